@@ -1,0 +1,196 @@
+"""From facts to the next epoch's shares: fold, policy, limits; and whether that is worth an epoch."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from bandit.experiment import Experiment, policy_over
+from bandit.facts import Epoch, Facts
+from bandit.fold import ArmEvidence, Weighting, fold, posteriors
+from bandit.limits import ArmStanding, apply_limits
+from bandit.metric import Direction, Metric
+from bandit.posteriors import Posterior
+
+MAX_EPOCH_DECISIONS: Final = 4_000_000
+"""An epoch ends here, so that its sums of squares stay exact in 63 bits."""
+
+_SMALLEST_SHARE: Final = 1e-6
+"""Shares below this are the same nothing: their log-odds may wander without making epochs."""
+
+_LIFETIME_PARTS: Final = 2000
+_HALF_LIFE_PARTS: Final = 50
+_WINDOW_PARTS: Final = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allocation:
+    """The shares that facts ask for.
+
+    Attributes:
+        shares: Arm number to share; sums to 1 within 1e-9.
+        warming_up: Numbers of the arms whose share is set by their warm-up.
+        means: Metric number to the posterior mean of every arm.
+    """
+
+    shares: Mapping[int, float]
+    warming_up: frozenset[int] = frozenset()
+    means: Mapping[int, Mapping[int, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """An experiment, what is known about it, and when: all that shares depend on.
+
+    Attributes:
+        experiment: What was declared.
+        arm_numbers: Arm id to number, for every arm there ever was.
+        metric_numbers: Metric name to number, for every metric there ever was.
+        epochs: The segment's epochs, in order; empty before the first.
+        facts: What was counted.
+        lag: How long a replica may go on with an epoch after its end.
+        now: The moment.
+    """
+
+    experiment: Experiment
+    arm_numbers: Mapping[str, int]
+    metric_numbers: Mapping[str, int]
+    epochs: Sequence[Epoch]
+    facts: Facts
+    lag: timedelta
+    now: datetime
+
+    @property
+    def weighting(self) -> Weighting:
+        """How the experiment weighs its epochs."""
+        declared = self.experiment
+        return Weighting(half_life=declared.half_life, lookback=declared.lookback, lag=self.lag)
+
+    def evidence(self, metric: Metric, arms: Iterable[int] | None = None) -> dict[int, ArmEvidence]:
+        """Arm number to what is known on a metric; of the declared arms if none are named."""
+        if arms is None:
+            arms = [self.arm_numbers[arm.id] for arm in self.experiment.arms]
+        number = self.metric_numbers[metric.name]
+        return fold(self.facts, self.epochs, (number, metric), arms, self.weighting, self.now)
+
+    def n_decisions(self, arm: int) -> int:
+        """All decisions for an arm so far."""
+        return sum(count for key, count in self.facts.decisions.items() if key.arm == arm)
+
+    def n_decisions_of(self, epoch: Epoch) -> int:
+        """All decisions of an epoch so far."""
+        return sum(count for key, count in self.facts.decisions.items() if key.epoch == epoch.number)
+
+    def first_seen_at(self, arm: int) -> datetime:
+        """When the arm's first epoch began; now, for one that has had none."""
+        return next((epoch.started_at for epoch in self.epochs if arm in epoch.shares), self.now)
+
+
+def allocate(standing: Standing) -> Allocation:
+    """The shares that the facts ask for, within the limits.
+
+    With every arm taken out the champion gets everything, since something has to answer.
+    """
+    experiment = standing.experiment
+    in_service = [arm for arm in experiment.arms if not arm.is_taken_out]
+    if not in_service:
+        return Allocation(shares=_all_to(standing.arm_numbers[experiment.champion], standing))
+    beliefs = {metric.name: posteriors(metric, standing.evidence(metric)) for metric in experiment.metrics}
+    arms = [
+        ArmStanding(
+            id=arm.id,
+            eligible=not arm.is_taken_out,
+            decisions=standing.n_decisions(standing.arm_numbers[arm.id]),
+            age=standing.now - standing.first_seen_at(standing.arm_numbers[arm.id]),
+        )
+        for arm in experiment.arms
+    ]
+    numbers = [standing.arm_numbers[arm.id] for arm in experiment.arms]
+    current = standing.epochs[-1] if standing.epochs else None
+    shares = apply_limits(
+        _policy_shares(standing, arms, beliefs[experiment.reward_metric]),
+        arms,
+        experiment.limits,
+        previous=None if current is None else [current.shares.get(number, 0.0) for number in numbers],
+        elapsed=timedelta() if current is None else max(standing.now - current.started_at, timedelta()),
+    )
+    return Allocation(
+        shares=dict(zip(numbers, shares.tolist(), strict=True)),
+        warming_up=frozenset(
+            number
+            for number, arm in zip(numbers, arms, strict=True)
+            if arm.eligible and experiment.limits.is_new(arm)
+        ),
+        means={
+            standing.metric_numbers[name]: {arm: belief.mean for arm, belief in of_arm.items()}
+            for name, of_arm in beliefs.items()
+        },
+    )
+
+
+def needs_epoch(standing: Standing, allocation: Allocation, threshold: float) -> bool:
+    """Whether the allocation is worth an epoch of its own.
+
+    True if some share's log-odds have moved by more than `threshold` since the epoch in force, if arms came,
+    went or changed their warm-up, or if that epoch has decisions and is too old or too full.
+    """
+    current = standing.epochs[-1]
+    if {a for a, s in allocation.shares.items() if s > 0} != {a for a, s in current.shares.items() if s > 0}:
+        return True
+    if allocation.warming_up != current.warming_up:
+        return True
+    if furthest_move(current.shares, allocation.shares) > threshold:
+        return True
+    n_decisions = standing.n_decisions_of(current)
+    return n_decisions >= MAX_EPOCH_DECISIONS or (
+        n_decisions > 0 and standing.now - current.started_at >= longest_epoch(standing)
+    )
+
+
+def furthest_move(before: Mapping[int, float], after: Mapping[int, float]) -> float:
+    """The largest change of any share, in log-odds; shares are taken as at least 1e-6 from 0 and 1.
+
+    >>> round(furthest_move({0: 0.5, 1: 0.5}, {0: 0.6, 1: 0.4}), 4)
+    0.4055
+    """
+    arms = before.keys() | after.keys()
+    return max(abs(_log_odds(after.get(arm, 0.0)) - _log_odds(before.get(arm, 0.0))) for arm in arms)
+
+
+def longest_epoch(standing: Standing) -> timedelta:
+    """How old an epoch with decisions may grow: max(window / 4, lifetime / 2000), at most half-life / 50."""
+    experiment = standing.experiment
+    lifetime = standing.now - standing.epochs[0].started_at
+    window = experiment.metric(experiment.reward_metric).window or timedelta()
+    longest = max(window / _WINDOW_PARTS, lifetime / _LIFETIME_PARTS)
+    if experiment.half_life is not None:
+        longest = min(longest, experiment.half_life / _HALF_LIFE_PARTS)
+    return longest
+
+
+def _policy_shares(
+    standing: Standing, arms: Sequence[ArmStanding], beliefs: Mapping[int, Posterior]
+) -> list[float]:
+    """The policy's shares over the arms in service, 0 for the others."""
+    experiment = standing.experiment
+    eligible = tuple(arm.id for arm in arms if arm.eligible)
+    metric = experiment.metric(experiment.reward_metric)
+    seen = standing.evidence(metric)
+    shares = policy_over(experiment.policy, eligible).shares(
+        [beliefs[standing.arm_numbers[arm_id]] for arm_id in eligible],
+        maximize=metric.direction is Direction.MAXIMIZE,
+        n_observations=sum(arm.sums.n for arm in seen.values()),
+    )
+    by_id = dict(zip(eligible, shares.tolist(), strict=True))
+    return [by_id.get(arm.id, 0.0) for arm in arms]
+
+
+def _all_to(champion: int, standing: Standing) -> dict[int, float]:
+    numbers = [standing.arm_numbers[arm.id] for arm in standing.experiment.arms]
+    return {number: 1.0 if number == champion else 0.0 for number in numbers}
+
+
+def _log_odds(share: float) -> float:
+    bounded = min(max(share, _SMALLEST_SHARE), 1 - _SMALLEST_SHARE)
+    return math.log(bounded / (1 - bounded))

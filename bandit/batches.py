@@ -1,0 +1,129 @@
+"""Posteriors of many runs at once, for simulation: arrays in place of values, one array per parameter.
+
+A batch has the shape ``(..., n_arms)``: any leading axes (runs, say), then the arms. Parameters broadcast against
+one another. Nothing is validated element by element: a batch is made anew in every simulated round.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit.posteriors import BetaPosterior, GammaPosterior, NormalPosterior, Posterior, StudentTPosterior
+
+FloatArray: TypeAlias = NDArray[np.float64]
+
+
+class PosteriorBatch(Protocol):
+    """What a policy needs to draw arms for many runs in lockstep."""
+
+    @property
+    def means(self) -> FloatArray:
+        """Posterior means, shape (..., n_arms)."""
+        ...
+
+    def sample(self, rng: np.random.Generator) -> FloatArray:
+        """One independent draw per posterior, shape (..., n_arms)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BetaBatch:
+    """Beta posteriors; see `BetaPosterior`.
+
+    >>> BetaBatch(np.array([[1.0, 3.0], [2.0, 2.0]]), np.array(1.0)).means.round(3).tolist()
+    [[0.5, 0.75], [0.667, 0.667]]
+    """
+
+    alpha: FloatArray
+    beta: FloatArray
+
+    @property
+    def means(self) -> FloatArray:
+        """Posterior means, shape (..., n_arms)."""
+        return self.alpha / (self.alpha + self.beta)
+
+    def sample(self, rng: np.random.Generator) -> FloatArray:
+        """One independent draw per posterior, shape (..., n_arms)."""
+        return rng.beta(self.alpha, self.beta)
+
+
+@dataclass(frozen=True, slots=True)
+class NormalBatch:
+    """Normal posteriors; see `NormalPosterior`."""
+
+    mean: FloatArray
+    sd: FloatArray
+
+    @property
+    def means(self) -> FloatArray:
+        """Posterior means, shape (..., n_arms)."""
+        return np.broadcast_arrays(self.mean, self.sd)[0]
+
+    def sample(self, rng: np.random.Generator) -> FloatArray:
+        """One independent draw per posterior, shape (..., n_arms)."""
+        return rng.normal(self.mean, self.sd)
+
+
+@dataclass(frozen=True, slots=True)
+class StudentTBatch:
+    """Student-t posteriors; see `StudentTPosterior`."""
+
+    mean: FloatArray
+    scale: FloatArray
+    df: FloatArray
+
+    @property
+    def means(self) -> FloatArray:
+        """Posterior means, shape (..., n_arms)."""
+        return np.broadcast_arrays(self.mean, self.scale, self.df)[0]
+
+    def sample(self, rng: np.random.Generator) -> FloatArray:
+        """One independent draw per posterior, shape (..., n_arms)."""
+        shape = np.broadcast_shapes(self.mean.shape, self.scale.shape, self.df.shape)
+        return self.mean + self.scale * rng.standard_t(self.df, shape)
+
+
+@dataclass(frozen=True, slots=True)
+class GammaBatch:
+    """Gamma posteriors; see `GammaPosterior`."""
+
+    shape: FloatArray
+    rate: FloatArray
+
+    @property
+    def means(self) -> FloatArray:
+        """Posterior means, shape (..., n_arms)."""
+        return self.shape / self.rate
+
+    def sample(self, rng: np.random.Generator) -> FloatArray:
+        """One independent draw per posterior, shape (..., n_arms)."""
+        return rng.gamma(self.shape, 1 / self.rate)
+
+
+def stacked(posteriors: Sequence[Posterior], n_runs: int) -> PosteriorBatch:
+    """The same posteriors in each of `n_runs` runs: a batch of shape (n_runs, n_arms).
+
+    Raises:
+        ValueError: there is no posterior, or they are not all of one family.
+    """
+    if not posteriors:
+        raise ValueError("a batch needs at least one posterior")
+    (family, *others) = {type(posterior) for posterior in posteriors}
+    if others:
+        raise ValueError("the posteriors of a batch must all be of one family")
+    names = family.__slots__
+    columns = {name: [getattr(posterior, name) for posterior in posteriors] for name in names}
+    shape = (n_runs, len(posteriors))
+    parameters = [np.broadcast_to(np.array(column), shape) for column in columns.values()]
+    return _FAMILY_TO_BATCH[family](*parameters)
+
+
+_FAMILY_TO_BATCH = {
+    BetaPosterior: BetaBatch,
+    NormalPosterior: NormalBatch,
+    StudentTPosterior: StudentTBatch,
+    GammaPosterior: GammaBatch,
+}

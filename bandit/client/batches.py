@@ -1,0 +1,156 @@
+"""Batches in which one bad item fails alone, and only what may still succeed is sent again."""
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Generic, TypeVar
+
+from bandit.client.errors import CallError, malformed_error
+from bandit.client.messages import check_fallback, choice, choose_request, reward_request, reward_result
+from bandit.client.statuses import from_status
+from bandit.client.values import Choice, Question, Reward, RewardResult
+from bandit.v1 import bandit_pb2
+
+MAX_BATCH = 1000
+
+RequestT = TypeVar("RequestT")
+AnswerT = TypeVar("AnswerT")
+
+
+class Batch(Generic[RequestT, AnswerT]):
+    """Requests by position, and the answer that each has so far.
+
+    Attributes:
+        pending: the requests that are still to be sent, in order; the same messages at each attempt.
+        answers: what each request got: its answer, or why there is none.
+    """
+
+    def __init__(self) -> None:
+        self.pending: dict[int, RequestT] = {}
+        self.answers: dict[int, AnswerT | CallError] = {}
+
+    def absorb(self, answers: Sequence[AnswerT | CallError]) -> None:
+        """Takes one answer for each pending request, in order.
+
+        Raises:
+            InternalError: there are more answers or fewer.
+        """
+        if len(answers) != len(self.pending):
+            raise malformed_error(f"{len(self.pending)} requests got {len(answers)} answers")
+        for position, answer in zip(tuple(self.pending), answers, strict=True):
+            self._settle(position, answer)
+
+    def fail(self, error: CallError) -> None:
+        """Takes the failure of the whole call as the answer to each pending request."""
+        for position in tuple(self.pending):
+            self._settle(position, error)
+
+    def find_trouble(self) -> CallError | None:
+        """Returns why requests are pending: the error that asks for the longest wait; None if none is."""
+        errors = (self.answers.get(position) for position in self.pending)
+        troubles = (error for error in errors if isinstance(error, CallError))
+        return max(troubles, key=lambda error: error.retry_delay or timedelta(0), default=None)
+
+    def in_order(self) -> list[AnswerT | CallError]:
+        """Returns the answers in the order of the requests."""
+        return [self.answers[position] for position in sorted(self.answers)]
+
+    def _settle(self, position: int, answer: AnswerT | CallError) -> None:
+        self.answers[position] = answer
+        if not (isinstance(answer, CallError) and answer.is_retryable):
+            del self.pending[position]
+
+
+ChooseBatch = Batch[bandit_pb2.ChooseRequest, Choice]
+RewardBatch = Batch[bandit_pb2.RewardRequest, RewardResult]
+
+
+def choose_batch(questions: Sequence[Question]) -> ChooseBatch:
+    """Returns the batch of these questions.
+
+    Raises:
+        TypeError: an argument of a question has a wrong type, or a fallback is none.
+        ValueError: there are more than 1,000.
+    """
+    check_size(questions)
+    batch = ChooseBatch()
+    for position, question in enumerate(questions):
+        check_fallback(question.fallback)
+        try:
+            batch.pending[position] = choose_request(
+                question.experiment,
+                question.unit,
+                question.attributes,
+                question.eligible_arms,
+                question.previous,
+            )
+        except CallError as error:
+            batch.answers[position] = error
+    return batch
+
+
+def reward_batch(rewards: Sequence[Reward]) -> RewardBatch:
+    """Returns the batch of these rewards; those of fallbacks have their answer already.
+
+    Raises:
+        TypeError: an argument of a reward has a wrong type.
+        ValueError: there are more than 1,000.
+    """
+    check_size(rewards)
+    batch = RewardBatch()
+    for position, reward in enumerate(rewards):
+        try:
+            request = reward_request(reward.decision, reward.outcomes, reward.revision)
+        except CallError as error:
+            batch.answers[position] = error
+            continue
+        if isinstance(request, RewardResult):
+            batch.answers[position] = request
+        else:
+            batch.pending[position] = request
+    return batch
+
+
+def check_size(items: Sequence[object]) -> None:
+    """Raises ValueError for more than one call takes."""
+    if len(items) > MAX_BATCH:
+        raise ValueError(f"a batch holds at most {MAX_BATCH:,} items, got {len(items):,}")
+
+
+def batch_choose_request(batch: ChooseBatch) -> bandit_pb2.BatchChooseRequest:
+    """Returns one call for all that is pending."""
+    return bandit_pb2.BatchChooseRequest(requests=batch.pending.values())
+
+
+def batch_reward_request(batch: RewardBatch) -> bandit_pb2.BatchRewardRequest:
+    """Returns one call for all that is pending."""
+    return bandit_pb2.BatchRewardRequest(requests=batch.pending.values())
+
+
+def choices(results: Iterable[bandit_pb2.BatchChooseResult]) -> list[Choice | CallError]:
+    """Returns the answers to a BatchChoose."""
+    return [_choice_or_error(result) for result in results]
+
+
+def reward_results(results: Iterable[bandit_pb2.BatchRewardResult]) -> list[RewardResult | CallError]:
+    """Returns the answers to a BatchReward."""
+    return [_reward_result_or_error(result) for result in results]
+
+
+def _choice_or_error(result: bandit_pb2.BatchChooseResult) -> Choice | CallError:
+    match result.WhichOneof("result"):
+        case "choice":
+            return choice(result.choice) if result.choice.arm else malformed_error("the answer names no arm")
+        case "error":
+            return from_status(result.error)
+        case None:
+            return malformed_error("the answer is empty")
+
+
+def _reward_result_or_error(result: bandit_pb2.BatchRewardResult) -> RewardResult | CallError:
+    match result.WhichOneof("result"):
+        case "reward":
+            return reward_result(result.reward)
+        case "error":
+            return from_status(result.error)
+        case None:
+            return malformed_error("the answer is empty")

@@ -1,0 +1,130 @@
+"""One channel for each client, opened by its first call and used for all.
+
+Opening late is what makes a client that is built before a fork usable after it, as long as nobody has called
+it: gRPC channels do not survive a fork.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import grpc
+
+from bandit.client.errors import closed_error
+from bandit.client.statuses import from_rpc_error
+from bandit.v1 import bandit_pb2_grpc, experiment_pb2_grpc
+
+if TYPE_CHECKING:
+    from bandit.client.endpoint import Endpoint
+
+RequestT = TypeVar("RequestT")
+ResponseT = TypeVar("ResponseT")
+
+
+class Stubs(NamedTuple):
+    """A channel and the calls on it."""
+
+    channel: grpc.Channel
+    bandit: bandit_pb2_grpc.BanditServiceStub
+    experiments: experiment_pb2_grpc.ExperimentServiceStub
+
+
+class AsyncStubs(NamedTuple):
+    """A channel of asyncio and the calls on it."""
+
+    channel: grpc.aio.Channel
+    bandit: bandit_pb2_grpc.BanditServiceAsyncStub
+    experiments: experiment_pb2_grpc.ExperimentServiceAsyncStub
+
+
+class Connection:
+    """A blocking connection; thread-safe."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._metadata = endpoint.metadata
+        self._lock = threading.Lock()
+        self._stubs: Stubs | None = None
+        self._is_closed = False
+
+    @property
+    def stubs(self) -> Stubs:
+        """The calls. Raises UnavailableError if the connection is closed."""
+        return self._stubs or self._open()
+
+    def call(
+        self, method: grpc.UnaryUnaryMultiCallable[RequestT, ResponseT], request: RequestT, timeout: float
+    ) -> ResponseT:
+        """Returns the answer, which must come within so many seconds; raises only CallError."""
+        try:
+            return method(request, timeout=timeout, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+        except ValueError as error:  # closed by another thread since `stubs` was read
+            raise closed_error() from error
+
+    def close(self) -> None:
+        """Cancels the calls in flight and refuses new ones; closing again does nothing."""
+        with self._lock:
+            self._is_closed = True
+            stubs, self._stubs = self._stubs, None
+        if stubs:
+            stubs.channel.close()
+
+    def _open(self) -> Stubs:
+        with self._lock:
+            if self._is_closed:
+                raise closed_error()
+            if self._stubs is None:
+                channel = self._endpoint.open_channel()
+                self._stubs = Stubs(
+                    channel,
+                    bandit_pb2_grpc.BanditServiceStub(channel),
+                    experiment_pb2_grpc.ExperimentServiceStub(channel),
+                )
+            return self._stubs
+
+
+class AsyncConnection:
+    """A connection of one event loop: that of its first call."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._metadata = endpoint.metadata
+        self._stubs: AsyncStubs | None = None
+        self._is_closed = False
+
+    @property
+    def stubs(self) -> AsyncStubs:
+        """The calls. Raises UnavailableError if the connection is closed."""
+        return self._stubs or self._open()
+
+    async def call(
+        self, method: grpc.aio.UnaryUnaryMultiCallable[RequestT, ResponseT], request: RequestT, timeout: float
+    ) -> ResponseT:
+        """Returns the answer, which must come within so many seconds; raises only CallError."""
+        try:
+            return await method(request, timeout=timeout, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+        except grpc.aio.UsageError as error:  # closed by another task since `stubs` was read
+            raise closed_error() from error
+
+    async def close(self) -> None:
+        """Cancels the calls in flight and refuses new ones; closing again does nothing."""
+        self._is_closed = True
+        stubs, self._stubs = self._stubs, None
+        if stubs:
+            await stubs.channel.close()
+
+    def _open(self) -> AsyncStubs:
+        if self._is_closed:
+            raise closed_error()
+        channel = self._endpoint.open_aio_channel()
+        self._stubs = AsyncStubs(
+            channel,
+            bandit_pb2_grpc.BanditServiceStub(channel),
+            experiment_pb2_grpc.ExperimentServiceStub(channel),
+        )
+        return self._stubs

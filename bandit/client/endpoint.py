@@ -1,0 +1,80 @@
+"""Where the service is and how it is reached: target, credentials and channel options."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import grpc
+
+from bandit import DISTRIBUTION
+
+DEFAULT_TARGET = "127.0.0.1:50051"
+
+# A service that restarts is found again within about a second, a peer that stopped answering is given up after
+# 20 + 5 seconds (TCP_USER_TIMEOUT follows the keepalive timeout), and a connection attempt after two.
+CHANNEL_OPTIONS: tuple[tuple[str, str | int], ...] = (
+    ("grpc.primary_user_agent", DISTRIBUTION),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 2_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.max_receive_message_length", -1),  # 1,000 arms may bring 16 KiB of payload each
+)
+
+_LOOPBACK = re.compile(
+    r"unix(-abstract)?:.*|(dns:(///)?|ipv4:|ipv6:)?(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A service to connect to.
+
+    Attributes:
+        target: a gRPC target, such as `127.0.0.1:50051` or `dns:///bandit.internal:443`.
+        credentials: of the channel; None for plain text.
+        token: a bearer token, sent with every call; it needs credentials or a loopback target.
+        options: channel options that come after, and so replace, the client's own.
+    """
+
+    target: str
+    credentials: grpc.ChannelCredentials | None = field(repr=False)
+    token: str | None = field(repr=False)
+    options: Sequence[tuple[str, str | int]] = ()
+
+    def __post_init__(self) -> None:
+        if self.token is None:
+            return
+        if not re.fullmatch(r"[\x21-\x7e]+", self.token):
+            raise ValueError("a token must be printable ASCII without spaces")
+        if self.credentials is None and not self.is_loopback:
+            raise ValueError(f"a token needs credentials or a loopback target, got {self.target!r}")
+
+    @property
+    def is_loopback(self) -> bool:
+        """True if calls do not leave this machine."""
+        return _LOOPBACK.fullmatch(self.target) is not None
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...] | None:
+        """What is sent with every call."""
+        return None if self.token is None else (("authorization", f"Bearer {self.token}"),)
+
+    def open_channel(self) -> grpc.Channel:
+        """Returns a channel; it connects with its first call."""
+        if self.credentials is None:
+            return grpc.insecure_channel(self.target, self._options())
+        return grpc.secure_channel(self.target, self.credentials, self._options())
+
+    def open_aio_channel(self) -> grpc.aio.Channel:
+        """Returns a channel of the running event loop; it connects with its first call."""
+        if self.credentials is None:
+            return grpc.aio.insecure_channel(self.target, self._options())
+        return grpc.aio.secure_channel(self.target, self.credentials, self._options())
+
+    def _options(self) -> list[tuple[str, str | int]]:
+        # gRPC sends even loopback calls to the proxy of the environment unless `no_proxy` lists them.
+        proxy = [("grpc.enable_http_proxy", 0)] if self.is_loopback else []
+        return [*CHANNEL_OPTIONS, *proxy, *self.options]

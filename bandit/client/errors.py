@@ -1,0 +1,158 @@
+"""The errors of the client, named by what the caller should do, and the one place that makes them.
+
+    CallError                      a call failed
+    ├── InvalidArgumentError       correct the request (INVALID_ARGUMENT, OUT_OF_RANGE)
+    ├── NotFoundError              check the name (NOT_FOUND)
+    ├── AlreadyExistsError         it stands already, with another content (ALREADY_EXISTS)
+    ├── FailedPreconditionError    change the experiment's state first (FAILED_PRECONDITION)
+    ├── ConflictError              read again, decide again (ABORTED)
+    ├── AccessError                present other credentials (UNAUTHENTICATED, PERMISSION_DENIED)
+    ├── UnavailableError           try later (UNAVAILABLE, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, CANCELLED)
+    └── InternalError              report it (every other status)
+
+No error of gRPC leaves the client: it is the `__cause__` of one of these.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from types import MappingProxyType
+
+import grpc
+
+# Repeating a reward is safe whatever happened to it, so every status that may pass by itself is repeated.
+RETRYABLE_CODES = frozenset(
+    {
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.UNAVAILABLE,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One bad field of a request.
+
+    Attributes:
+        field: the path of the field, such as `outcomes["reward"]`.
+        description: the value and the rule that it breaks.
+    """
+
+    field: str
+    description: str
+
+
+class CallError(Exception):
+    """A call failed.
+
+    Attributes:
+        code: the canonical status.
+        message: what the service, or gRPC, says for a developer to read.
+        reason: the service's stable reason, such as `EXPERIMENT_NOT_FOUND`; empty if it gave none.
+        retry_delay: how long the service asks to wait before a retry; below zero if it asks for no retry.
+        field_violations: which fields were bad, where input was.
+    """
+
+    def __init__(
+        self,
+        code: grpc.StatusCode,
+        message: str,
+        reason: str = "",
+        retry_delay: timedelta | None = None,
+        field_violations: tuple[FieldViolation, ...] = (),
+    ) -> None:
+        super().__init__(code, message, reason, retry_delay, field_violations)
+        self.code = code
+        self.message = message
+        self.reason = reason
+        self.retry_delay = retry_delay
+        self.field_violations = field_violations
+
+    def __str__(self) -> str:
+        status = f"{self.code.name} ({self.reason})" if self.reason else self.code.name
+        violations = (f"{each.field}: {each.description}" for each in self.field_violations)
+        return "; ".join([f"{status}: {self.message}", *violations])
+
+    @property
+    def is_retryable(self) -> bool:
+        """True if the same call may succeed later by itself."""
+        is_unwanted = self.retry_delay is not None and self.retry_delay < timedelta(0)
+        return self.code in RETRYABLE_CODES and not is_unwanted
+
+
+class InvalidArgumentError(CallError):
+    """The request breaks a rule; it will fail until it is corrected."""
+
+
+class NotFoundError(CallError):
+    """There is no experiment of this name, or it was deleted."""
+
+
+class AlreadyExistsError(CallError):
+    """The name is or was in use, or another value stands at the same revision."""
+
+
+class FailedPreconditionError(CallError):
+    """The experiment's state does not allow the call."""
+
+
+class ConflictError(CallError):
+    """The experiment has changed since it was read: its etag is another."""
+
+
+class AccessError(CallError):
+    """The credentials are missing, wrong, or do not allow the call."""
+
+
+class UnavailableError(CallError):
+    """The service did not answer in time, or asked to be spared; nothing says that the call was wrong."""
+
+
+class InternalError(CallError):
+    """The service or the client is defective, or they do not understand each other."""
+
+
+CODE_TO_ERROR: Mapping[grpc.StatusCode, type[CallError]] = MappingProxyType(
+    {
+        grpc.StatusCode.INVALID_ARGUMENT: InvalidArgumentError,
+        grpc.StatusCode.OUT_OF_RANGE: InvalidArgumentError,
+        grpc.StatusCode.NOT_FOUND: NotFoundError,
+        grpc.StatusCode.ALREADY_EXISTS: AlreadyExistsError,
+        grpc.StatusCode.FAILED_PRECONDITION: FailedPreconditionError,
+        grpc.StatusCode.ABORTED: ConflictError,
+        grpc.StatusCode.UNAUTHENTICATED: AccessError,
+        grpc.StatusCode.PERMISSION_DENIED: AccessError,
+        grpc.StatusCode.UNAVAILABLE: UnavailableError,
+        grpc.StatusCode.DEADLINE_EXCEEDED: UnavailableError,
+        grpc.StatusCode.RESOURCE_EXHAUSTED: UnavailableError,
+        grpc.StatusCode.CANCELLED: UnavailableError,
+    }
+)
+
+
+def call_error(
+    code: grpc.StatusCode,
+    message: str,
+    reason: str = "",
+    retry_delay: timedelta | None = None,
+    field_violations: tuple[FieldViolation, ...] = (),
+) -> CallError:
+    """Returns the error of the tree that stands for the status.
+
+    >>> call_error(grpc.StatusCode.NOT_FOUND, "no experiment 'ranker'")
+    NotFoundError(<StatusCode.NOT_FOUND: (5, 'not found')>, "no experiment 'ranker'", '', None, ())
+    """
+    error = CODE_TO_ERROR.get(code, InternalError)
+    return error(code, message, reason, retry_delay, field_violations)
+
+
+def closed_error() -> CallError:
+    """Returns the error of a call on a client that is closed."""
+    return call_error(grpc.StatusCode.CANCELLED, "the client is closed")
+
+
+def malformed_error(message: str) -> CallError:
+    """Returns the error of an answer that keeps to protobuf and not to the contract."""
+    return call_error(grpc.StatusCode.INTERNAL, message)

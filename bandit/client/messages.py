@@ -1,0 +1,110 @@
+"""Values to requests and responses to values: the pure half that both clients share.
+
+An argument of a wrong type is a TypeError before any call. A value that the wire can't carry, such as half a
+surrogate pair in a unit, is the InvalidArgumentError that the service would have answered: it may come from
+a user, and Choose answers it with the fallback.
+"""
+
+from collections.abc import Collection, Mapping
+
+import grpc
+
+from bandit.client.errors import call_error, malformed_error
+from bandit.client.statuses import to_timedelta
+from bandit.client.values import Choice, Fallback, OutcomeResult, Reason, RewardResult
+from bandit.v1 import bandit_pb2
+
+_NUMBER_TO_REASON = {
+    number: Reason(name.removeprefix("REASON_").lower())
+    for name, number in bandit_pb2.Reason.items()
+    if number != bandit_pb2.REASON_UNSPECIFIED
+}
+_NUMBER_TO_OUTCOME_RESULT = {
+    number: OutcomeResult(name.removeprefix("OUTCOME_RESULT_").lower())
+    for name, number in bandit_pb2.OutcomeResult.items()
+    if number != bandit_pb2.OUTCOME_RESULT_UNSPECIFIED
+}
+
+
+def choose_request(
+    experiment: str,
+    unit: str | None,
+    attributes: Mapping[str, str] | None,
+    eligible_arms: Collection[str] | None,
+    previous: Choice | str | None,
+) -> bandit_pb2.ChooseRequest:
+    """Returns the request of one question."""
+    arguments = {
+        "experiment": experiment,
+        "unit": unit,
+        "attributes": attributes,
+        "eligible_arms": eligible_arms,
+        "previous_decision_id": previous.decision_id if isinstance(previous, Choice) else previous,
+    }
+    if not isinstance(experiment, str) or isinstance(eligible_arms, str | bytes):
+        raise _type_error(arguments)
+    try:
+        request = bandit_pb2.ChooseRequest(**arguments)
+    except TypeError as error:
+        raise _type_error(arguments) from error
+    except ValueError as error:
+        raise call_error(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
+    if eligible_arms is not None and not request.eligible_arms:
+        # On the wire an empty list allows every arm, which is the opposite of what the caller said.
+        raise call_error(grpc.StatusCode.INVALID_ARGUMENT, "eligible_arms is empty; None allows all arms")
+    return request
+
+
+def choice(response: bandit_pb2.ChooseResponse) -> Choice:
+    """Returns the answer of the service."""
+    if not response.arm:
+        raise malformed_error("the answer names no arm")
+    return Choice(
+        arm=response.arm,
+        decision_id=response.decision_id,
+        propensity=response.propensity,
+        reason=_NUMBER_TO_REASON.get(response.reason, Reason.UNRECOGNIZED),
+        model_uri=response.model_uri,
+        epoch=response.epoch,
+        snapshot_age=to_timedelta(response.snapshot_age),
+        payload_source=response.payload,
+    )
+
+
+def check_fallback(fallback: Fallback) -> None:
+    """Raises TypeError if the fallback is none, before it is needed."""
+    if not isinstance(fallback, Fallback):
+        raise TypeError(f"fallback must be a Fallback, got {type(fallback).__name__}")
+
+
+def reward_request(
+    decision: Choice | str, outcomes: Mapping[str, float], revision: int
+) -> bandit_pb2.RewardRequest | RewardResult:
+    """Returns the request of one reward, or the result of not sending one for a fallback."""
+    decision_id = decision.decision_id if isinstance(decision, Choice) else decision
+    if not isinstance(decision_id, str) or not isinstance(outcomes, Mapping):
+        raise _type_error({"decision": decision, "outcomes": outcomes})
+    try:
+        request = bandit_pb2.RewardRequest(decision_id=decision_id, outcomes=outcomes, revision=revision)
+    except TypeError as error:
+        raise _type_error({"decision": decision, "outcomes": outcomes, "revision": revision}) from error
+    except ValueError as error:
+        raise call_error(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
+    if not decision_id:
+        return RewardResult(dict.fromkeys(outcomes, OutcomeResult.FALLBACK), is_fallback=True)
+    return request
+
+
+def reward_result(response: bandit_pb2.RewardResponse) -> RewardResult:
+    """Returns what became of one reward."""
+    return RewardResult(
+        {
+            metric: _NUMBER_TO_OUTCOME_RESULT.get(result, OutcomeResult.UNRECOGNIZED)
+            for metric, result in response.results.items()
+        }
+    )
+
+
+def _type_error(arguments: Mapping[str, object]) -> TypeError:
+    types = ", ".join(f"{name}: {type(value).__name__}" for name, value in arguments.items())
+    return TypeError(f"an argument has the wrong type among {types}")

@@ -1,0 +1,98 @@
+"""When a reward is sent again: exponential backoff with full jitter, within one deadline for all attempts.
+
+Repeating is safe: a decision counts once for each metric, so an attempt whose answer was lost comes back as
+`OutcomeResult.DUPLICATE`. Full jitter (a delay drawn uniformly from zero to the backoff) spreads the callers
+of a service that comes back; see M. Brooker (2015), "Exponential Backoff And Jitter", AWS Architecture Blog.
+"""
+
+import math
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bandit.client.errors import CallError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How long and how often a reward is tried. All durations are seconds, more than zero.
+
+    Attributes:
+        timeout: for all attempts and the waits between them.
+        attempt_timeout: for one attempt, so that a lost packet does not use up the whole.
+        initial_backoff: the longest wait after the first attempt; it doubles with each.
+        maximum_backoff: the longest wait after any attempt.
+    """
+
+    timeout: float = 10.0
+    attempt_timeout: float = 3.0
+    initial_backoff: float = 0.05
+    maximum_backoff: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("timeout", "attempt_timeout", "initial_backoff", "maximum_backoff"):
+            check_seconds(name, getattr(self, name))
+
+    def backoff(self, n_attempts: int) -> float:
+        """Returns the longest wait after so many attempts, in seconds.
+
+        >>> [RetryPolicy().backoff(n) for n in (1, 2, 3, 5, 6, 5000)]
+        [0.05, 0.1, 0.2, 0.8, 1.0, 1.0]
+        """
+        doublings = min(n_attempts - 1, 60)
+        return min(self.maximum_backoff, self.initial_backoff * 2.0**doublings)
+
+
+class Attempts:
+    """The attempts of one call: how long the next may take, and whether and when it comes.
+
+    Args:
+        policy: the durations.
+        timeout: for all attempts, in place of the policy's.
+        clock: monotonic seconds.
+        uniform: draws a float between its two arguments.
+    """
+
+    def __init__(
+        self,
+        policy: RetryPolicy,
+        timeout: float | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._policy = policy
+        self._clock = clock
+        self._uniform = uniform
+        self._n_attempts = 0
+        self._deadline = clock() + (policy.timeout if timeout is None else timeout)
+
+    def begin(self) -> float:
+        """Counts an attempt and returns how long it may take, in seconds."""
+        self._n_attempts += 1
+        return min(self._policy.attempt_timeout, self._remaining())
+
+    def find_delay(self, error: CallError | None) -> float | None:
+        """Returns the seconds to wait before the next attempt, or None if there is to be none.
+
+        The service's own delay comes first and the jitter on top, so that those it sent away together do not
+        return together.
+        """
+        if error is None or not error.is_retryable:
+            return None
+        asked_for = error.retry_delay.total_seconds() if error.retry_delay else 0.0
+        delay = asked_for + self._uniform(0.0, self._policy.backoff(self._n_attempts))
+        if delay >= self._remaining():
+            error.add_note(f"given up after {self._n_attempts} attempts")
+            return None
+        return delay
+
+    def _remaining(self) -> float:
+        return self._deadline - self._clock()
+
+
+def check_seconds(name: str, value: float) -> None:
+    """Raises ValueError unless the duration is finite and more than zero."""
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be more than zero and finite, got {value}")

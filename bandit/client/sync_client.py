@@ -1,0 +1,216 @@
+"""The blocking client."""
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+import grpc
+
+from bandit.client.batches import (
+    batch_choose_request,
+    batch_reward_request,
+    choices,
+    choose_batch,
+    reward_batch,
+    reward_results,
+)
+from bandit.client.connections import Connection
+from bandit.client.endpoint import DEFAULT_TARGET, Endpoint
+from bandit.client.errors import CallError
+from bandit.client.experiments import Experiments
+from bandit.client.fallbacks import Fallbacks
+from bandit.client.messages import check_fallback, choice, choose_request, reward_request, reward_result
+from bandit.client.retry import Attempts, RetryPolicy, check_seconds
+from bandit.client.values import Choice, Fallback, Question, Reward, RewardResult
+
+
+class BanditClient:
+    """Asks for arms and reports rewards; thread-safe, one for a process.
+
+    The channel is opened by the first call and reconnects by itself. A process that forks must make its first
+    call after the fork, in each child.
+
+    Attributes:
+        experiments: the experiment calls.
+
+    Args:
+        target: where the service is, in gRPC's notation.
+        choose_timeout: how long `choose` waits before it serves the fallback, in seconds.
+        batch_choose_timeout: the same for `batch_choose`.
+        experiment_timeout: how long each experiment call may take, in seconds.
+        retry: how long and how often a reward is tried.
+        credentials: of the channel; None for plain text.
+        token: a bearer token; it needs credentials or a loopback target.
+        options: gRPC channel options that replace the client's own.
+
+    Raises:
+        ValueError: a duration is not more than zero, or the token would be sent in plain text.
+    """
+
+    def __init__(
+        self,
+        target: str = DEFAULT_TARGET,
+        *,
+        choose_timeout: float = 0.05,
+        batch_choose_timeout: float = 0.5,
+        experiment_timeout: float = 10.0,
+        retry: RetryPolicy | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        token: str | None = None,
+        options: Sequence[tuple[str, str | int]] = (),
+    ) -> None:
+        check_seconds("choose_timeout", choose_timeout)
+        check_seconds("batch_choose_timeout", batch_choose_timeout)
+        check_seconds("experiment_timeout", experiment_timeout)
+        self._choose_timeout = choose_timeout
+        self._batch_choose_timeout = batch_choose_timeout
+        self._retry = retry or RetryPolicy()
+        self._fallbacks = Fallbacks()
+        endpoint = Endpoint(target=target, credentials=credentials, token=token, options=options)
+        self._connection = Connection(endpoint)
+        self.experiments = Experiments(self._connection, experiment_timeout)
+
+    def choose(
+        self,
+        experiment: str,
+        *,
+        fallback: Fallback,
+        unit: str | None = None,
+        attributes: Mapping[str, str] | None = None,
+        eligible_arms: Collection[str] | None = None,
+        previous: Choice | str | None = None,
+        timeout: float | None = None,
+    ) -> Choice:
+        """Returns the arm that serves this request; the fallback if the service does not say in time.
+
+        No state of the service, and no value of an argument, makes this raise: a service that is slow, down or
+        closed, an unknown or unstarted experiment, a refused unit or token all serve the fallback, carry the
+        cause in `Choice.fallback_cause` and log it to `bandit.client`, at most once in ten seconds for each
+        experiment and status.
+
+        Args:
+            experiment: the experiment's name.
+            fallback: what to serve without an answer.
+            unit: who is sticky, such as a user id; None draws by chance.
+            attributes: what is known of the unit, for segments.
+            eligible_arms: the arms that the caller can serve; None for all, empty serves the fallback.
+            previous: an earlier choice for this unit, or its decision id, to stay with its arm.
+            timeout: seconds, in place of the client's.
+
+        Raises:
+            TypeError: an argument has a wrong type.
+        """
+        check_fallback(fallback)
+        try:
+            request = choose_request(experiment, unit, attributes, eligible_arms, previous)
+            response = self._connection.call(
+                self._connection.stubs.bandit.Choose,
+                request,
+                self._choose_timeout if timeout is None else timeout,
+            )
+            return choice(response)
+        except CallError as error:
+            return self._fallbacks.serve(experiment, fallback, error)
+
+    def batch_choose(self, questions: Sequence[Question], *, timeout: float | None = None) -> list[Choice]:
+        """Returns one choice for each question, in order; those without an answer get their own fallback.
+
+        Raises:
+            TypeError: an argument of a question has a wrong type.
+            ValueError: there are more than 1,000 questions.
+        """
+        batch = choose_batch(questions)
+        if batch.pending:
+            try:
+                response = self._connection.call(
+                    self._connection.stubs.bandit.BatchChoose,
+                    batch_choose_request(batch),
+                    self._batch_choose_timeout if timeout is None else timeout,
+                )
+                batch.absorb(choices(response.results))
+            except CallError as error:
+                batch.fail(error)
+        return self._fallbacks.serve_batch(questions, batch)
+
+    def reward(
+        self,
+        decision: Choice | str,
+        outcomes: Mapping[str, float],
+        *,
+        revision: int = 0,
+        timeout: float | None = None,
+    ) -> RewardResult:
+        """Records what came of a decision; once it returns, the outcomes are committed.
+
+        It is repeated within its timeout while the service is away or asks to be spared, and may be called again
+        at any time: a decision counts once for each metric. The reward of a fallback is not sent, and the result
+        says so.
+
+        Args:
+            decision: the choice, or its decision id; an empty id is a fallback's.
+            outcomes: metric name to value, in the metric's own unit and range.
+            revision: 0 for a first report; a higher one replaces the value of a lower one.
+            timeout: seconds for all attempts, in place of the retry policy's.
+
+        Raises:
+            TypeError: an argument has a wrong type.
+            CallError: nothing is known to be recorded; the subclass says what to do.
+        """
+        request = reward_request(decision, outcomes, revision)
+        if isinstance(request, RewardResult):
+            return request
+        attempts = Attempts(self._retry, timeout)
+        while True:
+            try:
+                stub = self._connection.stubs.bandit
+                return reward_result(self._connection.call(stub.Reward, request, attempts.begin()))
+            except CallError as error:
+                delay = attempts.find_delay(error)
+                if delay is None:
+                    raise
+            time.sleep(delay)
+
+    def batch_reward(
+        self, rewards: Sequence[Reward], *, timeout: float | None = None
+    ) -> list[RewardResult | CallError]:
+        """Records what came of many decisions; returns a result or an error for each, in order.
+
+        Only those that may still succeed are sent again. It does not raise for the service: when that is away,
+        each reward without a result has the error.
+
+        Raises:
+            TypeError: an argument of a reward has a wrong type.
+            ValueError: there are more than 1,000 rewards.
+        """
+        batch = reward_batch(rewards)
+        attempts = Attempts(self._retry, timeout)
+        while batch.pending:
+            try:
+                stub = self._connection.stubs.bandit
+                response = self._connection.call(
+                    stub.BatchReward, batch_reward_request(batch), attempts.begin()
+                )
+                batch.absorb(reward_results(response.results))
+            except CallError as error:
+                batch.fail(error)
+            delay = attempts.find_delay(batch.find_trouble())
+            if delay is None:
+                break
+            time.sleep(delay)
+        return batch.in_order()
+
+    def close(self) -> None:
+        """Cancels the calls in flight and closes the channel; closing again does nothing."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,176 @@
+"""What goes into the client and comes out of it: frozen values, no protobuf."""
+
+import copy
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum, auto
+from typing import TypeAlias
+
+from google.protobuf.struct_pb2 import Struct, Value
+
+from bandit.client.errors import CallError
+
+JsonValue: TypeAlias = "None | bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue]"
+"""What JSON can say. The service's numbers are floats, whole ones too: `{"top_k": 10}` returns as 10.0."""
+
+_SCALARS = frozenset({"bool_value", "number_value", "string_value"})
+
+
+class Reason(StrEnum):
+    """Why this arm is the answer."""
+
+    POLICY = auto()
+    """Chosen by the epoch's shares: by the unit's hash, or by chance without a unit."""
+    WARM_UP = auto()
+    """As POLICY, and the arm's share was set by its warm-up."""
+    PINNED = auto()
+    """The previous decision still holds: the same decision again."""
+    PAUSED = auto()
+    """The experiment is paused: the champion."""
+    CONCLUDED = auto()
+    """The experiment is concluded: the winner."""
+    STALE = auto()
+    """The service has been cut off from its store for too long: the champion."""
+    NO_ELIGIBLE_ARM = auto()
+    """None of the eligible arms is in service: the champion, which may not be eligible either."""
+    FALLBACK = auto()
+    """No answer from the service: the caller's own fallback. `Choice.fallback_cause` says why."""
+    UNRECOGNIZED = auto()
+    """A reason of a newer service."""
+
+
+class OutcomeResult(StrEnum):
+    """What became of one outcome."""
+
+    RECORDED = auto()
+    """New, and counted."""
+    LATE = auto()
+    """New, but after its window: kept and reported, and never steers."""
+    DUPLICATE = auto()
+    """Known already: nothing changed."""
+    REVISED = auto()
+    """Replaced the value of a lower revision."""
+    SUPERSEDED = auto()
+    """A higher revision is stored: nothing changed."""
+    FALLBACK = auto()
+    """Not sent: the arm was the caller's fallback, which no decision stands behind."""
+    UNRECOGNIZED = auto()
+    """A result of a newer service."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """The arm to serve when the service does not say.
+
+    Attributes:
+        arm: what the caller serves without an answer; any text that is not empty.
+        payload: data handed out with it, in the shape of the arms' own payload.
+    """
+
+    arm: str
+    payload: Mapping[str, JsonValue] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.arm, str):
+            raise TypeError(f"a fallback's arm must be str, got {type(self.arm).__name__}")
+        if not self.arm:
+            raise ValueError("a fallback's arm must not be empty")
+        if not isinstance(self.payload, Mapping):
+            raise TypeError(f"a fallback's payload must be a mapping, got {type(self.payload).__name__}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The arm that serves, and the decision that a reward names.
+
+    Attributes:
+        arm: the id of the chosen arm.
+        decision_id: the signed decision, at most 128 characters; empty for a fallback.
+        propensity: the probability with which this arm was chosen, in (0, 1]; 1 where the answer was certain.
+        reason: why this arm is the answer.
+        model_uri: the URI of the arm's model; empty for a fallback.
+        epoch: the number of the epoch whose shares decided, counted from 1; 0 for a fallback.
+        snapshot_age: how long ago the service last heard from its store; 0 for a fallback.
+        fallback_cause: why the fallback was served; None if the service answered.
+        payload_source: the arm's own data as it came; read `payload`.
+    """
+
+    arm: str
+    decision_id: str = ""
+    propensity: float = 1.0
+    reason: Reason = Reason.POLICY
+    model_uri: str = ""
+    epoch: int = 0
+    snapshot_age: timedelta = timedelta(0)
+    fallback_cause: CallError | None = None
+    payload_source: Struct | Mapping[str, JsonValue] = field(default_factory=dict, repr=False, hash=False)
+    _payload: dict[str, JsonValue] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )  # converted by the first reading: a large payload costs more than all else of a choice
+
+    @property
+    def is_fallback(self) -> bool:
+        """True if the arm is the caller's fallback: a reward for it is a no-op."""
+        return self.reason is Reason.FALLBACK
+
+    @property
+    def payload(self) -> dict[str, JsonValue]:
+        """The arm's own data as a plain dict, which is the caller's to change; all numbers are floats."""
+        payload = self._payload
+        if payload is None:
+            source = self.payload_source
+            payload = _struct_to_dict(source) if isinstance(source, Struct) else copy.deepcopy(dict(source))
+            object.__setattr__(self, "_payload", payload)
+        return payload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One of the questions of `batch_choose`; the attributes are the arguments of `choose`."""
+
+    experiment: str
+    fallback: Fallback
+    unit: str | None = None
+    attributes: Mapping[str, str] | None = field(default=None, hash=False)
+    eligible_arms: Collection[str] | None = None
+    previous: Choice | str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """One of the rewards of `batch_reward`; the attributes are the arguments of `reward`."""
+
+    decision: Choice | str
+    outcomes: Mapping[str, float] = field(hash=False)
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RewardResult:
+    """What became of the outcomes of one decision.
+
+    Attributes:
+        metric_to_result: the same metrics as in the reward.
+        is_fallback: True if nothing was sent, since the arm was the caller's fallback.
+    """
+
+    metric_to_result: Mapping[str, OutcomeResult] = field(hash=False)
+    is_fallback: bool = False
+
+
+def _struct_to_dict(struct: Struct) -> dict[str, JsonValue]:
+    fields = struct.fields
+    return {name: _value_to_json(fields[name]) for name in fields}
+
+
+def _value_to_json(value: Value) -> JsonValue:
+    kind = value.WhichOneof("kind")
+    if kind in _SCALARS:
+        scalar: JsonValue = getattr(value, kind)
+        return scalar
+    if kind == "struct_value":
+        return _struct_to_dict(value.struct_value)
+    if kind == "list_value":
+        return [_value_to_json(each) for each in value.list_value.values]
+    return None

@@ -1,0 +1,104 @@
+"""Gamma posteriors as curves over z = ln(value)."""
+
+from math import exp, log
+
+import numpy as np
+from scipy import special
+
+from bandit.curves.base import (
+    BEND, HALF_LOG_TWO_PI, LOG_TAIL, RELATIVE_WIDTH, FloatArray, Rows, Widths, stirling_remainder
+)
+
+
+class GammaCurves:
+    """`Curves` of Gamma posteriors; `shape` and `rate` have shape (n_arms,)."""
+
+    def __init__(self, shape: FloatArray, rate: FloatArray, *, is_mirrored: bool) -> None:
+        self._shape, self._mean = shape, shape / rate
+        self._sign = -1.0 if is_mirrored else 1.0
+        self._rate = rate
+        self._mode = np.log(shape) - np.log(rate)
+        self._log_peak = 0.5 * np.log(shape) - HALF_LOG_TWO_PI - stirling_remainder(shape)
+        below, above = _gamma_falls(shape)
+        before, after = (above, below) if is_mirrored else (below, above)
+        self.lower = self._sign * self._mode - before
+        self.upper = self._sign * self._mode + after
+        sd = np.sqrt(special.zeta(2.0, shape))
+        core = np.where(shape < 1, np.minimum(sd, BEND), sd)
+        centre = self._sign * (np.log(np.maximum(shape, 1)) - np.log(rate))
+        self.widths = Widths(sd, core, np.full_like(shape, RELATIVE_WIDTH), centre)
+
+    def density(self, z: FloatArray, rows: Rows) -> FloatArray:
+        """See `Curves.density`: ``x**shape * exp(-rate x) * rate**shape / Gamma(shape)``, x = exp(z)."""
+        # Far above the mode the density is 0; the bound keeps expm1 from overflowing.
+        offset = np.minimum(self._sign * z - self._mode[rows, np.newaxis], 100.0)
+        exponent = self._shape[rows, np.newaxis] * (offset - np.expm1(offset))
+        return np.exp(self._log_peak[rows, np.newaxis] + exponent)
+
+    def cdf(self, z: FloatArray | float, rows: Rows) -> FloatArray:
+        """See `Curves.cdf`."""
+        below, above = _gamma_tails(self._shape[rows], np.log(self._rate[rows]) + self._sign * z)
+        return above if self._sign < 0 else below
+
+    def values(self, z: FloatArray) -> FloatArray:
+        """See `Curves.values`."""
+        return np.asarray(self._sign * np.exp(self._sign * z))
+
+    def slopes(self, z: FloatArray) -> FloatArray:
+        """See `Curves.slopes`."""
+        return np.asarray(np.exp(self._sign * z))
+
+    def scaled(self, z: FloatArray, factor: float) -> FloatArray:
+        """See `Curves.scaled`."""
+        return z + self._sign * log(factor)
+
+    def shortfall(self, z: float) -> FloatArray:
+        """See `Curves.shortfall`."""
+        lacking, exceeding = self._gaps(exp(self._sign * z))
+        return exceeding if self._sign < 0 else lacking
+
+    def excess(self, z: float) -> FloatArray:
+        """See `Curves.excess`."""
+        lacking, exceeding = self._gaps(exp(self._sign * z))
+        return lacking if self._sign < 0 else exceeding
+
+    def _gaps(self, count: float) -> tuple[FloatArray, FloatArray]:
+        """How far the arms' values are expected to lie below `count`, and above it."""
+        log_count = np.log(self._rate * count)
+        below, above = _gamma_tails(self._shape, log_count)
+        biased_below, biased_above = _gamma_tails(self._shape + 1, log_count)
+        lacking = np.maximum(count * below - self._mean * biased_below, 0.0)
+        exceeding = np.maximum(self._mean * biased_above - count * above, 0.0)
+        return lacking, exceeding
+
+
+def _gamma_tails(shape: FloatArray, log_x: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """P(a Gamma(shape, 1) value < x) and P(it > x), for ln x."""
+    x = np.exp(np.clip(log_x, -_UNDERFLOW, _UNDERFLOW))
+    # exp underflows here, and only the first term of the series x**shape / Gamma(shape + 1) is left.
+    tiny = np.exp(np.minimum(shape * np.maximum(log_x, -_FAR) - special.gammaln(shape + 1), 0.0))
+    is_tiny = log_x < -_UNDERFLOW
+    below = np.where(is_tiny, tiny, special.gammainc(shape, x))
+    return below, np.where(is_tiny, 1 - tiny, special.gammaincc(shape, x))
+
+
+def _gamma_falls(shape: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """How far below and above its mode a Gamma density over z has fallen to `TAIL` times its peak, or a little more.
+
+    Newton's method on the convex falls ``d + exp(-d) - 1`` and ``exp(d) - 1 - d``, in units of `shape`; it comes
+    down to the roots from above, so stopping early errs on the safe side. Log-concavity bounds the tails beyond.
+    """
+    depth = LOG_TAIL / shape
+    below = np.sqrt(2 * depth)
+    above = np.minimum(below, np.maximum(BEND, np.log1p(2 * depth)))
+    for _ in range(_NEWTON_STEPS):
+        decay = np.expm1(-below)
+        below = below + (depth - below - decay) / -decay
+        growth = np.expm1(above)
+        above = above + (depth + above - growth) / growth
+    return below, above
+
+
+_UNDERFLOW = 700.0
+_FAR = 1e300
+_NEWTON_STEPS = 5

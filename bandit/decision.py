@@ -1,0 +1,234 @@
+"""The decision id: a signed value that lets any server credit any reward without a lookup.
+
+Sixty bytes, in URL-safe base64 eighty characters. Big-endian:
+
+| bytes | field |
+|---|---|
+| 1 | version, 1 |
+| 1 | id of the signing key |
+| 16 | time-ordered unique id (UUIDv7, RFC 9562): milliseconds since 1970, then 74 random bits |
+| 4 | experiment |
+| 4 | epoch number |
+| 4 | epoch nonce: tells the epoch from one of the same number in a restored database |
+| 1 | segment |
+| 2 | arm number |
+| 1 | basis |
+| 8 | propensity, IEEE 754 double |
+| 6 | keyed hash of the unit, zero without one |
+| 12 | the first 12 bytes of HMAC-SHA256 over all before |
+
+It is signed and not encrypted, so nothing in it is secret: the unit itself is not in it.
+"""
+
+import binascii
+import enum
+import hashlib
+import hmac
+import struct
+from base64 import b64encode
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Final, NamedTuple, Protocol
+
+VERSION: Final = 1
+_MAC_BYTES: Final = 12
+_TAIL: Final = struct.Struct(">IIIBHBd")
+_HEAD_BYTES: Final = 2
+_ID_BYTES: Final = 16
+_UNIT_BYTES: Final = 6
+_BODY_BYTES: Final = _HEAD_BYTES + _ID_BYTES + _TAIL.size + _UNIT_BYTES
+_TEXT_LENGTH: Final = (_BODY_BYTES + _MAC_BYTES) * 4 // 3
+_TO_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
+_FROM_URL_SAFE: Final = bytes.maketrans(b"-_+/", b"+/!!")
+_UUID_VERSION: Final = 0x7 << 76
+_UUID_VARIANT: Final = 0x2 << 62
+_EPOCH_START: Final = datetime(1970, 1, 1, tzinfo=UTC)
+NO_UNIT: Final = bytes(_UNIT_BYTES)
+"""Stands for the unit hash of a decision without a unit."""
+
+
+class Basis(enum.IntEnum):
+    """What kind of decision it was, which says what it may be used for."""
+
+    POLICY = 1
+    """Drawn from the epoch's shares: steers, and enters inference."""
+    RESTRICTED = 2
+    """The caller allowed fewer arms: steers."""
+    FALLBACK = 3
+    """Paused, concluded, stale or no arm eligible: a certain answer, neither steers nor enters inference."""
+    UNCONFIRMED = 4
+    """Made by a server that could not confirm its epoch in time: neither steers nor enters inference."""
+    SHADOW = 5
+    """Seen by an arm that did not answer."""
+
+
+STEERING: Final = frozenset({Basis.POLICY, Basis.RESTRICTED})
+"""The bases whose decisions and outcomes enter the posterior."""
+
+
+class InvalidDecisionError(ValueError):
+    """the decision id was not issued by this service."""
+
+    def __init__(self) -> None:
+        super().__init__("the decision id was not issued by this service")
+
+
+class DecisionTerms(NamedTuple):
+    """What every decision for one arm of one epoch has in common.
+
+    Attributes:
+        experiment: The store's number of the experiment, in [1, 2^32).
+        epoch: Number of the epoch, in [1, 2^32).
+        nonce: The epoch's random mark, in [0, 2^32).
+        segment: Number of the segment, in [0, 256).
+        arm: The experiment's number of the arm, in [0, 2^16).
+        basis: What kind of decision it is.
+        propensity: The probability with which the arm was chosen, in (0, 1].
+    """
+
+    experiment: int
+    epoch: int
+    nonce: int
+    segment: int
+    arm: int
+    basis: Basis
+    propensity: float
+
+    def pack(self) -> bytes:
+        """The terms as they stand in the decision id."""
+        return _TAIL.pack(
+            self.experiment, self.epoch, self.nonce, self.segment, self.arm, self.basis, self.propensity
+        )
+
+
+@lru_cache(maxsize=8192)
+def unpack_terms(packed: bytes) -> DecisionTerms:
+    """The inverse of `DecisionTerms.pack`; remembered, since the decisions of an epoch share their terms.
+
+    Raises:
+        ValueError: The basis is none of this version's.
+    """
+    experiment, epoch, nonce, segment, arm, basis, propensity = _TAIL.unpack(packed)
+    return DecisionTerms(experiment, epoch, nonce, segment, arm, Basis(basis), propensity)
+
+
+class Decision(NamedTuple):
+    """One answer of Choose, as read from its id.
+
+    Attributes:
+        id: The unique id, 16 bytes, ordered by time.
+        terms: What was decided.
+        unit_hash: Keyed hash of the unit, 6 bytes, `NO_UNIT` without one.
+    """
+
+    id: bytes
+    terms: DecisionTerms
+    unit_hash: bytes
+
+    @property
+    def decided_ms(self) -> int:
+        """When the decision was made, in milliseconds since 1970."""
+        return int.from_bytes(self.id[:6])
+
+    @property
+    def decided_at(self) -> datetime:
+        """When the decision was made."""
+        return _EPOCH_START + timedelta(milliseconds=self.decided_ms)
+
+
+def new_id(time_ms: int, random_bits: int) -> bytes:
+    """A UUIDv7 of `time_ms` milliseconds since 1970 and 74 bits from the caller's generator.
+
+    >>> new_id(1, 0).hex()
+    '00000000000170008000000000000000'
+    """
+    high = random_bits >> 62
+    low = random_bits & 0x3FFFFFFFFFFFFFFF
+    return (time_ms << 80 | _UUID_VERSION | high << 64 | _UUID_VARIANT | low).to_bytes(_ID_BYTES)
+
+
+class _Hash(Protocol):
+    def copy(self) -> "_Hash": ...
+    def update(self, data: bytes, /) -> None: ...
+    def digest(self) -> bytes: ...
+
+
+class _Mac:
+    """HMAC-SHA256 (RFC 2104) under one key, cut to 12 bytes; on short texts faster than `hmac.digest`.
+
+    >>> expected = hmac.digest(b"k" * 32, b"text", "sha256")[:12]
+    >>> _Mac(b"k" * 32)(b"text") == expected
+    True
+    """
+
+    def __init__(self, secret: bytes) -> None:
+        block = secret if len(secret) <= 64 else hashlib.sha256(secret).digest()  # noqa: PLR2004 - SHA-256's block
+        block = block.ljust(64, b"\0")
+        self._inner: _Hash = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
+        self._outer: _Hash = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
+
+    def __call__(self, text: bytes) -> bytes:
+        inner = self._inner.copy()
+        inner.update(text)
+        outer = self._outer.copy()
+        outer.update(inner.digest())
+        return outer.digest()[:_MAC_BYTES]
+
+
+class Signer:
+    """Signs and checks decision ids with a ring of keys.
+
+    Args:
+        keys: Key id, in [0, 256), to secret; every decision that carries one of them is accepted.
+        signing_key: The id of the key for new decisions.
+
+    Raises:
+        ValueError: The signing key is not in the ring, or a secret is shorter than 16 bytes.
+    """
+
+    def __init__(self, keys: Mapping[int, bytes], signing_key: int) -> None:
+        if signing_key not in keys:
+            raise ValueError(f"signing key {signing_key} is not among the keys {sorted(keys)}")
+        if any(len(secret) < 16 for secret in keys.values()):  # noqa: PLR2004 - 128 bits, said below
+            raise ValueError("a signing secret must have at least 16 bytes")
+        self._macs = {key_id: _Mac(secret) for key_id, secret in keys.items()}
+        self._head = bytes((VERSION, signing_key))
+        self._mac = self._macs[signing_key]
+        self._unit_key = hmac.digest(keys[signing_key], b"unit", "sha256")
+
+    def hash_unit(self, unit: bytes) -> bytes:
+        """The 6-byte hash that marks the unit in its decisions; not `NO_UNIT` but by chance (2^-48)."""
+        return hashlib.blake2b(unit, key=self._unit_key, digest_size=_UNIT_BYTES).digest()
+
+    def sign(self, decision_id: bytes, packed_terms: bytes, unit_hash: bytes) -> str:
+        """The decision id as text, 80 characters of `[A-Za-z0-9_-]`."""
+        body = self._head + decision_id + packed_terms + unit_hash
+        return b64encode(body + self._mac(body)).translate(_TO_URL_SAFE).decode("ascii")
+
+    def read(self, text: str) -> Decision:
+        """The decision that `text` stands for.
+
+        Raises:
+            InvalidDecisionError: It is forged, damaged, of another deployment or of a retired key; the error
+                does not say which.
+        """
+        body = self._authentic_body(text)
+        try:
+            terms = unpack_terms(body[_HEAD_BYTES + _ID_BYTES : -_UNIT_BYTES])
+        except ValueError:
+            raise InvalidDecisionError from None
+        return Decision(body[_HEAD_BYTES : _HEAD_BYTES + _ID_BYTES], terms, body[-_UNIT_BYTES:])
+
+    def _authentic_body(self, text: str) -> bytes:
+        if len(text) != _TEXT_LENGTH:
+            raise InvalidDecisionError
+        try:
+            raw = binascii.a2b_base64(text.encode("ascii").translate(_FROM_URL_SAFE), strict_mode=True)
+        except ValueError:
+            raise InvalidDecisionError from None
+        body, mac = raw[:_BODY_BYTES], raw[_BODY_BYTES:]
+        check = self._macs.get(body[1])
+        if body[0] != VERSION or check is None or not hmac.compare_digest(check(body), mac):
+            raise InvalidDecisionError
+        return body

@@ -1,0 +1,107 @@
+"""An experiment as it is declared: its arms, metrics, policy and limits. A value; the service adds its life."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final, TypeAlias
+
+from bandit.limits import Limits
+from bandit.metric import Metric
+from bandit.policies import EpsilonGreedy, StaticSplit, ThompsonSampling
+
+JsonValue: TypeAlias = "None | bool | float | str | list[JsonValue] | dict[str, JsonValue]"
+"""What an arm's payload may hold: JSON, with numbers as doubles."""
+
+DEFAULT_MAX_DECISION_AGE: Final = timedelta(days=30)
+SEGMENT_ALL: Final = 0
+"""The number of the one segment that every unit is in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightedSplit:
+    """A static split declared by arm id, before it meets an order of arms.
+
+    Attributes:
+        weights: Arm id to weight, at least zero, with a positive sum; arms not named have weight zero.
+    """
+
+    weights: Mapping[str, float]
+
+
+DeclaredPolicy: TypeAlias = ThompsonSampling | EpsilonGreedy | WeightedSplit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One immutable model version.
+
+    Attributes:
+        id: `[a-z0-9-]{1,63}`.
+        model_uri: Where the model is, for the backend.
+        digest: A digest of the model, for the backend to check.
+        payload: Data handed out with every decision for this arm.
+        is_taken_out: Whether an operator took the arm out of service; the one thing that may change.
+    """
+
+    id: str
+    model_uri: str = ""
+    digest: str = ""
+    payload: Mapping[str, JsonValue] = field(default_factory=dict)
+    is_taken_out: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """A question of which arm serves best.
+
+    Attributes:
+        name: `[a-z0-9-]{1,63}`, optionally behind a namespace of the same pattern and a slash.
+        description: For people.
+        arms: The arms, in the order of the report.
+        champion: The id of the arm in production.
+        policy: How shares follow from posteriors.
+        metrics: The metrics that outcomes may name.
+        reward_metric: The name of the metric that steers.
+        limits: What shares must keep to.
+        half_life: Weighs an epoch by 2^(-age / half_life) in the posterior; None: nothing is forgotten.
+        lookback: Leaves epochs that began longer ago out of the posterior; None: all count.
+        max_decision_age: How long after a decision its first outcome is accepted.
+        salt: 16 bytes that seed the assignment of units.
+    """
+
+    name: str
+    description: str = ""
+    arms: tuple[Arm, ...]
+    champion: str
+    policy: DeclaredPolicy = field(default_factory=ThompsonSampling)
+    metrics: tuple[Metric, ...]
+    reward_metric: str
+    limits: Limits = field(default_factory=Limits)
+    half_life: timedelta | None = None
+    lookback: timedelta | None = None
+    max_decision_age: timedelta = DEFAULT_MAX_DECISION_AGE
+    salt: bytes
+
+    def arm(self, arm_id: str) -> Arm:
+        """The arm of this id; KeyError if there is none."""
+        return {arm.id: arm for arm in self.arms}[arm_id]
+
+    def metric(self, name: str) -> Metric:
+        """The metric of this name; KeyError if there is none."""
+        return {metric.name: metric for metric in self.metrics}[name]
+
+    @property
+    def longest_window(self) -> timedelta:
+        """The longest window of any metric; zero if none has one."""
+        return max((metric.window or timedelta() for metric in self.metrics), default=timedelta())
+
+
+def policy_over(policy: DeclaredPolicy, arm_ids: tuple[str, ...]) -> ThompsonSampling | EpsilonGreedy | StaticSplit:
+    """The policy as it applies to these arms in this order.
+
+    A static split whose weights name none of them splits evenly, so that taking arms out never stops traffic.
+    """
+    if not isinstance(policy, WeightedSplit):
+        return policy
+    weights = tuple(policy.weights.get(arm_id, 0.0) for arm_id in arm_ids)
+    return StaticSplit(weights if sum(weights) > 0 else (1.0,) * len(arm_ids))

@@ -1,0 +1,222 @@
+"""What stands between a policy's wish and the traffic: floors, caps, ramps, warm-up, and arms taken out.
+
+`apply_limits` shapes shares in this order:
+
+1. Arms that are not eligible get exactly 0; the policy's shares are scaled up over the others.
+2. Each *new* arm gets an equal part, 1/n of n eligible arms; the policy divides the rest among the others.
+3. Minimum shares are additive, ``f + (1 - sum f) * p``: clip-and-renormalise would end below the floor. A new
+   arm's equal part is thus one of what the floors leave, and never a piece of the champion's reserve.
+4. What exceeds the maximum share goes to the arms below it in proportion to their shares.
+5. Shares move from the previous epoch's to these along a straight line, no faster than the maximum step. On
+   that line sum, floors and caps hold wherever the previous shares held them; where those did not (a floor
+   was raised, an arm is new), the limit is approached at the same pace.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from math import fsum, isfinite
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_HOUR = timedelta(hours=1)
+_ROUNDING = 1e-12
+
+
+class InfeasibleLimitsError(ValueError):
+    """Limits that no shares can meet; says by how much.
+
+    Takes what was asked for, as a phrase without a full stop: the number of eligible arms is added to it.
+    """
+
+    def __init__(self, demand: str, *, n_eligible: int, remedy: str) -> None:
+        self.demand = demand
+        self.n_eligible = n_eligible
+        self.remedy = remedy
+        super().__init__(f"{demand} over {n_eligible} eligible arms; {remedy}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds on the shares of an experiment; the default bounds nothing.
+
+    Attributes:
+        minimum_share: floor of every eligible arm, in [0, 1].
+        minimum_shares: floors of single arms by id, in place of `minimum_share`: the champion's reserve.
+        maximum_share: cap of every arm, in (0, 1].
+        maximum_step_per_hour: by how much the share of any arm may move per hour; None for no bound.
+        warm_up_decisions: an arm with fewer decisions is new; 0 for no such bound.
+        warm_up_duration: an arm of this age is not new any more, whatever its decisions; None for no such bound.
+
+    Raises:
+        ValueError: a bound is outside its range.
+    """
+
+    minimum_share: float = 0.0
+    minimum_shares: Mapping[str, float] = field(default_factory=dict)
+    maximum_share: float = 1.0
+    maximum_step_per_hour: float | None = None
+    warm_up_decisions: int = 0
+    warm_up_duration: timedelta | None = None
+
+    def __post_init__(self) -> None:
+        for floor in (self.minimum_share, *self.minimum_shares.values()):
+            if not 0 <= floor <= 1:
+                raise ValueError(f"a minimum share must be in [0, 1], got {floor:g}")
+        if not 0 < self.maximum_share <= 1:
+            raise ValueError(f"maximum share must be in (0, 1], got {self.maximum_share:g}")
+        step = self.maximum_step_per_hour
+        if step is not None and not (step > 0 and isfinite(step)):
+            raise ValueError(f"maximum step per hour must be positive and finite, got {step:g}")
+        if self.warm_up_decisions < 0:
+            raise ValueError(f"warm-up decisions must not be negative, got {self.warm_up_decisions}")
+        if self.warm_up_duration is not None and self.warm_up_duration <= timedelta(0):
+            raise ValueError(f"warm-up duration must be positive, got {self.warm_up_duration}")
+        object.__setattr__(self, "minimum_shares", dict(self.minimum_shares))
+
+    def floor_of(self, arm_id: str) -> float:
+        """The minimum share of one arm."""
+        return self.minimum_shares.get(arm_id, self.minimum_share)
+
+    def is_new(self, arm: "ArmStanding") -> bool:
+        """Whether the arm is warming up: every warm-up bound that is set has yet to be reached."""
+        if self.warm_up_decisions == 0:
+            return self.warm_up_duration is not None and arm.age < self.warm_up_duration
+        is_young = self.warm_up_duration is None or arm.age < self.warm_up_duration
+        return is_young and arm.decisions < self.warm_up_decisions
+
+    def require_feasible(self, eligible_ids: Iterable[str]) -> None:
+        """Check that some shares of these arms meet the limits; done when an experiment is configured.
+
+        Raises:
+            InfeasibleLimitsError: the floors sum to more than 1, the caps to less, or a floor is above the cap.
+        """
+        floors = {arm_id: self.floor_of(arm_id) for arm_id in eligible_ids}
+        n_eligible = len(floors)
+        total = fsum(floors.values())
+        if total > 1 + _ROUNDING:
+            raise InfeasibleLimitsError(
+                f"minimum shares sum to {total:.6g}",
+                n_eligible=n_eligible,
+                remedy="they must leave something to the policy: at most 1",
+            )
+        if n_eligible and self.maximum_share * n_eligible < 1 - _ROUNDING:
+            raise InfeasibleLimitsError(
+                f"maximum share {self.maximum_share:.6g} allows only {self.maximum_share * n_eligible:.6g}",
+                n_eligible=n_eligible,
+                remedy=f"it must be at least {1 / n_eligible:.6g}",
+            )
+        for arm_id, floor in floors.items():
+            if floor > self.maximum_share:
+                raise InfeasibleLimitsError(
+                    f"minimum share {floor:.6g} of arm {arm_id!r} is above the maximum {self.maximum_share:.6g}",
+                    n_eligible=n_eligible,
+                    remedy="a minimum must not exceed the maximum",
+                )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmStanding:
+    """Where an arm stands when shares are computed.
+
+    Attributes:
+        id: the arm's id.
+        eligible: False once an operator or a guardrail has taken it out.
+        decisions: how many decisions it has had; for warm-up.
+        age: since it joined the experiment; for warm-up.
+    """
+
+    id: str
+    eligible: bool = True
+    decisions: int = 0
+    age: timedelta = timedelta(0)
+
+
+def apply_limits(
+    raw_shares: ArrayLike,
+    arms: Sequence[ArmStanding],
+    limits: Limits,
+    *,
+    previous: ArrayLike | None = None,
+    elapsed: timedelta = timedelta(0),
+) -> NDArray[np.float64]:
+    """The shares to serve, of shape (n_arms,), summing to 1 within 1e-9.
+
+    `raw_shares` are a policy's, shape (n_arms,), not negative; those of arms that are new or not eligible are
+    ignored. `previous` are the shares of the previous epoch (0 for an arm that it did not have), and `elapsed`
+    the time since that epoch *began*; without `previous` nothing bounds the step. An arm that is taken out
+    drops to 0 at once: its previous share is first spread over the others in proportion, and that is exempt
+    from the bound. Taking arms out never makes limits fail: a maximum share below 1/n of n eligible arms is
+    read as 1/n.
+
+    Raises:
+        InfeasibleLimitsError: the floors of the eligible arms sum to more than 1.
+        ValueError: shapes differ, a share is negative or not finite, or no arm is eligible.
+
+    >>> arms = [ArmStanding(id="champion"), ArmStanding(id="a"), ArmStanding(id="b", eligible=False)]
+    >>> limits = Limits(minimum_share=0.05, minimum_shares={"champion": 0.2})
+    >>> apply_limits([0.1, 0.8, 0.1], arms, limits).round(4).tolist()
+    [0.2833, 0.7167, 0.0]
+    """
+    raw = _checked_shares("raw shares", raw_shares, len(arms))
+    eligible = np.array([arm.eligible for arm in arms], dtype=bool)
+    if not eligible.any():
+        raise ValueError("no arm is eligible")
+    kept = [arm for arm in arms if arm.eligible]
+    floors = np.array([limits.floor_of(arm.id) for arm in kept])
+    if floors.sum() > 1 + _ROUNDING:
+        limits.require_feasible(arm.id for arm in kept)
+    wish = _warmed_up(raw[eligible], np.array([limits.is_new(arm) for arm in kept]))
+    target = _capped(floors + max(0.0, 1 - floors.sum()) * wish, max(limits.maximum_share, 1 / len(kept)))
+    if previous is not None and limits.maximum_step_per_hour is not None:
+        bound = limits.maximum_step_per_hour * (elapsed / _HOUR)
+        target = _stepped(_checked_shares("previous shares", previous, len(arms))[eligible], target, bound)
+    shares = np.zeros(len(arms))
+    shares[eligible] = target / target.sum()
+    return shares
+
+
+def _checked_shares(name: str, values: ArrayLike, n_arms: int) -> NDArray[np.float64]:
+    shares = np.asarray(values, dtype=np.float64)
+    if shares.shape != (n_arms,):
+        raise ValueError(f"{name} must have shape ({n_arms},), got {shares.shape}")
+    if not (np.isfinite(shares).all() and (shares >= 0).all()):
+        raise ValueError(f"{name} must be finite and not negative")
+    return shares
+
+
+def _proportional(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights scaled to sum to 1; equal parts if all are 0."""
+    total = weights.sum()
+    return weights / total if total > 0 else np.full_like(weights, 1 / weights.size)
+
+
+def _warmed_up(raw: NDArray[np.float64], is_new: NDArray[np.bool_]) -> NDArray[np.float64]:
+    equal = 1 / raw.size
+    wish = np.full_like(raw, equal)
+    if not is_new.all():
+        wish[~is_new] = _proportional(raw[~is_new]) * equal * (~is_new).sum()
+    return wish
+
+
+def _capped(shares: NDArray[np.float64], cap: float) -> NDArray[np.float64]:
+    """Pour what exceeds the cap into the other arms until none overflows: at most n_arms rounds."""
+    capped = shares.copy()
+    is_full = np.zeros(shares.size, dtype=bool)
+    while (is_over := capped > cap + _ROUNDING).any():
+        is_full |= is_over
+        capped[is_full] = cap
+        capped[~is_full] = _proportional(shares[~is_full]) * (1 - cap * is_full.sum())
+    return capped
+
+
+def _stepped(
+    previous: NDArray[np.float64], target: NDArray[np.float64], bound: float
+) -> NDArray[np.float64]:
+    if previous.sum() <= 0:
+        return target
+    start = _proportional(previous)
+    move = target - start
+    furthest = np.abs(move).max()
+    return target if furthest <= bound else start + move * (max(bound, 0.0) / furthest)

@@ -1,0 +1,131 @@
+"""A metric: a named value observed for a decision, and the whole numbers that it is kept in.
+
+Values are stored as integers of a *quantum*, so that sums and sums of squares are exact in 63 bits, in any
+order, for up to 2^22 outcomes of an epoch: 2^22 * (2^20)^2 = 2^62.
+"""
+
+import enum
+import math
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from bandit.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior, Prior
+
+N_STEPS: Final = 2**20
+"""Quanta in the range of a real-valued metric; the largest value of a count."""
+
+
+class MetricKind(enum.StrEnum):
+    """What kind of value a metric is; decides the family of its posterior."""
+
+    BINARY = "binary"
+    REAL = "real"
+    COUNT = "count"
+
+
+class Direction(enum.StrEnum):
+    """Whether more of a metric is better."""
+
+    MAXIMIZE = "maximize"
+    MINIMIZE = "minimize"
+
+
+class OutcomeValueError(ValueError):
+    """{value} is not a value of metric {metric}: {rule}."""
+
+    def __init__(self, metric: str, value: float, rule: str) -> None:
+        self.metric = metric
+        self.value = value
+        self.rule = rule
+        super().__init__(f"{value!r} is not a value of metric {metric!r}: {rule}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A named value observed for a decision, with the range that it lies in.
+
+    Attributes:
+        name: `[a-z0-9-]{1,63}`.
+        kind: Binary (0 or 1), real (a number in the range) or count (a whole number of events).
+        direction: Whether more is better.
+        minimum: The smallest value accepted.
+        maximum: The largest value accepted.
+        clip: Whether values outside the range are moved to its nearest end instead of being refused.
+        window: How long after its decision an outcome steers; None: outcomes count at once and always.
+        default_value: What a decision counts as if nothing came within the window; None: it is left out.
+        is_guardrail: Whether this is a metric that must not get worse; it does not steer.
+        prior: What is believed before any outcome; None: the weak prior of the kind.
+    """
+
+    name: str
+    kind: MetricKind = MetricKind.BINARY
+    direction: Direction = Direction.MAXIMIZE
+    minimum: float = 0.0
+    maximum: float = 1.0
+    clip: bool = False
+    window: timedelta | None = None
+    default_value: float | None = None
+    is_guardrail: bool = False
+    prior: Prior | None = None
+
+    @property
+    def offset(self) -> float:
+        """The value that zero quanta stand for."""
+        return self.minimum if self.kind is MetricKind.REAL else 0.0
+
+    @property
+    def quantum(self) -> float:
+        """The value of one quantum: 1 for whole numbers, range / 2^20 for real ones."""
+        return (self.maximum - self.minimum) / N_STEPS if self.kind is MetricKind.REAL else 1.0
+
+    def quantise(self, value: float) -> int:
+        """The number of quanta nearest to `value`, in [0, 2^20].
+
+        Raises:
+            OutcomeValueError: `value` is not finite, outside the range, or not whole where it has to be.
+
+        >>> Metric(name="spend", kind=MetricKind.REAL, maximum=4.0).quantise(1.0)
+        262144
+        """
+        if not math.isfinite(value):
+            raise OutcomeValueError(self.name, value, "it must be finite")
+        if not self.minimum <= value <= self.maximum:
+            if not self.clip:
+                rule = f"it must be in [{self.minimum:g}, {self.maximum:g}]"
+                raise OutcomeValueError(self.name, value, rule)
+            value = min(max(value, self.minimum), self.maximum)
+        if self.kind is MetricKind.REAL:
+            return round((value - self.minimum) / self.quantum)
+        if not value.is_integer():
+            if abs(value) >= math.ulp(1.0):
+                rule = "it must be 0 or 1" if self.kind is MetricKind.BINARY else "it must be a whole number"
+                raise OutcomeValueError(self.name, value, rule)
+            value = 0.0
+        return int(value)
+
+    def to_value(self, quanta: int) -> float:
+        """The value that `quanta` stands for."""
+        return self.offset + quanta * self.quantum
+
+    @property
+    def effective_prior(self) -> Prior:
+        """The declared prior, or the weak one of the kind.
+
+        Binary: Beta(1, 1). Count: Gamma(1, 1). Real: normal-inverse-gamma about the middle of the range, worth
+        one observation, with a standard deviation of a sixth of the range.
+        """
+        if self.prior is not None:
+            return self.prior
+        match self.kind:
+            case MetricKind.BINARY:
+                return BetaPrior()
+            case MetricKind.COUNT:
+                return GammaPrior()
+            case MetricKind.REAL:
+                return NormalInverseGammaPrior(
+                    mean=(self.minimum + self.maximum) / 2,
+                    pseudo_observations=1.0,
+                    shape=1.0,
+                    scale=((self.maximum - self.minimum) / 6) ** 2,
+                )

@@ -1,0 +1,1 @@
+"""The wire contract, generated from `protos/`; run `python protos/generate.py`, never edit."""

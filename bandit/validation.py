@@ -1,0 +1,268 @@
+"""The rules that an experiment must keep, each broken one named by its field, its value and the rule."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
+from math import isfinite
+from typing import Final, NamedTuple
+
+from bandit.assignment import SALT_BYTES
+from bandit.experiment import Arm, Experiment, WeightedSplit
+from bandit.limits import InfeasibleLimitsError, Limits
+from bandit.metric import N_STEPS, Metric, MetricKind, OutcomeValueError
+from bandit.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior
+
+MAX_ARMS: Final = 1_000
+MAX_METRICS: Final = 64
+MAX_DESCRIPTION: Final = 1_000
+MAX_URI: Final = 2_048
+MAX_DIGEST: Final = 256
+MAX_PAYLOAD_BYTES: Final = 16 * 1024
+LONGEST_WINDOW: Final = timedelta(days=90)
+LONGEST_DECISION_AGE: Final = timedelta(days=400)
+NAME_RULE: Final = "[a-z0-9-]{1,63}"
+_NAME: Final = re.compile(NAME_RULE, re.ASCII)
+_EXPERIMENT_NAME: Final = re.compile(f"({NAME_RULE}/)?{NAME_RULE}", re.ASCII)
+_SHOWN: Final = 80
+_PRIOR_OF_KIND: Final = {
+    MetricKind.BINARY: BetaPrior,
+    MetricKind.REAL: NormalInverseGammaPrior,
+    MetricKind.COUNT: GammaPrior,
+}
+
+
+class Violation(NamedTuple):
+    """A broken rule.
+
+    Attributes:
+        field: Path of the field, such as `arms[1].model_uri`.
+        description: The value and the rule.
+    """
+
+    field: str
+    description: str
+
+
+class InvalidExperimentError(ValueError):
+    """An experiment breaks rules; `violations` has one entry for each."""
+
+    def __init__(self, violations: Iterable[Violation]) -> None:
+        self.violations = tuple(violations)
+        super().__init__("; ".join(f"{field}: {description}" for field, description in self.violations))
+
+
+def shown(value: str) -> str:
+    """A client's text as it may stand in a message: escaped, in quotes and at most 80 characters long."""
+    return ascii(value if len(value) <= _SHOWN else value[:_SHOWN] + "...")
+
+
+def is_experiment_name(name: str) -> bool:
+    """Whether `name` is `[a-z0-9-]{1,63}`, optionally behind a namespace of the same pattern and a slash.
+
+    >>> [is_experiment_name(name) for name in ("ranker", "team-a/ranker", "Ranker", "a/b/c", "")]
+    [True, True, False, False, False]
+    """
+    return _EXPERIMENT_NAME.fullmatch(name) is not None
+
+
+def require_valid(experiment: Experiment) -> None:
+    """Raises InvalidExperimentError with every broken rule, if any is."""
+    violations = [
+        *_check_names(experiment),
+        *_check_arms(experiment.arms),
+        *_check_metrics(experiment.metrics),
+        *_check_references(experiment),
+        *_check_durations(experiment),
+    ]
+    if not violations:
+        violations.extend(_check_limits(experiment))
+    if violations:
+        raise InvalidExperimentError(violations)
+
+
+def require_compatible(before: Experiment, after: Experiment, metrics_ever: Iterable[str]) -> None:
+    """Raises InvalidExperimentError if `after` would falsify what was recorded of a started experiment.
+
+    An arm's model, and a metric's kind, direction and range, stay what they were; a metric that was dropped does
+    not come back, since it might come back as another.
+    """
+    violations: list[Violation] = []
+    old_arms = {arm.id: arm for arm in before.arms}
+    for index, arm in enumerate(after.arms):
+        old_arm = old_arms.get(arm.id)
+        if old_arm is not None:
+            violations += _fixed(f"arms[{index}]", old_arm, arm, ("model_uri", "digest", "payload"))
+    old_metrics = {metric.name: metric for metric in before.metrics}
+    for index, metric in enumerate(after.metrics):
+        old_metric = old_metrics.get(metric.name)
+        if old_metric is not None:
+            fields = ("kind", "direction", "minimum", "maximum")
+            violations += _fixed(f"metrics[{index}]", old_metric, metric, fields)
+        elif metric.name in set(metrics_ever):
+            rule = f"{shown(metric.name)} was dropped from this experiment and can't return; take another name"
+            violations.append(Violation(f"metrics[{index}].name", rule))
+    if violations:
+        raise InvalidExperimentError(violations)
+
+
+def _fixed(path: str, before: object, after: object, fields: Iterable[str]) -> Iterator[Violation]:
+    for name in fields:
+        old, new = getattr(before, name), getattr(after, name)
+        if old != new:
+            yield Violation(
+                f"{path}.{name}",
+                f"can't change from {_brief(old)} to {_brief(new)} once the experiment has started; "
+                "add a new one under another name instead",
+            )
+
+
+def _brief(value: object) -> str:
+    return shown(str(value))
+
+
+def _check_names(experiment: Experiment) -> Iterator[Violation]:
+    if not is_experiment_name(experiment.name):
+        rule = f"{shown(experiment.name)} must match {NAME_RULE}, optionally behind a namespace and a slash"
+        yield Violation("name", rule)
+    if len(experiment.description) > MAX_DESCRIPTION:
+        yield Violation("description", f"must have at most {MAX_DESCRIPTION} characters")
+    if len(experiment.salt) != SALT_BYTES:
+        yield Violation("salt", f"must have {SALT_BYTES * 2} hexadecimal digits")
+
+
+def _check_arms(arms: tuple[Arm, ...]) -> Iterator[Violation]:
+    if not 1 <= len(arms) <= MAX_ARMS:
+        yield Violation("arms", f"{len(arms)} arms; there must be 1 to {MAX_ARMS}")
+    yield from _check_distinct("arms", "id", [arm.id for arm in arms])
+    for index, arm in enumerate(arms):
+        yield from _check_text(f"arms[{index}].model_uri", arm.model_uri, MAX_URI)
+        yield from _check_text(f"arms[{index}].digest", arm.digest, MAX_DIGEST)
+        n_bytes = len(json.dumps(arm.payload, default=str).encode())
+        if n_bytes > MAX_PAYLOAD_BYTES:
+            rule = f"{n_bytes} bytes as JSON; there may be at most {MAX_PAYLOAD_BYTES}"
+            yield Violation(f"arms[{index}].payload", rule)
+
+
+def _check_distinct(path: str, key: str, names: list[str]) -> Iterator[Violation]:
+    counts = Counter(names)
+    seen: set[str] = set()
+    for index, name in enumerate(names):
+        if _NAME.fullmatch(name) is None:
+            yield Violation(f"{path}[{index}].{key}", f"{shown(name)} must match {NAME_RULE}")
+        elif counts[name] > 1 and name in seen:
+            yield Violation(f"{path}[{index}].{key}", f"{shown(name)} is there more than once")
+        seen.add(name)
+
+
+def _check_text(path: str, text: str, longest: int) -> Iterator[Violation]:
+    if len(text) > longest or not text.isprintable():
+        yield Violation(path, f"{shown(text)} must have at most {longest} characters, all of them printable")
+
+
+def _check_metrics(metrics: tuple[Metric, ...]) -> Iterator[Violation]:
+    if not 1 <= len(metrics) <= MAX_METRICS:
+        yield Violation("metrics", f"{len(metrics)} metrics; there must be 1 to {MAX_METRICS}")
+    yield from _check_distinct("metrics", "name", [metric.name for metric in metrics])
+    for index, metric in enumerate(metrics):
+        range_violations = list(_check_range(metric))
+        for check in () if range_violations else (_check_silence, _check_prior):
+            range_violations.extend(check(metric))
+        for field, description in range_violations:
+            yield Violation(f"metrics[{index}].{field}", description)
+
+
+def _check_range(metric: Metric) -> Iterator[Violation]:
+    low, high = metric.minimum, metric.maximum
+    if not (isfinite(low) and isfinite(high) and low < high and isfinite(high - low)):
+        yield Violation("maximum", f"the range [{low:g}, {high:g}] must be finite and not empty")
+    elif metric.kind is MetricKind.BINARY and (low, high) != (0.0, 1.0):
+        yield Violation("maximum", f"a binary metric has the range [0, 1], got [{low:g}, {high:g}]")
+    elif metric.kind is MetricKind.COUNT and not (
+        low >= 0 and high <= N_STEPS and low.is_integer() and high.is_integer()
+    ):
+        rule = f"a count has a range of whole numbers within [0, {N_STEPS}], got [{low:g}, {high:g}]"
+        yield Violation("maximum", rule)
+    elif metric.kind is MetricKind.REAL and metric.quantum < 1e-300:  # noqa: PLR2004 - squares would underflow
+        yield Violation("maximum", f"the range [{low!r}, {high!r}] is too narrow")
+
+
+def _check_silence(metric: Metric) -> Iterator[Violation]:
+    window = metric.window
+    if window is not None and not timedelta() < window <= LONGEST_WINDOW:
+        yield Violation("window", f"{window} must be more than zero and at most {LONGEST_WINDOW.days} days")
+    if metric.default_value is None:
+        return
+    if window is None:
+        yield Violation("default_value", "needs a window: without one, silence is never known")
+    try:
+        metric.quantise(metric.default_value)
+    except OutcomeValueError as error:
+        yield Violation("default_value", f"{metric.default_value:g}: {error.rule}")
+
+
+def _check_prior(metric: Metric) -> Iterator[Violation]:
+    expected = _PRIOR_OF_KIND[metric.kind]
+    if metric.prior is not None and not isinstance(metric.prior, expected):
+        found = type(metric.prior).__name__
+        yield Violation("prior", f"a {metric.kind} metric takes a {expected.__name__}, got a {found}")
+
+
+def _check_references(experiment: Experiment) -> Iterator[Violation]:
+    arms = {arm.id for arm in experiment.arms}
+    if experiment.champion not in arms:
+        yield Violation("champion", f"{shown(experiment.champion)} is none of the arms")
+    reward = next((m for m in experiment.metrics if m.name == experiment.reward_metric), None)
+    if reward is None:
+        yield Violation("reward_metric", f"{shown(experiment.reward_metric)} is none of the metrics")
+    elif reward.is_guardrail:
+        yield Violation("reward_metric", f"{shown(reward.name)} is a guardrail, which does not steer")
+    for arm_id in experiment.limits.minimum_shares.keys() - arms:
+        yield Violation(f'limits.minimum_shares["{arm_id[:63]}"]', f"{shown(arm_id)} is none of the arms")
+    if isinstance(experiment.policy, WeightedSplit):
+        yield from _check_weights(experiment.policy, arms)
+
+
+def _check_weights(split: WeightedSplit, arms: set[str]) -> Iterator[Violation]:
+    path = "policy.static_split.weights"
+    for arm_id, weight in split.weights.items():
+        if arm_id not in arms:
+            yield Violation(f'{path}["{arm_id[:63]}"]', f"{shown(arm_id)} is none of the arms")
+        elif not (isfinite(weight) and weight >= 0):
+            yield Violation(f'{path}["{arm_id}"]', f"{weight:g} must be finite and at least 0")
+    total = sum(split.weights.values())
+    if not total > 0 or not isfinite(total):
+        yield Violation(path, "the sum of the weights must be more than zero and finite")
+
+
+def _check_durations(experiment: Experiment) -> Iterator[Violation]:
+    for name in ("half_life", "lookback"):
+        duration = getattr(experiment, name)
+        if duration is not None and duration <= timedelta():
+            yield Violation(name, f"{duration} must be more than zero")
+    age, shortest = experiment.max_decision_age, experiment.longest_window
+    if not (timedelta() < age <= LONGEST_DECISION_AGE and age >= shortest):
+        rule = f"{age} must be at least the longest window ({shortest}) and at most {LONGEST_DECISION_AGE.days} days"
+        yield Violation("max_decision_age", rule)
+
+
+def _check_limits(experiment: Experiment) -> Iterator[Violation]:
+    limits = experiment.limits
+    step = limits.maximum_step_per_hour
+    checks: list[tuple[str, Callable[[Limits], bool], str]] = [
+        ("minimum_share", lambda _: limits.minimum_share < 1, f"{limits.minimum_share:g} must be below 1"),
+        ("maximum_step_per_hour", lambda _: step is None or step <= 1, f"{step} must be at most 1"),
+        (
+            "warm_up_duration",
+            lambda _: not limits.warm_up_decisions or limits.warm_up_duration is not None,
+            "is required with warm_up_decisions, so that an arm that never reports does not keep its share",
+        ),
+    ]
+    for field, holds, rule in checks:
+        if not holds(limits):
+            yield Violation(f"limits.{field}", rule)
+    try:
+        limits.require_feasible(arm.id for arm in experiment.arms)
+    except InfeasibleLimitsError as error:
+        yield Violation("limits", str(error))

@@ -1,0 +1,89 @@
+"""An experiment as a TOML file: read with every error named, written so that reading gives it back.
+
+Keys mirror the fields of the `Experiment` message; `bandit-server experiment example` prints all of them with
+comments. `ExperimentFileError` says what is wrong with a file, all at once.
+"""
+
+import tomllib
+from collections.abc import Sequence
+
+import click
+from google.protobuf.message import Message
+
+from bandit.v1.experiment_pb2 import Experiment
+from server.cli.message_to_toml import to_table
+from server.cli.toml_text import dumps
+from server.cli.toml_to_message import Problem, fill
+
+_SERVICE_SETS = "is set by the service, not by a file"
+REFUSED = {
+    "state": f"{_SERVICE_SETS}: use experiment start, pause or conclude",
+    "winner": f"{_SERVICE_SETS}: use experiment conclude",
+    "etag": f"{_SERVICE_SETS}: apply changes just the version that it compared with",
+    "create_time": _SERVICE_SETS,
+    "update_time": _SERVICE_SETS,
+    "start_time": _SERVICE_SETS,
+    "conclude_time": _SERVICE_SETS,
+    "epoch": _SERVICE_SETS,
+}
+_FIRST = ("name", "description", "champion", "reward_metric")
+
+
+class ExperimentFileError(Exception):
+    """A file that describes no experiment; one line for each problem, `FILE: PATH: RULE`."""
+
+    def __init__(self, file: str, problems: Sequence[Problem]) -> None:
+        lines = (f"{file}: {problem.path}: {problem.text}".replace(": : ", ": ") for problem in problems)
+        super().__init__("\n".join(lines))
+        self.problems = problems
+
+
+def read_experiment(file: str) -> Experiment:
+    """The experiment in `file`; `-` is standard input.
+
+    Raises:
+        ExperimentFileError: the file can't be read, or holds no experiment.
+    """
+    try:
+        with click.open_file(file, encoding="utf-8") as stream:
+            text = stream.read()
+    except OSError as error:
+        reason = (error.strerror or "cannot be read").lower()
+        raise ExperimentFileError(file, [Problem(path="", text=reason)]) from None
+    except UnicodeDecodeError as error:
+        raise ExperimentFileError(file, [Problem(path="", text=f"not UTF-8: {error.reason}")]) from None
+    return parse_experiment(text, file)
+
+
+def parse_experiment(text: str, file: str = "text") -> Experiment:
+    """The experiment that `text` describes; `file` is what errors call it.
+
+    Raises:
+        ExperimentFileError: not TOML, or TOML that is no experiment.
+    """
+    try:
+        table = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise ExperimentFileError(file, [Problem(path="", text=f"not TOML: {reason}")]) from None
+    experiment = Experiment()
+    refused = [Problem(path=key, text=REFUSED[key]) for key in table if key in REFUSED]
+    problems = fill(experiment, {key: value for key, value in table.items() if key not in REFUSED})
+    if refused or problems:
+        raise ExperimentFileError(file, [*refused, *problems])
+    return experiment
+
+
+def format_experiment(experiment: Experiment) -> str:
+    """What a file would say to describe `experiment`; what only the service sets is left out."""
+    table = to_table(_without_refused(experiment))
+    ordered = {key: table[key] for key in (*(key for key in _FIRST if key in table), *table)}
+    return dumps(ordered)
+
+
+def _without_refused(experiment: Experiment) -> Message:
+    bare = Experiment()
+    bare.CopyFrom(experiment)
+    for name in REFUSED:
+        bare.ClearField(name)  # type: ignore[arg-type]
+    return bare

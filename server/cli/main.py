@@ -1,0 +1,37 @@
+"""The root of the command line: which commands there are, and where.
+
+Commands are imported when they run: `--help` needs neither gRPC nor the server.
+"""
+
+import click
+
+from server.cli.help import SETTINGS, LazyGroup
+
+COMMANDS = {
+    "serve": ("server.cli.serve:serve", "Answer Choose and Reward until SIGTERM."),
+    "verify": ("server.cli.maintenance:verify", "Compare the reward log with what was counted, exactly."),
+    "rebuild": ("server.cli.maintenance:rebuild", "Count the outcomes anew from the reward log."),
+    "experiment": ("server.cli.experiment:experiment", "Create, change, run and list experiments."),
+    "report": ("server.cli.report:report", "Show what is known about an experiment's arms."),
+    "choose": ("server.cli.traffic:choose", "Ask for an arm by hand."),
+    "reward": ("server.cli.traffic:reward", "Post what came of a decision by hand."),
+}
+
+
+@click.group(cls=LazyGroup, lazy=COMMANDS, context_settings=SETTINGS)
+@click.version_option(package_name="bandit-allocator", message="%(package)s %(version)s")
+def cli() -> None:
+    """Run and operate a multi-armed-bandit allocation service.
+
+    serve, verify and rebuild open the database. All other commands speak to a running server, by default
+    to the one on this machine.
+
+    \b
+    A first look:
+      bandit-server serve
+      bandit-server experiment example > ranker.toml
+      bandit-server experiment apply ranker.toml
+      bandit-server experiment start ranker
+      bandit-server choose ranker --count 1000
+      bandit-server report ranker
+    """  # noqa: D301 - click reads the backslash

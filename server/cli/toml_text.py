@@ -1,0 +1,87 @@
+"""Writes TOML, which the standard library only reads.
+
+Scalars of a table come before its sub-tables, as TOML wants; beyond that the given order is kept.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+
+TomlValue = str | bool | int | float | None | list["TomlValue"] | dict[str, "TomlValue"]
+TomlTable = dict[str, TomlValue]
+
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_EXACT_INTEGER = 2**53
+
+
+def dumps(table: TomlTable) -> str:
+    """`table` as TOML. A None becomes `null`, which no TOML reader takes: the format has no word for it.
+
+    >>> print(dumps({"name": "ranker", "arms": [{"id": "a"}], "limits": {"minimum_share": 0.05}}))
+    name = "ranker"
+    <BLANKLINE>
+    [[arms]]
+    id = "a"
+    <BLANKLINE>
+    [limits]
+    minimum_share = 0.05
+    """
+    return "\n".join(_lines(table, ())).removeprefix("\n")
+
+
+def _lines(table: TomlTable, path: tuple[str, ...]) -> Iterator[str]:
+    for key, value in table.items():
+        if not isinstance(value, dict) and not _is_array_of_tables(value):
+            yield f"{_key(key)} = {inline(value)}"
+    for key, value in table.items():
+        inner = (*path, key)
+        header = ".".join(map(_key, inner))
+        if isinstance(value, dict):
+            if not _holds_only_tables(value):
+                yield from ("", f"[{header}]")
+            yield from _lines(value, inner)
+        elif isinstance(value, list) and _is_array_of_tables(value):
+            for item in value:
+                if isinstance(item, dict):
+                    yield from ("", f"[[{header}]]", *_lines(item, inner))
+
+
+def _is_array_of_tables(value: TomlValue) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
+
+
+def _holds_only_tables(table: TomlTable) -> bool:
+    """True if `table` needs no header of its own, since those of its sub-tables imply it."""
+    return bool(table) and all(isinstance(value, dict) for value in table.values())
+
+
+def _key(key: str) -> str:
+    return key if _BARE_KEY.fullmatch(key) else _string(key)
+
+
+def _string(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def inline(value: object) -> str:
+    """`value` on one line, as it would stand after a key; dates are written as strings."""
+    match value:
+        case dict():
+            return "{" + ", ".join(f"{_key(key)} = {inline(item)}" for key, item in value.items()) + "}"
+        case list():
+            return "[" + ", ".join(map(inline, value)) + "]"
+        case str():
+            return _string(value)
+        case float():
+            return _number(value)
+        case _:
+            return json.dumps(value, default=str)
+
+
+def _number(value: float) -> str:
+    """The shortest text that reads as `value`: `1` for 1.0, but `-0.0` for its own sake."""
+    is_negative_zero = value == 0 and math.copysign(1, value) < 0
+    if value.is_integer() and abs(value) < _EXACT_INTEGER and not is_negative_zero:
+        return str(int(value))
+    return repr(value)

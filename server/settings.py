@@ -1,0 +1,194 @@
+"""What an operator can set, with units, ranges and defaults.
+
+`Settings(...)` takes its arguments and nothing else; `server.cli.configuration` merges file, environment and
+flags into them. `SettingsError` is the one error for people.
+"""
+
+import re
+from ipaddress import ip_address
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+ENVIRONMENT_PREFIX = "BANDIT_"
+MIB = 1024 * 1024
+_ADDRESS = re.compile(r"([^\s:\[\]]+|\[[0-9a-fA-F:.]+\]):(\d{1,5})", re.ASCII)
+_LARGEST_PORT = 65_535
+
+
+class SettingsError(Exception):
+    """Settings that can't be used; `problems` has one line for each."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of `HOST:PORT`; an IPv6 host stands in brackets and is returned without them.
+
+    Raises:
+        ValueError: no host, no port, or a port outside 0 to 65535.
+
+    >>> split_address("[::1]:50051")
+    ('::1', 50051)
+    """
+    match = _ADDRESS.fullmatch(address)
+    if match is None or int(match[2]) > _LARGEST_PORT:
+        raise ValueError(
+            "must be HOST:PORT with a port from 0 to 65535, such as 127.0.0.1:50051 or [::1]:50051"
+        )
+    return match[1].strip("[]"), int(match[2])
+
+
+def is_loopback(address: str) -> bool:
+    """True if only this machine can reach `address` (`HOST:PORT`). Of names, only localhost is trusted to."""
+    host, _ = split_address(address)
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _check_address(address: str) -> str:
+    split_address(address)
+    return address
+
+
+def _check_database(url: str) -> str:
+    if url.startswith("postgresql+psycopg://"):
+        return url
+    if not url.startswith("sqlite:"):
+        raise ValueError("must be sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME")
+    path = url.removeprefix("sqlite:///")
+    if path in {"sqlite:", "sqlite://", ""} or ":memory:" in path or "mode=memory" in path:
+        raise ValueError(
+            "must name a file, as in sqlite:///bandit.db: a database in memory gives every thread its own, "
+            "and an acknowledged reward would not outlive the process"
+        )
+    if path == url:
+        raise ValueError("must have three slashes before a relative path and four before an absolute one")
+    return url
+
+
+Address = Annotated[str, AfterValidator(_check_address)]
+Seconds = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """Everything an operator can set. Times are seconds, sizes rows or bytes."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
+    )
+
+    listen: Address = Field(
+        "127.0.0.1:50051", description="Where RPCs are answered. Port 0 takes a free one and prints it."
+    )
+    database: Annotated[str, AfterValidator(_check_database)] = Field(
+        "sqlite:///bandit.db",
+        description="Where state is kept: sqlite:///FILE (one server) or postgresql+psycopg://… (replicas).",
+    )
+    insecure: bool = Field(
+        default=False,
+        description="Allow an address beyond loopback although there is no TLS yet: whoever reaches it can "
+        "change traffic.",
+    )
+    migrate: bool = Field(
+        default=True,
+        description="Bring the schema up to date at start, or else refuse to start on an old one.",
+    )
+    metrics_listen: Address | None = Field(
+        None, description="Where Prometheus scrapes metrics over HTTP. Not set: nowhere."
+    )
+    reflection: bool = Field(default=False, description="Answer gRPC reflection, for tools such as grpcurl.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least severe event that is logged."
+    )
+    drain_seconds: Seconds = Field(
+        10.0, ge=0, le=3_600, description="On SIGTERM, how long calls in flight may take to finish."
+    )
+    drain_delay_seconds: Seconds = Field(
+        0.0,
+        ge=0,
+        le=3_600,
+        description="On SIGTERM, how long to go on serving after health says NOT_SERVING, so that a load "
+        "balancer can look away first.",
+    )
+    max_staleness_seconds: Seconds = Field(
+        600.0,
+        gt=0,
+        le=7 * 86_400,
+        description="Without word from the database for longer than this, Choose answers with the champion.",
+    )
+    poll_seconds: Seconds = Field(
+        1.0, ge=0.01, le=60, description="How often the database is asked for what other replicas changed."
+    )
+    epoch_interval_seconds: Seconds = Field(
+        0.25, ge=0.01, le=3_600, description="Shares are recomputed at most this often."
+    )
+    epoch_threshold: float = Field(
+        0.2,
+        gt=0,
+        le=10,
+        allow_inf_nan=False,
+        description="A new epoch begins when a share has moved by more than this, in log-odds.",
+    )
+    lag_seconds: Seconds = Field(
+        5.0,
+        gt=0,
+        le=3_600,
+        description="How far a replica may lag before its decisions count as unconfirmed; an epoch closes "
+        "this much after its last window.",
+    )
+    reward_queue_rows: int = Field(
+        50_000, ge=1, le=10_000_000, description="Outcomes that may wait for a commit; more are refused."
+    )
+    reward_queue_bytes: int = Field(
+        32 * MIB,
+        ge=64 * 1024,
+        le=1024 * MIB,
+        description="Bytes that may wait for a commit; more are refused.",
+    )
+    max_concurrent_calls: int = Field(
+        1_000, ge=1, le=100_000, description="Calls of one method that may run at once; more are refused."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is that of pydantic-settings
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments only, so that a `Settings` built in code is the same on every machine."""
+        return (init_settings,)
+
+    @model_validator(mode="after")
+    def _check_times(self) -> Self:
+        for name in ("lag_seconds", "max_staleness_seconds"):
+            if getattr(self, name) <= self.poll_seconds:
+                raise _rule(name, f"must be more than poll_seconds ({self.poll_seconds:g})")
+        return self
+
+
+def _rule(field: str, text: str) -> PydanticCustomError:
+    """A broken rule between fields, blamed on `field`."""
+    return PydanticCustomError("rule", "{text}", {"field": field, "text": text})
+
+
+def check_listen(settings: Settings) -> None:
+    """Refuses an address beyond loopback that was not asked for by name.
+
+    Raises:
+        SettingsError: `listen` is beyond loopback and `insecure` is not set.
+    """
+    if not settings.insecure and not is_loopback(settings.listen):
+        raise SettingsError(
+            f"{settings.listen} is beyond loopback and this version has no TLS: whoever reaches the port "
+            "could change traffic. If the network is trusted, say so with --insecure"
+        )

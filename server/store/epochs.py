@@ -1,0 +1,88 @@
+"""Epochs in SQL: inserted once, never changed."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select
+
+from bandit.facts import Epoch
+from server.store.schema import epochs
+from server.store.times import from_micros, to_micros
+
+
+def epochs_in_force(connection: Connection, experiments: Sequence[int]) -> dict[int, Epoch]:
+    """Number of the experiment to its newest epoch, for those that have one."""
+    newest = (
+        select(epochs.c.experiment, epochs.c.segment, func.max(epochs.c.number).label("number"))
+        .where(epochs.c.experiment.in_(experiments))
+        .group_by(epochs.c.experiment, epochs.c.segment)
+        .subquery()
+    )
+    query = select(epochs).join(
+        newest,
+        (epochs.c.experiment == newest.c.experiment)
+        & (epochs.c.segment == newest.c.segment)
+        & (epochs.c.number == newest.c.number),
+    )
+    return {row.experiment: _to_epoch(row) for row in connection.execute(query)}
+
+
+def read_all(connection: Connection, experiment: int) -> tuple[Epoch, ...]:
+    """The epochs of an experiment, in order."""
+    query = select(epochs).where(epochs.c.experiment == experiment).order_by(epochs.c.segment, epochs.c.number)
+    return tuple(_to_epoch(row) for row in connection.execute(query))
+
+
+def read_nonces(connection: Connection, experiment: int) -> Mapping[tuple[int, int], int]:
+    """(segment, number) to nonce."""
+    columns = select(epochs.c.segment, epochs.c.number, epochs.c.nonce)
+    rows = connection.execute(columns.where(epochs.c.experiment == experiment))
+    return {(segment, number): nonce for segment, number, nonce in rows}
+
+
+def find(connection: Connection, experiment: int, segment: int, number: int) -> Epoch | None:
+    """The epoch of this number, if there is one."""
+    query = select(epochs).where(
+        epochs.c.experiment == experiment, epochs.c.segment == segment, epochs.c.number == number
+    )
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _to_epoch(row)
+
+
+def add(connection: Connection, epoch: Epoch) -> None:
+    """Inserts an epoch; IntegrityError if its number is taken."""
+    connection.execute(
+        insert(epochs).values(
+            experiment=epoch.experiment,
+            segment=epoch.segment,
+            number=epoch.number,
+            nonce=epoch.nonce,
+            revision=epoch.revision,
+            started_at=to_micros(epoch.started_at),
+            champion=epoch.champion,
+            shares=json.dumps(dict(epoch.shares)),
+            warming_up=json.dumps(sorted(epoch.warming_up)),
+            means=json.dumps({metric: dict(means) for metric, means in epoch.means.items()}),
+        )
+    )
+
+
+def _to_epoch(row: Row[Any]) -> Epoch:
+    return Epoch(
+        experiment=row.experiment,
+        segment=row.segment,
+        number=row.number,
+        nonce=row.nonce,
+        revision=row.revision,
+        started_at=from_micros(row.started_at),
+        champion=row.champion,
+        shares=_by_number(json.loads(row.shares)),
+        warming_up=frozenset(json.loads(row.warming_up)),
+        means={int(metric): _by_number(means) for metric, means in json.loads(row.means).items()},
+    )
+
+
+def _by_number(values: dict[str, float]) -> dict[int, float]:
+    """JSON turns the numbers that are keys into text."""
+    return {int(number): value for number, value in values.items()}

@@ -1,0 +1,69 @@
+"""What a store may raise, named by what the caller should do.
+
+StoreError
+├── StoreUnavailableError    nothing was stored; try again later
+│   ├── StoreFullError       no room left; try again once there is
+│   └── StoreReadOnlyError   writes are refused until somebody changes that
+├── StoreBrokenError         durability can no longer be promised; end the process
+├── StoreInUseError          another process owns the store
+├── SchemaError              the database is not of this version; migrate it
+├── RowRefusedError          the database refused the values of a statement
+├── NameTakenError           the name is or was in use
+└── StaleRevisionError       somebody else changed the experiment first; read it again
+"""
+
+
+class StoreError(Exception):
+    """The store could not do what was asked."""
+
+
+class StoreUnavailableError(StoreError):
+    """The store can't be reached; nothing was stored."""
+
+
+class StoreFullError(StoreUnavailableError):
+    """The store has no room left; nothing was stored."""
+
+
+class StoreReadOnlyError(StoreUnavailableError):
+    """The store takes no writes; nothing was stored."""
+
+
+class StoreBrokenError(StoreError):
+    """A write to stable storage failed; what a later success says can't be trusted."""
+
+
+class StoreInUseError(StoreError):
+    """{place} is in use by another bandit-server (process {pid})."""
+
+    def __init__(self, place: str, pid: str) -> None:
+        self.place = place
+        self.pid = pid
+        super().__init__(
+            f"{place} is in use by another bandit-server (process {pid}): "
+            "an SQLite file serves one process; stop the other, or name another file with --database"
+        )
+
+
+class SchemaError(StoreError):
+    """The schema of {place} is not the one this version works with."""
+
+
+class RowRefusedError(StoreError):
+    """The database refused the values of a statement; nothing was stored."""
+
+
+class NameTakenError(StoreError):
+    """An experiment named {name} exists or existed; names are never used again."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"an experiment named {name!r} exists or existed; names are never used again")
+
+
+class StaleRevisionError(StoreError):
+    """Experiment {name} was changed by somebody else."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"experiment {name!r} was changed by somebody else")

@@ -1,0 +1,191 @@
+"""Experiments in SQL: one row each, and one row for each revision that ever was."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.sql.elements import ColumnElement
+
+from bandit.experiment import Experiment
+from server.store.documents import Declaration, from_document, to_document
+from server.store.epochs import epochs_in_force
+from server.store.errors import NameTakenError, StaleRevisionError
+from server.store.records import Changes, ExperimentRecord, LiveExperiment, State
+from server.store.schema import configurations, experiments
+from server.store.times import from_micros, to_micros
+
+_BATCH: Final = 500
+_IS_PRESENT: Final = experiments.c.deleted_at.is_(None)
+
+
+def next_version() -> ColumnElement[int]:
+    """The version of a change made now: later than all others, since the one writer makes them in turn."""
+    return select(func.coalesce(func.max(experiments.c.version), 0) + 1).scalar_subquery()
+
+
+def create(connection: Connection, experiment: Experiment, now: datetime) -> ExperimentRecord:
+    """Stores a draft; NameTakenError if the name is or was in use."""
+    record = ExperimentRecord(
+        number=0,
+        experiment=experiment,
+        state=State.DRAFT,
+        revision=1,
+        arm_numbers=_numbered({}, (arm.id for arm in experiment.arms)),
+        metric_numbers=_numbered({}, (metric.name for metric in experiment.metrics)),
+        created_at=now,
+        updated_at=now,
+    )
+    values = _to_values(record) | {"name": experiment.name, "created_at": to_micros(now)}
+    try:
+        number = connection.execute(
+            insert(experiments).values(**values, version=next_version()).returning(experiments.c.number)
+        ).scalar_one()
+    except IntegrityError:
+        raise NameTakenError(experiment.name) from None
+    record = replace(record, number=number)
+    _keep_revision(connection, record)
+    return record
+
+
+def find(connection: Connection, name: str) -> ExperimentRecord | None:
+    """The experiment of this name, if there is one."""
+    row = connection.execute(select(experiments).where(experiments.c.name == name, _IS_PRESENT)).one_or_none()
+    return None if row is None else _to_record(row)
+
+
+def find_by_number(connection: Connection, number: int) -> ExperimentRecord | None:
+    """The experiment of this number, if there is one."""
+    query = select(experiments).where(experiments.c.number == number, _IS_PRESENT)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _to_record(row)
+
+
+def list_page(connection: Connection, after: str, limit: int, state: State | None) -> list[ExperimentRecord]:
+    """At most `limit` experiments in the order of names, from the first beyond `after`."""
+    query = select(experiments).where(experiments.c.name > after, _IS_PRESENT)
+    if state is not None:
+        query = query.where(experiments.c.state == state)
+    return [_to_record(row) for row in connection.execute(query.order_by(experiments.c.name).limit(limit))]
+
+
+def change(connection: Connection, before: ExperimentRecord, after: ExperimentRecord) -> ExperimentRecord:
+    """Stores `after` with the next revision; StaleRevisionError unless `before` is what is stored."""
+    record = replace(
+        after,
+        revision=before.revision + 1,
+        arm_numbers=_numbered(before.arm_numbers, (arm.id for arm in after.experiment.arms)),
+        metric_numbers=_numbered(before.metric_numbers, (m.name for m in after.experiment.metrics)),
+    )
+    _update_one(connection, before, _to_values(record))
+    _keep_revision(connection, record)
+    return record
+
+
+def delete(connection: Connection, before: ExperimentRecord, now: datetime) -> None:
+    """Hides the experiment; StaleRevisionError unless `before` is what is stored."""
+    _update_one(connection, before, {"deleted_at": to_micros(now), "revision": before.revision + 1})
+
+
+def touch(connection: Connection, number: int, revision: int) -> bool:
+    """Gives an experiment the newest version; False if it is no longer running at this revision."""
+    result = connection.execute(
+        update(experiments)
+        .where(
+            experiments.c.number == number,
+            experiments.c.revision == revision,
+            experiments.c.state == State.RUNNING,
+            _IS_PRESENT,
+        )
+        .values(version=next_version())
+    )
+    return result.rowcount == 1
+
+
+def load_changes(connection: Connection, since: int | None) -> Changes:
+    """Experiments of a later version than `since`, with their epochs in force."""
+    newest = connection.execute(select(func.coalesce(func.max(experiments.c.version), 0))).scalar_one()
+    rows = connection.execute(select(experiments).where(experiments.c.version > (since or 0))).all()
+    records = [_to_record(row) for row in rows if row.deleted_at is None]
+    in_force = {}
+    for start in range(0, len(records), _BATCH):
+        numbers = [record.number for record in records[start : start + _BATCH]]
+        in_force.update(epochs_in_force(connection, numbers))
+    return Changes(
+        live=tuple(LiveExperiment(record, in_force.get(record.number)) for record in records),
+        deleted=frozenset(row.number for row in rows if row.deleted_at is not None),
+        watermark=newest,
+    )
+
+
+def _numbered(known: Mapping[str, int], names: Iterable[str]) -> dict[str, int]:
+    """`known` with a new number for each name that has none."""
+    numbers = dict(known)
+    for name in names:
+        numbers.setdefault(name, len(numbers))
+    return numbers
+
+
+def _update_one(connection: Connection, before: ExperimentRecord, values: dict[str, Any]) -> None:
+    result = connection.execute(
+        update(experiments)
+        .where(
+            experiments.c.number == before.number, experiments.c.revision == before.revision, _IS_PRESENT
+        )
+        .values(**values, version=next_version())
+    )
+    if result.rowcount != 1:
+        raise StaleRevisionError(before.name)
+
+
+def _keep_revision(connection: Connection, record: ExperimentRecord) -> None:
+    connection.execute(
+        insert(configurations).values(
+            experiment=record.number,
+            revision=record.revision,
+            state=record.state,
+            document=_document(record),
+            created_at=to_micros(record.updated_at),
+        )
+    )
+
+
+def _document(record: ExperimentRecord) -> str:
+    return to_document(
+        Declaration(
+            experiment=record.experiment,
+            arm_numbers=record.arm_numbers,
+            metric_numbers=record.metric_numbers,
+            winner=record.winner,
+        )
+    )
+
+
+def _to_values(record: ExperimentRecord) -> dict[str, Any]:
+    return {
+        "state": record.state,
+        "revision": record.revision,
+        "document": _document(record),
+        "updated_at": to_micros(record.updated_at),
+        "started_at": to_micros(record.started_at),
+        "concluded_at": to_micros(record.concluded_at),
+    }
+
+
+def _to_record(row: Row[Any]) -> ExperimentRecord:
+    declaration = from_document(row.document)
+    return ExperimentRecord(
+        number=row.number,
+        experiment=declaration.experiment,
+        state=State(row.state),
+        revision=row.revision,
+        arm_numbers=declaration.arm_numbers,
+        metric_numbers=declaration.metric_numbers,
+        winner=declaration.winner,
+        created_at=from_micros(row.created_at),
+        updated_at=from_micros(row.updated_at),
+        started_at=from_micros(row.started_at),
+        concluded_at=from_micros(row.concluded_at),
+    )

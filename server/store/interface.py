@@ -1,0 +1,147 @@
+"""The contract of a store.
+
+**Threads.** Every method may be called from any thread; calls that write wait for one another. Every method blocks.
+
+**Atomicity.** Each call that writes is one transaction: it is done wholly, durably and visibly to every later read
+when it returns, and not at all if it raises. After `StoreUnavailableError` from a database that was lost during
+COMMIT, it may have been done; repeating the call is exact in every method that says so.
+
+**Ownership.** Values handed in are not kept; values handed out are immutable.
+
+**Failure.** Every method raises `StoreUnavailableError` if the database can't be reached, and `StoreBrokenError` if a
+write to stable storage failed. Only what is beyond that is said at a method.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+
+from bandit.experiment import Experiment
+from bandit.facts import Epoch, OutcomeKey, Tally
+from server.store.records import (
+    Changes,
+    ExperimentFacts,
+    ExperimentRecord,
+    Flush,
+    KeyRing,
+    RewardEntry,
+    State,
+    Verdict,
+)
+
+Progress = Callable[[int, int], None]
+"""Called with how many of how many steps are done."""
+
+
+class Store(ABC):
+    """Experiments, epochs, facts and the reward log in a SQL database."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Lets go of the database; further calls are errors. May be called twice."""
+
+    # Writers and keys
+
+    @abstractmethod
+    def adopt_keys(self, candidate: KeyRing) -> KeyRing:
+        """The ring of the store; `candidate` becomes it if there is none. Exact when repeated."""
+
+    @abstractmethod
+    def claim_slot(self, incarnation: bytes, now: datetime) -> int:
+        """A slot that no other live writer counts in, for a run marked by 16 random bytes."""
+
+    # Experiments
+
+    @abstractmethod
+    def create_experiment(self, experiment: Experiment, now: datetime) -> ExperimentRecord:
+        """Stores a draft.
+
+        Raises:
+            NameTakenError: The name is or was in use.
+        """
+
+    @abstractmethod
+    def find_experiment(self, name: str) -> ExperimentRecord | None:
+        """The experiment of this name; None if there is none or it was deleted."""
+
+    @abstractmethod
+    def list_experiments(self, after: str, limit: int, state: State | None = None) -> list[ExperimentRecord]:
+        """At most `limit` experiments in the order of names, from the first name beyond `after`."""
+
+    @abstractmethod
+    def change_experiment(
+        self, before: ExperimentRecord, after: ExperimentRecord, epoch: Epoch | None = None
+    ) -> ExperimentRecord:
+        """Stores `after` in place of `before`, with the next revision; and `epoch`, if any, made from that revision.
+
+        Arms and metrics that are new get numbers. `epoch.revision` is set to the new revision.
+
+        Raises:
+            StaleRevisionError: The stored experiment is no longer `before`, or the epoch's number is taken.
+        """
+
+    @abstractmethod
+    def delete_experiment(self, before: ExperimentRecord, now: datetime) -> None:
+        """Hides an experiment for good; its records stay.
+
+        Raises:
+            StaleRevisionError: The stored experiment is no longer `before`.
+        """
+
+    @abstractmethod
+    def load_changes(self, since: int | None) -> Changes:
+        """What changed since the load that gave this watermark; everything for None. Misses nothing."""
+
+    # Epochs and facts
+
+    @abstractmethod
+    def add_epoch(self, epoch: Epoch) -> Epoch | None:
+        """The epoch of that number: this one, or the one that another writer stored first.
+
+        Returns:
+            None if the experiment is no longer of the revision that the epoch was made from.
+        """
+
+    @abstractmethod
+    def read_nonces(self, experiment: int) -> Mapping[tuple[int, int], int]:
+        """(segment, number) to nonce for every epoch of the experiment."""
+
+    @abstractmethod
+    def read_facts(self, experiment: int) -> ExperimentFacts | None:
+        """The experiment, its epochs and facts in one snapshot; None if there is none or it was deleted."""
+
+    @abstractmethod
+    def add_decisions(self, flush: Flush) -> None:
+        """Adds counts to the facts. Exact when repeated: a flush that was added is not added again."""
+
+    @abstractmethod
+    def record_rewards(self, entries: Sequence[RewardEntry], slot: int) -> list[Verdict]:
+        """Writes outcomes into the log and adds what is new to the facts, in one commit.
+
+        Entries take effect in their order. Exact when repeated: what was recorded comes back as a duplicate.
+
+        Returns:
+            One verdict for each entry, in order.
+
+        Raises:
+            RowRefusedError: The database refused a value of some entry; none was stored.
+        """
+
+    # Care of the ledger
+
+    @abstractmethod
+    @abstractmethod
+    def audit(self, progress: Progress) -> tuple[Mapping[OutcomeKey, Tally], Mapping[OutcomeKey, Tally]]:
+        """The fold of the log and the outcome facts, both of one snapshot."""
+
+    @abstractmethod
+    def rebuild_outcomes(self, progress: Progress) -> int:
+        """Writes the outcome facts anew from the log; decision counts stay.
+
+        Returns:
+            How many rows were written.
+        """
+
+    @abstractmethod
+    def check_integrity(self) -> Sequence[str]:
+        """What the database finds wrong with its own files; empty if nothing."""

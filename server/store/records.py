@@ -1,0 +1,208 @@
+"""The values that go into a store and come out of it: frozen, and free of rows and of SQL."""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from bandit.decision import Basis
+from bandit.experiment import Experiment
+from bandit.facts import DecisionKey, Epoch, Facts
+
+
+class State(enum.StrEnum):
+    """Where an experiment is in its life."""
+
+    DRAFT = "draft"
+    RUNNING = "running"
+    PAUSED = "paused"
+    CONCLUDED = "concluded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentRecord:
+    """An experiment with its life.
+
+    Attributes:
+        number: The store's number for it, from 1, never used again.
+        experiment: What was declared.
+        state: Where it is in its life.
+        revision: From 1, one more with every change of the experiment or its state.
+        arm_numbers: Arm id to the store's number for it, from 0; arms no longer declared keep theirs.
+        metric_numbers: Metric name to the store's number for it, from 0; metrics no longer declared keep theirs.
+        winner: The arm that answers once concluded.
+        created_at: When it was created.
+        updated_at: When it last changed.
+        started_at: When it first ran.
+        concluded_at: When it was concluded.
+    """
+
+    number: int
+    experiment: Experiment
+    state: State
+    revision: int
+    arm_numbers: Mapping[str, int]
+    metric_numbers: Mapping[str, int]
+    winner: str | None = None
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None = None
+    concluded_at: datetime | None = None
+
+    @property
+    def name(self) -> str:
+        """The experiment's name."""
+        return self.experiment.name
+
+    def arm_id(self, number: int) -> str:
+        """The id of the arm of this number; KeyError if there never was one."""
+        return {known: arm_id for arm_id, known in self.arm_numbers.items()}[number]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveExperiment:
+    """An experiment with the epoch in force; None for a draft."""
+
+    record: ExperimentRecord
+    epoch: Epoch | None
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What changed since an earlier load.
+
+    Attributes:
+        live: Experiments that are new, changed, or have a new epoch.
+        deleted: Numbers of experiments deleted since.
+        watermark: Hand it to the next load.
+    """
+
+    live: tuple[LiveExperiment, ...]
+    deleted: frozenset[int]
+    watermark: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentFacts:
+    """An experiment, its epochs in order and its facts, all of one database snapshot."""
+
+    record: ExperimentRecord
+    epochs: tuple[Epoch, ...]
+    facts: Facts
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRing:
+    """The keys that sign decisions.
+
+    Attributes:
+        secrets: Key id, in [0, 256), to secret.
+        signing_key: The id of the key for new decisions.
+    """
+
+    secrets: Mapping[int, bytes]
+    signing_key: int
+
+    def __repr__(self) -> str:
+        return f"KeyRing(keys={sorted(self.secrets)}, signing_key={self.signing_key})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flush:
+    """Decision counts to add, once.
+
+    Attributes:
+        slot: The writer's slot.
+        incarnation: Random mark of the writer's run.
+        sequence: From 1, one more with every flush of the run; a flush that is repeated keeps its number.
+        counts: How many decisions to add.
+    """
+
+    slot: int
+    incarnation: bytes
+    sequence: int
+    counts: Mapping[DecisionKey, int]
+
+
+class OutcomeEntry(NamedTuple):
+    """One observed value.
+
+    Attributes:
+        metric: The store's number of the metric.
+        quanta: The value, in the metric's quanta.
+        is_late: Whether it came after the metric's window.
+    """
+
+    metric: int
+    quanta: int
+    is_late: bool
+
+
+class RewardEntry(NamedTuple):
+    """The outcomes of one decision, recorded all or none.
+
+    Attributes:
+        decision: The decision's unique id, 16 bytes.
+        experiment: The store's number of the experiment.
+        epoch: Number of the decision's epoch.
+        segment: Number of the decision's segment.
+        arm: Number of the decision's arm.
+        basis: What kind of decision it was.
+        outcomes: In order of metric number, each metric once.
+        revision: A higher one replaces a value of a lower one.
+        received_ms: When it arrived, in milliseconds since 1970.
+        is_expired: Whether only outcomes known already are accepted.
+        is_apart: Whether it is kept apart, never to be folded: its epoch is not the stored one of that number.
+    """
+
+    decision: bytes
+    experiment: int
+    epoch: int
+    segment: int
+    arm: int
+    basis: Basis
+    outcomes: tuple[OutcomeEntry, ...]
+    revision: int
+    received_ms: int
+    is_expired: bool = False
+    is_apart: bool = False
+
+
+class OutcomeResult(enum.StrEnum):
+    """What became of one outcome."""
+
+    RECORDED = "recorded"
+    LATE = "late"
+    DUPLICATE = "duplicate"
+    REVISED = "revised"
+    SUPERSEDED = "superseded"
+
+
+class Recorded(NamedTuple):
+    """Every outcome of the entry is in the store.
+
+    Attributes:
+        results: One for each outcome, in the order of the entry.
+    """
+
+    results: tuple[OutcomeResult, ...]
+
+
+class Conflicting(NamedTuple):
+    """Nothing of the entry was stored: these metrics hold other values at the same revision."""
+
+    metrics: tuple[int, ...]
+
+
+class Expired(NamedTuple):
+    """Nothing of the entry was stored: it came too late, and these metrics hold no value yet."""
+
+    metrics: tuple[int, ...]
+
+
+class Refused(NamedTuple):
+    """Nothing of the entry was stored: the database refused its values."""
+
+
+Verdict = Recorded | Conflicting | Expired | Refused

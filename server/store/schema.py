@@ -1,0 +1,136 @@
+"""The tables. The migrations build them; `tests/store` holds the two to be the same.
+
+Instants are microseconds since 1970, values are quanta of their metric, ids of decisions are 16 bytes in time order.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+)
+
+metadata = MetaData()
+
+_Number = BigInteger().with_variant(Integer, "sqlite")
+
+signing_keys = Table(
+    "signing_keys",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("secret", LargeBinary, nullable=False),
+    Column("is_signing", Boolean, nullable=False),
+)
+
+writers = Table(
+    "writers",
+    metadata,
+    Column("slot", SmallInteger, primary_key=True, autoincrement=False),
+    Column("incarnation", LargeBinary, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+)
+
+experiments = Table(
+    "experiments",
+    metadata,
+    Column("number", _Number, primary_key=True),
+    Column("name", String(127), nullable=False, unique=True),
+    Column("state", String(16), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("version", BigInteger, nullable=False, index=True),
+    Column("document", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("started_at", BigInteger),
+    Column("concluded_at", BigInteger),
+    Column("deleted_at", BigInteger),
+    sqlite_autoincrement=True,
+)
+"""`version` orders the changes of all experiments and their epochs, for loading only what changed."""
+
+configurations = Table(
+    "configurations",
+    metadata,
+    Column("experiment", BigInteger, primary_key=True, autoincrement=False),
+    Column("revision", Integer, primary_key=True, autoincrement=False),
+    Column("state", String(16), nullable=False),
+    Column("document", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Every revision that ever was, so that an epoch can be explained by what it was made from."""
+
+epochs = Table(
+    "epochs",
+    metadata,
+    Column("experiment", BigInteger, primary_key=True, autoincrement=False),
+    Column("segment", SmallInteger, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("nonce", BigInteger, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("champion", Integer, nullable=False),
+    Column("shares", Text, nullable=False),
+    Column("warming_up", Text, nullable=False),
+    Column("means", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+decision_facts = Table(
+    "decision_facts",
+    metadata,
+    Column("experiment", BigInteger, primary_key=True, autoincrement=False),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("segment", SmallInteger, primary_key=True, autoincrement=False),
+    Column("arm", Integer, primary_key=True, autoincrement=False),
+    Column("basis", SmallInteger, primary_key=True, autoincrement=False),
+    Column("slot", SmallInteger, primary_key=True, autoincrement=False),
+    Column("decisions", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+outcome_facts = Table(
+    "outcome_facts",
+    metadata,
+    Column("experiment", BigInteger, primary_key=True, autoincrement=False),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("segment", SmallInteger, primary_key=True, autoincrement=False),
+    Column("arm", Integer, primary_key=True, autoincrement=False),
+    Column("basis", SmallInteger, primary_key=True, autoincrement=False),
+    Column("metric", SmallInteger, primary_key=True, autoincrement=False),
+    Column("slot", SmallInteger, primary_key=True, autoincrement=False),
+    Column("n", BigInteger, nullable=False),
+    Column("total", BigInteger, nullable=False),
+    Column("squares", BigInteger, nullable=False),
+    Column("late_n", BigInteger, nullable=False),
+    Column("late_total", BigInteger, nullable=False),
+    Column("late_squares", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+rewards = Table(
+    "rewards",
+    metadata,
+    Column("decision", LargeBinary, primary_key=True),
+    Column("metric", SmallInteger, primary_key=True, autoincrement=False),
+    Column("experiment", BigInteger, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("segment", SmallInteger, nullable=False),
+    Column("arm", Integer, nullable=False),
+    Column("basis", SmallInteger, nullable=False),
+    Column("quanta", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("is_late", Boolean, nullable=False),
+    Column("is_apart", Boolean, nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+    Column("replaced_quanta", BigInteger),
+    sqlite_with_rowid=False,
+)
+"""The reward log, one row for each decision and metric. `replaced_quanta` is the value before the last revision."""
