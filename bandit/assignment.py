@@ -2,10 +2,10 @@
 
 Weighted rendezvous hashing (Thaler & Ravishankar 1998; weights after Schindelhauer & Schomaker 2005): every
 arm a gets a number u_a in (0, 1) from the unit's hash and its own key, and the arm with the least
-``-ln(u_a) / share_a`` wins. Those scores are independent exponentials whose rates are the shares, so arm a wins
-with probability exactly ``share_a``. When shares move, at most ``2 TV / (1 + TV)`` of the units change arm, TV
-being the total variation distance of old and new shares, the least that any stateless scheme can promise
-(Bavarian et al. 2020).
+``-ln(u_a) / share_a`` wins. Those scores are independent exponentials whose rates are the shares, so arm a
+wins with probability exactly ``share_a``. When shares move, at most ``2 TV / (1 + TV)`` of the units change
+arm, TV being the total variation distance of old and new shares, the least that any stateless scheme can
+promise (Bavarian et al. 2020).
 
 The recipe, bit by bit, on unsigned 64-bit integers that wrap; ``assignment_vectors.json`` holds examples:
 
@@ -16,8 +16,8 @@ The recipe, bit by bit, on unsigned 64-bit integers that wrap; ``assignment_vect
 5. The winner is the least ``-ln(u) / share`` in double precision over the arms with a positive share; the
    first of them in a tie, which happens about once in 10**15 units.
 
-Both factors are those of MurmurHash3's finaliser (Appleby 2011). Its outer shifts are left out: ``h`` and ``k``
-are hashes already, and only the top bits of the last product, its best mixed ones, are used.
+Both factors are those of MurmurHash3's finaliser (Appleby 2011). Its outer shifts are left out: ``h`` and
+``k`` are hashes already, and only the top bits of the last product, its best mixed ones, are used.
 """
 
 from bisect import bisect_right
@@ -27,6 +27,7 @@ from itertools import accumulate
 from math import fsum, inf, isfinite, log
 
 import numpy as np
+from numpy.typing import NDArray
 
 SALT_BYTES = 16
 
@@ -69,15 +70,15 @@ class Picker:
     """The shares of one epoch, compiled for picking arms.
 
     Takes the arms' ids, unique, and their shares in the same order: finite, not negative, summing to 1 within
-    1e-9 (the rest is divided out). Arms with share 0 are left out, so nothing can pick them. An instance reuses
-    its buffers between calls and belongs to one thread.
+    1e-9 (the rest is divided out). Arms with share 0 are left out, so nothing can pick them. An instance
+    reuses its buffers between calls and belongs to one thread.
 
     Raises:
         ValueError: ids repeat, lengths differ, or the shares are none.
 
     >>> picker = Picker(["champion", "challenger", "retired"], [0.75, 0.25, 0.0])
     >>> picker.arm_ids[picker.pick(unit_hash(bytes(16), "user-1"))]
-    'champion'
+    'challenger'
     >>> picker.draw(0.74), picker.draw(0.75), picker.draw(0.999)
     (0, 1, 1)
     """
@@ -87,9 +88,9 @@ class Picker:
     arm_ids: tuple[str, ...]
     shares: tuple[float, ...]
 
-    def __init__(self, arm_ids: Sequence[str], shares: Sequence[float]) -> None:
+    def __init__(self, arm_ids: Sequence[str], shares: Sequence[float] | NDArray[np.float64]) -> None:
         self.arm_ids = tuple(arm_ids)
-        self.shares = _normalised(self.arm_ids, shares)
+        self.shares = _normalised(self.arm_ids, [float(share) for share in shares])
         kept = [index for index, share in enumerate(self.shares) if share > 0]
         self._rows = [(index, arm_key(self.arm_ids[index]), -1.0 / self.shares[index]) for index in kept]
         self._inner_edges = list(accumulate(self.shares[index] for index in kept))[:-1]
@@ -131,7 +132,7 @@ class Picker:
 
 
 class _VectorRows:
-    """`Picker.pick` for many arms: the same arithmetic in numpy, every step written into a buffer of its own."""
+    """`Picker.pick` for many arms: the same arithmetic in numpy, every step written into a kept buffer."""
 
     __slots__ = ("_floats", "_hash", "_indices", "_integers", "_keys", "_mixed", "_rates", "_shifted")
 
@@ -183,4 +184,4 @@ def _normalised(arm_ids: tuple[str, ...], shares: Sequence[float]) -> tuple[floa
     total = fsum(shares)
     if abs(total - 1) > _SHARE_SUM_TOLERANCE:
         raise ValueError(f"shares must sum to 1, got {total:.12g}")
-    return tuple(float(share) / total for share in shares)
+    return tuple(share / total for share in shares)

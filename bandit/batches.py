@@ -1,11 +1,11 @@
 """Posteriors of many runs at once, for simulation: arrays in place of values, one array per parameter.
 
-A batch has the shape ``(..., n_arms)``: any leading axes (runs, say), then the arms. Parameters broadcast against
-one another. Nothing is validated element by element: a batch is made anew in every simulated round.
+A batch has the shape ``(..., n_arms)``: any leading axes (runs, say), then the arms. Parameters broadcast
+against one another. Nothing is validated element by element: a batch is made anew in every simulated round.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -114,14 +114,12 @@ def stacked(posteriors: Sequence[Posterior], n_runs: int) -> PosteriorBatch:
     (family, *others) = {type(posterior) for posterior in posteriors}
     if others:
         raise ValueError("the posteriors of a batch must all be of one family")
-    names = family.__slots__
-    columns = {name: [getattr(posterior, name) for posterior in posteriors] for name in names}
     shape = (n_runs, len(posteriors))
-    parameters = [np.broadcast_to(np.array(column), shape) for column in columns.values()]
-    return _FAMILY_TO_BATCH[family](*parameters)
+    columns = zip(*(astuple(posterior) for posterior in posteriors), strict=True)
+    return _FAMILY_TO_BATCH[family](*(np.broadcast_to(np.array(column), shape) for column in columns))
 
 
-_FAMILY_TO_BATCH = {
+_FAMILY_TO_BATCH: dict[type[Posterior], Callable[..., PosteriorBatch]] = {
     BetaPosterior: BetaBatch,
     NormalPosterior: NormalBatch,
     StudentTPosterior: StudentTBatch,

@@ -96,7 +96,9 @@ class Experiment:
         return max((metric.window or timedelta() for metric in self.metrics), default=timedelta())
 
 
-def policy_over(policy: DeclaredPolicy, arm_ids: tuple[str, ...]) -> ThompsonSampling | EpsilonGreedy | StaticSplit:
+def policy_over(
+    policy: DeclaredPolicy, arm_ids: tuple[str, ...]
+) -> ThompsonSampling | EpsilonGreedy | StaticSplit:
     """The policy as it applies to these arms in this order.
 
     A static split whose weights name none of them splits evenly, so that taking arms out never stops traffic.

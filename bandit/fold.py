@@ -64,7 +64,7 @@ class ArmEvidence:
     n_late: int = 0
 
 
-def fold(
+def fold_facts(
     facts: Facts,
     epochs: Sequence[Epoch],
     metric: tuple[int, Metric],
@@ -106,7 +106,7 @@ def fold(
     }
 
 
-def posteriors(metric: Metric, evidence: Mapping[int, ArmEvidence]) -> dict[int, Posterior]:
+def posteriors_from(metric: Metric, evidence: Mapping[int, ArmEvidence]) -> dict[int, Posterior]:
     """Arm number to the posterior of its mean, prior and evidence together."""
     prior = metric.effective_prior
     return {arm: prior.update(seen.sums) for arm, seen in evidence.items()}

@@ -25,16 +25,12 @@ _ROUNDING = 1e-12
 
 
 class InfeasibleLimitsError(ValueError):
-    """Limits that no shares can meet; says by how much.
+    """Limits that no shares can meet: `demand` says what they ask for, `rule` what can be asked for."""
 
-    Takes what was asked for, as a phrase without a full stop: the number of eligible arms is added to it.
-    """
-
-    def __init__(self, demand: str, *, n_eligible: int, remedy: str) -> None:
+    def __init__(self, demand: str, rule: str) -> None:
         self.demand = demand
-        self.n_eligible = n_eligible
-        self.remedy = remedy
-        super().__init__(f"{demand} over {n_eligible} eligible arms; {remedy}")
+        self.rule = rule
+        super().__init__(f"{demand}; {rule}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +43,8 @@ class Limits:
         maximum_share: cap of every arm, in (0, 1].
         maximum_step_per_hour: by how much the share of any arm may move per hour; None for no bound.
         warm_up_decisions: an arm with fewer decisions is new; 0 for no such bound.
-        warm_up_duration: an arm of this age is not new any more, whatever its decisions; None for no such bound.
+        warm_up_duration: an arm of this age is not new any more, whatever its decisions; None for no such
+            bound.
 
     Raises:
         ValueError: a bound is outside its range.
@@ -90,29 +87,27 @@ class Limits:
         """Check that some shares of these arms meet the limits; done when an experiment is configured.
 
         Raises:
-            InfeasibleLimitsError: the floors sum to more than 1, the caps to less, or a floor is above the cap.
+            InfeasibleLimitsError: the floors sum to more than 1, the caps to less, or a floor is above the
+                cap.
         """
         floors = {arm_id: self.floor_of(arm_id) for arm_id in eligible_ids}
         n_eligible = len(floors)
         total = fsum(floors.values())
         if total > 1 + _ROUNDING:
             raise InfeasibleLimitsError(
-                f"minimum shares sum to {total:.6g}",
-                n_eligible=n_eligible,
-                remedy="they must leave something to the policy: at most 1",
+                f"minimum shares sum to {total:.6g} over {n_eligible} eligible arms",
+                "they must leave something to the policy: at most 1",
             )
         if n_eligible and self.maximum_share * n_eligible < 1 - _ROUNDING:
             raise InfeasibleLimitsError(
-                f"maximum share {self.maximum_share:.6g} allows only {self.maximum_share * n_eligible:.6g}",
-                n_eligible=n_eligible,
-                remedy=f"it must be at least {1 / n_eligible:.6g}",
+                f"a maximum share of {self.maximum_share:.6g} gives {n_eligible} eligible arms less than 1",
+                f"it must be at least {1 / n_eligible:.6g}",
             )
         for arm_id, floor in floors.items():
             if floor > self.maximum_share:
                 raise InfeasibleLimitsError(
-                    f"minimum share {floor:.6g} of arm {arm_id!r} is above the maximum {self.maximum_share:.6g}",
-                    n_eligible=n_eligible,
-                    remedy="a minimum must not exceed the maximum",
+                    f"the minimum share of arm {arm_id!r} is {floor:.6g}",
+                    f"it must not exceed the maximum share, {self.maximum_share:.6g}",
                 )
 
 
@@ -144,11 +139,11 @@ def apply_limits(
     """The shares to serve, of shape (n_arms,), summing to 1 within 1e-9.
 
     `raw_shares` are a policy's, shape (n_arms,), not negative; those of arms that are new or not eligible are
-    ignored. `previous` are the shares of the previous epoch (0 for an arm that it did not have), and `elapsed`
-    the time since that epoch *began*; without `previous` nothing bounds the step. An arm that is taken out
-    drops to 0 at once: its previous share is first spread over the others in proportion, and that is exempt
-    from the bound. Taking arms out never makes limits fail: a maximum share below 1/n of n eligible arms is
-    read as 1/n.
+    ignored. `previous` are the shares of the previous epoch (0 for an arm that it did not have), and
+    `elapsed` the time since that epoch *began*; without `previous` nothing bounds the step. An arm that is
+    taken out drops to 0 at once: its previous share is first spread over the others in proportion, and that
+    is exempt from the bound. Taking arms out never makes limits fail: a maximum share below 1/n of n eligible
+    arms is read as 1/n.
 
     Raises:
         InfeasibleLimitsError: the floors of the eligible arms sum to more than 1.
@@ -211,9 +206,7 @@ def _capped(shares: NDArray[np.float64], cap: float) -> NDArray[np.float64]:
     return capped
 
 
-def _stepped(
-    previous: NDArray[np.float64], target: NDArray[np.float64], bound: float
-) -> NDArray[np.float64]:
+def _stepped(previous: NDArray[np.float64], target: NDArray[np.float64], bound: float) -> NDArray[np.float64]:
     if previous.sum() <= 0:
         return target
     start = _proportional(previous)

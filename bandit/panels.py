@@ -2,17 +2,38 @@
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from math import inf
+from dataclasses import dataclass
+from math import inf, nextafter
+from typing import TypeAlias
 
 import numpy as np
 from numpy.polynomial import legendre
+from numpy.typing import NDArray
 
-from bandit.curves.base import FloatArray, Widths
+FloatArray: TypeAlias = NDArray[np.float64]
+Rows: TypeAlias = NDArray[np.intp]
 
 N_NODES = 16
 
 # From here on numpy beats a loop in Python.
 _VECTOR_FROM_ROWS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Widths:
+    """How wide a quadrature panel may be that starts at z: ``min(cap, max(core, slope * abs(z - centre)))``.
+
+    All arrays have shape (n_arms,).
+    """
+
+    cap: FloatArray
+    core: FloatArray
+    slope: FloatArray
+    centre: FloatArray
+
+    def of(self, rows: Rows | NDArray[np.bool_]) -> "Widths":
+        """The widths of these arms only."""
+        return Widths(self.cap[rows], self.core[rows], self.slope[rows], self.centre[rows])
 
 
 def panel_edges(widths: Widths, upper: FloatArray, start: float) -> FloatArray:
@@ -24,19 +45,18 @@ def panel_edges(widths: Widths, upper: FloatArray, start: float) -> FloatArray:
     stop = float(upper.max())
     is_plain = widths.core >= widths.cap
     plain = _plain_allowance(widths.cap[is_plain], upper[is_plain])
-    bent = _bent_allowance(widths, upper, ~is_plain)
+    bent = _bent_allowance(widths.of(~is_plain), upper[~is_plain])
     edges = [start]
     at = start
     while at < stop:
-        following = at + min(plain(at), bent(at))
         # A step too small to be represented still has to lead somewhere.
-        at = min(following if following > at else np.nextafter(at, inf), stop)
+        at = min(max(at + min(plain(at), bent(at)), nextafter(at, inf)), stop)
         edges.append(at)
     return np.array(edges)
 
 
 def _plain_allowance(widths: FloatArray, upper: FloatArray) -> Callable[[float], float]:
-    """The least constant width of the densities that end beyond a point: a staircase that climbs to the right."""
+    """The least constant width of the densities that end beyond a point: a staircase up to the right."""
     ends: list[float] = []
     steps: list[float] = []
     for index in np.argsort(widths, kind="stable"):
@@ -47,29 +67,25 @@ def _plain_allowance(widths: FloatArray, upper: FloatArray) -> Callable[[float],
     return lambda at: steps[bisect_right(ends, at)]
 
 
-def _bent_allowance(widths: Widths, upper: FloatArray, chosen: FloatArray) -> Callable[[float], float]:
+def _bent_allowance(widths: Widths, upper: FloatArray) -> Callable[[float], float]:
     """The same of densities whose width grows with the distance from a centre."""
-    columns = (upper[chosen], widths.cap[chosen], widths.core[chosen], widths.slope[chosen], widths.centre[chosen])
-    if columns[0].size >= _VECTOR_FROM_ROWS:
-        return lambda at: _least_width(at, *columns)
+    columns = (upper, widths.cap, widths.core, widths.slope, widths.centre)
+    if upper.size >= _VECTOR_FROM_ROWS:
+        return lambda at: _least_width(at, columns)
     rows = list(zip(*(column.tolist() for column in columns), strict=True))
 
     def allowance(at: float) -> float:
-        return min(
-            (
-                min(cap, max(core, slope * abs(at - centre)))
-                for end, cap, core, slope, centre in rows
-                if end > at
-            ),
-            default=inf,
-        )
+        allowed = inf
+        for end, cap, core, slope, centre in rows:
+            if end > at:
+                allowed = min(allowed, cap, max(core, slope * abs(at - centre)))
+        return allowed
 
     return allowance
 
 
-def _least_width(
-    at: float, upper: FloatArray, cap: FloatArray, core: FloatArray, slope: FloatArray, centre: FloatArray
-) -> float:
+def _least_width(at: float, columns: tuple[FloatArray, ...]) -> float:
+    upper, cap, core, slope, centre = columns
     allowed = np.minimum(cap, np.maximum(core, slope * np.abs(at - centre)))
     return float(allowed.min(initial=inf, where=upper > at))
 
@@ -82,19 +98,25 @@ class Panels:
         weights: of the nodes in an integral over all panels, same shape.
     """
 
-    __slots__ = ("_halves", "nodes", "weights")
+    __slots__ = ("_halves", "_left", "_within", "nodes", "weights")
 
     def __init__(self, edges: FloatArray) -> None:
-        self._halves = 0.5 * np.diff(edges)[:, np.newaxis]
-        centres = edges[:-1, np.newaxis] + self._halves
-        self.nodes = (centres + self._halves * _NODES).ravel()
+        self._left = edges[:-1]
+        self._halves = 0.5 * (edges[1:] - self._left)[:, np.newaxis]
+        self._within = self._halves * (1 + _NODES)
+        self.nodes = (self._left[:, np.newaxis] + self._within).ravel()
         self.weights = (self._halves * _WEIGHTS).ravel()
+
+    def offsets_from(self, origins: FloatArray) -> FloatArray:
+        """Nodes less each origin, shape (n_rows, n_panels * N_NODES), more exact than from rounded nodes."""
+        offsets = (self._left - origins[:, np.newaxis])[:, :, np.newaxis] + self._within
+        return np.asarray(offsets.reshape(origins.size, -1))
 
     def cumulative(self, density: FloatArray, below: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Integrals of densities up to each node, and up to the last edge.
 
-        `density` has shape (n_rows, n_panels * N_NODES), and `below`, shape (n_rows,), is what lies left of the
-        first edge. The first result has the shape of `density`, the second that of `below`.
+        `density` has shape (n_rows, n_panels * N_NODES), and `below`, shape (n_rows,), is what lies left of
+        the first edge. The first result has the shape of `density`, the second that of `below`.
         """
         scaled = density.reshape(below.size, -1, N_NODES) * self._halves
         masses = scaled @ _WEIGHTS
@@ -105,7 +127,7 @@ class Panels:
 
 
 def chunks(edges: FloatArray, upper: FloatArray, n_elements: int) -> Iterator[FloatArray]:
-    """Cut edges into runs of panels for which (densities that are alive) * nodes stays within `n_elements`."""
+    """Cut edges into runs of panels for which (densities that live there) * nodes is within `n_elements`."""
     first = 0
     while first < edges.size - 1:
         n_alive = int(np.count_nonzero(upper > edges[first]))

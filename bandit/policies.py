@@ -1,8 +1,9 @@
 """Policies: pure functions from posteriors to shares.
 
-A policy is a value that holds only its settings. `shares` gives each arm the probability with which the policy
-would choose it; `draw` chooses arms by the same law, vectorised over simulated runs. Both take arms in any order
-and treat them alike. Pass only arms that may be chosen: limits are applied afterwards, by `bandit.limits`.
+A policy is a value that holds only its settings. `shares` gives each arm the probability with which the
+policy would choose it; `draw` chooses arms by the same law, vectorised over simulated runs. Both take arms in
+any order and treat them alike. Pass only arms that may be chosen: limits are applied afterwards, by
+`bandit.limits`.
 """
 
 from collections.abc import Sequence
@@ -52,7 +53,7 @@ class Policy(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class ThompsonSampling:
     """Each arm gets the probability that it is the best one (Thompson 1933).
 
@@ -85,14 +86,14 @@ class ThompsonSampling:
         return np.asarray(best, dtype=np.int64)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class EpsilonGreedy:
     """Any arm with probability epsilon, else the arm with the best posterior mean; ties are split evenly.
 
-    With `decay_observations` D, epsilon falls with the number n of observations: ``epsilon / (1 + n / D)``, half
-    of it after D. For large n that is the ``min(1, c K / (d**2 n))`` of Auer, Cesa-Bianchi & Fischer (2002,
-    figure 3), whose regret grows with ln n if ``epsilon * D = c K / d**2`` for K arms, c > 5 and a gap of at
-    least d between the best arm and the next. Without `decay_observations` epsilon is constant.
+    With `decay_observations` D, epsilon falls with the number n of observations: ``epsilon / (1 + n / D)``,
+    half of it after D. For large n that is the ``min(1, c K / (d**2 n))`` of Auer, Cesa-Bianchi & Fischer
+    (2002, figure 3), whose regret grows with ln n if ``epsilon * D = c K / d**2`` for K arms, c > 5 and a gap
+    of at least d between the best arm and the next. Without `decay_observations` epsilon is constant.
 
     Attributes:
         epsilon: probability of exploring, in [0, 1].
@@ -130,7 +131,7 @@ class EpsilonGreedy:
         means = np.array([posterior.mean for posterior in posteriors])
         is_best = means == (means.max() if maximize else means.min())
         epsilon = self.epsilon_at(n_observations)
-        return epsilon / means.size + (1 - epsilon) * is_best / is_best.sum()
+        return np.asarray(epsilon / means.size + (1 - epsilon) * is_best / is_best.sum(), dtype=np.float64)
 
     def draw(
         self,
@@ -151,7 +152,7 @@ class EpsilonGreedy:
         return np.asarray(lots.argmax(axis=-1), dtype=np.int64)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class StaticSplit:
     """Fixed shares that learn nothing: an A/B test, or a gradual rollout by hand.
 
@@ -205,7 +206,7 @@ class StaticSplit:
         weights = np.ones(n_arms) if self.weights is None else np.array(self.weights, dtype=np.float64)
         if weights.size != n_arms:
             raise ValueError(f"{n_arms} arms need as many weights, got {weights.size}")
-        return weights / weights.sum()
+        return np.asarray(weights / weights.sum(), dtype=np.float64)
 
 
 def _require_arms(posteriors: Sequence[Posterior]) -> None:

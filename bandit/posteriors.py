@@ -49,7 +49,7 @@ class BetaPosterior:
         ValueError: a parameter is not positive and finite.
 
     >>> BetaPosterior(31, 971).mean
-    0.030938123752495009
+    0.030938123752...
     """
 
     alpha: float

@@ -43,7 +43,8 @@ class BetaPrior:
 class NormalInverseGammaPrior:
     """Prior of the mean of real outcomes whose variance is unknown (Murphy 2007, section 6).
 
-    ``variance ~ InverseGamma(shape, scale)`` and ``mean | variance ~ Normal(mean, variance / pseudo_observations)``.
+    The variance is InverseGamma(shape, scale) and, given the variance, the mean outcome is Normal around
+    `mean` with that variance divided by `pseudo_observations`.
 
     Attributes:
         mean: the outcome expected, in the metric's unit.

@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from datetime import timedelta
 from math import isfinite
 from typing import Final, NamedTuple
@@ -82,29 +82,36 @@ def require_valid(experiment: Experiment) -> None:
         raise InvalidExperimentError(violations)
 
 
-def require_compatible(before: Experiment, after: Experiment, metrics_ever: Iterable[str]) -> None:
+def require_compatible(
+    before: Experiment, after: Experiment, *, arms_ever: Collection[str], metrics_ever: Collection[str]
+) -> None:
     """Raises InvalidExperimentError if `after` would falsify what was recorded of a started experiment.
 
-    An arm's model, and a metric's kind, direction and range, stay what they were; a metric that was dropped does
-    not come back, since it might come back as another.
+    An arm's model, and a metric's kind, direction and range, stay what they were; an arm or a metric that was
+    dropped does not come back, since it might come back as another.
     """
+    arms = {arm.id: arm for arm in before.arms}
+    metrics = {metric.name: metric for metric in before.metrics}
     violations: list[Violation] = []
-    old_arms = {arm.id: arm for arm in before.arms}
     for index, arm in enumerate(after.arms):
-        old_arm = old_arms.get(arm.id)
-        if old_arm is not None:
-            violations += _fixed(f"arms[{index}]", old_arm, arm, ("model_uri", "digest", "payload"))
-    old_metrics = {metric.name: metric for metric in before.metrics}
+        path = f"arms[{index}]"
+        violations += _fixed(path, arms.get(arm.id, arm), arm, ("model_uri", "digest", "payload"))
+        violations += _not_dropped(f"{path}.id", arm.id, arms, arms_ever)
     for index, metric in enumerate(after.metrics):
-        old_metric = old_metrics.get(metric.name)
-        if old_metric is not None:
-            fields = ("kind", "direction", "minimum", "maximum")
-            violations += _fixed(f"metrics[{index}]", old_metric, metric, fields)
-        elif metric.name in set(metrics_ever):
-            rule = f"{shown(metric.name)} was dropped from this experiment and can't return; take another name"
-            violations.append(Violation(f"metrics[{index}].name", rule))
+        path = f"metrics[{index}]"
+        fields = ("kind", "direction", "minimum", "maximum")
+        violations += _fixed(path, metrics.get(metric.name, metric), metric, fields)
+        violations += _not_dropped(f"{path}.name", metric.name, metrics, metrics_ever)
+    if after.salt != before.salt:
+        violations.append(Violation("salt", "can't change once the experiment has started"))
     if violations:
         raise InvalidExperimentError(violations)
+
+
+def _not_dropped(path: str, name: str, present: Container[str], ever: Container[str]) -> Iterator[Violation]:
+    if name in ever and name not in present:
+        rule = f"{shown(name)} was dropped from this experiment and can't return; take another name"
+        yield Violation(path, rule)
 
 
 def _fixed(path: str, before: object, after: object, fields: Iterable[str]) -> Iterator[Violation]:
@@ -243,25 +250,21 @@ def _check_durations(experiment: Experiment) -> Iterator[Violation]:
             yield Violation(name, f"{duration} must be more than zero")
     age, shortest = experiment.max_decision_age, experiment.longest_window
     if not (timedelta() < age <= LONGEST_DECISION_AGE and age >= shortest):
-        rule = f"{age} must be at least the longest window ({shortest}) and at most {LONGEST_DECISION_AGE.days} days"
+        longest = LONGEST_DECISION_AGE.days
+        rule = f"{age} must be at least the longest window ({shortest}) and at most {longest} days"
         yield Violation("max_decision_age", rule)
 
 
 def _check_limits(experiment: Experiment) -> Iterator[Violation]:
     limits = experiment.limits
+    if limits.minimum_share == 1:
+        yield Violation("limits.minimum_share", "1 must be below 1")
     step = limits.maximum_step_per_hour
-    checks: list[tuple[str, Callable[[Limits], bool], str]] = [
-        ("minimum_share", lambda _: limits.minimum_share < 1, f"{limits.minimum_share:g} must be below 1"),
-        ("maximum_step_per_hour", lambda _: step is None or step <= 1, f"{step} must be at most 1"),
-        (
-            "warm_up_duration",
-            lambda _: not limits.warm_up_decisions or limits.warm_up_duration is not None,
-            "is required with warm_up_decisions, so that an arm that never reports does not keep its share",
-        ),
-    ]
-    for field, holds, rule in checks:
-        if not holds(limits):
-            yield Violation(f"limits.{field}", rule)
+    if step is not None and step > 1:
+        yield Violation("limits.maximum_step_per_hour", f"{step:g} must be at most 1")
+    if limits.warm_up_decisions and limits.warm_up_duration is None:
+        rule = "is required with warm_up_decisions, so that an arm that never reports does not keep its share"
+        yield Violation("limits.warm_up_duration", rule)
     try:
         limits.require_feasible(arm.id for arm in experiment.arms)
     except InfeasibleLimitsError as error:

@@ -85,10 +85,11 @@ class Settings(BaseSettings):
     )
 
     listen: Address = Field(
-        "127.0.0.1:50051", description="Where RPCs are answered. Port 0 takes a free one and prints it."
+        default="127.0.0.1:50051",
+        description="Where RPCs are answered. Port 0 takes a free one and prints it.",
     )
     database: Annotated[str, AfterValidator(_check_database)] = Field(
-        "sqlite:///bandit.db",
+        default="sqlite:///bandit.db",
         description="Where state is kept: sqlite:///FILE (one server) or postgresql+psycopg://… (replicas).",
     )
     insecure: bool = Field(
@@ -101,59 +102,68 @@ class Settings(BaseSettings):
         description="Bring the schema up to date at start, or else refuse to start on an old one.",
     )
     metrics_listen: Address | None = Field(
-        None, description="Where Prometheus scrapes metrics over HTTP. Not set: nowhere."
+        default=None, description="Where Prometheus scrapes metrics over HTTP. Not set: nowhere."
     )
     reflection: bool = Field(default=False, description="Answer gRPC reflection, for tools such as grpcurl.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="The least severe event that is logged."
+        default="info", description="The least severe event that is logged: debug, info, warning or error."
     )
     drain_seconds: Seconds = Field(
-        10.0, ge=0, le=3_600, description="On SIGTERM, how long calls in flight may take to finish."
+        default=10.0, ge=0, le=3_600, description="On SIGTERM, how long calls in flight may take to finish."
     )
     drain_delay_seconds: Seconds = Field(
-        0.0,
+        default=0.0,
         ge=0,
         le=3_600,
         description="On SIGTERM, how long to go on serving after health says NOT_SERVING, so that a load "
         "balancer can look away first.",
     )
     max_staleness_seconds: Seconds = Field(
-        600.0,
+        default=600.0,
         gt=0,
         le=7 * 86_400,
         description="Without word from the database for longer than this, Choose answers with the champion.",
     )
     poll_seconds: Seconds = Field(
-        1.0, ge=0.01, le=60, description="How often the database is asked for what other replicas changed."
+        default=1.0,
+        ge=0.01,
+        le=60,
+        description="How often the database is asked for what other replicas changed.",
     )
     epoch_interval_seconds: Seconds = Field(
-        0.25, ge=0.01, le=3_600, description="Shares are recomputed at most this often."
+        default=0.25, ge=0.01, le=3_600, description="Shares are recomputed at most this often."
     )
     epoch_threshold: float = Field(
-        0.2,
+        default=0.2,
         gt=0,
         le=10,
         allow_inf_nan=False,
         description="A new epoch begins when a share has moved by more than this, in log-odds.",
     )
     lag_seconds: Seconds = Field(
-        5.0,
+        default=5.0,
         gt=0,
         le=3_600,
         description="How far a replica may lag before its decisions count as unconfirmed; an epoch closes "
         "this much after its last window.",
     )
     reward_queue_rows: int = Field(
-        50_000, ge=1, le=10_000_000, description="Outcomes that may wait for a commit; more are refused."
+        default=50_000,
+        ge=1,
+        le=10_000_000,
+        description="Outcomes that may wait for a commit; more are refused.",
     )
     reward_queue_bytes: int = Field(
-        32 * MIB,
+        default=32 * MIB,
         ge=64 * 1024,
         le=1024 * MIB,
         description="Bytes that may wait for a commit; more are refused.",
     )
     max_concurrent_calls: int = Field(
-        1_000, ge=1, le=100_000, description="Calls of one method that may run at once; more are refused."
+        default=1_000,
+        ge=1,
+        le=100_000,
+        description="Calls of one method that may run at once; more are refused.",
     )
 
     @classmethod

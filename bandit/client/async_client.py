@@ -1,12 +1,13 @@
 """The client for asyncio: `sync_client` with its calls awaited."""
 
+# ruff: noqa: ASYNC109 - a timeout becomes the deadline of the call, which the service sees as well
+
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-import grpc
-
+from bandit.client.base_client import BaseClient
 from bandit.client.batches import (
     batch_choose_request,
     batch_reward_request,
@@ -16,16 +17,15 @@ from bandit.client.batches import (
     reward_results,
 )
 from bandit.client.connections import AsyncConnection
-from bandit.client.endpoint import DEFAULT_TARGET, Endpoint
+from bandit.client.endpoint import Endpoint
 from bandit.client.errors import CallError
 from bandit.client.experiments import AsyncExperiments
-from bandit.client.fallbacks import Fallbacks
 from bandit.client.messages import check_fallback, choice, choose_request, reward_request, reward_result
-from bandit.client.retry import Attempts, RetryPolicy, check_seconds
+from bandit.client.retry import Attempts
 from bandit.client.values import Choice, Fallback, Question, Reward, RewardResult
 
 
-class AsyncBanditClient:
+class AsyncBanditClient(BaseClient):
     """Asks for arms and reports rewards without blocking; one for an event loop.
 
     The channel is opened by the first call, belongs to that call's event loop, and reconnects by itself. A
@@ -33,41 +33,11 @@ class AsyncBanditClient:
 
     Attributes:
         experiments: the experiment calls.
-
-    Args:
-        target: where the service is, in gRPC's notation.
-        choose_timeout: how long `choose` waits before it serves the fallback, in seconds.
-        batch_choose_timeout: the same for `batch_choose`.
-        experiment_timeout: how long each experiment call may take, in seconds.
-        retry: how long and how often a reward is tried.
-        credentials: of the channel; None for plain text.
-        token: a bearer token; it needs credentials or a loopback target.
-        options: gRPC channel options that replace the client's own.
-
-    Raises:
-        ValueError: a duration is not more than zero, or the token would be sent in plain text.
     """
 
-    def __init__(
-        self,
-        target: str = DEFAULT_TARGET,
-        *,
-        choose_timeout: float = 0.05,
-        batch_choose_timeout: float = 0.5,
-        experiment_timeout: float = 10.0,
-        retry: RetryPolicy | None = None,
-        credentials: grpc.ChannelCredentials | None = None,
-        token: str | None = None,
-        options: Sequence[tuple[str, str | int]] = (),
-    ) -> None:
-        check_seconds("choose_timeout", choose_timeout)
-        check_seconds("batch_choose_timeout", batch_choose_timeout)
-        check_seconds("experiment_timeout", experiment_timeout)
-        self._choose_timeout = choose_timeout
-        self._batch_choose_timeout = batch_choose_timeout
-        self._retry = retry or RetryPolicy()
-        self._fallbacks = Fallbacks()
-        endpoint = Endpoint(target=target, credentials=credentials, token=token, options=options)
+    experiments: AsyncExperiments
+
+    def _set_up(self, endpoint: Endpoint, experiment_timeout: float) -> None:
         self._connection = AsyncConnection(endpoint)
         self.experiments = AsyncExperiments(self._connection, experiment_timeout)
 
@@ -82,25 +52,7 @@ class AsyncBanditClient:
         previous: Choice | str | None = None,
         timeout: float | None = None,
     ) -> Choice:
-        """Returns the arm that serves this request; the fallback if the service does not say in time.
-
-        No state of the service, and no value of an argument, makes this raise: a service that is slow, down or
-        closed, an unknown or unstarted experiment, a refused unit or token all serve the fallback, carry the
-        cause in `Choice.fallback_cause` and log it to `bandit.client`, at most once in ten seconds for each
-        experiment and status.
-
-        Args:
-            experiment: the experiment's name.
-            fallback: what to serve without an answer.
-            unit: who is sticky, such as a user id; None draws by chance.
-            attributes: what is known of the unit, for segments.
-            eligible_arms: the arms that the caller can serve; None for all, empty serves the fallback.
-            previous: an earlier choice for this unit, or its decision id, to stay with its arm.
-            timeout: seconds, in place of the client's.
-
-        Raises:
-            TypeError: an argument has a wrong type.
-        """
+        """As `BanditClient.choose`."""
         check_fallback(fallback)
         try:
             request = choose_request(experiment, unit, attributes, eligible_arms, previous)
@@ -116,12 +68,7 @@ class AsyncBanditClient:
     async def batch_choose(
         self, questions: Sequence[Question], *, timeout: float | None = None
     ) -> list[Choice]:
-        """Returns one choice for each question, in order; those without an answer get their own fallback.
-
-        Raises:
-            TypeError: an argument of a question has a wrong type.
-            ValueError: there are more than 1,000 questions.
-        """
+        """As `BanditClient.batch_choose`."""
         batch = choose_batch(questions)
         if batch.pending:
             try:
@@ -143,22 +90,7 @@ class AsyncBanditClient:
         revision: int = 0,
         timeout: float | None = None,
     ) -> RewardResult:
-        """Records what came of a decision; once it returns, the outcomes are committed.
-
-        It is repeated within its timeout while the service is away or asks to be spared, and may be called again
-        at any time: a decision counts once for each metric. The reward of a fallback is not sent, and the result
-        says so.
-
-        Args:
-            decision: the choice, or its decision id; an empty id is a fallback's.
-            outcomes: metric name to value, in the metric's own unit and range.
-            revision: 0 for a first report; a higher one replaces the value of a lower one.
-            timeout: seconds for all attempts, in place of the retry policy's.
-
-        Raises:
-            TypeError: an argument has a wrong type.
-            CallError: nothing is known to be recorded; the subclass says what to do.
-        """
+        """As `BanditClient.reward`."""
         request = reward_request(decision, outcomes, revision)
         if isinstance(request, RewardResult):
             return request
@@ -176,15 +108,7 @@ class AsyncBanditClient:
     async def batch_reward(
         self, rewards: Sequence[Reward], *, timeout: float | None = None
     ) -> list[RewardResult | CallError]:
-        """Records what came of many decisions; returns a result or an error for each, in order.
-
-        Only those that may still succeed are sent again. It does not raise for the service: when that is away,
-        each reward without a result has the error.
-
-        Raises:
-            TypeError: an argument of a reward has a wrong type.
-            ValueError: there are more than 1,000 rewards.
-        """
+        """As `BanditClient.batch_reward`."""
         batch = reward_batch(rewards)
         attempts = Attempts(self._retry, timeout)
         while batch.pending:

@@ -4,19 +4,20 @@ Opening late is what makes a client that is built before a fork usable after it,
 it: gRPC channels do not survive a fork.
 """
 
-from __future__ import annotations
+# ruff: noqa: ASYNC109 - a timeout becomes the deadline of the call, which the service sees as well
 
+from __future__ import annotations  # some types are those of the stubs alone
+
+import asyncio
 import threading
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import grpc
 
-from bandit.client.errors import closed_error
+from bandit.client.endpoint import Endpoint
+from bandit.client.errors import closed_error, malformed_error
 from bandit.client.statuses import from_rpc_error
 from bandit.v1 import bandit_pb2_grpc, experiment_pb2_grpc
-
-if TYPE_CHECKING:
-    from bandit.client.endpoint import Endpoint
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
@@ -105,11 +106,18 @@ class AsyncConnection:
     ) -> ResponseT:
         """Returns the answer, which must come within so many seconds; raises only CallError."""
         try:
-            return await method(request, timeout=timeout, metadata=self._metadata)
+            response = await method(request, timeout=timeout, metadata=self._metadata)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
         except grpc.aio.UsageError as error:  # closed by another task since `stubs` was read
             raise closed_error() from error
+        except asyncio.CancelledError as error:
+            if self._is_closed and not _is_cancelling():  # the call was cancelled and not its task
+                raise closed_error() from error
+            raise
+        if response is None:  # what grpc.aio makes of bytes that are no message
+            raise malformed_error("the answer can't be read")
+        return response
 
     async def close(self) -> None:
         """Cancels the calls in flight and refuses new ones; closing again does nothing."""
@@ -128,3 +136,8 @@ class AsyncConnection:
             experiment_pb2_grpc.ExperimentServiceStub(channel),
         )
         return self._stubs
+
+
+def _is_cancelling() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -10,8 +10,8 @@ from bandit import DISTRIBUTION
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 
-# A service that restarts is found again within about a second, a peer that stopped answering is given up after
-# 20 + 5 seconds (TCP_USER_TIMEOUT follows the keepalive timeout), and a connection attempt after two.
+# A service that restarts is found again within about a second. A connection attempt is given up after two, a
+# peer that acknowledges nothing after five (TCP_USER_TIMEOUT follows the keepalive timeout).
 CHANNEL_OPTIONS: tuple[tuple[str, str | int], ...] = (
     ("grpc.primary_user_agent", DISTRIBUTION),
     ("grpc.initial_reconnect_backoff_ms", 100),

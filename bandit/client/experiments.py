@@ -5,7 +5,9 @@ errors of `bandit.client.errors`. `timeout` is seconds for one call, by default 
 `experiment_timeout`. None of them is retried. An `etag`, where given, makes a change only to that version.
 """
 
-from __future__ import annotations  # generic in the type stubs of grpc, not at run time
+# ruff: noqa: ASYNC109 - a timeout becomes the deadline of the call, which the service sees as well
+
+from __future__ import annotations  # some types are those of the stubs alone
 
 from collections.abc import AsyncIterator, Collection, Iterator
 from typing import TypeVar
@@ -15,7 +17,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from bandit.client.connections import AsyncConnection, Connection
 from bandit.v1 import experiment_pb2 as pb
-from bandit.v1.experiment_pb2_grpc import ExperimentServiceAsyncStub, ExperimentServiceStub
+from bandit.v1 import experiment_pb2_grpc
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
@@ -74,7 +76,7 @@ class Experiments:
         validate_only: bool = False,
         timeout: float | None = None,
     ) -> pb.Experiment:
-        """Changes the fields that the mask names, by default all; the version is `experiment.etag`'s if set."""
+        """Changes the fields that the mask names, by default all; `experiment.etag` guards the version."""
         request = _update_request(experiment, update_mask, validate_only=validate_only)
         return self._call(self._stub.UpdateExperiment, request, timeout)
 
@@ -106,7 +108,7 @@ class Experiments:
         return self._call(self._stub.GetReport, request, timeout)
 
     @property
-    def _stub(self) -> ExperimentServiceStub:
+    def _stub(self) -> experiment_pb2_grpc.ExperimentServiceStub:
         return self._connection.stubs.experiments
 
     def _call(
@@ -164,7 +166,7 @@ class AsyncExperiments:
         validate_only: bool = False,
         timeout: float | None = None,
     ) -> pb.Experiment:
-        """Changes the fields that the mask names, by default all; the version is `experiment.etag`'s if set."""
+        """Changes the fields that the mask names, by default all; `experiment.etag` guards the version."""
         request = _update_request(experiment, update_mask, validate_only=validate_only)
         return await self._call(self._stub.UpdateExperiment, request, timeout)
 
@@ -196,7 +198,7 @@ class AsyncExperiments:
         return await self._call(self._stub.GetReport, request, timeout)
 
     @property
-    def _stub(self) -> ExperimentServiceAsyncStub:
+    def _stub(self) -> experiment_pb2_grpc.ExperimentServiceAsyncStub:
         return self._connection.stubs.experiments
 
     async def _call(

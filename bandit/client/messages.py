@@ -34,19 +34,24 @@ def choose_request(
     previous: Choice | str | None,
 ) -> bandit_pb2.ChooseRequest:
     """Returns the request of one question."""
-    arguments = {
-        "experiment": experiment,
-        "unit": unit,
-        "attributes": attributes,
-        "eligible_arms": eligible_arms,
-        "previous_decision_id": previous.decision_id if isinstance(previous, Choice) else previous,
-    }
-    if not isinstance(experiment, str) or isinstance(eligible_arms, str | bytes):
-        raise _type_error(arguments)
+    previous_decision_id = previous.decision_id if isinstance(previous, Choice) else previous
     try:
-        request = bandit_pb2.ChooseRequest(**arguments)
+        _check_types(experiment, eligible_arms)
+        request = bandit_pb2.ChooseRequest(
+            experiment=experiment,
+            unit="" if unit is None else unit,
+            attributes=attributes,
+            eligible_arms=eligible_arms,
+            previous_decision_id="" if previous_decision_id is None else previous_decision_id,
+        )
     except TypeError as error:
-        raise _type_error(arguments) from error
+        raise _type_error(
+            experiment=experiment,
+            unit=unit,
+            attributes=attributes,
+            eligible_arms=eligible_arms,
+            previous=previous,
+        ) from error
     except ValueError as error:
         raise call_error(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
     if eligible_arms is not None and not request.eligible_arms:
@@ -82,12 +87,11 @@ def reward_request(
 ) -> bandit_pb2.RewardRequest | RewardResult:
     """Returns the request of one reward, or the result of not sending one for a fallback."""
     decision_id = decision.decision_id if isinstance(decision, Choice) else decision
-    if not isinstance(decision_id, str) or not isinstance(outcomes, Mapping):
-        raise _type_error({"decision": decision, "outcomes": outcomes})
     try:
+        _check_types(decision_id, None)
         request = bandit_pb2.RewardRequest(decision_id=decision_id, outcomes=outcomes, revision=revision)
     except TypeError as error:
-        raise _type_error({"decision": decision, "outcomes": outcomes, "revision": revision}) from error
+        raise _type_error(decision=decision, outcomes=outcomes, revision=revision) from error
     except ValueError as error:
         raise call_error(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
     if not decision_id:
@@ -105,6 +109,12 @@ def reward_result(response: bandit_pb2.RewardResponse) -> RewardResult:
     )
 
 
-def _type_error(arguments: Mapping[str, object]) -> TypeError:
+def _check_types(text: object, texts: object) -> None:
+    """Raises TypeError for what protobuf lets pass: no text at all, and one text as a list of letters."""
+    if not isinstance(text, str) or isinstance(texts, str | bytes):
+        raise TypeError
+
+
+def _type_error(**arguments: object) -> TypeError:
     types = ", ".join(f"{name}: {type(value).__name__}" for name, value in arguments.items())
-    return TypeError(f"an argument has the wrong type among {types}")
+    return TypeError(f"one of these has a wrong type: {types}")

@@ -28,9 +28,9 @@ def from_rpc_error(error: grpc.RpcError) -> CallError:
     """Returns what a gRPC error says."""
     if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return call_error(grpc.StatusCode.UNKNOWN, str(error))
-    metadata = {key: value for key, value in error.trailing_metadata() or ()}
+    metadata = dict(error.trailing_metadata() or ())
     return call_error(
-        error.code() or grpc.StatusCode.UNKNOWN,
+        error.code(),
         error.details() or "",
         _text(metadata.get("bandit-reason", "")),
         _pushback(_text(metadata.get("grpc-retry-pushback-ms", ""))),
@@ -91,8 +91,8 @@ def _read_bad_requests(status: str | bytes) -> Iterator[bandit_pb2.FieldViolatio
 
 def _messages(message: str | bytes, field_number: int) -> Iterator[bytes]:
     """Yields the messages in one field of a serialized message of which the type is not at hand."""
-    for field in UnknownFieldSet(
-        Empty.FromString(message if isinstance(message, bytes) else message.encode())
-    ):
+    data = message if isinstance(message, bytes) else message.encode()
+    fields = UnknownFieldSet(Empty.FromString(data))
+    for field in (fields[index] for index in range(len(fields))):
         if field.field_number == field_number and field.wire_type == LENGTH_DELIMITED:
             yield field.data

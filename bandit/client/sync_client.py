@@ -5,8 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-import grpc
-
+from bandit.client.base_client import BaseClient
 from bandit.client.batches import (
     batch_choose_request,
     batch_reward_request,
@@ -16,16 +15,15 @@ from bandit.client.batches import (
     reward_results,
 )
 from bandit.client.connections import Connection
-from bandit.client.endpoint import DEFAULT_TARGET, Endpoint
+from bandit.client.endpoint import Endpoint
 from bandit.client.errors import CallError
 from bandit.client.experiments import Experiments
-from bandit.client.fallbacks import Fallbacks
 from bandit.client.messages import check_fallback, choice, choose_request, reward_request, reward_result
-from bandit.client.retry import Attempts, RetryPolicy, check_seconds
+from bandit.client.retry import Attempts
 from bandit.client.values import Choice, Fallback, Question, Reward, RewardResult
 
 
-class BanditClient:
+class BanditClient(BaseClient):
     """Asks for arms and reports rewards; thread-safe, one for a process.
 
     The channel is opened by the first call and reconnects by itself. A process that forks must make its first
@@ -33,41 +31,11 @@ class BanditClient:
 
     Attributes:
         experiments: the experiment calls.
-
-    Args:
-        target: where the service is, in gRPC's notation.
-        choose_timeout: how long `choose` waits before it serves the fallback, in seconds.
-        batch_choose_timeout: the same for `batch_choose`.
-        experiment_timeout: how long each experiment call may take, in seconds.
-        retry: how long and how often a reward is tried.
-        credentials: of the channel; None for plain text.
-        token: a bearer token; it needs credentials or a loopback target.
-        options: gRPC channel options that replace the client's own.
-
-    Raises:
-        ValueError: a duration is not more than zero, or the token would be sent in plain text.
     """
 
-    def __init__(
-        self,
-        target: str = DEFAULT_TARGET,
-        *,
-        choose_timeout: float = 0.05,
-        batch_choose_timeout: float = 0.5,
-        experiment_timeout: float = 10.0,
-        retry: RetryPolicy | None = None,
-        credentials: grpc.ChannelCredentials | None = None,
-        token: str | None = None,
-        options: Sequence[tuple[str, str | int]] = (),
-    ) -> None:
-        check_seconds("choose_timeout", choose_timeout)
-        check_seconds("batch_choose_timeout", batch_choose_timeout)
-        check_seconds("experiment_timeout", experiment_timeout)
-        self._choose_timeout = choose_timeout
-        self._batch_choose_timeout = batch_choose_timeout
-        self._retry = retry or RetryPolicy()
-        self._fallbacks = Fallbacks()
-        endpoint = Endpoint(target=target, credentials=credentials, token=token, options=options)
+    experiments: Experiments
+
+    def _set_up(self, endpoint: Endpoint, experiment_timeout: float) -> None:
         self._connection = Connection(endpoint)
         self.experiments = Experiments(self._connection, experiment_timeout)
 
@@ -84,10 +52,10 @@ class BanditClient:
     ) -> Choice:
         """Returns the arm that serves this request; the fallback if the service does not say in time.
 
-        No state of the service, and no value of an argument, makes this raise: a service that is slow, down or
-        closed, an unknown or unstarted experiment, a refused unit or token all serve the fallback, carry the
-        cause in `Choice.fallback_cause` and log it to `bandit.client`, at most once in ten seconds for each
-        experiment and status.
+        No state of the service and no value of an argument makes this raise. A service that is slow, down or
+        closed, an experiment that is unknown or not started, a unit or token that is refused: each serves the
+        fallback, with the cause in `Choice.fallback_cause` and in a warning of the logger `bandit.client`, at
+        most one in ten seconds for an experiment and status.
 
         Args:
             experiment: the experiment's name.
@@ -141,11 +109,11 @@ class BanditClient:
         revision: int = 0,
         timeout: float | None = None,
     ) -> RewardResult:
-        """Records what came of a decision; once it returns, the outcomes are committed.
+        """Records what came of a decision; once this returns, the outcomes are committed.
 
-        It is repeated within its timeout while the service is away or asks to be spared, and may be called again
-        at any time: a decision counts once for each metric. The reward of a fallback is not sent, and the result
-        says so.
+        It is repeated within its timeout while the service is away or asks to be spared, and may be called
+        again at any time: a decision counts once for each metric. The reward of a fallback is not sent, and
+        the result says so.
 
         Args:
             decision: the choice, or its decision id; an empty id is a fallback's.
@@ -155,7 +123,7 @@ class BanditClient:
 
         Raises:
             TypeError: an argument has a wrong type.
-            CallError: nothing is known to be recorded; the subclass says what to do.
+            CallError: the outcomes are not known to be recorded; the subclass says what to do.
         """
         request = reward_request(decision, outcomes, revision)
         if isinstance(request, RewardResult):
@@ -176,8 +144,8 @@ class BanditClient:
     ) -> list[RewardResult | CallError]:
         """Records what came of many decisions; returns a result or an error for each, in order.
 
-        Only those that may still succeed are sent again. It does not raise for the service: when that is away,
-        each reward without a result has the error.
+        Only those that may still succeed are sent again. The state of the service does not make this raise:
+        while it is away, each reward without a result has the error.
 
         Raises:
             TypeError: an argument of a reward has a wrong type.

@@ -11,7 +11,7 @@ from google.protobuf.struct_pb2 import Struct, Value
 
 from bandit.client.errors import CallError
 
-JsonValue: TypeAlias = "None | bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue]"
+JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 """What JSON can say. The service's numbers are floats, whole ones too: `{"top_k": 10}` returns as 10.0."""
 
 _SCALARS = frozenset({"bool_value", "number_value", "string_value"})

@@ -17,8 +17,8 @@ def curves_of(posteriors: Sequence[Posterior], *, maximize: bool) -> Curves:
     """The posteriors as curves, in their order; mirrored unless large values are good.
 
     Raises:
-        ValueError: there is no posterior, or they have different coordinates: Normal and Student-t posteriors may
-            be mixed with each other, and no other families.
+        ValueError: there is no posterior, or they have different coordinates: Normal and Student-t posteriors
+            may be mixed with each other, and no other families.
     """
     if not posteriors:
         raise ValueError("at least one posterior is needed")

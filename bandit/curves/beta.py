@@ -3,9 +3,8 @@
 import numpy as np
 from scipy import special
 
-from bandit.curves.base import (
-    BEND, HALF_LOG_TWO_PI, LOG_TAIL, RELATIVE_WIDTH, FloatArray, Rows, Widths, stirling_remainder
-)
+from bandit.curves.base import BEND, HALF_LOG_TWO_PI, LOG_TAIL, RELATIVE_WIDTH, stirling_remainder
+from bandit.panels import FloatArray, Panels, Rows, Widths
 
 
 class BetaCurves:
@@ -16,10 +15,14 @@ class BetaCurves:
         self._alpha, self._beta = (beta, alpha) if is_mirrored else (alpha, beta)
         a, b = self._alpha, self._beta
         n = a + b
-        self._n, self._p, self._q = n, a / n, b / n
+        self._n, self._mean = n, a / n
+        # Of p and 1 - p only the smaller one is known to all its digits: the density is written with that.
+        self._rarer, self._commoner = np.minimum(a, b), np.maximum(a, b)
+        self._rare_part = self._rarer / n
+        self._towards_rarer = np.where(a < b, 1.0, -1.0)
         self._mode = np.log(a) - np.log(b)
-        remainders = stirling_remainder(n) - stirling_remainder(a) - stirling_remainder(b)
-        self._log_peak = 0.5 * np.log(a * self._q) - HALF_LOG_TWO_PI + remainders
+        of_n, of_a, of_b = np.split(stirling_remainder(np.concatenate((n, a, b))), 3)
+        self._log_peak = 0.5 * np.log(a / n * b) - HALF_LOG_TWO_PI + of_n - of_a - of_b
         falls = _beta_falls(np.concatenate((a, b)), np.concatenate((b, a)))
         self.lower = self._mode - falls[a.size :]
         self.upper = self._mode + falls[: a.size]
@@ -29,25 +32,20 @@ class BetaCurves:
         centre = np.log(np.maximum(a, 1)) - np.log(np.maximum(b, 1))
         self.widths = Widths(sd, core, np.full_like(a, RELATIVE_WIDTH), centre)
 
-    def density(self, z: FloatArray, rows: Rows) -> FloatArray:
+    def density(self, panels: Panels, rows: Rows) -> FloatArray:
         """See `Curves.density`: ``p**alpha * q**beta / B(alpha, beta)``, p = expit(z) = 1 - q."""
-        offset = z - self._mode[rows, np.newaxis]
-        is_above = offset > 0
-        # Of two equal forms, that without exp(large): 1 + p (e**d - 1) = e**d (1 + q (e**-d - 1)).
-        weight = np.where(is_above, self._q[rows, np.newaxis], self._p[rows, np.newaxis])
-        rate = np.where(is_above, self._beta[rows, np.newaxis], self._alpha[rows, np.newaxis])
-        fall = -np.abs(offset, out=offset)
-        bend = np.log1p(weight * np.expm1(fall))
-        exponent = self._log_peak[rows, np.newaxis] + rate * fall - self._n[rows, np.newaxis] * bend
-        return np.exp(exponent, out=exponent)
+        offset = panels.offsets_from(self._mode[rows])
+        offset *= self._towards_rarer[rows, np.newaxis]
+        bounded = np.minimum(offset, _UNDERFLOW)
+        bend = np.log1p(self._rare_part[rows, np.newaxis] * np.expm1(bounded))
+        exponent = self._rarer[rows, np.newaxis] * bounded - self._n[rows, np.newaxis] * bend
+        exponent -= self._commoner[rows, np.newaxis] * (offset - bounded)
+        exponent += self._log_peak[rows, np.newaxis]
+        return np.asarray(np.exp(exponent, out=exponent))
 
     def cdf(self, z: FloatArray | float, rows: Rows) -> FloatArray:
         """See `Curves.cdf`."""
         return _beta_cdf(self._alpha[rows], self._beta[rows], z)
-
-    def values(self, z: FloatArray) -> FloatArray:
-        """See `Curves.values`."""
-        return np.asarray(special.expit(z))
 
     def slopes(self, z: FloatArray) -> FloatArray:
         """See `Curves.slopes`."""
@@ -63,29 +61,38 @@ class BetaCurves:
         """See `Curves.shortfall`."""
         value = special.expit(z)
         biased = _beta_cdf(self._alpha + 1, self._beta, z)
-        return np.maximum(value * _beta_cdf(self._alpha, self._beta, z) - self._p * biased, 0.0)
+        return np.maximum(value * _beta_cdf(self._alpha, self._beta, z) - self._mean * biased, 0.0)
 
     def excess(self, z: float) -> FloatArray:
         """See `Curves.excess`."""
         value = special.expit(z)
         biased = _beta_cdf(self._beta, self._alpha + 1, -z)
-        return np.maximum(self._p * biased - value * _beta_cdf(self._beta, self._alpha, -z), 0.0)
+        return np.maximum(self._mean * biased - value * _beta_cdf(self._beta, self._alpha, -z), 0.0)
 
 
 def _beta_cdf(a: FloatArray, b: FloatArray, z: FloatArray | float) -> FloatArray:
     """P(logit of a Beta(a, b) value < z), by whichever of p and 1 - p keeps its digits."""
     below = special.betainc(a, b, special.expit(np.minimum(z, 0.0)))
     above = special.betaincc(b, a, special.expit(-np.maximum(z, 0.0)))
-    # expit underflows here, and only the first term of the series p**a / (a B(a, b)) is left.
-    tiny = np.exp(np.minimum(a * np.maximum(z, -_FAR) - np.log(a) - special.betaln(a, b), 0.0))
-    return np.where(np.less(z, -_UNDERFLOW), tiny, np.where(np.less(z, 0), below, above))
+    is_far = np.abs(z) > _UNDERFLOW
+    if np.any(is_far):
+        # expit underflows here, and only the first term of the series p**a / (a B(a, b)) is left.
+        below = np.where(is_far, _far_tail(a, b, z), below)
+        above = np.where(is_far, 1 - _far_tail(b, a, -np.asarray(z)), above)
+    return np.where(np.less(z, 0), below, above)
+
+
+def _far_tail(a: FloatArray, b: FloatArray, z: FloatArray | float) -> FloatArray:
+    exponent = a * np.maximum(z, -_FAR) - np.log(a) - special.betaln(a, b)
+    return np.asarray(np.exp(np.minimum(exponent, 0.0)))
 
 
 def _beta_falls(a: FloatArray, b: FloatArray) -> FloatArray:
-    """How far above its mode a Beta(a, b) density over z has fallen to `TAIL` times its peak, or a little more.
+    """How far above its mode a Beta(a, b) density over z falls to `TAIL` times its peak, or a little more.
 
-    The fall ``h(d) = b d + n ln(1 + q (exp(-d) - 1))`` is convex, so after its first step Newton's method comes
-    down to the root from above, and stopping early errs on the safe side. Log-concavity bounds the tail beyond.
+    The fall ``h(d) = b d + n ln(1 + q (exp(-d) - 1))`` is convex, so after its first step Newton's method
+    comes down to the root from above, and stopping early errs on the safe side. The density is log-concave:
+    less than `TAIL` lies beyond.
     """
     n = a + b
     p, q = a / n, b / n

@@ -5,9 +5,8 @@ from math import exp, log
 import numpy as np
 from scipy import special
 
-from bandit.curves.base import (
-    BEND, HALF_LOG_TWO_PI, LOG_TAIL, RELATIVE_WIDTH, FloatArray, Rows, Widths, stirling_remainder
-)
+from bandit.curves.base import BEND, HALF_LOG_TWO_PI, LOG_TAIL, RELATIVE_WIDTH, stirling_remainder
+from bandit.panels import FloatArray, Panels, Rows, Widths
 
 
 class GammaCurves:
@@ -28,21 +27,18 @@ class GammaCurves:
         centre = self._sign * (np.log(np.maximum(shape, 1)) - np.log(rate))
         self.widths = Widths(sd, core, np.full_like(shape, RELATIVE_WIDTH), centre)
 
-    def density(self, z: FloatArray, rows: Rows) -> FloatArray:
+    def density(self, panels: Panels, rows: Rows) -> FloatArray:
         """See `Curves.density`: ``x**shape * exp(-rate x) * rate**shape / Gamma(shape)``, x = exp(z)."""
         # Far above the mode the density is 0; the bound keeps expm1 from overflowing.
-        offset = np.minimum(self._sign * z - self._mode[rows, np.newaxis], 100.0)
+        above = self._sign * panels.offsets_from(self._sign * self._mode[rows])
+        offset = np.minimum(above, 100.0)
         exponent = self._shape[rows, np.newaxis] * (offset - np.expm1(offset))
-        return np.exp(self._log_peak[rows, np.newaxis] + exponent)
+        return np.asarray(np.exp(self._log_peak[rows, np.newaxis] + exponent))
 
     def cdf(self, z: FloatArray | float, rows: Rows) -> FloatArray:
         """See `Curves.cdf`."""
         below, above = _gamma_tails(self._shape[rows], np.log(self._rate[rows]) + self._sign * z)
         return above if self._sign < 0 else below
-
-    def values(self, z: FloatArray) -> FloatArray:
-        """See `Curves.values`."""
-        return np.asarray(self._sign * np.exp(self._sign * z))
 
     def slopes(self, z: FloatArray) -> FloatArray:
         """See `Curves.slopes`."""
@@ -54,19 +50,20 @@ class GammaCurves:
 
     def shortfall(self, z: float) -> FloatArray:
         """See `Curves.shortfall`."""
-        lacking, exceeding = self._gaps(exp(self._sign * z))
+        lacking, exceeding = self._gaps(self._sign * z)
         return exceeding if self._sign < 0 else lacking
 
     def excess(self, z: float) -> FloatArray:
         """See `Curves.excess`."""
-        lacking, exceeding = self._gaps(exp(self._sign * z))
+        lacking, exceeding = self._gaps(self._sign * z)
         return lacking if self._sign < 0 else exceeding
 
-    def _gaps(self, count: float) -> tuple[FloatArray, FloatArray]:
-        """How far the arms' values are expected to lie below `count`, and above it."""
-        log_count = np.log(self._rate * count)
-        below, above = _gamma_tails(self._shape, log_count)
-        biased_below, biased_above = _gamma_tails(self._shape + 1, log_count)
+    def _gaps(self, log_count: float) -> tuple[FloatArray, FloatArray]:
+        """How far the arms' values are expected to lie below a count, and above it."""
+        count = exp(log_count)
+        log_events = np.log(self._rate) + log_count
+        below, above = _gamma_tails(self._shape, log_events)
+        biased_below, biased_above = _gamma_tails(self._shape + 1, log_events)
         lacking = np.maximum(count * below - self._mean * biased_below, 0.0)
         exceeding = np.maximum(self._mean * biased_above - count * above, 0.0)
         return lacking, exceeding
@@ -83,10 +80,11 @@ def _gamma_tails(shape: FloatArray, log_x: FloatArray) -> tuple[FloatArray, Floa
 
 
 def _gamma_falls(shape: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """How far below and above its mode a Gamma density over z has fallen to `TAIL` times its peak, or a little more.
+    """How far below and above its mode a Gamma density over z falls to `TAIL` times its peak, or a bit more.
 
-    Newton's method on the convex falls ``d + exp(-d) - 1`` and ``exp(d) - 1 - d``, in units of `shape`; it comes
-    down to the roots from above, so stopping early errs on the safe side. Log-concavity bounds the tails beyond.
+    Newton's method on the convex falls ``d + exp(-d) - 1`` and ``exp(d) - 1 - d``, in units of `shape`; it
+    comes down to the roots from above, so stopping early errs on the safe side. The density is log-concave:
+    less than `TAIL` lies beyond.
     """
     depth = LOG_TAIL / shape
     below = np.sqrt(2 * depth)

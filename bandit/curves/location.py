@@ -1,11 +1,12 @@
-"""Normal and Student-t posteriors as curves over the value itself, measured from the largest mean."""
+"""Normal and Student-t posteriors as curves over the value itself, measured from the mean of one arm."""
 
 from math import log, pi
 
 import numpy as np
 from scipy import special
 
-from bandit.curves.base import RELATIVE_WIDTH, TAIL, FloatArray, Rows, Widths, stirling_remainder
+from bandit.curves.base import RELATIVE_WIDTH, TAIL, stirling_remainder
+from bandit.panels import FloatArray, Panels, Rows, Widths
 
 
 class LocationCurves:
@@ -16,39 +17,35 @@ class LocationCurves:
 
     def __init__(self, mean: FloatArray, scale: FloatArray, df: FloatArray, *, is_mirrored: bool) -> None:
         centre = -mean if is_mirrored else mean
-        # Differences of neighbouring doubles are exact: scales far below the means lose nothing.
-        self._origin = centre.max()
+        # Measured from an arm that can be best: its offset is exactly 0, and those of its neighbours are
+        # exact too, so scales far below the means lose nothing.
+        self._origin = centre[np.argmax(centre - 8 * scale)]
         self._centre = centre - self._origin
         self._scale, self._df = scale, df
         half = df / 2
         remainders = stirling_remainder(half + 0.5) - stirling_remainder(half)
         log_ratio = half * np.log1p(0.5 / half) - 0.5 + remainders
         self._log_peak = log_ratio - 0.5 * log(2 * pi) - np.log(scale)
-        reach = -special.stdtrit(df, _tails(df)) * scale
-        reach = np.minimum(reach, _FARTHEST * scale)
-        self.lower = self._centre - reach
-        upper = self._centre + reach
+        self.lower = self._centre - scale * _reach(df, _lower_tails(df))
+        upper = self._centre + scale * _reach(df, np.full_like(df, TAIL))
         # A heavy tail still matters to the expected loss where its probability does not.
         self.upper = np.where(df < _HEAVY_DF, upper.max(), upper)
         core = scale * np.sqrt(df / (df + 1))
         slope = np.minimum(RELATIVE_WIDTH, 1 / np.sqrt(df))
         self.widths = Widths(np.full_like(mean, np.inf), core, slope, self._centre)
 
-    def density(self, z: FloatArray, rows: Rows) -> FloatArray:
+    def density(self, panels: Panels, rows: Rows) -> FloatArray:
         """See `Curves.density`: ``(1 + t**2 / df) ** (-(df + 1) / 2)``, normalised."""
-        t = (z - self._centre[rows, np.newaxis]) / self._scale[rows, np.newaxis]
+        t = panels.offsets_from(self._centre[rows])
+        t /= self._scale[rows, np.newaxis]
         np.clip(t, -_OVERFLOW, _OVERFLOW, out=t)
         df = self._df[rows, np.newaxis]
         exponent = self._log_peak[rows, np.newaxis] - (0.5 * df + 0.5) * np.log1p(t * t / df)
-        return np.exp(exponent, out=exponent)
+        return np.asarray(np.exp(exponent, out=exponent))
 
     def cdf(self, z: FloatArray | float, rows: Rows) -> FloatArray:
         """See `Curves.cdf`."""
         return np.asarray(special.stdtr(self._df[rows], (z - self._centre[rows]) / self._scale[rows]))
-
-    def values(self, z: FloatArray) -> FloatArray:
-        """See `Curves.values`."""
-        return z
 
     def slopes(self, z: FloatArray) -> FloatArray:
         """See `Curves.slopes`."""
@@ -56,7 +53,7 @@ class LocationCurves:
 
     def scaled(self, z: FloatArray, factor: float) -> FloatArray:
         """See `Curves.scaled`."""
-        return factor * z + (factor - 1) * self._origin
+        return np.asarray(factor * z + (factor - 1) * self._origin)
 
     def shortfall(self, z: float) -> FloatArray:
         """See `Curves.shortfall`."""
@@ -76,10 +73,14 @@ class LocationCurves:
         return np.where(self._df > 1, excess, np.inf)
 
 
-def _tails(df: FloatArray) -> FloatArray:
-    """Where to cut: what lies beyond a quantile at ``TAIL ** (df / (df - 1))`` adds about `TAIL` scales to a mean."""
+def _reach(df: FloatArray, tail: FloatArray) -> FloatArray:
+    return np.asarray(np.minimum(-special.stdtrit(df, tail), _FARTHEST))
+
+
+def _lower_tails(df: FloatArray) -> FloatArray:
+    """How much to cut off below: a mean misses `TAIL` scales beyond the quantile at this probability."""
     exponent = np.where(df > 1, df / np.maximum(df - 1, 1e-9), 1.0)
-    return np.asarray(np.maximum(TAIL**np.minimum(exponent, 100.0), _LEAST_TAIL))
+    return np.asarray(np.maximum(TAIL ** np.minimum(exponent, 100.0), _LEAST_TAIL))
 
 
 NORMAL_DF = 1e300

@@ -80,7 +80,9 @@ def _nearest(name: str) -> str:
 def _line(details: ErrorDetails, merged: Mapping[str, tuple[object, _Source]]) -> str:
     context = details.get("ctx", {})
     name = str(details["loc"][0]) if details["loc"] else str(context["field"])
-    rule = str(context["error"]) if details["type"] == "value_error" else details["msg"]
+    rule = (
+        str(context["error"]) if details["type"] == "value_error" else details["msg"].partition(", unable")[0]
+    )
     rule = rule.replace("Input should be", "must be")
     if name not in merged:
         return f"{name}: {rule}"

@@ -8,11 +8,10 @@ import tomllib
 from collections.abc import Sequence
 
 import click
-from google.protobuf.message import Message
 
 from bandit.v1.experiment_pb2 import Experiment
 from server.cli.message_to_toml import to_table
-from server.cli.toml_text import dumps
+from server.cli.toml_text import TomlTable, dumps
 from server.cli.toml_to_message import Problem, fill
 
 _SERVICE_SETS = "is set by the service, not by a file"
@@ -76,14 +75,11 @@ def parse_experiment(text: str, file: str = "text") -> Experiment:
 
 def format_experiment(experiment: Experiment) -> str:
     """What a file would say to describe `experiment`; what only the service sets is left out."""
-    table = to_table(_without_refused(experiment))
-    ordered = {key: table[key] for key in (*(key for key in _FIRST if key in table), *table)}
-    return dumps(ordered)
+    return dumps(to_file_table(experiment))
 
 
-def _without_refused(experiment: Experiment) -> Message:
-    bare = Experiment()
-    bare.CopyFrom(experiment)
-    for name in REFUSED:
-        bare.ClearField(name)  # type: ignore[arg-type]
-    return bare
+def to_file_table(experiment: Experiment) -> TomlTable:
+    """The table behind `format_experiment`."""
+    table = {key: value for key, value in to_table(experiment).items() if key not in REFUSED}
+    first = [key for key in _FIRST if key in table]
+    return {key: table[key] for key in (*first, *table)}

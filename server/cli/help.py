@@ -1,14 +1,12 @@
-"""Help that a person enjoys: options in named sections, room for long flags, commands that load when asked for."""
+"""Help that a person enjoys: options in named sections, room for long flags, and it comes at once."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
-from typing import Any
+from typing import ClassVar
 
 import click
 
-_WIDTH = 100
 _LONGEST_TERM = 36
-SETTINGS: Mapping[str, Any] = {"max_content_width": _WIDTH, "help_option_names": ["-h", "--help"]}
 
 
 class Formatter(click.HelpFormatter):
@@ -19,7 +17,7 @@ class Formatter(click.HelpFormatter):
         super().write_heading(click.style(heading, bold=True))
 
     def write_dl(
-        self, rows: Sequence[tuple[str, str]], col_max: int = _LONGEST_TERM, col_spacing: int = 2
+        self, rows: Iterable[tuple[str, str]], col_max: int = _LONGEST_TERM, col_spacing: int = 2
     ) -> None:
         """Writes terms and what they mean, in two columns."""
         coloured = [(click.style(term, fg="cyan"), text) for term, text in rows]
@@ -32,29 +30,26 @@ class Context(click.Context):
     formatter_class = Formatter
 
 
-class SectionOption(click.Option):
-    """An option that is listed under the heading `section`."""
-
-    def __init__(self, *args: Any, section: str = "Options", **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.section = section
-
-
 class Command(click.Command):
-    """A command that lists its options by section, in the order of their declaration."""
+    """A command that lists its options by section.
+
+    `sections` maps a heading to the parameters below it; all others are listed last, as `Options`.
+    """
 
     context_class = Context
+    sections: ClassVar[Mapping[str, Sequence[str]]] = {}
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Writes one list for each section, `Options` last."""
-        sections: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if record is not None:
-                sections.setdefault(getattr(parameter, "section", "Options"), []).append(record)
-        for section in sorted(sections, key=lambda name: name == "Options"):
+        """Writes one list for each section."""
+        options = (option for option in self.get_params(ctx) if isinstance(option, click.Option))
+        found = {option.name: option.get_help_record(ctx) for option in options}
+        records = {name: record for name, record in found.items() if record is not None}
+        width = max(len(term) for term, _ in records.values())
+        unlisted = records.keys() - {name for names in self.sections.values() for name in names}
+        others = {"Options": [name for name in records if name in unlisted]}
+        for section, names in {**self.sections, **others}.items():
             with formatter.section(section):
-                formatter.write_dl(sections[section])
+                formatter.write_dl([(records[name][0].ljust(width), records[name][1]) for name in names])
 
 
 class Group(click.Group):
@@ -74,9 +69,7 @@ class LazyGroup(Group):
     `lazy` maps a command's name to where it is (`module:attribute`) and its line of help.
     """
 
-    def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.lazy = lazy
+    lazy: ClassVar[Mapping[str, tuple[str, str]]] = {}
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - the signature is click's
         """Names in the order of declaration."""
@@ -94,8 +87,3 @@ class LazyGroup(Group):
         """Writes names and lines of help, importing nothing."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in self.lazy.items()])
-
-
-def paragraphs(*texts: Iterable[str]) -> str:
-    """Joins paragraphs of help."""
-    return "\n\n".join("".join(text) for text in texts)

@@ -5,7 +5,7 @@ Commands are imported when they run: `--help` needs neither gRPC nor the server.
 
 import click
 
-from server.cli.help import SETTINGS, LazyGroup
+from server.cli.help import LazyGroup
 
 COMMANDS = {
     "serve": ("server.cli.serve:serve", "Answer Choose and Reward until SIGTERM."),
@@ -18,7 +18,13 @@ COMMANDS = {
 }
 
 
-@click.group(cls=LazyGroup, lazy=COMMANDS, context_settings=SETTINGS)
+class Root(LazyGroup):
+    """The commands of `bandit-server`."""
+
+    lazy = COMMANDS
+
+
+@click.group(cls=Root, context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="bandit-allocator", message="%(package)s %(version)s")
 def cli() -> None:
     """Run and operate a multi-armed-bandit allocation service.

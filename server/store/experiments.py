@@ -1,6 +1,5 @@
 """Experiments in SQL: one row each, and one row for each revision that ever was."""
 
-from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
@@ -28,16 +27,7 @@ def next_version() -> ColumnElement[int]:
 
 def create(connection: Connection, experiment: Experiment, now: datetime) -> ExperimentRecord:
     """Stores a draft; NameTakenError if the name is or was in use."""
-    record = ExperimentRecord(
-        number=0,
-        experiment=experiment,
-        state=State.DRAFT,
-        revision=1,
-        arm_numbers=_numbered({}, (arm.id for arm in experiment.arms)),
-        metric_numbers=_numbered({}, (metric.name for metric in experiment.metrics)),
-        created_at=now,
-        updated_at=now,
-    )
+    record = ExperimentRecord.draft(experiment, now)
     values = _to_values(record) | {"name": experiment.name, "created_at": to_micros(now)}
     try:
         number = connection.execute(
@@ -73,12 +63,7 @@ def list_page(connection: Connection, after: str, limit: int, state: State | Non
 
 def change(connection: Connection, before: ExperimentRecord, after: ExperimentRecord) -> ExperimentRecord:
     """Stores `after` with the next revision; StaleRevisionError unless `before` is what is stored."""
-    record = replace(
-        after,
-        revision=before.revision + 1,
-        arm_numbers=_numbered(before.arm_numbers, (arm.id for arm in after.experiment.arms)),
-        metric_numbers=_numbered(before.metric_numbers, (m.name for m in after.experiment.metrics)),
-    )
+    record = replace(after, revision=before.revision + 1)
     _update_one(connection, before, _to_values(record))
     _keep_revision(connection, record)
     return record
@@ -118,14 +103,6 @@ def load_changes(connection: Connection, since: int | None) -> Changes:
         deleted=frozenset(row.number for row in rows if row.deleted_at is not None),
         watermark=newest,
     )
-
-
-def _numbered(known: Mapping[str, int], names: Iterable[str]) -> dict[str, int]:
-    """`known` with a new number for each name that has none."""
-    numbers = dict(known)
-    for name in names:
-        numbers.setdefault(name, len(numbers))
-    return numbers
 
 
 def _update_one(connection: Connection, before: ExperimentRecord, values: dict[str, Any]) -> None:

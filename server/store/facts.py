@@ -121,6 +121,11 @@ def logged_experiments(connection: Connection) -> list[int]:
     return list(connection.execute(query).scalars())
 
 
+def count_apart(connection: Connection) -> int:
+    """How many rows of the log are kept apart."""
+    return connection.execute(select(func.count()).where(rewards.c.is_apart)).scalar_one()
+
+
 def clear_outcomes(connection: Connection) -> None:
     """Deletes every outcome fact, to be written anew from the log."""
     connection.execute(delete(outcome_facts))

@@ -74,7 +74,7 @@ class Store(ABC):
     ) -> ExperimentRecord:
         """Stores `after` in place of `before`, with the next revision; and `epoch`, if any, made from that revision.
 
-        Arms and metrics that are new get numbers. `epoch.revision` is set to the new revision.
+        `epoch.revision` is set to the new revision.
 
         Raises:
             StaleRevisionError: The stored experiment is no longer `before`, or the epoch's number is taken.
@@ -133,6 +133,10 @@ class Store(ABC):
     @abstractmethod
     def audit(self, progress: Progress) -> tuple[Mapping[OutcomeKey, Tally], Mapping[OutcomeKey, Tally]]:
         """The fold of the log and the outcome facts, both of one snapshot."""
+
+    @abstractmethod
+    def count_apart(self) -> int:
+        """How many outcomes are kept apart, since their epoch is not the stored one of that number."""
 
     @abstractmethod
     def rebuild_outcomes(self, progress: Progress) -> int:

@@ -1,10 +1,10 @@
 """The values that go into a store and come out of it: frozen, and free of rows and of SQL."""
 
 import enum
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from bandit.decision import Basis
 from bandit.experiment import Experiment
@@ -55,9 +55,44 @@ class ExperimentRecord:
         """The experiment's name."""
         return self.experiment.name
 
+    @classmethod
+    def draft(cls, experiment: Experiment, now: datetime) -> Self:
+        """A draft that no store has numbered yet."""
+        return cls(
+            number=0,
+            experiment=experiment,
+            state=State.DRAFT,
+            revision=1,
+            arm_numbers=_numbered({}, (arm.id for arm in experiment.arms)),
+            metric_numbers=_numbered({}, (metric.name for metric in experiment.metrics)),
+            created_at=now,
+            updated_at=now,
+        )
+
+    def declaring(self, experiment: Experiment) -> Self:
+        """The same experiment with another declaration: what is new in it gets numbers."""
+        return replace(
+            self,
+            experiment=experiment,
+            arm_numbers=_numbered(self.arm_numbers, (arm.id for arm in experiment.arms)),
+            metric_numbers=_numbered(self.metric_numbers, (metric.name for metric in experiment.metrics)),
+        )
+
     def arm_id(self, number: int) -> str:
         """The id of the arm of this number; KeyError if there never was one."""
         return {known: arm_id for arm_id, known in self.arm_numbers.items()}[number]
+
+    def metric_name(self, number: int) -> str:
+        """The name of the metric of this number; KeyError if there never was one."""
+        return {known: name for name, known in self.metric_numbers.items()}[number]
+
+
+def _numbered(known: Mapping[str, int], names: Iterable[str]) -> dict[str, int]:
+    """`known` with the next number for each name that has none."""
+    numbers = dict(known)
+    for name in names:
+        numbers.setdefault(name, len(numbers))
+    return numbers
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,6 +197,10 @@ class SqlStore(Store):
         with self.reading() as connection:
             return _fold_whole_log(connection, progress), facts.sum_all(connection)
 
+    def count_apart(self) -> int:
+        with self.reading() as connection:
+            return facts.count_apart(connection)
+
     def rebuild_outcomes(self, progress: Progress) -> int:
         with self.writing() as connection:
             folded = _fold_whole_log(connection, progress)

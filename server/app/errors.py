@@ -1,0 +1,20 @@
+"""What keeps a command from starting."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from server.rpc.server import ListenError
+from server.store.errors import StoreError
+
+
+class StartupError(Exception):
+    """The command can't start; the text is for the person who started it."""
+
+
+@contextmanager
+def startup_errors() -> Iterator[None]:
+    """Turns errors of the layers below into one for people."""
+    try:
+        yield
+    except (StoreError, ListenError) as error:
+        raise StartupError(str(error)) from error

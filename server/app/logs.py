@@ -1,0 +1,35 @@
+"""Logs: JSON on standard error, one line an event."""
+
+import logging
+import sys
+
+import structlog
+
+_LONGEST_TEXT = 2_000
+
+
+def set_up_logs(level: str) -> None:
+    """Sends every event of at least `level` to standard error."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.dict_tracebacks,
+            _cap_texts,
+            structlog.processors.JSONRenderer(sort_keys=False),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _cap_texts(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Shortens long texts, which may be a client's; JSON escapes what would break a line."""
+    for key, value in event.items():
+        if isinstance(value, str) and len(value) > _LONGEST_TEXT:
+            event[key] = value[:_LONGEST_TEXT] + "..."
+    return event

@@ -1,0 +1,36 @@
+"""Commands that work on the database itself, without a server."""
+
+from server.app.errors import startup_errors
+from server.services import care
+from server.services.care import RebuildReport, VerifyReport
+from server.settings import Settings
+from server.store.interface import Progress
+from server.store.sql import open_reader, open_store
+
+
+def verify(settings: Settings, progress: Progress) -> VerifyReport:
+    """Compares the reward log with the outcome facts; beside a running server, too.
+
+    Raises:
+        StartupError: The database can't be opened.
+    """
+    with startup_errors():
+        store = open_reader(settings.database)
+        try:
+            return care.verify(store, progress)
+        finally:
+            store.close()
+
+
+def rebuild(settings: Settings, progress: Progress) -> RebuildReport:
+    """Writes the outcome facts anew from the reward log.
+
+    Raises:
+        StartupError: A server uses the database, or it can't be opened.
+    """
+    with startup_errors():
+        store = open_store(settings.database, may_migrate=False)
+        try:
+            return care.rebuild(store, progress)
+        finally:
+            store.close()

@@ -1,0 +1,121 @@
+"""What Prometheus is told about experiments, the ledger and the snapshot. No unit and no decision is in a label."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Metric, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+from server.rpc.measurements import CallCollector, Histogram, MethodMeasurements
+from server.services.allocating import Allocator
+from server.services.counting import DecisionCounter
+from server.services.reward_queue import RewardQueue
+from server.services.snapshot import Snapshot
+from server.services.upkeep import Upkeep
+from server.settings import split_address
+from server.store.records import ExperimentRecord
+
+_COMMIT_ROWS: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0)
+
+
+class ServiceCollector:
+    """Hands the state of the services to Prometheus when it asks.
+
+    Args:
+        snapshot: Names of experiments and arms, epochs, age.
+        counter: Decisions.
+        queue: Rewards and commits.
+        allocator: Epochs begun here.
+        upkeep: Whether the store is away.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        counter: DecisionCounter,
+        queue: RewardQueue,
+        allocator: Allocator,
+        upkeep: Upkeep,
+    ) -> None:
+        self._snapshot = snapshot
+        self._counter = counter
+        self._queue = queue
+        self._allocator = allocator
+        self._upkeep = upkeep
+        self._commit_seconds = Histogram()
+        self._commit_rows = Histogram(_COMMIT_ROWS)
+        queue.observers.append(self._observe_commit)
+
+    def collect(self) -> Iterator[Metric]:
+        """The families, as Prometheus reads them."""
+        yield self._decisions()
+        yield self._outcomes()
+        yield self._epochs()
+        yield _gauge("bandit_reward_queue_rows", "Outcomes that wait for a commit.", self._queue.n_rows)
+        yield _gauge(
+            "bandit_snapshot_age_seconds",
+            "Seconds since the store last confirmed what Choose reads.",
+            self._snapshot.age.total_seconds(),
+        )
+        yield _gauge("bandit_store_up", "1 if the store answered last.", int(not self._upkeep.is_store_away))
+        begun = CounterMetricFamily("bandit_epochs_begun", "Epochs begun by this server.")
+        begun.add_metric([], self._allocator.n_epochs)
+        yield begun
+        yield _histogram("bandit_commit_seconds", "How long commits took, in seconds.", self._commit_seconds)
+        yield _histogram("bandit_commit_outcomes", "How many outcomes a commit held.", self._commit_rows)
+
+    def _observe_commit(self, n_rows: int, seconds: float) -> None:
+        self._commit_rows.observe(n_rows)
+        self._commit_seconds.observe(seconds)
+
+    def _decisions(self) -> Metric:
+        family = CounterMetricFamily(
+            "bandit_decisions", "Decisions flushed.", labels=("experiment", "arm", "basis")
+        )
+        for (number, arm, basis), count in list(self._counter.totals.items()):
+            record = self._record(number)
+            if record is not None:
+                family.add_metric([record.name, record.arm_id(arm), basis.name.lower()], count)
+        return family
+
+    def _outcomes(self) -> Metric:
+        family = CounterMetricFamily(
+            "bandit_outcomes",
+            "Outcomes answered, by what became of them.",
+            labels=("experiment", "arm", "metric", "result"),
+        )
+        for (number, arm, metric, result), count in list(self._queue.results.items()):
+            record = self._record(number)
+            if record is not None:
+                labels = [record.name, record.arm_id(arm), record.metric_name(metric), result]
+                family.add_metric(labels, count)
+        return family
+
+    def _epochs(self) -> Metric:
+        family = GaugeMetricFamily("bandit_epoch", "Number of the epoch in force.", labels=("experiment",))
+        for live in self._snapshot:
+            if live.epoch is not None:
+                family.add_metric([live.record.name], live.epoch.number)
+        return family
+
+    def _record(self, number: int) -> ExperimentRecord | None:
+        live = self._snapshot.find_live(number)
+        return None if live is None else live.record
+
+
+def serve_metrics(address: str, methods: list[MethodMeasurements], services: ServiceCollector) -> int:
+    """Answers scrapes over HTTP in a thread of its own, as long as the process lives; returns the port."""
+    registry = CollectorRegistry()
+    registry.register(CallCollector(methods))
+    registry.register(services)
+    host, port = split_address(address)
+    server, _ = start_http_server(port, host, registry)
+    return int(server.server_port)
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
+    return HistogramMetricFamily(name, text, buckets=histogram.cumulative(), sum_value=histogram.total)

@@ -1,0 +1,96 @@
+"""Where commands print, and what numbers look like there.
+
+Names and texts come from elsewhere, so no console reads markup. A pipe gets no colour and 100 columns.
+"""
+
+import math
+from collections.abc import Sequence
+from datetime import UTC
+
+import click
+from google.protobuf.json_format import MessageToJson
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from bandit.v1.experiment_pb2 import State
+
+_PIPE_WIDTH = 100
+_MOST_DECIMALS = 8
+
+
+def output_console() -> Console:
+    """Standard output."""
+    return _console(stderr=False)
+
+
+def error_console() -> Console:
+    """Standard error."""
+    return _console(stderr=True)
+
+
+def _console(*, stderr: bool) -> Console:
+    console = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = _PIPE_WIDTH
+    return console
+
+
+def plain_table(title: str = "") -> Table:
+    """An empty table with a rule below its headings and nothing else."""
+    return Table(
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+        show_edge=False,
+        header_style="bold",
+    )
+
+
+def print_json(message: Message) -> None:
+    """Prints the protobuf JSON of `message`: names as in the proto, defaults written out."""
+    text = MessageToJson(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True, indent=2
+    )
+    click.echo(text)
+
+
+def decimals_for(widths: Sequence[float]) -> int:
+    """How many decimals tell numbers apart that are known to within `widths`: two figures of the narrowest.
+
+    >>> decimals_for([0.25, 0.013])
+    3
+    """
+    narrowest = min((width for width in widths if width > 0), default=0.01)
+    return min(max(1 - math.floor(math.log10(narrowest)), 0), _MOST_DECIMALS)
+
+
+def percent(share: float) -> str:
+    """A probability in percent; what is not quite none or all is not shown as such.
+
+    >>> percent(0.25), percent(0.00001), percent(0.99999)
+    ('25.0 %', '<0.1 %', '>99.9 %')
+    """
+    if 0 < share < 0.001:  # noqa: PLR2004 - what one decimal of a percent can show
+        return "<0.1 %"
+    if 0.999 < share < 1:  # noqa: PLR2004 - as above
+        return ">99.9 %"
+    return f"{share:.1%}".replace("%", " %")
+
+
+def state_name(state: State.ValueType) -> str:
+    """`running` for STATE_RUNNING; the number of a state that a newer server sent."""
+    try:
+        return State.Name(state).removeprefix("STATE_").lower()
+    except ValueError:
+        return str(state)
+
+
+def local_time(instant: Timestamp) -> str:
+    """To the minute, in the reader's own time zone."""
+    return instant.ToDatetime(UTC).astimezone().strftime("%Y-%m-%d %H:%M")

@@ -1,0 +1,87 @@
+"""The experiment file that explains itself: `bandit-server experiment example`."""
+
+EXAMPLE = """\
+# An experiment: which model version serves best? Apply it with
+#   bandit-server experiment apply ranker.toml
+# Keys behind a # are optional and show an example. Times: "250ms", "30s", "15m", "1h", "7d", "1h30m".
+
+name = "ranker"                       # a-z, 0-9 and -; a namespace may stand before it: "team-a/ranker"
+description = "Does the new ranker earn more clicks?"
+champion = "v1"                       # the arm in production: it answers when the experiment does not decide
+reward_metric = "click"               # the metric that steers
+
+# half_life = "7d"                    # forget: an epoch this old weighs half; default: nothing is forgotten
+# lookback = "30d"                    # leave out epochs that ended longer ago than this
+# max_decision_age = "30d"            # how long after a decision its first outcome is accepted
+# salt = "00112233445566778899aabbccddeeff"  # seeds the assignment of units; default: drawn at random
+
+# How shares follow from what was observed. This is the default; a table gives a policy its parameters:
+policy = "thompson_sampling"          # an arm's share is the probability that it is best
+
+# [policy.epsilon_greedy]             # the best mean, except for a share epsilon spread evenly
+# epsilon = 0.1
+# decay_observations = 10_000         # epsilon / (1 + n / decay_observations) after n observations
+
+# [policy.static_split.weights]       # fixed shares, whatever is observed
+# v1 = 90
+# v2 = 10
+
+# The versions. Each is immutable: a changed model is a new arm with a new id.
+[[arms]]
+id = "v1"
+model_uri = "models:/ranker/1"        # where the backend finds the model
+# digest = "sha256:4f0a…"             # for the backend to check
+# taken_out = true                    # no traffic from the policy
+
+[arms.payload]                        # handed out with every decision for this arm
+temperature = 0.2
+
+[[arms]]
+id = "v2"
+model_uri = "models:/ranker/2"
+
+[arms.payload]
+temperature = 0.7
+
+# What is observed, one table for each metric.
+[[metrics]]
+name = "click"
+kind = "binary"                       # "binary", "real" or "count"
+direction = "maximize"                # or "minimize"
+window = "1h"                         # how long after its decision an outcome steers
+default_value = 0                     # what silence means once the window has closed; default: left out
+
+# [metrics.prior.beta]                # belief before any outcome; for "binary"
+# alpha = 1
+# beta = 1
+
+[[metrics]]
+name = "latency-ms"
+kind = "real"
+direction = "minimize"
+minimum = 0
+maximum = 10_000                      # required for "real" and "count"
+clip = true                           # move a value outside the range to its nearest end; default: refuse it
+guardrail = true                      # must not get worse: recorded and reported, and does not steer
+
+# [metrics.prior.normal_inverse_gamma]  # for "real"
+# mean = 200
+# pseudo_observations = 1
+# shape = 1
+# scale = 10_000
+
+# [metrics.prior.gamma]               # for "count"
+# shape = 1
+# rate = 1
+
+# What shares must keep to.
+[limits]
+minimum_share = 0.05                  # every arm in service gets at least this
+# maximum_share = 0.95                # no arm gets more
+# maximum_step_per_hour = 0.2         # how far a share may move in an hour
+warm_up_decisions = 500               # a new arm holds an equal share until it has so many decisions,
+warm_up_duration = "1d"               # or for this long
+
+[limits.minimum_shares]               # an arm's own minimum; the champion's is its reserve
+v1 = 0.2
+"""

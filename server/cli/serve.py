@@ -1,0 +1,63 @@
+"""`bandit-server serve`: flags for every setting, in the groups that an operator thinks in."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from server.cli.configuration import load_settings
+from server.cli.errors import CalledWronglyError, reporting
+from server.cli.help import Command
+from server.cli.setting_options import config_option, setting_option
+from server.settings import SettingsError, check_listen
+
+
+class ServeCommand(Command):
+    """Serve's flags, by what they are about."""
+
+    sections = {  # noqa: RUF012 - annotated in Command
+        "Where": ("listen", "insecure", "database", "migrate", "config"),
+        "Watching it": ("metrics_listen", "reflection", "log_level"),
+        "Stopping": ("drain_seconds", "drain_delay_seconds"),
+        "Shares": ("epoch_interval_seconds", "epoch_threshold"),
+        "Replicas and outages": ("poll_seconds", "lag_seconds", "max_staleness_seconds"),
+        "Load": ("reward_queue_rows", "reward_queue_bytes", "max_concurrent_calls"),
+    }
+
+
+@click.command(
+    cls=ServeCommand,
+    epilog="A setting is also a key of the TOML file (drain_seconds = 10) and an environment variable "
+    "(BANDIT_DRAIN_SECONDS=10). Flags are stronger than the environment, the environment than the file.",
+)
+@setting_option("listen", "HOST:PORT")
+@setting_option("insecure")
+@setting_option("database", "URL")
+@setting_option("migrate")
+@config_option
+@setting_option("metrics_listen", "HOST:PORT")
+@setting_option("reflection")
+@setting_option("log_level", "LEVEL")
+@setting_option("drain_seconds", "SECONDS")
+@setting_option("drain_delay_seconds", "SECONDS")
+@setting_option("epoch_interval_seconds", "SECONDS")
+@setting_option("epoch_threshold", "LOG-ODDS")
+@setting_option("poll_seconds", "SECONDS")
+@setting_option("lag_seconds", "SECONDS")
+@setting_option("max_staleness_seconds", "SECONDS")
+@setting_option("reward_queue_rows", "ROWS")
+@setting_option("reward_queue_bytes", "BYTES")
+@setting_option("max_concurrent_calls", "CALLS")
+def serve(config: Path | None, **flags: object) -> None:
+    """Answer Choose and Reward until SIGTERM.
+
+    The first line on standard output says where. On SIGTERM health turns NOT_SERVING, calls in flight finish,
+    queued rewards are committed, and the exit code is 0.
+    """
+    with reporting(SettingsError, CalledWronglyError):
+        settings = load_settings(flags, config)
+        check_listen(settings)
+    from server import app  # noqa: PLC0415 - takes a second, which help and wrong settings need not wait for
+
+    with reporting(app.StartupError):
+        sys.exit(app.serve(settings))

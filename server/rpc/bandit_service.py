@@ -1,0 +1,236 @@
+"""BanditService: Choose and Reward on the wire."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final
+
+from google.protobuf import json_format
+from google.protobuf.duration_pb2 import Duration
+
+from bandit.v1 import bandit_pb2
+from bandit.validation import Violation, is_experiment_name, shown
+from server.rpc.calls import parse
+from server.rpc.statuses import Failure
+from server.services.choosing import Choice, Chooser, Question
+from server.services.errors import (
+    ExperimentNotFoundError,
+    ExperimentNotStartedError,
+    InvalidInputError,
+    ServiceError,
+)
+from server.services.ledger import Ledger, Report
+from server.services.offers import CompiledExperiment, Offer, Reason
+from server.services.snapshot import Snapshot
+from server.store.records import OutcomeResult
+
+MAX_BATCH: Final = 1_000
+MAX_UNIT: Final = 256
+MAX_ATTRIBUTES: Final = 32
+MAX_ATTRIBUTE_KEY: Final = 63
+MAX_ELIGIBLE_ARMS: Final = 1_000
+
+_REASONS: Final = {
+    Reason.POLICY: bandit_pb2.REASON_POLICY,
+    Reason.WARM_UP: bandit_pb2.REASON_WARM_UP,
+    Reason.PINNED: bandit_pb2.REASON_PINNED,
+    Reason.PAUSED: bandit_pb2.REASON_PAUSED,
+    Reason.CONCLUDED: bandit_pb2.REASON_CONCLUDED,
+    Reason.STALE: bandit_pb2.REASON_STALE,
+    Reason.NO_ELIGIBLE_ARM: bandit_pb2.REASON_NO_ELIGIBLE_ARM,
+}
+_RESULTS: Final = {
+    OutcomeResult.RECORDED: bandit_pb2.OUTCOME_RESULT_RECORDED,
+    OutcomeResult.LATE: bandit_pb2.OUTCOME_RESULT_LATE,
+    OutcomeResult.DUPLICATE: bandit_pb2.OUTCOME_RESULT_DUPLICATE,
+    OutcomeResult.REVISED: bandit_pb2.OUTCOME_RESULT_REVISED,
+    OutcomeResult.SUPERSEDED: bandit_pb2.OUTCOME_RESULT_SUPERSEDED,
+}
+
+
+class BanditService:
+    """Methods from request bytes to response bytes.
+
+    Args:
+        chooser: Answers Choose.
+        ledger: Takes rewards.
+        snapshot: Names to experiments.
+        refresh: Asks the store what changed, and applies it to the snapshot.
+    """
+
+    def __init__(
+        self, chooser: Chooser, ledger: Ledger, snapshot: Snapshot, refresh: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._chooser = chooser
+        self._ledger = ledger
+        self._snapshot = snapshot
+        self._refresh = refresh
+
+    async def choose(self, data: bytes) -> bytes:
+        """Choose."""
+        request = parse(bandit_pb2.ChooseRequest, data)
+        experiment = self._snapshot.find(request.experiment)
+        if experiment is None:
+            await self._refresh_for([request])
+        return self._choose(request) + self._age()
+
+    async def batch_choose(self, data: bytes) -> bytes:
+        """BatchChoose."""
+        requests = parse(bandit_pb2.BatchChooseRequest, data).requests
+        _require_batch(len(requests))
+        unknown = [request for request in requests if self._snapshot.find(request.experiment) is None]
+        if unknown:
+            await self._refresh_for(unknown)
+        age = self._age()
+        results: list[bytes] = []
+        for request in requests:
+            try:
+                results.append(_framed(_CHOICE, self._choose(request) + age))
+            except ServiceError as error:
+                results.append(_framed(_ERROR, Failure.of(error).status.SerializeToString()))
+        return b"".join([_framed(_RESULTS_FIELD, result) for result in results])
+
+    async def reward(self, data: bytes) -> bytes:
+        """Reward."""
+        request = parse(bandit_pb2.RewardRequest, data)
+        (answer,) = await self._ledger.reward([_to_report(request)])
+        if isinstance(answer, ServiceError):
+            raise answer
+        return _to_reward_response(answer).SerializeToString()
+
+    async def batch_reward(self, data: bytes) -> bytes:
+        """BatchReward."""
+        requests = parse(bandit_pb2.BatchRewardRequest, data).requests
+        _require_batch(len(requests))
+        answers = await self._ledger.reward([_to_report(request) for request in requests])
+        return bandit_pb2.BatchRewardResponse(
+            results=[_to_reward_result(answer) for answer in answers]
+        ).SerializeToString()
+
+    async def _refresh_for(self, requests: Sequence[bandit_pb2.ChooseRequest]) -> None:
+        """Asks the store about names that are not known here; one that can't be a name is not worth asking."""
+        if any(is_experiment_name(request.experiment) for request in requests):
+            await self._refresh()
+
+    def _choose(self, request: bandit_pb2.ChooseRequest) -> bytes:
+        """The response without the snapshot's age, which is the same for a whole batch."""
+        experiment = self._find(request.experiment)
+        unit = request.unit
+        if unit and (len(unit) > MAX_UNIT or not unit.isprintable()):
+            raise InvalidInputError([_bad_unit(unit)])
+        if request.attributes:
+            _check_attributes(request.attributes)
+        if request.eligible_arms or request.previous_decision_id:
+            choice = self._chooser.choose_within(experiment, _to_question(request))
+        else:
+            choice = self._chooser.choose(experiment, unit)
+        return _encode(choice)
+
+    def _find(self, name: str) -> CompiledExperiment:
+        experiment = self._snapshot.find(name)
+        if experiment is not None:
+            return experiment
+        if not is_experiment_name(name):
+            rule = f"{shown(name)} is no name: [a-z0-9-]{{1,63}}, optionally behind a namespace and a slash"
+            raise InvalidInputError.of("experiment", rule)
+        if self._snapshot.find_by_name(name) is not None:
+            raise ExperimentNotStartedError(name)
+        raise ExperimentNotFoundError(name)
+
+    def _age(self) -> bytes:
+        age = Duration()
+        age.FromTimedelta(self._snapshot.age)
+        return bandit_pb2.ChooseResponse(snapshot_age=age).SerializeToString()
+
+
+# Serialised messages that are joined are one message with the fields of both (protobuf's encoding guide, "Last One
+# Wins"), so what an offer says is encoded once an epoch, and a decision adds its id.
+
+
+def _encode(choice: Choice) -> bytes:
+    offer = choice.offer
+    encoded = offer.encoded
+    if encoded is None:
+        encoded = offer.encoded = _encode_offer(offer)
+    return encoded + bandit_pb2.ChooseResponse(decision_id=choice.decision_id).SerializeToString()
+
+
+def _encode_offer(offer: Offer) -> bytes:
+    response = bandit_pb2.ChooseResponse(
+        arm=offer.arm.id,
+        propensity=offer.terms.propensity,
+        reason=_REASONS[offer.reason],
+        epoch=offer.terms.epoch,
+        model_uri=offer.arm.model_uri,
+    )
+    json_format.ParseDict(dict(offer.arm.payload), response.payload)
+    return response.SerializeToString()
+
+
+_RESULTS_FIELD: Final = bandit_pb2.BatchChooseResponse.RESULTS_FIELD_NUMBER
+_CHOICE: Final = bandit_pb2.BatchChooseResult.CHOICE_FIELD_NUMBER
+_ERROR: Final = bandit_pb2.BatchChooseResult.ERROR_FIELD_NUMBER
+_LENGTH_DELIMITED: Final = 2
+_CONTINUES: Final = 0x80
+
+
+def _framed(field: int, message: bytes) -> bytes:
+    """A serialised message as a field of another: tag, length, bytes."""
+    return bytes((field << 3 | _LENGTH_DELIMITED, *_varint(len(message)))) + message
+
+
+def _varint(number: int) -> list[int]:
+    digits = []
+    while number >= _CONTINUES:
+        digits.append(number & 0x7F | _CONTINUES)
+        number >>= 7
+    digits.append(number)
+    return digits
+
+
+def _to_question(request: bandit_pb2.ChooseRequest) -> Question:
+    if len(request.eligible_arms) > MAX_ELIGIBLE_ARMS:
+        rule = f"{len(request.eligible_arms)} arms; there may be at most {MAX_ELIGIBLE_ARMS}"
+        raise InvalidInputError.of("eligible_arms", rule)
+    return Question(
+        unit=request.unit,
+        eligible_arms=tuple(request.eligible_arms),
+        previous_decision_id=request.previous_decision_id,
+    )
+
+
+def _bad_unit(unit: str) -> Violation:
+    rule = f"{len(unit)} characters, {shown(unit)}: a unit has 1 to {MAX_UNIT}, all of them printable"
+    return Violation("unit", rule)
+
+
+def _check_attributes(attributes: Mapping[str, str]) -> None:
+    violations: list[Violation] = []
+    if len(attributes) > MAX_ATTRIBUTES:
+        violations.append(Violation("attributes", f"{len(attributes)} entries; at most {MAX_ATTRIBUTES}"))
+    for key, value in attributes.items():
+        is_good_key = 1 <= len(key) <= MAX_ATTRIBUTE_KEY and key.isprintable()
+        if not is_good_key or len(value) > MAX_UNIT or not value.isprintable():
+            rule = f"a key has 1 to {MAX_ATTRIBUTE_KEY}, a value at most {MAX_UNIT} printable characters"
+            violations.append(Violation(f"attributes[{shown(key)}]", rule))
+    if violations:
+        raise InvalidInputError(violations)
+
+
+def _require_batch(n_requests: int) -> None:
+    if not 1 <= n_requests <= MAX_BATCH:
+        raise InvalidInputError.of("requests", f"{n_requests} requests; there must be 1 to {MAX_BATCH}")
+
+
+def _to_report(request: bandit_pb2.RewardRequest) -> Report:
+    return Report(request.decision_id, request.outcomes, request.revision)
+
+
+def _to_reward_response(results: Mapping[str, OutcomeResult]) -> bandit_pb2.RewardResponse:
+    return bandit_pb2.RewardResponse(results={name: _RESULTS[result] for name, result in results.items()})
+
+
+def _to_reward_result(
+    answer: Mapping[str, OutcomeResult] | ServiceError,
+) -> bandit_pb2.BatchRewardResult:
+    if isinstance(answer, ServiceError):
+        return bandit_pb2.BatchRewardResult(error=Failure.of(answer).status)
+    return bandit_pb2.BatchRewardResult(reward=_to_reward_response(answer))

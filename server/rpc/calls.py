@@ -1,0 +1,101 @@
+"""What every method has around it: size limits, a bound on calls in flight, measurements, errors to statuses."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeAlias, TypeVar
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError, Message
+
+from server.rpc.measurements import MethodMeasurements
+from server.rpc.statuses import INTERNAL, MALFORMED, STOPPING, Failure, too_large, too_many_calls
+from server.services.clock import Clock
+from server.services.errors import ServiceError
+
+SINGLE_CALL_BYTES: Final = 64 * 1024
+BATCH_CALL_BYTES: Final = 1024 * 1024
+CONTROL_CALL_BYTES: Final = 1024 * 1024
+
+_Request = TypeVar("_Request", bound=Message)
+Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
+Handler: TypeAlias = Callable[[bytes, Context], Awaitable[bytes]]
+Answer: TypeAlias = Callable[[bytes], Awaitable[bytes]]
+
+log = structlog.get_logger()
+
+
+class RefusedCallError(Exception):
+    """A call that ends with a failure of the wire, and not of a service."""
+
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+        super().__init__(failure.message)
+
+
+class Gate:
+    """Says whether calls are still taken."""
+
+    def __init__(self) -> None:
+        self.is_open = True
+
+    def close(self) -> None:
+        """From now on calls are refused as `UNAVAILABLE`."""
+        self.is_open = False
+
+
+def parse(message_type: type[_Request], data: bytes) -> _Request:
+    """The message that `data` holds; RefusedCallError if it is none."""
+    try:
+        return message_type.FromString(data)
+    except DecodeError:
+        raise RefusedCallError(MALFORMED) from None
+
+
+def guarded(
+    answer: Answer,
+    measurements: MethodMeasurements,
+    gate: Gate,
+    clock: Clock,
+    *,
+    max_bytes: int,
+    max_calls: int,
+) -> Handler:
+    """The handler of a method: `answer`, from request bytes to response bytes, with everything around it."""
+    now = clock.monotonic
+
+    async def handle(data: bytes, context: Context) -> bytes:
+        started_at = now()
+        measurements.n_in_flight += 1
+        measurements.n_started += 1
+        try:
+            if measurements.n_in_flight > max_calls:
+                raise RefusedCallError(too_many_calls(max_calls))
+            if len(data) > max_bytes:
+                raise RefusedCallError(too_large(len(data), max_bytes))
+            if not gate.is_open:
+                raise RefusedCallError(STOPPING)
+            response = await answer(data)
+        except ServiceError as error:
+            failure = Failure.of(error)
+        except RefusedCallError as error:
+            failure = error.failure
+        except Exception:
+            log.exception("call.failed", method=measurements.method)
+            failure = INTERNAL
+        else:
+            measurements.observe(0, now() - started_at)
+            return response
+        finally:
+            measurements.n_in_flight -= 1
+        measurements.observe(failure.code.value[0], now() - started_at)
+        await context.abort(failure.code, failure.message, failure.trailing_metadata)
+        raise AssertionError("abort raises")
+
+    return handle
+
+
+def generic_handler(service: str, handlers: Sequence[tuple[str, Handler]]) -> grpc.GenericRpcHandler:
+    """The handlers of a service, taking and giving bytes: what can't be read is answered by us, not by gRPC."""
+    return grpc.method_handlers_generic_handler(
+        service, {name: grpc.unary_unary_rpc_method_handler(handler) for name, handler in handlers}
+    )

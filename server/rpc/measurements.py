@@ -1,0 +1,119 @@
+"""Counters and histograms of calls, named as the gRPC Prometheus convention has them.
+
+Plain integers, read when Prometheus asks: a counter object of its library would cost more than Choose itself.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+import grpc
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+BUCKETS: Final = (
+    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01),
+    *(0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+"""Upper ends of the duration buckets, in seconds."""
+
+_CODE_NAMES: Final = {code.value[0]: "".join(part.title() for part in code.name.split("_")) for code in grpc.StatusCode}
+_LABELS: Final = ("grpc_type", "grpc_service", "grpc_method")
+
+
+class Histogram:
+    """Counts observations by bucket.
+
+    Args:
+        buckets: Upper ends, ascending; one more without end is added.
+    """
+
+    __slots__ = ("buckets", "counts", "total")
+
+    def __init__(self, buckets: tuple[float, ...] = BUCKETS) -> None:
+        self.buckets = buckets
+        self.counts = [0] * (len(buckets) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Counts one observation."""
+        self.counts[bisect_left(self.buckets, value)] += 1
+        self.total += value
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        """(upper end, how many were at most that), as Prometheus wants it."""
+        rows: list[tuple[str, float]] = []
+        running = 0
+        for end, count in zip((*map(str, self.buckets), "+Inf"), self.counts, strict=True):
+            running += count
+            rows.append((end, running))
+        return rows
+
+
+class MethodMeasurements:
+    """What is measured of one method.
+
+    Args:
+        service: Full name of the service, such as `bandit.v1.BanditService`.
+        method: Name of the method.
+    """
+
+    __slots__ = ("_codes", "_durations", "method", "n_in_flight", "n_started", "service")
+
+    def __init__(self, service: str, method: str) -> None:
+        self.service = service
+        self.method = method
+        self.n_started = 0
+        self.n_in_flight = 0
+        self._codes: Counter[int] = Counter()
+        self._durations = Histogram()
+
+    def observe(self, code: int, seconds: float) -> None:
+        """Counts a call that ended with `code` after `seconds`."""
+        self._codes[code] += 1
+        self._durations.observe(seconds)
+
+    @property
+    def labels(self) -> list[str]:
+        """Values of the convention's labels."""
+        return ["unary", self.service, self.method]
+
+    @property
+    def codes(self) -> list[tuple[str, int]]:
+        """(name of the code, calls that ended with it)."""
+        return [(_CODE_NAMES[code], count) for code, count in sorted(self._codes.items())]
+
+    @property
+    def durations(self) -> Histogram:
+        """Seconds that calls took."""
+        return self._durations
+
+
+class CallCollector:
+    """Hands the measurements of all methods to Prometheus.
+
+    Args:
+        methods: What is measured.
+    """
+
+    def __init__(self, methods: list[MethodMeasurements]) -> None:
+        self._methods = methods
+
+    def collect(self) -> Iterator[Metric]:
+        """The families, as Prometheus reads them."""
+        started = CounterMetricFamily("grpc_server_started", "Calls that began.", labels=_LABELS)
+        handled = CounterMetricFamily(
+            "grpc_server_handled", "Calls that ended, by code.", labels=(*_LABELS, "grpc_code")
+        )
+        in_flight = GaugeMetricFamily("grpc_server_in_flight", "Calls that have not ended.", labels=_LABELS)
+        seconds = HistogramMetricFamily(
+            "grpc_server_handling_seconds", "How long calls took, in seconds.", labels=_LABELS
+        )
+        for method in self._methods:
+            started.add_metric(method.labels, method.n_started)
+            in_flight.add_metric(method.labels, method.n_in_flight)
+            for code, count in method.codes:
+                handled.add_metric([*method.labels, code], count)
+            seconds.add_metric(method.labels, method.durations.cumulative(), method.durations.total)
+        yield from (started, handled, in_flight, seconds)

@@ -1,0 +1,146 @@
+"""The gRPC server: its services, its options, its health."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from bandit.v1 import bandit_pb2, experiment_pb2
+from server.rpc.bandit_service import BanditService
+from server.rpc.calls import (
+    BATCH_CALL_BYTES,
+    CONTROL_CALL_BYTES,
+    SINGLE_CALL_BYTES,
+    Answer,
+    Gate,
+    generic_handler,
+    guarded,
+)
+from server.rpc.experiment_service import ExperimentService
+from server.rpc.measurements import MethodMeasurements
+from server.services.clock import Clock
+
+BANDIT_SERVICE: Final = bandit_pb2.DESCRIPTOR.services_by_name["BanditService"].full_name
+EXPERIMENT_SERVICE: Final = experiment_pb2.DESCRIPTOR.services_by_name["ExperimentService"].full_name
+
+OPTIONS: Final[Sequence[tuple[str, int]]] = (
+    ("grpc.so_reuseport", 0),  # or a second server would silently take half the traffic
+    ("grpc.max_receive_message_length", BATCH_CALL_BYTES),
+    ("grpc.max_metadata_size", 4 * 1024),
+    ("grpc.max_concurrent_streams", 100),
+    ("grpc.max_connection_idle_ms", 300_000),
+    ("grpc.max_connection_age_ms", 1_800_000),
+    ("grpc.max_connection_age_grace_ms", 30_000),
+    ("grpc.server_handshake_timeout_ms", 5_000),
+    ("grpc.http2.settings_timeout", 5_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_time_ms", 60_000),
+)
+
+
+class ListenError(Exception):
+    """Nothing can listen at {address}."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        super().__init__(f"can't listen at {address}: is another server there, or the address not of this machine?")
+
+
+class RpcServer:
+    """Serves both services, health and, if wanted, reflection.
+
+    Args:
+        bandit: The data plane.
+        experiments: The control plane.
+        clock: Times the calls.
+        max_calls: Calls of one method that may be in flight.
+        has_reflection: Whether clients may ask what is served.
+    """
+
+    def __init__(
+        self,
+        bandit: BanditService,
+        experiments: ExperimentService,
+        clock: Clock,
+        *,
+        max_calls: int,
+        has_reflection: bool,
+    ) -> None:
+        self.gate = Gate()
+        self.measurements: list[MethodMeasurements] = []
+        self._clock = clock
+        self._max_calls = max_calls
+        self._server = grpc.aio.server(options=OPTIONS)
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._add(
+            BANDIT_SERVICE,
+            [
+                ("Choose", bandit.choose, SINGLE_CALL_BYTES),
+                ("BatchChoose", bandit.batch_choose, BATCH_CALL_BYTES),
+                ("Reward", bandit.reward, SINGLE_CALL_BYTES),
+                ("BatchReward", bandit.batch_reward, BATCH_CALL_BYTES),
+            ],
+        )
+        self._add(
+            EXPERIMENT_SERVICE,
+            [
+                ("CreateExperiment", experiments.create_experiment, CONTROL_CALL_BYTES),
+                ("GetExperiment", experiments.get_experiment, CONTROL_CALL_BYTES),
+                ("ListExperiments", experiments.list_experiments, CONTROL_CALL_BYTES),
+                ("UpdateExperiment", experiments.update_experiment, CONTROL_CALL_BYTES),
+                ("DeleteExperiment", experiments.delete_experiment, CONTROL_CALL_BYTES),
+                ("StartExperiment", experiments.start_experiment, CONTROL_CALL_BYTES),
+                ("PauseExperiment", experiments.pause_experiment, CONTROL_CALL_BYTES),
+                ("ConcludeExperiment", experiments.conclude_experiment, CONTROL_CALL_BYTES),
+                ("GetReport", experiments.get_report, CONTROL_CALL_BYTES),
+            ],
+        )
+        if has_reflection:
+            names = (BANDIT_SERVICE, EXPERIMENT_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._server)
+
+    async def start(self, address: str) -> int:
+        """Listens at `address`, and says SERVING.
+
+        Returns:
+            The port, which is a free one if `address` names port 0.
+
+        Raises:
+            ListenError: Nothing can listen there.
+        """
+        try:
+            port = self._server.add_insecure_port(address)
+        except RuntimeError:
+            raise ListenError(address) from None
+        if port == 0:
+            raise ListenError(address)
+        await self._server.start()
+        await self._say(health_pb2.HealthCheckResponse.SERVING)
+        return port
+
+    async def say_not_serving(self) -> None:
+        """Tells clients that ask for health to look elsewhere; calls are answered as before."""
+        await self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Refuses new calls, and gives those in flight so long to finish."""
+        self.gate.close()
+        await self._server.stop(grace_seconds)
+
+    async def _say(self, status: "health_pb2.HealthCheckResponse.ServingStatus.ValueType") -> None:
+        for service in ("", BANDIT_SERVICE, EXPERIMENT_SERVICE):
+            await self._health.set(service, status)
+
+    def _add(self, service: str, methods: Sequence[tuple[str, Answer, int]]) -> None:
+        handlers = []
+        for name, answer, max_bytes in methods:
+            measured = MethodMeasurements(service, name)
+            self.measurements.append(measured)
+            handler = guarded(
+                answer, measured, self.gate, self._clock, max_bytes=max_bytes, max_calls=self._max_calls
+            )
+            handlers.append((name, handler))
+        self._server.add_generic_rpc_handlers((generic_handler(service, handlers),))

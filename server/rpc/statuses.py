@@ -1,0 +1,137 @@
+"""From errors to gRPC statuses, as AIP-193 has them: a code, a text, one ErrorInfo, and what else helps."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Final, NamedTuple
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from bandit.v1 import bandit_pb2
+from bandit.validation import Violation
+from server.services import errors
+
+DOMAIN: Final = "bandit.v1"
+_STATUS_KEY: Final = "grpc-status-details-bin"
+_REASON_KEY: Final = "bandit-reason"
+_PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"
+
+CODES: Final[Mapping[type[errors.ServiceError], grpc.StatusCode]] = {
+    errors.InvalidInputError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.DecisionIdInvalidError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.ExperimentNotFoundError: grpc.StatusCode.NOT_FOUND,
+    errors.ExperimentNotStartedError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.TransitionRefusedError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.DecisionExpiredError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.OutcomeConflictError: grpc.StatusCode.ALREADY_EXISTS,
+    errors.ExperimentExistsError: grpc.StatusCode.ALREADY_EXISTS,
+    errors.ExperimentChangedError: grpc.StatusCode.ABORTED,
+    errors.OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.StorageFullError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.StorageAwayError: grpc.StatusCode.UNAVAILABLE,
+}
+"""Every error that a service raises, and the code that it travels under."""
+
+
+class Failure(NamedTuple):
+    """Why a call failed, ready for the wire.
+
+    Attributes:
+        code: The gRPC code.
+        message: For a developer to read.
+        reason: A stable word for programs.
+        violations: The bad fields.
+        retry_after: How long to wait before a retry; None where a retry does not help.
+    """
+
+    code: grpc.StatusCode
+    message: str
+    reason: str
+    violations: tuple[Violation, ...] = ()
+    retry_after: timedelta | None = None
+
+    @classmethod
+    def of(cls, error: errors.ServiceError) -> "Failure":
+        """The failure that an error travels as."""
+        return cls(CODES[type(error)], str(error), error.reason, error.violations, error.retry_after)
+
+    @property
+    def status(self) -> bandit_pb2.Status:
+        """As it stands in the result of a batch."""
+        return bandit_pb2.Status(
+            code=self.code.value[0],
+            message=self.message,
+            reason=self.reason,
+            field_violations=[
+                bandit_pb2.FieldViolation(field=field, description=description)
+                for field, description in self.violations
+            ],
+            retry_delay=None if self.retry_after is None else _to_duration(self.retry_after),
+        )
+
+    @property
+    def trailing_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        """As it ends a call."""
+        details: list[Message] = [error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN)]
+        metadata: list[tuple[str, str | bytes]] = [(_REASON_KEY, self.reason)]
+        if self.violations:
+            details.append(
+                error_details_pb2.BadRequest(
+                    field_violations=[
+                        error_details_pb2.BadRequest.FieldViolation(field=field, description=description)
+                        for field, description in self.violations
+                    ]
+                )
+            )
+        if self.retry_after is not None:
+            details.append(error_details_pb2.RetryInfo(retry_delay=_to_duration(self.retry_after)))
+            metadata.append((_PUSHBACK_KEY, str(round(self.retry_after.total_seconds() * 1000))))
+        status = status_pb2.Status(
+            code=self.code.value[0], message=self.message, details=[_packed(detail) for detail in details]
+        )
+        return (*metadata, (_STATUS_KEY, status.SerializeToString()))
+
+
+INTERNAL: Final = Failure(
+    grpc.StatusCode.INTERNAL, "the server failed to answer; its log says why", "INTERNAL"
+)
+MALFORMED: Final = Failure(
+    grpc.StatusCode.INVALID_ARGUMENT,
+    "the message could not be read: it is malformed, truncated, or holds text that is not UTF-8",
+    "MALFORMED_MESSAGE",
+    (Violation("", "not a valid message of this method"),),
+)
+STOPPING: Final = Failure(
+    grpc.StatusCode.UNAVAILABLE, "the server is stopping", "STOPPING", retry_after=timedelta(seconds=1)
+)
+
+
+def too_large(n_bytes: int, n_allowed: int) -> Failure:
+    """The failure of a message that is larger than its method allows."""
+    text = f"the message has {n_bytes} bytes; this method takes at most {n_allowed}"
+    return Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, text, "MESSAGE_TOO_LARGE")
+
+
+def too_many_calls(n_allowed: int) -> Failure:
+    """The failure of a call beyond those that may be in flight."""
+    return Failure(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        f"{n_allowed} calls of this method are in flight already",
+        "OVERLOADED",
+        retry_after=timedelta(milliseconds=100),
+    )
+
+
+def _packed(detail: Message) -> Any:
+    packed = Any()
+    packed.Pack(detail)
+    return packed
+
+
+def _to_duration(delay: timedelta) -> Duration:
+    duration = Duration()
+    duration.FromTimedelta(delay)
+    return duration

@@ -1,0 +1,82 @@
+"""Care of the ledger: the log against the facts, and the facts anew from the log."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from bandit.facts import OutcomeKey, Tally
+from server.store.interface import Progress, Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyReport:
+    """What a comparison of log and facts found.
+
+    Attributes:
+        is_clean: Whether they are equal, and the database is sound.
+        n_outcomes: Outcomes in the log, those kept apart left out.
+        n_experiments: Experiments that the log knows.
+        differences: One line for each sum that differs, and for each fault of the database.
+        notes: What to know beside that.
+    """
+
+    is_clean: bool
+    n_outcomes: int
+    n_experiments: int
+    differences: Sequence[str]
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RebuildReport:
+    """What a rebuild wrote.
+
+    Attributes:
+        n_outcomes: Outcomes counted.
+        n_rows: Rows written.
+    """
+
+    n_outcomes: int
+    n_rows: int
+
+
+def verify(store: Store, progress: Progress) -> VerifyReport:
+    """Compares the fold of the reward log with the outcome facts, exactly."""
+    folded, stored = store.audit(progress)
+    differences = [
+        _difference(key, folded.get(key, Tally()), stored.get(key, Tally()))
+        for key in sorted(folded.keys() | stored.keys())
+        if folded.get(key, Tally()) != stored.get(key, Tally())
+    ]
+    faults = [f"the database's own check: {fault}" for fault in store.check_integrity()]
+    n_apart = store.count_apart()
+    return VerifyReport(
+        is_clean=not differences and not faults,
+        n_outcomes=_n_outcomes(folded.values()),
+        n_experiments=len({key.experiment for key in folded}),
+        differences=[*faults, *differences],
+        notes=[f"{n_apart} outcomes are kept apart: their epochs are not those stored"] if n_apart else [],
+    )
+
+
+def rebuild(store: Store, progress: Progress) -> RebuildReport:
+    """Writes the outcome facts anew from the reward log; decision counts stay."""
+    n_rows = store.rebuild_outcomes(progress)
+    _, stored = store.audit(lambda _done, _total: None)
+    return RebuildReport(n_outcomes=_n_outcomes(stored.values()), n_rows=n_rows)
+
+
+def _n_outcomes(tallies: Iterable[Tally]) -> int:
+    return sum(tally.n + tally.late_n for tally in tallies)
+
+
+def _difference(key: OutcomeKey, folded: Tally, stored: Tally) -> str:
+    where = (
+        f"experiment {key.experiment}, epoch {key.epoch}, arm {key.arm}, {key.basis.name.lower()}, "
+        f"metric {key.metric}"
+    )
+    wrong = [
+        f"{name} is {in_facts} and the log says {in_log}"
+        for name, in_facts, in_log in zip(Tally._fields, stored, folded, strict=True)
+        if in_facts != in_log
+    ]
+    return f"{where}: {', '.join(wrong)}"

@@ -1,0 +1,155 @@
+"""Choose: an arm, why it, and a signed decision, from the snapshot alone."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from bandit.assignment import unit_hash
+from bandit.decision import NO_UNIT, Basis, Decision, InvalidDecisionError, Signer, new_id
+from server.services.clock import Clock
+from server.services.counting import DecisionCounter
+from server.services.offers import CompiledExperiment, Offer, Reason
+from server.services.snapshot import Snapshot
+from server.store.records import State
+
+_ID_RANDOM_BITS = 74
+
+
+class Choice(NamedTuple):
+    """An answer of Choose.
+
+    Attributes:
+        offer: The arm, why it, and on which terms.
+        decision_id: The signed decision.
+    """
+
+    offer: Offer
+    decision_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What Choose is asked, checked by the caller.
+
+    Attributes:
+        unit: Who is sticky; empty without a unit.
+        eligible_arms: Ids of the arms that the caller can serve; empty for all.
+        previous_decision_id: An earlier decision to stay with; empty without one.
+    """
+
+    unit: str = ""
+    eligible_arms: Sequence[str] = ()
+    previous_decision_id: str = ""
+
+
+class Chooser:
+    """Answers from the snapshot, and counts what it answered. Belongs to the event loop's thread.
+
+    Args:
+        snapshot: What is known of experiments.
+        signer: Signs and reads decisions.
+        counter: Counts decisions.
+        clock: The time.
+        lag_seconds: With a snapshot older than this a decision is `unconfirmed`.
+        max_staleness_seconds: With a snapshot older than this the champion answers.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        signer: Signer,
+        counter: DecisionCounter,
+        clock: Clock,
+        *,
+        lag_seconds: float,
+        max_staleness_seconds: float,
+    ) -> None:
+        self._snapshot = snapshot
+        self._signer = signer
+        self._counter = counter
+        self._clock = clock
+        self._lag = lag_seconds
+        self._max_staleness = max_staleness_seconds
+        self._random = random.SystemRandom().getrandbits(256)
+        self._generator = random.Random(self._random)  # noqa: S311 - ids and draws, no secrets
+
+    def choose(self, experiment: CompiledExperiment, unit: str) -> Choice:
+        """The answer to a question that names at most a unit."""
+        if experiment.state is not State.RUNNING:
+            return self._fall_back(experiment, _REASONS[experiment.state])
+        age = self._snapshot.age_seconds
+        if age <= self._lag:
+            offers = experiment.offers(Basis.POLICY)
+        elif age <= self._max_staleness:
+            offers = experiment.offers(Basis.UNCONFIRMED)
+        else:
+            return self._fall_back(experiment, Reason.STALE)
+        if unit:
+            index = offers.picker.pick(unit_hash(experiment.salt, unit))
+            mark = self._signer.hash_unit(unit.encode())
+        else:
+            index = offers.picker.draw(self._generator.random())
+            mark = NO_UNIT
+        return self._decide(offers.offers[index], mark)
+
+    def choose_within(self, experiment: CompiledExperiment, question: Question) -> Choice:
+        """The answer to a question that names arms or an earlier decision as well."""
+        mark = self._signer.hash_unit(question.unit.encode()) if question.unit else NO_UNIT
+        pinned = self._find_pinned(experiment, question, mark)
+        if pinned is not None:
+            return pinned
+        age = self._snapshot.age_seconds
+        if not question.eligible_arms or experiment.state is not State.RUNNING or age > self._max_staleness:
+            return self.choose(experiment, question.unit)
+        basis = Basis.RESTRICTED if age <= self._lag else Basis.UNCONFIRMED
+        offers = experiment.offers_among(basis, question.eligible_arms)
+        if offers is None:
+            return self._fall_back(experiment, Reason.NO_ELIGIBLE_ARM)
+        if question.unit:
+            index = offers.picker.pick(unit_hash(experiment.salt, question.unit))
+        else:
+            index = offers.picker.draw(self._generator.random())
+        return self._decide(offers.offers[index], mark)
+
+    def _decide(self, offer: Offer, mark: bytes) -> Choice:
+        decision = new_id(self._clock.time_ms(), self._generator.getrandbits(_ID_RANDOM_BITS))
+        self._counter.count(offer)
+        return Choice(offer, self._signer.sign(decision, offer.packed_terms, mark))
+
+    def _fall_back(self, experiment: CompiledExperiment, reason: Reason) -> Choice:
+        return self._decide(experiment.fallback(reason), NO_UNIT)
+
+    def _find_pinned(
+        self, experiment: CompiledExperiment, question: Question, mark: bytes
+    ) -> Choice | None:
+        """The earlier decision, if it still holds."""
+        if not question.previous_decision_id or experiment.state is not State.RUNNING:
+            return None
+        try:
+            decision = self._signer.read(question.previous_decision_id)
+        except InvalidDecisionError:
+            return None
+        terms = decision.terms
+        if terms.experiment != experiment.record.number or decision.unit_hash != mark:
+            return None
+        if terms.basis not in _PINNABLE or not self._is_open(experiment, decision):
+            return None
+        offer = experiment.pinned(terms)
+        if offer is None or (question.eligible_arms and offer.arm.id not in question.eligible_arms):
+            return None
+        return Choice(offer, question.previous_decision_id)
+
+    def _is_open(self, experiment: CompiledExperiment, decision: Decision) -> bool:
+        """Whether the decision's windows are open; without windows, whether outcomes are still accepted."""
+        declared = experiment.record.experiment
+        life = declared.longest_window or declared.max_decision_age
+        return self._clock.time_ms() - decision.decided_ms <= life.total_seconds() * 1000
+
+
+_REASONS = {
+    State.DRAFT: Reason.PAUSED,
+    State.PAUSED: Reason.PAUSED,
+    State.CONCLUDED: Reason.CONCLUDED,
+}
+_PINNABLE = frozenset({Basis.POLICY, Basis.RESTRICTED, Basis.UNCONFIRMED})

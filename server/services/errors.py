@@ -1,0 +1,158 @@
+"""What the services refuse, named by what the caller should do.
+
+    ServiceError
+    ├── InvalidInputError           correct the fields named and call again
+    ├── DecisionIdInvalidError      hand over a decision id as Choose returned it
+    ├── ExperimentNotFoundError     name an experiment that exists
+    ├── ExperimentNotStartedError   start the experiment first
+    ├── TransitionRefusedError      the experiment's state does not allow this
+    ├── DecisionExpiredError        too late: nothing helps
+    ├── OutcomeConflictError        another value is stored: post a higher revision, if this one is right
+    ├── ExperimentExistsError       take another name
+    ├── ExperimentChangedError      read the experiment again, then repeat the change
+    ├── OverloadedError             try again after `retry_after`
+    │   └── StorageFullError        as above, once there is room
+    └── StorageAwayError            try again after `retry_after`
+
+Texts are for the caller to read: they hold no SQL, no path and no class name.
+"""
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import ClassVar
+
+from bandit.validation import Violation, shown
+
+
+class ServiceError(Exception):
+    """A call that can't be answered.
+
+    Attributes:
+        reason: A stable word for programs, in capitals.
+        retry_after: How long to wait before a retry; None where a retry does not help.
+        violations: The broken rules, where input was bad.
+    """
+
+    reason: ClassVar[str] = "UNKNOWN"
+    retry_after: timedelta | None = None
+    violations: tuple[Violation, ...] = ()
+
+
+class InvalidInputError(ServiceError):
+    """Some fields break their rules."""
+
+    reason = "INVALID_INPUT"
+
+    def __init__(self, violations: Iterable[Violation]) -> None:
+        self.violations = tuple(violations)
+        super().__init__("; ".join(f"{field}: {description}" for field, description in self.violations))
+
+    @classmethod
+    def of(cls, field: str, description: str) -> "InvalidInputError":
+        """The error of one broken rule."""
+        return cls([Violation(field, description)])
+
+
+class DecisionIdInvalidError(ServiceError):
+    """The decision id was not issued by this service."""
+
+    reason = "DECISION_ID_INVALID"
+    violations = (Violation("decision_id", "was not issued by this service"),)
+
+    def __init__(self) -> None:
+        super().__init__("decision_id: was not issued by this service")
+
+
+class ExperimentNotFoundError(ServiceError):
+    """There is no such experiment."""
+
+    reason = "EXPERIMENT_NOT_FOUND"
+
+    def __init__(self, name: str | None) -> None:
+        which = "the experiment of this decision was deleted" if name is None else f"no experiment {shown(name)}"
+        super().__init__(which)
+
+
+class ExperimentNotStartedError(ServiceError):
+    """The experiment is a draft."""
+
+    reason = "EXPERIMENT_NOT_STARTED"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"experiment {name!r} has not been started")
+
+
+class TransitionRefusedError(ServiceError):
+    """The experiment's state does not allow this."""
+
+    reason = "STATE_DOES_NOT_ALLOW"
+
+    def __init__(self, name: str, state: str, wish: str) -> None:
+        super().__init__(f"experiment {name!r} is {state}: it can't be {wish}")
+
+
+class DecisionExpiredError(ServiceError):
+    """The decision is older than `max_decision_age`, and this is its first outcome."""
+
+    reason = "DECISION_EXPIRED"
+
+    def __init__(self, metrics: Iterable[str]) -> None:
+        names = ", ".join(sorted(metrics))
+        super().__init__(f"the decision is past max_decision_age: no first outcome is accepted for {names}")
+
+
+class OutcomeConflictError(ServiceError):
+    """Another value is stored at the same revision."""
+
+    reason = "OUTCOME_CONFLICT"
+
+    def __init__(self, metrics: Iterable[str]) -> None:
+        names = ", ".join(sorted(metrics))
+        super().__init__(
+            f"another value of {names} is stored for this decision at this revision; "
+            "post a higher revision to replace it. Nothing of this call was stored"
+        )
+
+
+class ExperimentExistsError(ServiceError):
+    """The name is or was in use."""
+
+    reason = "EXPERIMENT_EXISTS"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"an experiment {name!r} exists or existed; names are never used again")
+
+
+class ExperimentChangedError(ServiceError):
+    """The experiment is no longer of the version that the caller saw."""
+
+    reason = "EXPERIMENT_CHANGED"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"experiment {name!r} has changed since it was read; read it again")
+
+
+class OverloadedError(ServiceError):
+    """More waits than may; nothing was stored."""
+
+    reason = "OVERLOADED"
+
+    def __init__(self, what: str, retry_after: timedelta) -> None:
+        self.retry_after = retry_after
+        super().__init__(f"{what}; nothing was stored, try again")
+
+
+class StorageFullError(OverloadedError):
+    """The store has no room left; nothing was stored."""
+
+    reason = "STORAGE_FULL"
+
+
+class StorageAwayError(ServiceError):
+    """The store can't be reached; nothing was acknowledged."""
+
+    reason = "STORAGE_UNAVAILABLE"
+
+    def __init__(self, retry_after: timedelta) -> None:
+        self.retry_after = retry_after
+        super().__init__("the store can't be reached; nothing was acknowledged, try again")

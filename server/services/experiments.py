@@ -1,0 +1,264 @@
+"""The life of experiments: created, changed, started, paused, concluded, deleted."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+
+import structlog
+
+from bandit.experiment import Experiment
+from bandit.facts import Epoch
+from bandit.validation import InvalidExperimentError, require_compatible, require_valid, shown
+from server.services.allocating import Allocator, first_allocation, new_epoch
+from server.services.clock import Clock
+from server.services.errors import (
+    ExperimentChangedError,
+    ExperimentExistsError,
+    ExperimentNotFoundError,
+    InvalidInputError,
+    StorageAwayError,
+    TransitionRefusedError,
+)
+from server.services.snapshot import Snapshot
+from server.services.workers import Workers
+from server.store.errors import NameTakenError, StaleRevisionError, StoreError
+from server.store.interface import Store
+from server.store.records import ExperimentRecord, LiveExperiment, State
+
+_RETRY_AFTER = timedelta(seconds=1)
+_ATTEMPTS = 5
+
+log = structlog.get_logger()
+
+
+class Experiments:
+    """Changes experiments in the store, and puts each change in force here.
+
+    Args:
+        store: Where experiments are.
+        workers: Whose threads wait for the store.
+        snapshot: Where changes are put in force.
+        allocator: Told of experiments that run.
+        clock: The time.
+        lag: How long a replica may go on with an epoch after its end.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        workers: Workers,
+        snapshot: Snapshot,
+        allocator: Allocator,
+        clock: Clock,
+        lag: timedelta,
+    ) -> None:
+        self._store = store
+        self._workers = workers
+        self._snapshot = snapshot
+        self._allocator = allocator
+        self._clock = clock
+        self._lag = lag
+
+    async def create(self, experiment: Experiment, *, validate_only: bool = False) -> LiveExperiment:
+        """Stores a draft.
+
+        Raises:
+            InvalidInputError: It breaks rules.
+            ExperimentExistsError: Its name is or was in use.
+        """
+        _require_valid(experiment)
+        now = self._clock.now()
+        if validate_only:
+            if await self._workers.read(self._store.find_experiment, experiment.name) is not None:
+                raise ExperimentExistsError(experiment.name)
+            return LiveExperiment(ExperimentRecord.draft(experiment, now), None)
+        try:
+            record = await self._workers.write(self._store.create_experiment, experiment, now)
+        except NameTakenError:
+            raise ExperimentExistsError(experiment.name) from None
+        except StoreError as error:
+            raise StorageAwayError(_RETRY_AFTER) from error
+        return self._put_in_force(LiveExperiment(record, None), "created")
+
+    async def get(self, name: str) -> LiveExperiment:
+        """One experiment, as the store has it; ExperimentNotFoundError if there is none."""
+        record = await self._find(name)
+        known = self._snapshot.find_live(record.number)
+        return LiveExperiment(record, None if known is None else known.epoch)
+
+    async def list(self, after: str, limit: int, state: State | None) -> list[LiveExperiment]:
+        """At most `limit` experiments in the order of names, from the first beyond `after`."""
+        try:
+            records = await self._workers.read(self._store.list_experiments, after, limit, state)
+        except StoreError as error:
+            raise StorageAwayError(_RETRY_AFTER) from error
+        known = {record.number: self._snapshot.find_live(record.number) for record in records}
+        return [
+            LiveExperiment(record, live.epoch if (live := known[record.number]) is not None else None)
+            for record in records
+        ]
+
+    async def update(
+        self,
+        name: str,
+        apply: Callable[[Experiment], Experiment],
+        revision: int | None,
+        *,
+        validate_only: bool = False,
+    ) -> LiveExperiment:
+        """Changes what is declared. A running experiment goes on with an epoch of the new declaration.
+
+        Args:
+            name: The experiment's name.
+            apply: From the stored declaration to the new one; may be called more than once.
+            revision: Change only this revision; None for whichever is stored.
+            validate_only: Store nothing.
+
+        Raises:
+            InvalidInputError: The new declaration breaks rules, or falsifies what is recorded.
+            TransitionRefusedError: The experiment is concluded.
+        """
+
+        def change(record: ExperimentRecord) -> ExperimentRecord:
+            if record.state is State.CONCLUDED:
+                raise TransitionRefusedError(name, record.state, "changed")
+            experiment = apply(record.experiment)
+            _require_valid(experiment)
+            if record.state is not State.DRAFT:
+                _require_compatible(record, experiment)
+            return record.declaring(experiment)
+
+        return await self._change(name, change, revision, "updated", validate_only=validate_only)
+
+    async def start(self, name: str, revision: int | None) -> LiveExperiment:
+        """Lets shares decide; nothing changes if they do already."""
+
+        def change(record: ExperimentRecord) -> ExperimentRecord:
+            if record.state is State.CONCLUDED:
+                raise TransitionRefusedError(name, record.state, "started")
+            started_at = record.started_at or self._clock.now()
+            return replace(record, state=State.RUNNING, started_at=started_at)
+
+        return await self._change(name, change, revision, "started")
+
+    async def pause(self, name: str, revision: int | None) -> LiveExperiment:
+        """Lets the champion answer; nothing changes if it does already."""
+
+        def change(record: ExperimentRecord) -> ExperimentRecord:
+            if record.state not in {State.RUNNING, State.PAUSED}:
+                raise TransitionRefusedError(name, record.state, "paused")
+            return replace(record, state=State.PAUSED)
+
+        return await self._change(name, change, revision, "paused")
+
+    async def conclude(self, name: str, winner: str, revision: int | None) -> LiveExperiment:
+        """Lets the winner answer from now on; nothing changes if it does already."""
+
+        def change(record: ExperimentRecord) -> ExperimentRecord:
+            if winner not in {arm.id for arm in record.experiment.arms}:
+                raise InvalidInputError.of("winner", f"{shown(winner)} is none of the experiment's arms")
+            if record.state is State.DRAFT or (record.state is State.CONCLUDED and record.winner != winner):
+                raise TransitionRefusedError(name, record.state, "concluded")
+            concluded_at = record.concluded_at or self._clock.now()
+            return replace(record, state=State.CONCLUDED, winner=winner, concluded_at=concluded_at)
+
+        return await self._change(name, change, revision, "concluded")
+
+    async def delete(self, name: str, revision: int | None) -> None:
+        """Deletes an experiment that is not running."""
+        record = await self._find(name)
+        if revision is not None and record.revision != revision:
+            raise ExperimentChangedError(name)
+        if record.state is State.RUNNING:
+            raise TransitionRefusedError(name, record.state, "deleted before it is paused")
+        try:
+            await self._workers.write(self._store.delete_experiment, record, self._clock.now())
+        except StaleRevisionError:
+            raise ExperimentChangedError(name) from None
+        except StoreError as error:
+            raise StorageAwayError(_RETRY_AFTER) from error
+        self._snapshot.drop(record.number)
+        log.info("experiment.deleted", experiment=name)
+
+    async def _find(self, name: str) -> ExperimentRecord:
+        try:
+            record = await self._workers.read(self._store.find_experiment, name)
+        except StoreError as error:
+            raise StorageAwayError(_RETRY_AFTER) from error
+        if record is None:
+            raise ExperimentNotFoundError(name)
+        return record
+
+    async def _change(
+        self,
+        name: str,
+        change: Callable[[ExperimentRecord], ExperimentRecord],
+        revision: int | None,
+        event: str,
+        *,
+        validate_only: bool = False,
+    ) -> LiveExperiment:
+        """Reads, changes and writes back on condition that nobody else did; tries again if somebody did."""
+        for _ in range(_ATTEMPTS):
+            before = await self._find(name)
+            if revision is not None and before.revision != revision:
+                raise ExperimentChangedError(name)
+            after = change(before)
+            if validate_only or after == before:
+                known = self._snapshot.find_live(before.number)
+                return LiveExperiment(after, None if known is None else known.epoch)
+            after = replace(after, updated_at=self._clock.now())
+            try:
+                return await self._store_change(before, after, event)
+            except StaleRevisionError:
+                continue
+            except StoreError as error:
+                raise StorageAwayError(_RETRY_AFTER) from error
+        raise ExperimentChangedError(name)
+
+    async def _store_change(
+        self, before: ExperimentRecord, after: ExperimentRecord, event: str
+    ) -> LiveExperiment:
+        epoch = None
+        if after.state is State.RUNNING:
+            epoch = await self._workers.compute(self._next_epoch, before, after)
+        record = await self._workers.write(self._store.change_experiment, before, after, epoch)
+        known = self._snapshot.find_live(record.number)
+        if epoch is not None:
+            in_force: Epoch | None = replace(epoch, revision=record.revision)
+        else:
+            in_force = None if known is None else known.epoch
+        return self._put_in_force(LiveExperiment(record, in_force), event)
+
+    def _next_epoch(self, before: ExperimentRecord, after: ExperimentRecord) -> Epoch:
+        """The epoch with which a running experiment goes on after a change."""
+        now = self._clock.now()
+        found = self._store.read_facts(before.number)
+        allocation = first_allocation(after, found, self._lag, now)
+        n_epochs = found.epochs[-1].number if found is not None and found.epochs else 0
+        return new_epoch(after, n_epochs + 1, allocation, now)
+
+    def _put_in_force(self, live: LiveExperiment, event: str) -> LiveExperiment:
+        self._snapshot.put(live)
+        self._allocator.mark([live.record.number])
+        log.info(f"experiment.{event}", experiment=live.record.name, revision=live.record.revision)
+        return live
+
+
+def _require_valid(experiment: Experiment) -> None:
+    try:
+        require_valid(experiment)
+    except InvalidExperimentError as error:
+        raise InvalidInputError(error.violations) from None
+
+
+def _require_compatible(record: ExperimentRecord, experiment: Experiment) -> None:
+    try:
+        require_compatible(
+            record.experiment,
+            experiment,
+            arms_ever=record.arm_numbers.keys(),
+            metrics_ever=record.metric_numbers.keys(),
+        )
+    except InvalidExperimentError as error:
+        raise InvalidInputError(error.violations) from None

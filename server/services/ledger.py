@@ -1,0 +1,230 @@
+"""The ledger: a reward is checked, queued, and acknowledged once it is committed."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from bandit.decision import Decision, InvalidDecisionError, Signer
+from bandit.metric import Metric, OutcomeValueError
+from bandit.validation import Violation, shown
+from server.services.clock import Clock
+from server.services.errors import (
+    DecisionExpiredError,
+    DecisionIdInvalidError,
+    ExperimentNotFoundError,
+    InvalidInputError,
+    OutcomeConflictError,
+    ServiceError,
+)
+from server.services.reward_queue import RewardQueue
+from server.services.snapshot import Snapshot
+from server.store.records import (
+    Conflicting,
+    Expired,
+    ExperimentRecord,
+    OutcomeEntry,
+    OutcomeResult,
+    Recorded,
+    Refused,
+    RewardEntry,
+    Verdict,
+)
+
+MAX_OUTCOMES: Final = 64
+
+
+class Report(NamedTuple):
+    """A reward as it was posted.
+
+    Attributes:
+        decision_id: The signed decision.
+        outcomes: Metric name to value.
+        revision: A higher one replaces a value of a lower one.
+    """
+
+    decision_id: str
+    outcomes: Mapping[str, float]
+    revision: int
+
+
+class _Rules:
+    """What the rewards of one experiment are checked against, compiled from a revision of it."""
+
+    __slots__ = ("max_age_ms", "metrics", "names", "record")
+
+    def __init__(self, record: ExperimentRecord) -> None:
+        self.record = record
+        self.max_age_ms = record.experiment.max_decision_age.total_seconds() * 1000
+        self.metrics: dict[str, tuple[int, Metric, float]] = {
+            metric.name: (record.metric_numbers[metric.name], metric, _window_ms(metric))
+            for metric in record.experiment.metrics
+        }
+        self.names = {number: name for name, number in record.metric_numbers.items()}
+
+
+class _UnknownHereError(Exception):
+    """Something that this replica does not know, so that the store has to be asked before it is refused."""
+
+    def __init__(self, experiment: int) -> None:
+        self.experiment = experiment
+        super().__init__(experiment)
+
+
+class Ledger:
+    """Checks rewards and hands them to the queue. Belongs to the event loop's thread.
+
+    Args:
+        snapshot: What is known of experiments.
+        signer: Reads decisions.
+        queue: Where checked rewards wait for a commit.
+        clock: The time.
+        refresh: Asks the store what changed, and applies it to the snapshot.
+        read_nonces: The store's (segment, epoch) to nonce, of one experiment.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        signer: Signer,
+        queue: RewardQueue,
+        clock: Clock,
+        refresh: Callable[[], Awaitable[None]],
+        read_nonces: Callable[[int], Awaitable[Mapping[tuple[int, int], int]]],
+    ) -> None:
+        self._snapshot = snapshot
+        self._signer = signer
+        self._queue = queue
+        self._clock = clock
+        self._refresh = refresh
+        self._read_nonces = read_nonces
+        self._rules: dict[int, _Rules] = {}
+        self._nonces: dict[int, dict[tuple[int, int], int]] = {}
+
+    async def reward(self, reports: Sequence[Report]) -> list[Mapping[str, OutcomeResult] | ServiceError]:
+        """What became of each reward, in order; those that passed the checks are committed.
+
+        Raises:
+            OverloadedError: The queue is full, or the store has no room left; nothing was stored.
+            StorageAwayError: The store can't be reached; nothing was acknowledged.
+        """
+        now_ms = self._clock.time_ms()
+        checked: list[RewardEntry | ServiceError] = []
+        for report in reports:
+            try:
+                checked.append(self._check(report, now_ms))
+            except _UnknownHereError as unknown:
+                checked.append(await self._check_again(report, now_ms, unknown.experiment))
+            except ServiceError as error:
+                checked.append(error)
+        entries = [entry for entry in checked if isinstance(entry, RewardEntry)]
+        verdicts = iter(await self._queue.submit(entries) if entries else ())
+        return [self._answer(c, next(verdicts)) if isinstance(c, RewardEntry) else c for c in checked]
+
+    async def _check_again(self, report: Report, now_ms: int, experiment: int) -> RewardEntry | ServiceError:
+        """Checks a reward against what the store knows, and not only this replica."""
+        await self._refresh()
+        if self._snapshot.find_live(experiment) is not None:
+            self._nonces[experiment] = dict(await self._read_nonces(experiment))
+        try:
+            return self._check(report, now_ms, is_final=True)
+        except ServiceError as error:
+            return error
+
+    def _check(self, report: Report, now_ms: int, *, is_final: bool = False) -> RewardEntry:
+        """The entry of a reward.
+
+        Raises:
+            ServiceError: The reward is refused.
+            _UnknownHereError: It can't be told here; never if `is_final`.
+        """
+        try:
+            decision = self._signer.read(report.decision_id)
+        except InvalidDecisionError:
+            raise DecisionIdInvalidError from None
+        experiment, epoch, nonce, segment, arm, basis, _ = decision.terms
+        rules = self._rules_of(experiment, is_final=is_final)
+        known_nonce = self._nonce_of(experiment, segment, epoch)
+        if known_nonce is None and not is_final:
+            raise _UnknownHereError(experiment)
+        age_ms = now_ms - decision.decided_ms
+        return RewardEntry(
+            decision.id,
+            experiment,
+            epoch,
+            segment,
+            arm,
+            basis,
+            self._check_outcomes(report.outcomes, rules, age_ms, decision, is_final=is_final),
+            report.revision,
+            now_ms,
+            age_ms > rules.max_age_ms,
+            known_nonce != nonce,
+        )
+
+    def _check_outcomes(
+        self,
+        outcomes: Mapping[str, float],
+        rules: _Rules,
+        age_ms: int,
+        decision: Decision,
+        *,
+        is_final: bool,
+    ) -> tuple[OutcomeEntry, ...]:
+        entries: list[OutcomeEntry] = []
+        violations: list[Violation] = []
+        for name, value in outcomes.items():
+            known = rules.metrics.get(name)
+            if known is None:
+                if not is_final:
+                    raise _UnknownHereError(decision.terms.experiment)
+                path = f"outcomes[{shown(name)}]"
+                violations.append(Violation(path, f"experiment {rules.record.name!r} has no such metric"))
+                continue
+            number, metric, window_ms = known
+            try:
+                entries.append(OutcomeEntry(number, metric.quantise(value), age_ms > window_ms))
+            except OutcomeValueError as error:
+                violations.append(Violation(f"outcomes[{name!r}]", f"{value!r}: {error.rule}"))
+        if not outcomes or len(outcomes) > MAX_OUTCOMES:
+            violations.append(Violation("outcomes", f"{len(outcomes)} entries; there must be 1 to {MAX_OUTCOMES}"))
+        if violations:
+            raise InvalidInputError(violations)
+        if len(entries) > 1:
+            entries.sort()
+        return tuple(entries)
+
+    def _rules_of(self, experiment: int, *, is_final: bool) -> _Rules:
+        live = self._snapshot.find_live(experiment)
+        if live is None:
+            if is_final:
+                raise ExperimentNotFoundError(None)
+            raise _UnknownHereError(experiment)
+        rules = self._rules.get(experiment)
+        if rules is None or rules.record is not live.record:
+            rules = self._rules[experiment] = _Rules(live.record)
+        return rules
+
+    def _nonce_of(self, experiment: int, segment: int, epoch: int) -> int | None:
+        """The nonce of the stored epoch; None if it is not known here."""
+        nonces = self._nonces.setdefault(experiment, {})
+        nonce = nonces.get((segment, epoch))
+        if nonce is None:
+            live = self._snapshot.find_live(experiment)
+            if live is not None and live.epoch is not None and live.epoch.number == epoch:
+                nonce = nonces[segment, epoch] = live.epoch.nonce
+        return nonce
+
+    def _answer(self, entry: RewardEntry, verdict: Verdict) -> Mapping[str, OutcomeResult] | ServiceError:
+        names = self._rules[entry.experiment].names
+        match verdict:
+            case Recorded(results):
+                return {names[o.metric]: result for o, result in zip(entry.outcomes, results, strict=True)}
+            case Conflicting(metrics):
+                return OutcomeConflictError(names[metric] for metric in metrics)
+            case Expired(metrics):
+                return DecisionExpiredError(names[metric] for metric in metrics)
+            case Refused():
+                return InvalidInputError.of("outcomes", "the store refused these values")
+
+
+def _window_ms(metric: Metric) -> float:
+    return float("inf") if metric.window is None else metric.window.total_seconds() * 1000

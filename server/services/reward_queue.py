@@ -1,0 +1,182 @@
+"""The queue before the ledger's one writer: whatever came while the last commit ran makes the next one."""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
+from typing import Final, NamedTuple
+
+import structlog
+
+from server.services.clock import Clock
+from server.services.errors import OverloadedError, ServiceError, StorageAwayError, StorageFullError
+from server.services.workers import Workers
+from server.store.errors import RowRefusedError, StoreBrokenError, StoreError, StoreFullError
+from server.store.interface import Store
+from server.store.records import Recorded, Refused, RewardEntry, Verdict
+
+MAX_COMMIT_ROWS: Final = 4_096
+"""No commit is larger, so that none keeps the others waiting for long."""
+
+_ENTRY_BYTES: Final = 400
+_OUTCOME_BYTES: Final = 160
+_RETRY_WHEN_FULL: Final = timedelta(milliseconds=200)
+_RETRY_WHEN_AWAY: Final = timedelta(seconds=1)
+_SMOOTHING: Final = 0.2
+
+log = structlog.get_logger()
+
+
+class _Submission(NamedTuple):
+    entries: Sequence[RewardEntry]
+    done: asyncio.Future[list[Verdict]]
+    n_rows: int
+    n_bytes: int
+
+
+class RewardQueue:
+    """Groups rewards into commits. Belongs to the event loop's thread.
+
+    Args:
+        store: Where rewards go.
+        workers: Whose writing thread commits.
+        slot: The writer's slot.
+        clock: Times the commits.
+        max_rows: Outcomes that may wait; more are refused.
+        max_bytes: Memory, estimated, that they may take; more are refused.
+        on_recorded: Told the numbers of the experiments whose facts grew.
+        on_broken: Told that durability can't be promised any more.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        workers: Workers,
+        slot: int,
+        clock: Clock,
+        *,
+        max_rows: int,
+        max_bytes: int,
+        on_recorded: Callable[[Iterable[int]], None],
+        on_broken: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._workers = workers
+        self._slot = slot
+        self._clock = clock
+        self._max_rows = max_rows
+        self._max_bytes = max_bytes
+        self._on_recorded = on_recorded
+        self._on_broken = on_broken
+        self._waiting: deque[_Submission] = deque()
+        self._n_bytes = 0
+        self._arrived = asyncio.Event()
+        self._is_closed = False
+        self.n_rows = 0
+        self.commit_seconds = 0.0
+        self.observers: list[Callable[[int, float], None]] = []
+        self.results: Counter[tuple[int, int, int, str]] = Counter()
+
+    async def submit(self, entries: Sequence[RewardEntry]) -> list[Verdict]:
+        """One verdict for each entry, once they are committed.
+
+        Cancelling the call does not take the entries back: they may still be committed.
+
+        Raises:
+            OverloadedError: The queue is full; nothing was stored.
+            StorageAwayError: The store can't be reached; nothing was acknowledged.
+        """
+        n_rows = sum(len(entry.outcomes) for entry in entries)
+        n_bytes = _ENTRY_BYTES * len(entries) + _OUTCOME_BYTES * n_rows
+        is_full = self.n_rows + n_rows > self._max_rows or self._n_bytes + n_bytes > self._max_bytes
+        if is_full and self.n_rows > 0:
+            raise OverloadedError(f"{self.n_rows} outcomes wait for a commit already", _RETRY_WHEN_FULL)
+        done: asyncio.Future[list[Verdict]] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Submission(entries, done, n_rows, n_bytes))
+        self.n_rows += n_rows
+        self._n_bytes += n_bytes
+        self._arrived.set()
+        return await done
+
+    async def run(self) -> None:
+        """Commits what is submitted, until `close` was called and nothing waits any more."""
+        while not (self._is_closed and not self._waiting):
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._waiting:
+                await self._commit(self._take())
+
+    def close(self) -> None:
+        """Ends `run` once everything submitted is committed or refused."""
+        self._is_closed = True
+        self._arrived.set()
+
+    def _take(self) -> list[_Submission]:
+        taken = [self._waiting.popleft()]
+        n_rows = taken[0].n_rows
+        while self._waiting and n_rows + self._waiting[0].n_rows <= MAX_COMMIT_ROWS:
+            n_rows += self._waiting[0].n_rows
+            taken.append(self._waiting.popleft())
+        return taken
+
+    async def _commit(self, taken: Sequence[_Submission]) -> None:
+        entries = [entry for submission in taken for entry in submission.entries]
+        started_at = self._clock.monotonic()
+        try:
+            verdicts = await self._record(entries)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the callers must be told
+            self._fail(taken, error)
+        else:
+            self._settle(taken, entries, verdicts)
+        finally:
+            self._n_bytes -= sum(submission.n_bytes for submission in taken)
+            n_rows = sum(submission.n_rows for submission in taken)
+            self.n_rows -= n_rows
+            self._observe(n_rows, self._clock.monotonic() - started_at)
+
+    async def _record(self, entries: Sequence[RewardEntry]) -> list[Verdict]:
+        """Records the entries; those that the database refuses are found by halving and fail alone."""
+        try:
+            return await self._workers.write(self._store.record_rewards, entries, self._slot)
+        except RowRefusedError:
+            if len(entries) == 1:
+                log.exception("reward.refused_by_database", experiment=entries[0].experiment)
+                return [Refused()]
+            half = len(entries) // 2
+            return [*await self._record(entries[:half]), *await self._record(entries[half:])]
+
+    def _settle(
+        self, taken: Sequence[_Submission], entries: Sequence[RewardEntry], verdicts: Sequence[Verdict]
+    ) -> None:
+        self._on_recorded({entry.experiment for entry in entries})
+        for entry, verdict in zip(entries, verdicts, strict=True):
+            if isinstance(verdict, Recorded):
+                for outcome, result in zip(entry.outcomes, verdict.results, strict=True):
+                    self.results[entry.experiment, entry.arm, outcome.metric, result] += 1
+        start = 0
+        for submission in taken:
+            end = start + len(submission.entries)
+            if not submission.done.done():
+                submission.done.set_result(list(verdicts[start:end]))
+            start = end
+
+    def _fail(self, taken: Sequence[_Submission], error: Exception) -> None:
+        log.error("reward.commit_failed", error=type(error).__name__, cause=str(error), exc_info=error)
+        for submission in taken:
+            if not submission.done.done():
+                submission.done.set_exception(_to_service_error(error))
+        if isinstance(error, StoreBrokenError):
+            self._on_broken()
+
+    def _observe(self, n_rows: int, seconds: float) -> None:
+        self.commit_seconds += _SMOOTHING * (seconds - self.commit_seconds)
+        for observe in self.observers:
+            observe(n_rows, seconds)
+
+
+def _to_service_error(error: Exception) -> Exception:
+    if isinstance(error, StoreFullError):
+        return StorageFullError("the store has no room left", _RETRY_WHEN_AWAY)
+    if isinstance(error, StoreError):
+        return StorageAwayError(_RETRY_WHEN_AWAY)
+    return error if isinstance(error, ServiceError) else RuntimeError("the commit failed")

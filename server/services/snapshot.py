@@ -1,0 +1,115 @@
+"""The snapshot: what Choose reads instead of the database.
+
+It belongs to the event loop's thread. Each experiment in it is an immutable value that is replaced as a whole.
+"""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Final
+
+from bandit.facts import Epoch
+from server.services.clock import Clock
+from server.services.offers import CompiledExperiment
+from server.store.records import Changes, ExperimentRecord, LiveExperiment
+
+_NEVER: Final = float("-inf")
+
+
+class Snapshot:
+    """Experiments by name and number, compiled when first asked for.
+
+    Args:
+        clock: Tells how old the snapshot is.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._live: dict[int, LiveExperiment] = {}
+        self._numbers: dict[str, int] = {}
+        self._compiled: dict[str, CompiledExperiment] = {}
+        self._confirmed_at = _NEVER
+        self.watermark: int | None = None
+
+    def find(self, name: str) -> CompiledExperiment | None:
+        """The experiment of this name, if it is here and not a draft."""
+        found = self._compiled.get(name)
+        return self._compile(name) if found is None else found
+
+    def find_live(self, number: int) -> LiveExperiment | None:
+        """The experiment of this number, if it is here."""
+        return self._live.get(number)
+
+    def find_by_name(self, name: str) -> LiveExperiment | None:
+        """The experiment of this name, if it is here, drafts included."""
+        return self._live.get(self._numbers.get(name, 0))
+
+    def __iter__(self) -> Iterator[LiveExperiment]:
+        """Every experiment."""
+        return iter(list(self._live.values()))
+
+    @property
+    def age_seconds(self) -> float:
+        """Seconds since the store last confirmed what is here; infinite before the first time."""
+        return self._clock.monotonic() - self._confirmed_at
+
+    @property
+    def age(self) -> timedelta:
+        """Time since the store last confirmed what is here; at most a year."""
+        return timedelta(seconds=min(max(self.age_seconds, 0.0), 365 * 86_400))
+
+    def apply(self, changes: Changes, asked_at: float) -> None:
+        """Takes in what a load found.
+
+        Args:
+            changes: What the store said.
+            asked_at: The clock's monotonic time when the store was asked: what is here is as old as that.
+        """
+        for live in changes.live:
+            self.put(live)
+        for number in changes.deleted:
+            self.drop(number)
+        self.watermark = changes.watermark
+        self._confirmed_at = max(self._confirmed_at, asked_at)
+
+    def put(self, live: LiveExperiment) -> None:
+        """Replaces one experiment, unless what is here is newer."""
+        known = self._live.get(live.record.number)
+        if known is not None and _is_newer(known, live):
+            return
+        self._live[live.record.number] = live
+        self._numbers[live.record.name] = live.record.number
+        self._compiled.pop(live.record.name, None)
+
+    def put_epoch(self, epoch: Epoch) -> None:
+        """Puts an epoch in force."""
+        known = self._live.get(epoch.experiment)
+        if known is not None:
+            self.put(LiveExperiment(known.record, epoch))
+
+    def put_record(self, record: ExperimentRecord) -> None:
+        """Replaces an experiment, its epoch staying in force."""
+        known = self._live.get(record.number)
+        self.put(LiveExperiment(record, known.epoch if known is not None else None))
+
+    def drop(self, number: int) -> None:
+        """Forgets an experiment."""
+        known = self._live.pop(number, None)
+        if known is not None:
+            self._numbers.pop(known.record.name, None)
+            self._compiled.pop(known.record.name, None)
+
+    def _compile(self, name: str) -> CompiledExperiment | None:
+        live = self.find_by_name(name)
+        if live is None or live.epoch is None:
+            return None
+        compiled = self._compiled[name] = CompiledExperiment(live.record, live.epoch)
+        return compiled
+
+
+def _is_newer(known: LiveExperiment, other: LiveExperiment) -> bool:
+    """Whether `known` holds a later revision or epoch than `other`."""
+
+    def order(live: LiveExperiment) -> tuple[int, int]:
+        return live.record.revision, 0 if live.epoch is None else live.epoch.number
+
+    return order(known) > order(other)

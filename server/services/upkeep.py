@@ -1,0 +1,135 @@
+"""What goes on beside the calls: flushing counts, hearing what changed, and beginning epochs."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from server.services.allocating import Allocator
+from server.services.clock import Clock
+from server.services.counting import DecisionCounter
+from server.services.errors import StorageAwayError
+from server.services.snapshot import Snapshot
+from server.services.workers import Workers
+from server.store.errors import StoreBrokenError, StoreError
+from server.store.interface import Store
+
+_RETRY_AFTER: Final = timedelta(seconds=1)
+_FULL_RELOAD_SECONDS: Final = 60.0
+
+log = structlog.get_logger()
+
+
+class Upkeep:
+    """Keeps snapshot, counts and epochs up to date. Belongs to the event loop's thread.
+
+    Args:
+        store: Where the truth is.
+        workers: Whose threads wait for the store.
+        snapshot: What Choose reads.
+        counter: What Choose counted.
+        allocator: Begins epochs.
+        clock: The time.
+        on_broken: Told that durability can't be promised any more.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        workers: Workers,
+        snapshot: Snapshot,
+        counter: DecisionCounter,
+        allocator: Allocator,
+        clock: Clock,
+        on_broken: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._workers = workers
+        self._snapshot = snapshot
+        self._counter = counter
+        self._allocator = allocator
+        self._clock = clock
+        self._on_broken = on_broken
+        self._reloaded_at = float("-inf")
+        self._loading: asyncio.Task[None] | None = None
+        self._load_after: asyncio.Task[None] | None = None
+        self.is_store_away = False
+
+    async def refresh(self) -> None:
+        """Takes in what the store had when this was called, or later. Calls at the same time share a load.
+
+        Raises:
+            StorageAwayError: The store can't be reached.
+        """
+        if self._load_after is None:
+            self._load_after = asyncio.create_task(self._load_next(self._loading))
+        try:
+            await asyncio.shield(self._load_after)
+        except StoreError as error:
+            raise StorageAwayError(_RETRY_AFTER) from error
+
+    async def flush(self) -> None:
+        """Adds the decisions counted so far to the facts.
+
+        Raises:
+            StoreError: They are kept, and sent again by the next flush.
+        """
+        for _ in range(2):  # first what an earlier flush left in doubt, then what was counted since
+            flush = self._counter.flush()
+            if flush is None:
+                return
+            await self._workers.write(self._store.add_decisions, flush)
+            self._counter.settle()
+            self._allocator.mark({key.experiment for key in flush.counts})
+
+    async def poll(self, seconds: float) -> None:
+        """Flushes and refreshes every `seconds`, for ever."""
+        await self._repeat(self._poll_once, seconds)
+
+    async def allocate(self, seconds: float) -> None:
+        """Begins epochs where shares have moved, every `seconds`, for ever."""
+        await self._repeat(self._allocator.run_once, seconds)
+
+    async def _poll_once(self) -> None:
+        await self.flush()
+        await self.refresh()
+
+    async def _repeat(self, step: Callable[[], Awaitable[None]], seconds: float) -> None:
+        while True:
+            began_at = self._clock.monotonic()
+            try:
+                await step()
+                self._note_store(is_away=False)
+            except StoreBrokenError:
+                self._on_broken()
+                return
+            except (StoreError, StorageAwayError) as error:
+                self._note_store(is_away=True, error=error)
+            except Exception:
+                log.exception("upkeep.failed")
+            await asyncio.sleep(max(seconds - (self._clock.monotonic() - began_at), seconds / 10))
+
+    def _note_store(self, *, is_away: bool, error: Exception | None = None) -> None:
+        """Logs when the store goes, and when it is back: one line each."""
+        if is_away and not self.is_store_away:
+            log.warning("store.away", error=str(error))
+        elif self.is_store_away and not is_away:
+            log.info("store.back")
+        self.is_store_away = is_away
+
+    async def _load_next(self, before: "asyncio.Task[None] | None") -> None:
+        """Waits for the load that is under way, whose answer may be too old, and makes another."""
+        if before is not None:
+            await asyncio.wait([before])
+        self._loading, self._load_after = self._load_after, None
+        asked_at = self._clock.monotonic()
+        is_full = asked_at - self._reloaded_at > _FULL_RELOAD_SECONDS
+        changes = await self._workers.read(
+            self._store.load_changes, None if is_full else self._snapshot.watermark
+        )
+        if is_full:
+            self._reloaded_at = asked_at
+        self._snapshot.apply(changes, asked_at)
+        self._allocator.mark(live.record.number for live in changes.live)

@@ -1,0 +1,49 @@
+"""The threads that may wait: one writes to the store, one reads from it, one computes.
+
+The event loop answers Choose, so nothing on it waits for a disk or a quadrature.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
+
+
+class Workers:
+    """Runs blocking calls off the event loop, each kind in its own thread, in the order asked for."""
+
+    def __init__(self) -> None:
+        self._writer = ThreadPoolExecutor(1, "store-writer")
+        self._reader = ThreadPoolExecutor(1, "store-reader")
+        self._computer = ThreadPoolExecutor(1, "computer")
+
+    async def write(
+        self, call: Callable[_Parameters, _Result], *args: _Parameters.args, **kwargs: _Parameters.kwargs
+    ) -> _Result:
+        """The result of a call that writes to the store."""
+        return await _run(self._writer, partial(call, *args, **kwargs))
+
+    async def read(
+        self, call: Callable[_Parameters, _Result], *args: _Parameters.args, **kwargs: _Parameters.kwargs
+    ) -> _Result:
+        """The result of a call that reads from the store."""
+        return await _run(self._reader, partial(call, *args, **kwargs))
+
+    async def compute(
+        self, call: Callable[_Parameters, _Result], *args: _Parameters.args, **kwargs: _Parameters.kwargs
+    ) -> _Result:
+        """The result of a long computation, which may read from the store."""
+        return await _run(self._computer, partial(call, *args, **kwargs))
+
+    def close(self) -> None:
+        """Waits for what was asked for, and ends the threads."""
+        for executor in (self._writer, self._reader, self._computer):
+            executor.shutdown(wait=True)
+
+
+async def _run(executor: ThreadPoolExecutor, call: Callable[[], _Result]) -> _Result:
+    return await asyncio.get_running_loop().run_in_executor(executor, call)

@@ -1,0 +1,237 @@
+"""Every command against a real server, as an operator would call it."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+RANKER = (Path(__file__).parent / "ranker.toml").read_text()
+Run = Callable[..., Result]
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server process of its own."""
+
+    process: subprocess.Popen[str]
+    address: str
+    database: str
+
+    def stop(self) -> int:
+        """Sends SIGTERM and returns the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+
+def start_server(folder: Path) -> Server:
+    """Starts one on a free port, with its database in `folder`."""
+    database = f"sqlite:///{folder}/bandit.db"
+    command = [sys.executable, "-m", "server", "serve", "--listen", "127.0.0.1:0", "--database", database]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=folder
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    port = re.search(r"127\.0\.0\.1:(\d+)", line)
+    assert port is not None, line
+    return Server(process, f"127.0.0.1:{port[1]}", database)
+
+
+@pytest.fixture(scope="module")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for the tests of this file; each has an experiment of its own."""
+    server = start_server(tmp_path_factory.mktemp("server"))
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def server(shared_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """The server, and `BANDIT_SERVER` naming it."""
+    monkeypatch.setenv("BANDIT_SERVER", shared_server.address)
+    return shared_server
+
+
+def write(name: str, text: str = RANKER) -> str:
+    """Writes the example under another name, and returns the file's."""
+    Path(f"{name}.toml").write_text(text.replace('name = "ranker"', f'name = "{name}"'))
+    return f"{name}.toml"
+
+
+def succeed(run: Run, *arguments: str) -> str:
+    """What a command prints that must succeed."""
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.mark.usefixtures("server")
+def test_apply_creates_then_changes_nothing_then_updates(run: Run) -> None:
+    """The same command each time, and each time it says what it did."""
+    file = write("applied")
+    created = succeed(run, "experiment", "apply", file)
+    assert re.search(r'^\+ arms\.v1\.model_uri +"models:/ranker/1"$', created, re.MULTILINE)
+    assert "applied is created" in created
+    assert succeed(run, "experiment", "apply", file) == "applied is unchanged\n"
+    write("applied", RANKER.replace("minimum_share = 0.05", "minimum_share = 0.1"))
+    assert succeed(run, "experiment", "apply", file) == (
+        "~ limits.minimum_share  0.05 → 0.1\napplied is updated\n"
+    )
+    assert "minimum_share = 0.1" in succeed(run, "experiment", "show", "applied")
+
+
+@pytest.mark.usefixtures("server")
+def test_a_dry_run_shows_the_difference_and_makes_none(run: Run) -> None:
+    """Before the experiment exists, and after."""
+    file = write("dry")
+    assert "dry would be created; nothing was changed" in succeed(
+        run, "experiment", "apply", file, "--dry-run"
+    )
+    assert run("experiment", "show", "dry").exit_code == 1
+    succeed(run, "experiment", "apply", file)
+    write("dry", RANKER.replace("minimum_share = 0.05", "minimum_share = 0.1"))
+    shown = succeed(run, "experiment", "apply", file, "--dry-run")
+    assert shown.endswith("dry would be updated; nothing was changed\n")
+    assert "minimum_share = 0.05" in succeed(run, "experiment", "show", "dry")
+
+
+@pytest.mark.usefixtures("server")
+def test_what_show_prints_can_be_applied(run: Run) -> None:
+    """It is the file of the experiment as it stands."""
+    succeed(run, "experiment", "apply", write("shown"))
+    text = succeed(run, "experiment", "show", "shown")
+    assert text.startswith("# shown: draft")
+    assert run("experiment", "apply", "-", text=text).stdout == "shown is unchanged\n"
+
+
+@pytest.mark.usefixtures("server")
+def test_the_example_can_be_applied(run: Run) -> None:
+    """As it is printed."""
+    result = run("experiment", "apply", "-", text=succeed(run, "experiment", "example"))
+    assert "ranker is created" in result.stdout
+
+
+@pytest.mark.usefixtures("server")
+def test_an_arm_that_leaves_is_pointed_out(run: Run) -> None:
+    """Its id can't come back."""
+    file = write("leaving")
+    succeed(run, "experiment", "apply", file)
+    without = re.sub(r'\[\[arms\]\]\nid = "v2".*?(?=\[\[metrics)', "", RANKER, flags=re.DOTALL)
+    write("leaving", without)
+    assert "note: arm v2 leaves" in succeed(run, "experiment", "apply", file)
+
+
+@pytest.mark.usefixtures("server")
+def test_a_rule_of_the_service_points_into_the_file(run: Run) -> None:
+    """File, key, rule."""
+    file = write("wrong", RANKER.replace('champion = "v1"', 'champion = "v9"'))
+    result = run("experiment", "apply", file)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: wrong.toml: champion: ")
+
+
+@pytest.mark.usefixtures("server")
+def test_the_life_of_an_experiment(run: Run) -> None:
+    """From draft to deletion, by hand."""
+    succeed(run, "experiment", "apply", write("life"))
+    assert run("choose", "life").exit_code == 1
+    assert succeed(run, "experiment", "start", "life") == "life is running\n"
+    assert "running" in succeed(run, "experiment", "list")
+    choice = json.loads(succeed(run, "choose", "life", "--unit", "u1", "--json"))
+    assert choice["arm"] in {"v1", "v2"}
+    assert succeed(run, "reward", choice["decision_id"], "click=1", "latency-ms=120") == (
+        "click: recorded\nlatency-ms: recorded\n"
+    )
+    assert succeed(run, "reward", choice["decision_id"], "click=1") == "click: duplicate\n"
+    assert run("reward", choice["decision_id"], "click=0").exit_code == 1
+    assert succeed(run, "reward", choice["decision_id"], "click=0", "--revision", "1") == "click: revised\n"
+    assert succeed(run, "experiment", "pause", "life") == "life is paused: v1 answers\n"
+    assert "reason       paused" in succeed(run, "choose", "life")
+    assert (
+        succeed(run, "experiment", "conclude", "life", "--winner", "v2") == "life is concluded: v2 answers\n"
+    )
+    assert json.loads(succeed(run, "choose", "life", "--json"))["arm"] == "v2"
+    assert succeed(run, "experiment", "delete", "life") == "life is deleted\n"
+    assert run("experiment", "show", "life").exit_code == 1
+
+
+@pytest.mark.usefixtures("server")
+def test_a_tally_counts_every_choice(run: Run) -> None:
+    """More than one batch of them; a unit gets one arm however often it asks."""
+    succeed(run, "experiment", "apply", write("tally"))
+    succeed(run, "experiment", "start", "tally")
+    tally = json.loads(succeed(run, "choose", "tally", "--count", "1500", "--json"))["tally"]
+    assert sum(row["count"] for row in tally) == 1_500
+    assert {row["arm"] for row in tally} == {"v1", "v2"}
+    sticky = json.loads(succeed(run, "choose", "tally", "--count", "20", "--unit", "u", "--json"))["tally"]
+    assert [row["count"] for row in sticky] == [20]
+    (row,) = json.loads(succeed(run, "choose", "tally", "--count", "9", "--eligible", "v2", "--json"))[
+        "tally"
+    ]
+    assert (row["arm"], row["count"]) == ("v2", 9)
+
+
+@pytest.mark.usefixtures("server")
+def test_a_report_is_a_table_and_json(run: Run) -> None:
+    """The same report; names in JSON as in the proto."""
+    succeed(run, "experiment", "apply", write("reported"))
+    assert run("report", "reported").exit_code == 1
+    succeed(run, "experiment", "start", "reported")
+    assert "P(best)" in succeed(run, "report", "reported")
+    report = json.loads(succeed(run, "report", "reported", "--json"))
+    assert report["reward_metric"] == "click"
+    assert [arm["arm"] for arm in report["arms"]] == ["v1", "v2"]
+    assert {"share", "out_of_service", "probability_best"} <= report["arms"][0].keys()
+
+
+@pytest.mark.usefixtures("server")
+def test_the_list_is_machine_readable(run: Run) -> None:
+    """In the order of names."""
+    succeed(run, "experiment", "apply", write("listed"))
+    names = [each["name"] for each in json.loads(succeed(run, "experiment", "list", "--json"))["experiments"]]
+    assert "listed" in names
+    assert names == sorted(names)
+
+
+def test_the_log_is_verified_and_rebuilt_with_the_server_stopped(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM ends with 0; then what was counted is what was logged, before and after a rebuild."""
+    server = start_server(tmp_path)
+    monkeypatch.setenv("BANDIT_SERVER", server.address)
+    try:
+        succeed(run, "experiment", "apply", write("logged"))
+        succeed(run, "experiment", "start", "logged")
+        for _ in range(5):
+            decision_id = json.loads(succeed(run, "choose", "logged", "--json"))["decision_id"]
+            succeed(run, "reward", decision_id, "click=1", "latency-ms=10")
+    finally:
+        assert server.stop() == 0
+    clean = "clean: 10 outcomes of 1 experiments add up to exactly what is stored\n"
+    assert succeed(run, "verify", "--database", server.database) == clean
+    assert succeed(run, "rebuild", "--database", server.database).startswith("rebuilt: 10 outcomes")
+    assert succeed(run, "verify", "--database", server.database) == clean
+
+
+def test_a_second_server_on_one_file_is_refused(server: Server, run: Run) -> None:
+    """One line, and the first goes on."""
+    result = subprocess.run(
+        [sys.executable, "-m", "server", "serve", "--listen", "127.0.0.1:0", "--database", server.database],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert result.returncode == 1
+    assert [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert "Traceback" not in result.stderr
+    succeed(run, "experiment", "list")

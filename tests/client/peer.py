@@ -1,0 +1,185 @@
+"""A scripted peer: a real gRPC server that answers each call as its test says, and remembers what came.
+
+And what lets one test run on both clients.
+"""
+
+from __future__ import annotations  # some types are those of the stubs alone
+
+import asyncio
+import threading
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent import futures
+from dataclasses import dataclass, field
+from typing import NoReturn, TypeAlias, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from bandit.client import AsyncBanditClient, BanditClient, RetryPolicy
+
+T = TypeVar("T")
+AnyClient: TypeAlias = BanditClient | AsyncBanditClient
+Behaviour = Callable[[bytes, grpc.ServicerContext], bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Received:
+    """A call as it came."""
+
+    method: str
+    request: bytes
+    metadata: dict[str, str | bytes]
+    time_remaining: float
+
+
+@dataclass
+class Script:
+    """What the peer does with each method: one behaviour a call, the last of them for ever."""
+
+    behaviours: dict[str, deque[Behaviour]] = field(default_factory=lambda: defaultdict(deque))
+    received: list[Received] = field(default_factory=list)
+    has_come: threading.Event = field(default_factory=threading.Event)
+    released: threading.Event = field(default_factory=threading.Event)
+
+    def on(self, method: str, *behaviours: Behaviour) -> None:
+        """Sets what the next calls of a method get."""
+        self.behaviours[method] = deque(behaviours)
+
+    def requests(self, method: str) -> list[bytes]:
+        """Returns the requests of a method, as bytes, in the order in which they came."""
+        return [each.request for each in self.received if each.method == method]
+
+    def hang(self, _request: bytes, context: grpc.ServicerContext) -> NoReturn:
+        """Never answers: returns when the test is over."""
+        self.released.wait(60)
+        context.abort(grpc.StatusCode.CANCELLED, "the test is over")
+
+    def play(self, method: str, request: bytes, context: grpc.ServicerContext) -> bytes:
+        """Answers one call."""
+        metadata = {key: value for key, value in context.invocation_metadata()}  # noqa: C416 - typed pairs
+        self.received.append(
+            Received(
+                method=method, request=request, metadata=metadata, time_remaining=context.time_remaining()
+            )
+        )
+        self.has_come.set()
+        queue = self.behaviours[method]
+        behaviour = queue.popleft() if len(queue) > 1 else queue[0]
+        return behaviour(request, context)
+
+
+def answer(message: Message) -> Behaviour:
+    """Answers with a message."""
+    return lambda _request, _context: message.SerializeToString()
+
+
+def answer_bytes(data: bytes) -> Behaviour:
+    """Answers with bytes that may be no message."""
+    return lambda _request, _context: data
+
+
+def fail(
+    code: grpc.StatusCode,
+    message: str = "scripted",
+    *,
+    metadata: tuple[tuple[str, str | bytes], ...] = (),
+) -> Behaviour:
+    """Answers with an error."""
+
+    def behave(_request: bytes, context: grpc.ServicerContext) -> NoReturn:
+        context.set_trailing_metadata(metadata)
+        context.abort(code, message)
+
+    return behave
+
+
+class Handler(grpc.GenericRpcHandler):
+    """Takes every method, as bytes."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+
+    def service(self, call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
+        """Returns the handler of a method."""
+        method = call_details.method.rsplit("/", 1)[-1]
+
+        def handle(request: bytes, context: grpc.ServicerContext) -> bytes:
+            return self._script.play(method, request, context)
+
+        return grpc.unary_unary_rpc_method_handler(handle)
+
+
+class Peer:
+    """A server that plays a script; it can be stopped and started again on its port."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.port = 0
+        self._server: grpc.Server | None = None
+        self.start()
+
+    @property
+    def target(self) -> str:
+        """Where it listens."""
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Listens, on the port that it had before."""
+        pool = futures.ThreadPoolExecutor(8)
+        self._server = grpc.server(pool, [Handler(self.script)], options=[("grpc.so_reuseport", 0)])
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        self._server.start()
+
+    def stop(self) -> None:
+        """Drops all connections."""
+        if self._server is not None:
+            self._server.stop(0).wait()
+            self._server = None
+
+
+class ClientFactory:
+    """Makes clients of one kind."""
+
+    def __init__(self, kind: type[BanditClient | AsyncBanditClient]) -> None:
+        self.kind = kind
+        self.clients: list[AnyClient] = []
+
+    def __call__(
+        self,
+        target: str,
+        *,
+        choose_timeout: float = 0.05,
+        batch_choose_timeout: float = 0.5,
+        retry: RetryPolicy | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        token: str | None = None,
+    ) -> AnyClient:
+        """Returns a client that the fixture will close."""
+        client = self.kind(
+            target,
+            choose_timeout=choose_timeout,
+            batch_choose_timeout=batch_choose_timeout,
+            retry=retry,
+            credentials=credentials,
+            token=token,
+        )
+        self.clients.append(client)
+        return client
+
+
+async def settle(result: T | Awaitable[T]) -> T:
+    """Returns the result of a call of either client."""
+    return await result if isinstance(result, Awaitable) else result
+
+
+async def in_background(call: Callable[[], T | Awaitable[T]]) -> T:
+    """Returns the result of a call of either client, which does not hold up the event loop."""
+    return await settle(await asyncio.to_thread(call))
+
+
+async def collect(items: Iterator[T] | AsyncIterator[T]) -> list[T]:
+    """Returns the items that either client yields."""
+    if isinstance(items, AsyncIterator):
+        return [item async for item in items]
+    return list(items)
