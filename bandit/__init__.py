@@ -1,7 +1,7 @@
 """Multi-armed bandits for serving models: posteriors, policies, limits, assignment, and the fold of facts.
 
-Pure: no I/O, no clock, no global state. Names are imported when first used, so that `bandit.client`, which needs
-neither numpy nor scipy, can be imported without them.
+Pure: no I/O, no clock, no global state. Names are imported when first used, so that `bandit.client`, which
+needs neither numpy nor scipy, can be imported without them.
 
 >>> import bandit
 >>> posteriors = [bandit.BetaPosterior(31, 971), bandit.BetaPosterior(37, 965)]
@@ -107,7 +107,68 @@ _MODULE_OF: Final = {
     "value_remaining_probability": "quadrature",
 }
 
-__all__ = ["DISTRIBUTION", *sorted(_MODULE_OF)]
+__all__ = [
+    "DISTRIBUTION",
+    "Allocation",
+    "Arm",
+    "ArmEvidence",
+    "ArmStanding",
+    "Basis",
+    "BestArmSummary",
+    "BetaBatch",
+    "BetaPosterior",
+    "BetaPrior",
+    "Decision",
+    "DecisionKey",
+    "DecisionTerms",
+    "Direction",
+    "Epoch",
+    "EpsilonGreedy",
+    "Experiment",
+    "Facts",
+    "GammaBatch",
+    "GammaPosterior",
+    "GammaPrior",
+    "InfeasibleLimitsError",
+    "InvalidDecisionError",
+    "InvalidExperimentError",
+    "Limits",
+    "Metric",
+    "MetricKind",
+    "NormalBatch",
+    "NormalInverseGammaPrior",
+    "NormalPosterior",
+    "OutcomeKey",
+    "OutcomeSums",
+    "OutcomeValueError",
+    "Picker",
+    "Policy",
+    "Posterior",
+    "PosteriorBatch",
+    "Prior",
+    "QuadratureError",
+    "Signer",
+    "Standing",
+    "StaticSplit",
+    "StudentTBatch",
+    "StudentTPosterior",
+    "Tally",
+    "ThompsonSampling",
+    "Violation",
+    "WeightedSplit",
+    "Weighting",
+    "allocate",
+    "apply_limits",
+    "arm_key",
+    "best_arm_probabilities",
+    "best_arm_summary",
+    "fold_facts",
+    "needs_epoch",
+    "posteriors_from",
+    "require_valid",
+    "unit_hash",
+    "value_remaining_probability",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -72,7 +72,9 @@ class Standing:
         if arms is None:
             arms = [self.arm_numbers[arm.id] for arm in self.experiment.arms]
         number = self.metric_numbers[metric.name]
-        return fold_facts(self.facts, self.epochs, (number, metric), arms, self.weighting, self.now)
+        return fold_facts(
+            self.facts, self.epochs, (number, metric), arms, weighting=self.weighting, now=self.now
+        )
 
     def n_decisions(self, arm: int) -> int:
         """All decisions for an arm so far."""
@@ -96,7 +98,9 @@ def allocate(standing: Standing) -> Allocation:
     in_service = [arm for arm in experiment.arms if not arm.is_taken_out]
     if not in_service:
         return Allocation(shares=_all_to(standing.arm_numbers[experiment.champion], standing))
-    beliefs = {metric.name: posteriors_from(metric, standing.evidence(metric)) for metric in experiment.metrics}
+    beliefs = {
+        metric.name: posteriors_from(metric, standing.evidence(metric)) for metric in experiment.metrics
+    }
     arms = [
         ArmStanding(
             id=arm.id,

@@ -1,4 +1,4 @@
-"""An experiment as it is declared: its arms, metrics, policy and limits. A value; the service adds its life."""
+"""An experiment as it is declared: arms, metrics, policy and limits. A value; the service adds its life."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from bandit.limits import Limits
 from bandit.metric import Metric
 from bandit.policies import EpsilonGreedy, StaticSplit, ThompsonSampling
 
-JsonValue: TypeAlias = "None | bool | float | str | list[JsonValue] | dict[str, JsonValue]"
+JsonValue: TypeAlias = "bool | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 """What an arm's payload may hold: JSON, with numbers as doubles."""
 
 DEFAULT_MAX_DECISION_AGE: Final = timedelta(days=30)

@@ -1,7 +1,7 @@
 """Epochs and facts: the two tables that everything else is a fold over.
 
-An epoch says with which shares decisions were made; facts say how many there were and what came of them, keyed by
-the decision's own epoch and arm. Facts only ever grow by increments, so they add in any order.
+An epoch says with which shares decisions were made; facts say how many there were and what came of them,
+keyed by the decision's own epoch and arm. Facts only ever grow by increments, so they add in any order.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,7 +20,7 @@ class Epoch:
         experiment: The store's number of the experiment.
         segment: Number of the segment.
         number: Counted from 1 in each experiment and segment.
-        nonce: A random mark in [0, 2^32) that tells it from an epoch of the same number in a restored database.
+        nonce: A random mark in [0, 2^32): tells it from an epoch of its number in a restored database.
         revision: The revision of the configuration that the shares were computed from.
         started_at: When it began; the next epoch's start is its end.
         champion: Number of the arm in production.
@@ -63,7 +63,7 @@ class OutcomeKey(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """Outcomes in quanta: their number, their sum, their sum of squares; and the same of those that were late."""
+    """Outcomes in quanta: number, sum, sum of squares; and the same of those that were late."""
 
     n: int = 0
     total: int = 0
@@ -104,8 +104,8 @@ class Facts:
 def n_closed(epochs: Iterable[Epoch], window: timedelta | None, lag: timedelta, now: datetime) -> int:
     """How many of the epochs, from the first, are closed for a metric of this window.
 
-    An epoch is closed once no outcome of it can be in time any more: at the next epoch's start, plus the lag allowed
-    to replicas that still use the old one, plus the window. Without a window every epoch counts as closed.
+    An epoch is closed once no outcome of it can be in time any more: at the next epoch's start, plus the lag
+    allowed to replicas that still use the old one, plus the window. Without a window all count as closed.
 
     Args:
         epochs: Of one segment, in order of number.

@@ -69,14 +69,15 @@ def fold_facts(
     epochs: Sequence[Epoch],
     metric: tuple[int, Metric],
     arms: Iterable[int],
+    *,
     weighting: Weighting,
     now: datetime,
 ) -> dict[int, ArmEvidence]:
     """Folds one metric's facts over the epochs of one segment.
 
-    With a window, a decision's outcome and its silence are counted together, when its epoch has closed; without
-    one, posted outcomes count at once and silence counts for nothing. Only policy and restricted decisions
-    steer.
+    With a window, a decision's outcome and its silence are counted together, when its epoch has closed;
+    without one, posted outcomes count at once and silence counts for nothing. Only policy and restricted
+    decisions steer.
 
     Args:
         facts: The experiment's facts.
@@ -127,8 +128,8 @@ def _with_silence(
 ) -> defaultdict[int, _Tallies]:
     """Adds the default value for every decision of a closed epoch that no outcome in time came for.
 
-    A late outcome was silence when its window closed. A crash loses up to a second of decision counts, so there
-    may be more outcomes than decisions: then there was no silence.
+    A late outcome was silence when its window closed. A crash loses up to a second of decision counts, so
+    there may be more outcomes than decisions: then there was no silence.
     """
     counted = defaultdict(dict, {arm: dict(tallies) for arm, tallies in posted.items()})
     for (arm, epoch), n_decisions in _steering_decisions(facts, {epoch.number for epoch in closed}).items():

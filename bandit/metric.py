@@ -112,8 +112,8 @@ class Metric:
     def effective_prior(self) -> Prior:
         """The declared prior, or the weak one of the kind.
 
-        Binary: Beta(1, 1). Count: Gamma(1, 1). Real: normal-inverse-gamma about the middle of the range, worth
-        one observation, with a standard deviation of a sixth of the range.
+        Binary: Beta(1, 1). Count: Gamma(1, 1). Real: normal-inverse-gamma about the middle of the range,
+        worth one observation, with a standard deviation of a sixth of the range.
         """
         if self.prior is not None:
             return self.prior

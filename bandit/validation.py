@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from bandit.assignment import SALT_BYTES
 from bandit.experiment import Arm, Experiment, WeightedSplit
-from bandit.limits import InfeasibleLimitsError, Limits
+from bandit.limits import InfeasibleLimitsError
 from bandit.metric import N_STEPS, Metric, MetricKind, OutcomeValueError
 from bandit.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior
 

@@ -23,9 +23,10 @@ def generate(destination: Path) -> None:
     """
     sources = sorted(str(path.relative_to(PROTOS)) for path in PROTOS.glob("bandit/v1/*.proto"))
     includes = [f"-I{PROTOS}", f"-I{resources.files('grpc_tools') / '_proto'}"]
-    plugins = ["python", "grpc_python", "mypy", "mypy_grpc"]
-    outputs = [f"--{plugin}_out={destination}" for plugin in plugins]
-    if protoc.main(["protoc", *includes, *outputs, *sources]) != 0:
+    outputs = [f"--{kind}_out={destination}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")]
+    scripts = Path(sys.executable).parent
+    plugins = [f"--plugin=protoc-gen-{kind}={scripts}/protoc-gen-{kind}" for kind in ("mypy", "mypy_grpc")]
+    if protoc.main(["protoc", *includes, *plugins, *outputs, *sources]) != 0:
         raise RuntimeError("protoc failed")
 
 

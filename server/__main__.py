@@ -1,5 +1,6 @@
 """The console script: `bandit-server`, and `python -m server`."""
 
+import io
 import sys
 
 
@@ -8,6 +9,10 @@ def main() -> None:
 
     Without the server extra it says so in one line.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that can't show a character shows a question mark, and no traceback.
+            stream.reconfigure(errors="replace")
     try:
         from server.cli.main import cli  # noqa: PLC0415 - the base install has no click, and is told here
     except ImportError as error:

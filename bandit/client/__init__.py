@@ -9,7 +9,6 @@ refuses. `reward` may be called again and again: a decision counts once for each
 has the same methods as coroutines. Both stand on grpcio and protobuf alone.
 """
 
-from bandit import DISTRIBUTION as DISTRIBUTION  # fails if the linter of the same import name is in the way
 from bandit.client.async_client import AsyncBanditClient
 from bandit.client.errors import (
     AccessError,

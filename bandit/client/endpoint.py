@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import grpc
 
-from bandit import DISTRIBUTION
+from bandit import DISTRIBUTION  # an ImportError where the linter of the same import name is in the way
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 

@@ -133,7 +133,7 @@ class Question:
     fallback: Fallback
     unit: str | None = None
     attributes: Mapping[str, str] | None = field(default=None, hash=False)
-    eligible_arms: Collection[str] | None = None
+    eligible_arms: Collection[str] | None = field(default=None, hash=False)
     previous: Choice | str | None = None
 
 

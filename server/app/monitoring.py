@@ -1,4 +1,4 @@
-"""What Prometheus is told about experiments, the ledger and the snapshot. No unit and no decision is in a label."""
+"""What Prometheus is told of experiments, ledger and snapshot. No unit and no decision is in a label."""
 
 from collections.abc import Iterator
 from typing import Final

@@ -79,11 +79,9 @@ class _Service:
         self._workers = workers = Workers()
         snapshot = Snapshot(clock)
         counter = DecisionCounter(slot, incarnation)
-        allocator = Allocator(
-            store, workers, snapshot, clock, lag=lag, threshold=settings.epoch_threshold
-        )
+        allocator = Allocator(store, workers, snapshot, clock, lag=lag, threshold=settings.epoch_threshold)
         self._upkeep = upkeep = Upkeep(
-            store, workers, snapshot, counter, allocator, clock, self._stop_broken
+            store, workers, snapshot, counter, allocator, clock, on_broken=self._stop_broken
         )
         self._queue = RewardQueue(
             store,
@@ -108,13 +106,13 @@ class _Service:
             signer,
             self._queue,
             clock,
-            upkeep.refresh,
-            lambda experiment: workers.read(store.read_nonces, experiment),
+            refresh=upkeep.refresh,
+            read_nonces=lambda experiment: workers.read(store.read_nonces, experiment),
         )
         self._rpc = RpcServer(
             BanditService(chooser, ledger, snapshot, upkeep.refresh),
             ExperimentService(
-                Experiments(store, workers, snapshot, allocator, clock, lag),
+                Experiments(store, workers, snapshot, allocator, clock, lag=lag),
                 Reporter(store, workers, clock, lag),
             ),
             clock,

@@ -10,7 +10,7 @@ from server.cli.connection import connected, server_option
 from server.cli.console import output_console
 from server.cli.difference import Change, changes
 from server.cli.errors import CommandError, reporting
-from server.cli.experiment_file import ExperimentFileError, read_experiment
+from server.cli.experiment_file import ExperimentFileError, file_label, read_experiment
 from server.cli.help import Command
 
 _STYLES = {"+": "green", "-": "red", "~": "yellow"}
@@ -30,7 +30,7 @@ def apply(file: str, server: str, *, dry_run: bool) -> None:
     with reporting(ExperimentFileError):
         wanted = read_experiment(file)
     console = output_console()
-    with connected(server, file) as client:
+    with connected(server, file_label(file)) as client:
         current = _find(client, wanted.name)
         if current is None:
             _create(client, wanted, console, dry_run=dry_run)

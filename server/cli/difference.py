@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bandit.v1.experiment_pb2 import Experiment
 from server.cli.experiment_file import to_file_table
-from server.cli.toml_text import TomlTable, TomlValue, inline
+from server.cli.toml_text import TomlTable, TomlValue, inline, quoted_key
 
 _IDENTITY = {"arms": "id", "metrics": "name"}
 
@@ -79,6 +79,6 @@ def _without(table: TomlTable, key: str) -> TomlTable:
 def _flatten(value: TomlValue, path: str, flat: dict[str, str]) -> None:
     if isinstance(value, dict) and value:
         for key, item in value.items():
-            _flatten(item, f"{path}.{key}", flat)
+            _flatten(item, f"{path}.{quoted_key(key)}", flat)
     else:
         flat[path] = inline(value)

@@ -43,15 +43,21 @@ def read_experiment(file: str) -> Experiment:
     Raises:
         ExperimentFileError: the file can't be read, or holds no experiment.
     """
+    label = file_label(file)
     try:
         with click.open_file(file, encoding="utf-8") as stream:
             text = stream.read()
     except OSError as error:
         reason = (error.strerror or "cannot be read").lower()
-        raise ExperimentFileError(file, [Problem(path="", text=reason)]) from None
+        raise ExperimentFileError(label, [Problem(path="", text=reason)]) from None
     except UnicodeDecodeError as error:
-        raise ExperimentFileError(file, [Problem(path="", text=f"not UTF-8: {error.reason}")]) from None
-    return parse_experiment(text, file)
+        raise ExperimentFileError(label, [Problem(path="", text=f"not UTF-8: {error.reason}")]) from None
+    return parse_experiment(text, label)
+
+
+def file_label(file: str) -> str:
+    """What errors call `file`."""
+    return "standard input" if file == "-" else file
 
 
 def parse_experiment(text: str, file: str = "text") -> Experiment:

@@ -65,7 +65,7 @@ def _heading(report: Report) -> str:
         f"{report.experiment}: {state_name(report.state)}",
         f"{goal} {report.reward_metric} is better",
         f"champion {report.champion}",
-        f"{report.n_epochs:,} epochs",
+        f"{report.n_epochs:,} epoch{'' if report.n_epochs == 1 else 's'}",
     ]
     if report.winner:
         parts.insert(1, f"winner {report.winner}")

@@ -33,10 +33,10 @@ def dumps(table: TomlTable) -> str:
 def _lines(table: TomlTable, path: tuple[str, ...]) -> Iterator[str]:
     for key, value in table.items():
         if not isinstance(value, dict) and not _is_array_of_tables(value):
-            yield f"{_key(key)} = {inline(value)}"
+            yield f"{quoted_key(key)} = {inline(value)}"
     for key, value in table.items():
         inner = (*path, key)
-        header = ".".join(map(_key, inner))
+        header = ".".join(map(quoted_key, inner))
         if isinstance(value, dict):
             if not _holds_only_tables(value):
                 yield from ("", f"[{header}]")
@@ -56,7 +56,8 @@ def _holds_only_tables(table: TomlTable) -> bool:
     return bool(table) and all(isinstance(value, dict) for value in table.values())
 
 
-def _key(key: str) -> str:
+def quoted_key(key: str) -> str:
+    """`key` as it stands in a path, in quotes if it would not stand there bare."""
     return key if _BARE_KEY.fullmatch(key) else _string(key)
 
 
@@ -68,7 +69,7 @@ def inline(value: object) -> str:
     """`value` on one line, as it would stand after a key; dates are written as strings."""
     match value:
         case dict():
-            return "{" + ", ".join(f"{_key(key)} = {inline(item)}" for key, item in value.items()) + "}"
+            return "{" + ", ".join(f"{quoted_key(key)} = {inline(item)}" for key, item in value.items()) + "}"
         case list():
             return "[" + ", ".join(map(inline, value)) + "]"
         case str():

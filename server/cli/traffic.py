@@ -90,7 +90,7 @@ def reward(
     """
     with connected(server) as client:
         result = client.reward(decision_id, outcomes, revision=revision)
-    results = {metric: str(outcome) for metric, outcome in result.metric_to_result.items()}
+    results = {metric: str(result.metric_to_result[metric]) for metric in outcomes}
     if as_json:
         click.echo(json.dumps({"results": results}, indent=2))
     else:

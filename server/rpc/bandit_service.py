@@ -106,7 +106,7 @@ class BanditService:
         ).SerializeToString()
 
     async def _refresh_for(self, requests: Sequence[bandit_pb2.ChooseRequest]) -> None:
-        """Asks the store about names that are not known here; one that can't be a name is not worth asking."""
+        """Asks the store about names not known here; one that can't be a name is not worth asking."""
         if any(is_experiment_name(request.experiment) for request in requests):
             await self._refresh()
 
@@ -141,8 +141,8 @@ class BanditService:
         return bandit_pb2.ChooseResponse(snapshot_age=age).SerializeToString()
 
 
-# Serialised messages that are joined are one message with the fields of both (protobuf's encoding guide, "Last One
-# Wins"), so what an offer says is encoded once an epoch, and a decision adds its id.
+# Serialised messages that are joined are one message with the fields of both (protobuf's encoding guide,
+# "Last One Wins"), so what an offer says is encoded once an epoch, and a decision adds its id.
 
 
 def _encode(choice: Choice) -> bytes:

@@ -1,4 +1,4 @@
-"""What every method has around it: size limits, a bound on calls in flight, measurements, errors to statuses."""
+"""What every method has around it: limits on size and calls in flight, measurements, errors to statuses."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeAlias, TypeVar
@@ -63,17 +63,20 @@ def guarded(
     """The handler of a method: `answer`, from request bytes to response bytes, with everything around it."""
     now = clock.monotonic
 
+    def check(n_bytes: int) -> None:
+        if measurements.n_in_flight > max_calls:
+            raise RefusedCallError(too_many_calls(max_calls))
+        if n_bytes > max_bytes:
+            raise RefusedCallError(too_large(n_bytes, max_bytes))
+        if not gate.is_open:
+            raise RefusedCallError(STOPPING)
+
     async def handle(data: bytes, context: Context) -> bytes:
         started_at = now()
         measurements.n_in_flight += 1
         measurements.n_started += 1
         try:
-            if measurements.n_in_flight > max_calls:
-                raise RefusedCallError(too_many_calls(max_calls))
-            if len(data) > max_bytes:
-                raise RefusedCallError(too_large(len(data), max_bytes))
-            if not gate.is_open:
-                raise RefusedCallError(STOPPING)
+            check(len(data))
             response = await answer(data)
         except ServiceError as error:
             failure = Failure.of(error)
@@ -95,7 +98,7 @@ def guarded(
 
 
 def generic_handler(service: str, handlers: Sequence[tuple[str, Handler]]) -> grpc.GenericRpcHandler:
-    """The handlers of a service, taking and giving bytes: what can't be read is answered by us, not by gRPC."""
+    """A service's handlers, from bytes to bytes: what can't be read is answered by us, not by gRPC."""
     return grpc.method_handlers_generic_handler(
         service, {name: grpc.unary_unary_rpc_method_handler(handler) for name, handler in handlers}
     )

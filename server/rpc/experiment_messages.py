@@ -10,7 +10,14 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from bandit.experiment import DEFAULT_MAX_DECISION_AGE, Arm, DeclaredPolicy, Experiment, WeightedSplit
+from bandit.experiment import (
+    DEFAULT_MAX_DECISION_AGE,
+    Arm,
+    DeclaredPolicy,
+    Experiment,
+    JsonValue,
+    WeightedSplit,
+)
 from bandit.facts import Epoch
 from bandit.limits import Limits
 from bandit.metric import Direction, Metric, MetricKind
@@ -191,8 +198,8 @@ def _to_salt(reader: Reader, salt: str) -> bytes:
 
 
 def _to_arm(reader: Reader, index: int, message: experiment_pb2.Arm) -> Arm:
-    payload = reader.build(
-        f"arms[{index}].payload", lambda: json_format.MessageToDict(message.payload), dict[str, object]()
+    payload: dict[str, JsonValue] = reader.build(
+        f"arms[{index}].payload", lambda: json_format.MessageToDict(message.payload), {}
     )
     if not _is_finite(payload):
         reader.violations.append(Violation(f"arms[{index}].payload", "numbers must be finite"))

@@ -117,9 +117,7 @@ class ExperimentService:
         return to_report(await self._reporter.report(request.name, n_epochs)).SerializeToString()
 
 
-def _merged(
-    stored: Experiment, wanted: experiment_pb2.Experiment, paths: frozenset[str]
-) -> Experiment:
+def _merged(stored: Experiment, wanted: experiment_pb2.Experiment, paths: frozenset[str]) -> Experiment:
     """The stored declaration with the named fields as in `wanted`; without names, all of them."""
     message = declaration_to_message(stored)
     for path in paths or _MASKABLE - (frozenset() if wanted.salt else {"salt"}):

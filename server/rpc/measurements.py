@@ -18,7 +18,9 @@ BUCKETS: Final = (
 )
 """Upper ends of the duration buckets, in seconds."""
 
-_CODE_NAMES: Final = {code.value[0]: "".join(part.title() for part in code.name.split("_")) for code in grpc.StatusCode}
+_CODE_NAMES: Final = {
+    code.value[0]: "".join(part.title() for part in code.name.split("_")) for code in grpc.StatusCode
+}
 _LABELS: Final = ("grpc_type", "grpc_service", "grpc_method")
 
 

@@ -45,7 +45,9 @@ class ListenError(Exception):
 
     def __init__(self, address: str) -> None:
         self.address = address
-        super().__init__(f"can't listen at {address}: is another server there, or the address not of this machine?")
+        super().__init__(
+            f"can't listen at {address}: is another server there, or the address not of this machine?"
+        )
 
 
 class RpcServer:
@@ -130,7 +132,7 @@ class RpcServer:
         self.gate.close()
         await self._server.stop(grace_seconds)
 
-    async def _say(self, status: "health_pb2.HealthCheckResponse.ServingStatus.ValueType") -> None:
+    async def _say(self, status: int) -> None:
         for service in ("", BANDIT_SERVICE, EXPERIMENT_SERVICE):
             await self._health.set(service, status)
 

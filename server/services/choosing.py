@@ -120,9 +120,7 @@ class Chooser:
     def _fall_back(self, experiment: CompiledExperiment, reason: Reason) -> Choice:
         return self._decide(experiment.fallback(reason), NO_UNIT)
 
-    def _find_pinned(
-        self, experiment: CompiledExperiment, question: Question, mark: bytes
-    ) -> Choice | None:
+    def _find_pinned(self, experiment: CompiledExperiment, question: Question, mark: bytes) -> Choice | None:
         """The earlier decision, if it still holds."""
         if not question.previous_decision_id or experiment.state is not State.RUNNING:
             return None

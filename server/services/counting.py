@@ -1,4 +1,4 @@
-"""How many decisions each arm made: counted in memory, added to the facts about once a second, each flush once."""
+"""How many decisions each arm made: counted in memory, added to the facts once a second, each flush once."""
 
 from collections import Counter, defaultdict
 

@@ -69,7 +69,9 @@ class ExperimentNotFoundError(ServiceError):
     reason = "EXPERIMENT_NOT_FOUND"
 
     def __init__(self, name: str | None) -> None:
-        which = "the experiment of this decision was deleted" if name is None else f"no experiment {shown(name)}"
+        which = (
+            "the experiment of this decision was deleted" if name is None else f"no experiment {shown(name)}"
+        )
         super().__init__(which)
 
 

@@ -50,6 +50,7 @@ class Experiments:
         snapshot: Snapshot,
         allocator: Allocator,
         clock: Clock,
+        *,
         lag: timedelta,
     ) -> None:
         self._store = store
@@ -241,7 +242,7 @@ class Experiments:
     def _put_in_force(self, live: LiveExperiment, event: str) -> LiveExperiment:
         self._snapshot.put(live)
         self._allocator.mark([live.record.number])
-        log.info(f"experiment.{event}", experiment=live.record.name, revision=live.record.revision)
+        log.info("experiment.changed", what=event, experiment=live.record.name, revision=live.record.revision)
         return live
 
 

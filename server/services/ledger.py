@@ -19,8 +19,8 @@ from server.services.reward_queue import RewardQueue
 from server.services.snapshot import Snapshot
 from server.store.records import (
     Conflicting,
-    Expired,
     ExperimentRecord,
+    Expired,
     OutcomeEntry,
     OutcomeResult,
     Recorded,
@@ -87,6 +87,7 @@ class Ledger:
         signer: Signer,
         queue: RewardQueue,
         clock: Clock,
+        *,
         refresh: Callable[[], Awaitable[None]],
         read_nonces: Callable[[int], Awaitable[Mapping[tuple[int, int], int]]],
     ) -> None:
@@ -185,7 +186,9 @@ class Ledger:
             except OutcomeValueError as error:
                 violations.append(Violation(f"outcomes[{name!r}]", f"{value!r}: {error.rule}"))
         if not outcomes or len(outcomes) > MAX_OUTCOMES:
-            violations.append(Violation("outcomes", f"{len(outcomes)} entries; there must be 1 to {MAX_OUTCOMES}"))
+            violations.append(
+                Violation("outcomes", f"{len(outcomes)} entries; there must be 1 to {MAX_OUTCOMES}")
+            )
         if violations:
             raise InvalidInputError(violations)
         if len(entries) > 1:

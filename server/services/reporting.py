@@ -6,6 +6,9 @@ from datetime import datetime, timedelta
 from math import isfinite
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bandit.allocation import Standing
 from bandit.decision import Basis
 from bandit.facts import Epoch
@@ -24,6 +27,10 @@ from server.store.records import ExperimentFacts, ExperimentRecord, State
 LEVEL: Final = 0.95
 """The level of the report's intervals."""
 
+_BELIEFS: Final = (
+    "Intervals, P(best) and expected loss are beliefs (posterior, 95 %): they follow from the prior and the "
+    "outcomes so far, and promise no error rate under repeated looks."
+)
 _RETRY_AFTER: Final = timedelta(seconds=1)
 
 
@@ -171,7 +178,7 @@ def _summarise(beliefs: Sequence[Posterior], reward: Metric) -> BestArmSummary |
     return best_arm_summary(beliefs, maximize=reward.direction is Direction.MAXIMIZE)
 
 
-def _at(numbers: Sequence[int], number: int, values: Sequence[float] | None) -> float | None:
+def _at(numbers: Sequence[int], number: int, values: NDArray[np.float64] | None) -> float | None:
     """The value of one arm; None if it has none, or none that is finite."""
     if values is None or number not in numbers:
         return None
@@ -217,22 +224,15 @@ def _thinned(epochs: Sequence[Epoch], n_wanted: int) -> tuple[Epoch, ...]:
 
 
 def _notes(standing: Standing, reward: Metric, evidence: Mapping[int, ArmEvidence]) -> list[str]:
-    notes = [
-        "Intervals, P(best) and expected loss are beliefs (posterior, 95 %): they follow from the prior and the "
-        "outcomes so far, and promise no error rate under repeated looks."
-    ]
+    notes = [_BELIEFS]
     if reward.window is not None:
-        notes.append(
-            f"Outcomes of {reward.name} count when their epoch has closed: {reward.window} and the lag allowed "
-            "to replicas after its end."
-        )
-    silent = [arm for arm, seen in evidence.items() if seen.sums.n == 0]
-    if silent:
-        notes.append(f"{len(silent)} of {len(evidence)} arms have no counted observation: theirs is the prior.")
-    fallbacks = sum(n for key, n in standing.facts.decisions.items() if key.basis is Basis.FALLBACK)
-    unconfirmed = sum(n for key, n in standing.facts.decisions.items() if key.basis is Basis.UNCONFIRMED)
-    if fallbacks:
-        notes.append(f"{fallbacks} decisions were fallbacks: they do not steer and are in no mean.")
-    if unconfirmed:
-        notes.append(f"{unconfirmed} decisions were unconfirmed: they do not steer and are in no mean.")
+        waiting = "count when their epoch has closed: the window and the replicas' lag after its end"
+        notes.append(f"Outcomes of {reward.name} (window {reward.window}) {waiting}.")
+    n_silent = sum(seen.sums.n == 0 for seen in evidence.values())
+    if n_silent:
+        notes.append(f"{n_silent} of {len(evidence)} arms have no counted observation: theirs is the prior.")
+    for basis, what in ((Basis.FALLBACK, "fallbacks"), (Basis.UNCONFIRMED, "unconfirmed")):
+        count = sum(n for key, n in standing.facts.decisions.items() if key.basis is basis)
+        if count:
+            notes.append(f"{count} decisions were {what}: they do not steer and are in no mean.")
     return notes

@@ -1,6 +1,7 @@
 """The snapshot: what Choose reads instead of the database.
 
-It belongs to the event loop's thread. Each experiment in it is an immutable value that is replaced as a whole.
+It belongs to the event loop's thread. Each experiment in it is an immutable value that is replaced as a
+whole.
 """
 
 from collections.abc import Iterator

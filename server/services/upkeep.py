@@ -43,6 +43,7 @@ class Upkeep:
         counter: DecisionCounter,
         allocator: Allocator,
         clock: Clock,
+        *,
         on_broken: Callable[[], None],
     ) -> None:
         self._store = store

@@ -104,7 +104,7 @@ def _policy_to_json(policy: DeclaredPolicy) -> _Json:
 
 
 def _policy_from_json(body: _Json) -> DeclaredPolicy:
-    kinds = {
+    kinds: dict[str, type[DeclaredPolicy]] = {
         "thompson_sampling": ThompsonSampling,
         "epsilon_greedy": EpsilonGreedy,
         "static_split": WeightedSplit,
@@ -121,9 +121,7 @@ _PRIOR_KINDS: dict[str, type[Prior]] = {
 
 
 def _metric_to_json(metric: Metric) -> _Json:
-    body = _with_seconds(
-        {field.name: getattr(metric, field.name) for field in dataclasses.fields(metric)}
-    )
+    body = _with_seconds({field.name: getattr(metric, field.name) for field in dataclasses.fields(metric)})
     if metric.prior is not None:
         kind = next(kind for kind, prior in _PRIOR_KINDS.items() if isinstance(metric.prior, prior))
         body["prior"] = {"kind": kind, **dataclasses.asdict(metric.prior)}

@@ -30,7 +30,9 @@ def epochs_in_force(connection: Connection, experiments: Sequence[int]) -> dict[
 
 def read_all(connection: Connection, experiment: int) -> tuple[Epoch, ...]:
     """The epochs of an experiment, in order."""
-    query = select(epochs).where(epochs.c.experiment == experiment).order_by(epochs.c.segment, epochs.c.number)
+    query = (
+        select(epochs).where(epochs.c.experiment == experiment).order_by(epochs.c.segment, epochs.c.number)
+    )
     return tuple(_to_epoch(row) for row in connection.execute(query))
 
 

@@ -108,9 +108,7 @@ def load_changes(connection: Connection, since: int | None) -> Changes:
 def _update_one(connection: Connection, before: ExperimentRecord, values: dict[str, Any]) -> None:
     result = connection.execute(
         update(experiments)
-        .where(
-            experiments.c.number == before.number, experiments.c.revision == before.revision, _IS_PRESENT
-        )
+        .where(experiments.c.number == before.number, experiments.c.revision == before.revision, _IS_PRESENT)
         .values(**values, version=next_version())
     )
     if result.rowcount != 1:

@@ -1,10 +1,10 @@
 """Facts in SQL: rows that only grow, one for each writer's slot, summed over slots by whoever reads."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, text, update
 
 from bandit.decision import Basis
 from bandit.facts import DecisionKey, Facts, OutcomeKey, Tally
@@ -140,11 +140,11 @@ def _log_sums(is_counted: ColumnElement[bool]) -> list[ColumnElement[int]]:
     ]
 
 
-def _decision_key(row: Row[Any]) -> DecisionKey:
+def _decision_key(row: Sequence[Any]) -> DecisionKey:
     return DecisionKey(row[0], row[1], row[2], row[3], Basis(row[4]))
 
 
-def _to_tallies(rows: list[Row[Any]]) -> Iterator[tuple[OutcomeKey, Tally]]:
+def _to_tallies(rows: Iterable[Sequence[Any]]) -> Iterator[tuple[OutcomeKey, Tally]]:
     for row in rows:
         experiment, epoch, segment, arm, basis, metric, *sums = row
         yield OutcomeKey(experiment, epoch, segment, arm, Basis(basis), metric), Tally(*map(int, sums))

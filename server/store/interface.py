@@ -1,15 +1,16 @@
 """The contract of a store.
 
-**Threads.** Every method may be called from any thread; calls that write wait for one another. Every method blocks.
+**Threads.** Every method may be called from any thread; calls that write wait for one another. Every method
+blocks.
 
-**Atomicity.** Each call that writes is one transaction: it is done wholly, durably and visibly to every later read
-when it returns, and not at all if it raises. After `StoreUnavailableError` from a database that was lost during
-COMMIT, it may have been done; repeating the call is exact in every method that says so.
+**Atomicity.** Each call that writes is one transaction: it is done wholly, durably and visibly to every later
+read when it returns, and not at all if it raises. After `StoreUnavailableError` from a database that was lost
+during COMMIT, it may have been done; repeating the call is exact in every method that says so.
 
 **Ownership.** Values handed in are not kept; values handed out are immutable.
 
-**Failure.** Every method raises `StoreUnavailableError` if the database can't be reached, and `StoreBrokenError` if a
-write to stable storage failed. Only what is beyond that is said at a method.
+**Failure.** Every method raises `StoreUnavailableError` if the database can't be reached, and
+`StoreBrokenError` if a write to stable storage failed. Only what is beyond that is said at a method.
 """
 
 from abc import ABC, abstractmethod
@@ -72,7 +73,7 @@ class Store(ABC):
     def change_experiment(
         self, before: ExperimentRecord, after: ExperimentRecord, epoch: Epoch | None = None
     ) -> ExperimentRecord:
-        """Stores `after` in place of `before`, with the next revision; and `epoch`, if any, made from that revision.
+        """Stores `after` in place of `before` with the next revision, and `epoch`, if any, made from it.
 
         `epoch.revision` is set to the new revision.
 

@@ -21,7 +21,9 @@ def current_revision(connection: Connection) -> str | None:
     if "alembic_version" in tables:
         return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
     if tables:
-        raise SchemaError(f"the database holds other tables ({', '.join(sorted(tables)[:3])}) and no bandit schema")
+        raise SchemaError(
+            f"the database holds other tables ({', '.join(sorted(tables)[:3])}) and no bandit schema"
+        )
     return None
 
 

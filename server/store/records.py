@@ -30,7 +30,8 @@ class ExperimentRecord:
         state: Where it is in its life.
         revision: From 1, one more with every change of the experiment or its state.
         arm_numbers: Arm id to the store's number for it, from 0; arms no longer declared keep theirs.
-        metric_numbers: Metric name to the store's number for it, from 0; metrics no longer declared keep theirs.
+        metric_numbers: Metric name to the store's number for it, from 0; metrics no longer declared keep
+            theirs.
         winner: The arm that answers once concluded.
         created_at: When it was created.
         updated_at: When it last changed.
@@ -188,7 +189,8 @@ class RewardEntry(NamedTuple):
         revision: A higher one replaces a value of a lower one.
         received_ms: When it arrived, in milliseconds since 1970.
         is_expired: Whether only outcomes known already are accepted.
-        is_apart: Whether it is kept apart, never to be folded: its epoch is not the stored one of that number.
+        is_apart: Whether it is kept apart, never to be folded: its epoch is not the stored one of that
+            number.
     """
 
     decision: bytes

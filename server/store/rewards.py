@@ -1,8 +1,9 @@
 """The reward log: which outcomes are new, and what that adds to the facts.
 
-An upsert inserts new rows and replaces those of a lower revision; it returns the rows that it touched. A second
-statement reads those that it did not: the loser of a race could not otherwise tell a duplicate from a conflict.
-An entry is all or nothing: if one of its outcomes conflicts, the round is undone and done again without the entry.
+An upsert inserts new rows and replaces those of a lower revision; it returns the rows that it touched. A
+second statement reads those that it did not: the loser of a race could not otherwise tell a duplicate from a
+conflict. An entry is all or nothing: if one of its outcomes conflicts, the round is undone and done again
+without the entry.
 """
 
 from collections import defaultdict
@@ -107,9 +108,7 @@ class RewardLog:
             savepoint.rollback()
             verdicts |= broken
 
-    def _find_expired(
-        self, connection: Connection, entries: Mapping[int, RewardEntry]
-    ) -> dict[int, Verdict]:
+    def _find_expired(self, connection: Connection, entries: Mapping[int, RewardEntry]) -> dict[int, Verdict]:
         expired = {number: entry for number, entry in entries.items() if entry.is_expired}
         known = self._find(connection, sorted(_keys(expired.values()))) if expired else {}
         verdicts: dict[int, Verdict] = {}
@@ -233,9 +232,7 @@ def _result_of_touched(row: Touched) -> OutcomeResult:
     return OutcomeResult.LATE if row.is_late else OutcomeResult.RECORDED
 
 
-def _increments(
-    entries: Iterable[RewardEntry], touched: Mapping[RowKey, Touched]
-) -> dict[OutcomeKey, Tally]:
+def _increments(entries: Iterable[RewardEntry], touched: Mapping[RowKey, Touched]) -> dict[OutcomeKey, Tally]:
     """What the touched rows add to the facts."""
     columns: defaultdict[tuple[int, ...], list[int]] = defaultdict(lambda: [0, 0, 0, 0, 0, 0])
     for decision, experiment, epoch, segment, arm, basis, outcomes, *_ in entries:

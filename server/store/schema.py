@@ -1,6 +1,7 @@
 """The tables. The migrations build them; `tests/store` holds the two to be the same.
 
-Instants are microseconds since 1970, values are quanta of their metric, ids of decisions are 16 bytes in time order.
+Instants are microseconds since 1970, values are quanta of their metric, ids of decisions are 16 bytes in time
+order.
 """
 
 from sqlalchemy import (
@@ -133,4 +134,4 @@ rewards = Table(
     Column("replaced_quanta", BigInteger),
     sqlite_with_rowid=False,
 )
-"""The reward log, one row for each decision and metric. `replaced_quanta` is the value before the last revision."""
+"""The reward log, a row for each decision and metric. `replaced_quanta` is the value before the revision."""

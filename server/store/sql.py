@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, insert, make_url, select, text
 from sqlalchemy.exc import IntegrityError
+from typing_extensions import override
 
 from bandit.experiment import Experiment
 from bandit.facts import Epoch, OutcomeKey, Tally
@@ -92,6 +93,7 @@ class SqlStore(Store):
         self._lock = lock
         self._log = RewardLog(sqlite.upsert_rewards, sqlite.find_rewards)
 
+    @override
     def close(self) -> None:
         self._reader.dispose()
         self._writer.dispose()
@@ -110,6 +112,7 @@ class SqlStore(Store):
         with sqlite.translated_errors(), self._reader.begin() as connection:
             yield connection
 
+    @override
     def adopt_keys(self, candidate: KeyRing) -> KeyRing:
         with self.writing() as connection:
             rows = connection.execute(select(signing_keys)).all()
@@ -125,22 +128,27 @@ class SqlStore(Store):
             )
             return candidate
 
+    @override
     def claim_slot(self, incarnation: bytes, now: datetime) -> int:
         with self.writing() as connection:
             return facts.claim_slot(connection, incarnation, now)
 
+    @override
     def create_experiment(self, experiment: Experiment, now: datetime) -> ExperimentRecord:
         with self.writing() as connection:
             return experiments.create(connection, experiment, now)
 
+    @override
     def find_experiment(self, name: str) -> ExperimentRecord | None:
         with self.reading() as connection:
             return experiments.find(connection, name)
 
+    @override
     def list_experiments(self, after: str, limit: int, state: State | None = None) -> list[ExperimentRecord]:
         with self.reading() as connection:
             return experiments.list_page(connection, after, limit, state)
 
+    @override
     def change_experiment(
         self, before: ExperimentRecord, after: ExperimentRecord, epoch: Epoch | None = None
     ) -> ExperimentRecord:
@@ -153,14 +161,17 @@ class SqlStore(Store):
                     raise StaleRevisionError(before.name) from None
             return record
 
+    @override
     def delete_experiment(self, before: ExperimentRecord, now: datetime) -> None:
         with self.writing() as connection:
             experiments.delete(connection, before, now)
 
+    @override
     def load_changes(self, since: int | None) -> Changes:
         with self.reading() as connection:
             return experiments.load_changes(connection, since)
 
+    @override
     def add_epoch(self, epoch: Epoch) -> Epoch | None:
         with self.writing() as connection:
             standing = epochs.find(connection, epoch.experiment, epoch.segment, epoch.number)
@@ -171,10 +182,12 @@ class SqlStore(Store):
             epochs.add(connection, epoch)
             return epoch
 
+    @override
     def read_nonces(self, experiment: int) -> Mapping[tuple[int, int], int]:
         with self.reading() as connection:
             return epochs.read_nonces(connection, experiment)
 
+    @override
     def read_facts(self, experiment: int) -> ExperimentFacts | None:
         with self.reading() as connection:
             record = experiments.find_by_number(connection, experiment)
@@ -183,24 +196,29 @@ class SqlStore(Store):
             history = epochs.read_all(connection, experiment)
             return ExperimentFacts(record, history, facts.read(connection, experiment))
 
+    @override
     def add_decisions(self, flush: Flush) -> None:
         with self.writing() as connection:
             facts.add_decisions(connection, flush)
 
+    @override
     def record_rewards(self, entries: Sequence[RewardEntry], slot: int) -> list[Verdict]:
         with self.writing() as connection:
             verdicts, increments = self._log.record(connection, entries)
             facts.add_outcomes(connection, increments, slot)
         return verdicts
 
+    @override
     def audit(self, progress: Progress) -> tuple[Mapping[OutcomeKey, Tally], Mapping[OutcomeKey, Tally]]:
         with self.reading() as connection:
             return _fold_whole_log(connection, progress), facts.sum_all(connection)
 
+    @override
     def count_apart(self) -> int:
         with self.reading() as connection:
             return facts.count_apart(connection)
 
+    @override
     def rebuild_outcomes(self, progress: Progress) -> int:
         with self.writing() as connection:
             folded = _fold_whole_log(connection, progress)
@@ -208,6 +226,7 @@ class SqlStore(Store):
             facts.add_outcomes(connection, folded, slot=0)
             return len(folded)
 
+    @override
     def check_integrity(self) -> Sequence[str]:
         with self.reading() as connection:
             found = list(connection.execute(text("PRAGMA integrity_check")).scalars())

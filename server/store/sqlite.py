@@ -92,8 +92,8 @@ def _create_engine(url: URL, n_connections: int, begin: str) -> Engine:
 class FileLock:
     """Makes this process the owner of a database file, until `release` or the end of the process.
 
-    The lock is on a file beside the database that is never deleted: locking the database itself would clash with
-    SQLite's own locks.
+    The lock is on a file beside the database that is never deleted: locking the database itself would clash
+    with SQLite's own locks.
 
     Raises:
         StoreInUseError: Another process owns it.
@@ -145,7 +145,7 @@ def find_rewards(connection: Connection, keys: Sequence[RowKey]) -> Mapping[RowK
 
 
 def _chunks(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
-    """Cuts into pieces whose lengths are powers of two, so that few statements are prepared and all are reused."""
+    """Cuts into pieces whose lengths are powers of two, so that a few statements serve all."""
     start = 0
     while start < len(items):
         length = min(_LARGEST_CHUNK, 1 << (len(items) - start).bit_length() - 1)

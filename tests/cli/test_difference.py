@@ -62,3 +62,18 @@ def test_another_policy_shows_what_goes_and_comes() -> None:
         '- policy "thompson_sampling"',
         "+ policy.epsilon_greedy.epsilon 0.1",
     ]
+
+
+def test_a_key_with_a_dot_is_not_a_table() -> None:
+    """Paths are quoted where they would be taken for another."""
+    before, after = ranker(), ranker()
+    before.arms[0].payload.update({"a.b": 1})
+    after.arms[0].payload.update({"a": {"b": 1}})
+    assert lines(before, after) == ['- arms.v1.payload."a.b" 1', "+ arms.v1.payload.a.b 1"]
+
+
+def test_an_arm_without_a_word_about_it_still_shows() -> None:
+    """It comes or goes as an empty table."""
+    after = ranker()
+    after.arms.add(id="v3")
+    assert lines(ranker(), after) == ["+ arms.v3 {}"]

@@ -12,6 +12,10 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from bandit.client import BanditClient
+from bandit.v1.experiment_pb2 import Experiment
+from server.cli.difference import Change, changes
+
 RANKER = (Path(__file__).parent / "ranker.toml").read_text()
 Run = Callable[..., Result]
 
@@ -27,7 +31,8 @@ class Server:
     def stop(self) -> int:
         """Sends SIGTERM and returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        self.process.communicate(timeout=30)
+        return self.process.returncode
 
 
 def start_server(folder: Path) -> Server:
@@ -137,6 +142,28 @@ def test_a_rule_of_the_service_points_into_the_file(run: Run) -> None:
     result = run("experiment", "apply", file)
     assert result.exit_code == 1
     assert result.stderr.startswith("error: wrong.toml: champion: ")
+
+
+def test_what_someone_else_changed_meanwhile_is_not_overwritten(
+    server: Server, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the version that was compared is changed."""
+    file = write("raced")
+    succeed(run, "experiment", "apply", file)
+
+    def compare_too_slowly(before: Experiment, after: Experiment) -> list[Change]:
+        with BanditClient(server.address) as client:
+            other = client.experiments.get("raced")
+            other.description = "theirs"
+            client.experiments.update(other)
+        return changes(before, after)
+
+    monkeypatch.setattr("server.cli.apply.changes", compare_too_slowly)
+    write("raced", RANKER.replace("minimum_share = 0.05", "minimum_share = 0.1"))
+    result = run("experiment", "apply", file)
+    assert result.exit_code == 1
+    assert result.stderr == "error: raced was changed by someone else just now: apply again\n"
+    assert 'description = "theirs"' in succeed(run, "experiment", "show", "raced")
 
 
 @pytest.mark.usefixtures("server")

@@ -1,6 +1,7 @@
 """Help: there is some for everything, it fits, and it comes at once."""
 
 import doctest
+import os
 import pkgutil
 import re
 import subprocess
@@ -92,6 +93,19 @@ def test_without_the_server_extra_one_line_says_what_to_install() -> None:
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "pip install 'bandit-allocator[server]'" in done.stderr
+
+
+def test_a_terminal_without_unicode_is_no_traceback() -> None:
+    """What it can't show becomes a question mark."""
+    done = subprocess.run(
+        [sys.executable, "-m", "server", "experiment", "example"],
+        capture_output=True,
+        check=True,
+        cwd=REPOSITORY,
+        text=True,
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+    )
+    assert 'digest = "sha256:4f0a?"' in done.stdout
 
 
 def test_a_wrong_command_is_a_wrong_use(run: Run) -> None:

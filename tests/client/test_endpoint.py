@@ -115,6 +115,14 @@ async def test_loopback_takes_no_proxy(
         assert (await settle(client.choose("ranker", fallback=fallback))).arm == "v1"
 
 
+async def test_large_answers_are_taken(new_client: ClientFactory, peer: Peer, fallback: Fallback) -> None:
+    """An answer larger than gRPC's own limit of 4 MiB arrives: a batch may bring 1,000 payloads of 16 KiB."""
+    large = bandit_pb2.ChooseResponse(arm="v1", model_uri="x" * (5 << 20))
+    peer.script.on("Choose", answer(large))
+    client = new_client(peer.target, choose_timeout=10.0)
+    assert (await settle(client.choose("ranker", fallback=fallback))).arm == "v1"
+
+
 @pytest.mark.parametrize("name", ["choose_timeout", "batch_choose_timeout", "experiment_timeout"])
 def test_timeouts_are_positive(name: str) -> None:
     """A timeout that is not more than zero is refused where the client is made."""

@@ -233,7 +233,7 @@ def test_limits_that_nothing_can_meet_are_refused(limits: Limits, n_arms: int, m
 
 def test_floors_above_one_are_refused_when_applied() -> None:
     """Floors that were never checked do not turn into negative shares."""
-    with pytest.raises(InfeasibleLimitsError, match="sum to 1.5 over 3"):
+    with pytest.raises(InfeasibleLimitsError, match=r"sum to 1\.5 over 3"):
         apply_limits([0.2, 0.3, 0.5], standings(3), Limits(minimum_share=0.5))
 
 
