@@ -38,7 +38,9 @@ _HEAD_BYTES: Final = 2
 _ID_BYTES: Final = 16
 _UNIT_BYTES: Final = 6
 _BODY_BYTES: Final = _HEAD_BYTES + _ID_BYTES + _TAIL.size + _UNIT_BYTES
-_TEXT_LENGTH: Final = (_BODY_BYTES + _MAC_BYTES) * 4 // 3
+TEXT_LENGTH: Final = (_BODY_BYTES + _MAC_BYTES) * 4 // 3
+"""Characters of a decision id."""
+
 _TO_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 _FROM_URL_SAFE: Final = bytes.maketrans(b"-_+/", b"+/!!")
 _UUID_VERSION: Final = 0x7 << 76
@@ -221,7 +223,7 @@ class Signer:
         return Decision(body[_HEAD_BYTES : _HEAD_BYTES + _ID_BYTES], terms, body[-_UNIT_BYTES:])
 
     def _authentic_body(self, text: str) -> bytes:
-        if len(text) != _TEXT_LENGTH:
+        if len(text) != TEXT_LENGTH:
             raise InvalidDecisionError
         try:
             raw = binascii.a2b_base64(text.encode("ascii").translate(_FROM_URL_SAFE), strict_mode=True)

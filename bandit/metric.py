@@ -6,6 +6,7 @@ order, for up to 2^22 outcomes of an epoch: 2^22 * (2^20)^2 = 2^62.
 
 import enum
 import math
+import sys
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -90,6 +91,8 @@ class Metric:
         """
         if not math.isfinite(value):
             raise OutcomeValueError(self.name, value, "it must be finite")
+        if abs(value) < sys.float_info.min:
+            value = 0.0
         if not self.minimum <= value <= self.maximum:
             if not self.clip:
                 rule = f"it must be in [{self.minimum:g}, {self.maximum:g}]"

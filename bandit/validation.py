@@ -3,9 +3,9 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Container, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from datetime import timedelta
-from math import isfinite
+from math import isfinite, ulp
 from typing import Final, NamedTuple
 
 from bandit.assignment import SALT_BYTES
@@ -22,6 +22,18 @@ MAX_DIGEST: Final = 256
 MAX_PAYLOAD_BYTES: Final = 16 * 1024
 LONGEST_WINDOW: Final = timedelta(days=90)
 LONGEST_DECISION_AGE: Final = timedelta(days=400)
+LONGEST_MEMORY: Final = timedelta(days=3650)
+"""The longest half-life, lookback and warm-up."""
+
+LARGEST_VALUE: Final = 1e100
+NARROWEST_RANGE: Final = 1e-100
+"""Within these, squares of values and of quanta neither overflow nor vanish."""
+
+PRIOR_WEIGHTS: Final = (1e-6, 1e9)
+"""The bounds of what a prior may be worth, in outcomes."""
+
+_LEAST_SHAPE: Final = 0.1
+_SCALE_BOUNDS: Final = (1e-12, 1e12)
 NAME_RULE: Final = "[a-z0-9-]{1,63}"
 _NAME: Final = re.compile(NAME_RULE, re.ASCII)
 _EXPERIMENT_NAME: Final = re.compile(f"({NAME_RULE}/)?{NAME_RULE}", re.ASCII)
@@ -191,8 +203,14 @@ def _check_range(metric: Metric) -> Iterator[Violation]:
     ):
         rule = f"a count has a range of whole numbers within [0, {N_STEPS}], got [{low:g}, {high:g}]"
         yield Violation("maximum", rule)
-    elif metric.kind is MetricKind.REAL and metric.quantum < 1e-300:  # noqa: PLR2004 - squares would underflow
-        yield Violation("maximum", f"the range [{low!r}, {high!r}] is too narrow")
+    elif metric.kind is MetricKind.REAL and high - low < NARROWEST_RANGE:
+        rule = f"the range [{low!r}, {high!r}] is too narrow: it must be at least {NARROWEST_RANGE:g} wide"
+        yield Violation("maximum", rule)
+    elif metric.quantum < ulp(max(abs(low), abs(high))):
+        rule = f"the range [{low!r}, {high!r}] is too narrow: {N_STEPS} steps in it are the same doubles"
+        yield Violation("maximum", rule)
+    elif max(abs(low), abs(high)) > LARGEST_VALUE:
+        yield Violation("maximum", f"the range [{low:g}, {high:g}] must be within {LARGEST_VALUE:g} of 0")
 
 
 def _check_silence(metric: Metric) -> Iterator[Violation]:
@@ -210,10 +228,35 @@ def _check_silence(metric: Metric) -> Iterator[Violation]:
 
 
 def _check_prior(metric: Metric) -> Iterator[Violation]:
+    prior = metric.prior
     expected = _PRIOR_OF_KIND[metric.kind]
-    if metric.prior is not None and not isinstance(metric.prior, expected):
-        found = type(metric.prior).__name__
+    if prior is None:
+        return
+    if not isinstance(prior, expected):
+        found = type(prior).__name__
         yield Violation("prior", f"a {metric.kind} metric takes a {expected.__name__}, got a {found}")
+        return
+    least, most = PRIOR_WEIGHTS
+    match prior:
+        case BetaPrior(alpha, beta):
+            yield from _check_bounds("prior", {"alpha": (alpha, least, most), "beta": (beta, least, most)})
+        case GammaPrior(shape, rate):
+            yield from _check_bounds("prior", {"shape": (shape, least, most), "rate": (rate, least, most)})
+        case NormalInverseGammaPrior(mean, pseudo_observations, shape, scale):
+            square = (metric.maximum - metric.minimum) ** 2
+            bounds = {
+                "mean": (mean, metric.minimum, metric.maximum),
+                "pseudo_observations": (pseudo_observations, least, most),
+                "shape": (shape, _LEAST_SHAPE, most),
+                "scale": (scale, square * _SCALE_BOUNDS[0], square * _SCALE_BOUNDS[1]),
+            }
+            yield from _check_bounds("prior", bounds)
+
+
+def _check_bounds(path: str, bounds: Mapping[str, tuple[float, float, float]]) -> Iterator[Violation]:
+    for name, (value, least, most) in bounds.items():
+        if not least <= value <= most:
+            yield Violation(f"{path}.{name}", f"{value:g} must be in [{least:g}, {most:g}]")
 
 
 def _check_references(experiment: Experiment) -> Iterator[Violation]:
@@ -244,10 +287,15 @@ def _check_weights(split: WeightedSplit, arms: set[str]) -> Iterator[Violation]:
 
 
 def _check_durations(experiment: Experiment) -> Iterator[Violation]:
-    for name in ("half_life", "lookback"):
-        duration = getattr(experiment, name)
-        if duration is not None and duration <= timedelta():
-            yield Violation(name, f"{duration} must be more than zero")
+    durations = {
+        "half_life": experiment.half_life,
+        "lookback": experiment.lookback,
+        "limits.warm_up_duration": experiment.limits.warm_up_duration,
+    }
+    for name, duration in durations.items():
+        if duration is not None and not timedelta() < duration <= LONGEST_MEMORY:
+            rule = f"{duration} must be more than zero and at most {LONGEST_MEMORY.days} days"
+            yield Violation(name, rule)
     age, shortest = experiment.max_decision_age, experiment.longest_window
     if not (timedelta() < age <= LONGEST_DECISION_AGE and age >= shortest):
         longest = LONGEST_DECISION_AGE.days

@@ -36,7 +36,7 @@ class Endpoint:
         target: a gRPC target, such as `127.0.0.1:50051` or `dns:///bandit.internal:443`.
         credentials: of the channel; None for plain text.
         token: a bearer token, sent with every call; it needs credentials or a loopback target.
-        options: channel options that come after, and so replace, the client's own.
+        options: channel options that replace the client's own.
     """
 
     target: str
@@ -76,5 +76,6 @@ class Endpoint:
 
     def _options(self) -> list[tuple[str, str | int]]:
         # gRPC sends even loopback calls to the proxy of the environment unless `no_proxy` lists them.
-        proxy = [("grpc.enable_http_proxy", 0)] if self.is_loopback else []
-        return [*CHANNEL_OPTIONS, *proxy, *self.options]
+        proxy = {"grpc.enable_http_proxy": 0} if self.is_loopback else {}
+        # One value for each key: of two, gRPC would take the first.
+        return list({**dict(CHANNEL_OPTIONS), **proxy, **dict(self.options)}.items())

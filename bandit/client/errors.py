@@ -72,8 +72,7 @@ class CallError(Exception):
 
     def __str__(self) -> str:
         status = f"{self.code.name} ({self.reason})" if self.reason else self.code.name
-        violations = (f"{each.field}: {each.description}" for each in self.field_violations)
-        return "; ".join([f"{status}: {self.message}", *violations])
+        return f"{status}: {self.message}"
 
     @property
     def is_retryable(self) -> bool:

@@ -4,6 +4,7 @@ import logging
 import sys
 
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 
 _LONGEST_TEXT = 2_000
 
@@ -15,7 +16,8 @@ def set_up_logs(level: str) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks,
+            # Without local variables: requests, units and keys are among them.
+            structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
             _cap_texts,
             structlog.processors.JSONRenderer(sort_keys=False),
         ],
@@ -23,6 +25,21 @@ def set_up_logs(level: str) -> None:
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
+    logging.basicConfig(handlers=[_Relay()], level=logging.WARNING, force=True)
+    logging.captureWarnings(capture=True)
+
+
+class _Relay(logging.Handler):
+    """Hands what libraries log or warn of to structlog, so that it is an event like any other."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        structlog.get_logger().log(
+            record.levelno,
+            "library.said",
+            logger=record.name,
+            text=record.getMessage(),
+            exc_info=record.exc_info,
+        )
 
 
 def _cap_texts(

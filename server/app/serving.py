@@ -90,7 +90,7 @@ class _Service:
             clock,
             max_rows=settings.reward_queue_rows,
             max_bytes=settings.reward_queue_bytes,
-            on_recorded=allocator.mark,
+            on_recorded=allocator.mark_grown,
             on_broken=self._stop_broken,
         )
         chooser = Chooser(

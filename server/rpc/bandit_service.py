@@ -1,14 +1,16 @@
 """BanditService: Choose and Reward on the wire."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 from google.protobuf import json_format
-from google.protobuf.duration_pb2 import Duration
 
+from bandit.decision import TEXT_LENGTH
 from bandit.v1 import bandit_pb2
 from bandit.validation import Violation, is_experiment_name, shown
 from server.rpc.calls import parse
+from server.rpc.durations import to_duration
 from server.rpc.statuses import Failure
 from server.services.choosing import Choice, Chooser, Question
 from server.services.errors import (
@@ -63,12 +65,13 @@ class BanditService:
         self._ledger = ledger
         self._snapshot = snapshot
         self._refresh = refresh
+        self._age_hundredths = -1
+        self._encoded_age = b""
 
     async def choose(self, data: bytes) -> bytes:
         """Choose."""
         request = parse(bandit_pb2.ChooseRequest, data)
-        experiment = self._snapshot.find(request.experiment)
-        if experiment is None:
+        if self._snapshot.find(request.experiment) is None:
             await self._refresh_for([request])
         return self._choose(request) + self._age()
 
@@ -80,13 +83,14 @@ class BanditService:
         if unknown:
             await self._refresh_for(unknown)
         age = self._age()
-        results: list[bytes] = []
+        pieces: list[bytes] = []
         for request in requests:
             try:
-                results.append(_framed(_CHOICE, self._choose(request) + age))
+                field, message = _CHOICE, self._choose(request) + age
             except ServiceError as error:
-                results.append(_framed(_ERROR, Failure.of(error).status.SerializeToString()))
-        return b"".join([_framed(_RESULTS_FIELD, result) for result in results])
+                field, message = _ERROR, Failure.of(error).status.SerializeToString()
+            pieces += (_result_prefix(field, len(message)), message)
+        return b"".join(pieces)
 
     async def reward(self, data: bytes) -> bytes:
         """Reward."""
@@ -136,21 +140,28 @@ class BanditService:
         raise ExperimentNotFoundError(name)
 
     def _age(self) -> bytes:
-        age = Duration()
-        age.FromTimedelta(self._snapshot.age)
-        return bandit_pb2.ChooseResponse(snapshot_age=age).SerializeToString()
+        """The snapshot's age as a piece of a response, to a hundredth of a second."""
+        hundredths = int(self._snapshot.age_seconds * 100)
+        if hundredths != self._age_hundredths:
+            self._age_hundredths = hundredths
+            age = to_duration(self._snapshot.age)
+            self._encoded_age = bandit_pb2.ChooseResponse(snapshot_age=age).SerializeToString()
+        return self._encoded_age
 
 
 # Serialised messages that are joined are one message with the fields of both (protobuf's encoding guide,
-# "Last One Wins"), so what an offer says is encoded once an epoch, and a decision adds its id.
+# "Last One Wins"): what an offer says is encoded once an epoch, and a decision adds its id.
+_DECISION_ID_PREFIX: Final = bandit_pb2.ChooseResponse(decision_id="." * TEXT_LENGTH).SerializeToString()[
+    :-TEXT_LENGTH
+]
 
 
 def _encode(choice: Choice) -> bytes:
     offer = choice.offer
     encoded = offer.encoded
     if encoded is None:
-        encoded = offer.encoded = _encode_offer(offer)
-    return encoded + bandit_pb2.ChooseResponse(decision_id=choice.decision_id).SerializeToString()
+        encoded = offer.encoded = _encode_offer(offer) + _DECISION_ID_PREFIX
+    return encoded + choice.decision_id.encode()
 
 
 def _encode_offer(offer: Offer) -> bytes:
@@ -172,9 +183,12 @@ _LENGTH_DELIMITED: Final = 2
 _CONTINUES: Final = 0x80
 
 
-def _framed(field: int, message: bytes) -> bytes:
-    """A serialised message as a field of another: tag, length, bytes."""
-    return bytes((field << 3 | _LENGTH_DELIMITED, *_varint(len(message)))) + message
+@lru_cache(maxsize=1024)
+def _result_prefix(field: int, n_bytes: int) -> bytes:
+    """What stands before a serialised message that is `field` of a result of BatchChoose."""
+    inner = bytes((field << 3 | _LENGTH_DELIMITED, *_varint(n_bytes)))
+    outer = bytes((_RESULTS_FIELD << 3 | _LENGTH_DELIMITED, *_varint(len(inner) + n_bytes)))
+    return outer + inner
 
 
 def _varint(number: int) -> list[int]:

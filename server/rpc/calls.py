@@ -1,5 +1,6 @@
 """What every method has around it: limits on size and calls in flight, measurements, errors to statuses."""
 
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeAlias, TypeVar
 
@@ -8,7 +9,7 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 
 from server.rpc.measurements import MethodMeasurements
-from server.rpc.statuses import INTERNAL, MALFORMED, STOPPING, Failure, too_large, too_many_calls
+from server.rpc.statuses import CANCELED, INTERNAL, MALFORMED, STOPPING, Failure, too_large, too_many_calls
 from server.services.clock import Clock
 from server.services.errors import ServiceError
 
@@ -75,22 +76,23 @@ def guarded(
         started_at = now()
         measurements.n_in_flight += 1
         measurements.n_started += 1
+        failure: Failure | None = None
         try:
             check(len(data))
-            response = await answer(data)
+            return await answer(data)
         except ServiceError as error:
             failure = Failure.of(error)
         except RefusedCallError as error:
             failure = error.failure
+        except CancelledError:
+            failure = CANCELED
+            raise
         except Exception:
             log.exception("call.failed", method=measurements.method)
             failure = INTERNAL
-        else:
-            measurements.observe(0, now() - started_at)
-            return response
         finally:
             measurements.n_in_flight -= 1
-        measurements.observe(failure.code.value[0], now() - started_at)
+            measurements.observe(0 if failure is None else failure.code.value[0], now() - started_at)
         await context.abort(failure.code, failure.message, failure.trailing_metadata)
         raise AssertionError("abort raises")
 

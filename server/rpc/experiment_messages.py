@@ -1,14 +1,13 @@
 """Experiments between wire and domain: `to_experiment` and `to_message` are inverse to each other."""
 
+import re
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
-from math import isfinite
+from datetime import timedelta
 from typing import Final, TypeVar, assert_never
 
 from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from bandit.experiment import (
     DEFAULT_MAX_DECISION_AGE,
@@ -25,6 +24,7 @@ from bandit.policies import EpsilonGreedy, ThompsonSampling
 from bandit.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior, Prior
 from bandit.v1 import experiment_pb2
 from bandit.validation import Violation, shown
+from server.rpc.durations import to_duration, to_timestamp
 from server.services.errors import InvalidInputError
 from server.store.records import LiveExperiment, State
 
@@ -48,6 +48,7 @@ _DIRECTIONS_BACK: Final = {
     experiment_pb2.DIRECTION_UNSPECIFIED: Direction.MAXIMIZE,
     **{number: direction for direction, number in DIRECTIONS.items()},
 }
+_ETAG: Final = re.compile(r"r([1-9][0-9]{0,9})", re.ASCII)
 _Built = TypeVar("_Built")
 
 
@@ -170,22 +171,8 @@ def to_revision(etag: str) -> int | None:
     """The revision of an etag, -1 for one that no revision has; None for an empty one."""
     if not etag:
         return None
-    number = etag.removeprefix("r")
-    return int(number) if number.isascii() and number.isdigit() and to_etag(int(number)) == etag else -1
-
-
-def to_timestamp(instant: datetime) -> Timestamp:
-    """An instant on the wire."""
-    timestamp = Timestamp()
-    timestamp.FromDatetime(instant)
-    return timestamp
-
-
-def to_duration(length: timedelta) -> Duration:
-    """A duration on the wire."""
-    duration = Duration()
-    duration.FromTimedelta(length)
-    return duration
+    match = _ETAG.fullmatch(etag)
+    return -1 if match is None else int(match[1])
 
 
 def _to_salt(reader: Reader, salt: str) -> bytes:
@@ -198,12 +185,11 @@ def _to_salt(reader: Reader, salt: str) -> bytes:
 
 
 def _to_arm(reader: Reader, index: int, message: experiment_pb2.Arm) -> Arm:
-    payload: dict[str, JsonValue] = reader.build(
-        f"arms[{index}].payload", lambda: json_format.MessageToDict(message.payload), {}
-    )
-    if not _is_finite(payload):
+    payload: dict[str, JsonValue] = {}
+    try:
+        payload = json_format.MessageToDict(message.payload)
+    except ValueError:
         reader.violations.append(Violation(f"arms[{index}].payload", "numbers must be finite"))
-        payload = {}
     return Arm(
         id=message.id,
         model_uri=message.model_uri,
@@ -211,19 +197,6 @@ def _to_arm(reader: Reader, index: int, message: experiment_pb2.Arm) -> Arm:
         payload=payload,
         is_taken_out=message.taken_out,
     )
-
-
-def _is_finite(value: object) -> bool:
-    """Whether a JSON value holds no NaN and no infinity."""
-    match value:
-        case float():
-            return isfinite(value)
-        case dict():
-            return all(map(_is_finite, value.values()))
-        case list():
-            return all(map(_is_finite, value))
-        case _:
-            return True
 
 
 def _from_arm(arm: Arm) -> experiment_pb2.Arm:

@@ -1,8 +1,8 @@
 """ExperimentService: the life of experiments, and their reports, on the wire."""
 
 import base64
-import binascii
 import secrets
+from itertools import accumulate
 from typing import Final
 
 from bandit.assignment import SALT_BYTES
@@ -21,9 +21,13 @@ from server.rpc.report_messages import DEFAULT_EPOCHS, MAX_EPOCHS, to_report
 from server.services.errors import InvalidInputError
 from server.services.experiments import Experiments
 from server.services.reporting import Reporter
+from server.store.records import State
 
 DEFAULT_PAGE: Final = 100
 MAX_PAGE: Final = 1_000
+PAGE_BYTES: Final = 2 * 1024 * 1024
+"""A page ends early rather than grow beyond this: clients refuse messages of more than 4 MiB."""
+
 OUTPUT_ONLY: Final = frozenset(
     {"state", "winner", "etag", "create_time", "update_time", "start_time", "conclude_time", "epoch"}
 )
@@ -60,12 +64,11 @@ class ExperimentService:
         """ListExperiments."""
         request = parse(experiment_pb2.ListExperimentsRequest, data)
         size = _page_size(request.page_size)
-        state = _STATES_BACK.get(request.state)
+        state = _checked_state(request.state)
         found = await self._experiments.list(_from_token(request.page_token), size + 1, state)
-        page = found[:size]
+        page = _within(PAGE_BYTES, [to_message(live) for live in found[:size]])
         return experiment_pb2.ListExperimentsResponse(
-            experiments=[to_message(live) for live in page],
-            next_page_token=_to_token(page[-1].record.name) if len(found) > size else "",
+            experiments=page, next_page_token=_to_token(page[-1].name) if len(found) > len(page) else ""
         ).SerializeToString()
 
     async def update_experiment(self, data: bytes) -> bytes:
@@ -141,6 +144,18 @@ def _checked_mask(paths: list[str]) -> frozenset[str]:
     return frozenset(paths)
 
 
+def _checked_state(wanted: "experiment_pb2.State.ValueType") -> State | None:
+    if wanted != experiment_pb2.STATE_UNSPECIFIED and wanted not in _STATES_BACK:
+        raise InvalidInputError.of("state", f"{wanted} is no state")
+    return _STATES_BACK.get(wanted)
+
+
+def _within(n_bytes: int, messages: list[experiment_pb2.Experiment]) -> list[experiment_pb2.Experiment]:
+    """The first of the messages that together take at most so much; at least one, if there is one."""
+    sizes = accumulate(message.ByteSize() for message in messages)
+    return messages[: max(1, sum(size <= n_bytes for size in sizes))]
+
+
 def _page_size(wanted: int) -> int:
     if wanted < 0:
         raise InvalidInputError.of("page_size", f"{wanted} must be at least 0")
@@ -154,5 +169,5 @@ def _to_token(name: str) -> str:
 def _from_token(token: str) -> str:
     try:
         return base64.b64decode(token, altchars=b"-_", validate=True).decode()
-    except (binascii.Error, UnicodeError):
+    except ValueError:
         raise InvalidInputError.of("page_token", f"{shown(token)} is not a token of this service") from None

@@ -20,7 +20,9 @@ BUCKETS: Final = (
 
 _CODE_NAMES: Final = {
     code.value[0]: "".join(part.title() for part in code.name.split("_")) for code in grpc.StatusCode
-}
+} | {0: "OK", 1: "Canceled"}
+"""Codes as the convention spells them, after Go."""
+
 _LABELS: Final = ("grpc_type", "grpc_service", "grpc_method")
 
 

@@ -4,7 +4,8 @@ from typing import Final
 
 from bandit.decision import Basis
 from bandit.v1 import experiment_pb2
-from server.rpc.experiment_messages import DIRECTIONS, STATES, to_epoch, to_timestamp
+from server.rpc.durations import to_timestamp
+from server.rpc.experiment_messages import DIRECTIONS, STATES, to_epoch
 from server.services.reporting import LEVEL, ArmReport, MetricReport, Report
 
 DEFAULT_EPOCHS: Final = 200

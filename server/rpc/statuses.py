@@ -2,22 +2,25 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
+from itertools import accumulate
 from typing import Final, NamedTuple
 
 import grpc
 from google.protobuf.any_pb2 import Any
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from bandit.v1 import bandit_pb2
 from bandit.validation import Violation
+from server.rpc.durations import to_duration
 from server.services import errors
 
 DOMAIN: Final = "bandit.v1"
 _STATUS_KEY: Final = "grpc-status-details-bin"
 _REASON_KEY: Final = "bandit-reason"
 _PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"
+_MOST_TEXT: Final = 1_500
+"""Characters of violations that are sent; they stand in a trailer thrice, and clients refuse one of 8 KiB."""
 
 CODES: Final[Mapping[type[errors.ServiceError], grpc.StatusCode]] = {
     errors.InvalidInputError: grpc.StatusCode.INVALID_ARGUMENT,
@@ -56,7 +59,11 @@ class Failure(NamedTuple):
     @classmethod
     def of(cls, error: errors.ServiceError) -> "Failure":
         """The failure that an error travels as."""
-        return cls(CODES[type(error)], str(error), error.reason, error.violations, error.retry_after)
+        message, violations = str(error), _first(error.violations)
+        if len(violations) < len(error.violations):
+            message = "; ".join(f"{field}: {description}" for field, description in violations)
+            message += f"; and {len(error.violations) - len(violations)} more"
+        return cls(CODES[type(error)], message, error.reason, violations, error.retry_after)
 
     @property
     def status(self) -> bandit_pb2.Status:
@@ -69,7 +76,7 @@ class Failure(NamedTuple):
                 bandit_pb2.FieldViolation(field=field, description=description)
                 for field, description in self.violations
             ],
-            retry_delay=None if self.retry_after is None else _to_duration(self.retry_after),
+            retry_delay=None if self.retry_after is None else to_duration(self.retry_after),
         )
 
     @property
@@ -87,7 +94,7 @@ class Failure(NamedTuple):
                 )
             )
         if self.retry_after is not None:
-            details.append(error_details_pb2.RetryInfo(retry_delay=_to_duration(self.retry_after)))
+            details.append(error_details_pb2.RetryInfo(retry_delay=to_duration(self.retry_after)))
             metadata.append((_PUSHBACK_KEY, str(round(self.retry_after.total_seconds() * 1000))))
         status = status_pb2.Status(
             code=self.code.value[0], message=self.message, details=[_packed(detail) for detail in details]
@@ -97,6 +104,9 @@ class Failure(NamedTuple):
 
 INTERNAL: Final = Failure(
     grpc.StatusCode.INTERNAL, "the server failed to answer; its log says why", "INTERNAL"
+)
+CANCELED: Final = Failure(
+    grpc.StatusCode.CANCELLED, "the caller went away, by its deadline or by hand", "CANCELED"
 )
 MALFORMED: Final = Failure(
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -125,13 +135,13 @@ def too_many_calls(n_allowed: int) -> Failure:
     )
 
 
+def _first(violations: tuple[Violation, ...]) -> tuple[Violation, ...]:
+    """As many of the violations as can be sent: at least one."""
+    totals = accumulate(len(field) + len(description) for field, description in violations)
+    return violations[: max(1, sum(total <= _MOST_TEXT for total in totals))]
+
+
 def _packed(detail: Message) -> Any:
     packed = Any()
     packed.Pack(detail)
     return packed
-
-
-def _to_duration(delay: timedelta) -> Duration:
-    duration = Duration()
-    duration.FromTimedelta(delay)
-    return duration

@@ -19,9 +19,6 @@ from server.store.interface import Store
 from server.store.records import ExperimentFacts, ExperimentRecord, State
 
 _NOTHING: Final = Facts(decisions={}, outcomes={})
-_LARGEST_BATCH: Final = 200
-"""How many experiments one pass looks at, so that decision counts are flushed in between."""
-
 _STEP_PAUSE: Final = timedelta(seconds=5)
 """How often shares that a maximum step holds back are looked at again."""
 
@@ -87,31 +84,46 @@ class Allocator:
         self._clock = clock
         self._lag = lag
         self._threshold = threshold
-        self._dirty: set[int] = set()
+        self._grown: dict[int, None] = {}
+        self._changed: dict[int, None] = {}
         self._due: list[tuple[datetime, int]] = []
         self._due_at: dict[int, datetime] = {}
         self.n_epochs = 0
 
-    def mark(self, experiments: Iterable[int]) -> None:
-        """Says that the facts of these experiments grew."""
-        self._dirty.update(experiments)
+    def mark_grown(self, experiments: Iterable[int]) -> None:
+        """Says that the facts of these experiments grew: they are looked at first."""
+        self._grown.update(dict.fromkeys(experiments))
 
-    async def run_once(self) -> None:
-        """Looks at experiments whose facts grew or whose time has come; at most a few hundred."""
+    def mark_changed(self, experiments: Iterable[int]) -> None:
+        """Says that these experiments are new here or changed: they are looked at when there is time."""
+        self._changed.update(dict.fromkeys(experiments))
+
+    async def run_once(self, seconds: float) -> None:
+        """Looks at experiments whose facts grew or whose time has come, for about so many seconds.
+
+        Those that are left are first in the next pass: ten thousand experiments that all want an epoch at
+        once must not take the processor from Choose.
+        """
+        self._mark_due()
+        stop_at = self._clock.monotonic() + seconds
+        for waiting in (self._grown, self._changed):
+            while waiting and self._clock.monotonic() < stop_at:
+                number = next(iter(waiting))
+                del waiting[number]
+                try:
+                    await self._refresh(number)
+                except StoreError:
+                    waiting[number] = None
+                    raise
+                except Exception:
+                    log.exception("epoch.failed", experiment=number)
+
+    def _mark_due(self) -> None:
         now = self._clock.now()
         while self._due and self._due[0][0] <= now:
             due_at, number = heapq.heappop(self._due)
             if self._due_at.get(number) == due_at:
-                self._dirty.add(number)
-        for _ in range(min(len(self._dirty), _LARGEST_BATCH)):
-            number = self._dirty.pop()
-            try:
-                await self._refresh(number)
-            except StoreError:
-                self._dirty.add(number)
-                raise
-            except Exception:
-                log.exception("epoch.failed", experiment=number)
+                self._grown[number] = None
 
     async def _refresh(self, number: int) -> None:
         live = self._snapshot.find_live(number)
@@ -122,7 +134,7 @@ class Allocator:
         if computed is not None:
             stored = await self._workers.write(self._store.add_epoch, computed)
             if stored is None:
-                self._dirty.add(number)
+                self._changed[number] = None
                 return
             self._snapshot.put_epoch(stored)
             self.n_epochs += stored.nonce == computed.nonce

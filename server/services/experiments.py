@@ -241,7 +241,7 @@ class Experiments:
 
     def _put_in_force(self, live: LiveExperiment, event: str) -> LiveExperiment:
         self._snapshot.put(live)
-        self._allocator.mark([live.record.number])
+        self._allocator.mark_changed([live.record.number])
         log.info("experiment.changed", what=event, experiment=live.record.name, revision=live.record.revision)
         return live
 

@@ -11,7 +11,7 @@ from typing import Final
 from bandit.facts import Epoch
 from server.services.clock import Clock
 from server.services.offers import CompiledExperiment
-from server.store.records import Changes, ExperimentRecord, LiveExperiment
+from server.store.records import Changes, LiveExperiment
 
 _NEVER: Final = float("-inf")
 
@@ -58,39 +58,35 @@ class Snapshot:
         """Time since the store last confirmed what is here; at most a year."""
         return timedelta(seconds=min(max(self.age_seconds, 0.0), 365 * 86_400))
 
-    def apply(self, changes: Changes, asked_at: float) -> None:
-        """Takes in what a load found.
+    def apply(self, changes: Changes, asked_at: float) -> list[int]:
+        """Takes in what a load found; returns the numbers of experiments that are new or changed here.
 
         Args:
             changes: What the store said.
             asked_at: The clock's monotonic time when the store was asked: what is here is as old as that.
         """
-        for live in changes.live:
-            self.put(live)
+        changed = [live.record.number for live in changes.live if self.put(live)]
         for number in changes.deleted:
             self.drop(number)
         self.watermark = changes.watermark
         self._confirmed_at = max(self._confirmed_at, asked_at)
+        return changed
 
-    def put(self, live: LiveExperiment) -> None:
-        """Replaces one experiment, unless what is here is newer."""
+    def put(self, live: LiveExperiment) -> bool:
+        """Replaces one experiment, unless what is here is as new; returns whether it did."""
         known = self._live.get(live.record.number)
-        if known is not None and _is_newer(known, live):
-            return
+        if known is not None and _version(known) >= _version(live):
+            return False
         self._live[live.record.number] = live
         self._numbers[live.record.name] = live.record.number
         self._compiled.pop(live.record.name, None)
+        return True
 
     def put_epoch(self, epoch: Epoch) -> None:
         """Puts an epoch in force."""
         known = self._live.get(epoch.experiment)
         if known is not None:
             self.put(LiveExperiment(known.record, epoch))
-
-    def put_record(self, record: ExperimentRecord) -> None:
-        """Replaces an experiment, its epoch staying in force."""
-        known = self._live.get(record.number)
-        self.put(LiveExperiment(record, known.epoch if known is not None else None))
 
     def drop(self, number: int) -> None:
         """Forgets an experiment."""
@@ -107,10 +103,6 @@ class Snapshot:
         return compiled
 
 
-def _is_newer(known: LiveExperiment, other: LiveExperiment) -> bool:
-    """Whether `known` holds a later revision or epoch than `other`."""
-
-    def order(live: LiveExperiment) -> tuple[int, int]:
-        return live.record.revision, 0 if live.epoch is None else live.epoch.number
-
-    return order(known) > order(other)
+def _version(live: LiveExperiment) -> tuple[int, int]:
+    """Orders the states of one experiment: by revision, then by epoch."""
+    return live.record.revision, 0 if live.epoch is None else live.epoch.number

@@ -131,7 +131,6 @@ class Store(ABC):
     # Care of the ledger
 
     @abstractmethod
-    @abstractmethod
     def audit(self, progress: Progress) -> tuple[Mapping[OutcomeKey, Tally], Mapping[OutcomeKey, Tally]]:
         """The fold of the log and the outcome facts, both of one snapshot."""
 

@@ -135,6 +135,8 @@ def _plan_rounds(entries: Sequence[RewardEntry]) -> tuple[list[list[int]], dict[
     Entries that share a key stay in their order. An entry that repeats an earlier one to the letter, while no
     entry between them shares a key with it, is its copy and need not be written.
     """
+    if len({entry.decision for entry in entries}) == len(entries):
+        return [list(range(len(entries)))], {}
     rounds: list[list[int]] = []
     copies: dict[int, int] = {}
     last_round: dict[RowKey, int] = {}

@@ -65,15 +65,21 @@ def open_reader(url: str) -> "SqlStore":
     if file is None or not Path(file).exists():
         raise StoreUnavailableError(f"there is no database {file}")
     store = _connect(url, is_owner=False)
-    with store.reading() as connection:
-        require_schema(connection)
+    try:
+        with store.reading() as connection:
+            require_schema(connection)
+    except BaseException:
+        store.close()
+        raise
     return store
 
 
 def _connect(url: str, *, is_owner: bool) -> "SqlStore":
     parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite" or parsed.database is None:
+    if parsed.get_backend_name() != "sqlite":
         raise StoreUnavailableError(f"this version keeps its state in SQLite, not in {parsed.drivername}")
+    if parsed.database in {None, "", ":memory:"}:
+        raise StoreUnavailableError("this version keeps its state in a file: name one, as in sqlite:///FILE")
     lock = sqlite.FileLock(Path(parsed.database)) if is_owner else None
     return SqlStore(*sqlite.create_engines(parsed), lock)
 

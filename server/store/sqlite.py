@@ -9,8 +9,10 @@ import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -101,7 +103,8 @@ class FileLock:
     """
 
     def __init__(self, database: Path) -> None:
-        path = database.with_name(database.name + ".lock")
+        file = database.resolve()  # a link to it is the same file
+        path = file.with_name(file.name + ".lock")
         try:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
@@ -126,9 +129,7 @@ def upsert_rewards(connection: Connection, rows: Sequence[Row]) -> Mapping[RowKe
     """Inserts rows with distinct keys, or replaces those with a lower revision; returns what it touched."""
     touched: dict[RowKey, Touched] = {}
     for chunk in _chunks(rows):
-        statement = _UPSERT.format(rows=_placeholders(len(chunk), len(chunk[0])))
-        values = tuple(value for row in chunk for value in row)
-        for decision, metric, replaced, is_late, is_apart in connection.exec_driver_sql(statement, values):
+        for decision, metric, replaced, is_late, is_apart in _execute(connection, _UPSERT, chunk):
             touched[decision, metric] = Touched(replaced, bool(is_late), bool(is_apart))
     return touched
 
@@ -137,11 +138,24 @@ def find_rewards(connection: Connection, keys: Sequence[RowKey]) -> Mapping[RowK
     """Reads rows by key."""
     found: dict[RowKey, Standing] = {}
     for chunk in _chunks(keys):
-        statement = _FIND.format(rows=_placeholders(len(chunk), 2))
-        values = tuple(value for key in chunk for value in key)
-        for decision, metric, quanta, revision in connection.exec_driver_sql(statement, values):
+        for decision, metric, quanta, revision in _execute(connection, _FIND, chunk):
             found[decision, metric] = Standing(quanta, revision)
     return found
+
+
+def _execute(
+    connection: Connection, statement: str, chunk: Sequence[tuple[object, ...]]
+) -> list[tuple[Any, ...]]:
+    """Runs a statement over rows of values on the driver itself: a Row costs more than SQLite does."""
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(
+            statement.format(rows=_placeholders(len(chunk), len(chunk[0]))),
+            tuple(chain.from_iterable(chunk)),
+        )
+        return list(cursor.fetchall())
+    finally:
+        cursor.close()
 
 
 def _chunks(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
@@ -153,6 +167,7 @@ def _chunks(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
         start += length
 
 
+@lru_cache(maxsize=64)
 def _placeholders(n_rows: int, n_columns: int) -> str:
     row = "(" + ",".join("?" * n_columns) + ")"
     return ",".join([row] * n_rows)
@@ -182,9 +197,14 @@ def translated_errors() -> Iterator[None]:
     """Turns the driver's errors into the store's; their texts hold no SQL and no path."""
     try:
         yield
-    except DBAPIError as error:
-        code = getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-        kind = _ERRORS.get(code, StoreUnavailableError)
-        if isinstance(error.orig, OverflowError | sqlite3.IntegrityError | sqlite3.DataError):
-            kind = RowRefusedError
+    except (DBAPIError, sqlite3.Error, OverflowError) as error:
+        kind = _kind_of(error.orig if isinstance(error, DBAPIError) else error)
         raise kind(_EXPLANATIONS.get(kind, "the database can't be reached")) from error
+
+
+def _kind_of(error: BaseException | None) -> type[StoreError]:
+    """The store's error for one of the driver's; a whole number beyond 64 bits is an OverflowError there."""
+    if isinstance(error, OverflowError | sqlite3.IntegrityError | sqlite3.DataError):
+        return RowRefusedError
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return _ERRORS.get(code & 0xFF, StoreUnavailableError)

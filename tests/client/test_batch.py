@@ -1,11 +1,14 @@
 """Batches keep their order, one bad item fails alone, and only what may still succeed is sent again."""
 
+import time
+
 import grpc
 import pytest
 
 from bandit.client import (
     Choice,
     Fallback,
+    FieldViolation,
     InternalError,
     InvalidArgumentError,
     NotFoundError,
@@ -75,7 +78,8 @@ async def test_one_question_fails_alone(client: AnyClient, script: Script) -> No
     assert [choice.arm for choice in choices] == ["a", "f1", "c"]
     cause = choices[1].fallback_cause
     assert isinstance(cause, NotFoundError)
-    assert str(cause) == "NOT_FOUND (BECAUSE): no; unit: too long"
+    assert str(cause) == "NOT_FOUND (BECAUSE): no"
+    assert cause.field_violations == (FieldViolation("unit", "too long"),)
 
 
 async def test_unencodable_question_fails_alone(client: AnyClient, script: Script) -> None:
@@ -118,7 +122,9 @@ async def test_slow_batch(new_client: ClientFactory, peer: Peer) -> None:
     """A batch that is not answered by its deadline is served by fallbacks."""
     peer.script.on("BatchChoose", peer.script.hang)
     client = new_client(peer.target, batch_choose_timeout=0.05)
+    began = time.monotonic()
     choices = await settle(client.batch_choose(QUESTIONS))
+    assert time.monotonic() - began < 2.0
     assert all(isinstance(choice.fallback_cause, UnavailableError) for choice in choices)
 
 
@@ -222,13 +228,28 @@ async def test_wrong_number_of_results(client: AnyClient, script: Script, n_resu
 
 
 async def test_pushback_of_an_item(client: AnyClient, script: Script) -> None:
-    """An item whose retry would come after the deadline is given up at once."""
-    item = not_recorded(grpc.StatusCode.RESOURCE_EXHAUSTED)
-    item.error.retry_delay.FromSeconds(60)
-    script.on("BatchReward", answer(bandit_pb2.BatchRewardResponse(results=[recorded(), item, recorded()])))
+    """A batch waits for the item that asks for the longest wait, and gives up if that ends too late."""
+    short, long = (not_recorded(grpc.StatusCode.RESOURCE_EXHAUSTED) for _ in range(2))
+    short.error.retry_delay.FromMilliseconds(1)
+    long.error.retry_delay.FromSeconds(60)
+    script.on("BatchReward", answer(bandit_pb2.BatchRewardResponse(results=[recorded(), short, long])))
     results = await settle(client.batch_reward(REWARDS))
-    assert isinstance(results[1], UnavailableError)
+    assert [type(each) for each in results] == [RewardResult, UnavailableError, UnavailableError]
     assert len(script.received) == 1
+
+
+async def test_pushback_of_an_item_is_honoured(client: AnyClient, script: Script) -> None:
+    """An item that asks to be spared for a while is not sent before."""
+    item = not_recorded(grpc.StatusCode.RESOURCE_EXHAUSTED)
+    item.error.retry_delay.FromMilliseconds(150)
+    script.on(
+        "BatchReward",
+        answer(bandit_pb2.BatchRewardResponse(results=[item])),
+        answer(bandit_pb2.BatchRewardResponse(results=[recorded()])),
+    )
+    began = time.monotonic()
+    assert [type(each) for each in await settle(client.batch_reward(REWARDS[:1]))] == [RewardResult]
+    assert time.monotonic() - began >= 0.15
 
 
 async def test_unheard_of_status(client: AnyClient, script: Script) -> None:

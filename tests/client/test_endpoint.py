@@ -123,6 +123,16 @@ async def test_large_answers_are_taken(new_client: ClientFactory, peer: Peer, fa
     assert (await settle(client.choose("ranker", fallback=fallback))).arm == "v1"
 
 
+def test_options_come_last(peer: Peer, fallback: Fallback) -> None:
+    """A channel option of the caller replaces the client's own."""
+    peer.script.on("Choose", answer(bandit_pb2.ChooseResponse(arm="v1", model_uri="x" * 5000)))
+    options = [("grpc.max_receive_message_length", 1000)]
+    with BanditClient(peer.target, choose_timeout=10.0, options=options) as client:
+        cause = client.choose("ranker", fallback=fallback).fallback_cause
+    assert cause is not None
+    assert cause.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
 @pytest.mark.parametrize("name", ["choose_timeout", "batch_choose_timeout", "experiment_timeout"])
 def test_timeouts_are_positive(name: str) -> None:
     """A timeout that is not more than zero is refused where the client is made."""

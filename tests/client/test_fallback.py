@@ -171,6 +171,18 @@ async def test_cancelled_task(peer: Peer, script: Script, fallback: Fallback) ->
             await call
 
 
+async def test_cancelled_task_of_a_closed_client(peer: Peer, script: Script, fallback: Fallback) -> None:
+    """A task that is cancelled while its client closes is cancelled all the same."""
+    script.on("Choose", script.hang)
+    client = AsyncBanditClient(peer.target, choose_timeout=10.0)
+    call = asyncio.ensure_future(client.choose("ranker", fallback=fallback))
+    await asyncio.to_thread(script.has_come.wait)
+    call.cancel()
+    await client.close()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+
+
 async def test_restart_is_found(client: AnyClient, peer: Peer, fallback: Fallback) -> None:
     """A client finds a service again that was away, within seconds and by itself."""
     peer.script.on("Choose", answer(ANSWER))

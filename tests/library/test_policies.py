@@ -1,4 +1,4 @@
-"""What policies promise: shares that are probabilities, equal treatment, and draws by the law of the shares."""
+"""What policies promise: shares that are probabilities, equal treatment, and draws by the shares' law."""
 
 import math
 from collections.abc import Sequence

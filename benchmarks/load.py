@@ -1,0 +1,144 @@
+"""The load client: a process of its own, on uvloop, that calls raw grpc.aio stubs from concurrent callers.
+
+Requests are serialised before the clock runs and responses are not parsed while it does, so that the client
+costs the same whatever is called.
+"""
+
+import asyncio
+import multiprocessing
+import time
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Final, Self
+
+import grpc
+import uvloop
+
+from benchmarks.figures import Round
+from benchmarks.serving import cpu_seconds
+from benchmarks.workloads import Stub, Workload, check_response
+
+_OPTIONS: Final = (("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", -1))
+_GRACE_SECONDS: Final = 120.0
+_WARM_UP_ROUNDS: Final = 3
+
+
+class LoadError(Exception):
+    """The load client failed; the text is its own error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """One round of calls.
+
+    Attributes:
+        address: The server.
+        pid: Its process, whose CPU time is read before and after.
+        workload: What is sent.
+        n_callers: Each sends its next call when its last was answered.
+        seconds: When callers stop, if the requests have not ended before.
+    """
+
+    address: str
+    pid: int
+    workload: Workload
+    n_callers: int
+    seconds: float
+
+
+class LoadClient:
+    """The client process; a context manager that ends it."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, other_end = context.Pipe()
+        self._process = context.Process(target=_main, args=(other_end,), daemon=True)
+        self._process.start()
+        other_end.close()
+
+    def run(self, load: Load) -> Round:
+        """Makes the calls; LoadError if one of them fails."""
+        self._pipe.send(load)
+        if not self._pipe.poll(load.seconds + _GRACE_SECONDS):
+            raise LoadError("the load client does not answer")
+        answer = self._pipe.recv()
+        if not isinstance(answer, Round):
+            raise LoadError(f"{load.workload.method}: {answer}")
+        return answer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._pipe.close()
+        self._process.join(5)
+        self._process.kill()
+        self._process.join()
+
+
+def _main(pipe: Connection) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        while True:
+            try:
+                load = pipe.recv()
+            except (EOFError, KeyboardInterrupt):
+                return
+            try:
+                pipe.send(runner.run(_run(load)))
+            except (grpc.aio.AioRpcError, ValueError, OSError) as error:
+                pipe.send(f"{type(error).__name__}: {error}")
+
+
+async def _run(load: Load) -> Round:
+    async with grpc.aio.insecure_channel(load.address, options=_OPTIONS) as channel:
+        requests = await load.workload.requests(channel)
+        call: Stub = channel.unary_unary(load.workload.method)
+        n_warm_up = await _warm_up(call, requests, load)
+        latencies = array("d")
+        cpu_before = cpu_seconds(load.pid)
+        began = time.perf_counter()
+        callers = [
+            _keep_calling(call, requests, began + load.seconds, latencies) for _ in range(load.n_callers)
+        ]
+        await asyncio.gather(*callers)
+        return Round(
+            seconds=time.perf_counter() - began,
+            cpu_seconds=cpu_seconds(load.pid) - cpu_before,
+            latencies=latencies,
+            items_per_call=load.workload.items_per_call,
+            n_warm_up=n_warm_up,
+        )
+
+
+async def _warm_up(call: Stub, requests: Iterator[bytes], load: Load) -> int:
+    """A few calls before the clock runs, the last of them checked; returns how many."""
+    n_calls = 0
+    for _ in range(_WARM_UP_ROUNDS):
+        responses = await asyncio.gather(*(call(request) for request in islice(requests, load.n_callers)))
+        n_calls += len(responses)
+        check_response(load.workload.method, responses[-1])
+    return n_calls
+
+
+async def _keep_calling(
+    call: Stub,
+    requests: Iterator[bytes],
+    ends_at: float,
+    latencies: "array[float]",
+) -> None:
+    now = time.perf_counter
+    for request in requests:
+        began = now()
+        if began >= ends_at:
+            return
+        await call(request)
+        latencies.append(now() - began)

@@ -1,0 +1,99 @@
+"""How figures look to a person."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from benchmarks.figures import Comparison, Spread
+from benchmarks.profiling import N_SHOWN, Profile
+from benchmarks.startup import Startup
+
+_PIPE_WIDTH: Final = 150
+_ENOUGH_TO_ROUND: Final = 10
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Standard output or standard error; a pipe gets no colour and 150 columns."""
+    made = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    if not made.is_terminal:
+        made.width = _PIPE_WIDTH
+    return made
+
+
+def plain_table(title: str, *columns: str, n_left: int = 1) -> Table:
+    """An empty table, its first `n_left` columns aligned left and the others right."""
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+    )
+    for number, column in enumerate(columns):
+        is_left = number < n_left
+        table.add_column(column, justify="left" if is_left else "right", no_wrap=is_left)
+    return table
+
+
+def comparison_table(comparisons: Sequence[Comparison]) -> Table:
+    """Rates, latencies and CPU of what was called, and how it stands to the echo."""
+    table = plain_table(
+        "Calls, each against the echo in turns",
+        *("called", "setting", "items/s", "p50 ms", "p95 ms", "p99 ms", "CPU µs/item"),
+        *("echo/s", "echo CPU µs", "ratio to echo", "quartiles", "CPU ratio", "aim"),
+        n_left=2,
+    )
+    for row in comparisons:
+        table.add_row(
+            row.title,
+            row.setting,
+            f"{row.measured.rate.middle:,.0f}",
+            *(f"{value:.2f}" for value in (row.measured.p50_ms, row.measured.p95_ms, row.measured.p99_ms)),
+            f"{row.measured.cpu_us_per_item:.1f}",
+            f"{row.echo.rate.middle:,.0f}",
+            f"{row.echo.cpu_us_per_item:.1f}",
+            _short(row.rate_ratio.middle),
+            _quartiles(row.rate_ratio),
+            _short(row.cpu_ratio),
+            row.aim,
+        )
+    return table
+
+
+def startup_table(startups: Sequence[Startup]) -> Table:
+    """Cold start and memory at rest."""
+    table = plain_table(
+        "Start, medians; aims: SERVING within 1.5 s, at most 150 MB at rest",
+        *("database", "first line s", "SERVING s", "memory MB"),
+    )
+    for row in startups:
+        resident_mb = row.resident_mib * 1.048576
+        seconds = f"{row.first_line_seconds:.2f}", f"{row.serving_seconds:.2f}"
+        table.add_row(row.database, *seconds, f"{resident_mb:.0f}")
+    return table
+
+
+def print_profile(found: Profile, out: Console) -> None:
+    """One kind of call: its threads' CPU, and the dearest functions."""
+    per_call = 1e6 / found.n_calls
+    heading = (
+        f"{found.title}: {found.n_calls:,} calls, CPU per call {found.loop_seconds * per_call:,.0f} µs "
+        f"on the event loop (profiled) and {found.other_seconds * per_call:,.0f} µs on other threads"
+    )
+    out.print(Text(heading, style="bold"), soft_wrap=True)
+    out.print(f"The event loop's {N_SHOWN} dearest functions by own time:")
+    out.print(found.functions, soft_wrap=True)
+    out.print()
+
+
+def _short(ratio: float) -> str:
+    return f"{ratio:.1f}" if ratio >= _ENOUGH_TO_ROUND else f"{ratio:.2f}"
+
+
+def _quartiles(spread: Spread) -> str:
+    return f"{_short(spread.lower)} to {_short(spread.upper)}"

@@ -1,0 +1,69 @@
+"""Fixtures of all tests: no setting from outside, and real servers that must end well."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.process import ServerProcess, verify
+from tests.support.wire import Wire
+
+StartServer = Callable[..., ServerProcess]
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings of the machine that runs the tests say nothing here."""
+    for variable in [name for name in os.environ if name.upper().startswith("BANDIT_")]:
+        monkeypatch.delenv(variable)
+
+
+@pytest.fixture(scope="session")
+def shared_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """One server for every test that can share it.
+
+    Whatever they sent it, at the end it stops with 0, its log is one JSON object a line and holds no
+    failure of its own, and its facts are the fold of its log.
+    """
+    server = ServerProcess.start(tmp_path_factory.mktemp("server") / "bandit.db")
+    yield server
+    assert server.terminate() == 0
+    assert [event for event in server.events() if event["level"] in {"error", "critical"}] == []
+    verify(server.database)
+
+
+@pytest.fixture(scope="session")
+def shared_wire(shared_process: ServerProcess) -> Iterator[Wire]:
+    """A channel to the server that tests share."""
+    wire = Wire(shared_process.address)
+    yield wire
+    wire.close()
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[StartServer]:
+    """Starts servers of the test's own, on `bandit.db` in its folder; those left running must stop with 0."""
+    started: list[ServerProcess] = []
+
+    def start(*flags: str, port: int = 0) -> ServerProcess:
+        started.append(ServerProcess.start(tmp_path / "bandit.db", *flags, port=port))
+        return started[-1]
+
+    yield start
+    exit_codes = [server.terminate() for server in started if server.process.poll() is None]
+    assert set(exit_codes) <= {0}
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[[ServerProcess], Wire]]:
+    """Opens channels that are closed at the end."""
+    wires: list[Wire] = []
+
+    def open_wire(server: ServerProcess) -> Wire:
+        wires.append(Wire(server.address))
+        return wires[-1]
+
+    yield open_wire
+    for wire in wires:
+        wire.close()

@@ -1,0 +1,157 @@
+"""A real server as a child process, and what can be asked of it from outside."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import pytest
+
+_Result = TypeVar("_Result")
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's environment without any setting of the service."""
+    return {key: value for key, value in os.environ.items() if not key.upper().startswith("BANDIT_")}
+
+
+def eventually(look: Callable[[], _Result], *, seconds: float = 20.0) -> _Result:
+    """The first result of `look` that is true; fails if there is none in time."""
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {seconds:g} s; at last: {found!r}")
+        time.sleep(0.01)
+    return found
+
+
+def command(*arguments: str) -> list[str]:
+    """The command line that runs `bandit-server` with these arguments."""
+    return [sys.executable, "-m", "server", *arguments]
+
+
+def run_command(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Runs `bandit-server` to its end."""
+    return subprocess.run(
+        command(*arguments),
+        cwd=folder,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ServerProcess:
+    """One run of the server on a database file.
+
+    Attributes:
+        process: The child process.
+        database: The SQLite file.
+        log: Where its standard error goes; runs on one file append to one log.
+        address: Where it listens.
+    """
+
+    process: subprocess.Popen[str]
+    database: Path
+    log: Path
+    address: str
+
+    @classmethod
+    def start(cls, database: Path, *flags: str, port: int = 0) -> Self:
+        """Starts a server, and returns once it says that it serves."""
+        log = database.with_suffix(".log")
+        listen = ("--listen", f"127.0.0.1:{port}", "--database", f"sqlite:///{database}")
+        with log.open("a") as stderr:
+            process = subprocess.Popen(
+                command("serve", *listen, *flags),
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                cwd=database.parent,
+                env=clean_environment(),
+            )
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line.startswith("bandit-server is serving at "):
+            process.kill()
+            process.communicate()
+            pytest.fail(f"the server did not start: {line!r} {log.read_text()}")
+        return cls(process, database, log, line.split()[-1])
+
+    @property
+    def port(self) -> int:
+        """The port that it took."""
+        return int(self.address.rpartition(":")[2])
+
+    @property
+    def url(self) -> str:
+        """The database as a setting."""
+        return f"sqlite:///{self.database}"
+
+    def signal(self, number: int) -> None:
+        """Sends a signal and returns at once."""
+        self.process.send_signal(number)
+
+    def wait(self, seconds: float = 30.0) -> int:
+        """Waits for the end of the process; returns its exit code."""
+        self.process.communicate(timeout=seconds)
+        return self.process.returncode
+
+    def terminate(self) -> int:
+        """Stops it as a supervisor would, and returns the exit code."""
+        self.process.terminate()
+        return self.wait()
+
+    def kill(self) -> None:
+        """Ends it without a chance to write anything."""
+        self.process.kill()
+        self.wait()
+
+    def events(self) -> list[dict[str, Any]]:
+        """What it logged; fails if a line is not one JSON object."""
+        return [_event(line) for line in self.log.read_text().splitlines()]
+
+    def memory(self) -> int:
+        """The most memory that it ever had resident, in bytes."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        (kib,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+        return int(kib) * 1024
+
+    def scrape(self) -> str:
+        """What Prometheus gets from it."""
+        (port,) = [e["port"] for e in self.events() if e["event"] == "metrics.serving"][-1:]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as page:  # noqa: S310 - http
+            return str(page.read().decode())
+
+    def sample(self, name: str, **labels: str) -> float:
+        """One number of a scrape, 0 if it is not there."""
+        for line in self.scrape().splitlines():
+            found = re.fullmatch(rf"{name}(?:\{{(.*)\}})? (\S+)", line)
+            if found is not None and dict(re.findall(r'(\w+)="([^"]*)"', found[1] or "")) == labels:
+                return float(found[2])
+        return 0.0
+
+
+def _event(line: str) -> dict[str, Any]:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        pytest.fail(f"a line of the log is not JSON: {line!r}")
+    assert isinstance(event, dict)
+    return event
+
+
+def verify(database: Path) -> None:
+    """Fails unless the facts are exactly the fold of the log, and the file is sound."""
+    done = run_command("verify", "--database", f"sqlite:///{database}", folder=database.parent)
+    assert done.returncode == 0, done.stdout + done.stderr

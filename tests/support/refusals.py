@@ -1,0 +1,92 @@
+"""What a failed call says, held to the conventions of errors: AIP-193 and the notes in the proto files."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import grpc
+import pytest
+from google.protobuf.message import Message
+from google.rpc import status_pb2
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from grpc_status import rpc_status
+
+_Detail = TypeVar("_Detail", bound=Message)
+_INNARDS: Final = re.compile(
+    r"SELECT |INSERT |UPDATE |sqlite|sqlalchemy|Traceback|[a-z]Error\b|Exception| at 0x|/tmp|/work|\.py\b|\.db\b"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A failed call that kept the conventions.
+
+    Attributes:
+        code: The gRPC code.
+        message: Its text.
+        reason: The stable reason.
+        violations: Field to rule.
+        retry_seconds: How long to wait before a retry; None where a retry does not help.
+    """
+
+    code: grpc.StatusCode
+    message: str
+    reason: str
+    violations: dict[str, str]
+    retry_seconds: float | None
+
+
+def refused(call: Callable[[], object]) -> Refusal:
+    """How the service refuses a call; fails if it does not, or breaks a convention in doing so."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    return refusal_of(caught.value)
+
+
+def refusal_of(error: BaseException) -> Refusal:
+    """What an error says; fails if it breaks a convention.
+
+    One ErrorInfo of this domain, its reason also in the metadata; a BadRequest exactly for bad input; a
+    RetryInfo for what passes, its delay also in the metadata; texts that are safe to show.
+    """
+    assert isinstance(error, grpc.Call)
+    status = rpc_status.from_call(error)
+    assert status is not None, error
+    (info,) = _details(status, ErrorInfo)
+    bad_requests = _details(status, BadRequest)
+    retries = _details(status, RetryInfo)
+    assert len(status.details) == 1 + len(bad_requests) + len(retries)
+    metadata = dict(error.trailing_metadata())
+    assert (info.domain, info.reason) == ("bandit.v1", metadata["bandit-reason"])
+    assert len(bad_requests) == (error.code() is grpc.StatusCode.INVALID_ARGUMENT), status
+    retry_seconds = None
+    if retries:
+        (retry,) = retries
+        retry_seconds = retry.retry_delay.ToTimedelta().total_seconds()
+        assert metadata["grpc-retry-pushback-ms"] == str(round(retry_seconds * 1000))
+    violations = {v.field: v.description for request in bad_requests for v in request.field_violations}
+    for text in (status.message, *violations, *violations.values()):
+        require_safe_text(text)
+    return Refusal(
+        code=error.code(),
+        message=status.message,
+        reason=info.reason,
+        violations=violations,
+        retry_seconds=retry_seconds,
+    )
+
+
+def require_safe_text(text: str) -> None:
+    """Fails if a text for clients holds SQL, a path or a class name, or what a terminal would act on."""
+    assert text.isprintable(), text
+    assert _INNARDS.search(text) is None, text
+
+
+def _details(status: status_pb2.Status, kind: type[_Detail]) -> list[_Detail]:
+    found: list[_Detail] = []
+    for packed in status.details:
+        detail = kind()
+        if packed.Unpack(detail):
+            found.append(detail)
+    return found

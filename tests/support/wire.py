@@ -1,0 +1,161 @@
+"""A channel to a server, and the experiments that tests declare."""
+
+import itertools
+import os
+from collections.abc import Mapping
+from typing import Any, Final
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from bandit.v1 import bandit_pb2, bandit_pb2_grpc, experiment_pb2, experiment_pb2_grpc
+
+CALL_SECONDS: Final = 20.0
+"""The deadline of a call that is expected to be answered: long, since the machine may be busy."""
+
+SERVICES: Final = (
+    bandit_pb2.DESCRIPTOR.services_by_name["BanditService"],
+    experiment_pb2.DESCRIPTOR.services_by_name["ExperimentService"],
+)
+METHODS: Final = [f"/{service.full_name}/{method.name}" for service in SERVICES for method in service.methods]
+
+_names = itertools.count(1)
+
+
+class Wire:
+    """A channel to a server with the stubs of its services.
+
+    Args:
+        address: Where the server listens.
+    """
+
+    def __init__(self, address: str) -> None:
+        options = [("grpc.initial_reconnect_backoff_ms", 20), ("grpc.max_reconnect_backoff_ms", 100)]
+        self.channel = grpc.insecure_channel(address, options=options)
+        self.bandit = bandit_pb2_grpc.BanditServiceStub(self.channel)
+        self.experiments = experiment_pb2_grpc.ExperimentServiceStub(self.channel)
+        self.health = health_pb2_grpc.HealthStub(self.channel)
+
+    def close(self) -> None:
+        """Drops the connection."""
+        self.channel.close()
+
+    def call(self, method: str, data: bytes) -> bytes:
+        """The answer to bytes that may be no message."""
+        answer: bytes = self.channel.unary_unary(method)(data, timeout=CALL_SECONDS)
+        return answer
+
+    def create(self, declared: experiment_pb2.Experiment) -> experiment_pb2.Experiment:
+        """CreateExperiment."""
+        request = experiment_pb2.CreateExperimentRequest(experiment=declared)
+        return self.experiments.CreateExperiment(request, timeout=CALL_SECONDS)
+
+    def start(self, name: str) -> experiment_pb2.Experiment:
+        """StartExperiment."""
+        request = experiment_pb2.StartExperimentRequest(name=name)
+        return self.experiments.StartExperiment(request, timeout=CALL_SECONDS)
+
+    def pause(self, name: str) -> experiment_pb2.Experiment:
+        """PauseExperiment."""
+        request = experiment_pb2.PauseExperimentRequest(name=name)
+        return self.experiments.PauseExperiment(request, timeout=CALL_SECONDS)
+
+    def conclude(self, name: str, winner: str) -> experiment_pb2.Experiment:
+        """ConcludeExperiment."""
+        request = experiment_pb2.ConcludeExperimentRequest(name=name, winner=winner)
+        return self.experiments.ConcludeExperiment(request, timeout=CALL_SECONDS)
+
+    def delete(self, name: str) -> None:
+        """DeleteExperiment."""
+        request = experiment_pb2.DeleteExperimentRequest(name=name)
+        self.experiments.DeleteExperiment(request, timeout=CALL_SECONDS)
+
+    def get(self, name: str) -> experiment_pb2.Experiment:
+        """GetExperiment."""
+        request = experiment_pb2.GetExperimentRequest(name=name)
+        return self.experiments.GetExperiment(request, timeout=CALL_SECONDS)
+
+    def update(
+        self,
+        changed: experiment_pb2.Experiment,
+        *paths: str,
+        validate_only: bool = False,
+    ) -> experiment_pb2.Experiment:
+        """UpdateExperiment of the fields named."""
+        request = experiment_pb2.UpdateExperimentRequest(experiment=changed, validate_only=validate_only)
+        request.update_mask.paths.extend(paths)
+        return self.experiments.UpdateExperiment(request, timeout=CALL_SECONDS)
+
+    def list(self, **request: Any) -> experiment_pb2.ListExperimentsResponse:
+        """ListExperiments."""
+        message = experiment_pb2.ListExperimentsRequest(**request)
+        return self.experiments.ListExperiments(message, timeout=CALL_SECONDS)
+
+    def report(self, name: str, max_epochs: int = 0) -> experiment_pb2.Report:
+        """GetReport."""
+        request = experiment_pb2.GetReportRequest(name=name, max_epochs=max_epochs)
+        return self.experiments.GetReport(request, timeout=CALL_SECONDS)
+
+    def running(self, **changes: Any) -> str:
+        """Creates and starts an experiment; returns its name, which no other has."""
+        declared = experiment(**changes)
+        self.create(declared)
+        self.start(declared.name)
+        return declared.name
+
+    def choose(self, name: str, **request: Any) -> bandit_pb2.ChooseResponse:
+        """Choose."""
+        message = bandit_pb2.ChooseRequest(experiment=name, **request)
+        return self.bandit.Choose(message, timeout=CALL_SECONDS)
+
+    def reward(
+        self, decision_id: str, outcomes: Mapping[str, float], revision: int = 0
+    ) -> dict[str, "bandit_pb2.OutcomeResult.ValueType"]:
+        """Reward; metric to what became of it."""
+        message = bandit_pb2.RewardRequest(decision_id=decision_id, outcomes=outcomes, revision=revision)
+        return dict(self.bandit.Reward(message, timeout=CALL_SECONDS).results)
+
+    def batch_choose(self, *requests: bandit_pb2.ChooseRequest) -> list[bandit_pb2.BatchChooseResult]:
+        """BatchChoose."""
+        message = bandit_pb2.BatchChooseRequest(requests=requests)
+        return list(self.bandit.BatchChoose(message, timeout=CALL_SECONDS).results)
+
+    def batch_reward(self, *requests: bandit_pb2.RewardRequest) -> list[bandit_pb2.BatchRewardResult]:
+        """BatchReward."""
+        message = bandit_pb2.BatchRewardRequest(requests=requests)
+        return list(self.bandit.BatchReward(message, timeout=CALL_SECONDS).results)
+
+    def health_of(self, service: str) -> int:
+        """The status of a service, as the health protocol has it."""
+        request = health_pb2.HealthCheckRequest(service=service)
+        return int(self.health.Check(request, timeout=CALL_SECONDS).status)
+
+    def n_outcomes(self, name: str) -> int:
+        """How many outcomes are stored for an experiment, late ones included."""
+        metrics = [metric for arm in self.report(name).arms for metric in arm.metrics]
+        return sum(m.outcomes + m.open_outcomes + m.late_outcomes for m in metrics)
+
+    def n_decisions(self, name: str) -> dict[str, int]:
+        """How many decisions are stored for an experiment, by basis."""
+        arms = self.report(name).arms
+        bases = ("policy", "restricted", "fallback", "unconfirmed")
+        return {basis: sum(getattr(arm.decisions, basis) for arm in arms) for basis in bases}
+
+
+def experiment(**changes: Any) -> experiment_pb2.Experiment:
+    """An experiment under a name of its own: arms a and b, champion a, reward metric click."""
+    declared: dict[str, Any] = {
+        "name": f"x-{os.getpid()}-{next(_names)}",
+        "arms": [experiment_pb2.Arm(id="a"), experiment_pb2.Arm(id="b")],
+        "champion": "a",
+        "metrics": [metric("click")],
+        "reward_metric": "click",
+    }
+    return experiment_pb2.Experiment(**declared | changes)
+
+
+def metric(name: str, **changes: Any) -> experiment_pb2.Metric:
+    """A metric, binary if not told otherwise."""
+    return experiment_pb2.Metric(
+        **{"name": name, "kind": experiment_pb2.METRIC_KIND_BINARY} | changes,
+    )
