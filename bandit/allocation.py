@@ -1,9 +1,11 @@
 """From facts to the next epoch's shares: fold, policy, limits; and whether that is worth an epoch."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Final
 
 from bandit.experiment import Experiment, policy_over
@@ -11,7 +13,6 @@ from bandit.facts import Epoch, Facts
 from bandit.fold import ArmEvidence, Weighting, fold_facts, posteriors_from
 from bandit.limits import ArmStanding, apply_limits
 from bandit.metric import Direction, Metric
-from bandit.posteriors import Posterior
 
 MAX_EPOCH_DECISIONS: Final = 4_000_000
 """An epoch ends here, so that its sums of squares stay exact in 63 bits."""
@@ -39,7 +40,7 @@ class Allocation:
     means: Mapping[int, Mapping[int, float]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Standing:
     """An experiment, what is known about it, and when: all that shares depend on.
 
@@ -76,17 +77,24 @@ class Standing:
             self.facts, self.epochs, (number, metric), arms, weighting=self.weighting, now=self.now
         )
 
-    def n_decisions(self, arm: int) -> int:
-        """All decisions for an arm so far."""
-        return sum(count for key, count in self.facts.decisions.items() if key.arm == arm)
+    @cached_property
+    def decisions_by_arm(self) -> Counter[int]:
+        """Arm number to all decisions for it so far."""
+        counts: Counter[int] = Counter()
+        for key, count in self.facts.decisions.items():
+            counts[key.arm] += count
+        return counts
 
-    def n_decisions_of(self, epoch: Epoch) -> int:
-        """All decisions of an epoch so far."""
-        return sum(count for key, count in self.facts.decisions.items() if key.epoch == epoch.number)
+    @cached_property
+    def n_decisions_in_force(self) -> int:
+        """All decisions of the epoch in force so far."""
+        number = self.epochs[-1].number
+        return sum(count for key, count in self.facts.decisions.items() if key.epoch == number)
 
-    def first_seen_at(self, arm: int) -> datetime:
-        """When the arm's first epoch began; now, for one that has had none."""
-        return next((epoch.started_at for epoch in self.epochs if arm in epoch.shares), self.now)
+    @cached_property
+    def first_seen_at(self) -> Mapping[int, datetime]:
+        """Arm number to the start of its first epoch, for arms that have had one."""
+        return {arm: epoch.started_at for epoch in reversed(self.epochs) for arm in epoch.shares}
 
 
 def allocate(standing: Standing) -> Allocation:
@@ -98,22 +106,21 @@ def allocate(standing: Standing) -> Allocation:
     in_service = [arm for arm in experiment.arms if not arm.is_taken_out]
     if not in_service:
         return Allocation(shares=_all_to(standing.arm_numbers[experiment.champion], standing))
-    beliefs = {
-        metric.name: posteriors_from(metric, standing.evidence(metric)) for metric in experiment.metrics
-    }
+    evidence = {metric.name: standing.evidence(metric) for metric in experiment.metrics}
+    beliefs = {metric.name: posteriors_from(metric, evidence[metric.name]) for metric in experiment.metrics}
     arms = [
         ArmStanding(
             id=arm.id,
             eligible=not arm.is_taken_out,
-            decisions=standing.n_decisions(standing.arm_numbers[arm.id]),
-            age=standing.now - standing.first_seen_at(standing.arm_numbers[arm.id]),
+            decisions=standing.decisions_by_arm[standing.arm_numbers[arm.id]],
+            age=standing.now - standing.first_seen_at.get(standing.arm_numbers[arm.id], standing.now),
         )
         for arm in experiment.arms
     ]
     numbers = [standing.arm_numbers[arm.id] for arm in experiment.arms]
     current = standing.epochs[-1] if standing.epochs else None
     shares = apply_limits(
-        _policy_shares(standing, arms, beliefs[experiment.reward_metric]),
+        _policy_shares(experiment, numbers, evidence[experiment.reward_metric]),
         arms,
         experiment.limits,
         previous=None if current is None else [current.shares.get(number, 0.0) for number in numbers],
@@ -146,7 +153,7 @@ def needs_epoch(standing: Standing, allocation: Allocation, threshold: float) ->
         return True
     if furthest_move(current.shares, allocation.shares) > threshold:
         return True
-    n_decisions = standing.n_decisions_of(current)
+    n_decisions = standing.n_decisions_in_force
     return n_decisions >= MAX_EPOCH_DECISIONS or (
         n_decisions > 0 and standing.now - current.started_at >= longest_epoch(standing)
     )
@@ -174,20 +181,21 @@ def longest_epoch(standing: Standing) -> timedelta:
 
 
 def _policy_shares(
-    standing: Standing, arms: Sequence[ArmStanding], beliefs: Mapping[int, Posterior]
+    experiment: Experiment, numbers: Sequence[int], evidence: Mapping[int, ArmEvidence]
 ) -> list[float]:
-    """The policy's shares over the arms in service, 0 for the others."""
-    experiment = standing.experiment
-    eligible = tuple(arm.id for arm in arms if arm.eligible)
+    """The policy's shares over the arms in service, 0 for the others; in the order of `numbers`."""
     metric = experiment.metric(experiment.reward_metric)
-    seen = standing.evidence(metric)
-    shares = policy_over(experiment.policy, eligible).shares(
-        [beliefs[standing.arm_numbers[arm_id]] for arm_id in eligible],
+    beliefs = posteriors_from(metric, evidence)
+    in_service = {
+        arm.id: number for arm, number in zip(experiment.arms, numbers, strict=True) if not arm.is_taken_out
+    }
+    shares = policy_over(experiment.policy, tuple(in_service)).shares(
+        [beliefs[number] for number in in_service.values()],
         maximize=metric.direction is Direction.MAXIMIZE,
-        n_observations=sum(arm.sums.n for arm in seen.values()),
+        n_observations=sum(seen.sums.n for seen in evidence.values()),
     )
-    by_id = dict(zip(eligible, shares.tolist(), strict=True))
-    return [by_id.get(arm.id, 0.0) for arm in arms]
+    by_number = dict(zip(in_service.values(), shares.tolist(), strict=True))
+    return [by_number.get(number, 0.0) for number in numbers]
 
 
 def _all_to(champion: int, standing: Standing) -> dict[int, float]:

@@ -8,9 +8,10 @@ import asyncio
 import multiprocessing
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from itertools import islice
+from itertools import cycle, islice
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Final, Self
@@ -22,7 +23,14 @@ from benchmarks.figures import Round
 from benchmarks.serving import cpu_seconds
 from benchmarks.workloads import Stub, Workload, check_response
 
-_OPTIONS: Final = (("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", -1))
+_N_CONNECTIONS: Final = 4
+"""As from several backends; one connection would also run into the server's bound on its streams."""
+
+_OPTIONS: Final = (
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.use_local_subchannel_pool", 1),  # or all channels would share one connection
+)
 _GRACE_SECONDS: Final = 120.0
 _WARM_UP_ROUNDS: Final = 3
 
@@ -99,17 +107,21 @@ def _main(pipe: Connection) -> None:
 
 
 async def _run(load: Load) -> Round:
-    async with grpc.aio.insecure_channel(load.address, options=_OPTIONS) as channel:
-        requests = await load.workload.requests(channel)
-        call: Stub = channel.unary_unary(load.workload.method)
-        n_warm_up = await _warm_up(call, requests, load)
+    async with AsyncExitStack() as stack:
+        n_connections = min(_N_CONNECTIONS, load.n_callers)
+        channels = [
+            await stack.enter_async_context(grpc.aio.insecure_channel(load.address, options=_OPTIONS))
+            for _ in range(n_connections)
+        ]
+        requests = await load.workload.requests(channels[0])
+        stubs: list[Stub] = [channel.unary_unary(load.workload.method) for channel in channels]
+        n_warm_up = await _warm_up(stubs, requests, load)
         latencies = array("d")
         cpu_before = cpu_seconds(load.pid)
         began = time.perf_counter()
-        callers = [
-            _keep_calling(call, requests, began + load.seconds, latencies) for _ in range(load.n_callers)
-        ]
-        await asyncio.gather(*callers)
+        ends_at = began + load.seconds
+        callers = zip(range(load.n_callers), cycle(stubs), strict=False)
+        await asyncio.gather(*(_keep_calling(stub, requests, ends_at, latencies) for _, stub in callers))
         return Round(
             seconds=time.perf_counter() - began,
             cpu_seconds=cpu_seconds(load.pid) - cpu_before,
@@ -119,26 +131,24 @@ async def _run(load: Load) -> Round:
         )
 
 
-async def _warm_up(call: Stub, requests: Iterator[bytes], load: Load) -> int:
+async def _warm_up(stubs: Sequence[Stub], requests: Iterator[bytes], load: Load) -> int:
     """A few calls before the clock runs, the last of them checked; returns how many."""
     n_calls = 0
     for _ in range(_WARM_UP_ROUNDS):
-        responses = await asyncio.gather(*(call(request) for request in islice(requests, load.n_callers)))
+        paired = zip(islice(requests, load.n_callers), cycle(stubs), strict=False)
+        responses = await asyncio.gather(*(stub(request) for request, stub in paired))
         n_calls += len(responses)
         check_response(load.workload.method, responses[-1])
     return n_calls
 
 
 async def _keep_calling(
-    call: Stub,
-    requests: Iterator[bytes],
-    ends_at: float,
-    latencies: "array[float]",
+    stub: Stub, requests: Iterator[bytes], ends_at: float, latencies: "array[float]"
 ) -> None:
     now = time.perf_counter
     for request in requests:
         began = now()
         if began >= ends_at:
             return
-        await call(request)
+        await stub(request)
         latencies.append(now() - began)

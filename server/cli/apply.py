@@ -58,8 +58,6 @@ def _create(client: BanditClient, wanted: Experiment, console: Console, *, dry_r
 def _update(
     client: BanditClient, wanted: Experiment, current: Experiment, console: Console, *, dry_run: bool
 ) -> None:
-    # Drawn by the service unless the file says it, and immutable: its absence is no wish to change it.
-    wanted.salt = wanted.salt or current.salt
     wanted.etag = current.etag
     difference = changes(current, client.experiments.update(wanted, validate_only=True))
     if not difference:

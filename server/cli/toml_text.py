@@ -4,7 +4,6 @@ Scalars of a table come before its sub-tables, as TOML wants; beyond that the gi
 """
 
 import json
-import math
 import re
 from collections.abc import Iterator
 
@@ -81,8 +80,5 @@ def inline(value: object) -> str:
 
 
 def _number(value: float) -> str:
-    """The shortest text that reads as `value`: `1` for 1.0, but `-0.0` for its own sake."""
-    is_negative_zero = value == 0 and math.copysign(1, value) < 0
-    if value.is_integer() and abs(value) < _EXACT_INTEGER and not is_negative_zero:
-        return str(int(value))
-    return repr(value)
+    """The shortest text that reads as `value`: `1` for 1.0."""
+    return str(int(value)) if value.is_integer() and abs(value) < _EXACT_INTEGER else repr(value)

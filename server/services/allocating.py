@@ -161,7 +161,7 @@ class Allocator:
         experiment = found.record.experiment
         current = found.epochs[-1]
         moments: list[datetime] = []
-        if standing.n_decisions_of(current) > 0:
+        if standing.n_decisions_in_force > 0:
             moments.append(current.started_at + longest_epoch(standing))
         for window in {metric.window for metric in experiment.metrics} - {None}:
             ends = (epoch.started_at for epoch in found.epochs[1:])
@@ -173,7 +173,7 @@ class Allocator:
             moments.append(standing.now + _STEP_PAUSE)
         if experiment.limits.warm_up_duration is not None:
             deadlines = (
-                standing.first_seen_at(arm) + experiment.limits.warm_up_duration for arm in current.shares
+                standing.first_seen_at[arm] + experiment.limits.warm_up_duration for arm in current.shares
             )
             moments.extend(deadline for deadline in deadlines if deadline > standing.now)
         return max(min(moments), standing.now + timedelta(milliseconds=50)) if moments else None

@@ -42,7 +42,7 @@ class MetricReport:
         metric: The metric's name.
         evidence: What was counted.
         mean: Mean of the observations, in the metric's unit; None without any.
-        interval: Posterior interval of the mean at `LEVEL`.
+        interval: Posterior interval of the mean at `LEVEL`, within the metric's range.
     """
 
     metric: str
@@ -201,11 +201,12 @@ def _decisions(standing: Standing, arm: int) -> dict[Basis, int]:
 
 
 def _metric_report(metric: Metric, evidence: ArmEvidence, belief: Posterior) -> MetricReport:
+    lower, upper = belief.interval(LEVEL)
     return MetricReport(
         metric=metric.name,
         evidence=evidence,
         mean=evidence.sums.mean if evidence.sums.n > 0 else None,
-        interval=belief.interval(LEVEL),
+        interval=(max(lower, metric.minimum), min(upper, metric.maximum)),
     )
 
 

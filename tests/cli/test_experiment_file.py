@@ -113,6 +113,18 @@ def test_the_text_of_a_message_is_stable(table: TomlTable) -> None:
     assert format_experiment(parse_experiment(text)) == text
 
 
+def test_the_order_of_keys_in_a_payload_is_no_difference() -> None:
+    """Maps have none on the wire, so the text sorts them."""
+    keys = [f"k{number:02}" for number in range(30)]
+    texts_of_both = set()
+    for order in (keys, keys[::-1]):
+        experiment = Experiment()
+        experiment.arms.add().payload.update(dict.fromkeys(order, 1))
+        texts_of_both.add(format_experiment(experiment))
+    (text,) = texts_of_both
+    assert re.findall(r"k\d\d", text) == keys
+
+
 def test_a_file_becomes_the_message_that_it_describes() -> None:
     """Enums, durations, numbers, maps, choices and payloads arrive as what they mean."""
     experiment = read_experiment(str(RANKER))

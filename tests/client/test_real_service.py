@@ -1,14 +1,12 @@
 """The client against the real service, in a process of its own."""
 
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from bandit.client import BanditClient, Fallback, InvalidArgumentError, OutcomeResult, RetryPolicy
 from bandit.v1 import experiment_pb2
+from tests.support.process import ServerProcess
 
 EXPERIMENT = experiment_pb2.Experiment(
     name="ranker",
@@ -19,41 +17,16 @@ EXPERIMENT = experiment_pb2.Experiment(
 )
 
 
-class Service:
-    """A service that can be killed and started again on its port and file."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.target = "127.0.0.1:0"
-        self.start()
-
-    def start(self) -> None:
-        """Serves; returns once it listens."""
-        database = f"sqlite:///{self._folder / 'bandit.db'}"
-        command = [sys.executable, "-m", "server", "serve", "--listen", self.target, "--database", database]
-        with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-        assert self._process.stdout is not None
-        self.target = self._process.stdout.readline().split()[-1]
-
-    def kill(self) -> None:
-        """Ends it without a farewell."""
-        self._process.kill()
-        self._process.communicate()
-
-
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
+def server(start_server: Callable[[], ServerProcess]) -> ServerProcess:
     """The service, with an empty database."""
-    started = Service(tmp_path)
-    yield started
-    started.kill()
+    return start_server()
 
 
 @pytest.fixture
-def client(service: Service) -> Iterator[BanditClient]:
+def client(server: ServerProcess) -> Iterator[BanditClient]:
     """A client of it, with the experiment running."""
-    with BanditClient(service.target, choose_timeout=10.0, retry=RetryPolicy(timeout=60.0)) as opened:
+    with BanditClient(server.address, choose_timeout=10.0, retry=RetryPolicy(timeout=60.0)) as opened:
         opened.experiments.create(EXPERIMENT)
         opened.experiments.start("ranker")
         yield opened
@@ -76,11 +49,16 @@ def test_violations_arrive(client: BanditClient, fallback: Fallback) -> None:
     assert [violation.field for violation in raised.value.field_violations] == ["outcomes['click']"]
 
 
-def test_reward_survives_a_restart(client: BanditClient, service: Service, fallback: Fallback) -> None:
+def test_reward_survives_a_restart(
+    client: BanditClient,
+    server: ServerProcess,
+    start_server: Callable[..., ServerProcess],
+    fallback: Fallback,
+) -> None:
     """A service that is killed costs a fallback while it is down, and no reward once it is back."""
     choice = client.choose("ranker", unit="user-1", fallback=fallback)
-    service.kill()
+    server.kill()
     assert client.choose("ranker", unit="user-1", fallback=fallback).is_fallback
-    service.start()
+    start_server(port=server.port)
     assert client.reward(choice, {"click": 1.0}).metric_to_result == {"click": OutcomeResult.RECORDED}
     assert client.choose("ranker", unit="user-1", fallback=fallback).arm == choice.arm

@@ -146,21 +146,3 @@ async def test_three_lines_of_asyncio(peer: Peer) -> None:
         choice = await client.choose("ranker", unit="user-1", fallback=bandit.client.Fallback("v0"))
         result = await client.reward(choice, {"click": 1.0})
     assert (choice.arm, result.metric_to_result) == ("v1", {"click": "recorded"})
-
-
-def test_channel_is_opened_once_and_late(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client opens no channel before its first call, and one for all its calls."""
-    opened = []
-    insecure_channel = grpc.insecure_channel
-
-    def count(target: str, options: list[tuple[str, str | int]]) -> grpc.Channel:
-        opened.append(target)
-        return insecure_channel(target, options)
-
-    monkeypatch.setattr(grpc, "insecure_channel", count)
-    peer.script.on("Choose", answer(bandit_pb2.ChooseResponse(arm="v1")))
-    with BanditClient(peer.target, choose_timeout=10.0) as client:
-        assert opened == []
-        for _ in range(3):
-            client.choose("ranker", fallback=bandit.client.Fallback("v0"))
-    assert len(opened) == 1

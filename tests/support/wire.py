@@ -86,7 +86,7 @@ class Wire:
         request.update_mask.paths.extend(paths)
         return self.experiments.UpdateExperiment(request, timeout=CALL_SECONDS)
 
-    def list(self, **request: Any) -> experiment_pb2.ListExperimentsResponse:
+    def list_page(self, **request: Any) -> experiment_pb2.ListExperimentsResponse:
         """ListExperiments."""
         message = experiment_pb2.ListExperimentsRequest(**request)
         return self.experiments.ListExperiments(message, timeout=CALL_SECONDS)
