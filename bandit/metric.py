@@ -91,8 +91,8 @@ class Metric:
         """
         if not math.isfinite(value):
             raise OutcomeValueError(self.name, value, "it must be finite")
-        if abs(value) < sys.float_info.min:
-            value = 0.0
+        if abs(value) < sys.float_info.min and not self.minimum <= value <= self.maximum:
+            value = 0.0  # what a subnormal stands for
         if not self.minimum <= value <= self.maximum:
             if not self.clip:
                 rule = f"it must be in [{self.minimum:g}, {self.maximum:g}]"

@@ -6,6 +6,7 @@ costs the same whatever is called.
 
 import asyncio
 import multiprocessing
+import os
 import time
 from array import array
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ import grpc
 import uvloop
 
 from benchmarks.figures import Round
+from benchmarks.profiled_server import START, STOP
 from benchmarks.serving import cpu_seconds
 from benchmarks.workloads import Stub, Workload, check_response
 
@@ -49,6 +51,7 @@ class Load:
         workload: What is sent.
         n_callers: Each sends its next call when its last was answered.
         seconds: When callers stop, if the requests have not ended before.
+        is_profiled: Whether the server is `profiled_server` and told when the clock runs.
     """
 
     address: str
@@ -56,6 +59,7 @@ class Load:
     workload: Workload
     n_callers: int
     seconds: float
+    is_profiled: bool = False
 
 
 class LoadClient:
@@ -116,14 +120,19 @@ async def _run(load: Load) -> Round:
         requests = await load.workload.requests(channels[0])
         stubs: list[Stub] = [channel.unary_unary(load.workload.method) for channel in channels]
         n_warm_up = await _warm_up(stubs, requests, load)
+        if load.is_profiled:
+            os.kill(load.pid, START)
         latencies = array("d")
         cpu_before = cpu_seconds(load.pid)
         began = time.perf_counter()
         ends_at = began + load.seconds
         callers = zip(range(load.n_callers), cycle(stubs), strict=False)
         await asyncio.gather(*(_keep_calling(stub, requests, ends_at, latencies) for _, stub in callers))
+        seconds = time.perf_counter() - began
+        if load.is_profiled:
+            os.kill(load.pid, STOP)
         return Round(
-            seconds=time.perf_counter() - began,
+            seconds=seconds,
             cpu_seconds=cpu_seconds(load.pid) - cpu_before,
             latencies=latencies,
             items_per_call=load.workload.items_per_call,

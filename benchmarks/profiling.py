@@ -1,7 +1,7 @@
 """Where the event loop's time goes: a server under cProfile, and the functions that take the most.
 
-cProfile sees the thread it starts in, which is the event loop's, and makes every Python call dearer: read
-the order and not the amounts. What other threads use (the store's writer, gRPC's own) is told by the kernel.
+cProfile sees the thread it starts in, which is the event loop's, and makes every Python call dearer: read the
+order and not the amounts. `run` is the event loop itself: gRPC's and uvloop's C code, and waiting.
 """
 
 import io
@@ -13,13 +13,11 @@ from typing import Final
 
 from benchmarks.declaring import declare
 from benchmarks.load import Load, LoadClient
-from benchmarks.plan import Row, few_experiments, other_rows
-from benchmarks.serving import Child, serving
+from benchmarks.plan import Row, few_experiments, profile_rows
+from benchmarks.serving import serving
 
 N_SHOWN: Final = 25
 """How many functions are worth a look."""
-
-_NANO: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,22 +26,20 @@ class Profile:
 
     Attributes:
         title: What was called.
-        n_calls: How often, warm-up included.
-        loop_seconds: CPU time of the event loop's thread.
-        other_seconds: CPU time of all other threads.
+        n_calls: How often.
+        cpu_us_per_call: CPU time of the server's process, under the profiler.
         functions: The dearest functions by their own time, as `pstats` prints them.
     """
 
     title: str
     n_calls: int
-    loop_seconds: float
-    other_seconds: float
+    cpu_us_per_call: float
     functions: str
 
 
 def profile(scratch: Path, client: LoadClient, seconds: float) -> Iterator[Profile]:
     """Profiles Choose, BatchChoose, Reward and BatchReward, each on a server of its own."""
-    for row in other_rows(few_experiments(), seconds):
+    for row in profile_rows(few_experiments(), seconds):
         folder = scratch / row.title
         folder.mkdir()
         yield _profile_row(row, folder, client, seconds)
@@ -51,37 +47,25 @@ def profile(scratch: Path, client: LoadClient, seconds: float) -> Iterator[Profi
 
 def _profile_row(row: Row, folder: Path, client: LoadClient, seconds: float) -> Profile:
     output = folder / "profile"
-    with serving(folder, python=("-m", "cProfile", "-o", str(output))) as server:
+    command = ("-m", "benchmarks.profiled_server", str(output), "serve")
+    with serving(folder, command=command) as server:
         declare(server.address, few_experiments(), lambda _: None)
-        before = _thread_seconds(server)
-        load = Load(
-            address=server.address,
-            pid=server.pid,
-            workload=row.workload,
-            n_callers=row.n_callers,
-            seconds=seconds,
+        done = client.run(
+            Load(
+                address=server.address,
+                pid=server.pid,
+                workload=row.workload,
+                n_callers=row.n_callers,
+                seconds=seconds,
+                is_profiled=True,
+            )
         )
-        done = client.run(load)
-        after = _thread_seconds(server)
     return Profile(
         title=row.title,
-        n_calls=done.n_calls + done.n_warm_up,
-        loop_seconds=after[0] - before[0],
-        other_seconds=after[1] - before[1],
+        n_calls=done.n_calls,
+        cpu_us_per_call=done.cpu_seconds * 1e6 / done.n_calls,
         functions=_dearest(output),
     )
-
-
-def _thread_seconds(server: Child) -> tuple[float, float]:
-    """CPU time of the main thread, and of the others that still run."""
-    main = others = 0.0
-    for task in Path(f"/proc/{server.pid}/task").iterdir():
-        used = int((task / "schedstat").read_text(encoding="ascii").split()[0]) * _NANO
-        if task.name == str(server.pid):
-            main = used
-        else:
-            others += used
-    return main, others
 
 
 def _dearest(output: Path) -> str:

@@ -89,16 +89,16 @@ def running(arguments: Sequence[str], folder: Path) -> Iterator[Child]:
 
 
 @contextmanager
-def serving(folder: Path, *flags: str, python: Sequence[str] = ()) -> Iterator[Child]:
+def serving(folder: Path, *flags: str, command: Sequence[str] = SERVE) -> Iterator[Child]:
     """Runs a bandit-server on the database of `folder` until the block ends.
 
     Args:
         folder: Where the database is, or will be.
         flags: Of `bandit-server serve`, in addition.
-        python: What stands before `-m server`, such as `-m cProfile -o FILE`.
+        command: What runs the server, after the interpreter.
     """
     where = ("--listen", "127.0.0.1:0", "--database", database_of(folder), "--log-level", "warning")
-    with running((*python, *SERVE, *where, *flags), folder) as child:
+    with running((*command, *where, *flags), folder) as child:
         yield child
 
 

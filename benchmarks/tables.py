@@ -12,12 +12,12 @@ from benchmarks.figures import Comparison, Spread
 from benchmarks.profiling import N_SHOWN, Profile
 from benchmarks.startup import Startup
 
-_PIPE_WIDTH: Final = 150
+_PIPE_WIDTH: Final = 140
 _ENOUGH_TO_ROUND: Final = 10
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Standard output or standard error; a pipe gets no colour and 150 columns."""
+    """Standard output or standard error; a pipe gets no colour and 140 columns."""
     made = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
     if not made.is_terminal:
         made.width = _PIPE_WIDTH
@@ -40,16 +40,22 @@ def plain_table(title: str, *columns: str, n_left: int = 1) -> Table:
     return table
 
 
+def add_row(table: Table, *cells: str) -> None:
+    """Adds a row whose cells are not broken at their spaces."""
+    table.add_row(*(cell.replace(" ", "\N{NO-BREAK SPACE}") for cell in cells))
+
+
 def comparison_table(comparisons: Sequence[Comparison]) -> Table:
     """Rates, latencies and CPU of what was called, and how it stands to the echo."""
     table = plain_table(
         "Calls, each against the echo in turns",
-        *("called", "setting", "items/s", "p50 ms", "p95 ms", "p99 ms", "CPU µs/item"),
-        *("echo/s", "echo CPU µs", "ratio to echo", "quartiles", "CPU ratio", "aim"),
+        *("called", "setting", "items /s", "p50 ms", "p95 ms", "p99 ms", "CPU µs /item"),
+        *("echo /s", "echo CPU µs", "ratio to echo", "quartiles", "CPU ratio", "aim"),
         n_left=2,
     )
     for row in comparisons:
-        table.add_row(
+        add_row(
+            table,
             row.title,
             row.setting,
             f"{row.measured.rate.middle:,.0f}",
@@ -68,23 +74,19 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
 def startup_table(startups: Sequence[Startup]) -> Table:
     """Cold start and memory at rest."""
     table = plain_table(
-        "Start, medians; aims: SERVING within 1.5 s, at most 150 MB at rest",
+        "Start (medians). Aims: SERVING within 1.5 s, at most 150 MB at rest",
         *("database", "first line s", "SERVING s", "memory MB"),
     )
     for row in startups:
         resident_mb = row.resident_mib * 1.048576
         seconds = f"{row.first_line_seconds:.2f}", f"{row.serving_seconds:.2f}"
-        table.add_row(row.database, *seconds, f"{resident_mb:.0f}")
+        add_row(table, row.database, *seconds, f"{resident_mb:.0f}")
     return table
 
 
 def print_profile(found: Profile, out: Console) -> None:
-    """One kind of call: its threads' CPU, and the dearest functions."""
-    per_call = 1e6 / found.n_calls
-    heading = (
-        f"{found.title}: {found.n_calls:,} calls, CPU per call {found.loop_seconds * per_call:,.0f} µs "
-        f"on the event loop (profiled) and {found.other_seconds * per_call:,.0f} µs on other threads"
-    )
+    """One kind of call: its CPU time and the dearest functions."""
+    heading = f"{found.title}: {found.n_calls:,} calls, {found.cpu_us_per_call:,.0f} µs of CPU each, profiled"
     out.print(Text(heading, style="bold"), soft_wrap=True)
     out.print(f"The event loop's {N_SHOWN} dearest functions by own time:")
     out.print(found.functions, soft_wrap=True)
@@ -96,4 +98,4 @@ def _short(ratio: float) -> str:
 
 
 def _quartiles(spread: Spread) -> str:
-    return f"{_short(spread.lower)} to {_short(spread.upper)}"
+    return f"{_short(spread.lower)}-{_short(spread.upper)}"

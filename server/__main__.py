@@ -1,6 +1,7 @@
 """The console script: `bandit-server`, and `python -m server`."""
 
 import io
+import os
 import sys
 
 
@@ -13,6 +14,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that can't show a character shows a question mark, and no traceback.
             stream.reconfigure(errors="replace")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what gRPC's core prints is no JSON, and is said by us
     try:
         from server.cli.main import cli  # noqa: PLC0415 - the base install has no click, and is told here
     except ImportError as error:

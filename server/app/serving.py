@@ -113,7 +113,7 @@ class _Service:
             BanditService(chooser, ledger, snapshot, upkeep.refresh),
             ExperimentService(
                 Experiments(store, workers, snapshot, allocator, clock, lag=lag),
-                Reporter(store, workers, clock, lag),
+                Reporter(store, workers, clock, lag=lag, flush=upkeep.flush),
             ),
             clock,
             max_calls=settings.max_concurrent_calls,

@@ -50,9 +50,10 @@ class DecisionCounter:
             )
         return self._pending
 
-    def settle(self) -> None:
-        """Says that the last flush is in the store."""
-        self._pending = None
+    def settle(self, flush: Flush) -> None:
+        """Says that a flush is in the store; two callers may have sent the same one."""
+        if self._pending is flush:
+            self._pending = None
 
     def has_counted(self) -> bool:
         """Whether anything waits for a flush."""

@@ -1,6 +1,6 @@
 """The report on an experiment: what was counted, and what is believed for it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import isfinite
@@ -105,13 +105,23 @@ class Reporter:
         workers: Whose computing thread folds them.
         clock: The time.
         lag: How long a replica may go on with an epoch after its end.
+        flush: Adds the decisions counted so far to the facts, so that the report has them.
     """
 
-    def __init__(self, store: Store, workers: Workers, clock: Clock, lag: timedelta) -> None:
+    def __init__(
+        self,
+        store: Store,
+        workers: Workers,
+        clock: Clock,
+        *,
+        lag: timedelta,
+        flush: Callable[[], Awaitable[None]],
+    ) -> None:
         self._store = store
         self._workers = workers
         self._clock = clock
         self._lag = lag
+        self._flush = flush
 
     async def report(self, name: str, max_epochs: int) -> Report:
         """The report on an experiment, with at most `max_epochs` epochs of history.
@@ -121,6 +131,7 @@ class Reporter:
             ExperimentNotStartedError: It is a draft.
         """
         try:
+            await self._flush()
             return await self._workers.compute(self._read_and_report, name, max_epochs)
         except StoreError as error:
             raise StorageAwayError(_RETRY_AFTER) from error

@@ -81,7 +81,7 @@ class Upkeep:
             if flush is None:
                 return
             await self._workers.write(self._store.add_decisions, flush)
-            self._counter.settle()
+            self._counter.settle(flush)
             self._allocator.mark_grown({key.experiment for key in flush.counts})
 
     async def poll(self, seconds: float) -> None:

@@ -1,6 +1,5 @@
-"""What the tests of the command line share: a clean environment, an empty directory, and a way to run it."""
+"""What the tests of the command line share: an empty directory, a width, and a way to run it."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,10 +13,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture(autouse=True)
 def clean_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """No `BANDIT_` variable, 100 columns, and a working directory of the test's own."""
-    for variable in list(os.environ):
-        if variable.upper().startswith("BANDIT_"):
-            monkeypatch.delenv(variable)
+    """100 columns, and a working directory of the test's own."""
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.chdir(tmp_path)
     return tmp_path

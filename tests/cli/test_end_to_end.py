@@ -2,11 +2,7 @@
 
 import json
 import re
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,55 +11,25 @@ from click.testing import Result
 from bandit.client import BanditClient
 from bandit.v1.experiment_pb2 import Experiment
 from server.cli.difference import Change, changes
+from tests.support.process import ServerProcess, run_command
 
 RANKER = (Path(__file__).parent / "ranker.toml").read_text()
 Run = Callable[..., Result]
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A server process of its own."""
-
-    process: subprocess.Popen[str]
-    address: str
-    database: str
-
-    def stop(self) -> int:
-        """Sends SIGTERM and returns the exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        self.process.communicate(timeout=30)
-        return self.process.returncode
-
-
-def start_server(folder: Path) -> Server:
-    """Starts one on a free port, with its database in `folder`."""
-    database = f"sqlite:///{folder}/bandit.db"
-    command = [sys.executable, "-m", "server", "serve", "--listen", "127.0.0.1:0", "--database", database]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=folder
-    )
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    port = re.search(r"127\.0\.0\.1:(\d+)", line)
-    assert port is not None, line
-    return Server(process, f"127.0.0.1:{port[1]}", database)
-
-
 @pytest.fixture(scope="module")
-def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """One server for the tests of this file; each has an experiment of its own."""
-    server = start_server(tmp_path_factory.mktemp("server"))
-    try:
-        yield server
-    finally:
-        server.stop()
+    server = ServerProcess.start(tmp_path_factory.mktemp("server") / "bandit.db")
+    yield server
+    assert server.terminate() == 0
 
 
 @pytest.fixture
-def server(shared_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+def server(process: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> ServerProcess:
     """The server, and `BANDIT_SERVER` naming it."""
-    monkeypatch.setenv("BANDIT_SERVER", shared_server.address)
-    return shared_server
+    monkeypatch.setenv("BANDIT_SERVER", process.address)
+    return process
 
 
 def write(name: str, text: str = RANKER) -> str:
@@ -145,7 +111,7 @@ def test_a_rule_of_the_service_points_into_the_file(run: Run) -> None:
 
 
 def test_what_someone_else_changed_meanwhile_is_not_overwritten(
-    server: Server, run: Run, monkeypatch: pytest.MonkeyPatch
+    server: ServerProcess, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only the version that was compared is changed."""
     file = write("raced")
@@ -230,35 +196,27 @@ def test_the_list_is_machine_readable(run: Run) -> None:
 
 
 def test_the_log_is_verified_and_rebuilt_with_the_server_stopped(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, start_server: Callable[..., ServerProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SIGTERM ends with 0; then what was counted is what was logged, before and after a rebuild."""
-    server = start_server(tmp_path)
+    server = start_server()
     monkeypatch.setenv("BANDIT_SERVER", server.address)
-    try:
-        succeed(run, "experiment", "apply", write("logged"))
-        succeed(run, "experiment", "start", "logged")
-        for _ in range(5):
-            decision_id = json.loads(succeed(run, "choose", "logged", "--json"))["decision_id"]
-            succeed(run, "reward", decision_id, "click=1", "latency-ms=10")
-    finally:
-        assert server.stop() == 0
+    succeed(run, "experiment", "apply", write("logged"))
+    succeed(run, "experiment", "start", "logged")
+    for _ in range(5):
+        decision_id = json.loads(succeed(run, "choose", "logged", "--json"))["decision_id"]
+        succeed(run, "reward", decision_id, "click=1", "latency-ms=10")
+    assert server.terminate() == 0
     clean = "clean: 10 outcomes of 1 experiments add up to exactly what is stored\n"
-    assert succeed(run, "verify", "--database", server.database) == clean
-    assert succeed(run, "rebuild", "--database", server.database).startswith("rebuilt: 10 outcomes")
-    assert succeed(run, "verify", "--database", server.database) == clean
+    assert succeed(run, "verify", "--database", server.url) == clean
+    assert succeed(run, "rebuild", "--database", server.url).startswith("rebuilt: 10 outcomes")
+    assert succeed(run, "verify", "--database", server.url) == clean
 
 
-def test_a_second_server_on_one_file_is_refused(server: Server, run: Run) -> None:
+def test_a_second_server_on_one_file_is_refused(server: ServerProcess, run: Run, tmp_path: Path) -> None:
     """One line, and the first goes on."""
-    result = subprocess.run(
-        [sys.executable, "-m", "server", "serve", "--listen", "127.0.0.1:0", "--database", server.database],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
-    assert result.returncode == 1
-    assert [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert "Traceback" not in result.stderr
+    done = run_command("serve", "--listen", "127.0.0.1:0", "--database", server.url, folder=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
     succeed(run, "experiment", "list")

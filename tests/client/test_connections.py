@@ -48,7 +48,7 @@ def test_channel_is_opened_late_and_once(endpoint: Endpoint, monkeypatch: pytest
 
 
 def test_service_is_looked_for_often(fallback: Fallback) -> None:
-    """Attempts to connect follow each other within a second or so: gRPC's own pace would take 26 s for these."""
+    """Attempts to connect follow each other within a second: gRPC's own pace would take 26 s for these."""
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         nobody.settimeout(10.0)
         began = time.monotonic()
@@ -57,6 +57,18 @@ def test_service_is_looked_for_often(fallback: Fallback) -> None:
             for _ in range(7):
                 nobody.accept()[0].close()
         assert time.monotonic() - began < 10.0
+
+
+def test_silent_peer_is_given_up(fallback: Fallback) -> None:
+    """A connection on which nobody speaks is tried anew after two seconds: gRPC's own patience is 20 s."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(10.0)
+        with BanditClient(f"127.0.0.1:{silent.getsockname()[1]}") as client:
+            client.choose("ranker", fallback=fallback)
+            first, _ = silent.accept()
+            second, _ = silent.accept()
+    first.close()
+    second.close()
 
 
 def test_closed_before_the_call(endpoint: Endpoint) -> None:

@@ -32,14 +32,14 @@ def ranges(draw: st.DrawFn, kind: MetricKind) -> tuple[float, float]:
         case MetricKind.BINARY:
             return 0.0, 1.0
         case MetricKind.COUNT:
-            low = draw(st.integers(0, 5))
-            return float(low), float(draw(st.integers(low + 1, N_STEPS)))
+            least = draw(st.integers(0, 5))
+            return float(least), float(draw(st.integers(least + 1, N_STEPS)))
         case MetricKind.REAL:
             if draw(st.booleans()):
                 low = draw(st.floats(-1e6, 1e6))
                 return low, low + draw(st.floats(1e-3, 1e6))
-            extremes = [(0.0, 1e-100), (0.0, 1e100), (-1e100, 1e100), (1e9, 1e9 + 0.5), (-3.0, -1.0)]
-            return tuple(sorted(draw(st.sampled_from(extremes))))
+            extremes = [(0.0, 1e-100), (0.0, 1e100), (-1e100, 1e100), (1e9, 1e9 + 0.5)]
+            return draw(st.sampled_from(extremes))
 
 
 @st.composite
@@ -120,9 +120,7 @@ def experiments(draw: st.DrawFn) -> Experiment:
     """Any valid experiment of a few arms and metrics."""
     ids = draw(st.lists(names, min_size=1, max_size=5, unique=True))
     metric_names = draw(st.lists(names, min_size=1, max_size=3, unique=True))
-    declared = tuple(
-        draw(metrics(name, may_guard=index > 0)) for index, name in enumerate(metric_names)
-    )
+    declared = tuple(draw(metrics(name, may_guard=index > 0)) for index, name in enumerate(metric_names))
     longest = max((metric.window or MOMENT for metric in declared), default=MOMENT)
     namespace = draw(st.just("") | names.map(lambda name: name + "/"))
     return Experiment(

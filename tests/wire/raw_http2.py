@@ -41,10 +41,11 @@ class RawConnection:
 
     @classmethod
     def open(cls, port: int) -> Self:
-        """Connects and says hello."""
+        """Connects, says hello, and hears it: a server hangs up on a client that does not."""
         connection = cls(socket.create_connection(("127.0.0.1", port), timeout=20))
         connection.socket.sendall(_PREFACE)
         connection.send(SETTINGS, 0, 0, b"")
+        next(frame for frame in connection.frames() if frame.kind == SETTINGS and not frame.flags & ACK)
         return connection
 
     def close(self) -> None:

@@ -1,0 +1,74 @@
+"""Facts add in any order, and an epoch closes when no outcome of it can be in time any more."""
+
+import random
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bandit.facts import Tally, n_closed
+from tests.domain.builders import HOUR, MINUTE, SECOND, START, make_epoch
+
+outcomes = st.lists(st.tuples(st.integers(0, 2**20), st.booleans()), max_size=20)
+
+
+@settings(deadline=None)
+@given(outcomes=outcomes, seed=st.integers(0, 2**32))
+def test_tallies_add_in_any_order(outcomes: list[tuple[int, bool]], seed: int) -> None:
+    """Tallies of shuffled outcomes, added one by one or in two heaps, are equal."""
+    tallies = [Tally.of(quanta, is_late=is_late) for quanta, is_late in outcomes]
+    shuffled = random.Random(seed).sample(tallies, len(tallies))
+    one, two = Tally(), Tally()
+    for index, tally in enumerate(shuffled):
+        one, two = (one.plus(tally), two) if index % 2 else (one, two.plus(tally))
+    total = Tally()
+    for tally in tallies:
+        total = total.plus(tally)
+    assert one.plus(two) == two.plus(one) == total
+
+
+@settings(deadline=None)
+@given(outcomes=outcomes)
+def test_a_tally_is_the_plain_sums(outcomes: list[tuple[int, bool]]) -> None:
+    """Number, sum and sum of squares, of outcomes in time and of late ones apart."""
+    total = Tally()
+    for quanta, is_late in outcomes:
+        total = total.plus(Tally.of(quanta, is_late=is_late))
+    timely = [quanta for quanta, is_late in outcomes if not is_late]
+    late = [quanta for quanta, is_late in outcomes if is_late]
+    sums = [(len(part), sum(part), sum(quanta**2 for quanta in part)) for part in (timely, late)]
+    assert total == Tally(*sums[0], *sums[1])
+
+
+STARTS = [START, START + 10 * MINUTE, START + 30 * MINUTE]
+EPOCHS = [make_epoch(number, started_at) for number, started_at in enumerate(STARTS, 1)]
+
+
+@pytest.mark.parametrize(
+    ("after_start", "expected"),
+    [
+        (10 * MINUTE + HOUR + 4 * SECOND, 0),
+        (10 * MINUTE + HOUR + 5 * SECOND - timedelta(microseconds=1), 0),
+        (10 * MINUTE + HOUR + 5 * SECOND, 1),
+        (30 * MINUTE + HOUR + 4 * SECOND, 1),
+        (30 * MINUTE + HOUR + 5 * SECOND, 2),
+        (1000 * HOUR, 2),
+    ],
+)
+def test_an_epoch_closes_a_window_and_a_lag_after_its_end(after_start: timedelta, expected: int) -> None:
+    """Closed means: the next epoch's start + the lag + the window has passed; the last one never closes."""
+    assert n_closed(EPOCHS, HOUR, 5 * SECOND, START + after_start) == expected
+
+
+@pytest.mark.parametrize("now", [START - HOUR, START, START + HOUR])
+def test_without_a_window_every_epoch_counts(now: datetime) -> None:
+    """Without a window nothing is waited for, not even in the epoch in force."""
+    assert n_closed(EPOCHS, None, HOUR, now) == 3
+    assert n_closed([], None, HOUR, now) == 0
+
+
+def test_no_epoch_is_closed_before_there_are_two() -> None:
+    """Neither no epoch nor a single one is closed for a metric with a window."""
+    assert n_closed([], HOUR, SECOND, START + 1000 * HOUR) == 0
+    assert n_closed(EPOCHS[:1], HOUR, SECOND, START + 1000 * HOUR) == 0

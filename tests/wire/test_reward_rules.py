@@ -1,0 +1,191 @@
+"""What becomes of an outcome: the table of design.md section 5, over the wire."""
+
+import time
+from typing import Final
+
+import grpc
+import pytest
+
+from bandit.decision import Decision
+from bandit.v1 import bandit_pb2, experiment_pb2
+from tests.support.process import eventually
+from tests.support.refusals import refused
+from tests.support.wire import Wire, experiment, metric
+
+RECORDED: Final = bandit_pb2.OUTCOME_RESULT_RECORDED
+DUPLICATE: Final = bandit_pb2.OUTCOME_RESULT_DUPLICATE
+REVISED: Final = bandit_pb2.OUTCOME_RESULT_REVISED
+SUPERSEDED: Final = bandit_pb2.OUTCOME_RESULT_SUPERSEDED
+LATE: Final = bandit_pb2.OUTCOME_RESULT_LATE
+
+
+@pytest.fixture
+def name(wire: Wire) -> str:
+    """A running experiment of the test's own, with two metrics."""
+    return wire.running(metrics=[metric("click"), metric("buy")])
+
+
+def decided_ms(decision_id: str) -> int:
+    """When the decision was made: the time in its id is signed and not secret."""
+    import base64
+
+    raw = base64.urlsafe_b64decode(decision_id)
+    return Decision(raw[2:18], None, b"").decided_ms  # type: ignore[arg-type]  # the terms are not looked at
+
+
+def wait_until_older(decision_id: str, seconds: float) -> None:
+    """Lets the decision grow older than so much."""
+    eventually(lambda: time.time() * 1000 > decided_ms(decision_id) + seconds * 1000 + 1)
+
+
+def test_a_replay_is_a_duplicate_however_often(wire: Wire, name: str) -> None:
+    """The same answer each time, and one outcome in the facts."""
+    decision_id = wire.choose(name).decision_id
+    assert wire.reward(decision_id, {"click": 1}) == {"click": RECORDED}
+    for _ in range(20):
+        assert wire.reward(decision_id, {"click": 1}) == {"click": DUPLICATE}
+    assert wire.n_outcomes(name) == 1
+
+
+def test_a_replay_with_another_value_is_a_conflict(wire: Wire, name: str) -> None:
+    """ALREADY_EXISTS that names the metric; what was posted first stands, and nothing beside it is stored."""
+    decision_id = wire.choose(name).decision_id
+    wire.reward(decision_id, {"click": 1})
+    refusal = refused(lambda: wire.reward(decision_id, {"click": 0, "buy": 1}))
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.ALREADY_EXISTS, "OUTCOME_CONFLICT")
+    assert "click" in refusal.message
+    assert wire.n_outcomes(name) == 1
+    assert wire.reward(decision_id, {"click": 1, "buy": 0}) == {"click": DUPLICATE, "buy": RECORDED}
+
+
+def test_a_higher_revision_replaces_and_a_lower_one_is_superseded(wire: Wire, name: str) -> None:
+    """Revisions need no order on their way: the highest stands."""
+    decision_id = wire.choose(name).decision_id
+    assert wire.reward(decision_id, {"click": 1}) == {"click": RECORDED}
+    assert wire.reward(decision_id, {"click": 0}, revision=2) == {"click": REVISED}
+    assert wire.reward(decision_id, {"click": 1}, revision=1) == {"click": SUPERSEDED}
+    assert wire.reward(decision_id, {"click": 1}) == {"click": SUPERSEDED}
+    assert wire.reward(decision_id, {"click": 0}, revision=2) == {"click": DUPLICATE}
+    refusal = refused(lambda: wire.reward(decision_id, {"click": 1}, revision=2))
+    assert refusal.code is grpc.StatusCode.ALREADY_EXISTS
+    assert wire.reward(decision_id, {"click": 1}, revision=2**32 - 1) == {"click": REVISED}
+    (clicks,) = [m for arm in wire.report(name).arms for m in arm.metrics if m.metric == "click" and m.outcomes]
+    assert (clicks.outcomes, clicks.mean) == (1, 1.0)
+
+
+def test_a_decision_in_a_batch_twice_counts_once(wire: Wire, name: str) -> None:
+    """The first is recorded, its copies are duplicates, in the order of the batch."""
+    decision_id = wire.choose(name).decision_id
+    request = bandit_pb2.RewardRequest(decision_id=decision_id, outcomes={"click": 1})
+    results = wire.batch_reward(request, request, request)
+    assert [dict(result.reward.results) for result in results] == [
+        {"click": RECORDED},
+        {"click": DUPLICATE},
+        {"click": DUPLICATE},
+    ]
+    assert wire.n_outcomes(name) == 1
+
+
+def test_a_decision_in_a_batch_twice_with_other_values_conflicts(wire: Wire, name: str) -> None:
+    """The first stands; the second fails alone; a higher revision behind them replaces it."""
+    decision_id = wire.choose(name).decision_id
+    first, other, higher = wire.batch_reward(
+        bandit_pb2.RewardRequest(decision_id=decision_id, outcomes={"click": 1}),
+        bandit_pb2.RewardRequest(decision_id=decision_id, outcomes={"click": 0}),
+        bandit_pb2.RewardRequest(decision_id=decision_id, outcomes={"click": 0}, revision=1),
+    )
+    assert dict(first.reward.results) == {"click": RECORDED}
+    assert (other.error.code, other.error.reason) == (6, "OUTCOME_CONFLICT")
+    assert dict(higher.reward.results) == {"click": REVISED}
+
+
+def test_an_expired_decision_takes_no_first_outcome(wire: Wire) -> None:
+    """FAILED_PRECONDITION past max_decision_age; what was posted in time is still a duplicate, and revisable."""
+    declared = experiment(metrics=[metric("click"), metric("buy")])
+    declared.max_decision_age.FromMilliseconds(1_500)
+    wire.create(declared)
+    wire.start(declared.name)
+    decision_id = wire.choose(declared.name).decision_id
+    assert wire.reward(decision_id, {"click": 1}) == {"click": RECORDED}
+    wait_until_older(decision_id, 1.5)
+    refusal = refused(lambda: wire.reward(decision_id, {"buy": 1}))
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "DECISION_EXPIRED")
+    assert "buy" in refusal.message
+    assert wire.reward(decision_id, {"click": 1}) == {"click": DUPLICATE}
+    assert refused(lambda: wire.reward(decision_id, {"click": 0})).reason == "OUTCOME_CONFLICT"
+    assert wire.reward(decision_id, {"click": 0}, revision=1) == {"click": REVISED}
+    mixed = refused(lambda: wire.reward(decision_id, {"click": 0, "buy": 1}, revision=1))
+    assert mixed.reason == "DECISION_EXPIRED"
+    assert wire.n_outcomes(declared.name) == 1
+
+
+def test_an_outcome_past_its_window_is_late(wire: Wire) -> None:
+    """It is kept and reported apart, steers nothing, and repeats as a duplicate."""
+    slow = metric("click")
+    slow.window.FromMilliseconds(300)
+    name = wire.running(metrics=[slow, metric("buy")])
+    decision_id = wire.choose(name).decision_id
+    wait_until_older(decision_id, 0.3)
+    assert wire.reward(decision_id, {"click": 1, "buy": 1}) == {"click": LATE, "buy": RECORDED}
+    assert wire.reward(decision_id, {"click": 1}) == {"click": DUPLICATE}
+    clicks = [m for arm in wire.report(name).arms for m in arm.metrics if m.metric == "click"]
+    assert sum(m.late_outcomes for m in clicks) == 1
+    assert sum(m.outcomes + m.open_outcomes for m in clicks) == 0
+
+
+def test_rewards_are_taken_while_paused_and_once_concluded(wire: Wire, name: str) -> None:
+    """A decision's outcome counts whatever became of its experiment since."""
+    ids = [wire.choose(name).decision_id for _ in range(2)]
+    wire.pause(name)
+    assert wire.reward(ids[0], {"click": 1}) == {"click": RECORDED}
+    wire.conclude(name, "b")
+    assert wire.reward(ids[1], {"click": 1}) == {"click": RECORDED}
+    assert wire.n_outcomes(name) == 2
+
+
+def test_rewards_of_a_fallback_are_kept_and_do_not_steer(wire: Wire, name: str) -> None:
+    """A paused experiment's answer can be rewarded; the report's means do not have it."""
+    wire.pause(name)
+    decision_id = wire.choose(name).decision_id
+    assert wire.reward(decision_id, {"click": 1}) == {"click": RECORDED}
+    assert wire.reward(decision_id, {"click": 1}) == {"click": DUPLICATE}
+    assert wire.n_outcomes(name) == 0
+
+
+def test_rewards_of_a_deleted_experiment_are_not_found(wire: Wire, name: str) -> None:
+    """NOT_FOUND, for new ones and for repeats."""
+    ids = [wire.choose(name).decision_id for _ in range(2)]
+    wire.reward(ids[0], {"click": 1})
+    wire.pause(name)
+    wire.delete(name)
+    for decision_id in ids:
+        refusal = refused(lambda decision_id=decision_id: wire.reward(decision_id, {"click": 1}))  # type: ignore[misc]  # a default binds the loop's variable
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "EXPERIMENT_NOT_FOUND")
+
+
+def test_rewards_of_a_removed_arm_are_taken(wire: Wire, name: str) -> None:
+    """The decision carries its arm, and the report still shows it, out of service."""
+    decision_id = wire.choose(name, eligible_arms=["b"]).decision_id
+    wire.update(experiment(name=name, arms=[experiment_pb2.Arm(id="a")]), "arms")
+    assert wire.reward(decision_id, {"click": 1}) == {"click": RECORDED}
+    dropped = wire.report(name).arms[-1]
+    assert (dropped.arm, dropped.out_of_service, dropped.share) == ("b", True, 0.0)
+    assert dropped.metrics[0].outcomes == 1
+
+
+def test_rewards_of_a_removed_metric_are_refused(wire: Wire, name: str) -> None:
+    """What is no longer declared has no rules to be checked by; the others go on."""
+    decision_id = wire.choose(name).decision_id
+    wire.update(experiment(name=name, metrics=[metric("click")]), "metrics")
+    assert refused(lambda: wire.reward(decision_id, {"buy": 1})).reason == "INVALID_INPUT"
+    assert wire.reward(decision_id, {"click": 1}) == {"click": RECORDED}
+
+
+def test_a_metric_that_clips_takes_what_is_out_of_range(wire: Wire) -> None:
+    """Values beyond the range are recorded as its nearest end; what is no number is refused all the same."""
+    real = metric("spend", kind=experiment_pb2.METRIC_KIND_REAL, minimum=-1, maximum=1, clip=True)
+    name = wire.running(metrics=[real], reward_metric="spend")
+    decision_id = wire.choose(name).decision_id
+    assert wire.reward(decision_id, {"spend": 1e308}) == {"spend": RECORDED}
+    assert wire.reward(decision_id, {"spend": 1}) == {"spend": DUPLICATE}
+    assert refused(lambda: wire.reward(decision_id, {"spend": float("inf")})).reason == "INVALID_INPUT"
