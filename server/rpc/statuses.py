@@ -63,7 +63,8 @@ class Failure(NamedTuple):
         if len(violations) < len(error.violations):
             message = "; ".join(f"{field}: {description}" for field, description in violations)
             message += f"; and {len(error.violations) - len(violations)} more"
-        return cls(CODES[type(error)], message, error.reason, violations, error.retry_after)
+        violations = tuple(Violation(*map(_printable, violation)) for violation in violations)
+        return cls(CODES[type(error)], _printable(message), error.reason, violations, error.retry_after)
 
     @property
     def status(self) -> bandit_pb2.Status:
@@ -139,6 +140,11 @@ def _first(violations: tuple[Violation, ...]) -> tuple[Violation, ...]:
     """As many of the violations as can be sent: at least one."""
     totals = accumulate(len(field) + len(description) for field, description in violations)
     return violations[: max(1, sum(total <= _MOST_TEXT for total in totals))]
+
+
+def _printable(text: str) -> str:
+    """The text, escaped if it holds what would act on a terminal or break a line: keys of maps are a client's."""
+    return text if text.isprintable() else ascii(text)[1:-1]
 
 
 def _packed(detail: Message) -> Any:

@@ -54,7 +54,3 @@ class DecisionCounter:
         """Says that a flush is in the store; two callers may have sent the same one."""
         if self._pending is flush:
             self._pending = None
-
-    def has_counted(self) -> bool:
-        """Whether anything waits for a flush."""
-        return self._pending is not None or bool(self._counts)
