@@ -27,9 +27,7 @@ class LocationCurves:
         log_ratio = half * np.log1p(0.5 / half) - 0.5 + remainders
         self._log_peak = log_ratio - 0.5 * log(2 * pi) - np.log(scale)
         self.lower = self._centre - scale * _reach(df, _lower_tails(df))
-        upper = self._centre + scale * _reach(df, np.full_like(df, TAIL))
-        # A heavy tail still matters to the expected loss where its probability does not.
-        self.upper = np.where(df < _HEAVY_DF, upper.max(), upper)
+        self.upper = self._centre + scale * _reach(df, np.full_like(df, TAIL))
         core = scale * np.sqrt(df / (df + 1))
         slope = np.minimum(RELATIVE_WIDTH, 1 / np.sqrt(df))
         self.widths = Widths(np.full_like(mean, np.inf), core, slope, self._centre)
@@ -85,7 +83,6 @@ def _lower_tails(df: FloatArray) -> FloatArray:
 
 NORMAL_DF = 1e300
 
-_HEAVY_DF = 30.0
 _LEAST_TAIL = 1e-100
 _FARTHEST = 1e140
 _OVERFLOW = 1e150

@@ -19,6 +19,9 @@ DOMAIN: Final = "bandit.v1"
 _STATUS_KEY: Final = "grpc-status-details-bin"
 _REASON_KEY: Final = "bandit-reason"
 _PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"
+_NEVER: Final = "-1"
+"""Tells a client that a retry won't help (gRFC A6)."""
+
 _MOST_TEXT: Final = 1_500
 """Characters of violations that are sent; they stand in a trailer thrice, and clients refuse one of 8 KiB."""
 
@@ -59,12 +62,11 @@ class Failure(NamedTuple):
     @classmethod
     def of(cls, error: errors.ServiceError) -> "Failure":
         """The failure that an error travels as."""
-        message, violations = str(error), _first(error.violations)
+        message, violations = _printable(str(error)), _first(error.violations)
         if len(violations) < len(error.violations):
             message = "; ".join(f"{field}: {description}" for field, description in violations)
             message += f"; and {len(error.violations) - len(violations)} more"
-        violations = tuple(Violation(*map(_printable, violation)) for violation in violations)
-        return cls(CODES[type(error)], _printable(message), error.reason, violations, error.retry_after)
+        return cls(CODES[type(error)], message, error.reason, violations, error.retry_after)
 
     @property
     def status(self) -> bandit_pb2.Status:
@@ -97,6 +99,8 @@ class Failure(NamedTuple):
         if self.retry_after is not None:
             details.append(error_details_pb2.RetryInfo(retry_delay=to_duration(self.retry_after)))
             metadata.append((_PUSHBACK_KEY, str(round(self.retry_after.total_seconds() * 1000))))
+        elif self.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            metadata.append((_PUSHBACK_KEY, _NEVER))
         status = status_pb2.Status(
             code=self.code.value[0], message=self.message, details=[_packed(detail) for detail in details]
         )
@@ -137,9 +141,10 @@ def too_many_calls(n_allowed: int) -> Failure:
 
 
 def _first(violations: tuple[Violation, ...]) -> tuple[Violation, ...]:
-    """As many of the violations as can be sent: at least one."""
-    totals = accumulate(len(field) + len(description) for field, description in violations)
-    return violations[: max(1, sum(total <= _MOST_TEXT for total in totals))]
+    """As many of the violations as can be sent, at least one, with their texts printable."""
+    printable = [Violation(*map(_printable, violation)) for violation in violations]
+    totals = accumulate(len(field) + len(description) for field, description in printable)
+    return tuple(printable[: max(1, sum(total <= _MOST_TEXT for total in totals))])
 
 
 def _printable(text: str) -> str:

@@ -86,5 +86,5 @@ def test_a_failure_fits_into_a_trailer(n_violations: int) -> None:
     failure = Failure.of(errors.InvalidInputError(violations))
     n_bytes = sum(len(value) * (4 / 3 if key.endswith("-bin") else 1) for key, value in failure.trailing_metadata)
     assert n_bytes + len(failure.message) < 8 * 1024
-    assert len(failure.violations) == min(n_violations, 10)
+    assert min(n_violations, 10) <= len(failure.violations) < 20
     assert failure.message.isprintable()
