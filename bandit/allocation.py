@@ -23,6 +23,7 @@ _SMALLEST_SHARE: Final = 1e-6
 _LIFETIME_PARTS: Final = 2000
 _HALF_LIFE_PARTS: Final = 50
 _WINDOW_PARTS: Final = 4
+_SHORTEST_WITHOUT_WINDOW: Final = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,11 +171,15 @@ def furthest_move(before: Mapping[int, float], after: Mapping[int, float]) -> fl
 
 
 def longest_epoch(standing: Standing) -> timedelta:
-    """How old an epoch with decisions may grow: max(window / 4, lifetime / 2000), at most half-life / 50."""
+    """How old an epoch with decisions may grow: max(window / 4, lifetime / 2000), at most half-life / 50.
+
+    Without a window at least ten seconds: nothing waits for the epoch to close.
+    """
     experiment = standing.experiment
     lifetime = standing.now - standing.epochs[0].started_at
-    window = experiment.metric(experiment.reward_metric).window or timedelta()
-    longest = max(window / _WINDOW_PARTS, lifetime / _LIFETIME_PARTS)
+    window = experiment.metric(experiment.reward_metric).window
+    shortest = _SHORTEST_WITHOUT_WINDOW if window is None else window / _WINDOW_PARTS
+    longest = max(shortest, lifetime / _LIFETIME_PARTS)
     if experiment.half_life is not None:
         longest = min(longest, experiment.half_life / _HALF_LIFE_PARTS)
     return longest
