@@ -43,8 +43,10 @@ TEXT_LENGTH: Final = (_BODY_BYTES + _MAC_BYTES) * 4 // 3
 
 _TO_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 _FROM_URL_SAFE: Final = bytes.maketrans(b"-_+/", b"+/!!")
-_UUID_VERSION: Final = 0x7 << 76
+_ID: Final = struct.Struct(">QQ")
+_UUID_VERSION: Final = 0x7 << 12
 _UUID_VARIANT: Final = 0x2 << 62
+_UUID_LOW_BITS: Final = (1 << 62) - 1
 _EPOCH_START: Final = datetime(1970, 1, 1, tzinfo=UTC)
 NO_UNIT: Final = bytes(_UNIT_BYTES)
 """Stands for the unit hash of a decision without a unit."""
@@ -145,9 +147,9 @@ def new_id(time_ms: int, random_bits: int) -> bytes:
     >>> new_id(1, 0).hex()
     '00000000000170008000000000000000'
     """
-    high = random_bits >> 62
-    low = random_bits & 0x3FFFFFFFFFFFFFFF
-    return (time_ms << 80 | _UUID_VERSION | high << 64 | _UUID_VARIANT | low).to_bytes(_ID_BYTES)
+    return _ID.pack(
+        time_ms << 16 | _UUID_VERSION | random_bits >> 62, _UUID_VARIANT | random_bits & _UUID_LOW_BITS
+    )
 
 
 class _Hash(Protocol):

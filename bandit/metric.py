@@ -100,7 +100,7 @@ class Metric:
             value = min(max(value, self.minimum), self.maximum)
         if self.kind is MetricKind.REAL:
             return round((value - self.minimum) / self.quantum)
-        if not value.is_integer():
+        if not float(value).is_integer():
             if abs(value) >= math.ulp(1.0):
                 rule = "it must be 0 or 1" if self.kind is MetricKind.BINARY else "it must be a whole number"
                 raise OutcomeValueError(self.name, value, rule)

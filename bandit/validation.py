@@ -199,7 +199,7 @@ def _check_range(metric: Metric) -> Iterator[Violation]:
     elif metric.kind is MetricKind.BINARY and (low, high) != (0.0, 1.0):
         yield Violation("maximum", f"a binary metric has the range [0, 1], got [{low:g}, {high:g}]")
     elif metric.kind is MetricKind.COUNT and not (
-        low >= 0 and high <= N_STEPS and low.is_integer() and high.is_integer()
+        low >= 0 and high <= N_STEPS and float(low).is_integer() and float(high).is_integer()
     ):
         rule = f"a count has a range of whole numbers within [0, {N_STEPS}], got [{low:g}, {high:g}]"
         yield Violation("maximum", rule)

@@ -1,7 +1,7 @@
 """MovieLens-100k, fetched when it is needed: 100,000 ratings of films, by 943 people, 1997 to 1998.
 
-Harper & Konstan 2015, *The MovieLens Datasets: History and Context*. The data has a licence of its own, so it is
-not here: it lies in the wheel of `recbole`, which pip downloads once into a cache.
+Harper & Konstan 2015, *The MovieLens Datasets: History and Context*. The data has a licence of its own, so it
+is not here: it lies in the wheel of `recbole`, which pip downloads once into a cache.
 """
 
 import csv

@@ -47,12 +47,11 @@ def many_experiments(n_experiments: int) -> dict[int, Sequence[str]]:
 
 def choose_rows(names_of_arms: Mapping[int, Sequence[str]]) -> Iterator[Row]:
     """Choose with and without a unit at each number of arms; calls are spread over its experiments."""
-    n_all = sum(map(len, names_of_arms.values()))
     for has_unit in (True, False):
         for n_arms, names in names_of_arms.items():
             yield Row(
                 title=f"Choose, {n_arms} arms",
-                setting=f"{'unit' if has_unit else 'chance'}, {_experiments(len(names), n_all)}",
+                setting=f"{'unit' if has_unit else 'chance'}, {_experiments(names_of_arms)}",
                 workload=Chooses(experiments=names, has_unit=has_unit),
                 n_callers=CALLERS,
                 aim="≥ 0.9",
@@ -62,7 +61,7 @@ def choose_rows(names_of_arms: Mapping[int, Sequence[str]]) -> Iterator[Row]:
 def other_rows(names_of_arms: Mapping[int, Sequence[str]], round_seconds: float) -> Iterator[Row]:
     """One caller's Choose, batches of Choose, rewards one by one and in batches, with 10 arms."""
     names = names_of_arms[10]
-    setting = f"10 arms, {_experiments(len(names), sum(map(len, names_of_arms.values())))}"
+    setting = f"10 arms, {_experiments(names_of_arms)}"
     yield Row(
         title="Choose, one caller",
         setting=setting,
@@ -100,7 +99,7 @@ def profile_rows(names_of_arms: Mapping[int, Sequence[str]], seconds: float) -> 
     yield from (choose, *others)
 
 
-def _experiments(n_called: int, n_all: int) -> str:
-    if n_called == 1:
+def _experiments(names_of_arms: Mapping[int, Sequence[str]]) -> str:
+    if all(len(names) == 1 for names in names_of_arms.values()):
         return "1 experiment"
-    return f"{n_called:,} of {n_all:,} experiments"
+    return f"{sum(map(len, names_of_arms.values())):,} experiments"

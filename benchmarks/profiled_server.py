@@ -1,5 +1,6 @@
-"""`python -m benchmarks.profiled_server OUTPUT serve …`: bandit-server, under cProfile between SIGUSR1 and SIGUSR2.
+"""bandit-server, under cProfile between SIGUSR1 and SIGUSR2.
 
+`python -m benchmarks.profiled_server OUTPUT serve …` takes the arguments of `bandit-server` after the first.
 So imports, set-up and warm-up stay out of the profile.
 """
 

@@ -1,11 +1,11 @@
 """On real input: `python -m benchmarks.replay` lets the service learn which of ten films people like.
 
 Arms are the ten most-rated films of MovieLens-100k, the reward is a rating of at least 4, and the replay
-method (see `replaying`) turns ratings into what the policy would have earned. Events go in waves: a BatchChoose
-for each wave, then a BatchReward for those of its events that count, so the server learns along the way as its
-epochs follow. No unit is named, so chance draws each arm from the epoch's shares: replay asks for independent
-decisions, and a unit would get the same arm at each of its events. The metric has no window, so outcomes count
-at once, and silence (the events passed over) for nothing.
+method (see `replaying`) turns ratings into what the policy would have earned. Events go in waves: a
+BatchChoose for each wave, then a BatchReward for those of its events that count, so the server learns along
+the way as its epochs follow. No unit is named, so chance draws each arm from the epoch's shares: replay asks
+for independent decisions, and a unit would get the same arm at each of its events. The metric has no window,
+so outcomes count at once, and silence (the events passed over) for nothing.
 """
 
 import json
@@ -47,7 +47,7 @@ class ReplayError(Exception):
 
 
 @click.command()
-@click.option("--events", type=click.IntRange(1_000, 10_000_000), default=200_000, show_default=True)
+@click.option("--events", type=click.IntRange(1_000, 10_000_000), default=100_000, show_default=True)
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures there."
 )

@@ -1,10 +1,10 @@
 """The replay method: what a policy would have earned, from events that a uniform policy logged.
 
 Li, Chu, Langford & Wang 2011, *Unbiased Offline Evaluation of Contextual-bandit-based News Article
-Recommendation Algorithms*, algorithm 2. A stream of events, each with an arm drawn uniformly and the reward that
-it got. The policy is asked for an arm at each event; if it names the logged arm the event *counts* and its reward
-is shown to the policy, else the event is passed over. As the logged arm is independent of the policy's, the events
-that count are distributed as if the policy had served them.
+Recommendation Algorithms*, algorithm 2. A stream of events, each with an arm drawn uniformly and the reward
+that it got. The policy is asked for an arm at each event; if it names the logged arm the event *counts* and
+its reward is shown to the policy, else the event is passed over. As the logged arm is independent of the
+policy's, the events that count are distributed as if the policy had served them.
 """
 
 import math
@@ -30,7 +30,7 @@ class Event(NamedTuple):
 
 
 def resampled(films: Sequence[Film], n_events: int, seed: int) -> Iterator[Event]:
-    """Events as a uniform policy would have logged them: a random arm, then one of its ratings, with replacement.
+    """Events as a uniform policy would log them: a random arm, then one of its ratings, with replacement.
 
     MovieLens's own stream won't do, since people choose what they rate: its arms are not drawn uniformly.
     """
@@ -97,13 +97,13 @@ class Gain:
         """The gain from counts.
 
         All events are those that counted (m of n, mean p) and the others (mean q), so the uniform mean is
-        ``(m/n) p + (1 - m/n) q`` and the gain is ``(1 - m/n) (p - q)``. Given the policy's shares, rewards are
-        independent and the two groups share none, hence
+        ``(m/n) p + (1 - m/n) q`` and the gain is ``(1 - m/n) (p - q)``. Given the policy's shares, rewards
+        are independent and the two groups share none, hence
 
             ``SE = (1 - m/n) sqrt(p (1 - p) / m + q (1 - q) / (n - m))``.
 
         It is that of the gain over the shares served in this run; another run would learn along another path.
-        ``p (1 - p)`` is at least the mean of the arms' own variances (the variance is concave in the mean), so
+        ``p (1 - p)`` is at least the mean of the arms' own variances (a variance is concave in the mean), so
         the error is overstated rather than understated.
 
         >>> Gain.of(100, 80, 1000, 550).gain

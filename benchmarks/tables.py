@@ -12,50 +12,53 @@ from benchmarks.figures import Comparison, Spread
 from benchmarks.profiling import N_SHOWN, Profile
 from benchmarks.startup import Startup
 
-_PIPE_WIDTH: Final = 140
+_PIPE_WIDTH: Final = 150
 _ENOUGH_TO_ROUND: Final = 10
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Standard output or standard error; a pipe gets no colour and 140 columns."""
+    """Standard output or standard error; a pipe gets no colour and 150 columns."""
     made = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
     if not made.is_terminal:
         made.width = _PIPE_WIDTH
     return made
 
 
-def plain_table(title: str, *columns: str, n_left: int = 1) -> Table:
-    """An empty table, its first `n_left` columns aligned left and the others right."""
+def plain_table(title: str, *columns: str, n_left: int = 1, no_wrap: bool = False) -> Table:
+    """An empty table, its first columns aligned left and the others right.
+
+    Args:
+        title: Stands above it.
+        columns: Headings.
+        n_left: How many columns are aligned left; their cells stay on one line.
+        no_wrap: Whether those of the others do, too.
+    """
     table = Table(
         title=title,
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
+        collapse_padding=True,
         show_edge=False,
     )
     for number, column in enumerate(columns):
         is_left = number < n_left
-        table.add_column(column, justify="left" if is_left else "right", no_wrap=is_left)
+        table.add_column(column, justify="left" if is_left else "right", no_wrap=is_left or no_wrap)
     return table
-
-
-def add_row(table: Table, *cells: str) -> None:
-    """Adds a row whose cells are not broken at their spaces."""
-    table.add_row(*(cell.replace(" ", "\N{NO-BREAK SPACE}") for cell in cells))
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> Table:
     """Rates, latencies and CPU of what was called, and how it stands to the echo."""
     table = plain_table(
         "Calls, each against the echo in turns",
-        *("called", "setting", "items /s", "p50 ms", "p95 ms", "p99 ms", "CPU µs /item"),
-        *("echo /s", "echo CPU µs", "ratio to echo", "quartiles", "CPU ratio", "aim"),
+        *("called", "setting", "items/s", "p50\nms", "p95\nms", "p99\nms", "CPU µs\nan item"),
+        *("echo/s", "CPU µs\nan echo", "ratio", "quartiles", "CPU\nratio", "aim"),
         n_left=2,
+        no_wrap=True,
     )
     for row in comparisons:
-        add_row(
-            table,
+        table.add_row(
             row.title,
             row.setting,
             f"{row.measured.rate.middle:,.0f}",
@@ -74,13 +77,14 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
 def startup_table(startups: Sequence[Startup]) -> Table:
     """Cold start and memory at rest."""
     table = plain_table(
-        "Start (medians). Aims: SERVING within 1.5 s, at most 150 MB at rest",
+        "Start (aims: 1.5 s, 150 MB at rest)",
         *("database", "first line s", "SERVING s", "memory MB"),
+        no_wrap=True,
     )
     for row in startups:
         resident_mb = row.resident_mib * 1.048576
         seconds = f"{row.first_line_seconds:.2f}", f"{row.serving_seconds:.2f}"
-        add_row(table, row.database, *seconds, f"{resident_mb:.0f}")
+        table.add_row(row.database, *seconds, f"{resident_mb:.0f}")
     return table
 
 

@@ -35,6 +35,12 @@ _ROUND_SECONDS: Final = 0.5
 _N_MANY: Final = 10_000
 _N_MANY_QUICK: Final = 200
 _SETTLING_SECONDS: Final = 2.0
+_HOW_TO_READ: Final = (
+    "ratio: items a second over echoes a second, median and quartiles of neighbouring rounds; CPU ratio: the "
+    "server's CPU time of an echo over that of an item, which no busy client can flatter; latencies include "
+    "waiting behind other callers; of many experiments half have 2 arms, four tenths 10 and a tenth 100, and "
+    "calls are spread over those with the row's number of arms"
+)
 
 _Step = Callable[[str], Callable[[], None]]
 
@@ -46,7 +52,7 @@ _Step = Callable[[str], Callable[[], None]]
 @click.option(
     "--seconds",
     type=click.FloatRange(0.5, 60),
-    default=5.0,
+    default=3.0,
     show_default=True,
     help="How long each row is measured, and the echo as long again.",
 )
@@ -90,7 +96,7 @@ def _measure(scratch: Path, json_file: Path | None, seconds: float, n_many: int)
     out.print()
     out.print(startup_table(startups))
     out.print()
-    for note in notes:
+    for note in (_HOW_TO_READ, *notes):
         out.print(f"· {note}", soft_wrap=True)
     if json_file is not None:
         text = json.dumps(_document([*few, *many], startups, notes), indent=2)
@@ -114,7 +120,10 @@ def _measure_server(
             comparer = Comparer(client, echo, server, seconds=seconds, round_seconds=_ROUND_SECONDS)
             comparisons = list(_compare(comparer, rows, progress))
         notes.append(f"memory after the load: {server.resident_mib() * 1.048576:.0f} MB")
-    notes.append(f"{comparer.n_rewards:,} rewards were acknowledged; verify: {verify(folder)}")
+    verdict = verify(folder)
+    if f" {comparer.n_rewards:,} outcomes" not in verdict:
+        raise ChildError(f"{comparer.n_rewards:,} rewards were acknowledged, but verify says: {verdict}")
+    notes.append(f"every acknowledged reward is there; verify: {verdict}")
     return comparisons, notes
 
 

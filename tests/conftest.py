@@ -10,6 +10,7 @@ from tests.support.process import ServerProcess, verify
 from tests.support.wire import Wire
 
 StartServer = Callable[..., ServerProcess]
+Connect = Callable[[ServerProcess], Wire]
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +57,7 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
 
 
 @pytest.fixture
-def connect() -> Iterator[Callable[[ServerProcess], Wire]]:
+def connect() -> Iterator[Connect]:
     """Opens channels that are closed at the end."""
     wires: list[Wire] = []
 

@@ -1,6 +1,7 @@
 """The composition root: builds the service from its parts, runs it, and takes it down in order."""
 
 import asyncio
+import gc
 import secrets
 import signal
 import sys
@@ -35,6 +36,9 @@ from server.store.records import KeyRing
 from server.store.sql import open_store
 
 _SECRET_BYTES: Final = 32
+_GC_THRESHOLDS: Final = (50_000, 20, 100)
+"""Calls leave no cycles behind, so Python need not look for them every few calls."""
+
 _BROKEN_EXIT: Final = 70
 """Exit code after a failed write to stable storage: EX_SOFTWARE, so that a supervisor starts anew."""
 
@@ -48,6 +52,8 @@ def serve(settings: Settings) -> int:
         StartupError: The service can't start.
     """
     set_up_logs(settings.log_level)
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
     with startup_errors():
         store = open_store(settings.database, may_migrate=settings.migrate)
         try:

@@ -1,5 +1,6 @@
 """The gRPC server: its services, its options, its health."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final
 
@@ -38,6 +39,7 @@ OPTIONS: Final[Sequence[tuple[str, int]]] = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_time_ms", 60_000),
 )
+_DRAIN_POLL_SECONDS: Final = 0.01
 
 
 class ListenError(Exception):
@@ -128,9 +130,16 @@ class RpcServer:
         await self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
 
     async def stop(self, grace_seconds: float) -> None:
-        """Refuses new calls, and gives those in flight so long to finish."""
+        """Refuses new calls, and gives those in flight so long to finish.
+
+        gRPC's own stop cancels what it has received and not begun: until those in flight are done, the gate
+        answers it instead, with a status that can be retried.
+        """
         self.gate.close()
-        await self._server.stop(grace_seconds)
+        deadline = self._clock.monotonic() + grace_seconds
+        while any(method.n_in_flight for method in self.measurements) and self._clock.monotonic() < deadline:
+            await asyncio.sleep(_DRAIN_POLL_SECONDS)
+        await self._server.stop(max(deadline - self._clock.monotonic(), 0.0))
 
     async def _say(self, status: int) -> None:
         for service in ("", BANDIT_SERVICE, EXPERIMENT_SERVICE):

@@ -13,7 +13,7 @@ from typing_extensions import override
 from bandit.experiment import Experiment
 from bandit.facts import Epoch, OutcomeKey, Tally
 from server.store import epochs, experiments, facts, sqlite
-from server.store.errors import StaleRevisionError, StoreUnavailableError
+from server.store.errors import StaleRevisionError, StoreBrokenError, StoreUnavailableError
 from server.store.interface import Progress, Store
 from server.store.migrate import migrate, require_schema
 from server.store.records import (
@@ -234,8 +234,11 @@ class SqlStore(Store):
 
     @override
     def check_integrity(self) -> Sequence[str]:
-        with self.reading() as connection:
-            found = list(connection.execute(text("PRAGMA integrity_check")).scalars())
+        try:
+            with self.reading() as connection:
+                found = list(connection.execute(text("PRAGMA integrity_check")).scalars())
+        except StoreBrokenError as error:  # so damaged that the check itself can't go on
+            return [str(error)]
         return [] if found == ["ok"] else found
 
 

@@ -186,7 +186,7 @@ _ERRORS: Final[Mapping[int, type[StoreError]]] = {
 _EXPLANATIONS: Final[Mapping[type[StoreError], str]] = {
     StoreFullError: "no room left for the database",
     StoreReadOnlyError: "the database can't be written",
-    StoreBrokenError: "a write to stable storage failed",
+    StoreBrokenError: "a write to stable storage failed, or the database is damaged",
     SchemaError: "the file is not a database of this service",
     RowRefusedError: "the database refused a value",
 }

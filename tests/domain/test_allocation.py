@@ -271,6 +271,10 @@ def test_an_epoch_ends_at_four_million_decisions() -> None:
     ("window", "half_life", "lifetime", "expected"),
     [
         (None, None, 2000 * HOUR, HOUR),
+        (None, None, SECOND, 10 * SECOND),
+        (None, 50 * SECOND, 2000 * HOUR, SECOND),
+        (4 * SECOND, None, HOUR, 2 * SECOND - 0.2 * SECOND),
+        (None, None, HOUR, timedelta(seconds=10)),
         (4 * HOUR, None, HOUR, HOUR),
         (4 * HOUR, None, 20_000 * HOUR, 10 * HOUR),
         (4 * HOUR, 50 * MINUTE, 20_000 * HOUR, MINUTE),
@@ -280,7 +284,7 @@ def test_an_epoch_ends_at_four_million_decisions() -> None:
 def test_too_old_is_a_part_of_window_lifetime_and_half_life(
     window: timedelta | None, half_life: timedelta | None, lifetime: timedelta, expected: timedelta
 ) -> None:
-    """An epoch may last max(window / 4, lifetime / 2000), at most half-life / 50."""
+    """An epoch may last max(window / 4, or 10 s without one, lifetime / 2000), at most half-life / 50."""
     experiment = declare(metrics=[Metric(name="x", window=window)], half_life=half_life)
     epochs = [make_epoch(1), make_epoch(2, START + SECOND)]
     assert longest_epoch(stand(experiment, epochs, NOTHING, now=START + lifetime)) == expected
@@ -293,7 +297,7 @@ def test_the_fold_of_an_allocation_uses_half_life_and_lookback() -> None:
     assert list(allocate(stand_with(forgetting, old)).shares.values()) == pytest.approx([0.5, 0.5])
     fading = declare(arms=("a", "b"), metrics=[CLICKS], half_life=SECOND)
     assert list(allocate(stand_with(fading, old)).shares.values()) == pytest.approx([0.5, 0.5], abs=1e-3)
-    assert list(allocate(stand_with(EXPERIMENT, old)).shares.values())[0] > 0.999
+    assert allocate(stand_with(EXPERIMENT, old)).shares[0] > 0.999
 
 
 def test_epsilon_falls_with_the_observations_of_all_arms() -> None:

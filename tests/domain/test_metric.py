@@ -60,6 +60,7 @@ def test_quanta_keep_the_order_of_values(metric: Metric, parts: tuple[float, flo
 def test_whole_numbers_stand_for_themselves(count: int) -> None:
     """A count is its own number of quanta, and comes back as it was."""
     assert COUNT.quantise(float(count)) == count
+    assert COUNT.quantise(count) == count
     assert COUNT.to_value(count) == count
 
 

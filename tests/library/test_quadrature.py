@@ -227,7 +227,7 @@ def test_two_normal_arms_agree_with_phi(gap: float, log_ratio: float, place: flo
     assert best_arm_summary(arms).expected_losses[0] == pytest.approx(loss, abs=1e-10 * spread)
 
 
-@given(a=st.floats(-2, 7), b=st.floats(-2, 7), log_lift=st.floats(-1, 1), is_max=st.booleans())
+@given(a=st.floats(0, 7), b=st.floats(0, 7), log_lift=st.floats(-1, 1), is_max=st.booleans())
 @settings(max_examples=200)
 def test_two_gamma_arms_agree_with_the_beta_function(
     a: float, b: float, log_lift: float, *, is_max: bool
@@ -235,7 +235,8 @@ def test_two_gamma_arms_agree_with_the_beta_function(
     """Two Gamma arms: P(first > second) is an incomplete beta function of their rates."""
     shapes, rates = (10**a, 10**b), (10**a, 10**b * 2**log_lift)
     arms = [GammaPosterior(shape, rate) for shape, rate in zip(shapes, rates, strict=True)]
-    # y / (x + y) of standard gammas is Beta; x / rate_x > y / rate_y bounds it.
+    # y / (x + y) of standard gammas is Beta; x / rate_x > y / rate_y bounds it. Shapes are at
+    # least 1: below, SciPy's betainc itself errs by up to 1e-9.
     bound = rates[1] / (rates[0] + rates[1])
     first_is_larger = float(special.betainc(shapes[1], shapes[0], bound))
     expected = first_is_larger if is_max else 1 - first_is_larger

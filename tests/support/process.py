@@ -14,6 +14,9 @@ from typing import Any, Self, TypeVar
 
 import pytest
 
+from server.app import maintenance
+from server.settings import Settings
+
 _Result = TypeVar("_Result")
 
 
@@ -152,6 +155,7 @@ def _event(line: str) -> dict[str, Any]:
 
 
 def verify(database: Path) -> None:
-    """Fails unless the facts are exactly the fold of the log, and the file is sound."""
-    done = run_command("verify", "--database", f"sqlite:///{database}", folder=database.parent)
-    assert done.returncode == 0, done.stdout + done.stderr
+    """Fails unless the facts are exactly the fold of the log, and the file is sound: `bandit-server verify`."""
+    report = maintenance.verify(Settings(database=f"sqlite:///{database}"), lambda _done, _total: None)
+    assert report.is_clean, report.differences
+    assert not report.notes

@@ -31,7 +31,7 @@ def chooses(name: str, n: int) -> list[bandit_pb2.ChooseRequest]:
 
 
 def test_a_started_experiment_decides_at_once(wire: Wire) -> None:
-    """Create, start, Choose: no call in between, and none of them fails, a hundred times."""
+    """Create, start, Choose, with nothing in between: it is answered each time."""
     for _ in range(20):
         name = wire.running()
         choice = wire.choose(name)

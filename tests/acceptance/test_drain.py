@@ -1,0 +1,112 @@
+"""SIGTERM: clients are told, calls in flight finish, nothing acknowledged is lost, exit 0."""
+
+import signal
+import time
+from typing import Final
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+
+from bandit.v1 import bandit_pb2
+from tests.conftest import Connect, StartServer
+from tests.support.ledger import decision_of, logged_decisions
+from tests.support.process import eventually, verify
+from tests.support.wire import Wire, metric
+
+NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
+LABELS: Final = {
+    "grpc_type": "unary",
+    "grpc_service": "bandit.v1.BanditService",
+    "grpc_method": "BatchReward",
+}
+
+
+def batches(wire: Wire, name: str, n: int) -> list[bandit_pb2.BatchRewardRequest]:
+    """So many batches of a thousand rewards."""
+    made = []
+    for _ in range(n):
+        results = wire.batch_choose(*[bandit_pb2.ChooseRequest(experiment=name)] * 1_000)
+        rewards = [
+            bandit_pb2.RewardRequest(decision_id=result.choice.decision_id, outcomes={"click": 1, "buy": 0})
+            for result in results
+        ]
+        made.append(bandit_pb2.BatchRewardRequest(requests=rewards))
+    return made
+
+
+def test_calls_in_flight_finish_and_nothing_acknowledged_is_lost(
+    start_server: StartServer, connect: Connect
+) -> None:
+    """Every batch that the server had begun when the signal came is answered OK; the others are UNAVAILABLE."""
+    server = start_server("--metrics-listen", "127.0.0.1:0")
+    wire = connect(server)
+    name = wire.running(metrics=[metric("click"), metric("buy")])
+    requests = batches(wire, name, 20)
+    calls = [wire.bandit.BatchReward.future(request, timeout=60) for request in requests]
+    eventually(lambda: server.sample("grpc_server_in_flight", **LABELS) >= 3)
+    n_begun = server.sample("grpc_server_started_total", **LABELS)
+    server.signal(signal.SIGTERM)
+    n_before = sum(call.done() for call in calls)
+
+    errors = {call: call.exception() for call in calls}
+    acked = [i for i, call in enumerate(calls) if errors[call] is None]
+    assert len(acked) >= n_begun > n_before  # some were in flight, and were finished
+    for error in errors.values():
+        assert error is None or (isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.UNAVAILABLE)
+    assert server.wait() == 0
+    logged = logged_decisions(server.database)
+    for i in acked:
+        results = calls[i].result().results
+        assert {result for each in results for result in each.reward.results.values()} == {
+            bandit_pb2.OUTCOME_RESULT_RECORDED
+        }
+        assert {decision_of(request.decision_id) for request in requests[i].requests} <= logged
+    sent = {decision_of(request.decision_id) for batch in requests for request in batch.requests}
+    assert logged <= sent
+    verify(server.database)
+    events = [event["event"] for event in server.events()]
+    assert events[-2:] == ["server.draining", "server.stopped"]
+
+
+def test_health_says_not_serving_before_calls_are_refused(start_server: StartServer, connect: Connect) -> None:
+    """For --drain-delay-seconds every call is still answered; then later ones get UNAVAILABLE, and exit 0."""
+    server = start_server("--drain-delay-seconds", "1.5")
+    wire = connect(server)
+    name = wire.running()
+    decision_id = wire.choose(name).decision_id
+    server.signal(signal.SIGTERM)
+    signalled_at = time.monotonic()
+    for service in ("", "bandit.v1.BanditService", "bandit.v1.ExperimentService"):
+        eventually(lambda service=service: wire.health_of(service) == NOT_SERVING)  # type: ignore[misc]  # a default binds the loop's variable
+    assert wire.choose(name).arm
+    assert wire.reward(decision_id, {"click": 1}) == {"click": bandit_pb2.OUTCOME_RESULT_RECORDED}
+    assert time.monotonic() - signalled_at < 1.5
+
+    def refusal() -> grpc.StatusCode | None:
+        try:
+            wire.choose(name)
+        except grpc.RpcError as error:
+            assert isinstance(error, grpc.Call)
+            return error.code()
+        return None
+
+    assert eventually(refusal) is grpc.StatusCode.UNAVAILABLE
+    assert time.monotonic() - signalled_at > 1.4
+    assert server.wait() == 0
+    wire = connect(start_server())
+    assert sum(wire.n_decisions(name).values()) >= 2
+    assert wire.reward(decision_id, {"click": 1}) == {"click": bandit_pb2.OUTCOME_RESULT_DUPLICATE}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_idle_server_stops_at_once(start_server: StartServer, connect: Connect, number: int) -> None:
+    """With exit 0, although a client is connected; decisions counted a moment ago are flushed."""
+    server = start_server("--poll-seconds", "60", "--lag-seconds", "61", "--max-staleness-seconds", "90")
+    wire = connect(server)
+    name = wire.running()
+    wire.batch_choose(*[bandit_pb2.ChooseRequest(experiment=name)] * 77)
+    server.signal(number)
+    assert server.wait(10) == 0
+    report = connect(start_server()).report(name)
+    assert sum(arm.decisions.policy for arm in report.arms) == 77

@@ -1,0 +1,150 @@
+"""The promise of the service: traffic moves to the arm that does better, and every number about it is true."""
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+import numpy as np
+import pytest
+from scipy.stats import chi2
+
+from bandit.v1 import bandit_pb2, experiment_pb2
+from tests.support.ledger import stored_epochs
+from tests.support.process import ServerProcess, eventually, verify
+from tests.support.wire import Wire
+
+RATES: Final[Mapping[str, float]] = {"v1": 0.02, "v2": 0.1, "v3": 0.05}
+N_DECISIONS: Final = 10_000
+WAVE: Final = 200
+FALSE_ALARMS: Final = 1e-6
+"""The rate at which a true service may fail each statistical test here."""
+
+
+class Run:
+    """What 10,000 visitors saw: the answers, and what each was rewarded with."""
+
+    def __init__(self, server: ServerProcess, wire: Wire, name: str) -> None:
+        self.server = server
+        self.wire = wire
+        self.name = name
+        self.choices: list[bandit_pb2.ChooseResponse] = []
+        self.clicks: Counter[str] = Counter()
+
+    def send_wave(self, generator: random.Random) -> None:
+        """Asks for a wave of visitors, then reports what each of them did."""
+        first = len(self.choices)
+        asked = [
+            bandit_pb2.ChooseRequest(experiment=self.name, unit=f"visitor-{first + number}")
+            for number in range(WAVE)
+        ]
+        choices = [result.choice for result in self.wire.batch_choose(*asked)]
+        rewards = []
+        for choice in choices:
+            is_click = generator.random() < RATES[choice.arm]
+            self.clicks[choice.arm] += is_click
+            rewards.append(
+                bandit_pb2.RewardRequest(decision_id=choice.decision_id, outcomes={"click": is_click})
+            )
+        results = self.wire.batch_reward(*rewards)
+        recorded = {"click": bandit_pb2.OUTCOME_RESULT_RECORDED}
+        assert all(dict(result.reward.results) == recorded for result in results)
+        self.choices += choices
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """One run of 10,000 decisions on arms of .02, .1 and .05, through a server of its own."""
+    database = tmp_path_factory.mktemp("shifting") / "bandit.db"
+    server = ServerProcess.start(database, "--epoch-interval-seconds", "0.02")
+    wire = Wire(server.address)
+    arms = [experiment_pb2.Arm(id=arm) for arm in RATES]
+    limits = experiment_pb2.Limits(minimum_share=0.02)
+    name = wire.running(arms=arms, champion="v1", limits=limits, salt="5eed" * 8)
+    run = Run(server, wire, name)
+    generator = random.Random(20_260_101)
+    while len(run.choices) < N_DECISIONS:
+        run.send_wave(generator)
+    yield run
+    wire.close()
+    assert server.terminate() == 0
+    verify(database)
+
+
+def test_most_traffic_ends_on_the_best_arm(run: Run) -> None:
+    """The last tenth of the visitors went to it for the most part, and so does the share in force.
+
+    A service that does not learn leaves a third of them there; one that does has told .1 from .05 apart after
+    some hundred visitors to each, so nothing here is close.
+    """
+    last = Counter(choice.arm for choice in run.choices[-N_DECISIONS // 10 :])
+    assert last["v2"] > 0.7 * N_DECISIONS / 10
+    shares = {arm.arm: arm.share for arm in run.wire.report(run.name).arms}
+    assert shares["v2"] > 0.7
+    assert shares == run.wire.get(run.name).epoch.shares
+    assert Counter(choice.arm for choice in run.choices)["v2"] > N_DECISIONS / 2
+
+
+def test_every_propensity_is_the_stored_share(run: Run) -> None:
+    """Equal, and not nearly so: what Choose said is what the row of its epoch says for its arm."""
+    stored = {epoch.number: epoch.shares for epoch in stored_epochs(run.server.database, run.name)}
+    said = {(choice.epoch, choice.arm, choice.propensity) for choice in run.choices}
+    assert said <= {(number, arm, share) for number, shares in stored.items() for arm, share in shares.items()}
+    assert len({epoch for epoch, _, _ in said}) >= 3  # or nothing moved, and this was a weak test
+    assert {choice.reason for choice in run.choices} == {bandit_pb2.REASON_POLICY}
+
+
+def test_assignment_is_proportional(run: Run) -> None:
+    """Over all epochs, each arm got the visitors that its shares promised.
+
+    Given the epoch, a visitor's arm is drawn with the epoch's shares p, whatever came before: counts minus
+    expectations, summed over visitors, are a martingale D whose conditional covariance is
+    V = sum of n_e (diag(p_e) - p_e p_e') over epochs. By its central limit theorem D' V^- D is chi-square with
+    (arms - 1) degrees of freedom. Visitors are all different, or the same hash would count twice.
+    """
+    stored = {epoch.number: epoch.shares for epoch in stored_epochs(run.server.database, run.name)}
+    by_epoch: defaultdict[int, Counter[str]] = defaultdict(Counter)
+    for choice in run.choices:
+        by_epoch[choice.epoch][choice.arm] += 1
+    arms = list(RATES)
+    difference, covariance = np.zeros(len(arms)), np.zeros((len(arms), len(arms)))
+    for number, counts in by_epoch.items():
+        shares = np.array([stored[number][arm] for arm in arms])
+        observed = np.array([counts[arm] for arm in arms])
+        difference += observed - observed.sum() * shares
+        covariance += observed.sum() * (np.diag(shares) - np.outer(shares, shares))
+    statistic = float(difference @ np.linalg.pinv(covariance) @ difference)
+    assert statistic < chi2.isf(FALSE_ALARMS, len(arms) - 1)
+
+
+def test_shares_keep_to_their_limits(run: Run) -> None:
+    """In every epoch they sum to 1, and no arm is below its floor."""
+    for epoch in stored_epochs(run.server.database, run.name):
+        assert sum(epoch.shares.values()) == pytest.approx(1, abs=1e-9)
+        assert epoch.shares.keys() == RATES.keys()
+        assert min(epoch.shares.values()) >= 0.02 - 1e-12
+
+
+def test_the_report_is_what_happened(run: Run) -> None:
+    """Decisions, outcomes and means of each arm are those that were seen from outside."""
+    n_chosen = Counter(choice.arm for choice in run.choices)
+    report = eventually(
+        lambda: (r := run.wire.report(run.name)) and sum(a.decisions.policy for a in r.arms) >= N_DECISIONS and r
+    )
+    for arm in report.arms:
+        (click,) = arm.metrics
+        assert arm.decisions == experiment_pb2.DecisionCounts(policy=n_chosen[arm.arm])
+        assert click.outcomes == click.observations == n_chosen[arm.arm]
+        assert click.mean == pytest.approx(run.clicks[arm.arm] / n_chosen[arm.arm], rel=1e-12)
+        assert click.interval.lower < click.mean < click.interval.upper
+    best = {arm.arm: arm.probability_best for arm in report.arms}
+    assert sum(best.values()) == pytest.approx(1, abs=1e-9)
+    assert max(best, key=lambda arm: best[arm]) == "v2"
+
+
+def test_epochs_are_few(run: Run) -> None:
+    """Shares are recomputed again and again, and stored when they moved: the history stays a table."""
+    epochs = stored_epochs(run.server.database, run.name)
+    assert [epoch.number for epoch in epochs] == list(range(1, len(epochs) + 1))
+    assert [epoch.started_at for epoch in epochs] == sorted(epoch.started_at for epoch in epochs)
+    assert len(epochs) < 500

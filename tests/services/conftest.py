@@ -1,0 +1,64 @@
+"""A real store, threads that write to it, and a queue before it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
+
+from server.services.reward_queue import RewardQueue
+from server.services.workers import Workers
+from server.store.sql import SqlStore, open_store
+from tests.domain.builders import START
+from tests.services.support import ManualClock, QueueFactory
+from tests.store.builders import INCARNATION
+
+
+@pytest.fixture(autouse=True)
+def logs() -> Iterator[list[EventDict]]:
+    """What was logged; nothing of it is printed."""
+    with capture_logs() as captured:
+        yield captured
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """A clock that the test moves."""
+    return ManualClock()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqlStore]:
+    """A store on a real file, whose slot is claimed."""
+    with closing(open_store(f"sqlite:///{tmp_path / 'bandit.db'}")) as opened:
+        opened.claim_slot(INCARNATION, START)
+        yield opened
+
+
+@pytest.fixture
+def workers(store: SqlStore) -> Iterator[Workers]:
+    """The threads that wait for the store; they end before it is closed."""
+    assert store is not None
+    threads = Workers()
+    yield threads
+    threads.close()
+
+
+@pytest.fixture
+async def new_queue(store: SqlStore, workers: Workers, clock: ManualClock) -> AsyncIterator[QueueFactory]:
+    """Makes queues before the store, which commit once they are started."""
+    factory = QueueFactory(store, workers, clock)
+    yield factory
+    for task in factory.tasks:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.fixture
+def queue(new_queue: QueueFactory) -> RewardQueue:
+    """A queue with room, not yet started."""
+    return new_queue()

@@ -1,0 +1,142 @@
+"""What tests of the services start from: a clock that they move, and experiments that run."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from bandit.decision import Signer
+from bandit.experiment import Arm, Experiment
+from bandit.facts import Epoch
+from server.services.choosing import Chooser
+from server.services.clock import Clock
+from server.services.counting import DecisionCounter
+from server.services.offers import CompiledExperiment
+from server.services.reward_queue import RewardQueue
+from server.services.snapshot import Snapshot
+from server.services.workers import Workers
+from server.store.records import Changes, ExperimentRecord, LiveExperiment, State
+from server.store.sql import SqlStore
+from tests.domain.builders import START, declare, make_epoch
+from tests.store.builders import INCARNATION
+
+LAG = 5.0
+MAX_STALENESS = 60.0
+SIGNER = Signer({1: b"k" * 32}, 1)
+
+
+class ManualClock(Clock):
+    """A clock that stands until it is moved."""
+
+    def __init__(self) -> None:
+        self._now = START
+        self._seconds = 1000.0
+
+    def time_ms(self) -> int:
+        """Milliseconds of the instant."""
+        return int(self._now.timestamp() * 1000)
+
+    def now(self) -> datetime:
+        """The instant."""
+        return self._now
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        return self._seconds
+
+    def advance(self, seconds: float) -> None:
+        """Lets time pass."""
+        self._now += timedelta(seconds=seconds)
+        self._seconds += seconds
+
+
+def running(experiment: Experiment | None = None, *, number: int = 1, revision: int = 2) -> ExperimentRecord:
+    """The record of an experiment that runs."""
+    draft = ExperimentRecord.draft(experiment or declare(), START)
+    return replace(draft, number=number, revision=revision, state=State.RUNNING, started_at=START)
+
+
+def epoch_with(record: ExperimentRecord, shares: Mapping[str, float], number: int = 1) -> Epoch:
+    """An epoch of these shares by arm id."""
+    by_number = {record.arm_numbers[arm_id]: share for arm_id, share in shares.items()}
+    return make_epoch(number, shares=by_number, experiment=record.number, revision=record.revision)
+
+
+class Bench:
+    """A chooser over a snapshot of one experiment, with everything that it stands on."""
+
+    def __init__(self, record: ExperimentRecord, epoch: Epoch) -> None:
+        self.clock = ManualClock()
+        self.snapshot = Snapshot(self.clock)
+        self.counter = DecisionCounter(slot=0, incarnation=INCARNATION)
+        self.chooser = Chooser(
+            self.snapshot,
+            SIGNER,
+            self.counter,
+            self.clock,
+            lag_seconds=LAG,
+            max_staleness_seconds=MAX_STALENESS,
+        )
+        self.put(record, epoch)
+
+    @classmethod
+    def of(cls, shares: Mapping[str, float], out: Sequence[str] = ()) -> "Bench":
+        """A running experiment of these shares by arm id; the first arm is the champion."""
+        arms = [Arm(id=arm_id, is_taken_out=arm_id in out) for arm_id in shares]
+        record = running(declare(arms=arms))
+        return cls(record, epoch_with(record, shares))
+
+    def put(self, record: ExperimentRecord, epoch: Epoch) -> None:
+        """Confirms the experiment as of now."""
+        changes = Changes((LiveExperiment(record, epoch),), frozenset(), 1)
+        self.snapshot.apply(changes, self.clock.monotonic())
+
+    @property
+    def experiment(self) -> CompiledExperiment:
+        """The experiment as Choose finds it."""
+        found = self.snapshot.find("ranker")
+        assert found is not None
+        return found
+
+
+class QueueFactory:
+    """Makes reward queues before one store, and keeps what they told.
+
+    Attributes:
+        commits: Rows of every commit tried.
+        grown: Experiments that were said to have grown.
+        n_broken: How often a queue said that the store is broken.
+        tasks: The queues that were started.
+    """
+
+    def __init__(self, store: SqlStore, workers: Workers, clock: Clock) -> None:
+        self._store = store
+        self._workers = workers
+        self._clock = clock
+        self.commits: list[int] = []
+        self.grown: set[int] = set()
+        self.n_broken = 0
+        self.tasks: list[asyncio.Task[None]] = []
+
+    def __call__(self, *, max_rows: int = 100_000, max_bytes: int = 10**9) -> RewardQueue:
+        """A queue that is not yet started."""
+        queue = RewardQueue(
+            self._store,
+            self._workers,
+            0,
+            self._clock,
+            max_rows=max_rows,
+            max_bytes=max_bytes,
+            on_recorded=self.grown.update,
+            on_broken=self._break,
+        )
+        queue.observers.append(lambda n_rows, _seconds: self.commits.append(n_rows))
+        return queue
+
+    def start(self, queue: RewardQueue) -> asyncio.Task[None]:
+        """Lets a queue commit from now on."""
+        self.tasks.append(asyncio.create_task(queue.run()))
+        return self.tasks[-1]
+
+    def _break(self) -> None:
+        self.n_broken += 1

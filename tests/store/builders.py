@@ -1,0 +1,106 @@
+"""Records, epochs, flushes and reward entries that tests of the store start from."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from itertools import count
+
+from bandit.decision import Basis, new_id
+from bandit.facts import DecisionKey, Epoch, OutcomeKey, Tally
+from server.store.interface import Store
+from server.store.records import (
+    ExperimentRecord,
+    Flush,
+    OutcomeEntry,
+    OutcomeResult,
+    Recorded,
+    RewardEntry,
+    State,
+)
+from tests.domain.builders import START, declare, make_epoch
+
+INCARNATION = b"incarnation-----"
+RECORDED, LATE, DUPLICATE, REVISED, SUPERSEDED = (Recorded((result,)) for result in OutcomeResult)
+_ids = count(1)
+
+
+def silently(_done: int, _total: int) -> None:
+    """Progress that nobody watches."""
+
+
+def create(store: Store, name: str = "ranker") -> ExperimentRecord:
+    """A draft of two arms and two metrics."""
+    return store.create_experiment(declare(name), START)
+
+
+def run(store: Store, name: str = "ranker") -> ExperimentRecord:
+    """An experiment that runs in its first epoch."""
+    draft = create(store, name)
+    running = replace(draft, state=State.RUNNING, started_at=START, updated_at=START)
+    return store.change_experiment(draft, running, epoch_of(draft, 1))
+
+
+def epoch_of(record: ExperimentRecord, number: int, nonce: int = 7) -> Epoch:
+    """An epoch made from this revision of an experiment."""
+    return make_epoch(
+        number,
+        START + timedelta(minutes=number),
+        experiment=record.number,
+        revision=record.revision,
+        nonce=nonce,
+    )
+
+
+def some_id() -> bytes:
+    """The unique id of a decision that no test made before."""
+    return new_id(1_772_366_400_000 + next(_ids), 0)
+
+
+def reward(
+    decision: bytes | None = None,
+    quanta: int = 1,
+    revision: int = 0,
+    *,
+    values: Mapping[int, int] | None = None,
+    experiment: int = 1,
+    epoch: int = 1,
+    arm: int = 0,
+    basis: Basis = Basis.POLICY,
+    is_late: bool = False,
+    is_expired: bool = False,
+    is_apart: bool = False,
+) -> RewardEntry:
+    """An entry with one outcome of the first metric, or with `values` by metric number."""
+    outcomes = {0: quanta} if values is None else values
+    return RewardEntry(
+        decision=some_id() if decision is None else decision,
+        experiment=experiment,
+        epoch=epoch,
+        segment=0,
+        arm=arm,
+        basis=basis,
+        outcomes=tuple(OutcomeEntry(metric, value, is_late) for metric, value in sorted(outcomes.items())),
+        revision=revision,
+        received_ms=1_772_366_400_000,
+        is_expired=is_expired,
+        is_apart=is_apart,
+    )
+
+
+def key_of(entry: RewardEntry, metric: int = 0) -> OutcomeKey:
+    """Under which key an entry's outcome is summed."""
+    return OutcomeKey(entry.experiment, entry.epoch, entry.segment, entry.arm, entry.basis, metric)
+
+
+def facts_of(store: Store) -> dict[OutcomeKey, Tally]:
+    """The outcome facts of every experiment that are not zero; equal to the fold of the log, or it fails."""
+    folded, stored = (
+        {key: tally for key, tally in side.items() if any(tally)} for side in store.audit(silently)
+    )
+    assert stored == folded
+    return stored
+
+
+def flush(sequence: int, counts: Mapping[DecisionKey, int], incarnation: bytes = INCARNATION) -> Flush:
+    """A flush of the first slot."""
+    return Flush(slot=0, incarnation=incarnation, sequence=sequence, counts=counts)

@@ -1,0 +1,175 @@
+"""The ledger against a plain dictionary: equal verdicts and equal facts, whatever is posted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bandit.decision import Basis
+from bandit.facts import OutcomeKey, Tally
+from server.store.interface import Store
+from server.store.records import (
+    Conflicting,
+    Expired,
+    OutcomeEntry,
+    OutcomeResult,
+    Recorded,
+    RewardEntry,
+    Verdict,
+)
+from tests.store.builders import create, facts_of, some_id
+
+N_DECISIONS = 4
+N_METRICS = 3
+
+
+@dataclass(slots=True)
+class Row:
+    """The one outcome of a decision and metric."""
+
+    key: OutcomeKey
+    quanta: int
+    revision: int
+    is_late: bool
+    is_apart: bool
+
+
+@dataclass(slots=True)
+class Model:
+    """The table of design.md §5, one entry after the other."""
+
+    rows: dict[tuple[bytes, int], Row] = field(default_factory=dict)
+
+    def record(self, entry: RewardEntry) -> Verdict:
+        """What the entry gets, and what it leaves."""
+        known = {o.metric: self.rows.get((entry.decision, o.metric)) for o in entry.outcomes}
+        missing = tuple(metric for metric, row in known.items() if row is None)
+        if entry.is_expired and missing:
+            return Expired(missing)
+        conflicts = tuple(
+            o.metric
+            for o in entry.outcomes
+            if (row := known[o.metric]) is not None
+            and row.revision == entry.revision
+            and row.quanta != o.quanta
+        )
+        if conflicts:
+            return Conflicting(conflicts)
+        return Recorded(tuple(self._take(entry, outcome) for outcome in entry.outcomes))
+
+    def _take(self, entry: RewardEntry, outcome: OutcomeEntry) -> OutcomeResult:
+        metric, quanta, is_late = outcome
+        row = self.rows.get((entry.decision, metric))
+        if row is None:
+            key = OutcomeKey(entry.experiment, entry.epoch, entry.segment, entry.arm, entry.basis, metric)
+            self.rows[entry.decision, metric] = Row(key, quanta, entry.revision, is_late, entry.is_apart)
+            return OutcomeResult.LATE if is_late else OutcomeResult.RECORDED
+        if row.revision > entry.revision:
+            return OutcomeResult.SUPERSEDED
+        if row.revision == entry.revision:
+            return OutcomeResult.DUPLICATE
+        row.quanta, row.revision = quanta, entry.revision
+        return OutcomeResult.REVISED
+
+    def facts(self) -> dict[OutcomeKey, Tally]:
+        """The sums over all rows that are not kept apart."""
+        facts: dict[OutcomeKey, Tally] = {}
+        for row in self.rows.values():
+            if not row.is_apart:
+                tally = Tally.of(row.quanta, is_late=row.is_late)
+                facts[row.key] = facts.get(row.key, Tally()).plus(tally)
+        return {key: tally for key, tally in facts.items() if any(tally)}
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """An entry before it knows the ids of its experiment and decision."""
+
+    decision: int
+    values: dict[int, tuple[int, bool]]
+    revision: int
+    is_expired: bool
+    is_apart: bool
+
+    def entry(self, experiment: int, ids: Sequence[bytes]) -> RewardEntry:
+        """The entry; epoch, arm and basis are the decision's own, as in its signed id."""
+        return RewardEntry(
+            decision=ids[self.decision],
+            experiment=experiment,
+            epoch=1 + self.decision // 2,
+            segment=0,
+            arm=self.decision % 2,
+            basis=Basis.POLICY if self.decision < 3 else Basis.FALLBACK,
+            outcomes=tuple(OutcomeEntry(m, q, late) for m, (q, late) in sorted(self.values.items())),
+            revision=self.revision,
+            received_ms=1_772_366_400_000,
+            is_expired=self.is_expired,
+            is_apart=self.is_apart,
+        )
+
+
+rarely = st.sampled_from([False] * 5 + [True])
+posts = st.builds(
+    Post,
+    decision=st.integers(0, N_DECISIONS - 1),
+    values=st.dictionaries(
+        st.integers(0, N_METRICS - 1), st.tuples(st.integers(0, 2), rarely), min_size=1, max_size=N_METRICS
+    ),
+    revision=st.integers(0, 3),
+    is_expired=rarely,
+    is_apart=rarely,
+)
+batches = st.lists(st.lists(posts, max_size=8), min_size=1, max_size=4)
+
+
+def outcomes_of(store: Store, number: int) -> dict[OutcomeKey, Tally]:
+    """The outcome facts of an experiment that are not zero."""
+    found = store.read_facts(number)
+    assert found is not None
+    return {key: tally for key, tally in found.facts.outcomes.items() if any(tally)}
+
+
+def test_the_ledger_is_the_model(store: Store) -> None:
+    """Any batches get the model's verdicts, and leave the model's facts; repeated, they add nothing.
+
+    Each example has an experiment and decisions of its own, so that all of them can share one store.
+    """
+    numbers: list[int] = []
+
+    @settings(deadline=None, max_examples=150)
+    @given(batches=batches)
+    def check(batches: list[list[Post]]) -> None:
+        number = create(store, f"e-{len(numbers)}").number
+        numbers.append(number)
+        ids = [some_id() for _ in range(N_DECISIONS)]
+        model = Model()
+        for slot, batch in enumerate(batches):
+            entries = [post.entry(number, ids) for post in batch]
+            expected = [model.record(entry) for entry in entries]
+            assert store.record_rewards(entries, slot % 2) == expected
+        assert outcomes_of(store, number) == model.facts()
+
+    check()
+    facts_of(store)
+    assert len(numbers) >= 100
+
+
+def test_batches_do_not_matter(store: Store) -> None:
+    """The same entries in the same order, in one batch or each in its own, get the same answers."""
+
+    @settings(deadline=None, max_examples=60)
+    @given(entries=st.lists(posts, max_size=12))
+    def check(entries: list[Post]) -> None:
+        together, apart = (create(store, f"e-{some_id().hex()}").number for _ in range(2))
+        ids = [[some_id() for _ in range(N_DECISIONS)] for _ in range(2)]
+        verdicts = store.record_rewards([post.entry(together, ids[0]) for post in entries], 0)
+        alone = [store.record_rewards([post.entry(apart, ids[1])], 0)[0] for post in entries]
+        assert verdicts == alone
+        expected = {
+            key._replace(experiment=apart): tally for key, tally in outcomes_of(store, together).items()
+        }
+        assert outcomes_of(store, apart) == expected
+
+    check()
+    facts_of(store)

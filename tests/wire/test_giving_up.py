@@ -1,0 +1,137 @@
+"""Callers that give up, and callers that are too many: nothing is lost, doubled, or half done."""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Final
+
+import grpc
+import pytest
+
+from bandit.v1 import bandit_pb2
+from tests.conftest import Connect, StartServer
+from tests.support.process import eventually, verify
+from tests.support.refusals import refusal_of, refused
+from tests.support.wire import Wire
+
+RECORDED: Final = bandit_pb2.OUTCOME_RESULT_RECORDED
+DUPLICATE: Final = bandit_pb2.OUTCOME_RESULT_DUPLICATE
+REWARD_LABELS: Final = {
+    "grpc_type": "unary",
+    "grpc_service": "bandit.v1.BanditService",
+    "grpc_method": "Reward",
+}
+
+
+@contextmanager
+def commits_held_up(database: Path) -> Iterator[None]:
+    """Lets no commit of the server's through, by holding the database's write lock."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("ROLLBACK")
+
+
+def ask(name: str, wire: Wire, n: int) -> list[str]:
+    """So many decisions."""
+    results = wire.batch_choose(*[bandit_pb2.ChooseRequest(experiment=name)] * n)
+    return [result.choice.decision_id for result in results]
+
+
+def reward_request(decision_id: str) -> bandit_pb2.RewardRequest:
+    """A click."""
+    return bandit_pb2.RewardRequest(decision_id=decision_id, outcomes={"click": 1})
+
+
+def by_deadline(wire: Wire, decision_id: str) -> grpc.StatusCode:
+    """Posts a reward with a deadline that passes before its commit."""
+    with pytest.raises(grpc.RpcError) as caught:
+        wire.bandit.Reward(reward_request(decision_id), timeout=0.3)
+    assert isinstance(caught.value, grpc.Call)
+    return caught.value.code()
+
+
+def by_hand(wire: Wire, decision_id: str) -> grpc.StatusCode:
+    """Posts a reward, and cancels the call once the server has it."""
+    call = wire.bandit.Reward.future(reward_request(decision_id))
+    with pytest.raises(grpc.FutureTimeoutError):
+        call.result(timeout=0.3)
+    call.cancel()
+    return call.code()
+
+
+@pytest.mark.parametrize(
+    ("give_up", "code"),
+    [(by_deadline, grpc.StatusCode.DEADLINE_EXCEEDED), (by_hand, grpc.StatusCode.CANCELLED)],
+)
+def test_a_caller_that_gives_up_can_ask_again(
+    start_server: StartServer,
+    connect: Connect,
+    give_up: Callable[[Wire, str], grpc.StatusCode],
+    code: grpc.StatusCode,
+) -> None:
+    """The queued reward is committed all the same: the retry says duplicate, and it counts once."""
+    server = start_server("--metrics-listen", "127.0.0.1:0")
+    wire = connect(server)
+    name = wire.running()
+    (decision_id,) = ask(name, wire, 1)
+    with commits_held_up(server.database):
+        assert give_up(wire, decision_id) is code
+    assert eventually(lambda: wire.n_outcomes(name)) == 1
+    assert wire.reward(decision_id, {"click": 1}) == {"click": DUPLICATE}
+    assert wire.n_outcomes(name) == 1
+    assert server.sample("grpc_server_handled_total", **REWARD_LABELS, grpc_code="Canceled") == 1
+    assert server.sample("grpc_server_in_flight", **REWARD_LABELS) == 0
+    assert server.sample("bandit_reward_queue_rows") == 0
+
+
+@pytest.mark.parametrize("flag", ["--reward-queue-rows", "--max-concurrent-calls"])
+def test_too_many_rewards_are_refused_for_now(
+    start_server: StartServer, connect: Connect, flag: str
+) -> None:
+    """RESOURCE_EXHAUSTED with a delay, and nothing stored: the retry is the first that is recorded."""
+    server = start_server(flag, "5")
+    wire = connect(server)
+    name = wire.running()
+    ids = ask(name, wire, 60)
+    calls = [wire.bandit.Reward.future(reward_request(decision_id), timeout=20) for decision_id in ids]
+    errors = [call.exception() for call in calls]
+    refusals = [refusal_of(error) for error in errors if error is not None]
+    taken = [error for error in errors if error is None]
+    assert refusals
+    assert taken
+    assert {(each.code, each.reason) for each in refusals} == {
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
+    }
+    assert all(each.retry_seconds and 0 < each.retry_seconds <= 1 for each in refusals)
+    assert wire.n_outcomes(name) == len(taken)
+    again = [wire.reward(decision_id, {"click": 1})["click"] for decision_id in ids]
+    assert Counter(again) == {DUPLICATE: len(taken), RECORDED: len(refusals)}
+    assert server.terminate() == 0
+    verify(server.database)
+
+
+def test_choose_goes_on_when_the_store_does_not(start_server: StartServer, connect: Connect) -> None:
+    """With the database locked away, Reward is UNAVAILABLE in seconds and Choose answers; then all is well.
+
+    What was refused is stored by its retry, and the decisions made meanwhile are counted once.
+    """
+    server = start_server()
+    wire = connect(server)
+    name = wire.running()
+    ids = ask(name, wire, 10)
+    with commits_held_up(server.database):
+        refusal = refused(lambda: wire.reward(ids[0], {"click": 1}))
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "STORAGE_UNAVAILABLE")
+        assert refusal.retry_seconds
+        meanwhile = ask(name, wire, 50)
+    assert eventually(lambda: wire.n_outcomes(name) == 0)
+    assert {wire.reward(each, {"click": 1})["click"] for each in [*ids, *meanwhile]} == {RECORDED}
+    counted = eventually(lambda: sum((n := wire.n_decisions(name)).values()) >= 60 and n)
+    assert sum(counted.values()) == 60
+    (failed,) = [event for event in server.events() if event["event"] == "reward.commit_failed"]
+    assert not [frame for exception in failed["exception"] for frame in exception["frames"] if "locals" in frame]
+    assert server.terminate() == 0
+    verify(server.database)
