@@ -92,6 +92,12 @@ class Standing:
         number = self.epochs[-1].number
         return sum(count for key, count in self.facts.decisions.items() if key.epoch == number)
 
+    def age_of(self, arm: int) -> timedelta:
+        """Since the arm's first epoch; zero without a warm-up whose deadline depends on it."""
+        if self.experiment.limits.warm_up_duration is None:
+            return timedelta()
+        return self.now - self.first_seen_at.get(arm, self.now)
+
     @cached_property
     def first_seen_at(self) -> Mapping[int, datetime]:
         """Arm number to the start of its first epoch, for arms that have had one."""
@@ -114,7 +120,7 @@ def allocate(standing: Standing) -> Allocation:
             id=arm.id,
             eligible=not arm.is_taken_out,
             decisions=standing.decisions_by_arm[standing.arm_numbers[arm.id]],
-            age=standing.now - standing.first_seen_at.get(standing.arm_numbers[arm.id], standing.now),
+            age=standing.age_of(standing.arm_numbers[arm.id]),
         )
         for arm in experiment.arms
     ]

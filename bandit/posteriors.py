@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from math import inf, isfinite, nan, sqrt
 from typing import Protocol, TypeAlias
 
-from scipy import special
+import scipy
 
 
 class _Distribution(Protocol):
@@ -78,7 +78,7 @@ class BetaPosterior:
     def quantile(self, q: float) -> float:
         """The value below which the rate lies with probability `q`, in (0, 1)."""
         _require_probability("q", q)
-        return float(special.betaincinv(self.alpha, self.beta, q))
+        return float(scipy.special.betaincinv(self.alpha, self.beta, q))
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """The equal-tailed credible interval that holds the value with probability `level`, in (0, 1)."""
@@ -113,7 +113,7 @@ class NormalPosterior:
     def quantile(self, q: float) -> float:
         """The value below which the mean outcome lies with probability `q`, in (0, 1)."""
         _require_probability("q", q)
-        return self.mean + self.sd * float(special.ndtri(q))
+        return self.mean + self.sd * float(scipy.special.ndtri(q))
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """The equal-tailed credible interval that holds the value with probability `level`, in (0, 1)."""
@@ -158,7 +158,7 @@ class StudentTPosterior:
     def quantile(self, q: float) -> float:
         """The value below which the mean outcome lies with probability `q`, in (0, 1)."""
         _require_probability("q", q)
-        return self.mean + self.scale * float(special.stdtrit(self.df, q))
+        return self.mean + self.scale * float(scipy.special.stdtrit(self.df, q))
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """The equal-tailed credible interval that holds the value with probability `level`, in (0, 1)."""
@@ -201,7 +201,7 @@ class GammaPosterior:
     def quantile(self, q: float) -> float:
         """The value below which the mean count lies with probability `q`, in (0, 1)."""
         _require_probability("q", q)
-        return float(special.gammaincinv(self.shape, q)) / self.rate
+        return float(scipy.special.gammaincinv(self.shape, q)) / self.rate
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """The equal-tailed credible interval that holds the value with probability `level`, in (0, 1)."""

@@ -13,7 +13,7 @@ from math import log, pi
 from typing import Protocol
 
 import numpy as np
-from scipy import special
+import scipy
 
 from bandit.panels import FloatArray, Panels, Rows, Widths
 
@@ -73,7 +73,7 @@ def stirling_remainder(x: FloatArray) -> FloatArray:
     for coefficient in _STIRLING_SERIES:
         series = series * square + coefficient
     small = np.minimum(x, _SERIES_FROM)
-    direct = special.gammaln(small) - (small - 0.5) * np.log(small) + small - HALF_LOG_TWO_PI
+    direct = scipy.special.gammaln(small) - (small - 0.5) * np.log(small) + small - HALF_LOG_TWO_PI
     return np.where(x < _SERIES_FROM, direct, series * inverse)
 
 

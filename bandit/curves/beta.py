@@ -1,7 +1,7 @@
 """Beta posteriors as curves over z = logit(value)."""
 
 import numpy as np
-from scipy import special
+import scipy
 
 from bandit.curves.base import BEND, HALF_LOG_TWO_PI, LOG_TAIL, RELATIVE_WIDTH, stirling_remainder
 from bandit.panels import FloatArray, Panels, Rows, Widths
@@ -26,7 +26,7 @@ class BetaCurves:
         falls = _beta_falls(np.concatenate((a, b)), np.concatenate((b, a)))
         self.lower = self._mode - falls[a.size :]
         self.upper = self._mode + falls[: a.size]
-        sd = np.sqrt(special.zeta(2.0, a) + special.zeta(2.0, b))
+        sd = np.sqrt(scipy.special.zeta(2.0, a) + scipy.special.zeta(2.0, b))
         core = np.where(np.minimum(a, b) < 1, np.minimum(sd, BEND), sd)
         # Where exponential tails of small parameters meet; the mode of log-concave curves otherwise.
         centre = np.log(np.maximum(a, 1)) - np.log(np.maximum(b, 1))
@@ -49,31 +49,31 @@ class BetaCurves:
 
     def slopes(self, z: FloatArray) -> FloatArray:
         """See `Curves.slopes`."""
-        return np.asarray(special.expit(z) * special.expit(-z))
+        return np.asarray(scipy.special.expit(z) * scipy.special.expit(-z))
 
     def scaled(self, z: FloatArray, factor: float) -> FloatArray:
         """See `Curves.scaled`."""
         sign = -1.0 if self._is_mirrored else 1.0
-        value = np.minimum(factor * special.expit(sign * z), 1.0)
-        return np.asarray(sign * special.logit(value))
+        value = np.minimum(factor * scipy.special.expit(sign * z), 1.0)
+        return np.asarray(sign * scipy.special.logit(value))
 
     def shortfall(self, z: float) -> FloatArray:
         """See `Curves.shortfall`."""
-        value = special.expit(z)
+        value = scipy.special.expit(z)
         biased = _beta_cdf(self._alpha + 1, self._beta, z)
         return np.maximum(value * _beta_cdf(self._alpha, self._beta, z) - self._mean * biased, 0.0)
 
     def excess(self, z: float) -> FloatArray:
         """See `Curves.excess`."""
-        value = special.expit(z)
+        value = scipy.special.expit(z)
         biased = _beta_cdf(self._beta, self._alpha + 1, -z)
         return np.maximum(self._mean * biased - value * _beta_cdf(self._beta, self._alpha, -z), 0.0)
 
 
 def _beta_cdf(a: FloatArray, b: FloatArray, z: FloatArray | float) -> FloatArray:
     """P(logit of a Beta(a, b) value < z), by whichever of p and 1 - p keeps its digits."""
-    below = special.betainc(a, b, special.expit(np.minimum(z, 0.0)))
-    above = special.betaincc(b, a, special.expit(-np.maximum(z, 0.0)))
+    below = scipy.special.betainc(a, b, scipy.special.expit(np.minimum(z, 0.0)))
+    above = scipy.special.betaincc(b, a, scipy.special.expit(-np.maximum(z, 0.0)))
     is_far = np.abs(z) > _UNDERFLOW
     if np.any(is_far):
         # expit underflows here, and only the first term of the series p**a / (a B(a, b)) is left.
@@ -83,7 +83,7 @@ def _beta_cdf(a: FloatArray, b: FloatArray, z: FloatArray | float) -> FloatArray
 
 
 def _far_tail(a: FloatArray, b: FloatArray, z: FloatArray | float) -> FloatArray:
-    exponent = a * np.maximum(z, -_FAR) - np.log(a) - special.betaln(a, b)
+    exponent = a * np.maximum(z, -_FAR) - np.log(a) - scipy.special.betaln(a, b)
     return np.asarray(np.exp(np.minimum(exponent, 0.0)))
 
 

@@ -3,7 +3,7 @@
 from math import exp, log
 
 import numpy as np
-from scipy import special
+import scipy
 
 from bandit.curves.base import BEND, HALF_LOG_TWO_PI, LOG_TAIL, RELATIVE_WIDTH, stirling_remainder
 from bandit.panels import FloatArray, Panels, Rows, Widths
@@ -22,7 +22,7 @@ class GammaCurves:
         before, after = (above, below) if is_mirrored else (below, above)
         self.lower = self._sign * self._mode - before
         self.upper = self._sign * self._mode + after
-        sd = np.sqrt(special.zeta(2.0, shape))
+        sd = np.sqrt(scipy.special.zeta(2.0, shape))
         core = np.where(shape < 1, np.minimum(sd, BEND), sd)
         centre = self._sign * (np.log(np.maximum(shape, 1)) - np.log(rate))
         self.widths = Widths(sd, core, np.full_like(shape, RELATIVE_WIDTH), centre)
@@ -73,10 +73,10 @@ def _gamma_tails(shape: FloatArray, log_x: FloatArray) -> tuple[FloatArray, Floa
     """P(a Gamma(shape, 1) value < x) and P(it > x), for ln x."""
     x = np.exp(np.clip(log_x, -_UNDERFLOW, _UNDERFLOW))
     # exp underflows here, and only the first term of the series x**shape / Gamma(shape + 1) is left.
-    tiny = np.exp(np.minimum(shape * np.maximum(log_x, -_FAR) - special.gammaln(shape + 1), 0.0))
+    tiny = np.exp(np.minimum(shape * np.maximum(log_x, -_FAR) - scipy.special.gammaln(shape + 1), 0.0))
     is_tiny = log_x < -_UNDERFLOW
-    below = np.where(is_tiny, tiny, special.gammainc(shape, x))
-    return below, np.where(is_tiny, 1 - tiny, special.gammaincc(shape, x))
+    below = np.where(is_tiny, tiny, scipy.special.gammainc(shape, x))
+    return below, np.where(is_tiny, 1 - tiny, scipy.special.gammaincc(shape, x))
 
 
 def _gamma_falls(shape: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -3,7 +3,7 @@
 from math import log, pi
 
 import numpy as np
-from scipy import special
+import scipy
 
 from bandit.curves.base import RELATIVE_WIDTH, TAIL, stirling_remainder
 from bandit.panels import FloatArray, Panels, Rows, Widths
@@ -43,7 +43,7 @@ class LocationCurves:
 
     def cdf(self, z: FloatArray | float, rows: Rows) -> FloatArray:
         """See `Curves.cdf`."""
-        return np.asarray(special.stdtr(self._df[rows], (z - self._centre[rows]) / self._scale[rows]))
+        return np.asarray(scipy.special.stdtr(self._df[rows], (z - self._centre[rows]) / self._scale[rows]))
 
     def slopes(self, z: FloatArray) -> FloatArray:
         """See `Curves.slopes`."""
@@ -67,12 +67,12 @@ class LocationCurves:
         t = np.clip(t, -_OVERFLOW, _OVERFLOW)
         standard = np.exp(self._log_peak - (0.5 * df + 0.5) * np.log1p(t * t / df)) * self._scale
         ratio = (1 + t * t / df) / (1 - 1 / df)
-        excess = self._scale * np.maximum(ratio * standard - t * special.stdtr(self._df, -t), 0.0)
+        excess = self._scale * np.maximum(ratio * standard - t * scipy.special.stdtr(self._df, -t), 0.0)
         return np.where(self._df > 1, excess, np.inf)
 
 
 def _reach(df: FloatArray, tail: FloatArray) -> FloatArray:
-    return np.asarray(np.minimum(-special.stdtrit(df, tail), _FARTHEST))
+    return np.asarray(np.minimum(-scipy.special.stdtrit(df, tail), _FARTHEST))
 
 
 def _lower_tails(df: FloatArray) -> FloatArray:

@@ -18,7 +18,7 @@ from server.app.monitoring import ServiceCollector, serve_metrics
 from server.rpc.bandit_service import BanditService
 from server.rpc.experiment_service import ExperimentService
 from server.rpc.server import RpcServer
-from server.services.allocating import Allocator
+from server.services.allocating import Allocator, load_mathematics
 from server.services.choosing import Chooser
 from server.services.clock import Clock
 from server.services.counting import DecisionCounter
@@ -139,6 +139,7 @@ class _Service:
             asyncio.create_task(self._upkeep.allocate(self._settings.epoch_interval_seconds)),
         ]
         await self._start()
+        chores.append(asyncio.create_task(self._workers.compute(load_mathematics)))
         await self._stopping.wait()
         await self._drain()
         for chore in chores:

@@ -235,11 +235,14 @@ def _require_batch(n_requests: int) -> None:
 
 
 def _to_report(request: bandit_pb2.RewardRequest) -> Report:
-    return Report(request.decision_id, request.outcomes, request.revision)
+    return Report(request.decision_id, dict(request.outcomes), request.revision)
 
 
 def _to_reward_response(results: Mapping[str, OutcomeResult]) -> bandit_pb2.RewardResponse:
-    return bandit_pb2.RewardResponse(results={name: _RESULTS[result] for name, result in results.items()})
+    response = bandit_pb2.RewardResponse()
+    for name, result in results.items():
+        response.results[name] = _RESULTS[result]
+    return response
 
 
 def _to_reward_result(

@@ -30,7 +30,7 @@ OPTIONS: Final[Sequence[tuple[str, int]]] = (
     ("grpc.so_reuseport", 0),  # or a second server would silently take half the traffic
     ("grpc.max_receive_message_length", BATCH_CALL_BYTES),
     ("grpc.max_metadata_size", 4 * 1024),
-    ("grpc.max_concurrent_streams", 100),
+    ("grpc.max_concurrent_streams", 1_000),  # with 100, calls that a commit frees at once were reset
     ("grpc.max_connection_idle_ms", 300_000),
     ("grpc.max_connection_age_ms", 1_800_000),
     ("grpc.max_connection_age_grace_ms", 30_000),

@@ -11,6 +11,8 @@ import structlog
 from bandit.allocation import Allocation, Standing, allocate, longest_epoch, needs_epoch
 from bandit.experiment import SEGMENT_ALL
 from bandit.facts import Epoch, Facts
+from bandit.posteriors import BetaPosterior
+from bandit.quadrature import best_arm_probabilities
 from server.services.clock import Clock
 from server.services.snapshot import Snapshot
 from server.services.workers import Workers
@@ -22,7 +24,15 @@ _NOTHING: Final = Facts(decisions={}, outcomes={})
 _STEP_PAUSE: Final = timedelta(seconds=5)
 """How often shares that a maximum step holds back are looked at again."""
 
+_AGE_PAUSE: Final = timedelta(seconds=10)
+"""How soon an experiment without a window is looked at after its first decisions."""
+
 log = structlog.get_logger()
+
+
+def load_mathematics() -> None:
+    """Loads what the first epoch needs and Choose does not: half a second that a start need not wait for."""
+    best_arm_probabilities([BetaPosterior(1, 1), BetaPosterior(1, 1)])
 
 
 def standing_of(
@@ -94,6 +104,28 @@ class Allocator:
         """Says that the facts of these experiments grew: they are looked at first."""
         self._grown.update(dict.fromkeys(experiments))
 
+    def mark_decided(self, experiments: Iterable[int]) -> None:
+        """Says that decisions were counted for these experiments.
+
+        Decisions alone move no share, but they end a warm-up, and an epoch that has some grows old: such
+        experiments are looked at when a quarter of the window has passed.
+        """
+        now = self._clock.now()
+        for number in experiments:
+            live = self._snapshot.find_live(number)
+            if live is None or live.epoch is None:
+                continue
+            if live.epoch.warming_up:
+                self._grown[number] = None
+            elif self._due_at.get(number, now) <= now:
+                declared = live.record.experiment
+                window = declared.metric(declared.reward_metric).window
+                self._look_at(number, now + (_AGE_PAUSE if window is None else window / 4))
+
+    def _look_at(self, number: int, moment: datetime) -> None:
+        self._due_at[number] = moment
+        heapq.heappush(self._due, (moment, number))
+
     def mark_changed(self, experiments: Iterable[int]) -> None:
         """Says that these experiments are new here or changed: they are looked at when there is time."""
         self._changed.update(dict.fromkeys(experiments))
@@ -140,8 +172,7 @@ class Allocator:
             self.n_epochs += stored.nonce == computed.nonce
             log.debug("epoch.began", experiment=live.record.name, epoch=stored.number)
         if look_again_at is not None:
-            self._due_at[number] = look_again_at
-            heapq.heappush(self._due, (look_again_at, number))
+            self._look_at(number, look_again_at)
 
     def _compute(self, number: int) -> tuple[Epoch | None, datetime | None]:
         """The next epoch, if there should be one, and when to look again without any news."""

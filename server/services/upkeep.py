@@ -82,7 +82,7 @@ class Upkeep:
                 return
             await self._workers.write(self._store.add_decisions, flush)
             self._counter.settle(flush)
-            self._allocator.mark_grown({key.experiment for key in flush.counts})
+            self._allocator.mark_decided({key.experiment for key in flush.counts})
 
     async def poll(self, seconds: float) -> None:
         """Flushes and refreshes every `seconds`, for ever."""

@@ -1,14 +1,16 @@
 """Epochs in SQL: inserted once, never changed."""
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, func, insert, select
 
 from bandit.facts import Epoch
 from server.store.schema import epochs
 from server.store.times import from_micros, to_micros
+
+_Value = TypeVar("_Value")
 
 
 def epochs_in_force(connection: Connection, experiments: Sequence[int]) -> dict[int, Epoch]:
@@ -70,6 +72,39 @@ def add(connection: Connection, epoch: Epoch) -> None:
     )
 
 
+class _LateMapping(Mapping[int, _Value]):
+    """A mapping by number that is decoded when first looked at: most epochs of a history never are.
+
+    Args:
+        text: A JSON object whose keys are numbers.
+        decode: From the object's values to the mapping's.
+    """
+
+    __slots__ = ("_decode", "_text", "_values")
+
+    def __init__(self, text: str, decode: Callable[[Any], _Value]) -> None:
+        self._text = text
+        self._decode = decode
+        self._values: dict[int, _Value] | None = None
+
+    def _decoded(self) -> dict[int, _Value]:
+        if self._values is None:
+            self._values = {int(number): self._decode(v) for number, v in json.loads(self._text).items()}
+        return self._values
+
+    def __getitem__(self, number: int) -> _Value:
+        return self._decoded()[number]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._decoded())
+
+    def __len__(self) -> int:
+        return len(self._decoded())
+
+    def __repr__(self) -> str:
+        return repr(self._decoded())
+
+
 def _to_epoch(row: Row[Any]) -> Epoch:
     return Epoch(
         experiment=row.experiment,
@@ -79,12 +114,12 @@ def _to_epoch(row: Row[Any]) -> Epoch:
         revision=row.revision,
         started_at=from_micros(row.started_at),
         champion=row.champion,
-        shares=_by_number(json.loads(row.shares)),
-        warming_up=frozenset(json.loads(row.warming_up)),
-        means={int(metric): _by_number(means) for metric, means in json.loads(row.means).items()},
+        shares=_LateMapping(row.shares, float),
+        warming_up=frozenset() if row.warming_up == "[]" else frozenset(json.loads(row.warming_up)),
+        means=_LateMapping(row.means, _by_number),
     )
 
 
-def _by_number(values: dict[str, float]) -> dict[int, float]:
+def _by_number(values: dict[str, float]) -> Mapping[int, float]:
     """JSON turns the numbers that are keys into text."""
     return {int(number): value for number, value in values.items()}

@@ -8,7 +8,7 @@ without the entry.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from sqlalchemy import Connection
 
@@ -208,9 +208,16 @@ def _is_touched(entry: RewardEntry, touched: Mapping[RowKey, Touched]) -> bool:
     return any((entry.decision, outcome.metric) in touched for outcome in entry.outcomes)
 
 
+_ALONE: Final = {result: Recorded((result,)) for result in OutcomeResult}
+
+
 def _judge(
     entry: RewardEntry, touched: Mapping[RowKey, Touched], standing: Mapping[RowKey, Standing]
 ) -> Verdict:
+    if len(entry.outcomes) == 1:
+        row = touched.get((entry.decision, entry.outcomes[0].metric))
+        if row is not None:
+            return _ALONE[_result_of_touched(row)]
     results: list[OutcomeResult] = []
     conflicts: list[int] = []
     for metric, quanta, _ in entry.outcomes:

@@ -69,7 +69,9 @@ def test_calls_in_flight_finish_and_nothing_acknowledged_is_lost(
     assert events[-2:] == ["server.draining", "server.stopped"]
 
 
-def test_health_says_not_serving_before_calls_are_refused(start_server: StartServer, connect: Connect) -> None:
+def test_health_says_not_serving_before_calls_are_refused(
+    start_server: StartServer, connect: Connect
+) -> None:
     """For --drain-delay-seconds every call is still answered; then later ones get UNAVAILABLE, and exit 0."""
     server = start_server("--drain-delay-seconds", "1.5")
     wire = connect(server)

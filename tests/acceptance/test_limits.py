@@ -37,7 +37,9 @@ def arms(*names: str) -> list[experiment_pb2.Arm]:
     return [experiment_pb2.Arm(id=name) for name in names]
 
 
-def test_floors_and_caps_hold_under_overwhelming_evidence(shared_process: ServerProcess, shared_wire: Wire) -> None:
+def test_floors_and_caps_hold_under_overwhelming_evidence(
+    shared_process: ServerProcess, shared_wire: Wire
+) -> None:
     """The champion keeps its reserve, every other arm its floor, and the best stays below the cap."""
     limits = experiment_pb2.Limits(minimum_share=0.05, minimum_shares={"a": 0.2}, maximum_share=0.6)
     name = shared_wire.running(arms=arms(*"abcd"), limits=limits)
@@ -90,7 +92,11 @@ def test_a_new_arm_warms_up_and_then_has_to_earn_its_share(
     reward_all(shared_wire, name, {"a": 1})
     shared_wire.update(experiment(name=name, arms=arms("a", "b")), "arms")
     assert dict(shared_wire.get(name).epoch.shares) == {"a": pytest.approx(0.75), "b": pytest.approx(0.25)}
-    eventually(lambda: reward_all(shared_wire, name, {"a": 1, "b": 0}) or shared_wire.report(name).arms[1].share < 0.1)
+    eventually(
+        lambda: (
+            reward_all(shared_wire, name, {"a": 1, "b": 0}) or shared_wire.report(name).arms[1].share < 0.1
+        )
+    )
     assert not shared_wire.get(name).epoch.warming_up
     assert stored_epochs(shared_process.database, name)[-1].shares["a"] > 0.9
 

@@ -89,7 +89,9 @@ def test_every_propensity_is_the_stored_share(run: Run) -> None:
     """Equal, and not nearly so: what Choose said is what the row of its epoch says for its arm."""
     stored = {epoch.number: epoch.shares for epoch in stored_epochs(run.server.database, run.name)}
     said = {(choice.epoch, choice.arm, choice.propensity) for choice in run.choices}
-    assert said <= {(number, arm, share) for number, shares in stored.items() for arm, share in shares.items()}
+    assert said <= {
+        (number, arm, share) for number, shares in stored.items() for arm, share in shares.items()
+    }
     assert len({epoch for epoch, _, _ in said}) >= 3  # or nothing moved, and this was a weak test
     assert {choice.reason for choice in run.choices} == {bandit_pb2.REASON_POLICY}
 
@@ -129,7 +131,9 @@ def test_the_report_is_what_happened(run: Run) -> None:
     """Decisions, outcomes and means of each arm are those that were seen from outside."""
     n_chosen = Counter(choice.arm for choice in run.choices)
     report = eventually(
-        lambda: (r := run.wire.report(run.name)) and sum(a.decisions.policy for a in r.arms) >= N_DECISIONS and r
+        lambda: (
+            (r := run.wire.report(run.name)) and sum(a.decisions.policy for a in r.arms) >= N_DECISIONS and r
+        )
     )
     for arm in report.arms:
         (click,) = arm.metrics

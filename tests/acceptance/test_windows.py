@@ -32,7 +32,9 @@ def click_of(wire: Wire, name: str) -> experiment_pb2.MetricReport:
 
 def test_silence_is_evidence_when_its_epoch_has_closed(start_server: StartServer, connect: Connect) -> None:
     """Until then nothing counts, neither what came nor what did not; then all decisions do, late ones as silent."""
-    server = start_server("--lag-seconds", "0.2", "--poll-seconds", "0.05", "--epoch-interval-seconds", "0.05")
+    server = start_server(
+        "--lag-seconds", "0.2", "--poll-seconds", "0.05", "--epoch-interval-seconds", "0.05"
+    )
     wire = connect(server)
     name = wire.running(metrics=[metric("click", window=Duration(seconds=2), default_value=0.0)])
     decided_at = time.monotonic()
@@ -55,7 +57,9 @@ def test_silence_is_evidence_when_its_epoch_has_closed(start_server: StartServer
 
 def test_silence_without_a_default_counts_for_nothing(start_server: StartServer, connect: Connect) -> None:
     """Decisions that nothing came of are left out; outcomes count when their epoch has closed."""
-    server = start_server("--lag-seconds", "0.2", "--poll-seconds", "0.05", "--epoch-interval-seconds", "0.05")
+    server = start_server(
+        "--lag-seconds", "0.2", "--poll-seconds", "0.05", "--epoch-interval-seconds", "0.05"
+    )
     wire = connect(server)
     name = wire.running(metrics=[metric("click", window=Duration(seconds=2))])
     choices = ask(wire, name, 30)

@@ -83,7 +83,9 @@ class Ledger:
 class Worker:
     """A backend and a reporter in one: asks, rewards until it is told OK, and at times repeats itself."""
 
-    def __init__(self, name: str, ledger: Ledger, stub: "bandit_pb2_grpc.BanditServiceAsyncStub", seed: int) -> None:
+    def __init__(
+        self, name: str, ledger: Ledger, stub: "bandit_pb2_grpc.BanditServiceAsyncStub", seed: int
+    ) -> None:
         self.name = name
         self.ledger = ledger
         self.stub = stub
@@ -169,7 +171,9 @@ async def test_kill_9_under_load_loses_and_doubles_nothing(
             worker.is_over.set()
         await asyncio.wait_for(asyncio.gather(*tasks), 30)
     log.info("seed %d, killed after %s s", SEED, delays)
-    log.info("%d sent, %d of them in doubt, %d replays", len(ledger.sent), len(ledger.in_doubt), ledger.n_replays)
+    log.info(
+        "%d sent, %d of them in doubt, %d replays", len(ledger.sent), len(ledger.in_doubt), ledger.n_replays
+    )
     assert server.terminate() == 0
 
     assert ledger.wrong == []

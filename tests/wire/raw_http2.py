@@ -54,7 +54,9 @@ class RawConnection:
 
     def send(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         """Sends a frame as it is."""
-        self.socket.sendall(struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload)
+        self.socket.sendall(
+            struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+        )
 
     def begin(self, stream: int, method: str, *headers: tuple[str, str], flags: int = END_HEADERS) -> None:
         """Begins a call, its headers spelt out."""
@@ -63,7 +65,9 @@ class RawConnection:
         self.windows[stream] = self._new_window
         self.send(HEADERS, flags, stream, b"".join(b"\0" + _text(key) + _text(value) for key, value in every))
 
-    def send_message(self, stream: int, data: bytes, *, n_claimed: int | None = None, is_packed: bool = False) -> None:
+    def send_message(
+        self, stream: int, data: bytes, *, n_claimed: int | None = None, is_packed: bool = False
+    ) -> None:
         """Sends a gRPC message, which may lie about its length."""
         length = len(data) if n_claimed is None else n_claimed
         rest = struct.pack(">BI", is_packed, length) + data
@@ -105,7 +109,9 @@ class RawConnection:
 
     def _attend(self, frame: Frame) -> None:
         if frame.kind == WINDOW_UPDATE:
-            self.windows[frame.stream] = self.windows.get(frame.stream, 0) + int.from_bytes(frame.payload, "big")
+            self.windows[frame.stream] = self.windows.get(frame.stream, 0) + int.from_bytes(
+                frame.payload, "big"
+            )
         elif frame.kind == PING and not frame.flags & ACK:
             self.send(PING, ACK, 0, frame.payload)
         elif frame.kind == SETTINGS and not frame.flags & ACK:

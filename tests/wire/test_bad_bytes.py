@@ -125,7 +125,9 @@ def test_no_bytes_break_a_method(shared_wire: Wire, method: str, data: bytes) ->
 
 
 @MANY_EXAMPLES
-@given(end=st.integers(1, len(GOOD_REQUEST)), position=st.integers(0, len(GOOD_REQUEST)), bit=st.integers(0, 7))
+@given(
+    end=st.integers(1, len(GOOD_REQUEST)), position=st.integers(0, len(GOOD_REQUEST)), bit=st.integers(0, 7)
+)
 def test_no_damage_breaks_create(shared_wire: Wire, end: int, position: int, bit: int) -> None:
     """A request that lost its end and a bit is stored as it reads, or refused for what it reads."""
     damaged = bytearray(GOOD_REQUEST[:end])

@@ -233,7 +233,9 @@ def test_a_running_experiment_is_not_deleted(wire: Wire) -> None:
         assert refusal.code is grpc.StatusCode.NOT_FOUND
 
 
-@pytest.mark.parametrize("etag", ["r1", "r99", "x", "r", "r01", "r-1", "r１", "r" + "9" * 5_000, "\0", "r2\n"])
+@pytest.mark.parametrize(
+    "etag", ["r1", "r99", "x", "r", "r01", "r-1", "r１", "r" + "9" * 5_000, "\0", "r2\n"]
+)
 def test_a_change_to_another_version_is_aborted(wire: Wire, etag: str) -> None:
     """ABORTED for an etag that is old, of the future, or of no version at all; nothing changes."""
     name = wire.running()
@@ -267,7 +269,11 @@ def test_a_change_to_another_version_is_aborted(wire: Wire, etag: str) -> None:
         ("arms", {"arms": [arm("a", payload=payload(1)), arm("b")]}, "arms[0].payload"),
         ("metrics", click(kind=COUNT, maximum=1), "metrics[0].kind"),
         ("metrics", click(direction=experiment_pb2.DIRECTION_MINIMIZE), "metrics[0].direction"),
-        ("metrics", {"metrics": [metric("click"), metric("spend", kind=REAL, maximum=2)]}, "metrics[1].maximum"),
+        (
+            "metrics",
+            {"metrics": [metric("click"), metric("spend", kind=REAL, maximum=2)]},
+            "metrics[1].maximum",
+        ),
         ("salt", {"salt": "0" * 32}, "salt"),
     ],
 )
@@ -299,14 +305,13 @@ def test_a_dropped_arm_or_metric_does_not_come_back(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["", "name", "state", "etag", "winner", "epoch", "create_time", "arms.payload", "nope", "*", "a\0"]
+    "path",
+    ["", "name", "state", "etag", "winner", "epoch", "create_time", "arms.payload", "nope", "*", "a\0"],
 )
 def test_a_mask_names_fields_that_can_change(wire: Wire, path: str) -> None:
     """Output-only, immutable, nested and unknown fields are refused, and so is * beside others."""
     name = wire.running()
-    refusal = refused(
-        lambda: wire.update(experiment(name=name, description="new"), "description", path)
-    )
+    refusal = refused(lambda: wire.update(experiment(name=name, description="new"), "description", path))
     assert refusal.violations.keys() == {"update_mask"}
     assert wire.get(name).description == ""
 

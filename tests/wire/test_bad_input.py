@@ -209,12 +209,8 @@ def test_a_value_outside_its_metric_is_refused(
 def test_next_to_nothing_is_zero(wire: Wire, name: str, metric_name: str, value: float) -> None:
     """-0.0 and subnormal numbers are recorded as 0: posting 0 again is the same outcome."""
     decision_id = wire.choose(name).decision_id
-    assert wire.reward(decision_id, {metric_name: value}) == {
-        metric_name: bandit_pb2.OUTCOME_RESULT_RECORDED
-    }
-    assert wire.reward(decision_id, {metric_name: 0.0}) == {
-        metric_name: bandit_pb2.OUTCOME_RESULT_DUPLICATE
-    }
+    assert wire.reward(decision_id, {metric_name: value}) == {metric_name: bandit_pb2.OUTCOME_RESULT_RECORDED}
+    assert wire.reward(decision_id, {metric_name: 0.0}) == {metric_name: bandit_pb2.OUTCOME_RESULT_DUPLICATE}
 
 
 def test_a_reward_is_all_or_nothing(wire: Wire, name: str) -> None:
@@ -274,7 +270,13 @@ def test_every_flipped_bit_is_found(wire: Wire, name: str) -> None:
 def test_a_cut_or_padded_decision_id_is_refused(wire: Wire, name: str) -> None:
     """Only the text as it was handed out is that decision, and no other spelling of it."""
     text = wire.choose(name).decision_id
-    spellings = [*(text[:end] for end in range(0, len(text), 7)), text + "A", text + "=", f" {text}", f"{text}\n"]
+    spellings = [
+        *(text[:end] for end in range(0, len(text), 7)),
+        text + "A",
+        text + "=",
+        f" {text}",
+        f"{text}\n",
+    ]
     spellings.append(text.replace("-", "+").replace("_", "/") + "====")
     requests = [bandit_pb2.RewardRequest(decision_id=each, outcomes={"click": 1}) for each in spellings]
     assert {result.error.reason for result in wire.batch_reward(*requests)} == {FORGED}
@@ -329,4 +331,6 @@ def test_a_refused_choose_is_no_decision(wire: Wire) -> None:
     for unit in ("\0", "ok", "x" * 257, "", "\n"):
         wire.batch_choose(bandit_pb2.ChooseRequest(experiment=name, unit=unit))
     expected = {"policy": 2, "restricted": 0, "fallback": 0, "unconfirmed": 0}
-    assert eventually(lambda: sum(wire.n_decisions(name).values()) >= 2 and wire.n_decisions(name)) == expected
+    assert (
+        eventually(lambda: sum(wire.n_decisions(name).values()) >= 2 and wire.n_decisions(name)) == expected
+    )

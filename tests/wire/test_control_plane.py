@@ -162,7 +162,9 @@ def test_an_etag_lets_one_of_two_writers_through(wire: Wire) -> None:
     name = wire.create(experiment()).name
     etag = wire.get(name).etag
     first = wire.update(experiment(name=name, etag=etag, description="first"), "description")
-    refusal = refused(lambda: wire.update(experiment(name=name, etag=etag, description="second"), "description"))
+    refusal = refused(
+        lambda: wire.update(experiment(name=name, etag=etag, description="second"), "description")
+    )
     assert refusal.code is grpc.StatusCode.ABORTED
     assert wire.get(name) == first
     assert first.etag != etag
@@ -237,7 +239,9 @@ def test_validate_only_stores_nothing(wire: Wire) -> None:
     assert wire.update(changed, "description", validate_only=True).description == "wet"
     assert wire.get(wanted.name) == stored
     broken = experiment(name=wanted.name, champion="z")
-    assert refused(lambda: wire.update(broken, "champion", validate_only=True)).violations.keys() == {"champion"}
+    assert refused(lambda: wire.update(broken, "champion", validate_only=True)).violations.keys() == {
+        "champion"
+    }
 
 
 def test_a_running_experiment_takes_a_change_with_its_next_epoch(wire: Wire) -> None:

@@ -30,9 +30,7 @@ payloads = st.dictionaries(
     ),
     max_size=3,
 )
-arms = st.builds(
-    Arm, id=names, model_uri=texts, digest=texts, payload=payloads, is_taken_out=st.booleans()
-)
+arms = st.builds(Arm, id=names, model_uri=texts, digest=texts, payload=payloads, is_taken_out=st.booleans())
 policies: st.SearchStrategy[DeclaredPolicy] = st.one_of(
     st.builds(ThompsonSampling),
     st.builds(EpsilonGreedy, epsilon=unit_floats, decay_observations=st.none() | positives),

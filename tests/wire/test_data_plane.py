@@ -21,7 +21,9 @@ SALT: Final = "00112233445566778899aabbccddeeff"
 def rich_payload() -> Struct:
     """A payload with every kind of value."""
     payload = Struct()
-    payload.update({"prompt": "be “kind” \U0001f600\n", "t": 0.7, "n": None, "on": True, "deep": {"a": [1, [], {}]}})
+    payload.update(
+        {"prompt": "be “kind” \U0001f600\n", "t": 0.7, "n": None, "on": True, "deep": {"a": [1, [], {}]}}
+    )
     return payload
 
 
@@ -41,7 +43,9 @@ def test_a_started_experiment_decides_at_once(wire: Wire) -> None:
 def test_an_answer_has_every_field(wire: Wire) -> None:
     """The arm as declared, the signed decision, the propensity of its epoch, why, and how fresh it is."""
     declared = experiment(
-        arms=[experiment_pb2.Arm(id="v1", model_uri="models:/m/1", digest="sha256:1", payload=rich_payload())],
+        arms=[
+            experiment_pb2.Arm(id="v1", model_uri="models:/m/1", digest="sha256:1", payload=rich_payload())
+        ],
         champion="v1",
     )
     wire.create(declared)
@@ -91,7 +95,9 @@ def test_an_assignment_can_be_computed_by_anyone(wire: Wire) -> None:
 def test_without_a_unit_chance_decides(wire: Wire) -> None:
     """Both arms come up, in more than one order."""
     name = wire.running()
-    arms = [result.choice.arm for result in wire.batch_choose(*[bandit_pb2.ChooseRequest(experiment=name)] * 200)]
+    arms = [
+        result.choice.arm for result in wire.batch_choose(*[bandit_pb2.ChooseRequest(experiment=name)] * 200)
+    ]
     assert set(arms) == {"a", "b"}  # all alike with probability 2^-199
     again = wire.batch_choose(*[bandit_pb2.ChooseRequest(experiment=name)] * 200)
     assert arms != [result.choice.arm for result in again]
@@ -109,7 +115,9 @@ def test_eligible_arms_share_in_proportion(wire: Wire) -> None:
         seen[choice.arm] = choice.propensity
     assert seen == {"a": pytest.approx(1 / 3), "b": pytest.approx(2 / 3)}
     expected = {"policy": 0, "restricted": 60, "fallback": 0, "unconfirmed": 0}
-    assert eventually(lambda: wire.n_decisions(name)["restricted"] == 60 and wire.n_decisions(name)) == expected
+    assert (
+        eventually(lambda: wire.n_decisions(name)["restricted"] == 60 and wire.n_decisions(name)) == expected
+    )
 
 
 def test_a_previous_decision_is_returned_while_it_holds(wire: Wire) -> None:
@@ -166,7 +174,10 @@ def test_a_previous_decision_ends_with_its_window(wire: Wire) -> None:
     first = wire.choose(name, unit="u").decision_id
     began_at = time.monotonic()
     again = eventually(
-        lambda: (c := wire.choose(name, unit="u", previous_decision_id=first)).reason != bandit_pb2.REASON_PINNED and c
+        lambda: (
+            (c := wire.choose(name, unit="u", previous_decision_id=first)).reason != bandit_pb2.REASON_PINNED
+            and c
+        )
     )
     assert time.monotonic() - began_at > 0.3
     assert again.decision_id != first

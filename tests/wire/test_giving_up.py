@@ -88,9 +88,7 @@ def test_a_caller_that_gives_up_can_ask_again(
 
 
 @pytest.mark.parametrize("flag", ["--reward-queue-rows", "--max-concurrent-calls"])
-def test_too_many_rewards_are_refused_for_now(
-    start_server: StartServer, connect: Connect, flag: str
-) -> None:
+def test_too_many_rewards_are_refused_for_now(start_server: StartServer, connect: Connect, flag: str) -> None:
     """RESOURCE_EXHAUSTED with a delay, and nothing stored: the retry is the first that is recorded."""
     server = start_server(flag, "5")
     wire = connect(server)
@@ -132,6 +130,8 @@ def test_choose_goes_on_when_the_store_does_not(start_server: StartServer, conne
     counted = eventually(lambda: sum((n := wire.n_decisions(name)).values()) >= 60 and n)
     assert sum(counted.values()) == 60
     (failed,) = [event for event in server.events() if event["event"] == "reward.commit_failed"]
-    assert not [frame for exception in failed["exception"] for frame in exception["frames"] if "locals" in frame]
+    assert not [
+        frame for exception in failed["exception"] for frame in exception["frames"] if "locals" in frame
+    ]
     assert server.terminate() == 0
     verify(server.database)

@@ -54,7 +54,6 @@ def test_reflection_tells_of_every_service(start_server: StartServer, connect: C
     request = reflection_pb2.ServerReflectionRequest(file_containing_symbol="bandit.v1.BanditService")
     (answer,) = stub.ServerReflectionInfo(iter([request]), timeout=20)
     files = [
-        FileDescriptorProto.FromString(data)
-        for data in answer.file_descriptor_response.file_descriptor_proto
+        FileDescriptorProto.FromString(data) for data in answer.file_descriptor_response.file_descriptor_proto
     ]
     assert "bandit/v1/bandit.proto" in {file.name for file in files}

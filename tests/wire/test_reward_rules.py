@@ -69,7 +69,9 @@ def test_a_higher_revision_replaces_and_a_lower_one_is_superseded(wire: Wire, na
     refusal = refused(lambda: wire.reward(decision_id, {"click": 1}, revision=2))
     assert refusal.code is grpc.StatusCode.ALREADY_EXISTS
     assert wire.reward(decision_id, {"click": 1}, revision=2**32 - 1) == {"click": REVISED}
-    (clicks,) = [m for arm in wire.report(name).arms for m in arm.metrics if m.metric == "click" and m.outcomes]
+    (clicks,) = [
+        m for arm in wire.report(name).arms for m in arm.metrics if m.metric == "click" and m.outcomes
+    ]
     assert (clicks.outcomes, clicks.mean) == (1, 1.0)
 
 

@@ -84,7 +84,9 @@ def test_a_failure_fits_into_a_trailer(n_violations: int) -> None:
     """However many rules are broken, text and details stay below the 8 KiB that gRPC clients take."""
     violations = [Violation(f"arms[{number}].id", "\x1b" + "x" * 120) for number in range(n_violations)]
     failure = Failure.of(errors.InvalidInputError(violations))
-    n_bytes = sum(len(value) * (4 / 3 if key.endswith("-bin") else 1) for key, value in failure.trailing_metadata)
+    n_bytes = sum(
+        len(value) * (4 / 3 if key.endswith("-bin") else 1) for key, value in failure.trailing_metadata
+    )
     assert n_bytes + len(failure.message) < 8 * 1024
     assert min(n_violations, 10) <= len(failure.violations) < 20
     assert failure.message.isprintable()
