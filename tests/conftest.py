@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.process import ServerProcess, verify
+from tests.support.process import ServerProcess, serving
 from tests.support.wire import Wire
 
 StartServer = Callable[..., ServerProcess]
@@ -25,13 +25,11 @@ def shared_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerP
     """One server for every test that can share it.
 
     Whatever they sent it, at the end it stops with 0, its log is one JSON object a line and holds no
-    failure of its own, and its facts are the fold of its log.
+    failure of its own, and its facts are the fold of its ledger.
     """
-    server = ServerProcess.start(tmp_path_factory.mktemp("server") / "bandit.db")
-    yield server
-    assert server.terminate() == 0
+    with serving(tmp_path_factory.mktemp("server") / "bandit.db") as server:
+        yield server
     assert [event for event in server.events() if event["level"] in {"error", "critical"}] == []
-    verify(server.database)
 
 
 @pytest.fixture(scope="session")

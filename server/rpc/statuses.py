@@ -148,7 +148,7 @@ def _first(violations: tuple[Violation, ...]) -> tuple[Violation, ...]:
 
 
 def _printable(text: str) -> str:
-    """The text, escaped if it holds what would act on a terminal or break a line: keys of maps are a client's."""
+    """The text, escaped if it holds what would act on a terminal or break a line."""
     return text if text.isprintable() else ascii(text)[1:-1]
 
 

@@ -97,10 +97,12 @@ class SqlStore(Store):
         self._writer = writer
         self._reader = reader
         self._lock = lock
+        self._is_closed = False
         self._log = RewardLog(sqlite.upsert_rewards, sqlite.find_rewards)
 
     @override
     def close(self) -> None:
+        self._is_closed = True
         self._reader.dispose()
         self._writer.dispose()
         if self._lock is not None:
@@ -109,13 +111,20 @@ class SqlStore(Store):
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that is committed at the end, and not at all if the block raises."""
-        with sqlite.translated_errors(), self._writer.begin() as connection:
+        with self._transaction(self._writer) as connection:
             yield connection
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that sees one snapshot."""
-        with sqlite.translated_errors(), self._reader.begin() as connection:
+        with self._transaction(self._reader) as connection:
+            yield connection
+
+    @contextmanager
+    def _transaction(self, engine: Engine) -> Iterator[Connection]:
+        if self._is_closed:  # an engine that was disposed of would connect again, without the lock
+            raise StoreUnavailableError("the store is closed")
+        with sqlite.translated_errors(), engine.begin() as connection:
             yield connection
 
     @override

@@ -10,10 +10,12 @@ from grpc_health.v1 import health_pb2
 
 from bandit.v1 import bandit_pb2
 from tests.conftest import Connect, StartServer
-from tests.support.ledger import decision_of, logged_decisions
+from tests.support.ledger import decision_of, logged_decisions, query
 from tests.support.process import eventually, verify
+from tests.support.refusals import call_of
 from tests.support.wire import Wire, metric
 
+NAMES: Final = ("", "bandit.v1.BanditService", "bandit.v1.ExperimentService")
 NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
 LABELS: Final = {
     "grpc_type": "unary",
@@ -38,7 +40,7 @@ def batches(wire: Wire, name: str, n: int) -> list[bandit_pb2.BatchRewardRequest
 def test_calls_in_flight_finish_and_nothing_acknowledged_is_lost(
     start_server: StartServer, connect: Connect
 ) -> None:
-    """Every batch that the server had begun when the signal came is answered OK; the others are UNAVAILABLE."""
+    """What the server had begun when the signal came is answered OK; everything else is UNAVAILABLE."""
     server = start_server("--metrics-listen", "127.0.0.1:0")
     wire = connect(server)
     name = wire.running(metrics=[metric("click"), metric("buy")])
@@ -53,7 +55,7 @@ def test_calls_in_flight_finish_and_nothing_acknowledged_is_lost(
     acked = [i for i, call in enumerate(calls) if errors[call] is None]
     assert len(acked) >= n_begun > n_before  # some were in flight, and were finished
     for error in errors.values():
-        assert error is None or (isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.UNAVAILABLE)
+        assert error is None or call_of(error).code() is grpc.StatusCode.UNAVAILABLE
     assert server.wait() == 0
     logged = logged_decisions(server.database)
     for i in acked:
@@ -79,8 +81,9 @@ def test_health_says_not_serving_before_calls_are_refused(
     decision_id = wire.choose(name).decision_id
     server.signal(signal.SIGTERM)
     signalled_at = time.monotonic()
-    for service in ("", "bandit.v1.BanditService", "bandit.v1.ExperimentService"):
-        eventually(lambda service=service: wire.health_of(service) == NOT_SERVING)  # type: ignore[misc]  # a default binds the loop's variable
+    eventually(
+        lambda: {wire.health_of(service) for service in NAMES}, until=lambda said: said == {NOT_SERVING}
+    )
     assert wire.choose(name).arm
     assert wire.reward(decision_id, {"click": 1}) == {"click": bandit_pb2.OUTCOME_RESULT_RECORDED}
     assert time.monotonic() - signalled_at < 1.5
@@ -89,16 +92,13 @@ def test_health_says_not_serving_before_calls_are_refused(
         try:
             wire.choose(name)
         except grpc.RpcError as error:
-            assert isinstance(error, grpc.Call)
-            return error.code()
+            return call_of(error).code()
         return None
 
     assert eventually(refusal) is grpc.StatusCode.UNAVAILABLE
     assert time.monotonic() - signalled_at > 1.4
     assert server.wait() == 0
-    wire = connect(start_server())
-    assert sum(wire.n_decisions(name).values()) >= 2
-    assert wire.reward(decision_id, {"click": 1}) == {"click": bandit_pb2.OUTCOME_RESULT_DUPLICATE}
+    assert logged_decisions(server.database) == {decision_of(decision_id)}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -110,5 +110,4 @@ def test_an_idle_server_stops_at_once(start_server: StartServer, connect: Connec
     wire.batch_choose(*[bandit_pb2.ChooseRequest(experiment=name)] * 77)
     server.signal(number)
     assert server.wait(10) == 0
-    report = connect(start_server()).report(name)
-    assert sum(arm.decisions.policy for arm in report.arms) == 77
+    assert query(server.database, "SELECT SUM(decisions) FROM decision_facts") == [(77,)]

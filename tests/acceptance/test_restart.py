@@ -1,14 +1,15 @@
 """A server that ends and another that takes over its file, or must not."""
 
 import socket
+from pathlib import Path
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from bandit.v1 import bandit_pb2, experiment_pb2
 from tests.conftest import Connect, StartServer
-from tests.support.ledger import stored_epochs
-from tests.support.process import run_command
+from tests.support.ledger import query, stored_epochs
+from tests.support.process import ServerProcess, run_command, verify
 from tests.support.wire import Wire, experiment, metric
 
 
@@ -54,11 +55,8 @@ def test_a_server_started_again_goes_on(start_server: StartServer, connect: Conn
     assert by_arm == {arm: expected.count(arm) for arm in "abc"}
     assert second.terminate() == 0
     decisions += 500
-    report = connect(start_server()).report(name)
-    assert sum(arm.decisions.policy for arm in report.arms) == decisions
-    done = run_command("verify", "--database", second.url, folder=second.database.parent)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("clean: 3 outcomes of 1 experiments")
+    assert query(second.database, "SELECT SUM(decisions) FROM decision_facts") == [(decisions,)]
+    verify(second.database)
 
 
 def test_every_state_survives_a_restart(start_server: StartServer, connect: Connect) -> None:
@@ -99,35 +97,33 @@ def test_a_second_server_on_one_file_is_refused(start_server: StartServer, conne
     assert not [event for event in first.events() if event["level"] != "info"]
 
 
-def test_a_second_server_on_one_port_is_refused(start_server: StartServer) -> None:
+def test_a_second_server_on_one_port_is_refused(shared_process: ServerProcess, tmp_path: Path) -> None:
     """It does not take half of the traffic in silence."""
-    first = start_server()
-    other = f"sqlite:///{first.database.with_name('other.db')}"
-    done = run_command("serve", "--listen", first.address, "--database", other, folder=first.database.parent)
+    address, database = shared_process.address, f"sqlite:///{tmp_path / 'bandit.db'}"
+    done = run_command("serve", "--listen", address, "--database", database, folder=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
-    assert f"can't listen at {first.address}" in lines[0]
+    assert f"can't listen at {address}" in lines[0]
     assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0", "example.org:50051"])
-def test_an_address_beyond_loopback_has_to_be_meant(start_server: StartServer, address: str) -> None:
-    """Without --insecure it is refused in words, before anything listens."""
-    server = start_server()
-    other = f"sqlite:///{server.database.with_name('other.db')}"
-    done = run_command("serve", "--listen", address, "--database", other, folder=server.database.parent)
+def test_an_address_beyond_loopback_has_to_be_meant(tmp_path: Path, address: str) -> None:
+    """Without --insecure it is refused in words, before anything listens or is stored."""
+    database = f"sqlite:///{tmp_path / 'bandit.db'}"
+    done = run_command("serve", "--listen", address, "--database", database, folder=tmp_path)
     assert done.returncode != 0
     assert done.stdout == ""
     assert "--insecure" in done.stderr
     assert address in done.stderr
     assert "Traceback" not in done.stderr
-    assert not server.database.with_name("other.db").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_the_port_that_is_printed_is_the_one_that_listens(start_server: StartServer) -> None:
+def test_the_port_that_is_printed_is_the_one_that_listens(shared_process: ServerProcess) -> None:
     """On loopback, and nowhere else."""
-    server = start_server()
+    server = shared_process
     with socket.create_connection(("127.0.0.1", server.port), timeout=5):
         pass
     with pytest.raises(OSError, match="refused"):

@@ -1,4 +1,4 @@
-"""The promise of the service: traffic moves to the arm that does better, and every number about it is true."""
+"""The service's promise: traffic moves to the arm that does better, and every number about it is true."""
 
 import random
 from collections import Counter, defaultdict
@@ -11,7 +11,7 @@ from scipy.stats import chi2
 
 from bandit.v1 import bandit_pb2, experiment_pb2
 from tests.support.ledger import stored_epochs
-from tests.support.process import ServerProcess, eventually, verify
+from tests.support.process import ServerProcess, eventually, serving
 from tests.support.wire import Wire
 
 RATES: Final[Mapping[str, float]] = {"v1": 0.02, "v2": 0.1, "v3": 0.05}
@@ -55,20 +55,18 @@ class Run:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """One run of 10,000 decisions on arms of .02, .1 and .05, through a server of its own."""
-    database = tmp_path_factory.mktemp("shifting") / "bandit.db"
-    server = ServerProcess.start(database, "--epoch-interval-seconds", "0.02")
-    wire = Wire(server.address)
-    arms = [experiment_pb2.Arm(id=arm) for arm in RATES]
-    limits = experiment_pb2.Limits(minimum_share=0.02)
-    name = wire.running(arms=arms, champion="v1", limits=limits, salt="5eed" * 8)
-    run = Run(server, wire, name)
-    generator = random.Random(20_260_101)
-    while len(run.choices) < N_DECISIONS:
-        run.send_wave(generator)
-    yield run
-    wire.close()
-    assert server.terminate() == 0
-    verify(database)
+    flags = ("--epoch-interval-seconds", "0.02")
+    with serving(tmp_path_factory.mktemp("shifting") / "bandit.db", *flags) as server:
+        wire = Wire(server.address)
+        arms = [experiment_pb2.Arm(id=arm) for arm in RATES]
+        limits = experiment_pb2.Limits(minimum_share=0.02)
+        name = wire.running(arms=arms, champion="v1", limits=limits, salt="5eed" * 8)
+        run = Run(server, wire, name)
+        generator = random.Random(20_260_101)
+        while len(run.choices) < N_DECISIONS:
+            run.send_wave(generator)
+        yield run
+        wire.close()
 
 
 def test_most_traffic_ends_on_the_best_arm(run: Run) -> None:
@@ -101,8 +99,8 @@ def test_assignment_is_proportional(run: Run) -> None:
 
     Given the epoch, a visitor's arm is drawn with the epoch's shares p, whatever came before: counts minus
     expectations, summed over visitors, are a martingale D whose conditional covariance is
-    V = sum of n_e (diag(p_e) - p_e p_e') over epochs. By its central limit theorem D' V^- D is chi-square with
-    (arms - 1) degrees of freedom. Visitors are all different, or the same hash would count twice.
+    V = sum of n_e (diag(p_e) - p_e p_e') over epochs. By its central limit theorem D' V^- D is chi-square
+    with (arms - 1) degrees of freedom. Visitors are all different, or the same hash would count twice.
     """
     stored = {epoch.number: epoch.shares for epoch in stored_epochs(run.server.database, run.name)}
     by_epoch: defaultdict[int, Counter[str]] = defaultdict(Counter)
@@ -131,9 +129,8 @@ def test_the_report_is_what_happened(run: Run) -> None:
     """Decisions, outcomes and means of each arm are those that were seen from outside."""
     n_chosen = Counter(choice.arm for choice in run.choices)
     report = eventually(
-        lambda: (
-            (r := run.wire.report(run.name)) and sum(a.decisions.policy for a in r.arms) >= N_DECISIONS and r
-        )
+        lambda: run.wire.report(run.name),
+        until=lambda report: sum(arm.decisions.policy for arm in report.arms) >= N_DECISIONS,
     )
     for arm in report.arms:
         (click,) = arm.metrics

@@ -1,14 +1,24 @@
 """Outcomes and silence under a window: counted together, when the epoch has closed, and late truth apart."""
 
 import time
+from collections.abc import Iterator
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from bandit.v1 import bandit_pb2, experiment_pb2
-from tests.conftest import Connect, StartServer
-from tests.support.process import eventually, verify
+from tests.support.process import eventually, serving
 from tests.support.wire import Wire, metric
+
+
+@pytest.fixture(scope="module")
+def wire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]:
+    """A channel to a server whose epochs close soon after their windows."""
+    flags = ("--lag-seconds", "0.2", "--poll-seconds", "0.05", "--epoch-interval-seconds", "0.05")
+    with serving(tmp_path_factory.mktemp("windows") / "bandit.db", *flags) as server:
+        wire = Wire(server.address)
+        yield wire
+        wire.close()
 
 
 def ask(wire: Wire, name: str, n: int) -> list[bandit_pb2.ChooseResponse]:
@@ -30,12 +40,8 @@ def click_of(wire: Wire, name: str) -> experiment_pb2.MetricReport:
     return wire.report(name).arms[0].metrics[0]
 
 
-def test_silence_is_evidence_when_its_epoch_has_closed(start_server: StartServer, connect: Connect) -> None:
-    """Until then nothing counts, neither what came nor what did not; then all decisions do, late ones as silent."""
-    server = start_server(
-        "--lag-seconds", "0.2", "--poll-seconds", "0.05", "--epoch-interval-seconds", "0.05"
-    )
-    wire = connect(server)
+def test_silence_is_evidence_when_its_epoch_has_closed(wire: Wire) -> None:
+    """Until then nothing counts, neither what came nor what did not; then every decision does, once."""
     name = wire.running(metrics=[metric("click", window=Duration(seconds=2), default_value=0.0)])
     decided_at = time.monotonic()
     in_time, late, silent = (ask(wire, name, n) for n in (10, 4, 16))
@@ -46,33 +52,27 @@ def test_silence_is_evidence_when_its_epoch_has_closed(start_server: StartServer
 
     eventually(lambda: time.monotonic() - decided_at > 2.1)
     assert post(wire, late) == {bandit_pb2.OUTCOME_RESULT_LATE}
-    closed = eventually(lambda: (m := click_of(wire, name)).open_outcomes == 0 and m)
+    closed = eventually(lambda: click_of(wire, name), until=lambda click: click.open_outcomes == 0)
     n_decisions = len(in_time) + len(late) + len(silent)
     assert closed.observations == n_decisions
     assert (closed.outcomes, closed.late_outcomes) == (len(in_time), len(late))
     assert closed.mean == pytest.approx(len(in_time) / n_decisions)
-    assert server.terminate() == 0
-    verify(server.database)
 
 
-def test_silence_without_a_default_counts_for_nothing(start_server: StartServer, connect: Connect) -> None:
+def test_silence_without_a_default_counts_for_nothing(wire: Wire) -> None:
     """Decisions that nothing came of are left out; outcomes count when their epoch has closed."""
-    server = start_server(
-        "--lag-seconds", "0.2", "--poll-seconds", "0.05", "--epoch-interval-seconds", "0.05"
-    )
-    wire = connect(server)
     name = wire.running(metrics=[metric("click", window=Duration(seconds=2))])
     choices = ask(wire, name, 30)
     assert post(wire, choices[:5]) == {bandit_pb2.OUTCOME_RESULT_RECORDED}
-    closed = eventually(lambda: (m := click_of(wire, name)).outcomes and m)
+    closed = eventually(lambda: click_of(wire, name), until=lambda click: click.outcomes)
     assert (closed.outcomes, closed.observations, closed.mean) == (5, 5, 1.0)
 
 
-def test_without_a_window_outcomes_count_at_once(shared_wire: Wire) -> None:
+def test_without_a_window_outcomes_count_at_once(wire: Wire) -> None:
     """And silence never does."""
-    name = shared_wire.running()
-    choices = ask(shared_wire, name, 20)
-    shared_wire.reward(choices[0].decision_id, {"click": 1})
-    shared_wire.reward(choices[1].decision_id, {"click": 0})
-    known = click_of(shared_wire, name)
+    name = wire.running()
+    choices = ask(wire, name, 20)
+    wire.reward(choices[0].decision_id, {"click": 1})
+    wire.reward(choices[1].decision_id, {"click": 0})
+    known = click_of(wire, name)
     assert (known.outcomes, known.observations, known.mean) == (2, 2, 0.5)

@@ -18,8 +18,8 @@ BROKEN: Final = 70
 def test_a_failed_write_is_never_acknowledged(start_server: StartServer, connect: Connect) -> None:
     """Once no file of the server's may grow, every Reward is UNAVAILABLE and the process ends with 70.
 
-    A limit on file sizes makes write() fail as a dying disk does. Started again without it, the server has every
-    reward that was acknowledged, and takes those that were not.
+    A limit on file sizes makes write() fail as a dying disk does. Started again without it, the server has
+    every reward that was acknowledged, and takes those that were not.
     """
     server = start_server()
     wire = connect(server)

@@ -1,8 +1,9 @@
 """kill -9 under load: no acknowledged reward is lost and none counts twice (reliability.md, A1 and A11).
 
-The ledger check: the clients keep what they sent and what was acknowledged; at the end what was acknowledged is
-in the log, what is in the log was sent with that value, and the facts are exactly the fold of the log. The check is
-made sensitive: unless the kills left outcomes in doubt, so that a retry came back as a duplicate, it fails.
+The ledger check: the clients keep what they sent and what was acknowledged; at the end what was acknowledged
+is in the log, what is in the log was sent with that value, and the facts are exactly the fold of the log. The
+check is made sensitive: unless the kills left outcomes in doubt, so that a retry came back as a duplicate, it
+fails.
 """
 
 import asyncio
@@ -189,7 +190,7 @@ async def test_kill_9_under_load_loses_and_doubles_nothing(
 
 
 def check_log(database: Path, name: str, ledger: Ledger) -> None:
-    """Every acknowledged decision is in the log, every one in the log was sent, each with both its outcomes."""
+    """What was acknowledged is in the log, what is in the log was sent, and each has both its outcomes."""
     names = arm_names(database, name)
     rows = query(database, "SELECT decision, metric, arm, quanta, is_late, is_apart, revision FROM rewards")
     logged: dict[bytes, dict[int, tuple[str, int]]] = {}
@@ -212,7 +213,7 @@ def check_facts(database: Path, name: str, ledger: Ledger) -> None:
         (names[arm], metric_number): (n, total)
         for arm, metric_number, n, total in query(
             database,
-            "SELECT arm, metric, SUM(n), SUM(total) FROM outcome_facts WHERE experiment = ? GROUP BY arm, metric",
+            "SELECT arm, metric, SUM(n), SUM(total) FROM outcome_facts WHERE experiment = ? GROUP BY 1, 2",
             parameters,
         )
     }
@@ -230,7 +231,7 @@ def check_facts(database: Path, name: str, ledger: Ledger) -> None:
 
 
 def test_the_ledger_check_can_fail(start_server: StartServer, connect: Connect) -> None:
-    """A reward that is taken from the log behind the server's back is found by verify: exit 1, and which sum."""
+    """A reward taken from the log behind the server's back is found by verify: exit 1, and which sum."""
     server = start_server()
     wire = connect(server)
     name = wire.running()

@@ -305,6 +305,21 @@ def test_overlapping_calls_in_a_batch(store: Store) -> None:
     assert {key.metric: tally.total for key, tally in facts_of(store).items()} == {0: 2, 1: 1, 2: 2}
 
 
+def test_a_repetition_sees_what_came_between(store: Store) -> None:
+    """A call repeated in its batch is no copy if another call revised any of its metrics in between."""
+    first = reward(values={0: 1, 1: 1, 2: 1})
+    revised = [reward(first.decision, values={metric: 9}, revision=1) for metric in (1, 2)]
+    result = OutcomeResult
+    assert post(store, first, first, revised[0], first, revised[1], first) == [
+        Recorded((result.RECORDED,) * 3),
+        Recorded((result.DUPLICATE,) * 3),
+        REVISED,
+        Recorded((result.DUPLICATE, result.SUPERSEDED, result.DUPLICATE)),
+        REVISED,
+        Recorded((result.DUPLICATE, result.SUPERSEDED, result.SUPERSEDED)),
+    ]
+
+
 def test_metrics_of_a_decision_do_not_meet(store: Store) -> None:
     """Different metrics of one decision are different outcomes, in one batch and over batches."""
     decision = some_id()
@@ -319,7 +334,7 @@ def test_ids_are_compared_byte_by_byte(store: Store) -> None:
     assert post(store, *(reward(decision) for decision in ids)) == [RECORDED] * 6
 
 
-@pytest.mark.parametrize("n_entries", [1, 2, 511, 513, 1500])
+@pytest.mark.parametrize("n_entries", [1, 2, 511, 513, 5000])
 def test_batches_of_any_size(store: Store, n_entries: int) -> None:
     """A batch is recorded whole whatever its size, and repeated it is all duplicates."""
     entries = [reward(quanta=number, arm=number % 3) for number in range(n_entries)]

@@ -4,9 +4,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from threading import Barrier
 
+import pytest
+
 from bandit.decision import Basis
 from bandit.facts import DecisionKey, Tally
-from server.store.errors import NameTakenError, StaleRevisionError
+from server.store.errors import NameTakenError, StaleRevisionError, StoreUnavailableError
 from server.store.interface import Store
 from server.store.records import ExperimentRecord, KeyRing
 from server.store.sql import open_store
@@ -125,7 +127,13 @@ def test_a_reopened_store_has_everything(url: str) -> None:
 
 
 def test_a_store_can_be_closed_twice(url: str) -> None:
-    """Closing again is harmless."""
+    """Closing again is harmless; after it every call is an error, and none reaches the database."""
     store = open_store(url)
     store.close()
     store.close()
+    with pytest.raises(StoreUnavailableError, match="the store is closed"):
+        store.record_rewards([reward()], 0)
+    with pytest.raises(StoreUnavailableError, match="the store is closed"):
+        store.load_changes(None)
+    with closing(open_store(url)) as again:
+        assert facts_of(again) == {}

@@ -120,7 +120,11 @@ posts = st.builds(
     is_expired=rarely,
     is_apart=rarely,
 )
-batches = st.lists(st.lists(posts, max_size=8), min_size=1, max_size=4)
+# Half of the examples repeat a few posts, since retries are what the ledger is there for.
+entries_of_a_batch = st.lists(posts, max_size=8) | st.lists(posts, min_size=1, max_size=3).flatmap(
+    lambda pool: st.lists(st.sampled_from(pool), max_size=8)
+)
+batches = st.lists(entries_of_a_batch, min_size=1, max_size=4)
 
 
 def outcomes_of(store: Store, number: int) -> dict[OutcomeKey, Tally]:
@@ -137,7 +141,7 @@ def test_the_ledger_is_the_model(store: Store) -> None:
     """
     numbers: list[int] = []
 
-    @settings(deadline=None, max_examples=150)
+    @settings(deadline=None, max_examples=120)
     @given(batches=batches)
     def check(batches: list[list[Post]]) -> None:
         number = create(store, f"e-{len(numbers)}").number
@@ -152,14 +156,14 @@ def test_the_ledger_is_the_model(store: Store) -> None:
 
     check()
     facts_of(store)
-    assert len(numbers) >= 100
+    assert len(numbers) >= 80
 
 
 def test_batches_do_not_matter(store: Store) -> None:
     """The same entries in the same order, in one batch or each in its own, get the same answers."""
 
     @settings(deadline=None, max_examples=60)
-    @given(entries=st.lists(posts, max_size=12))
+    @given(entries=entries_of_a_batch)
     def check(entries: list[Post]) -> None:
         together, apart = (create(store, f"e-{some_id().hex()}").number for _ in range(2))
         ids = [[some_id() for _ in range(N_DECISIONS)] for _ in range(2)]

@@ -7,7 +7,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -25,10 +26,12 @@ def clean_environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.upper().startswith("BANDIT_")}
 
 
-def eventually(look: Callable[[], _Result], *, seconds: float = 20.0) -> _Result:
-    """The first result of `look` that is true; fails if there is none in time."""
+def eventually(
+    look: Callable[[], _Result], *, until: Callable[[_Result], object] = bool, seconds: float = 20.0
+) -> _Result:
+    """The first result of `look` that is as wanted; fails if there is none in time."""
     deadline = time.monotonic() + seconds
-    while not (found := look()):
+    while not until(found := look()):
         if time.monotonic() > deadline:
             pytest.fail(f"not within {seconds:g} s; at last: {found!r}")
         time.sleep(0.01)
@@ -133,7 +136,7 @@ class ServerProcess:
     def scrape(self) -> str:
         """What Prometheus gets from it."""
         (port,) = [e["port"] for e in self.events() if e["event"] == "metrics.serving"][-1:]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as page:  # noqa: S310 - http
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as page:
             return str(page.read().decode())
 
     def sample(self, name: str, **labels: str) -> float:
@@ -155,7 +158,20 @@ def _event(line: str) -> dict[str, Any]:
 
 
 def verify(database: Path) -> None:
-    """Fails unless the facts are exactly the fold of the log, and the file is sound: `bandit-server verify`."""
+    """Fails unless the facts are exactly the fold of the log and the file is sound, as `verify` has it."""
     report = maintenance.verify(Settings(database=f"sqlite:///{database}"), lambda _done, _total: None)
     assert report.is_clean, report.differences
     assert not report.notes
+
+
+@contextmanager
+def serving(database: Path, *flags: str) -> Iterator[ServerProcess]:
+    """A server that must end well: it stops with 0, its log is JSON, its facts are the fold of its ledger."""
+    server = ServerProcess.start(database, *flags)
+    try:
+        yield server
+    finally:
+        exit_code = server.terminate()
+    assert exit_code == 0
+    assert server.events()
+    verify(database)

@@ -14,7 +14,9 @@ from grpc_status import rpc_status
 
 _Detail = TypeVar("_Detail", bound=Message)
 _INNARDS: Final = re.compile(
-    r"SELECT |INSERT |UPDATE |sqlite|sqlalchemy|Traceback|[a-z]Error\b|Exception| at 0x|/tmp|/work|\.py\b|\.db\b"
+    r"SELECT |INSERT |UPDATE |sqlite|sqlalchemy|"  # SQL
+    r"Traceback|[a-z]Error\b|Exception| at 0x|"  # Python
+    r"/tmp|/work|\.py\b|\.db\b"  # paths
 )
 
 
@@ -50,16 +52,16 @@ def refusal_of(error: BaseException) -> Refusal:
     One ErrorInfo of this domain, its reason also in the metadata; a BadRequest exactly for bad input; a
     RetryInfo for what passes, its delay also in the metadata; texts that are safe to show.
     """
-    assert isinstance(error, grpc.Call)
-    status = rpc_status.from_call(error)
+    call = call_of(error)
+    status = rpc_status.from_call(call)
     assert status is not None, error
     (info,) = _details(status, ErrorInfo)
     bad_requests = _details(status, BadRequest)
     retries = _details(status, RetryInfo)
     assert len(status.details) == 1 + len(bad_requests) + len(retries)
-    metadata = dict(error.trailing_metadata())
+    metadata = dict(call.trailing_metadata())
     assert (info.domain, info.reason) == ("bandit.v1", metadata["bandit-reason"])
-    assert len(bad_requests) == (error.code() is grpc.StatusCode.INVALID_ARGUMENT), status
+    assert len(bad_requests) == (call.code() is grpc.StatusCode.INVALID_ARGUMENT), status
     retry_seconds = None
     if retries:
         (retry,) = retries
@@ -69,12 +71,18 @@ def refusal_of(error: BaseException) -> Refusal:
     for text in (status.message, *violations, *violations.values()):
         require_safe_text(text)
     return Refusal(
-        code=error.code(),
+        code=call.code(),
         message=status.message,
         reason=info.reason,
         violations=violations,
         retry_seconds=retry_seconds,
     )
+
+
+def call_of(error: object) -> grpc.Call:
+    """The call that an error ended: the stubs do not know that every error of a call is one."""
+    assert isinstance(error, grpc.Call)
+    return error
 
 
 def require_safe_text(text: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 from bandit.v1 import bandit_pb2, bandit_pb2_grpc, experiment_pb2, experiment_pb2_grpc
 
@@ -34,7 +34,6 @@ class Wire:
         self.channel = grpc.insecure_channel(address, options=options)
         self.bandit = bandit_pb2_grpc.BanditServiceStub(self.channel)
         self.experiments = experiment_pb2_grpc.ExperimentServiceStub(self.channel)
-        self.health = health_pb2_grpc.HealthStub(self.channel)
 
     def close(self) -> None:
         """Drops the connection."""
@@ -42,8 +41,8 @@ class Wire:
 
     def call(self, method: str, data: bytes) -> bytes:
         """The answer to bytes that may be no message."""
-        answer: bytes = self.channel.unary_unary(method)(data, timeout=CALL_SECONDS)
-        return answer
+        send = self.channel.unary_unary(method, request_serializer=bytes, response_deserializer=bytes)
+        return send(data, timeout=CALL_SECONDS)
 
     def create(self, declared: experiment_pb2.Experiment) -> experiment_pb2.Experiment:
         """CreateExperiment."""
@@ -128,7 +127,12 @@ class Wire:
     def health_of(self, service: str) -> int:
         """The status of a service, as the health protocol has it."""
         request = health_pb2.HealthCheckRequest(service=service)
-        return int(self.health.Check(request, timeout=CALL_SECONDS).status)
+        check = self.channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        return check(request, timeout=CALL_SECONDS).status
 
     def n_outcomes(self, name: str) -> int:
         """How many outcomes are stored for an experiment, late ones included."""
@@ -156,6 +160,5 @@ def experiment(**changes: Any) -> experiment_pb2.Experiment:
 
 def metric(name: str, **changes: Any) -> experiment_pb2.Metric:
     """A metric, binary if not told otherwise."""
-    return experiment_pb2.Metric(
-        **{"name": name, "kind": experiment_pb2.METRIC_KIND_BINARY} | changes,
-    )
+    declared: dict[str, Any] = {"name": name, "kind": experiment_pb2.METRIC_KIND_BINARY}
+    return experiment_pb2.Metric(**declared | changes)

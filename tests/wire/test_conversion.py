@@ -1,4 +1,4 @@
-"""Experiments from wire to domain and back: nothing is lost or changed on the way. Pure: no server takes part."""
+"""Experiments from wire to domain and back: nothing is lost or changed on the way. No server takes part."""
 
 from datetime import timedelta
 

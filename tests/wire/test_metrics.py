@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -11,18 +12,20 @@ from google.protobuf.duration_pb2 import Duration
 from prometheus_client.parser import text_string_to_metric_families
 
 from bandit.v1 import bandit_pb2
-from tests.conftest import Connect, StartServer
-from tests.support.process import ServerProcess, eventually
+from tests.conftest import Connect
+from tests.support.process import ServerProcess, eventually, serving
 from tests.support.refusals import refused
 from tests.support.wire import METHODS, Wire, metric
 
-SECRET_UNIT: Final = "alice-4711@example.org"
+PERSON: Final = "alice-4711@example.org"
 
 
-@pytest.fixture
-def server(start_server: StartServer) -> ServerProcess:
-    """A server of the test's own that serves metrics and logs all it has to say."""
-    return start_server("--metrics-listen", "127.0.0.1:0", "--log-level", "debug")
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server that serves metrics and logs all it has to say."""
+    flags = ("--metrics-listen", "127.0.0.1:0", "--log-level", "debug")
+    with serving(tmp_path_factory.mktemp("metrics") / "bandit.db", *flags) as server:
+        yield server
 
 
 @pytest.fixture
@@ -44,10 +47,10 @@ def calls(server: ServerProcess, method: str, code: str) -> float:
 
 
 def test_metrics_and_log_after_known_calls(server: ServerProcess, wire: Wire) -> None:
-    """Every family has the numbers of what was called, and neither page nor log has a unit or a decision id."""
+    """Every family has the numbers of what was called; neither page nor log has a unit or a decision id."""
     name = wire.running(metrics=[metric("click", window=Duration(seconds=3_600))])
-    choices = [wire.choose(name, unit=f"{SECRET_UNIT}-{number}") for number in range(30)]
-    refused(lambda: wire.choose(name, unit=f"{SECRET_UNIT}\n"))
+    choices = [wire.choose(name, unit=f"{PERSON}-{number}") for number in range(30)]
+    refused(lambda: wire.choose(name, unit=f"{PERSON}\n"))
     refused(lambda: wire.choose("nope"))
     for choice in choices:
         wire.reward(choice.decision_id, {"click": 1})
@@ -102,7 +105,7 @@ def test_metrics_and_log_after_known_calls(server: ServerProcess, wire: Wire) ->
 
     page, log = server.scrape(), server.log.read_text()
     for text in (page, log):
-        assert SECRET_UNIT not in text
+        assert PERSON not in text
         assert not any(choice.decision_id in text for choice in choices)
     changes = [event["what"] for event in server.events() if event["event"] == "experiment.changed"]
     assert changes == ["created", "started", "paused"]
@@ -133,7 +136,7 @@ def test_a_scrape_is_well_formed(server: ServerProcess) -> None:
 
 def test_the_log_is_json(server: ServerProcess) -> None:
     """Each line is an object with event, level and an instant in UTC."""
-    events = eventually(lambda: (events := server.events())[1:] and events)
+    events = eventually(server.events, until=lambda events: len(events) >= 2)
     assert [event["event"] for event in events][:2] == ["metrics.serving", "server.serving"]
     for event in events:
         assert event["level"] in {"debug", "info"}

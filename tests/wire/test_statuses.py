@@ -1,4 +1,4 @@
-"""The one table from errors to statuses: nothing is missing, and what it makes is what clients are promised."""
+"""The one table from errors to statuses: nothing is missing, and it makes what clients are promised."""
 
 from collections.abc import Iterator
 from datetime import timedelta
