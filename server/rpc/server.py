@@ -40,6 +40,7 @@ OPTIONS: Final[Sequence[tuple[str, int]]] = (
     ("grpc.keepalive_time_ms", 60_000),
 )
 _DRAIN_POLL_SECONDS: Final = 0.01
+_FAREWELL_SECONDS: Final = 0.5
 
 
 class ListenError(Exception):
@@ -133,14 +134,15 @@ class RpcServer:
         """Refuses new calls, and gives those in flight so long to finish.
 
         gRPC's own stop cancels what it has received and not begun: until those in flight are done, the gate
-        answers it instead, with a status that can be retried.
+        answers it instead, with a status that can be retried. Streams that are left then, such as a client's
+        watch of health, end by themselves never: they get a moment.
         """
         self.gate.close()
         deadline = self._clock.monotonic() + grace_seconds
         # Calls count themselves and tell nobody, so that they cost less: hence a look now and then.
         while self._is_busy() and self._clock.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(_DRAIN_POLL_SECONDS)
-        await self._server.stop(max(deadline - self._clock.monotonic(), 0.0))
+        await self._server.stop(min(max(deadline - self._clock.monotonic(), 0.0), _FAREWELL_SECONDS))
 
     def _is_busy(self) -> bool:
         return any(method.n_in_flight for method in self.measurements)

@@ -101,6 +101,21 @@ def test_health_says_not_serving_before_calls_are_refused(
     assert logged_decisions(server.database) == {decision_of(decision_id)}
 
 
+def test_a_watch_of_health_holds_nothing_up(start_server: StartServer, connect: Connect) -> None:
+    """A client that watches health, as gRPC's own balancers do, is told, and does not use up the grace."""
+    server = start_server("--drain-seconds", "60")
+    watch = connect(server).channel.unary_stream(
+        "/grpc.health.v1.Health/Watch",
+        request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+        response_deserializer=health_pb2.HealthCheckResponse.FromString,
+    )
+    told = watch(health_pb2.HealthCheckRequest(service="bandit.v1.BanditService"))
+    assert next(told).status == health_pb2.HealthCheckResponse.SERVING
+    server.signal(signal.SIGTERM)
+    assert next(told).status == NOT_SERVING
+    assert server.wait(20) == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_idle_server_stops_at_once(start_server: StartServer, connect: Connect, number: int) -> None:
     """With exit 0, although a client is connected; decisions counted a moment ago are flushed."""

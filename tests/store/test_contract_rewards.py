@@ -6,6 +6,7 @@ import pytest
 
 from bandit.decision import Basis
 from bandit.facts import Tally
+from server.services.reward_queue import MAX_COMMIT_ROWS
 from server.store.errors import RowRefusedError
 from server.store.interface import Store
 from server.store.records import (
@@ -384,11 +385,12 @@ def test_writers_slots_add_up(store: Store) -> None:
 
 
 def test_the_largest_values_are_summed_exactly(store: Store) -> None:
-    """Sums of squares of the largest value are exact to the last unit."""
-    entries = [reward(quanta=2**20) for _ in range(1000)]
+    """The largest commit of the largest values is taken, and summed exactly to the last unit."""
+    entries = [reward(quanta=2**20) for _ in range(MAX_COMMIT_ROWS - 1)]
     post(store, *entries, reward(quanta=2**20 - 1))
-    squares = 1000 * 2**40 + (2**20 - 1) ** 2
-    assert facts_of(store) == {key_of(entries[0]): Tally(n=1001, total=1001 * 2**20 - 1, squares=squares)}
+    squares = (MAX_COMMIT_ROWS - 1) * 2**40 + (2**20 - 1) ** 2
+    total = MAX_COMMIT_ROWS * 2**20 - 1
+    assert facts_of(store) == {key_of(entries[0]): Tally(n=MAX_COMMIT_ROWS, total=total, squares=squares)}
 
 
 def test_the_highest_revision_of_the_wire_fits(store: Store) -> None:
