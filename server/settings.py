@@ -5,6 +5,7 @@ flags into them. `SettingsError` is the one error for people.
 """
 
 import re
+from datetime import timedelta
 from ipaddress import ip_address
 from typing import Annotated, Literal, Self
 
@@ -177,6 +178,11 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments only, so that a `Settings` built in code is the same on every machine."""
         return (init_settings,)
+
+    @property
+    def convergence(self) -> timedelta:
+        """How soon replicas that reach the database know what one changed: a poll, and time for it."""
+        return timedelta(seconds=1.5 * self.poll_seconds + 0.25)
 
     @model_validator(mode="after")
     def _check_times(self) -> Self:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.postgresql import PostgresqlProcess
 from tests.support.process import ServerProcess, serving
 from tests.support.wire import Wire
 
@@ -66,3 +67,12 @@ def connect() -> Iterator[Connect]:
     yield open_wire
     for wire in wires:
         wire.close()
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresqlProcess]:
+    """One PostgreSQL for every test that can share it; no transaction of theirs may end in a deadlock."""
+    server = PostgresqlProcess.create(tmp_path_factory.mktemp("postgresql"))
+    yield server
+    server.stop()
+    assert "deadlock detected" not in server.log

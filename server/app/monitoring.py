@@ -1,6 +1,7 @@
 """What Prometheus is told of experiments, ledger and snapshot. No unit and no decision is in a label."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Metric, start_http_server
@@ -27,6 +28,7 @@ class ServiceCollector:
         queue: Rewards and commits.
         allocator: Epochs begun here.
         upkeep: Whether the store is away.
+        convergence: How soon a change made by one replica is known to all.
     """
 
     def __init__(
@@ -36,12 +38,14 @@ class ServiceCollector:
         queue: RewardQueue,
         allocator: Allocator,
         upkeep: Upkeep,
+        convergence: timedelta,
     ) -> None:
         self._snapshot = snapshot
         self._counter = counter
         self._queue = queue
         self._allocator = allocator
         self._upkeep = upkeep
+        self._convergence = convergence
         self._commit_seconds = Histogram()
         self._commit_rows = Histogram(_COMMIT_ROWS)
         queue.observers.append(self._observe_commit)
@@ -56,6 +60,11 @@ class ServiceCollector:
             "bandit_snapshot_age_seconds",
             "Seconds since the store last confirmed what Choose reads.",
             self._snapshot.age.total_seconds(),
+        )
+        yield _gauge(
+            "bandit_convergence_bound_seconds",
+            "Seconds within which replicas that reach the store know what one of them changed.",
+            self._convergence.total_seconds(),
         )
         yield _gauge("bandit_store_up", "1 if the store answered last.", int(not self._upkeep.is_store_away))
         begun = CounterMetricFamily("bandit_epochs_begun", "Epochs begun by this server.")

@@ -29,6 +29,7 @@ from server.services.reward_queue import RewardQueue
 from server.services.snapshot import Snapshot
 from server.services.upkeep import Upkeep
 from server.services.workers import Workers
+from server.services.writer import Writer
 from server.settings import Settings, split_address
 from server.store.errors import StoreError
 from server.store.interface import Store
@@ -79,20 +80,20 @@ class _Service:
         clock = Clock()
         lag = timedelta(seconds=settings.lag_seconds)
         incarnation = secrets.token_bytes(16)
-        slot = store.claim_slot(incarnation, clock.now())
+        writer = Writer(incarnation, store.claim_slot(incarnation, clock.now()))
         keys = store.adopt_keys(KeyRing({1: secrets.token_bytes(_SECRET_BYTES)}, 1))
         signer = Signer(keys.secrets, keys.signing_key)
         self._workers = workers = Workers()
         snapshot = Snapshot(clock)
-        counter = DecisionCounter(slot, incarnation)
+        counter = DecisionCounter(writer)
         allocator = Allocator(store, workers, snapshot, clock, lag=lag, threshold=settings.epoch_threshold)
         self._upkeep = upkeep = Upkeep(
-            store, workers, snapshot, counter, allocator, clock, on_broken=self._stop_broken
+            store, workers, snapshot, counter, writer, allocator, clock, on_broken=self._stop_broken
         )
         self._queue = RewardQueue(
             store,
             workers,
-            slot,
+            writer,
             clock,
             max_rows=settings.reward_queue_rows,
             max_bytes=settings.reward_queue_bytes,
@@ -118,14 +119,18 @@ class _Service:
         self._rpc = RpcServer(
             BanditService(chooser, ledger, snapshot, upkeep.refresh),
             ExperimentService(
-                Experiments(store, workers, snapshot, allocator, clock, lag=lag),
+                Experiments(
+                    store, workers, snapshot, allocator, clock, lag=lag, convergence=settings.convergence
+                ),
                 Reporter(store, workers, clock, lag=lag, flush=upkeep.flush),
             ),
             clock,
             max_calls=settings.max_concurrent_calls,
             has_reflection=settings.reflection,
         )
-        self._collector = ServiceCollector(snapshot, counter, self._queue, allocator, upkeep)
+        self._collector = ServiceCollector(
+            snapshot, counter, self._queue, allocator, upkeep, settings.convergence
+        )
 
     async def run(self) -> int:
         """Serves until told to stop; returns the exit code."""

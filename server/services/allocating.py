@@ -169,7 +169,10 @@ class Allocator:
                 self._changed[number] = None
                 return
             self._snapshot.put_epoch(stored)
-            self.n_epochs += stored.nonce == computed.nonce
+            if stored.nonce != computed.nonce:  # another replica's, which may not know of the latest facts
+                self._grown[number] = None
+                return
+            self.n_epochs += 1
             log.debug("epoch.began", experiment=live.record.name, epoch=stored.number)
         if look_again_at is not None:
             self._look_at(number, look_again_at)

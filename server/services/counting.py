@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from bandit.decision import Basis
 from bandit.facts import DecisionKey
 from server.services.offers import Offer
+from server.services.writer import Writer
 from server.store.records import Flush
 
 
@@ -14,16 +15,14 @@ class DecisionCounter:
     A flush whose COMMIT was lost in doubt is kept and sent again under its number; the store adds it once.
 
     Args:
-        slot: The writer's slot.
-        incarnation: Random mark of the writer's run.
+        writer: Whose counts they are.
 
     Attributes:
         totals: Decisions of this run by experiment, arm and basis, those not flushed left out.
     """
 
-    def __init__(self, slot: int, incarnation: bytes) -> None:
-        self._slot = slot
-        self._incarnation = incarnation
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
         self._sequence = 0
         self._counts: defaultdict[Offer, int] = defaultdict(int)
         self._pending: Flush | None = None
@@ -46,7 +45,10 @@ class DecisionCounter:
             self._counts.clear()
             self._sequence += 1
             self._pending = Flush(
-                slot=self._slot, incarnation=self._incarnation, sequence=self._sequence, counts=counts
+                slot=self._writer.slot,
+                incarnation=self._writer.incarnation,
+                sequence=self._sequence,
+                counts=counts,
             )
         return self._pending
 

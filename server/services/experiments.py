@@ -1,5 +1,6 @@
 """The life of experiments: created, changed, started, paused, concluded, deleted."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -41,6 +42,7 @@ class Experiments:
         allocator: Told of experiments that run.
         clock: The time.
         lag: How long a replica may go on with an epoch after its end.
+        convergence: How soon a change made by one replica is known to all.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Experiments:
         clock: Clock,
         *,
         lag: timedelta,
+        convergence: timedelta,
     ) -> None:
         self._store = store
         self._workers = workers
@@ -59,6 +62,7 @@ class Experiments:
         self._allocator = allocator
         self._clock = clock
         self._lag = lag
+        self._convergence = convergence
 
     async def create(self, experiment: Experiment, *, validate_only: bool = False) -> LiveExperiment:
         """Stores a draft.
@@ -79,7 +83,7 @@ class Experiments:
             raise ExperimentExistsError(experiment.name) from None
         except StoreError as error:
             raise StorageAwayError(_RETRY_AFTER) from error
-        return self._put_in_force(LiveExperiment(record, None), "created")
+        return await self._settled(self._put_in_force(LiveExperiment(record, None), "created"))
 
     async def get(self, name: str) -> LiveExperiment:
         """One experiment, as the store has it; ExperimentNotFoundError if there is none."""
@@ -180,6 +184,7 @@ class Experiments:
             raise StorageAwayError(_RETRY_AFTER) from error
         self._snapshot.drop(record.number)
         log.info("experiment.deleted", experiment=name)
+        await self._wait_for_replicas(self._convergence)
 
     async def _find(self, name: str) -> ExperimentRecord:
         try:
@@ -207,10 +212,11 @@ class Experiments:
             after = change(before)
             if validate_only or after == before:
                 known = self._snapshot.find_live(before.number)
-                return LiveExperiment(after, None if known is None else known.epoch)
+                live = LiveExperiment(after, None if known is None else known.epoch)
+                return live if validate_only else await self._settled(live)
             after = replace(after, updated_at=self._clock.now())
             try:
-                return await self._store_change(before, after, event)
+                return await self._settled(await self._store_change(before, after, event))
             except StaleRevisionError:
                 continue
             except StoreError as error:
@@ -228,7 +234,8 @@ class Experiments:
         if epoch is not None:
             in_force: Epoch | None = replace(epoch, revision=record.revision)
         else:
-            in_force = None if known is None else known.epoch
+            is_current = known is not None and known.record.revision >= before.revision
+            in_force = known.epoch if known is not None and is_current else None
         return self._put_in_force(LiveExperiment(record, in_force), event)
 
     def _next_epoch(self, before: ExperimentRecord, after: ExperimentRecord) -> Epoch:
@@ -238,6 +245,16 @@ class Experiments:
         allocation = first_allocation(after, found, self._lag, now)
         n_epochs = found.epochs[-1].number if found is not None and found.epochs else 0
         return new_epoch(after, n_epochs + 1, allocation, now)
+
+    async def _settled(self, live: LiveExperiment) -> LiveExperiment:
+        """Returns once every replica that reaches the store knows this revision."""
+        age = max(self._clock.now() - live.record.updated_at, timedelta())
+        await self._wait_for_replicas(self._convergence - age)
+        return live
+
+    async def _wait_for_replicas(self, time: timedelta) -> None:
+        if self._store.is_shared:
+            await asyncio.sleep(max(time.total_seconds(), 0.0))
 
     def _put_in_force(self, live: LiveExperiment, event: str) -> LiveExperiment:
         self._snapshot.put(live)

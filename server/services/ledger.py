@@ -1,6 +1,8 @@
 """The ledger: a reward is checked, queued, and acknowledged once it is committed."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from math import isfinite
 from typing import Final, NamedTuple
 
 from bandit.decision import Decision, InvalidDecisionError, Signer
@@ -14,9 +16,11 @@ from server.services.errors import (
     InvalidInputError,
     OutcomeConflictError,
     ServiceError,
+    StorageAwayError,
 )
 from server.services.reward_queue import RewardQueue
 from server.services.snapshot import Snapshot
+from server.store.errors import StoreError
 from server.store.records import (
     Conflicting,
     ExperimentRecord,
@@ -30,6 +34,7 @@ from server.store.records import (
 )
 
 MAX_OUTCOMES: Final = 64
+_RETRY_AFTER: Final = timedelta(seconds=1)
 
 
 class Report(NamedTuple):
@@ -109,26 +114,35 @@ class Ledger:
         """
         now_ms = self._clock.time_ms()
         checked: list[RewardEntry | ServiceError] = []
-        for report in reports:
+        unknown: dict[int, int] = {}
+        for number, report in enumerate(reports):
             try:
                 checked.append(self._check(report, now_ms))
-            except _UnknownHereError as unknown:
-                checked.append(await self._check_again(report, now_ms, unknown.experiment))
             except ServiceError as error:
                 checked.append(error)
+            except _UnknownHereError as error:
+                checked.append(DecisionIdInvalidError())
+                unknown[number] = error.experiment
+        if unknown:
+            await self._ask_store(set(unknown.values()))
+        for number in unknown:
+            try:
+                checked[number] = self._check(reports[number], now_ms, is_final=True)
+            except ServiceError as error:
+                checked[number] = error
         entries = [entry for entry in checked if isinstance(entry, RewardEntry)]
         verdicts = iter(await self._queue.submit(entries) if entries else ())
         return [self._answer(c, next(verdicts)) if isinstance(c, RewardEntry) else c for c in checked]
 
-    async def _check_again(self, report: Report, now_ms: int, experiment: int) -> RewardEntry | ServiceError:
-        """Checks a reward against what the store knows, and not only this replica."""
+    async def _ask_store(self, experiments: Iterable[int]) -> None:
+        """Takes in what the store knows of these experiments, and not only this replica."""
         await self._refresh()
-        if self._snapshot.find_live(experiment) is not None:
-            self._nonces[experiment] = dict(await self._read_nonces(experiment))
-        try:
-            return self._check(report, now_ms, is_final=True)
-        except ServiceError as error:
-            return error
+        for number in experiments:
+            if self._snapshot.find_live(number) is not None:
+                try:
+                    self._nonces[number] = dict(await self._read_nonces(number))
+                except StoreError as error:
+                    raise StorageAwayError(_RETRY_AFTER) from error
 
     def _check(self, report: Report, now_ms: int, *, is_final: bool = False) -> RewardEntry:
         """The entry of a reward.
@@ -147,6 +161,8 @@ class Ledger:
         if known_nonce is None and not is_final:
             raise _UnknownHereError(experiment)
         age_ms = now_ms - decision.decided_ms
+        if age_ms > rules.max_age_ms and not is_final:
+            raise _UnknownHereError(experiment)
         return RewardEntry(
             decision.id,
             experiment,
@@ -184,6 +200,8 @@ class Ledger:
             try:
                 entries.append(OutcomeEntry(number, metric.quantise(value), age_ms > window_ms))
             except OutcomeValueError as error:
+                if isfinite(value) and not is_final:  # the metric may clip by now
+                    raise _UnknownHereError(decision.terms.experiment) from None
                 violations.append(Violation(f"outcomes[{name!r}]", f"{value!r}: {error.rule}"))
         if not outcomes or len(outcomes) > MAX_OUTCOMES:
             violations.append(

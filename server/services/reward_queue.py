@@ -11,6 +11,7 @@ import structlog
 from server.services.clock import Clock
 from server.services.errors import OverloadedError, ServiceError, StorageAwayError, StorageFullError
 from server.services.workers import Workers
+from server.services.writer import Writer
 from server.store.errors import RowRefusedError, StoreBrokenError, StoreError, StoreFullError
 from server.store.interface import Store
 from server.store.records import Recorded, Refused, RewardEntry, Verdict
@@ -40,7 +41,7 @@ class RewardQueue:
     Args:
         store: Where rewards go.
         workers: Whose writing thread commits.
-        slot: The writer's slot.
+        writer: In whose slot rewards are counted.
         clock: Times the commits.
         max_rows: Outcomes that may wait; more are refused.
         max_bytes: Memory, estimated, that they may take; more are refused.
@@ -52,7 +53,7 @@ class RewardQueue:
         self,
         store: Store,
         workers: Workers,
-        slot: int,
+        writer: Writer,
         clock: Clock,
         *,
         max_rows: int,
@@ -62,7 +63,7 @@ class RewardQueue:
     ) -> None:
         self._store = store
         self._workers = workers
-        self._slot = slot
+        self._writer = writer
         self._clock = clock
         self._max_rows = max_rows
         self._max_bytes = max_bytes
@@ -137,7 +138,7 @@ class RewardQueue:
     async def _record(self, entries: Sequence[RewardEntry]) -> list[Verdict]:
         """Records the entries; those that the database refuses are found by halving and fail alone."""
         try:
-            return await self._workers.write(self._store.record_rewards, entries, self._slot)
+            return await self._workers.write(self._store.record_rewards, entries, self._writer.slot)
         except RowRefusedError:
             if len(entries) == 1:
                 log.exception("reward.refused_by_database", experiment=entries[0].experiment)

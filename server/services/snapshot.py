@@ -83,9 +83,9 @@ class Snapshot:
         return True
 
     def put_epoch(self, epoch: Epoch) -> None:
-        """Puts an epoch in force."""
+        """Puts an epoch in force, unless it was made from a revision that is not here yet."""
         known = self._live.get(epoch.experiment)
-        if known is not None:
+        if known is not None and epoch.revision <= known.record.revision:
             self.put(LiveExperiment(known.record, epoch))
 
     def drop(self, number: int) -> None:

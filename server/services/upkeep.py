@@ -14,10 +14,16 @@ from server.services.counting import DecisionCounter
 from server.services.errors import StorageAwayError
 from server.services.snapshot import Snapshot
 from server.services.workers import Workers
-from server.store.errors import StoreBrokenError, StoreError
+from server.services.writer import Writer
+from server.store.errors import StoreBrokenError, StoreError, WriterUnknownError
 from server.store.interface import Store
 
 _RETRY_AFTER: Final = timedelta(seconds=1)
+_CLAIM_SECONDS: Final = 10.0
+"""How often a writer says that it lives, where others could take its slot."""
+
+_RELOAD_SECONDS: Final = 60.0
+"""How often everything is loaded, where others write, in case that a database was restored meanwhile."""
 
 log = structlog.get_logger()
 
@@ -30,6 +36,7 @@ class Upkeep:
         workers: Whose threads wait for the store.
         snapshot: What Choose reads.
         counter: What Choose counted.
+        writer: Who it is to the store.
         allocator: Begins epochs.
         clock: The time.
         on_broken: Told that durability can't be promised any more.
@@ -41,6 +48,7 @@ class Upkeep:
         workers: Workers,
         snapshot: Snapshot,
         counter: DecisionCounter,
+        writer: Writer,
         allocator: Allocator,
         clock: Clock,
         *,
@@ -50,11 +58,14 @@ class Upkeep:
         self._workers = workers
         self._snapshot = snapshot
         self._counter = counter
+        self._writer = writer
         self._allocator = allocator
         self._clock = clock
         self._on_broken = on_broken
         self._loading: asyncio.Task[None] | None = None
         self._load_after: asyncio.Task[None] | None = None
+        self._claim_at = clock.monotonic() + _CLAIM_SECONDS
+        self._reload_at = clock.monotonic()
         self.is_store_away = False
 
     async def refresh(self) -> None:
@@ -80,7 +91,11 @@ class Upkeep:
             flush = self._counter.flush()
             if flush is None:
                 return
-            await self._workers.write(self._store.add_decisions, flush)
+            try:
+                await self._workers.write(self._store.add_decisions, flush)
+            except WriterUnknownError:  # silent for so long that the store forgot it
+                await self._claim_slot()
+                await self._workers.write(self._store.add_decisions, flush)
             self._counter.settle(flush)
             self._allocator.mark_decided({key.experiment for key in flush.counts})
 
@@ -93,8 +108,24 @@ class Upkeep:
         await self._repeat(partial(self._allocator.run_once, seconds / 4), seconds)
 
     async def _poll_once(self) -> None:
+        """Writes and reads at the same time: a writer that waits for a lock must not age the snapshot."""
+        outcomes = await asyncio.gather(self._write_once(), self.refresh(), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _write_once(self) -> None:
         await self.flush()
-        await self.refresh()
+        if self._store.is_shared and self._clock.monotonic() >= self._claim_at:
+            await self._claim_slot()
+
+    async def _claim_slot(self) -> None:
+        """Says that this writer lives, and takes another slot if its own was given away."""
+        slot = await self._workers.write(self._store.claim_slot, self._writer.incarnation, self._clock.now())
+        if slot != self._writer.slot:
+            log.warning("slot.changed", before=self._writer.slot, now=slot)
+        self._writer.slot = slot
+        self._claim_at = self._clock.monotonic() + _CLAIM_SECONDS
 
     async def _repeat(self, step: Callable[[], Awaitable[None]], seconds: float) -> None:
         while True:
@@ -125,5 +156,9 @@ class Upkeep:
             await asyncio.wait([before])
         self._loading, self._load_after = self._load_after, None
         asked_at = self._clock.monotonic()
-        changes = await self._workers.read(self._store.load_changes, self._snapshot.watermark)
+        is_whole = self._store.is_shared and asked_at >= self._reload_at
+        since = None if is_whole else self._snapshot.watermark
+        changes = await self._workers.read(self._store.load_changes, since)
+        if is_whole:
+            self._reload_at = asked_at + _RELOAD_SECONDS
         self._allocator.mark_changed(self._snapshot.apply(changes, asked_at))

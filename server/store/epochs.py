@@ -54,8 +54,15 @@ def find(connection: Connection, experiment: int, segment: int, number: int) -> 
     return None if row is None else _to_epoch(row)
 
 
-def add(connection: Connection, epoch: Epoch) -> None:
-    """Inserts an epoch; IntegrityError if its number is taken."""
+def find_or_add(connection: Connection, epoch: Epoch) -> Epoch:
+    """The epoch of that number: the one that is stored, or this one, stored now."""
+    standing = find(connection, epoch.experiment, epoch.segment, epoch.number)
+    if standing is None:
+        _add(connection, epoch)
+    return standing or epoch
+
+
+def _add(connection: Connection, epoch: Epoch) -> None:
     connection.execute(
         insert(epochs).values(
             experiment=epoch.experiment,

@@ -8,6 +8,7 @@ StoreError
 ├── StoreInUseError          another process owns the store
 ├── SchemaError              the database is not of this version; migrate it
 ├── RowRefusedError          the database refused the values of a statement
+├── WriterUnknownError       the writer was forgotten; claim a slot before counting on
 ├── NameTakenError           the name is or was in use
 └── StaleRevisionError       somebody else changed the experiment first; read it again
 """
@@ -51,6 +52,10 @@ class SchemaError(StoreError):
 
 class RowRefusedError(StoreError):
     """The database refused the values of a statement; nothing was stored."""
+
+
+class WriterUnknownError(StoreError):
+    """The store does not know this writer, or has forgotten it; nothing was stored."""
 
 
 class NameTakenError(StoreError):

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -20,24 +20,29 @@ _BATCH: Final = 500
 _IS_PRESENT: Final = experiments.c.deleted_at.is_(None)
 
 
-def next_version() -> ColumnElement[int]:
-    """The version of a change made now: later than all others, since the one writer makes them in turn."""
-    return select(func.coalesce(func.max(experiments.c.version), 0) + 1).scalar_subquery()
-
-
-def create(connection: Connection, experiment: Experiment, now: datetime) -> ExperimentRecord:
+def create(
+    connection: Connection, experiment: Experiment, now: datetime, version: ColumnElement[int]
+) -> ExperimentRecord:
     """Stores a draft; NameTakenError if the name is or was in use."""
     record = ExperimentRecord.draft(experiment, now)
     values = _to_values(record) | {"name": experiment.name, "created_at": to_micros(now)}
     try:
         number = connection.execute(
-            insert(experiments).values(**values, version=next_version()).returning(experiments.c.number)
+            insert(experiments).values(**values, version=version).returning(experiments.c.number)
         ).scalar_one()
     except IntegrityError:
         raise NameTakenError(experiment.name) from None
     record = replace(record, number=number)
     _keep_revision(connection, record)
     return record
+
+
+def find_created(connection: Connection, experiment: Experiment, now: datetime) -> ExperimentRecord | None:
+    """The experiment, if it is as `create` with these arguments leaves it."""
+    found = find(connection, experiment.name)
+    if found is None or found != replace(ExperimentRecord.draft(experiment, now), number=found.number):
+        return None
+    return found
 
 
 def find(connection: Connection, name: str) -> ExperimentRecord | None:
@@ -61,21 +66,43 @@ def list_page(connection: Connection, after: str, limit: int, state: State | Non
     return [_to_record(row) for row in connection.execute(query.order_by(experiments.c.name).limit(limit))]
 
 
-def change(connection: Connection, before: ExperimentRecord, after: ExperimentRecord) -> ExperimentRecord:
+def change(
+    connection: Connection, before: ExperimentRecord, after: ExperimentRecord, version: ColumnElement[int]
+) -> ExperimentRecord:
     """Stores `after` with the next revision; StaleRevisionError unless `before` is what is stored."""
     record = replace(after, revision=before.revision + 1)
-    _update_one(connection, before, _to_values(record))
+    _update_one(connection, before, _to_values(record), version)
     _keep_revision(connection, record)
     return record
 
 
-def delete(connection: Connection, before: ExperimentRecord, now: datetime) -> None:
+def find_changed(
+    connection: Connection, before: ExperimentRecord, after: ExperimentRecord
+) -> ExperimentRecord | None:
+    """The experiment, if it is as `change` with these arguments leaves it."""
+    found = find_by_number(connection, before.number)
+    return found if found == replace(after, revision=before.revision + 1) else None
+
+
+def delete(
+    connection: Connection, before: ExperimentRecord, now: datetime, version: ColumnElement[int]
+) -> None:
     """Hides the experiment; StaleRevisionError unless `before` is what is stored."""
-    _update_one(connection, before, {"deleted_at": to_micros(now), "revision": before.revision + 1})
+    _update_one(connection, before, {"deleted_at": to_micros(now), "revision": before.revision + 1}, version)
 
 
-def touch(connection: Connection, number: int, revision: int) -> bool:
-    """Gives an experiment the newest version; False if it is no longer running at this revision."""
+def is_deleted(connection: Connection, before: ExperimentRecord, now: datetime) -> bool:
+    """Whether the experiment is as `delete` with these arguments leaves it."""
+    query = select(experiments.c.revision, experiments.c.deleted_at)
+    row = connection.execute(query.where(experiments.c.number == before.number)).one_or_none()
+    return row is not None and tuple(row) == (before.revision + 1, to_micros(now))
+
+
+def touch(connection: Connection, number: int, revision: int, version: ColumnElement[int]) -> bool:
+    """Gives an experiment the newest version; False if it is no longer running at this revision.
+
+    Until the transaction ends, nobody else changes the experiment or begins an epoch of it.
+    """
     result = connection.execute(
         update(experiments)
         .where(
@@ -84,15 +111,14 @@ def touch(connection: Connection, number: int, revision: int) -> bool:
             experiments.c.state == State.RUNNING,
             _IS_PRESENT,
         )
-        .values(version=next_version())
+        .values(version=version)
     )
     return result.rowcount == 1
 
 
-def load_changes(connection: Connection, since: int | None) -> Changes:
-    """Experiments of a later version than `since`, with their epochs in force."""
-    newest = connection.execute(select(func.coalesce(func.max(experiments.c.version), 0))).scalar_one()
-    rows = connection.execute(select(experiments).where(experiments.c.version > (since or 0))).all()
+def load_changes(connection: Connection, since: int | None, watermark: int) -> Changes:
+    """Experiments of the version `since` or a later one, with their epochs in force."""
+    rows = connection.execute(select(experiments).where(experiments.c.version >= (since or 0))).all()
     records = [_to_record(row) for row in rows if row.deleted_at is None]
     in_force = {}
     for start in range(0, len(records), _BATCH):
@@ -101,15 +127,17 @@ def load_changes(connection: Connection, since: int | None) -> Changes:
     return Changes(
         live=tuple(LiveExperiment(record, in_force.get(record.number)) for record in records),
         deleted=frozenset(row.number for row in rows if row.deleted_at is not None),
-        watermark=newest,
+        watermark=watermark,
     )
 
 
-def _update_one(connection: Connection, before: ExperimentRecord, values: dict[str, Any]) -> None:
+def _update_one(
+    connection: Connection, before: ExperimentRecord, values: dict[str, Any], version: ColumnElement[int]
+) -> None:
     result = connection.execute(
         update(experiments)
         .where(experiments.c.number == before.number, experiments.c.revision == before.revision, _IS_PRESENT)
-        .values(**values, version=next_version())
+        .values(**values, version=version)
     )
     if result.rowcount != 1:
         raise StaleRevisionError(before.name)

@@ -1,16 +1,15 @@
 """Facts in SQL: rows that only grow, one for each writer's slot, summed over slots by whoever reads."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Connection, delete, func, select, text
 
 from bandit.decision import Basis
 from bandit.facts import DecisionKey, Facts, OutcomeKey, Tally
+from server.store import slots
 from server.store.records import Flush
-from server.store.schema import decision_facts, outcome_facts, rewards, writers
-from server.store.times import to_micros
+from server.store.schema import decision_facts, outcome_facts, rewards
 
 _DECISION_KEY: Final = [decision_facts.c[name] for name in DecisionKey._fields]
 _OUTCOME_KEY: Final = [outcome_facts.c[name] for name in OutcomeKey._fields]
@@ -41,27 +40,12 @@ _ADD_OUTCOMES: Final = text(
 )
 
 
-def claim_slot(connection: Connection, incarnation: bytes, now: datetime) -> int:
-    """Slot 0, for the one process that may own an SQLite file."""
-    connection.execute(delete(writers).where(writers.c.slot == 0))
-    connection.execute(
-        insert(writers).values(slot=0, incarnation=incarnation, sequence=0, seen_at=to_micros(now))
-    )
-    return 0
-
-
 def add_decisions(connection: Connection, flush: Flush) -> None:
-    """Adds the counts of a flush, unless this flush was added before."""
-    result = connection.execute(
-        update(writers)
-        .where(
-            writers.c.slot == flush.slot,
-            writers.c.incarnation == flush.incarnation,
-            writers.c.sequence < flush.sequence,
-        )
-        .values(sequence=flush.sequence)
-    )
-    if result.rowcount == 1 and flush.counts:
+    """Adds the counts of a flush, unless this flush was added before; WriterUnknownError if it can't be told.
+
+    The flush's slot may be another writer's by now: increments of two writers add up.
+    """
+    if slots.advance(connection, flush.incarnation, flush.sequence) and flush.counts:
         connection.execute(
             _ADD_DECISIONS,
             [

@@ -5,7 +5,8 @@ blocks.
 
 **Atomicity.** Each call that writes is one transaction: it is done wholly, durably and visibly to every later
 read when it returns, and not at all if it raises. After `StoreUnavailableError` from a database that was lost
-during COMMIT, it may have been done; repeating the call is exact in every method that says so.
+during COMMIT, it may have been done. Repeating a call with equal arguments is exact in every method: what was
+done is not done again, and the answer is that of a call that succeeded.
 
 **Ownership.** Values handed in are not kept; values handed out are immutable.
 
@@ -37,6 +38,11 @@ Progress = Callable[[int, int], None]
 class Store(ABC):
     """Experiments, epochs, facts and the reward log in a SQL database."""
 
+    @property
+    @abstractmethod
+    def is_shared(self) -> bool:
+        """Whether other processes may write while this one does, and have to be heard of by polling."""
+
     @abstractmethod
     def close(self) -> None:
         """Lets go of the database; further calls are errors. May be called twice."""
@@ -49,7 +55,11 @@ class Store(ABC):
 
     @abstractmethod
     def claim_slot(self, incarnation: bytes, now: datetime) -> int:
-        """A slot that no other live writer counts in, for a run marked by 16 random bytes."""
+        """A slot that no other live writer counts in, for a run marked by 16 random bytes.
+
+        Calling it again says that the writer lives, and returns the same slot, or another one if the writer
+        was silent for so long that somebody took the first. Exact when repeated.
+        """
 
     # Experiments
 
@@ -100,7 +110,7 @@ class Store(ABC):
         """The epoch of that number: this one, or the one that another writer stored first.
 
         Returns:
-            None if the experiment is no longer of the revision that the epoch was made from.
+            None if the experiment no longer runs at the revision that the epoch was made from.
         """
 
     @abstractmethod
@@ -113,7 +123,11 @@ class Store(ABC):
 
     @abstractmethod
     def add_decisions(self, flush: Flush) -> None:
-        """Adds counts to the facts. Exact when repeated: a flush that was added is not added again."""
+        """Adds counts to the facts. Exact when repeated: a flush that was added is not added again.
+
+        Raises:
+            WriterUnknownError: The writer has claimed no slot, or was silent for weeks and is forgotten.
+        """
 
     @abstractmethod
     def record_rewards(self, entries: Sequence[RewardEntry], slot: int) -> list[Verdict]:

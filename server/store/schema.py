@@ -20,6 +20,8 @@ from sqlalchemy import (
 metadata = MetaData()
 
 _Number = BigInteger().with_variant(Integer, "sqlite")
+_Name = String(127).with_variant(String(127, collation="C"), "postgresql")
+"""Pages are in the order of names, which is that of their characters, whatever the database's language."""
 
 signing_keys = Table(
     "signing_keys",
@@ -32,17 +34,19 @@ signing_keys = Table(
 writers = Table(
     "writers",
     metadata,
-    Column("slot", SmallInteger, primary_key=True, autoincrement=False),
-    Column("incarnation", LargeBinary, nullable=False),
+    Column("incarnation", LargeBinary, primary_key=True),
+    Column("slot", SmallInteger, unique=True),
     Column("sequence", BigInteger, nullable=False),
     Column("seen_at", BigInteger, nullable=False),
 )
+"""One row for each run of a server. A writer that lost its slot keeps its row: whether a flush in doubt was
+added stands in it."""
 
 experiments = Table(
     "experiments",
     metadata,
     Column("number", _Number, primary_key=True),
-    Column("name", String(127), nullable=False, unique=True),
+    Column("name", _Name, nullable=False, unique=True),
     Column("state", String(16), nullable=False),
     Column("revision", Integer, nullable=False),
     Column("version", BigInteger, nullable=False, index=True),

@@ -1,19 +1,19 @@
 """The store on a SQL database: transactions around the statements of its neighbours."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 
-from sqlalchemy import Connection, Engine, insert, make_url, select, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, insert, select
 from typing_extensions import override
 
 from bandit.experiment import Experiment
 from bandit.facts import Epoch, OutcomeKey, Tally
-from server.store import epochs, experiments, facts, sqlite
-from server.store.errors import StaleRevisionError, StoreBrokenError, StoreUnavailableError
+from server.store import epochs, experiments, facts, slots
+from server.store.databases import open_dialect
+from server.store.dialect import Dialect
+from server.store.errors import StaleRevisionError, StoreBrokenError
 from server.store.interface import Progress, Store
 from server.store.migrate import migrate, require_schema
 from server.store.records import (
@@ -27,14 +27,16 @@ from server.store.records import (
     Verdict,
 )
 from server.store.rewards import RewardLog
-from server.store.schema import signing_keys
+from server.store.schema import outcome_facts, rewards, signing_keys, writers
 
 
 def open_store(url: str, *, may_migrate: bool = True) -> "SqlStore":
-    """Opens a database and brings it to the schema of this version; this process owns it until `close`.
+    """Opens a database and brings it to the schema of this version.
+
+    Where a database serves one process only, this one owns it until `close`.
 
     Args:
-        url: `sqlite:///FILE`.
+        url: `sqlite:///FILE` or `postgresql+psycopg://…`.
         may_migrate: Whether an empty or older database is migrated, or refused.
 
     Raises:
@@ -42,94 +44,68 @@ def open_store(url: str, *, may_migrate: bool = True) -> "SqlStore":
         SchemaError: It is of another version and may not or can't be migrated, or is not ours.
         StoreUnavailableError: It can't be reached.
     """
-    store = _connect(url, is_owner=True)
+    dialect = open_dialect(url, is_owner=True)
     try:
-        with store.writing() as connection:
+        with dialect.writing(is_long=True) as connection:
             if may_migrate:
+                dialect.lock_schema(connection)
                 migrate(connection)
             require_schema(connection)
     except BaseException:
-        store.close()
+        dialect.close()
         raise
-    return store
+    return SqlStore(dialect)
 
 
 def open_reader(url: str) -> "SqlStore":
-    """Opens a database beside its owner, for reading only.
+    """Opens a database beside those that write to it, for reading only.
 
     Raises:
         SchemaError: It is of another version, or not ours.
         StoreUnavailableError: It can't be reached.
     """
-    file = make_url(url).database
-    if file is None or not Path(file).exists():
-        raise StoreUnavailableError(f"there is no database {file}")
-    store = _connect(url, is_owner=False)
+    dialect = open_dialect(url, is_owner=False)
     try:
-        with store.reading() as connection:
-            require_schema(connection)
+        dialect.read(require_schema)
     except BaseException:
-        store.close()
+        dialect.close()
         raise
-    return store
-
-
-def _connect(url: str, *, is_owner: bool) -> "SqlStore":
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        raise StoreUnavailableError(f"this version keeps its state in SQLite, not in {parsed.drivername}")
-    if parsed.database in {None, "", ":memory:"}:
-        raise StoreUnavailableError("this version keeps its state in a file: name one, as in sqlite:///FILE")
-    lock = sqlite.FileLock(Path(parsed.database)) if is_owner else None
-    return SqlStore(*sqlite.create_engines(parsed), lock)
+    return SqlStore(dialect)
 
 
 class SqlStore(Store):
     """See `Store` for the contract.
 
     Args:
-        writer: Engine whose transactions hold the write lock from their start.
-        reader: Engine whose transactions see one snapshot.
-        lock: What makes this process the owner; None for a reader beside the owner.
+        dialect: The database, opened and of this version's schema.
     """
 
-    def __init__(self, writer: Engine, reader: Engine, lock: sqlite.FileLock | None) -> None:
-        self._writer = writer
-        self._reader = reader
-        self._lock = lock
-        self._is_closed = False
-        self._log = RewardLog(sqlite.upsert_rewards, sqlite.find_rewards)
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._version = dialect.version
+        self._log = RewardLog(dialect.upsert_rewards, dialect.find_rewards)
+
+    @property
+    @override
+    def is_shared(self) -> bool:
+        return self._dialect.is_shared
 
     @override
     def close(self) -> None:
-        self._is_closed = True
-        self._reader.dispose()
-        self._writer.dispose()
-        if self._lock is not None:
-            self._lock.release()
+        self._dialect.close()
 
-    @contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def writing(self) -> AbstractContextManager[Connection]:
         """A transaction that is committed at the end, and not at all if the block raises."""
-        with self._transaction(self._writer) as connection:
-            yield connection
+        return self._dialect.writing()
 
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def reading(self) -> AbstractContextManager[Connection]:
         """A transaction that sees one snapshot."""
-        with self._transaction(self._reader) as connection:
-            yield connection
-
-    @contextmanager
-    def _transaction(self, engine: Engine) -> Iterator[Connection]:
-        if self._is_closed:  # an engine that was disposed of would connect again, without the lock
-            raise StoreUnavailableError("the store is closed")
-        with sqlite.translated_errors(), engine.begin() as connection:
-            yield connection
+        return self._dialect.reading()
 
     @override
     def adopt_keys(self, candidate: KeyRing) -> KeyRing:
-        with self.writing() as connection:
+        def adopt(connection: Connection) -> KeyRing:
+            self._dialect.lock_tables(connection, signing_keys)
             rows = connection.execute(select(signing_keys)).all()
             if rows:
                 signing = next(row.id for row in rows if row.is_signing)
@@ -143,99 +119,126 @@ class SqlStore(Store):
             )
             return candidate
 
+        return self._dialect.write(adopt)
+
     @override
     def claim_slot(self, incarnation: bytes, now: datetime) -> int:
-        with self.writing() as connection:
-            return facts.claim_slot(connection, incarnation, now)
+        def renew(connection: Connection) -> int | None:
+            return slots.renew(connection, incarnation, self._dialect.read_clock(connection, now))
+
+        def claim(connection: Connection) -> int:
+            self._dialect.lock_tables(connection, writers)
+            micros = self._dialect.read_clock(connection, now)
+            return slots.claim(connection, incarnation, micros, is_shared=self.is_shared)
+
+        # In two transactions: one that has written the table can't lock it beside another like it.
+        slot = self._dialect.write(renew)
+        return self._dialect.write(claim) if slot is None else slot
 
     @override
     def create_experiment(self, experiment: Experiment, now: datetime) -> ExperimentRecord:
-        with self.writing() as connection:
-            return experiments.create(connection, experiment, now)
+        return self._dialect.write(
+            lambda c: experiments.create(c, experiment, now, self._version),
+            repeat=lambda c: (
+                experiments.find_created(c, experiment, now)
+                or experiments.create(c, experiment, now, self._version)
+            ),
+        )
 
     @override
     def find_experiment(self, name: str) -> ExperimentRecord | None:
-        with self.reading() as connection:
-            return experiments.find(connection, name)
+        return self._dialect.read(lambda c: experiments.find(c, name))
 
     @override
     def list_experiments(self, after: str, limit: int, state: State | None = None) -> list[ExperimentRecord]:
-        with self.reading() as connection:
-            return experiments.list_page(connection, after, limit, state)
+        return self._dialect.read(lambda c: experiments.list_page(c, after, limit, state))
 
     @override
     def change_experiment(
         self, before: ExperimentRecord, after: ExperimentRecord, epoch: Epoch | None = None
     ) -> ExperimentRecord:
-        with self.writing() as connection:
-            record = experiments.change(connection, before, after)
+        def change(connection: Connection) -> ExperimentRecord:
+            record = experiments.change(connection, before, after, self._version)
             if epoch is not None:
-                try:
-                    epochs.add(connection, replace(epoch, revision=record.revision))
-                except IntegrityError:
-                    raise StaleRevisionError(before.name) from None
+                wanted = replace(epoch, revision=record.revision)
+                if epochs.find_or_add(connection, wanted) != wanted:
+                    raise StaleRevisionError(before.name)
             return record
+
+        return self._dialect.write(
+            change, repeat=lambda c: experiments.find_changed(c, before, after) or change(c)
+        )
 
     @override
     def delete_experiment(self, before: ExperimentRecord, now: datetime) -> None:
-        with self.writing() as connection:
-            experiments.delete(connection, before, now)
+        def delete_again(connection: Connection) -> None:
+            if not experiments.is_deleted(connection, before, now):
+                experiments.delete(connection, before, now, self._version)
+
+        self._dialect.write(lambda c: experiments.delete(c, before, now, self._version), repeat=delete_again)
 
     @override
     def load_changes(self, since: int | None) -> Changes:
-        with self.reading() as connection:
-            return experiments.load_changes(connection, since)
+        def load(connection: Connection) -> Changes:
+            return experiments.load_changes(connection, since, self._dialect.read_watermark(connection))
+
+        return self._dialect.read(load)
 
     @override
     def add_epoch(self, epoch: Epoch) -> Epoch | None:
-        with self.writing() as connection:
+        def add(connection: Connection) -> Epoch | None:
             standing = epochs.find(connection, epoch.experiment, epoch.segment, epoch.number)
             if standing is not None:
                 return standing
-            if not experiments.touch(connection, epoch.experiment, epoch.revision):
+            # Whoever else would begin an epoch waits for the touched row; who waited for it looks again.
+            if not experiments.touch(connection, epoch.experiment, epoch.revision, self._version):
                 return None
-            epochs.add(connection, epoch)
-            return epoch
+            return epochs.find_or_add(connection, epoch)
+
+        return self._dialect.write(add)
 
     @override
     def read_nonces(self, experiment: int) -> Mapping[tuple[int, int], int]:
-        with self.reading() as connection:
-            return epochs.read_nonces(connection, experiment)
+        return self._dialect.read(lambda c: epochs.read_nonces(c, experiment))
 
     @override
     def read_facts(self, experiment: int) -> ExperimentFacts | None:
-        with self.reading() as connection:
+        def read(connection: Connection) -> ExperimentFacts | None:
             record = experiments.find_by_number(connection, experiment)
             if record is None:
                 return None
             history = epochs.read_all(connection, experiment)
             return ExperimentFacts(record, history, facts.read(connection, experiment))
 
+        return self._dialect.read(read)
+
     @override
     def add_decisions(self, flush: Flush) -> None:
-        with self.writing() as connection:
-            facts.add_decisions(connection, flush)
+        self._dialect.write(lambda c: facts.add_decisions(c, flush))
 
     @override
     def record_rewards(self, entries: Sequence[RewardEntry], slot: int) -> list[Verdict]:
-        with self.writing() as connection:
+        def record(connection: Connection) -> list[Verdict]:
             verdicts, increments = self._log.record(connection, entries)
             facts.add_outcomes(connection, increments, slot)
-        return verdicts
+            return verdicts
+
+        return self._dialect.write(record)
 
     @override
     def audit(self, progress: Progress) -> tuple[Mapping[OutcomeKey, Tally], Mapping[OutcomeKey, Tally]]:
-        with self.reading() as connection:
+        with self._dialect.reading(is_long=True) as connection:
             return _fold_whole_log(connection, progress), facts.sum_all(connection)
 
     @override
     def count_apart(self) -> int:
-        with self.reading() as connection:
+        with self._dialect.reading(is_long=True) as connection:
             return facts.count_apart(connection)
 
     @override
     def rebuild_outcomes(self, progress: Progress) -> int:
-        with self.writing() as connection:
+        with self._dialect.writing(is_long=True) as connection:
+            self._dialect.lock_tables(connection, rewards, outcome_facts)
             folded = _fold_whole_log(connection, progress)
             facts.clear_outcomes(connection)
             facts.add_outcomes(connection, folded, slot=0)
@@ -244,11 +247,10 @@ class SqlStore(Store):
     @override
     def check_integrity(self) -> Sequence[str]:
         try:
-            with self.reading() as connection:
-                found = list(connection.execute(text("PRAGMA integrity_check")).scalars())
+            with self._dialect.reading(is_long=True) as connection:
+                return self._dialect.check_integrity(connection)
         except StoreBrokenError as error:  # so damaged that the check itself can't go on
             return [str(error)]
-        return [] if found == ["ok"] else found
 
 
 def _fold_whole_log(connection: Connection, progress: Progress) -> dict[OutcomeKey, Tally]:

@@ -4,32 +4,35 @@ WAL with `synchronous=FULL`: with NORMAL, a power cut loses acknowledged rewards
 starve each other, so the file has an owner, by a lock that the kernel drops with the process.
 """
 
-import fcntl
-import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, func, select
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+from typing_extensions import override
 
+from server.store.dialect import Dialect
 from server.store.errors import (
     RowRefusedError,
     SchemaError,
     StoreBrokenError,
     StoreError,
     StoreFullError,
-    StoreInUseError,
     StoreReadOnlyError,
     StoreUnavailableError,
 )
+from server.store.file_lock import FileLock
 from server.store.rewards import Row, RowKey, Standing, Touched
+from server.store.schema import experiments
+from server.store.times import to_micros
 
 _Item = TypeVar("_Item")
 
@@ -52,24 +55,107 @@ _FIND: Final = """
 _LARGEST_CHUNK: Final = 512
 
 
-def create_engines(url: URL) -> tuple[Engine, Engine]:
-    """The engine of the one writer and that of the readers.
+class SqliteDialect(Dialect):
+    """An SQLite file.
+
+    Args:
+        url: `sqlite:///FILE`.
+        is_owner: Whether this process is to own the file; otherwise it must only read.
 
     Raises:
-        StoreUnavailableError: The SQLite library is too old.
+        StoreInUseError: Another process owns the file.
+        StoreUnavailableError: There is no such file to read, its folder can't be written, or the SQLite
+            library is too old.
     """
+
+    is_shared = False
+    version = select(func.coalesce(func.max(experiments.c.version), 0) + 1).scalar_subquery()
+
+    def __init__(self, url: URL, *, is_owner: bool) -> None:
+        _require_library()
+        if url.database in {None, "", ":memory:"}:
+            raise StoreUnavailableError(
+                "this version keeps its state in a file: name one, as in sqlite:///FILE"
+            )
+        file = Path(url.database)
+        if not is_owner and not file.exists():
+            raise StoreUnavailableError(f"there is no database {file}")
+        self._lock = FileLock(file) if is_owner else None
+        self.writer = _create_engine(url, 1, "BEGIN IMMEDIATE")
+        self.reader = _create_engine(url, _N_READERS, "BEGIN")
+
+    @override
+    def close(self) -> None:
+        self._is_closed = True
+        self.reader.dispose()
+        self.writer.dispose()
+        if self._lock is not None:
+            self._lock.release()
+
+    @override
+    @contextmanager
+    def writing(self, *, is_long: bool = False) -> Iterator[Connection]:
+        self._require_open()
+        with _translated_errors(), self.writer.begin() as connection:
+            yield connection
+
+    @override
+    @contextmanager
+    def reading(self, *, is_long: bool = False) -> Iterator[Connection]:
+        self._require_open()
+        with _translated_errors(), self.reader.begin() as connection:
+            yield connection
+
+    @override
+    def lock_schema(self, connection: Connection) -> None:
+        """Nothing: the transaction of the one writer is alone."""
+
+    @override
+    def lock_tables(self, connection: Connection, *tables: Table) -> None:
+        """Nothing: the transaction of the one writer is alone."""
+
+    @override
+    def read_watermark(self, connection: Connection) -> int:
+        return int(connection.execute(select(self.version)).scalar_one())
+
+    @override
+    def read_clock(self, connection: Connection, now: datetime) -> int:
+        return to_micros(now)
+
+    @override
+    def upsert_rewards(self, connection: Connection, rows: Sequence[Row]) -> Mapping[RowKey, Touched]:
+        touched: dict[RowKey, Touched] = {}
+        for chunk in _chunks(rows):
+            for decision, metric, replaced, is_late, is_apart in _execute(connection, _UPSERT, chunk):
+                touched[decision, metric] = Touched(replaced, bool(is_late), bool(is_apart))
+        return touched
+
+    @override
+    def find_rewards(self, connection: Connection, keys: Sequence[RowKey]) -> Mapping[RowKey, Standing]:
+        found: dict[RowKey, Standing] = {}
+        for chunk in _chunks(keys):
+            for decision, metric, quanta, revision in _execute(connection, _FIND, chunk):
+                found[decision, metric] = Standing(quanta, revision)
+        return found
+
+    @override
+    def check_integrity(self, connection: Connection) -> Sequence[str]:
+        found = list(connection.exec_driver_sql("PRAGMA integrity_check").scalars())
+        return [] if found == ["ok"] else found
+
+
+def _require_library() -> None:
     if sqlite3.sqlite_version_info < OLDEST:
         raise StoreUnavailableError(
             f"SQLite {sqlite3.sqlite_version} is too old: "
             f"this Python must come with {'.'.join(map(str, OLDEST))} or later"
         )
-    writer = _create_engine(url, 1, "BEGIN IMMEDIATE")
-    return writer, _create_engine(url, _N_READERS, "BEGIN")
 
 
 def _create_engine(url: URL, n_connections: int, begin: str) -> Engine:
     engine = create_engine(
         url,
+        hide_parameters=True,
         poolclass=QueuePool,
         pool_size=n_connections,
         max_overflow=0,
@@ -89,58 +175,6 @@ def _create_engine(url: URL, n_connections: int, begin: str) -> Engine:
         connection.exec_driver_sql(begin)
 
     return engine
-
-
-class FileLock:
-    """Makes this process the owner of a database file, until `release` or the end of the process.
-
-    The lock is on a file beside the database that is never deleted: locking the database itself would clash
-    with SQLite's own locks.
-
-    Raises:
-        StoreInUseError: Another process owns it.
-        StoreUnavailableError: The folder does not exist or can't be written.
-    """
-
-    def __init__(self, database: Path) -> None:
-        file = database.resolve()  # a link to it is the same file
-        path = file.with_name(file.name + ".lock")
-        try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise StoreUnavailableError(f"can't open {path}: {error.strerror}") from error
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            owner = os.read(self._descriptor, 32).decode("ascii", "replace").strip() or "unknown"
-            os.close(self._descriptor)
-            raise StoreInUseError(str(database), owner) from None
-        os.truncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
-
-    def release(self) -> None:
-        """Lets another process own the file. May be called twice."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-
-def upsert_rewards(connection: Connection, rows: Sequence[Row]) -> Mapping[RowKey, Touched]:
-    """Inserts rows with distinct keys, or replaces those with a lower revision; returns what it touched."""
-    touched: dict[RowKey, Touched] = {}
-    for chunk in _chunks(rows):
-        for decision, metric, replaced, is_late, is_apart in _execute(connection, _UPSERT, chunk):
-            touched[decision, metric] = Touched(replaced, bool(is_late), bool(is_apart))
-    return touched
-
-
-def find_rewards(connection: Connection, keys: Sequence[RowKey]) -> Mapping[RowKey, Standing]:
-    """Reads rows by key."""
-    found: dict[RowKey, Standing] = {}
-    for chunk in _chunks(keys):
-        for decision, metric, quanta, revision in _execute(connection, _FIND, chunk):
-            found[decision, metric] = Standing(quanta, revision)
-    return found
 
 
 def _execute(
@@ -193,7 +227,7 @@ _EXPLANATIONS: Final[Mapping[type[StoreError], str]] = {
 
 
 @contextmanager
-def translated_errors() -> Iterator[None]:
+def _translated_errors() -> Iterator[None]:
     """Turns the driver's errors into the store's; their texts hold no SQL and no path."""
     try:
         yield

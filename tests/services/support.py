@@ -15,6 +15,7 @@ from server.services.offers import CompiledExperiment
 from server.services.reward_queue import RewardQueue
 from server.services.snapshot import Snapshot
 from server.services.workers import Workers
+from server.services.writer import Writer
 from server.store.records import Changes, ExperimentRecord, LiveExperiment, State
 from server.store.sql import SqlStore
 from tests.domain.builders import START, declare, make_epoch
@@ -68,7 +69,7 @@ class Bench:
     def __init__(self, record: ExperimentRecord, epoch: Epoch) -> None:
         self.clock = ManualClock()
         self.snapshot = Snapshot(self.clock)
-        self.counter = DecisionCounter(slot=0, incarnation=INCARNATION)
+        self.counter = DecisionCounter(Writer(INCARNATION, 0))
         self.chooser = Chooser(
             self.snapshot,
             SIGNER,
@@ -123,7 +124,7 @@ class QueueFactory:
         queue = RewardQueue(
             self._store,
             self._workers,
-            0,
+            Writer(INCARNATION, 0),
             self._clock,
             max_rows=max_rows,
             max_bytes=max_bytes,

@@ -4,6 +4,7 @@ from bandit.decision import Basis
 from bandit.facts import DecisionKey
 from server.services.counting import DecisionCounter
 from server.services.offers import CompiledExperiment
+from server.services.writer import Writer
 from server.store.sql import SqlStore
 from tests.domain.builders import declare
 from tests.services.support import Bench, epoch_with, running
@@ -26,7 +27,7 @@ def compiled(number: int) -> CompiledExperiment:
 def test_what_is_counted_is_flushed(store: SqlStore) -> None:
     """A flush has every decision counted so far, and the next one only those that came since."""
     number = run(store).number
-    counter = DecisionCounter(slot=0, incarnation=INCARNATION)
+    counter = DecisionCounter(Writer(INCARNATION, 0))
     offer = compiled(number).offers(Basis.POLICY).offers[0]
     for n_decisions in (3, 4):
         for _ in range(n_decisions):
@@ -42,7 +43,7 @@ def test_what_is_counted_is_flushed(store: SqlStore) -> None:
 def test_a_flush_in_doubt_is_sent_again_as_it_was(store: SqlStore) -> None:
     """Until it is known to be stored, the same flush is sent under its number, and is added once."""
     number = run(store).number
-    counter = DecisionCounter(slot=0, incarnation=INCARNATION)
+    counter = DecisionCounter(Writer(INCARNATION, 0))
     offer = compiled(number).offers(Basis.POLICY).offers[0]
     counter.count(offer)
     in_doubt = counter.flush()
@@ -64,7 +65,7 @@ def test_a_flush_in_doubt_is_sent_again_as_it_was(store: SqlStore) -> None:
 
 def test_settling_another_flush_settles_nothing(store: SqlStore) -> None:
     """A flush that was settled already does not take its successor with it."""
-    counter = DecisionCounter(slot=0, incarnation=INCARNATION)
+    counter = DecisionCounter(Writer(INCARNATION, 0))
     offer = compiled(run(store).number).offers(Basis.POLICY).offers[0]
     counter.count(offer)
     first = counter.flush()
@@ -78,7 +79,7 @@ def test_settling_another_flush_settles_nothing(store: SqlStore) -> None:
 
 def test_nothing_counted_is_no_flush() -> None:
     """Without decisions there is nothing to send, and no number is used."""
-    counter = DecisionCounter(slot=3, incarnation=INCARNATION)
+    counter = DecisionCounter(Writer(INCARNATION, 3))
     assert counter.flush() is None
     offer = compiled(1).offers(Basis.POLICY).offers[0]
     counter.count(offer)
@@ -89,7 +90,7 @@ def test_nothing_counted_is_no_flush() -> None:
 
 def test_offers_of_one_key_are_counted_together() -> None:
     """Answers that were compiled twice, or given for other reasons, are one count if their key is one."""
-    counter = DecisionCounter(slot=0, incarnation=INCARNATION)
+    counter = DecisionCounter(Writer(INCARNATION, 0))
     for _ in range(2):
         counter.count(compiled(1).offers(Basis.POLICY).offers[0])
     flush = counter.flush()

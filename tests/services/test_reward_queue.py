@@ -13,7 +13,7 @@ from server.services.reward_queue import MAX_COMMIT_ROWS, RewardQueue
 from server.store.records import Conflicting, OutcomeResult, Recorded, Refused, RewardEntry, Verdict
 from server.store.sql import SqlStore
 from tests.services.support import QueueFactory
-from tests.store.builders import DUPLICATE, RECORDED, facts_of, key_of, reward
+from tests.store.builders import DUPLICATE, RECORDED, engines_of, facts_of, key_of, reward
 
 REFUSED_REVISION = 2**63
 """A revision that the database can't hold."""
@@ -174,7 +174,7 @@ async def test_a_store_that_is_away_acknowledges_nothing(
     new_queue: QueueFactory, queue: RewardQueue, store: SqlStore, tmp_path: Path
 ) -> None:
     """While the database is locked away, calls fail with a delay; the same call later is exact."""
-    with closing(store._writer.raw_connection()) as connection:
+    with closing(engines_of(store)[0].raw_connection()) as connection:
         connection.cursor().execute("PRAGMA busy_timeout=1")
     new_queue.start(queue)
     entry = reward()
@@ -195,13 +195,13 @@ async def test_a_store_without_room_says_so(
     """With a full disk calls fail as overloaded, and are recorded once there is room."""
     with store.reading() as reader:
         n_pages = reader.exec_driver_sql("PRAGMA page_count").scalar_one()
-    with closing(store._writer.raw_connection()) as connection:
+    with closing(engines_of(store)[0].raw_connection()) as connection:
         connection.cursor().execute(f"PRAGMA max_page_count={n_pages}")
     new_queue.start(queue)
     entries = [reward() for _ in range(1000)]
     with pytest.raises(StorageFullError, match="the store has no room left"):
         await queue.submit(entries)
-    with closing(store._writer.raw_connection()) as connection:
+    with closing(engines_of(store)[0].raw_connection()) as connection:
         connection.cursor().execute("PRAGMA max_page_count=1000000")
     assert await queue.submit(entries) == [RECORDED] * 1000
 

@@ -17,11 +17,12 @@ from server.services.errors import StorageAwayError
 from server.services.snapshot import Snapshot
 from server.services.upkeep import Upkeep
 from server.services.workers import Workers
+from server.services.writer import Writer
 from server.store.errors import StoreUnavailableError
 from server.store.sql import SqlStore
 from tests.domain.builders import START
 from tests.services.support import ManualClock
-from tests.store.builders import INCARNATION, create, epoch_of, run
+from tests.store.builders import INCARNATION, create, engines_of, epoch_of, run
 
 
 class Desk:
@@ -29,10 +30,18 @@ class Desk:
 
     def __init__(self, store: SqlStore, workers: Workers, clock: ManualClock) -> None:
         self.snapshot = Snapshot(clock)
-        self.counter = DecisionCounter(slot=0, incarnation=INCARNATION)
+        self.writer = Writer(INCARNATION, 0)
+        self.counter = DecisionCounter(self.writer)
         allocator = Allocator(store, workers, self.snapshot, clock, lag=timedelta(seconds=5), threshold=0.2)
         self.upkeep = Upkeep(
-            store, workers, self.snapshot, self.counter, allocator, clock, on_broken=self._break
+            store,
+            workers,
+            self.snapshot,
+            self.counter,
+            self.writer,
+            allocator,
+            clock,
+            on_broken=self._break,
         )
         self.allocator = allocator
         self.is_broken = False
@@ -57,7 +66,7 @@ class Loads:
     def __init__(self, store: SqlStore) -> None:
         self.n = 0
         self.has_begun = threading.Event()
-        event.listen(store._reader, "begin", self._note)
+        event.listen(engines_of(store)[1], "begin", self._note)
 
     def _note(self, _: Connection) -> None:
         self.n += 1
@@ -122,12 +131,12 @@ async def test_a_cancelled_refresh_takes_nobody_with_it(desk: Desk, store: SqlSt
 
 async def test_a_refresh_that_fails_can_be_repeated(desk: Desk, store: SqlStore) -> None:
     """Without the store a refresh fails for everybody who shares it; with it again the next one works."""
-    with closing(store._writer.raw_connection()) as connection:
+    with closing(engines_of(store)[0].raw_connection()) as connection:
         connection.cursor().execute("ALTER TABLE experiments RENAME TO elsewhere")
     results = await asyncio.gather(*(desk.upkeep.refresh() for _ in range(3)), return_exceptions=True)
     assert [type(result) for result in results] == [StorageAwayError] * 3
     assert desk.snapshot.age_seconds > 1e9
-    with closing(store._writer.raw_connection()) as connection:
+    with closing(engines_of(store)[0].raw_connection()) as connection:
         connection.cursor().execute("ALTER TABLE elsewhere RENAME TO experiments")
     create(store)
     await desk.upkeep.refresh()
@@ -141,7 +150,7 @@ async def test_a_flush_that_fails_is_kept(desk: Desk, store: SqlStore, tmp_path:
     found = desk.snapshot.find("ranker")
     assert found is not None
     offer = found.offers(Basis.POLICY).offers[0]
-    with closing(store._writer.raw_connection()) as connection:
+    with closing(engines_of(store)[0].raw_connection()) as connection:
         connection.cursor().execute("PRAGMA busy_timeout=1")
     desk.counter.count(offer)
     with closing(sqlite3.connect(tmp_path / "bandit.db", isolation_level=None)) as other:

@@ -5,9 +5,12 @@ from dataclasses import replace
 from datetime import timedelta
 from itertools import count
 
+from sqlalchemy import Engine
+
 from bandit.decision import Basis, new_id
 from bandit.facts import DecisionKey, Epoch, OutcomeKey, Tally
 from server.store.interface import Store
+from server.store.postgresql import PostgresqlDialect
 from server.store.records import (
     ExperimentRecord,
     Flush,
@@ -17,6 +20,8 @@ from server.store.records import (
     RewardEntry,
     State,
 )
+from server.store.sql import SqlStore
+from server.store.sqlite import SqliteDialect
 from tests.domain.builders import START, declare, make_epoch
 
 INCARNATION = b"incarnation-----"
@@ -104,3 +109,10 @@ def facts_of(store: Store) -> dict[OutcomeKey, Tally]:
 def flush(sequence: int, counts: Mapping[DecisionKey, int], incarnation: bytes = INCARNATION) -> Flush:
     """A flush of the first slot."""
     return Flush(slot=0, incarnation=incarnation, sequence=sequence, counts=counts)
+
+
+def engines_of(store: SqlStore) -> list[Engine]:
+    """The engines of a store's writer and of its readers."""
+    dialect = store._dialect
+    assert isinstance(dialect, PostgresqlDialect | SqliteDialect)
+    return [dialect.writer, dialect.reader]

@@ -1,23 +1,26 @@
 """Stores for the contract suite: every backend, real, empty, and left without a connection in use."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import QueuePool
 
 from server.store.sql import SqlStore, open_store
+from tests.store.builders import engines_of
+from tests.support.postgresql import PostgresqlProcess
 
-BACKENDS: Mapping[str, Callable[[Path], str]] = {
-    "sqlite": lambda folder: f"sqlite:///{folder / 'bandit.db'}",
-}
-"""Backend to what makes an empty database in a folder and says its URL."""
+BACKENDS = ("postgresql", "sqlite")
 
 
-@pytest.fixture(params=sorted(BACKENDS))
+@pytest.fixture(params=BACKENDS)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database of each backend."""
-    return BACKENDS[request.param](tmp_path)
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'bandit.db'}"
+    postgresql = request.getfixturevalue("postgresql")
+    assert isinstance(postgresql, PostgresqlProcess)
+    return postgresql.create_database()
 
 
 @pytest.fixture
@@ -25,7 +28,7 @@ def store(url: str) -> Iterator[SqlStore]:
     """A store of each backend; the test must leave no connection in use."""
     opened = open_store(url)
     yield opened
-    in_use = [n_connections_in_use(engine.pool) for engine in (opened._writer, opened._reader)]
+    in_use = [n_connections_in_use(engine.pool) for engine in engines_of(opened)]
     opened.close()
     assert in_use == [0, 0]
 

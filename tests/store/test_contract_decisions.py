@@ -1,7 +1,10 @@
 """The contract of a store: decision counts are added once, whoever repeats them."""
 
+import pytest
+
 from bandit.decision import Basis
 from bandit.facts import DecisionKey
+from server.store.errors import WriterUnknownError
 from server.store.interface import Store
 from tests.domain.builders import START
 from tests.store.builders import INCARNATION, flush, run
@@ -54,32 +57,47 @@ def test_counts_are_kept_by_epoch_arm_and_basis(store: Store) -> None:
     assert decisions_of(store, number) == counts
 
 
-def test_a_new_run_takes_over_the_slot(store: Store) -> None:
+def test_a_new_run_counts_anew(store: Store) -> None:
     """A new incarnation counts from sequence 1 again, and adds to what its predecessor counted."""
     number = run(store).number
     key = DecisionKey(number, 1, 0, 0, Basis.POLICY)
     store.claim_slot(INCARNATION, START)
     store.add_decisions(flush(1, {key: 5}))
     store.add_decisions(flush(2, {key: 5}))
-    assert store.claim_slot(OTHER, START) == 0
+    store.claim_slot(OTHER, START)
     store.add_decisions(flush(1, {key: 1}, OTHER))
     assert decisions_of(store, number) == {key: 11}
 
 
-def test_a_flush_of_an_earlier_run_comes_too_late(store: Store) -> None:
-    """A run that lost its slot can't add to it any more: its successor's counts are exact."""
+def test_a_run_that_lost_its_slot_counts_on(store: Store) -> None:
+    """A run whose slot another took loses no count and doubles none: its flushes are known by their run."""
     number = run(store).number
     key = DecisionKey(number, 1, 0, 0, Basis.POLICY)
     store.claim_slot(INCARNATION, START)
+    store.add_decisions(flush(1, {key: 5}))
     store.claim_slot(OTHER, START)
     store.add_decisions(flush(1, {key: 5}))
-    assert decisions_of(store, number) == {}
+    store.add_decisions(flush(2, {key: 2}))
+    store.add_decisions(flush(1, {key: 1}, OTHER))
+    assert decisions_of(store, number) == {key: 8}
 
 
-def test_a_flush_without_a_slot_adds_nothing(store: Store) -> None:
-    """A writer that claimed no slot adds no counts."""
+def test_a_writer_keeps_its_slot(store: Store) -> None:
+    """Claiming again returns the same slot, and counts go on where they were."""
     number = run(store).number
-    store.add_decisions(flush(1, {DecisionKey(number, 1, 0, 0, Basis.POLICY): 5}))
+    key = DecisionKey(number, 1, 0, 0, Basis.POLICY)
+    slot = store.claim_slot(INCARNATION, START)
+    store.add_decisions(flush(1, {key: 5}))
+    assert store.claim_slot(INCARNATION, START) == slot
+    store.add_decisions(flush(1, {key: 5}))
+    assert decisions_of(store, number) == {key: 5}
+
+
+def test_a_flush_without_a_claim_is_refused(store: Store) -> None:
+    """Counts of a writer that the store does not know are not added, and it is told so."""
+    number = run(store).number
+    with pytest.raises(WriterUnknownError):
+        store.add_decisions(flush(1, {DecisionKey(number, 1, 0, 0, Basis.POLICY): 5}))
     assert decisions_of(store, number) == {}
 
 

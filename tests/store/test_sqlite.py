@@ -25,6 +25,7 @@ from tests.store.builders import (
     DUPLICATE,
     RECORDED,
     create,
+    engines_of,
     facts_of,
     key_of,
     reward,
@@ -65,7 +66,7 @@ def test_a_commit_is_on_disk_when_it_returns(store: SqlStore) -> None:
 
 def test_the_settings_hold_for_every_connection_of_the_writer(store: SqlStore) -> None:
     """A connection that replaces a lost one has the same settings."""
-    store._writer.dispose()
+    engines_of(store)[0].dispose()
     test_a_commit_is_on_disk_when_it_returns(store)
 
 
@@ -175,7 +176,7 @@ def test_a_reader_makes_no_database(tmp_path: Path) -> None:
 
 def set_pragma(store: SqlStore, setting: str) -> None:
     """Changes a setting of the writer's connection, outside a transaction."""
-    with closing(store._writer.raw_connection()) as connection:
+    with closing(engines_of(store)[0].raw_connection()) as connection:
         connection.cursor().execute(f"PRAGMA {setting}")
 
 

@@ -9,6 +9,7 @@ branch_labels = None
 depends_on = None
 
 _NUMBER = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+_NAME = sa.String(127).with_variant(sa.String(127, collation="C"), "postgresql")
 
 
 def _key(name: str, kind: type[sa.types.TypeEngine[int]]) -> sa.Column[int]:
@@ -33,7 +34,7 @@ def upgrade() -> None:
     op.create_table(
         "experiments",
         sa.Column("number", _NUMBER, primary_key=True),
-        sa.Column("name", sa.String(127), nullable=False, unique=True),
+        sa.Column("name", _NAME, nullable=False, unique=True),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("revision", sa.Integer, nullable=False),
         sa.Column("version", sa.BigInteger, nullable=False, index=True),

@@ -1,0 +1,108 @@
+"""What differs between databases: how a transaction is made, kept apart from others, and named when it fails.
+
+`server.store.sql` says what a transaction does, and knows no database; a dialect says how one is begun,
+repeated and given up, and holds the few statements that no two databases write alike.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import ClassVar, TypeAlias, TypeVar
+
+from sqlalchemy import ColumnElement, Connection, Table
+
+from server.store.errors import StoreUnavailableError
+from server.store.rewards import Row, RowKey, Standing, Touched
+
+_Result = TypeVar("_Result")
+Work: TypeAlias = Callable[[Connection], _Result]
+"""What to do inside a transaction."""
+
+
+class Dialect(ABC):
+    """One database, opened.
+
+    Every method that takes a connection works inside the transaction of whoever calls it.
+
+    Attributes:
+        is_shared: Whether other processes may write while this one does.
+        version: The version of a change made now, as an expression; see `read_watermark`.
+    """
+
+    is_shared: ClassVar[bool]
+    version: ColumnElement[int]
+    _is_closed: bool = False
+
+    @abstractmethod
+    def close(self) -> None:
+        """Drops the connections, and gives up what makes this process the owner. May be called twice."""
+
+    @abstractmethod
+    def writing(self, *, is_long: bool = False) -> AbstractContextManager[Connection]:
+        """A transaction that is committed, durably, at the end of the block, and undone if the block raises.
+
+        Args:
+            is_long: Whether it may take minutes, as a migration may.
+
+        Raises:
+            StoreError: The database refused or could not be reached; the text holds no SQL and no address.
+        """
+
+    @abstractmethod
+    def reading(self, *, is_long: bool = False) -> AbstractContextManager[Connection]:
+        """A transaction that sees one snapshot and only reads. Otherwise as `writing`."""
+
+    def _require_open(self) -> None:
+        """Raises StoreUnavailableError once closed: an engine that was disposed of would connect again."""
+        if self._is_closed:
+            raise StoreUnavailableError("the store is closed")
+
+    def write(self, work: Work[_Result], *, repeat: Work[_Result] | None = None) -> _Result:
+        """Does work in a transaction of its own, and again if that lost a race or its connection.
+
+        Args:
+            work: What to do; its result is handed on.
+            repeat: What to do instead when the work may have been committed already; the work itself, if
+                that is exact when repeated.
+        """
+        del repeat  # a file is not lost on the way
+        with self.writing() as connection:
+            return work(connection)
+
+    def read(self, work: Work[_Result]) -> _Result:
+        """Does work that only reads, in one snapshot, and again if the connection was lost."""
+        with self.reading() as connection:
+            return work(connection)
+
+    @abstractmethod
+    def lock_schema(self, connection: Connection) -> None:
+        """Waits until no other process migrates, and keeps them waiting, until the transaction ends."""
+
+    @abstractmethod
+    def lock_tables(self, connection: Connection, *tables: Table) -> None:
+        """Waits until nobody writes these tables, and keeps them waiting, until the transaction ends."""
+
+    @abstractmethod
+    def read_watermark(self, connection: Connection) -> int:
+        """A version such that every change not seen by this transaction has it or a later one."""
+
+    @abstractmethod
+    def read_clock(self, connection: Connection, now: datetime) -> int:
+        """Microseconds since 1970 on the clock that all writers share; `now` if there is only one writer."""
+
+    @abstractmethod
+    def upsert_rewards(self, connection: Connection, rows: Sequence[Row]) -> Mapping[RowKey, Touched]:
+        """Inserts rows with distinct keys in key order, or replaces those with a lower revision.
+
+        Returns:
+            The rows that it inserted or changed.
+        """
+
+    @abstractmethod
+    def find_rewards(self, connection: Connection, keys: Sequence[RowKey]) -> Mapping[RowKey, Standing]:
+        """Reads rows by key, those included that others committed after the transaction began."""
+
+    @abstractmethod
+    def check_integrity(self, connection: Connection) -> Sequence[str]:
+        """What the database finds wrong with its own files; empty if nothing."""

@@ -1,0 +1,70 @@
+"""PostgreSQL's errors, as the store's, told apart by SQLSTATE; their texts hold no SQL and no address."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
+import psycopg
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from server.store.errors import (
+    RowRefusedError,
+    StoreError,
+    StoreFullError,
+    StoreReadOnlyError,
+    StoreUnavailableError,
+)
+
+_LOST_RACES: Final = frozenset({"40001", "40P01"})
+"""Serialization failure, deadlock: the transaction was undone, and may do better at once."""
+
+_LOST_SERVERS: Final = frozenset({"57P01", "57P02", "57P03"})
+"""The server is going down, has crashed, or is not up yet."""
+
+_REFUSED_CLASSES: Final = frozenset({"22", "23"})
+"""Data exceptions, violated constraints."""
+
+_KINDS: Final[Mapping[str, tuple[type[StoreError], str]]] = {
+    "53100": (StoreFullError, "no room left for the database"),
+    "25006": (StoreReadOnlyError, "the database takes no writes"),
+    "42501": (StoreReadOnlyError, "the database does not let this user create or write its tables"),
+}
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Turns the driver's errors into the store's."""
+    try:
+        yield
+    except PoolTimeoutError as error:
+        raise StoreUnavailableError("every connection to the database is in use") from error
+    except DBAPIError as error:
+        raise _translated(error) from error
+
+
+def _translated(error: DBAPIError) -> StoreError:
+    state = _state_of(error)
+    if state in _KINDS:
+        kind, text = _KINDS[state]
+        return kind(text)
+    if state[:2] in _REFUSED_CLASSES or isinstance(error.orig, psycopg.DataError):
+        return RowRefusedError("the database refused a value")
+    return StoreUnavailableError("the database can't be reached, or refuses the connection")
+
+
+def is_worth_a_retry(error: DBAPIError) -> bool:
+    """Whether the same transaction may succeed at once."""
+    state = _state_of(error)
+    return state in _LOST_RACES or is_lost(error)
+
+
+def is_lost(error: DBAPIError) -> bool:
+    """Whether the connection was lost, or could not be made."""
+    state = _state_of(error)
+    is_silent = not state and isinstance(error.orig, psycopg.OperationalError)
+    return is_silent or state in _LOST_SERVERS or state.startswith("08")
+
+
+def _state_of(error: DBAPIError) -> str:
+    return getattr(error.orig, "sqlstate", None) or ""

@@ -1,0 +1,53 @@
+"""Several writers on one PostgreSQL: stores in this process, and real servers."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from server.store.sql import SqlStore, open_store
+from tests.support.postgresql import PostgresqlProcess
+from tests.support.process import ServerProcess
+
+N_REPLICAS = 4
+FLAGS = ("--poll-seconds", "0.2", "--epoch-interval-seconds", "0.05", "--drain-seconds", "2")
+
+StartReplicas = Callable[[int], list[ServerProcess]]
+
+
+@pytest.fixture
+def url(postgresql: PostgresqlProcess) -> str:
+    """An empty database."""
+    return postgresql.create_database()
+
+
+@pytest.fixture
+def stores(url: str) -> Iterator[list[SqlStore]]:
+    """Four stores on one database, as four servers have them."""
+    opened = [open_store(url) for _ in range(N_REPLICAS)]
+    yield opened
+    for store in opened:
+        store.close()
+
+
+@contextmanager
+def running_replicas(url: str, folder: Path, *flags: str) -> Iterator[StartReplicas]:
+    """Starts so many servers on one database at the same moment; those left running must stop with 0."""
+    started: list[ServerProcess] = []
+
+    def start(n_replicas: int) -> list[ServerProcess]:
+        files = [folder / f"replica-{len(started) + number}.db" for number in range(n_replicas)]
+        with ThreadPoolExecutor(n_replicas) as pool:
+            servers = list(
+                pool.map(lambda file: ServerProcess.start(file, "--database", url, *FLAGS, *flags), files)
+            )
+        started.extend(servers)
+        return servers
+
+    yield start
+    running = [server for server in started if server.process.poll() is None]
+    for server in running:
+        server.process.terminate()
+    assert {server.wait() for server in running} <= {0}

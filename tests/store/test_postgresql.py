@@ -1,0 +1,157 @@
+"""What only the PostgreSQL store promises: durable commits, clear failures, one migration at a time."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from server.store.errors import (
+    RowRefusedError,
+    SchemaError,
+    StoreError,
+    StoreFullError,
+    StoreReadOnlyError,
+    StoreUnavailableError,
+)
+from server.store.schema import metadata
+from server.store.sql import SqlStore, open_reader, open_store
+from tests.store.builders import DUPLICATE, RECORDED, create, reward
+from tests.support.ports import free_port
+from tests.support.postgresql import PostgresqlProcess, query
+
+
+@pytest.fixture
+def url(postgresql: PostgresqlProcess) -> str:
+    """An empty database."""
+    return postgresql.create_database()
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[SqlStore]:
+    """A store on it."""
+    with closing(open_store(url)) as opened:
+        yield opened
+
+
+def configure(url: str, setting: str) -> None:
+    """Gives later connections to the database a setting."""
+    name = url.rpartition("/")[2]
+    query(url, f"ALTER DATABASE {name} SET {setting}")
+
+
+def close_connections(url: str) -> None:
+    """Ends every connection to the database, as an administrator may."""
+    query(
+        url,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE pid <> pg_backend_pid() AND datname = current_database()",
+    )
+
+
+def test_alembic_finds_no_difference(store: SqlStore) -> None:
+    """What the migrations built is what the code declares."""
+    with store.reading() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_many_open_an_empty_database_at_once(url: str) -> None:
+    """Servers that start together on an empty database all find it migrated, once."""
+    with ThreadPoolExecutor(4) as pool:
+        stores = list(pool.map(open_store, [url] * 4))
+    records = [create(store, f"of-{number}") for number, store in enumerate(stores)]
+    assert [record.name for record in stores[0].list_experiments("", 10)] == [r.name for r in records]
+    for store in stores:
+        store.close()
+
+
+def test_a_database_that_may_lose_commits_is_refused(url: str) -> None:
+    """With synchronous_commit off, an acknowledged reward could be lost: the store does not open."""
+    configure(url, "synchronous_commit = off")
+    with pytest.raises(StoreUnavailableError, match=r"synchronous_commit is off.*both must be on"):
+        open_store(url)
+
+
+def test_names_are_in_the_order_of_characters(store: SqlStore, url: str) -> None:
+    """Pages are in one order on every machine, whatever language the database sorts by."""
+    names = ["a/b", "a-c", "ab", "a-b", "team-a/x", "teama"]
+    for name in names:
+        create(store, name)
+    assert [record.name for record in store.list_experiments("", 10)] == sorted(names)
+    columns = query(url, "SELECT column_name, collation_name FROM information_schema.columns")
+    assert ("name", "C") in columns
+
+
+def test_a_read_only_database_stores_nothing_and_recovers(url: str, store: SqlStore) -> None:
+    """A database that takes no writes refuses them by that name; once it does again, all is as before."""
+    entry = reward()
+    with store.writing() as connection:
+        connection.exec_driver_sql("SET default_transaction_read_only = on")
+    with pytest.raises(StoreReadOnlyError):
+        store.record_rewards([entry], 0)
+    assert store.load_changes(None).live == ()
+    close_connections(url)
+    assert store.record_rewards([entry], 0) == [RECORDED]
+    assert store.record_rewards([entry], 0) == [DUPLICATE]
+
+
+@pytest.mark.parametrize(
+    ("state", "error"),
+    [
+        ("53100", StoreFullError),
+        ("25006", StoreReadOnlyError),
+        ("42501", StoreReadOnlyError),
+        ("22003", RowRefusedError),
+        ("23505", RowRefusedError),
+        ("53300", StoreUnavailableError),
+        ("57014", StoreUnavailableError),
+        ("40001", StoreUnavailableError),
+        ("XX001", StoreUnavailableError),
+    ],
+)
+def test_errors_are_the_stores(store: SqlStore, url: str, state: str, error: type[StoreError]) -> None:
+    """Every kind of failure is raised as what the caller should do, in words without SQL or address."""
+    statement = f"DO $$ BEGIN RAISE EXCEPTION 'detail' USING ERRCODE = '{state}'; END $$"
+    with pytest.raises(StoreError) as caught, store.writing() as connection:
+        connection.exec_driver_sql(statement)
+    assert type(caught.value) is error
+    for secret in ("detail", "RAISE", "127.0.0.1", "postgres@", url):
+        assert secret not in str(caught.value)
+
+
+def test_a_database_that_is_not_there_is_unavailable() -> None:
+    """A server that can't be reached is told so without its host or the password."""
+    with pytest.raises(StoreUnavailableError) as caught:
+        open_store(f"postgresql+psycopg://somebody:secret@127.0.0.1:{free_port()}/bandit")
+    assert str(caught.value) == "the database can't be reached, or refuses the connection"
+
+
+def test_a_url_that_can_not_be_read_is_not_shown() -> None:
+    """A URL with a mistake is refused without showing the password in it."""
+    with pytest.raises(StoreUnavailableError) as caught:
+        open_store("postgresql+psycopg://somebody:secret@host:port/bandit")
+    assert "secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_a_foreign_database_is_refused(url: str) -> None:
+    """A database of another program is refused by owner and reader, and stays as it was."""
+    query(url, "CREATE TABLE songs (title text)")
+    for open_it in (open_store, open_reader):
+        with pytest.raises(SchemaError, match="songs"):
+            open_it(url)
+    assert query(url, "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'") == [
+        (1,)
+    ]
+
+
+def test_a_lost_connection_is_made_anew(url: str, store: SqlStore) -> None:
+    """After the server has closed every connection, the next read and the next write succeed."""
+    create(store)
+    close_connections(url)
+    assert store.find_experiment("ranker") is not None
+    close_connections(url)
+    assert store.record_rewards([reward()], 0) == [RECORDED]
