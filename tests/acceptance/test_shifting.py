@@ -117,6 +117,27 @@ def test_assignment_is_proportional(run: Run) -> None:
     assert statistic < chi2.isf(FALSE_ALARMS, len(arms) - 1)
 
 
+@pytest.mark.parametrize("has_units", [True, False])
+def test_ninety_ten_is_served_as_ninety_ten(shared_wire: Wire, has_units: bool) -> None:  # noqa: FBT001 - a parameter
+    """By units' hashes and by chance alike, 20,000 decisions split as their weights say.
+
+    The count of the smaller arm is binomial, so its squared standard score is chi-square with one degree of
+    freedom. Served as 94/6, as by weight times hash, it would lie 19 standard deviations off.
+    """
+    weights = {"a": 0.9, "b": 0.1}
+    split = experiment_pb2.Policy(static_split=experiment_pb2.StaticSplit(weights=weights))
+    name = shared_wire.running(policy=split, salt="0ddba11e" * 4)
+    n_smaller = 0
+    for wave in range(20):
+        asked = [
+            bandit_pb2.ChooseRequest(experiment=name, unit=f"{wave}/{number}" if has_units else "")
+            for number in range(1_000)
+        ]
+        n_smaller += sum(result.choice.arm == "b" for result in shared_wire.batch_choose(*asked))
+    score = (n_smaller - 2_000) / (20_000 * 0.9 * 0.1) ** 0.5
+    assert score**2 < chi2.isf(FALSE_ALARMS, 1)
+
+
 def test_shares_keep_to_their_limits(run: Run) -> None:
     """In every epoch they sum to 1, and no arm is below its floor."""
     for epoch in stored_epochs(run.server.database, run.name):
