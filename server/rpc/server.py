@@ -40,6 +40,7 @@ OPTIONS: Final[Sequence[tuple[str, int]]] = (
     ("grpc.keepalive_time_ms", 60_000),
 )
 _DRAIN_POLL_SECONDS: Final = 0.01
+_REFUSING_SECONDS: Final = 0.2
 _FAREWELL_SECONDS: Final = 0.5
 
 
@@ -133,14 +134,16 @@ class RpcServer:
     async def stop(self, grace_seconds: float) -> None:
         """Refuses new calls, and gives those in flight so long to finish.
 
-        gRPC's own stop cancels what it has received and not begun: until those in flight are done, the gate
-        answers it instead, with a status that can be retried. Streams that are left then, such as a client's
-        watch of health, end by themselves never: they get a moment.
+        gRPC's own stop cancels what it has received and not begun, and what comes before the client has heard
+        of it. So at first, and until those in flight are done, the gate answers, with a status that can be
+        retried. Streams that are left then, such as a client's watch of health, end by themselves never: they
+        get a moment.
         """
         self.gate.close()
+        refusing_until = self._clock.monotonic() + min(_REFUSING_SECONDS, grace_seconds)
         deadline = self._clock.monotonic() + grace_seconds
         # Calls count themselves and tell nobody, so that they cost less: hence a look now and then.
-        while self._is_busy() and self._clock.monotonic() < deadline:  # noqa: ASYNC110
+        while self._clock.monotonic() < (deadline if self._is_busy() else refusing_until):  # noqa: ASYNC110
             await asyncio.sleep(_DRAIN_POLL_SECONDS)
         await self._server.stop(min(max(deadline - self._clock.monotonic(), 0.0), _FAREWELL_SECONDS))
 
