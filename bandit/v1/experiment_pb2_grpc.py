@@ -111,8 +111,9 @@ class ExperimentServiceServicer(object):
     def UpdateExperiment(self, request, context):
         """Changes the fields named by the mask. A running experiment takes the change with its next epoch.
 
-        ABORTED if `etag` is not that of the stored experiment. FAILED_PRECONDITION for a change that would
-        falsify what is recorded: an arm's model, a metric's kind, direction or range once started.
+        ABORTED if `etag` is not that of the stored experiment. INVALID_ARGUMENT, field by field, for a change
+        that would falsify what is recorded: an arm's model, a metric's kind, direction or range once started.
+        FAILED_PRECONDITION for a concluded one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,8 +44,9 @@ class ExperimentServiceStub:
     UpdateExperiment: _grpc.UnaryUnaryMultiCallable[_experiment_pb2.UpdateExperimentRequest, _experiment_pb2.Experiment]
     """Changes the fields named by the mask. A running experiment takes the change with its next epoch.
 
-    ABORTED if `etag` is not that of the stored experiment. FAILED_PRECONDITION for a change that would
-    falsify what is recorded: an arm's model, a metric's kind, direction or range once started.
+    ABORTED if `etag` is not that of the stored experiment. INVALID_ARGUMENT, field by field, for a change
+    that would falsify what is recorded: an arm's model, a metric's kind, direction or range once started.
+    FAILED_PRECONDITION for a concluded one.
     """
     DeleteExperiment: _grpc.UnaryUnaryMultiCallable[_experiment_pb2.DeleteExperimentRequest, _experiment_pb2.DeleteExperimentResponse]
     """Deletes an experiment that is not running. Its rewards are refused from then on (NOT_FOUND), its records
@@ -76,8 +77,9 @@ class ExperimentServiceAsyncStub(ExperimentServiceStub):
     UpdateExperiment: _aio.UnaryUnaryMultiCallable[_experiment_pb2.UpdateExperimentRequest, _experiment_pb2.Experiment]  # type: ignore[assignment]
     """Changes the fields named by the mask. A running experiment takes the change with its next epoch.
 
-    ABORTED if `etag` is not that of the stored experiment. FAILED_PRECONDITION for a change that would
-    falsify what is recorded: an arm's model, a metric's kind, direction or range once started.
+    ABORTED if `etag` is not that of the stored experiment. INVALID_ARGUMENT, field by field, for a change
+    that would falsify what is recorded: an arm's model, a metric's kind, direction or range once started.
+    FAILED_PRECONDITION for a concluded one.
     """
     DeleteExperiment: _aio.UnaryUnaryMultiCallable[_experiment_pb2.DeleteExperimentRequest, _experiment_pb2.DeleteExperimentResponse]  # type: ignore[assignment]
     """Deletes an experiment that is not running. Its rewards are refused from then on (NOT_FOUND), its records
@@ -129,8 +131,9 @@ class ExperimentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_experiment_pb2.Experiment, _abc.Awaitable[_experiment_pb2.Experiment]]:
         """Changes the fields named by the mask. A running experiment takes the change with its next epoch.
 
-        ABORTED if `etag` is not that of the stored experiment. FAILED_PRECONDITION for a change that would
-        falsify what is recorded: an arm's model, a metric's kind, direction or range once started.
+        ABORTED if `etag` is not that of the stored experiment. INVALID_ARGUMENT, field by field, for a change
+        that would falsify what is recorded: an arm's model, a metric's kind, direction or range once started.
+        FAILED_PRECONDITION for a concluded one.
         """
 
     @_abc_1.abstractmethod
