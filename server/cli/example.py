@@ -11,7 +11,7 @@ champion = "v1"                       # the arm in production: it answers when t
 reward_metric = "click"               # the metric that steers
 
 # half_life = "7d"                    # forget: an epoch this old weighs half; default: nothing is forgotten
-# lookback = "30d"                    # leave out epochs that ended longer ago than this
+# lookback = "30d"                    # leave out epochs that began longer ago than this
 # max_decision_age = "30d"            # how long after a decision its first outcome is accepted
 # salt = "00112233445566778899aabbccddeeff"  # seeds the assignment of units; default: drawn at random
 

@@ -71,8 +71,7 @@ class Chooser:
         self._clock = clock
         self._lag = lag_seconds
         self._max_staleness = max_staleness_seconds
-        self._random = random.SystemRandom().getrandbits(256)
-        self._generator = random.Random(self._random)  # noqa: S311 - ids and draws, no secrets
+        self._generator = random.Random(random.SystemRandom().getrandbits(256))  # noqa: S311 - ids and draws, no secrets
 
     def choose(self, experiment: CompiledExperiment, unit: str) -> Choice:
         """The answer to a question that names at most a unit."""
@@ -96,10 +95,10 @@ class Chooser:
     def choose_within(self, experiment: CompiledExperiment, question: Question) -> Choice:
         """The answer to a question that names arms or an earlier decision as well."""
         mark = self._signer.hash_unit(question.unit.encode()) if question.unit else NO_UNIT
-        pinned = self._find_pinned(experiment, question, mark)
+        age = self._snapshot.age_seconds
+        pinned = self._find_pinned(experiment, question, mark) if age <= self._max_staleness else None
         if pinned is not None:
             return pinned
-        age = self._snapshot.age_seconds
         if not question.eligible_arms or experiment.state is not State.RUNNING or age > self._max_staleness:
             return self.choose(experiment, question.unit)
         basis = Basis.RESTRICTED if age <= self._lag else Basis.UNCONFIRMED
