@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -143,13 +144,18 @@ def test_the_log_is_json(server: ServerProcess) -> None:
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", event["timestamp"])
 
 
+def sockets_of(pid: int) -> Iterator[str]:
+    """The inodes of a process's sockets; a descriptor that it closes meanwhile is passed over."""
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            target = link.readlink().name
+            if target.startswith("socket:"):
+                yield target.removeprefix("socket:[").rstrip("]")
+
+
 def test_metrics_are_served_nowhere_by_default(shared_process: ServerProcess) -> None:
     """The process listens at one port, that of the calls."""
-    inodes = {
-        link.readlink().name.removeprefix("socket:[").rstrip("]")
-        for link in Path(f"/proc/{shared_process.process.pid}/fd").iterdir()
-        if link.readlink().name.startswith("socket:")
-    }
+    inodes = set(sockets_of(shared_process.process.pid))
     listening = set()
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
