@@ -71,7 +71,7 @@ class ServiceCollector:
         begun.add_metric([], self._allocator.n_epochs)
         yield begun
         dropped = CounterMetricFamily(
-            "bandit_units_dropped", "Units not noted by this server, since too many waited for the store."
+            "bandit_units_dropped", "Decisions whose unit was not noted: too many waited for the store."
         )
         dropped.add_metric([], self._counter.units.n_dropped)
         yield dropped

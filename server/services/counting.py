@@ -27,7 +27,7 @@ class UnitBook:
     when they came, and not on their arm.
 
     Attributes:
-        n_dropped: Units of this run that were not noted.
+        n_dropped: Decisions of this run whose unit was not noted.
     """
 
     def __init__(self) -> None:

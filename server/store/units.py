@@ -31,7 +31,7 @@ UPSERT: Final = """
             < (units.first_ms, units.epoch, units.arm) THEN excluded.arm ELSE units.arm END,
         decisions = units.decisions + excluded.decisions
 """
-"""The earliest decision is the first, whatever the order of flushes; each dialect writes its rows its own way."""
+"""The earliest decision is the first, whatever the order of flushes; a dialect says where rows come from."""
 
 _ADD_GROUPS: Final = text(
     """
