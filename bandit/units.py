@@ -82,30 +82,28 @@ class RepeatEstimate:
         )
 
 
-def estimate_repeats(groups: Mapping[int, int], n_without_unit: int = 0) -> RepeatEstimate:
-    """How much units repeat, from decisions by group.
+def estimate_repeats(groups: Mapping[int, int]) -> RepeatEstimate:
+    """How much units repeat, from decisions with a unit by group; those without one repeat nobody.
 
     With g groups, group counts c and N = Σ c, the expectation of Σ c² - N²/g is (1 - 1/g) Σ n²: Pearson's
     statistic over its degrees of freedom. Its relative error is sqrt(2 / (g - 1)), 9 %.
 
     Args:
         groups: Group, in [0, 256), to decisions; groups without any may be left out.
-        n_without_unit: Decisions without a unit: each is its own.
 
     >>> estimate_repeats({7: 500}).decisions_a_unit
     500.0
     >>> estimate_repeats({}).is_too_much
     False
     """
-    n_with_unit = sum(groups.values())
-    n = n_with_unit + n_without_unit
-    if n_with_unit == 0:
-        return RepeatEstimate(n_decisions=0, decisions_a_unit=1.0, standard_error=0.0)
-    spread = N_GROUPS * sum(count * count for count in groups.values()) - n_with_unit**2
-    of_units = max(spread / ((N_GROUPS - 1) * n_with_unit), 1.0)
-    estimate = (of_units * n_with_unit + n_without_unit) / n
-    error = of_units * sqrt(2 / (N_GROUPS - 1)) * n_with_unit / n
-    return RepeatEstimate(n_decisions=n_with_unit, decisions_a_unit=estimate, standard_error=error)
+    n_decisions = sum(groups.values())
+    spread = N_GROUPS * sum(count * count for count in groups.values()) - n_decisions**2
+    estimate = max(spread / ((N_GROUPS - 1) * n_decisions), 1.0) if n_decisions else 1.0
+    return RepeatEstimate(
+        n_decisions=n_decisions,
+        decisions_a_unit=estimate,
+        standard_error=estimate * sqrt(2 / (N_GROUPS - 1)),
+    )
 
 
 def largest_quanta(metric: Metric) -> int:

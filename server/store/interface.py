@@ -147,7 +147,7 @@ class Store(ABC):
     def read_units(self, experiment: int) -> UnitFacts | None:
         """Who was counted once, and how units repeat, in one snapshot; None as in `read_facts`.
 
-        Folded in the database, which takes about a second for a million units. Outcomes count by the windows
+        Folded in the database, which takes some seconds for a million units. Outcomes count by the windows
         that the metrics have now; a metric without one has none.
         """
 

@@ -63,15 +63,6 @@ def test_the_estimate_is_unbiased() -> None:
     assert abs(mean - truth) < 6 * spread / 20
 
 
-def test_decisions_without_a_unit_are_each_their_own() -> None:
-    """They thin out the repeats of the others."""
-    groups = groups_of([20] * 1_000)
-    alone, among = estimate_repeats(groups), estimate_repeats(groups, n_without_unit=980_000)
-    assert among.decisions_a_unit == pytest.approx(1 + (alone.decisions_a_unit - 1) / 50)
-    assert (alone.is_too_much, among.is_too_much) == (True, False)
-    assert estimate_repeats({}, n_without_unit=5).decisions_a_unit == 1
-
-
 @pytest.mark.parametrize(
     ("metric", "expected"),
     [
