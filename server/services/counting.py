@@ -9,7 +9,7 @@ from server.services.offers import Offer
 from server.services.writer import Writer
 from server.store.records import Flush
 
-MAX_FLUSH_UNITS: Final = 10_000
+MAX_FLUSH_UNITS: Final = 4_096
 """No flush has more units, so that none keeps rewards waiting for long."""
 
 MAX_WAITING_UNITS: Final = 200_000
