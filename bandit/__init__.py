@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from bandit.experiment import Arm, Experiment, WeightedSplit
     from bandit.facts import DecisionKey, Epoch, Facts, OutcomeKey, Tally
     from bandit.fold import ArmEvidence, Weighting, fold_facts, posteriors_from
-    from bandit.inference.aipw import Comparison, MeanEstimate, compare, estimate_mean
-    from bandit.inference.design import UNDECLARED_FLOOR, TestDesign
+    from bandit.inference.aipw import Comparison, MeanEstimate, compare_means, estimate_mean
+    from bandit.inference.design import UNDECLARED_FLOOR, Design
     from bandit.inference.lift import relative_lift
     from bandit.inference.mixture import Mixture
     from bandit.inference.multiplicity import e_bh, holm, mean_process
-    from bandit.inference.odds import OddsComparison, compare_odds, harm
+    from bandit.inference.odds import OddsComparison, compare_odds, harm_process
     from bandit.inference.off_policy import SplitValue, value_of_split
     from bandit.inference.power import Forecast, Plan, forecast_aipw, forecast_odds
     from bandit.inference.reasons import CannotSay, Reason
-    from bandit.inference.response import ArmResponse, Response, require_alike, response
+    from bandit.inference.response import ArmResponse, Response, measure_response, require_alike
     from bandit.inference.results import EProcess, Interval
-    from bandit.inference.sample_ratio import SampleRatio, sample_ratio
+    from bandit.inference.sample_ratio import SampleRatio, check_sample_ratio
     from bandit.inference.table import (
         EvidenceTable,
         ExposureTable,
@@ -81,6 +81,7 @@ _MODULE_OF: Final = {
     "Decision": "decision",
     "DecisionKey": "facts",
     "DecisionTerms": "decision",
+    "Design": "inference.design",
     "Direction": "metric",
     "EProcess": "inference.results",
     "Epoch": "facts",
@@ -126,7 +127,6 @@ _MODULE_OF: Final = {
     "StudentTBatch": "batches",
     "StudentTPosterior": "posteriors",
     "Tally": "facts",
-    "TestDesign": "inference.design",
     "ThompsonSampling": "policies",
     "UNDECLARED_FLOOR": "inference.design",
     "ValueScale": "inference.table",
@@ -138,7 +138,8 @@ _MODULE_OF: Final = {
     "arm_key": "assignment",
     "best_arm_probabilities": "quadrature",
     "best_arm_summary": "quadrature",
-    "compare": "inference.aipw",
+    "check_sample_ratio": "inference.sample_ratio",
+    "compare_means": "inference.aipw",
     "compare_odds": "inference.odds",
     "e_bh": "inference.multiplicity",
     "estimate_mean": "inference.aipw",
@@ -147,17 +148,16 @@ _MODULE_OF: Final = {
     "fold_facts": "fold",
     "forecast_aipw": "inference.power",
     "forecast_odds": "inference.power",
-    "harm": "inference.odds",
+    "harm_process": "inference.odds",
     "holm": "inference.multiplicity",
     "mean_process": "inference.multiplicity",
+    "measure_response": "inference.response",
     "needs_epoch": "allocation",
     "open_evidence_table": "inference.table",
     "posteriors_from": "fold",
     "relative_lift": "inference.lift",
     "require_alike": "inference.response",
     "require_valid": "validation",
-    "response": "inference.response",
-    "sample_ratio": "inference.sample_ratio",
     "unit_hash": "assignment",
     "value_of_split": "inference.off_policy",
     "value_remaining_probability": "quadrature",
@@ -181,6 +181,7 @@ __all__ = [
     "Decision",
     "DecisionKey",
     "DecisionTerms",
+    "Design",
     "Direction",
     "EProcess",
     "Epoch",
@@ -226,7 +227,6 @@ __all__ = [
     "StudentTBatch",
     "StudentTPosterior",
     "Tally",
-    "TestDesign",
     "ThompsonSampling",
     "ValueScale",
     "Violation",
@@ -237,7 +237,8 @@ __all__ = [
     "arm_key",
     "best_arm_probabilities",
     "best_arm_summary",
-    "compare",
+    "check_sample_ratio",
+    "compare_means",
     "compare_odds",
     "e_bh",
     "estimate_mean",
@@ -246,17 +247,16 @@ __all__ = [
     "fold_facts",
     "forecast_aipw",
     "forecast_odds",
-    "harm",
+    "harm_process",
     "holm",
     "mean_process",
+    "measure_response",
     "needs_epoch",
     "open_evidence_table",
     "posteriors_from",
     "relative_lift",
     "require_alike",
     "require_valid",
-    "response",
-    "sample_ratio",
     "unit_hash",
     "value_of_split",
     "value_remaining_probability",

@@ -96,7 +96,7 @@ def compare_odds(
     )
 
 
-def harm(table: EvidenceTable, arm: int, champion: int) -> EProcess | CannotSay:
+def harm_process(table: EvidenceTable, arm: int, champion: int) -> EProcess | CannotSay:
     """Evidence that a guardrail's rate is worse for the challenger; a table with open epochs is welcome.
 
     Open epochs are right for events that only do harm and come soon (errors): an arm whose events come faster
