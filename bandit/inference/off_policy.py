@@ -16,7 +16,7 @@ from bandit.inference.design import Design
 from bandit.inference.mixture import Mixture
 from bandit.inference.reasons import CannotSay
 from bandit.inference.results import Interval
-from bandit.inference.scores import Scores, score, squared_distances, weights_of
+from bandit.inference.scores import Scores, score, squared_distances
 from bandit.inference.table import EvidenceTable, FloatArray
 
 
@@ -180,4 +180,5 @@ def _inverse_propensity(
 def _ratios(table: EvidenceTable, scores: Scores, weights: Mapping[int, float]) -> FloatArray:
     """Q / pi of every arm of the table, 0 where an epoch or an arm does not count."""
     q = np.array([weights.get(arm, 0.0) for arm in table.arms])
-    return np.asarray(q * weights_of(table, range(len(table.arms)), scores.is_used))
+    counts = scores.is_used[:, np.newaxis] & (q > 0)
+    return np.asarray(np.divide(q, table.shares, out=np.zeros_like(table.shares), where=counts))
