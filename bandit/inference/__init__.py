@@ -1,0 +1,65 @@
+"""Inference on data that a bandit collected: valid at any look, under any allocation, and under drift.
+
+From facts and epochs to a table (`evidence_table`), from the table to means, comparisons, relative lifts and
+values of static splits. A function that has too little to go on returns a `CannotSay` with its reason.
+"""
+
+from bandit.inference.aipw import Comparison, MeanEstimate, compare_means, estimate_mean
+from bandit.inference.design import UNDECLARED_FLOOR, Design
+from bandit.inference.lift import relative_lift
+from bandit.inference.mixture import Mixture
+from bandit.inference.multiplicity import e_bh, holm, mean_process
+from bandit.inference.odds import OddsComparison, compare_odds, harm_process
+from bandit.inference.off_policy import SplitValue, value_of_split
+from bandit.inference.power import Forecast, Plan, forecast_aipw, forecast_odds
+from bandit.inference.reasons import CannotSay, Reason
+from bandit.inference.response import ArmResponse, Response, measure_response, require_alike
+from bandit.inference.results import EProcess, Interval
+from bandit.inference.sample_ratio import SampleRatio, check_sample_ratio
+from bandit.inference.table import (
+    EvidenceTable,
+    ExposureTable,
+    ValueScale,
+    evidence_table,
+    exposure_table,
+    open_evidence_table,
+)
+
+__all__ = [
+    "UNDECLARED_FLOOR",
+    "ArmResponse",
+    "CannotSay",
+    "Comparison",
+    "Design",
+    "EProcess",
+    "EvidenceTable",
+    "ExposureTable",
+    "Forecast",
+    "Interval",
+    "MeanEstimate",
+    "Mixture",
+    "OddsComparison",
+    "Plan",
+    "Reason",
+    "Response",
+    "SampleRatio",
+    "SplitValue",
+    "ValueScale",
+    "check_sample_ratio",
+    "compare_means",
+    "compare_odds",
+    "e_bh",
+    "estimate_mean",
+    "evidence_table",
+    "exposure_table",
+    "forecast_aipw",
+    "forecast_odds",
+    "harm_process",
+    "holm",
+    "mean_process",
+    "measure_response",
+    "open_evidence_table",
+    "relative_lift",
+    "require_alike",
+    "value_of_split",
+]

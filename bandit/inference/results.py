@@ -1,0 +1,63 @@
+"""What estimators return: intervals and e-processes."""
+
+from dataclasses import dataclass
+from math import exp, log
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A closed interval; an end that the data do not bound is `math.inf` or the end of the range."""
+
+    lower: float
+    upper: float
+
+    @property
+    def half_width(self) -> float:
+        """Half of upper less lower; infinite if either end is."""
+        return (self.upper - self.lower) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class EProcess:
+    """Evidence against a null hypothesis, looked at after every epoch.
+
+    Attributes:
+        log_values: ln E after each row of the table, in order; finite.
+    """
+
+    log_values: tuple[float, ...]
+
+    @classmethod
+    def of(cls, log_values: ArrayLike) -> "EProcess":
+        """From an array of shape (n_epochs,)."""
+        return cls(tuple(np.asarray(log_values, dtype=float).tolist()))
+
+    @property
+    def log_value(self) -> float:
+        """Ln E now; 0 before the first epoch."""
+        return self.log_values[-1] if self.log_values else 0.0
+
+    @property
+    def log_maximum(self) -> float:
+        """The largest ln E so far, at least 0: E began at 1."""
+        return max(0.0, max(self.log_values, default=0.0))
+
+    @property
+    def value(self) -> float:
+        """E now, for people: at most e^700, so that it stays a number."""
+        return exp(min(self.log_value, _LARGEST_LOG))
+
+    @property
+    def p_value(self) -> float:
+        """Anytime-valid p-value, the smallest 1/E so far, in (0, 1] (Ville's inequality)."""
+        return exp(-min(self.log_maximum, _LARGEST_LOG))
+
+    def rejects(self, alpha: float) -> bool:
+        """Whether E has ever reached 1 / `alpha`."""
+        return self.log_maximum >= -log(alpha)
+
+
+_LARGEST_LOG = 700.0
