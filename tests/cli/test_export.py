@@ -2,9 +2,7 @@
 
 import csv
 import json
-import random
 import sys
-import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -15,29 +13,23 @@ import pytest
 from click.testing import Result
 from google.protobuf.duration_pb2 import Duration
 
-from bandit.v1 import bandit_pb2, experiment_pb2
-from tests.support.ledger import number_of, query, stored_epochs
-from tests.support.process import ServerProcess, eventually, serving
+from bandit.v1 import experiment_pb2
+from tests.support.closing import SETTINGS_FILE, WINDOW, closed_epochs, closing_soon, send_until_closed
+from tests.support.ledger import number_of, query
+from tests.support.process import ServerProcess
 from tests.support.wire import Wire, metric
 
 Run = Callable[..., Result]
-WINDOW, LAG, FLOOR = 1.0, 0.2, 0.05
 RATES = {"a": 0.2, "b": 0.6}
 SPLIT = {"a": 0.5, "b": 0.5}
 DECIDED = "SELECT epoch, sum(decisions) FROM decision_facts WHERE experiment = ? AND basis = 1 GROUP BY epoch"
 POSTED = "SELECT epoch, arm, total FROM outcome_facts WHERE experiment = ? AND basis = 1"
-SETTINGS = {"poll_seconds": 0.05, "lag_seconds": LAG, "epoch_interval_seconds": 0.05}
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server whose epochs close soon, beside a file with its settings."""
-    folder = tmp_path_factory.mktemp("exports")
-    (folder / "bandit-server.toml").write_text(
-        "".join(f"{key} = {value}\n" for key, value in SETTINGS.items())
-    )
-    flags = [text for key, value in SETTINGS.items() for text in (f"--{key.replace('_', '-')}", str(value))]
-    with serving(folder / "bandit.db", *flags) as started:
+    """A server whose epochs close soon."""
+    with closing_soon(tmp_path_factory.mktemp("exports")) as started:
         yield started
 
 
@@ -47,35 +39,11 @@ def experiment(server: ServerProcess) -> str:
     wire = Wire(server.address)
     name = wire.running(
         metrics=[metric("click", window=Duration(seconds=int(WINDOW)), default_value=0.0)],
-        limits=experiment_pb2.Limits(minimum_share=FLOOR),
+        limits=experiment_pb2.Limits(minimum_share=0.05),
     )
-    generator = random.Random(7)
-
-    def n_closed() -> int:
-        """Sends a hundred decisions and their rewards; how many epochs with decisions have closed."""
-        asked = wire.batch_choose(*[bandit_pb2.ChooseRequest(experiment=name)] * 100)
-        clicked = [each.choice for each in asked if generator.random() < RATES[each.choice.arm]]
-        rewards = [
-            bandit_pb2.RewardRequest(decision_id=c.decision_id, outcomes={"click": 1}) for c in clicked
-        ]
-        wire.batch_reward(*rewards)
-        return len(closed_epochs(server.database, name, time.time()))
-
-    eventually(n_closed, until=lambda n: n >= 3)
-    wire.report(name)  # adds up what was counted so far
     wire.close()
+    send_until_closed(server, name, RATES, n_epochs=3)
     return name
-
-
-def closed_epochs(database: Path, name: str, now: float) -> dict[int, dict[str, float]]:
-    """Shares of the epochs that had closed by `now`, in seconds since 1970."""
-    epochs = stored_epochs(database, name)
-    ends = [epoch.started_at / 1e6 for epoch in epochs[1:]]
-    return {
-        epoch.number: epoch.shares
-        for epoch, end in zip(epochs, ends, strict=False)
-        if end + LAG + WINDOW <= now
-    }
 
 
 def value_in_store(database: Path, name: str, now: float) -> float:
@@ -100,7 +68,7 @@ def value_from(facts: list[dict[str, Any]]) -> float:
 
 def export(run: Run, server: ServerProcess, *arguments: str) -> Result:
     """Exports with the server's settings."""
-    config = str(server.database.with_name("bandit-server.toml"))
+    config = str(server.database.with_name(SETTINGS_FILE))
     return run("export", *arguments, "--database", server.url, "--config", config)
 
 
