@@ -45,7 +45,8 @@ def test_the_log_comes_in_the_order_of_decisions(store: Store, n_rows: int) -> N
     """In pieces of at most that many rows, with the values as they stand, and of no other experiment."""
     record = run(store)
     entries = [reward(values={0: 1, 1: n}, experiment=record.number, is_late=n == 2) for n in range(4)]
-    store.record_rewards([*reversed(entries), reward(experiment=record.number + 1)], 0)
+    for entry in [*reversed(entries), reward(experiment=record.number + 1)]:
+        store.record_rewards([entry], 0)
     store.record_rewards([reward(entries[1].decision, 0, revision=5, experiment=record.number)], 0)
     with store.read_history("ranker") as history:
         assert history is not None

@@ -39,7 +39,7 @@ class CsvWriter(TableWriter):
     """
 
     def __init__(self, file: IO[bytes], columns: Sequence[Column]) -> None:
-        self._text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+        self._text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         self._rows = csv.writer(self._text, lineterminator="\n")
         self._formats = {
             number: _CSV_FORMATS[column.kind]
