@@ -1,8 +1,14 @@
 """Commands that work on the database itself, without a server."""
 
+from datetime import timedelta
+
 from server.app.errors import startup_errors
 from server.services import care
 from server.services.care import RebuildReport, VerifyReport
+from server.services.clock import Clock
+from server.services.exporting import exporter
+from server.services.exporting.reports import ExportReport
+from server.services.exporting.targets import Target
 from server.settings import Settings
 from server.store.interface import Progress
 from server.store.sql import open_reader, open_store
@@ -32,5 +38,30 @@ def rebuild(settings: Settings, progress: Progress) -> RebuildReport:
         store = open_store(settings.database, may_migrate=False)
         try:
             return care.rebuild(store, progress)
+        finally:
+            store.close()
+
+
+def export(
+    settings: Settings, name: str, target: Target, *, may_replace: bool, progress: Progress
+) -> ExportReport:
+    """Writes an experiment's tables as files; beside a running server, too.
+
+    Raises:
+        StartupError: The database can't be opened or read.
+        ExportError: The files can't be written, or there is nothing to export.
+    """
+    with startup_errors():
+        store = open_reader(settings.database)
+        try:
+            return exporter.export(
+                store,
+                name,
+                target,
+                lag=timedelta(seconds=settings.lag_seconds),
+                now=Clock().now(),
+                may_replace=may_replace,
+                progress=progress,
+            )
         finally:
             store.close()

@@ -13,6 +13,10 @@ COMMANDS = {
     "rebuild": ("server.cli.maintenance:rebuild", "Count the outcomes anew from the reward log."),
     "experiment": ("server.cli.experiment:experiment", "Create, change, run and list experiments."),
     "report": ("server.cli.report:report", "Show what is known about an experiment's arms."),
+    "export": (
+        "server.cli.export:export",
+        "Write an experiment's facts, epochs and reward log as Parquet or CSV.",
+    ),
     "choose": ("server.cli.traffic:choose", "Ask for an arm by hand."),
     "reward": ("server.cli.traffic:reward", "Post what came of a decision by hand."),
 }
@@ -29,8 +33,8 @@ class Root(LazyGroup):
 def cli() -> None:
     """Run and operate a multi-armed-bandit allocation service.
 
-    serve, verify and rebuild open the database. All other commands speak to a running server, by default
-    to the one on this machine.
+    serve, verify, rebuild and export open the database. All other commands speak to a running server, by
+    default to the one on this machine.
 
     \b
     A first look:

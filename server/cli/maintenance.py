@@ -1,16 +1,14 @@
 """`bandit-server verify` and `rebuild`: the reward log against what was counted from it."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from server.cli.configuration import load_settings
-from server.cli.console import error_console
 from server.cli.errors import CalledWronglyError, CommandError, reporting
 from server.cli.help import Command
+from server.cli.progress import progress_bar
 from server.cli.setting_options import config_option, setting_option
 from server.settings import SettingsError
 
@@ -30,7 +28,7 @@ def verify(config: Path | None, **flags: object) -> None:
         settings = load_settings(flags, config)
     from server import app  # noqa: PLC0415 - takes a second, which help and wrong settings need not wait for
 
-    with reporting(app.StartupError), _progress("folding the log") as progress:
+    with reporting(app.StartupError), progress_bar("folding the log") as progress:
         report = app.verify(settings, progress)
     for note in report.notes:
         click.echo(f"note: {note}")
@@ -55,7 +53,7 @@ def rebuild(config: Path | None, **flags: object) -> None:
         settings = load_settings(flags, config)
     from server import app  # noqa: PLC0415 - as above
 
-    with reporting(app.StartupError), _progress("counting anew") as progress:
+    with reporting(app.StartupError), progress_bar("counting anew") as progress:
         report = app.rebuild(settings, progress)
     click.echo(f"rebuilt: {report.n_outcomes:,} outcomes counted into {report.n_rows:,} rows")
 
@@ -64,13 +62,3 @@ def _shown(differences: Sequence[str]) -> list[str]:
     n_more = len(differences) - _N_SHOWN
     more = [f"and {n_more:,} more differences"] if n_more > 0 else []
     return [*differences[:_N_SHOWN], *more, "`bandit-server rebuild` counts anew, with the server stopped"]
-
-
-@contextmanager
-def _progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error, if that is a terminal; the callable takes what is done and the total."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    console = error_console()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda n_done, n_total: bar.update(task, completed=n_done, total=n_total)

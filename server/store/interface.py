@@ -16,11 +16,13 @@ done is not done again, and the answer is that of a call that succeeded.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 
 from bandit.experiment import Experiment
 from bandit.facts import Epoch, OutcomeKey, Tally
 from bandit.units import UnitFacts
+from server.store.history import History
 from server.store.records import (
     Changes,
     ExperimentFacts,
@@ -153,6 +155,13 @@ class Store(ABC):
 
         Folded in the database, which takes some seconds for a million units. Outcomes count by the windows
         that the metrics have now; a metric without one has none.
+        """
+
+    @abstractmethod
+    def read_history(self, name: str) -> AbstractContextManager[History | None]:
+        """The experiment of this name with its reward log; None if there is none or it was deleted.
+
+        What is read inside the block is of one snapshot, however long that takes. Writers go on.
         """
 
     # Care of the ledger

@@ -1,7 +1,7 @@
 """The store on a SQL database: transactions around the statements of its neighbours."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import datetime
 
@@ -11,10 +11,11 @@ from typing_extensions import override
 from bandit.experiment import Experiment
 from bandit.facts import Epoch, OutcomeKey, Tally
 from bandit.units import UnitFacts
-from server.store import epochs, experiments, facts, slots, units
+from server.store import epochs, experiments, facts, history, slots, units
 from server.store.databases import open_dialect
 from server.store.dialect import Dialect
 from server.store.errors import StaleRevisionError, StoreBrokenError
+from server.store.history import History
 from server.store.interface import Progress, Store
 from server.store.migrate import migrate, require_schema
 from server.store.records import (
@@ -241,6 +242,12 @@ class SqlStore(Store):
             return verdicts
 
         return self._dialect.write(record)
+
+    @override
+    @contextmanager
+    def read_history(self, name: str) -> Iterator[History | None]:
+        with self._dialect.reading(is_long=True) as connection:
+            yield history.find(connection, name)
 
     @override
     def audit(self, progress: Progress) -> tuple[Mapping[OutcomeKey, Tally], Mapping[OutcomeKey, Tally]]:

@@ -1,0 +1,1 @@
+"""The export: an experiment's epochs, facts and reward log as files that a notebook reads."""

@@ -1,0 +1,130 @@
+"""The tables of an export, column by column: what a file's header, its types and its documentation follow."""
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+Value: TypeAlias = str | float | bool | None
+Row: TypeAlias = tuple[Value, ...]
+"""One value for each column, in order; None is an empty field."""
+
+
+class Kind(enum.StrEnum):
+    """What a column holds."""
+
+    TEXT = "text"
+    INTEGER = "integer"
+    NUMBER = "number"
+    BOOLEAN = "boolean"
+    INSTANT = "instant"
+    """Rows hold whole microseconds since 1970; files show an instant, in UTC."""
+
+
+class TableName(enum.StrEnum):
+    """The tables, in the order of a reader's interest."""
+
+    FACTS = "facts"
+    EPOCHS = "epochs"
+    REWARDS = "rewards"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        name: Its heading.
+        kind: What it holds.
+        meaning: One sentence for the reader of the file.
+    """
+
+    name: str
+    kind: Kind
+    meaning: str
+
+
+_EPOCH: Final = Column("epoch", Kind.INTEGER, "Number of the decision's epoch; shares are constant in it.")
+_SEGMENT: Final = Column("segment", Kind.INTEGER, "Number of the decision's segment; 0 holds every unit.")
+_ARM: Final = Column("arm", Kind.TEXT, "Id of the arm; empty for one that a restored database does not know.")
+_METRIC: Final = Column("metric", Kind.TEXT, "Name of the metric.")
+_BASIS: Final = Column(
+    "basis",
+    Kind.TEXT,
+    "What kind of decision: policy (drawn from the epoch's shares), restricted (the caller allowed fewer "
+    "arms), fallback, unconfirmed or shadow. Only policy decisions may be weighted.",
+)
+_PROPENSITY: Final = Column(
+    "propensity",
+    Kind.NUMBER,
+    "Probability with which a policy decision of the epoch was for the arm: its share. Empty for any other "
+    "basis.",
+)
+
+FACTS: Final = (
+    _EPOCH,
+    _SEGMENT,
+    _ARM,
+    _BASIS,
+    _METRIC,
+    _PROPENSITY,
+    Column("is_closed", Kind.BOOLEAN, "Whether no outcome of the epoch can be in time any more."),
+    Column("decisions", Kind.INTEGER, "Decisions; the same in the row of every metric."),
+    Column("outcomes", Kind.INTEGER, "Outcomes that came within the metric's window."),
+    Column("total", Kind.NUMBER, "Their sum, in the metric's unit."),
+    Column("squares", Kind.NUMBER, "The sum of their squares."),
+    Column(
+        "resolved",
+        Kind.INTEGER,
+        "Observations: the outcomes, and where silence has a value also decisions that nothing came for in "
+        "time. Empty until the epoch is closed.",
+    ),
+    Column("resolved_total", Kind.NUMBER, "The sum of the observations."),
+    Column("resolved_squares", Kind.NUMBER, "The sum of their squares."),
+    Column("mean_at_start", Kind.NUMBER, "The arm's posterior mean when the epoch began."),
+    Column("late_outcomes", Kind.INTEGER, "Outcomes that came after the window; they are in no sum before."),
+    Column("late_total", Kind.NUMBER, "Their sum."),
+    Column("late_squares", Kind.NUMBER, "The sum of their squares."),
+)
+
+REWARDS: Final = (
+    Column("decision", Kind.TEXT, "The decision's unique id, 32 hexadecimal digits, ordered by time."),
+    Column("decided_at", Kind.INSTANT, "When the decision was made."),
+    Column("received_at", Kind.INSTANT, "When its first outcome of this metric arrived."),
+    _EPOCH,
+    _SEGMENT,
+    _ARM,
+    _BASIS,
+    _PROPENSITY,
+    _METRIC,
+    Column("value", Kind.NUMBER, "The outcome as it stands, in the metric's unit."),
+    Column("revision", Kind.INTEGER, "Its revision; a higher one has replaced what was posted before."),
+    Column("is_late", Kind.BOOLEAN, "Whether it came after the metric's window."),
+    Column(
+        "is_apart",
+        Kind.BOOLEAN,
+        "Whether it is in no fact, since the epoch of this number is another one: a restored database.",
+    ),
+)
+
+_EPOCHS: Final = (
+    _EPOCH,
+    _SEGMENT,
+    _ARM,
+    Column("share", Kind.NUMBER, "The arm's share: the propensity of policy decisions for it."),
+    Column("is_champion", Kind.BOOLEAN, "Whether the arm was the champion."),
+    Column("is_warming_up", Kind.BOOLEAN, "Whether the share was set by the arm's warm-up."),
+    Column("started_at", Kind.INSTANT, "When the epoch began."),
+    Column("ended_at", Kind.INSTANT, "When the next one began; empty for the epoch in force."),
+    Column("is_closed", Kind.BOOLEAN, "Whether no outcome of the reward metric can be in time any more."),
+    Column("revision", Kind.INTEGER, "Revision of the configuration that the shares were computed from."),
+)
+
+
+def epochs_columns(metrics: Iterable[str]) -> tuple[Column, ...]:
+    """The columns of the table of epochs, with one of posterior means for each metric."""
+    means = (
+        Column(f"mean_{metric}", Kind.NUMBER, f"The arm's posterior mean of {metric} at the epoch's start.")
+        for metric in metrics
+    )
+    return (*_EPOCHS, *means)

@@ -1,0 +1,89 @@
+"""An experiment's history with its numbers resolved: names of arms, ends of epochs, and which are closed."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from functools import cached_property
+from itertools import pairwise
+from typing import NamedTuple
+
+from bandit.facts import Epoch, n_closed
+from bandit.metric import Metric
+from server.store.records import ExperimentFacts
+
+
+class EpochKey(NamedTuple):
+    """An epoch of a segment."""
+
+    segment: int
+    number: int
+
+
+class View:
+    """What the rows of every table are made from.
+
+    Args:
+        found: The experiment, its epochs and facts.
+        metrics: Metric number to metric, for every metric that there ever was.
+        lag: How long a replica may go on with an epoch after its end.
+        now: The moment to say for which epochs are closed; no later than the snapshot.
+
+    Attributes:
+        found: The experiment, its epochs and facts.
+        metrics: Metric number to metric, for every metric that there ever was.
+        arm_ids: Arm number to id, for every arm that there ever was.
+        epochs: Every epoch, in order of segment and number.
+    """
+
+    def __init__(
+        self, found: ExperimentFacts, metrics: Mapping[int, Metric], lag: timedelta, now: datetime
+    ) -> None:
+        self.found = found
+        self.metrics = metrics
+        self.arm_ids = {number: arm_id for arm_id, number in found.record.arm_numbers.items()}
+        self.epochs = {EpochKey(epoch.segment, epoch.number): epoch for epoch in found.epochs}
+        self._lag = lag
+        self._now = now
+
+    @property
+    def reward_metric(self) -> int:
+        """Number of the metric that steers."""
+        return self.found.record.metric_numbers[self.found.record.experiment.reward_metric]
+
+    @cached_property
+    def declared_metrics(self) -> frozenset[int]:
+        """Numbers of the metrics that are still declared."""
+        record = self.found.record
+        return frozenset(record.metric_numbers[metric.name] for metric in record.experiment.metrics)
+
+    @cached_property
+    def ends(self) -> Mapping[EpochKey, datetime]:
+        """When each epoch ended; those in force are not in it."""
+        return {
+            EpochKey(epoch.segment, epoch.number): following.started_at
+            for epoch, following in pairwise(self.found.epochs)
+            if epoch.segment == following.segment
+        }
+
+    @cached_property
+    def closed(self) -> Mapping[int, frozenset[EpochKey]]:
+        """Metric number to the epochs that are closed for it."""
+        return {number: self._closed_for(metric) for number, metric in self.metrics.items()}
+
+    @cached_property
+    def counted(self) -> Counter[EpochKey]:
+        """How many outcomes the facts have of each epoch."""
+        counts: Counter[EpochKey] = Counter()
+        for key, tally in self.found.facts.outcomes.items():
+            counts[EpochKey(key.segment, key.epoch)] += tally.n + tally.late_n
+        return counts
+
+    def _closed_for(self, metric: Metric) -> frozenset[EpochKey]:
+        by_segment: defaultdict[int, list[Epoch]] = defaultdict(list)
+        for epoch in self.found.epochs:
+            by_segment[epoch.segment].append(epoch)
+        return frozenset(
+            EpochKey(segment, epoch.number)
+            for segment, epochs in by_segment.items()
+            for epoch in epochs[: n_closed(epochs, metric.window, self._lag, self._now)]
+        )

@@ -1,0 +1,98 @@
+"""One experiment whole, for an analyst: its epochs and facts, and its reward log in order of decisions."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from sqlalchemy import Connection, select
+
+from bandit.metric import Metric
+from server.store import epochs, experiments, facts
+from server.store.documents import from_document
+from server.store.records import ExperimentFacts, ExperimentRecord
+from server.store.schema import configurations, rewards
+
+
+class LoggedOutcome(NamedTuple):
+    """A row of the reward log.
+
+    Attributes:
+        decision: The decision's unique id, 16 bytes, ordered by time.
+        metric: Number of the metric.
+        epoch: Number of the decision's epoch.
+        segment: Number of the decision's segment.
+        arm: Number of the decision's arm.
+        basis: What kind of decision it was.
+        quanta: The value as it stands after its last revision.
+        revision: Of that value.
+        is_late: Whether the first value came after the metric's window.
+        is_apart: Whether it is kept apart and in no fact: its epoch is not the stored one of that number.
+        received_ms: When the first value arrived, in milliseconds since 1970.
+    """
+
+    decision: bytes
+    metric: int
+    epoch: int
+    segment: int
+    arm: int
+    basis: int
+    quanta: int
+    revision: int
+    is_late: bool
+    is_apart: bool
+    received_ms: int
+
+
+_COLUMNS: Final = [rewards.c[name] for name in LoggedOutcome._fields]
+
+
+class History:
+    """An experiment as one database snapshot has it; to be read inside the block that opened it.
+
+    Args:
+        connection: Inside the snapshot.
+        found: The experiment with its epochs and facts.
+
+    Attributes:
+        found: The experiment with its epochs and facts.
+        metrics: Metric number to metric, for every metric that there ever was: those no longer declared as
+            they were declared last.
+    """
+
+    def __init__(self, connection: Connection, found: ExperimentFacts) -> None:
+        self._connection = connection
+        self.found = found
+        self.metrics = _every_metric(connection, found.record)
+
+    def read_log(self, n_rows: int) -> Iterator[Sequence[LoggedOutcome]]:
+        """The reward log in the order of decisions and metrics, at most `n_rows` rows at a time."""
+        query = select(*_COLUMNS).where(rewards.c.experiment == self.found.record.number)
+        ordered = query.order_by(rewards.c.decision, rewards.c.metric)
+        result = self._connection.execute(ordered, execution_options={"yield_per": n_rows})
+        for rows in result.partitions():
+            yield [LoggedOutcome(*row) for row in rows]
+
+
+def find(connection: Connection, name: str) -> History | None:
+    """The history of the experiment of this name, if there is one."""
+    record = experiments.find(connection, name)
+    if record is None:
+        return None
+    found = ExperimentFacts(
+        record, epochs.read_all(connection, record.number), facts.read(connection, record.number)
+    )
+    return History(connection, found)
+
+
+def _every_metric(connection: Connection, record: ExperimentRecord) -> Mapping[int, Metric]:
+    metrics = {record.metric_numbers[metric.name]: metric for metric in record.experiment.metrics}
+    if len(metrics) == len(record.metric_numbers):
+        return metrics
+    revisions = (
+        select(configurations.c.document)
+        .where(configurations.c.experiment == record.number)
+        .order_by(configurations.c.revision.desc())
+    )
+    for document in connection.execute(revisions).scalars():
+        for metric in from_document(document).experiment.metrics:
+            metrics.setdefault(record.metric_numbers[metric.name], metric)
+    return metrics

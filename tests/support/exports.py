@@ -1,0 +1,112 @@
+"""An experiment with something of everything that an export has to tell apart, and its files read back."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow.parquet
+
+from bandit.decision import Basis
+from bandit.facts import DecisionKey
+from bandit.metric import Metric, MetricKind
+from server.services.exporting.exporter import export
+from server.services.exporting.reports import ExportReport
+from server.services.exporting.targets import FileFormat, plan_target
+from server.store.interface import Progress, Store
+from server.store.records import ExperimentRecord, RewardEntry, State
+from tests.domain.builders import MINUTE, SECOND, START, declare, make_epoch
+from tests.store.builders import INCARNATION, flush, reward, silently
+
+NAME: Final = "team-a/ranker"
+CLICK: Final = Metric(name="click", window=MINUTE, default_value=0.0)
+SPEND: Final = Metric(
+    name="spend", kind=MetricKind.REAL, minimum=-0.3, maximum=99.7, window=MINUTE, default_value=0.1
+)
+SHARES: Final = ({0: 0.5, 1: 0.5}, {0: 0.8, 1: 0.2}, {0: 0.9, 1: 0.1})
+LAG: Final = 5 * SECOND
+NOW: Final = START + 4 * MINUTE
+"""Of three epochs, begun at minutes 1, 2 and 3, the first alone has closed."""
+
+
+def create(store: Store) -> ExperimentRecord:
+    """A running experiment of two arms and two metrics, in its third epoch."""
+    draft = store.create_experiment(declare(NAME, arms=("v1", "v2"), metrics=(CLICK, SPEND)), START)
+    running = replace(draft, state=State.RUNNING, started_at=START, updated_at=START)
+    epochs = [
+        make_epoch(
+            number,
+            START + number * MINUTE,
+            shares,
+            experiment=draft.number,
+            revision=draft.revision + 1,
+            warming_up=frozenset({1} if number == 1 else ()),
+            means={0: {0: 0.25, 1: 0.5}},
+        )
+        for number, shares in enumerate(SHARES, 1)
+    ]
+    record = store.change_experiment(draft, running, epochs[0])
+    for epoch in epochs[1:]:
+        assert store.add_epoch(epoch) == epoch
+    return record
+
+
+def fill(store: Store) -> ExperimentRecord:
+    """Decisions and outcomes of every kind: late, revised, apart, and of three bases."""
+    record = create(store)
+    generator = random.Random(20_26)
+    store.claim_slot(INCARNATION, START)
+    counts = {
+        DecisionKey(record.number, epoch, 0, arm, basis): generator.randint(50, 90)
+        for epoch in (1, 2, 3)
+        for arm in (0, 1)
+        for basis in (Basis.POLICY, Basis.RESTRICTED, Basis.FALLBACK)
+    }
+    store.add_decisions(flush(1, counts))
+    entries = [_some_entry(record.number, generator) for _ in range(400)]
+    store.record_rewards(entries, 0)
+    revised = [
+        e._replace(outcomes=tuple(o._replace(quanta=1) for o in e.outcomes), revision=3) for e in entries[::7]
+    ]
+    store.record_rewards(revised, 0)
+    return record
+
+
+def _some_entry(experiment: int, generator: random.Random) -> RewardEntry:
+    return reward(
+        values={0: generator.randint(0, 1), 1: generator.randint(0, 2**20)},
+        experiment=experiment,
+        epoch=generator.randint(1, 3),
+        arm=generator.randint(0, 1),
+        basis=generator.choice((Basis.POLICY, Basis.POLICY, Basis.RESTRICTED, Basis.FALLBACK)),
+        is_late=generator.random() < 0.2,
+        is_apart=generator.random() < 0.05,
+    )
+
+
+def write(
+    store: Store,
+    path: Path,
+    file_format: FileFormat | None = None,
+    *,
+    now: datetime = NOW,
+    name: str = NAME,
+    may_replace: bool = False,
+    progress: Progress = silently,
+) -> ExportReport:
+    """Exports the experiment to a path."""
+    target = plan_target(path, file_format, [])
+    return export(store, name, target, lag=LAG, now=now, may_replace=may_replace, progress=progress)
+
+
+def read_parquet(path: Path) -> list[dict[str, Any]]:
+    """The rows of a Parquet file."""
+    rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path).to_pylist()
+    return rows
+
+
+def files_in(folder: Path) -> Sequence[str]:
+    """Names of everything in a folder, in order."""
+    return sorted(path.name for path in folder.iterdir())
