@@ -1,0 +1,93 @@
+"""The README's estimate from exported files is the library's value of that split, on the same store."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from bandit.experiment import SEGMENT_ALL
+from bandit.inference import Design, EvidenceTable, SplitValue, evidence_table, value_of_split
+from bandit.v1 import experiment_pb2
+from server.store.records import ExperimentFacts
+from server.store.sql import open_reader
+from tests.support.closing import LAG, WINDOW, closing_soon, send_until_closed
+from tests.support.process import ServerProcess, clean_environment
+from tests.support.wire import Wire, experiment, metric
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+BLOCKS = re.findall(r"^<!-- off policy -->\n```(sh|python)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
+    """A server with the quick start's experiment, its metric under a window, and three closed epochs."""
+    with closing_soon(tmp_path) as started:
+        wire = Wire(started.address)
+        demo = experiment(
+            name="demo",
+            arms=[experiment_pb2.Arm(id="v1"), experiment_pb2.Arm(id="v2")],
+            champion="v1",
+            metrics=[metric("click", window=Duration(seconds=int(WINDOW)), default_value=0.0)],
+            limits=experiment_pb2.Limits(minimum_share=0.05),
+        )
+        wire.create(demo)
+        wire.start("demo")
+        wire.close()
+        send_until_closed(started, "demo", {"v1": 0.2, "v2": 0.6}, n_epochs=3)
+        yield started
+
+
+def printed_by_the_readme(folder: Path) -> float:
+    """What the README's export and the script after it print."""
+    assert [language for language, _ in BLOCKS] == ["sh", "python"]
+    (_, shell), (_, script) = BLOCKS
+    shell = shell.replace(".venv/bin/", f"{Path(sys.executable).parent}/")
+    for command in (["bash", "-ec", shell], [sys.executable, "-c", script]):
+        done = subprocess.run(
+            command, cwd=folder, env=clean_environment(), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    return float(done.stdout)
+
+
+def value_in(found: ExperimentFacts, now: datetime) -> SplitValue:
+    """The library's value of an even split at this moment."""
+    record = found.record
+    epochs = [epoch for epoch in found.epochs if epoch.segment == SEGMENT_ALL]
+    click = record.experiment.metric("click")
+    arms = list(record.arm_numbers.values())
+    table = evidence_table(
+        found.facts,
+        epochs,
+        (record.metric_numbers["click"], click),
+        arms,
+        lag=timedelta(seconds=LAG),
+        now=now,
+    )
+    assert isinstance(table, EvidenceTable)
+    floors = {record.arm_numbers[arm.id]: 0.05 for arm in record.experiment.arms}
+    value = value_of_split(table, dict.fromkeys(arms, 0.5), Design(floors=floors))
+    assert isinstance(value, SplitValue)
+    return value
+
+
+def test_the_readmes_estimate_is_the_librarys(server: ServerProcess, tmp_path: Path) -> None:
+    """Inverse propensity weights over the exported facts, as a newcomer would type them: equal to 1e-12."""
+    printed = printed_by_the_readme(tmp_path)
+    manifest = json.loads((tmp_path / "export" / "manifest.json").read_text())
+    store = open_reader(server.url)
+    try:
+        with store.read_history("demo") as history:
+            assert history is not None
+            value = value_in(history.found, datetime.fromisoformat(manifest["exported_at"]))
+    finally:
+        store.close()
+    assert printed == pytest.approx(value.ips_value, rel=1e-12)
+    assert value.n_decisions >= 300
+    assert 0.1 < printed < 0.9
