@@ -1,5 +1,6 @@
 """What every method has around it: limits on size and calls in flight, measurements, errors to statuses."""
 
+import asyncio
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeAlias, TypeVar
@@ -34,14 +35,32 @@ class RefusedCallError(Exception):
 
 
 class Gate:
-    """Says whether calls are still taken."""
+    """Says whether calls are still taken, and ends those that take too long.
+
+    Attributes:
+        is_open: Whether calls are taken.
+        in_flight: The tasks of the calls that are being answered.
+    """
 
     def __init__(self) -> None:
         self.is_open = True
+        self.in_flight: set[asyncio.Task[object] | None] = set()
+        self._is_over = False
 
     def close(self) -> None:
         """From now on calls are refused as `UNAVAILABLE`."""
         self.is_open = False
+
+    def end_calls(self) -> None:
+        """Ends the calls in flight as `UNAVAILABLE`. What one has asked the store for may still be done."""
+        self._is_over = True
+        for task in self.in_flight:
+            if task is not None:
+                task.cancel()
+
+    def has_ended(self) -> bool:
+        """Whether a call that is cancelled now was ended here, and not by its client."""
+        return self._is_over
 
 
 def parse(message_type: type[_Request], data: bytes) -> _Request:
@@ -77,6 +96,8 @@ def guarded(
         measurements.n_in_flight += 1
         measurements.n_started += 1
         failure: Failure | None = None
+        task = asyncio.current_task()
+        gate.in_flight.add(task)
         try:
             check(len(data))
             return await answer(data)
@@ -85,12 +106,15 @@ def guarded(
         except RefusedCallError as error:
             failure = error.failure
         except CancelledError:
-            failure = CANCELED
-            raise
+            if not gate.has_ended():
+                failure = CANCELED
+                raise
+            failure = STOPPING
         except Exception:
             log.exception("call.failed", method=measurements.method)
             failure = INTERNAL
         finally:
+            gate.in_flight.discard(task)
             measurements.n_in_flight -= 1
             measurements.observe(0 if failure is None else failure.code.value[0], now() - started_at)
         await context.abort(failure.code, failure.message, failure.trailing_metadata)

@@ -53,6 +53,9 @@ class Chooser:
         clock: The time.
         lag_seconds: With a snapshot older than this a decision is `unconfirmed`.
         max_staleness_seconds: With a snapshot older than this the champion answers.
+
+    Attributes:
+        signer: As above; it may be replaced at any time.
     """
 
     def __init__(
@@ -66,7 +69,7 @@ class Chooser:
         max_staleness_seconds: float,
     ) -> None:
         self._snapshot = snapshot
-        self._signer = signer
+        self.signer = signer
         self._counter = counter
         self._clock = clock
         self._lag = lag_seconds
@@ -86,7 +89,7 @@ class Chooser:
             return self._fall_back(experiment, Reason.STALE)
         if unit:
             index = offers.picker.pick(unit_hash(experiment.salt, unit))
-            mark = self._signer.hash_unit(unit.encode())
+            mark = self.signer.hash_unit(unit.encode())
         else:
             index = offers.picker.draw(self._generator.random())
             mark = NO_UNIT
@@ -94,7 +97,7 @@ class Chooser:
 
     def choose_within(self, experiment: CompiledExperiment, question: Question) -> Choice:
         """The answer to a question that names arms or an earlier decision as well."""
-        mark = self._signer.hash_unit(question.unit.encode()) if question.unit else NO_UNIT
+        mark = self.signer.hash_unit(question.unit.encode()) if question.unit else NO_UNIT
         age = self._snapshot.age_seconds
         pinned = self._find_pinned(experiment, question, mark) if age <= self._max_staleness else None
         if pinned is not None:
@@ -113,8 +116,9 @@ class Chooser:
 
     def _decide(self, offer: Offer, mark: bytes) -> Choice:
         decision = new_id(self._clock.time_ms(), self._generator.getrandbits(_ID_RANDOM_BITS))
+        choice = Choice(offer, self.signer.sign(decision, offer.packed_terms, mark))
         self._counter.count(offer)
-        return Choice(offer, self._signer.sign(decision, offer.packed_terms, mark))
+        return choice
 
     def _fall_back(self, experiment: CompiledExperiment, reason: Reason) -> Choice:
         return self._decide(experiment.fallback(reason), NO_UNIT)
@@ -124,7 +128,7 @@ class Chooser:
         if not question.previous_decision_id or experiment.state is not State.RUNNING:
             return None
         try:
-            decision = self._signer.read(question.previous_decision_id)
+            decision = self.signer.read(question.previous_decision_id)
         except InvalidDecisionError:
             return None
         terms = decision.terms

@@ -25,6 +25,7 @@ class DecisionCounter:
         self._writer = writer
         self._sequence = 0
         self._counts: defaultdict[Offer, int] = defaultdict(int)
+        self._waiting: Counter[DecisionKey] = Counter()
         self._pending: Flush | None = None
         self.totals: Counter[tuple[int, int, Basis]] = Counter()
 
@@ -37,20 +38,31 @@ class DecisionCounter:
 
         `settle` must follow before anything newer is sent.
         """
-        if self._pending is None and self._counts:
-            counts: Counter[DecisionKey] = Counter()
-            for offer, count in self._counts.items():
-                counts[offer.key] += count
-                self.totals[offer.key.experiment, offer.key.arm, offer.key.basis] += count
-            self._counts.clear()
+        self._gather()
+        if self._pending is None and self._waiting:
             self._sequence += 1
             self._pending = Flush(
                 slot=self._writer.slot,
                 incarnation=self._writer.incarnation,
                 sequence=self._sequence,
-                counts=counts,
+                counts=self._waiting,
             )
+            for key, count in self._waiting.items():
+                self.totals[key.experiment, key.arm, key.basis] += count
+            self._waiting = Counter()
         return self._pending
+
+    def _gather(self) -> None:
+        """Adds the counts up by key: in a long outage there are ever new offers, and no more keys."""
+        for offer, count in self._counts.items():
+            self._waiting[offer.key] += count
+        self._counts.clear()
+
+    def forget(self) -> None:
+        """Drops every count that is not in the store: they are of another deployment."""
+        self._counts.clear()
+        self._waiting.clear()
+        self._pending = None
 
     def settle(self, flush: Flush) -> None:
         """Says that a flush is in the store; two callers may have sent the same one."""
