@@ -71,6 +71,22 @@ def parse(message_type: type[_Request], data: bytes) -> _Request:
         raise RefusedCallError(MALFORMED) from None
 
 
+def _checks(
+    measurements: MethodMeasurements, gate: Gate, max_bytes: int, max_calls: int
+) -> Callable[[int], None]:
+    """Refuses a call of so many bytes that is too large, or one too many, or comes after the end."""
+
+    def check(n_bytes: int) -> None:
+        if measurements.n_in_flight > max_calls:
+            raise RefusedCallError(too_many_calls(max_calls))
+        if n_bytes > max_bytes:
+            raise RefusedCallError(too_large(n_bytes, max_bytes))
+        if not gate.is_open:
+            raise RefusedCallError(STOPPING)
+
+    return check
+
+
 def guarded(
     answer: Answer,
     measurements: MethodMeasurements,
@@ -82,14 +98,7 @@ def guarded(
 ) -> Handler:
     """The handler of a method: `answer`, from request bytes to response bytes, with everything around it."""
     now = clock.monotonic
-
-    def check(n_bytes: int) -> None:
-        if measurements.n_in_flight > max_calls:
-            raise RefusedCallError(too_many_calls(max_calls))
-        if n_bytes > max_bytes:
-            raise RefusedCallError(too_large(n_bytes, max_bytes))
-        if not gate.is_open:
-            raise RefusedCallError(STOPPING)
+    check = _checks(measurements, gate, max_bytes, max_calls)
 
     async def handle(data: bytes, context: Context) -> bytes:
         started_at = now()

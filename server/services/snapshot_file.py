@@ -91,7 +91,7 @@ def _check(path: Path, head: bytes, body: bytes, ring: KeyRing) -> int:
     if hashlib.sha256(body).hexdigest() != digest:
         raise SnapshotFileError(f"{path} is damaged")
     secret = ring.secrets.get(key)
-    if secret is None or not hmac.compare_digest(_mac(secret, confirmed_ms, digest), mac):
+    if secret is None or not hmac.compare_digest(_mac(secret, confirmed_ms, digest).encode(), mac.encode()):
         raise SnapshotFileError(f"{path} was not made with one of the keys of the keys file")
     return confirmed_ms
 
