@@ -182,6 +182,13 @@ class Settings(BaseSettings):
         le=1024 * MIB,
         description="Bytes that may wait for a commit; more are refused.",
     )
+    connection_seconds: Seconds = Field(
+        default=1_800.0,
+        ge=1,
+        le=86_400,
+        description="Clients are asked to connect anew after this long, so that calls spread over servers "
+        "and workers; calls in flight finish.",
+    )
     max_concurrent_calls: int = Field(
         default=1_000,
         ge=1,

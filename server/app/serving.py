@@ -168,6 +168,7 @@ class _Service:
             clock,
             max_calls=settings.max_concurrent_calls,
             has_reflection=settings.reflection,
+            connection_seconds=settings.connection_seconds,
             shares_port=placement.number is not None,
         )
         self._collector = ServiceCollector(

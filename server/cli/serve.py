@@ -28,7 +28,7 @@ class ServeCommand(Command):
             "snapshot_seconds",
             "keys",
         ),
-        "Load": ("reward_queue_rows", "reward_queue_bytes", "max_concurrent_calls"),
+        "Load": ("reward_queue_rows", "reward_queue_bytes", "max_concurrent_calls", "connection_seconds"),
     }
 
 
@@ -59,6 +59,7 @@ class ServeCommand(Command):
 @setting_option("reward_queue_rows", "ROWS")
 @setting_option("reward_queue_bytes", "BYTES")
 @setting_option("max_concurrent_calls", "CALLS")
+@setting_option("connection_seconds", "SECONDS")
 def serve(config: Path | None, **flags: object) -> None:
     """Answer Choose and Reward until SIGTERM.
 

@@ -31,7 +31,6 @@ OPTIONS: Final[Sequence[tuple[str, int]]] = (
     ("grpc.max_metadata_size", 4 * 1024),
     ("grpc.max_concurrent_streams", 1_000),  # with 100, calls that a commit frees at once were reset
     ("grpc.max_connection_idle_ms", 300_000),
-    ("grpc.max_connection_age_ms", 1_800_000),
     ("grpc.max_connection_age_grace_ms", 30_000),
     ("grpc.server_handshake_timeout_ms", 5_000),
     ("grpc.http2.settings_timeout", 5_000),
@@ -62,6 +61,7 @@ class RpcServer:
         clock: Times the calls.
         max_calls: Calls of one method that may be in flight.
         has_reflection: Whether clients may ask what is served.
+        connection_seconds: A client is asked to connect anew after so long, so that its calls spread.
         shares_port: Whether other processes of this server listen at the same port.
     """
 
@@ -73,6 +73,7 @@ class RpcServer:
         *,
         max_calls: int,
         has_reflection: bool,
+        connection_seconds: float,
         shares_port: bool = False,
     ) -> None:
         self.gate = Gate()
@@ -80,7 +81,11 @@ class RpcServer:
         self._clock = clock
         self._max_calls = max_calls
         # Not given, gRPC would share the port, and a second server silently take half the traffic.
-        options = (("grpc.so_reuseport", int(shares_port)), *OPTIONS)
+        options = (
+            ("grpc.so_reuseport", int(shares_port)),
+            ("grpc.max_connection_age_ms", round(1000 * connection_seconds)),
+            *OPTIONS,
+        )
         self._server = grpc.aio.server(options=options)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

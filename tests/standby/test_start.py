@@ -83,13 +83,17 @@ def test_a_server_starts_from_its_snapshot_and_goes_on_when_the_database_is_back
         refusal = refused(call)
         assert refusal.code is grpc.StatusCode.UNAVAILABLE
         assert refusal.retry_seconds
+    questions = [bandit_pb2.ChooseRequest(experiment=each) for each in (name, "not-in-the-snapshot")]
+    known, unknown = wire.batch_choose(*questions)
+    assert known.choice.arm in {"a", "b"}
+    assert unknown.error.code == grpc.StatusCode.UNAVAILABLE.value[0]
 
     own_postgresql.start()
     eventually(lambda: "standby.over" in events(server))
     assert basis_of(wire.choose(name).decision_id) is Basis.POLICY
     assert wire.reward(choice.decision_id, {"click": 1}) == {"click": bandit_pb2.OUTCOME_RESULT_RECORDED}
     assert refused(lambda: wire.choose("never-there")).code is grpc.StatusCode.NOT_FOUND
-    assert eventually(lambda: wire.n_decisions(name)["unconfirmed"]) == len(UNITS) + 1
+    assert eventually(lambda: wire.n_decisions(name)["unconfirmed"]) == len(UNITS) + 2
     assert wire.running()
     assert events(server).count("standby.serving") == 1
     assert events(server).count("store.back") == 1
