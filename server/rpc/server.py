@@ -160,7 +160,7 @@ class RpcServer:
         # Calls count themselves and tell nobody, so that they cost less: hence a look now and then.
         while self._clock.monotonic() < (deadline if self._is_busy() else refusing_until):  # noqa: ASYNC110
             await asyncio.sleep(_DRAIN_POLL_SECONDS)
-        # What takes longer is ended here, since gRPC would call it cancelled, which no client repeats.
+        # What takes longer is ended here: gRPC would give neither a reason nor a retry delay.
         self.gate.end_calls()
         farewell_until = self._clock.monotonic() + min(_FAREWELL_SECONDS, grace_seconds)
         while self._is_busy() and self._clock.monotonic() < farewell_until:  # noqa: ASYNC110 - as above
