@@ -93,6 +93,13 @@ class Settings(BaseSettings):
         default="sqlite:///bandit.db",
         description="Where state is kept: sqlite:///FILE (one server) or postgresql+psycopg://… (replicas).",
     )
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=256,
+        description="Processes that serve on the one port, for the cores of one machine; needs PostgreSQL. "
+        "Each has its own metrics, at the port of --metrics-listen and those after it.",
+    )
     insecure: bool = Field(
         default=False,
         description="Allow an address beyond loopback although there is no TLS yet: whoever reaches it can "
@@ -124,6 +131,21 @@ class Settings(BaseSettings):
         gt=0,
         le=7 * 86_400,
         description="Without word from the database for longer than this, Choose answers with the champion.",
+    )
+    snapshot: str | None = Field(
+        default=None,
+        min_length=1,
+        description="File that the server keeps, to start from while PostgreSQL is away; needs --keys. "
+        "Not set: it waits.",
+    )
+    snapshot_seconds: Seconds = Field(
+        default=10.0, ge=0.01, le=3_600, description="The snapshot file is written at most this often."
+    )
+    keys: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Secret file of the keys that sign decisions, for a start without the database. The "
+        "server writes it, where it may.",
     )
     poll_seconds: Seconds = Field(
         default=1.0,
@@ -160,6 +182,13 @@ class Settings(BaseSettings):
         le=1024 * MIB,
         description="Bytes that may wait for a commit; more are refused.",
     )
+    connection_seconds: Seconds = Field(
+        default=1_800.0,
+        ge=1,
+        le=86_400,
+        description="Clients are asked to connect anew after this long, so that calls spread over servers "
+        "and workers; calls in flight finish.",
+    )
     max_concurrent_calls: int = Field(
         default=1_000,
         ge=1,
@@ -190,6 +219,45 @@ class Settings(BaseSettings):
             if getattr(self, name) <= self.poll_seconds:
                 raise _rule(name, f"must be more than poll_seconds ({self.poll_seconds:g})")
         return self
+
+    @model_validator(mode="after")
+    def _check_standby(self) -> Self:
+        if (self.snapshot is None) != (self.keys is None):
+            given, missing = ("snapshot", "keys") if self.keys is None else ("keys", "snapshot")
+            raise _rule(given, f"is of use only together with {missing}")
+        if self.snapshot is not None and self.database.startswith("sqlite:"):
+            raise _rule(
+                "snapshot",
+                "is for PostgreSQL: an SQLite file is on the server's own disk, and there whenever it starts",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_workers(self) -> Self:
+        if self.workers == 1:
+            return self
+        if self.database.startswith("sqlite:"):
+            raise _rule(
+                "workers",
+                "needs PostgreSQL: an SQLite file has one writer at a time, and processes that share it "
+                "starve each other",
+            )
+        if self.metrics_listen is not None:
+            _check_metrics_ports(self.listen, self.metrics_listen, self.workers)
+        return self
+
+
+def _check_metrics_ports(listen: str, metrics_listen: str, workers: int) -> None:
+    """Refuses a range of ports, one for each worker, that does not fit or holds the port of the service."""
+    _, first = split_address(metrics_listen)
+    last = first + workers - 1
+    if first == 0:
+        return
+    if last > _LARGEST_PORT or first <= split_address(listen)[1] <= last:
+        raise _rule(
+            "metrics_listen",
+            f"each of {workers} workers takes a port, {first} to {last}: they must be free, and up to 65535",
+        )
 
 
 def _rule(field: str, text: str) -> PydanticCustomError:

@@ -2,6 +2,6 @@
 
 from server.app.errors import StartupError
 from server.app.maintenance import export, rebuild, verify
-from server.app.serving import serve
+from server.app.supervising import serve
 
 __all__ = ["StartupError", "export", "rebuild", "serve", "verify"]

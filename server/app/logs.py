@@ -9,12 +9,21 @@ from structlog.tracebacks import ExceptionDictTransformer
 _LONGEST_TEXT = 2_000
 
 
-def set_up_logs(level: str) -> None:
-    """Sends every event of at least `level` to standard error."""
+def set_up_logs(level: str, *, worker: int | None = None) -> None:
+    """Sends every event of at least `level` to standard error, with the worker's number, if it has one."""
+
+    def add_worker(
+        _logger: object, _method: str, event: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
+        if worker is not None:
+            event["worker"] = worker
+        return event
+
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
+            add_worker,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             # Without local variables: requests, units and keys are among them.
             structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),

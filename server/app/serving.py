@@ -5,16 +5,19 @@ import gc
 import secrets
 import signal
 import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
 import structlog
 import uvloop
 
-from bandit.decision import Signer
 from server.app.errors import StartupError, startup_errors
 from server.app.logs import set_up_logs
 from server.app.monitoring import ServiceCollector, serve_metrics
+from server.app.standby import Standby
 from server.rpc.bandit_service import BanditService
 from server.rpc.experiment_service import ExperimentService
 from server.rpc.server import RpcServer
@@ -23,6 +26,7 @@ from server.services.choosing import Chooser
 from server.services.clock import Clock
 from server.services.counting import DecisionCounter
 from server.services.experiments import Experiments
+from server.services.keys import UnknownKeys
 from server.services.ledger import Ledger
 from server.services.reporting import Reporter
 from server.services.reward_queue import RewardQueue
@@ -34,7 +38,7 @@ from server.settings import Settings, split_address
 from server.store.errors import StoreError
 from server.store.interface import Store
 from server.store.records import KeyRing
-from server.store.sql import open_store
+from server.store.sql import find_store
 
 _SECRET_BYTES: Final = 32
 _GC_THRESHOLDS: Final = (50_000, 20, 100)
@@ -46,43 +50,66 @@ _BROKEN_EXIT: Final = 70
 log = structlog.get_logger()
 
 
-def serve(settings: Settings) -> int:
-    """Serves until SIGTERM or SIGINT, and returns the exit code.
+def print_place(address: str, *, is_serving: bool) -> None:
+    """Says on standard output where a server is, and whether it serves yet."""
+    doing = "serving" if is_serving else "waiting for its database"
+    sys.stdout.write(f"bandit-server is {doing} at {address}\n")
+    sys.stdout.flush()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where a process stands among those of its server.
+
+    Attributes:
+        tell: Told the address, and whether calls are answered there yet; again once they are.
+        number: Counted from 1 where several processes share the port; the first writes the server's files.
+        end: A file descriptor that can be read once the process is to stop; None if only signals say so.
+    """
+
+    tell: Callable[..., None] = print_place
+    number: int | None = None
+    end: int | None = None
+
+
+ALONE: Final = Placement()
+
+
+def serve_here(settings: Settings, placement: Placement = ALONE) -> int:
+    """Serves in this process until SIGTERM or SIGINT, and returns the exit code.
 
     Raises:
         StartupError: The service can't start.
     """
-    set_up_logs(settings.log_level)
+    set_up_logs(settings.log_level, worker=placement.number)
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
-    with startup_errors():
-        store = open_store(settings.database, may_migrate=settings.migrate)
-        try:
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                return runner.run(_serve_on(settings, store))
-        finally:
-            store.close()
+    with startup_errors(), ExitStack() as stack:
+        store = find_store(settings.database)
+        stack.callback(store.close)
+        runner = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
+        return runner.run(_serve_on(settings, store, placement))
 
 
-async def _serve_on(settings: Settings, store: Store) -> int:
-    """Serves from an open store. The parts are made here, since gRPC belongs to the loop it is made in."""
-    return await _Service(settings, store).run()
+async def _serve_on(settings: Settings, store: Store, placement: Placement) -> int:
+    """Serves from a store. The parts are made here, since gRPC belongs to the loop it is made in."""
+    return await _Service(settings, store, placement).run()
 
 
 class _Service:
-    """One run of the service on an open store."""
+    """One run of the service on a store that need not be there yet."""
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, store: Store, placement: Placement) -> None:
         self._settings = settings
+        self._placement = placement
         self._store = store
         self._exit_code = 0
+        self._failure: StoreError | None = None
+        self._address = ""
         self._stopping = asyncio.Event()
         clock = Clock()
         lag = timedelta(seconds=settings.lag_seconds)
-        incarnation = secrets.token_bytes(16)
-        writer = Writer(incarnation, store.claim_slot(incarnation, clock.now()))
-        keys = store.adopt_keys(KeyRing({1: secrets.token_bytes(_SECRET_BYTES)}, 1))
-        signer = Signer(keys.secrets, keys.signing_key)
+        writer = Writer(secrets.token_bytes(16), slot=0)
         self._workers = workers = Workers()
         snapshot = Snapshot(clock)
         counter = DecisionCounter(writer)
@@ -102,7 +129,7 @@ class _Service:
         )
         chooser = Chooser(
             snapshot,
-            signer,
+            UnknownKeys(),
             counter,
             clock,
             lag_seconds=settings.lag_seconds,
@@ -110,11 +137,25 @@ class _Service:
         )
         ledger = Ledger(
             snapshot,
-            signer,
+            UnknownKeys(),
             self._queue,
             clock,
             refresh=upkeep.refresh,
             read_nonces=lambda experiment: workers.read(store.read_nonces, experiment),
+        )
+        self._standby = Standby(
+            settings,
+            store,
+            workers,
+            writer,
+            snapshot,
+            counter,
+            chooser,
+            ledger,
+            clock,
+            refresh=upkeep.refresh,
+            candidate=KeyRing({1: secrets.token_bytes(_SECRET_BYTES)}, 1),
+            is_keeper=placement.number in {None, 1},
         )
         self._rpc = RpcServer(
             BanditService(chooser, ledger, snapshot, upkeep.refresh),
@@ -127,6 +168,8 @@ class _Service:
             clock,
             max_calls=settings.max_concurrent_calls,
             has_reflection=settings.reflection,
+            connection_seconds=settings.connection_seconds,
+            shares_port=placement.number is not None,
         )
         self._collector = ServiceCollector(
             snapshot, counter, self._queue, allocator, upkeep, settings.convergence
@@ -134,16 +177,17 @@ class _Service:
 
     async def run(self) -> int:
         """Serves until told to stop; returns the exit code."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
-        await self._upkeep.refresh()
+        self._heed_signals()
+        can_answer = await self._begin()
         commits = asyncio.create_task(self._queue.run())
         chores = [
             asyncio.create_task(self._upkeep.poll(self._settings.poll_seconds)),
             asyncio.create_task(self._upkeep.allocate(self._settings.epoch_interval_seconds)),
+            asyncio.create_task(self._standby.keep()),
         ]
-        await self._start()
+        await self._start(can_answer=can_answer)
+        if not self._standby.is_connected:
+            chores.append(asyncio.create_task(self._connect(has_answered=can_answer)))
         chores.append(asyncio.create_task(self._workers.compute(load_mathematics)))
         await self._stopping.wait()
         await self._drain()
@@ -153,11 +197,47 @@ class _Service:
         self._queue.close()
         await commits
         await self._flush_counts()
+        await self._standby.save(is_last=True)
         self._workers.close()
+        if self._failure is not None:
+            raise self._failure
         log.info("server.stopped", exit_code=self._exit_code)
         return self._exit_code
 
-    async def _start(self) -> None:
+    def _heed_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})  # a parent held them back
+        if self._placement.end is not None:
+            loop.add_reader(self._placement.end, self._stopping.set)
+
+    async def _begin(self) -> bool:
+        """Reaches the store or does without; whether calls can be answered."""
+        try:
+            return await self._standby.begin()
+        except StoreError:
+            self._workers.close()
+            raise
+
+    async def _connect(self, *, has_answered: bool) -> None:
+        """Reaches the store that was away at the start; from then on nothing is different."""
+        try:
+            await self._standby.connect()
+        except StoreError as error:
+            self._failure = error
+            self._stopping.set()
+            return
+        log.info("standby.over")
+        if not has_answered and not self._stopping.is_set():
+            await self._rpc.say_serving()
+            self._tell(can_answer=True)
+
+    def _tell(self, *, can_answer: bool) -> None:
+        self._placement.tell(self._address, is_serving=can_answer)
+        log.info("server.serving" if can_answer else "server.waiting", address=self._address)
+
+    async def _start(self, *, can_answer: bool) -> None:
         if self._settings.metrics_listen is not None:
             try:
                 port = serve_metrics(self._settings.metrics_listen, self._rpc.measurements, self._collector)
@@ -165,12 +245,10 @@ class _Service:
                 text = f"can't serve metrics at {self._settings.metrics_listen}: {error.strerror}"
                 raise StartupError(text) from error
             log.info("metrics.serving", port=port)
-        port = await self._rpc.start(self._settings.listen)
+        port = await self._rpc.start(self._settings.listen, is_serving=can_answer)
         host, _ = split_address(self._settings.listen)
-        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        sys.stdout.write(f"bandit-server is serving at {where}\n")
-        sys.stdout.flush()
-        log.info("server.serving", address=where)
+        self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._tell(can_answer=can_answer)
 
     async def _drain(self) -> None:
         """Lets clients look away, and calls in flight finish."""

@@ -16,12 +16,19 @@ class ServeCommand(Command):
     """Serve's flags, by what they are about."""
 
     sections = {  # noqa: RUF012 - annotated in Command
-        "Where": ("listen", "insecure", "database", "migrate", "config"),
+        "Where": ("listen", "workers", "insecure", "database", "migrate", "config"),
         "Watching it": ("metrics_listen", "reflection", "log_level"),
         "Stopping": ("drain_seconds", "drain_delay_seconds"),
         "Shares": ("epoch_interval_seconds", "epoch_threshold"),
-        "Replicas and outages": ("poll_seconds", "lag_seconds", "max_staleness_seconds"),
-        "Load": ("reward_queue_rows", "reward_queue_bytes", "max_concurrent_calls"),
+        "Replicas and outages": (
+            "poll_seconds",
+            "lag_seconds",
+            "max_staleness_seconds",
+            "snapshot",
+            "snapshot_seconds",
+            "keys",
+        ),
+        "Load": ("reward_queue_rows", "reward_queue_bytes", "max_concurrent_calls", "connection_seconds"),
     }
 
 
@@ -31,6 +38,7 @@ class ServeCommand(Command):
     "(BANDIT_DRAIN_SECONDS=10). Flags are stronger than the environment, the environment than the file.",
 )
 @setting_option("listen", "HOST:PORT")
+@setting_option("workers", "PROCESSES")
 @setting_option("insecure")
 @setting_option("database", "URL")
 @setting_option("migrate")
@@ -45,9 +53,13 @@ class ServeCommand(Command):
 @setting_option("poll_seconds", "SECONDS")
 @setting_option("lag_seconds", "SECONDS")
 @setting_option("max_staleness_seconds", "SECONDS")
+@setting_option("snapshot", "FILE")
+@setting_option("snapshot_seconds", "SECONDS")
+@setting_option("keys", "FILE")
 @setting_option("reward_queue_rows", "ROWS")
 @setting_option("reward_queue_bytes", "BYTES")
 @setting_option("max_concurrent_calls", "CALLS")
+@setting_option("connection_seconds", "SECONDS")
 def serve(config: Path | None, **flags: object) -> None:
     """Answer Choose and Reward until SIGTERM.
 

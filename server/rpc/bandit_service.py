@@ -18,6 +18,7 @@ from server.services.errors import (
     ExperimentNotStartedError,
     InvalidInputError,
     ServiceError,
+    StorageAwayError,
 )
 from server.services.ledger import Ledger, Report
 from server.services.offers import CompiledExperiment, Offer, Reason
@@ -46,6 +47,10 @@ _RESULTS: Final = {
     OutcomeResult.REVISED: bandit_pb2.OUTCOME_RESULT_REVISED,
     OutcomeResult.SUPERSEDED: bandit_pb2.OUTCOME_RESULT_SUPERSEDED,
 }
+
+
+_UNKNOWN: Final = (ExperimentNotFoundError, ExperimentNotStartedError)
+"""What is not known here, and may be known to the store."""
 
 
 class BanditService:
@@ -80,15 +85,16 @@ class BanditService:
         requests = parse(bandit_pb2.BatchChooseRequest, data).requests
         _require_batch(len(requests))
         unknown = [request for request in requests if self._snapshot.find(request.experiment) is None]
-        if unknown:
-            await self._refresh_for(unknown)
+        away = await self._try_refresh_for(unknown) if unknown else None
         age = self._age()
         pieces: list[bytes] = []
         for request in requests:
             try:
                 field, message = _CHOICE, self._choose(request) + age
             except ServiceError as error:
-                field, message = _ERROR, Failure.of(error).status.SerializeToString()
+                is_in_doubt = away is not None and isinstance(error, _UNKNOWN)
+                failure = Failure.of(away if away is not None and is_in_doubt else error)
+                field, message = _ERROR, failure.status.SerializeToString()
             pieces += (_result_prefix(field, len(message)), message)
         return b"".join(pieces)
 
@@ -113,6 +119,14 @@ class BanditService:
         """Asks the store about names not known here; one that can't be a name is not worth asking."""
         if any(is_experiment_name(request.experiment) for request in requests):
             await self._refresh()
+
+    async def _try_refresh_for(self, requests: Sequence[bandit_pb2.ChooseRequest]) -> StorageAwayError | None:
+        """As `_refresh_for`; a store that is away must not fail those of a batch that need it not."""
+        try:
+            await self._refresh_for(requests)
+        except StorageAwayError as error:
+            return error
+        return None
 
     def _choose(self, request: bandit_pb2.ChooseRequest) -> bytes:
         """The response without the snapshot's age, which is the same for a whole batch."""

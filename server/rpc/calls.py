@@ -1,5 +1,6 @@
 """What every method has around it: limits on size and calls in flight, measurements, errors to statuses."""
 
+import asyncio
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeAlias, TypeVar
@@ -34,14 +35,32 @@ class RefusedCallError(Exception):
 
 
 class Gate:
-    """Says whether calls are still taken."""
+    """Says whether calls are still taken, and ends those that take too long.
+
+    Attributes:
+        is_open: Whether calls are taken.
+        in_flight: The tasks of the calls that are being answered.
+    """
 
     def __init__(self) -> None:
         self.is_open = True
+        self.in_flight: set[asyncio.Task[object] | None] = set()
+        self._is_over = False
 
     def close(self) -> None:
         """From now on calls are refused as `UNAVAILABLE`."""
         self.is_open = False
+
+    def end_calls(self) -> None:
+        """Ends the calls in flight as `UNAVAILABLE`. What one has asked the store for may still be done."""
+        self._is_over = True
+        for task in self.in_flight:
+            if task is not None:
+                task.cancel()
+
+    def has_ended(self) -> bool:
+        """Whether a call that is cancelled now was ended here, and not by its client."""
+        return self._is_over
 
 
 def parse(message_type: type[_Request], data: bytes) -> _Request:
@@ -50,6 +69,22 @@ def parse(message_type: type[_Request], data: bytes) -> _Request:
         return message_type.FromString(data)
     except DecodeError:
         raise RefusedCallError(MALFORMED) from None
+
+
+def _checks(
+    measurements: MethodMeasurements, gate: Gate, max_bytes: int, max_calls: int
+) -> Callable[[int], None]:
+    """Refuses a call of so many bytes that is too large, or one too many, or comes after the end."""
+
+    def check(n_bytes: int) -> None:
+        if measurements.n_in_flight > max_calls:
+            raise RefusedCallError(too_many_calls(max_calls))
+        if n_bytes > max_bytes:
+            raise RefusedCallError(too_large(n_bytes, max_bytes))
+        if not gate.is_open:
+            raise RefusedCallError(STOPPING)
+
+    return check
 
 
 def guarded(
@@ -63,20 +98,15 @@ def guarded(
 ) -> Handler:
     """The handler of a method: `answer`, from request bytes to response bytes, with everything around it."""
     now = clock.monotonic
-
-    def check(n_bytes: int) -> None:
-        if measurements.n_in_flight > max_calls:
-            raise RefusedCallError(too_many_calls(max_calls))
-        if n_bytes > max_bytes:
-            raise RefusedCallError(too_large(n_bytes, max_bytes))
-        if not gate.is_open:
-            raise RefusedCallError(STOPPING)
+    check = _checks(measurements, gate, max_bytes, max_calls)
 
     async def handle(data: bytes, context: Context) -> bytes:
         started_at = now()
         measurements.n_in_flight += 1
         measurements.n_started += 1
         failure: Failure | None = None
+        task = asyncio.current_task()
+        gate.in_flight.add(task)
         try:
             check(len(data))
             return await answer(data)
@@ -85,12 +115,15 @@ def guarded(
         except RefusedCallError as error:
             failure = error.failure
         except CancelledError:
-            failure = CANCELED
-            raise
+            if not gate.has_ended():
+                failure = CANCELED
+                raise
+            failure = STOPPING
         except Exception:
             log.exception("call.failed", method=measurements.method)
             failure = INTERNAL
         finally:
+            gate.in_flight.discard(task)
             measurements.n_in_flight -= 1
             measurements.observe(0 if failure is None else failure.code.value[0], now() - started_at)
         await context.abort(failure.code, failure.message, failure.trailing_metadata)

@@ -27,12 +27,10 @@ BANDIT_SERVICE: Final = bandit_pb2.DESCRIPTOR.services_by_name["BanditService"].
 EXPERIMENT_SERVICE: Final = experiment_pb2.DESCRIPTOR.services_by_name["ExperimentService"].full_name
 
 OPTIONS: Final[Sequence[tuple[str, int]]] = (
-    ("grpc.so_reuseport", 0),  # or a second server would silently take half the traffic
     ("grpc.max_receive_message_length", BATCH_CALL_BYTES),
     ("grpc.max_metadata_size", 4 * 1024),
     ("grpc.max_concurrent_streams", 1_000),  # with 100, calls that a commit frees at once were reset
     ("grpc.max_connection_idle_ms", 300_000),
-    ("grpc.max_connection_age_ms", 1_800_000),
     ("grpc.max_connection_age_grace_ms", 30_000),
     ("grpc.server_handshake_timeout_ms", 5_000),
     ("grpc.http2.settings_timeout", 5_000),
@@ -63,6 +61,8 @@ class RpcServer:
         clock: Times the calls.
         max_calls: Calls of one method that may be in flight.
         has_reflection: Whether clients may ask what is served.
+        connection_seconds: A client is asked to connect anew after so long, so that its calls spread.
+        shares_port: Whether other processes of this server listen at the same port.
     """
 
     def __init__(
@@ -73,12 +73,20 @@ class RpcServer:
         *,
         max_calls: int,
         has_reflection: bool,
+        connection_seconds: float,
+        shares_port: bool = False,
     ) -> None:
         self.gate = Gate()
         self.measurements: list[MethodMeasurements] = []
         self._clock = clock
         self._max_calls = max_calls
-        self._server = grpc.aio.server(options=OPTIONS)
+        # Not given, gRPC would share the port, and a second server silently take half the traffic.
+        options = (
+            ("grpc.so_reuseport", int(shares_port)),
+            ("grpc.max_connection_age_ms", round(1000 * connection_seconds)),
+            *OPTIONS,
+        )
+        self._server = grpc.aio.server(options=options)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._add(
@@ -108,8 +116,8 @@ class RpcServer:
             names = (BANDIT_SERVICE, EXPERIMENT_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._server)
 
-    async def start(self, address: str) -> int:
-        """Listens at `address`, and says SERVING.
+    async def start(self, address: str, *, is_serving: bool = True) -> int:
+        """Listens at `address`, and says SERVING, or NOT_SERVING until `say_serving`.
 
         Returns:
             The port, which is a free one if `address` names port 0.
@@ -124,8 +132,15 @@ class RpcServer:
         if port == 0:
             raise ListenError(address)
         await self._server.start()
-        await self._say(health_pb2.HealthCheckResponse.SERVING)
+        if is_serving:
+            await self.say_serving()
+        else:
+            await self.say_not_serving()
         return port
+
+    async def say_serving(self) -> None:
+        """Tells clients that ask for health that calls are answered."""
+        await self._say(health_pb2.HealthCheckResponse.SERVING)
 
     async def say_not_serving(self) -> None:
         """Tells clients that ask for health to look elsewhere; calls are answered as before."""
@@ -144,6 +159,11 @@ class RpcServer:
         deadline = self._clock.monotonic() + grace_seconds
         # Calls count themselves and tell nobody, so that they cost less: hence a look now and then.
         while self._clock.monotonic() < (deadline if self._is_busy() else refusing_until):  # noqa: ASYNC110
+            await asyncio.sleep(_DRAIN_POLL_SECONDS)
+        # What takes longer is ended here: gRPC would give neither a reason nor a retry delay.
+        self.gate.end_calls()
+        farewell_until = self._clock.monotonic() + min(_FAREWELL_SECONDS, grace_seconds)
+        while self._is_busy() and self._clock.monotonic() < farewell_until:  # noqa: ASYNC110 - as above
             await asyncio.sleep(_DRAIN_POLL_SECONDS)
         await self._server.stop(min(max(deadline - self._clock.monotonic(), 0.0), _FAREWELL_SECONDS))
 

@@ -62,6 +62,9 @@ class Chooser:
         clock: The time.
         lag_seconds: With a snapshot older than this a decision is `unconfirmed`.
         max_staleness_seconds: With a snapshot older than this the champion answers.
+
+    Attributes:
+        signer: As above; it may be replaced at any time.
     """
 
     def __init__(
@@ -75,7 +78,7 @@ class Chooser:
         max_staleness_seconds: float,
     ) -> None:
         self._snapshot = snapshot
-        self._signer = signer
+        self.signer = signer
         self._counter = counter
         self._clock = clock
         self._lag = lag_seconds
@@ -125,8 +128,9 @@ class Chooser:
         return new_id(self._clock.time_ms(), self._generator.getrandbits(_ID_RANDOM_BITS))
 
     def _decide(self, offer: Offer, decision: bytes, mark: bytes) -> Choice:
+        choice = Choice(offer, self.signer.sign(decision, offer.packed_terms, mark))
         self._counter.count(offer, decision, mark)
-        return Choice(offer, self._signer.sign(decision, offer.packed_terms, mark))
+        return choice
 
     def _fall_back(self, experiment: CompiledExperiment, reason: Reason) -> Choice:
         return self._decide(experiment.fallback(reason), self._new_id(), NO_UNIT)
@@ -136,7 +140,7 @@ class Chooser:
         if not question.previous_decision_id or experiment.state is not State.RUNNING:
             return None
         try:
-            decision = self._signer.read(question.previous_decision_id)
+            decision = self.signer.read(question.previous_decision_id)
         except InvalidDecisionError:
             return None
         terms = decision.terms

@@ -83,6 +83,7 @@ class DecisionCounter:
         self._writer = writer
         self._sequence = 0
         self._counts: defaultdict[Offer, int] = defaultdict(int)
+        self._waiting: Counter[DecisionKey] = Counter()
         self._groups: defaultdict[int, list[int]] = defaultdict(lambda: [0] * 256)
         self._pending: Flush | None = None
         self.totals: Counter[tuple[int, int, Basis]] = Counter()
@@ -101,37 +102,47 @@ class DecisionCounter:
     @property
     def n_flushes(self) -> int:
         """How many flushes it takes to hand over what is here."""
-        return bool(self._pending) + max(len(self.units), bool(self._counts))
+        return bool(self._pending) + max(len(self.units), bool(self._counts or self._waiting))
 
     def flush(self) -> Flush | None:
         """What to send: what is in doubt, else what was counted since; None if there is nothing.
 
         `settle` must follow before anything newer is sent.
         """
-        if self._pending is None and (self._counts or self.units):
+        self._gather()
+        if self._pending is None and (self._waiting or self.units):
             self._sequence += 1
             self._pending = Flush(
                 slot=self._writer.slot,
                 incarnation=self._writer.incarnation,
                 sequence=self._sequence,
-                counts=self._take_counts(),
+                counts=self._waiting,
                 units=self.units.take(),
                 groups=self._take_groups(),
             )
+            for key, count in self._waiting.items():
+                self.totals[key.experiment, key.arm, key.basis] += count
+            self._waiting = Counter()
         return self._pending
+
+    def _gather(self) -> None:
+        """Adds the counts up by key: in a long outage there are ever new offers, and no more keys."""
+        for offer, count in self._counts.items():
+            self._waiting[offer.key] += count
+        self._counts.clear()
+
+    def forget(self) -> None:
+        """Drops every count that is not in the store: they are of another deployment."""
+        self._counts.clear()
+        self._waiting.clear()
+        self._groups.clear()
+        self.units = UnitBook()
+        self._pending = None
 
     def settle(self, flush: Flush) -> None:
         """Says that a flush is in the store; two callers may have sent the same one."""
         if self._pending is flush:
             self._pending = None
-
-    def _take_counts(self) -> Counter[DecisionKey]:
-        counts: Counter[DecisionKey] = Counter()
-        for offer, count in self._counts.items():
-            counts[offer.key] += count
-            self.totals[offer.key.experiment, offer.key.arm, offer.key.basis] += count
-        self._counts.clear()
-        return counts
 
     def _take_groups(self) -> dict[tuple[int, int], int]:
         groups = {

@@ -86,6 +86,9 @@ class Ledger:
         clock: The time.
         refresh: Asks the store what changed, and applies it to the snapshot.
         read_nonces: The store's (segment, epoch) to nonce, of one experiment.
+
+    Attributes:
+        signer: As above; it may be replaced at any time.
     """
 
     def __init__(
@@ -99,7 +102,7 @@ class Ledger:
         read_nonces: Callable[[int], Awaitable[Mapping[tuple[int, int], int]]],
     ) -> None:
         self._snapshot = snapshot
-        self._signer = signer
+        self.signer = signer
         self._queue = queue
         self._clock = clock
         self._refresh = refresh
@@ -154,7 +157,7 @@ class Ledger:
             _UnknownHereError: It can't be told here; never if `is_final`.
         """
         try:
-            decision = self._signer.read(report.decision_id)
+            decision = self.signer.read(report.decision_id)
         except InvalidDecisionError:
             raise DecisionIdInvalidError from None
         experiment, epoch, nonce, segment, arm, basis, _ = decision.terms

@@ -4,7 +4,7 @@ It belongs to the event loop's thread. Each experiment in it is an immutable val
 whole.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Final
 
@@ -29,6 +29,7 @@ class Snapshot:
         self._numbers: dict[str, int] = {}
         self._compiled: dict[str, CompiledExperiment] = {}
         self._confirmed_at = _NEVER
+        self._is_restored = False
         self.watermark: int | None = None
 
     def find(self, name: str) -> CompiledExperiment | None:
@@ -54,9 +55,26 @@ class Snapshot:
         return self._clock.monotonic() - self._confirmed_at
 
     @property
+    def is_restored(self) -> bool:
+        """Whether what is here was never confirmed by the store since the start."""
+        return self._is_restored
+
+    @property
     def age(self) -> timedelta:
         """Time since the store last confirmed what is here; at most a year."""
         return timedelta(seconds=min(max(self.age_seconds, 0.0), 365 * 86_400))
+
+    def restore(self, live: Iterable[LiveExperiment], age_seconds: float) -> None:
+        """Takes in what was kept outside the store, until the store is heard of: its word replaces all of it.
+
+        Args:
+            live: Every experiment that was started.
+            age_seconds: How long ago the store confirmed them.
+        """
+        for each in live:
+            self.put(each)
+        self._is_restored = True
+        self._confirmed_at = self._clock.monotonic() - age_seconds
 
     def apply(self, changes: Changes, asked_at: float) -> list[int]:
         """Takes in what a load found; returns the numbers of experiments that are new or changed here.
@@ -65,12 +83,23 @@ class Snapshot:
             changes: What the store said.
             asked_at: The clock's monotonic time when the store was asked: what is here is as old as that.
         """
+        if self._is_restored:  # what was restored may be gone from the store, or newer than a restored backup
+            self.clear()
         changed = [live.record.number for live in changes.live if self.put(live)]
         for number in changes.deleted:
             self.drop(number)
         self.watermark = changes.watermark
         self._confirmed_at = max(self._confirmed_at, asked_at)
         return changed
+
+    def clear(self) -> None:
+        """Forgets everything, as before the first load."""
+        self._live.clear()
+        self._numbers.clear()
+        self._compiled.clear()
+        self._is_restored = False
+        self._confirmed_at = _NEVER
+        self.watermark = None
 
     def put(self, live: LiveExperiment) -> bool:
         """Replaces one experiment, unless what is here is as new; returns whether it did."""

@@ -114,6 +114,9 @@ class Upkeep:
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
+        self._note_store(
+            is_away=False
+        )  # not said by a pass of the allocator, which may have had nothing to do
 
     async def _write_once(self) -> None:
         await self.flush()
@@ -133,7 +136,6 @@ class Upkeep:
             began_at = self._clock.monotonic()
             try:
                 await step()
-                self._note_store(is_away=False)
             except StoreBrokenError:
                 self._on_broken()
                 return

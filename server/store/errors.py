@@ -2,6 +2,7 @@
 
 StoreError
 ├── StoreUnavailableError    nothing was stored; try again later
+│   ├── StoreAwayError       nobody answers where it should be; it may be back at any moment
 │   ├── StoreFullError       no room left; try again once there is
 │   └── StoreReadOnlyError   writes are refused until somebody changes that
 ├── StoreBrokenError         durability can no longer be promised; end the process
@@ -20,6 +21,10 @@ class StoreError(Exception):
 
 class StoreUnavailableError(StoreError):
     """The store can't be reached; nothing was stored."""
+
+
+class StoreAwayError(StoreUnavailableError):
+    """Nobody answers where the store should be, or not yet; nothing was stored."""
 
 
 class StoreFullError(StoreUnavailableError):

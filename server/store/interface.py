@@ -47,6 +47,20 @@ class Store(ABC):
         """Whether other processes may write while this one does, and have to be heard of by polling."""
 
     @abstractmethod
+    def prepare(self, *, may_migrate: bool) -> None:
+        """Brings the database to the schema of this version; must have returned before anything else works.
+
+        Until then every other method raises `StoreUnavailableError`. Exact when repeated.
+
+        Args:
+            may_migrate: Whether an empty or older database is migrated, or refused.
+
+        Raises:
+            SchemaError: It is of another version and may not or can't be migrated, or is not ours.
+            StoreAwayError: It can't be reached now; it may be later.
+        """
+
+    @abstractmethod
     def close(self) -> None:
         """Lets go of the database; further calls are errors. May be called twice."""
 

@@ -27,6 +27,11 @@ def current_revision(connection: Connection) -> str | None:
     return None
 
 
+def has_schema(connection: Connection) -> bool:
+    """Whether the database has the schema of this version; SchemaError if it is not ours."""
+    return current_revision(connection) == HEAD
+
+
 def require_schema(connection: Connection) -> None:
     """Raises SchemaError unless the database has the schema of this version."""
     found = current_revision(connection)

@@ -10,6 +10,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from server.store.errors import (
     RowRefusedError,
+    StoreAwayError,
     StoreError,
     StoreFullError,
     StoreReadOnlyError,
@@ -24,6 +25,18 @@ _LOST_SERVERS: Final = frozenset({"57P01", "57P02", "57P03"})
 
 _REFUSED_CLASSES: Final = frozenset({"22", "23"})
 """Data exceptions, violated constraints."""
+
+_MISTAKES: Final = (
+    "password authentication failed",
+    "no password supplied",
+    "authentication failed for user",
+    "no pg_hba.conf entry",
+    " does not exist",
+    "is not permitted to log in",
+    "permission denied for database",
+)
+"""What a server answers to a wrong name or password. A connection that is refused has no SQLSTATE in libpq,
+and its text is in the server's language: of another one, the mistake looks like a server that is away."""
 
 _KINDS: Final[Mapping[str, tuple[type[StoreError], str]]] = {
     "53100": (StoreFullError, "no room left for the database"),
@@ -50,6 +63,10 @@ def _translated(error: DBAPIError) -> StoreError:
         return kind(text)
     if state[:2] in _REFUSED_CLASSES or isinstance(error.orig, psycopg.DataError):
         return RowRefusedError("the database refused a value")
+    if _is_mistake(error):
+        return StoreUnavailableError("the database refuses the connection: check user, password and its name")
+    if is_lost(error):
+        return StoreAwayError("the database can't be reached")
     return StoreUnavailableError("the database can't be reached, or refuses the connection")
 
 
@@ -64,6 +81,12 @@ def is_lost(error: DBAPIError) -> bool:
     state = _state_of(error)
     is_silent = not state and isinstance(error.orig, psycopg.OperationalError)
     return is_silent or state in _LOST_SERVERS or state.startswith("08")
+
+
+def _is_mistake(error: DBAPIError) -> bool:
+    """Whether the server is there, and refuses the connection for a reason that time does not mend."""
+    text = str(error.orig)
+    return "FATAL:" in text and any(mistake in text for mistake in _MISTAKES)
 
 
 def _state_of(error: DBAPIError) -> str:

@@ -14,10 +14,10 @@ from bandit.units import UnitFacts
 from server.store import epochs, experiments, facts, history, slots, units
 from server.store.databases import open_dialect
 from server.store.dialect import Dialect
-from server.store.errors import StaleRevisionError, StoreBrokenError
+from server.store.errors import StaleRevisionError, StoreBrokenError, StoreUnavailableError
 from server.store.history import History
 from server.store.interface import Progress, Store
-from server.store.migrate import migrate, require_schema
+from server.store.migrate import has_schema, migrate, require_schema
 from server.store.records import (
     Changes,
     ExperimentFacts,
@@ -46,17 +46,25 @@ def open_store(url: str, *, may_migrate: bool = True) -> "SqlStore":
         SchemaError: It is of another version and may not or can't be migrated, or is not ours.
         StoreUnavailableError: It can't be reached.
     """
-    dialect = open_dialect(url, is_owner=True)
+    store = find_store(url)
     try:
-        with dialect.writing(is_long=True) as connection:
-            if may_migrate:
-                dialect.lock_schema(connection)
-                migrate(connection)
-            require_schema(connection)
+        store.prepare(may_migrate=may_migrate)
     except BaseException:
-        dialect.close()
+        store.close()
         raise
-    return SqlStore(dialect)
+    return store
+
+
+def find_store(url: str) -> "SqlStore":
+    """The store of a database that may be away: it works once `prepare` has succeeded.
+
+    Where a database serves one process only, this one owns it until `close`.
+
+    Raises:
+        StoreInUseError: Another process owns the database.
+        StoreUnavailableError: There is no such database, and none can be made.
+    """
+    return SqlStore(open_dialect(url, is_owner=True), is_ready=False)
 
 
 def open_reader(url: str) -> "SqlStore":
@@ -79,22 +87,42 @@ class SqlStore(Store):
     """See `Store` for the contract.
 
     Args:
-        dialect: The database, opened and of this version's schema.
+        dialect: The database, opened.
+        is_ready: Whether it is known to be of this version's schema.
     """
 
-    def __init__(self, dialect: Dialect) -> None:
-        self._dialect = dialect
+    def __init__(self, dialect: Dialect, *, is_ready: bool = True) -> None:
+        self._opened = dialect
+        self._is_ready = is_ready
         self._version = dialect.version
         self._log = RewardLog(dialect.upsert_rewards, dialect.find_rewards)
 
     @property
+    def _dialect(self) -> Dialect:
+        """The database, once it is known to be of this version's schema."""
+        if not self._is_ready:
+            raise StoreUnavailableError("the database was not reached yet")
+        return self._opened
+
+    @property
     @override
     def is_shared(self) -> bool:
-        return self._dialect.is_shared
+        return self._opened.is_shared
+
+    @override
+    def prepare(self, *, may_migrate: bool) -> None:
+        # A look first, under the bounds of any transaction: a migration has none, and few starts need one.
+        if not self._opened.write(has_schema):
+            with self._opened.writing(is_long=True) as connection:
+                if may_migrate:
+                    self._opened.lock_schema(connection)
+                    migrate(connection)
+                require_schema(connection)
+        self._is_ready = True
 
     @override
     def close(self) -> None:
-        self._dialect.close()
+        self._opened.close()
 
     def writing(self) -> AbstractContextManager[Connection]:
         """A transaction that is committed at the end, and not at all if the block raises."""

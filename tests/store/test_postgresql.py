@@ -11,13 +11,14 @@ from alembic.migration import MigrationContext
 from server.store.errors import (
     RowRefusedError,
     SchemaError,
+    StoreAwayError,
     StoreError,
     StoreFullError,
     StoreReadOnlyError,
     StoreUnavailableError,
 )
 from server.store.schema import metadata
-from server.store.sql import SqlStore, open_reader, open_store
+from server.store.sql import SqlStore, find_store, open_reader, open_store
 from tests.store.builders import DUPLICATE, RECORDED, create, reward
 from tests.support.ports import free_port
 from tests.support.postgresql import PostgresqlProcess, query
@@ -122,11 +123,31 @@ def test_errors_are_the_stores(store: SqlStore, url: str, state: str, error: typ
         assert secret not in str(caught.value)
 
 
-def test_a_database_that_is_not_there_is_unavailable() -> None:
+def test_a_server_that_is_not_there_is_away() -> None:
     """A server that can't be reached is told so without its host or the password."""
-    with pytest.raises(StoreUnavailableError) as caught:
+    with pytest.raises(StoreAwayError) as caught:
         open_store(f"postgresql+psycopg://somebody:secret@127.0.0.1:{free_port()}/bandit")
-    assert str(caught.value) == "the database can't be reached, or refuses the connection"
+    assert str(caught.value) == "the database can't be reached"
+
+
+@pytest.mark.parametrize(("right", "wrong"), [("postgres@", "nobody@"), ("/bandit_", "/other_")])
+def test_a_wrong_name_is_no_server_that_is_away(url: str, right: str, wrong: str) -> None:
+    """A user or a database that the server does not know is a mistake, which waiting does not mend."""
+    with pytest.raises(StoreUnavailableError, match="check user, password and its name") as caught:
+        open_store(url.replace(right, wrong))
+    assert not isinstance(caught.value, StoreAwayError)
+
+
+def test_a_store_is_used_only_once_it_is_prepared(url: str) -> None:
+    """Until the schema is known to be there every call is unavailable; preparing again changes nothing."""
+    with closing(find_store(url)) as store:
+        with pytest.raises(StoreUnavailableError, match="not reached yet"):
+            store.find_experiment("ranker")
+        with pytest.raises(SchemaError):
+            store.prepare(may_migrate=False)
+        for may_migrate in (True, True, False):
+            store.prepare(may_migrate=may_migrate)
+        assert store.find_experiment("ranker") is None
 
 
 def test_a_url_that_can_not_be_read_is_not_shown() -> None:

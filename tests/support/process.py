@@ -74,7 +74,7 @@ class ServerProcess:
 
     @classmethod
     def start(cls, database: Path, *flags: str, port: int = 0) -> Self:
-        """Starts a server, and returns once it says that it serves."""
+        """Starts a server, and returns once it says that it serves, or that it waits for its database."""
         log = database.with_suffix(".log")
         listen = ("--listen", f"127.0.0.1:{port}", "--database", f"sqlite:///{database}")
         with log.open("a") as stderr:
@@ -88,7 +88,7 @@ class ServerProcess:
             )
         assert process.stdout is not None
         line = process.stdout.readline()
-        if not line.startswith("bandit-server is serving at "):
+        if not re.match(r"bandit-server is (serving|waiting for its database) at ", line):
             process.kill()
             process.communicate()
             pytest.fail(f"the server did not start: {line!r} {log.read_text()}")

@@ -49,6 +49,11 @@ class Proxy:
         for sock in self._sockets:
             _drop(sock)
 
+    @property
+    def n_connections(self) -> int:
+        """How many connections were made through it."""
+        return len(self._sockets) // 2
+
     def pause(self) -> None:
         """Swallows nothing and forwards nothing, as a network that is cut."""
         self._may_pass.clear()

@@ -1,0 +1,36 @@
+"""A port that several processes of one server share, and no other server."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from server.rpc.server import ListenError
+from server.settings import split_address
+
+
+@contextmanager
+def reserved_port(address: str) -> Iterator[int]:
+    """Holds the port of `address` without listening, so that it stays while workers come and go.
+
+    A port that is shared may be joined by any process of the same user, and the kernel would give a second
+    server half of the traffic: so it is first taken alone, which fails if anybody has it, sharing or not.
+
+    Yields:
+        The port, which is a free one if `address` names port 0.
+
+    Raises:
+        ListenError: Somebody has it, or the address is not of this machine.
+    """
+    host, port = split_address(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe, socket.socket(family) as holder:
+        try:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+            place = probe.getsockname()
+            probe.close()
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            holder.bind(place)
+        except OSError:
+            raise ListenError(address) from None
+        yield int(place[1])

@@ -1,0 +1,216 @@
+"""A start with its store away: from a snapshot and keys on disk, or waiting; and what keeps those fresh.
+
+store there ─────────────────────────────▶ serving
+store away ──▶ usable snapshot and keys? ──▶ serving from it ──▶ store there: goes on by itself
+                          └─ no ──▶ waiting, NOT_SERVING ──────▶ store there: serving
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from server.services.choosing import Chooser
+from server.services.clock import Clock
+from server.services.counting import DecisionCounter
+from server.services.errors import StorageAwayError
+from server.services.keys import agree, signer_of
+from server.services.keys_file import KeysFileError, is_open_to_others, read_keys, write_keys
+from server.services.ledger import Ledger
+from server.services.snapshot import Snapshot
+from server.services.snapshot_file import SnapshotFileError, read_snapshot, write_snapshot
+from server.services.workers import Workers
+from server.services.writer import Writer
+from server.settings import Settings
+from server.store.errors import StoreAwayError, StoreError
+from server.store.interface import Store
+from server.store.records import KeyRing, LiveExperiment
+
+_PAUSE_SECONDS: Final = 1.0
+_RENEW_SECONDS: Final = 60.0
+"""How old the file gets while nothing changes: how much older than the outage a start from it seems."""
+
+log = structlog.get_logger()
+
+
+class Standby:
+    """Reaches the store, and does without it until then. Belongs to the event loop's thread.
+
+    Args:
+        settings: What the operator set.
+        store: Not prepared yet.
+        workers: Whose threads wait for the store.
+        writer: Gets its slot.
+        snapshot: What Choose reads; restored if the store is away.
+        counter: Forgets what was counted on a snapshot that turns out to be foreign.
+        chooser: Gets the keys of the store, or those of the file until then.
+        ledger: Gets the keys of the store.
+        clock: The time.
+        refresh: Loads the snapshot from the store.
+        candidate: The keys of a store that has none yet, unless there is a keys file.
+        is_keeper: Whether this process writes the files.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        workers: Workers,
+        writer: Writer,
+        snapshot: Snapshot,
+        counter: DecisionCounter,
+        chooser: Chooser,
+        ledger: Ledger,
+        clock: Clock,
+        *,
+        refresh: Callable[[], Awaitable[None]],
+        candidate: KeyRing,
+        is_keeper: bool,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._workers = workers
+        self._writer = writer
+        self._snapshot = snapshot
+        self._counter = counter
+        self._chooser = chooser
+        self._ledger = ledger
+        self._clock = clock
+        self._refresh = refresh
+        self._snapshot_path = None if settings.snapshot is None else Path(settings.snapshot)
+        self._keys_path = None if settings.keys is None else Path(settings.keys)
+        self._is_keeper = is_keeper
+        self._file_ring = self._read_keys()
+        self._candidate = self._file_ring or candidate
+        self._ring: KeyRing | None = None
+        self._saved: list[LiveExperiment] = []
+        self._saved_ms = 0
+        self._renew_seconds = min(_RENEW_SECONDS, settings.max_staleness_seconds / 10)
+        self.is_connected = False
+
+    async def begin(self) -> bool:
+        """Reaches the store once, or else restores the snapshot; returns whether calls can be answered.
+
+        Raises:
+            StoreError: The store is there and can't be used, or is a file.
+        """
+        try:
+            await self._reach()
+        except StoreAwayError as error:
+            return self._restore(str(error))
+        except StorageAwayError as error:
+            if not self._store.is_shared and isinstance(error.__cause__, StoreError):
+                raise error.__cause__ from None
+            return self._restore(str(error.__cause__))
+        return True
+
+    async def connect(self) -> None:
+        """Reaches the store, however long it takes.
+
+        Raises:
+            StoreError: It is there and can't be used, and there is no snapshot to go on with.
+        """
+        complaint = ""
+        while not self.is_connected:
+            await asyncio.sleep(_PAUSE_SECONDS)
+            try:
+                await self._reach()
+            except (StoreAwayError, StorageAwayError):
+                continue
+            except StoreError as error:
+                if not self._snapshot.is_restored:
+                    raise
+                if str(error) != complaint:
+                    complaint = str(error)
+                    log.error("store.unusable", error=complaint)  # noqa: TRY400 - the text is for the operator
+
+    async def keep(self) -> None:
+        """Keeps the snapshot file fresh, for ever."""
+        while True:
+            await asyncio.sleep(self._settings.snapshot_seconds)
+            await self.save()
+
+    async def save(self, *, is_last: bool = False) -> None:
+        """Writes the snapshot file if it lacks something that the store has confirmed, or grows old.
+
+        Args:
+            is_last: Whether the server stops: then the file is made as young as it can be.
+        """
+        if self._snapshot_path is None or self._ring is None or not self._is_keeper:
+            return
+        live = [each for each in self._snapshot if each.epoch is not None]
+        confirmed_ms = self._clock.time_ms() - round(self._snapshot.age_seconds * 1000)
+        is_same = len(live) == len(self._saved) and all(map(_is, live, self._saved))
+        renew_seconds = 0.0 if is_last else self._renew_seconds
+        if is_same and confirmed_ms - self._saved_ms <= renew_seconds * 1000:
+            return
+        try:
+            await asyncio.to_thread(write_snapshot, self._snapshot_path, live, confirmed_ms, self._ring)
+        except OSError as error:
+            log.warning("snapshot.not_saved", path=str(self._snapshot_path), error=error.strerror)
+        else:
+            self._saved, self._saved_ms = live, confirmed_ms
+
+    def take_keys(self, ring: KeyRing) -> None:
+        """Signs and checks with the keys of the store from now on, and keeps them for a start without it."""
+        if self._snapshot.is_restored and self._file_ring is not None and not agree(ring, self._file_ring):
+            log.error("snapshot.foreign", advice="the database is of another deployment than the keys file")
+            self._snapshot.clear()
+            self._counter.forget()
+        self._ring = ring
+        self._chooser.signer = self._ledger.signer = signer_of(ring)
+        if self._keys_path is not None and self._is_keeper and ring != self._file_ring:
+            try:
+                write_keys(self._keys_path, ring)
+            except OSError as error:
+                log.warning("keys.not_saved", path=str(self._keys_path), error=error.strerror)
+            else:
+                self._file_ring = ring
+
+    async def _reach(self) -> None:
+        await self._workers.write(self._store.prepare, may_migrate=self._settings.migrate)
+        ring = await self._workers.write(self._store.adopt_keys, self._candidate)
+        self._writer.slot = await self._workers.write(
+            self._store.claim_slot, self._writer.incarnation, self._clock.now()
+        )
+        self.take_keys(ring)
+        await self._refresh()
+        self.is_connected = True
+
+    def _restore(self, error: str) -> bool:
+        if self._snapshot_path is None or self._file_ring is None:
+            log.warning("standby.waiting", error=error)
+            return False
+        try:
+            kept = read_snapshot(self._snapshot_path, self._file_ring)
+        except SnapshotFileError as problem:
+            log.warning("snapshot.ignored", reason=str(problem))
+            log.warning("standby.waiting", error=error)
+            return False
+        # Never younger than the lag, so that a decision is not taken for one that the store has confirmed.
+        age_seconds = max((self._clock.time_ms() - kept.confirmed_ms) / 1000, self._settings.lag_seconds)
+        self._snapshot.restore(kept.live, age_seconds)
+        self._chooser.signer = signer_of(self._file_ring)
+        log.warning(
+            "standby.serving", error=error, experiments=len(kept.live), age_seconds=round(age_seconds, 1)
+        )
+        return True
+
+    def _read_keys(self) -> KeyRing | None:
+        if self._keys_path is None:
+            return None
+        try:
+            ring = read_keys(self._keys_path)
+            if is_open_to_others(self._keys_path):
+                log.warning("keys.open_to_others", path=str(self._keys_path), advice="chmod 600")
+        except KeysFileError as error:
+            if self._keys_path.exists():
+                log.warning("keys.ignored", reason=str(error))
+            return None
+        return ring
+
+
+def _is(one: object, other: object) -> bool:
+    return one is other

@@ -1,0 +1,44 @@
+"""The keys that sign decisions, before the store has told them."""
+
+from datetime import timedelta
+from typing import Final, NoReturn
+
+from typing_extensions import override
+
+from bandit.decision import Signer
+from server.services.errors import StorageAwayError
+from server.store.records import KeyRing
+
+_RETRY_AFTER: Final = timedelta(seconds=1)
+
+
+class UnknownKeys(Signer):
+    """Stands for keys that are not known yet: what needs one is answered as without a store."""
+
+    def __init__(self) -> None:
+        """Has no keys."""
+
+    @override
+    def sign(self, decision_id: bytes, packed_terms: bytes, unit_hash: bytes) -> NoReturn:
+        raise StorageAwayError(_RETRY_AFTER)
+
+    @override
+    def read(self, text: str) -> NoReturn:
+        raise StorageAwayError(_RETRY_AFTER)
+
+
+def signer_of(ring: KeyRing) -> Signer:
+    """Signs and reads decisions with the keys of a ring."""
+    return Signer(ring.secrets, ring.signing_key)
+
+
+def agree(ring: KeyRing, other: KeyRing) -> bool:
+    """Whether two rings are of one deployment: they share a key, and no id stands for two secrets.
+
+    >>> agree(KeyRing({1: b"a", 2: b"b"}, 2), KeyRing({2: b"b", 3: b"c"}, 3))
+    True
+    >>> agree(KeyRing({1: b"a"}, 1), KeyRing({1: b"b"}, 1))
+    False
+    """
+    shared = ring.secrets.keys() & other.secrets.keys()
+    return bool(shared) and all(ring.secrets[key] == other.secrets[key] for key in shared)

@@ -1,0 +1,102 @@
+"""The snapshot file: what Choose reads, on disk, so that a server can start without the store.
+
+One line of header, and one for each experiment that was started. The header has the format, its version,
+when the store last confirmed what follows, the SHA-256 of the lines, and an HMAC over all that by a key of
+the ring: a file that was torn, damaged, or made by somebody without the keys is never served from.
+"""
+
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from server.services.files import replace_file
+from server.services.snapshot_documents import from_line, to_line
+from server.store.records import KeyRing, LiveExperiment
+
+_FORMAT: Final = "bandit-server snapshot"
+VERSION: Final = 1
+_MODE: Final = 0o600
+
+
+class SnapshotFileError(Exception):
+    """The snapshot file can't be used; the text says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptSnapshot:
+    """What a snapshot file holds.
+
+    Attributes:
+        live: Every experiment that was started.
+        confirmed_ms: When the store last confirmed them, in milliseconds since 1970.
+    """
+
+    live: tuple[LiveExperiment, ...]
+    confirmed_ms: int
+
+
+def write_snapshot(path: Path, live: Sequence[LiveExperiment], confirmed_ms: int, ring: KeyRing) -> None:
+    """Replaces the file, and leaves the interpreter to others often; OSError if it can't be written."""
+    pieces = []
+    for each in live:
+        pieces.append(to_line(each) + b"\n")
+        time.sleep(0)  # the event loop answers Choose, and waits for this thread's lock
+    body = b"".join(pieces)
+    digest = hashlib.sha256(body).hexdigest()
+    header = {
+        "format": _FORMAT,
+        "version": VERSION,
+        "key": ring.signing_key,
+        "confirmed_ms": confirmed_ms,
+        "sha256": digest,
+        "hmac": _mac(ring.secrets[ring.signing_key], confirmed_ms, digest),
+    }
+    replace_file(path, json.dumps(header).encode() + b"\n" + body, mode=_MODE)
+
+
+def read_snapshot(path: Path, ring: KeyRing) -> KeptSnapshot:
+    """What a file holds, if it is whole and made with a key of the ring.
+
+    Raises:
+        SnapshotFileError: It is not there, can't be read, damaged, of another version or deployment.
+    """
+    try:
+        head, _, body = path.read_bytes().partition(b"\n")
+    except OSError as error:
+        raise SnapshotFileError(f"{path}: {error.strerror}") from error
+    confirmed_ms = _check(path, head, body, ring)
+    try:
+        live = tuple(map(from_line, body.splitlines()))
+    except (KeyError, TypeError, ValueError) as error:
+        raise SnapshotFileError(f"{path} holds what this version can't read") from error
+    return KeptSnapshot(live=live, confirmed_ms=confirmed_ms)
+
+
+def _check(path: Path, head: bytes, body: bytes, ring: KeyRing) -> int:
+    """When what the file holds was confirmed; SnapshotFileError unless it is whole and ours."""
+    try:
+        header: Any = json.loads(head)
+        name, version = header["format"], header["version"]
+        key, confirmed_ms = int(header["key"]), int(header["confirmed_ms"])
+        digest, mac = str(header["sha256"]), str(header["hmac"])
+    except (KeyError, TypeError, ValueError):
+        raise SnapshotFileError(f"{path} is damaged, or no snapshot") from None
+    if (name, version) != (_FORMAT, VERSION):
+        raise SnapshotFileError(f"{path} is of version {version!r}, this one reads version {VERSION}")
+    if hashlib.sha256(body).hexdigest() != digest:
+        raise SnapshotFileError(f"{path} is damaged")
+    secret = ring.secrets.get(key)
+    if secret is None or not hmac.compare_digest(_mac(secret, confirmed_ms, digest).encode(), mac.encode()):
+        raise SnapshotFileError(f"{path} was not made with one of the keys of the keys file")
+    return confirmed_ms
+
+
+def _mac(secret: bytes, confirmed_ms: int, digest: str) -> str:
+    """By a key of its own, so that nothing that is signed as a decision is ever taken for a snapshot."""
+    key = hmac.digest(secret, b"snapshot", "sha256")
+    return hmac.digest(key, f"{_FORMAT} {VERSION} {confirmed_ms} {digest}".encode(), "sha256").hex()

@@ -1,0 +1,44 @@
+"""A PostgreSQL that tests may stop, and servers that keep what a start without it needs."""
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.postgresql import PostgresqlProcess
+from tests.support.process import ServerProcess
+
+FAST = ("--poll-seconds", "0.1", "--lag-seconds", "2", "--drain-seconds", "2")
+
+StartOn = Callable[..., ServerProcess]
+
+
+@pytest.fixture
+def own_postgresql(tmp_path: Path) -> Iterator[PostgresqlProcess]:
+    """A PostgreSQL of the test's own."""
+    server = PostgresqlProcess.create(tmp_path / "postgresql")
+    yield server
+    server.stop(signal.SIGQUIT)
+
+
+@pytest.fixture
+def keeping(tmp_path: Path) -> tuple[str, ...]:
+    """Flags of a server that keeps snapshot and keys in the test's folder."""
+    files = ("--snapshot", str(tmp_path / "snapshot"), "--keys", str(tmp_path / "keys"))
+    return (*files, "--snapshot-seconds", "0.1")
+
+
+@pytest.fixture
+def start_on(tmp_path: Path) -> Iterator[StartOn]:
+    """Starts servers on a database by its URL; those left running must stop with 0."""
+    started: list[ServerProcess] = []
+
+    def start(url: str, *flags: str, port: int = 0) -> ServerProcess:
+        file = tmp_path / f"server-{len(started)}.db"
+        started.append(ServerProcess.start(file, "--database", url, *FAST, *flags, port=port))
+        return started[-1]
+
+    yield start
+    exit_codes = [server.terminate() for server in started if server.process.poll() is None]
+    assert set(exit_codes) <= {0}

@@ -1,0 +1,151 @@
+"""`--workers`: several processes on one port are one server, which outlives any of them."""
+
+import os
+import signal
+from pathlib import Path
+
+import grpc
+import pytest
+
+from bandit.v1 import bandit_pb2, bandit_pb2_grpc
+from server.settings import Settings
+from tests.conftest import Connect
+from tests.standby.conftest import StartOn
+from tests.support.postgresql import PostgresqlProcess, query
+from tests.support.process import ServerProcess, eventually, run_command
+from tests.support.wire import CALL_SECONDS
+
+N_WORKERS = 3
+
+
+def pids(server: ServerProcess) -> dict[int, int]:
+    """Worker to the process that it was last."""
+    started = [event for event in server.events() if event["event"] == "worker.started"]
+    return {event["worker"]: event["pid"] for event in started}
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process, and it has not ended."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
+def n_that_answered(url: str) -> int:
+    """How many writers have counted decisions."""
+    ((count,),) = query(url, "SELECT count(*) FROM writers WHERE sequence > 0")
+    return int(count)
+
+
+def choose_on_new_connections(address: str, name: str, n_connections: int) -> None:
+    """One call each on so many connections; every one of them must be answered."""
+    for _ in range(n_connections):
+        # A pool of its own, or all channels of this process would share one connection.
+        with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+            stub = bandit_pb2_grpc.BanditServiceStub(channel)
+            stub.Choose(bandit_pb2.ChooseRequest(experiment=name), timeout=CALL_SECONDS)
+
+
+def test_workers_are_one_server_that_outlives_any_of_them(
+    postgresql: PostgresqlProcess, start_on: StartOn, connect: Connect
+) -> None:
+    """Three processes answer at one port; one that is killed is replaced, and SIGTERM ends all with 0."""
+    url = postgresql.create_database()
+    server = start_on(url, "--workers", str(N_WORKERS), "--metrics-listen", "127.0.0.1:0")
+    wire = connect(server)
+    name = wire.running()
+    first = pids(server)
+    assert len(set(first.values()) | {server.process.pid}) == N_WORKERS + 1
+    choose_on_new_connections(server.address, name, 60)  # (2/3)^60 < 1e-10: each worker gets one
+    eventually(lambda: n_that_answered(url), until=lambda count: count == N_WORKERS)
+
+    os.kill(first[2], signal.SIGKILL)
+    second = eventually(lambda: pids(server), until=lambda found: found[2] != first[2])
+    (died,) = [event for event in server.events() if event["event"] == "worker.died"]
+    assert (died["worker"], died["exit_code"]) == (2, -signal.SIGKILL)
+    wire.channel.close()
+    again = connect(server)
+    eventually(lambda: n_serving(server), until=lambda count: count == N_WORKERS + 1)
+    choose_on_new_connections(server.address, name, 60)
+    eventually(lambda: n_that_answered(url), until=lambda count: count == N_WORKERS + 1)
+    assert again.choose(name).arm
+    ports = {event["port"] for event in server.events() if event["event"] == "metrics.serving"}
+    assert len(ports) == N_WORKERS + 1
+    assert server.terminate() == 0
+    assert not any(map(is_running, second.values()))
+    assert [event["exit_code"] for event in server.events() if event["event"] == "server.stopped"] == [0] * 4
+    ((decisions,),) = query(url, "SELECT SUM(decisions) FROM decision_facts")
+    assert decisions == 121
+
+
+def n_serving(server: ServerProcess) -> int:
+    """How many workers ever came to serve."""
+    return len([e for e in server.events() if e["event"] == "server.serving" and "worker" in e])
+
+
+def test_workers_do_not_outlive_their_parent(postgresql: PostgresqlProcess, start_on: StartOn) -> None:
+    """A parent that is killed takes its workers with it: they drain and end."""
+    server = start_on(postgresql.create_database(), "--workers", "2")
+    server.kill()
+    eventually(lambda: not any(map(is_running, pids(server).values())))
+    events = [event["event"] for event in server.events()]
+    assert events.count("server.stopped") == 2
+
+
+@pytest.mark.parametrize(("first", "second"), [(1, 2), (2, 1)])
+def test_a_second_server_at_the_port_is_refused(
+    postgresql: PostgresqlProcess, start_on: StartOn, tmp_path: Path, first: int, second: int
+) -> None:
+    """However many workers either has: it would take some of the traffic, and nobody would know."""
+    url = postgresql.create_database()
+    server = start_on(url, "--workers", str(first))
+    arguments = ("--listen", server.address, "--database", url, "--workers", str(second))
+    done = run_command("serve", *arguments, folder=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"error: can't listen at {server.address}")
+
+
+def test_workers_that_can_not_start_end_the_server(postgresql: PostgresqlProcess, tmp_path: Path) -> None:
+    """One line says why, as without workers."""
+    url = postgresql.create_database()
+    query(url, "CREATE TABLE songs (title text)")
+    listen = ("--listen", "127.0.0.1:0", "--database", url, "--workers", "2")
+    done = run_command("serve", *listen, folder=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: the database holds other tables (songs)")
+    assert "Traceback" not in done.stderr
+
+
+def test_workers_wait_for_a_database_together(
+    own_postgresql: PostgresqlProcess, start_on: StartOn, connect: Connect
+) -> None:
+    """Without a snapshot all of them wait, and all serve once it is there."""
+    url = own_postgresql.create_database()
+    own_postgresql.stop(signal.SIGQUIT)
+    server = start_on(url, "--workers", "2")
+    assert server.process.stdout is not None
+    own_postgresql.start()
+    assert server.process.stdout.readline() == f"bandit-server is serving at {server.address}\n"
+    assert connect(server).running()
+
+
+POSTGRESQL = "postgresql+psycopg://u@h/d"
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"workers": 2}, "needs PostgreSQL: an SQLite file has one writer at a time"),
+        ({"workers": 2, "database": POSTGRESQL, "metrics_listen": "127.0.0.1:50050"}, "50050 to 50051"),
+        ({"workers": 2, "database": POSTGRESQL, "metrics_listen": "127.0.0.1:65535"}, "65535 to 65536"),
+        ({"snapshot": "s", "database": POSTGRESQL}, "is of use only together with keys"),
+        ({"keys": "k", "database": POSTGRESQL}, "is of use only together with snapshot"),
+        ({"snapshot": "s", "keys": "k"}, "is for PostgreSQL: an SQLite file is on the server's own disk"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(settings: dict[str, object], text: str) -> None:
+    """With the reason."""
+    with pytest.raises(ValueError, match=text):
+        Settings.model_validate(settings)
