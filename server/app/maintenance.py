@@ -1,9 +1,13 @@
 """Commands that work on the database itself, without a server."""
 
+from pathlib import Path
+
 from server.app.errors import startup_errors
 from server.services import care
 from server.services.care import RebuildReport, VerifyReport
 from server.settings import Settings
+from server.store import backup
+from server.store.backup import Backup
 from server.store.interface import Progress
 from server.store.sql import open_reader, open_store
 
@@ -34,3 +38,13 @@ def rebuild(settings: Settings, progress: Progress) -> RebuildReport:
             return care.rebuild(store, progress)
         finally:
             store.close()
+
+
+def back_up(settings: Settings, file: Path, progress: Progress, *, may_replace: bool) -> Backup:
+    """Copies an SQLite database to a file, beside a running server, too.
+
+    Raises:
+        StartupError: The database can't be read, or the file can't be written.
+    """
+    with startup_errors():
+        return backup.back_up(settings.database, file, progress, may_replace=may_replace)

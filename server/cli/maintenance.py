@@ -23,14 +23,17 @@ _N_SHOWN = 50
 def verify(config: Path | None, **flags: object) -> None:
     """Compare the reward log with what was counted, exactly.
 
-    Folds every logged outcome and compares the sums with the stored facts, which are whole numbers: equal or
-    wrong. The exit code is 1 if anything differs.
+    Folds every logged outcome, adds the sealed sums of what was purged, and compares with the stored facts,
+    which are whole numbers: equal or wrong. The database's own integrity check comes first.
+
+    Exit codes: 0 if all is clean; 1 if anything differs, or the database is damaged or can't be opened; 2 for
+    wrong settings.
     """
     with reporting(SettingsError, CalledWronglyError):
         settings = load_settings(flags, config)
     from server import app  # noqa: PLC0415 - takes a second, which help and wrong settings need not wait for
 
-    with reporting(app.StartupError), _progress("folding the log") as progress:
+    with reporting(app.StartupError), progress_bar("folding the log") as progress:
         report = app.verify(settings, progress)
     for note in report.notes:
         click.echo(f"note: {note}")
@@ -48,14 +51,14 @@ def verify(config: Path | None, **flags: object) -> None:
 def rebuild(config: Path | None, **flags: object) -> None:
     """Count the outcomes anew from the reward log.
 
-    Writes the outcome sums as the log has them, with the server stopped. Decision counts are not in the log,
-    and stay as they are.
+    Writes the outcome sums as the log and the sealed sums of what was purged have them, with the server
+    stopped. Decision counts are not in the log, and stay as they are.
     """
     with reporting(SettingsError, CalledWronglyError):
         settings = load_settings(flags, config)
     from server import app  # noqa: PLC0415 - as above
 
-    with reporting(app.StartupError), _progress("counting anew") as progress:
+    with reporting(app.StartupError), progress_bar("counting anew") as progress:
         report = app.rebuild(settings, progress)
     click.echo(f"rebuilt: {report.n_outcomes:,} outcomes counted into {report.n_rows:,} rows")
 
@@ -67,7 +70,7 @@ def _shown(differences: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def _progress(title: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on standard error, if that is a terminal; the callable takes what is done and the total."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     console = error_console()
