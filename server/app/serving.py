@@ -24,6 +24,7 @@ from server.services.clock import Clock
 from server.services.counting import DecisionCounter
 from server.services.experiments import Experiments
 from server.services.ledger import Ledger
+from server.services.purging import Purger
 from server.services.reporting import Reporter
 from server.services.reward_queue import RewardQueue
 from server.services.snapshot import Snapshot
@@ -128,8 +129,9 @@ class _Service:
             max_calls=settings.max_concurrent_calls,
             has_reflection=settings.reflection,
         )
+        self._purger = Purger(store, workers, clock, retention=timedelta(seconds=settings.retention_seconds))
         self._collector = ServiceCollector(
-            snapshot, counter, self._queue, allocator, upkeep, settings.convergence
+            snapshot, counter, self._queue, allocator, upkeep, self._purger, settings.convergence
         )
 
     async def run(self) -> int:
@@ -145,6 +147,9 @@ class _Service:
         ]
         await self._start()
         chores.append(asyncio.create_task(self._workers.compute(load_mathematics)))
+        if self._settings.purge:
+            seconds = self._settings.purge_interval_seconds
+            chores.append(asyncio.create_task(self._upkeep.repeat(self._purger.run_once, seconds)))
         await self._stopping.wait()
         await self._drain()
         for chore in chores:

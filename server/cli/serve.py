@@ -21,6 +21,7 @@ class ServeCommand(Command):
         "Stopping": ("drain_seconds", "drain_delay_seconds"),
         "Shares": ("epoch_interval_seconds", "epoch_threshold"),
         "Replicas and outages": ("poll_seconds", "lag_seconds", "max_staleness_seconds"),
+        "Retention": ("purge", "retention_seconds", "purge_interval_seconds"),
         "Load": ("reward_queue_rows", "reward_queue_bytes", "max_concurrent_calls"),
     }
 
@@ -45,6 +46,9 @@ class ServeCommand(Command):
 @setting_option("poll_seconds", "SECONDS")
 @setting_option("lag_seconds", "SECONDS")
 @setting_option("max_staleness_seconds", "SECONDS")
+@setting_option("purge")
+@setting_option("retention_seconds", "SECONDS")
+@setting_option("purge_interval_seconds", "SECONDS")
 @setting_option("reward_queue_rows", "ROWS")
 @setting_option("reward_queue_bytes", "BYTES")
 @setting_option("max_concurrent_calls", "CALLS")

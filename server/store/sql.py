@@ -3,34 +3,40 @@
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from itertools import compress
 
 from sqlalchemy import Connection, insert, select
 from typing_extensions import override
 
 from bandit.experiment import Experiment
 from bandit.facts import Epoch, OutcomeKey, Tally
-from server.store import epochs, experiments, facts, slots
+from server.store import epochs, experiments, facts, purge, seals, slots
 from server.store.databases import open_dialect
 from server.store.dialect import Dialect
 from server.store.errors import StaleRevisionError, StoreBrokenError
 from server.store.interface import Progress, Store
-from server.store.migrate import migrate, require_schema
+from server.store.migrate import CURRENT, Schema, migrate, require_schema
 from server.store.records import (
     Changes,
     ExperimentFacts,
     ExperimentRecord,
     Flush,
     KeyRing,
+    PurgeStep,
     RewardEntry,
+    Sealed,
+    SealedEpochs,
+    SealSummary,
     State,
     Verdict,
 )
 from server.store.rewards import RewardLog
 from server.store.schema import outcome_facts, rewards, signing_keys, writers
+from server.store.times import to_micros
 
 
-def open_store(url: str, *, may_migrate: bool = True) -> "SqlStore":
+def open_store(url: str, *, may_migrate: bool = True, schema: Schema = CURRENT) -> "SqlStore":
     """Opens a database and brings it to the schema of this version.
 
     Where a database serves one process only, this one owns it until `close`.
@@ -38,6 +44,7 @@ def open_store(url: str, *, may_migrate: bool = True) -> "SqlStore":
     Args:
         url: `sqlite:///FILE` or `postgresql+psycopg://…`.
         may_migrate: Whether an empty or older database is migrated, or refused.
+        schema: What to migrate to; this version's, but in tests of the next one.
 
     Raises:
         StoreInUseError: Another process owns the database.
@@ -49,8 +56,8 @@ def open_store(url: str, *, may_migrate: bool = True) -> "SqlStore":
         with dialect.writing(is_long=True) as connection:
             if may_migrate:
                 dialect.lock_schema(connection)
-                migrate(connection)
-            require_schema(connection)
+                migrate(connection, schema)
+            require_schema(connection, schema)
     except BaseException:
         dialect.close()
         raise
@@ -219,27 +226,66 @@ class SqlStore(Store):
     @override
     def record_rewards(self, entries: Sequence[RewardEntry], slot: int) -> list[Verdict]:
         def record(connection: Connection) -> list[Verdict]:
-            verdicts, increments = self._log.record(connection, entries)
+            is_open = self._tell_open(connection, entries)
+            verdicts, increments = self._log.record(connection, list(compress(entries, is_open)))
             facts.add_outcomes(connection, increments, slot)
-            return verdicts
+            recorded = iter(verdicts)
+            return [next(recorded) if each else Sealed() for each in is_open]
 
         return self._dialect.write(record)
+
+    def _tell_open(self, connection: Connection, entries: Sequence[RewardEntry]) -> list[bool]:
+        """Which entries the log may take."""
+        found = self._dialect.read_seals(connection, sorted({entry.experiment for entry in entries}))
+        if not found:
+            return [True] * len(entries)
+        return [
+            not seals.is_sealed(entry, found.get((entry.experiment, entry.segment), seals.NO_SEAL))
+            for entry in entries
+        ]
+
+    @override
+    def find_sealable(
+        self, after: int, limit: int, now: datetime, retention: timedelta
+    ) -> tuple[Sequence[SealedEpochs], int | None]:
+        return self._dialect.read(lambda c: seals.find_sealable(c, after, limit, now, retention))
+
+    @override
+    def seal(self, wanted: Sequence[SealedEpochs], now: datetime) -> None:
+        self._dialect.write(lambda c: seals.raise_seals(c, wanted, now))
+
+    @override
+    def settle_seals(self) -> bool:
+        self._dialect.write(lambda c: seals.fence(c, self._dialect))
+        return self._dialect.write(lambda c: seals.settle(c, self._dialect))
+
+    @override
+    def purge(self, start: bytes, end: bytes, n_looked_at: int) -> PurgeStep:
+        return self._dialect.write(lambda c: purge.purge_step(c, start, end, n_looked_at))
+
+    @override
+    def purge_configurations(self, before: datetime) -> int:
+        return self._dialect.write(lambda c: purge.purge_configurations(c, to_micros(before)))
+
+    @override
+    def summarise_seals(self) -> SealSummary:
+        return self._dialect.read(purge.summarise)
 
     @override
     def audit(self, progress: Progress) -> tuple[Mapping[OutcomeKey, Tally], Mapping[OutcomeKey, Tally]]:
         with self._dialect.reading(is_long=True) as connection:
-            return _fold_whole_log(connection, progress), facts.sum_all(connection)
+            return _fold_whole_ledger(connection, progress), facts.sum_all(connection)
 
     @override
     def count_apart(self) -> int:
         with self._dialect.reading(is_long=True) as connection:
-            return facts.count_apart(connection)
+            return facts.count_apart(connection) + purge.count_apart_purged(connection)
 
     @override
     def rebuild_outcomes(self, progress: Progress) -> int:
         with self._dialect.writing(is_long=True) as connection:
             self._dialect.lock_tables(connection, rewards, outcome_facts)
-            folded = _fold_whole_log(connection, progress)
+            folded = _fold_whole_ledger(connection, progress)
             facts.clear_outcomes(connection)
             facts.add_outcomes(connection, folded, slot=0)
             return len(folded)
@@ -253,11 +299,13 @@ class SqlStore(Store):
             return [str(error)]
 
 
-def _fold_whole_log(connection: Connection, progress: Progress) -> dict[OutcomeKey, Tally]:
+def _fold_whole_ledger(connection: Connection, progress: Progress) -> dict[OutcomeKey, Tally]:
     folded: dict[OutcomeKey, Tally] = {}
     numbers = facts.logged_experiments(connection)
     for done, number in enumerate(numbers):
         progress(done, len(numbers))
         folded.update(facts.fold_log(connection, number))
     progress(len(numbers), len(numbers))
+    for key, tally in purge.read_sealed(connection).items():
+        folded[key] = folded.get(key, Tally()).plus(tally)
     return folded
