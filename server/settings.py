@@ -17,6 +17,7 @@ ENVIRONMENT_PREFIX = "BANDIT_"
 MIB = 1024 * 1024
 _ADDRESS = re.compile(r"([^\s:\[\]]+|\[[0-9a-fA-F:.]+\]):(\d{1,5})", re.ASCII)
 _LARGEST_PORT = 65_535
+_CLOCK_MARGIN_SECONDS = 3_600.0
 
 
 class SettingsError(Exception):
@@ -170,6 +171,21 @@ class Settings(BaseSettings):
         description="How far a replica may lag before its decisions count as unconfirmed; an epoch closes "
         "this much after its last window.",
     )
+    purge: bool = Field(
+        default=True,
+        description="Purge rewards from the log once their decisions have expired and the retention is over; "
+        "the sums are kept. Or else keep the log for ever.",
+    )
+    retention_seconds: Seconds = Field(
+        default=30 * 86_400.0,
+        gt=0,
+        le=3_650 * 86_400,
+        description="How long the rewards of an epoch are kept after its last decision has passed "
+        "max_decision_age.",
+    )
+    purge_interval_seconds: Seconds = Field(
+        default=600.0, ge=0.05, le=86_400, description="How often there is a look for what may be purged."
+    )
     reward_queue_rows: int = Field(
         default=50_000,
         ge=1,
@@ -218,6 +234,14 @@ class Settings(BaseSettings):
         for name in ("lag_seconds", "max_staleness_seconds"):
             if getattr(self, name) <= self.poll_seconds:
                 raise _rule(name, f"must be more than poll_seconds ({self.poll_seconds:g})")
+        shortest = self.max_staleness_seconds + self.lag_seconds + _CLOCK_MARGIN_SECONDS
+        if self.purge and self.retention_seconds < shortest:
+            raise _rule(
+                "retention_seconds",
+                f"must be at least {shortest:g}: max_staleness_seconds ({self.max_staleness_seconds:g}) and "
+                f"lag_seconds ({self.lag_seconds:g}), for which a replica may go on with an old epoch, and "
+                f"{_CLOCK_MARGIN_SECONDS:g} for clocks that disagree",
+            )
         return self
 
     @model_validator(mode="after")

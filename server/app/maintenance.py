@@ -1,6 +1,7 @@
 """Commands that work on the database itself, without a server."""
 
 from datetime import timedelta
+from pathlib import Path
 
 from server.app.errors import startup_errors
 from server.services import care
@@ -10,6 +11,8 @@ from server.services.exporting import exporter
 from server.services.exporting.reports import ExportReport
 from server.services.exporting.targets import Target
 from server.settings import Settings
+from server.store import backup
+from server.store.backup import Backup
 from server.store.interface import Progress
 from server.store.sql import open_reader, open_store
 
@@ -65,3 +68,13 @@ def export(
             )
         finally:
             store.close()
+
+
+def back_up(settings: Settings, file: Path, progress: Progress, *, may_replace: bool) -> Backup:
+    """Copies an SQLite database to a file, beside a running server, too.
+
+    Raises:
+        StartupError: The database can't be read, or the file can't be written.
+    """
+    with startup_errors():
+        return backup.back_up(settings.database, file, progress, may_replace=may_replace)

@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from server.rpc.measurements import CallCollector, Histogram, MethodMeasurements
 from server.services.allocating import Allocator
 from server.services.counting import DecisionCounter
+from server.services.purging import Purger
 from server.services.reward_queue import RewardQueue
 from server.services.snapshot import Snapshot
 from server.services.upkeep import Upkeep
@@ -28,6 +29,7 @@ class ServiceCollector:
         queue: Rewards and commits.
         allocator: Epochs begun here.
         upkeep: Whether the store is away.
+        purger: What was purged here.
         convergence: How soon a change made by one replica is known to all.
     """
 
@@ -38,6 +40,7 @@ class ServiceCollector:
         queue: RewardQueue,
         allocator: Allocator,
         upkeep: Upkeep,
+        purger: Purger,
         convergence: timedelta,
     ) -> None:
         self._snapshot = snapshot
@@ -45,6 +48,7 @@ class ServiceCollector:
         self._queue = queue
         self._allocator = allocator
         self._upkeep = upkeep
+        self._purger = purger
         self._convergence = convergence
         self._commit_seconds = Histogram()
         self._commit_rows = Histogram(_COMMIT_ROWS)
@@ -67,14 +71,14 @@ class ServiceCollector:
             self._convergence.total_seconds(),
         )
         yield _gauge("bandit_store_up", "1 if the store answered last.", int(not self._upkeep.is_store_away))
-        begun = CounterMetricFamily("bandit_epochs_begun", "Epochs begun by this server.")
-        begun.add_metric([], self._allocator.n_epochs)
-        yield begun
-        dropped = CounterMetricFamily(
-            "bandit_units_dropped", "Decisions whose unit was not noted: too many waited for the store."
+        yield _counter("bandit_epochs_begun", "Epochs begun by this server.", self._allocator.n_epochs)
+        yield _counter("bandit_purged_rows", "Rows of the reward log purged here.", self._purger.n_rows)
+        yield _counter("bandit_sealed_epochs", "Epochs sealed by this server.", self._purger.n_epochs)
+        yield _counter(
+            "bandit_units_dropped",
+            "Decisions whose unit was not noted: too many waited for the store.",
+            self._counter.units.n_dropped,
         )
-        dropped.add_metric([], self._counter.units.n_dropped)
-        yield dropped
         yield _histogram("bandit_commit_seconds", "How long commits took, in seconds.", self._commit_seconds)
         yield _histogram("bandit_commit_outcomes", "How many outcomes a commit held.", self._commit_rows)
 
@@ -125,6 +129,12 @@ def serve_metrics(address: str, methods: list[MethodMeasurements], services: Ser
     host, port = split_address(address)
     server, _ = start_http_server(port, host, registry)
     return int(server.server_port)
+
+
+def _counter(name: str, text: str, count: float) -> Metric:
+    family = CounterMetricFamily(name, text)
+    family.add_metric([], count)
+    return family
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

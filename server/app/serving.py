@@ -28,6 +28,7 @@ from server.services.counting import DecisionCounter
 from server.services.experiments import Experiments
 from server.services.keys import UnknownKeys
 from server.services.ledger import Ledger
+from server.services.purging import Purger
 from server.services.reporting import Reporter
 from server.services.reward_queue import RewardQueue
 from server.services.snapshot import Snapshot
@@ -171,8 +172,9 @@ class _Service:
             connection_seconds=settings.connection_seconds,
             shares_port=placement.number is not None,
         )
+        self._purger = Purger(store, workers, clock, retention=timedelta(seconds=settings.retention_seconds))
         self._collector = ServiceCollector(
-            snapshot, counter, self._queue, allocator, upkeep, settings.convergence
+            snapshot, counter, self._queue, allocator, upkeep, self._purger, settings.convergence
         )
 
     async def run(self) -> int:
@@ -189,6 +191,9 @@ class _Service:
         if not self._standby.is_connected:
             chores.append(asyncio.create_task(self._connect(has_answered=can_answer)))
         chores.append(asyncio.create_task(self._workers.compute(load_mathematics)))
+        if self._settings.purge:
+            seconds = self._settings.purge_interval_seconds
+            chores.append(asyncio.create_task(self._upkeep.repeat(self._purger.run_once, seconds)))
         await self._stopping.wait()
         await self._drain()
         for chore in chores:

@@ -11,6 +11,7 @@ COMMANDS = {
     "serve": ("server.cli.serve:serve", "Answer Choose and Reward until SIGTERM."),
     "verify": ("server.cli.maintenance:verify", "Compare the reward log with what was counted, exactly."),
     "rebuild": ("server.cli.maintenance:rebuild", "Count the outcomes anew from the reward log."),
+    "backup": ("server.cli.backup:backup", "Copy an SQLite database, also while a server uses it."),
     "experiment": ("server.cli.experiment:experiment", "Create, change, run and list experiments."),
     "report": ("server.cli.report:report", "Show what is known about an experiment's arms."),
     "export": (
@@ -33,8 +34,8 @@ class Root(LazyGroup):
 def cli() -> None:
     """Run and operate a multi-armed-bandit allocation service.
 
-    serve, verify, rebuild and export open the database. All other commands speak to a running server, by
-    default to the one on this machine.
+    serve, verify, rebuild, backup and export open the database. All other commands speak to a running server,
+    by default to the one on this machine.
 
     \b
     A first look:

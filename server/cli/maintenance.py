@@ -21,8 +21,11 @@ _N_SHOWN = 50
 def verify(config: Path | None, **flags: object) -> None:
     """Compare the reward log with what was counted, exactly.
 
-    Folds every logged outcome and compares the sums with the stored facts, which are whole numbers: equal or
-    wrong. The exit code is 1 if anything differs.
+    Folds every logged outcome, adds the sealed sums of what was purged, and compares with the stored facts,
+    which are whole numbers: equal or wrong. The database's own integrity check comes first.
+
+    Exit codes: 0 if all is clean; 1 if anything differs, or the database is damaged or can't be opened; 2 for
+    wrong settings.
     """
     with reporting(SettingsError, CalledWronglyError):
         settings = load_settings(flags, config)
@@ -46,8 +49,8 @@ def verify(config: Path | None, **flags: object) -> None:
 def rebuild(config: Path | None, **flags: object) -> None:
     """Count the outcomes anew from the reward log.
 
-    Writes the outcome sums as the log has them, with the server stopped. Decision counts are not in the log,
-    and stay as they are.
+    Writes the outcome sums as the log and the sealed sums of what was purged have them, with the server
+    stopped. Decision counts are not in the log, and stay as they are.
     """
     with reporting(SettingsError, CalledWronglyError):
         settings = load_settings(flags, config)

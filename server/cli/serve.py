@@ -28,6 +28,7 @@ class ServeCommand(Command):
             "snapshot_seconds",
             "keys",
         ),
+        "Retention": ("purge", "retention_seconds", "purge_interval_seconds"),
         "Load": ("reward_queue_rows", "reward_queue_bytes", "max_concurrent_calls", "connection_seconds"),
     }
 
@@ -56,6 +57,9 @@ class ServeCommand(Command):
 @setting_option("snapshot", "FILE")
 @setting_option("snapshot_seconds", "SECONDS")
 @setting_option("keys", "FILE")
+@setting_option("purge")
+@setting_option("retention_seconds", "SECONDS")
+@setting_option("purge_interval_seconds", "SECONDS")
 @setting_option("reward_queue_rows", "ROWS")
 @setting_option("reward_queue_bytes", "BYTES")
 @setting_option("max_concurrent_calls", "CALLS")

@@ -32,6 +32,7 @@ CODES: Final[Mapping[type[errors.ServiceError], grpc.StatusCode]] = {
     errors.ExperimentNotStartedError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.TransitionRefusedError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.DecisionExpiredError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.DecisionSealedError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.OutcomeConflictError: grpc.StatusCode.ALREADY_EXISTS,
     errors.ExperimentExistsError: grpc.StatusCode.ALREADY_EXISTS,
     errors.ExperimentChangedError: grpc.StatusCode.ABORTED,

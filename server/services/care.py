@@ -2,9 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from bandit.facts import OutcomeKey, Tally
+from server.store.errors import StoreBrokenError
 from server.store.interface import Progress, Store
+
+_N_SEALS_SHOWN: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,7 +17,7 @@ class VerifyReport:
 
     Attributes:
         is_clean: Whether they are equal, and the database is sound.
-        n_outcomes: Outcomes in the log, those kept apart left out.
+        n_outcomes: Outcomes in the log and in sealed sums, those kept apart left out.
         n_experiments: Experiments that the log knows.
         differences: One line for each sum that differs, and for each fault of the database.
         notes: What to know beside that.
@@ -40,22 +44,49 @@ class RebuildReport:
 
 
 def verify(store: Store, progress: Progress) -> VerifyReport:
-    """Compares the fold of the reward log with the outcome facts, exactly."""
-    folded, stored = store.audit(progress)
+    """Compares the sealed sums and the fold of the reward log with the outcome facts, exactly.
+
+    The database's own check comes first, and a database that is too damaged to be read is reported as such.
+    """
+    faults = [f"the database's own check: {fault}" for fault in store.check_integrity()]
+    try:
+        folded, stored = store.audit(progress)
+        notes = _notes(store)
+    except StoreBrokenError as error:
+        faults.append(f"the log can't be compared with what was counted: {error}")
+        folded, stored, notes = {}, {}, []
     differences = [
         _difference(key, folded.get(key, Tally()), stored.get(key, Tally()))
         for key in sorted(folded.keys() | stored.keys())
         if folded.get(key, Tally()) != stored.get(key, Tally())
     ]
-    faults = [f"the database's own check: {fault}" for fault in store.check_integrity()]
-    n_apart = store.count_apart()
     return VerifyReport(
         is_clean=not differences and not faults,
         n_outcomes=_n_outcomes(folded.values()),
         n_experiments=len({key.experiment for key in folded}),
         differences=[*faults, *differences],
-        notes=[f"{n_apart} outcomes are kept apart: their epochs are not those stored"] if n_apart else [],
+        notes=notes,
     )
+
+
+def _notes(store: Store) -> list[str]:
+    """What is sealed, and what lies apart."""
+    notes = []
+    sealed = store.summarise_seals()
+    if sealed.sealed_at is not None:
+        notes.append(
+            f"{sum(sealed.epochs.values()):,} epochs of {len(sealed.epochs):,} experiments are sealed, the "
+            f"last at {sealed.sealed_at:%Y-%m-%d %H:%M} UTC: {sealed.n_outcomes:,} outcomes are in sealed "
+            "sums and no longer in the log"
+        )
+        ranges = [f"{name} 1 to {last}" for name, last in list(sealed.epochs.items())[:_N_SEALS_SHOWN]]
+        more = ["and so on"] if len(sealed.epochs) > len(ranges) else []
+        notes += [f"sealed epochs: {', '.join([*ranges, *more])}"] if ranges else []
+    n_apart = store.count_apart()
+    if n_apart:
+        purged = f", {sealed.n_apart} of them purged" if sealed.n_apart else ""
+        notes.append(f"{n_apart} outcomes are kept apart{purged}: their epochs are not those stored")
+    return notes
 
 
 def rebuild(store: Store, progress: Progress) -> RebuildReport:

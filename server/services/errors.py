@@ -7,6 +7,7 @@
     ├── ExperimentNotStartedError   start the experiment first
     ├── TransitionRefusedError      the experiment's state does not allow this
     ├── DecisionExpiredError        too late: nothing helps
+    ├── DecisionSealedError         as above, also for what may have been recorded once
     ├── OutcomeConflictError        another value is stored: post a higher revision, if this one is right
     ├── ExperimentExistsError       take another name
     ├── ExperimentChangedError      read the experiment again, then repeat the change
@@ -101,6 +102,18 @@ class DecisionExpiredError(ServiceError):
     def __init__(self, metrics: Iterable[str]) -> None:
         names = ", ".join(sorted(metrics))
         super().__init__(f"the decision is past max_decision_age: no first outcome is accepted for {names}")
+
+
+class DecisionSealedError(ServiceError):
+    """The decision's epoch is sealed: what was recorded for it is in sums, and can't be told apart."""
+
+    reason = "DECISION_SEALED"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the decision's epoch is sealed: it is past max_decision_age and the retention, so no outcome is "
+            "accepted, and whether one was recorded before can't be told"
+        )
 
 
 class OutcomeConflictError(ServiceError):

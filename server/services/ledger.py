@@ -13,6 +13,7 @@ from server.services.clock import Clock
 from server.services.errors import (
     DecisionExpiredError,
     DecisionIdInvalidError,
+    DecisionSealedError,
     ExperimentNotFoundError,
     InvalidInputError,
     OutcomeConflictError,
@@ -31,6 +32,7 @@ from server.store.records import (
     Recorded,
     Refused,
     RewardEntry,
+    Sealed,
     Verdict,
 )
 
@@ -251,6 +253,8 @@ class Ledger:
                 return OutcomeConflictError(names[metric] for metric in metrics)
             case Expired(metrics):
                 return DecisionExpiredError(names[metric] for metric in metrics)
+            case Sealed():
+                return DecisionSealedError()
             case Refused():
                 return InvalidInputError.of("outcomes", "the store refused these values")
 

@@ -102,11 +102,11 @@ class Upkeep:
 
     async def poll(self, seconds: float) -> None:
         """Flushes and refreshes every `seconds`, for ever."""
-        await self._repeat(self._poll_once, seconds)
+        await self.repeat(self._poll_once, seconds)
 
     async def allocate(self, seconds: float) -> None:
         """Begins epochs where shares have moved, every `seconds`, for ever; a quarter of the time at most."""
-        await self._repeat(partial(self._allocator.run_once, seconds / 4), seconds)
+        await self.repeat(partial(self._allocator.run_once, seconds / 4), seconds)
 
     async def _poll_once(self) -> None:
         """Writes and reads at the same time: a writer that waits for a lock must not age the snapshot."""
@@ -131,7 +131,8 @@ class Upkeep:
         self._writer.slot = slot
         self._claim_at = self._clock.monotonic() + _CLAIM_SECONDS
 
-    async def _repeat(self, step: Callable[[], Awaitable[None]], seconds: float) -> None:
+    async def repeat(self, step: Callable[[], Awaitable[None]], seconds: float) -> None:
+        """Does a chore of the store every `seconds`, for ever, whether or not the store is there."""
         while True:
             began_at = self._clock.monotonic()
             try:

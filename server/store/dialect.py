@@ -13,6 +13,7 @@ from typing import ClassVar, TypeAlias, TypeVar
 from sqlalchemy import ColumnElement, Connection, Table
 
 from server.store.errors import StoreUnavailableError
+from server.store.records import Seal
 from server.store.rewards import Row, RowKey, Standing, Touched
 from server.store.units import UnitRow
 
@@ -87,6 +88,19 @@ class Dialect(ABC):
     @abstractmethod
     def read_watermark(self, connection: Connection) -> int:
         """A version such that every change not seen by this transaction has it or a later one."""
+
+    @abstractmethod
+    def read_horizon(self, connection: Connection) -> int:
+        """A version beyond that of every change that this transaction could see so far."""
+
+    @abstractmethod
+    def read_seals(
+        self, connection: Connection, experiments: Sequence[int]
+    ) -> Mapping[tuple[int, int], Seal]:
+        """(experiment, segment) to its seal, for those that have one.
+
+        The transaction has its version before it looks: see `server.store.seals`.
+        """
 
     @abstractmethod
     def read_clock(self, connection: Connection, now: datetime) -> int:

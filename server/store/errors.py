@@ -7,6 +7,7 @@ StoreError
 │   └── StoreReadOnlyError   writes are refused until somebody changes that
 ├── StoreBrokenError         durability can no longer be promised; end the process
 ├── StoreInUseError          another process owns the store
+├── BackupTargetError        name another file for the copy
 ├── SchemaError              the database is not of this version; migrate it
 ├── RowRefusedError          the database refused the values of a statement
 ├── WriterUnknownError       the writer was forgotten; claim a slot before counting on
@@ -49,6 +50,10 @@ class StoreInUseError(StoreError):
             f"{place} is in use by another bandit-server (process {pid}): "
             "an SQLite file serves one process; stop the other, or name another file with --database"
         )
+
+
+class BackupTargetError(StoreError):
+    """The copy can't be written where it was wanted; nothing was changed there."""
 
 
 class SchemaError(StoreError):

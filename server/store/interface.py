@@ -17,7 +17,7 @@ done is not done again, and the answer is that of a call that succeeded.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from bandit.experiment import Experiment
 from bandit.facts import Epoch, OutcomeKey, Tally
@@ -29,7 +29,10 @@ from server.store.records import (
     ExperimentRecord,
     Flush,
     KeyRing,
+    PurgeStep,
     RewardEntry,
+    SealedEpochs,
+    SealSummary,
     State,
     Verdict,
 )
@@ -156,6 +159,8 @@ class Store(ABC):
 
         Entries take effect in their order. Exact when repeated: what was recorded comes back as a duplicate.
 
+        What is sealed is refused by what the database says, and by no clock.
+
         Returns:
             One verdict for each entry, in order.
 
@@ -178,19 +183,66 @@ class Store(ABC):
         What is read inside the block is of one snapshot, however long that takes. Writers go on.
         """
 
+    # Retention
+
+    @abstractmethod
+    def find_sealable(
+        self, after: int, limit: int, now: datetime, retention: timedelta
+    ) -> tuple[Sequence[SealedEpochs], int | None]:
+        """What may be sealed of the next `limit` experiments beyond a number, and where to go on.
+
+        An epoch may be sealed when it ended longer ago than `max_decision_age` and `retention` together.
+
+        Returns:
+            The epochs, and the number to hand to the next call; None if there are no more experiments.
+        """
+
+    @abstractmethod
+    def seal(self, wanted: Sequence[SealedEpochs], now: datetime) -> None:
+        """Lets the log take nothing any more for decisions of these epochs. Seals never go back."""
+
+    @abstractmethod
+    def settle_seals(self) -> bool:
+        """Whether no writer is under way that may not know of a seal; only what is settled is purged."""
+
+    @abstractmethod
+    def purge(self, start: bytes, end: bytes, n_looked_at: int) -> PurgeStep:
+        """Moves rows that are sealed and settled from the log into the sealed sums, in one transaction.
+
+        Args:
+            start: The first id of a decision to look at.
+            end: The first id not to look at any more.
+            n_looked_at: How many rows of the log to look at, about.
+        """
+
+    @abstractmethod
+    def purge_configurations(self, before: datetime) -> int:
+        """Deletes revisions older than that which no epoch was made from and which are not in force.
+
+        Returns:
+            How many there were.
+        """
+
+    @abstractmethod
+    def summarise_seals(self) -> SealSummary:
+        """What is sealed in the whole store."""
+
     # Care of the ledger
 
     @abstractmethod
     def audit(self, progress: Progress) -> tuple[Mapping[OutcomeKey, Tally], Mapping[OutcomeKey, Tally]]:
-        """The fold of the log and the outcome facts, both of one snapshot."""
+        """The sealed sums with the fold of the log, and the outcome facts, all of one snapshot."""
 
     @abstractmethod
     def count_apart(self) -> int:
-        """How many outcomes are kept apart, since their epoch is not the stored one of that number."""
+        """How many outcomes were kept apart, since their epoch is not the stored one of that number.
+
+        Those that were purged count, too.
+        """
 
     @abstractmethod
     def rebuild_outcomes(self, progress: Progress) -> int:
-        """Writes the outcome facts anew from the log; decision counts stay.
+        """Writes the outcome facts anew from the sealed sums and the log; decision counts stay.
 
         Returns:
             How many rows were written.

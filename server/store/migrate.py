@@ -1,14 +1,46 @@
-"""Brings a database to the schema of this version, or says that it is not there."""
+"""Brings a database to the schema of this version, or says that it is not there.
 
+**Old and new side by side.** During a rolling upgrade servers of the old version run, and may be started
+again, on the schema of the new one. So a schema changes in two releases: the first only adds (tables, columns
+that may be null or have a default, indexes) and its code still reads and writes what the old code does; a
+later one takes away what no code in service uses any more. Each migration says in `compatible_from` which
+revision the oldest code knows that may run on its result, and the database keeps that word: code that
+meets a newer schema than its own goes on if it is not older than that, and does not start otherwise.
+"""
+
+import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, delete, insert, inspect, select, text
 
 from server.store.errors import SchemaError
+from server.store.schema import compatibility
+
+if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
 
 HEAD: Final = "0005"
-"""The newest migration; `tests/store` holds it to be Alembic's head."""
+"""The newest migration; `tests/store` holds it to be Alembic's head. Revisions are numbers of four digits."""
+
+_ENVIRONMENT: Final = Path(__file__).parent / "migrations"
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What a version of the code works with.
+
+    Attributes:
+        head: The revision that its migrations lead to.
+        folders: Where the migrations are.
+    """
+
+    head: str = HEAD
+    folders: tuple[Path, ...] = (_ENVIRONMENT / "versions",)
+
+
+CURRENT: Final = Schema()
 
 
 def current_revision(connection: Connection) -> str | None:
@@ -27,41 +59,64 @@ def current_revision(connection: Connection) -> str | None:
     return None
 
 
-def has_schema(connection: Connection) -> bool:
-    """Whether the database has the schema of this version; SchemaError if it is not ours."""
-    return current_revision(connection) == HEAD
+def has_schema(connection: Connection, schema: Schema = CURRENT) -> bool:
+    """Whether code of this schema may run on the database as it is, with nothing to migrate.
 
-
-def require_schema(connection: Connection) -> None:
-    """Raises SchemaError unless the database has the schema of this version."""
+    Raises:
+        SchemaError: It is not a database of this service, or of a newer version that leaves no room for this.
+    """
     found = current_revision(connection)
-    if found != HEAD:
+    if found is None or found < schema.head:
+        return False
+    require_schema(connection, schema)
+    return True
+
+
+def require_schema(connection: Connection, schema: Schema = CURRENT) -> None:
+    """Raises SchemaError unless code of this schema may run on the database."""
+    found = current_revision(connection)
+    if found == schema.head:
+        return
+    if found is None or found < schema.head:
         raise SchemaError(
-            f"the database has schema {found or 'none'}, this version works with {HEAD}: "
+            f"the database has schema {found or 'none'}, this version works with {schema.head}: "
             "start it without --no-migrate to migrate"
+        )
+    oldest = connection.execute(select(compatibility.c.oldest_code)).scalar()
+    if oldest is None or oldest > schema.head:
+        raise SchemaError(
+            f"the database has schema {found}, which needs code of schema {oldest or found} or later, and "
+            f"this version is of {schema.head}: use a newer version, or restore a backup from before it"
         )
 
 
-def migrate(connection: Connection) -> None:
-    """Brings the database to the schema of this version, inside the caller's transaction.
+def migrate(connection: Connection, schema: Schema = CURRENT) -> None:
+    """Brings an empty or older database to a schema, inside the caller's transaction; leaves a newer one.
 
     Raises:
-        SchemaError: It is of a newer version, or not a database of this service.
+        SchemaError: It is not a database of this service, or of a revision that never was.
     """
     found = current_revision(connection)
-    if found == HEAD:
+    if found is not None and found >= schema.head:
         return
     from alembic import command  # noqa: PLC0415 - takes a quarter of a second, and only an upgrade needs it
     from alembic.config import Config  # noqa: PLC0415
     from alembic.script import ScriptDirectory  # noqa: PLC0415
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if found is not None and found not in known:
-        raise SchemaError(
-            f"the database has schema {found}, which this version does not know: use a newer version, "
-            "or restore a backup from before the upgrade"
-        )
+    config.set_main_option("script_location", str(_ENVIRONMENT))
+    for option in ("path_separator", "version_path_separator"):  # its name, and that before Alembic 1.16
+        config.set_main_option(option, "os")
+    config.set_main_option("version_locations", os.pathsep.join(map(str, schema.folders)))
+    scripts = ScriptDirectory.from_config(config)
+    if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:
+        raise SchemaError(f"the database has schema {found}, which no version of this service ever had")
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, schema.head)
+    _note_compatibility(connection, scripts, schema.head)
+
+
+def _note_compatibility(connection: Connection, scripts: "ScriptDirectory", revision: str) -> None:
+    module = scripts.get_revision(revision).module
+    connection.execute(delete(compatibility))
+    connection.execute(insert(compatibility).values(oldest_code=module.compatible_from))

@@ -23,6 +23,7 @@ from typing_extensions import override
 from server.store.dialect import Dialect, Work
 from server.store.errors import StoreUnavailableError
 from server.store.postgresql_errors import is_lost, is_worth_a_retry, translated_errors
+from server.store.records import Seal
 from server.store.rewards import Row, RowKey, Standing, Touched
 from server.store.units import UPSERT as UPSERT_UNITS
 from server.store.units import UnitRow
@@ -82,6 +83,11 @@ _UPSERT_UNITS: Final = UPSERT_UNITS.format(
     ORDER BY 1, 2, 3
     """
 )
+_SEALS: Final = """
+    SELECT pg_current_xact_id();
+    SELECT experiment, segment, epoch, before FROM seals WHERE experiment = ANY ('{{{numbers}}}'::bigint[])
+"""
+"""Two statements: the second one's snapshot is of a moment at which the transaction has its version."""
 
 
 class PostgresqlDialect(Dialect):
@@ -172,6 +178,24 @@ class PostgresqlDialect(Dialect):
     def read_watermark(self, connection: Connection) -> int:
         query = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
         return int(connection.exec_driver_sql(query).scalar_one())
+
+    @override
+    def read_horizon(self, connection: Connection) -> int:
+        query = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+        return int(connection.exec_driver_sql(query).scalar_one())
+
+    @override
+    def read_seals(
+        self, connection: Connection, experiments: Sequence[int]
+    ) -> Mapping[tuple[int, int], Seal]:
+        numbers = ",".join(str(int(number)) for number in experiments)
+        cursor = connection.connection.cursor()
+        try:
+            cursor.execute(_SEALS.format(numbers=numbers))  # without parameters two statements are one trip
+            cursor.nextset()
+            return {(number, segment): Seal(*seal) for number, segment, *seal in cursor.fetchall()}
+        finally:
+            cursor.close()
 
     @override
     def read_clock(self, connection: Connection, now: datetime) -> int:

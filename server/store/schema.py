@@ -194,3 +194,40 @@ unit_groups = Table(
     sqlite_with_rowid=False,
 )
 """Policy decisions with a unit, by a byte of the unit's hash: their spread tells how much units repeat."""
+seals = Table(
+    "seals",
+    metadata,
+    Column("experiment", BigInteger, primary_key=True, autoincrement=False),
+    Column("segment", SmallInteger, primary_key=True, autoincrement=False),
+    Column("epoch", Integer, nullable=False),
+    Column("before", LargeBinary, nullable=False),
+    Column("fence", BigInteger),
+    Column("sealed_at", BigInteger, nullable=False),
+    Column("n_apart", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""How far the log takes nothing any more: every epoch up to `epoch`; and of answers that belong to no epoch's
+shares (fallbacks, rows kept apart) every decision below `before`. `server.store.seals` says what `fence` is.
+`n_apart` counts the rows kept apart that were purged."""
+
+sealed_facts = Table(
+    "sealed_facts",
+    metadata,
+    Column("experiment", BigInteger, primary_key=True, autoincrement=False),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("segment", SmallInteger, primary_key=True, autoincrement=False),
+    Column("arm", Integer, primary_key=True, autoincrement=False),
+    Column("basis", SmallInteger, primary_key=True, autoincrement=False),
+    Column("metric", SmallInteger, primary_key=True, autoincrement=False),
+    Column("n", BigInteger, nullable=False),
+    Column("total", BigInteger, nullable=False),
+    Column("squares", BigInteger, nullable=False),
+    Column("late_n", BigInteger, nullable=False),
+    Column("late_total", BigInteger, nullable=False),
+    Column("late_squares", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The sums of the outcomes that were purged from the log: outcome facts = these + the fold of the log."""
+
+compatibility = Table("compatibility", metadata, Column("oldest_code", String(32), primary_key=True))
+"""One row: the head revision of the oldest code that may run on this schema."""

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from itertools import compress
 
 from sqlalchemy import Connection, insert, select
 from typing_extensions import override
@@ -11,28 +12,33 @@ from typing_extensions import override
 from bandit.experiment import Experiment
 from bandit.facts import Epoch, OutcomeKey, Tally
 from bandit.units import UnitFacts
-from server.store import epochs, experiments, facts, history, slots, units
+from server.store import epochs, experiments, facts, history, purge, seals, slots, units
 from server.store.databases import open_dialect
 from server.store.dialect import Dialect
 from server.store.errors import StaleRevisionError, StoreBrokenError, StoreUnavailableError
 from server.store.history import History
 from server.store.interface import Progress, Store
-from server.store.migrate import has_schema, migrate, require_schema
+from server.store.migrate import CURRENT, Schema, has_schema, migrate, require_schema
 from server.store.records import (
     Changes,
     ExperimentFacts,
     ExperimentRecord,
     Flush,
     KeyRing,
+    PurgeStep,
     RewardEntry,
+    Sealed,
+    SealedEpochs,
+    SealSummary,
     State,
     Verdict,
 )
 from server.store.rewards import RewardLog
 from server.store.schema import outcome_facts, rewards, signing_keys, writers
+from server.store.times import to_micros
 
 
-def open_store(url: str, *, may_migrate: bool = True) -> "SqlStore":
+def open_store(url: str, *, may_migrate: bool = True, schema: Schema = CURRENT) -> "SqlStore":
     """Opens a database and brings it to the schema of this version.
 
     Where a database serves one process only, this one owns it until `close`.
@@ -40,13 +46,14 @@ def open_store(url: str, *, may_migrate: bool = True) -> "SqlStore":
     Args:
         url: `sqlite:///FILE` or `postgresql+psycopg://…`.
         may_migrate: Whether an empty or older database is migrated, or refused.
+        schema: What to migrate to; this version's, but in tests of the next one.
 
     Raises:
         StoreInUseError: Another process owns the database.
         SchemaError: It is of another version and may not or can't be migrated, or is not ours.
         StoreUnavailableError: It can't be reached.
     """
-    store = find_store(url)
+    store = find_store(url, schema)
     try:
         store.prepare(may_migrate=may_migrate)
     except BaseException:
@@ -55,8 +62,8 @@ def open_store(url: str, *, may_migrate: bool = True) -> "SqlStore":
     return store
 
 
-def find_store(url: str) -> "SqlStore":
-    """The store of a database that may be away: it works once `prepare` has succeeded.
+def find_store(url: str, schema: Schema = CURRENT) -> "SqlStore":
+    """The store of a database that may be away: it works once `prepare` has succeeded, as in `open_store`.
 
     Where a database serves one process only, this one owns it until `close`.
 
@@ -64,7 +71,7 @@ def find_store(url: str) -> "SqlStore":
         StoreInUseError: Another process owns the database.
         StoreUnavailableError: There is no such database, and none can be made.
     """
-    return SqlStore(open_dialect(url, is_owner=True), is_ready=False)
+    return SqlStore(open_dialect(url, is_owner=True), is_ready=False, schema=schema)
 
 
 def open_reader(url: str) -> "SqlStore":
@@ -89,10 +96,12 @@ class SqlStore(Store):
     Args:
         dialect: The database, opened.
         is_ready: Whether it is known to be of this version's schema.
+        schema: What `prepare` migrates to.
     """
 
-    def __init__(self, dialect: Dialect, *, is_ready: bool = True) -> None:
+    def __init__(self, dialect: Dialect, *, is_ready: bool = True, schema: Schema = CURRENT) -> None:
         self._opened = dialect
+        self._schema = schema
         self._is_ready = is_ready
         self._version = dialect.version
         self._log = RewardLog(dialect.upsert_rewards, dialect.find_rewards)
@@ -112,12 +121,12 @@ class SqlStore(Store):
     @override
     def prepare(self, *, may_migrate: bool) -> None:
         # A look first, under the bounds of any transaction: a migration has none, and few starts need one.
-        if not self._opened.write(has_schema):
+        if not self._opened.write(lambda c: has_schema(c, self._schema)):
             with self._opened.writing(is_long=True) as connection:
                 if may_migrate:
                     self._opened.lock_schema(connection)
-                    migrate(connection)
-                require_schema(connection)
+                    migrate(connection, self._schema)
+                require_schema(connection, self._schema)
         self._is_ready = True
 
     @override
@@ -265,11 +274,50 @@ class SqlStore(Store):
     @override
     def record_rewards(self, entries: Sequence[RewardEntry], slot: int) -> list[Verdict]:
         def record(connection: Connection) -> list[Verdict]:
-            verdicts, increments = self._log.record(connection, entries)
+            is_open = self._tell_open(connection, entries)
+            verdicts, increments = self._log.record(connection, list(compress(entries, is_open)))
             facts.add_outcomes(connection, increments, slot)
-            return verdicts
+            recorded = iter(verdicts)
+            return [next(recorded) if each else Sealed() for each in is_open]
 
         return self._dialect.write(record)
+
+    def _tell_open(self, connection: Connection, entries: Sequence[RewardEntry]) -> list[bool]:
+        """Which entries the log may take."""
+        found = self._dialect.read_seals(connection, sorted({entry.experiment for entry in entries}))
+        if not found:
+            return [True] * len(entries)
+        return [
+            not seals.is_sealed(entry, found.get((entry.experiment, entry.segment), seals.NO_SEAL))
+            for entry in entries
+        ]
+
+    @override
+    def find_sealable(
+        self, after: int, limit: int, now: datetime, retention: timedelta
+    ) -> tuple[Sequence[SealedEpochs], int | None]:
+        return self._dialect.read(lambda c: seals.find_sealable(c, after, limit, now, retention))
+
+    @override
+    def seal(self, wanted: Sequence[SealedEpochs], now: datetime) -> None:
+        self._dialect.write(lambda c: seals.raise_seals(c, wanted, now))
+
+    @override
+    def settle_seals(self) -> bool:
+        self._dialect.write(lambda c: seals.fence(c, self._dialect))
+        return self._dialect.write(lambda c: seals.settle(c, self._dialect))
+
+    @override
+    def purge(self, start: bytes, end: bytes, n_looked_at: int) -> PurgeStep:
+        return self._dialect.write(lambda c: purge.purge_step(c, start, end, n_looked_at))
+
+    @override
+    def purge_configurations(self, before: datetime) -> int:
+        return self._dialect.write(lambda c: purge.purge_configurations(c, to_micros(before)))
+
+    @override
+    def summarise_seals(self) -> SealSummary:
+        return self._dialect.read(purge.summarise)
 
     @override
     @contextmanager
@@ -280,18 +328,18 @@ class SqlStore(Store):
     @override
     def audit(self, progress: Progress) -> tuple[Mapping[OutcomeKey, Tally], Mapping[OutcomeKey, Tally]]:
         with self._dialect.reading(is_long=True) as connection:
-            return _fold_whole_log(connection, progress), facts.sum_all(connection)
+            return _fold_whole_ledger(connection, progress), facts.sum_all(connection)
 
     @override
     def count_apart(self) -> int:
         with self._dialect.reading(is_long=True) as connection:
-            return facts.count_apart(connection)
+            return facts.count_apart(connection) + purge.count_apart_purged(connection)
 
     @override
     def rebuild_outcomes(self, progress: Progress) -> int:
         with self._dialect.writing(is_long=True) as connection:
             self._dialect.lock_tables(connection, rewards, outcome_facts)
-            folded = _fold_whole_log(connection, progress)
+            folded = _fold_whole_ledger(connection, progress)
             facts.clear_outcomes(connection)
             facts.add_outcomes(connection, folded, slot=0)
             return len(folded)
@@ -305,11 +353,13 @@ class SqlStore(Store):
             return [str(error)]
 
 
-def _fold_whole_log(connection: Connection, progress: Progress) -> dict[OutcomeKey, Tally]:
+def _fold_whole_ledger(connection: Connection, progress: Progress) -> dict[OutcomeKey, Tally]:
     folded: dict[OutcomeKey, Tally] = {}
     numbers = facts.logged_experiments(connection)
     for done, number in enumerate(numbers):
         progress(done, len(numbers))
         folded.update(facts.fold_log(connection, number))
     progress(len(numbers), len(numbers))
+    for key, tally in purge.read_sealed(connection).items():
+        folded[key] = folded.get(key, Tally()).plus(tally)
     return folded

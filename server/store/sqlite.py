@@ -30,6 +30,7 @@ from server.store.errors import (
     StoreUnavailableError,
 )
 from server.store.file_lock import FileLock
+from server.store.records import Seal
 from server.store.rewards import Row, RowKey, Standing, Touched
 from server.store.schema import experiments
 from server.store.times import to_micros
@@ -55,6 +56,9 @@ _FIND: Final = """
     SELECT decision, metric, quanta, revision FROM rewards WHERE (decision, metric) IN (VALUES {rows})
 """
 _UPSERT_UNITS: Final = UPSERT_UNITS.format(rows="VALUES {rows}")
+_SEALS: Final = """
+    SELECT experiment, segment, epoch, before FROM seals WHERE experiment IN (VALUES {rows})
+"""
 _LARGEST_CHUNK: Final = 512
 
 
@@ -120,6 +124,20 @@ class SqliteDialect(Dialect):
     @override
     def read_watermark(self, connection: Connection) -> int:
         return int(connection.execute(select(self.version)).scalar_one())
+
+    @override
+    def read_horizon(self, connection: Connection) -> int:
+        return self.read_watermark(connection) + 1
+
+    @override
+    def read_seals(
+        self, connection: Connection, experiments: Sequence[int]
+    ) -> Mapping[tuple[int, int], Seal]:
+        found = {}
+        for chunk in _chunks([(number,) for number in experiments]):
+            for experiment, segment, epoch, before in _execute(connection, _SEALS, chunk):
+                found[experiment, segment] = Seal(epoch, before)
+        return found
 
     @override
     def read_clock(self, connection: Connection, now: datetime) -> int:

@@ -4,10 +4,11 @@ A unit's outcomes are not stored twice: which of them came within the window of 
 only when that is, and a flush on its way may move it. The log is indexed by unit instead.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, func, select, text, tuple_
 
 from bandit.decision import Basis
 from bandit.facts import DecisionKey, Facts, OutcomeKey, Tally
@@ -66,18 +67,22 @@ _OUTCOMES: Final = text(
 _SEAL: Final = text(
     """
     INSERT INTO unit_sums (experiment, segment, unit, metric, n, total)
-    SELECT rewards.experiment, rewards.segment, rewards.unit, rewards.metric, count(*), sum(rewards.quanta)
-    FROM rewards JOIN units ON units.experiment = rewards.experiment
-        AND units.segment = rewards.segment AND units.unit = rewards.unit
-    WHERE rewards.experiment = :experiment AND rewards.segment = :segment AND rewards.epoch = :epoch
-        AND rewards.unit IS NOT NULL AND rewards.metric = :metric
-        AND rewards.received_ms <= units.first_ms + :window_ms
-    GROUP BY rewards.experiment, rewards.segment, rewards.unit, rewards.metric
-    ORDER BY rewards.unit
+    VALUES (:experiment, :segment, :unit, :metric, :n, :total)
     ON CONFLICT (experiment, segment, unit, metric) DO UPDATE SET
         n = unit_sums.n + excluded.n, total = unit_sums.total + excluded.total
     """
 )
+
+
+class UnitOutcome(NamedTuple):
+    """An outcome of the log whose unit is counted."""
+
+    experiment: int
+    segment: int
+    unit: int
+    metric: int
+    quanta: int
+    received_ms: int
 
 
 def rows_of(flush: Flush) -> list[UnitRow]:
@@ -138,14 +143,45 @@ def read(connection: Connection, record: ExperimentRecord) -> UnitFacts:
     )
 
 
-def seal(connection: Connection, record: ExperimentRecord, segment: int, epoch: int) -> None:
-    """Keeps the outcomes of an epoch's decisions by unit; in this transaction they must leave the log.
+def seal(
+    connection: Connection, outcomes: Iterable[UnitOutcome], windows_ms: Mapping[tuple[int, int], int]
+) -> None:
+    """Keeps outcomes by unit; in this transaction they must leave the log.
 
-    Only once no first decision of the epoch's units can still arrive: long after its decisions have expired.
+    Only once no first decision of their units can still arrive: long after the decisions have expired.
+
+    Args:
+        connection: Inside a transaction.
+        outcomes: What leaves the log.
+        windows_ms: (Experiment, metric) to the metric's window; what is not named is not kept.
     """
-    for metric in record.experiment.metrics:
-        if metric.window is not None:
-            connection.execute(_SEAL, _arguments(record, metric) | {"segment": segment, "epoch": epoch})
+    counted = [outcome for outcome in outcomes if (outcome.experiment, outcome.metric) in windows_ms]
+    first_ms = _read_first(connection, {outcome[:3] for outcome in counted})
+    sums: defaultdict[tuple[int, int, int, int], list[int]] = defaultdict(lambda: [0, 0])
+    for outcome in counted:
+        first = first_ms.get(outcome[:3])
+        window_ms = windows_ms[outcome.experiment, outcome.metric]
+        if first is not None and outcome.received_ms <= first + window_ms:
+            total = sums[outcome[:4]]
+            total[0] += 1
+            total[1] += outcome.quanta
+    if sums:
+        names = ("experiment", "segment", "unit", "metric", "n", "total")
+        rows = [dict(zip(names, (*key, *total), strict=True)) for key, total in sorted(sums.items())]
+        connection.execute(_SEAL, rows)
+
+
+def _read_first(
+    connection: Connection, keys: Collection[tuple[int, int, int]]
+) -> dict[tuple[int, int, int], int]:
+    """When the first decisions of these units were made."""
+    if not keys:
+        return {}
+    key = tuple_(units.c.experiment, units.c.segment, units.c.unit)
+    query = select(units.c.experiment, units.c.segment, units.c.unit, units.c.first_ms)
+    return {
+        (row[0], row[1], row[2]): row[3] for row in connection.execute(query.where(key.in_(sorted(keys))))
+    }
 
 
 def _read_outcomes(

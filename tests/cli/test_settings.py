@@ -80,6 +80,17 @@ def test_a_bad_value_names_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+def test_a_retention_that_is_too_short_is_refused_with_the_numbers() -> None:
+    """An old epoch may be gone on with for a while, and clocks disagree; a log that is kept has no bound."""
+    (problem,) = problems_of({"retention_seconds": "4000"})
+    assert problem == (
+        "--retention-seconds: must be at least 4205: max_staleness_seconds (600) and lag_seconds (5), for "
+        "which a replica may go on with an old epoch, and 3600 for clocks that disagree, got '4000'"
+    )
+    assert load_settings({"retention_seconds": "4205"}).retention_seconds == 4205
+    assert not load_settings({"retention_seconds": "1", "purge": False}).purge
+
+
 def test_a_missing_file_is_refused_if_asked_for() -> None:
     """`--config` names a file that must exist; the default one need not."""
     assert problems_of({}, Path("no.toml")) == ("no.toml: no such file or directory",)

@@ -15,9 +15,16 @@ from bandit.facts import DecisionKey, OutcomeKey, Tally
 from bandit.metric import Metric, MetricKind
 from bandit.units import UnitFacts, largest_quanta
 from server.services.care import rebuild, verify
-from server.store import units as unit_rows
 from server.store.interface import Store
-from server.store.records import ExperimentRecord, Flush, OutcomeEntry, RewardEntry, Sightings, State
+from server.store.records import (
+    ExperimentRecord,
+    Flush,
+    OutcomeEntry,
+    RewardEntry,
+    SealedEpochs,
+    Sightings,
+    State,
+)
 from server.store.schema import rewards, units
 from server.store.sql import SqlStore
 from tests.domain.builders import START, declare
@@ -243,18 +250,26 @@ def test_verify_and_rebuild_hold_with_units(store: Store) -> None:
 
 
 def test_sealed_outcomes_stay_with_their_units(store: SqlStore) -> None:
-    """When an epoch's rows leave the log, the sums of its units are what they were."""
-    record = run_by_unit(store)
+    """When an epoch's rows leave the log, in several steps, the sums of its units are what they were."""
+    run_by_unit(store)
     store.add_decisions(flush_of(1, [(policy(1, 0), seen(7, 0)), (policy(1, 1), seen(8, 3))]))
     half = SPEND.quantise(60.0)
     earlier = [outcome(7, 0, 10), outcome(7, 0, 10, half, 1), outcome(8, 3, 10**8, half, 1)]
     later = outcome(7, 5, 20, half, 1)._replace(epoch=2)
     store.record_rewards([*earlier, later], 0)
     before = units_of(store)
-    with store.writing() as connection:
-        unit_rows.seal(connection, record, 0, 1)
-        connection.execute(delete(rewards).where(rewards.c.epoch == 1))
+    store.seal([SealedEpochs(1, 1, 1, START, bytes(16))], START)
+    assert store.settle_seals() or store.settle_seals()
+    start: bytes | None = bytes(16)
+    n_rows = 0
+    while start is not None:
+        step = store.purge(start, b"\xff" * 16, 3)
+        n_rows, start = n_rows + step.n_rows, step.next_id
+    with store.reading() as connection:
+        assert connection.scalars(select(rewards.c.epoch).distinct()).all() == [2]
+    assert n_rows == 5
     assert units_of(store) == before
+    assert verify(store, silently).is_clean
     assert before.facts.outcomes == {
         OutcomeKey(1, 1, 0, 0, Basis.POLICY, 0): Tally(1, 1, 1),
         OutcomeKey(1, 1, 0, 0, Basis.POLICY, 1): Tally(1, 2**20, 2**40),

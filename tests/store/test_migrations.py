@@ -17,7 +17,8 @@ from server.store.errors import SchemaError, StoreError
 from server.store.migrate import HEAD
 from server.store.schema import metadata
 from server.store.sql import open_reader, open_store
-from tests.store.builders import create
+from tests.store.builders import RECORDED, create, facts_of, reward
+from tests.support.next_schema import NEXT
 
 MIGRATIONS = Path(server.store.__file__).parent / "migrations"
 
@@ -137,16 +138,62 @@ def test_a_newer_database_is_refused(url: str, database: sqlite3.Connection) -> 
     """A database of a revision that this version does not know is refused, with what to do."""
     open_store(url).close()
     database.execute("UPDATE alembic_version SET version_num = '9999'")
+    database.execute("UPDATE compatibility SET oldest_code = '9998'")
     before = list(database.iterdump())
-    with pytest.raises(SchemaError) as caught:
-        open_store(url)
-    assert str(caught.value) == (
-        "the database has schema 9999, which this version does not know: use a newer version, "
-        "or restore a backup from before the upgrade"
-    )
+    for may_migrate in (True, False):
+        with pytest.raises(SchemaError) as caught:
+            open_store(url, may_migrate=may_migrate)
+        assert str(caught.value) == (
+            "the database has schema 9999, which needs code of schema 9998 or later, and this version is of "
+            f"{HEAD}: use a newer version, or restore a backup from before it"
+        )
     assert list(database.iterdump()) == before
     with pytest.raises(SchemaError, match="9999"):
         open_reader(url)
+
+
+def test_a_newer_database_that_allows_it_is_opened(url: str, database: sqlite3.Connection) -> None:
+    """A newer schema on which code of this one may run is opened by owner and reader, and left as it is."""
+    with closing(open_store(url)) as store:
+        record = create(store)
+    database.execute("UPDATE alembic_version SET version_num = '9999'")
+    for may_migrate in (True, False):
+        with closing(open_store(url, may_migrate=may_migrate)) as store:
+            assert store.find_experiment("ranker") == record
+    with closing(open_reader(url)) as reader:
+        assert reader.check_integrity() == []
+    assert database.execute("SELECT version_num FROM alembic_version").fetchall() == [("9999",)]
+
+
+def test_a_next_schema_serves_this_version(url: str) -> None:
+    """A file that a next release has migrated, adding to it, is opened by this one, which goes on with it."""
+    with closing(open_store(url)) as store:
+        store.record_rewards([reward()], 0)
+    with closing(open_store(url, schema=NEXT)) as newer:
+        record = create(newer)
+    with closing(open_store(url)) as store:
+        assert store.find_experiment("ranker") == record
+        assert create(store, "next").number > record.number
+        assert store.record_rewards([reward()], 0) == [RECORDED]
+        assert facts_of(store)
+    open_store(url, may_migrate=False, schema=NEXT).close()
+
+
+def test_every_migration_says_who_may_run_beside_it() -> None:
+    """Each from the first that could names the oldest code for its schema: none newer than itself."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    for script in ScriptDirectory.from_config(config).walk_revisions():
+        if script.revision >= "0004":
+            assert "0004" <= script.module.compatible_from <= script.revision
+
+
+def test_a_revision_that_never_was_is_refused(url: str, database: sqlite3.Connection) -> None:
+    """An older revision that no migration made is refused, and not migrated."""
+    open_store(url).close()
+    database.execute("UPDATE alembic_version SET version_num = '0000'")
+    with pytest.raises(SchemaError, match="has schema 0000, which no version of this service ever had"):
+        open_store(url)
 
 
 def test_a_foreign_database_is_refused(url: str, database: sqlite3.Connection) -> None:

@@ -3,11 +3,14 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from server.services.care import verify
 from server.store.errors import (
     RowRefusedError,
     SchemaError,
@@ -17,11 +20,12 @@ from server.store.errors import (
     StoreReadOnlyError,
     StoreUnavailableError,
 )
+from server.store.records import State
 from server.store.schema import metadata
 from server.store.sql import SqlStore, find_store, open_reader, open_store
-from tests.store.builders import DUPLICATE, RECORDED, create, reward
+from tests.store.builders import DUPLICATE, RECORDED, create, reward, run, silently
 from tests.support.ports import free_port
-from tests.support.postgresql import PostgresqlProcess, query
+from tests.support.postgresql import PostgresqlProcess, dump, query, restore
 
 
 @pytest.fixture
@@ -67,6 +71,30 @@ def test_many_open_an_empty_database_at_once(url: str) -> None:
     assert [record.name for record in stores[0].list_experiments("", 10)] == [r.name for r in records]
     for store in stores:
         store.close()
+
+
+def test_a_dump_is_restored(store: SqlStore, url: str, postgresql: PostgresqlProcess, tmp_path: Path) -> None:
+    """What `pg_dump` took from a database in service is a database: exact, and going on where it was.
+
+    The copy is on another server, whose transaction numbers are lower than those that it holds.
+    """
+    record = run(store)
+    entries = [reward(experiment=record.number) for _ in range(50)]
+    store.record_rewards(entries, 0)
+    copy = postgresql.create_database()
+    archive = tmp_path / "bandit.dump"
+    dump(url, "--format=custom", f"--file={archive}")
+    store.record_rewards([reward(experiment=record.number)], 0)
+    restore(copy, archive)
+    query(copy, "UPDATE experiments SET version = version + 1000000000")
+    with closing(open_store(copy)) as restored:
+        assert verify(restored, silently).is_clean
+        assert restored.record_rewards(entries, 0) == [DUPLICATE] * len(entries)
+        changes = restored.load_changes(None)
+        assert [live.record for live in changes.live] == [record]
+        changed = restored.change_experiment(record, replace(record, state=State.PAUSED))
+        again = restored.load_changes(changes.watermark)
+        assert [live.record for live in again.live] == [changed]
 
 
 def test_a_database_that_may_lose_commits_is_refused(url: str) -> None:

@@ -138,6 +138,31 @@ def query(url: str, statement: str, parameters: Sequence[object] = ()) -> list[t
         return cursor.fetchall() if cursor.description is not None else []
 
 
+def dump(url: str, *flags: str) -> "subprocess.CompletedProcess[str]":
+    """What the wheel's `pg_dump` says of a database."""
+    return _run_client("pg_dump", *flags, url.replace("+psycopg", ""))
+
+
+def restore(url: str, archive: Path) -> None:
+    """Writes an archive of `pg_dump` into an empty database."""
+    _run_client(
+        "pg_restore", "--exit-on-error", "--no-owner", "--dbname", url.replace("+psycopg", ""), str(archive)
+    )
+
+
+def _run_client(program: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    done = subprocess.run(
+        [str(_binaries() / program), *arguments],
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
 def _children(process: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 

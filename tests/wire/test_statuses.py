@@ -18,6 +18,7 @@ EXAMPLES = [
     errors.ExperimentNotStartedError("x"),
     errors.TransitionRefusedError("x", "draft", "paused"),
     errors.DecisionExpiredError(["click"]),
+    errors.DecisionSealedError(),
     errors.OutcomeConflictError(["click"]),
     errors.ExperimentExistsError("x"),
     errors.ExperimentChangedError("x"),

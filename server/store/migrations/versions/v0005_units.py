@@ -4,9 +4,10 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0005"
-down_revision = "0002"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
+compatible_from = "0005"
 
 
 def _key(name: str, kind: type[sa.types.TypeEngine[int]]) -> sa.Column[int]:

@@ -1,0 +1,35 @@
+"""`bandit-server backup`: a consistent copy of an SQLite file in service."""
+
+from pathlib import Path
+
+import click
+
+from server.cli.configuration import load_settings
+from server.cli.errors import CalledWronglyError, reporting
+from server.cli.help import Command
+from server.cli.progress import progress_bar
+from server.cli.setting_options import config_option, setting_option
+from server.settings import SettingsError
+
+
+@click.command(cls=Command)
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@setting_option("database", "URL")
+@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@config_option
+def backup(file: Path, config: Path | None, *, force: bool, **flags: object) -> None:
+    """Copy an SQLite database, also while a server uses it.
+
+    FILE is all of one moment, that of the start; its own integrity check has passed, and it is safe on disk
+    when the command ends. Only its owner can read it: the keys that sign decisions are in it.
+
+    To restore it, stop the server, delete the database's -wal and -shm files, put FILE in the place of the
+    database, and start the server.
+    """
+    with reporting(SettingsError, CalledWronglyError):
+        settings = load_settings(flags, config)
+    from server import app  # noqa: PLC0415 - takes a second, which help and wrong settings need not wait for
+
+    with reporting(app.StartupError), progress_bar("copying") as progress:
+        made = app.back_up(settings, file, progress, may_replace=force)
+    click.echo(f"copied: {file}, {made.n_bytes / 1e6:,.1f} MB, {made.n_outcomes:,} outcomes in the log")

@@ -1,0 +1,210 @@
+"""A copy of a database in service is of one moment, and what restoring it means for decisions still open."""
+
+import re
+import sqlite3
+import stat
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bandit.v1 import bandit_pb2
+from server.app import StartupError, maintenance
+from server.cli.main import cli
+from server.settings import Settings
+from server.store.sql import open_store
+from tests.conftest import Connect, StartServer
+from tests.store.builders import reward, silently
+from tests.support.ledger import decision_of, logged_decisions, query
+from tests.support.process import ServerProcess, eventually
+from tests.support.wire import Wire, metric
+
+RECORDED = bandit_pb2.OUTCOME_RESULT_RECORDED
+DUPLICATE = bandit_pb2.OUTCOME_RESULT_DUPLICATE
+
+
+class Reporter(threading.Thread):
+    """Asks and rewards without a pause, until it is told to stop.
+
+    Attributes:
+        acked: Decisions whose reward was acknowledged, in order.
+    """
+
+    def __init__(self, wire: Wire, name: str) -> None:
+        super().__init__()
+        self._wire = wire
+        self._name = name
+        self.is_over = threading.Event()
+        self.acked: list[bytes] = []
+
+    def run(self) -> None:
+        """Works."""
+        while not self.is_over.is_set():
+            choice = self._wire.choose(self._name)
+            self._wire.reward(choice.decision_id, {"click": len(self.acked) % 2})
+            self.acked.append(decision_of(choice.decision_id))
+
+
+@contextmanager
+def load(wire: Wire, name: str) -> Iterator[Reporter]:
+    """Rewards under way during the block."""
+    reporter = Reporter(wire, name)
+    reporter.start()
+    try:
+        eventually(lambda: len(reporter.acked) > 100)
+        yield reporter
+        n_acked = len(reporter.acked)
+        eventually(lambda: len(reporter.acked) > n_acked)
+    finally:
+        reporter.is_over.set()
+        reporter.join()
+
+
+def settings_of(file: Path) -> Settings:
+    """Settings that name a database."""
+    return Settings(database=f"sqlite:///{file}")
+
+
+def back_up(file: Path, target: Path, *, may_replace: bool = False) -> None:
+    """Copies a database in service, with progress to the end."""
+    steps: list[tuple[int, int]] = []
+    made = maintenance.back_up(
+        settings_of(file), target, lambda *step: steps.append(step), may_replace=may_replace
+    )
+    assert made.n_bytes == target.stat().st_size
+    assert steps[-1][0] == steps[-1][1] > 0
+
+
+def verify(file: Path) -> Sequence[str]:
+    """The notes of `verify`, which must find all clean."""
+    report = maintenance.verify(settings_of(file), silently)
+    assert report.is_clean, report.differences
+    return report.notes
+
+
+def test_a_copy_under_load_is_restored(start_server: StartServer, connect: Connect, tmp_path: Path) -> None:
+    """What was acknowledged before is in the copy, and is not counted again; open decisions are credited.
+
+    What was acknowledged after the copy is not in it, and can be posted again; decisions of epochs that the
+    copy does not have, and whose numbers are used again, are recorded apart.
+    """
+    server = start_server("--epoch-interval-seconds", "0.05")
+    wire = connect(server)
+    name = wire.running(metrics=[metric("click"), metric("buy")])
+    kept_open, known = wire.choose(name), wire.choose(name)
+    wire.reward(known.decision_id, {"click": 1})
+    copy = tmp_path / "copy.db"
+    with load(wire, name) as reporter:
+        acked_before = set(reporter.acked)
+        back_up(server.database, copy)
+    assert acked_before <= logged_decisions(copy)
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    last_copied = max(number for (number,) in query(copy, "SELECT number FROM epochs"))
+    after = wire.choose(name)
+    wire.reward(after.decision_id, {"click": 0})
+    lost = decide_beyond(wire, name, last_copied)
+    assert server.terminate() == 0
+
+    server.database.unlink()
+    for suffix in ("-wal", "-shm"):
+        Path(f"{server.database}{suffix}").unlink(missing_ok=True)
+    copy.rename(server.database)
+    assert not verify(server.database)
+    restored = start_server("--epoch-interval-seconds", "0.05")
+    wire = connect(restored)
+    assert wire.reward(known.decision_id, {"click": 1}) == {"click": DUPLICATE}
+    assert wire.reward(kept_open.decision_id, {"click": 1}) == {"click": RECORDED}
+    decide_beyond(wire, name, last_copied)
+    assert wire.reward(lost.decision_id, {"click": 1}) == {"click": RECORDED}
+    assert restored.terminate() == 0
+    assert "kept apart" in verify(restored.database)[-1]
+    apart = query(restored.database, "SELECT decision FROM rewards WHERE is_apart")
+    assert (decision_of(lost.decision_id),) in apart
+    assert (decision_of(kept_open.decision_id),) not in apart
+
+
+def decide_beyond(wire: Wire, name: str, epoch: int) -> bandit_pb2.ChooseResponse:
+    """A decision of an epoch that is beyond the next after that one; rewards bring it about."""
+
+    def decide() -> bandit_pb2.ChooseResponse:
+        choice = wire.choose(name)
+        if choice.epoch <= epoch + 1:
+            wire.reward(choice.decision_id, {"click": choice.arm == "b"})
+        return choice
+
+    return eventually(decide, until=lambda choice: choice.epoch > epoch + 1)
+
+
+def test_a_file_that_is_there_is_not_replaced(shared_process: ServerProcess, tmp_path: Path) -> None:
+    """Unless that is wanted, it stays as it is, and nothing is left behind; or it is replaced as a whole."""
+    database, target = shared_process.database, tmp_path / "there.db"
+    target.write_text("precious")
+    with pytest.raises(StartupError, match=r"there\.db is there already: name another file, or .* --force$"):
+        back_up(database, target)
+    assert target.read_text() == "precious"
+    back_up(database, target, may_replace=True)
+    verify(target)
+    with pytest.raises(StartupError, match="is the database itself"):
+        back_up(target, target, may_replace=True)
+    with pytest.raises(StartupError, match=r"can't write .*No such file or directory"):
+        back_up(database, tmp_path / "none" / "copy.db")
+    assert [file.name for file in tmp_path.iterdir()] == ["there.db"]
+
+
+def test_what_is_not_ours_or_not_sound_is_not_copied(tmp_path: Path) -> None:
+    """A missing, a foreign and a damaged database are refused by name, and no copy is left."""
+    damaged = damaged_database(tmp_path)
+    other, text = tmp_path / "other.db", tmp_path / "text.db"
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("CREATE TABLE songs (title TEXT)")
+    text.write_text("no database at all, " * 100)
+    target = tmp_path / "copy.db"
+    for file, cause in (
+        (tmp_path / "none.db", "there is no database .*none.db"),
+        (other, "the file is not a database of this service"),
+        (text, "the file is not a database of this service"),
+        (damaged, "the database is damaged"),
+    ):
+        with pytest.raises(StartupError, match=f"^{cause}"):
+            back_up(file, target)
+        assert not target.exists()
+    assert list(tmp_path.glob(".*")) == []
+
+
+def test_verify_reports_a_damaged_database(tmp_path: Path) -> None:
+    """What its own check finds, and that the log can't be read: a report, and no error."""
+    report = maintenance.verify(settings_of(damaged_database(tmp_path)), silently)
+    assert not report.is_clean
+    assert report.differences[0].startswith("the database's own check: ")
+    assert report.differences[-1].startswith("the log can't be compared with what was counted: ")
+
+
+def damaged_database(folder: Path) -> Path:
+    """A database whose reward log has lost a page."""
+    file = folder / "damaged.db"
+    with closing(open_store(f"sqlite:///{file}")) as store:
+        store.record_rewards([reward() for _ in range(2_000)], 0)
+    ((root,),) = query(file, "SELECT rootpage FROM sqlite_master WHERE name = 'rewards'")
+    raw = bytearray(file.read_bytes())
+    raw[(root - 1) * 4096 : root * 4096] = b"\xa5" * 4096
+    file.write_bytes(raw)
+    return file
+
+
+def test_the_command_says_what_it_copied(shared_process: ServerProcess, tmp_path: Path) -> None:
+    """And of PostgreSQL, which command does it there, without the password."""
+    arguments = ["backup", "--database", shared_process.url, str(tmp_path / "copy.db")]
+    done = CliRunner().invoke(cli, arguments)
+    assert done.exit_code == 0, done.output
+    assert re.fullmatch(r"copied: .*copy\.db, \d+\.\d MB, [\d,]+ outcomes in the log\n", done.stdout)
+    assert CliRunner().invoke(cli, arguments).exit_code == 1
+    assert CliRunner().invoke(cli, [*arguments, "--force"]).exit_code == 0
+    url = "postgresql+psycopg://bandit:secret@db.example.org:5432/bandit"
+    done = CliRunner().invoke(cli, ["backup", "--database", url, "copy.db"])
+    assert done.exit_code == 1
+    command = "pg_dump --format=custom --file=FILE 'postgresql://bandit@db.example.org:5432/bandit'"
+    assert command in done.stderr
+    assert "secret" not in done.stderr

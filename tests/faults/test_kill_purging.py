@@ -1,0 +1,89 @@
+"""kill -9 in the middle of a purge: the books add up all the time, and the next start goes on."""
+
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from bandit.decision import new_id
+from server.app import maintenance
+from server.settings import Settings
+from server.store.records import ExperimentRecord, State
+from server.store.sql import open_store
+from tests.conftest import Connect, StartServer
+from tests.domain.builders import make_epoch
+from tests.store.builders import create, reward, silently
+from tests.support.process import ServerProcess, eventually
+
+N_OLD: Final = 24_000
+N_YOUNG: Final = 500
+YEAR: Final = timedelta(days=365)
+FLAGS: Final = ("--purge-interval-seconds", "0.05", "--metrics-listen", "127.0.0.1:0")
+
+
+def fill(url: str) -> ExperimentRecord:
+    """An experiment that has run for a year: an old epoch with many rewards, and one in force with a few."""
+    began_at = datetime.now(UTC) - YEAR
+    with closing(open_store(url)) as store:
+        draft = create(store)
+        running = replace(draft, state=State.RUNNING, started_at=began_at, updated_at=began_at)
+        record = store.change_experiment(draft, running, make_epoch(1, began_at, experiment=draft.number))
+        second = make_epoch(2, began_at + YEAR / 2, experiment=record.number, revision=record.revision)
+        assert store.add_epoch(second) == second
+        for epoch, at, n_rewards in ((1, began_at, N_OLD), (2, datetime.now(UTC), N_YOUNG)):
+            at_ms = int(at.timestamp() * 1000)
+            store.record_rewards(
+                [
+                    reward(new_id(at_ms, n), n % 2, experiment=record.number, epoch=epoch, arm=n % 2)
+                    for n in range(n_rewards)
+                ],
+                0,
+            )
+        return record
+
+
+def n_logged(file: Path) -> int:
+    """Rows of the log, asked beside the server."""
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+        return int(connection.execute("SELECT count(*) FROM rewards").fetchone()[0])
+
+
+def verified(server: ServerProcess) -> str:
+    """The notes of `verify`, which must find all clean."""
+    report = maintenance.verify(Settings(database=server.url), silently)
+    assert (report.is_clean, report.n_outcomes) == (True, N_OLD + N_YOUNG)
+    return "\n".join(report.notes)
+
+
+def test_kill_9_in_the_middle_of_a_purge(start_server: StartServer, connect: Connect, tmp_path: Path) -> None:
+    """Killed between two of its transactions, it leaves books that add up; started again, it finishes."""
+    file = tmp_path / "bandit.db"
+    record = fill(f"sqlite:///{file}")
+    server = start_server(*FLAGS)
+    eventually(lambda: n_logged(file) < N_OLD + N_YOUNG)
+    server.kill()
+    left = n_logged(file)
+    assert N_YOUNG < left < N_OLD + N_YOUNG, "it was not killed in the middle"
+    assert f"{N_OLD + N_YOUNG - left:,} outcomes are in sealed sums" in verified(server)
+    server = start_server(*FLAGS)
+    before = connect(server).report(record.name).arms
+    eventually(lambda: n_logged(file) == N_YOUNG, seconds=60)
+    assert sum(arm.metrics[0].outcomes for arm in connect(server).report(record.name).arms) == sum(
+        arm.metrics[0].outcomes for arm in before
+    )
+    eventually(lambda: server.sample("bandit_purged_rows_total") == left - N_YOUNG)
+    assert server.terminate() == 0
+    assert "sealed epochs: ranker 1 to 1" in verified(server)
+
+
+def test_a_log_that_is_to_be_kept_is_kept(start_server: StartServer, tmp_path: Path) -> None:
+    """With --no-purge, for ever."""
+    file = tmp_path / "bandit.db"
+    fill(f"sqlite:///{file}")
+    server = start_server("--no-purge", "--purge-interval-seconds", "0.05", "--metrics-listen", "127.0.0.1:0")
+    for _ in range(10):  # each with a flush and a look at the store
+        server.sample("bandit_purged_rows_total")
+    assert server.terminate() == 0
+    assert n_logged(file) == N_OLD + N_YOUNG

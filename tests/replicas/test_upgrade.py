@@ -1,0 +1,66 @@
+"""A rolling upgrade: servers serve on while a newer one migrates, and can be started again."""
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from server.store.sql import open_store
+from tests.conftest import Connect
+from tests.replicas.conftest import FLAGS, N_REPLICAS, running_replicas
+from tests.store.builders import facts_of
+from tests.store.frozen.freeze import FOLDER
+from tests.support.next_schema import NEXT
+from tests.support.postgresql import PostgresqlProcess, query
+from tests.support.process import run_command
+from tests.support.wire import Wire
+
+REPLICA = ("serve", "--listen", "127.0.0.1:0", *FLAGS)
+
+
+@pytest.fixture
+def old_url(postgresql: PostgresqlProcess) -> str:
+    """A database as servers of the released version left it."""
+    url = postgresql.create_database()
+    query(url, (FOLDER / "0002.postgresql.sql").read_text())
+    return url
+
+
+def works(wire: Wire) -> str:
+    """Creates an experiment, asks and rewards; each must be answered well."""
+    name = wire.running()
+    decision_id = wire.choose(name).decision_id
+    assert set(wire.reward(decision_id, {"click": 1})) == {"click"}
+    assert wire.n_outcomes(name) == 1
+    return name
+
+
+def test_a_rolling_upgrade(old_url: str, tmp_path: Path, connect: Connect) -> None:
+    """From an old schema to this one, by four servers at once, and on to a next one beside those that run.
+
+    Servers of this version go on while the next one's migration runs and after it, and one of them that is
+    started again comes up; once a schema says that they are too old, they do not, and say why.
+    """
+    with running_replicas(old_url, tmp_path) as start:
+        servers = start(N_REPLICAS)
+        wires = [connect(server) for server in servers]
+        assert {wire.choose("concluded").arm for wire in wires} == {"challenger"}
+        names = [works(wires[0]), works(wires[1])]
+        with closing(open_store(old_url, schema=NEXT)) as newer:
+            for wire in wires:
+                assert wire.choose(names[0]).arm
+            names += [works(wires[2]), works(wires[3])]
+            assert newer.find_experiment(names[-1]) is not None
+            assert servers[0].terminate() == 0
+            (again,) = start(1)
+            names.append(works(connect(again)))
+            assert [wires[1].n_outcomes(name) for name in names] == [1] * len(names)
+            facts_of(newer)
+        assert query(old_url, "SELECT version_num FROM alembic_version") == [("9001",)]
+        query(old_url, "UPDATE compatibility SET oldest_code = '9001'")
+        done = run_command(*REPLICA, "--database", old_url, folder=tmp_path)
+        assert done.returncode == 1
+        assert "the database has schema 9001, which needs code of schema 9001 or later" in done.stderr
+        assert wires[1].choose(names[0]).arm
+    errors = [e for s in servers for e in s.events() if e["level"] in {"error", "critical", "warning"}]
+    assert errors == []

@@ -1,0 +1,936 @@
+BEGIN TRANSACTION;
+CREATE TABLE alembic_version (
+	version_num VARCHAR(32) NOT NULL, 
+	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
+);
+INSERT INTO "alembic_version" VALUES('0002');
+CREATE TABLE configurations (
+	experiment BIGINT NOT NULL, 
+	revision INTEGER NOT NULL, 
+	state VARCHAR(16) NOT NULL, 
+	document TEXT NOT NULL, 
+	created_at BIGINT NOT NULL, 
+	PRIMARY KEY (experiment, revision)
+)
+ WITHOUT ROWID
+
+;
+INSERT INTO "configurations" VALUES(1,1,'draft','{"name":"draft","description":"","arms":[{"id":"champion","model_uri":"","digest":"","payload":{},"is_taken_out":false},{"id":"challenger","model_uri":"","digest":"","payload":{},"is_taken_out":false}],"champion":"champion","policy":{"kind":"thompson_sampling"},"metrics":[{"name":"clicks","kind":"binary","direction":"maximize","minimum":0.0,"maximum":1.0,"clip":false,"window":null,"default_value":null,"is_guardrail":false,"prior":null},{"name":"spend","kind":"real","direction":"maximize","minimum":0.0,"maximum":100.0,"clip":false,"window":null,"default_value":null,"is_guardrail":false,"prior":null}],"reward_metric":"clicks","limits":{"minimum_share":0.0,"minimum_shares":{},"maximum_share":1.0,"maximum_step_per_hour":null,"warm_up_decisions":0,"warm_up_duration":null},"half_life":null,"lookback":null,"max_decision_age":2592000.0,"salt":"000102030405060708090a0b0c0d0e0f","arm_numbers":{"champion":0,"challenger":1},"metric_numbers":{"clicks":0,"spend":1},"winner":null}',1772366400000000);
+INSERT INTO "configurations" VALUES(2,1,'draft','{"name":"concluded","description":"","arms":[{"id":"champion","model_uri":"","digest":"","payload":{},"is_taken_out":false},{"id":"challenger","model_uri":"","digest":"","payload":{},"is_taken_out":false}],"champion":"champion","policy":{"kind":"thompson_sampling"},"metrics":[{"name":"clicks","kind":"binary","direction":"maximize","minimum":0.0,"maximum":1.0,"clip":false,"window":null,"default_value":null,"is_guardrail":false,"prior":null},{"name":"spend","kind":"real","direction":"maximize","minimum":0.0,"maximum":100.0,"clip":false,"window":null,"default_value":null,"is_guardrail":false,"prior":null}],"reward_metric":"clicks","limits":{"minimum_share":0.0,"minimum_shares":{},"maximum_share":1.0,"maximum_step_per_hour":null,"warm_up_decisions":0,"warm_up_duration":null},"half_life":null,"lookback":null,"max_decision_age":2592000.0,"salt":"000102030405060708090a0b0c0d0e0f","arm_numbers":{"champion":0,"challenger":1},"metric_numbers":{"clicks":0,"spend":1},"winner":null}',1772366400000000);
+INSERT INTO "configurations" VALUES(2,2,'running','{"name":"concluded","description":"","arms":[{"id":"champion","model_uri":"","digest":"","payload":{},"is_taken_out":false},{"id":"challenger","model_uri":"","digest":"","payload":{},"is_taken_out":false}],"champion":"champion","policy":{"kind":"thompson_sampling"},"metrics":[{"name":"clicks","kind":"binary","direction":"maximize","minimum":0.0,"maximum":1.0,"clip":false,"window":null,"default_value":null,"is_guardrail":false,"prior":null},{"name":"spend","kind":"real","direction":"maximize","minimum":0.0,"maximum":100.0,"clip":false,"window":null,"default_value":null,"is_guardrail":false,"prior":null}],"reward_metric":"clicks","limits":{"minimum_share":0.0,"minimum_shares":{},"maximum_share":1.0,"maximum_step_per_hour":null,"warm_up_decisions":0,"warm_up_duration":null},"half_life":null,"lookback":null,"max_decision_age":2592000.0,"salt":"000102030405060708090a0b0c0d0e0f","arm_numbers":{"champion":0,"challenger":1},"metric_numbers":{"clicks":0,"spend":1},"winner":null}',1772366400000000);
+INSERT INTO "configurations" VALUES(2,3,'concluded','{"name":"concluded","description":"","arms":[{"id":"champion","model_uri":"","digest":"","payload":{},"is_taken_out":false},{"id":"challenger","model_uri":"","digest":"","payload":{},"is_taken_out":false}],"champion":"champion","policy":{"kind":"thompson_sampling"},"metrics":[{"name":"clicks","kind":"binary","direction":"maximize","minimum":0.0,"maximum":1.0,"clip":false,"window":null,"default_value":null,"is_guardrail":false,"prior":null},{"name":"spend","kind":"real","direction":"maximize","minimum":0.0,"maximum":100.0,"clip":false,"window":null,"default_value":null,"is_guardrail":false,"prior":null}],"reward_metric":"clicks","limits":{"minimum_share":0.0,"minimum_shares":{},"maximum_share":1.0,"maximum_step_per_hour":null,"warm_up_decisions":0,"warm_up_duration":null},"half_life":null,"lookback":null,"max_decision_age":2592000.0,"salt":"000102030405060708090a0b0c0d0e0f","arm_numbers":{"champion":0,"challenger":1},"metric_numbers":{"clicks":0,"spend":1},"winner":"challenger"}',1772452800000000);
+INSERT INTO "configurations" VALUES(3,1,'draft','{"name":"paused","description":"","arms":[{"id":"champion","model_uri":"","digest":"","payload":{},"is_taken_out":false},{"id":"challenger","model_uri":"","digest":"","payload":{},"is_taken_out":false}],"champion":"champion","policy":{"kind":"thompson_sampling"},"metrics":[{"name":"clicks","kind":"binary","direction":"maximize","minimum":0.0,"maximum":1.0,"clip":false,"window":null,"default_value":null,"is_guardrail":false,"prior":null},{"name":"spend","kind":"real","direction":"maximize","minimum":0.0,"maximum":100.0,"clip":false,"window":null,"default_value":null,"is_guardrail":false,"prior":null}],"reward_metric":"clicks","limits":{"minimum_share":0.0,"minimum_shares":{},"maximum_share":1.0,"maximum_step_per_hour":null,"warm_up_decisions":0,"warm_up_duration":null},"half_life":null,"lookback":null,"max_decision_age":2592000.0,"salt":"000102030405060708090a0b0c0d0e0f","arm_numbers":{"champion":0,"challenger":1},"metric_numbers":{"clicks":0,"spend":1},"winner":null}',1772366400000000);
+INSERT INTO "configurations" VALUES(3,2,'running','{"name":"paused","description":"","arms":[{"id":"champion","model_uri":"","digest":"","payload":{},"is_taken_out":false},{"id":"challenger","model_uri":"","digest":"","payload":{},"is_taken_out":false}],"champion":"champion","policy":{"kind":"thompson_sampling"},"metrics":[{"name":"clicks","kind":"binary","direction":"maximize","minimum":0.0,"maximum":1.0,"clip":false,"window":null,"default_value":null,"is_guardrail":false,"prior":null},{"name":"spend","kind":"real","direction":"maximize","minimum":0.0,"maximum":100.0,"clip":false,"window":null,"default_value":null,"is_guardrail":false,"prior":null}],"reward_metric":"clicks","limits":{"minimum_share":0.0,"minimum_shares":{},"maximum_share":1.0,"maximum_step_per_hour":null,"warm_up_decisions":0,"warm_up_duration":null},"half_life":null,"lookback":null,"max_decision_age":2592000.0,"salt":"000102030405060708090a0b0c0d0e0f","arm_numbers":{"champion":0,"challenger":1},"metric_numbers":{"clicks":0,"spend":1},"winner":null}',1772366400000000);
+INSERT INTO "configurations" VALUES(3,3,'paused','{"name":"paused","description":"","arms":[{"id":"champion","model_uri":"","digest":"","payload":{},"is_taken_out":false},{"id":"challenger","model_uri":"","digest":"","payload":{},"is_taken_out":false}],"champion":"champion","policy":{"kind":"thompson_sampling"},"metrics":[{"name":"clicks","kind":"binary","direction":"maximize","minimum":0.0,"maximum":1.0,"clip":false,"window":null,"default_value":null,"is_guardrail":false,"prior":null},{"name":"spend","kind":"real","direction":"maximize","minimum":0.0,"maximum":100.0,"clip":false,"window":null,"default_value":null,"is_guardrail":false,"prior":null}],"reward_metric":"clicks","limits":{"minimum_share":0.0,"minimum_shares":{},"maximum_share":1.0,"maximum_step_per_hour":null,"warm_up_decisions":0,"warm_up_duration":null},"half_life":null,"lookback":null,"max_decision_age":2592000.0,"salt":"000102030405060708090a0b0c0d0e0f","arm_numbers":{"champion":0,"challenger":1},"metric_numbers":{"clicks":0,"spend":1},"winner":null}',1772452800000000);
+INSERT INTO "configurations" VALUES(4,1,'draft','{"name":"running","description":"","arms":[{"id":"champion","model_uri":"","digest":"","payload":{},"is_taken_out":false},{"id":"challenger","model_uri":"","digest":"","payload":{},"is_taken_out":false}],"champion":"champion","policy":{"kind":"thompson_sampling"},"metrics":[{"name":"clicks","kind":"binary","direction":"maximize","minimum":0.0,"maximum":1.0,"clip":false,"window":null,"default_value":null,"is_guardrail":false,"prior":null},{"name":"spend","kind":"real","direction":"maximize","minimum":0.0,"maximum":100.0,"clip":false,"window":null,"default_value":null,"is_guardrail":false,"prior":null}],"reward_metric":"clicks","limits":{"minimum_share":0.0,"minimum_shares":{},"maximum_share":1.0,"maximum_step_per_hour":null,"warm_up_decisions":0,"warm_up_duration":null},"half_life":null,"lookback":null,"max_decision_age":2592000.0,"salt":"000102030405060708090a0b0c0d0e0f","arm_numbers":{"champion":0,"challenger":1},"metric_numbers":{"clicks":0,"spend":1},"winner":null}',1772366400000000);
+INSERT INTO "configurations" VALUES(4,2,'running','{"name":"running","description":"","arms":[{"id":"champion","model_uri":"","digest":"","payload":{},"is_taken_out":false},{"id":"challenger","model_uri":"","digest":"","payload":{},"is_taken_out":false}],"champion":"champion","policy":{"kind":"thompson_sampling"},"metrics":[{"name":"clicks","kind":"binary","direction":"maximize","minimum":0.0,"maximum":1.0,"clip":false,"window":null,"default_value":null,"is_guardrail":false,"prior":null},{"name":"spend","kind":"real","direction":"maximize","minimum":0.0,"maximum":100.0,"clip":false,"window":null,"default_value":null,"is_guardrail":false,"prior":null}],"reward_metric":"clicks","limits":{"minimum_share":0.0,"minimum_shares":{},"maximum_share":1.0,"maximum_step_per_hour":null,"warm_up_decisions":0,"warm_up_duration":null},"half_life":null,"lookback":null,"max_decision_age":2592000.0,"salt":"000102030405060708090a0b0c0d0e0f","arm_numbers":{"champion":0,"challenger":1},"metric_numbers":{"clicks":0,"spend":1},"winner":null}',1772366400000000);
+INSERT INTO "configurations" VALUES(5,1,'draft','{"name":"deleted","description":"","arms":[{"id":"champion","model_uri":"","digest":"","payload":{},"is_taken_out":false},{"id":"challenger","model_uri":"","digest":"","payload":{},"is_taken_out":false}],"champion":"champion","policy":{"kind":"thompson_sampling"},"metrics":[{"name":"clicks","kind":"binary","direction":"maximize","minimum":0.0,"maximum":1.0,"clip":false,"window":null,"default_value":null,"is_guardrail":false,"prior":null},{"name":"spend","kind":"real","direction":"maximize","minimum":0.0,"maximum":100.0,"clip":false,"window":null,"default_value":null,"is_guardrail":false,"prior":null}],"reward_metric":"clicks","limits":{"minimum_share":0.0,"minimum_shares":{},"maximum_share":1.0,"maximum_step_per_hour":null,"warm_up_decisions":0,"warm_up_duration":null},"half_life":null,"lookback":null,"max_decision_age":2592000.0,"salt":"000102030405060708090a0b0c0d0e0f","arm_numbers":{"champion":0,"challenger":1},"metric_numbers":{"clicks":0,"spend":1},"winner":null}',1772366400000000);
+CREATE TABLE decision_facts (
+	experiment BIGINT NOT NULL, 
+	epoch INTEGER NOT NULL, 
+	segment SMALLINT NOT NULL, 
+	arm INTEGER NOT NULL, 
+	basis SMALLINT NOT NULL, 
+	slot SMALLINT NOT NULL, 
+	decisions BIGINT NOT NULL, 
+	PRIMARY KEY (experiment, epoch, segment, arm, basis, slot)
+)
+ WITHOUT ROWID
+
+;
+INSERT INTO "decision_facts" VALUES(2,1,0,0,1,0,200);
+INSERT INTO "decision_facts" VALUES(2,1,0,1,1,0,202);
+INSERT INTO "decision_facts" VALUES(2,2,0,0,1,0,200);
+INSERT INTO "decision_facts" VALUES(2,2,0,1,1,0,202);
+INSERT INTO "decision_facts" VALUES(2,3,0,0,1,0,200);
+INSERT INTO "decision_facts" VALUES(2,3,0,1,1,0,202);
+INSERT INTO "decision_facts" VALUES(3,1,0,0,1,0,200);
+INSERT INTO "decision_facts" VALUES(3,1,0,1,1,0,202);
+INSERT INTO "decision_facts" VALUES(3,2,0,0,1,0,200);
+INSERT INTO "decision_facts" VALUES(3,2,0,1,1,0,202);
+INSERT INTO "decision_facts" VALUES(3,3,0,0,1,0,200);
+INSERT INTO "decision_facts" VALUES(3,3,0,1,1,0,202);
+INSERT INTO "decision_facts" VALUES(4,1,0,0,1,0,200);
+INSERT INTO "decision_facts" VALUES(4,1,0,1,1,0,202);
+INSERT INTO "decision_facts" VALUES(4,2,0,0,1,0,200);
+INSERT INTO "decision_facts" VALUES(4,2,0,1,1,0,202);
+INSERT INTO "decision_facts" VALUES(4,3,0,0,1,0,200);
+INSERT INTO "decision_facts" VALUES(4,3,0,1,1,0,202);
+CREATE TABLE epochs (
+	experiment BIGINT NOT NULL, 
+	segment SMALLINT NOT NULL, 
+	number INTEGER NOT NULL, 
+	nonce BIGINT NOT NULL, 
+	revision INTEGER NOT NULL, 
+	started_at BIGINT NOT NULL, 
+	champion INTEGER NOT NULL, 
+	shares TEXT NOT NULL, 
+	warming_up TEXT NOT NULL, 
+	means TEXT NOT NULL, 
+	PRIMARY KEY (experiment, segment, number)
+)
+ WITHOUT ROWID
+
+;
+INSERT INTO "epochs" VALUES(2,0,1,101,2,1772366400000000,0,'{"0": 0.5, "1": 0.5}','[]','{}');
+INSERT INTO "epochs" VALUES(2,0,2,102,2,1772370000000000,0,'{"0": 0.3, "1": 0.7}','[]','{"0": {"0": 0.1, "1": 0.2}}');
+INSERT INTO "epochs" VALUES(2,0,3,103,2,1772373600000000,0,'{"0": 0.19999999999999996, "1": 0.8}','[]','{"0": {"0": 0.1, "1": 0.2}}');
+INSERT INTO "epochs" VALUES(3,0,1,101,2,1772366400000000,0,'{"0": 0.5, "1": 0.5}','[]','{}');
+INSERT INTO "epochs" VALUES(3,0,2,102,2,1772370000000000,0,'{"0": 0.3, "1": 0.7}','[]','{"0": {"0": 0.1, "1": 0.2}}');
+INSERT INTO "epochs" VALUES(3,0,3,103,2,1772373600000000,0,'{"0": 0.19999999999999996, "1": 0.8}','[]','{"0": {"0": 0.1, "1": 0.2}}');
+INSERT INTO "epochs" VALUES(4,0,1,101,2,1772366400000000,0,'{"0": 0.5, "1": 0.5}','[]','{}');
+INSERT INTO "epochs" VALUES(4,0,2,102,2,1772370000000000,0,'{"0": 0.3, "1": 0.7}','[]','{"0": {"0": 0.1, "1": 0.2}}');
+INSERT INTO "epochs" VALUES(4,0,3,103,2,1772373600000000,0,'{"0": 0.19999999999999996, "1": 0.8}','[]','{"0": {"0": 0.1, "1": 0.2}}');
+CREATE TABLE experiments (
+	number INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
+	name VARCHAR(127) NOT NULL, 
+	state VARCHAR(16) NOT NULL, 
+	revision INTEGER NOT NULL, 
+	version BIGINT NOT NULL, 
+	document TEXT NOT NULL, 
+	created_at BIGINT NOT NULL, 
+	updated_at BIGINT NOT NULL, 
+	started_at BIGINT, 
+	concluded_at BIGINT, 
+	deleted_at BIGINT, 
+	UNIQUE (name)
+);
+INSERT INTO "experiments" VALUES(1,'draft','draft',1,1,'{"name":"draft","description":"","arms":[{"id":"champion","model_uri":"","digest":"","payload":{},"is_taken_out":false},{"id":"challenger","model_uri":"","digest":"","payload":{},"is_taken_out":false}],"champion":"champion","policy":{"kind":"thompson_sampling"},"metrics":[{"name":"clicks","kind":"binary","direction":"maximize","minimum":0.0,"maximum":1.0,"clip":false,"window":null,"default_value":null,"is_guardrail":false,"prior":null},{"name":"spend","kind":"real","direction":"maximize","minimum":0.0,"maximum":100.0,"clip":false,"window":null,"default_value":null,"is_guardrail":false,"prior":null}],"reward_metric":"clicks","limits":{"minimum_share":0.0,"minimum_shares":{},"maximum_share":1.0,"maximum_step_per_hour":null,"warm_up_decisions":0,"warm_up_duration":null},"half_life":null,"lookback":null,"max_decision_age":2592000.0,"salt":"000102030405060708090a0b0c0d0e0f","arm_numbers":{"champion":0,"challenger":1},"metric_numbers":{"clicks":0,"spend":1},"winner":null}',1772366400000000,1772366400000000,NULL,NULL,NULL);
+INSERT INTO "experiments" VALUES(2,'concluded','concluded',3,14,'{"name":"concluded","description":"","arms":[{"id":"champion","model_uri":"","digest":"","payload":{},"is_taken_out":false},{"id":"challenger","model_uri":"","digest":"","payload":{},"is_taken_out":false}],"champion":"champion","policy":{"kind":"thompson_sampling"},"metrics":[{"name":"clicks","kind":"binary","direction":"maximize","minimum":0.0,"maximum":1.0,"clip":false,"window":null,"default_value":null,"is_guardrail":false,"prior":null},{"name":"spend","kind":"real","direction":"maximize","minimum":0.0,"maximum":100.0,"clip":false,"window":null,"default_value":null,"is_guardrail":false,"prior":null}],"reward_metric":"clicks","limits":{"minimum_share":0.0,"minimum_shares":{},"maximum_share":1.0,"maximum_step_per_hour":null,"warm_up_decisions":0,"warm_up_duration":null},"half_life":null,"lookback":null,"max_decision_age":2592000.0,"salt":"000102030405060708090a0b0c0d0e0f","arm_numbers":{"champion":0,"challenger":1},"metric_numbers":{"clicks":0,"spend":1},"winner":"challenger"}',1772366400000000,1772452800000000,1772366400000000,NULL,NULL);
+INSERT INTO "experiments" VALUES(3,'paused','paused',3,15,'{"name":"paused","description":"","arms":[{"id":"champion","model_uri":"","digest":"","payload":{},"is_taken_out":false},{"id":"challenger","model_uri":"","digest":"","payload":{},"is_taken_out":false}],"champion":"champion","policy":{"kind":"thompson_sampling"},"metrics":[{"name":"clicks","kind":"binary","direction":"maximize","minimum":0.0,"maximum":1.0,"clip":false,"window":null,"default_value":null,"is_guardrail":false,"prior":null},{"name":"spend","kind":"real","direction":"maximize","minimum":0.0,"maximum":100.0,"clip":false,"window":null,"default_value":null,"is_guardrail":false,"prior":null}],"reward_metric":"clicks","limits":{"minimum_share":0.0,"minimum_shares":{},"maximum_share":1.0,"maximum_step_per_hour":null,"warm_up_decisions":0,"warm_up_duration":null},"half_life":null,"lookback":null,"max_decision_age":2592000.0,"salt":"000102030405060708090a0b0c0d0e0f","arm_numbers":{"champion":0,"challenger":1},"metric_numbers":{"clicks":0,"spend":1},"winner":null}',1772366400000000,1772452800000000,1772366400000000,NULL,NULL);
+INSERT INTO "experiments" VALUES(4,'running','running',2,13,'{"name":"running","description":"","arms":[{"id":"champion","model_uri":"","digest":"","payload":{},"is_taken_out":false},{"id":"challenger","model_uri":"","digest":"","payload":{},"is_taken_out":false}],"champion":"champion","policy":{"kind":"thompson_sampling"},"metrics":[{"name":"clicks","kind":"binary","direction":"maximize","minimum":0.0,"maximum":1.0,"clip":false,"window":null,"default_value":null,"is_guardrail":false,"prior":null},{"name":"spend","kind":"real","direction":"maximize","minimum":0.0,"maximum":100.0,"clip":false,"window":null,"default_value":null,"is_guardrail":false,"prior":null}],"reward_metric":"clicks","limits":{"minimum_share":0.0,"minimum_shares":{},"maximum_share":1.0,"maximum_step_per_hour":null,"warm_up_decisions":0,"warm_up_duration":null},"half_life":null,"lookback":null,"max_decision_age":2592000.0,"salt":"000102030405060708090a0b0c0d0e0f","arm_numbers":{"champion":0,"challenger":1},"metric_numbers":{"clicks":0,"spend":1},"winner":null}',1772366400000000,1772366400000000,1772366400000000,NULL,NULL);
+INSERT INTO "experiments" VALUES(5,'deleted','draft',2,17,'{"name":"deleted","description":"","arms":[{"id":"champion","model_uri":"","digest":"","payload":{},"is_taken_out":false},{"id":"challenger","model_uri":"","digest":"","payload":{},"is_taken_out":false}],"champion":"champion","policy":{"kind":"thompson_sampling"},"metrics":[{"name":"clicks","kind":"binary","direction":"maximize","minimum":0.0,"maximum":1.0,"clip":false,"window":null,"default_value":null,"is_guardrail":false,"prior":null},{"name":"spend","kind":"real","direction":"maximize","minimum":0.0,"maximum":100.0,"clip":false,"window":null,"default_value":null,"is_guardrail":false,"prior":null}],"reward_metric":"clicks","limits":{"minimum_share":0.0,"minimum_shares":{},"maximum_share":1.0,"maximum_step_per_hour":null,"warm_up_decisions":0,"warm_up_duration":null},"half_life":null,"lookback":null,"max_decision_age":2592000.0,"salt":"000102030405060708090a0b0c0d0e0f","arm_numbers":{"champion":0,"challenger":1},"metric_numbers":{"clicks":0,"spend":1},"winner":null}',1772366400000000,1772366400000000,NULL,NULL,1772366400000000);
+CREATE TABLE outcome_facts (
+	experiment BIGINT NOT NULL, 
+	epoch INTEGER NOT NULL, 
+	segment SMALLINT NOT NULL, 
+	arm INTEGER NOT NULL, 
+	basis SMALLINT NOT NULL, 
+	metric SMALLINT NOT NULL, 
+	slot SMALLINT NOT NULL, 
+	n BIGINT NOT NULL, 
+	total BIGINT NOT NULL, 
+	squares BIGINT NOT NULL, 
+	late_n BIGINT NOT NULL, 
+	late_total BIGINT NOT NULL, 
+	late_squares BIGINT NOT NULL, 
+	PRIMARY KEY (experiment, epoch, segment, arm, basis, metric, slot)
+)
+ WITHOUT ROWID
+
+;
+INSERT INTO "outcome_facts" VALUES(2,1,0,0,1,0,0,20,8,8,0,0,0);
+INSERT INTO "outcome_facts" VALUES(2,1,0,0,1,1,0,20,380000,9880000000,0,0,0);
+INSERT INTO "outcome_facts" VALUES(2,1,0,1,1,0,0,17,7,7,1,0,0);
+INSERT INTO "outcome_facts" VALUES(2,1,0,1,1,1,0,17,379000,10505000000,1,7000,49000000);
+INSERT INTO "outcome_facts" VALUES(2,1,0,1,3,0,0,1,0,0,0,0,0);
+INSERT INTO "outcome_facts" VALUES(2,1,0,1,3,1,0,1,5000,25000000,0,0,0);
+INSERT INTO "outcome_facts" VALUES(2,2,0,0,1,0,0,20,8,8,0,0,0);
+INSERT INTO "outcome_facts" VALUES(2,2,0,0,1,1,0,20,380000,9880000000,0,0,0);
+INSERT INTO "outcome_facts" VALUES(2,2,0,1,1,0,0,17,7,7,1,0,0);
+INSERT INTO "outcome_facts" VALUES(2,2,0,1,1,1,0,17,379000,10505000000,1,7000,49000000);
+INSERT INTO "outcome_facts" VALUES(2,2,0,1,3,0,0,1,0,0,0,0,0);
+INSERT INTO "outcome_facts" VALUES(2,2,0,1,3,1,0,1,5000,25000000,0,0,0);
+INSERT INTO "outcome_facts" VALUES(2,3,0,0,1,0,0,20,8,8,0,0,0);
+INSERT INTO "outcome_facts" VALUES(2,3,0,0,1,1,0,20,380000,9880000000,0,0,0);
+INSERT INTO "outcome_facts" VALUES(2,3,0,1,1,0,0,17,7,7,1,0,0);
+INSERT INTO "outcome_facts" VALUES(2,3,0,1,1,1,0,17,379000,10505000000,1,7000,49000000);
+INSERT INTO "outcome_facts" VALUES(2,3,0,1,3,0,0,1,0,0,0,0,0);
+INSERT INTO "outcome_facts" VALUES(2,3,0,1,3,1,0,1,5000,25000000,0,0,0);
+INSERT INTO "outcome_facts" VALUES(3,1,0,0,1,0,0,20,8,8,0,0,0);
+INSERT INTO "outcome_facts" VALUES(3,1,0,0,1,1,0,20,380000,9880000000,0,0,0);
+INSERT INTO "outcome_facts" VALUES(3,1,0,1,1,0,0,17,7,7,1,0,0);
+INSERT INTO "outcome_facts" VALUES(3,1,0,1,1,1,0,17,379000,10505000000,1,7000,49000000);
+INSERT INTO "outcome_facts" VALUES(3,1,0,1,3,0,0,1,0,0,0,0,0);
+INSERT INTO "outcome_facts" VALUES(3,1,0,1,3,1,0,1,5000,25000000,0,0,0);
+INSERT INTO "outcome_facts" VALUES(3,2,0,0,1,0,0,20,8,8,0,0,0);
+INSERT INTO "outcome_facts" VALUES(3,2,0,0,1,1,0,20,380000,9880000000,0,0,0);
+INSERT INTO "outcome_facts" VALUES(3,2,0,1,1,0,0,17,7,7,1,0,0);
+INSERT INTO "outcome_facts" VALUES(3,2,0,1,1,1,0,17,379000,10505000000,1,7000,49000000);
+INSERT INTO "outcome_facts" VALUES(3,2,0,1,3,0,0,1,0,0,0,0,0);
+INSERT INTO "outcome_facts" VALUES(3,2,0,1,3,1,0,1,5000,25000000,0,0,0);
+INSERT INTO "outcome_facts" VALUES(3,3,0,0,1,0,0,20,8,8,0,0,0);
+INSERT INTO "outcome_facts" VALUES(3,3,0,0,1,1,0,20,380000,9880000000,0,0,0);
+INSERT INTO "outcome_facts" VALUES(3,3,0,1,1,0,0,17,7,7,1,0,0);
+INSERT INTO "outcome_facts" VALUES(3,3,0,1,1,1,0,17,379000,10505000000,1,7000,49000000);
+INSERT INTO "outcome_facts" VALUES(3,3,0,1,3,0,0,1,0,0,0,0,0);
+INSERT INTO "outcome_facts" VALUES(3,3,0,1,3,1,0,1,5000,25000000,0,0,0);
+INSERT INTO "outcome_facts" VALUES(4,1,0,0,1,0,0,20,8,8,0,0,0);
+INSERT INTO "outcome_facts" VALUES(4,1,0,0,1,1,0,20,380000,9880000000,0,0,0);
+INSERT INTO "outcome_facts" VALUES(4,1,0,1,1,0,0,17,7,7,1,0,0);
+INSERT INTO "outcome_facts" VALUES(4,1,0,1,1,1,0,17,379000,10505000000,1,7000,49000000);
+INSERT INTO "outcome_facts" VALUES(4,1,0,1,3,0,0,1,0,0,0,0,0);
+INSERT INTO "outcome_facts" VALUES(4,1,0,1,3,1,0,1,5000,25000000,0,0,0);
+INSERT INTO "outcome_facts" VALUES(4,2,0,0,1,0,0,20,8,8,0,0,0);
+INSERT INTO "outcome_facts" VALUES(4,2,0,0,1,1,0,20,380000,9880000000,0,0,0);
+INSERT INTO "outcome_facts" VALUES(4,2,0,1,1,0,0,17,7,7,1,0,0);
+INSERT INTO "outcome_facts" VALUES(4,2,0,1,1,1,0,17,379000,10505000000,1,7000,49000000);
+INSERT INTO "outcome_facts" VALUES(4,2,0,1,3,0,0,1,0,0,0,0,0);
+INSERT INTO "outcome_facts" VALUES(4,2,0,1,3,1,0,1,5000,25000000,0,0,0);
+INSERT INTO "outcome_facts" VALUES(4,3,0,0,1,0,0,20,8,8,0,0,0);
+INSERT INTO "outcome_facts" VALUES(4,3,0,0,1,1,0,20,380000,9880000000,0,0,0);
+INSERT INTO "outcome_facts" VALUES(4,3,0,1,1,0,0,17,7,7,1,0,0);
+INSERT INTO "outcome_facts" VALUES(4,3,0,1,1,1,0,17,379000,10505000000,1,7000,49000000);
+INSERT INTO "outcome_facts" VALUES(4,3,0,1,3,0,0,1,0,0,0,0,0);
+INSERT INTO "outcome_facts" VALUES(4,3,0,1,3,1,0,1,5000,25000000,0,0,0);
+CREATE TABLE rewards (
+	decision BLOB NOT NULL, 
+	metric SMALLINT NOT NULL, 
+	experiment BIGINT NOT NULL, 
+	epoch INTEGER NOT NULL, 
+	segment SMALLINT NOT NULL, 
+	arm INTEGER NOT NULL, 
+	basis SMALLINT NOT NULL, 
+	quanta BIGINT NOT NULL, 
+	revision BIGINT NOT NULL, 
+	is_late BOOLEAN NOT NULL, 
+	is_apart BOOLEAN NOT NULL, 
+	received_ms BIGINT NOT NULL, 
+	replaced_quanta BIGINT, 
+	PRIMARY KEY (decision, metric)
+)
+ WITHOUT ROWID
+
+;
+INSERT INTO "rewards" VALUES(X'019CA9450A0070008000000000000002',0,2,1,0,0,1,1,1,0,0,1772366400500,1);
+INSERT INTO "rewards" VALUES(X'019CA9450A0070008000000000000002',1,2,1,0,0,1,0,0,0,0,1772366400500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9450A0070008000000000000003',0,3,1,0,0,1,1,1,0,0,1772366400500,1);
+INSERT INTO "rewards" VALUES(X'019CA9450A0070008000000000000003',1,3,1,0,0,1,0,0,0,0,1772366400500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9450A0070008000000000000004',0,4,1,0,0,1,1,1,0,0,1772366400500,1);
+INSERT INTO "rewards" VALUES(X'019CA9450A0070008000000000000004',1,4,1,0,0,1,0,0,0,0,1772366400500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9450DE870008000000000000002',0,2,1,0,1,1,1,1,0,0,1772366401500,0);
+INSERT INTO "rewards" VALUES(X'019CA9450DE870008000000000000002',1,2,1,0,1,1,1000,0,0,0,1772366401500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9450DE870008000000000000003',0,3,1,0,1,1,1,1,0,0,1772366401500,0);
+INSERT INTO "rewards" VALUES(X'019CA9450DE870008000000000000003',1,3,1,0,1,1,1000,0,0,0,1772366401500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9450DE870008000000000000004',0,4,1,0,1,1,1,1,0,0,1772366401500,0);
+INSERT INTO "rewards" VALUES(X'019CA9450DE870008000000000000004',1,4,1,0,1,1,1000,0,0,0,1772366401500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94511D070008000000000000002',0,2,1,0,0,1,1,1,0,0,1772366402500,0);
+INSERT INTO "rewards" VALUES(X'019CA94511D070008000000000000002',1,2,1,0,0,1,2000,0,0,0,1772366402500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94511D070008000000000000003',0,3,1,0,0,1,1,1,0,0,1772366402500,0);
+INSERT INTO "rewards" VALUES(X'019CA94511D070008000000000000003',1,3,1,0,0,1,2000,0,0,0,1772366402500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94511D070008000000000000004',0,4,1,0,0,1,1,1,0,0,1772366402500,0);
+INSERT INTO "rewards" VALUES(X'019CA94511D070008000000000000004',1,4,1,0,0,1,2000,0,0,0,1772366402500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94515B870008000000000000002',0,2,1,0,1,1,1,0,0,0,1772366403500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94515B870008000000000000002',1,2,1,0,1,1,3000,0,0,0,1772366403500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94515B870008000000000000003',0,3,1,0,1,1,1,0,0,0,1772366403500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94515B870008000000000000003',1,3,1,0,1,1,3000,0,0,0,1772366403500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94515B870008000000000000004',0,4,1,0,1,1,1,0,0,0,1772366403500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94515B870008000000000000004',1,4,1,0,1,1,3000,0,0,0,1772366403500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94519A070008000000000000002',0,2,1,0,0,1,0,0,0,0,1772366404500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94519A070008000000000000002',1,2,1,0,0,1,4000,0,0,0,1772366404500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94519A070008000000000000003',0,3,1,0,0,1,0,0,0,0,1772366404500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94519A070008000000000000003',1,3,1,0,0,1,4000,0,0,0,1772366404500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94519A070008000000000000004',0,4,1,0,0,1,0,0,0,0,1772366404500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94519A070008000000000000004',1,4,1,0,0,1,4000,0,0,0,1772366404500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9451D8870008000000000000002',0,2,1,0,1,3,0,0,0,0,1772366405500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9451D8870008000000000000002',1,2,1,0,1,3,5000,0,0,0,1772366405500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9451D8870008000000000000003',0,3,1,0,1,3,0,0,0,0,1772366405500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9451D8870008000000000000003',1,3,1,0,1,3,5000,0,0,0,1772366405500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9451D8870008000000000000004',0,4,1,0,1,3,0,0,0,0,1772366405500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9451D8870008000000000000004',1,4,1,0,1,3,5000,0,0,0,1772366405500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945217070008000000000000002',0,2,1,0,0,1,1,0,0,0,1772366406500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945217070008000000000000002',1,2,1,0,0,1,6000,0,0,0,1772366406500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945217070008000000000000003',0,3,1,0,0,1,1,0,0,0,1772366406500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945217070008000000000000003',1,3,1,0,0,1,6000,0,0,0,1772366406500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945217070008000000000000004',0,4,1,0,0,1,1,0,0,0,1772366406500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945217070008000000000000004',1,4,1,0,0,1,6000,0,0,0,1772366406500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945255870008000000000000002',0,2,1,0,1,1,0,0,1,0,1772366407500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945255870008000000000000002',1,2,1,0,1,1,7000,0,1,0,1772366407500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945255870008000000000000003',0,3,1,0,1,1,0,0,1,0,1772366407500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945255870008000000000000003',1,3,1,0,1,1,7000,0,1,0,1772366407500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945255870008000000000000004',0,4,1,0,1,1,0,0,1,0,1772366407500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945255870008000000000000004',1,4,1,0,1,1,7000,0,1,0,1772366407500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945294070008000000000000002',0,2,1,0,0,1,0,0,0,0,1772366408500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945294070008000000000000002',1,2,1,0,0,1,8000,0,0,0,1772366408500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945294070008000000000000003',0,3,1,0,0,1,0,0,0,0,1772366408500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945294070008000000000000003',1,3,1,0,0,1,8000,0,0,0,1772366408500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945294070008000000000000004',0,4,1,0,0,1,0,0,0,0,1772366408500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945294070008000000000000004',1,4,1,0,0,1,8000,0,0,0,1772366408500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9452D2870008000000000000002',0,2,1,0,1,1,1,0,0,1,1772366409500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9452D2870008000000000000002',1,2,1,0,1,1,9000,0,0,1,1772366409500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9452D2870008000000000000003',0,3,1,0,1,1,1,0,0,1,1772366409500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9452D2870008000000000000003',1,3,1,0,1,1,9000,0,0,1,1772366409500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9452D2870008000000000000004',0,4,1,0,1,1,1,0,0,1,1772366409500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9452D2870008000000000000004',1,4,1,0,1,1,9000,0,0,1,1772366409500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945311070008000000000000002',0,2,1,0,0,1,0,0,0,0,1772366410500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945311070008000000000000002',1,2,1,0,0,1,10000,0,0,0,1772366410500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945311070008000000000000003',0,3,1,0,0,1,0,0,0,0,1772366410500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945311070008000000000000003',1,3,1,0,0,1,10000,0,0,0,1772366410500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945311070008000000000000004',0,4,1,0,0,1,0,0,0,0,1772366410500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945311070008000000000000004',1,4,1,0,0,1,10000,0,0,0,1772366410500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94534F870008000000000000002',0,2,1,0,1,1,0,0,0,0,1772366411500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94534F870008000000000000002',1,2,1,0,1,1,11000,0,0,0,1772366411500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94534F870008000000000000003',0,3,1,0,1,1,0,0,0,0,1772366411500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94534F870008000000000000003',1,3,1,0,1,1,11000,0,0,0,1772366411500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94534F870008000000000000004',0,4,1,0,1,1,0,0,0,0,1772366411500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94534F870008000000000000004',1,4,1,0,1,1,11000,0,0,0,1772366411500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94538E070008000000000000002',0,2,1,0,0,1,1,0,0,0,1772366412500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94538E070008000000000000002',1,2,1,0,0,1,12000,0,0,0,1772366412500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94538E070008000000000000003',0,3,1,0,0,1,1,0,0,0,1772366412500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94538E070008000000000000003',1,3,1,0,0,1,12000,0,0,0,1772366412500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94538E070008000000000000004',0,4,1,0,0,1,1,0,0,0,1772366412500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94538E070008000000000000004',1,4,1,0,0,1,12000,0,0,0,1772366412500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9453CC870008000000000000002',0,2,1,0,1,1,0,0,0,0,1772366413500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9453CC870008000000000000002',1,2,1,0,1,1,13000,0,0,0,1772366413500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9453CC870008000000000000003',0,3,1,0,1,1,0,0,0,0,1772366413500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9453CC870008000000000000003',1,3,1,0,1,1,13000,0,0,0,1772366413500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9453CC870008000000000000004',0,4,1,0,1,1,0,0,0,0,1772366413500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9453CC870008000000000000004',1,4,1,0,1,1,13000,0,0,0,1772366413500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94540B070008000000000000002',0,2,1,0,0,1,0,0,0,0,1772366414500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94540B070008000000000000002',1,2,1,0,0,1,14000,0,0,0,1772366414500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94540B070008000000000000003',0,3,1,0,0,1,0,0,0,0,1772366414500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94540B070008000000000000003',1,3,1,0,0,1,14000,0,0,0,1772366414500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94540B070008000000000000004',0,4,1,0,0,1,0,0,0,0,1772366414500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94540B070008000000000000004',1,4,1,0,0,1,14000,0,0,0,1772366414500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945449870008000000000000002',0,2,1,0,1,1,1,0,0,0,1772366415500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945449870008000000000000002',1,2,1,0,1,1,15000,0,0,0,1772366415500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945449870008000000000000003',0,3,1,0,1,1,1,0,0,0,1772366415500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945449870008000000000000003',1,3,1,0,1,1,15000,0,0,0,1772366415500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945449870008000000000000004',0,4,1,0,1,1,1,0,0,0,1772366415500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945449870008000000000000004',1,4,1,0,1,1,15000,0,0,0,1772366415500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945488070008000000000000002',0,2,1,0,0,1,0,0,0,0,1772366416500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945488070008000000000000002',1,2,1,0,0,1,16000,0,0,0,1772366416500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945488070008000000000000003',0,3,1,0,0,1,0,0,0,0,1772366416500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945488070008000000000000003',1,3,1,0,0,1,16000,0,0,0,1772366416500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945488070008000000000000004',0,4,1,0,0,1,0,0,0,0,1772366416500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945488070008000000000000004',1,4,1,0,0,1,16000,0,0,0,1772366416500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9454C6870008000000000000002',0,2,1,0,1,1,0,0,0,0,1772366417500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9454C6870008000000000000002',1,2,1,0,1,1,17000,0,0,0,1772366417500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9454C6870008000000000000003',0,3,1,0,1,1,0,0,0,0,1772366417500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9454C6870008000000000000003',1,3,1,0,1,1,17000,0,0,0,1772366417500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9454C6870008000000000000004',0,4,1,0,1,1,0,0,0,0,1772366417500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9454C6870008000000000000004',1,4,1,0,1,1,17000,0,0,0,1772366417500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945505070008000000000000002',0,2,1,0,0,1,1,0,0,0,1772366418500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945505070008000000000000002',1,2,1,0,0,1,18000,0,0,0,1772366418500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945505070008000000000000003',0,3,1,0,0,1,1,0,0,0,1772366418500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945505070008000000000000003',1,3,1,0,0,1,18000,0,0,0,1772366418500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945505070008000000000000004',0,4,1,0,0,1,1,0,0,0,1772366418500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945505070008000000000000004',1,4,1,0,0,1,18000,0,0,0,1772366418500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945543870008000000000000002',0,2,1,0,1,1,0,0,0,0,1772366419500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945543870008000000000000002',1,2,1,0,1,1,19000,0,0,0,1772366419500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945543870008000000000000003',0,3,1,0,1,1,0,0,0,0,1772366419500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945543870008000000000000003',1,3,1,0,1,1,19000,0,0,0,1772366419500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945543870008000000000000004',0,4,1,0,1,1,0,0,0,0,1772366419500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945543870008000000000000004',1,4,1,0,1,1,19000,0,0,0,1772366419500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945582070008000000000000002',0,2,1,0,0,1,0,0,0,0,1772366420500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945582070008000000000000002',1,2,1,0,0,1,20000,0,0,0,1772366420500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945582070008000000000000003',0,3,1,0,0,1,0,0,0,0,1772366420500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945582070008000000000000003',1,3,1,0,0,1,20000,0,0,0,1772366420500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945582070008000000000000004',0,4,1,0,0,1,0,0,0,0,1772366420500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945582070008000000000000004',1,4,1,0,0,1,20000,0,0,0,1772366420500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9455C0870008000000000000002',0,2,1,0,1,1,1,0,0,0,1772366421500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9455C0870008000000000000002',1,2,1,0,1,1,21000,0,0,0,1772366421500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9455C0870008000000000000003',0,3,1,0,1,1,1,0,0,0,1772366421500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9455C0870008000000000000003',1,3,1,0,1,1,21000,0,0,0,1772366421500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9455C0870008000000000000004',0,4,1,0,1,1,1,0,0,0,1772366421500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9455C0870008000000000000004',1,4,1,0,1,1,21000,0,0,0,1772366421500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9455FF070008000000000000002',0,2,1,0,0,1,0,0,0,0,1772366422500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9455FF070008000000000000002',1,2,1,0,0,1,22000,0,0,0,1772366422500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9455FF070008000000000000003',0,3,1,0,0,1,0,0,0,0,1772366422500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9455FF070008000000000000003',1,3,1,0,0,1,22000,0,0,0,1772366422500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9455FF070008000000000000004',0,4,1,0,0,1,0,0,0,0,1772366422500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9455FF070008000000000000004',1,4,1,0,0,1,22000,0,0,0,1772366422500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94563D870008000000000000002',0,2,1,0,1,1,0,0,0,0,1772366423500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94563D870008000000000000002',1,2,1,0,1,1,23000,0,0,0,1772366423500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94563D870008000000000000003',0,3,1,0,1,1,0,0,0,0,1772366423500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94563D870008000000000000003',1,3,1,0,1,1,23000,0,0,0,1772366423500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94563D870008000000000000004',0,4,1,0,1,1,0,0,0,0,1772366423500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94563D870008000000000000004',1,4,1,0,1,1,23000,0,0,0,1772366423500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94567C070008000000000000002',0,2,1,0,0,1,1,0,0,0,1772366424500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94567C070008000000000000002',1,2,1,0,0,1,24000,0,0,0,1772366424500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94567C070008000000000000003',0,3,1,0,0,1,1,0,0,0,1772366424500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94567C070008000000000000003',1,3,1,0,0,1,24000,0,0,0,1772366424500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94567C070008000000000000004',0,4,1,0,0,1,1,0,0,0,1772366424500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94567C070008000000000000004',1,4,1,0,0,1,24000,0,0,0,1772366424500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9456BA870008000000000000002',0,2,1,0,1,1,0,0,0,0,1772366425500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9456BA870008000000000000002',1,2,1,0,1,1,25000,0,0,0,1772366425500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9456BA870008000000000000003',0,3,1,0,1,1,0,0,0,0,1772366425500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9456BA870008000000000000003',1,3,1,0,1,1,25000,0,0,0,1772366425500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9456BA870008000000000000004',0,4,1,0,1,1,0,0,0,0,1772366425500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9456BA870008000000000000004',1,4,1,0,1,1,25000,0,0,0,1772366425500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9456F9070008000000000000002',0,2,1,0,0,1,0,0,0,0,1772366426500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9456F9070008000000000000002',1,2,1,0,0,1,26000,0,0,0,1772366426500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9456F9070008000000000000003',0,3,1,0,0,1,0,0,0,0,1772366426500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9456F9070008000000000000003',1,3,1,0,0,1,26000,0,0,0,1772366426500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9456F9070008000000000000004',0,4,1,0,0,1,0,0,0,0,1772366426500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9456F9070008000000000000004',1,4,1,0,0,1,26000,0,0,0,1772366426500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945737870008000000000000002',0,2,1,0,1,1,1,0,0,0,1772366427500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945737870008000000000000002',1,2,1,0,1,1,27000,0,0,0,1772366427500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945737870008000000000000003',0,3,1,0,1,1,1,0,0,0,1772366427500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945737870008000000000000003',1,3,1,0,1,1,27000,0,0,0,1772366427500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945737870008000000000000004',0,4,1,0,1,1,1,0,0,0,1772366427500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945737870008000000000000004',1,4,1,0,1,1,27000,0,0,0,1772366427500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945776070008000000000000002',0,2,1,0,0,1,0,0,0,0,1772366428500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945776070008000000000000002',1,2,1,0,0,1,28000,0,0,0,1772366428500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945776070008000000000000003',0,3,1,0,0,1,0,0,0,0,1772366428500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945776070008000000000000003',1,3,1,0,0,1,28000,0,0,0,1772366428500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945776070008000000000000004',0,4,1,0,0,1,0,0,0,0,1772366428500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945776070008000000000000004',1,4,1,0,0,1,28000,0,0,0,1772366428500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9457B4870008000000000000002',0,2,1,0,1,1,0,0,0,0,1772366429500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9457B4870008000000000000002',1,2,1,0,1,1,29000,0,0,0,1772366429500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9457B4870008000000000000003',0,3,1,0,1,1,0,0,0,0,1772366429500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9457B4870008000000000000003',1,3,1,0,1,1,29000,0,0,0,1772366429500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9457B4870008000000000000004',0,4,1,0,1,1,0,0,0,0,1772366429500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9457B4870008000000000000004',1,4,1,0,1,1,29000,0,0,0,1772366429500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9457F3070008000000000000002',0,2,1,0,0,1,1,0,0,0,1772366430500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9457F3070008000000000000002',1,2,1,0,0,1,30000,0,0,0,1772366430500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9457F3070008000000000000003',0,3,1,0,0,1,1,0,0,0,1772366430500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9457F3070008000000000000003',1,3,1,0,0,1,30000,0,0,0,1772366430500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9457F3070008000000000000004',0,4,1,0,0,1,1,0,0,0,1772366430500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9457F3070008000000000000004',1,4,1,0,0,1,30000,0,0,0,1772366430500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945831870008000000000000002',0,2,1,0,1,1,0,0,0,0,1772366431500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945831870008000000000000002',1,2,1,0,1,1,31000,0,0,0,1772366431500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945831870008000000000000003',0,3,1,0,1,1,0,0,0,0,1772366431500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945831870008000000000000003',1,3,1,0,1,1,31000,0,0,0,1772366431500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945831870008000000000000004',0,4,1,0,1,1,0,0,0,0,1772366431500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945831870008000000000000004',1,4,1,0,1,1,31000,0,0,0,1772366431500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945870070008000000000000002',0,2,1,0,0,1,0,0,0,0,1772366432500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945870070008000000000000002',1,2,1,0,0,1,32000,0,0,0,1772366432500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945870070008000000000000003',0,3,1,0,0,1,0,0,0,0,1772366432500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945870070008000000000000003',1,3,1,0,0,1,32000,0,0,0,1772366432500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945870070008000000000000004',0,4,1,0,0,1,0,0,0,0,1772366432500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945870070008000000000000004',1,4,1,0,0,1,32000,0,0,0,1772366432500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9458AE870008000000000000002',0,2,1,0,1,1,1,0,0,0,1772366433500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9458AE870008000000000000002',1,2,1,0,1,1,33000,0,0,0,1772366433500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9458AE870008000000000000003',0,3,1,0,1,1,1,0,0,0,1772366433500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9458AE870008000000000000003',1,3,1,0,1,1,33000,0,0,0,1772366433500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9458AE870008000000000000004',0,4,1,0,1,1,1,0,0,0,1772366433500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9458AE870008000000000000004',1,4,1,0,1,1,33000,0,0,0,1772366433500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9458ED070008000000000000002',0,2,1,0,0,1,0,0,0,0,1772366434500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9458ED070008000000000000002',1,2,1,0,0,1,34000,0,0,0,1772366434500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9458ED070008000000000000003',0,3,1,0,0,1,0,0,0,0,1772366434500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9458ED070008000000000000003',1,3,1,0,0,1,34000,0,0,0,1772366434500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9458ED070008000000000000004',0,4,1,0,0,1,0,0,0,0,1772366434500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9458ED070008000000000000004',1,4,1,0,0,1,34000,0,0,0,1772366434500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94592B870008000000000000002',0,2,1,0,1,1,0,0,0,0,1772366435500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94592B870008000000000000002',1,2,1,0,1,1,35000,0,0,0,1772366435500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94592B870008000000000000003',0,3,1,0,1,1,0,0,0,0,1772366435500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94592B870008000000000000003',1,3,1,0,1,1,35000,0,0,0,1772366435500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94592B870008000000000000004',0,4,1,0,1,1,0,0,0,0,1772366435500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94592B870008000000000000004',1,4,1,0,1,1,35000,0,0,0,1772366435500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94596A070008000000000000002',0,2,1,0,0,1,1,0,0,0,1772366436500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94596A070008000000000000002',1,2,1,0,0,1,36000,0,0,0,1772366436500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94596A070008000000000000003',0,3,1,0,0,1,1,0,0,0,1772366436500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94596A070008000000000000003',1,3,1,0,0,1,36000,0,0,0,1772366436500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94596A070008000000000000004',0,4,1,0,0,1,1,0,0,0,1772366436500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA94596A070008000000000000004',1,4,1,0,0,1,36000,0,0,0,1772366436500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9459A8870008000000000000002',0,2,1,0,1,1,0,0,0,0,1772366437500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9459A8870008000000000000002',1,2,1,0,1,1,37000,0,0,0,1772366437500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9459A8870008000000000000003',0,3,1,0,1,1,0,0,0,0,1772366437500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9459A8870008000000000000003',1,3,1,0,1,1,37000,0,0,0,1772366437500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9459A8870008000000000000004',0,4,1,0,1,1,0,0,0,0,1772366437500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9459A8870008000000000000004',1,4,1,0,1,1,37000,0,0,0,1772366437500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9459E7070008000000000000002',0,2,1,0,0,1,0,0,0,0,1772366438500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9459E7070008000000000000002',1,2,1,0,0,1,38000,0,0,0,1772366438500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9459E7070008000000000000003',0,3,1,0,0,1,0,0,0,0,1772366438500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9459E7070008000000000000003',1,3,1,0,0,1,38000,0,0,0,1772366438500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9459E7070008000000000000004',0,4,1,0,0,1,0,0,0,0,1772366438500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9459E7070008000000000000004',1,4,1,0,0,1,38000,0,0,0,1772366438500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945A25870008000000000000002',0,2,1,0,1,1,1,0,0,0,1772366439500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945A25870008000000000000002',1,2,1,0,1,1,39000,0,0,0,1772366439500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945A25870008000000000000003',0,3,1,0,1,1,1,0,0,0,1772366439500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945A25870008000000000000003',1,3,1,0,1,1,39000,0,0,0,1772366439500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945A25870008000000000000004',0,4,1,0,1,1,1,0,0,0,1772366439500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA945A25870008000000000000004',1,4,1,0,1,1,39000,0,0,0,1772366439500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97BF88070008000000000000002',0,2,2,0,0,1,1,1,0,0,1772370000500,1);
+INSERT INTO "rewards" VALUES(X'019CA97BF88070008000000000000002',1,2,2,0,0,1,0,0,0,0,1772370000500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97BF88070008000000000000003',0,3,2,0,0,1,1,1,0,0,1772370000500,1);
+INSERT INTO "rewards" VALUES(X'019CA97BF88070008000000000000003',1,3,2,0,0,1,0,0,0,0,1772370000500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97BF88070008000000000000004',0,4,2,0,0,1,1,1,0,0,1772370000500,1);
+INSERT INTO "rewards" VALUES(X'019CA97BF88070008000000000000004',1,4,2,0,0,1,0,0,0,0,1772370000500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97BFC6870008000000000000002',0,2,2,0,1,1,1,1,0,0,1772370001500,0);
+INSERT INTO "rewards" VALUES(X'019CA97BFC6870008000000000000002',1,2,2,0,1,1,1000,0,0,0,1772370001500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97BFC6870008000000000000003',0,3,2,0,1,1,1,1,0,0,1772370001500,0);
+INSERT INTO "rewards" VALUES(X'019CA97BFC6870008000000000000003',1,3,2,0,1,1,1000,0,0,0,1772370001500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97BFC6870008000000000000004',0,4,2,0,1,1,1,1,0,0,1772370001500,0);
+INSERT INTO "rewards" VALUES(X'019CA97BFC6870008000000000000004',1,4,2,0,1,1,1000,0,0,0,1772370001500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C005070008000000000000002',0,2,2,0,0,1,1,1,0,0,1772370002500,0);
+INSERT INTO "rewards" VALUES(X'019CA97C005070008000000000000002',1,2,2,0,0,1,2000,0,0,0,1772370002500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C005070008000000000000003',0,3,2,0,0,1,1,1,0,0,1772370002500,0);
+INSERT INTO "rewards" VALUES(X'019CA97C005070008000000000000003',1,3,2,0,0,1,2000,0,0,0,1772370002500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C005070008000000000000004',0,4,2,0,0,1,1,1,0,0,1772370002500,0);
+INSERT INTO "rewards" VALUES(X'019CA97C005070008000000000000004',1,4,2,0,0,1,2000,0,0,0,1772370002500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C043870008000000000000002',0,2,2,0,1,1,1,0,0,0,1772370003500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C043870008000000000000002',1,2,2,0,1,1,3000,0,0,0,1772370003500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C043870008000000000000003',0,3,2,0,1,1,1,0,0,0,1772370003500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C043870008000000000000003',1,3,2,0,1,1,3000,0,0,0,1772370003500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C043870008000000000000004',0,4,2,0,1,1,1,0,0,0,1772370003500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C043870008000000000000004',1,4,2,0,1,1,3000,0,0,0,1772370003500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C082070008000000000000002',0,2,2,0,0,1,0,0,0,0,1772370004500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C082070008000000000000002',1,2,2,0,0,1,4000,0,0,0,1772370004500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C082070008000000000000003',0,3,2,0,0,1,0,0,0,0,1772370004500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C082070008000000000000003',1,3,2,0,0,1,4000,0,0,0,1772370004500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C082070008000000000000004',0,4,2,0,0,1,0,0,0,0,1772370004500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C082070008000000000000004',1,4,2,0,0,1,4000,0,0,0,1772370004500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C0C0870008000000000000002',0,2,2,0,1,3,0,0,0,0,1772370005500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C0C0870008000000000000002',1,2,2,0,1,3,5000,0,0,0,1772370005500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C0C0870008000000000000003',0,3,2,0,1,3,0,0,0,0,1772370005500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C0C0870008000000000000003',1,3,2,0,1,3,5000,0,0,0,1772370005500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C0C0870008000000000000004',0,4,2,0,1,3,0,0,0,0,1772370005500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C0C0870008000000000000004',1,4,2,0,1,3,5000,0,0,0,1772370005500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C0FF070008000000000000002',0,2,2,0,0,1,1,0,0,0,1772370006500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C0FF070008000000000000002',1,2,2,0,0,1,6000,0,0,0,1772370006500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C0FF070008000000000000003',0,3,2,0,0,1,1,0,0,0,1772370006500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C0FF070008000000000000003',1,3,2,0,0,1,6000,0,0,0,1772370006500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C0FF070008000000000000004',0,4,2,0,0,1,1,0,0,0,1772370006500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C0FF070008000000000000004',1,4,2,0,0,1,6000,0,0,0,1772370006500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C13D870008000000000000002',0,2,2,0,1,1,0,0,1,0,1772370007500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C13D870008000000000000002',1,2,2,0,1,1,7000,0,1,0,1772370007500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C13D870008000000000000003',0,3,2,0,1,1,0,0,1,0,1772370007500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C13D870008000000000000003',1,3,2,0,1,1,7000,0,1,0,1772370007500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C13D870008000000000000004',0,4,2,0,1,1,0,0,1,0,1772370007500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C13D870008000000000000004',1,4,2,0,1,1,7000,0,1,0,1772370007500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C17C070008000000000000002',0,2,2,0,0,1,0,0,0,0,1772370008500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C17C070008000000000000002',1,2,2,0,0,1,8000,0,0,0,1772370008500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C17C070008000000000000003',0,3,2,0,0,1,0,0,0,0,1772370008500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C17C070008000000000000003',1,3,2,0,0,1,8000,0,0,0,1772370008500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C17C070008000000000000004',0,4,2,0,0,1,0,0,0,0,1772370008500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C17C070008000000000000004',1,4,2,0,0,1,8000,0,0,0,1772370008500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C1BA870008000000000000002',0,2,2,0,1,1,1,0,0,1,1772370009500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C1BA870008000000000000002',1,2,2,0,1,1,9000,0,0,1,1772370009500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C1BA870008000000000000003',0,3,2,0,1,1,1,0,0,1,1772370009500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C1BA870008000000000000003',1,3,2,0,1,1,9000,0,0,1,1772370009500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C1BA870008000000000000004',0,4,2,0,1,1,1,0,0,1,1772370009500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C1BA870008000000000000004',1,4,2,0,1,1,9000,0,0,1,1772370009500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C1F9070008000000000000002',0,2,2,0,0,1,0,0,0,0,1772370010500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C1F9070008000000000000002',1,2,2,0,0,1,10000,0,0,0,1772370010500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C1F9070008000000000000003',0,3,2,0,0,1,0,0,0,0,1772370010500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C1F9070008000000000000003',1,3,2,0,0,1,10000,0,0,0,1772370010500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C1F9070008000000000000004',0,4,2,0,0,1,0,0,0,0,1772370010500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C1F9070008000000000000004',1,4,2,0,0,1,10000,0,0,0,1772370010500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C237870008000000000000002',0,2,2,0,1,1,0,0,0,0,1772370011500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C237870008000000000000002',1,2,2,0,1,1,11000,0,0,0,1772370011500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C237870008000000000000003',0,3,2,0,1,1,0,0,0,0,1772370011500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C237870008000000000000003',1,3,2,0,1,1,11000,0,0,0,1772370011500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C237870008000000000000004',0,4,2,0,1,1,0,0,0,0,1772370011500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C237870008000000000000004',1,4,2,0,1,1,11000,0,0,0,1772370011500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C276070008000000000000002',0,2,2,0,0,1,1,0,0,0,1772370012500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C276070008000000000000002',1,2,2,0,0,1,12000,0,0,0,1772370012500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C276070008000000000000003',0,3,2,0,0,1,1,0,0,0,1772370012500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C276070008000000000000003',1,3,2,0,0,1,12000,0,0,0,1772370012500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C276070008000000000000004',0,4,2,0,0,1,1,0,0,0,1772370012500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C276070008000000000000004',1,4,2,0,0,1,12000,0,0,0,1772370012500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C2B4870008000000000000002',0,2,2,0,1,1,0,0,0,0,1772370013500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C2B4870008000000000000002',1,2,2,0,1,1,13000,0,0,0,1772370013500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C2B4870008000000000000003',0,3,2,0,1,1,0,0,0,0,1772370013500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C2B4870008000000000000003',1,3,2,0,1,1,13000,0,0,0,1772370013500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C2B4870008000000000000004',0,4,2,0,1,1,0,0,0,0,1772370013500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C2B4870008000000000000004',1,4,2,0,1,1,13000,0,0,0,1772370013500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C2F3070008000000000000002',0,2,2,0,0,1,0,0,0,0,1772370014500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C2F3070008000000000000002',1,2,2,0,0,1,14000,0,0,0,1772370014500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C2F3070008000000000000003',0,3,2,0,0,1,0,0,0,0,1772370014500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C2F3070008000000000000003',1,3,2,0,0,1,14000,0,0,0,1772370014500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C2F3070008000000000000004',0,4,2,0,0,1,0,0,0,0,1772370014500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C2F3070008000000000000004',1,4,2,0,0,1,14000,0,0,0,1772370014500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C331870008000000000000002',0,2,2,0,1,1,1,0,0,0,1772370015500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C331870008000000000000002',1,2,2,0,1,1,15000,0,0,0,1772370015500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C331870008000000000000003',0,3,2,0,1,1,1,0,0,0,1772370015500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C331870008000000000000003',1,3,2,0,1,1,15000,0,0,0,1772370015500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C331870008000000000000004',0,4,2,0,1,1,1,0,0,0,1772370015500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C331870008000000000000004',1,4,2,0,1,1,15000,0,0,0,1772370015500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C370070008000000000000002',0,2,2,0,0,1,0,0,0,0,1772370016500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C370070008000000000000002',1,2,2,0,0,1,16000,0,0,0,1772370016500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C370070008000000000000003',0,3,2,0,0,1,0,0,0,0,1772370016500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C370070008000000000000003',1,3,2,0,0,1,16000,0,0,0,1772370016500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C370070008000000000000004',0,4,2,0,0,1,0,0,0,0,1772370016500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C370070008000000000000004',1,4,2,0,0,1,16000,0,0,0,1772370016500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C3AE870008000000000000002',0,2,2,0,1,1,0,0,0,0,1772370017500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C3AE870008000000000000002',1,2,2,0,1,1,17000,0,0,0,1772370017500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C3AE870008000000000000003',0,3,2,0,1,1,0,0,0,0,1772370017500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C3AE870008000000000000003',1,3,2,0,1,1,17000,0,0,0,1772370017500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C3AE870008000000000000004',0,4,2,0,1,1,0,0,0,0,1772370017500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C3AE870008000000000000004',1,4,2,0,1,1,17000,0,0,0,1772370017500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C3ED070008000000000000002',0,2,2,0,0,1,1,0,0,0,1772370018500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C3ED070008000000000000002',1,2,2,0,0,1,18000,0,0,0,1772370018500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C3ED070008000000000000003',0,3,2,0,0,1,1,0,0,0,1772370018500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C3ED070008000000000000003',1,3,2,0,0,1,18000,0,0,0,1772370018500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C3ED070008000000000000004',0,4,2,0,0,1,1,0,0,0,1772370018500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C3ED070008000000000000004',1,4,2,0,0,1,18000,0,0,0,1772370018500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C42B870008000000000000002',0,2,2,0,1,1,0,0,0,0,1772370019500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C42B870008000000000000002',1,2,2,0,1,1,19000,0,0,0,1772370019500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C42B870008000000000000003',0,3,2,0,1,1,0,0,0,0,1772370019500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C42B870008000000000000003',1,3,2,0,1,1,19000,0,0,0,1772370019500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C42B870008000000000000004',0,4,2,0,1,1,0,0,0,0,1772370019500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C42B870008000000000000004',1,4,2,0,1,1,19000,0,0,0,1772370019500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C46A070008000000000000002',0,2,2,0,0,1,0,0,0,0,1772370020500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C46A070008000000000000002',1,2,2,0,0,1,20000,0,0,0,1772370020500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C46A070008000000000000003',0,3,2,0,0,1,0,0,0,0,1772370020500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C46A070008000000000000003',1,3,2,0,0,1,20000,0,0,0,1772370020500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C46A070008000000000000004',0,4,2,0,0,1,0,0,0,0,1772370020500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C46A070008000000000000004',1,4,2,0,0,1,20000,0,0,0,1772370020500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C4A8870008000000000000002',0,2,2,0,1,1,1,0,0,0,1772370021500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C4A8870008000000000000002',1,2,2,0,1,1,21000,0,0,0,1772370021500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C4A8870008000000000000003',0,3,2,0,1,1,1,0,0,0,1772370021500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C4A8870008000000000000003',1,3,2,0,1,1,21000,0,0,0,1772370021500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C4A8870008000000000000004',0,4,2,0,1,1,1,0,0,0,1772370021500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C4A8870008000000000000004',1,4,2,0,1,1,21000,0,0,0,1772370021500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C4E7070008000000000000002',0,2,2,0,0,1,0,0,0,0,1772370022500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C4E7070008000000000000002',1,2,2,0,0,1,22000,0,0,0,1772370022500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C4E7070008000000000000003',0,3,2,0,0,1,0,0,0,0,1772370022500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C4E7070008000000000000003',1,3,2,0,0,1,22000,0,0,0,1772370022500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C4E7070008000000000000004',0,4,2,0,0,1,0,0,0,0,1772370022500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C4E7070008000000000000004',1,4,2,0,0,1,22000,0,0,0,1772370022500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C525870008000000000000002',0,2,2,0,1,1,0,0,0,0,1772370023500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C525870008000000000000002',1,2,2,0,1,1,23000,0,0,0,1772370023500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C525870008000000000000003',0,3,2,0,1,1,0,0,0,0,1772370023500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C525870008000000000000003',1,3,2,0,1,1,23000,0,0,0,1772370023500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C525870008000000000000004',0,4,2,0,1,1,0,0,0,0,1772370023500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C525870008000000000000004',1,4,2,0,1,1,23000,0,0,0,1772370023500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C564070008000000000000002',0,2,2,0,0,1,1,0,0,0,1772370024500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C564070008000000000000002',1,2,2,0,0,1,24000,0,0,0,1772370024500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C564070008000000000000003',0,3,2,0,0,1,1,0,0,0,1772370024500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C564070008000000000000003',1,3,2,0,0,1,24000,0,0,0,1772370024500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C564070008000000000000004',0,4,2,0,0,1,1,0,0,0,1772370024500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C564070008000000000000004',1,4,2,0,0,1,24000,0,0,0,1772370024500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C5A2870008000000000000002',0,2,2,0,1,1,0,0,0,0,1772370025500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C5A2870008000000000000002',1,2,2,0,1,1,25000,0,0,0,1772370025500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C5A2870008000000000000003',0,3,2,0,1,1,0,0,0,0,1772370025500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C5A2870008000000000000003',1,3,2,0,1,1,25000,0,0,0,1772370025500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C5A2870008000000000000004',0,4,2,0,1,1,0,0,0,0,1772370025500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C5A2870008000000000000004',1,4,2,0,1,1,25000,0,0,0,1772370025500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C5E1070008000000000000002',0,2,2,0,0,1,0,0,0,0,1772370026500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C5E1070008000000000000002',1,2,2,0,0,1,26000,0,0,0,1772370026500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C5E1070008000000000000003',0,3,2,0,0,1,0,0,0,0,1772370026500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C5E1070008000000000000003',1,3,2,0,0,1,26000,0,0,0,1772370026500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C5E1070008000000000000004',0,4,2,0,0,1,0,0,0,0,1772370026500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C5E1070008000000000000004',1,4,2,0,0,1,26000,0,0,0,1772370026500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C61F870008000000000000002',0,2,2,0,1,1,1,0,0,0,1772370027500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C61F870008000000000000002',1,2,2,0,1,1,27000,0,0,0,1772370027500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C61F870008000000000000003',0,3,2,0,1,1,1,0,0,0,1772370027500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C61F870008000000000000003',1,3,2,0,1,1,27000,0,0,0,1772370027500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C61F870008000000000000004',0,4,2,0,1,1,1,0,0,0,1772370027500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C61F870008000000000000004',1,4,2,0,1,1,27000,0,0,0,1772370027500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C65E070008000000000000002',0,2,2,0,0,1,0,0,0,0,1772370028500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C65E070008000000000000002',1,2,2,0,0,1,28000,0,0,0,1772370028500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C65E070008000000000000003',0,3,2,0,0,1,0,0,0,0,1772370028500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C65E070008000000000000003',1,3,2,0,0,1,28000,0,0,0,1772370028500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C65E070008000000000000004',0,4,2,0,0,1,0,0,0,0,1772370028500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C65E070008000000000000004',1,4,2,0,0,1,28000,0,0,0,1772370028500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C69C870008000000000000002',0,2,2,0,1,1,0,0,0,0,1772370029500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C69C870008000000000000002',1,2,2,0,1,1,29000,0,0,0,1772370029500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C69C870008000000000000003',0,3,2,0,1,1,0,0,0,0,1772370029500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C69C870008000000000000003',1,3,2,0,1,1,29000,0,0,0,1772370029500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C69C870008000000000000004',0,4,2,0,1,1,0,0,0,0,1772370029500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C69C870008000000000000004',1,4,2,0,1,1,29000,0,0,0,1772370029500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C6DB070008000000000000002',0,2,2,0,0,1,1,0,0,0,1772370030500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C6DB070008000000000000002',1,2,2,0,0,1,30000,0,0,0,1772370030500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C6DB070008000000000000003',0,3,2,0,0,1,1,0,0,0,1772370030500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C6DB070008000000000000003',1,3,2,0,0,1,30000,0,0,0,1772370030500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C6DB070008000000000000004',0,4,2,0,0,1,1,0,0,0,1772370030500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C6DB070008000000000000004',1,4,2,0,0,1,30000,0,0,0,1772370030500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C719870008000000000000002',0,2,2,0,1,1,0,0,0,0,1772370031500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C719870008000000000000002',1,2,2,0,1,1,31000,0,0,0,1772370031500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C719870008000000000000003',0,3,2,0,1,1,0,0,0,0,1772370031500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C719870008000000000000003',1,3,2,0,1,1,31000,0,0,0,1772370031500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C719870008000000000000004',0,4,2,0,1,1,0,0,0,0,1772370031500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C719870008000000000000004',1,4,2,0,1,1,31000,0,0,0,1772370031500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C758070008000000000000002',0,2,2,0,0,1,0,0,0,0,1772370032500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C758070008000000000000002',1,2,2,0,0,1,32000,0,0,0,1772370032500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C758070008000000000000003',0,3,2,0,0,1,0,0,0,0,1772370032500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C758070008000000000000003',1,3,2,0,0,1,32000,0,0,0,1772370032500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C758070008000000000000004',0,4,2,0,0,1,0,0,0,0,1772370032500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C758070008000000000000004',1,4,2,0,0,1,32000,0,0,0,1772370032500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C796870008000000000000002',0,2,2,0,1,1,1,0,0,0,1772370033500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C796870008000000000000002',1,2,2,0,1,1,33000,0,0,0,1772370033500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C796870008000000000000003',0,3,2,0,1,1,1,0,0,0,1772370033500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C796870008000000000000003',1,3,2,0,1,1,33000,0,0,0,1772370033500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C796870008000000000000004',0,4,2,0,1,1,1,0,0,0,1772370033500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C796870008000000000000004',1,4,2,0,1,1,33000,0,0,0,1772370033500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C7D5070008000000000000002',0,2,2,0,0,1,0,0,0,0,1772370034500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C7D5070008000000000000002',1,2,2,0,0,1,34000,0,0,0,1772370034500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C7D5070008000000000000003',0,3,2,0,0,1,0,0,0,0,1772370034500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C7D5070008000000000000003',1,3,2,0,0,1,34000,0,0,0,1772370034500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C7D5070008000000000000004',0,4,2,0,0,1,0,0,0,0,1772370034500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C7D5070008000000000000004',1,4,2,0,0,1,34000,0,0,0,1772370034500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C813870008000000000000002',0,2,2,0,1,1,0,0,0,0,1772370035500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C813870008000000000000002',1,2,2,0,1,1,35000,0,0,0,1772370035500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C813870008000000000000003',0,3,2,0,1,1,0,0,0,0,1772370035500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C813870008000000000000003',1,3,2,0,1,1,35000,0,0,0,1772370035500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C813870008000000000000004',0,4,2,0,1,1,0,0,0,0,1772370035500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C813870008000000000000004',1,4,2,0,1,1,35000,0,0,0,1772370035500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C852070008000000000000002',0,2,2,0,0,1,1,0,0,0,1772370036500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C852070008000000000000002',1,2,2,0,0,1,36000,0,0,0,1772370036500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C852070008000000000000003',0,3,2,0,0,1,1,0,0,0,1772370036500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C852070008000000000000003',1,3,2,0,0,1,36000,0,0,0,1772370036500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C852070008000000000000004',0,4,2,0,0,1,1,0,0,0,1772370036500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C852070008000000000000004',1,4,2,0,0,1,36000,0,0,0,1772370036500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C890870008000000000000002',0,2,2,0,1,1,0,0,0,0,1772370037500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C890870008000000000000002',1,2,2,0,1,1,37000,0,0,0,1772370037500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C890870008000000000000003',0,3,2,0,1,1,0,0,0,0,1772370037500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C890870008000000000000003',1,3,2,0,1,1,37000,0,0,0,1772370037500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C890870008000000000000004',0,4,2,0,1,1,0,0,0,0,1772370037500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C890870008000000000000004',1,4,2,0,1,1,37000,0,0,0,1772370037500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C8CF070008000000000000002',0,2,2,0,0,1,0,0,0,0,1772370038500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C8CF070008000000000000002',1,2,2,0,0,1,38000,0,0,0,1772370038500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C8CF070008000000000000003',0,3,2,0,0,1,0,0,0,0,1772370038500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C8CF070008000000000000003',1,3,2,0,0,1,38000,0,0,0,1772370038500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C8CF070008000000000000004',0,4,2,0,0,1,0,0,0,0,1772370038500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C8CF070008000000000000004',1,4,2,0,0,1,38000,0,0,0,1772370038500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C90D870008000000000000002',0,2,2,0,1,1,1,0,0,0,1772370039500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C90D870008000000000000002',1,2,2,0,1,1,39000,0,0,0,1772370039500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C90D870008000000000000003',0,3,2,0,1,1,1,0,0,0,1772370039500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C90D870008000000000000003',1,3,2,0,1,1,39000,0,0,0,1772370039500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C90D870008000000000000004',0,4,2,0,1,1,1,0,0,0,1772370039500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA97C90D870008000000000000004',1,4,2,0,1,1,39000,0,0,0,1772370039500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B2E70070008000000000000002',0,2,3,0,0,1,1,1,0,0,1772373600500,1);
+INSERT INTO "rewards" VALUES(X'019CA9B2E70070008000000000000002',1,2,3,0,0,1,0,0,0,0,1772373600500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B2E70070008000000000000003',0,3,3,0,0,1,1,1,0,0,1772373600500,1);
+INSERT INTO "rewards" VALUES(X'019CA9B2E70070008000000000000003',1,3,3,0,0,1,0,0,0,0,1772373600500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B2E70070008000000000000004',0,4,3,0,0,1,1,1,0,0,1772373600500,1);
+INSERT INTO "rewards" VALUES(X'019CA9B2E70070008000000000000004',1,4,3,0,0,1,0,0,0,0,1772373600500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B2EAE870008000000000000002',0,2,3,0,1,1,1,1,0,0,1772373601500,0);
+INSERT INTO "rewards" VALUES(X'019CA9B2EAE870008000000000000002',1,2,3,0,1,1,1000,0,0,0,1772373601500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B2EAE870008000000000000003',0,3,3,0,1,1,1,1,0,0,1772373601500,0);
+INSERT INTO "rewards" VALUES(X'019CA9B2EAE870008000000000000003',1,3,3,0,1,1,1000,0,0,0,1772373601500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B2EAE870008000000000000004',0,4,3,0,1,1,1,1,0,0,1772373601500,0);
+INSERT INTO "rewards" VALUES(X'019CA9B2EAE870008000000000000004',1,4,3,0,1,1,1000,0,0,0,1772373601500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B2EED070008000000000000002',0,2,3,0,0,1,1,1,0,0,1772373602500,0);
+INSERT INTO "rewards" VALUES(X'019CA9B2EED070008000000000000002',1,2,3,0,0,1,2000,0,0,0,1772373602500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B2EED070008000000000000003',0,3,3,0,0,1,1,1,0,0,1772373602500,0);
+INSERT INTO "rewards" VALUES(X'019CA9B2EED070008000000000000003',1,3,3,0,0,1,2000,0,0,0,1772373602500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B2EED070008000000000000004',0,4,3,0,0,1,1,1,0,0,1772373602500,0);
+INSERT INTO "rewards" VALUES(X'019CA9B2EED070008000000000000004',1,4,3,0,0,1,2000,0,0,0,1772373602500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B2F2B870008000000000000002',0,2,3,0,1,1,1,0,0,0,1772373603500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B2F2B870008000000000000002',1,2,3,0,1,1,3000,0,0,0,1772373603500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B2F2B870008000000000000003',0,3,3,0,1,1,1,0,0,0,1772373603500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B2F2B870008000000000000003',1,3,3,0,1,1,3000,0,0,0,1772373603500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B2F2B870008000000000000004',0,4,3,0,1,1,1,0,0,0,1772373603500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B2F2B870008000000000000004',1,4,3,0,1,1,3000,0,0,0,1772373603500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B2F6A070008000000000000002',0,2,3,0,0,1,0,0,0,0,1772373604500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B2F6A070008000000000000002',1,2,3,0,0,1,4000,0,0,0,1772373604500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B2F6A070008000000000000003',0,3,3,0,0,1,0,0,0,0,1772373604500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B2F6A070008000000000000003',1,3,3,0,0,1,4000,0,0,0,1772373604500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B2F6A070008000000000000004',0,4,3,0,0,1,0,0,0,0,1772373604500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B2F6A070008000000000000004',1,4,3,0,0,1,4000,0,0,0,1772373604500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B2FA8870008000000000000002',0,2,3,0,1,3,0,0,0,0,1772373605500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B2FA8870008000000000000002',1,2,3,0,1,3,5000,0,0,0,1772373605500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B2FA8870008000000000000003',0,3,3,0,1,3,0,0,0,0,1772373605500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B2FA8870008000000000000003',1,3,3,0,1,3,5000,0,0,0,1772373605500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B2FA8870008000000000000004',0,4,3,0,1,3,0,0,0,0,1772373605500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B2FA8870008000000000000004',1,4,3,0,1,3,5000,0,0,0,1772373605500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B2FE7070008000000000000002',0,2,3,0,0,1,1,0,0,0,1772373606500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B2FE7070008000000000000002',1,2,3,0,0,1,6000,0,0,0,1772373606500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B2FE7070008000000000000003',0,3,3,0,0,1,1,0,0,0,1772373606500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B2FE7070008000000000000003',1,3,3,0,0,1,6000,0,0,0,1772373606500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B2FE7070008000000000000004',0,4,3,0,0,1,1,0,0,0,1772373606500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B2FE7070008000000000000004',1,4,3,0,0,1,6000,0,0,0,1772373606500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3025870008000000000000002',0,2,3,0,1,1,0,0,1,0,1772373607500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3025870008000000000000002',1,2,3,0,1,1,7000,0,1,0,1772373607500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3025870008000000000000003',0,3,3,0,1,1,0,0,1,0,1772373607500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3025870008000000000000003',1,3,3,0,1,1,7000,0,1,0,1772373607500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3025870008000000000000004',0,4,3,0,1,1,0,0,1,0,1772373607500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3025870008000000000000004',1,4,3,0,1,1,7000,0,1,0,1772373607500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3064070008000000000000002',0,2,3,0,0,1,0,0,0,0,1772373608500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3064070008000000000000002',1,2,3,0,0,1,8000,0,0,0,1772373608500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3064070008000000000000003',0,3,3,0,0,1,0,0,0,0,1772373608500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3064070008000000000000003',1,3,3,0,0,1,8000,0,0,0,1772373608500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3064070008000000000000004',0,4,3,0,0,1,0,0,0,0,1772373608500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3064070008000000000000004',1,4,3,0,0,1,8000,0,0,0,1772373608500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B30A2870008000000000000002',0,2,3,0,1,1,1,0,0,1,1772373609500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B30A2870008000000000000002',1,2,3,0,1,1,9000,0,0,1,1772373609500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B30A2870008000000000000003',0,3,3,0,1,1,1,0,0,1,1772373609500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B30A2870008000000000000003',1,3,3,0,1,1,9000,0,0,1,1772373609500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B30A2870008000000000000004',0,4,3,0,1,1,1,0,0,1,1772373609500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B30A2870008000000000000004',1,4,3,0,1,1,9000,0,0,1,1772373609500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B30E1070008000000000000002',0,2,3,0,0,1,0,0,0,0,1772373610500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B30E1070008000000000000002',1,2,3,0,0,1,10000,0,0,0,1772373610500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B30E1070008000000000000003',0,3,3,0,0,1,0,0,0,0,1772373610500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B30E1070008000000000000003',1,3,3,0,0,1,10000,0,0,0,1772373610500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B30E1070008000000000000004',0,4,3,0,0,1,0,0,0,0,1772373610500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B30E1070008000000000000004',1,4,3,0,0,1,10000,0,0,0,1772373610500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B311F870008000000000000002',0,2,3,0,1,1,0,0,0,0,1772373611500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B311F870008000000000000002',1,2,3,0,1,1,11000,0,0,0,1772373611500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B311F870008000000000000003',0,3,3,0,1,1,0,0,0,0,1772373611500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B311F870008000000000000003',1,3,3,0,1,1,11000,0,0,0,1772373611500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B311F870008000000000000004',0,4,3,0,1,1,0,0,0,0,1772373611500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B311F870008000000000000004',1,4,3,0,1,1,11000,0,0,0,1772373611500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B315E070008000000000000002',0,2,3,0,0,1,1,0,0,0,1772373612500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B315E070008000000000000002',1,2,3,0,0,1,12000,0,0,0,1772373612500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B315E070008000000000000003',0,3,3,0,0,1,1,0,0,0,1772373612500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B315E070008000000000000003',1,3,3,0,0,1,12000,0,0,0,1772373612500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B315E070008000000000000004',0,4,3,0,0,1,1,0,0,0,1772373612500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B315E070008000000000000004',1,4,3,0,0,1,12000,0,0,0,1772373612500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B319C870008000000000000002',0,2,3,0,1,1,0,0,0,0,1772373613500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B319C870008000000000000002',1,2,3,0,1,1,13000,0,0,0,1772373613500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B319C870008000000000000003',0,3,3,0,1,1,0,0,0,0,1772373613500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B319C870008000000000000003',1,3,3,0,1,1,13000,0,0,0,1772373613500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B319C870008000000000000004',0,4,3,0,1,1,0,0,0,0,1772373613500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B319C870008000000000000004',1,4,3,0,1,1,13000,0,0,0,1772373613500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B31DB070008000000000000002',0,2,3,0,0,1,0,0,0,0,1772373614500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B31DB070008000000000000002',1,2,3,0,0,1,14000,0,0,0,1772373614500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B31DB070008000000000000003',0,3,3,0,0,1,0,0,0,0,1772373614500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B31DB070008000000000000003',1,3,3,0,0,1,14000,0,0,0,1772373614500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B31DB070008000000000000004',0,4,3,0,0,1,0,0,0,0,1772373614500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B31DB070008000000000000004',1,4,3,0,0,1,14000,0,0,0,1772373614500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3219870008000000000000002',0,2,3,0,1,1,1,0,0,0,1772373615500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3219870008000000000000002',1,2,3,0,1,1,15000,0,0,0,1772373615500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3219870008000000000000003',0,3,3,0,1,1,1,0,0,0,1772373615500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3219870008000000000000003',1,3,3,0,1,1,15000,0,0,0,1772373615500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3219870008000000000000004',0,4,3,0,1,1,1,0,0,0,1772373615500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3219870008000000000000004',1,4,3,0,1,1,15000,0,0,0,1772373615500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3258070008000000000000002',0,2,3,0,0,1,0,0,0,0,1772373616500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3258070008000000000000002',1,2,3,0,0,1,16000,0,0,0,1772373616500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3258070008000000000000003',0,3,3,0,0,1,0,0,0,0,1772373616500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3258070008000000000000003',1,3,3,0,0,1,16000,0,0,0,1772373616500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3258070008000000000000004',0,4,3,0,0,1,0,0,0,0,1772373616500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3258070008000000000000004',1,4,3,0,0,1,16000,0,0,0,1772373616500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3296870008000000000000002',0,2,3,0,1,1,0,0,0,0,1772373617500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3296870008000000000000002',1,2,3,0,1,1,17000,0,0,0,1772373617500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3296870008000000000000003',0,3,3,0,1,1,0,0,0,0,1772373617500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3296870008000000000000003',1,3,3,0,1,1,17000,0,0,0,1772373617500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3296870008000000000000004',0,4,3,0,1,1,0,0,0,0,1772373617500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3296870008000000000000004',1,4,3,0,1,1,17000,0,0,0,1772373617500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B32D5070008000000000000002',0,2,3,0,0,1,1,0,0,0,1772373618500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B32D5070008000000000000002',1,2,3,0,0,1,18000,0,0,0,1772373618500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B32D5070008000000000000003',0,3,3,0,0,1,1,0,0,0,1772373618500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B32D5070008000000000000003',1,3,3,0,0,1,18000,0,0,0,1772373618500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B32D5070008000000000000004',0,4,3,0,0,1,1,0,0,0,1772373618500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B32D5070008000000000000004',1,4,3,0,0,1,18000,0,0,0,1772373618500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3313870008000000000000002',0,2,3,0,1,1,0,0,0,0,1772373619500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3313870008000000000000002',1,2,3,0,1,1,19000,0,0,0,1772373619500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3313870008000000000000003',0,3,3,0,1,1,0,0,0,0,1772373619500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3313870008000000000000003',1,3,3,0,1,1,19000,0,0,0,1772373619500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3313870008000000000000004',0,4,3,0,1,1,0,0,0,0,1772373619500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3313870008000000000000004',1,4,3,0,1,1,19000,0,0,0,1772373619500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3352070008000000000000002',0,2,3,0,0,1,0,0,0,0,1772373620500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3352070008000000000000002',1,2,3,0,0,1,20000,0,0,0,1772373620500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3352070008000000000000003',0,3,3,0,0,1,0,0,0,0,1772373620500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3352070008000000000000003',1,3,3,0,0,1,20000,0,0,0,1772373620500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3352070008000000000000004',0,4,3,0,0,1,0,0,0,0,1772373620500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3352070008000000000000004',1,4,3,0,0,1,20000,0,0,0,1772373620500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3390870008000000000000002',0,2,3,0,1,1,1,0,0,0,1772373621500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3390870008000000000000002',1,2,3,0,1,1,21000,0,0,0,1772373621500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3390870008000000000000003',0,3,3,0,1,1,1,0,0,0,1772373621500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3390870008000000000000003',1,3,3,0,1,1,21000,0,0,0,1772373621500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3390870008000000000000004',0,4,3,0,1,1,1,0,0,0,1772373621500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3390870008000000000000004',1,4,3,0,1,1,21000,0,0,0,1772373621500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B33CF070008000000000000002',0,2,3,0,0,1,0,0,0,0,1772373622500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B33CF070008000000000000002',1,2,3,0,0,1,22000,0,0,0,1772373622500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B33CF070008000000000000003',0,3,3,0,0,1,0,0,0,0,1772373622500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B33CF070008000000000000003',1,3,3,0,0,1,22000,0,0,0,1772373622500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B33CF070008000000000000004',0,4,3,0,0,1,0,0,0,0,1772373622500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B33CF070008000000000000004',1,4,3,0,0,1,22000,0,0,0,1772373622500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B340D870008000000000000002',0,2,3,0,1,1,0,0,0,0,1772373623500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B340D870008000000000000002',1,2,3,0,1,1,23000,0,0,0,1772373623500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B340D870008000000000000003',0,3,3,0,1,1,0,0,0,0,1772373623500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B340D870008000000000000003',1,3,3,0,1,1,23000,0,0,0,1772373623500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B340D870008000000000000004',0,4,3,0,1,1,0,0,0,0,1772373623500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B340D870008000000000000004',1,4,3,0,1,1,23000,0,0,0,1772373623500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B344C070008000000000000002',0,2,3,0,0,1,1,0,0,0,1772373624500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B344C070008000000000000002',1,2,3,0,0,1,24000,0,0,0,1772373624500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B344C070008000000000000003',0,3,3,0,0,1,1,0,0,0,1772373624500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B344C070008000000000000003',1,3,3,0,0,1,24000,0,0,0,1772373624500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B344C070008000000000000004',0,4,3,0,0,1,1,0,0,0,1772373624500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B344C070008000000000000004',1,4,3,0,0,1,24000,0,0,0,1772373624500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B348A870008000000000000002',0,2,3,0,1,1,0,0,0,0,1772373625500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B348A870008000000000000002',1,2,3,0,1,1,25000,0,0,0,1772373625500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B348A870008000000000000003',0,3,3,0,1,1,0,0,0,0,1772373625500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B348A870008000000000000003',1,3,3,0,1,1,25000,0,0,0,1772373625500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B348A870008000000000000004',0,4,3,0,1,1,0,0,0,0,1772373625500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B348A870008000000000000004',1,4,3,0,1,1,25000,0,0,0,1772373625500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B34C9070008000000000000002',0,2,3,0,0,1,0,0,0,0,1772373626500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B34C9070008000000000000002',1,2,3,0,0,1,26000,0,0,0,1772373626500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B34C9070008000000000000003',0,3,3,0,0,1,0,0,0,0,1772373626500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B34C9070008000000000000003',1,3,3,0,0,1,26000,0,0,0,1772373626500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B34C9070008000000000000004',0,4,3,0,0,1,0,0,0,0,1772373626500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B34C9070008000000000000004',1,4,3,0,0,1,26000,0,0,0,1772373626500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3507870008000000000000002',0,2,3,0,1,1,1,0,0,0,1772373627500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3507870008000000000000002',1,2,3,0,1,1,27000,0,0,0,1772373627500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3507870008000000000000003',0,3,3,0,1,1,1,0,0,0,1772373627500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3507870008000000000000003',1,3,3,0,1,1,27000,0,0,0,1772373627500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3507870008000000000000004',0,4,3,0,1,1,1,0,0,0,1772373627500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3507870008000000000000004',1,4,3,0,1,1,27000,0,0,0,1772373627500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3546070008000000000000002',0,2,3,0,0,1,0,0,0,0,1772373628500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3546070008000000000000002',1,2,3,0,0,1,28000,0,0,0,1772373628500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3546070008000000000000003',0,3,3,0,0,1,0,0,0,0,1772373628500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3546070008000000000000003',1,3,3,0,0,1,28000,0,0,0,1772373628500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3546070008000000000000004',0,4,3,0,0,1,0,0,0,0,1772373628500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3546070008000000000000004',1,4,3,0,0,1,28000,0,0,0,1772373628500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3584870008000000000000002',0,2,3,0,1,1,0,0,0,0,1772373629500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3584870008000000000000002',1,2,3,0,1,1,29000,0,0,0,1772373629500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3584870008000000000000003',0,3,3,0,1,1,0,0,0,0,1772373629500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3584870008000000000000003',1,3,3,0,1,1,29000,0,0,0,1772373629500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3584870008000000000000004',0,4,3,0,1,1,0,0,0,0,1772373629500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3584870008000000000000004',1,4,3,0,1,1,29000,0,0,0,1772373629500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B35C3070008000000000000002',0,2,3,0,0,1,1,0,0,0,1772373630500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B35C3070008000000000000002',1,2,3,0,0,1,30000,0,0,0,1772373630500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B35C3070008000000000000003',0,3,3,0,0,1,1,0,0,0,1772373630500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B35C3070008000000000000003',1,3,3,0,0,1,30000,0,0,0,1772373630500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B35C3070008000000000000004',0,4,3,0,0,1,1,0,0,0,1772373630500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B35C3070008000000000000004',1,4,3,0,0,1,30000,0,0,0,1772373630500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3601870008000000000000002',0,2,3,0,1,1,0,0,0,0,1772373631500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3601870008000000000000002',1,2,3,0,1,1,31000,0,0,0,1772373631500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3601870008000000000000003',0,3,3,0,1,1,0,0,0,0,1772373631500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3601870008000000000000003',1,3,3,0,1,1,31000,0,0,0,1772373631500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3601870008000000000000004',0,4,3,0,1,1,0,0,0,0,1772373631500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3601870008000000000000004',1,4,3,0,1,1,31000,0,0,0,1772373631500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3640070008000000000000002',0,2,3,0,0,1,0,0,0,0,1772373632500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3640070008000000000000002',1,2,3,0,0,1,32000,0,0,0,1772373632500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3640070008000000000000003',0,3,3,0,0,1,0,0,0,0,1772373632500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3640070008000000000000003',1,3,3,0,0,1,32000,0,0,0,1772373632500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3640070008000000000000004',0,4,3,0,0,1,0,0,0,0,1772373632500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3640070008000000000000004',1,4,3,0,0,1,32000,0,0,0,1772373632500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B367E870008000000000000002',0,2,3,0,1,1,1,0,0,0,1772373633500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B367E870008000000000000002',1,2,3,0,1,1,33000,0,0,0,1772373633500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B367E870008000000000000003',0,3,3,0,1,1,1,0,0,0,1772373633500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B367E870008000000000000003',1,3,3,0,1,1,33000,0,0,0,1772373633500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B367E870008000000000000004',0,4,3,0,1,1,1,0,0,0,1772373633500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B367E870008000000000000004',1,4,3,0,1,1,33000,0,0,0,1772373633500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B36BD070008000000000000002',0,2,3,0,0,1,0,0,0,0,1772373634500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B36BD070008000000000000002',1,2,3,0,0,1,34000,0,0,0,1772373634500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B36BD070008000000000000003',0,3,3,0,0,1,0,0,0,0,1772373634500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B36BD070008000000000000003',1,3,3,0,0,1,34000,0,0,0,1772373634500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B36BD070008000000000000004',0,4,3,0,0,1,0,0,0,0,1772373634500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B36BD070008000000000000004',1,4,3,0,0,1,34000,0,0,0,1772373634500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B36FB870008000000000000002',0,2,3,0,1,1,0,0,0,0,1772373635500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B36FB870008000000000000002',1,2,3,0,1,1,35000,0,0,0,1772373635500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B36FB870008000000000000003',0,3,3,0,1,1,0,0,0,0,1772373635500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B36FB870008000000000000003',1,3,3,0,1,1,35000,0,0,0,1772373635500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B36FB870008000000000000004',0,4,3,0,1,1,0,0,0,0,1772373635500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B36FB870008000000000000004',1,4,3,0,1,1,35000,0,0,0,1772373635500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B373A070008000000000000002',0,2,3,0,0,1,1,0,0,0,1772373636500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B373A070008000000000000002',1,2,3,0,0,1,36000,0,0,0,1772373636500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B373A070008000000000000003',0,3,3,0,0,1,1,0,0,0,1772373636500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B373A070008000000000000003',1,3,3,0,0,1,36000,0,0,0,1772373636500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B373A070008000000000000004',0,4,3,0,0,1,1,0,0,0,1772373636500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B373A070008000000000000004',1,4,3,0,0,1,36000,0,0,0,1772373636500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3778870008000000000000002',0,2,3,0,1,1,0,0,0,0,1772373637500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3778870008000000000000002',1,2,3,0,1,1,37000,0,0,0,1772373637500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3778870008000000000000003',0,3,3,0,1,1,0,0,0,0,1772373637500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3778870008000000000000003',1,3,3,0,1,1,37000,0,0,0,1772373637500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3778870008000000000000004',0,4,3,0,1,1,0,0,0,0,1772373637500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B3778870008000000000000004',1,4,3,0,1,1,37000,0,0,0,1772373637500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B37B7070008000000000000002',0,2,3,0,0,1,0,0,0,0,1772373638500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B37B7070008000000000000002',1,2,3,0,0,1,38000,0,0,0,1772373638500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B37B7070008000000000000003',0,3,3,0,0,1,0,0,0,0,1772373638500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B37B7070008000000000000003',1,3,3,0,0,1,38000,0,0,0,1772373638500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B37B7070008000000000000004',0,4,3,0,0,1,0,0,0,0,1772373638500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B37B7070008000000000000004',1,4,3,0,0,1,38000,0,0,0,1772373638500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B37F5870008000000000000002',0,2,3,0,1,1,1,0,0,0,1772373639500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B37F5870008000000000000002',1,2,3,0,1,1,39000,0,0,0,1772373639500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B37F5870008000000000000003',0,3,3,0,1,1,1,0,0,0,1772373639500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B37F5870008000000000000003',1,3,3,0,1,1,39000,0,0,0,1772373639500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B37F5870008000000000000004',0,4,3,0,1,1,1,0,0,0,1772373639500,NULL);
+INSERT INTO "rewards" VALUES(X'019CA9B37F5870008000000000000004',1,4,3,0,1,1,39000,0,0,0,1772373639500,NULL);
+CREATE TABLE signing_keys (
+	id SMALLINT NOT NULL, 
+	secret BLOB NOT NULL, 
+	is_signing BOOLEAN NOT NULL, 
+	PRIMARY KEY (id)
+);
+INSERT INTO "signing_keys" VALUES(1,X'6669727374206B6579206F66207468652066726F7A656E20646174616261736573',0);
+INSERT INTO "signing_keys" VALUES(2,X'7365636F6E64206B6579206F66207468652066726F7A656E206461746162617365',1);
+CREATE TABLE writers (
+	incarnation BLOB NOT NULL, 
+	slot SMALLINT, 
+	sequence BIGINT NOT NULL, 
+	seen_at BIGINT NOT NULL, 
+	PRIMARY KEY (incarnation), 
+	UNIQUE (slot)
+);
+INSERT INTO "writers" VALUES(X'01010101010101010101010101010101',NULL,43,1772366400000000);
+INSERT INTO "writers" VALUES(X'02020202020202020202020202020202',0,43,1772366400000000);
+CREATE INDEX ix_experiments_version ON experiments (version);
+DELETE FROM "sqlite_sequence";
+INSERT INTO "sqlite_sequence" VALUES('experiments',5);
+COMMIT;
