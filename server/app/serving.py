@@ -11,17 +11,20 @@ from typing import Final
 import structlog
 import uvloop
 
-from bandit.decision import Signer
+from server.app.door import Door
 from server.app.errors import StartupError, startup_errors
 from server.app.logs import set_up_logs
 from server.app.monitoring import ServiceCollector, serve_metrics
+from server.rpc.admin_service import AdminService
 from server.rpc.bandit_service import BanditService
 from server.rpc.experiment_service import ExperimentService
 from server.rpc.server import RpcServer
 from server.services.allocating import Allocator, load_mathematics
+from server.services.audit import Audit
 from server.services.choosing import Chooser
 from server.services.clock import Clock
 from server.services.counting import DecisionCounter
+from server.services.decision_keys import DecisionKeys, fresh_ring
 from server.services.experiments import Experiments
 from server.services.ledger import Ledger
 from server.services.reporting import Reporter
@@ -33,10 +36,8 @@ from server.services.writer import Writer
 from server.settings import Settings, split_address
 from server.store.errors import StoreError
 from server.store.interface import Store
-from server.store.records import KeyRing
 from server.store.sql import open_store
 
-_SECRET_BYTES: Final = 32
 _GC_THRESHOLDS: Final = (50_000, 20, 100)
 """Calls leave no cycles behind, so Python need not look for them every few calls."""
 
@@ -81,14 +82,23 @@ class _Service:
         lag = timedelta(seconds=settings.lag_seconds)
         incarnation = secrets.token_bytes(16)
         writer = Writer(incarnation, store.claim_slot(incarnation, clock.now()))
-        keys = store.adopt_keys(KeyRing({1: secrets.token_bytes(_SECRET_BYTES)}, 1))
-        signer = Signer(keys.secrets, keys.signing_key)
+        self._door = door = Door(settings, clock)
         self._workers = workers = Workers()
         snapshot = Snapshot(clock)
+        ring = store.adopt_keys(fresh_ring())
+        keys = DecisionKeys(store, workers, snapshot, clock, ring, convergence=settings.convergence)
         counter = DecisionCounter(writer)
         allocator = Allocator(store, workers, snapshot, clock, lag=lag, threshold=settings.epoch_threshold)
         self._upkeep = upkeep = Upkeep(
-            store, workers, snapshot, counter, writer, allocator, clock, on_broken=self._stop_broken
+            store,
+            workers,
+            snapshot,
+            counter,
+            writer,
+            allocator,
+            clock,
+            on_broken=self._stop_broken,
+            keys=keys,
         )
         self._queue = RewardQueue(
             store,
@@ -102,7 +112,7 @@ class _Service:
         )
         chooser = Chooser(
             snapshot,
-            signer,
+            keys.signer,
             counter,
             clock,
             lag_seconds=settings.lag_seconds,
@@ -110,7 +120,7 @@ class _Service:
         )
         ledger = Ledger(
             snapshot,
-            signer,
+            keys.signer,
             self._queue,
             clock,
             refresh=upkeep.refresh,
@@ -124,6 +134,8 @@ class _Service:
                 ),
                 Reporter(store, workers, clock, lag=lag, flush=upkeep.flush),
             ),
+            AdminService(keys, Audit(store, workers)),
+            door.authenticator,
             clock,
             max_calls=settings.max_concurrent_calls,
             has_reflection=settings.reflection,
@@ -142,6 +154,7 @@ class _Service:
         chores = [
             asyncio.create_task(self._upkeep.poll(self._settings.poll_seconds)),
             asyncio.create_task(self._upkeep.allocate(self._settings.epoch_interval_seconds)),
+            asyncio.create_task(self._door.watch()),
         ]
         await self._start()
         chores.append(asyncio.create_task(self._workers.compute(load_mathematics)))
@@ -165,11 +178,12 @@ class _Service:
                 text = f"can't serve metrics at {self._settings.metrics_listen}: {error.strerror}"
                 raise StartupError(text) from error
             log.info("metrics.serving", port=port)
-        port = await self._rpc.start(self._settings.listen)
+        port = await self._rpc.start(self._settings.listen, self._door.credentials)
         host, _ = split_address(self._settings.listen)
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         sys.stdout.write(f"bandit-server is serving at {where}\n")
         sys.stdout.flush()
+        self._door.say_who_may_enter()
         log.info("server.serving", address=where)
 
     async def _drain(self) -> None:
