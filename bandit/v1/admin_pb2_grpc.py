@@ -59,8 +59,8 @@ class AdminServiceServicer(object):
     def RotateDecisionKey(self, request, context):
         """Makes a new key that signs decisions. Those signed before stay valid until they expire.
 
-        Answers once the new key is on every server that reaches the database, and signs. FAILED_PRECONDITION
-        while the last rotation has not settled.
+        Answers once every server that reaches the database has the new key; each of them signs with it from its
+        next poll on. FAILED_PRECONDITION while the last rotation has not settled.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

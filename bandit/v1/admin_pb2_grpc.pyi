@@ -39,8 +39,8 @@ class AdminServiceStub:
     RotateDecisionKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RotateDecisionKeyRequest, _admin_pb2.RotateDecisionKeyResponse]
     """Makes a new key that signs decisions. Those signed before stay valid until they expire.
 
-    Answers once the new key is on every server that reaches the database, and signs. FAILED_PRECONDITION
-    while the last rotation has not settled.
+    Answers once every server that reaches the database has the new key; each of them signs with it from its
+    next poll on. FAILED_PRECONDITION while the last rotation has not settled.
     """
     ListDecisionKeys: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListDecisionKeysRequest, _admin_pb2.ListDecisionKeysResponse]
     """Lists the keys that sign or signed decisions, the newest first. Never says a secret."""
@@ -58,8 +58,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     RotateDecisionKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.RotateDecisionKeyRequest, _admin_pb2.RotateDecisionKeyResponse]  # type: ignore[assignment]
     """Makes a new key that signs decisions. Those signed before stay valid until they expire.
 
-    Answers once the new key is on every server that reaches the database, and signs. FAILED_PRECONDITION
-    while the last rotation has not settled.
+    Answers once every server that reaches the database has the new key; each of them signs with it from its
+    next poll on. FAILED_PRECONDITION while the last rotation has not settled.
     """
     ListDecisionKeys: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListDecisionKeysRequest, _admin_pb2.ListDecisionKeysResponse]  # type: ignore[assignment]
     """Lists the keys that sign or signed decisions, the newest first. Never says a secret."""
@@ -80,8 +80,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.RotateDecisionKeyResponse, _abc.Awaitable[_admin_pb2.RotateDecisionKeyResponse]]:
         """Makes a new key that signs decisions. Those signed before stay valid until they expire.
 
-        Answers once the new key is on every server that reaches the database, and signs. FAILED_PRECONDITION
-        while the last rotation has not settled.
+        Answers once every server that reaches the database has the new key; each of them signs with it from its
+        next poll on. FAILED_PRECONDITION while the last rotation has not settled.
         """
 
     @_abc_1.abstractmethod

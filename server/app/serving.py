@@ -179,11 +179,11 @@ class _Service:
                 raise StartupError(text) from error
             log.info("metrics.serving", port=port)
         port = await self._rpc.start(self._settings.listen, self._door.credentials)
+        self._door.say_who_may_enter()
         host, _ = split_address(self._settings.listen)
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         sys.stdout.write(f"bandit-server is serving at {where}\n")
         sys.stdout.flush()
-        self._door.say_who_may_enter()
         log.info("server.serving", address=where)
 
     async def _drain(self) -> None:

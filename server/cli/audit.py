@@ -49,7 +49,7 @@ def _lines(entry: AuditEntry) -> Iterator[str]:
     yield f"{local_time(entry.time)}  {entry.caller}  {entry.action}  {entry.experiment}".rstrip()
     if entry.HasField("before") and entry.HasField("after"):
         before, after = _flat(MessageToDict(entry.before)), _flat(MessageToDict(entry.after))
-        for path in [*before, *(path for path in after if path not in before)]:
+        for path in sorted(before.keys() | after.keys()):
             old, new = before.get(path, _ABSENT), after.get(path, _ABSENT)
             if old != new:
                 yield f"    {path}: {old} -> {new}"

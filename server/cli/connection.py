@@ -121,11 +121,16 @@ def explain(error: CallError, server: str, file: str = "") -> list[str]:
             for path, violation in zip(paths, error.field_violations, strict=True)
         ]
     if not error.reason and error.code is grpc.StatusCode.UNAVAILABLE:
-        if "SSL" in error.message:
-            return [f"no TLS with {server}: is its certificate one of --ca's, and does it take yours?"]
-        if "ocket closed" in error.message or "reset" in error.message:
-            return [f"the server at {server} hung up: does it speak TLS (--tls, --ca)?"]
-        return [f"no server answers at {server}: start one with `bandit-server serve`"]
+        return [_explain_silence(error.message, server)]
     if not error.reason and error.code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return [f"the server at {server} did not answer in time"]
     return [prefix + (error.message or error.code.name)]
+
+
+def _explain_silence(message: str, server: str) -> str:
+    """Why there is no connection, as far as gRPC's words tell."""
+    if "SSL" in message or "handshake" in message.lower():
+        return f"no TLS with {server}: is its certificate one of --ca's, and does it take yours?"
+    if "ocket closed" in message or "reset" in message:
+        return f"the server at {server} hung up: does it want TLS (--tls, --ca), or a certificate of yours?"
+    return f"no server answers at {server}: start one with `bandit-server serve`"

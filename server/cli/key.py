@@ -29,8 +29,8 @@ def key() -> None:
 def rotate(server: str, *, as_json: bool) -> None:
     """Make a new key sign decisions.
 
-    Returns once every server that reaches the database has the key and signs with it. Nothing has to be
-    restarted, and no decision that is out there becomes invalid.
+    Returns once every server that reaches the database has the key; each signs with it from its next poll
+    on. Nothing has to be restarted, and no decision that is out there becomes invalid.
     """
     with connected(server) as client:
         keys = client.admin.rotate_decision_key(timeout=_LONGEST_ROTATION)

@@ -117,7 +117,7 @@ class DecisionKeys:
             self.take(ring)
 
     async def rotate(self, caller: str) -> list[DecisionKey]:
-        """Adds a key, and returns once every replica that reaches the store has it and it signs.
+        """Adds a key; returns once every replica that reaches the store has it, and this one signs with it.
 
         Raises:
             RotationRefusedError: The last rotation has not settled, or there is no id left.

@@ -33,7 +33,7 @@ def write(
 
 def describe_keys(ring: KeyRing) -> str:
     """A ring as an entry holds it: ids and times, and no secret."""
-    keys = {str(key): at.isoformat() for key, at in sorted(ring.signs_at.items())}
+    keys = {str(key): at.isoformat() for key, at in sorted(ring.signs_at.items()) if at.timestamp() > 0}
     body = {"keys": sorted(ring.secrets), "newest": ring.signing_key, "signs_at": keys}
     return json.dumps(body, separators=(",", ":"))
 

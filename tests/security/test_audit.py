@@ -1,0 +1,152 @@
+"""The audit: who changed what, in the transaction of the change."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import grpc
+import pytest
+from google.protobuf.json_format import MessageToDict
+
+from bandit.v1 import admin_pb2
+from server.store.errors import StoreError
+from server.store.records import KeyRing, State
+from server.store.sql import SqlStore, open_store
+from tests.conftest import StartServer
+from tests.domain.builders import START, declare
+from tests.security.conftest import Enter, TokensFile
+from tests.store.builders import create, epoch_of
+from tests.support.process import ServerProcess, run_command
+from tests.support.refusals import refused
+from tests.support.wire import Wire, experiment
+
+
+def entries_of(
+    wire: Wire, name: str = "", *, page_size: int = 0, page_token: str = ""
+) -> list[admin_pb2.AuditEntry]:
+    """A page of the audit, the newest change first."""
+    message = admin_pb2.ListAuditEntriesRequest(experiment=name, page_size=page_size, page_token=page_token)
+    return list(wire.admin.ListAuditEntries(message, timeout=20).entries)
+
+
+def test_every_change_leaves_its_entry(guarded: ServerProcess, tokens: TokensFile, enter: Enter) -> None:
+    """Caller, action, and what stood before and since; what changes nothing, or is refused, leaves none."""
+    operator, admin = enter(guarded, tokens.token("operator")), enter(guarded, tokens.token("admin"))
+    declared = experiment(description="one")
+    name = declared.name
+    operator.create(declared)
+    operator.start(name)
+    operator.start(name)
+    declared.description = "two"
+    operator.update(declared, "description", validate_only=True)
+    operator.update(declared, "description")
+    operator.pause(name)
+    admin.conclude(name, "b")
+    refused(lambda: operator.start(name))
+    admin.delete(name)
+    entries = entries_of(admin, name)
+    assert [(entry.caller, entry.action) for entry in reversed(entries)] == [
+        ("operator", "create"),
+        ("operator", "start"),
+        ("operator", "update"),
+        ("operator", "pause"),
+        ("admin", "conclude"),
+        ("admin", "delete"),
+    ]
+    documents = [(MessageToDict(entry.before), MessageToDict(entry.after)) for entry in reversed(entries)]
+    assert [(before.get("state"), after.get("state")) for before, after in documents] == [
+        (None, "draft"),
+        ("draft", "running"),
+        ("running", "running"),
+        ("running", "paused"),
+        ("paused", "concluded"),
+        ("concluded", None),
+    ]
+    before, after = documents[2]
+    assert (before["declaration"]["description"], after["declaration"]["description"]) == ("one", "two")
+    assert all(later[0] == earlier[1] for earlier, later in pairwise(documents))
+    assert [entry.number for entry in entries] == sorted((e.number for e in entries), reverse=True)
+
+
+def test_a_rotation_is_entered_without_a_secret(
+    guarded: ServerProcess, tokens: TokensFile, enter: Enter
+) -> None:
+    """Ids and times, and who wanted it."""
+    admin = enter(guarded, tokens.token("admin"))
+    admin.admin.RotateDecisionKey(admin_pb2.RotateDecisionKeyRequest(), timeout=20)
+    entry = next(entry for entry in entries_of(admin) if entry.action == "rotate_key")
+    assert (entry.caller, entry.experiment) == ("admin", "")
+    assert set(MessageToDict(entry.after)) == {"keys", "newest", "signs_at"}
+
+
+def test_the_audit_is_read_in_pages(guarded: ServerProcess, tokens: TokensFile, enter: Enter) -> None:
+    """Each entry once, the newest first; a token that is none is refused."""
+    admin = enter(guarded, tokens.token("everything"))
+    name = admin.running()
+    admin.pause(name)
+    numbers, token = [], ""
+    while True:
+        request = admin_pb2.ListAuditEntriesRequest(experiment=name, page_size=2, page_token=token)
+        page = admin.admin.ListAuditEntries(request, timeout=20)
+        numbers += [entry.number for entry in page.entries]
+        token = page.next_page_token
+        if not token:
+            break
+    assert len(numbers) == 3
+    assert numbers == sorted(set(numbers), reverse=True)
+    wrong = (
+        lambda: entries_of(admin, page_token="x"),  # noqa: S106 - a place in a list
+        lambda: entries_of(admin, page_token="9" * 30),
+        lambda: entries_of(admin, page_size=-1),
+        lambda: entries_of(admin, "No Name"),
+    )
+    assert {refused(call).code for call in wrong} == {grpc.StatusCode.INVALID_ARGUMENT}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> SqlStore:
+    """A store of one file."""
+    return open_store(f"sqlite:///{tmp_path / 'bandit.db'}")
+
+
+@pytest.mark.parametrize("change", ["create", "start", "delete", "rotate"])
+def test_a_change_without_its_entry_is_none(store: SqlStore, change: str) -> None:
+    """If the audit can't be written, nothing has changed."""
+    ring = store.adopt_keys(KeyRing({1: b"k" * 32}, 1))
+    draft = create(store)
+    with store.writing() as connection:
+        connection.exec_driver_sql("DROP TABLE audit")
+    changes: dict[str, Callable[[], object]] = {
+        "create": lambda: store.create_experiment(declare("other"), START),
+        "start": lambda: store.change_experiment(
+            draft, replace(draft, state=State.RUNNING), epoch_of(draft, 1)
+        ),
+        "delete": lambda: store.delete_experiment(draft, START),
+        "rotate": lambda: store.rotate_keys(b"n" * 32, START, delay=timedelta(), memory=timedelta()),
+    }
+    with pytest.raises(StoreError):
+        changes[change]()
+    assert store.list_experiments("", 10) == [draft]
+    assert store.read_keys() == ring
+    assert store.read_nonces(draft.number) == {}
+    store.close()
+
+
+def test_the_command_shows_what_changed(start_server: StartServer, tmp_path: Path, enter: Enter) -> None:
+    """A line a change, with the values that it changed below."""
+    server = start_server()
+    wire = enter(server)
+    declared = experiment(name="team-a/ranker")
+    wire.create(declared)
+    declared.limits.minimum_share = 0.05
+    wire.update(declared, "limits")
+    flags = ("--server", server.address, "--experiment", "team-a/ranker")
+    shown = run_command("audit", *flags, folder=tmp_path).stdout.splitlines()
+    assert [line.split("  ", 1)[1].strip() for line in shown] == [
+        "anyone  update  team-a/ranker",
+        "limits.minimum_share: 0 -> 0.05",
+        "revision: 1 -> 2",
+        "anyone  create  team-a/ranker",
+    ]
