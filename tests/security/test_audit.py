@@ -1,5 +1,7 @@
 """The audit: who changed what, in the transaction of the change."""
 
+import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -8,9 +10,11 @@ from pathlib import Path
 
 import grpc
 import pytest
+from click.testing import CliRunner
 from google.protobuf.json_format import MessageToDict
 
 from bandit.v1 import admin_pb2
+from server.cli.main import cli
 from server.store.errors import StoreError
 from server.store.records import KeyRing, State
 from server.store.sql import SqlStore, open_store
@@ -18,7 +22,7 @@ from tests.conftest import StartServer
 from tests.domain.builders import START, declare
 from tests.security.conftest import Enter, TokensFile
 from tests.store.builders import create, epoch_of
-from tests.support.process import ServerProcess, run_command
+from tests.support.process import ServerProcess
 from tests.support.refusals import refused
 from tests.support.wire import Wire, experiment
 
@@ -134,19 +138,42 @@ def test_a_change_without_its_entry_is_none(store: SqlStore, change: str) -> Non
     store.close()
 
 
-def test_the_command_shows_what_changed(start_server: StartServer, tmp_path: Path, enter: Enter) -> None:
-    """A line a change, with the values that it changed below."""
-    server = start_server()
-    wire = enter(server)
-    declared = experiment(name="team-a/ranker")
-    wire.create(declared)
+def test_the_command_shows_what_changed(shared_process: ServerProcess, shared_wire: Wire) -> None:
+    """A line a change, with the values that it changed below; names with a namespace work everywhere."""
+    declared = experiment()
+    declared.name = f"team-a/{declared.name}"
+    shared_wire.create(declared)
     declared.limits.minimum_share = 0.05
-    wire.update(declared, "limits")
-    flags = ("--server", server.address, "--experiment", "team-a/ranker")
-    shown = run_command("audit", *flags, folder=tmp_path).stdout.splitlines()
+    shared_wire.update(declared, "limits")
+
+    def run(*arguments: str) -> str:
+        result = CliRunner().invoke(cli, [*arguments, "--server", shared_process.address])
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    shown = run("audit", "--experiment", declared.name).splitlines()
     assert [line.split("  ", 1)[1].strip() for line in shown] == [
-        "anyone  update  team-a/ranker",
+        f"anyone  update  {declared.name}",
         "limits.minimum_share: 0 -> 0.05",
         "revision: 1 -> 2",
-        "anyone  create  team-a/ranker",
+        f"anyone  create  {declared.name}",
+    ]
+    assert len(json.loads(run("audit", "--limit", "1", "--json"))["entries"]) == 1
+    run("experiment", "start", declared.name)
+    assert declared.name in run("experiment", "list")
+    assert f'name = "{declared.name}"' in run("experiment", "show", declared.name)
+    assert run("choose", declared.name)
+    assert run("report", declared.name).startswith(declared.name)
+    assert re.search(r"^ *1 +signing", run("key", "list"), re.MULTILINE)
+
+
+def test_the_command_rotates_keys(start_server: StartServer) -> None:
+    """And shows them; a list for machines holds ids and states."""
+    address = start_server().address
+    rotated = CliRunner().invoke(cli, ["key", "rotate", "--server", address])
+    assert re.search(r"^ *2 +signing .*\n *1 +verifying ", rotated.stdout, re.MULTILINE), rotated.output
+    keys = json.loads(CliRunner().invoke(cli, ["key", "list", "--json", "--server", address]).stdout)["keys"]
+    assert [(key["id"], key["state"]) for key in keys] == [
+        (2, "DECISION_KEY_STATE_SIGNING"),
+        (1, "DECISION_KEY_STATE_VERIFYING"),
     ]

@@ -7,12 +7,17 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import text
 
+import server.store
 from bandit.decision import NO_UNIT, Basis, DecisionTerms, InvalidDecisionError, Signer, new_id
 from bandit.v1 import admin_pb2, bandit_pb2
 from server.services.decision_keys import GRACE, DecisionKeys, KeyState
 from server.services.snapshot import Snapshot
 from server.services.workers import Workers
+from server.store.databases import open_dialect
 from server.store.errors import KeysNotReadyError
 from server.store.records import KeyRing
 from server.store.sql import SqlStore, open_store
@@ -32,13 +37,18 @@ RECORDED, DUPLICATE = bandit_pb2.OUTCOME_RESULT_RECORDED, bandit_pb2.OUTCOME_RES
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlStore]:
+def fresh_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each backend."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'bandit.db'}"
+    postgresql: PostgresqlProcess = request.getfixturevalue("postgresql")
+    return postgresql.create_database()
+
+
+@pytest.fixture
+def store(fresh_url: str) -> Iterator[SqlStore]:
     """A store of each backend with one key."""
-    url = f"sqlite:///{tmp_path / 'bandit.db'}"
-    if request.param == "postgresql":
-        postgresql: PostgresqlProcess = request.getfixturevalue("postgresql")
-        url = postgresql.create_database()
-    with closing(open_store(url)) as opened:
+    with closing(open_store(fresh_url)) as opened:
         opened.adopt_keys(FIRST)
         yield opened
 
@@ -61,6 +71,23 @@ def test_a_rotation_adds_a_key_and_keeps_the_rest(store: SqlStore) -> None:
     assert store.read_keys() == ring == store.adopt_keys(FIRST)
     later = rotate(store, b"3" * 32)
     assert (later.signing_key, later.unit_secret) == (3, b"1" * 32)
+
+
+def test_an_upgrade_keeps_the_keys(fresh_url: str) -> None:
+    """Decisions signed before the schema knew of turns stay valid."""
+    dialect = open_dialect(fresh_url, is_owner=True)
+    with dialect.writing(is_long=True) as connection:
+        config = Config()
+        config.set_main_option("script_location", str(Path(server.store.__file__).parent / "migrations"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        connection.execute(
+            text("INSERT INTO signing_keys (id, secret, is_signing) VALUES (:id, :secret, :is_signing)"),
+            {"id": 1, "secret": b"1" * 32, "is_signing": True},
+        )
+    dialect.close()
+    with closing(open_store(fresh_url)) as store:
+        assert store.adopt_keys(KeyRing({9: b"9" * 32}, 9)) == FIRST
 
 
 def test_a_rotation_repeated_is_the_same_one(store: SqlStore) -> None:
@@ -148,8 +175,8 @@ def rotated(wire: Wire) -> list[tuple[int, int]]:
 
 def test_decisions_outlive_rotation_and_restart(start_server: StartServer, connect: Connect) -> None:
     """An id of before is rewarded once, pinned and a duplicate, at once and after a restart."""
-    server = start_server()
-    wire = connect(server)
+    started = start_server()
+    wire = connect(started)
     name = wire.running()
     first, second = (wire.choose(name, unit="u").decision_id for _ in range(2))
     assert rotated(wire) == [
@@ -161,7 +188,7 @@ def test_decisions_outlive_rotation_and_restart(start_server: StartServer, conne
     assert wire.reward(first, {"click": 1.0}) == {"click": RECORDED}
     assert wire.choose(name, unit="u", previous_decision_id=second).decision_id == second
     rotated(wire)
-    assert server.terminate() == 0
+    assert started.terminate() == 0
     wire = connect(start_server())
     assert wire.reward(first, {"click": 1.0}) == {"click": DUPLICATE}
     assert wire.reward(second, {"click": 1.0}) == {"click": RECORDED}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from click.testing import CliRunner
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -17,11 +18,16 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from bandit.client import BanditClient, CallError, Fallback, Tls
+from server.app.door import Door
+from server.app.errors import StartupError, startup_errors
+from server.cli.main import cli
 from server.rpc.tls import CertificateError, CertificateFiles
+from server.services.clock import Clock
+from server.settings import Settings
 from tests.conftest import StartServer
 from tests.security.conftest import Enter, TokensFile
 from tests.support.certificates import Authority
-from tests.support.process import ServerProcess, eventually, run_command, serving
+from tests.support.process import ServerProcess, eventually, serving
 from tests.support.refusals import call_of, refused
 from tests.support.wire import Wire
 
@@ -194,9 +200,9 @@ def test_a_key_that_wants_a_password_is_refused_and_not_asked_for(
 
 def test_a_server_without_its_certificate_does_not_start(tmp_path: Path) -> None:
     """One line for the person who started it."""
-    flags = ("--tls-certificate", "no.pem", "--tls-key", "no.key", "--listen", "127.0.0.1:0")
-    done = run_command("serve", *flags, folder=tmp_path)
-    assert (done.returncode, done.stderr) == (1, "error: no.pem: no such file or directory\n")
+    settings = Settings(tls_certificate=tmp_path / "no.pem", tls_key=tmp_path / "no.key")
+    with pytest.raises(StartupError, match=r"no\.pem: no such file or directory"), startup_errors():
+        Door(settings, Clock())
 
 
 def test_the_client_speaks_tls_with_a_token(
@@ -221,10 +227,14 @@ def test_the_client_speaks_tls_with_a_token(
         assert client.choose("missing", fallback=Fallback("v1"), timeout=5).is_fallback
         with pytest.raises(CallError):
             list(client.experiments.list())
-    flags = ("--server", server.address, "--ca", str(tmp_path / "ca.pem"), "--token-file", str(token))
-    done = run_command("experiment", "list", *flags, folder=tmp_path)
-    assert (done.returncode, done.stdout[:14]) == (0, "no experiments")
-    done = run_command("experiment", "list", *flags[:2], "--ca", str(tmp_path / "other.pem"), folder=tmp_path)
+    flags = ["experiment", "list", "--server", server.address, "--ca"]
+    done = CliRunner().invoke(cli, [*flags, str(tmp_path / "ca.pem"), "--token-file", str(token)])
+    assert (done.exit_code, done.stdout[:14]) == (0, "no experiments")
+    done = CliRunner().invoke(cli, [*flags, str(tmp_path / "other.pem")])
     assert done.stderr == (
         f"error: no TLS with {server.address}: is its certificate one of --ca's, and does it take yours?\n"
     )
+    done = CliRunner().invoke(cli, [*flags, str(tmp_path / "no.pem")])
+    assert (done.exit_code, done.stderr) == (2, f"error: {tmp_path / 'no.pem'}: no such file or directory\n")
+    done = CliRunner().invoke(cli, flags[:-1])
+    assert done.stderr.startswith(f"error: the server at {server.address} hung up: does it want TLS")
