@@ -99,11 +99,13 @@ class Authenticator:
         raise RefusedCallError(NO_CREDENTIALS)
 
     def _identify_token(self, header: str, directory: Directory) -> Admission:
+        if header[: len(_SCHEME)].lower() != _SCHEME:
+            raise RefusedCallError(UNKNOWN_CREDENTIALS)
         digest = sha256(header[len(_SCHEME) :].encode("utf-8", "replace")).digest()
         known = self._admissions.get(digest)
-        if known is None or header[: len(_SCHEME)].lower() != _SCHEME:
+        if known is None:
             caller = directory.find_by_hash(digest)
-            if caller is None or header[: len(_SCHEME)].lower() != _SCHEME:
+            if caller is None:
                 raise RefusedCallError(UNKNOWN_CREDENTIALS)
             known = self._admissions[digest] = self._admit(caller)
         return known
