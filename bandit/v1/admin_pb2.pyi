@@ -9,7 +9,6 @@ For people with the role of an admin. Errors follow the conventions of bandit.pr
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -255,17 +254,13 @@ class AuditEntry(_message.Message):
     """`create`, `update`, `start`, `pause`, `conclude`, `delete` or `rotate_key`."""
     experiment: _builtins.str
     """The experiment's name; empty for a change of no experiment."""
+    before: _builtins.str
+    """What stood before, as a JSON object: state, revision and declaration; empty if there was nothing."""
+    after: _builtins.str
+    """What stands since, as a JSON object; empty if it is gone."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it was made."""
-
-    @_builtins.property
-    def before(self) -> _struct_pb2.Struct:
-        """What stood before: state, revision and declaration; not set if there was nothing."""
-
-    @_builtins.property
-    def after(self) -> _struct_pb2.Struct:
-        """What stands since; not set if it is gone."""
 
     def __init__(
         self,
@@ -275,10 +270,10 @@ class AuditEntry(_message.Message):
         caller: _builtins.str = ...,
         action: _builtins.str = ...,
         experiment: _builtins.str = ...,
-        before: _struct_pb2.Struct | None = ...,
-        after: _struct_pb2.Struct | None = ...,
+        before: _builtins.str = ...,
+        after: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "after", b"after", "before", b"before", "caller", b"caller", "experiment", b"experiment", "number", b"number", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...

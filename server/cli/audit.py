@@ -1,14 +1,14 @@
 """`bandit-server audit`: who changed what, and what exactly."""
 
+import json
 from collections.abc import Iterator, Mapping
 from itertools import islice
 
 import click
-from google.protobuf.json_format import MessageToDict
 
-from bandit.v1.admin_pb2 import AuditEntry, ListAuditEntriesResponse
+from bandit.v1.admin_pb2 import AuditEntry
 from server.cli.connection import connected, json_option, server_option
-from server.cli.console import local_time, print_json
+from server.cli.console import local_time
 from server.cli.help import Command
 
 _LONGEST_VALUE = 60
@@ -37,18 +37,32 @@ def audit(experiment: str, limit: int, server: str, *, as_json: bool) -> None:
             islice(client.admin.list_audit_entries(experiment=experiment, page_size=min(limit, 1000)), limit)
         )
     if as_json:
-        print_json(ListAuditEntriesResponse(entries=entries))
+        rows = {"entries": [_facts(entry) for entry in entries]}
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return
     for entry in entries:
         for line in _lines(entry):
             click.echo(line)
 
 
+def _facts(entry: AuditEntry) -> dict[str, object]:
+    """An entry for machines, its documents read."""
+    return {
+        "number": entry.number,
+        "time": entry.time.ToJsonString(),
+        "caller": entry.caller,
+        "action": entry.action,
+        "experiment": entry.experiment,
+        "before": json.loads(entry.before) if entry.before else None,
+        "after": json.loads(entry.after) if entry.after else None,
+    }
+
+
 def _lines(entry: AuditEntry) -> Iterator[str]:
     """One line for the change, and one for each value that it changed in what stood before."""
     yield f"{local_time(entry.time)}  {entry.caller}  {entry.action}  {entry.experiment}".rstrip()
-    if entry.HasField("before") and entry.HasField("after"):
-        before, after = _flat(MessageToDict(entry.before)), _flat(MessageToDict(entry.after))
+    if entry.before and entry.after:
+        before, after = _flat(json.loads(entry.before)), _flat(json.loads(entry.after))
         for path in sorted(before.keys() | after.keys()):
             old, new = before.get(path, _ABSENT), after.get(path, _ABSENT)
             if old != new:

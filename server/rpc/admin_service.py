@@ -2,9 +2,6 @@
 
 from typing import Final
 
-from google.protobuf import json_format
-from google.protobuf.struct_pb2 import Struct
-
 from bandit.v1 import admin_pb2
 from bandit.validation import is_experiment_name, shown
 from server.rpc.authentication import Admission
@@ -83,13 +80,9 @@ def _to_entry(entry: AuditEntry) -> admin_pb2.AuditEntry:
         caller=entry.caller,
         action=entry.action,
         experiment=entry.experiment or "",
-        before=_to_struct(entry.before),
-        after=_to_struct(entry.after),
+        before=entry.before or "",
+        after=entry.after or "",
     )
-
-
-def _to_struct(document: str | None) -> Struct | None:
-    return None if document is None else json_format.Parse(document, Struct())
 
 
 def _from_token(token: str) -> int | None:
