@@ -37,6 +37,8 @@ _TAIL: Final = struct.Struct(">IIIBHBd")
 _HEAD_BYTES: Final = 2
 _ID_BYTES: Final = 16
 _UNIT_BYTES: Final = 6
+_TIME: Final = slice(_HEAD_BYTES, _HEAD_BYTES + 6)
+_LATEST_MS: Final = 2**48 - 1
 _BODY_BYTES: Final = _HEAD_BYTES + _ID_BYTES + _TAIL.size + _UNIT_BYTES
 TEXT_LENGTH: Final = (_BODY_BYTES + _MAC_BYTES) * 4 // 3
 """Characters of a decision id."""
@@ -76,6 +78,10 @@ class InvalidDecisionError(ValueError):
 
     def __init__(self) -> None:
         super().__init__("the decision id was not issued by this service")
+
+
+class UnknownKeyError(InvalidDecisionError):
+    """the decision id was not issued by this service, or with a key that is not known here yet."""
 
 
 class DecisionTerms(NamedTuple):
@@ -199,17 +205,35 @@ class _Mac:
 
 
 class Signer:
-    """Signs and checks decision ids with a ring of keys.
+    """Signs and checks decision ids with a ring of keys, which may be exchanged. Belongs to one thread.
 
     Args:
         keys: Key id, in [0, 256), to secret; every decision that carries one of them is accepted.
         signing_key: The id of the key for new decisions.
+        last_ms: Key id to when its last decision can have been made, in milliseconds since 1970: with a key
+            that has been replaced, and may have leaked, no later decision is accepted.
 
     Raises:
         ValueError: The signing key is not in the ring, or a secret is shorter than 16 bytes.
     """
 
-    def __init__(self, keys: Mapping[int, bytes], signing_key: int) -> None:
+    def __init__(
+        self,
+        keys: Mapping[int, bytes],
+        signing_key: int,
+        *,
+        last_ms: Mapping[int, int] | None = None,
+    ) -> None:
+        self.exchange(keys, signing_key, last_ms=last_ms)
+
+    def exchange(
+        self,
+        keys: Mapping[int, bytes],
+        signing_key: int,
+        *,
+        last_ms: Mapping[int, int] | None = None,
+    ) -> None:
+        """Signs and checks with this ring from now on; arguments and errors are those of the class."""
         if signing_key not in keys:
             raise ValueError(f"signing key {signing_key} is not among the keys {sorted(keys)}")
         if any(len(secret) < 16 for secret in keys.values()):  # noqa: PLR2004 - 128 bits, said below
@@ -217,6 +241,7 @@ class Signer:
         self._macs = {key_id: _Mac(secret) for key_id, secret in keys.items()}
         self._head = bytes((VERSION, signing_key))
         self._mac = self._macs[signing_key]
+        self._last_ms = dict(last_ms or {})
 
     def sign(self, decision_id: bytes, packed_terms: bytes, unit_hash: bytes) -> str:
         """The decision id as text, 80 characters of `[A-Za-z0-9_-]`."""
@@ -227,8 +252,9 @@ class Signer:
         """The decision that `text` stands for.
 
         Raises:
-            InvalidDecisionError: It is forged, damaged, of another deployment or of a retired key; the error
-                does not say which.
+            UnknownKeyError: It names a key that is not in the ring.
+            InvalidDecisionError: It is forged, damaged, of another deployment, or made after its key was
+                replaced; the error does not say which.
         """
         body = self._authentic_body(text)
         try:
@@ -245,7 +271,13 @@ class Signer:
         except ValueError:
             raise InvalidDecisionError from None
         body, mac = raw[:_BODY_BYTES], raw[_BODY_BYTES:]
+        if body[0] != VERSION:
+            raise InvalidDecisionError
         check = self._macs.get(body[1])
-        if body[0] != VERSION or check is None or not hmac.compare_digest(check(body), mac):
+        if check is None:
+            raise UnknownKeyError
+        if not hmac.compare_digest(check(body), mac):
+            raise InvalidDecisionError
+        if self._last_ms and int.from_bytes(body[_TIME]) > self._last_ms.get(body[1], _LATEST_MS):
             raise InvalidDecisionError
         return body

@@ -88,6 +88,15 @@ def is_experiment_name(name: str) -> bool:
     return _EXPERIMENT_NAME.fullmatch(name) is not None
 
 
+def namespace_of(name: str) -> str:
+    """The namespace that an experiment's name carries; empty without one.
+
+    >>> namespace_of("team-a/ranker"), namespace_of("ranker")
+    ('team-a', '')
+    """
+    return name.rpartition("/")[0]
+
+
 def require_valid(experiment: Experiment) -> None:
     """Raises InvalidExperimentError with every broken rule, if any is."""
     violations = [

@@ -7,6 +7,7 @@ flags into them. `SettingsError` is the one error for people.
 import re
 from datetime import timedelta
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -103,8 +104,32 @@ class Settings(BaseSettings):
     )
     insecure: bool = Field(
         default=False,
-        description="Allow an address beyond loopback although there is no TLS yet: whoever reaches it can "
-        "change traffic.",
+        description="Allow an address beyond loopback without TLS, or without tokens and client "
+        "certificates: whoever reaches it can read or change traffic.",
+    )
+    tls_certificate: Path | None = Field(
+        default=None,
+        description="PEM file of the server's certificate and those between it and its root. It and the "
+        "next two are read anew when they change.",
+    )
+    tls_key: Path | None = Field(
+        default=None, description="PEM file of the certificate's private key, not encrypted."
+    )
+    tls_client_ca: Path | None = Field(
+        default=None,
+        description="PEM file of the roots of client certificates, which every client then has to show.",
+    )
+    tokens: Path | None = Field(
+        default=None,
+        description="TOML file of callers, their tokens' hashes and roles; read anew when it changes. Not "
+        "set: everybody may do everything.",
+    )
+    calls_per_second: Seconds | None = Field(
+        default=None,
+        gt=0,
+        le=10_000_000,
+        description="How many calls a second a caller may make, each item of a batch counted; more are "
+        "refused. Without tokens all callers are one.",
     )
     migrate: bool = Field(
         default=True,
@@ -270,6 +295,16 @@ class Settings(BaseSettings):
             _check_metrics_ports(self.listen, self.metrics_listen, self.workers)
         return self
 
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            missing = "tls_key" if self.tls_key is None else "tls_certificate"
+            given = "tls_certificate" if missing == "tls_key" else "tls_key"
+            raise _rule(given, f"must come with {missing}")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise _rule("tls_client_ca", "must come with tls_certificate and tls_key")
+        return self
+
 
 def _check_metrics_ports(listen: str, metrics_listen: str, workers: int) -> None:
     """Refuses a range of ports, one for each worker, that does not fit or holds the port of the service."""
@@ -290,13 +325,23 @@ def _rule(field: str, text: str) -> PydanticCustomError:
 
 
 def check_listen(settings: Settings) -> None:
-    """Refuses an address beyond loopback that was not asked for by name.
+    """Refuses an address beyond loopback that is not kept safe, unless that was asked for by name.
 
     Raises:
-        SettingsError: `listen` is beyond loopback and `insecure` is not set.
+        SettingsError: `listen` is beyond loopback, `insecure` is not set, and there is no TLS, or nobody has
+            to say who they are.
     """
-    if not settings.insecure and not is_loopback(settings.listen):
+    if settings.insecure or is_loopback(settings.listen):
+        return
+    if settings.tls_certificate is None:
         raise SettingsError(
-            f"{settings.listen} is beyond loopback and this version has no TLS: whoever reaches the port "
-            "could change traffic. If the network is trusted, say so with --insecure"
+            f"{settings.listen} is beyond loopback and there is no TLS: whoever is on the way could read "
+            "and change what is sent. Set --tls-certificate and --tls-key or, if the network is trusted, say "
+            "so with --insecure"
+        )
+    if settings.tokens is None and settings.tls_client_ca is None:
+        raise SettingsError(
+            f"{settings.listen} is beyond loopback and nobody has to say who they are: whoever reaches the "
+            "port could change traffic. Set --tokens or --tls-client-ca or, if the network is trusted, say "
+            "so with --insecure"
         )

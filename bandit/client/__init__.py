@@ -10,6 +10,7 @@ has the same methods as coroutines. Both stand on grpcio and protobuf alone.
 """
 
 from bandit.client.async_client import AsyncBanditClient
+from bandit.client.credentials import Tls
 from bandit.client.errors import (
     AccessError,
     AlreadyExistsError,
@@ -56,5 +57,6 @@ __all__ = [
     "RetryPolicy",
     "Reward",
     "RewardResult",
+    "Tls",
     "UnavailableError",
 ]

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+from bandit.client.admin import AsyncAdmin
 from bandit.client.base_client import BaseClient
 from bandit.client.batches import (
     batch_choose_request,
@@ -33,13 +34,16 @@ class AsyncBanditClient(BaseClient):
 
     Attributes:
         experiments: the experiment calls.
+        admin: the calls of an admin.
     """
 
+    admin: AsyncAdmin
     experiments: AsyncExperiments
 
     def _set_up(self, endpoint: Endpoint, experiment_timeout: float) -> None:
         self._connection = AsyncConnection(endpoint)
         self.experiments = AsyncExperiments(self._connection, experiment_timeout)
+        self.admin = AsyncAdmin(self._connection, experiment_timeout)
 
     async def choose(
         self,

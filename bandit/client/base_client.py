@@ -2,9 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from os import PathLike
 
 import grpc
 
+from bandit.client.credentials import Tls
 from bandit.client.endpoint import DEFAULT_TARGET, Endpoint
 from bandit.client.fallbacks import Fallbacks
 from bandit.client.retry import RetryPolicy, check_seconds
@@ -19,12 +21,16 @@ class BaseClient(ABC):
         batch_choose_timeout: the same for `batch_choose`.
         experiment_timeout: how long each experiment call may take, in seconds.
         retry: how long and how often a reward is tried.
-        credentials: of the channel; None for plain text.
-        token: a bearer token; it needs credentials or a loopback target.
+        tls: certificates; None for plain text.
+        token: a bearer token, or a path (not a text) to a file that holds one, which is read again when the
+            service refuses it; either needs TLS or a loopback target.
+        credentials: of the channel, made by the caller, in place of `tls`.
         options: gRPC channel options that replace the client's own.
 
     Raises:
-        ValueError: a duration is not more than zero, or the token would leave the machine in plain text.
+        ValueError: a duration is not more than zero, the token would leave the machine in plain text, or
+            there are both `tls` and `credentials`.
+        OSError: a file of `tls` or `token` can't be read.
     """
 
     def __init__(
@@ -35,8 +41,9 @@ class BaseClient(ABC):
         batch_choose_timeout: float = 0.5,
         experiment_timeout: float = 10.0,
         retry: RetryPolicy | None = None,
+        tls: Tls | None = None,
+        token: str | PathLike[str] | None = None,
         credentials: grpc.ChannelCredentials | None = None,
-        token: str | None = None,
         options: Sequence[tuple[str, str | int]] = (),
     ) -> None:
         check_seconds("choose_timeout", choose_timeout)
@@ -46,6 +53,10 @@ class BaseClient(ABC):
         self._batch_choose_timeout = batch_choose_timeout
         self._retry = retry or RetryPolicy()
         self._fallbacks = Fallbacks()
+        if tls is not None:
+            if credentials is not None:
+                raise ValueError("tls and credentials exclude each other")
+            credentials = tls.read()
         endpoint = Endpoint(target=target, credentials=credentials, token=token, options=options)
         self._set_up(endpoint, experiment_timeout)
 

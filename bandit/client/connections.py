@@ -10,14 +10,16 @@ from __future__ import annotations  # some types are those of the stubs alone
 
 import asyncio
 import threading
+import time
 from typing import NamedTuple, TypeVar
 
 import grpc
 
+from bandit.client.credentials import Bearer, Metadata
 from bandit.client.endpoint import Endpoint
-from bandit.client.errors import closed_error, malformed_error
+from bandit.client.errors import AccessError, closed_error, malformed_error
 from bandit.client.statuses import from_rpc_error
-from bandit.v1 import bandit_pb2_grpc, experiment_pb2_grpc
+from bandit.v1 import admin_pb2_grpc, bandit_pb2_grpc, experiment_pb2_grpc
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
@@ -29,6 +31,7 @@ class Stubs(NamedTuple):
     channel: grpc.Channel
     bandit: bandit_pb2_grpc.BanditServiceStub
     experiments: experiment_pb2_grpc.ExperimentServiceStub
+    admin: admin_pb2_grpc.AdminServiceStub
 
 
 class AsyncStubs(NamedTuple):
@@ -37,6 +40,7 @@ class AsyncStubs(NamedTuple):
     channel: grpc.aio.Channel
     bandit: bandit_pb2_grpc.BanditServiceAsyncStub
     experiments: experiment_pb2_grpc.ExperimentServiceAsyncStub
+    admin: admin_pb2_grpc.AdminServiceAsyncStub
 
 
 class Connection:
@@ -44,7 +48,7 @@ class Connection:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
-        self._metadata = endpoint.metadata
+        self._bearer = endpoint.bearer
         self._lock = threading.Lock()
         self._stubs: Stubs | None = None
         self._is_closed = False
@@ -57,9 +61,28 @@ class Connection:
     def call(
         self, method: grpc.UnaryUnaryMultiCallable[RequestT, ResponseT], request: RequestT, timeout: float
     ) -> ResponseT:
-        """Returns the answer, which must come within so many seconds; raises only CallError."""
+        """Returns the answer, which must come within so many seconds; raises only CallError.
+
+        If the service refuses the token and there is another by now, the call is made once more with that.
+        """
+        deadline = time.monotonic() + timeout
+        metadata = self._bearer.metadata
         try:
-            return method(request, timeout=timeout, metadata=self._metadata)
+            return self._send(method, request, timeout, metadata)
+        except AccessError as error:
+            if not _may_try_again(error, self._bearer, metadata):
+                raise
+        return self._send(method, request, deadline - time.monotonic(), self._bearer.metadata)
+
+    def _send(
+        self,
+        method: grpc.UnaryUnaryMultiCallable[RequestT, ResponseT],
+        request: RequestT,
+        timeout: float,
+        metadata: Metadata | None,
+    ) -> ResponseT:
+        try:
+            return method(request, timeout=timeout, metadata=metadata)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
         except ValueError as error:  # closed by another thread since `stubs` was read
@@ -83,6 +106,7 @@ class Connection:
                     channel,
                     bandit_pb2_grpc.BanditServiceStub(channel),
                     experiment_pb2_grpc.ExperimentServiceStub(channel),
+                    admin_pb2_grpc.AdminServiceStub(channel),
                 )
             return self._stubs
 
@@ -92,7 +116,7 @@ class AsyncConnection:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
-        self._metadata = endpoint.metadata
+        self._bearer = endpoint.bearer
         self._stubs: AsyncStubs | None = None
         self._is_closed = False
 
@@ -104,9 +128,25 @@ class AsyncConnection:
     async def call(
         self, method: grpc.aio.UnaryUnaryMultiCallable[RequestT, ResponseT], request: RequestT, timeout: float
     ) -> ResponseT:
-        """Returns the answer, which must come within so many seconds; raises only CallError."""
+        """As `Connection.call`."""
+        deadline = time.monotonic() + timeout
+        metadata = self._bearer.metadata
         try:
-            response = await method(request, timeout=timeout, metadata=self._metadata)
+            return await self._send(method, request, timeout, metadata)
+        except AccessError as error:
+            if not _may_try_again(error, self._bearer, metadata):
+                raise
+        return await self._send(method, request, deadline - time.monotonic(), self._bearer.metadata)
+
+    async def _send(
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[RequestT, ResponseT],
+        request: RequestT,
+        timeout: float,
+        metadata: Metadata | None,
+    ) -> ResponseT:
+        try:
+            response = await method(request, timeout=timeout, metadata=metadata)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
         except grpc.aio.UsageError as error:  # closed by another task since `stubs` was read
@@ -134,8 +174,13 @@ class AsyncConnection:
             channel,
             bandit_pb2_grpc.BanditServiceStub(channel),
             experiment_pb2_grpc.ExperimentServiceStub(channel),
+            admin_pb2_grpc.AdminServiceStub(channel),
         )
         return self._stubs
+
+
+def _may_try_again(error: AccessError, bearer: Bearer, refused: Metadata | None) -> bool:
+    return error.code is grpc.StatusCode.UNAUTHENTICATED and bearer.renew(refused)
 
 
 def _is_cancelling() -> bool:

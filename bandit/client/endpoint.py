@@ -3,10 +3,12 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 
 import grpc
 
 from bandit import DISTRIBUTION  # an ImportError where the linter of the same import name is in the way
+from bandit.client.credentials import Bearer
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 
@@ -35,32 +37,26 @@ class Endpoint:
     Attributes:
         target: a gRPC target, such as `127.0.0.1:50051` or `dns:///bandit.internal:443`.
         credentials: of the channel; None for plain text.
-        token: a bearer token, sent with every call; it needs credentials or a loopback target.
+        token: a bearer token, or the path of a file that holds one, sent with every call; it needs
+            credentials or a loopback target.
         options: channel options that replace the client's own.
     """
 
     target: str
     credentials: grpc.ChannelCredentials | None = field(repr=False)
-    token: str | None = field(repr=False)
+    token: str | PathLike[str] | None = field(repr=False)
     options: Sequence[tuple[str, str | int]] = ()
+    bearer: Bearer = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.token is None:
-            return
-        if not re.fullmatch(r"[\x21-\x7e]+", self.token):
-            raise ValueError("a token must be printable ASCII without spaces")
-        if self.credentials is None and not self.is_loopback:
+        object.__setattr__(self, "bearer", Bearer(self.token))
+        if self.token is not None and self.credentials is None and not self.is_loopback:
             raise ValueError(f"a token needs credentials or a loopback target, got {self.target!r}")
 
     @property
     def is_loopback(self) -> bool:
         """True if calls do not leave this machine."""
         return _LOOPBACK.fullmatch(self.target) is not None
-
-    @property
-    def metadata(self) -> tuple[tuple[str, str], ...] | None:
-        """What is sent with every call."""
-        return None if self.token is None else (("authorization", f"Bearer {self.token}"),)
 
     def open_channel(self) -> grpc.Channel:
         """Returns a channel; it connects with its first call."""

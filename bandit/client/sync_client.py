@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+from bandit.client.admin import Admin
 from bandit.client.base_client import BaseClient
 from bandit.client.batches import (
     batch_choose_request,
@@ -31,13 +32,16 @@ class BanditClient(BaseClient):
 
     Attributes:
         experiments: the experiment calls.
+        admin: the calls of an admin.
     """
 
+    admin: Admin
     experiments: Experiments
 
     def _set_up(self, endpoint: Endpoint, experiment_timeout: float) -> None:
         self._connection = Connection(endpoint)
         self.experiments = Experiments(self._connection, experiment_timeout)
+        self.admin = Admin(self._connection, experiment_timeout)
 
     def choose(
         self,

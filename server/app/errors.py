@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from server.rpc.server import ListenError
+from server.rpc.tls import CertificateError
+from server.services.tokens_file import TokensFileError
 from server.store.errors import StoreError
 
 
@@ -16,5 +18,5 @@ def startup_errors() -> Iterator[None]:
     """Turns errors of the layers below into one for people."""
     try:
         yield
-    except (StoreError, ListenError) as error:
+    except (StoreError, ListenError, CertificateError, TokensFileError) as error:
         raise StartupError(str(error)) from error

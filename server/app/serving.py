@@ -14,19 +14,22 @@ from typing import Final
 import structlog
 import uvloop
 
+from server.app.door import Door
 from server.app.errors import StartupError, startup_errors
 from server.app.logs import set_up_logs
 from server.app.monitoring import ServiceCollector, serve_metrics
 from server.app.standby import Standby
+from server.rpc.admin_service import AdminService
 from server.rpc.bandit_service import BanditService
 from server.rpc.experiment_service import ExperimentService
 from server.rpc.server import RpcServer
 from server.services.allocating import Allocator, load_mathematics
+from server.services.audit import Audit
 from server.services.choosing import Chooser
 from server.services.clock import Clock
 from server.services.counting import DecisionCounter
+from server.services.decision_keys import DecisionKeys, fresh_ring
 from server.services.experiments import Experiments
-from server.services.keys import UnknownKeys
 from server.services.ledger import Ledger
 from server.services.purging import Purger
 from server.services.reporting import Reporter
@@ -38,10 +41,8 @@ from server.services.writer import Writer
 from server.settings import Settings, split_address
 from server.store.errors import StoreError
 from server.store.interface import Store
-from server.store.records import KeyRing
 from server.store.sql import find_store
 
-_SECRET_BYTES: Final = 32
 _GC_THRESHOLDS: Final = (50_000, 20, 100)
 """Calls leave no cycles behind, so Python need not look for them every few calls."""
 
@@ -111,12 +112,22 @@ class _Service:
         clock = Clock()
         lag = timedelta(seconds=settings.lag_seconds)
         writer = Writer(secrets.token_bytes(16), slot=0)
+        self._door = door = Door(settings, clock)
         self._workers = workers = Workers()
         snapshot = Snapshot(clock)
+        keys = DecisionKeys(store, workers, snapshot, clock, convergence=settings.convergence)
         counter = DecisionCounter(writer)
         allocator = Allocator(store, workers, snapshot, clock, lag=lag, threshold=settings.epoch_threshold)
         self._upkeep = upkeep = Upkeep(
-            store, workers, snapshot, counter, writer, allocator, clock, on_broken=self._stop_broken
+            store,
+            workers,
+            snapshot,
+            counter,
+            writer,
+            allocator,
+            clock,
+            on_broken=self._stop_broken,
+            keys=keys,
         )
         self._queue = RewardQueue(
             store,
@@ -130,7 +141,7 @@ class _Service:
         )
         chooser = Chooser(
             snapshot,
-            UnknownKeys(),
+            keys.signer,
             counter,
             clock,
             lag_seconds=settings.lag_seconds,
@@ -138,7 +149,7 @@ class _Service:
         )
         ledger = Ledger(
             snapshot,
-            UnknownKeys(),
+            keys.signer,
             self._queue,
             clock,
             refresh=upkeep.refresh,
@@ -153,9 +164,10 @@ class _Service:
             counter,
             chooser,
             ledger,
+            keys,
             clock,
             refresh=upkeep.refresh,
-            candidate=KeyRing({1: secrets.token_bytes(_SECRET_BYTES)}, 1),
+            candidate=fresh_ring(),
             is_keeper=placement.number in {None, 1},
         )
         self._rpc = RpcServer(
@@ -166,6 +178,8 @@ class _Service:
                 ),
                 Reporter(store, workers, clock, lag=lag, flush=upkeep.flush),
             ),
+            AdminService(keys, Audit(store, workers)),
+            door.authenticator,
             clock,
             max_calls=settings.max_concurrent_calls,
             has_reflection=settings.reflection,
@@ -186,6 +200,7 @@ class _Service:
             asyncio.create_task(self._upkeep.poll(self._settings.poll_seconds)),
             asyncio.create_task(self._upkeep.allocate(self._settings.epoch_interval_seconds)),
             asyncio.create_task(self._standby.keep()),
+            asyncio.create_task(self._door.watch()),
         ]
         await self._start(can_answer=can_answer)
         if not self._standby.is_connected:
@@ -250,7 +265,8 @@ class _Service:
                 text = f"can't serve metrics at {self._settings.metrics_listen}: {error.strerror}"
                 raise StartupError(text) from error
             log.info("metrics.serving", port=port)
-        port = await self._rpc.start(self._settings.listen, is_serving=can_answer)
+        port = await self._rpc.start(self._settings.listen, self._door.credentials, is_serving=can_answer)
+        self._door.say_who_may_enter()
         host, _ = split_address(self._settings.listen)
         self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._tell(can_answer=can_answer)

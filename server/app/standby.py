@@ -15,6 +15,7 @@ import structlog
 from server.services.choosing import Chooser
 from server.services.clock import Clock
 from server.services.counting import DecisionCounter
+from server.services.decision_keys import DecisionKeys
 from server.services.errors import StorageAwayError
 from server.services.keys import agree, signer_of
 from server.services.keys_file import KeysFileError, is_open_to_others, read_keys, write_keys
@@ -47,6 +48,7 @@ class Standby:
         counter: Forgets what was counted on a snapshot that turns out to be foreign.
         chooser: Gets the keys of the store, or those of the file until then.
         ledger: Gets the keys of the store.
+        keys: Told of the keys of the store, and tells when they change.
         clock: The time.
         refresh: Loads the snapshot from the store.
         candidate: The keys of a store that has none yet, unless there is a keys file.
@@ -63,6 +65,7 @@ class Standby:
         counter: DecisionCounter,
         chooser: Chooser,
         ledger: Ledger,
+        keys: DecisionKeys,
         clock: Clock,
         *,
         refresh: Callable[[], Awaitable[None]],
@@ -77,6 +80,7 @@ class Standby:
         self._counter = counter
         self._chooser = chooser
         self._ledger = ledger
+        self._keys = keys
         self._clock = clock
         self._refresh = refresh
         self._snapshot_path = None if settings.snapshot is None else Path(settings.snapshot)
@@ -154,13 +158,19 @@ class Standby:
             self._saved, self._saved_ms = live, confirmed_ms
 
     def take_keys(self, ring: KeyRing) -> None:
-        """Signs and checks with the keys of the store from now on, and keeps them for a start without it."""
+        """Signs and checks with the keys of the store from now on, and with those that follow them."""
         if self._snapshot.is_restored and self._file_ring is not None and not agree(ring, self._file_ring):
             log.error("snapshot.foreign", advice="the database is of another deployment than the keys file")
             self._snapshot.clear()
             self._counter.forget()
+        self._keys.take(ring)
+        self._chooser.signer = self._ledger.signer = self._keys.signer
+        self._keep_keys(ring)
+        self._keys.on_changed = self._keep_keys
+
+    def _keep_keys(self, ring: KeyRing) -> None:
+        """Keeps the keys for a start without the store."""
         self._ring = ring
-        self._chooser.signer = self._ledger.signer = signer_of(ring)
         if self._keys_path is not None and self._is_keeper and ring != self._file_ring:
             try:
                 write_keys(self._keys_path, ring)
@@ -192,7 +202,7 @@ class Standby:
         # Never younger than the lag, so that a decision is not taken for one that the store has confirmed.
         age_seconds = max((self._clock.time_ms() - kept.confirmed_ms) / 1000, self._settings.lag_seconds)
         self._snapshot.restore(kept.live, age_seconds)
-        self._chooser.signer = signer_of(self._file_ring)
+        self._chooser.signer = signer_of(self._file_ring, self._clock.now())
         log.warning(
             "standby.serving", error=error, experiments=len(kept.live), age_seconds=round(age_seconds, 1)
         )

@@ -20,6 +20,9 @@ COMMANDS = {
     ),
     "choose": ("server.cli.traffic:choose", "Ask for an arm by hand."),
     "reward": ("server.cli.traffic:reward", "Post what came of a decision by hand."),
+    "token": ("server.cli.token:token", "Make tokens for callers."),
+    "key": ("server.cli.key:key", "Rotate and list the keys that sign decisions."),
+    "audit": ("server.cli.audit:audit", "Show who changed what."),
 }
 
 
@@ -34,8 +37,8 @@ class Root(LazyGroup):
 def cli() -> None:
     """Run and operate a multi-armed-bandit allocation service.
 
-    serve, verify, rebuild, backup and export open the database. All other commands speak to a running server,
-    by default to the one on this machine.
+    serve, verify, rebuild, backup and export open the database, and token needs nothing. All other commands
+    speak to a running server, by default to the one on this machine.
 
     \b
     A first look:

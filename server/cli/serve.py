@@ -16,7 +16,8 @@ class ServeCommand(Command):
     """Serve's flags, by what they are about."""
 
     sections = {  # noqa: RUF012 - annotated in Command
-        "Where": ("listen", "workers", "insecure", "database", "migrate", "config"),
+        "Where": ("listen", "workers", "database", "migrate", "config"),
+        "Who": ("tls_certificate", "tls_key", "tls_client_ca", "tokens", "calls_per_second", "insecure"),
         "Watching it": ("metrics_listen", "reflection", "log_level"),
         "Stopping": ("drain_seconds", "drain_delay_seconds"),
         "Shares": ("epoch_interval_seconds", "epoch_threshold"),
@@ -40,10 +41,15 @@ class ServeCommand(Command):
 )
 @setting_option("listen", "HOST:PORT")
 @setting_option("workers", "PROCESSES")
-@setting_option("insecure")
 @setting_option("database", "URL")
 @setting_option("migrate")
 @config_option
+@setting_option("tls_certificate", "FILE")
+@setting_option("tls_key", "FILE")
+@setting_option("tls_client_ca", "FILE")
+@setting_option("tokens", "FILE")
+@setting_option("calls_per_second", "CALLS")
+@setting_option("insecure")
 @setting_option("metrics_listen", "HOST:PORT")
 @setting_option("reflection")
 @setting_option("log_level", "LEVEL")

@@ -9,6 +9,7 @@ from google.protobuf import json_format
 from bandit.decision import TEXT_LENGTH
 from bandit.v1 import bandit_pb2
 from bandit.validation import Violation, is_experiment_name, shown
+from server.rpc.authentication import Admission
 from server.rpc.calls import parse
 from server.rpc.durations import to_duration
 from server.rpc.statuses import Failure
@@ -73,16 +74,19 @@ class BanditService:
         self._age_hundredths = -1
         self._encoded_age = b""
 
-    async def choose(self, data: bytes) -> bytes:
+    async def choose(self, data: bytes, admission: Admission) -> bytes:
         """Choose."""
         request = parse(bandit_pb2.ChooseRequest, data)
+        if admission.caller.namespaces is not None:
+            admission.caller.require_experiment(request.experiment)
         if self._snapshot.find(request.experiment) is None:
             await self._refresh_for([request])
         return self._choose(request) + self._age()
 
-    async def batch_choose(self, data: bytes) -> bytes:
+    async def batch_choose(self, data: bytes, admission: Admission) -> bytes:
         """BatchChoose."""
         requests = parse(bandit_pb2.BatchChooseRequest, data).requests
+        admission.charge(len(requests))
         _require_batch(len(requests))
         unknown = [request for request in requests if self._snapshot.find(request.experiment) is None]
         away = await self._try_refresh_for(unknown) if unknown else None
@@ -90,6 +94,7 @@ class BanditService:
         pieces: list[bytes] = []
         for request in requests:
             try:
+                admission.caller.require_experiment(request.experiment)
                 field, message = _CHOICE, self._choose(request) + age
             except ServiceError as error:
                 is_in_doubt = away is not None and isinstance(error, _UNKNOWN)
@@ -98,19 +103,21 @@ class BanditService:
             pieces += (_result_prefix(field, len(message)), message)
         return b"".join(pieces)
 
-    async def reward(self, data: bytes) -> bytes:
+    async def reward(self, data: bytes, admission: Admission) -> bytes:
         """Reward."""
         request = parse(bandit_pb2.RewardRequest, data)
-        (answer,) = await self._ledger.reward([_to_report(request)])
+        (answer,) = await self._ledger.reward([_to_report(request)], admission.caller.namespaces)
         if isinstance(answer, ServiceError):
             raise answer
         return _to_reward_response(answer).SerializeToString()
 
-    async def batch_reward(self, data: bytes) -> bytes:
+    async def batch_reward(self, data: bytes, admission: Admission) -> bytes:
         """BatchReward."""
         requests = parse(bandit_pb2.BatchRewardRequest, data).requests
+        admission.charge(len(requests))
         _require_batch(len(requests))
-        answers = await self._ledger.reward([_to_report(request) for request in requests])
+        reports = [_to_report(request) for request in requests]
+        answers = await self._ledger.reward(reports, admission.caller.namespaces)
         return bandit_pb2.BatchRewardResponse(
             results=[_to_reward_result(answer) for answer in answers]
         ).SerializeToString()

@@ -1,4 +1,4 @@
-"""What every method has around it: limits on size and calls in flight, measurements, errors to statuses."""
+"""What every method has around it: limits, who may call it, measurements, errors to statuses."""
 
 import asyncio
 from asyncio import CancelledError
@@ -9,6 +9,7 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError, Message
 
+from server.rpc.authentication import Admission, RefusedCallError
 from server.rpc.measurements import MethodMeasurements
 from server.rpc.statuses import CANCELED, INTERNAL, MALFORMED, STOPPING, Failure, too_large, too_many_calls
 from server.services.clock import Clock
@@ -21,17 +22,10 @@ CONTROL_CALL_BYTES: Final = 1024 * 1024
 _Request = TypeVar("_Request", bound=Message)
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 Handler: TypeAlias = Callable[[bytes, Context], Awaitable[bytes]]
-Answer: TypeAlias = Callable[[bytes], Awaitable[bytes]]
+Answer: TypeAlias = Callable[[bytes, Admission], Awaitable[bytes]]
+Admit: TypeAlias = Callable[[Context], Admission]
 
 log = structlog.get_logger()
-
-
-class RefusedCallError(Exception):
-    """A call that ends with a failure of the wire, and not of a service."""
-
-    def __init__(self, failure: Failure) -> None:
-        self.failure = failure
-        super().__init__(failure.message)
 
 
 class Gate:
@@ -92,11 +86,15 @@ def guarded(
     measurements: MethodMeasurements,
     gate: Gate,
     clock: Clock,
+    admit: Admit,
     *,
     max_bytes: int,
     max_calls: int,
 ) -> Handler:
-    """The handler of a method: `answer`, from request bytes to response bytes, with everything around it."""
+    """The handler of a method: `answer`, from request bytes to response bytes, with everything around it.
+
+    Size first, then who calls, how often and whether they may (`admit`), and only then is anything parsed.
+    """
     now = clock.monotonic
     check = _checks(measurements, gate, max_bytes, max_calls)
 
@@ -109,7 +107,7 @@ def guarded(
         gate.in_flight.add(task)
         try:
             check(len(data))
-            return await answer(data)
+            return await answer(data, admit(context))
         except ServiceError as error:
             failure = Failure.of(error)
         except RefusedCallError as error:

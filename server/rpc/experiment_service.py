@@ -2,13 +2,13 @@
 
 import base64
 import secrets
-from itertools import accumulate
 from typing import Final
 
 from bandit.assignment import SALT_BYTES
 from bandit.experiment import Experiment
 from bandit.v1 import experiment_pb2
 from bandit.validation import shown
+from server.rpc.authentication import Admission
 from server.rpc.calls import parse
 from server.rpc.experiment_messages import (
     STATES,
@@ -17,16 +17,12 @@ from server.rpc.experiment_messages import (
     to_message,
     to_revision,
 )
+from server.rpc.pages import page_size, within_bytes
 from server.rpc.report_messages import DEFAULT_EPOCHS, MAX_EPOCHS, to_report
 from server.services.errors import InvalidInputError
 from server.services.experiments import Experiments
 from server.services.reporting import Reporter
 from server.store.records import State
-
-DEFAULT_PAGE: Final = 100
-MAX_PAGE: Final = 1_000
-PAGE_BYTES: Final = 2 * 1024 * 1024
-"""A page ends early rather than grow beyond this: clients refuse messages of more than 4 MiB."""
 
 OUTPUT_ONLY: Final = frozenset(
     {"state", "winner", "etag", "create_time", "update_time", "start_time", "conclude_time", "epoch"}
@@ -48,32 +44,38 @@ class ExperimentService:
         self._experiments = experiments
         self._reporter = reporter
 
-    async def create_experiment(self, data: bytes) -> bytes:
+    async def create_experiment(self, data: bytes, admission: Admission) -> bytes:
         """CreateExperiment."""
         request = parse(experiment_pb2.CreateExperimentRequest, data)
+        admission.caller.require_experiment(request.experiment.name)
         experiment = to_experiment(request.experiment, secrets.token_bytes(SALT_BYTES))
-        live = await self._experiments.create(experiment, validate_only=request.validate_only)
+        live = await self._experiments.create(
+            experiment, validate_only=request.validate_only, caller=admission.caller.name
+        )
         return to_message(live).SerializeToString()
 
-    async def get_experiment(self, data: bytes) -> bytes:
+    async def get_experiment(self, data: bytes, admission: Admission) -> bytes:
         """GetExperiment."""
         request = parse(experiment_pb2.GetExperimentRequest, data)
+        admission.caller.require_experiment(request.name)
         return to_message(await self._experiments.get(request.name)).SerializeToString()
 
-    async def list_experiments(self, data: bytes) -> bytes:
+    async def list_experiments(self, data: bytes, admission: Admission) -> bytes:
         """ListExperiments."""
         request = parse(experiment_pb2.ListExperimentsRequest, data)
-        size = _page_size(request.page_size)
+        size = page_size(request.page_size)
         state = _checked_state(request.state)
-        found = await self._experiments.list(_from_token(request.page_token), size + 1, state)
-        page = _within(PAGE_BYTES, [to_message(live) for live in found[:size]])
+        after = _from_token(request.page_token)
+        found = await self._experiments.list(after, size + 1, state, admission.caller.namespaces)
+        page = within_bytes([to_message(live) for live in found[:size]])
         return experiment_pb2.ListExperimentsResponse(
             experiments=page, next_page_token=_to_token(page[-1].name) if len(found) > len(page) else ""
         ).SerializeToString()
 
-    async def update_experiment(self, data: bytes) -> bytes:
+    async def update_experiment(self, data: bytes, admission: Admission) -> bytes:
         """UpdateExperiment."""
         request = parse(experiment_pb2.UpdateExperimentRequest, data)
+        admission.caller.require_experiment(request.experiment.name)
         paths = _checked_mask(list(request.update_mask.paths))
 
         def apply(stored: Experiment) -> Experiment:
@@ -84,36 +86,44 @@ class ExperimentService:
             apply,
             to_revision(request.experiment.etag),
             validate_only=request.validate_only,
+            caller=admission.caller.name,
         )
         return to_message(live).SerializeToString()
 
-    async def delete_experiment(self, data: bytes) -> bytes:
+    async def delete_experiment(self, data: bytes, admission: Admission) -> bytes:
         """DeleteExperiment."""
         request = parse(experiment_pb2.DeleteExperimentRequest, data)
-        await self._experiments.delete(request.name, to_revision(request.etag))
+        admission.caller.require_experiment(request.name)
+        await self._experiments.delete(request.name, to_revision(request.etag), admission.caller.name)
         return experiment_pb2.DeleteExperimentResponse().SerializeToString()
 
-    async def start_experiment(self, data: bytes) -> bytes:
+    async def start_experiment(self, data: bytes, admission: Admission) -> bytes:
         """StartExperiment."""
         request = parse(experiment_pb2.StartExperimentRequest, data)
-        live = await self._experiments.start(request.name, to_revision(request.etag))
+        admission.caller.require_experiment(request.name)
+        live = await self._experiments.start(request.name, to_revision(request.etag), admission.caller.name)
         return to_message(live).SerializeToString()
 
-    async def pause_experiment(self, data: bytes) -> bytes:
+    async def pause_experiment(self, data: bytes, admission: Admission) -> bytes:
         """PauseExperiment."""
         request = parse(experiment_pb2.PauseExperimentRequest, data)
-        live = await self._experiments.pause(request.name, to_revision(request.etag))
+        admission.caller.require_experiment(request.name)
+        live = await self._experiments.pause(request.name, to_revision(request.etag), admission.caller.name)
         return to_message(live).SerializeToString()
 
-    async def conclude_experiment(self, data: bytes) -> bytes:
+    async def conclude_experiment(self, data: bytes, admission: Admission) -> bytes:
         """ConcludeExperiment."""
         request = parse(experiment_pb2.ConcludeExperimentRequest, data)
-        live = await self._experiments.conclude(request.name, request.winner, to_revision(request.etag))
+        admission.caller.require_experiment(request.name)
+        live = await self._experiments.conclude(
+            request.name, request.winner, to_revision(request.etag), admission.caller.name
+        )
         return to_message(live).SerializeToString()
 
-    async def get_report(self, data: bytes) -> bytes:
+    async def get_report(self, data: bytes, admission: Admission) -> bytes:
         """GetReport."""
         request = parse(experiment_pb2.GetReportRequest, data)
+        admission.caller.require_experiment(request.name)
         if request.max_epochs < 0:
             raise InvalidInputError.of("max_epochs", f"{request.max_epochs} must be at least 0")
         n_epochs = min(request.max_epochs or DEFAULT_EPOCHS, MAX_EPOCHS)
@@ -148,18 +158,6 @@ def _checked_state(wanted: "experiment_pb2.State.ValueType") -> State | None:
     if wanted != experiment_pb2.STATE_UNSPECIFIED and wanted not in _STATES_BACK:
         raise InvalidInputError.of("state", f"{wanted} is no state")
     return _STATES_BACK.get(wanted)
-
-
-def _within(n_bytes: int, messages: list[experiment_pb2.Experiment]) -> list[experiment_pb2.Experiment]:
-    """The first of the messages that together take at most so much; at least one, if there is one."""
-    sizes = accumulate(message.ByteSize() for message in messages)
-    return messages[: max(1, sum(size <= n_bytes for size in sizes))]
-
-
-def _page_size(wanted: int) -> int:
-    if wanted < 0:
-        raise InvalidInputError.of("page_size", f"{wanted} must be at least 0")
-    return min(wanted or DEFAULT_PAGE, MAX_PAGE)
 
 
 def _to_token(name: str) -> str:

@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
-from bandit.v1 import bandit_pb2, experiment_pb2
+from bandit.v1 import admin_pb2, bandit_pb2, experiment_pb2
+from server.rpc.admin_service import AdminService
+from server.rpc.authentication import Authenticator
 from server.rpc.bandit_service import BanditService
 from server.rpc.calls import (
     BATCH_CALL_BYTES,
@@ -21,10 +23,14 @@ from server.rpc.calls import (
 )
 from server.rpc.experiment_service import ExperimentService
 from server.rpc.measurements import MethodMeasurements
+from server.rpc.reflection import serve_reflection
+from server.rpc.rules import RULES
 from server.services.clock import Clock
 
 BANDIT_SERVICE: Final = bandit_pb2.DESCRIPTOR.services_by_name["BanditService"].full_name
 EXPERIMENT_SERVICE: Final = experiment_pb2.DESCRIPTOR.services_by_name["ExperimentService"].full_name
+ADMIN_SERVICE: Final = admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
+SERVICES: Final = (BANDIT_SERVICE, EXPERIMENT_SERVICE, ADMIN_SERVICE)
 
 OPTIONS: Final[Sequence[tuple[str, int]]] = (
     ("grpc.max_receive_message_length", BATCH_CALL_BYTES),
@@ -58,6 +64,8 @@ class RpcServer:
     Args:
         bandit: The data plane.
         experiments: The control plane.
+        admin: Keys and the audit.
+        authenticator: Lets callers in.
         clock: Times the calls.
         max_calls: Calls of one method that may be in flight.
         has_reflection: Whether clients may ask what is served.
@@ -69,6 +77,8 @@ class RpcServer:
         self,
         bandit: BanditService,
         experiments: ExperimentService,
+        admin: AdminService,
+        authenticator: Authenticator,
         clock: Clock,
         *,
         max_calls: int,
@@ -78,6 +88,7 @@ class RpcServer:
     ) -> None:
         self.gate = Gate()
         self.measurements: list[MethodMeasurements] = []
+        self._authenticator = authenticator
         self._clock = clock
         self._max_calls = max_calls
         # Not given, gRPC would share the port, and a second server silently take half the traffic.
@@ -112,12 +123,23 @@ class RpcServer:
                 ("GetReport", experiments.get_report, CONTROL_CALL_BYTES),
             ],
         )
+        self._add(
+            ADMIN_SERVICE,
+            [
+                ("RotateDecisionKey", admin.rotate_decision_key, CONTROL_CALL_BYTES),
+                ("ListDecisionKeys", admin.list_decision_keys, CONTROL_CALL_BYTES),
+                ("ListAuditEntries", admin.list_audit_entries, CONTROL_CALL_BYTES),
+            ],
+        )
         if has_reflection:
-            names = (BANDIT_SERVICE, EXPERIMENT_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, self._server)
+            serve_reflection(self._server, (*SERVICES, health.SERVICE_NAME), authenticator)
 
-    async def start(self, address: str, *, is_serving: bool = True) -> int:
-        """Listens at `address`, and says SERVING, or NOT_SERVING until `say_serving`.
+    async def start(
+        self, address: str, credentials: grpc.ServerCredentials | None = None, *, is_serving: bool = True
+    ) -> int:
+        """Listens at `address`, in plain text without credentials, and says SERVING.
+
+        Or else NOT_SERVING until `say_serving`.
 
         Returns:
             The port, which is a free one if `address` names port 0.
@@ -126,7 +148,11 @@ class RpcServer:
             ListenError: Nothing can listen there.
         """
         try:
-            port = self._server.add_insecure_port(address)
+            port = (
+                self._server.add_insecure_port(address)
+                if credentials is None
+                else self._server.add_secure_port(address, credentials)
+            )
         except RuntimeError:
             raise ListenError(address) from None
         if port == 0:
@@ -171,7 +197,7 @@ class RpcServer:
         return any(method.n_in_flight for method in self.measurements)
 
     async def _say(self, status: int) -> None:
-        for service in ("", BANDIT_SERVICE, EXPERIMENT_SERVICE):
+        for service in ("", *SERVICES):
             await self._health.set(service, status)
 
     def _add(self, service: str, methods: Sequence[tuple[str, Answer, int]]) -> None:
@@ -180,7 +206,13 @@ class RpcServer:
             measured = MethodMeasurements(service, name)
             self.measurements.append(measured)
             handler = guarded(
-                answer, measured, self.gate, self._clock, max_bytes=max_bytes, max_calls=self._max_calls
+                answer,
+                measured,
+                self.gate,
+                self._clock,
+                partial(self._authenticator.admit, roles=RULES[f"/{service}/{name}"]),
+                max_bytes=max_bytes,
+                max_calls=self._max_calls,
             )
             handlers.append((name, handler))
         self._server.add_generic_rpc_handlers((generic_handler(service, handlers),))

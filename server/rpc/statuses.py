@@ -28,11 +28,13 @@ _MOST_TEXT: Final = 1_500
 CODES: Final[Mapping[type[errors.ServiceError], grpc.StatusCode]] = {
     errors.InvalidInputError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.DecisionIdInvalidError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
     errors.ExperimentNotFoundError: grpc.StatusCode.NOT_FOUND,
     errors.ExperimentNotStartedError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.TransitionRefusedError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.DecisionExpiredError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.DecisionSealedError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.RotationRefusedError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.OutcomeConflictError: grpc.StatusCode.ALREADY_EXISTS,
     errors.ExperimentExistsError: grpc.StatusCode.ALREADY_EXISTS,
     errors.ExperimentChangedError: grpc.StatusCode.ABORTED,
@@ -123,6 +125,28 @@ MALFORMED: Final = Failure(
 STOPPING: Final = Failure(
     grpc.StatusCode.UNAVAILABLE, "the server is stopping", "STOPPING", retry_after=timedelta(seconds=1)
 )
+
+
+NO_CREDENTIALS: Final = Failure(
+    grpc.StatusCode.UNAUTHENTICATED,
+    "this server answers callers whom it knows: send a token, as `authorization: Bearer TOKEN`",
+    "UNAUTHENTICATED",
+)
+UNKNOWN_CREDENTIALS: Final = Failure(
+    grpc.StatusCode.UNAUTHENTICATED,
+    "the token is none that this server knows: it may have been replaced, or is of another server",
+    "UNAUTHENTICATED",
+)
+
+
+def rate_limited(per_second: float, wait_seconds: float) -> Failure:
+    """The failure of a call beyond the caller's rate."""
+    return Failure(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        f"the caller may make {per_second:g} calls a second, each item of a batch counted",
+        "RATE_LIMITED",
+        retry_after=timedelta(milliseconds=max(1, round(wait_seconds * 1000))),
+    )
 
 
 def too_large(n_bytes: int, n_allowed: int) -> Failure:

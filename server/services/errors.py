@@ -3,6 +3,7 @@
     ServiceError
     ├── InvalidInputError           correct the fields named and call again
     ├── DecisionIdInvalidError      hand over a decision id as Choose returned it
+    ├── PermissionDeniedError       call with a token that may do this, to this experiment
     ├── ExperimentNotFoundError     name an experiment that exists
     ├── ExperimentNotStartedError   start the experiment first
     ├── TransitionRefusedError      the experiment's state does not allow this
@@ -11,6 +12,7 @@
     ├── OutcomeConflictError        another value is stored: post a higher revision, if this one is right
     ├── ExperimentExistsError       take another name
     ├── ExperimentChangedError      read the experiment again, then repeat the change
+    ├── RotationRefusedError        try again once the last rotation has settled
     ├── OverloadedError             try again after `retry_after`
     │   └── StorageFullError        as above, once there is room
     └── StorageAwayError            try again after `retry_after`
@@ -62,6 +64,17 @@ class DecisionIdInvalidError(ServiceError):
 
     def __init__(self) -> None:
         super().__init__("decision_id: was not issued by this service")
+
+
+class PermissionDeniedError(ServiceError):
+    """The caller may not do this, or not to this experiment."""
+
+    reason = "PERMISSION_DENIED"
+
+    def __init__(
+        self, text: str = "the caller may not use this experiment, whether it exists or not"
+    ) -> None:
+        super().__init__(text)
 
 
 class ExperimentNotFoundError(ServiceError):
@@ -145,6 +158,15 @@ class ExperimentChangedError(ServiceError):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"experiment {name!r} has changed since it was read; read it again")
+
+
+class RotationRefusedError(ServiceError):
+    """The keys can't take another turn yet."""
+
+    reason = "ROTATION_REFUSED"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"no new key was made: {why}")
 
 
 class OverloadedError(ServiceError):

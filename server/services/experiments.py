@@ -1,7 +1,7 @@
 """The life of experiments: created, changed, started, paused, concluded, deleted."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import timedelta
 
@@ -29,7 +29,7 @@ from server.services.errors import (
 from server.services.snapshot import Snapshot
 from server.services.workers import Workers
 from server.store.errors import NameTakenError, StaleRevisionError, StoreError
-from server.store.interface import Store
+from server.store.interface import ANYONE, Store
 from server.store.records import ExperimentRecord, LiveExperiment, State
 
 _RETRY_AFTER = timedelta(seconds=1)
@@ -70,7 +70,9 @@ class Experiments:
         self._lag = lag
         self._convergence = convergence
 
-    async def create(self, experiment: Experiment, *, validate_only: bool = False) -> LiveExperiment:
+    async def create(
+        self, experiment: Experiment, *, validate_only: bool = False, caller: str = ANYONE
+    ) -> LiveExperiment:
         """Stores a draft.
 
         Raises:
@@ -83,12 +85,12 @@ class Experiments:
             await self._require_free(experiment.name)
             return LiveExperiment(ExperimentRecord.draft(experiment, now), None)
         try:
-            record = await self._workers.write(self._store.create_experiment, experiment, now)
+            record = await self._workers.write(self._store.create_experiment, experiment, now, caller)
         except NameTakenError:
             raise ExperimentExistsError(experiment.name) from None
         except StoreError as error:
             raise StorageAwayError(_RETRY_AFTER) from error
-        return await self._settled(self._put_in_force(LiveExperiment(record, None), "created"))
+        return await self._settled(self._put_in_force(LiveExperiment(record, None), "created", caller))
 
     async def get(self, name: str) -> LiveExperiment:
         """One experiment, as the store has it; ExperimentNotFoundError if there is none."""
@@ -96,10 +98,15 @@ class Experiments:
         known = self._snapshot.find_live(record.number)
         return LiveExperiment(record, None if known is None else known.epoch)
 
-    async def list(self, after: str, limit: int, state: State | None) -> list[LiveExperiment]:
-        """At most `limit` experiments in the order of names, from the first beyond `after`."""
+    async def list(
+        self, after: str, limit: int, state: State | None, namespaces: Collection[str] | None = None
+    ) -> list[LiveExperiment]:
+        """At most `limit` experiments in the order of names, from the first beyond `after`.
+
+        Only those in one of the namespaces, if any are given.
+        """
         try:
-            records = await self._workers.read(self._store.list_experiments, after, limit, state)
+            records = await self._workers.read(self._store.list_experiments, after, limit, state, namespaces)
         except StoreError as error:
             raise StorageAwayError(_RETRY_AFTER) from error
         known = {record.number: self._snapshot.find_live(record.number) for record in records}
@@ -115,6 +122,7 @@ class Experiments:
         revision: int | None,
         *,
         validate_only: bool = False,
+        caller: str = ANYONE,
     ) -> LiveExperiment:
         """Changes what is declared. A running experiment goes on with an epoch of the new declaration.
 
@@ -123,6 +131,7 @@ class Experiments:
             apply: From the stored declaration to the new one; may be called more than once.
             revision: Change only this revision; None for whichever is stored.
             validate_only: Store nothing.
+            caller: Who wants it.
 
         Raises:
             InvalidInputError: The new declaration breaks rules, or falsifies what is recorded.
@@ -138,9 +147,9 @@ class Experiments:
                 _require_compatible(record, experiment)
             return _declare(record, experiment)
 
-        return await self._change(name, change, revision, "updated", validate_only=validate_only)
+        return await self._change(name, change, revision, "updated", caller, validate_only=validate_only)
 
-    async def start(self, name: str, revision: int | None) -> LiveExperiment:
+    async def start(self, name: str, revision: int | None, caller: str = ANYONE) -> LiveExperiment:
         """Lets shares decide; nothing changes if they do already."""
 
         def change(record: ExperimentRecord) -> ExperimentRecord:
@@ -149,9 +158,9 @@ class Experiments:
             started_at = record.started_at or self._clock.now()
             return replace(record, state=State.RUNNING, started_at=started_at)
 
-        return await self._change(name, change, revision, "started")
+        return await self._change(name, change, revision, "started", caller)
 
-    async def pause(self, name: str, revision: int | None) -> LiveExperiment:
+    async def pause(self, name: str, revision: int | None, caller: str = ANYONE) -> LiveExperiment:
         """Lets the champion answer; nothing changes if it does already."""
 
         def change(record: ExperimentRecord) -> ExperimentRecord:
@@ -159,9 +168,11 @@ class Experiments:
                 raise TransitionRefusedError(name, record.state, "paused")
             return replace(record, state=State.PAUSED)
 
-        return await self._change(name, change, revision, "paused")
+        return await self._change(name, change, revision, "paused", caller)
 
-    async def conclude(self, name: str, winner: str, revision: int | None) -> LiveExperiment:
+    async def conclude(
+        self, name: str, winner: str, revision: int | None, caller: str = ANYONE
+    ) -> LiveExperiment:
         """Lets the winner answer from now on; nothing changes if it does already."""
 
         def change(record: ExperimentRecord) -> ExperimentRecord:
@@ -172,9 +183,9 @@ class Experiments:
             concluded_at = record.concluded_at or self._clock.now()
             return replace(record, state=State.CONCLUDED, winner=winner, concluded_at=concluded_at)
 
-        return await self._change(name, change, revision, "concluded")
+        return await self._change(name, change, revision, "concluded", caller)
 
-    async def delete(self, name: str, revision: int | None) -> None:
+    async def delete(self, name: str, revision: int | None, caller: str = ANYONE) -> None:
         """Deletes an experiment that is not running."""
         record = await self._find(name)
         if revision is not None and record.revision != revision:
@@ -182,13 +193,13 @@ class Experiments:
         if record.state is State.RUNNING:
             raise TransitionRefusedError(name, record.state, "deleted before it is paused")
         try:
-            await self._workers.write(self._store.delete_experiment, record, self._clock.now())
+            await self._workers.write(self._store.delete_experiment, record, self._clock.now(), caller)
         except StaleRevisionError:
             raise ExperimentChangedError(name) from None
         except StoreError as error:
             raise StorageAwayError(_RETRY_AFTER) from error
         self._snapshot.drop(record.number)
-        log.info("experiment.deleted", experiment=name)
+        log.info("experiment.deleted", experiment=name, caller=caller)
         await self._wait_for_replicas(self._convergence)
 
     async def _require_free(self, name: str) -> None:
@@ -214,6 +225,7 @@ class Experiments:
         change: Callable[[ExperimentRecord], ExperimentRecord],
         revision: int | None,
         event: str,
+        caller: str,
         *,
         validate_only: bool = False,
     ) -> LiveExperiment:
@@ -229,7 +241,7 @@ class Experiments:
                 return live if validate_only else await self._settled(live)
             after = replace(after, updated_at=self._clock.now())
             try:
-                return await self._settled(await self._store_change(before, after, event))
+                return await self._settled(await self._store_change(before, after, event, caller))
             except StaleRevisionError:
                 continue
             except StoreError as error:
@@ -237,19 +249,19 @@ class Experiments:
         raise ExperimentChangedError(name)
 
     async def _store_change(
-        self, before: ExperimentRecord, after: ExperimentRecord, event: str
+        self, before: ExperimentRecord, after: ExperimentRecord, event: str, caller: str
     ) -> LiveExperiment:
         epoch = None
         if after.state is State.RUNNING:
             epoch = await self._workers.compute(self._next_epoch, before, after)
-        record = await self._workers.write(self._store.change_experiment, before, after, epoch)
+        record = await self._workers.write(self._store.change_experiment, before, after, epoch, caller=caller)
         known = self._snapshot.find_live(record.number)
         if epoch is not None:
             in_force: Epoch | None = replace(epoch, revision=record.revision)
         else:
             is_current = known is not None and known.record.revision >= before.revision
             in_force = known.epoch if known is not None and is_current else None
-        return self._put_in_force(LiveExperiment(record, in_force), event)
+        return self._put_in_force(LiveExperiment(record, in_force), event, caller)
 
     def _next_epoch(self, before: ExperimentRecord, after: ExperimentRecord) -> Epoch:
         """The epoch with which a running experiment goes on after a change."""
@@ -269,10 +281,16 @@ class Experiments:
         if self._store.is_shared:
             await asyncio.sleep(max(time.total_seconds(), 0.0))
 
-    def _put_in_force(self, live: LiveExperiment, event: str) -> LiveExperiment:
+    def _put_in_force(self, live: LiveExperiment, event: str, caller: str) -> LiveExperiment:
         self._snapshot.put(live)
         self._allocator.mark_changed([live.record.number])
-        log.info("experiment.changed", what=event, experiment=live.record.name, revision=live.record.revision)
+        log.info(
+            "experiment.changed",
+            what=event,
+            experiment=live.record.name,
+            revision=live.record.revision,
+            caller=caller,
+        )
         return live
 
 

@@ -1,6 +1,6 @@
-"""The keys that sign decisions, before the store has told them."""
+"""From a ring of keys to what signs and reads decisions, also before the store has told any."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, NoReturn
 
 from typing_extensions import override
@@ -8,6 +8,9 @@ from typing_extensions import override
 from bandit.decision import Signer
 from server.services.errors import StorageAwayError
 from server.store.records import KeyRing
+
+GRACE: Final = timedelta(days=1)
+"""How long after its turn a key may still have signed: on a server that was cut off from the store."""
 
 _RETRY_AFTER: Final = timedelta(seconds=1)
 
@@ -27,9 +30,15 @@ class UnknownKeys(Signer):
         raise StorageAwayError(_RETRY_AFTER)
 
 
-def signer_of(ring: KeyRing) -> Signer:
-    """Signs and reads decisions with the keys of a ring."""
-    return Signer(ring.secrets, ring.signing_key)
+def signer_of(ring: KeyRing, now: datetime) -> Signer:
+    """Signs and reads decisions with the keys of a ring, as their turns are at an instant."""
+    return Signer(ring.secrets, ring.signing_key_at(now), last_ms=last_ms_of(ring))
+
+
+def last_ms_of(ring: KeyRing) -> dict[int, int]:
+    """Key id to the last moment from which its decisions are accepted; keys without an end are left out."""
+    ends = {key: ring.signed_until(key) for key in ring.secrets}
+    return {key: int((end + GRACE).timestamp() * 1000) for key, end in ends.items() if end is not None}
 
 
 def agree(ring: KeyRing, other: KeyRing) -> bool:

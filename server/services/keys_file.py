@@ -1,10 +1,12 @@
 """The keys file: what a start without the store signs and checks with. It is as secret as the keys.
 
-A JSON object: `format`, `version`, `signing_key`, and `keys`, key id to secret in hexadecimal. The server
-keeps it up to date; it may also be handed over by whoever hands over secrets, and be read-only.
+A JSON object: `format`, `version`, `signing_key`, `keys`, key id to secret in hexadecimal, and `signs_at`,
+key id to the instant from which it signs, for keys that take turns. The server keeps it up to date; it may
+also be handed over by whoever hands over secrets, and be read-only.
 """
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,6 +50,7 @@ def write_keys(path: Path, ring: KeyRing) -> None:
         "version": _VERSION,
         "signing_key": ring.signing_key,
         "keys": {str(key): secret.hex() for key, secret in sorted(ring.secrets.items())},
+        "signs_at": {str(key): at.isoformat() for key, at in sorted(ring.signs_at.items())},
     }
     replace_file(path, (json.dumps(body, indent=2) + "\n").encode(), mode=_MODE)
 
@@ -65,4 +68,7 @@ def _to_ring(body: Any) -> KeyRing:
     is_usable = signing_key in secrets and all(0 <= key < _N_KEYS for key in secrets)
     if not is_usable or any(len(secret) < _SHORTEST for secret in secrets.values()):
         raise ValueError("keys that can't sign")
-    return KeyRing(secrets, signing_key)
+    signs_at = {int(key): datetime.fromisoformat(at) for key, at in body.get("signs_at", {}).items()}
+    if not signs_at.keys() <= secrets.keys() or any(at.tzinfo is None for at in signs_at.values()):
+        raise ValueError("turns of keys that are not there, or without a time zone")
+    return KeyRing(secrets, signing_key, signs_at)

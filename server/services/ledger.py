@@ -1,14 +1,14 @@
 """The ledger: a reward is checked, queued, and acknowledged once it is committed."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from math import isfinite
 from typing import Final, NamedTuple
 
-from bandit.decision import NO_UNIT, Basis, Decision, InvalidDecisionError, Signer
+from bandit.decision import NO_UNIT, Basis, Decision, InvalidDecisionError, Signer, UnknownKeyError
 from bandit.experiment import AnalysisUnit
 from bandit.metric import Metric, OutcomeValueError
-from bandit.validation import Violation, shown
+from bandit.validation import Violation, namespace_of, shown
 from server.services.clock import Clock
 from server.services.errors import (
     DecisionExpiredError,
@@ -17,6 +17,7 @@ from server.services.errors import (
     ExperimentNotFoundError,
     InvalidInputError,
     OutcomeConflictError,
+    PermissionDeniedError,
     ServiceError,
     StorageAwayError,
 )
@@ -73,8 +74,8 @@ class _Rules:
 class _UnknownHereError(Exception):
     """Something that this replica does not know, so that the store has to be asked before it is refused."""
 
-    def __init__(self, experiment: int) -> None:
-        self.experiment = experiment
+    def __init__(self, experiment: int | None) -> None:
+        self.experiment = experiment  # None: the key that would tell is not known here
         super().__init__(experiment)
 
 
@@ -112,8 +113,14 @@ class Ledger:
         self._rules: dict[int, _Rules] = {}
         self._nonces: dict[int, dict[tuple[int, int], int]] = {}
 
-    async def reward(self, reports: Sequence[Report]) -> list[Mapping[str, OutcomeResult] | ServiceError]:
+    async def reward(
+        self, reports: Sequence[Report], namespaces: Collection[str] | None = None
+    ) -> list[Mapping[str, OutcomeResult] | ServiceError]:
         """What became of each reward, in order; those that passed the checks are committed.
+
+        Args:
+            reports: The rewards as they were posted.
+            namespaces: Those whose experiments the caller may reward; None for all.
 
         Raises:
             OverloadedError: The queue is full, or the store has no room left; nothing was stored.
@@ -121,10 +128,10 @@ class Ledger:
         """
         now_ms = self._clock.time_ms()
         checked: list[RewardEntry | ServiceError] = []
-        unknown: dict[int, int] = {}
+        unknown: dict[int, int | None] = {}
         for number, report in enumerate(reports):
             try:
-                checked.append(self._check(report, now_ms))
+                checked.append(self._check(report, now_ms, namespaces))
             except ServiceError as error:
                 checked.append(error)
             except _UnknownHereError as error:
@@ -134,36 +141,35 @@ class Ledger:
             await self._ask_store(set(unknown.values()))
         for number in unknown:
             try:
-                checked[number] = self._check(reports[number], now_ms, is_final=True)
+                checked[number] = self._check(reports[number], now_ms, namespaces, is_final=True)
             except ServiceError as error:
                 checked[number] = error
         entries = [entry for entry in checked if isinstance(entry, RewardEntry)]
         verdicts = iter(await self._queue.submit(entries) if entries else ())
         return [self._answer(c, next(verdicts)) if isinstance(c, RewardEntry) else c for c in checked]
 
-    async def _ask_store(self, experiments: Iterable[int]) -> None:
+    async def _ask_store(self, experiments: Iterable[int | None]) -> None:
         """Takes in what the store knows of these experiments, and not only this replica."""
         await self._refresh()
         for number in experiments:
-            if self._snapshot.find_live(number) is not None:
+            if number is not None and self._snapshot.find_live(number) is not None:
                 try:
                     self._nonces[number] = dict(await self._read_nonces(number))
                 except StoreError as error:
                     raise StorageAwayError(_RETRY_AFTER) from error
 
-    def _check(self, report: Report, now_ms: int, *, is_final: bool = False) -> RewardEntry:
+    def _check(
+        self, report: Report, now_ms: int, namespaces: Collection[str] | None, *, is_final: bool = False
+    ) -> RewardEntry:
         """The entry of a reward.
 
         Raises:
             ServiceError: The reward is refused.
             _UnknownHereError: It can't be told here; never if `is_final`.
         """
-        try:
-            decision = self.signer.read(report.decision_id)
-        except InvalidDecisionError:
-            raise DecisionIdInvalidError from None
+        decision = self._read(report.decision_id, is_final=is_final)
         experiment, epoch, nonce, segment, arm, basis, _ = decision.terms
-        rules = self._rules_of(experiment, is_final=is_final)
+        rules = self._rules_of(experiment, namespaces, is_final=is_final)
         known_nonce = self._nonce_of(experiment, segment, epoch)
         if known_nonce is None and not is_final:
             raise _UnknownHereError(experiment)
@@ -223,12 +229,26 @@ class Ledger:
             entries.sort()
         return tuple(entries)
 
-    def _rules_of(self, experiment: int, *, is_final: bool) -> _Rules:
+    def _read(self, decision_id: str, *, is_final: bool) -> Decision:
+        try:
+            return self.signer.read(decision_id)
+        except UnknownKeyError:
+            if is_final:
+                raise DecisionIdInvalidError from None
+            raise _UnknownHereError(None) from None
+        except InvalidDecisionError:
+            raise DecisionIdInvalidError from None
+
+    def _rules_of(self, experiment: int, namespaces: Collection[str] | None, *, is_final: bool) -> _Rules:
         live = self._snapshot.find_live(experiment)
         if live is None:
-            if is_final:
-                raise ExperimentNotFoundError(None)
-            raise _UnknownHereError(experiment)
+            if not is_final:
+                raise _UnknownHereError(experiment)
+            if namespaces is not None:
+                raise PermissionDeniedError
+            raise ExperimentNotFoundError(None)
+        if namespaces is not None and namespace_of(live.record.name) not in namespaces:
+            raise PermissionDeniedError
         rules = self._rules.get(experiment)
         if rules is None or rules.record is not live.record:
             rules = self._rules[experiment] = _Rules(live.record)

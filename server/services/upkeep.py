@@ -11,6 +11,7 @@ import structlog
 from server.services.allocating import Allocator
 from server.services.clock import Clock
 from server.services.counting import DecisionCounter
+from server.services.decision_keys import DecisionKeys
 from server.services.errors import StorageAwayError
 from server.services.snapshot import Snapshot
 from server.services.workers import Workers
@@ -40,6 +41,7 @@ class Upkeep:
         allocator: Begins epochs.
         clock: The time.
         on_broken: Told that durability can't be promised any more.
+        keys: Kept at the ring that the store has; None where nobody signs.
     """
 
     def __init__(
@@ -53,7 +55,9 @@ class Upkeep:
         clock: Clock,
         *,
         on_broken: Callable[[], None],
+        keys: DecisionKeys | None = None,
     ) -> None:
+        self._keys = keys
         self._store = store
         self._workers = workers
         self._snapshot = snapshot
@@ -110,6 +114,8 @@ class Upkeep:
 
     async def _poll_once(self) -> None:
         """Writes and reads at the same time: a writer that waits for a lock must not age the snapshot."""
+        if self._keys is not None:
+            self._keys.turn()
         outcomes = await asyncio.gather(self._write_once(), self.refresh(), return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
@@ -163,6 +169,8 @@ class Upkeep:
         is_whole = self._store.is_shared and asked_at >= self._reload_at
         since = None if is_whole else self._snapshot.watermark
         changes = await self._workers.read(self._store.load_changes, since)
+        if self._keys is not None and self._store.is_shared:
+            await self._keys.refresh()
         if is_whole:
             self._reload_at = asked_at + _RELOAD_SECONDS
         self._allocator.mark_changed(self._snapshot.apply(changes, asked_at))

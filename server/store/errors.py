@@ -12,6 +12,7 @@ StoreError
 ├── RowRefusedError          the database refused the values of a statement
 ├── WriterUnknownError       the writer was forgotten; claim a slot before counting on
 ├── NameTakenError           the name is or was in use
+├── KeysNotReadyError        the ring can't take another key yet; try again later
 └── StaleRevisionError       somebody else changed the experiment first; read it again
 """
 
@@ -66,6 +67,14 @@ class RowRefusedError(StoreError):
 
 class WriterUnknownError(StoreError):
     """The store does not know this writer, or has forgotten it; nothing was stored."""
+
+
+class KeysNotReadyError(StoreError):
+    """The ring of keys takes no new one: {why}."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+        super().__init__(why)
 
 
 class NameTakenError(StoreError):

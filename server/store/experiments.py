@@ -1,5 +1,6 @@
 """Experiments in SQL: one row each, and one row for each revision that ever was."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
@@ -9,21 +10,28 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.elements import ColumnElement
 
 from bandit.experiment import Experiment
+from server.store import audit
 from server.store.documents import Declaration, from_document, to_document
 from server.store.epochs import epochs_in_force
 from server.store.errors import NameTakenError, StaleRevisionError
-from server.store.records import Changes, ExperimentRecord, LiveExperiment, State
+from server.store.records import Action, Changes, ExperimentRecord, LiveExperiment, State
 from server.store.schema import configurations, experiments
 from server.store.times import from_micros, to_micros
 
 _BATCH: Final = 500
+_ACTIONS: Final = {
+    State.RUNNING: Action.START,
+    State.PAUSED: Action.PAUSE,
+    State.CONCLUDED: Action.CONCLUDE,
+    State.DRAFT: Action.UPDATE,
+}
 _IS_PRESENT: Final = experiments.c.deleted_at.is_(None)
 
 
 def create(
-    connection: Connection, experiment: Experiment, now: datetime, version: ColumnElement[int]
+    connection: Connection, experiment: Experiment, now: datetime, version: ColumnElement[int], caller: str
 ) -> ExperimentRecord:
-    """Stores a draft; NameTakenError if the name is or was in use."""
+    """Stores a draft, and that `caller` made it; NameTakenError if the name is or was in use."""
     record = ExperimentRecord.draft(experiment, now)
     values = _to_values(record) | {"name": experiment.name, "created_at": to_micros(now)}
     try:
@@ -34,6 +42,7 @@ def create(
         raise NameTakenError(experiment.name) from None
     record = replace(record, number=number)
     _keep_revision(connection, record)
+    _audit(connection, now, caller, None, record)
     return record
 
 
@@ -65,21 +74,36 @@ def find_by_number(connection: Connection, number: int) -> ExperimentRecord | No
     return None if row is None else _to_record(row)
 
 
-def list_page(connection: Connection, after: str, limit: int, state: State | None) -> list[ExperimentRecord]:
-    """At most `limit` experiments in the order of names, from the first beyond `after`."""
+def list_page(
+    connection: Connection,
+    after: str,
+    limit: int,
+    state: State | None,
+    namespaces: Collection[str] | None,
+) -> list[ExperimentRecord]:
+    """At most `limit` experiments in the order of names; see `Store.list_experiments`."""
     query = select(experiments).where(experiments.c.name > after, _IS_PRESENT)
+    query = audit.within(query, experiments.c.name, namespaces)
     if state is not None:
         query = query.where(experiments.c.state == state)
     return [_to_record(row) for row in connection.execute(query.order_by(experiments.c.name).limit(limit))]
 
 
 def change(
-    connection: Connection, before: ExperimentRecord, after: ExperimentRecord, version: ColumnElement[int]
+    connection: Connection,
+    before: ExperimentRecord,
+    after: ExperimentRecord,
+    version: ColumnElement[int],
+    caller: str,
 ) -> ExperimentRecord:
-    """Stores `after` with the next revision; StaleRevisionError unless `before` is what is stored."""
+    """Stores `after` with the next revision, and that `caller` changed it.
+
+    StaleRevisionError unless `before` is what is stored.
+    """
     record = replace(after, revision=before.revision + 1)
     _update_one(connection, before, _to_values(record), version)
     _keep_revision(connection, record)
+    _audit(connection, record.updated_at, caller, before, record)
     return record
 
 
@@ -92,10 +116,11 @@ def find_changed(
 
 
 def delete(
-    connection: Connection, before: ExperimentRecord, now: datetime, version: ColumnElement[int]
+    connection: Connection, before: ExperimentRecord, now: datetime, version: ColumnElement[int], caller: str
 ) -> None:
-    """Hides the experiment; StaleRevisionError unless `before` is what is stored."""
+    """Hides the experiment, and keeps who did; StaleRevisionError unless `before` is what is stored."""
     _update_one(connection, before, {"deleted_at": to_micros(now), "revision": before.revision + 1}, version)
+    _audit(connection, now, caller, before, None)
 
 
 def is_deleted(connection: Connection, before: ExperimentRecord, now: datetime) -> bool:
@@ -160,6 +185,39 @@ def _keep_revision(connection: Connection, record: ExperimentRecord) -> None:
             created_at=to_micros(record.updated_at),
         )
     )
+
+
+def _audit(
+    connection: Connection,
+    now: datetime,
+    caller: str,
+    before: ExperimentRecord | None,
+    after: ExperimentRecord | None,
+) -> None:
+    """Keeps who changed an experiment; None is what it was before it was made, or is once deleted."""
+    (name,) = {record.name for record in (before, after) if record is not None}
+    audit.write(
+        connection,
+        now,
+        caller,
+        _action(before, after),
+        experiment=name,
+        before=None if before is None else _describe(before),
+        after=None if after is None else _describe(after),
+    )
+
+
+def _action(before: ExperimentRecord | None, after: ExperimentRecord | None) -> Action:
+    if before is None:
+        return Action.CREATE
+    if after is None:
+        return Action.DELETE
+    return Action.UPDATE if after.state is before.state else _ACTIONS[after.state]
+
+
+def _describe(record: ExperimentRecord) -> str:
+    """An experiment as the audit holds it: state and revision beside the document of its declaration."""
+    return f'{{"state":"{record.state}","revision":{record.revision},"declaration":{_document(record)}}}'
 
 
 def _document(record: ExperimentRecord) -> str:

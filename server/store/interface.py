@@ -10,20 +10,25 @@ done is not done again, and the answer is that of a call that succeeded.
 
 **Ownership.** Values handed in are not kept; values handed out are immutable.
 
+**Audit.** The methods that change experiments or keys take the caller's name, and keep an entry of who
+changed what in the transaction of the change; what was done is not entered again when repeated.
+
 **Failure.** Every method raises `StoreUnavailableError` if the database can't be reached, and
 `StoreBrokenError` if a write to stable storage failed. Only what is beyond that is said at a method.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
+from typing import Final
 
 from bandit.experiment import Experiment
 from bandit.facts import Epoch, OutcomeKey, Tally
 from bandit.units import UnitFacts
 from server.store.history import History
 from server.store.records import (
+    AuditEntry,
     Changes,
     ExperimentFacts,
     ExperimentRecord,
@@ -36,6 +41,9 @@ from server.store.records import (
     State,
     Verdict,
 )
+
+ANYONE: Final = "anyone"
+"""The caller where callers need not say who they are."""
 
 Progress = Callable[[int, int], None]
 """Called with how many of how many steps are done."""
@@ -74,6 +82,23 @@ class Store(ABC):
         """The ring of the store; `candidate` becomes it if there is none. Exact when repeated."""
 
     @abstractmethod
+    def read_keys(self) -> KeyRing | None:
+        """The ring of the store; None if there is none."""
+
+    @abstractmethod
+    def rotate_keys(
+        self, secret: bytes, now: datetime, *, delay: timedelta, memory: timedelta, caller: str = ANYONE
+    ) -> KeyRing:
+        """The ring with a new key, which signs after `delay`. Exact when repeated with the same secret.
+
+        A key that signed stays in the ring. Only when all 256 ids are taken, the key that ended first gives
+        up its own, if it ended more than `memory` ago.
+
+        Raises:
+            KeysNotReadyError: The newest key does not sign yet, or no id is free; or there is no ring.
+        """
+
+    @abstractmethod
     def claim_slot(self, incarnation: bytes, now: datetime) -> int:
         """A slot that no other live writer counts in, for a run marked by 16 random bytes.
 
@@ -84,7 +109,9 @@ class Store(ABC):
     # Experiments
 
     @abstractmethod
-    def create_experiment(self, experiment: Experiment, now: datetime) -> ExperimentRecord:
+    def create_experiment(
+        self, experiment: Experiment, now: datetime, caller: str = ANYONE
+    ) -> ExperimentRecord:
         """Stores a draft.
 
         Raises:
@@ -100,12 +127,26 @@ class Store(ABC):
         """Whether an experiment has or had this name."""
 
     @abstractmethod
-    def list_experiments(self, after: str, limit: int, state: State | None = None) -> list[ExperimentRecord]:
-        """At most `limit` experiments in the order of names, from the first name beyond `after`."""
+    def list_experiments(
+        self,
+        after: str,
+        limit: int,
+        state: State | None = None,
+        namespaces: Collection[str] | None = None,
+    ) -> list[ExperimentRecord]:
+        """At most `limit` experiments in the order of names, from the first name beyond `after`.
+
+        Only those in one of the namespaces, if any are given.
+        """
 
     @abstractmethod
     def change_experiment(
-        self, before: ExperimentRecord, after: ExperimentRecord, epoch: Epoch | None = None
+        self,
+        before: ExperimentRecord,
+        after: ExperimentRecord,
+        epoch: Epoch | None = None,
+        *,
+        caller: str = ANYONE,
     ) -> ExperimentRecord:
         """Stores `after` in place of `before` with the next revision, and `epoch`, if any, made from it.
 
@@ -116,7 +157,7 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def delete_experiment(self, before: ExperimentRecord, now: datetime) -> None:
+    def delete_experiment(self, before: ExperimentRecord, now: datetime, caller: str = ANYONE) -> None:
         """Hides an experiment for good; its records stay.
 
         Raises:
@@ -126,6 +167,23 @@ class Store(ABC):
     @abstractmethod
     def load_changes(self, since: int | None) -> Changes:
         """What changed since the load that gave this watermark; everything for None. Misses nothing."""
+
+    @abstractmethod
+    def list_audit_entries(
+        self,
+        before: int | None,
+        limit: int,
+        experiment: str | None = None,
+        namespaces: Collection[str] | None = None,
+    ) -> list[AuditEntry]:
+        """At most `limit` entries of the audit, the newest first.
+
+        Args:
+            before: Only entries with a lower number; None for all.
+            limit: How many.
+            experiment: Only those of the experiment of this name.
+            namespaces: Only those of experiments in one of these namespaces.
+        """
 
     # Epochs and facts
 

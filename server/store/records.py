@@ -134,11 +134,24 @@ class KeyRing:
 
     Attributes:
         secrets: Key id, in [0, 256), to secret.
-        signing_key: The id of the key for new decisions.
+        signing_key: The id of the newest key, which signs new decisions once its time has come.
+        signs_at: Key id to when it begins to sign, and the key before it ends; a key that never took turns
+            has no entry.
     """
 
     secrets: Mapping[int, bytes]
     signing_key: int
+    signs_at: Mapping[int, datetime] = field(default_factory=dict)
+
+    def signing_key_at(self, now: datetime) -> int:
+        """The id of the key that signs at an instant."""
+        begun = {key: at for key, at in self.signs_at.items() if at <= now}
+        return max(begun, key=lambda key: begun[key]) if begun else self.signing_key
+
+    def signed_until(self, key: int) -> datetime | None:
+        """When the key after this one begins to sign; None if there is none yet, or it never took turns."""
+        mine = self.signs_at.get(key)
+        return None if mine is None else min((at for at in self.signs_at.values() if at > mine), default=None)
 
     def __repr__(self) -> str:
         return f"KeyRing(keys={sorted(self.secrets)}, signing_key={self.signing_key})"
@@ -146,6 +159,41 @@ class KeyRing:
 
 Sightings: TypeAlias = Mapping[bytes, tuple[bytes, int]]
 """The hash of a unit to the unique id of its first decision and how many there were, all of one key."""
+
+
+class Action(enum.StrEnum):
+    """What a caller did."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    START = "start"
+    PAUSE = "pause"
+    CONCLUDE = "conclude"
+    DELETE = "delete"
+    ROTATE_KEY = "rotate_key"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """A change, and who made it.
+
+    Attributes:
+        number: A later change has a higher one.
+        at: When it was made.
+        caller: Who made it.
+        action: What was done.
+        experiment: The experiment's name; None for a change of no experiment.
+        before: A JSON object: what stood before; None if there was nothing.
+        after: A JSON object: what stands since; None if it is gone.
+    """
+
+    number: int
+    at: datetime
+    caller: str
+    action: str
+    experiment: str | None
+    before: str | None
+    after: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,23 @@ signing_keys = Table(
     Column("id", SmallInteger, primary_key=True, autoincrement=False),
     Column("secret", LargeBinary, nullable=False),
     Column("is_signing", Boolean, nullable=False),
+    Column("signs_at", BigInteger),
 )
+"""The newest key is the one that signs, from `signs_at` on, or always without."""
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("number", _Number, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("caller", String(127), nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("experiment", _Name, index=True),
+    Column("before", Text),
+    Column("after", Text),
+    sqlite_autoincrement=True,
+)
+"""A row for each change that a caller made, written in the transaction of the change."""
 
 writers = Table(
     "writers",

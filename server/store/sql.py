@@ -1,25 +1,32 @@
 """The store on a SQL database: transactions around the statements of its neighbours."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import compress
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection
 from typing_extensions import override
 
 from bandit.experiment import Experiment
 from bandit.facts import Epoch, OutcomeKey, Tally
 from bandit.units import UnitFacts
-from server.store import epochs, experiments, facts, history, purge, seals, slots, units
+from server.store import audit, epochs, experiments, facts, history, keys, purge, seals, slots, units
 from server.store.databases import open_dialect
 from server.store.dialect import Dialect
-from server.store.errors import StaleRevisionError, StoreBrokenError, StoreUnavailableError
+from server.store.errors import (
+    KeysNotReadyError,
+    StaleRevisionError,
+    StoreBrokenError,
+    StoreUnavailableError,
+)
 from server.store.history import History
-from server.store.interface import Progress, Store
+from server.store.interface import ANYONE, Progress, Store
 from server.store.migrate import CURRENT, Schema, has_schema, migrate, require_schema
 from server.store.records import (
+    Action,
+    AuditEntry,
     Changes,
     ExperimentFacts,
     ExperimentRecord,
@@ -35,7 +42,7 @@ from server.store.records import (
 )
 from server.store.rewards import RewardLog
 from server.store.schema import outcome_facts, rewards, signing_keys, writers
-from server.store.times import to_micros
+from server.store.times import from_micros, to_micros
 
 
 def open_store(url: str, *, may_migrate: bool = True, schema: Schema = CURRENT) -> "SqlStore":
@@ -145,20 +152,32 @@ class SqlStore(Store):
     def adopt_keys(self, candidate: KeyRing) -> KeyRing:
         def adopt(connection: Connection) -> KeyRing:
             self._dialect.lock_tables(connection, signing_keys)
-            rows = connection.execute(select(signing_keys)).all()
-            if rows:
-                signing = next(row.id for row in rows if row.is_signing)
-                return KeyRing({row.id: row.secret for row in rows}, signing)
-            connection.execute(
-                insert(signing_keys),
-                [
-                    {"id": key, "secret": secret, "is_signing": key == candidate.signing_key}
-                    for key, secret in candidate.secrets.items()
-                ],
-            )
-            return candidate
+            return keys.read(connection) or keys.insert_all(connection, candidate)
 
         return self._dialect.write(adopt)
+
+    @override
+    def read_keys(self) -> KeyRing | None:
+        return self._dialect.read(keys.read)
+
+    @override
+    def rotate_keys(
+        self, secret: bytes, now: datetime, *, delay: timedelta, memory: timedelta, caller: str = ANYONE
+    ) -> KeyRing:
+        def rotate(connection: Connection) -> KeyRing:
+            self._dialect.lock_tables(connection, signing_keys)
+            ring = keys.read(connection)
+            if ring is None:
+                raise KeysNotReadyError("there are no keys yet")
+            if secret in ring.secrets.values():
+                return ring
+            at = from_micros(self._dialect.read_clock(connection, now))
+            rotated = keys.rotate(connection, ring, secret, at, delay=delay, memory=memory)
+            before, after = audit.describe_keys(ring), audit.describe_keys(rotated)
+            audit.write(connection, at, caller, Action.ROTATE_KEY, before=before, after=after)
+            return rotated
+
+        return self._dialect.write(rotate)
 
     @override
     def claim_slot(self, incarnation: bytes, now: datetime) -> int:
@@ -175,12 +194,14 @@ class SqlStore(Store):
         return self._dialect.write(claim) if slot is None else slot
 
     @override
-    def create_experiment(self, experiment: Experiment, now: datetime) -> ExperimentRecord:
+    def create_experiment(
+        self, experiment: Experiment, now: datetime, caller: str = ANYONE
+    ) -> ExperimentRecord:
         return self._dialect.write(
-            lambda c: experiments.create(c, experiment, now, self._version),
+            lambda c: experiments.create(c, experiment, now, self._version, caller),
             repeat=lambda c: (
                 experiments.find_created(c, experiment, now)
-                or experiments.create(c, experiment, now, self._version)
+                or experiments.create(c, experiment, now, self._version, caller)
             ),
         )
 
@@ -193,15 +214,26 @@ class SqlStore(Store):
         return self._dialect.read(lambda c: experiments.has_name(c, name))
 
     @override
-    def list_experiments(self, after: str, limit: int, state: State | None = None) -> list[ExperimentRecord]:
-        return self._dialect.read(lambda c: experiments.list_page(c, after, limit, state))
+    def list_experiments(
+        self,
+        after: str,
+        limit: int,
+        state: State | None = None,
+        namespaces: Collection[str] | None = None,
+    ) -> list[ExperimentRecord]:
+        return self._dialect.read(lambda c: experiments.list_page(c, after, limit, state, namespaces))
 
     @override
     def change_experiment(
-        self, before: ExperimentRecord, after: ExperimentRecord, epoch: Epoch | None = None
+        self,
+        before: ExperimentRecord,
+        after: ExperimentRecord,
+        epoch: Epoch | None = None,
+        *,
+        caller: str = ANYONE,
     ) -> ExperimentRecord:
         def change(connection: Connection) -> ExperimentRecord:
-            record = experiments.change(connection, before, after, self._version)
+            record = experiments.change(connection, before, after, self._version, caller)
             if epoch is not None:
                 wanted = replace(epoch, revision=record.revision)
                 if epochs.find_or_add(connection, wanted) != wanted:
@@ -213,12 +245,25 @@ class SqlStore(Store):
         )
 
     @override
-    def delete_experiment(self, before: ExperimentRecord, now: datetime) -> None:
+    def delete_experiment(self, before: ExperimentRecord, now: datetime, caller: str = ANYONE) -> None:
+        def delete(connection: Connection) -> None:
+            experiments.delete(connection, before, now, self._version, caller)
+
         def delete_again(connection: Connection) -> None:
             if not experiments.is_deleted(connection, before, now):
-                experiments.delete(connection, before, now, self._version)
+                delete(connection)
 
-        self._dialect.write(lambda c: experiments.delete(c, before, now, self._version), repeat=delete_again)
+        self._dialect.write(delete, repeat=delete_again)
+
+    @override
+    def list_audit_entries(
+        self,
+        before: int | None,
+        limit: int,
+        experiment: str | None = None,
+        namespaces: Collection[str] | None = None,
+    ) -> list[AuditEntry]:
+        return self._dialect.read(lambda c: audit.list_page(c, before, limit, experiment, namespaces))
 
     @override
     def load_changes(self, since: int | None) -> Changes:

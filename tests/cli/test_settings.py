@@ -181,9 +181,43 @@ def test_loopback_is_what_only_this_machine_reaches(address: str, *, expected: b
     assert is_loopback(address) is expected
 
 
-def test_an_address_beyond_loopback_needs_insecure() -> None:
-    """The line names the address and the flag."""
-    with pytest.raises(SettingsError, match=r"0\.0\.0\.0:1 is beyond loopback .* --insecure"):
-        check_listen(Settings(listen="0.0.0.0:1"))
-    check_listen(Settings(listen="0.0.0.0:1", insecure=True))
-    check_listen(Settings(listen="127.0.0.1:1"))
+TLS = {"tls_certificate": Path("c.pem"), "tls_key": Path("c.key")}
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ({}, "there is no TLS"),
+        ({"tokens": Path("t")}, "there is no TLS"),
+        (TLS, "nobody has to say who they are"),
+    ],
+)
+def test_an_address_beyond_loopback_needs_tls_and_callers(given: dict[str, Path], missing: str) -> None:
+    """The line names the address, what is missing, and the flag that does without."""
+    with pytest.raises(SettingsError, match=rf"0\.0\.0\.0:1 is beyond loopback and {missing}.* --insecure"):
+        check_listen(Settings(listen="0.0.0.0:1", **given))  # type: ignore[arg-type]
+    check_listen(Settings(listen="0.0.0.0:1", insecure=True, **given))  # type: ignore[arg-type]
+    check_listen(Settings(listen="127.0.0.1:1", **given))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", [{"tokens": Path("t.toml")}, {"tls_client_ca": Path("ca.pem")}])
+def test_tls_with_known_callers_may_listen_anywhere(given: dict[str, Path]) -> None:
+    """By token or by certificate."""
+    check_listen(Settings(listen="0.0.0.0:1", **TLS, **given))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"tls_certificate": "c.pem"}, "--tls-certificate: must come with tls_key, got 'c.pem'"),
+        ({"tls_key": "c.key"}, "--tls-key: must come with tls_certificate, got 'c.key'"),
+        (
+            {"tls_client_ca": "ca.pem"},
+            "--tls-client-ca: must come with tls_certificate and tls_key, got 'ca.pem'",
+        ),
+        ({"calls_per_second": "0"}, "--calls-per-second: must be greater than 0, got '0'"),
+    ],
+)
+def test_half_of_tls_is_refused(given: dict[str, object], problem: str) -> None:
+    """With the half that is missing."""
+    assert problems_of(given) == (problem,)

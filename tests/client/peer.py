@@ -11,6 +11,7 @@ from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent import futures
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NoReturn, TypeAlias, TypeVar
 
 import grpc
@@ -153,7 +154,7 @@ class ClientFactory:
         batch_choose_timeout: float = 0.5,
         retry: RetryPolicy | None = None,
         credentials: grpc.ChannelCredentials | None = None,
-        token: str | None = None,
+        token: str | Path | None = None,
     ) -> AnyClient:
         """Returns a client that the fixture will close."""
         client = self.kind(

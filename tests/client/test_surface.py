@@ -13,6 +13,7 @@ import pytest
 
 import bandit.client
 from bandit.client import AsyncBanditClient, BanditClient, CallError, FieldViolation, errors
+from bandit.client.admin import Admin, AsyncAdmin
 from bandit.client.errors import CODE_TO_ERROR, call_error
 from bandit.client.experiments import AsyncExperiments, Experiments
 from bandit.v1 import bandit_pb2
@@ -43,7 +44,8 @@ def test_every_error_is_exported() -> None:
 
 
 @pytest.mark.parametrize(
-    ("blocking", "asynchronous"), [(BanditClient, AsyncBanditClient), (Experiments, AsyncExperiments)]
+    ("blocking", "asynchronous"),
+    [(BanditClient, AsyncBanditClient), (Experiments, AsyncExperiments), (Admin, AsyncAdmin)],
 )
 def test_clients_are_alike(blocking: type, asynchronous: type) -> None:
     """Both clients have the same methods with the same parameters and defaults."""

@@ -8,7 +8,14 @@ from typing import Any, Final
 import grpc
 from grpc_health.v1 import health_pb2
 
-from bandit.v1 import bandit_pb2, bandit_pb2_grpc, experiment_pb2, experiment_pb2_grpc
+from bandit.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    bandit_pb2,
+    bandit_pb2_grpc,
+    experiment_pb2,
+    experiment_pb2_grpc,
+)
 
 CALL_SECONDS: Final = 20.0
 """The deadline of a call that is expected to be answered: long, since the machine may be busy."""
@@ -16,6 +23,7 @@ CALL_SECONDS: Final = 20.0
 SERVICES: Final = (
     bandit_pb2.DESCRIPTOR.services_by_name["BanditService"],
     experiment_pb2.DESCRIPTOR.services_by_name["ExperimentService"],
+    admin_pb2.DESCRIPTOR.services_by_name["AdminService"],
 )
 METHODS: Final = [f"/{service.full_name}/{method.name}" for service in SERVICES for method in service.methods]
 
@@ -27,13 +35,23 @@ class Wire:
 
     Args:
         address: Where the server listens.
+        credentials: Of the channel; None for plain text.
+        token: A bearer token, sent with every call.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(
+        self, address: str, *, credentials: grpc.ChannelCredentials | None = None, token: str = ""
+    ) -> None:
         options = [("grpc.initial_reconnect_backoff_ms", 20), ("grpc.max_reconnect_backoff_ms", 100)]
-        self.channel = grpc.insecure_channel(address, options=options)
+        channel = (
+            grpc.insecure_channel(address, options=options)
+            if credentials is None
+            else grpc.secure_channel(address, credentials, options=options)
+        )
+        self.channel = grpc.intercept_channel(channel, _Bearer(token)) if token else channel
         self.bandit = bandit_pb2_grpc.BanditServiceStub(self.channel)
         self.experiments = experiment_pb2_grpc.ExperimentServiceStub(self.channel)
+        self.admin = admin_pb2_grpc.AdminServiceStub(self.channel)
 
     def close(self) -> None:
         """Drops the connection."""
@@ -162,3 +180,15 @@ def metric(name: str, **changes: Any) -> experiment_pb2.Metric:
     """A metric, binary if not told otherwise."""
     declared: dict[str, Any] = {"name": name, "kind": experiment_pb2.METRIC_KIND_BINARY}
     return experiment_pb2.Metric(**declared | changes)
+
+
+class _Bearer(grpc.UnaryUnaryClientInterceptor):
+    """Sends a token with every call, over plain text, too."""
+
+    def __init__(self, token: str) -> None:
+        self._metadata = ("authorization", f"Bearer {token}")
+
+    def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        """Adds the token."""
+        metadata = [*(client_call_details.metadata or ()), self._metadata]
+        return continuation(client_call_details._replace(metadata=metadata), request)

@@ -139,8 +139,8 @@ def test_a_scrape_is_well_formed(server: ServerProcess) -> None:
 
 def test_the_log_is_json(server: ServerProcess) -> None:
     """Each line is an object with event, level and an instant in UTC."""
-    events = eventually(server.events, until=lambda events: len(events) >= 2)
-    assert [event["event"] for event in events][:2] == ["metrics.serving", "server.serving"]
+    events = eventually(server.events, until=lambda events: len(events) >= 3)
+    assert [event["event"] for event in events][:3] == ["metrics.serving", "access.open", "server.serving"]
     for event in events:
         assert event["level"] in {"debug", "info"}
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", event["timestamp"])

@@ -14,6 +14,7 @@ RETRYABLE = {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE}
 EXAMPLES = [
     errors.InvalidInputError.of("unit", "is none"),
     errors.DecisionIdInvalidError(),
+    errors.PermissionDeniedError(),
     errors.ExperimentNotFoundError("x"),
     errors.ExperimentNotStartedError("x"),
     errors.TransitionRefusedError("x", "draft", "paused"),
@@ -22,6 +23,7 @@ EXAMPLES = [
     errors.OutcomeConflictError(["click"]),
     errors.ExperimentExistsError("x"),
     errors.ExperimentChangedError("x"),
+    errors.RotationRefusedError("too soon"),
     errors.OverloadedError("too much waits", timedelta(milliseconds=200)),
     errors.StorageFullError("no room", timedelta(seconds=1)),
     errors.StorageAwayError(timedelta(seconds=1)),

@@ -1,0 +1,83 @@
+"""What a client shows and trusts: certificates, and a bearer token that may be replaced while it runs."""
+
+import re
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TypeAlias
+
+import grpc
+
+Metadata: TypeAlias = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """TLS to the service, from PEM files.
+
+    Attributes:
+        ca: the roots that the service's certificate is checked against; None for those that gRPC brings.
+        certificate: the client's own certificate, where the service asks for one.
+        key: the private key of `certificate`.
+
+    Raises:
+        ValueError: there is a certificate without a key, or a key without a certificate.
+    """
+
+    ca: str | PathLike[str] | None = None
+    certificate: str | PathLike[str] | None = None
+    key: str | PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("a client certificate needs its key, and a key its certificate")
+
+    def read(self) -> grpc.ChannelCredentials:
+        """Returns the credentials of the files as they are now; OSError if one can't be read."""
+        ca, certificate, key = (
+            None if path is None else Path(path).read_bytes()
+            for path in (self.ca, self.certificate, self.key)
+        )
+        return grpc.ssl_channel_credentials(ca, key, certificate)
+
+
+class Bearer:
+    """A bearer token: a text, or a file that is read again when the service refuses what it held.
+
+    Args:
+        source: the token, or the path of the file that holds it; None for no token.
+
+    Raises:
+        ValueError: the token can't stand in a header. It is not in the message.
+        OSError: the file can't be read.
+    """
+
+    def __init__(self, source: str | PathLike[str] | None) -> None:
+        self._path = None
+        if source is None or isinstance(source, str):
+            self.metadata = _to_metadata(source)
+        else:
+            self._path = Path(source)
+            self.metadata = _to_metadata(_read(self._path))
+
+    def renew(self, refused: Metadata | None) -> bool:
+        """Returns whether there is another token to try than the one that was refused."""
+        if self._path is not None:
+            try:
+                self.metadata = _to_metadata(_read(self._path))
+            except (OSError, ValueError):  # in the middle of its replacement: the next refusal looks again
+                return False
+        return self.metadata != refused
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="ascii", errors="replace").strip()
+
+
+def _to_metadata(token: str | None) -> Metadata | None:
+    """What is sent with every call."""
+    if token is None:
+        return None
+    if not re.fullmatch(r"[\x21-\x7e]+", token):
+        raise ValueError("a token must be printable ASCII without spaces")
+    return (("authorization", f"Bearer {token}"),)

@@ -1,0 +1,44 @@
+"""How often a caller may call: a bucket of permits that fills at a steady rate."""
+
+from typing import Final
+
+_BURST_SECONDS: Final = 1.0
+
+
+class Bucket:
+    """Permits of one caller: as many as arrive in a second at most, or one.
+
+    A batch is admitted as a single call, and what it holds beyond that is charged when it has been read: the
+    balance may then fall below zero, and later calls wait for it.
+
+    Args:
+        per_second: How many permits arrive in a second, more than 0.
+        now: Seconds of a clock that never goes back.
+    """
+
+    __slots__ = ("_at", "_balance", "_capacity", "per_second")
+
+    def __init__(self, per_second: float, now: float) -> None:
+        self.per_second = per_second
+        self._capacity = max(per_second * _BURST_SECONDS, 1.0)
+        self._balance = self._capacity
+        self._at = now
+
+    def take(self, now: float) -> float:
+        """Takes one permit; returns 0.0, or, if there is none, for how many seconds there will be none.
+
+        >>> bucket = Bucket(2.0, now=0.0)
+        >>> [bucket.take(now) for now in (0.0, 0.0, 0.0, 0.5)]
+        [0.0, 0.0, 0.5, 0.0]
+        """
+        arrived = (now - self._at) * self.per_second
+        self._balance = min(self._capacity, self._balance + arrived)
+        self._at = now
+        if self._balance < 1.0:
+            return (1.0 - self._balance) / self.per_second
+        self._balance -= 1.0
+        return 0.0
+
+    def charge(self, n_permits: int) -> None:
+        """Takes permits whether there are so many or not."""
+        self._balance -= n_permits

@@ -1,0 +1,67 @@
+"""A value that is loaded from files, and loaded again when they change; a broken file keeps the old value."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Generic, TypeAlias, TypeVar
+
+import structlog
+
+_Value = TypeVar("_Value")
+_Mark: TypeAlias = tuple[tuple[int, int, int] | None, ...]
+
+log = structlog.get_logger()
+
+
+class Watched(Generic[_Value]):
+    """A value from files. `look` may be called from any thread; `value` is replaced as a whole.
+
+    Args:
+        what: A word for the log, such as `tokens`.
+        paths: The files.
+        load: Makes the value of them.
+        expected: What `load` raises if it can't; its text is for the log and holds no secret.
+
+    Raises:
+        Exception: Whatever `load` raises, the first time.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        paths: Sequence[Path],
+        load: Callable[[], _Value],
+        expected: type[Exception],
+    ) -> None:
+        self._what = what
+        self._paths = tuple(paths)
+        self._load = load
+        self._expected = expected
+        self._mark = self._read_mark()
+        self.value = load()
+
+    def look(self) -> None:
+        """Loads the value again if a file has changed since the last look; says so once."""
+        mark = self._read_mark()
+        if mark == self._mark:
+            return
+        self._mark = mark
+        try:
+            self.value = self._load()
+        except self._expected as error:
+            log.warning(
+                "file.not_reloaded", what=self._what, error=str(error), meaning="the last good one holds"
+            )
+        else:
+            log.info("file.reloaded", what=self._what)
+
+    def _read_mark(self) -> _Mark:
+        """What tells a changed file from what it was: also a symbolic link that points elsewhere."""
+        return tuple(_mark_of(path) for path in self._paths)
+
+
+def _mark_of(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

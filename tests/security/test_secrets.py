@@ -1,0 +1,58 @@
+"""What a log never holds."""
+
+import base64
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import grpc
+import pytest
+
+from bandit.v1 import admin_pb2
+from server.services.callers import digest_of, new_token
+from tests.conftest import StartServer
+from tests.security.conftest import Enter, TokensFile
+from tests.support.certificates import Authority
+from tests.support.process import eventually, run_command
+
+
+def renderings(secret: bytes) -> set[str]:
+    """A secret as a log might show it."""
+    return {secret.hex(), base64.b64encode(secret).decode(), repr(secret)[2:-1], str(list(secret))}
+
+
+def test_a_log_holds_no_secret(
+    start_server: StartServer, tmp_path: Path, authority: Authority, enter: Enter
+) -> None:
+    """No token, wrong ones included, no hash, no private key, no key that signs; also not at level debug."""
+    certificate, key = authority.issue("server.test").write(tmp_path, "server")
+    file = TokensFile.create(tmp_path / "tokens.toml", {"all": 'roles = ["admin", "operator", "choose"]'})
+    flags = ("--tls-certificate", str(certificate), "--tls-key", str(key), "--tokens", str(file.path))
+    server = start_server(*flags, "--log-level", "debug")
+    wrong = new_token()
+    with pytest.raises(grpc.RpcError):
+        enter(server, wrong, authority.credentials()).list_page()
+    wire = enter(server, file.token("all"), authority.credentials())
+    wire.running()
+    wire.admin.RotateDecisionKey(admin_pb2.RotateDecisionKeyRequest(), timeout=20)
+    file.path.write_text(file.path.read_text() + f'token = "{wrong}"\n')
+    key.write_bytes(key.read_bytes()[:-40])
+    eventually(lambda: sum(event["event"] == "file.not_reloaded" for event in server.events()) == 2)
+    assert server.terminate() == 0
+    with closing(sqlite3.connect(server.database)) as connection:
+        keys = [secret for (secret,) in connection.execute("SELECT secret FROM signing_keys")]
+    assert len(keys) == 2
+    tokens = [*file.tokens["all"], wrong]
+    lines = {line for line in key.read_text().splitlines() if "-----" not in line}
+    secrets = {*tokens, *lines}.union(*map(renderings, [*keys, *map(digest_of, tokens)]))
+    log = server.log.read_text()
+    assert "key.signs" in log or "keys.changed" in log
+    assert [secret for secret in secrets if secret in log] == []
+
+
+def test_a_database_out_of_reach_is_told_without_its_password(tmp_path: Path) -> None:
+    """Neither the error nor the log has the URL."""
+    url = "postgresql+psycopg://bandit:s3cret@127.0.0.1:1/bandit"
+    done = run_command("serve", "--listen", "127.0.0.1:0", "--database", url, folder=tmp_path)
+    assert done.returncode == 1
+    assert "s3cret" not in done.stdout + done.stderr

@@ -1,0 +1,240 @@
+"""TLS: what is refused before a handler runs, and certificates that change while calls go on."""
+
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from click.testing import CliRunner
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from bandit.client import BanditClient, CallError, Fallback, Tls
+from server.app.door import Door
+from server.app.errors import StartupError, startup_errors
+from server.cli.main import cli
+from server.rpc.tls import CertificateError, CertificateFiles
+from server.services.clock import Clock
+from server.settings import Settings
+from tests.conftest import StartServer
+from tests.security.conftest import Enter, TokensFile
+from tests.support.certificates import Authority
+from tests.support.process import ServerProcess, eventually, serving
+from tests.support.refusals import call_of, refused
+from tests.support.wire import Wire
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[ServerProcess]:
+    """A server that wants to see a certificate, and knows one caller by it."""
+    folder = tmp_path_factory.mktemp("tls")
+    certificate, key = authority.issue("server.test").write(folder, "server")
+    (folder / "ca.pem").write_bytes(authority.pem)
+    (folder / "tokens.toml").write_text(
+        '[[callers]]\nname = "ranker"\nroles = ["viewer"]\ncertificate_names = ["ranker.test"]\n'
+    )
+    flags = ["--tls-certificate", str(certificate), "--tls-key", str(key)]
+    flags += ["--tls-client-ca", str(folder / "ca.pem"), "--tokens", str(folder / "tokens.toml")]
+    with serving(folder / "bandit.db", *flags, "--metrics-listen", "127.0.0.1:0") as started:
+        yield started
+
+
+def n_calls(server: ServerProcess) -> float:
+    """How many calls of ListExperiments reached their handler."""
+    labels = {"grpc_type": "unary", "grpc_service": "bandit.v1.ExperimentService"}
+    return server.sample("grpc_server_started_total", **labels, grpc_method="ListExperiments")
+
+
+def test_who_has_a_certificate_is_known_by_it(
+    server: ServerProcess, authority: Authority, enter: Enter
+) -> None:
+    """Its common name or one of its alternative names stands in the tokens file."""
+    known = enter(server, credentials=authority.credentials(authority.issue("ranker.test")))
+    assert list(known.list_page().experiments) == []
+    stranger = enter(server, credentials=authority.credentials(authority.issue("stranger.test")))
+    assert refused(stranger.list_page).code is grpc.StatusCode.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize("case", ["plain text", "no certificate", "wrong CA of ours", "wrong CA of theirs"])
+def test_a_handshake_that_fails_reaches_no_handler(
+    case: str, server: ServerProcess, authority: Authority, enter: Enter
+) -> None:
+    """The call is UNAVAILABLE, and no method has begun."""
+    stranger = Authority.create("another authority")
+    credentials = {
+        "plain text": None,
+        "no certificate": authority.credentials(),
+        "wrong CA of ours": stranger.credentials(authority.issue("ranker.test")),
+        "wrong CA of theirs": authority.credentials(stranger.issue("ranker.test")),
+    }[case]
+    before = n_calls(server)
+    wire = enter(server, credentials=credentials)
+    with pytest.raises(grpc.RpcError) as caught:
+        wire.list_page()
+    assert call_of(caught.value).code() is grpc.StatusCode.UNAVAILABLE
+    assert n_calls(server) == before
+
+
+@pytest.mark.parametrize(
+    ("version", "is_taken"),
+    [
+        (ssl.TLSVersion.TLSv1, False),
+        (ssl.TLSVersion.TLSv1_1, False),
+        (ssl.TLSVersion.TLSv1_2, True),
+        (ssl.TLSVersion.TLSv1_3, True),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+def test_nothing_older_than_tls_1_2(
+    version: ssl.TLSVersion, *, is_taken: bool, server: ServerProcess, authority: Authority, tmp_path: Path
+) -> None:
+    """The server refuses an older version by itself, whatever the client would do."""
+    paths = authority.issue("ranker.test").write(tmp_path, "client")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.load_verify_locations(cadata=authority.pem.decode())
+    context.load_cert_chain(*paths)
+    context.set_alpn_protocols(["h2"])
+    context.minimum_version = context.maximum_version = version
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as plain:
+        if not is_taken:
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                context.wrap_socket(plain, server_hostname="127.0.0.1")
+            return
+        with context.wrap_socket(plain, server_hostname="127.0.0.1") as wrapped:
+            assert wrapped.selected_alpn_protocol() == "h2"
+
+
+def serial_of(server: ServerProcess, authority: Authority) -> str:
+    """The serial number of the certificate that the server shows."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=authority.pem.decode())
+    context.set_alpn_protocols(["h2"])
+    with (
+        socket.create_connection(("127.0.0.1", server.port), timeout=20) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1") as wrapped,
+    ):
+        certificate = wrapped.getpeercert()
+    assert certificate is not None
+    return str(certificate["serialNumber"])
+
+
+def test_a_new_certificate_is_shown_without_a_restart_and_without_a_failed_call(
+    start_server: StartServer, tmp_path: Path, authority: Authority
+) -> None:
+    """Under load, old connections and new ones; a broken certificate leaves the last, and is told once."""
+    certificate, key = authority.issue("server.test").write(tmp_path, "server")
+    server = start_server("--tls-certificate", str(certificate), "--tls-key", str(key))
+    stop, failures, counts = threading.Event(), list[Exception](), [0, 0]
+
+    def load(kind: int) -> None:
+        wire = Wire(server.address, credentials=authority.credentials())
+        while not stop.is_set():
+            try:
+                wire.list_page()
+                counts[kind] += 1
+            except grpc.RpcError as error:
+                failures.append(error)
+            if kind:  # a connection for each call
+                wire.close()
+                wire = Wire(server.address, credentials=authority.credentials())
+        wire.close()
+
+    threads = [threading.Thread(target=load, args=(kind,)) for kind in (0, 1)]
+    for thread in threads:
+        thread.start()
+    first = serial_of(server, authority)
+    authority.issue("server.test").write(tmp_path, "server")
+    second = eventually(lambda: serial_of(server, authority), until=lambda serial: serial != first)
+    certificate.write_text("no certificate")
+    eventually(lambda: any(event["event"] == "file.not_reloaded" for event in server.events()))
+    assert serial_of(server, authority) == second
+    done = list(counts)
+    eventually(lambda: min(now - then for now, then in zip(counts, done, strict=True)) > 0)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    (event,) = [event for event in server.events() if event["event"] == "file.not_reloaded"]
+    assert str(certificate) in event["error"]
+    assert "PRIVATE" not in json.dumps(event)
+
+
+@pytest.mark.parametrize("case", ["missing", "no PEM", "another's key"])
+def test_a_certificate_that_cannot_be_used_is_told_by_name(
+    case: str, tmp_path: Path, authority: Authority
+) -> None:
+    """What is wrong with which files; nothing of a key."""
+    certificate, key = authority.issue("server.test").write(tmp_path, "server")
+    if case == "missing":
+        key.unlink()
+    elif case == "no PEM":
+        certificate.write_text("no certificate")
+    else:
+        key.write_bytes(authority.issue("other.test").key)
+    with pytest.raises(CertificateError) as caught:
+        CertificateFiles(certificate=certificate, key=key).watched()
+    assert str(key) in str(caught.value)
+    assert "PRIVATE" not in str(caught.value)
+
+
+def test_a_key_that_wants_a_password_is_refused_and_not_asked_for(
+    tmp_path: Path, authority: Authority
+) -> None:
+    """Nobody is there to type it."""
+    certificate, key = authority.issue("server.test").write(tmp_path, "server")
+    secret = load_pem_private_key(key.read_bytes(), None)
+    encryption = BestAvailableEncryption(b"word")
+    key.write_bytes(secret.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
+    with pytest.raises(CertificateError, match=str(key)):
+        CertificateFiles(certificate=certificate, key=key).watched()
+
+
+def test_a_server_without_its_certificate_does_not_start(tmp_path: Path) -> None:
+    """One line for the person who started it."""
+    settings = Settings(tls_certificate=tmp_path / "no.pem", tls_key=tmp_path / "no.key")
+    with pytest.raises(StartupError, match=r"no\.pem: no such file or directory"), startup_errors():
+        Door(settings, Clock())
+
+
+def test_the_client_speaks_tls_with_a_token(
+    start_server: StartServer, tmp_path: Path, authority: Authority
+) -> None:
+    """From files; another CA serves the fallback, and the error of an experiment call is for people."""
+    certificate, key = authority.issue("server.test").write(tmp_path, "server")
+    (tmp_path / "ca.pem").write_bytes(authority.pem)
+    file = TokensFile.create(tmp_path / "tokens.toml", {"all": 'roles = ["viewer", "choose"]'})
+    server = start_server(
+        "--tls-certificate", str(certificate), "--tls-key", str(key), "--tokens", str(file.path)
+    )
+    (tmp_path / "token").write_text(file.token("all") + "\n")
+    token = tmp_path / "token"
+    with BanditClient(server.address, tls=Tls(ca=tmp_path / "ca.pem"), token=token) as client:
+        assert list(client.experiments.list()) == []
+        cause = client.choose("missing", fallback=Fallback("v1"), timeout=20).fallback_cause
+        assert cause is not None
+        assert cause.code is grpc.StatusCode.NOT_FOUND
+    (tmp_path / "other.pem").write_bytes(Authority.create().pem)
+    with BanditClient(server.address, tls=Tls(ca=tmp_path / "other.pem"), token=token) as client:
+        assert client.choose("missing", fallback=Fallback("v1"), timeout=5).is_fallback
+        with pytest.raises(CallError):
+            list(client.experiments.list())
+    flags = ["experiment", "list", "--server", server.address, "--ca"]
+    done = CliRunner().invoke(cli, [*flags, str(tmp_path / "ca.pem"), "--token-file", str(token)])
+    assert (done.exit_code, done.stdout[:14]) == (0, "no experiments")
+    done = CliRunner().invoke(cli, [*flags, str(tmp_path / "other.pem")])
+    assert done.stderr == (
+        f"error: no TLS with {server.address}: is its certificate one of --ca's, and does it take yours?\n"
+    )
+    done = CliRunner().invoke(cli, [*flags, str(tmp_path / "no.pem")])
+    assert (done.exit_code, done.stderr) == (2, f"error: {tmp_path / 'no.pem'}: no such file or directory\n")
+    done = CliRunner().invoke(cli, flags[:-1])
+    assert done.stderr.startswith(f"error: the server at {server.address} hung up: does it want TLS")

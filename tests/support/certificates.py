@@ -1,0 +1,89 @@
+"""Certificates of a test's own authority, made as they are needed."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Self
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+_LIFE = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A certificate and its key, PEM."""
+
+    certificate: bytes
+    key: bytes
+
+    def write(self, folder: Path, name: str) -> tuple[Path, Path]:
+        """Writes both, each in one step; returns where."""
+        paths = folder / f"{name}.pem", folder / f"{name}.key"
+        for path, content in zip(paths, (self.certificate, self.key), strict=True):
+            draft = path.with_suffix(".new")
+            draft.write_bytes(content)
+            draft.replace(path)
+        return paths
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """Signs certificates."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    @classmethod
+    def create(cls, name: str = "test authority") -> Self:
+        """A new one."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = _builder(_name(name), _name(name), key)
+        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        return cls(builder.sign(key, hashes.SHA256()), key)
+
+    @property
+    def pem(self) -> bytes:
+        """What others trust."""
+        return self.certificate.public_bytes(Encoding.PEM)
+
+    def issue(self, name: str) -> Pair:
+        """A certificate of this common name, for 127.0.0.1 and the name."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        names: list[x509.GeneralName] = [x509.IPAddress(ip_address("127.0.0.1")), x509.DNSName(name)]
+        builder = _builder(_name(name), self.certificate.subject, key)
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        certificate = builder.sign(self.key, hashes.SHA256())
+        secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return Pair(certificate.public_bytes(Encoding.PEM), secret)
+
+    def credentials(self, client: Pair | None = None) -> grpc.ChannelCredentials:
+        """Credentials of a channel that trusts this authority, and shows a client's certificate, if any."""
+        if client is None:
+            return grpc.ssl_channel_credentials(self.pem)
+        return grpc.ssl_channel_credentials(self.pem, client.key, client.certificate)
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey
+) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _LIFE)
+        .not_valid_after(now + _LIFE)
+    )
