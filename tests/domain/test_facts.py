@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bandit.facts import Tally, n_closed
+from bandit.facts import Tally, ends_of, n_closed
 from tests.domain.builders import HOUR, MINUTE, SECOND, START, make_epoch
 
 outcomes = st.lists(st.tuples(st.integers(0, 2**20), st.booleans()), max_size=20)
@@ -72,3 +72,13 @@ def test_no_epoch_is_closed_before_there_are_two() -> None:
     """Neither no epoch nor a single one is closed for a metric with a window."""
     assert n_closed([], HOUR, SECOND, START + 1000 * HOUR) == 0
     assert n_closed(EPOCHS[:1], HOUR, SECOND, START + 1000 * HOUR) == 0
+
+
+def test_a_clock_that_jumps_back_closes_nothing_early() -> None:
+    """An epoch begun after the clock was set back does not end its predecessors before their time."""
+    starts = [START, START + MINUTE, START - 24 * HOUR, START + 2 * MINUTE]
+    epochs = [make_epoch(number, start) for number, start in enumerate(starts, 1)]
+    assert ends_of(epochs) == [START + MINUTE, START + MINUTE, START + 2 * MINUTE]
+    assert n_closed(epochs[:3], HOUR, SECOND, START - 2 * HOUR) == 0
+    assert n_closed(epochs[:3], HOUR, SECOND, START + 2 * HOUR) == 2
+    assert ends_of([]) == []
