@@ -1,6 +1,6 @@
 """What Prometheus is told of experiments, ledger and snapshot. No unit and no decision is in a label."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Final
 
@@ -29,6 +29,7 @@ class ServiceCollector:
         allocator: Epochs begun here.
         upkeep: Whether the store is away.
         convergence: How soon a change made by one replica is known to all.
+        wal_bytes: Asks for the size of the database's write-ahead log; None where there is none to see.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class ServiceCollector:
         allocator: Allocator,
         upkeep: Upkeep,
         convergence: timedelta,
+        wal_bytes: Callable[[], int | None],
     ) -> None:
         self._snapshot = snapshot
         self._counter = counter
@@ -46,6 +48,7 @@ class ServiceCollector:
         self._allocator = allocator
         self._upkeep = upkeep
         self._convergence = convergence
+        self._wal_bytes = wal_bytes
         self._commit_seconds = Histogram()
         self._commit_rows = Histogram(_COMMIT_ROWS)
         queue.observers.append(self._observe_commit)
@@ -67,6 +70,10 @@ class ServiceCollector:
             self._convergence.total_seconds(),
         )
         yield _gauge("bandit_store_up", "1 if the store answered last.", int(not self._upkeep.is_store_away))
+        wal_bytes = self._wal_bytes()
+        if wal_bytes is not None:
+            text = "Bytes of SQLite's write-ahead log; it grows while somebody holds a read open."
+            yield _gauge("bandit_wal_bytes", text, wal_bytes)
         begun = CounterMetricFamily("bandit_epochs_begun", "Epochs begun by this server.")
         begun.add_metric([], self._allocator.n_epochs)
         yield begun

@@ -129,7 +129,7 @@ class _Service:
             has_reflection=settings.reflection,
         )
         self._collector = ServiceCollector(
-            snapshot, counter, self._queue, allocator, upkeep, settings.convergence
+            snapshot, counter, self._queue, allocator, upkeep, settings.convergence, lambda: store.wal_bytes
         )
 
     async def run(self) -> int:

@@ -90,6 +90,11 @@ class SqlStore(Store):
     def is_shared(self) -> bool:
         return self._dialect.is_shared
 
+    @property
+    @override
+    def wal_bytes(self) -> int | None:
+        return self._dialect.wal_bytes
+
     @override
     def close(self) -> None:
         self._dialect.close()
