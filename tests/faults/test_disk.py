@@ -32,8 +32,8 @@ BROKEN: Final = 70
 RECORDED: Final = {"click": bandit_pb2.OUTCOME_RESULT_RECORDED}
 DUPLICATE: Final = {"click": bandit_pb2.OUTCOME_RESULT_DUPLICATE}
 N_CALLERS: Final = 24
-SYNC_SECONDS: Final = 0.05
-"""What a commit takes on the slow disk: so many callers one after the other would take over a second."""
+SYNC_SECONDS: Final = 0.1
+"""What a commit takes on the slow disk: as many rewards as are posted, one after the other, take 24 s."""
 
 METRICS: Final = ("--metrics-listen", "127.0.0.1:0")
 
@@ -204,7 +204,7 @@ def test_a_slow_disk_is_made_up_for_by_larger_commits(slow_store: SlowStore, con
     server = slow_store.server
     wire = connect(server)
     name = wire.running()
-    ids = decisions(wire, name, 20 * N_CALLERS)
+    ids = decisions(wire, name, 10 * N_CALLERS)
     slow_store.slow_down()
     eventually(lambda: posted(wire, ids[0]))
     rows, commits = (server.sample(f"bandit_commit_outcomes_{what}") for what in ("sum", "count"))
@@ -225,7 +225,7 @@ def test_a_slow_disk_is_made_up_for_by_larger_commits(slow_store: SlowStore, con
     assert n_rows == len(posts)
     assert n_commits * SYNC_SECONDS < seconds + SYNC_SECONDS, "commits were not slow: the test saw nothing"
     assert n_rows / n_commits > N_CALLERS / 4
-    assert seconds < len(posts) * SYNC_SECONDS / 4
+    assert seconds < len(posts) * SYNC_SECONDS / 2
     assert 0 < max(queued) <= N_CALLERS
     assert statistics.median(waits) < SYNC_SECONDS
 

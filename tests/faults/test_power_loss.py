@@ -76,16 +76,22 @@ def disk() -> Iterator[Disk]:
     made.unregister()
 
 
-def record(disk: Disk, folder: Path, synchronous: str) -> History:
-    """Lets a store commit rewards in groups of 1 to 30, and hands over what it did to the disk."""
+def record(disk: Disk, folder: Path, *changes: str) -> History:
+    """Lets a store commit rewards in groups of 1 to 30, and hands over what it did to the disk.
+
+    Args:
+        disk: Where it writes.
+        folder: Of its database.
+        changes: Pragmas in place of the store's own.
+    """
     generator = random.Random(SEED)
     history = History()
     with closing(open_store(f"sqlite:///{folder / 'bandit.db'}")) as store:
         number = run(store).number
         with closing(engines_of(store)[0].raw_connection()) as connection:
             cursor = connection.cursor()
-            cursor.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
-            cursor.execute(f"PRAGMA synchronous={synchronous}")
+            for pragma in (f"wal_autocheckpoint={CHECKPOINT_PAGES}", *changes):
+                cursor.execute(f"PRAGMA {pragma}")
         for commit in range(N_COMMITS):
             entries = [
                 reward(experiment=number, arm=generator.randrange(2), quanta=generator.randrange(2))
@@ -148,7 +154,7 @@ def test_a_power_cut_loses_no_acknowledged_reward(disk: Disk, tmp_path: Path) ->
     """
     (tmp_path / "run").mkdir()
     (tmp_path / "left").mkdir()
-    history = record(disk, tmp_path / "run", "FULL")
+    history = record(disk, tmp_path / "run")
     assert history.n_checkpoints >= 3
     findings = replay(history, tmp_path / "left")
     assert findings.wrong == []
@@ -161,7 +167,7 @@ def test_without_a_sync_the_same_replay_loses_rewards(disk: Disk, tmp_path: Path
     """The control: with `synchronous=NORMAL` states are found that lack what was acknowledged."""
     (tmp_path / "run").mkdir()
     (tmp_path / "left").mkdir()
-    findings = replay(record(disk, tmp_path / "run", "NORMAL"), tmp_path / "left")
+    findings = replay(record(disk, tmp_path / "run", "synchronous=NORMAL"), tmp_path / "left")
     assert findings.n_lossy > 0
     assert findings.wrong == []  # it forgets, but what it has is whole
 
@@ -170,7 +176,7 @@ def test_after_a_power_cut_the_same_rewards_are_exact(disk: Disk, tmp_path: Path
     """A store on what was left takes everything that was ever sent again: each reward counts once."""
     (tmp_path / "run").mkdir()
     (tmp_path / "left").mkdir()
-    history = record(disk, tmp_path / "run", "FULL")
+    history = record(disk, tmp_path / "run")
     generator = random.Random(SEED)
     platter, n_doubtful = Platter(), 0
     cuts = set(generator.sample(range(len(history.events) // 2, len(history.events)), 12))
