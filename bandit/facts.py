@@ -7,7 +7,7 @@ keyed by the decision's own epoch and arm. Facts only ever grow by increments, s
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import takewhile
+from itertools import accumulate
 from typing import NamedTuple, Self
 
 from bandit.decision import Basis
@@ -114,8 +114,19 @@ def n_closed(epochs: Iterable[Epoch], window: timedelta | None, lag: timedelta, 
         lag: How long a replica may go on with an epoch after its end.
         now: The moment to ask for.
     """
-    starts = [epoch.started_at for epoch in epochs]
+    known = list(epochs)
     if window is None:
-        return len(starts)
-    latest_end = now - lag - window
-    return sum(1 for _ in takewhile(lambda ended_at: ended_at <= latest_end, starts[1:]))
+        return len(known)
+    return sum(ended_at + lag + window <= now for ended_at in ends_of(known))
+
+
+def ends_of(epochs: Iterable[Epoch]) -> list[datetime]:
+    """When each epoch but the last ended: at the next one's start.
+
+    Clocks jump back, and those of two replicas differ. So no end lies before an earlier epoch's start:
+    silence may then wait for longer than its window, and is never counted sooner.
+
+    Args:
+        epochs: Of one segment, in order of number.
+    """
+    return list(accumulate((epoch.started_at for epoch in epochs), max))[1:]

@@ -74,7 +74,7 @@ def running(arguments: Sequence[str], folder: Path) -> Iterator[Child]:
             stdout=subprocess.PIPE,
             stderr=errors,
             cwd=folder,
-            env=_clean_environment(),
+            env=clean_environment(),
         )
     try:
         line = _first_line(process)
@@ -115,7 +115,7 @@ def verify(folder: Path) -> str:
     """
     command = [sys.executable, "-m", "server", "verify", "--database", database_of(folder)]
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=folder, env=_clean_environment()
+        command, capture_output=True, text=True, check=False, cwd=folder, env=clean_environment()
     )
     if done.returncode != 0:
         raise ChildError(f"verify failed: {done.stderr.strip() or done.stdout.strip()}")
@@ -166,7 +166,7 @@ def _last_words(log: Path) -> str:
     return " | ".join(lines[-_LOG_LINES:]) or "it wrote no log"
 
 
-def _clean_environment() -> Mapping[str, str]:
-    """No setting of this shell reaches the server; the repository can be imported from any folder."""
+def clean_environment() -> Mapping[str, str]:
+    """For children: no setting of this shell reaches them; the repository can be imported from any folder."""
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("BANDIT_")}
     return kept | {"PYTHONPATH": str(REPOSITORY)}

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -47,8 +47,8 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
     """Starts servers of the test's own, on `bandit.db` in its folder; those left running must stop with 0."""
     started: list[ServerProcess] = []
 
-    def start(*flags: str, port: int = 0) -> ServerProcess:
-        started.append(ServerProcess.start(tmp_path / "bandit.db", *flags, port=port))
+    def start(*flags: str, port: int = 0, program: Sequence[str] = ("server",)) -> ServerProcess:
+        started.append(ServerProcess.start(tmp_path / "bandit.db", *flags, port=port, program=program))
         return started[-1]
 
     yield start

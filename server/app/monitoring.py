@@ -1,6 +1,6 @@
 """What Prometheus is told of experiments, ledger and snapshot. No unit and no decision is in a label."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Final
 
@@ -31,6 +31,7 @@ class ServiceCollector:
         upkeep: Whether the store is away.
         purger: What was purged here.
         convergence: How soon a change made by one replica is known to all.
+        wal_bytes: Asks for the size of the database's write-ahead log; None where there is none to see.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class ServiceCollector:
         upkeep: Upkeep,
         purger: Purger,
         convergence: timedelta,
+        wal_bytes: Callable[[], int | None],
     ) -> None:
         self._snapshot = snapshot
         self._counter = counter
@@ -50,6 +52,7 @@ class ServiceCollector:
         self._upkeep = upkeep
         self._purger = purger
         self._convergence = convergence
+        self._wal_bytes = wal_bytes
         self._commit_seconds = Histogram()
         self._commit_rows = Histogram(_COMMIT_ROWS)
         queue.observers.append(self._observe_commit)
@@ -71,6 +74,10 @@ class ServiceCollector:
             self._convergence.total_seconds(),
         )
         yield _gauge("bandit_store_up", "1 if the store answered last.", int(not self._upkeep.is_store_away))
+        wal_bytes = self._wal_bytes()
+        if wal_bytes is not None:
+            text = "Bytes of SQLite's write-ahead log; it grows while somebody holds a read open."
+            yield _gauge("bandit_wal_bytes", text, wal_bytes)
         yield _counter("bandit_epochs_begun", "Epochs begun by this server.", self._allocator.n_epochs)
         yield _counter("bandit_purged_rows", "Rows of the reward log purged here.", self._purger.n_rows)
         yield _counter("bandit_sealed_epochs", "Epochs sealed by this server.", self._purger.n_epochs)

@@ -188,7 +188,14 @@ class _Service:
         )
         self._purger = Purger(store, workers, clock, retention=timedelta(seconds=settings.retention_seconds))
         self._collector = ServiceCollector(
-            snapshot, counter, self._queue, allocator, upkeep, self._purger, settings.convergence
+            snapshot,
+            counter,
+            self._queue,
+            allocator,
+            upkeep,
+            self._purger,
+            settings.convergence,
+            lambda: store.wal_bytes,
         )
 
     async def run(self) -> int:

@@ -10,7 +10,7 @@ import structlog
 
 from bandit.allocation import Allocation, Standing, allocate, longest_epoch, needs_epoch
 from bandit.experiment import SEGMENT_ALL
-from bandit.facts import Epoch, Facts
+from bandit.facts import Epoch, Facts, ends_of
 from bandit.posteriors import BetaPosterior
 from bandit.quadrature import best_arm_probabilities
 from server.services.clock import Clock
@@ -198,8 +198,7 @@ class Allocator:
         if standing.n_decisions_in_force > 0:
             moments.append(current.started_at + longest_epoch(standing))
         for window in {metric.window for metric in experiment.metrics} - {None}:
-            ends = (epoch.started_at for epoch in found.epochs[1:])
-            closings = (end + self._lag + window for end in ends if window is not None)
+            closings = (end + self._lag + window for end in ends_of(found.epochs) if window is not None)
             moments.extend(sorted(moment for moment in closings if moment > standing.now)[:1])
         if experiment.half_life is not None:
             moments.append(standing.now + experiment.half_life / 50)

@@ -55,6 +55,11 @@ class Dialect(ABC):
     def reading(self, *, is_long: bool = False) -> AbstractContextManager[Connection]:
         """A transaction that sees one snapshot and only reads. Otherwise as `writing`."""
 
+    @property
+    def wal_bytes(self) -> int | None:
+        """Bytes of the write-ahead log on disk; None where the database keeps it to itself."""
+        return None
+
     def _require_open(self) -> None:
         """Raises StoreUnavailableError once closed: an engine that was disposed of would connect again."""
         if self._is_closed:

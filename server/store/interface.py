@@ -57,6 +57,11 @@ class Store(ABC):
     def is_shared(self) -> bool:
         """Whether other processes may write while this one does, and have to be heard of by polling."""
 
+    @property
+    @abstractmethod
+    def wal_bytes(self) -> int | None:
+        """Bytes of the write-ahead log on disk; None where the database keeps it to itself. Never waits."""
+
     @abstractmethod
     def prepare(self, *, may_migrate: bool) -> None:
         """Brings the database to the schema of this version; must have returned before anything else works.

@@ -136,6 +136,11 @@ class SqlStore(Store):
                 require_schema(connection, self._schema)
         self._is_ready = True
 
+    @property
+    @override
+    def wal_bytes(self) -> int | None:
+        return self._dialect.wal_bytes
+
     @override
     def close(self) -> None:
         self._opened.close()

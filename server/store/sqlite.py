@@ -43,6 +43,13 @@ OLDEST: Final = (3, 35, 0)
 """The first SQLite with RETURNING."""
 
 _N_READERS: Final = 2
+_PRAGMAS: Final = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    "temp_store=MEMORY",
+    f"journal_size_limit={8 * 1024 * 1024}",  # a log that a long read made larger is cut when it can be
+)
 _UPSERT: Final = """
     INSERT INTO rewards (decision, metric, experiment, epoch, segment, arm, basis,
                          quanta, revision, is_late, is_apart, received_ms, unit)
@@ -88,6 +95,7 @@ class SqliteDialect(Dialect):
         if not is_owner and not file.exists():
             raise StoreUnavailableError(f"there is no database {file}")
         self._lock = FileLock(file) if is_owner else None
+        self._wal = file.with_name(file.name + "-wal")
         self.writer = _create_engine(url, 1, "BEGIN IMMEDIATE")
         self.reader = _create_engine(url, _N_READERS, "BEGIN")
 
@@ -98,6 +106,14 @@ class SqliteDialect(Dialect):
         self.writer.dispose()
         if self._lock is not None:
             self._lock.release()
+
+    @property
+    @override
+    def wal_bytes(self) -> int | None:
+        try:
+            return self._wal.stat().st_size
+        except FileNotFoundError:
+            return 0
 
     @override
     @contextmanager
@@ -192,7 +208,7 @@ def _create_engine(url: URL, n_connections: int, begin: str) -> Engine:
     def configure(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
         connection.isolation_level = None  # transactions begin where the listener below says
         cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):
+        for pragma in _PRAGMAS:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 

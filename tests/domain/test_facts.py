@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bandit.facts import Tally, n_closed
+from bandit.facts import Tally, ends_of, n_closed
 from tests.domain.builders import HOUR, MINUTE, SECOND, START, make_epoch
 
 outcomes = st.lists(st.tuples(st.integers(0, 2**20), st.booleans()), max_size=20)
@@ -79,3 +79,13 @@ def test_closed_epochs_are_a_prefix() -> None:
     """If the clock was set back, none counts as closed before its elder does."""
     third = replace(EPOCHS[2], started_at=START)
     assert n_closed([EPOCHS[0], EPOCHS[1], third], HOUR, SECOND, EPOCHS[1].started_at + HOUR) == 0
+
+
+def test_a_clock_that_jumps_back_closes_nothing_early() -> None:
+    """An epoch begun after the clock was set back does not end its predecessors before their time."""
+    starts = [START, START + MINUTE, START - 24 * HOUR, START + 2 * MINUTE]
+    epochs = [make_epoch(number, start) for number, start in enumerate(starts, 1)]
+    assert ends_of(epochs) == [START + MINUTE, START + MINUTE, START + 2 * MINUTE]
+    assert n_closed(epochs[:3], HOUR, SECOND, START - 2 * HOUR) == 0
+    assert n_closed(epochs[:3], HOUR, SECOND, START + 2 * HOUR) == 2
+    assert ends_of([]) == []

@@ -1,4 +1,4 @@
-"""A write to the disk that fails: nothing is acknowledged, and the process ends rather than guess (A3)."""
+"""A write to the disk that fails, by the kernel: nothing is acknowledged, and the process ends."""
 
 import resource
 from typing import Final

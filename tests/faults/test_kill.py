@@ -1,4 +1,4 @@
-"""kill -9 under load: no acknowledged reward is lost and none counts twice (reliability.md, A1 and A11).
+"""kill -9 under load: no acknowledged reward is lost and none counts twice.
 
 The ledger check: the clients keep what they sent and what was acknowledged; at the end what was acknowledged
 is in the log, what is in the log was sent with that value, and the facts are exactly the fold of the log. The

@@ -245,7 +245,7 @@ def test_several_conflicts_in_a_batch(store: Store) -> None:
 
 
 def test_the_same_decision_twice_in_a_batch(store: Store) -> None:
-    """The same reward twice in one batch is recorded once and a duplicate once (reliability.md, A11)."""
+    """The same reward twice in one batch is recorded once and a duplicate once."""
     entry = reward(quanta=3)
     assert post(store, entry, entry, entry) == [RECORDED, DUPLICATE, DUPLICATE]
     assert facts_of(store) == {key_of(entry): Tally(n=1, total=3, squares=9)}

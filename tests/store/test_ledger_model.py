@@ -1,7 +1,7 @@
 """The ledger against a plain dictionary: equal verdicts and equal facts, whatever is posted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,77 +9,12 @@ from hypothesis import strategies as st
 from bandit.decision import Basis
 from bandit.facts import OutcomeKey, Tally
 from server.store.interface import Store
-from server.store.records import (
-    Conflicting,
-    Expired,
-    OutcomeEntry,
-    OutcomeResult,
-    Recorded,
-    RewardEntry,
-    Verdict,
-)
+from server.store.records import OutcomeEntry, RewardEntry
 from tests.store.builders import create, facts_of, some_id
+from tests.store.ledger_model import LedgerModel
 
 N_DECISIONS = 4
 N_METRICS = 3
-
-
-@dataclass(slots=True)
-class Row:
-    """The one outcome of a decision and metric."""
-
-    key: OutcomeKey
-    quanta: int
-    revision: int
-    is_late: bool
-    is_apart: bool
-
-
-@dataclass(slots=True)
-class Model:
-    """The table of design.md §5, one entry after the other."""
-
-    rows: dict[tuple[bytes, int], Row] = field(default_factory=dict)
-
-    def record(self, entry: RewardEntry) -> Verdict:
-        """What the entry gets, and what it leaves."""
-        known = {o.metric: self.rows.get((entry.decision, o.metric)) for o in entry.outcomes}
-        missing = tuple(metric for metric, row in known.items() if row is None)
-        if entry.is_expired and missing:
-            return Expired(missing)
-        conflicts = tuple(
-            o.metric
-            for o in entry.outcomes
-            if (row := known[o.metric]) is not None
-            and row.revision == entry.revision
-            and row.quanta != o.quanta
-        )
-        if conflicts:
-            return Conflicting(conflicts)
-        return Recorded(tuple(self._take(entry, outcome) for outcome in entry.outcomes))
-
-    def _take(self, entry: RewardEntry, outcome: OutcomeEntry) -> OutcomeResult:
-        metric, quanta, is_late = outcome
-        row = self.rows.get((entry.decision, metric))
-        if row is None:
-            key = OutcomeKey(entry.experiment, entry.epoch, entry.segment, entry.arm, entry.basis, metric)
-            self.rows[entry.decision, metric] = Row(key, quanta, entry.revision, is_late, entry.is_apart)
-            return OutcomeResult.LATE if is_late else OutcomeResult.RECORDED
-        if row.revision > entry.revision:
-            return OutcomeResult.SUPERSEDED
-        if row.revision == entry.revision:
-            return OutcomeResult.DUPLICATE
-        row.quanta, row.revision = quanta, entry.revision
-        return OutcomeResult.REVISED
-
-    def facts(self) -> dict[OutcomeKey, Tally]:
-        """The sums over all rows that are not kept apart."""
-        facts: dict[OutcomeKey, Tally] = {}
-        for row in self.rows.values():
-            if not row.is_apart:
-                tally = Tally.of(row.quanta, is_late=row.is_late)
-                facts[row.key] = facts.get(row.key, Tally()).plus(tally)
-        return {key: tally for key, tally in facts.items() if any(tally)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +82,7 @@ def test_the_ledger_is_the_model(store: Store) -> None:
         number = create(store, f"e-{len(numbers)}").number
         numbers.append(number)
         ids = [some_id() for _ in range(N_DECISIONS)]
-        model = Model()
+        model = LedgerModel()
         for slot, batch in enumerate(batches):
             entries = [post.entry(number, ids) for post in batch]
             expected = [model.record(entry) for entry in entries]

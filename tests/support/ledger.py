@@ -3,8 +3,8 @@
 import base64
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,3 +62,12 @@ def logged_decisions(database: Path) -> set[bytes]:
 def integrity(database: Path) -> list[str]:
     """What SQLite's own check says: `ok`."""
     return [text for (text,) in query(database, "PRAGMA integrity_check")]
+
+
+@contextmanager
+def commits_held_up(database: Path) -> Iterator[None]:
+    """Lets no commit of the server's through, by holding the database's write lock."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("ROLLBACK")

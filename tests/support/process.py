@@ -3,15 +3,16 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import pytest
 
@@ -19,6 +20,8 @@ from server.app import maintenance
 from server.settings import Settings
 
 _Result = TypeVar("_Result")
+
+REPOSITORY: Final = Path(__file__).resolve().parent.parent.parent
 
 
 def clean_environment() -> dict[str, str]:
@@ -73,18 +76,25 @@ class ServerProcess:
     address: str
 
     @classmethod
-    def start(cls, database: Path, *flags: str, port: int = 0) -> Self:
-        """Starts a server, and returns once it says that it serves, or that it waits for its database."""
+    def start(cls, database: Path, *flags: str, port: int = 0, program: Sequence[str] = ("server",)) -> Self:
+        """Starts a server, and returns once it says that it serves, or that it waits for its database.
+
+        Args:
+            database: The SQLite file.
+            flags: Of `bandit-server serve`, in addition.
+            port: Where it listens.
+            program: What runs it: a module, and arguments before those of `bandit-server`.
+        """
         log = database.with_suffix(".log")
         listen = ("--listen", f"127.0.0.1:{port}", "--database", f"sqlite:///{database}")
         with log.open("a") as stderr:
             process = subprocess.Popen(
-                command("serve", *listen, *flags),
+                [sys.executable, "-m", *program, "serve", *listen, *flags],
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,
                 cwd=database.parent,
-                env=clean_environment(),
+                env=clean_environment() | {"PYTHONPATH": str(REPOSITORY)},
             )
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -175,3 +185,30 @@ def serving(database: Path, *flags: str) -> Iterator[ServerProcess]:
     assert exit_code == 0
     assert server.events()
     verify(database)
+
+
+def refused_start(url: str, folder: Path) -> str:
+    """What a server says that can't start on a database: one line on standard error, and exit code 1.
+
+    It runs without the powers of root, to whom no file is read-only.
+    """
+    done = subprocess.run(
+        [*_powerless(), *command("serve", "--listen", "127.0.0.1:0", "--database", url)],
+        cwd=folder,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+def _powerless() -> list[str]:
+    if os.geteuid() != 0:
+        return []
+    setpriv = shutil.which("setpriv")
+    assert setpriv is not None, "running as root, the tests need setpriv, of util-linux"
+    return [setpriv, "--inh-caps=-all", "--bounding-set=-all"]

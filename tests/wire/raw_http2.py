@@ -11,11 +11,13 @@ HEADERS: Final = 1
 RST_STREAM: Final = 3
 SETTINGS: Final = 4
 PING: Final = 6
+GOAWAY: Final = 7
 WINDOW_UPDATE: Final = 8
+CONTINUATION: Final = 9
 END_STREAM: Final = 1
 ACK: Final = 1
 END_HEADERS: Final = 4
-_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _INITIAL_WINDOW_SIZE: Final = 4
 _DEFAULT_WINDOW: Final = 65_535
 _LARGEST_FRAME: Final = 16_384
@@ -43,7 +45,7 @@ class RawConnection:
     def open(cls, port: int) -> Self:
         """Connects, says hello, and hears it: a server hangs up on a client that does not."""
         connection = cls(socket.create_connection(("127.0.0.1", port), timeout=20))
-        connection.socket.sendall(_PREFACE)
+        connection.socket.sendall(PREFACE)
         connection.send(SETTINGS, 0, 0, b"")
         next(frame for frame in connection.frames() if frame.kind == SETTINGS and not frame.flags & ACK)
         return connection
@@ -54,16 +56,12 @@ class RawConnection:
 
     def send(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         """Sends a frame as it is."""
-        self.socket.sendall(
-            struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
-        )
+        self.socket.sendall(frame_bytes(kind, flags, stream, payload))
 
     def begin(self, stream: int, method: str, *headers: tuple[str, str], flags: int = END_HEADERS) -> None:
         """Begins a call, its headers spelt out."""
-        pseudo = [(":method", "POST"), (":scheme", "http"), (":path", method), (":authority", "test")]
-        every = [*pseudo, ("te", "trailers"), ("content-type", "application/grpc"), *headers]
         self.windows[stream] = self._new_window
-        self.send(HEADERS, flags, stream, b"".join(b"\0" + _text(key) + _text(value) for key, value in every))
+        self.send(HEADERS, flags, stream, headers_of(method, *headers))
 
     def send_message(
         self, stream: int, data: bytes, *, n_claimed: int | None = None, is_packed: bool = False
@@ -87,6 +85,18 @@ class RawConnection:
             if frame.stream == stream and (frame.kind == RST_STREAM or frame.flags & END_STREAM):
                 return frame.payload
         return b""
+
+    def flood(self, data: bytes) -> None:
+        """Sends frames as they are, and takes in what was said, so that neither side waits for the other."""
+        self.socket.sendall(data)
+        self.socket.setblocking(False)
+        try:
+            while received := self.socket.recv(1 << 20):
+                self._unread += received
+        except BlockingIOError:
+            pass
+        finally:
+            self.socket.settimeout(20)
 
     def frames(self) -> Iterator[Frame]:
         """Frames as they come, until the server hangs up; windows, settings and pings are seen to."""
@@ -121,6 +131,18 @@ class RawConnection:
                     self._new_window = value
                     self.windows = {s: w + grown if s else w for s, w in self.windows.items()}
             self.send(SETTINGS, ACK, 0, b"")
+
+
+def frame_bytes(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """A frame as it goes over the wire."""
+    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+
+
+def headers_of(method: str, *headers: tuple[str, str]) -> bytes:
+    """The headers of a call, none of them indexed."""
+    pseudo = [(":method", "POST"), (":scheme", "http"), (":path", method), (":authority", "test")]
+    every = [*pseudo, ("te", "trailers"), ("content-type", "application/grpc"), *headers]
+    return b"".join(b"\0" + _text(key) + _text(value) for key, value in every)
 
 
 def _text(text: str) -> bytes:

@@ -1,10 +1,7 @@
 """Callers that give up, and callers that are too many: nothing is lost, doubled, or half done."""
 
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Final
 
 import grpc
@@ -12,6 +9,7 @@ import pytest
 
 from bandit.v1 import bandit_pb2
 from tests.conftest import Connect, StartServer
+from tests.support.ledger import commits_held_up
 from tests.support.process import ServerProcess, eventually, serving, verify
 from tests.support.refusals import call_of, refusal_of, refused
 from tests.support.wire import Wire
@@ -23,15 +21,6 @@ REWARD_LABELS: Final = {
     "grpc_service": "bandit.v1.BanditService",
     "grpc_method": "Reward",
 }
-
-
-@contextmanager
-def commits_held_up(database: Path) -> Iterator[None]:
-    """Lets no commit of the server's through, by holding the database's write lock."""
-    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
-        yield
-        connection.execute("ROLLBACK")
 
 
 def ask(name: str, wire: Wire, n: int) -> list[str]:

@@ -1,0 +1,158 @@
+"""Servers that may be killed, frozen, cut off from their database, and started again where they were."""
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from benchmarks.postgresql import free_port
+from benchmarks.serving import SERVE, ChildError, clean_environment
+
+_START_SECONDS: Final = 90.0
+_STOP_SECONDS: Final = 60.0
+
+
+@dataclass(slots=True)
+class Replica:
+    """One server, over its lives.
+
+    Attributes:
+        folder: Its working directory, where its log goes.
+        database: The URL that it is started with.
+        flags: Of `bandit-server serve`, in addition.
+        port: Where it listens, the same in every life.
+        process: It, while it runs.
+    """
+
+    folder: Path
+    database: str
+    flags: tuple[str, ...] = ()
+    port: int = field(default_factory=free_port)
+    process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Starts it, and returns once it says that it serves."""
+        where = ("--listen", self.address, "--database", self.database, "--log-level", "warning")
+        with (self.folder / f"server-{self.port}.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, *SERVE, *where, *self.flags],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=self.folder,
+                env=clean_environment(),
+                start_new_session=True,
+            )
+        if self.process.stdout is None or not select.select([self.process.stdout], [], [], _START_SECONDS)[0]:
+            raise ChildError(f"the server at {self.address} did not start in time")
+        if b"is serving at" not in self.process.stdout.readline():
+            raise ChildError(f"the server at {self.address} did not start: {self.last_words()}")
+
+    def signal(self, number: int) -> None:
+        """Sends it a signal."""
+        if self.process is not None:
+            self.process.send_signal(number)
+
+    def wait(self) -> int:
+        """Waits for its end; returns the exit code, and that of a kill if it does not end."""
+        if self.process is None:
+            return 0
+        try:
+            return self.process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+        finally:
+            if self.process.stdout is not None:
+                self.process.stdout.close()
+            self.process = None
+
+    def take_down(self) -> None:
+        """Ends it, whatever state it is in."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+        self.wait()
+
+    def resident_mib(self) -> float:
+        """Its resident memory, in MiB; 0 while it does not run."""
+        with suppress(OSError, StopIteration, AttributeError):
+            status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")  # type: ignore[union-attr]
+            return next(int(li.split()[1]) for li in status.splitlines() if li.startswith("VmRSS:")) / 1024
+        return 0.0
+
+    def n_descriptors(self) -> int:
+        """How many files and sockets it has open; 0 while it does not run."""
+        with suppress(OSError, AttributeError):
+            return len(os.listdir(f"/proc/{self.process.pid}/fd"))  # type: ignore[union-attr]  # noqa: PTH208 - no Paths
+        return 0
+
+    def last_words(self) -> str:
+        """The end of its log."""
+        path = self.folder / f"server-{self.port}.log"
+        return " | ".join(path.read_text(errors="replace").splitlines()[-3:]) or "it wrote no log"
+
+
+class Cable:
+    """A TCP connection to the database that can be cut without a word to either end.
+
+    Args:
+        target: The database's port.
+
+    Attributes:
+        port: The port at this end.
+    """
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self._is_whole = threading.Event()
+        self._is_whole.set()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """Forwards nothing any more."""
+        self._is_whole.clear()
+
+    def mend(self) -> None:
+        """Forwards what waited, and what comes."""
+        self._is_whole.set()
+
+    def close(self) -> None:
+        """Takes no further connections."""
+        self._is_whole.set()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                try:
+                    server = socket.create_connection(("127.0.0.1", self._target))
+                except OSError:  # the database is down: as if there were no cable
+                    client.close()
+                    continue
+                for source, sink in ((client, server), (server, client)):
+                    threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                self._is_whole.wait()
+                sink.sendall(data)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()

@@ -1,0 +1,67 @@
+"""The books after a soak: what was sent and acknowledged against what the database has."""
+
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.postgresql import query
+from benchmarks.soak_load import Books
+from server.app import maintenance
+from server.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the comparison found.
+
+    Attributes:
+        n_logged: Outcomes in the log.
+        n_lost: Acknowledged rewards and revisions that the log does not have.
+        n_doubled: Outcomes in the sums beyond those in the log.
+        n_unknown: Outcomes in the log that nobody sent.
+        n_in_doubt: Rewards whose commit was unknown to the client, and whose retry said duplicate.
+        differences: What `verify` says: sums that are not the fold of the log, faults of the file.
+        wrong: Answers that can't be, and failures that nothing excuses.
+    """
+
+    n_logged: int
+    n_lost: int
+    n_doubled: int
+    n_unknown: int
+    n_in_doubt: int
+    differences: tuple[str, ...]
+    wrong: tuple[str, ...]
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing is lost, doubled, unknown or wrong."""
+        faults = (self.n_lost, self.n_doubled, self.n_unknown, self.differences, self.wrong)
+        return not any(faults)
+
+
+def check(database: str, books: Books) -> Verdict:
+    """Compares, with every server stopped and every reward acknowledged."""
+    rows = _read(database, "SELECT decision, quanta, revision FROM rewards")
+    logged = {bytes(decision): (quanta, revision) for decision, quanta, revision in rows}
+    ((n_counted,),) = _read(database, "SELECT coalesce(sum(n + late_n), 0) FROM outcome_facts")
+    report = maintenance.verify(Settings(database=database), lambda _done, _total: None)
+    last = {key: (values[-1], len(values) - 1) for key, values in books.sent.items()}
+    return Verdict(
+        n_logged=len(rows),
+        n_lost=sum(logged.get(key) != last[key] for key in books.acked),
+        n_doubled=int(n_counted) - len(rows),
+        n_unknown=len(logged.keys() - books.sent.keys()),
+        n_in_doubt=books.in_doubt,
+        differences=tuple(report.differences),
+        wrong=(*books.wrong, *books.failed_chooses),
+    )
+
+
+def _read(database: str, statement: str) -> list[tuple[Any, ...]]:
+    if database.startswith("postgresql"):
+        return query(database, statement)
+    file = Path(database.removeprefix("sqlite:///"))
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+        return connection.execute(statement).fetchall()

@@ -1,0 +1,74 @@
+"""The soak's comparison of books: exact ones pass, and each way of being wrong is found."""
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from benchmarks.soak_check import Verdict, check
+from benchmarks.soak_load import Books
+from server.store.records import RewardEntry
+from server.store.sql import open_store
+from tests.store.builders import reward, run
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> str:
+    """A database's URL."""
+    return f"sqlite:///{tmp_path / 'bandit.db'}"
+
+
+@pytest.fixture
+def books(database: str) -> Books:
+    """What clients know that had twenty rewards recorded, and every fifth revised."""
+    books = Books()
+    with closing(open_store(database)) as store:
+        number = run(store).number
+        for each in range(20):
+            entry = reward(experiment=number, quanta=each % 2)
+            store.record_rewards([entry], 0)
+            note(books, entry)
+            if each % 5 == 0:
+                revised = reward(entry.decision, 1 - each % 2, 1, experiment=number)
+                store.record_rewards([revised], 0)
+                note(books, revised)
+    return books
+
+
+def note(books: Books, entry: RewardEntry) -> None:
+    """Sent, and acknowledged."""
+    books.sent.setdefault(entry.decision, []).append(entry.outcomes[0].quanta)
+    books.acked[entry.decision] += 1
+
+
+def test_exact_books_are_clean(database: str, books: Books) -> None:
+    """Nothing is lost, doubled or unknown."""
+    verdict = check(database, books)
+    assert verdict.is_clean
+    assert (verdict.n_logged, books.n_acked) == (20, 24)
+
+
+@pytest.mark.parametrize(
+    ("damage", "found"),
+    [
+        ("DELETE FROM rewards WHERE decision = ?", lambda verdict: verdict.n_lost == 1),
+        ("UPDATE rewards SET quanta = 1 - quanta WHERE decision = ?", lambda verdict: verdict.n_lost == 1),
+        ("UPDATE outcome_facts SET n = n + 1 WHERE ? IS NOT NULL", lambda verdict: verdict.n_doubled == 1),
+        (
+            "UPDATE rewards SET decision = zeroblob(16) WHERE decision = ?",
+            lambda verdict: verdict.n_unknown == 1,
+        ),
+    ],
+    ids=["a reward is gone", "a revision is gone", "a sum counts one twice", "a stranger is in the log"],
+)
+def test_wrong_books_are_found(
+    database: str, books: Books, damage: str, found: Callable[[Verdict], bool]
+) -> None:
+    """Each kind of damage is counted as what it is, and the verdict is not clean."""
+    with closing(sqlite3.connect(database.removeprefix("sqlite:///"))) as connection, connection:
+        connection.execute(damage, [next(iter(books.sent))])
+    verdict = check(database, books)
+    assert found(verdict)
+    assert not verdict.is_clean

@@ -1,0 +1,278 @@
+"""A disk that fails, fills up, or is slow, under a real server: what it says, and that the books stay exact.
+
+The server runs on a disk with faults that a test switches on and off. `test_broken_disk.py` has the same
+failure from the kernel.
+"""
+
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import grpc
+import pytest
+
+from bandit.v1 import bandit_pb2
+from tests.conftest import Connect, StartServer
+from tests.replicas.conftest import running_replicas
+from tests.support.disk import Fault
+from tests.support.ledger import decision_of, integrity, logged_decisions
+from tests.support.postgresql import PostgresqlProcess, query
+from tests.support.process import ServerProcess, eventually, refused_start, verify
+from tests.support.refusals import refused
+from tests.support.wire import Wire
+
+BROKEN: Final = 70
+RECORDED: Final = {"click": bandit_pb2.OUTCOME_RESULT_RECORDED}
+DUPLICATE: Final = {"click": bandit_pb2.OUTCOME_RESULT_DUPLICATE}
+N_CALLERS: Final = 24
+SYNC_SECONDS: Final = 0.1
+"""What a commit takes on the slow disk: as many rewards as are posted, one after the other, take 24 s."""
+
+METRICS: Final = ("--metrics-listen", "127.0.0.1:0")
+
+
+@dataclass(frozen=True)
+class FaultyDisk:
+    """The switches of a disk.
+
+    Attributes:
+        folder: Where they are.
+    """
+
+    folder: Path
+
+    @property
+    def program(self) -> tuple[str, ...]:
+        """What runs a server on this disk."""
+        return ("tests.support.serve_on_faulty_disk", str(self.folder))
+
+    def begin(self, fault: Fault, text: str = "") -> None:
+        """Switches a fault on."""
+        (self.folder / fault.value).write_text(text)
+
+    def end(self, fault: Fault) -> None:
+        """Switches it off."""
+        (self.folder / fault.value).unlink()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> FaultyDisk:
+    """A disk that works until told otherwise."""
+    folder = tmp_path / "faults"
+    folder.mkdir()
+    return FaultyDisk(folder)
+
+
+def decisions(wire: Wire, name: str, n: int) -> list[str]:
+    """The ids of so many decisions."""
+    results = wire.batch_choose(*[bandit_pb2.ChooseRequest(experiment=name)] * n)
+    return [result.choice.decision_id for result in results]
+
+
+def check_ledger(database: Path, sent: list[str], acked: list[str]) -> None:
+    """Acknowledged is within logged is within sent, the facts are the fold, the file is sound."""
+    logged = logged_decisions(database)
+    assert set(map(decision_of, acked)) <= logged <= set(map(decision_of, sent))
+    assert integrity(database) == ["ok"]
+    verify(database)
+
+
+def test_a_failed_sync_is_never_acknowledged(
+    start_server: StartServer, connect: Connect, disk: FaultyDisk
+) -> None:
+    """After a failed fdatasync the reward is UNAVAILABLE, and the process ends with 70.
+
+    A later sync could succeed and prove nothing. Started again, the server has every acknowledged reward, and
+    takes the others once.
+    """
+    server = start_server(program=disk.program)
+    wire = connect(server)
+    ids = decisions(wire, wire.running(), 60)
+    acked = ids[:30]
+    for decision_id in acked:
+        assert wire.reward(decision_id, {"click": 1}) == RECORDED
+    disk.begin(Fault.SYNC_FAILS)
+    refusal = refused(lambda: wire.reward(ids[30], {"click": 1}))
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "STORAGE_UNAVAILABLE")
+    assert refusal.retry_seconds
+    assert server.wait() == BROKEN
+    assert [event["event"] for event in server.events() if event["level"] == "critical"] == ["store.broken"]
+
+    disk.end(Fault.SYNC_FAILS)
+    second = start_server(program=disk.program)
+    wire = connect(second)
+    answers = {decision_id: wire.reward(decision_id, {"click": 1}) for decision_id in ids}
+    assert all(answers[decision_id] == DUPLICATE for decision_id in acked)
+    assert answers[ids[30]] in (DUPLICATE, RECORDED)
+    assert all(answers[decision_id] == RECORDED for decision_id in ids[31:])
+    assert second.terminate() == 0
+    check_ledger(second.database, ids, ids)
+
+
+def test_a_full_disk_refuses_rewards_and_nothing_else(
+    start_server: StartServer, connect: Connect, disk: FaultyDisk
+) -> None:
+    """Without room Reward is RESOURCE_EXHAUSTED with a retry delay; Choose goes on; with room all resumes."""
+    server = start_server(*METRICS, program=disk.program)
+    wire = connect(server)
+    name = wire.running()
+    ids = decisions(wire, name, 40)
+    for decision_id in ids[:20]:
+        assert wire.reward(decision_id, {"click": 1}) == RECORDED
+    disk.begin(Fault.FULL)
+    for decision_id in ids[20:]:
+        refusal = refused(partial(wire.reward, decision_id, {"click": 1}))
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "STORAGE_FULL")
+        assert refusal.retry_seconds
+    assert {wire.choose(name).reason for _ in range(50)} == {bandit_pb2.REASON_POLICY}
+    eventually(lambda: server.sample("bandit_store_up") == 0.0)
+    assert {wire.choose(name).reason for _ in range(50)} == {bandit_pb2.REASON_POLICY}
+    disk.end(Fault.FULL)
+    answers = post_all(wire, ids)
+    assert answers == [DUPLICATE] * 20 + [RECORDED] * 20
+    eventually(lambda: server.sample("bandit_store_up") == 1.0)
+    assert server.terminate() == 0
+    check_ledger(server.database, ids, ids)
+
+
+def posted(wire: Wire, decision_id: str) -> dict[str, "bandit_pb2.OutcomeResult.ValueType"]:
+    """What became of a reward; nothing while it is refused."""
+    with suppress(grpc.RpcError):
+        return wire.reward(decision_id, {"click": 1})
+    return {}
+
+
+def post_all(wire: Wire, ids: list[str]) -> list[dict[str, "bandit_pb2.OutcomeResult.ValueType"]]:
+    """What became of rewards that are each posted until they are taken."""
+    return [eventually(partial(posted, wire, decision_id)) for decision_id in ids]
+
+
+@dataclass(frozen=True)
+class SlowStore:
+    """A server whose commits are slow once told so.
+
+    Attributes:
+        server: The server.
+        slow_down: Makes every commit take `SYNC_SECONDS` and more.
+    """
+
+    server: ServerProcess
+    slow_down: Callable[[], None]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def slow_store(
+    request: pytest.FixtureRequest, tmp_path: Path, start_server: StartServer, disk: FaultyDisk
+) -> Iterator[SlowStore]:
+    """On SQLite a sync takes long; on PostgreSQL a commit waits before it flushes, as a setting has it."""
+    if request.param == "sqlite":
+        server = start_server(*METRICS, program=disk.program)
+        yield SlowStore(server, lambda: disk.begin(Fault.SLOW, str(SYNC_SECONDS)))
+        return
+    postgresql = request.getfixturevalue("postgresql")
+    assert isinstance(postgresql, PostgresqlProcess)
+    url = postgresql.create_database()
+    name = url.rpartition("/")[2]
+
+    def slow_down() -> None:
+        for setting in (f"commit_delay = {SYNC_SECONDS * 1e6:.0f}", "commit_siblings = 0"):
+            query(url, f"ALTER DATABASE {name} SET {setting}")
+        cut_off(url)
+
+    with running_replicas(url, tmp_path, *METRICS) as start:
+        yield SlowStore(start(1)[0], slow_down)
+
+
+def cut_off(url: str) -> None:
+    """Ends every other connection to a database, so that new ones have its new settings."""
+    others = "datname = current_database() AND pid <> pg_backend_pid()"
+    query(url, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")  # noqa: S608 - no input
+
+
+def test_a_slow_disk_is_made_up_for_by_larger_commits(slow_store: SlowStore, connect: Connect) -> None:
+    """Callers share slow commits, so that together they are many times faster than one after the other.
+
+    The queue never holds more than the callers that wait, and Choose does not wait for the disk.
+    """
+    server = slow_store.server
+    wire = connect(server)
+    name = wire.running()
+    ids = decisions(wire, name, 10 * N_CALLERS)
+    slow_store.slow_down()
+    eventually(lambda: posted(wire, ids[0]))
+    rows, commits = (server.sample(f"bandit_commit_outcomes_{what}") for what in ("sum", "count"))
+    queued: list[float] = []
+    waits: list[float] = []
+    began_at = time.monotonic()
+    with ThreadPoolExecutor(N_CALLERS) as callers:
+        posts = [callers.submit(wire.reward, decision_id, {"click": 1}) for decision_id in ids[1:]]
+        while not all(post.done() for post in posts):
+            asked_at = time.monotonic()
+            wire.choose(name)
+            waits.append(time.monotonic() - asked_at)
+            queued.append(server.sample("bandit_reward_queue_rows"))
+    seconds = time.monotonic() - began_at
+    assert all(post.result() == RECORDED for post in posts)
+    n_commits = server.sample("bandit_commit_outcomes_count") - commits
+    n_rows = server.sample("bandit_commit_outcomes_sum") - rows
+    assert n_rows == len(posts)
+    assert n_commits * SYNC_SECONDS < seconds + SYNC_SECONDS, "commits were not slow: the test saw nothing"
+    assert n_rows / n_commits > N_CALLERS / 4
+    assert seconds < len(posts) * SYNC_SECONDS / 2
+    assert 0 < max(queued) <= N_CALLERS
+    assert statistics.median(waits) < SYNC_SECONDS
+
+
+def test_a_database_that_turns_read_only_refuses_rewards_and_nothing_else(
+    postgresql: PostgresqlProcess, tmp_path: Path, connect: Connect
+) -> None:
+    """As after a failover to a standby: Reward is UNAVAILABLE, Choose goes on, and all resumes by itself.
+
+    A server that is started meanwhile says why it can't, in one line.
+    """
+    url = postgresql.create_database()
+    name = url.rpartition("/")[2]
+    with running_replicas(url, tmp_path) as start:
+        (server,) = start(1)
+        wire = connect(server)
+        experiment = wire.running()
+        ids = decisions(wire, experiment, 3)
+        assert wire.reward(ids[0], {"click": 1}) == RECORDED
+        query(url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        cut_off(url)
+        refusal = refused(lambda: wire.reward(ids[1], {"click": 1}))
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "STORAGE_UNAVAILABLE")
+        assert {wire.choose(experiment).reason for _ in range(20)} == {bandit_pb2.REASON_POLICY}
+        assert refused_start(url, tmp_path) == "error: the database takes no writes"
+        query(url.replace(name, "postgres"), f"ALTER DATABASE {name} RESET ALL")
+        cut_off(url)
+        answers = post_all(wire, ids)
+        assert answers == [DUPLICATE, RECORDED, RECORDED]
+
+
+def test_a_read_only_folder_is_said_in_one_line_at_start(start_server: StartServer, connect: Connect) -> None:
+    """A server on a file that it can't write does not start, says so once, and leaves the file as it was."""
+    first = start_server()
+    wire = connect(first)
+    wire.reward(decisions(wire, wire.running(), 1)[0], {"click": 1})
+    assert first.terminate() == 0
+    folder = first.database.parent / "read-only"
+    folder.mkdir()
+    shutil.copy(first.database, folder)
+    before = (folder / "bandit.db").read_bytes()
+    (folder / "bandit.db").chmod(0o444)
+    folder.chmod(0o555)
+    try:
+        line = refused_start(f"sqlite:///{folder / 'bandit.db'}", folder)
+    finally:
+        folder.chmod(0o755)
+    assert line.startswith("error: ")
+    assert "bandit.db" in line
+    assert (folder / "bandit.db").read_bytes() == before

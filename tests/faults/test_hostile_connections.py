@@ -1,0 +1,220 @@
+"""Connections that no library would make: hung up on in seconds, or borne at little cost to everybody else.
+
+The server takes eight calls at once, so that whatever held a place for a stream would keep the good client
+out.
+"""
+
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from typing import Final
+
+import pytest
+
+from tests.conftest import Connect
+from tests.support.observing import MIB, observe
+from tests.support.process import ServerProcess, serving
+from tests.support.wire import Wire
+from tests.wire.raw_http2 import (
+    CONTINUATION,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    PING,
+    PREFACE,
+    RST_STREAM,
+    SETTINGS,
+    Frame,
+    RawConnection,
+    frame_bytes,
+    headers_of,
+)
+
+CHOOSE: Final = "/bandit.v1.BanditService/Choose"
+REWARD: Final = "/bandit.v1.BanditService/Reward"
+HANDSHAKE_SECONDS: Final = 5.0
+"""What the server allows a client to introduce itself."""
+
+SLACK_SECONDS: Final = 10.0
+"""What a busy machine may take on top."""
+
+GOOD_P50_SECONDS: Final = 0.1
+"""A good client waits a millisecond or two; a busy machine and Python's threads take the rest."""
+
+FRAME_CPU_SECONDS: Final = 0.4e-3
+"""What a frame of an attack may cost the server, the attacker's many being sent as fast as they go."""
+
+CALL_CPU_SECONDS: Final = 2e-3
+GROWTH: Final = 48 * MIB
+CANCEL: Final = struct.pack(">I", 8)
+REFUSED_STREAM: Final = struct.pack(">I", 7)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server with few places, that must end well after all of this."""
+    folder = tmp_path_factory.mktemp("hostile")
+    with serving(folder / "bandit.db", "--max-concurrent-calls", "8") as started:
+        yield started
+    assert [event for event in started.events() if event["level"] in {"error", "critical"}] == []
+
+
+@pytest.fixture
+def wire(server: ServerProcess, connect: Connect) -> Wire:
+    """A good client."""
+    return connect(server)
+
+
+def silence(_: socket.socket) -> None:
+    """Says nothing."""
+
+
+def half_a_preface(connection: socket.socket) -> None:
+    """Begins to say hello."""
+    connection.sendall(PREFACE[:10])
+
+
+def only_the_preface(connection: socket.socket) -> None:
+    """Says hello, and not on which terms."""
+    connection.sendall(PREFACE)
+
+
+def slowloris(connection: socket.socket) -> None:
+    """Says hello, and then its terms, a byte every quarter of a second."""
+    connection.sendall(PREFACE)
+    for byte in struct.pack(">I", 6_000)[1:] + struct.pack(">BBI", SETTINGS, 0, 0) + bytes(6_000):
+        connection.sendall(bytes([byte]))
+        time.sleep(0.25)
+
+
+def test_who_does_not_introduce_itself_is_hung_up_on(server: ServerProcess, wire: Wire) -> None:
+    """Silent, half-said, preface-only and byte-by-byte connections are closed within seconds, all at once."""
+    name = wire.running()
+    openings = (silence, half_a_preface, only_the_preface, slowloris)
+    with ThreadPoolExecutor(len(openings)) as threads:
+        lives = [threads.submit(seconds_until_closed, server.port, opening) for opening in openings]
+        assert wire.choose(name).arm
+    for life in lives:
+        assert life.result() < HANDSHAKE_SECONDS + SLACK_SECONDS
+
+
+def seconds_until_closed(port: int, opening: Callable[[socket.socket], None]) -> float:
+    """How long the server bears a connection."""
+    began_at = time.monotonic()
+    opened = socket.create_connection(("127.0.0.1", port), timeout=60)
+    with closing(opened) as connection, suppress(ConnectionError):
+        opening(connection)
+        while connection.recv(65_536):
+            pass
+    return time.monotonic() - began_at
+
+
+def ping(_: int) -> bytes:
+    """Asks whether the server is there."""
+    return frame_bytes(PING, 0, 0, bytes(8))
+
+
+def rapid_reset(number: int) -> bytes:
+    """Begins a call, and takes it back at once (CVE-2023-44487)."""
+    stream = 2 * number + 1
+    headers = headers_of(CHOOSE)
+    return frame_bytes(HEADERS, END_HEADERS, stream, headers) + frame_bytes(RST_STREAM, 0, stream, CANCEL)
+
+
+def continuation(number: int) -> bytes:
+    """Sends headers that never end (CVE-2024-27316)."""
+    if number == 0:
+        return frame_bytes(HEADERS, 0, 1, headers_of(CHOOSE))
+    return frame_bytes(CONTINUATION, 0, 1, b"\0\x01x" + bytes([100]) + b"y" * 100)
+
+
+def settings(_: int) -> bytes:
+    """Changes its terms, which has to be acknowledged each time."""
+    return frame_bytes(SETTINGS, 0, 0, b"")
+
+
+def open_stream(number: int) -> bytes:
+    """Begins a call and says no more."""
+    return frame_bytes(HEADERS, END_HEADERS, 2 * number + 1, headers_of(CHOOSE))
+
+
+def ended_stream(number: int) -> bytes:
+    """Begins a call and ends it without its message."""
+    return frame_bytes(HEADERS, END_HEADERS | END_STREAM, 2 * number + 1, headers_of(CHOOSE))
+
+
+def half_a_message(number: int) -> bytes:
+    """Begins a call and its message, and says no more."""
+    stream = 2 * number + 1
+    data = struct.pack(">BI", 0, 82) + b"\x0a\x50"
+    return frame_bytes(HEADERS, END_HEADERS, stream, headers_of(REWARD)) + frame_bytes(0, 0, stream, data)
+
+
+Attack = Callable[[int], bytes]
+
+
+@pytest.mark.parametrize(
+    ("attack", "n_frames"),
+    [
+        (ping, 10_000),
+        (rapid_reset, 8_000),
+        (continuation, 30_000),
+        (settings, 10_000),
+        (open_stream, 3_000),
+        (ended_stream, 3_000),
+        (half_a_message, 3_000),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+def test_a_flood_is_borne(server: ServerProcess, wire: Wire, attack: Attack, n_frames: int) -> None:
+    """However many frames come on a connection, every call of a good client is answered as fast as before.
+
+    What a frame costs the server in CPU is bounded, and memory does not grow with them.
+    """
+    name = wire.running()
+    with closing(RawConnection.open(server.port)) as connection:
+        observed = observe(server, wire, name, lambda: flood(connection, attack, n_frames))
+    assert observed.p50_seconds < GOOD_P50_SECONDS
+    assert observed.grown_bytes < GROWTH
+    assert observed.cpu_seconds < n_frames * FRAME_CPU_SECONDS + observed.n_calls * CALL_CPU_SECONDS
+
+
+def test_a_ping_flood_ends_the_connection(server: ServerProcess) -> None:
+    """Its sender is told to calm down, and is hung up on."""
+    with closing(RawConnection.open(server.port)) as connection:
+        flood(connection, ping, 1_000)
+        (farewell,) = [found for found in heard(connection) if found.kind == GOAWAY]
+        assert farewell.payload.endswith(b"too_many_pings")
+
+
+def test_streams_beyond_the_limit_are_refused(server: ServerProcess) -> None:
+    """Of 3,000 calls begun on one connection those beyond a thousand are reset, for elsewhere."""
+    with closing(RawConnection.open(server.port)) as connection:
+        flood(connection, open_stream, 3_000)
+        connection.send(PING, 0, 0, b"the end.")
+        refused = [found for found in heard(connection, until=PING) if found.kind == RST_STREAM]
+    assert 1_500 < len(refused) <= 2_000
+    assert {found.payload for found in refused} == {REFUSED_STREAM}
+
+
+def flood(connection: RawConnection, attack: Attack, n_frames: int) -> None:
+    """Sends frames as fast as they go, until the server hangs up or has had all."""
+    with suppress(ConnectionError):
+        for start in range(0, n_frames, 100):
+            numbers = range(start, min(start + 100, n_frames))
+            connection.flood(b"".join(attack(number) for number in numbers))
+
+
+def heard(connection: RawConnection, until: int | None = None) -> list[Frame]:
+    """Frames from the server until it hangs up, or answers with a frame of this kind."""
+    found: list[Frame] = []
+    with suppress(ConnectionError):
+        for each in connection.frames():
+            found.append(each)
+            if each.kind == until and each.flags:
+                break
+    return found

@@ -1,0 +1,122 @@
+"""The whole service in this process, wired as the composition root wires it, on a clock that a test moves."""
+
+import asyncio
+import secrets
+from collections.abc import Coroutine
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from bandit.decision import Signer
+from server.services.allocating import Allocator
+from server.services.choosing import Choice, Chooser
+from server.services.counting import DecisionCounter
+from server.services.experiments import Experiments
+from server.services.ledger import Ledger, Report
+from server.services.offers import CompiledExperiment
+from server.services.reward_queue import RewardQueue
+from server.services.snapshot import Snapshot
+from server.services.upkeep import Upkeep
+from server.services.workers import Workers
+from server.services.writer import Writer
+from server.store.records import KeyRing
+from server.store.sql import SqlStore, open_store
+from tests.services.support import LAG, MAX_STALENESS, ManualClock
+
+_Result = TypeVar("_Result")
+
+
+class WholeService:
+    """One replica: everything between the wire and the database. What polls in service is called here.
+
+    Args:
+        url: The database.
+        clock: The time, for all replicas.
+    """
+
+    def __init__(self, url: str, clock: ManualClock) -> None:
+        self._runner = asyncio.Runner()
+        self.store: SqlStore = open_store(url)
+        incarnation = secrets.token_bytes(16)
+        writer = Writer(incarnation, self.store.claim_slot(incarnation, clock.now()))
+        keys = self.store.adopt_keys(KeyRing({1: secrets.token_bytes(32)}, 1))
+        signer = Signer(keys.secrets, keys.signing_key)
+        lag = timedelta(seconds=LAG)
+        self._workers = workers = Workers()
+        self.snapshot = snapshot = Snapshot(clock)
+        self._counter = counter = DecisionCounter(writer)
+        self._allocator = allocator = Allocator(self.store, workers, snapshot, clock, lag=lag, threshold=0.2)
+        self._upkeep = upkeep = Upkeep(
+            self.store, workers, snapshot, counter, writer, allocator, clock, on_broken=_break
+        )
+        self._queue = RewardQueue(
+            self.store,
+            workers,
+            writer,
+            clock,
+            max_rows=1_000,
+            max_bytes=10**6,
+            on_recorded=allocator.mark_grown,
+            on_broken=_break,
+        )
+        self.chooser = Chooser(
+            snapshot, signer, counter, clock, lag_seconds=LAG, max_staleness_seconds=MAX_STALENESS
+        )
+        self.ledger = Ledger(
+            snapshot,
+            signer,
+            self._queue,
+            clock,
+            refresh=upkeep.refresh,
+            read_nonces=lambda experiment: workers.read(self.store.read_nonces, experiment),
+        )
+        self.experiments = Experiments(
+            self.store, workers, snapshot, allocator, clock, lag=lag, convergence=timedelta()
+        )
+        self._commits = self._runner.get_loop().create_task(self._queue.run())
+        self.refresh()
+
+    def run(self, call: Coroutine[Any, Any, _Result]) -> _Result:
+        """What a call returns."""
+        return self._runner.run(call)
+
+    def refresh(self) -> None:
+        """Hears what changed."""
+        self.run(self._upkeep.refresh())
+
+    def flush(self) -> None:
+        """Adds the decisions counted so far to the facts."""
+        self.run(self._upkeep.flush())
+
+    def allocate(self) -> None:
+        """Begins epochs where shares have moved."""
+        self.run(self._allocator.run_once(60.0))
+
+    def find(self, name: str) -> CompiledExperiment | None:
+        """The experiment as Choose finds it."""
+        return self.snapshot.find(name)
+
+    def choose(self, experiment: CompiledExperiment, unit: str) -> Choice:
+        """Choose."""
+        return self.chooser.choose(experiment, unit)
+
+    def reward(self, report: Report) -> object:
+        """What became of a reward: metric to result, or the error."""
+        (answer,) = self.run(self.ledger.reward([report]))
+        return answer
+
+    def stop(self) -> None:
+        """Ends as after SIGTERM: what was counted is flushed."""
+        self.flush()
+        self.die()
+
+    def die(self) -> None:
+        """Ends without flushing anything."""
+        self._queue.close()
+        self._runner.get_loop().run_until_complete(self._commits)
+        self._workers.close()
+        self.store.close()
+        self._runner.close()
+
+
+def _break() -> None:
+    raise AssertionError("the store is said to be broken")
