@@ -25,8 +25,9 @@ from benchmarks.regret.plans import Plan, make_plans
 from benchmarks.regret.playing import Match, OnRounds, play_all
 from benchmarks.regret.plots import PlotsUnavailableError, require_plots, write_plots
 from benchmarks.regret.problem import ProblemError
-from benchmarks.regret.results import Result, exact_anchor, to_json
+from benchmarks.regret.results import Result, exact_anchor, ours_as_anchor, to_json
 from benchmarks.regret.server_player import ServerPlayError
+from benchmarks.regret.simulation import Measured
 from benchmarks.regret.tables import print_list, print_results
 from benchmarks.regret.through_server import (
     MOST_ERRORS,
@@ -40,6 +41,9 @@ from benchmarks.tables import console
 
 _IN_PROCESS_RUNS: Final = 4_000
 """How often at least a problem is played in-process, to be compared with a server's runs."""
+
+_MOST_ROUNDS_ALONE: Final = 1_000_000
+"""Rounds of all runs that are played before other processes would have started."""
 
 _EXAMPLE: Final = """
 \b
@@ -57,7 +61,9 @@ Options of ours: floor=0.05, champion-floor=0.2, half-life=5000.
 @problem_options
 @click.option("--runs", type=click.IntRange(1, MOST_RUNS), help="Independent runs.  [default: 1000]")
 @click.option(
-    "--peer-runs", type=click.IntRange(1, MOST_RUNS), help="Those of other libraries.  [default: 40]"
+    "--peer-runs",
+    type=click.IntRange(1, MOST_RUNS),
+    help="Those of MABWiser; river plays ten times as many.  [default: 40]",
 )
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of all luck.")
 @click.option("--jobs", type=click.IntRange(1, 1_024), help="Processes.  [default: one a core]")
@@ -136,17 +142,25 @@ def _measure(plans: Sequence[Plan], options: Options) -> None:
 
 def _play(plans: Sequence[Plan], n_processes: int | None) -> list[Result]:
     matches = [match for plan in plans for match in plan.matches]
+    if n_processes is None:
+        n_rounds = sum(match.n_rounds for match in matches)
+        n_processes = os.cpu_count() or 1 if n_rounds > _MOST_ROUNDS_ALONE else 1
     with _progress("playing", matches) as on_rounds:
-        measured = iter(play_all(matches, n_processes or os.cpu_count() or 1, on_rounds))
+        measured = iter(play_all(matches, n_processes, on_rounds))
+    return [result for plan in plans for result in _results(plan, measured)]
+
+
+def _results(plan: Plan, measured: Iterator[Measured]) -> list[Result]:
+    """One result for each match, with what it should have come to."""
+    results = [Result(title=plan.title, match=match, measured=next(measured)) for match in plan.matches]
     return [
-        Result(
-            title=plan.title,
-            match=match,
-            measured=next(measured),
-            anchor=plan.anchors.get(match.entrant.label) or exact_anchor(match),
+        replace(
+            result,
+            anchor=plan.anchors.get(result.match.entrant.label)
+            or exact_anchor(result.match)
+            or ours_as_anchor(results, result.match.entrant),
         )
-        for plan in plans
-        for match in plan.matches
+        for result in results
     ]
 
 

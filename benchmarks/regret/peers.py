@@ -20,6 +20,7 @@ from benchmarks.regret.rewards import FloatArray, RewardKind
 
 _DEFAULT_EPSILON: Final = 0.1
 _LARGEST_SEED: Final = 2**31
+_FASTER: Final = 10
 
 
 class Peer(Protocol):
@@ -107,6 +108,16 @@ class PeerContestant:
     label: str
     name: str
     epsilon: float = _DEFAULT_EPSILON
+
+    @property
+    def runs_factor(self) -> int:
+        """How many times the runs of the slowest it can play in the same time."""
+        return _FASTER if self.name.startswith("river") else 1
+
+    @property
+    def ours(self) -> str:
+        """The label of the contestant of ours that it should cost as much as."""
+        return self.label.partition("-")[2]
 
     def make(self, n_arms: int, seed: int) -> Peer:
         """One that knows nothing yet."""

@@ -98,9 +98,11 @@ def _plan(
     matches = []
     missing = set()
     for entrant in entrants:
-        is_peer = isinstance(entrant, PeerContestant)
-        if isinstance(entrant, PeerContestant) and (package := missing_package(entrant)) is not None:
-            missing.add(package)
-        else:
-            matches.append(Match(problem=problem, entrant=entrant, n_runs=n_runs[is_peer], seed=seed))
+        n_ours, n_theirs = n_runs
+        if isinstance(entrant, PeerContestant):
+            if (package := missing_package(entrant)) is not None:
+                missing.add(package)
+                continue
+            n_ours = n_theirs * entrant.runs_factor
+        matches.append(Match(problem=problem, entrant=entrant, n_runs=n_ours, seed=seed))
     return Plan(title=title, matches=matches, anchors=anchors or {}, missing=frozenset(missing))

@@ -1,11 +1,13 @@
 """What a match came to, and how it stands to what is known about it."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from benchmarks.regret.contestants import Contestant
-from benchmarks.regret.playing import Match
+from benchmarks.regret.peers import PeerContestant
+from benchmarks.regret.playing import Entrant, Match
 from benchmarks.regret.simulation import Measured
 
 _BAND_ERRORS: Final = 1.96
@@ -81,6 +83,16 @@ def exact_anchor(match: Match) -> Anchor | None:
     shares = match.entrant.fixed_shares(match.problem)
     expected = None if shares is None else match.problem.expected_regret(shares)
     return None if expected is None else Anchor(regret=expected, error=0.0, source="exact")
+
+
+def ours_as_anchor(results: Sequence[Result], entrant: Entrant) -> Anchor | None:
+    """What our policy of the same kind cost, for one of another library; None where there is none."""
+    if not isinstance(entrant, PeerContestant):
+        return None
+    for result in results:
+        if result.match.entrant.label == entrant.ours:
+            return Anchor(regret=result.mean, error=result.standard_error, source="ours")
+    return None
 
 
 def to_json(result: Result, *, has_curve: bool) -> dict[str, object]:

@@ -3,15 +3,18 @@
 import math
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from benchmarks.regret.named import NAMED, Named
 from benchmarks.regret.results import Result
 from benchmarks.tables import plain_table
 
-HOW_TO_READ = (
+_MOST_MEANS: Final = 10
+HOW_TO_READ: Final = (
     "regret: what the best arm of each round is worth less what the chosen one is, summed over rounds, mean "
     "over runs ± its standard error; best: share of rounds that chose a best arm; slope: (R(T) - R(T/10)) / "
     "ln 10, which tends to Lai & Robbins' C for a policy that is asymptotically optimal (C ln T is no lower "
@@ -21,8 +24,10 @@ HOW_TO_READ = (
 
 def print_results(results: Sequence[Result], out: Console) -> None:
     """One table for each problem."""
-    for title, group in groupby(results, key=lambda result: result.title):
-        out.print(_table(title, list(group)))
+    for _, group in groupby(results, key=lambda result: result.title):
+        of_problem = list(group)
+        out.print(Text(heading(of_problem[0]), style="bold"), soft_wrap=True)
+        out.print(_table(of_problem))
         out.print()
     out.print(f"· {HOW_TO_READ}", soft_wrap=True)
 
@@ -53,7 +58,7 @@ def cells(result: Result) -> tuple[str, ...]:
     )
 
 
-HEADINGS = ("policy", "runs", "regret", "SE", "best", "slope", "C", "anchor", "off")
+HEADINGS: Final = ("policy", "runs", "regret", "SE", "best", "slope", "C", "anchor", "off")
 """Of `cells`."""
 
 
@@ -66,19 +71,20 @@ def distance(result: Result) -> str:
     return f"{result.errors_off:+.1f} SE" if math.isfinite(result.errors_off) else "?"
 
 
-def about(title: str) -> str:
-    """What a problem shows, if it has a name."""
-    return NAMED[title].about if title in NAMED else ""
-
-
 def heading(result: Result) -> str:
     """A problem's name, what it is about, and how long it is."""
-    explained = about(result.title)
-    return f"{result.title}{': ' if explained else ''}{explained} ({result.match.problem.horizon:,} rounds)"
+    problem = result.match.problem
+    if result.title in NAMED:
+        return f"{result.title}: {NAMED[result.title].about} ({problem.horizon:,} rounds)"
+    means = ", ".join(f"{mean:g}" for mean in problem.means[:_MOST_MEANS])
+    more = ", ..." if problem.n_arms > _MOST_MEANS else ""
+    worth = f"means {means}{more}" if problem.means else f"{problem.n_arms} arms, means drawn for each run"
+    return f"{worth} ({problem.reward.value}, {problem.horizon:,} rounds)"
 
 
-def _table(title: str, results: Sequence[Result]) -> Table:  # noqa: ARG001 - the group's key
-    table = plain_table(heading(results[0]), *HEADINGS, no_wrap=True)
+def _table(results: Sequence[Result]) -> Table:
+    table = plain_table("", *HEADINGS, no_wrap=True)
+    table.title = None
     for result in results:
         table.add_row(*cells(result))
     return table
