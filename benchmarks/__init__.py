@@ -1,5 +1,6 @@
-"""What analysts and operators run: `python -m benchmarks.throughput` and `python -m benchmarks.replay`.
+"""What analysts and operators run: `benchmarks.throughput`, `benchmarks.replay` and `benchmarks.regret`.
 
-Both start servers of their own on free loopback ports, with databases in a scratch folder, and leave nothing
-behind. They need the `benchmarks` extra and the repository as the working directory.
+`python -m` runs each. Those that need a server start one of their own on a free loopback port, with its
+database in a scratch folder, and leave nothing behind. They need the `benchmarks` extra and the repository as
+the working directory.
 """
