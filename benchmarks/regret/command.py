@@ -10,6 +10,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,9 +23,10 @@ from bandit.client import CallError
 from benchmarks.regret.named import NAMED
 from benchmarks.regret.options import MOST_RUNS, OneLineCommand, OptionError, Options, problem_options
 from benchmarks.regret.plans import Plan, make_plans
-from benchmarks.regret.playing import Match, OnRounds, play_all
+from benchmarks.regret.playing import Match, play_all
 from benchmarks.regret.plots import PlotsUnavailableError, require_plots, write_plots
 from benchmarks.regret.problem import ProblemError
+from benchmarks.regret.processes import OnRounds
 from benchmarks.regret.results import Result, exact_anchor, ours_as_anchor, to_json
 from benchmarks.regret.server_player import ServerPlayError
 from benchmarks.regret.simulation import Measured
@@ -111,6 +113,10 @@ def main(context: click.Context, /, **options: Any) -> None:
         raise OptionError(str(error)) from error
     except (ChildError, ServerPlayError, CallError) as error:
         raise click.ClickException(str(error)) from error
+    except BrokenProcessPool as error:
+        raise click.ClickException(
+            "a process was killed, perhaps for want of memory: try --jobs 1"
+        ) from error
 
 
 def _check_files(options: Options) -> None:

@@ -5,14 +5,10 @@ The seeds of a block follow from the seed, the contestant's label and the block'
 contestants meet the same worlds.
 """
 
-import multiprocessing
-import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
-from multiprocessing.sharedctypes import Synchronized
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -21,10 +17,10 @@ from benchmarks.regret.contestants import Contestant
 from benchmarks.regret.peers import PeerContestant, PeerPlayer
 from benchmarks.regret.players import PolicyPlayer
 from benchmarks.regret.problem import Problem, ProblemError
+from benchmarks.regret.processes import OnRounds, run_all
 from benchmarks.regret.simulation import Measured, simulate
 
 Entrant: TypeAlias = Contestant | PeerContestant
-OnRounds: TypeAlias = Callable[[int], None]
 
 _CELLS_OF_A_BLOCK: Final = 2_500
 _FEWEST_RUNS: Final = 25
@@ -34,7 +30,6 @@ _MOST_WAITING: Final = 16_000_000
 """Outcomes of a block that may wait for their delay, at 16 bytes each."""
 
 _WORLD: Final = 0
-_REPORT_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,76 +116,5 @@ def play_all(matches: Sequence[Match], n_processes: int, on_rounds: OnRounds) ->
     """
     of_match = [match.blocks() for match in matches]
     blocks = [block for blocks in of_match for block in blocks]
-    if n_processes == 1 or len(blocks) == 1:
-        measured = iter([block.play(on_rounds) for block in blocks])
-    else:
-        measured = iter(_play_in_processes(blocks, min(n_processes, len(blocks)), on_rounds))
+    measured = iter(run_all([block.play for block in blocks], n_processes, on_rounds))
     return [reduce(Measured.merge, [next(measured) for _ in blocks]) for blocks in of_match]
-
-
-def _play_in_processes(blocks: Sequence[Block], n_processes: int, on_rounds: OnRounds) -> list[Measured]:
-    context = multiprocessing.get_context("spawn")
-    counter: Synchronized[int] = context.Value("q", 0)
-    with ProcessPoolExecutor(n_processes, context, _Counting.attach, (counter,)) as pool:
-        try:
-            futures = [pool.submit(_play_counting, block) for block in blocks]
-            for n_rounds in _progress(futures, counter):
-                on_rounds(n_rounds)
-            return [future.result() for future in futures]
-        except BaseException:
-            counter.value = _Counting.STOP  # or leaving would wait for the runs under way
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _progress(futures: Sequence[Future[Measured]], counter: "Synchronized[int]") -> Iterator[int]:
-    """How many more rounds were played, now and then, until all have been or one failed."""
-    waiting, seen = set(futures), 0
-    while waiting:
-        done, waiting = wait(waiting, _REPORT_SECONDS, FIRST_COMPLETED)
-        for future in done:
-            future.result()
-        played = counter.value
-        yield played - seen
-        seen = played
-
-
-class _Counting:
-    """A process's access to the number of rounds that all of them have played."""
-
-    STOP: Final = -(2**62)
-    _REPORT_SECONDS: Final = 0.1
-    counter: "Synchronized[int] | None" = None
-
-    def __init__(self) -> None:
-        self._n_rounds = 0
-        self._report_at = 0.0
-
-    @classmethod
-    def attach(cls, counter: "Synchronized[int]") -> None:
-        """Called once in each process."""
-        cls.counter = counter
-
-    def __call__(self, n_rounds: int) -> None:
-        self._n_rounds += n_rounds
-        if time.monotonic() >= self._report_at:
-            self.report()
-
-    def report(self) -> None:
-        """Adds what was played since the last time; KeyboardInterrupt if the match is off."""
-        counter = type(self).counter
-        if counter is None:
-            return
-        with counter.get_lock():
-            if counter.value < 0:
-                raise KeyboardInterrupt
-            counter.value += self._n_rounds
-        self._n_rounds = 0
-        self._report_at = time.monotonic() + self._REPORT_SECONDS
-
-
-def _play_counting(block: Block) -> Measured:
-    counting = _Counting()
-    measured = block.play(counting)
-    counting.report()
-    return measured

@@ -17,8 +17,9 @@ from rich.console import Console
 
 from bandit.client import BanditClient
 from benchmarks.regret.contestants import Contestant
-from benchmarks.regret.playing import Match, OnRounds
+from benchmarks.regret.playing import Match
 from benchmarks.regret.problem import ProblemError
+from benchmarks.regret.processes import OnRounds
 from benchmarks.regret.results import Result, to_json
 from benchmarks.regret.server_player import MOST_RUNS, ServerPlayer
 from benchmarks.regret.simulation import simulate
