@@ -1,9 +1,11 @@
 """Other libraries at the same table: MABWiser and river, fed with the same problems on the same clock.
 
-Both break ties by the first arm, so every run shuffles the arms that they see. To be comparable, their
-epsilon-greedy starts where ours does: from a mean of 1/2 worth two outcomes, as after Beta(1, 1). (MABWiser
-is taught one success and one failure of each arm; river has a `BayesianMean`.) Their Thompson sampling starts
-from Beta(1, 1) by itself. They choose and learn one run at a time, which takes 20 to 600 times as long.
+Both break ties by the first arm, so every run shuffles the arms that they see. That leaves one difference:
+where ties last, as before the first delayed outcome, their greedy policies keep to one arm for as long and
+ours takes each in turn. To be comparable, their epsilon-greedy starts where ours does: from a mean of 1/2
+worth two outcomes, as after Beta(1, 1). (MABWiser is taught one success and one failure of each arm; river
+has a `BayesianMean`.) Their Thompson sampling starts from Beta(1, 1) by itself. They choose and learn one run
+at a time, which takes 20 to 600 times as long.
 """
 
 import importlib
