@@ -172,6 +172,28 @@ def apply_limits(
     return shares
 
 
+def draws_above_floors(
+    draws: NDArray[np.int64], floors: ArrayLike, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """A policy's draws, moved so that floors hold: for simulation, the law that `apply_limits` gives shares.
+
+    Additive floors are a mixture, ``f + (1 - sum f) * p``: with probability f an arm gets the draw as its
+    floor, else the policy's choice stands. `draws` are arms' indices of any shape, `floors` has shape
+    (n_arms,); the result has the shape of `draws`.
+
+    Raises:
+        InfeasibleLimitsError: the floors sum to more than 1.
+        ValueError: a floor is negative or not finite.
+    """
+    edges = np.cumsum(_checked_shares("floors", floors, np.size(floors)))
+    if edges[-1] > 1 + _ROUNDING:
+        raise InfeasibleLimitsError(
+            f"minimum shares sum to {edges[-1]:.6g}", "they must leave something to the policy: at most 1"
+        )
+    lots = np.searchsorted(edges, rng.random(draws.shape), side="right")
+    return np.asarray(np.where(lots < edges.size, lots, draws), dtype=np.int64)
+
+
 def _checked_shares(name: str, values: ArrayLike, n_arms: int) -> NDArray[np.float64]:
     shares = np.asarray(values, dtype=np.float64)
     if shares.shape != (n_arms,):

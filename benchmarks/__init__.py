@@ -1,5 +1,5 @@
-"""What analysts and operators run: `python -m benchmarks.throughput`, `.replay`, `.durable` and `.soak`.
+"""What analysts and operators run; `python -m benchmarks.NAME` runs each, and `--help` says what it takes.
 
-All start servers of their own on free loopback ports, with databases in a scratch folder, and leave nothing
-behind. They need the `benchmarks` extra and the repository as the working directory.
+Those that need a server start one of their own on a free loopback port, with its database in a scratch folder,
+and leave nothing behind. They need the `benchmarks` extra and the repository as the working directory.
 """

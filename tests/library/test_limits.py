@@ -1,5 +1,6 @@
 """What `bandit.limits` promises of shares, for any policy and any limits."""
 
+import math
 from datetime import timedelta
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy import special
 
-from bandit.limits import ArmStanding, InfeasibleLimitsError, Limits, apply_limits
+from bandit.limits import ArmStanding, InfeasibleLimitsError, Limits, apply_limits, draws_above_floors
 
 ROUNDING = 1e-9
 HOUR = timedelta(hours=1)
@@ -272,3 +274,23 @@ def test_bounds_outside_their_range_are_refused(build: type[Limits], message: st
     """Each bound is checked when limits are made, and named."""
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_draws_above_floors_have_the_law_of_the_limits() -> None:
+    """Simulated draws come as often as shares with the same floors say: a chi-square at 1e-6."""
+    n_runs, floors = 200_000, [0.2, 0.05, 0.05]
+    raw = np.array([0.1, 0.7, 0.2])
+    rng = np.random.default_rng(3)
+    drawn = draws_above_floors(rng.choice(3, size=(2, n_runs // 2), p=raw), floors, rng)
+    assert drawn.shape == (2, n_runs // 2)
+    limits = Limits(minimum_share=0.05, minimum_shares={"a": 0.2})
+    expected = n_runs * apply_limits(raw, [ArmStanding(id=each) for each in "abc"], limits)
+    statistic = ((np.bincount(drawn.ravel(), minlength=3) - expected) ** 2 / expected).sum()
+    assert special.chdtrc(2, statistic) > 1e-6
+
+
+@pytest.mark.parametrize("floors", [[0.6, 0.6], [-0.1, 0.2], [math.nan, 0.1]])
+def test_draws_above_floors_want_floors_that_can_be_met(floors: list[float]) -> None:
+    """Floors beyond 1, below 0 or not a number are refused."""
+    with pytest.raises(ValueError, match=r"shares sum|floors must be"):
+        draws_above_floors(np.zeros(3, dtype=np.int64), floors, np.random.default_rng(1))
