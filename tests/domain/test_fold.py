@@ -115,7 +115,7 @@ def histories(draw: st.DrawFn) -> History:
 
 
 def replay(history: History, metric: Metric, arm: int) -> list[tuple[Event, int]]:
-    """The observations that steer an arm, one by one: the rule of design.md §3.3 in words."""
+    """The observations that steer an arm, one by one: silence and outcomes on one clock, in words."""
     steering: list[tuple[Event, int]] = []
     for event in history.events:
         if event.arm != arm or event.basis not in STEERING:
