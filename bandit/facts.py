@@ -7,6 +7,7 @@ keyed by the decision's own epoch and arm. Facts only ever grow by increments, s
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import NamedTuple, Self
 
 from bandit.decision import Basis
@@ -116,4 +117,5 @@ def n_closed(epochs: Iterable[Epoch], window: timedelta | None, lag: timedelta, 
     starts = [epoch.started_at for epoch in epochs]
     if window is None:
         return len(starts)
-    return sum(ended_at + lag + window <= now for ended_at in starts[1:])
+    latest_end = now - lag - window
+    return sum(1 for _ in takewhile(lambda ended_at: ended_at <= latest_end, starts[1:]))

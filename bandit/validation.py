@@ -16,6 +16,10 @@ from bandit.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior
 
 MAX_ARMS: Final = 1_000
 MAX_METRICS: Final = 64
+MAX_ARMS_EVER: Final = 2**16
+MAX_METRICS_EVER: Final = 2**15
+"""Numbers are never used again, and stand in decision ids and in the log."""
+
 MAX_DESCRIPTION: Final = 1_000
 MAX_URI: Final = 2_048
 MAX_DIGEST: Final = 256
@@ -42,6 +46,11 @@ _PRIOR_OF_KIND: Final = {
     MetricKind.BINARY: BetaPrior,
     MetricKind.REAL: NormalInverseGammaPrior,
     MetricKind.COUNT: GammaPrior,
+}
+_PRIOR_NAMES: Final = {
+    BetaPrior: "beta",
+    NormalInverseGammaPrior: "normal-inverse-gamma",
+    GammaPrior: "gamma",
 }
 
 
@@ -116,6 +125,18 @@ def require_compatible(
         violations += _not_dropped(f"{path}.name", metric.name, metrics, metrics_ever)
     if after.salt != before.salt:
         violations.append(Violation("salt", "can't change once the experiment has started"))
+    if violations:
+        raise InvalidExperimentError(violations)
+
+
+def require_numbers_left(n_arms_ever: int, n_metrics_ever: int) -> None:
+    """Raises InvalidExperimentError if an experiment had more arms or metrics than there are numbers."""
+    counts = {"arms": (n_arms_ever, MAX_ARMS_EVER), "metrics": (n_metrics_ever, MAX_METRICS_EVER)}
+    violations = [
+        Violation(field, f"{count} in this experiment's life; there may be {most}: begin a new experiment")
+        for field, (count, most) in counts.items()
+        if count > most
+    ]
     if violations:
         raise InvalidExperimentError(violations)
 
@@ -233,8 +254,10 @@ def _check_prior(metric: Metric) -> Iterator[Violation]:
     if prior is None:
         return
     if not isinstance(prior, expected):
-        found = type(prior).__name__
-        yield Violation("prior", f"a {metric.kind} metric takes a {expected.__name__}, got a {found}")
+        found = _PRIOR_NAMES[type(prior)]
+        yield Violation(
+            "prior", f"a {metric.kind} metric takes a {_PRIOR_NAMES[expected]} prior, not {found}"
+        )
         return
     least, most = PRIOR_WEIGHTS
     match prior:

@@ -193,11 +193,15 @@ class Experiment(_message.Message):
 
     @_builtins.property
     def half_life(self) -> _duration_pb2.Duration:
-        """Weighs an epoch by 2^(-age / half_life) in the posterior; more than zero. Unset: nothing is forgotten."""
+        """Weighs an epoch by 2^(-age / half_life) in the posterior, its age counted from its start; more than zero, at
+        most 3,650 days. Unset: nothing is forgotten.
+        """
 
     @_builtins.property
     def lookback(self) -> _duration_pb2.Duration:
-        """Leaves epochs that ended longer ago than this out of the posterior; more than zero. Unset: all count."""
+        """Leaves epochs that began longer ago than this out of the posterior; more than zero, at most 3,650 days. Unset:
+        all count.
+        """
 
     @_builtins.property
     def max_decision_age(self) -> _duration_pb2.Duration:
@@ -666,7 +670,9 @@ class Limits(_message.Message):
 
     @_builtins.property
     def warm_up_duration(self) -> _duration_pb2.Duration:
-        """The deadline of a warm-up, counted from the arm's first epoch. Required with `warm_up_decisions`."""
+        """The deadline of a warm-up, counted from the arm's first epoch; more than zero, at most 3,650 days. Required
+        with `warm_up_decisions`.
+        """
 
     def __init__(
         self,

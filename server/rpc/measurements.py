@@ -89,6 +89,11 @@ class MethodMeasurements:
         return [(_CODE_NAMES[code], count) for code, count in sorted(self._codes.items())]
 
     @property
+    def n_answered(self) -> int:
+        """Calls that ended with a response."""
+        return self._codes[0]
+
+    @property
     def durations(self) -> Histogram:
         """Seconds that calls took."""
         return self._durations
@@ -110,14 +115,18 @@ class CallCollector:
         handled = CounterMetricFamily(
             "grpc_server_handled", "Calls that ended, by code.", labels=(*_LABELS, "grpc_code")
         )
+        received = CounterMetricFamily("grpc_server_msg_received", "Requests received.", labels=_LABELS)
+        sent = CounterMetricFamily("grpc_server_msg_sent", "Responses sent.", labels=_LABELS)
         in_flight = GaugeMetricFamily("grpc_server_in_flight", "Calls that have not ended.", labels=_LABELS)
         seconds = HistogramMetricFamily(
             "grpc_server_handling_seconds", "How long calls took, in seconds.", labels=_LABELS
         )
         for method in self._methods:
             started.add_metric(method.labels, method.n_started)
+            received.add_metric(method.labels, method.n_started)
+            sent.add_metric(method.labels, method.n_answered)
             in_flight.add_metric(method.labels, method.n_in_flight)
             for code, count in method.codes:
                 handled.add_metric([*method.labels, code], count)
             seconds.add_metric(method.labels, method.durations.cumulative(), method.durations.total)
-        yield from (started, handled, in_flight, seconds)
+        yield from (started, handled, received, sent, in_flight, seconds)

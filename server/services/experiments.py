@@ -9,7 +9,13 @@ import structlog
 
 from bandit.experiment import Experiment
 from bandit.facts import Epoch
-from bandit.validation import InvalidExperimentError, require_compatible, require_valid, shown
+from bandit.validation import (
+    InvalidExperimentError,
+    require_compatible,
+    require_numbers_left,
+    require_valid,
+    shown,
+)
 from server.services.allocating import Allocator, first_allocation, new_epoch
 from server.services.clock import Clock
 from server.services.errors import (
@@ -74,8 +80,7 @@ class Experiments:
         _require_valid(experiment)
         now = self._clock.now()
         if validate_only:
-            if await self._workers.read(self._store.find_experiment, experiment.name) is not None:
-                raise ExperimentExistsError(experiment.name)
+            await self._require_free(experiment.name)
             return LiveExperiment(ExperimentRecord.draft(experiment, now), None)
         try:
             record = await self._workers.write(self._store.create_experiment, experiment, now)
@@ -131,7 +136,7 @@ class Experiments:
             _require_valid(experiment)
             if record.state is not State.DRAFT:
                 _require_compatible(record, experiment)
-            return record.declaring(experiment)
+            return _declare(record, experiment)
 
         return await self._change(name, change, revision, "updated", validate_only=validate_only)
 
@@ -185,6 +190,14 @@ class Experiments:
         self._snapshot.drop(record.number)
         log.info("experiment.deleted", experiment=name)
         await self._wait_for_replicas(self._convergence)
+
+    async def _require_free(self, name: str) -> None:
+        try:
+            is_taken = await self._workers.read(self._store.has_name, name)
+        except StoreError as error:
+            raise StorageAwayError(_RETRY_AFTER) from error
+        if is_taken:
+            raise ExperimentExistsError(name)
 
     async def _find(self, name: str) -> ExperimentRecord:
         try:
@@ -268,6 +281,15 @@ def _require_valid(experiment: Experiment) -> None:
         require_valid(experiment)
     except InvalidExperimentError as error:
         raise InvalidInputError(error.violations) from None
+
+
+def _declare(record: ExperimentRecord, experiment: Experiment) -> ExperimentRecord:
+    after = record.declaring(experiment)
+    try:
+        require_numbers_left(len(after.arm_numbers), len(after.metric_numbers))
+    except InvalidExperimentError as error:
+        raise InvalidInputError(error.violations) from None
+    return after
 
 
 def _require_compatible(record: ExperimentRecord, experiment: Experiment) -> None:

@@ -51,6 +51,13 @@ def find(connection: Connection, name: str) -> ExperimentRecord | None:
     return None if row is None else _to_record(row)
 
 
+def has_name(connection: Connection, name: str) -> bool:
+    """Whether an experiment has or had this name."""
+    return (
+        connection.execute(select(experiments.c.number).where(experiments.c.name == name)).first() is not None
+    )
+
+
 def find_by_number(connection: Connection, number: int) -> ExperimentRecord | None:
     """The experiment of this number, if there is one."""
     query = select(experiments).where(experiments.c.number == number, _IS_PRESENT)

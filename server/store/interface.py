@@ -76,6 +76,10 @@ class Store(ABC):
         """The experiment of this name; None if there is none or it was deleted."""
 
     @abstractmethod
+    def has_name(self, name: str) -> bool:
+        """Whether an experiment has or had this name."""
+
+    @abstractmethod
     def list_experiments(self, after: str, limit: int, state: State | None = None) -> list[ExperimentRecord]:
         """At most `limit` experiments in the order of names, from the first name beyond `after`."""
 

@@ -150,6 +150,10 @@ class SqlStore(Store):
         return self._dialect.read(lambda c: experiments.find(c, name))
 
     @override
+    def has_name(self, name: str) -> bool:
+        return self._dialect.read(lambda c: experiments.has_name(c, name))
+
+    @override
     def list_experiments(self, after: str, limit: int, state: State | None = None) -> list[ExperimentRecord]:
         return self._dialect.read(lambda c: experiments.list_page(c, after, limit, state))
 

@@ -1,6 +1,7 @@
 """Facts add in any order, and an epoch closes when no outcome of it can be in time any more."""
 
 import random
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -72,3 +73,9 @@ def test_no_epoch_is_closed_before_there_are_two() -> None:
     """Neither no epoch nor a single one is closed for a metric with a window."""
     assert n_closed([], HOUR, SECOND, START + 1000 * HOUR) == 0
     assert n_closed(EPOCHS[:1], HOUR, SECOND, START + 1000 * HOUR) == 0
+
+
+def test_closed_epochs_are_a_prefix() -> None:
+    """If the clock was set back, none counts as closed before its elder does."""
+    third = replace(EPOCHS[2], started_at=START)
+    assert n_closed([EPOCHS[0], EPOCHS[1], third], HOUR, SECOND, EPOCHS[1].started_at + HOUR) == 0

@@ -16,6 +16,7 @@ from bandit.validation import (
     Violation,
     is_experiment_name,
     require_compatible,
+    require_numbers_left,
     require_valid,
     shown,
 )
@@ -198,7 +199,7 @@ BROKEN: Mapping[str, tuple[Callable[[], Experiment], str, str]] = {
     "prior of another kind": (
         lambda: with_metric(replace(SPEND, prior=BetaPrior())),
         "metrics[1].prior",
-        "a real metric takes a NormalInverseGammaPrior, got a BetaPrior",
+        "a real metric takes a normal-inverse-gamma prior, not beta",
     ),
     "prior worth almost nothing": (
         lambda: with_metric(Metric(name="x", prior=BetaPrior(1e-7, 1.0))),
@@ -477,3 +478,11 @@ def test_what_may_change() -> None:
         description="another",
     )
     assert incompatibilities(after) == {}
+
+
+def test_numbers_of_arms_and_metrics_run_out() -> None:
+    """Decision ids hold 65,536 arms of an experiment's life, the log 32,768 metrics; one more is refused."""
+    require_numbers_left(65_536, 32_768)
+    with pytest.raises(InvalidExperimentError) as refusal:
+        require_numbers_left(65_537, 32_769)
+    assert [violation.field for violation in refusal.value.violations] == ["arms", "metrics"]

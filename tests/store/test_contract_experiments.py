@@ -63,8 +63,11 @@ def test_a_name_in_use_is_refused(store: Store) -> None:
 def test_a_deleted_name_is_never_used_again(store: Store) -> None:
     """A deleted experiment is not found, and its name stays taken."""
     record = create(store)
+    assert store.has_name("ranker")
     store.delete_experiment(record, START)
     assert store.find_experiment("ranker") is None
+    assert store.has_name("ranker")
+    assert not store.has_name("rank")
     with pytest.raises(NameTakenError):
         create(store)
 

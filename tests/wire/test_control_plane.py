@@ -235,6 +235,11 @@ def test_validate_only_stores_nothing(wire: Wire) -> None:
     stored = wire.create(wanted)
     existing = refused(lambda: wire.experiments.CreateExperiment(request, timeout=20))
     assert existing.code is grpc.StatusCode.ALREADY_EXISTS
+    gone = wire.create(experiment())
+    wire.delete(gone.name)
+    request.experiment.name = gone.name
+    deleted = refused(lambda: wire.experiments.CreateExperiment(request, timeout=20))
+    assert deleted.code is grpc.StatusCode.ALREADY_EXISTS
     changed = experiment(name=wanted.name, description="wet")
     assert wire.update(changed, "description", validate_only=True).description == "wet"
     assert wire.get(wanted.name) == stored

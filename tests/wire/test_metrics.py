@@ -77,6 +77,8 @@ def test_metrics_and_log_after_known_calls(server: ServerProcess, wire: Wire) ->
     assert calls(server, "/bandit.v1.BanditService/BatchChoose", "OK") == 1
     labels = {"grpc_type": "unary", "grpc_service": "bandit.v1.BanditService", "grpc_method": "Choose"}
     assert server.sample("grpc_server_started_total", **labels) == 33
+    assert server.sample("grpc_server_msg_received_total", **labels) == 33
+    assert server.sample("grpc_server_msg_sent_total", **labels) == 30
     assert server.sample("grpc_server_in_flight", **labels) == 0
     assert server.sample("grpc_server_handling_seconds_count", **labels) == 33
     assert server.sample("grpc_server_handling_seconds_bucket", **labels, le="+Inf") == 33
