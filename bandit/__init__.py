@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from bandit.facts import DecisionKey, Epoch, Facts, OutcomeKey, Tally
     from bandit.fold import ArmEvidence, Weighting, fold_facts, posteriors_from
     from bandit.inference.aipw import Comparison, MeanEstimate, compare, estimate_mean
+    from bandit.inference.assessment import (
+        Assessment,
+        ChallengerEvidence,
+        Claim,
+        MetricEvidence,
+        TestKind,
+        assess,
+    )
     from bandit.inference.design import UNDECLARED_FLOOR, TestDesign
+    from bandit.inference.floors import declared_floors, smallest_floors
     from bandit.inference.lift import relative_lift
     from bandit.inference.mixture import Mixture
     from bandit.inference.multiplicity import e_bh, holm, mean_process
@@ -31,6 +40,7 @@ if TYPE_CHECKING:
     from bandit.inference.reasons import CannotSay, Reason
     from bandit.inference.response import ArmResponse, Response, require_alike, response
     from bandit.inference.results import EProcess, Interval
+    from bandit.inference.ruling import Advice, Beliefs, Harm, Rules, Ruling, rule
     from bandit.inference.sample_ratio import SampleRatio, sample_ratio
     from bandit.inference.table import (
         EvidenceTable,
@@ -66,17 +76,22 @@ DISTRIBUTION: Final = "bandit-allocator"
 environment with both, importing it from there is an ImportError and not a mixture of the two."""
 
 _MODULE_OF: Final = {
+    "Advice": "inference.ruling",
     "Allocation": "allocation",
     "Arm": "experiment",
     "ArmEvidence": "fold",
     "ArmResponse": "inference.response",
     "ArmStanding": "limits",
+    "Assessment": "inference.assessment",
     "Basis": "decision",
+    "Beliefs": "inference.ruling",
     "BestArmSummary": "quadrature",
     "BetaBatch": "batches",
     "BetaPosterior": "posteriors",
     "BetaPrior": "priors",
     "CannotSay": "inference.reasons",
+    "ChallengerEvidence": "inference.assessment",
+    "Claim": "inference.assessment",
     "Comparison": "inference.aipw",
     "Decision": "decision",
     "DecisionKey": "facts",
@@ -93,6 +108,7 @@ _MODULE_OF: Final = {
     "GammaBatch": "batches",
     "GammaPosterior": "posteriors",
     "GammaPrior": "priors",
+    "Harm": "inference.ruling",
     "InfeasibleLimitsError": "limits",
     "Interval": "inference.results",
     "InvalidDecisionError": "decision",
@@ -100,6 +116,7 @@ _MODULE_OF: Final = {
     "Limits": "limits",
     "MeanEstimate": "inference.aipw",
     "Metric": "metric",
+    "MetricEvidence": "inference.assessment",
     "MetricKind": "metric",
     "Mixture": "inference.mixture",
     "NormalBatch": "batches",
@@ -118,6 +135,8 @@ _MODULE_OF: Final = {
     "QuadratureError": "quadrature",
     "Reason": "inference.reasons",
     "Response": "inference.response",
+    "Rules": "inference.ruling",
+    "Ruling": "inference.ruling",
     "SampleRatio": "inference.sample_ratio",
     "Signer": "decision",
     "SplitValue": "inference.off_policy",
@@ -127,6 +146,7 @@ _MODULE_OF: Final = {
     "StudentTPosterior": "posteriors",
     "Tally": "facts",
     "TestDesign": "inference.design",
+    "TestKind": "inference.assessment",
     "ThompsonSampling": "policies",
     "UNDECLARED_FLOOR": "inference.design",
     "ValueScale": "inference.table",
@@ -136,10 +156,12 @@ _MODULE_OF: Final = {
     "allocate": "allocation",
     "apply_limits": "limits",
     "arm_key": "assignment",
+    "assess": "inference.assessment",
     "best_arm_probabilities": "quadrature",
     "best_arm_summary": "quadrature",
     "compare": "inference.aipw",
     "compare_odds": "inference.odds",
+    "declared_floors": "inference.floors",
     "e_bh": "inference.multiplicity",
     "estimate_mean": "inference.aipw",
     "evidence_table": "inference.table",
@@ -157,7 +179,9 @@ _MODULE_OF: Final = {
     "require_alike": "inference.response",
     "require_valid": "validation",
     "response": "inference.response",
+    "rule": "inference.ruling",
     "sample_ratio": "inference.sample_ratio",
+    "smallest_floors": "inference.floors",
     "unit_hash": "assignment",
     "value_of_split": "inference.off_policy",
     "value_remaining_probability": "quadrature",
@@ -166,17 +190,22 @@ _MODULE_OF: Final = {
 __all__ = [
     "DISTRIBUTION",
     "UNDECLARED_FLOOR",
+    "Advice",
     "Allocation",
     "Arm",
     "ArmEvidence",
     "ArmResponse",
     "ArmStanding",
+    "Assessment",
     "Basis",
+    "Beliefs",
     "BestArmSummary",
     "BetaBatch",
     "BetaPosterior",
     "BetaPrior",
     "CannotSay",
+    "ChallengerEvidence",
+    "Claim",
     "Comparison",
     "Decision",
     "DecisionKey",
@@ -193,6 +222,7 @@ __all__ = [
     "GammaBatch",
     "GammaPosterior",
     "GammaPrior",
+    "Harm",
     "InfeasibleLimitsError",
     "Interval",
     "InvalidDecisionError",
@@ -200,6 +230,7 @@ __all__ = [
     "Limits",
     "MeanEstimate",
     "Metric",
+    "MetricEvidence",
     "MetricKind",
     "Mixture",
     "NormalBatch",
@@ -218,6 +249,8 @@ __all__ = [
     "QuadratureError",
     "Reason",
     "Response",
+    "Rules",
+    "Ruling",
     "SampleRatio",
     "Signer",
     "SplitValue",
@@ -227,6 +260,7 @@ __all__ = [
     "StudentTPosterior",
     "Tally",
     "TestDesign",
+    "TestKind",
     "ThompsonSampling",
     "ValueScale",
     "Violation",
@@ -235,10 +269,12 @@ __all__ = [
     "allocate",
     "apply_limits",
     "arm_key",
+    "assess",
     "best_arm_probabilities",
     "best_arm_summary",
     "compare",
     "compare_odds",
+    "declared_floors",
     "e_bh",
     "estimate_mean",
     "evidence_table",
@@ -256,7 +292,9 @@ __all__ = [
     "require_alike",
     "require_valid",
     "response",
+    "rule",
     "sample_ratio",
+    "smallest_floors",
     "unit_hash",
     "value_of_split",
     "value_remaining_probability",

@@ -5,7 +5,17 @@ values of static splits. A function that has too little to go on returns a `Cann
 """
 
 from bandit.inference.aipw import Comparison, MeanEstimate, compare, estimate_mean
+from bandit.inference.assessment import (
+    ALPHA,
+    Assessment,
+    ChallengerEvidence,
+    Claim,
+    MetricEvidence,
+    TestKind,
+    assess,
+)
 from bandit.inference.design import UNDECLARED_FLOOR, TestDesign
+from bandit.inference.floors import declared_floors, smallest_floors
 from bandit.inference.lift import relative_lift
 from bandit.inference.mixture import Mixture
 from bandit.inference.multiplicity import e_bh, holm, mean_process
@@ -15,6 +25,7 @@ from bandit.inference.power import Forecast, Plan, forecast_aipw, forecast_odds
 from bandit.inference.reasons import CannotSay, Reason
 from bandit.inference.response import ArmResponse, Response, require_alike, response
 from bandit.inference.results import EProcess, Interval
+from bandit.inference.ruling import Advice, Beliefs, Harm, Rules, Ruling, p_values_at_cycles, rule
 from bandit.inference.sample_ratio import SampleRatio, sample_ratio
 from bandit.inference.table import (
     EvidenceTable,
@@ -26,27 +37,40 @@ from bandit.inference.table import (
 )
 
 __all__ = [
+    "ALPHA",
     "UNDECLARED_FLOOR",
+    "Advice",
     "ArmResponse",
+    "Assessment",
+    "Beliefs",
     "CannotSay",
+    "ChallengerEvidence",
+    "Claim",
     "Comparison",
     "EProcess",
     "EvidenceTable",
     "ExposureTable",
     "Forecast",
+    "Harm",
     "Interval",
     "MeanEstimate",
+    "MetricEvidence",
     "Mixture",
     "OddsComparison",
     "Plan",
     "Reason",
     "Response",
+    "Rules",
+    "Ruling",
     "SampleRatio",
     "SplitValue",
     "TestDesign",
+    "TestKind",
     "ValueScale",
+    "assess",
     "compare",
     "compare_odds",
+    "declared_floors",
     "e_bh",
     "estimate_mean",
     "evidence_table",
@@ -57,9 +81,12 @@ __all__ = [
     "holm",
     "mean_process",
     "open_evidence_table",
+    "p_values_at_cycles",
     "relative_lift",
     "require_alike",
     "response",
+    "rule",
     "sample_ratio",
+    "smallest_floors",
     "value_of_split",
 ]
