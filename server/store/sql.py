@@ -217,6 +217,10 @@ class SqlStore(Store):
         return self._dialect.read(read)
 
     @override
+    def read_declarations(self, experiment: int) -> Sequence[Experiment]:
+        return self._dialect.read(lambda c: experiments.read_declarations(c, experiment))
+
+    @override
     def add_decisions(self, flush: Flush) -> None:
         self._dialect.write(lambda c: facts.add_decisions(c, flush))
 
