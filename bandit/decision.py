@@ -14,7 +14,7 @@ Sixty bytes, in URL-safe base64 eighty characters. Big-endian:
 | 2 | arm number |
 | 1 | basis |
 | 8 | propensity, IEEE 754 double |
-| 6 | keyed hash of the unit, zero without one |
+| 6 | keyed hash of the unit; without one zero, or where units are counted a hash of the unique id |
 | 12 | the first 12 bytes of HMAC-SHA256 over all before |
 
 It is signed and not encrypted, so nothing in it is secret: the unit itself is not in it.
@@ -152,6 +152,24 @@ def new_id(time_ms: int, random_bits: int) -> bytes:
     )
 
 
+def hash_unit(salt: bytes, unit: bytes) -> bytes:
+    """The 6-byte hash that marks a unit in its decisions; not `NO_UNIT` but by chance (2^-48).
+
+    Keyed by the experiment's salt and not by a signing key: the mark is the same for as long as the
+    experiment lives, so a rotation of keys makes no unit a new one; and a unit's marks in two experiments
+    tell nobody that they are of one unit.
+
+    >>> hash_unit(bytes(16), b"user-1").hex()
+    '050edae8a669'
+    """
+    return hashlib.blake2b(unit, key=salt, person=b"bandit-unit", digest_size=_UNIT_BYTES).digest()
+
+
+def hash_lone_decision(salt: bytes, decision_id: bytes) -> bytes:
+    """The mark of a decision without a unit that is to count as a unit of its own."""
+    return hashlib.blake2b(decision_id, key=salt, person=b"bandit-lone", digest_size=_UNIT_BYTES).digest()
+
+
 class _Hash(Protocol):
     def copy(self) -> "_Hash": ...
     def update(self, data: bytes, /) -> None: ...
@@ -199,11 +217,6 @@ class Signer:
         self._macs = {key_id: _Mac(secret) for key_id, secret in keys.items()}
         self._head = bytes((VERSION, signing_key))
         self._mac = self._macs[signing_key]
-        self._unit_key = hmac.digest(keys[signing_key], b"unit", "sha256")
-
-    def hash_unit(self, unit: bytes) -> bytes:
-        """The 6-byte hash that marks the unit in its decisions; not `NO_UNIT` but by chance (2^-48)."""
-        return hashlib.blake2b(unit, key=self._unit_key, digest_size=_UNIT_BYTES).digest()
 
     def sign(self, decision_id: bytes, packed_terms: bytes, unit_hash: bytes) -> str:
         """The decision id as text, 80 characters of `[A-Za-z0-9_-]`."""

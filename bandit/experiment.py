@@ -1,5 +1,6 @@
 """An experiment as it is declared: arms, metrics, policy and limits. A value; the service adds its life."""
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -15,6 +16,15 @@ JsonValue: TypeAlias = "bool | float | str | list[JsonValue] | dict[str, JsonVal
 DEFAULT_MAX_DECISION_AGE: Final = timedelta(days=30)
 SEGMENT_ALL: Final = 0
 """The number of the one segment that every unit is in."""
+
+
+class AnalysisUnit(enum.StrEnum):
+    """What evidence counts once."""
+
+    DECISION = "decision"
+    """Every decision: right where units do not come back."""
+    UNIT = "unit"
+    """A unit, at its first policy decision; see `bandit.units`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +76,8 @@ class Experiment:
         half_life: Weighs an epoch by 2^(-age / half_life) in the posterior; None: nothing is forgotten.
         lookback: Leaves epochs that began longer ago out of the posterior; None: all count.
         max_decision_age: How long after a decision its first outcome is accepted.
-        salt: 16 bytes that seed the assignment of units.
+        salt: 16 bytes that seed the assignment of units, and key the hashes that stand for them.
+        analysis_unit: What evidence counts once.
     """
 
     name: str
@@ -81,6 +92,7 @@ class Experiment:
     lookback: timedelta | None = None
     max_decision_age: timedelta = DEFAULT_MAX_DECISION_AGE
     salt: bytes
+    analysis_unit: AnalysisUnit = AnalysisUnit.DECISION
 
     def arm(self, arm_id: str) -> Arm:
         """The arm of this id; KeyError if there is none."""

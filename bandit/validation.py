@@ -125,6 +125,12 @@ def require_compatible(
         violations += _not_dropped(f"{path}.name", metric.name, metrics, metrics_ever)
     if after.salt != before.salt:
         violations.append(Violation("salt", "can't change once the experiment has started"))
+    if after.analysis_unit != before.analysis_unit:
+        rule = (
+            f"can't change from {before.analysis_unit} to {after.analysis_unit} once the experiment has "
+            "started: the units seen until then were counted the other way; begin a new experiment instead"
+        )
+        violations.append(Violation("analysis_unit", rule))
     if violations:
         raise InvalidExperimentError(violations)
 

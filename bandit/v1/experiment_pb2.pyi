@@ -24,6 +24,38 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _AnalysisUnit:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AnalysisUnitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AnalysisUnit.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ANALYSIS_UNIT_UNSPECIFIED: _AnalysisUnit.ValueType  # 0
+    """Taken as DECISION."""
+    ANALYSIS_UNIT_DECISION: _AnalysisUnit.ValueType  # 1
+    """Every decision counts. Evidence is withheld where units come back: a unit that returns to its arm is not a
+    new draw.
+    """
+    ANALYSIS_UNIT_UNIT: _AnalysisUnit.ValueType  # 2
+    """A unit counts once: at its first decision by the shares, for that decision's arm, with its outcomes summed
+    over the metric's window from then on. A decision without a unit counts as a unit of its own.
+    """
+
+class AnalysisUnit(_AnalysisUnit, metaclass=_AnalysisUnitEnumTypeWrapper):
+    """What evidence counts once."""
+
+ANALYSIS_UNIT_UNSPECIFIED: AnalysisUnit.ValueType  # 0
+"""Taken as DECISION."""
+ANALYSIS_UNIT_DECISION: AnalysisUnit.ValueType  # 1
+"""Every decision counts. Evidence is withheld where units come back: a unit that returns to its arm is not a
+new draw.
+"""
+ANALYSIS_UNIT_UNIT: AnalysisUnit.ValueType  # 2
+"""A unit counts once: at its first decision by the shares, for that decision's arm, with its outcomes summed
+over the metric's window from then on. A decision without a unit counts as a unit of its own.
+"""
+Global___AnalysisUnit: _TypeAlias = AnalysisUnit  # noqa: Y015
+
 class _State:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -134,6 +166,7 @@ class Experiment(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     CONCLUDE_TIME_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    ANALYSIS_UNIT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`[a-z0-9-]{1,63}`, optionally behind a namespace of the same pattern and a slash: `team-a/ranker`.
     Immutable.
@@ -154,6 +187,8 @@ class Experiment(_message.Message):
     """The arm that answers once the experiment is concluded. Output only."""
     etag: _builtins.str
     """Changes whenever the experiment does. Given with a change, the change is made only to that version."""
+    analysis_unit: Global___AnalysisUnit.ValueType
+    """What evidence counts once. Default: DECISION. Immutable once started."""
     @_builtins.property
     def arms(self) -> _containers.RepeatedCompositeFieldContainer[Global___Arm]:
         """1 to 1,000 arms with distinct ids. An arm left out of an update takes no more traffic, its rewards are
@@ -233,10 +268,11 @@ class Experiment(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         conclude_time: _timestamp_pb2.Timestamp | None = ...,
         epoch: Global___Epoch | None = ...,
+        analysis_unit: Global___AnalysisUnit.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["conclude_time", b"conclude_time", "create_time", b"create_time", "epoch", b"epoch", "half_life", b"half_life", "limits", b"limits", "lookback", b"lookback", "max_decision_age", b"max_decision_age", "policy", b"policy", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arms", b"arms", "champion", b"champion", "conclude_time", b"conclude_time", "create_time", b"create_time", "description", b"description", "epoch", b"epoch", "etag", b"etag", "half_life", b"half_life", "limits", b"limits", "lookback", b"lookback", "max_decision_age", b"max_decision_age", "metrics", b"metrics", "name", b"name", "policy", b"policy", "reward_metric", b"reward_metric", "salt", b"salt", "start_time", b"start_time", "state", b"state", "update_time", b"update_time", "winner", b"winner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["analysis_unit", b"analysis_unit", "arms", b"arms", "champion", b"champion", "conclude_time", b"conclude_time", "create_time", b"create_time", "description", b"description", "epoch", b"epoch", "etag", b"etag", "half_life", b"half_life", "limits", b"limits", "lookback", b"lookback", "max_decision_age", b"max_decision_age", "metrics", b"metrics", "name", b"name", "policy", b"policy", "reward_metric", b"reward_metric", "salt", b"salt", "start_time", b"start_time", "state", b"state", "update_time", b"update_time", "winner", b"winner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

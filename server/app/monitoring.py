@@ -70,6 +70,11 @@ class ServiceCollector:
         begun = CounterMetricFamily("bandit_epochs_begun", "Epochs begun by this server.")
         begun.add_metric([], self._allocator.n_epochs)
         yield begun
+        dropped = CounterMetricFamily(
+            "bandit_units_dropped", "Decisions whose unit was not noted: too many waited for the store."
+        )
+        dropped.add_metric([], self._counter.units.n_dropped)
+        yield dropped
         yield _histogram("bandit_commit_seconds", "How long commits took, in seconds.", self._commit_seconds)
         yield _histogram("bandit_commit_outcomes", "How many outcomes a commit held.", self._commit_rows)
 

@@ -13,6 +13,8 @@ reward_metric = "click"               # the metric that steers
 # half_life = "7d"                    # forget: an epoch this old weighs half; default: nothing is forgotten
 # lookback = "30d"                    # leave out epochs that began longer ago than this
 # max_decision_age = "30d"            # how long after a decision its first outcome is accepted
+analysis_unit = "unit"                # evidence counts a unit once, however often it returns; fixed by the
+                                      # start; default: "decision", right where units do not return
 # salt = "00112233445566778899aabbccddeeff"  # seeds the assignment of units; default: drawn at random
 
 # How shares follow from what was observed. This is the default; a table gives a policy its parameters:

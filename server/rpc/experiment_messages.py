@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 
 from bandit.experiment import (
     DEFAULT_MAX_DECISION_AGE,
+    AnalysisUnit,
     Arm,
     DeclaredPolicy,
     Experiment,
@@ -43,10 +44,18 @@ DIRECTIONS: Final = {
     Direction.MAXIMIZE: experiment_pb2.DIRECTION_MAXIMIZE,
     Direction.MINIMIZE: experiment_pb2.DIRECTION_MINIMIZE,
 }
+ANALYSIS_UNITS: Final = {
+    AnalysisUnit.DECISION: experiment_pb2.ANALYSIS_UNIT_DECISION,
+    AnalysisUnit.UNIT: experiment_pb2.ANALYSIS_UNIT_UNIT,
+}
 _KINDS_BACK: Final = {number: kind for kind, number in KINDS.items()}
 _DIRECTIONS_BACK: Final = {
     experiment_pb2.DIRECTION_UNSPECIFIED: Direction.MAXIMIZE,
     **{number: direction for direction, number in DIRECTIONS.items()},
+}
+_ANALYSIS_UNITS_BACK: Final[Mapping[int, AnalysisUnit]] = {
+    experiment_pb2.ANALYSIS_UNIT_UNSPECIFIED: AnalysisUnit.DECISION,
+    **{number: unit for unit, number in ANALYSIS_UNITS.items()},
 }
 _ETAG: Final = re.compile(r"r([1-9][0-9]{0,9})", re.ASCII)
 _Built = TypeVar("_Built")
@@ -107,6 +116,7 @@ def to_experiment(message: experiment_pb2.Experiment, new_salt: bytes) -> Experi
         lookback=reader.duration("lookback", message, "lookback"),
         max_decision_age=default_age if max_decision_age is None else max_decision_age,
         salt=_to_salt(reader, message.salt) if message.salt else new_salt,
+        analysis_unit=_to_analysis_unit(reader, message.analysis_unit),
     )
     reader.require_valid()
     return experiment
@@ -143,6 +153,7 @@ def declaration_to_message(experiment: Experiment) -> experiment_pb2.Experiment:
         limits=_from_limits(experiment.limits),
         max_decision_age=to_duration(experiment.max_decision_age),
         salt=experiment.salt.hex(),
+        analysis_unit=ANALYSIS_UNITS[experiment.analysis_unit],
     )
     if experiment.half_life is not None:
         message.half_life.CopyFrom(to_duration(experiment.half_life))
@@ -173,6 +184,13 @@ def to_revision(etag: str) -> int | None:
         return None
     match = _ETAG.fullmatch(etag)
     return -1 if match is None else int(match[1])
+
+
+def _to_analysis_unit(reader: Reader, number: int) -> AnalysisUnit:
+    unit = _ANALYSIS_UNITS_BACK.get(number)
+    if unit is None:
+        reader.violations.append(Violation("analysis_unit", f"{number} is not an analysis unit"))
+    return unit or AnalysisUnit.DECISION
 
 
 def _to_salt(reader: Reader, salt: str) -> bytes:

@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from bandit.assignment import unit_hash
-from bandit.decision import NO_UNIT, Basis, Decision, InvalidDecisionError, Signer, new_id
+from bandit.decision import (
+    NO_UNIT,
+    Basis,
+    Decision,
+    InvalidDecisionError,
+    Signer,
+    hash_lone_decision,
+    hash_unit,
+    new_id,
+)
 from server.services.clock import Clock
 from server.services.counting import DecisionCounter
 from server.services.offers import CompiledExperiment, Offer, Reason
@@ -84,17 +93,18 @@ class Chooser:
             offers = experiment.offers(Basis.UNCONFIRMED)
         else:
             return self._fall_back(experiment, Reason.STALE)
+        decision = self._new_id()
         if unit:
             index = offers.picker.pick(unit_hash(experiment.salt, unit))
-            mark = self._signer.hash_unit(unit.encode())
+            mark = hash_unit(experiment.salt, unit.encode())
         else:
             index = offers.picker.draw(self._generator.random())
-            mark = NO_UNIT
-        return self._decide(offers.offers[index], mark)
+            mark = hash_lone_decision(experiment.salt, decision) if experiment.counts_units else NO_UNIT
+        return self._decide(offers.offers[index], decision, mark)
 
     def choose_within(self, experiment: CompiledExperiment, question: Question) -> Choice:
         """The answer to a question that names arms or an earlier decision as well."""
-        mark = self._signer.hash_unit(question.unit.encode()) if question.unit else NO_UNIT
+        mark = hash_unit(experiment.salt, question.unit.encode()) if question.unit else NO_UNIT
         age = self._snapshot.age_seconds
         pinned = self._find_pinned(experiment, question, mark) if age <= self._max_staleness else None
         if pinned is not None:
@@ -109,15 +119,17 @@ class Chooser:
             index = offers.picker.pick(unit_hash(experiment.salt, question.unit))
         else:
             index = offers.picker.draw(self._generator.random())
-        return self._decide(offers.offers[index], mark)
+        return self._decide(offers.offers[index], self._new_id(), mark)
 
-    def _decide(self, offer: Offer, mark: bytes) -> Choice:
-        decision = new_id(self._clock.time_ms(), self._generator.getrandbits(_ID_RANDOM_BITS))
-        self._counter.count(offer)
+    def _new_id(self) -> bytes:
+        return new_id(self._clock.time_ms(), self._generator.getrandbits(_ID_RANDOM_BITS))
+
+    def _decide(self, offer: Offer, decision: bytes, mark: bytes) -> Choice:
+        self._counter.count(offer, decision, mark)
         return Choice(offer, self._signer.sign(decision, offer.packed_terms, mark))
 
     def _fall_back(self, experiment: CompiledExperiment, reason: Reason) -> Choice:
-        return self._decide(experiment.fallback(reason), NO_UNIT)
+        return self._decide(experiment.fallback(reason), self._new_id(), NO_UNIT)
 
     def _find_pinned(self, experiment: CompiledExperiment, question: Question, mark: bytes) -> Choice | None:
         """The earlier decision, if it still holds."""
@@ -128,7 +140,7 @@ class Chooser:
         except InvalidDecisionError:
             return None
         terms = decision.terms
-        if terms.experiment != experiment.record.number or decision.unit_hash != mark:
+        if terms.experiment != experiment.record.number or not _is_of_unit(experiment, decision, mark):
             return None
         if terms.basis not in _PINNABLE or not self._is_open(experiment, decision):
             return None
@@ -142,6 +154,13 @@ class Chooser:
         declared = experiment.record.experiment
         life = declared.longest_window or declared.max_decision_age
         return self._clock.time_ms() - decision.decided_ms <= life.total_seconds() * 1000
+
+
+def _is_of_unit(experiment: CompiledExperiment, decision: Decision, mark: bytes) -> bool:
+    """Whether the decision was made for the unit of this mark; `NO_UNIT` asks for one made without a unit."""
+    if mark == NO_UNIT and experiment.counts_units and decision.unit_hash != NO_UNIT:
+        return decision.unit_hash == hash_lone_decision(experiment.salt, decision.id)
+    return decision.unit_hash == mark
 
 
 _REASONS = {

@@ -1,12 +1,69 @@
 """How many decisions each arm made: counted in memory, added to the facts once a second, each flush once."""
 
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
+from typing import Final
 
-from bandit.decision import Basis
+from bandit.decision import NO_UNIT, Basis
 from bandit.facts import DecisionKey
 from server.services.offers import Offer
 from server.services.writer import Writer
 from server.store.records import Flush
+
+MAX_FLUSH_UNITS: Final = 4_096
+"""No flush has more units, so that none keeps rewards waiting for long."""
+
+MAX_WAITING_UNITS: Final = 200_000
+"""Units that may wait for a flush, some 60 MB; those seen for the first time beyond that get no row."""
+
+_Book = dict[Offer, dict[bytes, tuple[bytes, int]]]
+
+
+class UnitBook:
+    """Who was seen since the last flush: each unit's first decision and how many it made, by offer.
+
+    Memory is bounded. While the store is away decisions soon are `unconfirmed` and nobody is noted; where it
+    can be read but not written, units are noted up to the bound, and the others are counted and dropped.
+    Evidence then counts them at their next decision, if they come back: which units are left out depends on
+    when they came, and not on their arm.
+
+    Attributes:
+        n_dropped: Decisions of this run whose unit was not noted.
+    """
+
+    def __init__(self) -> None:
+        self._open: _Book = {}
+        self._n_open = 0
+        self._full: deque[_Book] = deque()
+        self.n_dropped = 0
+
+    def __len__(self) -> int:
+        """How many flushes it takes to hand over what is here."""
+        return len(self._full) + bool(self._open)
+
+    def note(self, offer: Offer, decision: bytes, mark: bytes) -> None:
+        """Notes that a decision was made for the unit of this mark."""
+        seen = self._open.get(offer)
+        if seen is None:
+            seen = self._open[offer] = {}
+        known = seen.get(mark)
+        if known is not None:
+            seen[mark] = (known[0], known[1] + 1)
+        elif self._n_open < MAX_FLUSH_UNITS:
+            seen[mark] = (decision, 1)
+            self._n_open += 1
+        elif MAX_FLUSH_UNITS * (len(self._full) + 2) <= MAX_WAITING_UNITS:
+            self._full.append(self._open)
+            self._open, self._n_open = {offer: {mark: (decision, 1)}}, 1
+        else:
+            self.n_dropped += 1
+
+    def take(self) -> list[tuple[DecisionKey, dict[bytes, tuple[bytes, int]]]]:
+        """What comes next, at most `MAX_FLUSH_UNITS` units; it is no longer here."""
+        if self._full:
+            book = self._full.popleft()
+        else:
+            book, self._open, self._n_open = self._open, {}, 0
+        return [(offer.key, seen) for offer, seen in book.items()]
 
 
 class DecisionCounter:
@@ -19,36 +76,47 @@ class DecisionCounter:
 
     Attributes:
         totals: Decisions of this run by experiment, arm and basis, those not flushed left out.
+        units: Who was seen, where units are counted.
     """
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._sequence = 0
         self._counts: defaultdict[Offer, int] = defaultdict(int)
+        self._groups: defaultdict[int, list[int]] = defaultdict(lambda: [0] * 256)
         self._pending: Flush | None = None
         self.totals: Counter[tuple[int, int, Basis]] = Counter()
+        self.units = UnitBook()
 
-    def count(self, offer: Offer) -> None:
-        """Counts one decision."""
+    def count(self, offer: Offer, decision: bytes, mark: bytes) -> None:
+        """Counts one decision, and its unit, unless the mark is `NO_UNIT`."""
         self._counts[offer] += 1
+        if mark is NO_UNIT:
+            return
+        if offer.keeps_groups:
+            self._groups[offer.terms[0]][mark[0]] += 1
+        elif offer.keeps_units:
+            self.units.note(offer, decision, mark)
+
+    @property
+    def n_flushes(self) -> int:
+        """How many flushes it takes to hand over what is here."""
+        return bool(self._pending) + max(len(self.units), bool(self._counts))
 
     def flush(self) -> Flush | None:
         """What to send: what is in doubt, else what was counted since; None if there is nothing.
 
         `settle` must follow before anything newer is sent.
         """
-        if self._pending is None and self._counts:
-            counts: Counter[DecisionKey] = Counter()
-            for offer, count in self._counts.items():
-                counts[offer.key] += count
-                self.totals[offer.key.experiment, offer.key.arm, offer.key.basis] += count
-            self._counts.clear()
+        if self._pending is None and (self._counts or self.units):
             self._sequence += 1
             self._pending = Flush(
                 slot=self._writer.slot,
                 incarnation=self._writer.incarnation,
                 sequence=self._sequence,
-                counts=counts,
+                counts=self._take_counts(),
+                units=self.units.take(),
+                groups=self._take_groups(),
             )
         return self._pending
 
@@ -56,3 +124,21 @@ class DecisionCounter:
         """Says that a flush is in the store; two callers may have sent the same one."""
         if self._pending is flush:
             self._pending = None
+
+    def _take_counts(self) -> Counter[DecisionKey]:
+        counts: Counter[DecisionKey] = Counter()
+        for offer, count in self._counts.items():
+            counts[offer.key] += count
+            self.totals[offer.key.experiment, offer.key.arm, offer.key.basis] += count
+        self._counts.clear()
+        return counts
+
+    def _take_groups(self) -> dict[tuple[int, int], int]:
+        groups = {
+            (experiment, group): count
+            for experiment, counts in self._groups.items()
+            for group, count in enumerate(counts)
+            if count
+        }
+        self._groups.clear()
+        return groups

@@ -5,7 +5,8 @@ from datetime import timedelta
 from math import isfinite
 from typing import Final, NamedTuple
 
-from bandit.decision import Decision, InvalidDecisionError, Signer
+from bandit.decision import NO_UNIT, Basis, Decision, InvalidDecisionError, Signer
+from bandit.experiment import AnalysisUnit
 from bandit.metric import Metric, OutcomeValueError
 from bandit.validation import Violation, shown
 from server.services.clock import Clock
@@ -54,10 +55,11 @@ class Report(NamedTuple):
 class _Rules:
     """What the rewards of one experiment are checked against, compiled from a revision of it."""
 
-    __slots__ = ("max_age_ms", "metrics", "names", "record")
+    __slots__ = ("counts_units", "max_age_ms", "metrics", "names", "record")
 
     def __init__(self, record: ExperimentRecord) -> None:
         self.record = record
+        self.counts_units = record.experiment.analysis_unit is AnalysisUnit.UNIT
         self.max_age_ms = record.experiment.max_decision_age.total_seconds() * 1000
         self.metrics: dict[str, tuple[int, Metric, float]] = {
             metric.name: (record.metric_numbers[metric.name], metric, _window_ms(metric))
@@ -163,6 +165,8 @@ class Ledger:
         age_ms = now_ms - decision.decided_ms
         if age_ms > rules.max_age_ms and not is_final:
             raise _UnknownHereError(experiment)
+        is_apart = known_nonce != nonce
+        keeps_unit = rules.counts_units and basis is Basis.POLICY and not is_apart
         return RewardEntry(
             decision.id,
             experiment,
@@ -174,7 +178,8 @@ class Ledger:
             report.revision,
             now_ms,
             age_ms > rules.max_age_ms,
-            known_nonce != nonce,
+            is_apart,
+            int.from_bytes(decision.unit_hash) if keeps_unit and decision.unit_hash != NO_UNIT else None,
         )
 
     def _check_outcomes(

@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 from bandit.assignment import Picker
 from bandit.decision import Basis, DecisionTerms
-from bandit.experiment import SEGMENT_ALL, Arm
+from bandit.experiment import SEGMENT_ALL, AnalysisUnit, Arm
 from bandit.facts import DecisionKey, Epoch
 from server.store.records import ExperimentRecord, State
 
@@ -34,17 +34,21 @@ class Offer:
         terms: What the decision says.
         packed_terms: The terms as they stand in the decision id.
         key: Under which key the decision is counted.
+        keeps_units: Whether units get rows: those of policy decisions, where units are counted.
+        keeps_groups: Whether policy decisions are counted by group of units, where decisions are counted.
         encoded: A place for the transport's own rendering of the offer; no service reads it.
     """
 
-    __slots__ = ("arm", "encoded", "key", "packed_terms", "reason", "terms")
+    __slots__ = ("arm", "encoded", "keeps_groups", "keeps_units", "key", "packed_terms", "reason", "terms")
 
-    def __init__(self, arm: Arm, reason: Reason, terms: DecisionTerms) -> None:
+    def __init__(self, arm: Arm, reason: Reason, terms: DecisionTerms, *, counts_units: bool = False) -> None:
         self.arm = arm
         self.reason = reason
         self.terms = terms
         self.packed_terms = terms.pack()
         self.key = DecisionKey(terms.experiment, terms.epoch, terms.segment, terms.arm, terms.basis)
+        self.keeps_units = counts_units and terms.basis is Basis.POLICY
+        self.keeps_groups = not counts_units and terms.basis is Basis.POLICY
         self.encoded: bytes | None = None
 
 
@@ -71,13 +75,14 @@ class CompiledExperiment:
         epoch: Its epoch in force.
     """
 
-    __slots__ = ("_fallbacks", "_sets", "arms", "epoch", "record", "salt", "state")
+    __slots__ = ("_fallbacks", "_sets", "arms", "counts_units", "epoch", "record", "salt", "state")
 
     def __init__(self, record: ExperimentRecord, epoch: Epoch) -> None:
         self.record = record
         self.epoch = epoch
         self.state = record.state
         self.salt = record.experiment.salt
+        self.counts_units = record.experiment.analysis_unit is AnalysisUnit.UNIT
         self.arms = {arm.id: arm for arm in record.experiment.arms}
         self._sets: dict[tuple[Basis, frozenset[str] | None], OfferSet | None] = {}
         self._fallbacks: dict[Reason, Offer] = {}
@@ -152,4 +157,4 @@ class CompiledExperiment:
             basis=basis,
             propensity=propensity,
         )
-        return Offer(self.arms[arm_id], reason, terms)
+        return Offer(self.arms[arm_id], reason, terms, counts_units=self.counts_units)

@@ -87,7 +87,8 @@ class Upkeep:
         Raises:
             StoreError: They are kept, and sent again by the next flush.
         """
-        for _ in range(2):  # first what an earlier flush left in doubt, then what was counted since
+        # First what an earlier flush left in doubt, then what was counted since, units in portions.
+        for _ in range(self._counter.n_flushes):
             flush = self._counter.flush()
             if flush is None:
                 return

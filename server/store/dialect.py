@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Table
 
 from server.store.errors import StoreUnavailableError
 from server.store.rewards import Row, RowKey, Standing, Touched
+from server.store.units import UnitRow
 
 _Result = TypeVar("_Result")
 Work: TypeAlias = Callable[[Connection], _Result]
@@ -102,6 +103,10 @@ class Dialect(ABC):
     @abstractmethod
     def find_rewards(self, connection: Connection, keys: Sequence[RowKey]) -> Mapping[RowKey, Standing]:
         """Reads rows by key, those included that others committed after the transaction began."""
+
+    @abstractmethod
+    def upsert_units(self, connection: Connection, rows: Sequence[UnitRow]) -> None:
+        """Inserts rows with distinct keys in key order, or adds them to those that are there."""
 
     @abstractmethod
     def check_integrity(self, connection: Connection) -> Sequence[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeAlias, assert_never
 
-from bandit.experiment import Arm, DeclaredPolicy, Experiment, WeightedSplit
+from bandit.experiment import AnalysisUnit, Arm, DeclaredPolicy, Experiment, WeightedSplit
 from bandit.limits import Limits
 from bandit.metric import Direction, Metric, MetricKind
 from bandit.policies import EpsilonGreedy, ThompsonSampling
@@ -43,6 +43,7 @@ def to_document(declaration: Declaration) -> str:
         "lookback": _to_seconds(experiment.lookback),
         "max_decision_age": _to_seconds(experiment.max_decision_age),
         "salt": experiment.salt.hex(),
+        "analysis_unit": experiment.analysis_unit.value,
         "arm_numbers": dict(declaration.arm_numbers),
         "metric_numbers": dict(declaration.metric_numbers),
         "winner": declaration.winner,
@@ -70,6 +71,7 @@ def from_document(document: str) -> Declaration:
         lookback=_from_seconds(body["lookback"]),
         max_decision_age=max_decision_age,
         salt=bytes.fromhex(body["salt"]),
+        analysis_unit=AnalysisUnit(body.get("analysis_unit", AnalysisUnit.DECISION)),
     )
     return Declaration(
         experiment=experiment,

@@ -7,7 +7,6 @@ from sqlalchemy import ColumnElement, Connection, delete, func, select, text
 
 from bandit.decision import Basis
 from bandit.facts import DecisionKey, Facts, OutcomeKey, Tally
-from server.store import slots
 from server.store.records import Flush
 from server.store.schema import decision_facts, outcome_facts, rewards
 
@@ -41,11 +40,8 @@ _ADD_OUTCOMES: Final = text(
 
 
 def add_decisions(connection: Connection, flush: Flush) -> None:
-    """Adds the counts of a flush, unless this flush was added before; WriterUnknownError if it can't be told.
-
-    The flush's slot may be another writer's by now: increments of two writers add up.
-    """
-    if slots.advance(connection, flush.incarnation, flush.sequence) and flush.counts:
+    """Adds the counts of a flush. Its slot may be another writer's by now: increments of two add up."""
+    if flush.counts:
         connection.execute(
             _ADD_DECISIONS,
             [

@@ -20,6 +20,7 @@ from datetime import datetime
 
 from bandit.experiment import Experiment
 from bandit.facts import Epoch, OutcomeKey, Tally
+from bandit.units import UnitFacts
 from server.store.records import (
     Changes,
     ExperimentFacts,
@@ -131,7 +132,7 @@ class Store(ABC):
 
     @abstractmethod
     def add_decisions(self, flush: Flush) -> None:
-        """Adds counts to the facts. Exact when repeated: a flush that was added is not added again.
+        """Adds counts to the facts, and units seen. Exact when repeated: a flush that was added is not again.
 
         Raises:
             WriterUnknownError: The writer has claimed no slot, or was silent for weeks and is forgotten.
@@ -148,6 +149,14 @@ class Store(ABC):
 
         Raises:
             RowRefusedError: The database refused a value of some entry; none was stored.
+        """
+
+    @abstractmethod
+    def read_units(self, experiment: int) -> UnitFacts | None:
+        """Who was counted once, and how units repeat, in one snapshot; None as in `read_facts`.
+
+        Folded in the database, which takes some seconds for a million units. Outcomes count by the windows
+        that the metrics have now; a metric without one has none.
         """
 
     # Care of the ledger

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, inspect, text
 
 from server.store.errors import SchemaError
 
-HEAD: Final = "0002"
+HEAD: Final = "0005"
 """The newest migration; `tests/store` holds it to be Alembic's head."""
 
 

@@ -24,6 +24,8 @@ from server.store.dialect import Dialect, Work
 from server.store.errors import StoreUnavailableError
 from server.store.postgresql_errors import is_lost, is_worth_a_retry, translated_errors
 from server.store.rewards import Row, RowKey, Standing, Touched
+from server.store.units import UPSERT as UPSERT_UNITS
+from server.store.units import UnitRow
 from server.store.watchdog import Watchdog
 
 _Result = TypeVar("_Result")
@@ -58,10 +60,10 @@ _SYNCHRONOUS: Final = frozenset({"on", "remote_apply"})
 
 _UPSERT: Final = """
     INSERT INTO rewards (decision, metric, experiment, epoch, segment, arm, basis,
-                         quanta, revision, is_late, is_apart, received_ms)
+                         quanta, revision, is_late, is_apart, received_ms, unit)
     SELECT * FROM unnest(%b::bytea[], %b::smallint[], %b::bigint[], %b::integer[], %b::smallint[],
                          %b::integer[], %b::smallint[], %b::bigint[], %b::bigint[], %b::boolean[],
-                         %b::boolean[], %b::bigint[])
+                         %b::boolean[], %b::bigint[], %b::bigint[])
     ORDER BY 1, 2
     ON CONFLICT (decision, metric) DO UPDATE SET
         replaced_quanta = rewards.quanta, quanta = excluded.quanta, revision = excluded.revision
@@ -73,6 +75,13 @@ _FIND: Final = """
     FROM rewards
     JOIN unnest(%b::bytea[], %b::smallint[]) AS wanted (decision, metric) USING (decision, metric)
 """
+_UPSERT_UNITS: Final = UPSERT_UNITS.format(
+    rows="""
+    SELECT * FROM unnest(%b::bigint[], %b::smallint[], %b::bigint[], %b::bigint[], %b::integer[],
+                         %b::integer[], %b::bigint[])
+    ORDER BY 1, 2, 3
+    """
+)
 
 
 class PostgresqlDialect(Dialect):
@@ -178,6 +187,12 @@ class PostgresqlDialect(Dialect):
     def find_rewards(self, connection: Connection, keys: Sequence[RowKey]) -> Mapping[RowKey, Standing]:
         found = _fetch(connection, _FIND, keys)
         return {(decision, metric): Standing(*standing) for decision, metric, *standing in found}
+
+    @override
+    def upsert_units(self, connection: Connection, rows: Sequence[UnitRow]) -> None:
+        if rows:
+            columns = tuple(list(column) for column in zip(*rows, strict=True))
+            connection.exec_driver_sql(_UPSERT_UNITS, columns)
 
     @override
     def check_integrity(self, connection: Connection) -> Sequence[str]:

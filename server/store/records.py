@@ -1,10 +1,10 @@
 """The values that go into a store and come out of it: frozen, and free of rows and of SQL."""
 
 import enum
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeAlias
 
 from bandit.decision import Basis
 from bandit.experiment import Experiment
@@ -144,6 +144,10 @@ class KeyRing:
         return f"KeyRing(keys={sorted(self.secrets)}, signing_key={self.signing_key})"
 
 
+Sightings: TypeAlias = Mapping[bytes, tuple[bytes, int]]
+"""The hash of a unit to the unique id of its first decision and how many there were, all of one key."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flush:
     """Decision counts to add, once.
@@ -153,12 +157,16 @@ class Flush:
         incarnation: Random mark of the writer's run.
         sequence: From 1, one more with every flush of the run; a flush that is repeated keeps its number.
         counts: How many decisions to add.
+        units: Which units were seen, where units are counted; a key may be there more than once.
+        groups: (Experiment, group of units) to policy decisions to add, where decisions are counted.
     """
 
     slot: int
     incarnation: bytes
     sequence: int
     counts: Mapping[DecisionKey, int]
+    units: Sequence[tuple[DecisionKey, Sightings]] = ()
+    groups: Mapping[tuple[int, int], int] = field(default_factory=dict)
 
 
 class OutcomeEntry(NamedTuple):
@@ -191,6 +199,7 @@ class RewardEntry(NamedTuple):
         is_expired: Whether only outcomes known already are accepted.
         is_apart: Whether it is kept apart, never to be folded: its epoch is not the stored one of that
             number.
+        unit: The hash of a policy decision's unit, in (0, 2^48), where units are counted; None elsewhere.
     """
 
     decision: bytes
@@ -204,6 +213,7 @@ class RewardEntry(NamedTuple):
     received_ms: int
     is_expired: bool = False
     is_apart: bool = False
+    unit: int | None = None
 
 
 class OutcomeResult(enum.StrEnum):

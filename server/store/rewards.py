@@ -25,8 +25,8 @@ from server.store.records import (
 RowKey: TypeAlias = tuple[bytes, int]
 """Decision and metric."""
 
-Row: TypeAlias = tuple[bytes, int, int, int, int, int, int, int, int, bool, bool, int]
-"""The columns of `rewards` up to `received_ms`."""
+Row: TypeAlias = tuple[bytes, int, int, int, int, int, int, int, int, bool, bool, int, int | None]
+"""The columns of `rewards` up to `received_ms`, and `unit`."""
 
 
 class Touched(NamedTuple):
@@ -182,7 +182,9 @@ def _keys(entries: Iterable[RewardEntry]) -> Iterator[RowKey]:
 
 
 def _rows(entry: RewardEntry) -> Iterator[Row]:
-    decision, experiment, epoch, segment, arm, basis, outcomes, revision, received_ms, _, is_apart = entry
+    decision, experiment, epoch, segment, arm, basis, outcomes, revision, received_ms, _, is_apart, unit = (
+        entry
+    )
     for metric, quanta, is_late in outcomes:
         yield (
             decision,
@@ -197,6 +199,7 @@ def _rows(entry: RewardEntry) -> Iterator[Row]:
             is_late,
             is_apart,
             received_ms,
+            unit,
         )
 
 

@@ -8,6 +8,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -136,6 +137,60 @@ rewards = Table(
     Column("is_apart", Boolean, nullable=False),
     Column("received_ms", BigInteger, nullable=False),
     Column("replaced_quanta", BigInteger),
+    Column("unit", BigInteger),
     sqlite_with_rowid=False,
 )
-"""The reward log, a row for each decision and metric. `replaced_quanta` is the value before the revision."""
+"""The reward log, a row for each decision and metric. `replaced_quanta` is the value before the revision;
+`unit` is the hash of a policy decision's unit where units are counted, else null."""
+
+rewards_by_unit = Index(
+    "rewards_by_unit",
+    rewards.c.experiment,
+    rewards.c.segment,
+    rewards.c.unit,
+    rewards.c.metric,
+    rewards.c.received_ms,
+    rewards.c.quanta,
+    sqlite_where=rewards.c.unit.is_not(None),
+    postgresql_where=rewards.c.unit.is_not(None),
+)
+"""A unit's outcomes are summed from the log when they are read: which of them came within the window of its
+first decision is known only when that is, and a flush that is still on its way may move it."""
+
+units = Table(
+    "units",
+    metadata,
+    Column("experiment", BigInteger, primary_key=True, autoincrement=False),
+    Column("segment", SmallInteger, primary_key=True, autoincrement=False),
+    Column("unit", BigInteger, primary_key=True, autoincrement=False),
+    Column("first_ms", BigInteger, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("arm", Integer, nullable=False),
+    Column("decisions", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""One row a unit of the experiments that count units: its first policy decision, and how many it made."""
+
+unit_sums = Table(
+    "unit_sums",
+    metadata,
+    Column("experiment", BigInteger, primary_key=True, autoincrement=False),
+    Column("segment", SmallInteger, primary_key=True, autoincrement=False),
+    Column("unit", BigInteger, primary_key=True, autoincrement=False),
+    Column("metric", SmallInteger, primary_key=True, autoincrement=False),
+    Column("n", BigInteger, nullable=False),
+    Column("total", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The outcomes of units whose rows have left the log: number and sum of those that came within the window."""
+
+unit_groups = Table(
+    "unit_groups",
+    metadata,
+    Column("experiment", BigInteger, primary_key=True, autoincrement=False),
+    Column("unit_group", SmallInteger, primary_key=True, autoincrement=False),
+    Column("slot", SmallInteger, primary_key=True, autoincrement=False),
+    Column("decisions", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Policy decisions with a unit, by a byte of the unit's hash: their spread tells how much units repeat."""

@@ -10,7 +10,8 @@ from typing_extensions import override
 
 from bandit.experiment import Experiment
 from bandit.facts import Epoch, OutcomeKey, Tally
-from server.store import epochs, experiments, facts, slots
+from bandit.units import UnitFacts
+from server.store import epochs, experiments, facts, slots, units
 from server.store.databases import open_dialect
 from server.store.dialect import Dialect
 from server.store.errors import StaleRevisionError, StoreBrokenError
@@ -222,7 +223,19 @@ class SqlStore(Store):
 
     @override
     def add_decisions(self, flush: Flush) -> None:
-        self._dialect.write(lambda c: facts.add_decisions(c, flush))
+        def add(connection: Connection) -> None:
+            if slots.advance(connection, flush.incarnation, flush.sequence):
+                facts.add_decisions(connection, flush)
+                units.add_groups(connection, flush)
+                self._dialect.upsert_units(connection, units.rows_of(flush))
+
+        self._dialect.write(add)
+
+    @override
+    def read_units(self, experiment: int) -> UnitFacts | None:
+        with self._dialect.reading(is_long=True) as connection:
+            record = experiments.find_by_number(connection, experiment)
+            return None if record is None else units.read(connection, record)
 
     @override
     def record_rewards(self, entries: Sequence[RewardEntry], slot: int) -> list[Verdict]:

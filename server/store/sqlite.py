@@ -33,6 +33,8 @@ from server.store.file_lock import FileLock
 from server.store.rewards import Row, RowKey, Standing, Touched
 from server.store.schema import experiments
 from server.store.times import to_micros
+from server.store.units import UPSERT as UPSERT_UNITS
+from server.store.units import UnitRow
 
 _Item = TypeVar("_Item")
 
@@ -42,7 +44,7 @@ OLDEST: Final = (3, 35, 0)
 _N_READERS: Final = 2
 _UPSERT: Final = """
     INSERT INTO rewards (decision, metric, experiment, epoch, segment, arm, basis,
-                         quanta, revision, is_late, is_apart, received_ms)
+                         quanta, revision, is_late, is_apart, received_ms, unit)
     VALUES {rows}
     ON CONFLICT (decision, metric) DO UPDATE SET
         replaced_quanta = rewards.quanta, quanta = excluded.quanta, revision = excluded.revision
@@ -52,6 +54,7 @@ _UPSERT: Final = """
 _FIND: Final = """
     SELECT decision, metric, quanta, revision FROM rewards WHERE (decision, metric) IN (VALUES {rows})
 """
+_UPSERT_UNITS: Final = UPSERT_UNITS.format(rows="VALUES {rows}")
 _LARGEST_CHUNK: Final = 512
 
 
@@ -137,6 +140,11 @@ class SqliteDialect(Dialect):
             for decision, metric, quanta, revision in _execute(connection, _FIND, chunk):
                 found[decision, metric] = Standing(quanta, revision)
         return found
+
+    @override
+    def upsert_units(self, connection: Connection, rows: Sequence[UnitRow]) -> None:
+        for chunk in _chunks(rows):
+            _execute(connection, _UPSERT_UNITS, chunk)
 
     @override
     def check_integrity(self, connection: Connection) -> Sequence[str]:

@@ -88,6 +88,7 @@ files = tables(
     half_life=durations,
     max_decision_age=durations,
     salt=texts,
+    analysis_unit=st.sampled_from(["decision", "unit"]),
 )
 
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from hypothesis import strategies as st
 
-from bandit.experiment import Arm, DeclaredPolicy, Experiment, JsonValue, WeightedSplit
+from bandit.experiment import AnalysisUnit, Arm, DeclaredPolicy, Experiment, JsonValue, WeightedSplit
 from bandit.limits import Limits
 from bandit.metric import N_STEPS, Direction, Metric, MetricKind
 from bandit.policies import EpsilonGreedy, ThompsonSampling
@@ -145,4 +145,5 @@ def experiments(draw: st.DrawFn) -> Experiment:
         lookback=draw(memories),
         max_decision_age=draw(st.timedeltas(longest, LONGEST_DECISION_AGE)),
         salt=draw(st.binary(min_size=16, max_size=16)),
+        analysis_unit=draw(st.sampled_from(AnalysisUnit)),
     )

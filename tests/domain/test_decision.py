@@ -19,16 +19,19 @@ from bandit.decision import (
     DecisionTerms,
     InvalidDecisionError,
     Signer,
+    hash_lone_decision,
+    hash_unit,
     new_id,
 )
 
+SALT = bytes(range(16))
 RING = {3: b"k" * 32, 200: b"other" * 5}
 SIGNER = Signer(RING, 3)
 TERMS = DecisionTerms(
     experiment=17, epoch=4, nonce=0xDEADBEEF, segment=0, arm=2, basis=Basis.POLICY, propensity=0.25
 )
 ID = new_id(1_772_366_400_123, 0x2_A5A5_A5A5_A5A5_A5A5_A5)
-TEXT = SIGNER.sign(ID, TERMS.pack(), SIGNER.hash_unit(b"user-1"))
+TEXT = SIGNER.sign(ID, TERMS.pack(), hash_unit(SALT, b"user-1"))
 ALPHABET = string.ascii_letters + string.digits + "-_"
 
 words = st.integers(0, 2**32 - 1)
@@ -64,7 +67,7 @@ def test_what_is_signed_is_read(
 ) -> None:
     """Signing and reading is the identity, for every term, under every key of the ring."""
     signer = Signer(RING, key)
-    mark = NO_UNIT if unit is None else signer.hash_unit(unit)
+    mark = NO_UNIT if unit is None else hash_unit(SALT, unit)
     text = signer.sign(new_id(time_ms, bits), terms.pack(), mark)
     decision = SIGNER.read(text)
     assert (decision.id, decision.terms, decision.unit_hash) == (new_id(time_ms, bits), terms, mark)
@@ -165,7 +168,7 @@ def test_the_layout_is_the_documented_one() -> None:
         (2).to_bytes(2),
         b"\x01",
         struct.pack(">d", 0.25),
-        SIGNER.hash_unit(b"user-1"),
+        hash_unit(SALT, b"user-1"),
         hmac.new(RING[3], raw[:48], hashlib.sha256).digest()[:12],
     ]
     assert _signed(raw[:48]) == TEXT
@@ -205,11 +208,12 @@ def test_the_time_of_a_decision_is_read_from_its_id() -> None:
     assert SIGNER.read(TEXT).decided_at == datetime(2026, 3, 1, 12, 0, 0, 123_000, UTC)
 
 
-def test_units_are_marked_under_a_key() -> None:
-    """A unit's mark depends on the unit and on the secret, and is not that of a decision without a unit."""
-    marks = {SIGNER.hash_unit(b"a"), SIGNER.hash_unit(b"b"), Signer(RING, 200).hash_unit(b"a"), NO_UNIT}
-    assert len(marks) == 4
-    assert SIGNER.hash_unit(b"a") == SIGNER.hash_unit(b"a")
+def test_units_are_marked_under_the_salt_of_their_experiment() -> None:
+    """A unit's mark depends on the unit and the salt, and not on a key that may be rotated."""
+    marks = {hash_unit(SALT, b"a"), hash_unit(SALT, b"b"), hash_unit(bytes(16), b"a"), NO_UNIT}
+    marks |= {hash_lone_decision(SALT, ID), hash_unit(SALT, ID)}
+    assert len(marks) == 6
+    assert hash_unit(SALT, b"a") == hash_unit(SALT, b"a")
 
 
 def test_a_signer_needs_its_key() -> None:

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from scipy.special import chdtrc
 
-from bandit.decision import NO_UNIT, Basis
+from bandit.decision import NO_UNIT, Basis, hash_unit
 from bandit.experiment import Arm
 from bandit.metric import Metric
 from server.services.choosing import Choice, Question
@@ -73,7 +73,7 @@ def test_a_decision_says_where_it_came_from(bench: Bench) -> None:
     assert (terms.experiment, terms.epoch, terms.nonce) == (record.number, epoch.number, epoch.nonce)
     assert record.arm_id(terms.arm) == choice.offer.arm.id
     assert decision.decided_ms == bench.clock.time_ms()
-    assert decision.unit_hash == SIGNER.hash_unit(b"user-1")
+    assert decision.unit_hash == hash_unit(bench.experiment.salt, b"user-1")
     assert SIGNER.read(bench.chooser.choose(bench.experiment, "").decision_id).unit_hash == NO_UNIT
 
 

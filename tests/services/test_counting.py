@@ -1,6 +1,6 @@
 """Decisions are counted in memory and added to the facts once, also if a commit was in doubt."""
 
-from bandit.decision import Basis
+from bandit.decision import NO_UNIT, Basis
 from bandit.facts import DecisionKey
 from server.services.counting import DecisionCounter
 from server.services.offers import CompiledExperiment
@@ -8,7 +8,7 @@ from server.services.writer import Writer
 from server.store.sql import SqlStore
 from tests.domain.builders import declare
 from tests.services.support import Bench, epoch_with, running
-from tests.store.builders import INCARNATION, run
+from tests.store.builders import INCARNATION, run, some_id
 
 
 def decisions_of(store: SqlStore, number: int) -> dict[DecisionKey, int]:
@@ -31,7 +31,7 @@ def test_what_is_counted_is_flushed(store: SqlStore) -> None:
     offer = compiled(number).offers(Basis.POLICY).offers[0]
     for n_decisions in (3, 4):
         for _ in range(n_decisions):
-            counter.count(offer)
+            counter.count(offer, some_id(), NO_UNIT)
         flush = counter.flush()
         assert flush is not None
         store.add_decisions(flush)
@@ -45,11 +45,11 @@ def test_a_flush_in_doubt_is_sent_again_as_it_was(store: SqlStore) -> None:
     number = run(store).number
     counter = DecisionCounter(Writer(INCARNATION, 0))
     offer = compiled(number).offers(Basis.POLICY).offers[0]
-    counter.count(offer)
+    counter.count(offer, some_id(), NO_UNIT)
     in_doubt = counter.flush()
     assert in_doubt is not None
     store.add_decisions(in_doubt)  # stored, but the answer never arrived
-    counter.count(offer)
+    counter.count(offer, some_id(), NO_UNIT)
     again = counter.flush()
     assert again is in_doubt
     store.add_decisions(again)
@@ -67,11 +67,11 @@ def test_settling_another_flush_settles_nothing(store: SqlStore) -> None:
     """A flush that was settled already does not take its successor with it."""
     counter = DecisionCounter(Writer(INCARNATION, 0))
     offer = compiled(run(store).number).offers(Basis.POLICY).offers[0]
-    counter.count(offer)
+    counter.count(offer, some_id(), NO_UNIT)
     first = counter.flush()
     assert first is not None
     counter.settle(first)
-    counter.count(offer)
+    counter.count(offer, some_id(), NO_UNIT)
     second = counter.flush()
     counter.settle(first)
     assert counter.flush() is second
@@ -82,7 +82,7 @@ def test_nothing_counted_is_no_flush() -> None:
     counter = DecisionCounter(Writer(INCARNATION, 3))
     assert counter.flush() is None
     offer = compiled(1).offers(Basis.POLICY).offers[0]
-    counter.count(offer)
+    counter.count(offer, some_id(), NO_UNIT)
     flush = counter.flush()
     assert flush is not None
     assert (flush.slot, flush.incarnation, flush.sequence) == (3, INCARNATION, 1)
@@ -92,7 +92,7 @@ def test_offers_of_one_key_are_counted_together() -> None:
     """Answers that were compiled twice, or given for other reasons, are one count if their key is one."""
     counter = DecisionCounter(Writer(INCARNATION, 0))
     for _ in range(2):
-        counter.count(compiled(1).offers(Basis.POLICY).offers[0])
+        counter.count(compiled(1).offers(Basis.POLICY).offers[0], some_id(), NO_UNIT)
     flush = counter.flush()
     assert flush is not None
     assert list(flush.counts.values()) == [2]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, event
 
-from bandit.decision import Basis
+from bandit.decision import NO_UNIT, Basis
 from server.services.allocating import Allocator
 from server.services.counting import DecisionCounter
 from server.services.errors import StorageAwayError
@@ -22,7 +22,7 @@ from server.store.errors import StoreUnavailableError
 from server.store.sql import SqlStore
 from tests.domain.builders import START
 from tests.services.support import ManualClock
-from tests.store.builders import INCARNATION, create, engines_of, epoch_of, run
+from tests.store.builders import INCARNATION, create, engines_of, epoch_of, run, some_id
 
 
 class Desk:
@@ -152,13 +152,13 @@ async def test_a_flush_that_fails_is_kept(desk: Desk, store: SqlStore, tmp_path:
     offer = found.offers(Basis.POLICY).offers[0]
     with closing(engines_of(store)[0].raw_connection()) as connection:
         connection.cursor().execute("PRAGMA busy_timeout=1")
-    desk.counter.count(offer)
+    desk.counter.count(offer, some_id(), NO_UNIT)
     with closing(sqlite3.connect(tmp_path / "bandit.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreUnavailableError):
             await desk.upkeep.flush()
         other.execute("ROLLBACK")
-    desk.counter.count(offer)
+    desk.counter.count(offer, some_id(), NO_UNIT)
     await desk.upkeep.flush()
     facts = store.read_facts(record.number)
     assert facts is not None
@@ -173,9 +173,9 @@ async def test_two_flushes_at_once_count_once(desk: Desk, store: SqlStore) -> No
     assert found is not None
     offer = found.offers(Basis.POLICY).offers[0]
     for _ in range(5):
-        desk.counter.count(offer)
+        desk.counter.count(offer, some_id(), NO_UNIT)
     await asyncio.gather(desk.upkeep.flush(), desk.upkeep.flush())
-    desk.counter.count(offer)
+    desk.counter.count(offer, some_id(), NO_UNIT)
     await desk.upkeep.flush()
     facts = store.read_facts(record.number)
     assert facts is not None

@@ -86,6 +86,7 @@ def full_experiment() -> experiment_pb2.Experiment:
         lookback=Duration(seconds=864_000),
         max_decision_age=Duration(seconds=7_200),
         salt="00112233445566778899aabbccddeeff",
+        analysis_unit=experiment_pb2.ANALYSIS_UNIT_UNIT,
     )
 
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bandit.experiment import Arm, DeclaredPolicy, Experiment, WeightedSplit
+from bandit.experiment import AnalysisUnit, Arm, DeclaredPolicy, Experiment, WeightedSplit
 from bandit.limits import Limits
 from bandit.metric import Direction, Metric, MetricKind
 from bandit.policies import EpsilonGreedy, ThompsonSampling
@@ -84,6 +84,7 @@ experiments = st.builds(
     lookback=st.none() | lengths,
     max_decision_age=lengths,
     salt=st.binary(min_size=16, max_size=16),
+    analysis_unit=st.sampled_from(AnalysisUnit),
 )
 
 

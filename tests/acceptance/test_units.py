@@ -1,0 +1,112 @@
+"""Units through a real server: one that returns counts once, also over a crash; and where none is counted."""
+
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from bandit.units import UnitFacts, estimate_repeats
+from bandit.v1 import bandit_pb2, experiment_pb2
+from server.store.sql import open_reader
+from tests.conftest import Connect, StartServer
+from tests.support.process import verify
+from tests.support.wire import Wire, experiment, metric
+
+EVEN = experiment_pb2.Policy(static_split=experiment_pb2.StaticSplit(weights={"a": 1, "b": 1}))
+
+
+def metrics() -> list[experiment_pb2.Metric]:
+    """A click, looked for during a minute, that is 0 if it does not come."""
+    return [metric("click", window=Duration(seconds=60), default_value=0.0)]
+
+
+def ask(wire: Wire, name: str, units: list[str]) -> list[bandit_pb2.ChooseResponse]:
+    """A decision for each unit; empty names ask without one."""
+    requests = [bandit_pb2.ChooseRequest(experiment=name, unit=unit) for unit in units]
+    return [result.choice for result in wire.batch_choose(*requests)]
+
+
+def click(wire: Wire, choices: list[bandit_pb2.ChooseResponse], value: float = 1, revision: int = 0) -> None:
+    """Posts a click for each."""
+    requests = (
+        bandit_pb2.RewardRequest(decision_id=c.decision_id, outcomes={"click": value}, revision=revision)
+        for c in choices
+    )
+    assert all(result.HasField("reward") for result in wire.batch_reward(*requests))
+
+
+def units_in(database: Path) -> UnitFacts:
+    """What the database knows of the units of its first experiment."""
+    with closing(open_reader(f"sqlite:///{database}")) as store:
+        found = store.read_units(1)
+    assert found is not None
+    return found
+
+
+def test_returning_units_count_once(start_server: StartServer, connect: Connect) -> None:
+    """With their clicks from before and after a crash; who was not flushed counts once they return."""
+    first = start_server("--poll-seconds", "60", "--lag-seconds", "300")  # only a report flushes
+    wire = connect(first)
+    units = [f"u{number}" for number in range(100)]
+    name = wire.running(metrics=metrics(), policy=EVEN, analysis_unit=experiment_pb2.ANALYSIS_UNIT_UNIT)
+    choices = ask(wire, name, units * 3)
+    arms = Counter(choice.arm for choice in choices[:100])
+    wire.report(name)
+    click(wire, choices[:10])
+    lost = ask(wire, name, ["lost"] * 5 + ["gone"])
+    click(wire, lost)
+    first.kill()
+
+    second = start_server()
+    wire = connect(second)
+    click(wire, choices[100:120])  # other decisions, of the same units and of ten more
+    click(wire, choices[:5], 0, revision=1)  # these clicked again, which stands
+    click(wire, choices[105:107], 0, revision=1)
+    (returned,) = ask(wire, name, ["lost"])
+    lone = ask(wire, name, ["", ""])
+    assert second.terminate() == 0
+    verify(second.database)
+
+    found = units_in(second.database)
+    counted = {"ab"[key.arm]: count for key, count in found.facts.decisions.items()}
+    for choice in (returned, *lone):
+        arms[choice.arm] += 1
+    assert counted == arms
+    assert found.n_decisions == 300 + 1 + 2
+    assert sum(tally.n for tally in found.facts.outcomes.values()) == 21
+    assert sum(tally.total for tally in found.facts.outcomes.values()) == 21
+
+
+def test_where_decisions_are_counted_repeats_are_known(start_server: StartServer, connect: Connect) -> None:
+    """Nobody has a row; that units come back is told from the spread of their decisions."""
+    server = start_server()
+    wire = connect(server)
+    name = wire.running(metrics=metrics(), policy=EVEN)
+    ask(wire, name, [f"u{number}" for number in range(50)] * 20)
+    ask(wire, name, [""] * 10)
+    assert server.terminate() == 0
+    found = units_in(server.database)
+    assert (dict(found.facts.decisions), found.n_decisions) == ({}, 0)
+    estimate = estimate_repeats(found.groups)
+    assert estimate.n_decisions == 1_000
+    assert estimate.decisions_a_unit == pytest.approx(20, rel=0.54)
+
+
+def test_the_analysis_unit_is_fixed_by_the_start(start_server: StartServer, connect: Connect) -> None:
+    """A draft may change it, a running experiment may not, and an unknown one is refused with its field."""
+    wire = connect(start_server())
+    declared = experiment(metrics=metrics())
+    assert wire.create(declared).analysis_unit == experiment_pb2.ANALYSIS_UNIT_DECISION
+    declared.analysis_unit = experiment_pb2.ANALYSIS_UNIT_UNIT
+    assert wire.update(declared, "analysis_unit").analysis_unit == experiment_pb2.ANALYSIS_UNIT_UNIT
+    wire.start(declared.name)
+    declared.analysis_unit = experiment_pb2.ANALYSIS_UNIT_DECISION
+    with pytest.raises(grpc.RpcError, match="analysis_unit") as caught:
+        wire.update(declared, "analysis_unit")
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    with pytest.raises(grpc.RpcError, match="9 is not an analysis unit") as caught:
+        wire.create(experiment(analysis_unit=9))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
