@@ -17,6 +17,7 @@ from bandit.fold import ArmEvidence, posteriors_from
 from bandit.metric import Direction, Metric
 from bandit.posteriors import Posterior
 from bandit.quadrature import BestArmSummary, best_arm_summary
+from bandit.units import UnitFacts
 from bandit.validation import Violation, shown
 from server.services.allocating import standing_of
 from server.services.clock import Clock
@@ -26,7 +27,7 @@ from server.services.errors import (
     InvalidInputError,
     StorageAwayError,
 )
-from server.services.weighing import DEFAULT_LIFT, Material, Weighed, weigh
+from server.services.weighing import DEFAULT_LIFT, Material, Weighed, material_of, weigh
 from server.services.workers import Workers
 from server.store.errors import StoreError
 from server.store.interface import Store
@@ -169,15 +170,24 @@ class Reporter:
             raise ExperimentNotFoundError(name)
         if found.record.state is State.DRAFT:
             raise ExperimentNotStartedError(name)
-        declarations = self._store.read_declarations(found.record.number)
-        return make_report(found, declarations, wanted, self._lag, self._clock.now())
+        number = found.record.number
+        declarations, units = self._store.read_declarations(number), self._store.read_units(number)
+        if units is None:
+            raise ExperimentNotFoundError(name)
+        return make_report(found, declarations, units, wanted, self._lag, self._clock.now())
 
 
 def make_report(
-    found: ExperimentFacts, declarations: Sequence[Experiment], wanted: Wanted, lag: timedelta, now: datetime
+    found: ExperimentFacts,
+    declarations: Sequence[Experiment],
+    units: UnitFacts,
+    wanted: Wanted,
+    lag: timedelta,
+    now: datetime,
 ) -> Report:
     """The report as it follows from what the store holds."""
     standing = standing_of(found.record, found.epochs, found.facts, lag, now)
+    material = material_of(standing, declarations, units)
     splits = _numbered_splits(found.record, wanted.splits)
     experiment = found.record.experiment
     reward = experiment.metric(experiment.reward_metric)
@@ -211,13 +221,13 @@ def make_report(
         n_epochs=len(found.epochs),
         weighed=weigh(
             found.record,
-            Material(standing=standing, declarations=declarations),
+            material,
             _by_arm(in_service, None if summary is None else summary.probabilities),
             _champion_loss(found.record, in_service, summary, evidence[reward.name]),
             splits=splits or [dict.fromkeys(in_service, 1 / len(in_service))] if in_service else splits,
             lift=wanted.lift,
         ),
-        notes=tuple(_notes(standing, reward, evidence[reward.name])),
+        notes=tuple(_notes(material, reward, evidence[reward.name])),
     )
 
 
@@ -314,8 +324,10 @@ def _thinned(epochs: Sequence[Epoch], n_wanted: int) -> tuple[Epoch, ...]:
     return tuple(epochs[round(index * step)] for index in range(n_wanted))
 
 
-def _notes(standing: Standing, reward: Metric, evidence: Mapping[int, ArmEvidence]) -> list[str]:
+def _notes(material: Material, reward: Metric, evidence: Mapping[int, ArmEvidence]) -> list[str]:
     notes = [_BELIEFS]
+    if material.repeats is not None and material.repeats.is_too_much:
+        notes.append(f"Evidence is withheld: {material.repeats.explanation}.")
     if reward.window is not None:
         waiting = "count when their epoch has closed: the window and the replicas' lag after its end"
         notes.append(f"Outcomes of {reward.name} (window {reward.window}) {waiting}.")
@@ -323,7 +335,8 @@ def _notes(standing: Standing, reward: Metric, evidence: Mapping[int, ArmEvidenc
     if n_silent:
         notes.append(f"{n_silent} of {len(evidence)} arms have no counted observation: theirs is the prior.")
     for basis, what in ((Basis.FALLBACK, "fallbacks"), (Basis.UNCONFIRMED, "unconfirmed")):
-        count = sum(n for key, n in standing.facts.decisions.items() if key.basis is basis)
+        decided = material.standing.facts.decisions
+        count = sum(n for key, n in decided.items() if key.basis is basis)
         if count:
             notes.append(f"{count} decisions were {what}: they do not steer and are in no mean.")
     return notes

@@ -10,7 +10,7 @@ import numpy as np
 
 from bandit.allocation import Standing
 from bandit.decision import Basis
-from bandit.experiment import Experiment
+from bandit.experiment import AnalysisUnit, Experiment
 from bandit.facts import Facts
 from bandit.inference.assessment import ALPHA, Assessment, assess
 from bandit.inference.design import TestDesign
@@ -20,6 +20,7 @@ from bandit.inference.reasons import CannotSay, Reason
 from bandit.inference.ruling import Beliefs, Harm, Ruling, rule
 from bandit.inference.table import EvidenceTable, ValueScale, open_evidence_table
 from bandit.metric import Direction, Metric, MetricKind
+from bandit.units import RepeatEstimate, UnitFacts, estimate_repeats
 from server.store.records import ExperimentRecord
 
 DEFAULT_LIFT: Final = 0.1
@@ -67,17 +68,28 @@ class Material:
         declarations: Every declaration under which it has run.
         counted: What evidence counts where that is not decisions; None for decisions.
         withheld: Why there can be no evidence; None if there can.
+        repeats: How much units repeat, where decisions are counted.
     """
 
     standing: Standing
     declarations: Sequence[Experiment]
     counted: Facts | None = None
     withheld: CannotSay | None = None
+    repeats: RepeatEstimate | None = None
 
     @property
     def evidence_facts(self) -> Facts:
         """What evidence counts."""
         return self.counted or self.standing.facts
+
+
+def material_of(standing: Standing, declarations: Sequence[Experiment], units: UnitFacts) -> Material:
+    """What evidence is weighed from: units where they are counted, else decisions if few units return."""
+    if standing.experiment.analysis_unit is AnalysisUnit.UNIT:
+        return Material(standing=standing, declarations=declarations, counted=units.facts)
+    repeats = estimate_repeats(units.groups)
+    withheld = CannotSay(Reason.REPEATED_UNITS) if repeats.is_too_much else None
+    return Material(standing=standing, declarations=declarations, withheld=withheld, repeats=repeats)
 
 
 def weigh(
