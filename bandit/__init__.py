@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from bandit.assignment import Picker, arm_key, unit_hash
     from bandit.batches import BetaBatch, GammaBatch, NormalBatch, PosteriorBatch, StudentTBatch
     from bandit.decision import Basis, Decision, DecisionTerms, InvalidDecisionError, Signer
-    from bandit.experiment import Arm, Experiment, WeightedSplit
+    from bandit.experiment import AnalysisUnit, Arm, Experiment, WeightedSplit
     from bandit.facts import DecisionKey, Epoch, Facts, OutcomeKey, Tally
     from bandit.fold import ArmEvidence, Weighting, fold_facts, posteriors_from
-    from bandit.inference.aipw import Comparison, MeanEstimate, compare, estimate_mean
+    from bandit.inference.aipw import Comparison, MeanEstimate, compare_means, estimate_mean
     from bandit.inference.assessment import (
         Assessment,
         ChallengerEvidence,
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
         TestKind,
         assess,
     )
-    from bandit.inference.design import UNDECLARED_FLOOR, TestDesign
+    from bandit.inference.design import UNDECLARED_FLOOR, Design
     from bandit.inference.floors import declared_floors, smallest_floors
     from bandit.inference.lift import relative_lift
     from bandit.inference.mixture import Mixture
     from bandit.inference.multiplicity import e_bh, holm, mean_process
-    from bandit.inference.odds import OddsComparison, compare_odds, harm
+    from bandit.inference.odds import OddsComparison, compare_odds, harm_process
     from bandit.inference.off_policy import SplitValue, value_of_split
     from bandit.inference.power import Forecast, Plan, forecast_aipw, forecast_odds
     from bandit.inference.reasons import CannotSay, Reason
-    from bandit.inference.response import ArmResponse, Response, require_alike, response
+    from bandit.inference.response import ArmResponse, Response, measure_response, require_alike
     from bandit.inference.results import EProcess, Interval
-    from bandit.inference.ruling import Advice, Beliefs, Harm, Rules, Ruling, rule
-    from bandit.inference.sample_ratio import SampleRatio, sample_ratio
+    from bandit.inference.ruling import Advice, Beliefs, Harm, Rules, Ruling, p_values_at_cycles, rule
+    from bandit.inference.sample_ratio import SampleRatio, check_sample_ratio
     from bandit.inference.table import (
         EvidenceTable,
         ExposureTable,
@@ -78,6 +78,7 @@ environment with both, importing it from there is an ImportError and not a mixtu
 _MODULE_OF: Final = {
     "Advice": "inference.ruling",
     "Allocation": "allocation",
+    "AnalysisUnit": "experiment",
     "Arm": "experiment",
     "ArmEvidence": "fold",
     "ArmResponse": "inference.response",
@@ -96,6 +97,7 @@ _MODULE_OF: Final = {
     "Decision": "decision",
     "DecisionKey": "facts",
     "DecisionTerms": "decision",
+    "Design": "inference.design",
     "Direction": "metric",
     "EProcess": "inference.results",
     "Epoch": "facts",
@@ -145,7 +147,6 @@ _MODULE_OF: Final = {
     "StudentTBatch": "batches",
     "StudentTPosterior": "posteriors",
     "Tally": "facts",
-    "TestDesign": "inference.design",
     "TestKind": "inference.assessment",
     "ThompsonSampling": "policies",
     "UNDECLARED_FLOOR": "inference.design",
@@ -159,7 +160,8 @@ _MODULE_OF: Final = {
     "assess": "inference.assessment",
     "best_arm_probabilities": "quadrature",
     "best_arm_summary": "quadrature",
-    "compare": "inference.aipw",
+    "check_sample_ratio": "inference.sample_ratio",
+    "compare_means": "inference.aipw",
     "compare_odds": "inference.odds",
     "declared_floors": "inference.floors",
     "e_bh": "inference.multiplicity",
@@ -169,18 +171,18 @@ _MODULE_OF: Final = {
     "fold_facts": "fold",
     "forecast_aipw": "inference.power",
     "forecast_odds": "inference.power",
-    "harm": "inference.odds",
+    "harm_process": "inference.odds",
     "holm": "inference.multiplicity",
     "mean_process": "inference.multiplicity",
+    "measure_response": "inference.response",
     "needs_epoch": "allocation",
     "open_evidence_table": "inference.table",
+    "p_values_at_cycles": "inference.ruling",
     "posteriors_from": "fold",
     "relative_lift": "inference.lift",
     "require_alike": "inference.response",
     "require_valid": "validation",
-    "response": "inference.response",
     "rule": "inference.ruling",
-    "sample_ratio": "inference.sample_ratio",
     "smallest_floors": "inference.floors",
     "unit_hash": "assignment",
     "value_of_split": "inference.off_policy",
@@ -192,6 +194,7 @@ __all__ = [
     "UNDECLARED_FLOOR",
     "Advice",
     "Allocation",
+    "AnalysisUnit",
     "Arm",
     "ArmEvidence",
     "ArmResponse",
@@ -210,6 +213,7 @@ __all__ = [
     "Decision",
     "DecisionKey",
     "DecisionTerms",
+    "Design",
     "Direction",
     "EProcess",
     "Epoch",
@@ -259,7 +263,6 @@ __all__ = [
     "StudentTBatch",
     "StudentTPosterior",
     "Tally",
-    "TestDesign",
     "TestKind",
     "ThompsonSampling",
     "ValueScale",
@@ -272,7 +275,8 @@ __all__ = [
     "assess",
     "best_arm_probabilities",
     "best_arm_summary",
-    "compare",
+    "check_sample_ratio",
+    "compare_means",
     "compare_odds",
     "declared_floors",
     "e_bh",
@@ -282,18 +286,18 @@ __all__ = [
     "fold_facts",
     "forecast_aipw",
     "forecast_odds",
-    "harm",
+    "harm_process",
     "holm",
     "mean_process",
+    "measure_response",
     "needs_epoch",
     "open_evidence_table",
+    "p_values_at_cycles",
     "posteriors_from",
     "relative_lift",
     "require_alike",
     "require_valid",
-    "response",
     "rule",
-    "sample_ratio",
     "smallest_floors",
     "unit_hash",
     "value_of_split",

@@ -4,9 +4,8 @@ From facts and epochs to a table (`evidence_table`), from the table to means, co
 values of static splits. A function that has too little to go on returns a `CannotSay` with its reason.
 """
 
-from bandit.inference.aipw import Comparison, MeanEstimate, compare, estimate_mean
+from bandit.inference.aipw import Comparison, MeanEstimate, compare_means, estimate_mean
 from bandit.inference.assessment import (
-    ALPHA,
     Assessment,
     ChallengerEvidence,
     Claim,
@@ -14,19 +13,19 @@ from bandit.inference.assessment import (
     TestKind,
     assess,
 )
-from bandit.inference.design import UNDECLARED_FLOOR, TestDesign
+from bandit.inference.design import UNDECLARED_FLOOR, Design
 from bandit.inference.floors import declared_floors, smallest_floors
 from bandit.inference.lift import relative_lift
 from bandit.inference.mixture import Mixture
 from bandit.inference.multiplicity import e_bh, holm, mean_process
-from bandit.inference.odds import OddsComparison, compare_odds, harm
+from bandit.inference.odds import OddsComparison, compare_odds, harm_process
 from bandit.inference.off_policy import SplitValue, value_of_split
 from bandit.inference.power import Forecast, Plan, forecast_aipw, forecast_odds
 from bandit.inference.reasons import CannotSay, Reason
-from bandit.inference.response import ArmResponse, Response, require_alike, response
+from bandit.inference.response import ArmResponse, Response, measure_response, require_alike
 from bandit.inference.results import EProcess, Interval
 from bandit.inference.ruling import Advice, Beliefs, Harm, Rules, Ruling, p_values_at_cycles, rule
-from bandit.inference.sample_ratio import SampleRatio, sample_ratio
+from bandit.inference.sample_ratio import SampleRatio, check_sample_ratio
 from bandit.inference.table import (
     EvidenceTable,
     ExposureTable,
@@ -37,7 +36,6 @@ from bandit.inference.table import (
 )
 
 __all__ = [
-    "ALPHA",
     "UNDECLARED_FLOOR",
     "Advice",
     "ArmResponse",
@@ -47,6 +45,7 @@ __all__ = [
     "ChallengerEvidence",
     "Claim",
     "Comparison",
+    "Design",
     "EProcess",
     "EvidenceTable",
     "ExposureTable",
@@ -64,11 +63,11 @@ __all__ = [
     "Ruling",
     "SampleRatio",
     "SplitValue",
-    "TestDesign",
     "TestKind",
     "ValueScale",
     "assess",
-    "compare",
+    "check_sample_ratio",
+    "compare_means",
     "compare_odds",
     "declared_floors",
     "e_bh",
@@ -77,16 +76,15 @@ __all__ = [
     "exposure_table",
     "forecast_aipw",
     "forecast_odds",
-    "harm",
+    "harm_process",
     "holm",
     "mean_process",
+    "measure_response",
     "open_evidence_table",
     "p_values_at_cycles",
     "relative_lift",
     "require_alike",
-    "response",
     "rule",
-    "sample_ratio",
     "smallest_floors",
     "value_of_split",
 ]

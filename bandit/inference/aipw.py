@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bandit.inference.design import TestDesign
+from bandit.inference.design import Design
 from bandit.inference.mixture import Mixture
 from bandit.inference.reasons import CannotSay
 from bandit.inference.results import EProcess, Interval
@@ -69,7 +69,7 @@ class Comparison:
     n_omitted: int
 
 
-def estimate_mean(table: EvidenceTable, arm: int, design: TestDesign) -> MeanEstimate | CannotSay:
+def estimate_mean(table: EvidenceTable, arm: int, design: Design) -> MeanEstimate | CannotSay:
     """One arm's mean with time-uniform bounds, alpha / 2 on each side."""
     cap = 1.0 if design.prediction_cap is None else design.prediction_cap
     scores = score(table, [arm], design, cap)
@@ -94,7 +94,7 @@ def estimate_mean(table: EvidenceTable, arm: int, design: TestDesign) -> MeanEst
     )
 
 
-def compare(table: EvidenceTable, arm: int, champion: int, design: TestDesign) -> Comparison | CannotSay:
+def compare_means(table: EvidenceTable, arm: int, champion: int, design: Design) -> Comparison | CannotSay:
     """The challenger's mean less the champion's, with time-uniform bounds and e-processes both ways."""
     scores = score(table, [arm, champion], design, design.cap(arm, champion))
     if isinstance(scores, CannotSay):
@@ -131,7 +131,7 @@ def n_omitted(table: EvidenceTable, scores: Scores) -> int:
     return int(table.totals[~scores.is_used].sum())
 
 
-def _difference_bounds(scores: Scores, design: TestDesign) -> Interval:
+def _difference_bounds(scores: Scores, design: Design) -> Interval:
     """Of the difference, in [-1, 1]; alpha / 2 on each side."""
     arm, champion = scores.arms
     alpha, variance = design.alpha / 2, float(scores.variances[-1].sum())

@@ -19,16 +19,16 @@ from typing import Final
 
 from bandit.allocation import Standing
 from bandit.facts import Facts
-from bandit.inference.aipw import Comparison, MeanEstimate, compare, estimate_mean
-from bandit.inference.design import TestDesign
+from bandit.inference.aipw import Comparison, MeanEstimate, compare_means, estimate_mean
+from bandit.inference.design import Design
 from bandit.inference.lift import relative_lift
 from bandit.inference.multiplicity import holm, mean_process
-from bandit.inference.odds import OddsComparison, compare_odds, harm
+from bandit.inference.odds import OddsComparison, compare_odds, harm_process
 from bandit.inference.off_policy import SplitValue, value_of_split
 from bandit.inference.reasons import CannotSay
-from bandit.inference.response import Response, require_alike, response
+from bandit.inference.response import Response, measure_response, require_alike
 from bandit.inference.results import EProcess, Interval
-from bandit.inference.sample_ratio import SampleRatio, sample_ratio
+from bandit.inference.sample_ratio import SampleRatio, check_sample_ratio
 from bandit.inference.table import EvidenceTable, evidence_table, exposure_table, open_evidence_table
 from bandit.metric import Direction, Metric, MetricKind
 
@@ -150,7 +150,7 @@ class _Assessor:
         self._arms = sorted({arm for epoch in standing.epochs for arm in epoch.shares})
         self._champion = standing.arm_numbers[standing.experiment.champion]
         self._challengers = [arm for arm in self._arms if arm != self._champion]
-        self._design = TestDesign(alpha=ALPHA, floors=dict(floors))
+        self._design = Design(alpha=ALPHA, floors=dict(floors))
 
     def assess(self, splits: Sequence[Mapping[int, float]]) -> Assessment:
         declared = self._standing.experiment
@@ -165,7 +165,7 @@ class _Assessor:
                 for metric in declared.metrics
                 if metric is not reward
             },
-            sample_ratio=self._withheld or sample_ratio(exposures),
+            sample_ratio=self._withheld or check_sample_ratio(exposures),
             splits=tuple(
                 table if isinstance(table, CannotSay) else value_of_split(table, split, self._design)
                 for split in splits
@@ -200,7 +200,7 @@ class _Assessor:
             metric=metric,
             means={arm: self._mean(table, arm) for arm in self._arms},
             challengers=self._compared(metric, table),
-            response=response(
+            response=measure_response(
                 self._counted,
                 standing.epochs,
                 self._numbered(metric),
@@ -244,7 +244,7 @@ class _Pair:
         watched: EvidenceTable | None,
         arm: int,
         champion: int,
-        design: TestDesign,
+        design: Design,
         *,
         is_guarded: bool,
     ) -> None:
@@ -255,7 +255,7 @@ class _Pair:
         self._design = design
         self._is_guarded = is_guarded
         self.difference: Comparison | CannotSay = (
-            table if isinstance(table, CannotSay) else compare(table, arm, champion, design)
+            table if isinstance(table, CannotSay) else compare_means(table, arm, champion, design)
         )
         self._odds: OddsComparison | CannotSay = (
             table if isinstance(table, CannotSay) else compare_odds(table, arm, champion, design.alpha)
@@ -275,7 +275,7 @@ class _Pair:
 
     def worse(self) -> Claim | CannotSay:
         if self._watched is not None:
-            process = harm(self._watched, self._arm, self._champion)
+            process = harm_process(self._watched, self._arm, self._champion)
             return process if isinstance(process, CannotSay) else _claim(TestKind.ODDS, _as_of_now(process))
         aipw = self.difference if isinstance(self.difference, CannotSay) else self.difference.worse
         odds = self._odds if isinstance(self._odds, CannotSay) else self._odds.worse

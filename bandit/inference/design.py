@@ -14,7 +14,7 @@ _SMALLEST_CAP: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TestDesign:
+class Design:
     """Constants of the AIPW tests and intervals. None may depend on the outcomes.
 
     A score is divided by the arm's share, so its bound needs a floor under the share that is known
@@ -35,8 +35,6 @@ class TestDesign:
     Raises:
         ValueError: a constant is outside its range.
     """
-
-    __test__ = False  # the name begins like a test's
 
     alpha: float = 0.05
     floors: Mapping[int, float] = field(default_factory=dict)

@@ -8,7 +8,7 @@ mixture serves all.
 
 from math import exp, inf, log
 
-from bandit.inference.design import TestDesign
+from bandit.inference.design import Design
 from bandit.inference.mixture import Mixture
 from bandit.inference.reasons import CannotSay, Reason
 from bandit.inference.results import Interval
@@ -16,7 +16,7 @@ from bandit.inference.scores import Scores, score
 from bandit.inference.table import EvidenceTable
 
 
-def relative_lift(table: EvidenceTable, arm: int, champion: int, design: TestDesign) -> Interval | CannotSay:
+def relative_lift(table: EvidenceTable, arm: int, champion: int, design: Design) -> Interval | CannotSay:
     """Bounds of challenger's mean / champion's mean - 1 that hold at every look, with probability 1 - alpha.
 
     Means are in the metric's own unit and orientation: for a metric to minimise, below 0 is good. The lower

@@ -96,7 +96,7 @@ def compare_odds(
     )
 
 
-def harm(table: EvidenceTable, arm: int, champion: int) -> EProcess | CannotSay:
+def harm_process(table: EvidenceTable, arm: int, champion: int) -> EProcess | CannotSay:
     """Evidence that a guardrail's rate is worse for the challenger; a table with open epochs is welcome.
 
     Open epochs are right for events that only do harm and come soon (errors): an arm whose events come faster
@@ -116,7 +116,7 @@ def count_events(table: EvidenceTable, arm: int, champion: int) -> Events | Cann
     if len(table.shares) == 0:
         return CannotSay(Reason.NO_CLOSED_EPOCH)
     own, other = table.column(arm), table.column(champion)
-    is_used = (table.shares[:, own] > 0) & (table.shares[:, other] > 0)
+    is_used = (table.shares[:, own] > _NO_SHARE) & (table.shares[:, other] > _NO_SHARE)
     if not np.any(is_used):
         return CannotSay(Reason.ARM_WITHOUT_SHARE)
     odds = np.divide(table.shares[:, own], table.shares[:, other], out=np.ones(len(is_used)), where=is_used)
@@ -176,5 +176,6 @@ def _log_mixture(logs: FloatArray) -> FloatArray:
     return np.asarray(scipy.special.logsumexp(logs, axis=-1) - log(logs.shape[-1]))
 
 
+_NO_SHARE = 1e-12
 _LOG_REACH = log(1e9)
 _BISECTIONS = 60

@@ -12,11 +12,11 @@ from math import isfinite, sqrt
 import numpy as np
 
 from bandit.inference.aipw import n_omitted
-from bandit.inference.design import TestDesign
+from bandit.inference.design import Design
 from bandit.inference.mixture import Mixture
 from bandit.inference.reasons import CannotSay
 from bandit.inference.results import Interval
-from bandit.inference.scores import Scores, score, squared_distances, weights_of
+from bandit.inference.scores import Scores, score, squared_distances
 from bandit.inference.table import EvidenceTable, FloatArray
 
 
@@ -78,7 +78,7 @@ class _Estimate:
 
 
 def value_of_split(
-    table: EvidenceTable, split: Mapping[int, float], design: TestDesign
+    table: EvidenceTable, split: Mapping[int, float], design: Design
 ) -> SplitValue | CannotSay:
     """The value of a static split over the epochs in which each of its arms had at least its floor.
 
@@ -149,7 +149,7 @@ def _gain_variance(table: EvidenceTable, scores: Scores, weights: Mapping[int, f
 
 
 def _bounds(
-    value: _Estimate, gain: _Estimate, weights: Mapping[int, float], design: TestDesign, cap: float
+    value: _Estimate, gain: _Estimate, weights: Mapping[int, float], design: Design, cap: float
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """Ends of both intervals, in positions; the gain's scores lie within 1 + max(1, q / floor) of theirs."""
     alpha = design.alpha / 2
@@ -180,4 +180,5 @@ def _inverse_propensity(
 def _ratios(table: EvidenceTable, scores: Scores, weights: Mapping[int, float]) -> FloatArray:
     """Q / pi of every arm of the table, 0 where an epoch or an arm does not count."""
     q = np.array([weights.get(arm, 0.0) for arm in table.arms])
-    return np.asarray(q * weights_of(table, range(len(table.arms)), scores.is_used))
+    counts = scores.is_used[:, np.newaxis] & (q > 0)
+    return np.asarray(np.divide(q, table.shares, out=np.zeros_like(table.shares), where=counts))

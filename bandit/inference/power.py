@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import scipy
 
-from bandit.inference.design import TestDesign
+from bandit.inference.design import Design
 from bandit.inference.odds import PROMOTION_GRID
 from bandit.inference.reasons import CannotSay, Reason
 
@@ -44,7 +44,7 @@ class Plan:
     challenger_share: float
     variance: float | None = None
     n_challengers: int = 1
-    design: TestDesign
+    design: Design
 
     @property
     def means(self) -> tuple[float, float]:

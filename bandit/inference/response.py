@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from bandit.facts import Epoch, Facts, n_closed
 from bandit.inference.reasons import CannotSay, Reason
-from bandit.inference.sample_ratio import SampleRatio, sample_ratio
+from bandit.inference.sample_ratio import SampleRatio, check_sample_ratio
 from bandit.inference.table import EvidenceTable, ExposureTable, exposure_table, tabulate
 from bandit.metric import Metric
 
@@ -46,7 +46,7 @@ class Response:
     check: SampleRatio | CannotSay
 
 
-def response(
+def measure_response(
     facts: Facts,
     epochs: Sequence[Epoch],
     metric: tuple[int, Metric],
@@ -75,7 +75,7 @@ def response(
 
 def answers_beside_shares(table: EvidenceTable) -> SampleRatio | CannotSay:
     """The check on a table that leaves silence out: its `n` are answers."""
-    return sample_ratio(ExposureTable(arms=table.arms, shares=table.shares, counts=table.n))
+    return check_sample_ratio(ExposureTable(arms=table.arms, shares=table.shares, counts=table.n))
 
 
 def require_alike(table: EvidenceTable, alpha: float = 0.001) -> EvidenceTable | CannotSay:

@@ -42,7 +42,7 @@ class SampleRatio:
         return self.n_foreign > 0 or self.process.rejects(alpha)
 
 
-def sample_ratio(table: ExposureTable) -> SampleRatio | CannotSay:
+def check_sample_ratio(table: ExposureTable) -> SampleRatio | CannotSay:
     """The check over all rows of the table; decisions, units at first exposure, or answers may be counted."""
     totals = table.counts.sum(axis=1)
     if totals.sum() == 0:

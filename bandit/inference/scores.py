@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.inference.design import TestDesign
+from bandit.inference.design import Design
 from bandit.inference.reasons import CannotSay, Reason
 from bandit.inference.table import EvidenceTable, FloatArray
 
@@ -42,7 +42,7 @@ class Scores:
     is_used: BoolArray
 
 
-def usable_epochs(table: EvidenceTable, arms: Sequence[int], design: TestDesign) -> BoolArray | CannotSay:
+def usable_epochs(table: EvidenceTable, arms: Sequence[int], design: Design) -> BoolArray | CannotSay:
     """Which epochs count for these arms together: those in which each had at least its floor."""
     columns = [table.column(arm) for arm in arms]
     if len(table.shares) == 0:
@@ -60,7 +60,7 @@ def usable_epochs(table: EvidenceTable, arms: Sequence[int], design: TestDesign)
     return np.asarray(is_used)
 
 
-def score(table: EvidenceTable, arms: Sequence[int], design: TestDesign, cap: float) -> Scores | CannotSay:
+def score(table: EvidenceTable, arms: Sequence[int], design: Design, cap: float) -> Scores | CannotSay:
     """Running sums of the arms' scores, with predictions cut to `cap`."""
     is_used = usable_epochs(table, arms, design)
     if isinstance(is_used, CannotSay):

@@ -163,8 +163,7 @@ def open_evidence_table(
 ) -> EvidenceTable:
     """The table of outcomes posted in time so far, open epochs included: for events that only do harm.
 
-    Only `harm` in `bandit.inference.odds` may read it: means over it are biased towards arms that answer
-    fast.
+    Only `harm_process` may read it: means over it are biased towards arms that answer fast.
     """
     return tabulate(facts, epochs, metric, arms, silence=None)
 

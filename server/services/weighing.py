@@ -13,7 +13,7 @@ from bandit.decision import Basis
 from bandit.experiment import AnalysisUnit, Experiment
 from bandit.facts import Facts
 from bandit.inference.assessment import ALPHA, Assessment, assess
-from bandit.inference.design import TestDesign
+from bandit.inference.design import Design
 from bandit.inference.floors import smallest_floors
 from bandit.inference.power import Forecast, Plan, forecast_aipw, forecast_odds
 from bandit.inference.reasons import CannotSay, Reason
@@ -199,7 +199,7 @@ def _plan(standing: Standing, floors: Mapping[int, float], lift: float, per_day:
         return CannotSay(Reason.NO_WINDOW)
     if not challengers or sums.n == 0 or per_day == 0:
         return CannotSay(Reason.NO_EFFECT_PLANNED)
-    design = TestDesign(alpha=ALPHA, floors=dict(floors))
+    design = Design(alpha=ALPHA, floors=dict(floors))
     challenger = min(challengers, key=design.floor)
     scale = ValueScale.of(reward)
     base = (sums.mean - scale.minimum) / scale.width
@@ -211,10 +211,10 @@ def _plan(standing: Standing, floors: Mapping[int, float], lift: float, per_day:
         challenger_share=_expected_share(design, challenger, floors),
         variance=None if reward.kind is MetricKind.BINARY else sums.centred_squares / sums.n / scale.width**2,
         n_challengers=len(challengers),
-        design=TestDesign(alpha=ALPHA, floors={0: design.floor(champion), 1: design.floor(challenger)}),
+        design=Design(alpha=ALPHA, floors={0: design.floor(champion), 1: design.floor(challenger)}),
     )
 
 
-def _expected_share(design: TestDesign, arm: int, floors: Mapping[int, float]) -> float:
+def _expected_share(design: Design, arm: int, floors: Mapping[int, float]) -> float:
     """The careful choice: the declared floor, or what stands in for one."""
     return floors.get(arm, 0.0) or design.floor(arm)
