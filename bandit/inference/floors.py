@@ -2,7 +2,7 @@
 
 It must be known before the data, so it comes from what was declared and never from shares that were seen.
 What a policy gives every arm whatever the outcomes (a static split its weight, a constant epsilon its part)
-counts as well, within the additive limits: ``f + (1 - sum f) * p``.
+counts as well, within the additive limits, ``f + (1 - sum f) * p``, and the maximum share.
 """
 
 from collections.abc import Iterable, Mapping
@@ -54,6 +54,9 @@ def declared_floors(experiment: Experiment) -> dict[str, float]:
             certain = [0.0] * len(arm_ids)
     floors = [experiment.limits.floor_of(arm_id) for arm_id in arm_ids]
     rest = max(1 - fsum(floors), 0.0)
+    # As in `apply_limits`, where a cap below 1/n of n arms is read as 1/n.
+    cap = max(experiment.limits.maximum_share, 1 / len(arm_ids))
     return {
-        arm_id: floor + rest * share for arm_id, floor, share in zip(arm_ids, floors, certain, strict=True)
+        arm_id: min(floor + rest * share, cap)
+        for arm_id, floor, share in zip(arm_ids, floors, certain, strict=True)
     }
