@@ -5,7 +5,7 @@ The rules, and the error rates that they were chosen for:
 - **Promote** a challenger whose e-process, looked at where whole cycles end, has reached its level after
   Holm; that is also believed best; and under which no guardrail speaks up. At least two cycles: with a
   weekday rhythm that nets to zero, daily looks promote falsely .16 of the time, looks at whole weeks .002.
-- **Roll back**, at any look, a challenger under which a guardrail's e-value has reached
+- **Roll back**, at any look, a challenger in service under which a guardrail's e-value has reached
   (guardrails x challengers) / alpha.
 - **Trip**: many times the champion's harmful events. It claims no significance; it is a fuse.
 - **Retire** challengers when, after two cycles, the champion's expected loss is a quarter of a per cent:
@@ -120,10 +120,14 @@ def rule(
     """
     rules = rules or Rules()
     cycles = (now - started_at) // rules.cycle
-    for name, arm in _fired_guardrails(assessment, rules):
+    for name, arm in _fired_guardrails(assessment, beliefs, rules):
         return Ruling(advice=Advice.ROLL_BACK, arm=arm, metric=name, cycles=cycles)
     for (name, arm), harm in beliefs.harms.items():
-        if harm.events >= rules.trip_events and harm.ratio >= rules.trip_ratio:
+        if (
+            arm in beliefs.probability_best
+            and harm.events >= rules.trip_events
+            and harm.ratio >= rules.trip_ratio
+        ):
             return Ruling(advice=Advice.TRIP, arm=arm, metric=name, cycles=cycles)
     if isinstance(assessment.sample_ratio, SampleRatio) and assessment.sample_ratio.is_alarming():
         return Ruling(advice=Advice.CHECK, cycles=cycles)
@@ -148,12 +152,17 @@ def p_values_at_cycles(evidence: MetricEvidence, started_at: datetime, rules: Ru
 
 
 def _looks(evidence: MetricEvidence, started_at: datetime, rules: Rules) -> list[int]:
-    """Rows after which a whole cycle is complete: the last row that ended by each cycle's end."""
+    """Rows after which a whole cycle is complete: for each cycle's end the row that ended nearest to it.
+
+    Not the last row before it: epochs may last a good part of a cycle, and one that ends a moment after the
+    cycle would leave that part out. A look waits until a row has ended at or after the cycle's end, so that
+    which row is looked at never changes.
+    """
     if not evidence.row_ends:
         return []
     ends = np.array([(end - started_at) / rules.cycle for end in evidence.row_ends])
     cycles = range(rules.least_cycles, int(ends[-1]) + 1)
-    return sorted({int(np.searchsorted(ends, cycle, side="right")) - 1 for cycle in cycles} - {-1})
+    return sorted({int(np.abs(ends - cycle).argmin()) for cycle in cycles})
 
 
 def _p_value_at(claim: Claim, looks: list[int]) -> float:
@@ -168,15 +177,16 @@ def _winner(assessment: Assessment, beliefs: Beliefs, started_at: datetime, rule
     return believed[0] if believed else None
 
 
-def _fired_guardrails(assessment: Assessment, rules: Rules) -> list[tuple[str, int]]:
-    """(Metric, challenger) whose e-value has reached its level."""
+def _fired_guardrails(assessment: Assessment, beliefs: Beliefs, rules: Rules) -> list[tuple[str, int]]:
+    """(Metric, challenger) whose e-value has reached its level; of arms in service only."""
     guardrails = {name: e for name, e in assessment.others.items() if e.metric.is_guardrail}
     n_tests = sum(len(evidence.challengers) for evidence in guardrails.values())
     return [
         (name, arm)
         for name, evidence in guardrails.items()
         for arm, challenger in evidence.challengers.items()
-        if isinstance(challenger.worse, Claim)
+        if arm in beliefs.probability_best
+        and isinstance(challenger.worse, Claim)
         and challenger.worse.process.log_maximum >= log(n_tests / rules.alpha)
     ]
 
