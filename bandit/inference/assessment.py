@@ -3,12 +3,14 @@
 For every metric: each arm's mean, and each challenger against the champion in both directions. Which test:
 
 - yes/no rewards: the mean of the AIPW and the conditional-odds e-processes (a mean of e-processes is one), so
-  that nobody has to choose by the rate that is seen; one of them alone where the other can't say anything;
+  that nobody has to choose by the rate that is seen; while one of them can't say anything it counts as E = 1,
+  since to leave it out now and take it in later would be a choice by the data;
 - yes/no guardrails: conditional odds, over open epochs as well where an event does harm;
 - anything else: AIPW.
 
-P-values are adjusted by Holm over challengers, for each metric and direction apart; the family is every
-challenger that the experiment ever had, so that adding arms one after the other buys nothing.
+P-values are adjusted by Holm, for each metric apart; the family is both directions of every challenger that
+the experiment ever had, so that adding arms one after the other buys nothing, and equal arms are called better
+or worse with probability alpha together and not each. An interval with alpha / 2 a side says the same.
 """
 
 import enum
@@ -25,7 +27,7 @@ from bandit.inference.lift import relative_lift
 from bandit.inference.multiplicity import holm, mean_process
 from bandit.inference.odds import OddsComparison, compare_odds, harm_process
 from bandit.inference.off_policy import SplitValue, value_of_split
-from bandit.inference.reasons import CannotSay
+from bandit.inference.reasons import CannotSay, Reason
 from bandit.inference.response import Response, measure_response, require_alike
 from bandit.inference.results import EProcess, Interval
 from bandit.inference.sample_ratio import SampleRatio, check_sample_ratio
@@ -53,7 +55,7 @@ class Claim:
     Attributes:
         test: The e-process behind it.
         process: Evidence against "it is not".
-        p_value: Anytime-valid and adjusted by Holm, in (0, 1].
+        p_value: Anytime-valid and adjusted by Holm over challengers and directions, in (0, 1].
     """
 
     test: TestKind
@@ -147,7 +149,8 @@ class _Assessor:
         self._standing = standing
         self._counted = counted
         self._withheld = withheld
-        self._arms = sorted({arm for epoch in standing.epochs for arm in epoch.shares})
+        declared = {standing.arm_numbers[arm.id] for arm in standing.experiment.arms}
+        self._arms = sorted(declared.union(*(epoch.shares for epoch in standing.epochs)))
         self._champion = standing.arm_numbers[standing.experiment.champion]
         self._challengers = [arm for arm in self._arms if arm != self._champion]
         self._design = Design(alpha=ALPHA, floors=dict(floors))
@@ -221,11 +224,20 @@ class _Assessor:
             arm: _Pair(table, watched, arm, self._champion, self._design, is_guarded=metric.is_guardrail)
             for arm in self._challengers
         }
-        better = _adjusted({arm: pair.better() for arm, pair in pairs.items()})
-        worse = _adjusted({arm: pair.worse() for arm, pair in pairs.items()})
+        claims = _adjusted(
+            {
+                (arm, is_better): pair.claim(is_better=is_better)
+                for arm, pair in pairs.items()
+                for is_better in _BOTH
+            }
+        )
         return {
             arm: ChallengerEvidence(
-                arm=arm, difference=pair.difference, lift=pair.lift(), better=better[arm], worse=worse[arm]
+                arm=arm,
+                difference=pair.difference,
+                lift=pair.lift(),
+                better=claims[arm, True],
+                worse=claims[arm, False],
             )
             for arm, pair in pairs.items()
         }
@@ -268,12 +280,15 @@ class _Pair:
             return self._table
         return relative_lift(self._table, self._arm, self._champion, self._design)
 
-    def better(self) -> Claim | CannotSay:
+    def claim(self, *, is_better: bool) -> Claim | CannotSay:
+        return self._better() if is_better else self._worse()
+
+    def _better(self) -> Claim | CannotSay:
         aipw = self.difference if isinstance(self.difference, CannotSay) else self.difference.better
         odds = self._odds if isinstance(self._odds, CannotSay) else self._odds.better
         return self._joined(aipw, odds)
 
-    def worse(self) -> Claim | CannotSay:
+    def _worse(self) -> Claim | CannotSay:
         if self._watched is not None:
             process = harm_process(self._watched, self._arm, self._champion)
             return process if isinstance(process, CannotSay) else _claim(TestKind.ODDS, _as_of_now(process))
@@ -282,11 +297,16 @@ class _Pair:
         return self._joined(aipw, odds)
 
     def _joined(self, aipw: EProcess | CannotSay, odds: EProcess | CannotSay) -> Claim | CannotSay:
-        if isinstance(odds, EProcess) and (self._is_guarded or isinstance(aipw, CannotSay)):
-            return _claim(TestKind.ODDS, odds)
-        if isinstance(odds, EProcess) and isinstance(aipw, EProcess):
-            return _claim(TestKind.MEAN, mean_process([aipw, odds]))
-        return aipw if isinstance(aipw, CannotSay) else _claim(TestKind.AIPW, aipw)
+        """The claim by the test that the metric's declaration asks for."""
+        if isinstance(odds, CannotSay) and odds.reason is Reason.NOT_YES_NO:
+            return aipw if isinstance(aipw, CannotSay) else _claim(TestKind.AIPW, aipw)
+        if self._is_guarded:
+            return odds if isinstance(odds, CannotSay) else _claim(TestKind.ODDS, odds)
+        said = [process for process in (aipw, odds) if isinstance(process, EProcess)]
+        if isinstance(aipw, CannotSay) and not said:
+            return aipw
+        silent = EProcess((0.0,) * len(said[0].log_values))
+        return _claim(TestKind.MEAN, mean_process([*said, silent][:_N_MIXED]))
 
 
 def _as_of_now(process: EProcess) -> EProcess:
@@ -308,13 +328,21 @@ def _claim(test: TestKind, process: EProcess) -> Claim:
     return Claim(test=test, process=process, p_value=process.p_value)
 
 
-def _adjusted(claims: Mapping[int, Claim | CannotSay]) -> dict[int, Claim | CannotSay]:
+def _adjusted(
+    claims: Mapping[tuple[int, bool], Claim | CannotSay],
+) -> dict[tuple[int, bool], Claim | CannotSay]:
     """The claims with p-values adjusted over all of them; one that can't be said counts as 1."""
-    raw = {arm: 1.0 if isinstance(claim, CannotSay) else claim.p_value for arm, claim in claims.items()}
-    adjusted = holm(raw)
+    adjusted = holm(
+        {key: 1.0 if isinstance(claim, CannotSay) else claim.p_value for key, claim in claims.items()}
+    )
     return {
-        arm: claim
+        key: claim
         if isinstance(claim, CannotSay)
-        else Claim(test=claim.test, process=claim.process, p_value=adjusted[arm])
-        for arm, claim in claims.items()
+        else Claim(test=claim.test, process=claim.process, p_value=adjusted[key])
+        for key, claim in claims.items()
     }
+
+
+_BOTH: Final = (True, False)
+_N_MIXED: Final = 2
+"""AIPW and odds."""
