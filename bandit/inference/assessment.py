@@ -8,9 +8,9 @@ For every metric: each arm's mean, and each challenger against the champion in b
 - yes/no guardrails: conditional odds, over open epochs as well where an event does harm;
 - anything else: AIPW.
 
-P-values are adjusted by Holm, for each metric apart; the family is both directions of every challenger that
-the experiment ever had, so that adding arms one after the other buys nothing, and equal arms are called better
-or worse with probability alpha together and not each. An interval with alpha / 2 a side says the same.
+P-values are adjusted by Holm, for each metric apart. The family is both directions of every challenger that
+the experiment ever had: adding arms one after the other buys nothing, and equal arms are called better or
+worse with probability alpha together and not each. An interval with alpha / 2 a side says the same.
 """
 
 import enum
