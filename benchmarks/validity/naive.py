@@ -12,6 +12,8 @@ from benchmarks.validity.worlds import FloatArray
 class Naive:
     """A two-sided z-test of each challenger against arm 0 after every epoch, with Bonferroni.
 
+    The variance of the test is pooled over all arms, as befits equal ones.
+
     Attributes:
         z: Shape (n_runs, n_epochs, n_challengers).
         difference: Of the plain means, of the same shape.
