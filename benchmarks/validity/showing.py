@@ -16,7 +16,8 @@ def print_rows(rows: Sequence[Row], out: Console) -> None:
         table = plain_table(group.title, "cell", *(column.heading for column in group.columns), "runs")
         for row in found:
             cells = [_text(row.figures.get(column.key)) for column in group.columns]
-            table.add_row(row.cell, *cells, f"{row.runs:,}")
+            name = row.cell if len(group.cells) == 1 else f"{row.group}: {row.cell}"
+            table.add_row(name, *cells, f"{row.runs:,}")
         out.print(table)
         out.print()
 
