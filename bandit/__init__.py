@@ -17,11 +17,20 @@ if TYPE_CHECKING:
     from bandit.assignment import Picker, arm_key, unit_hash
     from bandit.batches import BetaBatch, GammaBatch, NormalBatch, PosteriorBatch, StudentTBatch
     from bandit.decision import Basis, Decision, DecisionTerms, InvalidDecisionError, Signer
-    from bandit.experiment import Arm, Experiment, WeightedSplit
+    from bandit.experiment import AnalysisUnit, Arm, Experiment, WeightedSplit
     from bandit.facts import DecisionKey, Epoch, Facts, OutcomeKey, Tally
     from bandit.fold import ArmEvidence, Weighting, fold_facts, posteriors_from
     from bandit.inference.aipw import Comparison, MeanEstimate, compare_means, estimate_mean
+    from bandit.inference.assessment import (
+        Assessment,
+        ChallengerEvidence,
+        Claim,
+        MetricEvidence,
+        TestKind,
+        assess,
+    )
     from bandit.inference.design import UNDECLARED_FLOOR, Design
+    from bandit.inference.floors import declared_floors, smallest_floors
     from bandit.inference.lift import relative_lift
     from bandit.inference.mixture import Mixture
     from bandit.inference.multiplicity import e_bh, holm, mean_process
@@ -31,6 +40,7 @@ if TYPE_CHECKING:
     from bandit.inference.reasons import CannotSay, Reason
     from bandit.inference.response import ArmResponse, Response, measure_response, require_alike
     from bandit.inference.results import EProcess, Interval
+    from bandit.inference.ruling import Advice, Beliefs, Harm, Rules, Ruling, p_values_at_cycles, rule
     from bandit.inference.sample_ratio import SampleRatio, check_sample_ratio
     from bandit.inference.table import (
         EvidenceTable,
@@ -66,17 +76,23 @@ DISTRIBUTION: Final = "bandit-allocator"
 environment with both, importing it from there is an ImportError and not a mixture of the two."""
 
 _MODULE_OF: Final = {
+    "Advice": "inference.ruling",
     "Allocation": "allocation",
+    "AnalysisUnit": "experiment",
     "Arm": "experiment",
     "ArmEvidence": "fold",
     "ArmResponse": "inference.response",
     "ArmStanding": "limits",
+    "Assessment": "inference.assessment",
     "Basis": "decision",
+    "Beliefs": "inference.ruling",
     "BestArmSummary": "quadrature",
     "BetaBatch": "batches",
     "BetaPosterior": "posteriors",
     "BetaPrior": "priors",
     "CannotSay": "inference.reasons",
+    "ChallengerEvidence": "inference.assessment",
+    "Claim": "inference.assessment",
     "Comparison": "inference.aipw",
     "Decision": "decision",
     "DecisionKey": "facts",
@@ -94,6 +110,7 @@ _MODULE_OF: Final = {
     "GammaBatch": "batches",
     "GammaPosterior": "posteriors",
     "GammaPrior": "priors",
+    "Harm": "inference.ruling",
     "InfeasibleLimitsError": "limits",
     "Interval": "inference.results",
     "InvalidDecisionError": "decision",
@@ -101,6 +118,7 @@ _MODULE_OF: Final = {
     "Limits": "limits",
     "MeanEstimate": "inference.aipw",
     "Metric": "metric",
+    "MetricEvidence": "inference.assessment",
     "MetricKind": "metric",
     "Mixture": "inference.mixture",
     "NormalBatch": "batches",
@@ -119,6 +137,8 @@ _MODULE_OF: Final = {
     "QuadratureError": "quadrature",
     "Reason": "inference.reasons",
     "Response": "inference.response",
+    "Rules": "inference.ruling",
+    "Ruling": "inference.ruling",
     "SampleRatio": "inference.sample_ratio",
     "Signer": "decision",
     "SplitValue": "inference.off_policy",
@@ -127,6 +147,7 @@ _MODULE_OF: Final = {
     "StudentTBatch": "batches",
     "StudentTPosterior": "posteriors",
     "Tally": "facts",
+    "TestKind": "inference.assessment",
     "ThompsonSampling": "policies",
     "UNDECLARED_FLOOR": "inference.design",
     "ValueScale": "inference.table",
@@ -136,11 +157,13 @@ _MODULE_OF: Final = {
     "allocate": "allocation",
     "apply_limits": "limits",
     "arm_key": "assignment",
+    "assess": "inference.assessment",
     "best_arm_probabilities": "quadrature",
     "best_arm_summary": "quadrature",
     "check_sample_ratio": "inference.sample_ratio",
     "compare_means": "inference.aipw",
     "compare_odds": "inference.odds",
+    "declared_floors": "inference.floors",
     "e_bh": "inference.multiplicity",
     "estimate_mean": "inference.aipw",
     "evidence_table": "inference.table",
@@ -154,10 +177,13 @@ _MODULE_OF: Final = {
     "measure_response": "inference.response",
     "needs_epoch": "allocation",
     "open_evidence_table": "inference.table",
+    "p_values_at_cycles": "inference.ruling",
     "posteriors_from": "fold",
     "relative_lift": "inference.lift",
     "require_alike": "inference.response",
     "require_valid": "validation",
+    "rule": "inference.ruling",
+    "smallest_floors": "inference.floors",
     "unit_hash": "assignment",
     "value_of_split": "inference.off_policy",
     "value_remaining_probability": "quadrature",
@@ -166,17 +192,23 @@ _MODULE_OF: Final = {
 __all__ = [
     "DISTRIBUTION",
     "UNDECLARED_FLOOR",
+    "Advice",
     "Allocation",
+    "AnalysisUnit",
     "Arm",
     "ArmEvidence",
     "ArmResponse",
     "ArmStanding",
+    "Assessment",
     "Basis",
+    "Beliefs",
     "BestArmSummary",
     "BetaBatch",
     "BetaPosterior",
     "BetaPrior",
     "CannotSay",
+    "ChallengerEvidence",
+    "Claim",
     "Comparison",
     "Decision",
     "DecisionKey",
@@ -194,6 +226,7 @@ __all__ = [
     "GammaBatch",
     "GammaPosterior",
     "GammaPrior",
+    "Harm",
     "InfeasibleLimitsError",
     "Interval",
     "InvalidDecisionError",
@@ -201,6 +234,7 @@ __all__ = [
     "Limits",
     "MeanEstimate",
     "Metric",
+    "MetricEvidence",
     "MetricKind",
     "Mixture",
     "NormalBatch",
@@ -219,6 +253,8 @@ __all__ = [
     "QuadratureError",
     "Reason",
     "Response",
+    "Rules",
+    "Ruling",
     "SampleRatio",
     "Signer",
     "SplitValue",
@@ -227,6 +263,7 @@ __all__ = [
     "StudentTBatch",
     "StudentTPosterior",
     "Tally",
+    "TestKind",
     "ThompsonSampling",
     "ValueScale",
     "Violation",
@@ -235,11 +272,13 @@ __all__ = [
     "allocate",
     "apply_limits",
     "arm_key",
+    "assess",
     "best_arm_probabilities",
     "best_arm_summary",
     "check_sample_ratio",
     "compare_means",
     "compare_odds",
+    "declared_floors",
     "e_bh",
     "estimate_mean",
     "evidence_table",
@@ -253,10 +292,13 @@ __all__ = [
     "measure_response",
     "needs_epoch",
     "open_evidence_table",
+    "p_values_at_cycles",
     "posteriors_from",
     "relative_lift",
     "require_alike",
     "require_valid",
+    "rule",
+    "smallest_floors",
     "unit_hash",
     "value_of_split",
     "value_remaining_probability",

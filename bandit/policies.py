@@ -188,7 +188,7 @@ class StaticSplit:
     ) -> Shares:
         """The weights scaled to sum to 1; see `Policy.shares`."""
         _require_arms(posteriors)
-        return self._split(len(posteriors))
+        return self.fixed_shares(len(posteriors))
 
     def draw(
         self,
@@ -200,9 +200,10 @@ class StaticSplit:
     ) -> ArmIndices:
         """An arm by the weights per run; see `Policy.draw`."""
         *runs, n_arms = batch.means.shape
-        return rng.choice(n_arms, size=tuple(runs), p=self._split(n_arms))
+        return rng.choice(n_arms, size=tuple(runs), p=self.fixed_shares(n_arms))
 
-    def _split(self, n_arms: int) -> Shares:
+    def fixed_shares(self, n_arms: int) -> Shares:
+        """The shares of so many arms, shape (n_arms,); ValueError if there are not as many weights."""
         weights = np.ones(n_arms) if self.weights is None else np.array(self.weights, dtype=np.float64)
         if weights.size != n_arms:
             raise ValueError(f"{n_arms} arms need as many weights, got {weights.size}")

@@ -5,7 +5,16 @@ values of static splits. A function that has too little to go on returns a `Cann
 """
 
 from bandit.inference.aipw import Comparison, MeanEstimate, compare_means, estimate_mean
+from bandit.inference.assessment import (
+    Assessment,
+    ChallengerEvidence,
+    Claim,
+    MetricEvidence,
+    TestKind,
+    assess,
+)
 from bandit.inference.design import UNDECLARED_FLOOR, Design
+from bandit.inference.floors import declared_floors, smallest_floors
 from bandit.inference.lift import relative_lift
 from bandit.inference.mixture import Mixture
 from bandit.inference.multiplicity import e_bh, holm, mean_process
@@ -15,6 +24,7 @@ from bandit.inference.power import Forecast, Plan, forecast_aipw, forecast_odds
 from bandit.inference.reasons import CannotSay, Reason
 from bandit.inference.response import ArmResponse, Response, measure_response, require_alike
 from bandit.inference.results import EProcess, Interval
+from bandit.inference.ruling import Advice, Beliefs, Harm, Rules, Ruling, p_values_at_cycles, rule
 from bandit.inference.sample_ratio import SampleRatio, check_sample_ratio
 from bandit.inference.table import (
     EvidenceTable,
@@ -27,27 +37,39 @@ from bandit.inference.table import (
 
 __all__ = [
     "UNDECLARED_FLOOR",
+    "Advice",
     "ArmResponse",
+    "Assessment",
+    "Beliefs",
     "CannotSay",
+    "ChallengerEvidence",
+    "Claim",
     "Comparison",
     "Design",
     "EProcess",
     "EvidenceTable",
     "ExposureTable",
     "Forecast",
+    "Harm",
     "Interval",
     "MeanEstimate",
+    "MetricEvidence",
     "Mixture",
     "OddsComparison",
     "Plan",
     "Reason",
     "Response",
+    "Rules",
+    "Ruling",
     "SampleRatio",
     "SplitValue",
+    "TestKind",
     "ValueScale",
+    "assess",
     "check_sample_ratio",
     "compare_means",
     "compare_odds",
+    "declared_floors",
     "e_bh",
     "estimate_mean",
     "evidence_table",
@@ -59,7 +81,10 @@ __all__ = [
     "mean_process",
     "measure_response",
     "open_evidence_table",
+    "p_values_at_cycles",
     "relative_lift",
     "require_alike",
+    "rule",
+    "smallest_floors",
     "value_of_split",
 ]

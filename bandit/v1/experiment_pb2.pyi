@@ -3,6 +3,7 @@
 isort:skip_file
 The control plane: experiments, their life, and the report on them."""
 
+from bandit.v1 import evidence_pb2 as _evidence_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
@@ -138,26 +139,6 @@ DIRECTION_MAXIMIZE: Direction.ValueType  # 1
 DIRECTION_MINIMIZE: Direction.ValueType  # 2
 """Less is better."""
 Global___Direction: _TypeAlias = Direction  # noqa: Y015
-
-class _IntervalKind:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _IntervalKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_IntervalKind.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    INTERVAL_KIND_UNSPECIFIED: _IntervalKind.ValueType  # 0
-    """Never sent."""
-    INTERVAL_KIND_POSTERIOR: _IntervalKind.ValueType  # 1
-    """Belief: equal-tailed posterior interval. It says nothing about error rates under repeated looks."""
-
-class IntervalKind(_IntervalKind, metaclass=_IntervalKindEnumTypeWrapper):
-    """What an interval's level means."""
-
-INTERVAL_KIND_UNSPECIFIED: IntervalKind.ValueType  # 0
-"""Never sent."""
-INTERVAL_KIND_POSTERIOR: IntervalKind.ValueType  # 1
-"""Belief: equal-tailed posterior interval. It says nothing about error rates under repeated looks."""
-Global___IntervalKind: _TypeAlias = IntervalKind  # noqa: Y015
 
 @_typing.final
 class Experiment(_message.Message):
@@ -1070,19 +1051,31 @@ class GetReportRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     MAX_EPOCHS_FIELD_NUMBER: _builtins.int
+    SPLITS_FIELD_NUMBER: _builtins.int
+    LIFT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The experiment's name."""
     max_epochs: _builtins.int
     """At most this many epochs of history, evenly thinned; 0 means 200, more than 5,000 means 5,000."""
+    lift: _builtins.float
+    """The relative lift that the outlook is asked for, such as 0.1; not 0, within (-1, 10]. 0 means 0.1."""
+    @_builtins.property
+    def splits(self) -> _containers.RepeatedCompositeFieldContainer[Global___StaticSplit]:
+        """At most 16 static splits to compare with: what each would have earned on the same traffic. Default: an even
+        split over the arms in service.
+        """
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         max_epochs: _builtins.int = ...,
+        splits: _abc.Iterable[Global___StaticSplit] | None = ...,
+        lift: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_epochs", b"max_epochs", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lift", b"lift", "max_epochs", b"max_epochs", "name", b"name", "splits", b"splits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1106,6 +1099,10 @@ class Report(_message.Message):
     EPOCHS_FIELD_NUMBER: _builtins.int
     N_EPOCHS_FIELD_NUMBER: _builtins.int
     NOTES_FIELD_NUMBER: _builtins.int
+    SAMPLE_RATIO_FIELD_NUMBER: _builtins.int
+    SPLITS_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    OUTLOOK_FIELD_NUMBER: _builtins.int
     experiment: _builtins.str
     """The experiment's name."""
     state: Global___State.ValueType
@@ -1140,6 +1137,22 @@ class Report(_message.Message):
     def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What can't be said, and why; what the reader should know before quoting a number."""
 
+    @_builtins.property
+    def sample_ratio(self) -> _evidence_pb2.SampleRatio:
+        """Evidence: whether decisions follow the shares."""
+
+    @_builtins.property
+    def splits(self) -> _containers.RepeatedCompositeFieldContainer[_evidence_pb2.SplitReport]:
+        """Evidence: what static splits would have earned on the reward metric, as asked for."""
+
+    @_builtins.property
+    def verdict(self) -> _evidence_pb2.Verdict:
+        """What all this calls for."""
+
+    @_builtins.property
+    def outlook(self) -> _evidence_pb2.Outlook:
+        """How long until a lift would be seen, at the traffic so far and the declared floors."""
+
     def __init__(
         self,
         *,
@@ -1155,10 +1168,14 @@ class Report(_message.Message):
         epochs: _abc.Iterable[Global___Epoch] | None = ...,
         n_epochs: _builtins.int = ...,
         notes: _abc.Iterable[_builtins.str] | None = ...,
+        sample_ratio: _evidence_pb2.SampleRatio | None = ...,
+        splits: _abc.Iterable[_evidence_pb2.SplitReport] | None = ...,
+        verdict: _evidence_pb2.Verdict | None = ...,
+        outlook: _evidence_pb2.Outlook | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["report_time", b"report_time", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["outlook", b"outlook", "report_time", b"report_time", "sample_ratio", b"sample_ratio", "start_time", b"start_time", "verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arms", b"arms", "champion", b"champion", "direction", b"direction", "epochs", b"epochs", "experiment", b"experiment", "n_epochs", b"n_epochs", "notes", b"notes", "report_time", b"report_time", "reward_metric", b"reward_metric", "start_time", b"start_time", "state", b"state", "winner", b"winner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arms", b"arms", "champion", b"champion", "direction", b"direction", "epochs", b"epochs", "experiment", b"experiment", "n_epochs", b"n_epochs", "notes", b"notes", "outlook", b"outlook", "report_time", b"report_time", "reward_metric", b"reward_metric", "sample_ratio", b"sample_ratio", "splits", b"splits", "start_time", b"start_time", "state", b"state", "verdict", b"verdict", "winner", b"winner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1274,6 +1291,10 @@ class MetricReport(_message.Message):
     OBSERVATIONS_FIELD_NUMBER: _builtins.int
     MEAN_FIELD_NUMBER: _builtins.int
     INTERVAL_FIELD_NUMBER: _builtins.int
+    ESTIMATE_FIELD_NUMBER: _builtins.int
+    COMPARISON_FIELD_NUMBER: _builtins.int
+    RESPONSE_RATIO_FIELD_NUMBER: _builtins.int
+    UNSAID_FIELD_NUMBER: _builtins.int
     metric: _builtins.str
     """The metric's name."""
     outcomes: _builtins.int
@@ -1290,9 +1311,23 @@ class MetricReport(_message.Message):
     """
     mean: _builtins.float
     """The mean of the counted observations in the metric's unit. Unset without any."""
+    response_ratio: _builtins.float
+    """Outcomes in time per decision, over policy decisions of closed epochs, in [0, 1]. Unset without any decision."""
     @_builtins.property
-    def interval(self) -> Global___Interval:
-        """The posterior's interval for the mean."""
+    def interval(self) -> _evidence_pb2.Interval:
+        """Belief: the posterior's interval for the mean."""
+
+    @_builtins.property
+    def estimate(self) -> _evidence_pb2.Estimate:
+        """Evidence: the arm's mean with an interval that holds at every look."""
+
+    @_builtins.property
+    def comparison(self) -> _evidence_pb2.Comparison:
+        """Evidence: the arm against the champion. Unset for the champion."""
+
+    @_builtins.property
+    def unsaid(self) -> _containers.RepeatedCompositeFieldContainer[_evidence_pb2.Unsaid]:
+        """What can't be said about this arm on this metric."""
 
     def __init__(
         self,
@@ -1303,48 +1338,23 @@ class MetricReport(_message.Message):
         late_outcomes: _builtins.int = ...,
         observations: _builtins.float = ...,
         mean: _builtins.float | None = ...,
-        interval: Global___Interval | None = ...,
+        interval: _evidence_pb2.Interval | None = ...,
+        estimate: _evidence_pb2.Estimate | None = ...,
+        comparison: _evidence_pb2.Comparison | None = ...,
+        response_ratio: _builtins.float | None = ...,
+        unsaid: _abc.Iterable[_evidence_pb2.Unsaid] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_mean", b"_mean", "interval", b"interval", "mean", b"mean"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_mean", b"_mean", "_response_ratio", b"_response_ratio", "comparison", b"comparison", "estimate", b"estimate", "interval", b"interval", "mean", b"mean", "response_ratio", b"response_ratio"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mean", b"_mean", "interval", b"interval", "late_outcomes", b"late_outcomes", "mean", b"mean", "metric", b"metric", "observations", b"observations", "open_outcomes", b"open_outcomes", "outcomes", b"outcomes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mean", b"_mean", "_response_ratio", b"_response_ratio", "comparison", b"comparison", "estimate", b"estimate", "interval", b"interval", "late_outcomes", b"late_outcomes", "mean", b"mean", "metric", b"metric", "observations", b"observations", "open_outcomes", b"open_outcomes", "outcomes", b"outcomes", "response_ratio", b"response_ratio", "unsaid", b"unsaid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__mean: _TypeAlias = _typing.Literal["mean"]  # noqa: Y015
     _WhichOneofArgType__mean: _TypeAlias = _typing.Literal["_mean", b"_mean"]  # noqa: Y015
+    _WhichOneofReturnType__response_ratio: _TypeAlias = _typing.Literal["response_ratio"]  # noqa: Y015
+    _WhichOneofArgType__response_ratio: _TypeAlias = _typing.Literal["_response_ratio", b"_response_ratio"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__mean) -> _WhichOneofReturnType__mean | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__response_ratio) -> _WhichOneofReturnType__response_ratio | None: ...
 
 Global___MetricReport: _TypeAlias = MetricReport  # noqa: Y015
-
-@_typing.final
-class Interval(_message.Message):
-    """An interval and what kind it is."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    LOWER_FIELD_NUMBER: _builtins.int
-    UPPER_FIELD_NUMBER: _builtins.int
-    LEVEL_FIELD_NUMBER: _builtins.int
-    KIND_FIELD_NUMBER: _builtins.int
-    lower: _builtins.float
-    """Lower end, in the metric's unit."""
-    upper: _builtins.float
-    """Upper end, in the metric's unit."""
-    level: _builtins.float
-    """Its level, in (0, 1), such as 0.95."""
-    kind: Global___IntervalKind.ValueType
-    """What the level means."""
-    def __init__(
-        self,
-        *,
-        lower: _builtins.float = ...,
-        upper: _builtins.float = ...,
-        level: _builtins.float = ...,
-        kind: Global___IntervalKind.ValueType = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "level", b"level", "lower", b"lower", "upper", b"upper"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Interval: _TypeAlias = Interval  # noqa: Y015

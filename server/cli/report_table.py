@@ -6,11 +6,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bandit.v1.evidence_pb2 import IntervalKind
 from bandit.v1.experiment_pb2 import (
     DIRECTION_MINIMIZE,
     ArmReport,
     Epoch,
-    IntervalKind,
     MetricReport,
     Report,
 )

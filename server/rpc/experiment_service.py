@@ -18,7 +18,7 @@ from server.rpc.experiment_messages import (
     to_revision,
 )
 from server.rpc.pages import page_size, within_bytes
-from server.rpc.report_messages import DEFAULT_EPOCHS, MAX_EPOCHS, to_report
+from server.rpc.report_messages import to_report, to_wanted
 from server.services.errors import InvalidInputError
 from server.services.experiments import Experiments
 from server.services.reporting import Reporter
@@ -124,10 +124,7 @@ class ExperimentService:
         """GetReport."""
         request = parse(experiment_pb2.GetReportRequest, data)
         admission.caller.require_experiment(request.name)
-        if request.max_epochs < 0:
-            raise InvalidInputError.of("max_epochs", f"{request.max_epochs} must be at least 0")
-        n_epochs = min(request.max_epochs or DEFAULT_EPOCHS, MAX_EPOCHS)
-        return to_report(await self._reporter.report(request.name, n_epochs)).SerializeToString()
+        return to_report(await self._reporter.report(request.name, to_wanted(request))).SerializeToString()
 
 
 def _merged(stored: Experiment, wanted: experiment_pb2.Experiment, paths: frozenset[str]) -> Experiment:

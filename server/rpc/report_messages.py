@@ -1,21 +1,54 @@
 """Reports on their way to the wire."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from bandit.decision import Basis
-from bandit.v1 import experiment_pb2
+from bandit.v1 import evidence_pb2, experiment_pb2
+from bandit.validation import Violation
 from server.rpc.durations import to_timestamp
+from server.rpc.evidence_messages import add_evidence, to_outlook, to_sample_ratio, to_splits, to_verdict
 from server.rpc.experiment_messages import DIRECTIONS, STATES, to_epoch
-from server.services.reporting import LEVEL, ArmReport, MetricReport, Report
+from server.services.errors import InvalidInputError
+from server.services.reporting import LEVEL, ArmReport, MetricReport, Report, Wanted
+from server.services.weighing import DEFAULT_LIFT
+from server.services.wording import Words, outlook_text, verdict
 
 DEFAULT_EPOCHS: Final = 200
 MAX_EPOCHS: Final = 5_000
+MAX_SPLITS: Final = 16
+_LIFT_BOUNDS: Final = (-1.0, 10.0)
+
+
+def to_wanted(request: experiment_pb2.GetReportRequest) -> Wanted:
+    """What the request asks for.
+
+    Raises:
+        InvalidInputError: It asks for more than there can be.
+    """
+    violations = []
+    if request.max_epochs < 0:
+        violations.append(Violation("max_epochs", f"{request.max_epochs} must be at least 0"))
+    if len(request.splits) > MAX_SPLITS:
+        rule = f"{len(request.splits)} splits; there may be at most {MAX_SPLITS}"
+        violations.append(Violation("splits", rule))
+    if not _LIFT_BOUNDS[0] < request.lift <= _LIFT_BOUNDS[1]:
+        rule = f"{request.lift:g} must be above -1 and at most {_LIFT_BOUNDS[1]:g}"
+        violations.append(Violation("lift", rule))
+    if violations:
+        raise InvalidInputError(violations)
+    return Wanted(
+        max_epochs=min(request.max_epochs or DEFAULT_EPOCHS, MAX_EPOCHS),
+        splits=[dict(split.weights) for split in request.splits],
+        lift=request.lift or DEFAULT_LIFT,
+    )
 
 
 def to_report(report: Report) -> experiment_pb2.Report:
     """The message of a report."""
     record = report.record
     reward = record.experiment.metric(record.experiment.reward_metric)
+    arm_ids = {number: arm_id for arm_id, number in record.arm_numbers.items()}
     message = experiment_pb2.Report(
         experiment=record.name,
         state=STATES[record.state],
@@ -24,17 +57,31 @@ def to_report(report: Report) -> experiment_pb2.Report:
         winner=record.winner or "",
         reward_metric=reward.name,
         direction=DIRECTIONS[reward.direction],
-        arms=[_to_arm(arm) for arm in report.arms],
+        arms=[_to_arm(arm, report) for arm in report.arms],
         epochs=[to_epoch(epoch, record.arm_numbers) for epoch in report.epochs],
         n_epochs=report.n_epochs,
         notes=report.notes,
+        sample_ratio=to_sample_ratio(report.weighed.assessment.sample_ratio, arm_ids),
+        splits=to_splits(report.weighed, arm_ids),
+        verdict=to_verdict(report.weighed.ruling, _words(report, arm_ids), arm_ids),
+        outlook=to_outlook(report.weighed.outlook, outlook_text(report.weighed.outlook)),
     )
     if record.started_at is not None:
         message.start_time.CopyFrom(to_timestamp(record.started_at))
     return message
 
 
-def _to_arm(arm: ArmReport) -> experiment_pb2.ArmReport:
+def _words(report: Report, arm_ids: Mapping[int, str]) -> Words:
+    return verdict(
+        report.weighed,
+        arm_ids,
+        {arm.arm: arm.probability_best for arm in report.arms if arm.probability_best is not None},
+        {arm.arm: arm.expected_loss for arm in report.arms if arm.expected_loss is not None},
+    )
+
+
+def _to_arm(arm: ArmReport, report: Report) -> experiment_pb2.ArmReport:
+    number = report.record.arm_numbers[arm.arm]
     return experiment_pb2.ArmReport(
         arm=arm.arm,
         share=arm.share,
@@ -46,22 +93,26 @@ def _to_arm(arm: ArmReport) -> experiment_pb2.ArmReport:
             fallback=arm.decisions[Basis.FALLBACK],
             unconfirmed=arm.decisions[Basis.UNCONFIRMED],
         ),
-        metrics=[_to_metric(metric) for metric in arm.metrics],
+        metrics=[_to_metric(metric, number, report) for metric in arm.metrics],
         probability_best=arm.probability_best,
         expected_loss=arm.expected_loss,
     )
 
 
-def _to_metric(metric: MetricReport) -> experiment_pb2.MetricReport:
+def _to_metric(metric: MetricReport, arm: int, report: Report) -> experiment_pb2.MetricReport:
     lower, upper = metric.interval
-    return experiment_pb2.MetricReport(
+    assessment = report.weighed.assessment
+    evidence = assessment.others.get(metric.metric, assessment.reward)
+    message = experiment_pb2.MetricReport(
         metric=metric.metric,
         outcomes=metric.evidence.n_outcomes,
         open_outcomes=metric.evidence.n_open,
         late_outcomes=metric.evidence.n_late,
         observations=metric.evidence.sums.n,
         mean=metric.mean,
-        interval=experiment_pb2.Interval(
-            lower=lower, upper=upper, level=LEVEL, kind=experiment_pb2.INTERVAL_KIND_POSTERIOR
+        interval=evidence_pb2.Interval(
+            lower=lower, upper=upper, level=LEVEL, kind=evidence_pb2.INTERVAL_KIND_POSTERIOR
         ),
     )
+    add_evidence(message, evidence, arm, report.record.experiment.champion)
+    return message

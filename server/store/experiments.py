@@ -148,6 +148,15 @@ def touch(connection: Connection, number: int, revision: int, version: ColumnEle
     return result.rowcount == 1
 
 
+def read_declarations(connection: Connection, number: int) -> list[Experiment]:
+    """Every declaration under which the experiment has run, oldest first."""
+    query = select(configurations.c.document).where(
+        configurations.c.experiment == number, configurations.c.state == State.RUNNING
+    )
+    documents = connection.scalars(query.order_by(configurations.c.revision))
+    return [from_document(document).experiment for document in documents]
+
+
 def load_changes(connection: Connection, since: int | None, watermark: int) -> Changes:
     """Experiments of the version `since` or a later one, with their epochs in force."""
     rows = connection.execute(select(experiments).where(experiments.c.version >= (since or 0))).all()

@@ -209,6 +209,10 @@ class Store(ABC):
         """The experiment, its epochs and facts in one snapshot; None if there is none or it was deleted."""
 
     @abstractmethod
+    def read_declarations(self, experiment: int) -> Sequence[Experiment]:
+        """Every declaration under which the experiment has run, oldest first."""
+
+    @abstractmethod
     def add_decisions(self, flush: Flush) -> None:
         """Adds counts to the facts, and units seen. Exact when repeated: a flush that was added is not again.
 

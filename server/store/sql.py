@@ -306,6 +306,10 @@ class SqlStore(Store):
         return self._dialect.read(read)
 
     @override
+    def read_declarations(self, experiment: int) -> Sequence[Experiment]:
+        return self._dialect.read(lambda c: experiments.read_declarations(c, experiment))
+
+    @override
     def add_decisions(self, flush: Flush) -> None:
         def add(connection: Connection) -> None:
             if slots.advance(connection, flush.incarnation, flush.sequence):

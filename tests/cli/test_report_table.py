@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
+from bandit.v1.evidence_pb2 import INTERVAL_KIND_POSTERIOR
 from bandit.v1.experiment_pb2 import (
     DIRECTION_MAXIMIZE,
-    INTERVAL_KIND_POSTERIOR,
     STATE_RUNNING,
     Report,
 )

@@ -7,7 +7,7 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from bandit.v1 import experiment_pb2
+from bandit.v1 import evidence_pb2, experiment_pb2
 from tests.support.process import eventually
 from tests.support.refusals import refused
 from tests.support.wire import Wire, experiment, metric
@@ -341,7 +341,7 @@ def test_the_first_report_has_every_field(wire: Wire) -> None:
         click = arm.metrics[0]
         assert (click.outcomes, click.open_outcomes, click.late_outcomes, click.observations) == (0, 0, 0, 0)
         assert not click.HasField("mean")
-        assert click.interval.kind == experiment_pb2.INTERVAL_KIND_POSTERIOR
+        assert click.interval.kind == evidence_pb2.INTERVAL_KIND_POSTERIOR
         assert click.interval.lower == pytest.approx(0.025)
         assert click.interval.upper == pytest.approx(0.975)
     assert any("posterior" in note for note in report.notes)

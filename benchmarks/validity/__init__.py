@@ -1,0 +1,1 @@
+"""Error rates, coverage and power of the report's inference, over simulated experiments of many kinds."""

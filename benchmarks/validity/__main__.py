@@ -1,0 +1,6 @@
+"""Runs the command line: `python -m benchmarks.validity`."""
+
+from benchmarks.validity.command import main
+
+if __name__ == "__main__":
+    main()

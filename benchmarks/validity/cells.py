@@ -1,0 +1,147 @@
+"""Every cell of the default set: a world, a bandit in it, and the table that its figures go to."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from benchmarks.validity.defects import (
+    with_fallbacks,
+    with_late_outcomes,
+    with_returning_units,
+    with_unequal_delay,
+)
+from benchmarks.validity.histories import Shaping, collect
+from benchmarks.validity.measuring import Sample, measure
+from benchmarks.validity.promoting import EPOCHS_A_DAY, N_DAYS, promote, roll_back
+from benchmarks.validity.splitting import value_split
+from benchmarks.validity.visits import Crowd
+from benchmarks.validity.worlds import FloatArray, crossing, drifting, seasonal, still, weekly
+
+Play: TypeAlias = Callable[[np.random.Generator, int], Sample]
+
+N_EPOCHS: Final = 40
+SIZE: Final = 500
+"""40 epochs of 500 decisions, and a look after each."""
+
+EQUAL, BETTER = (0.1, 0.1), (0.1, 0.12)
+FLOORS: Final = {
+    "50/50": Shaping(floors=(0.5, 0.5), fixed=(0.5, 0.5)),
+    "floors 20/5": Shaping(floors=(0.2, 0.05)),
+    "floors 5/5": Shaping(floors=(0.05, 0.05)),
+    "floors 1/1": Shaping(floors=(0.01, 0.01)),
+}
+FIVE: Final = Shaping(floors=(0.2, 0.05, 0.05, 0.05, 0.05))
+WORLDS: Final = {"still": still, "drift": drifting, "season": seasonal}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One row of a table.
+
+    Attributes:
+        group: The table.
+        name: What is simulated; unique in its group.
+        play: Simulates so many runs.
+        weight: Runs in proportion to the others'.
+    """
+
+    group: str
+    name: str
+    play: Play
+    weight: float = 1.0
+
+    @property
+    def title(self) -> str:
+        """Group and name: unique."""
+        return f"{self.group}: {self.name}"
+
+
+def all_cells() -> tuple[Cell, ...]:
+    """In the order of the tables."""
+    return (*_equal(), *_different(), *_defective(), *_promotions(), *_roll_backs(), *_splits())
+
+
+def _play(truth: FloatArray, shaping: Shaping, rng: np.random.Generator, n_runs: int) -> Sample:
+    return measure(collect(truth, SIZE, shaping, n_runs, rng), truth, shaping.floors, SIZE)
+
+
+def _equal() -> Iterator[Cell]:
+    for design, shaping in FLOORS.items():
+        for world, make in WORLDS.items():
+            play = partial(_play, make(EQUAL, N_EPOCHS), shaping)
+            yield Cell(group="equal", name=f"2 arms, {design}, {world}", play=play)
+    even = Shaping(floors=(0.2,) * 5, fixed=(0.2,) * 5)
+    yield Cell(group="equal", name="5 arms, even split, still", play=_five("still", even))
+    for world in WORLDS:
+        name = f"5 arms, floors 20/5, {world}"
+        yield Cell(group="equal", name=name, play=_five(world, FIVE), weight=2.0)
+
+
+def _five(world: str, shaping: Shaping) -> Play:
+    return partial(_play, WORLDS[world](EQUAL[:1] * 5, N_EPOCHS), shaping)
+
+
+def _different() -> Iterator[Cell]:
+    for design, shaping in FLOORS.items():
+        play = partial(_play, still(BETTER, N_EPOCHS), shaping)
+        yield Cell(group="different", name=f"2 arms, {design}, still", play=play)
+    for world in ("drift", "season"):
+        truth = WORLDS[world](BETTER, N_EPOCHS)
+        play = partial(_play, truth, FLOORS["floors 20/5"])
+        yield Cell(group="different", name=f"2 arms, floors 20/5, {world}", play=play)
+    five = still((0.1, 0.12, 0.1, 0.1, 0.1), N_EPOCHS)
+    even = Shaping(floors=(0.2,) * 5, fixed=(0.2,) * 5)
+    yield Cell(group="different", name="5 arms, even split, still", play=partial(_play, five, even))
+    yield Cell(group="different", name="5 arms, floors 20/5, still", play=partial(_play, five, FIVE))
+    crossed = crossing(0.1, N_EPOCHS)
+    yield Cell(
+        group="crossing",
+        name="2 arms that cross, floors 20/5",
+        play=partial(_play, crossed, FLOORS["floors 20/5"]),
+    )
+
+
+def _defective() -> Iterator[Cell]:
+    truth, shaping = still(EQUAL, N_EPOCHS), FLOORS["floors 20/5"]
+    plays: dict[str, Play] = {
+        "5 % fallbacks to the champion": partial(with_fallbacks, truth, SIZE, shaping),
+        "late successes under the challenger": partial(with_late_outcomes, truth, SIZE, shaping),
+        "challenger answers slowly": partial(
+            with_unequal_delay, truth, SIZE, Shaping(floors=shaping.floors, lag=8)
+        ),
+    }
+    for visits in (1, 20, 100):
+        crowd = Crowd(visits=visits, size=SIZE, rhythm=np.ones(N_EPOCHS))
+        plays[f"units, up to {visits} decisions each"] = partial(with_returning_units, crowd, shaping)
+    messy = Crowd(visits=20, size=SIZE, rhythm=np.linspace(0.5, 1.5, N_EPOCHS), is_messy=True)
+    for name, play in plays.items():
+        yield Cell(group="defects", name=name, play=play)
+    name = "5 arms: drift, 20 decisions a unit, fallbacks, late"
+    yield Cell(group="defects", name=name, play=partial(with_returning_units, messy, FIVE), weight=2.0)
+
+
+def _promotions() -> Iterator[Cell]:
+    for rhythm, swing in (("every day alike", 0.0), ("weekdays +20 %, weekends -50 %", 0.2)):
+        for lift in (0.0, 0.1):
+            truth = weekly((0.05, 0.05 * (1 + lift)), N_DAYS, EPOCHS_A_DAY, swing)
+            name = f"{'+10 %' if lift else 'equal'}, {rhythm}"
+            play = partial(promote, truth, FLOORS["floors 20/5"])
+            yield Cell(group="promotion", name=name, play=play)
+
+
+def _roll_backs() -> Iterator[Cell]:
+    for name, ratio in (("equal errors", 1.0), ("errors doubled", 2.0), ("errors times eight", 8.0)):
+        play = partial(roll_back, 0.01, ratio, 1_000, N_EPOCHS)
+        yield Cell(group="rollback", name=name, play=play)
+
+
+def _splits() -> Iterator[Cell]:
+    for world in ("still", "drift"):
+        truth = WORLDS[world](BETTER, N_EPOCHS)
+        for split in ((0.5, 0.5), (0.9, 0.1), (0.2, 0.8)):
+            name = f"{split[0]:.0%} / {split[1]:.0%}, {world}".replace("%", " %")
+            play = partial(value_split, truth, SIZE, FLOORS["floors 20/5"], split)
+            yield Cell(group="splits", name=name, play=play, weight=2.0)

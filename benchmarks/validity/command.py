@@ -1,0 +1,119 @@
+"""The command line of `python -m benchmarks.validity`."""
+
+import json
+import os
+import shlex
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+import click
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from benchmarks.tables import console
+from benchmarks.validity.cells import Cell, all_cells
+from benchmarks.validity.groups import row_of
+from benchmarks.validity.measuring import Sample
+from benchmarks.validity.results import Row
+from benchmarks.validity.running import joined, pieces_of, play_all
+from benchmarks.validity.showing import print_rows
+
+_RUNS, _QUICK_RUNS = 1_000, 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """All rows, and what they took."""
+
+    rows: list[Row]
+    seconds: float
+    cpu_seconds: float
+
+
+@click.command()
+@click.option(
+    "--runs", type=click.IntRange(2), help="Runs of a cell; some take twice as many.  [default: 1000]"
+)
+@click.option("--quick", is_flag=True, help="100 runs of a cell: a look in a minute, too few to judge by.")
+@click.option("--cells", metavar="PATTERN", help="Only cells whose 'group: name' matches, such as '*drift*'.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of all luck.")
+@click.option("--jobs", type=click.IntRange(1, 1_024), help="Processes.  [default: one a core]")
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures there."
+)
+@click.option("--list", "is_list", is_flag=True, help="Name the cells, and simulate none.")
+def main(
+    runs: int | None,
+    cells: str | None,
+    seed: int,
+    jobs: int | None,
+    json_file: Path | None,
+    *,
+    quick: bool,
+    is_list: bool,
+) -> None:
+    """Simulate experiments, and print how often the report's inference errs, covers and finds.
+
+    A figure stands with its standard error. Results depend on the seed and not on the number of processes.
+    """
+    chosen = _chosen(cells)
+    if is_list:
+        click.echo("\n".join(cell.title for cell in chosen))
+        return
+    if json_file is not None and not json_file.absolute().parent.is_dir():
+        raise click.UsageError(f"--json must name a file in a folder that exists, got {json_file}")
+    n_runs = runs or (_QUICK_RUNS if quick else _RUNS)
+    measured = _measure(chosen, n_runs, seed, jobs or os.cpu_count() or 1)
+    out = console()
+    out.width = max(out.width, _WIDTH)
+    print_rows(measured.rows, out)
+    out.print(
+        f"{len(chosen)} cells, seed {seed}: {measured.seconds:.0f} s, {measured.cpu_seconds:.0f} s of CPU."
+    )
+    if json_file is not None:
+        json_file.write_text(_to_json(measured, n_runs, seed))
+
+
+def _chosen(pattern: str | None) -> list[Cell]:
+    cells = [cell for cell in all_cells() if pattern is None or fnmatch(cell.title, pattern)]
+    if not cells:
+        raise click.UsageError(f"--cells matches none of the cells: {pattern!r}; --list names them")
+    return cells
+
+
+def _measure(cells: Sequence[Cell], runs: int, seed: int, jobs: int) -> Measured:
+    started, cpu_seconds = time.perf_counter(), 0.0
+    samples: defaultdict[str, dict[int, Sample]] = defaultdict(dict)
+    n_pieces = sum(len(pieces_of(cell, runs, seed)) for cell in cells)
+    with _progress() as progress:
+        task = progress.add_task("simulating", total=n_pieces)
+        for piece, sample, seconds in play_all(cells, runs, seed, jobs):
+            samples[piece.cell][piece.number] = sample
+            cpu_seconds += seconds
+            progress.advance(task)
+    rows = [row_of(cell, joined(samples[cell.title])) for cell in cells]
+    return Measured(rows=rows, seconds=time.perf_counter() - started, cpu_seconds=cpu_seconds)
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console(stderr=True), transient=True)
+
+
+def _to_json(measured: Measured, runs: int, seed: int) -> str:
+    content = {
+        "command": shlex.join(["python", "-m", "benchmarks.validity", *sys.argv[1:]]),
+        "seed": seed,
+        "runs": runs,
+        "seconds": round(measured.seconds, 1),
+        "cpu_seconds": round(measured.cpu_seconds, 1),
+        "rows": [row.as_json() for row in measured.rows],
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+_WIDTH = 170

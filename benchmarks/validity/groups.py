@@ -1,0 +1,153 @@
+"""The tables: which columns a group of cells has, and what they mean."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from benchmarks.validity.cells import Cell
+from benchmarks.validity.measuring import Sample
+from benchmarks.validity.results import Figure, Kind, Row, figure_of
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A figure of every cell in a table: its key in the sample, its heading, and what it is."""
+
+    key: str
+    heading: str
+    kind: Kind = Kind.RATE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """A table.
+
+    Attributes:
+        title: What it shows.
+        cells: Groups of cells that it takes.
+        columns: Its figures.
+    """
+
+    title: str
+    cells: tuple[str, ...]
+    columns: tuple[Column, ...]
+
+
+GROUPS: Final = (
+    Group(
+        title="False positives: arms are equal at .10 on average, 40 looks, 20,000 decisions",
+        cells=("equal",),
+        columns=(
+            Column("any", "verdict:\nany difference"),
+            Column("better", "verdict:\nbetter"),
+            Column("aipw", "AIPW\none-sided"),
+            Column("odds", "odds\none-sided"),
+            Column("alarm", "sample-ratio\nalarm"),
+            Column("naive_once", "z-test\nonce"),
+            Column("naive_peeked", "z-test\npeeked"),
+        ),
+    ),
+    Group(
+        title="Coverage: the 95 % interval holds the truth at all of 40 looks",
+        cells=("equal", "different", "crossing"),
+        columns=(
+            Column("holds_champion", "mean of\nchampion"),
+            Column("holds_challenger", "mean of\nchallenger"),
+            Column("holds_difference", "difference"),
+            Column("holds_lift", "relative lift\nby odds"),
+            Column("holds_split", "value of\na 50/50 split"),
+            Column("naive_holds", "naive\ndifference"),
+        ),
+    ),
+    Group(
+        title="Power: one challenger at .12, all else at .10; decisions until the verdict (quartiles)",
+        cells=("different",),
+        columns=(
+            Column("first_better", "verdict"),
+            Column("mean_first", "mean\none-sided"),
+            Column("aipw_first", "AIPW\none-sided"),
+            Column("odds_first", "odds\none-sided"),
+            Column("wrong", "verdict:\nwrong"),
+            Column("naive_once", "z-test\nonce"),
+            Column("decisions", "decisions", Kind.MEDIAN),
+            Column("regret", "regret", Kind.MEAN),
+        ),
+    ),
+    Group(
+        title="Defects of logs, arms equal: what the report says, and would say with the defect folded in",
+        cells=("defects",),
+        columns=(
+            Column("any", "verdict:\nany difference"),
+            Column("alarm", "sample-ratio\nalarm"),
+            Column("folded", "folded in:\nany difference"),
+            Column("folded_alarm", "folded in:\nalarm"),
+            Column("withheld", "evidence over\ndecisions\nwithheld"),
+            Column("unwithheld", "found and\nnot withheld"),
+            Column("naive_peeked", "z-test\npeeked"),
+        ),
+    ),
+    Group(
+        title="Promotion within 28 days of 4,000 decisions, base rate .05, floors 20/5",
+        cells=("promotion",),
+        columns=(
+            Column("ours", "the\nruling"),
+            Column("day", "day of it", Kind.MEDIAN),
+            Column("retired", "ruling:\nretire"),
+            Column("daily", "its e-process,\ndaily from day 7"),
+            Column("aipw_day_7", "AIPW, daily\nfrom day 7"),
+            Column("best_day_1", "P(best)≥.95\nfrom day 1"),
+            Column("best_day_14", "P(best)≥.95\nfrom day 14"),
+            Column("loss", "loss ≤ 1 %\nfrom day 1"),
+            Column("value_remaining", "value left\n≤ 1 %, day 14"),
+        ),
+    ),
+    Group(
+        title="Rolling back: challenger with 5 % of 40,000 decisions, champion's errors 1 %",
+        cells=("rollback",),
+        columns=(
+            Column("fires", "guardrail\nfires"),
+            Column("decisions", "decisions", Kind.MEDIAN),
+            Column("trips", "fuse\ntrips"),
+            Column("naive_peeked", "z-test\npeeked"),
+        ),
+    ),
+    Group(
+        title="Static splits from a bandit's record (.10 against .12, floors 20/5), per 1,000 decisions",
+        cells=("splits",),
+        columns=(
+            Column("robust_error", "error of the\nrobust value", Kind.MEAN),
+            Column("naive_error", "error of the\nnaive value", Kind.MEAN),
+            Column("gain", "bandit's\ngain", Kind.MEAN),
+            Column("robust_gain", "robust\ngain", Kind.MEAN),
+            Column("naive_gain", "naive\ngain", Kind.MEAN),
+            Column("within_two", "within\n1.96 s.e."),
+            Column("holds", "interval holds\nat all looks"),
+        ),
+    ),
+)
+
+
+def row_of(cell: Cell, sample: Sample) -> Row:
+    """The cell's figures, for all tables that it is in."""
+    columns = _columns(cell)
+    runs = len(next(iter(sample.values())))
+    figures: Mapping[str, Figure] = {
+        key: figure_of(sample[key], column.kind) for key, column in columns.items() if key in sample
+    }
+    return Row(group=cell.group, cell=cell.name, runs=runs, figures=figures)
+
+
+def groups_with(rows: Sequence[Row]) -> list[tuple[Group, list[Row]]]:
+    """The tables that have a row, with their rows."""
+    of_group = [(group, [row for row in rows if row.group in group.cells]) for group in GROUPS]
+    return [(group, found) for group, found in of_group if found]
+
+
+def _columns(cell: Cell) -> dict[str, Column]:
+    shown = (group.columns for group in GROUPS if cell.group in group.cells)
+    return {column.key: column for columns in shown for column in columns if _is_apt(cell, column)}
+
+
+def _is_apt(cell: Cell, column: Column) -> bool:
+    """Where arms cross there is no constant lift to hold."""
+    return not (cell.group == "crossing" and column.key == "holds_lift")

@@ -1,0 +1,194 @@
+"""Evidence on its way to the wire."""
+
+from collections.abc import Mapping
+from math import isfinite
+from typing import Final
+
+from bandit.inference.aipw import Comparison, MeanEstimate
+from bandit.inference.assessment import ALPHA, ChallengerEvidence, Claim, MetricEvidence, TestKind
+from bandit.inference.off_policy import SplitValue
+from bandit.inference.reasons import CannotSay
+from bandit.inference.response import Response
+from bandit.inference.results import Interval
+from bandit.inference.ruling import Advice, Ruling
+from bandit.inference.sample_ratio import SampleRatio
+from bandit.v1 import evidence_pb2, experiment_pb2
+from server.services.weighing import Outlook, Weighed
+from server.services.wording import Words
+
+_TESTS: Final = {
+    TestKind.AIPW: evidence_pb2.EVIDENCE_TEST_AIPW,
+    TestKind.ODDS: evidence_pb2.EVIDENCE_TEST_ODDS,
+    TestKind.MEAN: evidence_pb2.EVIDENCE_TEST_MEAN,
+}
+_ADVICE: Final = {
+    Advice.WAIT: evidence_pb2.ADVICE_WAIT,
+    Advice.PROMOTE: evidence_pb2.ADVICE_PROMOTE,
+    Advice.ROLL_BACK: evidence_pb2.ADVICE_ROLL_BACK,
+    Advice.TRIP: evidence_pb2.ADVICE_TRIP,
+    Advice.RETIRE: evidence_pb2.ADVICE_RETIRE,
+    Advice.CHECK: evidence_pb2.ADVICE_CHECK,
+}
+
+
+def add_evidence(
+    message: experiment_pb2.MetricReport, evidence: MetricEvidence, arm: int, champion: str
+) -> None:
+    """Writes what is evident about one arm into its report on the metric."""
+    mean = evidence.means.get(arm)
+    if isinstance(mean, CannotSay):
+        message.unsaid.append(_unsaid("estimate", mean))
+    elif mean is not None:
+        message.estimate.CopyFrom(_mean(mean))
+    if isinstance(evidence.response, Response) and arm in evidence.response.arms:
+        ratio = evidence.response.arms[arm].ratio
+        if ratio is not None:
+            message.response_ratio = ratio
+    if arm in evidence.challengers:
+        _add_comparison(message, evidence.challengers[arm], champion)
+
+
+def _add_comparison(
+    message: experiment_pb2.MetricReport, challenger: ChallengerEvidence, champion: str
+) -> None:
+    comparison = message.comparison
+    comparison.champion = champion
+    if isinstance(challenger.difference, Comparison):
+        comparison.difference.CopyFrom(_difference(challenger.difference))
+    if isinstance(challenger.lift, Interval):
+        comparison.relative_lift.CopyFrom(to_sequence(challenger.lift))
+    if isinstance(challenger.better, Claim):
+        comparison.better.CopyFrom(_claim(challenger.better))
+    if isinstance(challenger.worse, Claim):
+        comparison.worse.CopyFrom(_claim(challenger.worse))
+    for name, part in (
+        ("difference", challenger.difference),
+        ("relative_lift", challenger.lift),
+        ("better", challenger.better),
+        ("worse", challenger.worse),
+    ):
+        if isinstance(part, CannotSay):
+            message.unsaid.append(_unsaid(f"comparison.{name}", part))
+
+
+def to_sequence(interval: Interval) -> evidence_pb2.Interval:
+    """The message of an interval that holds at every look; ends without a bound are left out."""
+    return evidence_pb2.Interval(
+        lower=interval.lower if isfinite(interval.lower) else None,
+        upper=interval.upper if isfinite(interval.upper) else None,
+        level=1 - ALPHA,
+        kind=evidence_pb2.INTERVAL_KIND_CONFIDENCE_SEQUENCE,
+    )
+
+
+def to_sample_ratio(check: SampleRatio | CannotSay, arm_ids: Mapping[int, str]) -> evidence_pb2.SampleRatio:
+    """The message of the sample-ratio check."""
+    if isinstance(check, CannotSay):
+        return evidence_pb2.SampleRatio(unsaid=_unsaid("sample_ratio", check))
+    return evidence_pb2.SampleRatio(
+        arms=[
+            evidence_pb2.ArmRatio(
+                arm=arm_ids[arm],
+                observed=check.observed[arm],
+                expected=check.expected[arm],
+                z=check.z[arm],
+            )
+            for arm in check.observed
+        ],
+        p_value=check.process.p_value,
+        alarming=check.is_alarming(),
+    )
+
+
+def to_splits(weighed: Weighed, arm_ids: Mapping[int, str]) -> list[evidence_pb2.SplitReport]:
+    """The messages of the static splits."""
+    values = weighed.assessment.splits
+    return [_split(value, split, arm_ids) for value, split in zip(values, weighed.splits, strict=True)]
+
+
+def _split(
+    value: SplitValue | CannotSay, split: Mapping[int, float], arm_ids: Mapping[int, str]
+) -> evidence_pb2.SplitReport:
+    total = sum(split.values())
+    weights = {arm_ids[arm]: weight / total for arm, weight in split.items()}
+    if isinstance(value, CannotSay):
+        return evidence_pb2.SplitReport(weights=weights, unsaid=_unsaid("value", value))
+    counts = {"n": value.n_decisions, "n_omitted": value.n_omitted}
+    return evidence_pb2.SplitReport(
+        weights=weights,
+        value=evidence_pb2.Estimate(
+            value=value.value,
+            standard_error=value.standard_error,
+            interval=to_sequence(value.interval),
+            **counts,
+        ),
+        ips_value=value.ips_value,
+        ips_standard_error=value.ips_standard_error,
+        earned=value.earned,
+        gain=evidence_pb2.Estimate(
+            value=value.gain,
+            standard_error=value.gain_standard_error,
+            interval=to_sequence(value.gain_interval),
+            **counts,
+        ),
+        effective_sample_size=value.effective_sample_size,
+    )
+
+
+def to_verdict(ruling: Ruling, words: Words, arm_ids: Mapping[int, str]) -> evidence_pb2.Verdict:
+    """The message of the verdict."""
+    return evidence_pb2.Verdict(
+        advice=_ADVICE[ruling.advice],
+        arm="" if ruling.arm is None else arm_ids[ruling.arm],
+        metric=ruling.metric,
+        headline=words.headline,
+        evidence=words.evidence,
+        belief=words.belief,
+        cycles=ruling.cycles,
+    )
+
+
+def to_outlook(outlook: Outlook, text: str) -> evidence_pb2.Outlook:
+    """The message of the outlook."""
+    message = evidence_pb2.Outlook(lift=outlook.lift, decisions_per_day=outlook.decisions_per_day, text=text)
+    if isinstance(outlook.forecast, CannotSay):
+        message.unsaid.CopyFrom(_unsaid("outlook", outlook.forecast))
+        return message
+    if isfinite(outlook.forecast.days_at_half):
+        message.days_at_half = outlook.forecast.days_at_half
+    if isfinite(outlook.forecast.days_at_most):
+        message.days_at_most = outlook.forecast.days_at_most
+    return message
+
+
+def _mean(mean: MeanEstimate) -> evidence_pb2.Estimate:
+    return evidence_pb2.Estimate(
+        value=mean.mean,
+        standard_error=mean.standard_error,
+        interval=to_sequence(mean.interval),
+        n=mean.n_decisions,
+        n_omitted=mean.n_omitted,
+    )
+
+
+def _difference(comparison: Comparison) -> evidence_pb2.Estimate:
+    return evidence_pb2.Estimate(
+        value=comparison.difference,
+        standard_error=comparison.standard_error,
+        interval=to_sequence(comparison.interval),
+        n=comparison.n_decisions,
+        n_omitted=comparison.n_omitted,
+    )
+
+
+def _claim(claim: Claim) -> evidence_pb2.Claim:
+    return evidence_pb2.Claim(
+        test=_TESTS[claim.test],
+        log_e_value=claim.process.log_value,
+        p_value=claim.p_value,
+        established=claim.p_value <= ALPHA,
+    )
+
+
+def _unsaid(subject: str, why: CannotSay) -> evidence_pb2.Unsaid:
+    return evidence_pb2.Unsaid(subject=subject, reason=why.reason, explanation=why.explanation)

@@ -1,0 +1,220 @@
+"""The report's evidence: what is evident, what it calls for, and how long a lift would take to be seen."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from math import inf
+from typing import Final
+
+import numpy as np
+
+from bandit.allocation import Standing
+from bandit.decision import Basis
+from bandit.experiment import AnalysisUnit, Experiment
+from bandit.facts import Facts
+from bandit.inference.assessment import ALPHA, Assessment, assess
+from bandit.inference.design import Design
+from bandit.inference.floors import smallest_floors
+from bandit.inference.power import Forecast, Plan, forecast_aipw, forecast_odds
+from bandit.inference.reasons import CannotSay, Reason
+from bandit.inference.ruling import Beliefs, Harm, Ruling, rule
+from bandit.inference.table import EvidenceTable, ValueScale, open_evidence_table
+from bandit.metric import Direction, Metric, MetricKind
+from bandit.units import RepeatEstimate, UnitFacts, estimate_repeats
+from server.store.records import ExperimentRecord
+
+DEFAULT_LIFT: Final = 0.1
+_DAY: Final = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """How long until a relative lift of the reward metric would be seen.
+
+    Attributes:
+        lift: The relative lift; positive means more of the metric.
+        decisions_per_day: Policy decisions a day so far.
+        forecast: When it would be seen, from the start.
+    """
+
+    lift: float
+    decisions_per_day: float
+    forecast: Forecast | CannotSay
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighed:
+    """Evidence, what it calls for, and the outlook.
+
+    Attributes:
+        assessment: The evidence.
+        ruling: What evidence and beliefs call for.
+        splits: The static splits that were valued, each arm number to weight.
+        outlook: How long a lift takes.
+    """
+
+    assessment: Assessment
+    ruling: Ruling
+    splits: tuple[Mapping[int, float], ...]
+    outlook: Outlook
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """What evidence is weighed from.
+
+    Attributes:
+        standing: The experiment, its epochs and facts, and the moment.
+        declarations: Every declaration under which it has run.
+        counted: What evidence counts where that is not decisions; None for decisions.
+        withheld: Why there can be no evidence; None if there can.
+        repeats: How much units repeat, where decisions are counted.
+    """
+
+    standing: Standing
+    declarations: Sequence[Experiment]
+    counted: Facts | None = None
+    withheld: CannotSay | None = None
+    repeats: RepeatEstimate | None = None
+
+    @property
+    def evidence_facts(self) -> Facts:
+        """What evidence counts."""
+        return self.counted or self.standing.facts
+
+
+def material_of(standing: Standing, declarations: Sequence[Experiment], units: UnitFacts) -> Material:
+    """What evidence is weighed from: units where they are counted, else decisions if few units return."""
+    if standing.experiment.analysis_unit is AnalysisUnit.UNIT:
+        return Material(standing=standing, declarations=declarations, counted=units.facts)
+    repeats = estimate_repeats(units.groups)
+    withheld = CannotSay(Reason.REPEATED_UNITS) if repeats.is_too_much else None
+    return Material(standing=standing, declarations=declarations, withheld=withheld, repeats=repeats)
+
+
+def weigh(
+    record: ExperimentRecord,
+    material: Material,
+    probability_best: Mapping[int, float],
+    champion_loss: float | None,
+    *,
+    splits: Sequence[Mapping[int, float]],
+    lift: float,
+) -> Weighed:
+    """The evidence on a started experiment, and what follows.
+
+    Args:
+        record: The experiment.
+        material: What evidence is weighed from.
+        probability_best: Belief: arm number to P(best), of arms in service.
+        champion_loss: Belief: the champion's expected loss relative to its mean; None if it has none.
+        splits: Static splits to value, each arm number to weight.
+        lift: The relative lift of the outlook.
+    """
+    standing = material.standing
+    floors = smallest_floors(material.declarations, standing.arm_numbers)
+    assessment = assess(standing, floors, counted=material.counted, withheld=material.withheld, splits=splits)
+    beliefs = Beliefs(probability_best=probability_best, champion_loss=champion_loss, harms=_harms(material))
+    started_at = record.started_at or standing.now
+    return Weighed(
+        assessment=assessment,
+        ruling=rule(assessment, beliefs, started_at, standing.now),
+        splits=tuple(splits),
+        outlook=_look_out(record, material, floors, lift),
+    )
+
+
+def _harms(material: Material) -> dict[tuple[str, int], Harm]:
+    """Harmful events by guardrail and challenger, open epochs included."""
+    standing = material.standing
+    champion = standing.arm_numbers[standing.experiment.champion]
+    arms = sorted({arm for epoch in standing.epochs for arm in epoch.shares})
+    harms = {}
+    for metric in standing.experiment.metrics:
+        if not _is_harmful(metric):
+            continue
+        numbered = (standing.metric_numbers[metric.name], metric)
+        table = open_evidence_table(material.evidence_facts, standing.epochs, numbered, arms)
+        for arm in set(arms) - {champion}:
+            harms[metric.name, arm] = _harm(table, arm, champion)
+    return harms
+
+
+def _is_harmful(metric: Metric) -> bool:
+    is_event = metric.kind is MetricKind.BINARY and metric.direction is Direction.MINIMIZE
+    return metric.is_guardrail and is_event
+
+
+def _harm(table: EvidenceTable, arm: int, champion: int) -> Harm:
+    """Events of both over the epochs in which both had a share, each weighted by one over its share."""
+    columns = [table.column(arm), table.column(champion)]
+    shares, sums = table.shares[:, columns], table.sums[:, columns]
+    is_shared = np.all(shares > 0, axis=1)
+    weighted = (sums[is_shared] / shares[is_shared]).sum(axis=0)
+    return Harm(
+        events=int(sums[:, 0].sum()), ratio=float(weighted[0] / weighted[1]) if weighted[1] > 0 else inf
+    )
+
+
+def _look_out(
+    record: ExperimentRecord, material: Material, floors: Mapping[int, float], lift: float
+) -> Outlook:
+    standing = material.standing
+    days = (standing.now - (record.started_at or standing.now)) / _DAY
+    n_decisions = sum(
+        count for key, count in material.evidence_facts.decisions.items() if key.basis is Basis.POLICY
+    )
+    per_day = n_decisions / days if days > 0 else 0.0
+    plan = _plan(standing, floors, lift, per_day)
+    if material.withheld is not None:
+        plan = material.withheld
+    forecast = plan if isinstance(plan, CannotSay) else earliest(plan, standing.experiment)
+    return Outlook(lift=lift, decisions_per_day=per_day, forecast=forecast)
+
+
+def earliest(plan: Plan, experiment: Experiment) -> Forecast | CannotSay:
+    """The forecast of the report's test: the earlier of both for a yes/no metric."""
+    reward = experiment.metric(experiment.reward_metric)
+    forecasts = [forecast_aipw(plan)]
+    if reward.kind is MetricKind.BINARY:
+        # The mean of two e-processes reaches a level when one of them reaches its double.
+        careful = replace(plan, design=replace(plan.design, alpha=plan.design.alpha / 2))
+        forecasts = [forecast_aipw(careful), forecast_odds(careful)]
+    said = [forecast for forecast in forecasts if isinstance(forecast, Forecast)]
+    return min(said, key=lambda forecast: forecast.decisions_at_half) if said else forecasts[0]
+
+
+def _plan(standing: Standing, floors: Mapping[int, float], lift: float, per_day: float) -> Plan | CannotSay:
+    """The plan of the challenger with the smallest floor, on the champion's mean so far."""
+    experiment = standing.experiment
+    reward = experiment.metric(experiment.reward_metric)
+    champion = standing.arm_numbers[experiment.champion]
+    challengers = [
+        standing.arm_numbers[arm.id]
+        for arm in experiment.arms
+        if not arm.is_taken_out and arm.id != experiment.champion
+    ]
+    sums = standing.evidence(reward, [champion])[champion].sums
+    if reward.window is None:
+        return CannotSay(Reason.NO_WINDOW)
+    if not challengers or sums.n == 0 or per_day == 0:
+        return CannotSay(Reason.NO_EFFECT_PLANNED)
+    design = Design(alpha=ALPHA, floors=dict(floors))
+    challenger = min(challengers, key=design.floor)
+    scale = ValueScale.of(reward)
+    base = (sums.mean - scale.minimum) / scale.width
+    return Plan(
+        base_mean=base,
+        lift=lift * sums.mean / (scale.width * base) if base > 0 else lift,
+        decisions_per_day=per_day,
+        champion_share=_expected_share(design, champion, floors),
+        challenger_share=_expected_share(design, challenger, floors),
+        variance=None if reward.kind is MetricKind.BINARY else sums.centred_squares / sums.n / scale.width**2,
+        n_challengers=len(challengers),
+        design=Design(alpha=ALPHA, floors={0: design.floor(champion), 1: design.floor(challenger)}),
+    )
+
+
+def _expected_share(design: Design, arm: int, floors: Mapping[int, float]) -> float:
+    """The careful choice: the declared floor, or what stands in for one."""
+    return floors.get(arm, 0.0) or design.floor(arm)

@@ -1,0 +1,161 @@
+"""The verdict and the outlook in words: first what is evident, then what is only believed."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import isfinite
+from typing import Final
+
+from bandit.inference.aipw import Comparison
+from bandit.inference.assessment import ALPHA, ChallengerEvidence, Claim, MetricEvidence
+from bandit.inference.off_policy import SplitValue
+from bandit.inference.reasons import CannotSay
+from bandit.inference.results import Interval
+from bandit.inference.ruling import Advice, Rules, Ruling
+from bandit.inference.sample_ratio import SampleRatio
+from server.services.weighing import Outlook, Weighed
+
+_MOST_DAYS: Final = 3_650
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Words:
+    """A verdict for people.
+
+    Attributes:
+        headline: One sentence: what to do.
+        evidence: Sentences whose error rates hold at every look.
+        belief: Sentences that follow from prior and outcomes, and promise no error rate.
+    """
+
+    headline: str
+    evidence: tuple[str, ...]
+    belief: tuple[str, ...]
+
+
+def verdict(
+    weighed: Weighed,
+    arm_ids: Mapping[int, str],
+    probability_best: Mapping[str, float],
+    expected_losses: Mapping[str, float],
+) -> Words:
+    """The verdict on an experiment.
+
+    Args:
+        weighed: The evidence, and what it calls for.
+        arm_ids: Arm number to id.
+        probability_best: Arm id to P(best), of arms in service.
+        expected_losses: Arm id to expected loss a decision in the reward metric's unit, where finite.
+    """
+    return Words(
+        headline=_headline(weighed.ruling, weighed.assessment.champion, arm_ids),
+        evidence=tuple(_evidence(weighed, arm_ids)),
+        belief=tuple(_beliefs(probability_best, expected_losses)),
+    )
+
+
+def _headline(ruling: Ruling, champion: int, arm_ids: Mapping[int, str]) -> str:
+    arm, best = "" if ruling.arm is None else arm_ids[ruling.arm], arm_ids[champion]
+    rules = Rules()
+    if ruling.advice is Advice.WAIT:
+        if ruling.cycles < rules.least_cycles:
+            so_far = f"{ruling.cycles} so far"
+            return f"Wait: nothing is promoted before {rules.least_cycles} whole weeks ({so_far})."
+        return "Wait: no challenger is established as better, and none as harmful."
+    return {
+        Advice.ROLL_BACK: f"Take {arm} out: {ruling.metric} is worse than under {best}.",
+        Advice.TRIP: f"Take {arm} out now and look: {ruling.metric} came at {rules.trip_ratio:g} times the "
+        f"rate of {best} or more. This is a fuse, not a finding.",
+        Advice.CHECK: "Look at assignment and counting first: decisions do not follow the shares.",
+        Advice.PROMOTE: f"Promote {arm}: it is better than {best}, and no guardrail speaks against it.",
+        Advice.RETIRE: f"End the experiment with {best}: what another arm could still win is negligible.",
+    }[ruling.advice]
+
+
+def _evidence(weighed: Weighed, arm_ids: Mapping[int, str]) -> Iterator[str]:
+    assessment = weighed.assessment
+    champion = arm_ids[assessment.champion]
+    for evidence in (assessment.reward, *assessment.others.values()):
+        for arm, challenger in evidence.challengers.items():
+            yield _about(evidence, challenger, arm_ids[arm], champion)
+    yield _about_sample_ratio(assessment.sample_ratio)
+    for value, split in zip(assessment.splits, weighed.splits, strict=True):
+        yield _about_split(value, split, arm_ids)
+
+
+def _about(evidence: MetricEvidence, challenger: ChallengerEvidence, arm: str, champion: str) -> str:
+    name = evidence.metric.name
+    parts = [
+        f"{direction} (e-value {_e_value(claim)}, anytime p {claim.p_value:.2g})"
+        for direction, claim in (("better", challenger.better), ("worse", challenger.worse))
+        if isinstance(claim, Claim) and claim.p_value <= ALPHA
+    ]
+    finding = f"{name}: {arm} is {' and '.join(parts)} than {champion}" if parts else ""
+    if not finding:
+        finding = f"{name}: whether {arm} is better or worse than {champion} is not established"
+        said = [claim for claim in (challenger.better, challenger.worse) if isinstance(claim, Claim)]
+        if not said and isinstance(challenger.better, CannotSay):
+            why = challenger.better.explanation
+            return f"{name}: nothing can be said about {arm} against {champion}: {why}."
+    bounds = [text for text in (_difference(challenger), _lift(challenger)) if text]
+    return f"{finding}; {', '.join(bounds)}." if bounds else f"{finding}."
+
+
+def _difference(challenger: ChallengerEvidence) -> str:
+    if not isinstance(challenger.difference, Comparison):
+        return ""
+    interval = challenger.difference.interval
+    return f"difference {interval.lower:+.4g} to {interval.upper:+.4g}"
+
+
+def _lift(challenger: ChallengerEvidence) -> str:
+    if not isinstance(challenger.lift, Interval):
+        return ""
+    upper = f"{challenger.lift.upper:+.1%}" if isfinite(challenger.lift.upper) else "no bound"
+    return f"relative {challenger.lift.lower:+.1%} to {upper}"
+
+
+def _e_value(claim: Claim) -> str:
+    return f"{claim.process.value:.3g}"
+
+
+def _about_sample_ratio(check: SampleRatio | CannotSay) -> str:
+    if isinstance(check, CannotSay):
+        return f"Sample ratio: can't be checked: {check.explanation}."
+    if check.is_alarming():
+        return f"Sample ratio: decisions do not follow the shares (anytime p {check.process.p_value:.2g})."
+    return f"Sample ratio: decisions follow the shares (anytime p {check.process.p_value:.2g})."
+
+
+def _about_split(
+    value: SplitValue | CannotSay, split: Mapping[int, float], arm_ids: Mapping[int, str]
+) -> str:
+    total = sum(split.values())
+    name = " / ".join(f"{arm_ids[arm]} {weight / total:.0%}" for arm, weight in split.items())
+    if isinstance(value, CannotSay):
+        return f"A fixed split {name}: its worth can't be said: {value.explanation}."
+    gain = f"{value.gain:+.4g} ± {value.gain_standard_error:.2g}"
+    bounds = f"{value.gain_interval.lower:+.4g} to {value.gain_interval.upper:+.4g} at any look"
+    return (
+        f"A fixed split {name} would have earned {value.value:.4g} ± {value.standard_error:.2g} a decision; "
+        f"the bandit earned {value.earned:.4g}, a gain of {gain} ({bounds})."
+    )
+
+
+def _beliefs(probability_best: Mapping[str, float], expected_losses: Mapping[str, float]) -> Iterator[str]:
+    for arm, probability in sorted(probability_best.items(), key=lambda item: -item[1]):
+        loss = f", expected loss {expected_losses[arm]:.2g} a decision" if arm in expected_losses else ""
+        yield f"{arm} is best with probability {probability:.1%}{loss}."
+
+
+def outlook_text(outlook: Outlook) -> str:
+    """The planner's line."""
+    lift = f"a lift of {outlook.lift:+.1%}"
+    if isinstance(outlook.forecast, CannotSay):
+        return f"When {lift} would be seen can't be said: {outlook.forecast.explanation}."
+    half, most = outlook.forecast.days_at_half, outlook.forecast.days_at_most
+    traffic = f"at {outlook.decisions_per_day:,.0f} decisions a day and the declared floors"
+    if half > _MOST_DAYS:
+        return f"{lift.capitalize()} would not be seen within ten years, {traffic}."
+    chance = "with a chance of four fifths"
+    latest = f"{most:.1f} days {chance}" if most <= _MOST_DAYS else f"more than ten years {chance}"
+    return f"{lift.capitalize()} would be seen after {half:.1f} days at even odds, {latest}, {traffic}."
