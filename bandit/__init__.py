@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from bandit.inference.multiplicity import e_bh, holm, mean_process
     from bandit.inference.odds import OddsComparison, compare_odds, harm_process
     from bandit.inference.off_policy import SplitValue, value_of_split
-    from bandit.inference.power import Forecast, Plan, forecast_aipw, forecast_odds
+    from bandit.inference.path import MeanLook, look_at_mean
+    from bandit.inference.power import Forecast, Plan, forecast_aipw, forecast_odds, forecast_report
     from bandit.inference.reasons import CannotSay, Reason
     from bandit.inference.response import ArmResponse, Response, measure_response, require_alike
     from bandit.inference.results import EProcess, Interval
@@ -117,6 +118,7 @@ _MODULE_OF: Final = {
     "InvalidExperimentError": "validation",
     "Limits": "limits",
     "MeanEstimate": "inference.aipw",
+    "MeanLook": "inference.path",
     "Metric": "metric",
     "MetricEvidence": "inference.assessment",
     "MetricKind": "metric",
@@ -171,8 +173,10 @@ _MODULE_OF: Final = {
     "fold_facts": "fold",
     "forecast_aipw": "inference.power",
     "forecast_odds": "inference.power",
+    "forecast_report": "inference.power",
     "harm_process": "inference.odds",
     "holm": "inference.multiplicity",
+    "look_at_mean": "inference.path",
     "mean_process": "inference.multiplicity",
     "measure_response": "inference.response",
     "needs_epoch": "allocation",
@@ -233,6 +237,7 @@ __all__ = [
     "InvalidExperimentError",
     "Limits",
     "MeanEstimate",
+    "MeanLook",
     "Metric",
     "MetricEvidence",
     "MetricKind",
@@ -286,8 +291,10 @@ __all__ = [
     "fold_facts",
     "forecast_aipw",
     "forecast_odds",
+    "forecast_report",
     "harm_process",
     "holm",
+    "look_at_mean",
     "mean_process",
     "measure_response",
     "needs_epoch",

@@ -1,4 +1,6 @@
-"""`bandit-server report`: what is known about an experiment's arms, as a table or as JSON."""
+"""`bandit-server report`: what is known about an experiment's arms, as tables, as JSON or as a page."""
+
+from typing import Final
 
 import click
 
@@ -6,20 +8,50 @@ from server.cli.connection import connected, json_option, server_option
 from server.cli.console import output_console, print_json
 from server.cli.help import Command
 from server.cli.report_table import print_report
+from server.cli.split_option import Split
+
+_PATIENCE: Final = 120.0
+"""Seconds: a report on very many arms takes a while."""
 
 
 @click.command(cls=Command)
 @click.argument("name")
+@click.option(
+    "--split",
+    "splits",
+    type=Split(),
+    multiple=True,
+    help="A static split to compare with, such as v1=50,v2=50; may be repeated. Default: an even one.",
+)
+@click.option(
+    "--lift",
+    type=click.FloatRange(-1, 10, min_open=True),
+    default=0.0,
+    metavar="PART",
+    help="The relative lift that the outlook is asked for. Default: 0.1, or -0.1 where less is better.",
+)
+@click.option(
+    "--epochs",
+    type=click.IntRange(1, 5_000),
+    default=200,
+    show_default=True,
+    metavar="N",
+    help="At most so many epochs of history.",
+)
 @server_option
 @json_option
-def report(name: str, server: str, *, as_json: bool) -> None:
+def report(
+    name: str, splits: tuple[dict[str, float], ...], lift: float, epochs: int, server: str, *, as_json: bool
+) -> None:
     """Show what is known about an experiment's arms.
 
-    Intervals are labelled by what they mean: a posterior interval is a belief, and says nothing about error
-    rates under repeated looks.
+    Evidence holds at every look, whatever the allocation did; beliefs (posterior intervals, P(best), expected
+    loss) promise no error rate. The two are never mixed, and what can't be said is said to be so.
     """
     with connected(server) as client:
-        found = client.experiments.report(name)
+        found = client.experiments.report(
+            name, max_epochs=epochs, splits=splits, lift=lift, timeout=_PATIENCE
+        )
     if as_json:
         print_json(found)
     else:

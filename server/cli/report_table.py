@@ -1,42 +1,49 @@
-"""Draws a report for people, at 100 columns."""
+"""Draws a report for people, at 100 columns: what is believed, what is evident, and what follows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from bandit.v1.evidence_pb2 import IntervalKind
-from bandit.v1.experiment_pb2 import (
-    DIRECTION_MINIMIZE,
-    ArmReport,
-    Epoch,
-    MetricReport,
-    Report,
+from bandit.v1.experiment_pb2 import Epoch, Report
+from server.cli.console import local_time, percent, plain_table
+from server.cli.report_evidence import evidence_table, has_evidence, splits_table
+from server.cli.report_numbers import (
+    ABSENT,
+    arm_name,
+    heading,
+    interval_heading,
+    interval_text,
+    is_guardrail,
+    mean_text,
+    metric_of,
+    n_decisions,
+    other_metrics,
+    posterior_decimals,
+    sample_ratio_text,
+    share_text,
+    split_name,
+    uncounted,
+    unsaid_texts,
 )
-from server.cli.console import decimals_for, local_time, percent, plain_table, state_name
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _N_BUCKETS = 48
-_ABSENT = "-"
 
 
 def print_report(report: Report, console: Console) -> None:
-    """Prints the arms on the reward metric, their shares over time, other metrics, and what to know first."""
-    console.print(Text(_heading(report), style="bold"), soft_wrap=True)
-    console.print()
-    console.print(_arms_table(report))
-    if report.epochs:
+    """Prints beliefs beside evidence, metric by metric; then checks, splits, verdict and notes."""
+    console.print(Text(heading(report), style="bold"), soft_wrap=True)
+    for table in _tables(report):
         console.print()
-        console.print(_history_table(report))
-    for metric in _other_metrics(report):
-        console.print()
-        console.print(_metric_table(report, metric))
-    notes = [*_uncounted(report), *report.notes]
-    if notes:
-        console.print()
-    for note in notes:
-        console.print(Text(f"· {note}"), soft_wrap=not console.is_terminal)
+        console.print(table)
+    _print_checks(report, console)
+    _print_verdict(report, console)
+    unsaid = [*unsaid_texts(report.unsaid), *_unsaid_splits(report)]
+    _print_list("What can't be said", unsaid, console)
+    _print_list("", [*uncounted(report), *report.notes], console)
 
 
 def sparkline(arm: str, report: Report) -> str:
@@ -59,37 +66,39 @@ def _block(epoch: Epoch, arm: str) -> str:
     return _BLOCKS[min(int(epoch.shares[arm] * len(_BLOCKS)), len(_BLOCKS) - 1)]
 
 
-def _heading(report: Report) -> str:
-    goal = "less" if report.direction == DIRECTION_MINIMIZE else "more"
-    parts = [
-        f"{report.experiment}: {state_name(report.state)}",
-        f"{goal} {report.reward_metric} is better",
-        f"champion {report.champion}",
-        f"{report.n_epochs:,} epoch{'' if report.n_epochs == 1 else 's'}",
-    ]
-    if report.winner:
-        parts.insert(1, f"winner {report.winner}")
-    return " · ".join(parts)
+def _tables(report: Report) -> list[Table]:
+    tables = [_arms_table(report)]
+    if report.epochs:
+        tables.append(_history_table(report))
+    if has_evidence(report, report.reward_metric):
+        tables.append(evidence_table(report, report.reward_metric))
+    for name in other_metrics(report):
+        tables.append(_metric_table(report, name))
+        if has_evidence(report, name):
+            tables.append(evidence_table(report, name))
+    if any(not split.HasField("unsaid") for split in report.splits):
+        tables.append(splits_table(report.splits, report.reward_metric))
+    return tables
 
 
 def _arms_table(report: Report) -> Table:
-    metrics = [_metric(arm, report.reward_metric) for arm in report.arms]
-    decimals = _decimals(metrics)
-    table = plain_table()
+    metrics = [metric_of(arm, report.reward_metric) for arm in report.arms]
+    decimals = posterior_decimals(metrics)
+    table = plain_table(f"belief on {report.reward_metric}")
     table.add_column("arm", overflow="fold", min_width=6)
     table.add_column("share", justify="right", no_wrap=True)
-    for heading in ("decisions", "outcomes", "mean", _interval_heading(metrics), "P(best)", "exp. loss"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    for text in ("decisions", "outcomes", "mean", interval_heading(metrics), "P(best)", "exp. loss"):
+        table.add_column(text, justify="right", no_wrap=True)
     for arm, metric in zip(report.arms, metrics, strict=True):
         table.add_row(
-            _arm_name(arm),
+            arm_name(arm),
             percent(arm.share),
-            f"{_n_decisions(arm):,}",
+            f"{n_decisions(arm):,}",
             f"{metric.outcomes:,}",
-            f"{metric.mean:,.{decimals}f}" if metric.HasField("mean") else _ABSENT,
-            _interval(metric, decimals),
-            percent(arm.probability_best) if arm.HasField("probability_best") else _ABSENT,
-            f"{arm.expected_loss:.2g}" if arm.HasField("expected_loss") else _ABSENT,
+            mean_text(metric, decimals),
+            interval_text(metric.interval, decimals) if metric.HasField("interval") else ABSENT,
+            percent(arm.probability_best) if arm.HasField("probability_best") else ABSENT,
+            f"{arm.expected_loss:.2g}" if arm.HasField("expected_loss") else ABSENT,
             style="dim" if arm.out_of_service else None,
         )
     return table
@@ -105,67 +114,69 @@ def _history_table(report: Report) -> Table:
 
 
 def _metric_table(report: Report, name: str) -> Table:
-    metrics = [_metric(arm, name) for arm in report.arms]
-    decimals = _decimals(metrics)
-    table = plain_table(name)
+    """What was posted for a metric, and what is believed of it."""
+    metrics = [metric_of(arm, name) for arm in report.arms]
+    decimals = posterior_decimals(metrics)
+    table = plain_table(f"{name} (guardrail)" if is_guardrail(report, name) else name)
     table.add_column("arm", overflow="fold", min_width=6)
-    for heading in ("outcomes", "mean", _interval_heading(metrics)):
-        table.add_column(heading, justify="right", no_wrap=True)
+    for text in ("outcomes", "late", "answered", "mean", interval_heading(metrics)):
+        table.add_column(text, justify="right", no_wrap=True)
     for arm, metric in zip(report.arms, metrics, strict=True):
-        mean = f"{metric.mean:,.{decimals}f}" if metric.HasField("mean") else _ABSENT
-        table.add_row(arm.arm, f"{metric.outcomes:,}", mean, _interval(metric, decimals))
+        table.add_row(
+            arm.arm,
+            f"{metric.outcomes:,}",
+            f"{metric.late_outcomes:,}",
+            share_text(metric.response_ratio, is_known=metric.HasField("response_ratio")),
+            mean_text(metric, decimals),
+            interval_text(metric.interval, decimals) if metric.HasField("interval") else ABSENT,
+        )
     return table
 
 
-def _arm_name(arm: ArmReport) -> str:
-    if arm.out_of_service:
-        return f"{arm.arm} (out)"
-    return f"{arm.arm} (warm-up)" if arm.warming_up else arm.arm
+def _print_checks(report: Report, console: Console) -> None:
+    ratios = [
+        f"{arm.arm} {percent(metric_of(arm, report.reward_metric).response_ratio)}"
+        for arm in report.arms[:_MOST_RATIOS]
+        if metric_of(arm, report.reward_metric).HasField("response_ratio")
+    ]
+    lines = []
+    if report.HasField("sample_ratio"):
+        lines.append(f"Sample ratio: {sample_ratio_text(report.sample_ratio)}")
+    if ratios:
+        lines.append(f"Decisions answered with {report.reward_metric}: {', '.join(ratios)}")
+    _print_list("Checks", lines, console)
 
 
-def _n_decisions(arm: ArmReport) -> int:
-    counts = arm.decisions
-    return counts.policy + counts.restricted + counts.fallback + counts.unconfirmed
+def _print_verdict(report: Report, console: Console) -> None:
+    if not report.HasField("verdict"):
+        return
+    console.print()
+    console.print(Text(report.verdict.headline, style="bold"))
+    _print_list("Evidence", report.verdict.evidence, console)
+    _print_list("Belief", report.verdict.belief, console)
+    if report.outlook.text:
+        _print_list("Outlook", [report.outlook.text], console)
 
 
-def _metric(arm: ArmReport, name: str) -> MetricReport:
-    """The arm's report on the metric; an empty one if there is none."""
-    return next((metric for metric in arm.metrics if metric.metric == name), MetricReport(metric=name))
+def _print_list(title: str, lines: Sequence[str], console: Console) -> None:
+    """A title over lines that wrap under their own beginning; nothing without lines."""
+    if not lines:
+        return
+    console.print()
+    if title:
+        console.print(Text(title, style="bold"))
+    for line in lines:
+        item = Table.grid(padding=(0, 1, 0, 0))
+        item.add_row(Text("·"), Text(line, overflow="fold"))
+        console.print(Padding(item, (0, 0, 0, 0), expand=False))
 
 
-def _other_metrics(report: Report) -> list[str]:
-    names = dict.fromkeys(metric.metric for arm in report.arms for metric in arm.metrics)
-    return [name for name in names if name != report.reward_metric]
+def _unsaid_splits(report: Report) -> list[str]:
+    return [
+        f"static split {split_name(split)}: {split.unsaid.explanation}"
+        for split in report.splits
+        if split.HasField("unsaid")
+    ]
 
 
-def _decimals(metrics: Sequence[MetricReport]) -> int:
-    return decimals_for(
-        [each.interval.upper - each.interval.lower for each in metrics if each.HasField("interval")]
-    )
-
-
-def _interval_heading(metrics: Sequence[MetricReport]) -> str:
-    """Level and kind, as in `95 % posterior`."""
-    for metric in metrics:
-        if metric.HasField("interval"):
-            kind = IntervalKind.Name(metric.interval.kind).removeprefix("INTERVAL_KIND_").lower()
-            return f"{metric.interval.level * 100:g} % {kind}"
-    return "interval"
-
-
-def _interval(metric: MetricReport, decimals: int) -> str:
-    if not metric.HasField("interval"):
-        return _ABSENT
-    return f"{metric.interval.lower:,.{decimals}f} to {metric.interval.upper:,.{decimals}f}"
-
-
-def _uncounted(report: Report) -> Iterator[str]:
-    """What was posted and is not in the table's numbers."""
-    for name in (report.reward_metric, *_other_metrics(report)):
-        metrics = [_metric(arm, name) for arm in report.arms]
-        n_open = sum(metric.open_outcomes for metric in metrics)
-        n_late = sum(metric.late_outcomes for metric in metrics)
-        if n_open:
-            yield f"{name}: {n_open:,} outcomes wait for their epoch to close before they count"
-        if n_late:
-            yield f"{name}: {n_late:,} outcomes came after their window and are kept apart"
+_MOST_RATIOS = 10
