@@ -1,5 +1,6 @@
 """Draws a report for people, at 100 columns: what is believed, what is evident, and what follows."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -48,16 +49,19 @@ def print_report(report: Report, console: Console) -> None:
 
 def sparkline(arm: str, report: Report) -> str:
     """The arm's share in equal stretches of time until the report; a space where it was not in it."""
-    start = report.epochs[0].start_time.ToNanoseconds()
-    duration = max(report.report_time.ToNanoseconds() - start, 0)
-    moments = (start + duration * (bucket + 1) // _N_BUCKETS for bucket in range(_N_BUCKETS))
-    return "".join(_block(_epoch_at(report.epochs, moment), arm) for moment in moments)
+    return _line(arm, _epochs_in_force(report))
 
 
-def _epoch_at(epochs: Sequence[Epoch], nanoseconds: int) -> Epoch:
-    """The epoch in force at a moment, or the first if that is before it; `epochs` is not empty."""
-    begun = [epoch for epoch in epochs if epoch.start_time.ToNanoseconds() <= nanoseconds]
-    return begun[-1] if begun else epochs[0]
+def _line(arm: str, epochs: Sequence[Epoch]) -> str:
+    return "".join(_block(epoch, arm) for epoch in epochs)
+
+
+def _epochs_in_force(report: Report) -> list[Epoch]:
+    """The epoch in force at the end of each of equal stretches of time; there is at least one epoch."""
+    starts = [epoch.start_time.ToNanoseconds() for epoch in report.epochs]
+    duration = max(report.report_time.ToNanoseconds() - starts[0], 0)
+    moments = (starts[0] + duration * (bucket + 1) // _N_BUCKETS for bucket in range(_N_BUCKETS))
+    return [report.epochs[max(bisect_right(starts, moment) - 1, 0)] for moment in moments]
 
 
 def _block(epoch: Epoch, arm: str) -> str:
@@ -108,8 +112,9 @@ def _history_table(report: Report) -> Table:
     table = plain_table()
     table.add_column("arm", overflow="fold")
     table.add_column(f"share over time, since {local_time(report.epochs[0].start_time)}", no_wrap=True)
+    epochs = _epochs_in_force(report)
     for arm in report.arms:
-        table.add_row(arm.arm, sparkline(arm.arm, report))
+        table.add_row(arm.arm, _line(arm.arm, epochs))
     return table
 
 
