@@ -37,7 +37,14 @@ if TYPE_CHECKING:
     from bandit.inference.odds import OddsComparison, compare_odds, harm_process
     from bandit.inference.off_policy import SplitValue, value_of_split
     from bandit.inference.path import MeanLook, look_at_mean
-    from bandit.inference.power import Forecast, Plan, forecast_aipw, forecast_odds, forecast_report
+    from bandit.inference.power import (
+        Forecast,
+        Plan,
+        expected_shares,
+        forecast_aipw,
+        forecast_odds,
+        forecast_report,
+    )
     from bandit.inference.reasons import CannotSay, Reason
     from bandit.inference.response import ArmResponse, Response, measure_response, require_alike
     from bandit.inference.results import EProcess, Interval
@@ -169,6 +176,7 @@ _MODULE_OF: Final = {
     "e_bh": "inference.multiplicity",
     "estimate_mean": "inference.aipw",
     "evidence_table": "inference.table",
+    "expected_shares": "inference.power",
     "exposure_table": "inference.table",
     "fold_facts": "fold",
     "forecast_aipw": "inference.power",
@@ -287,6 +295,7 @@ __all__ = [
     "e_bh",
     "estimate_mean",
     "evidence_table",
+    "expected_shares",
     "exposure_table",
     "fold_facts",
     "forecast_aipw",

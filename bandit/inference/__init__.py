@@ -21,7 +21,14 @@ from bandit.inference.multiplicity import e_bh, holm, mean_process
 from bandit.inference.odds import OddsComparison, compare_odds, harm_process
 from bandit.inference.off_policy import SplitValue, value_of_split
 from bandit.inference.path import MeanLook, look_at_mean
-from bandit.inference.power import Forecast, Plan, forecast_aipw, forecast_odds, forecast_report
+from bandit.inference.power import (
+    Forecast,
+    Plan,
+    expected_shares,
+    forecast_aipw,
+    forecast_odds,
+    forecast_report,
+)
 from bandit.inference.reasons import CannotSay, Reason
 from bandit.inference.response import ArmResponse, Response, measure_response, require_alike
 from bandit.inference.results import EProcess, Interval
@@ -75,6 +82,7 @@ __all__ = [
     "e_bh",
     "estimate_mean",
     "evidence_table",
+    "expected_shares",
     "exposure_table",
     "forecast_aipw",
     "forecast_odds",

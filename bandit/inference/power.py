@@ -31,8 +31,8 @@ class Plan:
         lift: The relative lift to be seen, such as .1 or -.1; not 0.
         variance: Variance of one outcome in positions; None: that of a yes/no metric with the mean.
         decisions_per_day: Decisions drawn from the shares, over all arms; positive.
-        champion_share: Expected share of the champion; its floor is the careful choice.
-        challenger_share: Expected share of one challenger; its floor is the careful choice.
+        champion_share: Expected share of the champion; see `expected_shares`.
+        challenger_share: Expected share of one challenger; its floor is the most careful choice.
         n_challengers: Holm divides alpha by this many at first.
         design: Error rate and floors, with arm 0 as the champion and 1 as the challenger.
     """
@@ -75,6 +75,28 @@ class Forecast:
     decisions_at_most: float
     days_at_half: float
     days_at_most: float
+
+
+def expected_shares(
+    champion: float, challenger: float, rest: float, n_arms: int, *, is_better: bool
+) -> tuple[float, float]:
+    """Shares of champion and challenger to plan with, where a policy learns; cautious for either.
+
+    If the challenger is better the champion falls to its floor, and the challenger rises from where equal
+    arms begin, which is what it is taken to keep; if it is worse, the other way round.
+
+    Args:
+        champion: The champion's floor.
+        challenger: The challenger's floor.
+        rest: One less the sum of all floors: what the policy distributes; 0 for a static split.
+        n_arms: All arms in service.
+        is_better: Whether the lift is for the better.
+
+    >>> expected_shares(0.2, 0.05, 0.75, 2, is_better=True)
+    (0.2, 0.425)
+    """
+    even = max(rest, 0.0) / n_arms
+    return (champion, challenger + even) if is_better else (champion + even, challenger)
 
 
 def forecast_aipw(plan: Plan) -> Forecast | CannotSay:

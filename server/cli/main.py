@@ -13,6 +13,7 @@ COMMANDS = {
     "rebuild": ("server.cli.maintenance:rebuild", "Count the outcomes anew from the reward log."),
     "experiment": ("server.cli.experiment:experiment", "Create, change, run and list experiments."),
     "report": ("server.cli.report:report", "Show what is known about an experiment's arms."),
+    "plan": ("server.cli.plan:plan", "Tell how long until a lift would be seen, before the start."),
     "choose": ("server.cli.traffic:choose", "Ask for an arm by hand."),
     "reward": ("server.cli.traffic:reward", "Post what came of a decision by hand."),
 }
@@ -29,8 +30,8 @@ class Root(LazyGroup):
 def cli() -> None:
     """Run and operate a multi-armed-bandit allocation service.
 
-    serve, verify and rebuild open the database. All other commands speak to a running server, by default
-    to the one on this machine.
+    serve, verify and rebuild open the database, plan needs nothing. All other commands speak to a running
+    server, by default to the one on this machine.
 
     \b
     A first look:

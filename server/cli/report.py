@@ -1,9 +1,11 @@
 """`bandit-server report`: what is known about an experiment's arms, as tables, as JSON or as a page."""
 
+from collections.abc import Callable
 from typing import Final
 
 import click
 
+from bandit.v1.experiment_pb2 import Report
 from server.cli.connection import connected, json_option, server_option
 from server.cli.console import output_console, print_json
 from server.cli.help import Command
@@ -38,21 +40,47 @@ _PATIENCE: Final = 120.0
     metavar="N",
     help="At most so many epochs of history.",
 )
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, writable=True),
+    metavar="FILE",
+    help="Write a page with plots that needs no network. Needs 'bandit-allocator[plots]'.",
+)
 @server_option
 @json_option
 def report(
-    name: str, splits: tuple[dict[str, float], ...], lift: float, epochs: int, server: str, *, as_json: bool
+    name: str,
+    splits: tuple[dict[str, float], ...],
+    lift: float,
+    epochs: int,
+    html: str | None,
+    server: str,
+    *,
+    as_json: bool,
 ) -> None:
     """Show what is known about an experiment's arms.
 
     Evidence holds at every look, whatever the allocation did; beliefs (posterior intervals, P(best), expected
     loss) promise no error rate. The two are never mixed, and what can't be said is said to be so.
     """
+    page = None if html is None else _page_writer()
     with connected(server) as client:
         found = client.experiments.report(
             name, max_epochs=epochs, splits=splits, lift=lift, timeout=_PATIENCE
         )
+    if page is not None and html is not None:
+        page(found, html)
+        click.echo(f"{html} is written", err=as_json)
     if as_json:
         print_json(found)
-    else:
+    elif html is None:
         print_report(found, output_console())
+
+
+def _page_writer() -> Callable[[Report, str], None]:
+    """What writes pages, loaded when it is asked for: the mathematics behind it takes half a second."""
+    from server.cli.page import write_page  # noqa: PLC0415 - as above
+    from server.cli.page_plots import require_matplotlib  # noqa: PLC0415 - as above
+
+    require_matplotlib()
+    return write_page

@@ -23,12 +23,9 @@ from server.cli.report_numbers import (
     n_decisions,
     other_metrics,
     posterior_decimals,
-    sample_ratio_text,
     share_text,
-    split_name,
-    uncounted,
-    unsaid_texts,
 )
+from server.cli.report_sections import Section, sections
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _N_BUCKETS = 48
@@ -37,14 +34,11 @@ _N_BUCKETS = 48
 def print_report(report: Report, console: Console) -> None:
     """Prints beliefs beside evidence, metric by metric; then checks, splits, verdict and notes."""
     console.print(Text(heading(report), style="bold"), soft_wrap=True)
-    for table in _tables(report):
+    for table in (*belief_tables(report), *_history_tables(report), *evidence_tables(report)):
         console.print()
         console.print(table)
-    _print_checks(report, console)
-    _print_verdict(report, console)
-    unsaid = [*unsaid_texts(report.unsaid), *_unsaid_splits(report)]
-    _print_list("What can't be said", unsaid, console)
-    _print_list("", [*uncounted(report), *report.notes], console)
+    for section in sections(report):
+        _print_section(section, console)
 
 
 def sparkline(arm: str, report: Report) -> str:
@@ -70,10 +64,14 @@ def _block(epoch: Epoch, arm: str) -> str:
     return _BLOCKS[min(int(epoch.shares[arm] * len(_BLOCKS)), len(_BLOCKS) - 1)]
 
 
-def _tables(report: Report) -> list[Table]:
-    tables = [_arms_table(report)]
-    if report.epochs:
-        tables.append(_history_table(report))
+def belief_tables(report: Report) -> list[Table]:
+    """What is counted and believed on the reward metric."""
+    return [_arms_table(report)]
+
+
+def evidence_tables(report: Report) -> list[Table]:
+    """What is evident on the reward metric, everything on the other metrics, and static splits."""
+    tables = []
     if has_evidence(report, report.reward_metric):
         tables.append(evidence_table(report, report.reward_metric))
     for name in other_metrics(report):
@@ -83,6 +81,10 @@ def _tables(report: Report) -> list[Table]:
     if any(not split.HasField("unsaid") for split in report.splits):
         tables.append(splits_table(report.splits, report.reward_metric))
     return tables
+
+
+def _history_tables(report: Report) -> list[Table]:
+    return [_history_table(report)] if report.epochs else []
 
 
 def _arms_table(report: Report) -> Table:
@@ -138,50 +140,12 @@ def _metric_table(report: Report, name: str) -> Table:
     return table
 
 
-def _print_checks(report: Report, console: Console) -> None:
-    ratios = [
-        f"{arm.arm} {percent(metric_of(arm, report.reward_metric).response_ratio)}"
-        for arm in report.arms[:_MOST_RATIOS]
-        if metric_of(arm, report.reward_metric).HasField("response_ratio")
-    ]
-    lines = []
-    if report.HasField("sample_ratio"):
-        lines.append(f"Sample ratio: {sample_ratio_text(report.sample_ratio)}")
-    if ratios:
-        lines.append(f"Decisions answered with {report.reward_metric}: {', '.join(ratios)}")
-    _print_list("Checks", lines, console)
-
-
-def _print_verdict(report: Report, console: Console) -> None:
-    if not report.HasField("verdict"):
-        return
+def _print_section(section: Section, console: Console) -> None:
+    """A title over lines that wrap under their own beginning."""
     console.print()
-    console.print(Text(report.verdict.headline, style="bold"))
-    _print_list("Evidence", report.verdict.evidence, console)
-    _print_list("Belief", report.verdict.belief, console)
-    if report.outlook.text:
-        _print_list("Outlook", [report.outlook.text], console)
-
-
-def _print_list(title: str, lines: Sequence[str], console: Console) -> None:
-    """A title over lines that wrap under their own beginning; nothing without lines."""
-    if not lines:
-        return
-    console.print()
-    if title:
-        console.print(Text(title, style="bold"))
-    for line in lines:
+    if section.title:
+        console.print(Text(section.title, style="bold"))
+    for line in section.lines:
         item = Table.grid(padding=(0, 1, 0, 0))
         item.add_row(Text("·"), Text(line, overflow="fold"))
         console.print(Padding(item, (0, 0, 0, 0), expand=False))
-
-
-def _unsaid_splits(report: Report) -> list[str]:
-    return [
-        f"static split {split_name(split)}: {split.unsaid.explanation}"
-        for split in report.splits
-        if split.HasField("unsaid")
-    ]
-
-
-_MOST_RATIOS = 10

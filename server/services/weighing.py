@@ -15,7 +15,7 @@ from bandit.facts import Facts
 from bandit.inference.assessment import ALPHA, Assessment, assess
 from bandit.inference.design import Design
 from bandit.inference.floors import smallest_floors
-from bandit.inference.power import Forecast, Plan, forecast_report
+from bandit.inference.power import Forecast, Plan, expected_shares, forecast_report
 from bandit.inference.reasons import CannotSay, Reason
 from bandit.inference.ruling import Beliefs, Harm, Ruling, rule
 from bandit.inference.table import EvidenceTable, ValueScale, open_evidence_table
@@ -193,19 +193,22 @@ def _plan(standing: Standing, floors: Mapping[int, float], lift: float, per_day:
     design = Design(alpha=ALPHA, floors=dict(floors))
     challenger = min(challengers, key=design.floor)
     scale = ValueScale.of(reward)
+    in_service = [champion, *challengers]
+    shares = expected_shares(
+        design.floor(champion),
+        design.floor(challenger),
+        1 - sum(floors.get(arm, 0.0) for arm in in_service),
+        len(in_service),
+        is_better=(lift > 0) == (reward.direction is Direction.MAXIMIZE),
+    )
     base = (sums.mean - scale.minimum) / scale.width
     return Plan(
         base_mean=base,
         lift=lift * sums.mean / (scale.width * base) if base > 0 else lift,
         decisions_per_day=per_day,
-        champion_share=_expected_share(design, champion, floors),
-        challenger_share=_expected_share(design, challenger, floors),
+        champion_share=shares[0],
+        challenger_share=shares[1],
         variance=None if reward.kind is MetricKind.BINARY else sums.centred_squares / sums.n / scale.width**2,
         n_challengers=len(challengers),
         design=Design(alpha=ALPHA, floors={0: design.floor(champion), 1: design.floor(challenger)}),
     )
-
-
-def _expected_share(design: Design, arm: int, floors: Mapping[int, float]) -> float:
-    """The careful choice: the declared floor, or what stands in for one."""
-    return floors.get(arm, 0.0) or design.floor(arm)

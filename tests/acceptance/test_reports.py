@@ -141,11 +141,8 @@ def require_equal(report: experiment_pb2.Report, said: Assessment, numbers: Mapp
             require_estimate(found.estimate, mean.mean, mean.standard_error, mean.interval)
             assert found.estimate.n == mean.n_decisions
             last = found.looks[-1]
-            assert (last.value, last.lower, last.upper) == (
-                pytest.approx(mean.mean),
-                pytest.approx(mean.interval.lower),
-                pytest.approx(mean.interval.upper),
-            )
+            ends = [mean.mean, mean.interval.lower, mean.interval.upper]
+            assert [last.value, last.lower, last.upper] == pytest.approx(ends)
             if arm.arm == report.champion:
                 continue
             challenger = evidence.challengers[numbers[arm.arm]]
@@ -172,10 +169,8 @@ def require_estimate(
     """The message of an estimate has these numbers."""
     assert found.value == pytest.approx(value)
     assert found.standard_error == pytest.approx(standard_error)
-    assert (found.interval.lower, found.interval.upper) == (
-        pytest.approx(interval.lower),
-        pytest.approx(interval.upper),
-    )
+    ends = [interval.lower, interval.upper]
+    assert [found.interval.lower, found.interval.upper] == pytest.approx(ends)
     assert found.interval.kind == evidence_pb2.INTERVAL_KIND_CONFIDENCE_SEQUENCE
 
 
