@@ -79,6 +79,7 @@ def test_without_anything_to_stand_on_no_evidence_is_shown(
     report = report_on(declare(metrics=[metric], policy=EVEN), epochs, now=now)  # type: ignore[arg-type]  # an instant
     require_sane(report)
     assert reasons(report, "estimate") == reasons(report, "comparison.difference") == {reason}
+    assert not any(each.arms for each in report.unsaid if "estimate" in each.subjects)
     for each in metrics_of(report).values():
         assert not each.HasField("estimate")
         assert not each.HasField("mean")
