@@ -36,7 +36,15 @@ if TYPE_CHECKING:
     from bandit.inference.multiplicity import e_bh, holm, mean_process
     from bandit.inference.odds import OddsComparison, compare_odds, harm_process
     from bandit.inference.off_policy import SplitValue, value_of_split
-    from bandit.inference.power import Forecast, Plan, forecast_aipw, forecast_odds
+    from bandit.inference.path import MeanLook, look_at_mean
+    from bandit.inference.power import (
+        Forecast,
+        Plan,
+        expected_shares,
+        forecast_aipw,
+        forecast_odds,
+        forecast_report,
+    )
     from bandit.inference.reasons import CannotSay, Reason
     from bandit.inference.response import ArmResponse, Response, measure_response, require_alike
     from bandit.inference.results import EProcess, Interval
@@ -117,6 +125,7 @@ _MODULE_OF: Final = {
     "InvalidExperimentError": "validation",
     "Limits": "limits",
     "MeanEstimate": "inference.aipw",
+    "MeanLook": "inference.path",
     "Metric": "metric",
     "MetricEvidence": "inference.assessment",
     "MetricKind": "metric",
@@ -167,12 +176,15 @@ _MODULE_OF: Final = {
     "e_bh": "inference.multiplicity",
     "estimate_mean": "inference.aipw",
     "evidence_table": "inference.table",
+    "expected_shares": "inference.power",
     "exposure_table": "inference.table",
     "fold_facts": "fold",
     "forecast_aipw": "inference.power",
     "forecast_odds": "inference.power",
+    "forecast_report": "inference.power",
     "harm_process": "inference.odds",
     "holm": "inference.multiplicity",
+    "look_at_mean": "inference.path",
     "mean_process": "inference.multiplicity",
     "measure_response": "inference.response",
     "needs_epoch": "allocation",
@@ -233,6 +245,7 @@ __all__ = [
     "InvalidExperimentError",
     "Limits",
     "MeanEstimate",
+    "MeanLook",
     "Metric",
     "MetricEvidence",
     "MetricKind",
@@ -282,12 +295,15 @@ __all__ = [
     "e_bh",
     "estimate_mean",
     "evidence_table",
+    "expected_shares",
     "exposure_table",
     "fold_facts",
     "forecast_aipw",
     "forecast_odds",
+    "forecast_report",
     "harm_process",
     "holm",
+    "look_at_mean",
     "mean_process",
     "measure_response",
     "needs_epoch",

@@ -9,7 +9,7 @@ errors of `bandit.client.errors`. `timeout` is seconds for one call, by default 
 
 from __future__ import annotations  # some types are those of the stubs alone
 
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from typing import TypeVar
 
 import grpc
@@ -30,6 +30,17 @@ def _update_request(
         raise TypeError("update_mask must be a collection of field names, got str")
     mask = FieldMask(paths=update_mask)
     return pb.UpdateExperimentRequest(experiment=experiment, update_mask=mask, validate_only=validate_only)
+
+
+def _report_request(
+    name: str, max_epochs: int, splits: Collection[Mapping[str, float]], lift: float
+) -> pb.GetReportRequest:
+    return pb.GetReportRequest(
+        name=name,
+        max_epochs=max_epochs,
+        splits=[pb.StaticSplit(weights=split) for split in splits],
+        lift=lift,
+    )
 
 
 class Experiments:
@@ -102,9 +113,25 @@ class Experiments:
         request = pb.ConcludeExperimentRequest(name=name, winner=winner, etag=etag)
         return self._call(self._stub.ConcludeExperiment, request, timeout)
 
-    def report(self, name: str, *, max_epochs: int = 0, timeout: float | None = None) -> pb.Report:
-        """Returns what is known about each arm, with at most so many epochs of history (0: 200)."""
-        request = pb.GetReportRequest(name=name, max_epochs=max_epochs)
+    def report(
+        self,
+        name: str,
+        *,
+        max_epochs: int = 0,
+        splits: Collection[Mapping[str, float]] = (),
+        lift: float = 0.0,
+        timeout: float | None = None,
+    ) -> pb.Report:
+        """Returns what is known about each arm.
+
+        Args:
+            name: The experiment's.
+            max_epochs: At most so many epochs of history; 0: 200.
+            splits: Static splits to compare with, each arm id to weight; none: an even one.
+            lift: The relative lift of the outlook, such as 0.1; 0: a tenth, for the better.
+            timeout: Seconds.
+        """
+        request = _report_request(name, max_epochs, splits, lift)
         return self._call(self._stub.GetReport, request, timeout)
 
     @property
@@ -192,9 +219,25 @@ class AsyncExperiments:
         request = pb.ConcludeExperimentRequest(name=name, winner=winner, etag=etag)
         return await self._call(self._stub.ConcludeExperiment, request, timeout)
 
-    async def report(self, name: str, *, max_epochs: int = 0, timeout: float | None = None) -> pb.Report:
-        """Returns what is known about each arm, with at most so many epochs of history (0: 200)."""
-        request = pb.GetReportRequest(name=name, max_epochs=max_epochs)
+    async def report(
+        self,
+        name: str,
+        *,
+        max_epochs: int = 0,
+        splits: Collection[Mapping[str, float]] = (),
+        lift: float = 0.0,
+        timeout: float | None = None,
+    ) -> pb.Report:
+        """Returns what is known about each arm.
+
+        Args:
+            name: The experiment's.
+            max_epochs: At most so many epochs of history; 0: 200.
+            splits: Static splits to compare with, each arm id to weight; none: an even one.
+            lift: The relative lift of the outlook, such as 0.1; 0: a tenth, for the better.
+            timeout: Seconds.
+        """
+        request = _report_request(name, max_epochs, splits, lift)
         return await self._call(self._stub.GetReport, request, timeout)
 
     @property

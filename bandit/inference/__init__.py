@@ -20,7 +20,15 @@ from bandit.inference.mixture import Mixture
 from bandit.inference.multiplicity import e_bh, holm, mean_process
 from bandit.inference.odds import OddsComparison, compare_odds, harm_process
 from bandit.inference.off_policy import SplitValue, value_of_split
-from bandit.inference.power import Forecast, Plan, forecast_aipw, forecast_odds
+from bandit.inference.path import MeanLook, look_at_mean
+from bandit.inference.power import (
+    Forecast,
+    Plan,
+    expected_shares,
+    forecast_aipw,
+    forecast_odds,
+    forecast_report,
+)
 from bandit.inference.reasons import CannotSay, Reason
 from bandit.inference.response import ArmResponse, Response, measure_response, require_alike
 from bandit.inference.results import EProcess, Interval
@@ -53,6 +61,7 @@ __all__ = [
     "Harm",
     "Interval",
     "MeanEstimate",
+    "MeanLook",
     "MetricEvidence",
     "Mixture",
     "OddsComparison",
@@ -73,11 +82,14 @@ __all__ = [
     "e_bh",
     "estimate_mean",
     "evidence_table",
+    "expected_shares",
     "exposure_table",
     "forecast_aipw",
     "forecast_odds",
+    "forecast_report",
     "harm_process",
     "holm",
+    "look_at_mean",
     "mean_process",
     "measure_response",
     "open_evidence_table",

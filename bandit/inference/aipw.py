@@ -75,10 +75,8 @@ def estimate_mean(table: EvidenceTable, arm: int, design: Design) -> MeanEstimat
     scores = score(table, [arm], design, cap)
     if isinstance(scores, CannotSay):
         return scores
-    floor, alpha = design.floor(arm), design.alpha / 2
-    planned = design.planned_variance / floor
-    below = design.mixture(cap / floor, planned, alpha)
-    above = design.mixture(1 / floor, planned, alpha)
+    alpha = design.alpha / 2
+    below, above = mean_mixtures(design, arm)
     total, variance, n = float(scores.sums[-1, 0]), float(scores.variances[-1, 0]), float(scores.n[-1])
     lower = (total - float(below.boundary(variance, alpha))) / n
     upper = (total + float(above.boundary(variance, alpha))) / n
@@ -92,6 +90,14 @@ def estimate_mean(table: EvidenceTable, arm: int, design: Design) -> MeanEstimat
         n_decisions=int(n),
         n_omitted=n_omitted(table, scores),
     )
+
+
+def mean_mixtures(design: Design, arm: int) -> tuple[Mixture, Mixture]:
+    """The mixtures behind the lower and the upper end of an arm's mean, at alpha / 2 each."""
+    cap = 1.0 if design.prediction_cap is None else design.prediction_cap
+    floor, alpha = design.floor(arm), design.alpha / 2
+    planned = design.planned_variance / floor
+    return design.mixture(cap / floor, planned, alpha), design.mixture(1 / floor, planned, alpha)
 
 
 def compare_means(table: EvidenceTable, arm: int, champion: int, design: Design) -> Comparison | CannotSay:

@@ -27,6 +27,7 @@ from bandit.inference.lift import relative_lift
 from bandit.inference.multiplicity import holm, mean_process
 from bandit.inference.odds import OddsComparison, compare_odds, harm_process
 from bandit.inference.off_policy import SplitValue, value_of_split
+from bandit.inference.path import MeanLook, look_at_mean
 from bandit.inference.reasons import CannotSay, Reason
 from bandit.inference.response import Response, measure_response, require_alike
 from bandit.inference.results import EProcess, Interval
@@ -36,6 +37,12 @@ from bandit.metric import Direction, Metric, MetricKind
 
 ALPHA: Final = 0.05
 """Error rate of every test family and of each interval."""
+
+MOST_PATHS: Final = 20
+"""With more arms than this, means over time are left out: nobody could tell the lines apart."""
+
+MOST_LOOKS: Final = 60
+"""Looks in a path: what a plot can show."""
 
 
 class TestKind(enum.StrEnum):
@@ -90,6 +97,8 @@ class MetricEvidence:
         metric: The metric.
         means: Arm number to its mean.
         challengers: Arm number to its evidence, without the champion.
+        paths: Arm number to its mean at earlier looks; without arms of which nothing can be said, and empty
+            with more than `MOST_PATHS` arms.
         response: How often arms answered.
         row_ends: When each row of the table's epochs ended, ascending; rows of processes over closed epochs.
     """
@@ -97,6 +106,7 @@ class MetricEvidence:
     metric: Metric
     means: Mapping[int, MeanEstimate | CannotSay]
     challengers: Mapping[int, ChallengerEvidence]
+    paths: Mapping[int, tuple[MeanLook, ...]]
     response: Response | CannotSay
     row_ends: tuple[datetime, ...]
 
@@ -203,6 +213,7 @@ class _Assessor:
             metric=metric,
             means={arm: self._mean(table, arm) for arm in self._arms},
             challengers=self._compared(metric, table),
+            paths=self._paths(table),
             response=measure_response(
                 self._counted,
                 standing.epochs,
@@ -216,6 +227,12 @@ class _Assessor:
 
     def _mean(self, table: EvidenceTable | CannotSay, arm: int) -> MeanEstimate | CannotSay:
         return table if isinstance(table, CannotSay) else estimate_mean(table, arm, self._design)
+
+    def _paths(self, table: EvidenceTable | CannotSay) -> dict[int, tuple[MeanLook, ...]]:
+        if isinstance(table, CannotSay) or len(self._arms) > MOST_PATHS:
+            return {}
+        paths = {arm: look_at_mean(table, arm, self._design, MOST_LOOKS) for arm in self._arms}
+        return {arm: path for arm, path in paths.items() if not isinstance(path, CannotSay)}
 
     def _compared(self, metric: Metric, table: EvidenceTable | CannotSay) -> dict[int, ChallengerEvidence]:
         is_harm_watched = self._withheld is None and _does_harm(metric)

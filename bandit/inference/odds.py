@@ -10,12 +10,11 @@ bounds for the ratio. The likelihood of "whose event" is Cox's (1972) partial li
 inversion as in Howard et al. (2021).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import exp, inf, log
 
 import numpy as np
-import scipy
 
 from bandit.inference.reasons import CannotSay, Reason
 from bandit.inference.results import EProcess, Interval
@@ -55,6 +54,14 @@ class Events:
     def n(self) -> int:
         """Events of both arms."""
         return int(self.challenger.sum() + self.champion.sum())
+
+    @property
+    def occurred(self) -> "Events":
+        """The same without epochs in which neither arm had an event: they say nothing about the ratio."""
+        has_any = self.challenger + self.champion > 0
+        return Events(
+            odds=self.odds[has_any], challenger=self.challenger[has_any], champion=self.champion[has_any]
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,17 +154,36 @@ def _furthest_refuted(events: Events, grid: Sequence[float], alpha: float, sign:
 
     The e-value is monotone in the ratio, since p_(r g) / p_r is for every event.
     """
+    occurred = events.occurred
 
-    def refutes(log_ratio: float) -> bool:
-        logs = _log_likelihoods(events, grid, exp(log_ratio)).sum(axis=0, keepdims=True)
-        return bool(_log_mixture(logs)[0] >= -log(alpha))
+    def surplus(log_ratio: float) -> float:
+        logs = _log_likelihoods(occurred, grid, exp(log_ratio)).sum(axis=0, keepdims=True)
+        return float(_log_mixture(logs)[0]) + log(alpha)
 
-    refuted, unknown = -sign * _LOG_REACH, sign * _LOG_REACH
-    if not refutes(refuted):
+    return _last_refuted(surplus, -sign * _LOG_REACH, sign * _LOG_REACH)
+
+
+def _last_refuted(surplus: Callable[[float], float], refuted: float, unknown: float) -> float | None:
+    """Where a monotone function falls below 0 between two ends, on its side of 0 or more.
+
+    Illinois' false position (Dowell & Jarratt 1971), with every third step a bisection: about half the
+    evaluations that bisection alone takes.
+    """
+    height, depth = surplus(refuted), surplus(unknown)
+    if height < 0:
         return None
-    for _ in range(_BISECTIONS):
-        middle = 0.5 * (refuted + unknown)
-        refuted, unknown = (middle, unknown) if refutes(middle) else (refuted, middle)
+    if depth >= 0:
+        return unknown
+    for step in range(_MOST_STEPS):
+        if abs(unknown - refuted) < _CLOSE_ENOUGH:
+            break
+        part = 0.5 if step % 3 == 0 else min(max(height / (height - depth), _EDGE), 1 - _EDGE)
+        middle = refuted + part * (unknown - refuted)
+        value = surplus(middle)
+        if value >= 0:
+            refuted, height, depth = middle, value, depth / 2
+        else:
+            unknown, depth, height = middle, value, height / 2
     return refuted
 
 
@@ -173,9 +199,12 @@ def _log_likelihoods(events: Events, grid: Sequence[float], ratio: float) -> Flo
 
 def _log_mixture(logs: FloatArray) -> FloatArray:
     """Ln of the mean over the grid, the last axis."""
-    return np.asarray(scipy.special.logsumexp(logs, axis=-1) - log(logs.shape[-1]))
+    highest = logs.max(axis=-1, keepdims=True)
+    return np.asarray(np.log(np.exp(logs - highest).mean(axis=-1)) + highest[..., 0])
 
 
 _NO_SHARE = 1e-12
 _LOG_REACH = log(1e9)
-_BISECTIONS = 60
+_MOST_STEPS = 200
+_CLOSE_ENOUGH = 1e-7
+_EDGE = 1e-3

@@ -7,7 +7,7 @@ power is a little higher.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, isfinite, log, log1p, sqrt
 from typing import Final
 
@@ -31,8 +31,8 @@ class Plan:
         lift: The relative lift to be seen, such as .1 or -.1; not 0.
         variance: Variance of one outcome in positions; None: that of a yes/no metric with the mean.
         decisions_per_day: Decisions drawn from the shares, over all arms; positive.
-        champion_share: Expected share of the champion; its floor is the careful choice.
-        challenger_share: Expected share of one challenger; its floor is the careful choice.
+        champion_share: Expected share of the champion; see `expected_shares`.
+        challenger_share: Expected share of one challenger; its floor is the most careful choice.
         n_challengers: Holm divides alpha by this many at first.
         design: Error rate and floors, with arm 0 as the champion and 1 as the challenger.
     """
@@ -77,6 +77,28 @@ class Forecast:
     days_at_most: float
 
 
+def expected_shares(
+    champion: float, challenger: float, rest: float, n_arms: int, *, is_better: bool
+) -> tuple[float, float]:
+    """Shares of champion and challenger to plan with, where a policy learns; cautious for either.
+
+    If the challenger is better the champion falls to its floor, and the challenger rises from where equal
+    arms begin, which is what it is taken to keep; if it is worse, the other way round.
+
+    Args:
+        champion: The champion's floor.
+        challenger: The challenger's floor.
+        rest: One less the sum of all floors: what the policy distributes; 0 for a static split.
+        n_arms: All arms in service.
+        is_better: Whether the lift is for the better.
+
+    >>> expected_shares(0.2, 0.05, 0.75, 2, is_better=True)
+    (0.2, 0.425)
+    """
+    even = max(rest, 0.0) / n_arms
+    return (champion, challenger + even) if is_better else (champion + even, challenger)
+
+
 def forecast_aipw(plan: Plan) -> Forecast | CannotSay:
     """For the AIPW e-process."""
     if not _is_sound(plan):
@@ -112,6 +134,21 @@ def forecast_odds(plan: Plan) -> Forecast | CannotSay:
         return float(scipy.special.logsumexp(logs)) - log(len(grid))
 
     return _forecast(plan, log_e_value, alpha)
+
+
+def forecast_report(plan: Plan, *, is_yes_no: bool) -> Forecast | CannotSay:
+    """For the test of the report: AIPW, or for a yes/no metric the mean of both e-processes.
+
+    The mean of two e-processes reaches a level when one of them reaches its double, so the earlier of both at
+    half of alpha is the forecast.
+    """
+    if not is_yes_no:
+        return forecast_aipw(plan)
+    careful = replace(plan, design=replace(plan.design, alpha=plan.design.alpha / 2))
+    aipw, odds = forecast_aipw(careful), forecast_odds(careful)
+    if isinstance(aipw, CannotSay) or isinstance(odds, CannotSay):
+        return aipw
+    return min(aipw, odds, key=lambda forecast: forecast.decisions_at_half)
 
 
 def _forecast(plan: Plan, log_e_value: Callable[[float, float], float], alpha: float) -> Forecast:

@@ -17,12 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.decision import Basis
-from bandit.facts import Epoch, Facts, Tally, n_closed
+from bandit.facts import DecisionKey, Epoch, Facts, OutcomeKey, n_closed
 from bandit.inference.reasons import CannotSay, Reason
 from bandit.metric import Direction, Metric, MetricKind
 
 FloatArray = NDArray[np.float64]
-_NOTHING = Tally()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,20 +177,18 @@ def tabulate(
 ) -> EvidenceTable:
     """The table over exactly these epochs; `silence` is what an unanswered decision counts as, or None."""
     number, declared = metric
-    decided, posted = _policy_counts(facts, epochs, arms), _policy_tallies(facts, epochs, arms, number)
-    moments = np.zeros((3, len(epochs), len(arms)))
-    for cell in np.ndindex(len(epochs), len(arms)):
-        tally = posted.get(cell, _NOTHING)
-        if silence is not None:
-            tally = _with_silence(tally, int(decided[cell]), declared.quantise(silence))
-        moments[:, cell[0], cell[1]] = _in_range(tally, declared)
+    moments = _policy_moments(facts, epochs, arms, number)
+    if silence is not None:
+        decided = _policy_counts(facts, epochs, arms)
+        moments = _with_silence(moments, decided, declared.quantise(silence))
+    n, sums, squares = _in_range(moments, declared)
     return EvidenceTable(
         arms=tuple(arms),
         shares=shares_of(epochs, arms),
         predictions=_predictions(epochs, arms, number, declared),
-        n=moments[0],
-        sums=moments[1],
-        squares=moments[2],
+        n=n,
+        sums=sums,
+        squares=squares,
         scale=ValueScale.of(declared),
     )
 
@@ -205,61 +202,77 @@ def exposure_table(facts: Facts, epochs: Sequence[Epoch], arms: Sequence[int]) -
 
 def shares_of(epochs: Sequence[Epoch], arms: Sequence[int]) -> FloatArray:
     """Shares of the arms in the epochs, 0 where an arm had none; shape (n_epochs, n_arms)."""
-    shares = [[epoch.shares.get(arm, 0.0) for arm in arms] for epoch in epochs]
-    return np.array(shares, dtype=float).reshape(len(epochs), len(arms))
+    return _spread([epoch.shares for epoch in epochs], arms, missing=0.0)
 
 
-def _cells(epochs: Sequence[Epoch], arms: Sequence[int]) -> Mapping[tuple[int, int, int], tuple[int, int]]:
-    """Segment, epoch number and arm to row and column."""
-    return {
-        (epoch.segment, epoch.number, arm): (row, column)
-        for row, epoch in enumerate(epochs)
-        for column, arm in enumerate(arms)
-    }
+def _spread(rows: Sequence[Mapping[int, float]], arms: Sequence[int], *, missing: float) -> FloatArray:
+    """Mappings from arm to number as an array of shape (n_rows, n_arms)."""
+    values = np.full((len(rows), len(arms)), missing)
+    column_of = np.full(max((*arms, *(arm for row in rows for arm in row)), default=-1) + 1, -1)
+    column_of[list(arms)] = np.arange(len(arms))
+    for row, by_arm in zip(values, rows, strict=True):
+        columns = column_of[np.fromiter(by_arm.keys(), dtype=np.int64, count=len(by_arm))]
+        is_asked = columns >= 0
+        numbers = np.fromiter(by_arm.values(), dtype=float, count=len(by_arm))
+        row[columns[is_asked]] = numbers[is_asked]
+    return values
+
+
+class _Cells:
+    """Where the facts of an epoch and arm stand in a table."""
+
+    def __init__(self, epochs: Sequence[Epoch], arms: Sequence[int]) -> None:
+        self._rows = {(epoch.segment, epoch.number): row for row, epoch in enumerate(epochs)}
+        self._columns = {arm: column for column, arm in enumerate(arms)}
+
+    def find(self, key: DecisionKey | OutcomeKey) -> tuple[int, int] | None:
+        """Row and column of what policy decisions count; None for anything else."""
+        row, column = self._rows.get((key.segment, key.epoch)), self._columns.get(key.arm)
+        if row is None or column is None or key.basis is not Basis.POLICY:
+            return None
+        return row, column
 
 
 def _policy_counts(facts: Facts, epochs: Sequence[Epoch], arms: Sequence[int]) -> FloatArray:
-    cells, counts = _cells(epochs, arms), np.zeros((len(epochs), len(arms)))
+    cells, counts = _Cells(epochs, arms), np.zeros((len(epochs), len(arms)))
     for key, count in facts.decisions.items():
-        cell = cells.get((key.segment, key.epoch, key.arm))
-        if cell is not None and key.basis is Basis.POLICY:
+        cell = cells.find(key)
+        if cell is not None:
             counts[cell] += count
     return counts
 
 
-def _policy_tallies(
-    facts: Facts, epochs: Sequence[Epoch], arms: Sequence[int], metric: int
-) -> dict[tuple[int, int], Tally]:
-    cells, tallies = _cells(epochs, arms), dict[tuple[int, int], Tally]()
+def _policy_moments(facts: Facts, epochs: Sequence[Epoch], arms: Sequence[int], metric: int) -> FloatArray:
+    """Number, sum and sum of squares, in quanta, of outcomes in time; shape (3, n_epochs, n_arms)."""
+    cells, moments = _Cells(epochs, arms), np.zeros((3, len(epochs), len(arms)))
     for key, tally in facts.outcomes.items():
-        cell = cells.get((key.segment, key.epoch, key.arm))
-        if cell is not None and key.basis is Basis.POLICY and key.metric == metric:
-            tallies[cell] = tallies.get(cell, _NOTHING).plus(tally)
-    return tallies
+        cell = cells.find(key) if key.metric == metric else None
+        if cell is not None:
+            moments[:, cell[0], cell[1]] += tally[:3]
+    return moments
 
 
-def _with_silence(tally: Tally, n_decisions: int, quanta: int) -> Tally:
+def _with_silence(moments: FloatArray, decided: FloatArray, quanta: int) -> FloatArray:
     """Adds decisions without an outcome in time; a crash may lose counts, and then there are none."""
-    n = max(n_decisions - tally.n, 0)
-    return tally.plus(Tally(n=n, total=n * quanta, squares=n * quanta * quanta))
+    n_silent = np.maximum(decided - moments[0], 0.0)
+    return np.asarray(moments + n_silent * np.array([1.0, quanta, quanta * quanta]).reshape(3, 1, 1))
 
 
-def _in_range(tally: Tally, metric: Metric) -> tuple[float, float, float]:
-    """Count, sum and sum of squares of the outcomes as positions in [0, 1]."""
+def _in_range(moments: FloatArray, metric: Metric) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Number, sum and sum of squares of the outcomes as positions in [0, 1]."""
+    n, total, squares = moments
     width = metric.maximum - metric.minimum
     step, start = metric.quantum / width, (metric.offset - metric.minimum) / width
-    total = step * tally.total + start * tally.n
-    squares = step**2 * tally.squares + 2 * step * start * tally.total + start**2 * tally.n
-    total = min(max(total, 0.0), float(tally.n))
-    return float(tally.n), total, min(max(squares, 0.0), total)
+    squares = step**2 * squares + 2 * step * start * total + start**2 * n
+    sums = np.clip(step * total + start * n, 0.0, n)
+    return n, sums, np.clip(squares, 0.0, sums)
 
 
 def _predictions(epochs: Sequence[Epoch], arms: Sequence[int], number: int, metric: Metric) -> FloatArray:
     """Posterior means at the epochs' starts as positions in [0, 1]; 0 where the row has none."""
     width = metric.maximum - metric.minimum
-    means = [[epoch.means.get(number, {}).get(arm, metric.minimum) for arm in arms] for epoch in epochs]
-    positions = (np.array(means, dtype=float).reshape(len(epochs), len(arms)) - metric.minimum) / width
-    return np.clip(np.nan_to_num(positions, nan=0.0), 0.0, 1.0)
+    means = _spread([epoch.means.get(number, {}) for epoch in epochs], arms, missing=metric.minimum)
+    return np.clip(np.nan_to_num((means - metric.minimum) / width, nan=0.0), 0.0, 1.0)
 
 
 _ROUNDING = 1e-9

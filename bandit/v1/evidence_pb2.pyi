@@ -6,6 +6,7 @@ What a report calls evidence, apart from belief: estimates, comparisons and clai
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
@@ -194,33 +195,233 @@ Global___Estimate: _TypeAlias = Estimate  # noqa: Y015
 
 @_typing.final
 class Unsaid(_message.Message):
-    """Something that is not in the report, and why."""
+    """Something that is not in the report, and why: one for each metric and reason."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    SUBJECT_FIELD_NUMBER: _builtins.int
+    SUBJECTS_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
-    subject: _builtins.str
-    """What is missing: the name of the field, such as `comparison.difference`."""
+    METRIC_FIELD_NUMBER: _builtins.int
+    ARMS_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """A stable code, such as `no-closed-epoch`."""
     explanation: _builtins.str
-    """The reason in words."""
+    """The reason in words: a clause without a full stop."""
+    metric: _builtins.str
+    """The metric that it is about; empty where it is about none."""
+    @_builtins.property
+    def subjects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What is missing: names of fields, such as `estimate` or `comparison.difference`."""
+
+    @_builtins.property
+    def arms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the arms that it is about; empty where it is about every arm that could have had it."""
+
     def __init__(
         self,
         *,
-        subject: _builtins.str = ...,
+        subjects: _abc.Iterable[_builtins.str] | None = ...,
         reason: _builtins.str = ...,
         explanation: _builtins.str = ...,
+        metric: _builtins.str = ...,
+        arms: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "reason", b"reason", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arms", b"arms", "explanation", b"explanation", "metric", b"metric", "reason", b"reason", "subjects", b"subjects"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Unsaid: _TypeAlias = Unsaid  # noqa: Y015
+
+@_typing.final
+class Look(_message.Message):
+    """An arm's mean as it stood at an earlier moment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    LOWER_FIELD_NUMBER: _builtins.int
+    UPPER_FIELD_NUMBER: _builtins.int
+    value: _builtins.float
+    """The estimate, in the metric's unit."""
+    lower: _builtins.float
+    """Lower end of its interval; all looks hold at once with the level of the report's intervals."""
+    upper: _builtins.float
+    """Upper end of its interval."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """The moment: when the last epoch in it ended."""
+
+    def __init__(
+        self,
+        *,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        value: _builtins.float = ...,
+        lower: _builtins.float = ...,
+        upper: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lower", b"lower", "time", b"time", "upper", b"upper", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Look: _TypeAlias = Look  # noqa: Y015
+
+@_typing.final
+class Posterior(_message.Message):
+    """Belief about an arm's mean (the rate of a yes/no metric), in the metric's unit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BETA_FIELD_NUMBER: _builtins.int
+    NORMAL_FIELD_NUMBER: _builtins.int
+    STUDENT_T_FIELD_NUMBER: _builtins.int
+    GAMMA_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def beta(self) -> Global___BetaPosterior:
+        """Yes/no metrics."""
+
+    @_builtins.property
+    def normal(self) -> Global___NormalPosterior:
+        """Means with known variance."""
+
+    @_builtins.property
+    def student_t(self) -> Global___StudentTPosterior:
+        """Real-valued metrics."""
+
+    @_builtins.property
+    def gamma(self) -> Global___GammaPosterior:
+        """Counts."""
+
+    def __init__(
+        self,
+        *,
+        beta: Global___BetaPosterior | None = ...,
+        normal: Global___NormalPosterior | None = ...,
+        student_t: Global___StudentTPosterior | None = ...,
+        gamma: Global___GammaPosterior | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["beta", b"beta", "gamma", b"gamma", "kind", b"kind", "normal", b"normal", "student_t", b"student_t"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beta", b"beta", "gamma", b"gamma", "kind", b"kind", "normal", b"normal", "student_t", b"student_t"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["beta", "normal", "student_t", "gamma"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+Global___Posterior: _TypeAlias = Posterior  # noqa: Y015
+
+@_typing.final
+class BetaPosterior(_message.Message):
+    """Beta(alpha, beta)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALPHA_FIELD_NUMBER: _builtins.int
+    BETA_FIELD_NUMBER: _builtins.int
+    alpha: _builtins.float
+    """Successes, prior included."""
+    beta: _builtins.float
+    """Failures, prior included."""
+    def __init__(
+        self,
+        *,
+        alpha: _builtins.float = ...,
+        beta: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alpha", b"alpha", "beta", b"beta"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BetaPosterior: _TypeAlias = BetaPosterior  # noqa: Y015
+
+@_typing.final
+class NormalPosterior(_message.Message):
+    """Normal(mean, sd^2)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEAN_FIELD_NUMBER: _builtins.int
+    SD_FIELD_NUMBER: _builtins.int
+    mean: _builtins.float
+    """Mean."""
+    sd: _builtins.float
+    """Standard deviation."""
+    def __init__(
+        self,
+        *,
+        mean: _builtins.float = ...,
+        sd: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mean", b"mean", "sd", b"sd"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NormalPosterior: _TypeAlias = NormalPosterior  # noqa: Y015
+
+@_typing.final
+class StudentTPosterior(_message.Message):
+    """mean + scale * t with df degrees of freedom."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEAN_FIELD_NUMBER: _builtins.int
+    SCALE_FIELD_NUMBER: _builtins.int
+    DF_FIELD_NUMBER: _builtins.int
+    mean: _builtins.float
+    """Mean, or median if df is at most 1."""
+    scale: _builtins.float
+    """Scale."""
+    df: _builtins.float
+    """Degrees of freedom."""
+    def __init__(
+        self,
+        *,
+        mean: _builtins.float = ...,
+        scale: _builtins.float = ...,
+        df: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["df", b"df", "mean", b"mean", "scale", b"scale"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StudentTPosterior: _TypeAlias = StudentTPosterior  # noqa: Y015
+
+@_typing.final
+class GammaPosterior(_message.Message):
+    """Gamma(shape, rate)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHAPE_FIELD_NUMBER: _builtins.int
+    RATE_FIELD_NUMBER: _builtins.int
+    shape: _builtins.float
+    """Events, prior included."""
+    rate: _builtins.float
+    """Decisions, prior included."""
+    def __init__(
+        self,
+        *,
+        shape: _builtins.float = ...,
+        rate: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rate", b"rate", "shape", b"shape"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GammaPosterior: _TypeAlias = GammaPosterior  # noqa: Y015
 
 @_typing.final
 class Claim(_message.Message):

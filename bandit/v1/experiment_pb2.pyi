@@ -1056,9 +1056,13 @@ class GetReportRequest(_message.Message):
     name: _builtins.str
     """The experiment's name."""
     max_epochs: _builtins.int
-    """At most this many epochs of history, evenly thinned; 0 means 200, more than 5,000 means 5,000."""
+    """At most this many epochs of history, evenly thinned; 0 means 200, more than 5,000 means 5,000. With many arms
+    there are fewer: epochs times arms are at most 20,000, so that a report stays below 4 MiB.
+    """
     lift: _builtins.float
-    """The relative lift that the outlook is asked for, such as 0.1; not 0, within (-1, 10]. 0 means 0.1."""
+    """The relative lift that the outlook is asked for, such as 0.1; within (-1, 10]. 0 means 0.1, or -0.1 where less
+    is better.
+    """
     @_builtins.property
     def splits(self) -> _containers.RepeatedCompositeFieldContainer[Global___StaticSplit]:
         """At most 16 static splits to compare with: what each would have earned on the same traffic. Default: an even
@@ -1103,6 +1107,7 @@ class Report(_message.Message):
     SPLITS_FIELD_NUMBER: _builtins.int
     VERDICT_FIELD_NUMBER: _builtins.int
     OUTLOOK_FIELD_NUMBER: _builtins.int
+    UNSAID_FIELD_NUMBER: _builtins.int
     experiment: _builtins.str
     """The experiment's name."""
     state: Global___State.ValueType
@@ -1153,6 +1158,10 @@ class Report(_message.Message):
     def outlook(self) -> _evidence_pb2.Outlook:
         """How long until a lift would be seen, at the traffic so far and the declared floors."""
 
+    @_builtins.property
+    def unsaid(self) -> _containers.RepeatedCompositeFieldContainer[_evidence_pb2.Unsaid]:
+        """What can't be said about arms and metrics, and why."""
+
     def __init__(
         self,
         *,
@@ -1172,10 +1181,11 @@ class Report(_message.Message):
         splits: _abc.Iterable[_evidence_pb2.SplitReport] | None = ...,
         verdict: _evidence_pb2.Verdict | None = ...,
         outlook: _evidence_pb2.Outlook | None = ...,
+        unsaid: _abc.Iterable[_evidence_pb2.Unsaid] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["outlook", b"outlook", "report_time", b"report_time", "sample_ratio", b"sample_ratio", "start_time", b"start_time", "verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arms", b"arms", "champion", b"champion", "direction", b"direction", "epochs", b"epochs", "experiment", b"experiment", "n_epochs", b"n_epochs", "notes", b"notes", "outlook", b"outlook", "report_time", b"report_time", "reward_metric", b"reward_metric", "sample_ratio", b"sample_ratio", "splits", b"splits", "start_time", b"start_time", "state", b"state", "verdict", b"verdict", "winner", b"winner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arms", b"arms", "champion", b"champion", "direction", b"direction", "epochs", b"epochs", "experiment", b"experiment", "n_epochs", b"n_epochs", "notes", b"notes", "outlook", b"outlook", "report_time", b"report_time", "reward_metric", b"reward_metric", "sample_ratio", b"sample_ratio", "splits", b"splits", "start_time", b"start_time", "state", b"state", "unsaid", b"unsaid", "verdict", b"verdict", "winner", b"winner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1294,7 +1304,9 @@ class MetricReport(_message.Message):
     ESTIMATE_FIELD_NUMBER: _builtins.int
     COMPARISON_FIELD_NUMBER: _builtins.int
     RESPONSE_RATIO_FIELD_NUMBER: _builtins.int
-    UNSAID_FIELD_NUMBER: _builtins.int
+    GUARDRAIL_FIELD_NUMBER: _builtins.int
+    LOOKS_FIELD_NUMBER: _builtins.int
+    POSTERIOR_FIELD_NUMBER: _builtins.int
     metric: _builtins.str
     """The metric's name."""
     outcomes: _builtins.int
@@ -1313,6 +1325,8 @@ class MetricReport(_message.Message):
     """The mean of the counted observations in the metric's unit. Unset without any."""
     response_ratio: _builtins.float
     """Outcomes in time per decision, over policy decisions of closed epochs, in [0, 1]. Unset without any decision."""
+    guardrail: _builtins.bool
+    """True: a metric that must not get worse."""
     @_builtins.property
     def interval(self) -> _evidence_pb2.Interval:
         """Belief: the posterior's interval for the mean."""
@@ -1326,8 +1340,12 @@ class MetricReport(_message.Message):
         """Evidence: the arm against the champion. Unset for the champion."""
 
     @_builtins.property
-    def unsaid(self) -> _containers.RepeatedCompositeFieldContainer[_evidence_pb2.Unsaid]:
-        """What can't be said about this arm on this metric."""
+    def looks(self) -> _containers.RepeatedCompositeFieldContainer[_evidence_pb2.Look]:
+        """Evidence: the estimate as it stood at up to 60 earlier moments, oldest first. Only with at most 20 arms."""
+
+    @_builtins.property
+    def posterior(self) -> _evidence_pb2.Posterior:
+        """Belief: the posterior behind `interval`."""
 
     def __init__(
         self,
@@ -1342,11 +1360,13 @@ class MetricReport(_message.Message):
         estimate: _evidence_pb2.Estimate | None = ...,
         comparison: _evidence_pb2.Comparison | None = ...,
         response_ratio: _builtins.float | None = ...,
-        unsaid: _abc.Iterable[_evidence_pb2.Unsaid] | None = ...,
+        guardrail: _builtins.bool = ...,
+        looks: _abc.Iterable[_evidence_pb2.Look] | None = ...,
+        posterior: _evidence_pb2.Posterior | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_mean", b"_mean", "_response_ratio", b"_response_ratio", "comparison", b"comparison", "estimate", b"estimate", "interval", b"interval", "mean", b"mean", "response_ratio", b"response_ratio"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_mean", b"_mean", "_response_ratio", b"_response_ratio", "comparison", b"comparison", "estimate", b"estimate", "interval", b"interval", "mean", b"mean", "posterior", b"posterior", "response_ratio", b"response_ratio"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mean", b"_mean", "_response_ratio", b"_response_ratio", "comparison", b"comparison", "estimate", b"estimate", "interval", b"interval", "late_outcomes", b"late_outcomes", "mean", b"mean", "metric", b"metric", "observations", b"observations", "open_outcomes", b"open_outcomes", "outcomes", b"outcomes", "response_ratio", b"response_ratio", "unsaid", b"unsaid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mean", b"_mean", "_response_ratio", b"_response_ratio", "comparison", b"comparison", "estimate", b"estimate", "guardrail", b"guardrail", "interval", b"interval", "late_outcomes", b"late_outcomes", "looks", b"looks", "mean", b"mean", "metric", b"metric", "observations", b"observations", "open_outcomes", b"open_outcomes", "outcomes", b"outcomes", "posterior", b"posterior", "response_ratio", b"response_ratio"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__mean: _TypeAlias = _typing.Literal["mean"]  # noqa: Y015
     _WhichOneofArgType__mean: _TypeAlias = _typing.Literal["_mean", b"_mean"]  # noqa: Y015

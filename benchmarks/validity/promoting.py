@@ -122,6 +122,7 @@ def _assessment(process: EProcess, n_rows: int) -> Assessment:
     evidence = MetricEvidence(
         metric=_METRIC,
         means={},
+        paths={},
         challengers={
             1: ChallengerEvidence(arm=1, difference=_NOTHING, lift=_NOTHING, better=better, worse=_NOTHING)
         },

@@ -18,6 +18,7 @@ COMMANDS = {
         "server.cli.export:export",
         "Write an experiment's facts, epochs and reward log as Parquet or CSV.",
     ),
+    "plan": ("server.cli.plan:plan", "Tell how long until a lift would be seen, before the start."),
     "choose": ("server.cli.traffic:choose", "Ask for an arm by hand."),
     "reward": ("server.cli.traffic:reward", "Post what came of a decision by hand."),
     "token": ("server.cli.token:token", "Make tokens for callers."),
@@ -37,8 +38,8 @@ class Root(LazyGroup):
 def cli() -> None:
     """Run and operate a multi-armed-bandit allocation service.
 
-    serve, verify, rebuild, backup and export open the database, and token needs nothing. All other commands
-    speak to a running server, by default to the one on this machine.
+    serve, verify, rebuild, backup and export open the database; plan and token need nothing. All other
+    commands speak to a running server, by default to the one on this machine.
 
     \b
     A first look:

@@ -13,6 +13,8 @@ from bandit.inference.results import Interval
 from bandit.inference.ruling import Advice, Ruling
 from bandit.inference.sample_ratio import SampleRatio
 from bandit.v1 import evidence_pb2, experiment_pb2
+from server.rpc.durations import to_timestamp
+from server.rpc.unsaid_messages import to_unsaid
 from server.services.weighing import Outlook, Weighed
 from server.services.wording import Words
 
@@ -36,39 +38,35 @@ def add_evidence(
 ) -> None:
     """Writes what is evident about one arm into its report on the metric."""
     mean = evidence.means.get(arm)
-    if isinstance(mean, CannotSay):
-        message.unsaid.append(_unsaid("estimate", mean))
-    elif mean is not None:
+    if isinstance(mean, MeanEstimate):
         message.estimate.CopyFrom(_mean(mean))
     if isinstance(evidence.response, Response) and arm in evidence.response.arms:
         ratio = evidence.response.arms[arm].ratio
         if ratio is not None:
             message.response_ratio = ratio
     if arm in evidence.challengers:
-        _add_comparison(message, evidence.challengers[arm], champion)
+        message.comparison.CopyFrom(_comparison(evidence.challengers[arm], champion))
+    message.looks.extend(
+        evidence_pb2.Look(
+            time=to_timestamp(evidence.row_ends[look.row]),
+            value=look.mean,
+            lower=look.interval.lower,
+            upper=look.interval.upper,
+        )
+        for look in evidence.paths.get(arm, ())
+    )
 
 
-def _add_comparison(
-    message: experiment_pb2.MetricReport, challenger: ChallengerEvidence, champion: str
-) -> None:
-    comparison = message.comparison
-    comparison.champion = champion
-    if isinstance(challenger.difference, Comparison):
-        comparison.difference.CopyFrom(_difference(challenger.difference))
-    if isinstance(challenger.lift, Interval):
-        comparison.relative_lift.CopyFrom(to_sequence(challenger.lift))
-    if isinstance(challenger.better, Claim):
-        comparison.better.CopyFrom(_claim(challenger.better))
-    if isinstance(challenger.worse, Claim):
-        comparison.worse.CopyFrom(_claim(challenger.worse))
-    for name, part in (
-        ("difference", challenger.difference),
-        ("relative_lift", challenger.lift),
-        ("better", challenger.better),
-        ("worse", challenger.worse),
-    ):
-        if isinstance(part, CannotSay):
-            message.unsaid.append(_unsaid(f"comparison.{name}", part))
+def _comparison(challenger: ChallengerEvidence, champion: str) -> evidence_pb2.Comparison:
+    difference, lift = challenger.difference, challenger.lift
+    better, worse = challenger.better, challenger.worse
+    return evidence_pb2.Comparison(
+        champion=champion,
+        difference=_difference(difference) if isinstance(difference, Comparison) else None,
+        relative_lift=to_sequence(lift) if isinstance(lift, Interval) else None,
+        better=_claim(better) if isinstance(better, Claim) else None,
+        worse=_claim(worse) if isinstance(worse, Claim) else None,
+    )
 
 
 def to_sequence(interval: Interval) -> evidence_pb2.Interval:
@@ -84,7 +82,7 @@ def to_sequence(interval: Interval) -> evidence_pb2.Interval:
 def to_sample_ratio(check: SampleRatio | CannotSay, arm_ids: Mapping[int, str]) -> evidence_pb2.SampleRatio:
     """The message of the sample-ratio check."""
     if isinstance(check, CannotSay):
-        return evidence_pb2.SampleRatio(unsaid=_unsaid("sample_ratio", check))
+        return evidence_pb2.SampleRatio(unsaid=to_unsaid("sample_ratio", check))
     return evidence_pb2.SampleRatio(
         arms=[
             evidence_pb2.ArmRatio(
@@ -112,7 +110,7 @@ def _split(
     total = sum(split.values())
     weights = {arm_ids[arm]: weight / total for arm, weight in split.items()}
     if isinstance(value, CannotSay):
-        return evidence_pb2.SplitReport(weights=weights, unsaid=_unsaid("value", value))
+        return evidence_pb2.SplitReport(weights=weights, unsaid=to_unsaid("value", value))
     counts = {"n": value.n_decisions, "n_omitted": value.n_omitted}
     return evidence_pb2.SplitReport(
         weights=weights,
@@ -152,7 +150,7 @@ def to_outlook(outlook: Outlook, text: str) -> evidence_pb2.Outlook:
     """The message of the outlook."""
     message = evidence_pb2.Outlook(lift=outlook.lift, decisions_per_day=outlook.decisions_per_day, text=text)
     if isinstance(outlook.forecast, CannotSay):
-        message.unsaid.CopyFrom(_unsaid("outlook", outlook.forecast))
+        message.unsaid.CopyFrom(to_unsaid("outlook", outlook.forecast))
         return message
     if isfinite(outlook.forecast.days_at_half):
         message.days_at_half = outlook.forecast.days_at_half
@@ -188,7 +186,3 @@ def _claim(claim: Claim) -> evidence_pb2.Claim:
         p_value=claim.p_value,
         established=claim.p_value <= ALPHA,
     )
-
-
-def _unsaid(subject: str, why: CannotSay) -> evidence_pb2.Unsaid:
-    return evidence_pb2.Unsaid(subject=subject, reason=why.reason, explanation=why.explanation)

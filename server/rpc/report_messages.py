@@ -9,9 +9,10 @@ from bandit.validation import Violation
 from server.rpc.durations import to_timestamp
 from server.rpc.evidence_messages import add_evidence, to_outlook, to_sample_ratio, to_splits, to_verdict
 from server.rpc.experiment_messages import DIRECTIONS, STATES, to_epoch
+from server.rpc.posterior_messages import to_posterior
+from server.rpc.unsaid_messages import to_all_unsaid
 from server.services.errors import InvalidInputError
-from server.services.reporting import LEVEL, ArmReport, MetricReport, Report, Wanted
-from server.services.weighing import DEFAULT_LIFT
+from server.services.report import LEVEL, ArmReport, MetricReport, Report, Wanted
 from server.services.wording import Words, outlook_text, verdict
 
 DEFAULT_EPOCHS: Final = 200
@@ -40,7 +41,7 @@ def to_wanted(request: experiment_pb2.GetReportRequest) -> Wanted:
     return Wanted(
         max_epochs=min(request.max_epochs or DEFAULT_EPOCHS, MAX_EPOCHS),
         splits=[dict(split.weights) for split in request.splits],
-        lift=request.lift or DEFAULT_LIFT,
+        lift=request.lift or None,
     )
 
 
@@ -65,6 +66,7 @@ def to_report(report: Report) -> experiment_pb2.Report:
         splits=to_splits(report.weighed, arm_ids),
         verdict=to_verdict(report.weighed.ruling, _words(report, arm_ids), arm_ids),
         outlook=to_outlook(report.weighed.outlook, outlook_text(report.weighed.outlook)),
+        unsaid=to_all_unsaid(report.weighed.assessment, arm_ids),
     )
     if record.started_at is not None:
         message.start_time.CopyFrom(to_timestamp(record.started_at))
@@ -110,6 +112,8 @@ def _to_metric(metric: MetricReport, arm: int, report: Report) -> experiment_pb2
         late_outcomes=metric.evidence.n_late,
         observations=metric.evidence.sums.n,
         mean=metric.mean,
+        guardrail=metric.is_guardrail,
+        posterior=to_posterior(metric.belief),
         interval=evidence_pb2.Interval(
             lower=lower, upper=upper, level=LEVEL, kind=evidence_pb2.INTERVAL_KIND_POSTERIOR
         ),

@@ -1,7 +1,7 @@
 """The report's evidence: what is evident, what it calls for, and how long a lift would take to be seen."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from math import inf
 from typing import Final
@@ -15,7 +15,7 @@ from bandit.facts import Facts
 from bandit.inference.assessment import ALPHA, Assessment, assess
 from bandit.inference.design import Design
 from bandit.inference.floors import smallest_floors
-from bandit.inference.power import Forecast, Plan, forecast_aipw, forecast_odds
+from bandit.inference.power import Forecast, Plan, expected_shares, forecast_report
 from bandit.inference.reasons import CannotSay, Reason
 from bandit.inference.ruling import Beliefs, Harm, Ruling, rule
 from bandit.inference.table import EvidenceTable, ValueScale, open_evidence_table
@@ -23,7 +23,7 @@ from bandit.metric import Direction, Metric, MetricKind
 from bandit.units import RepeatEstimate, UnitFacts, estimate_repeats
 from server.store.records import ExperimentRecord
 
-DEFAULT_LIFT: Final = 0.1
+_DEFAULT_LIFT: Final = 0.1
 _DAY: Final = timedelta(days=1)
 
 
@@ -99,7 +99,7 @@ def weigh(
     champion_loss: float | None,
     *,
     splits: Sequence[Mapping[int, float]],
-    lift: float,
+    lift: float | None,
 ) -> Weighed:
     """The evidence on a started experiment, and what follows.
 
@@ -109,7 +109,7 @@ def weigh(
         probability_best: Belief: arm number to P(best), of arms in service.
         champion_loss: Belief: the champion's expected loss relative to its mean; None if it has none.
         splits: Static splits to value, each arm number to weight.
-        lift: The relative lift of the outlook.
+        lift: The relative lift of the outlook; None: a tenth, for the better.
     """
     standing = material.standing
     floors = smallest_floors(material.declarations, standing.arm_numbers)
@@ -157,9 +157,11 @@ def _harm(table: EvidenceTable, arm: int, champion: int) -> Harm:
 
 
 def _look_out(
-    record: ExperimentRecord, material: Material, floors: Mapping[int, float], lift: float
+    record: ExperimentRecord, material: Material, floors: Mapping[int, float], wanted_lift: float | None
 ) -> Outlook:
     standing = material.standing
+    reward = standing.experiment.metric(standing.experiment.reward_metric)
+    lift = wanted_lift or (_DEFAULT_LIFT if reward.direction is Direction.MAXIMIZE else -_DEFAULT_LIFT)
     days = (standing.now - (record.started_at or standing.now)) / _DAY
     n_decisions = sum(
         count for key, count in material.evidence_facts.decisions.items() if key.basis is Basis.POLICY
@@ -168,20 +170,9 @@ def _look_out(
     plan = _plan(standing, floors, lift, per_day)
     if material.withheld is not None:
         plan = material.withheld
-    forecast = plan if isinstance(plan, CannotSay) else earliest(plan, standing.experiment)
+    is_yes_no = reward.kind is MetricKind.BINARY
+    forecast = plan if isinstance(plan, CannotSay) else forecast_report(plan, is_yes_no=is_yes_no)
     return Outlook(lift=lift, decisions_per_day=per_day, forecast=forecast)
-
-
-def earliest(plan: Plan, experiment: Experiment) -> Forecast | CannotSay:
-    """The forecast of the report's test: the earlier of both for a yes/no metric."""
-    reward = experiment.metric(experiment.reward_metric)
-    forecasts = [forecast_aipw(plan)]
-    if reward.kind is MetricKind.BINARY:
-        # The mean of two e-processes reaches a level when one of them reaches its double.
-        careful = replace(plan, design=replace(plan.design, alpha=plan.design.alpha / 2))
-        forecasts = [forecast_aipw(careful), forecast_odds(careful)]
-    said = [forecast for forecast in forecasts if isinstance(forecast, Forecast)]
-    return min(said, key=lambda forecast: forecast.decisions_at_half) if said else forecasts[0]
 
 
 def _plan(standing: Standing, floors: Mapping[int, float], lift: float, per_day: float) -> Plan | CannotSay:
@@ -202,19 +193,22 @@ def _plan(standing: Standing, floors: Mapping[int, float], lift: float, per_day:
     design = Design(alpha=ALPHA, floors=dict(floors))
     challenger = min(challengers, key=design.floor)
     scale = ValueScale.of(reward)
+    in_service = [champion, *challengers]
+    shares = expected_shares(
+        design.floor(champion),
+        design.floor(challenger),
+        1 - sum(floors.get(arm, 0.0) for arm in in_service),
+        len(in_service),
+        is_better=(lift > 0) == (reward.direction is Direction.MAXIMIZE),
+    )
     base = (sums.mean - scale.minimum) / scale.width
     return Plan(
         base_mean=base,
         lift=lift * sums.mean / (scale.width * base) if base > 0 else lift,
         decisions_per_day=per_day,
-        champion_share=_expected_share(design, champion, floors),
-        challenger_share=_expected_share(design, challenger, floors),
+        champion_share=shares[0],
+        challenger_share=shares[1],
         variance=None if reward.kind is MetricKind.BINARY else sums.centred_squares / sums.n / scale.width**2,
         n_challengers=len(challengers),
         design=Design(alpha=ALPHA, floors={0: design.floor(champion), 1: design.floor(challenger)}),
     )
-
-
-def _expected_share(design: Design, arm: int, floors: Mapping[int, float]) -> float:
-    """The careful choice: the declared floor, or what stands in for one."""
-    return floors.get(arm, 0.0) or design.floor(arm)

@@ -15,6 +15,9 @@ from bandit.inference.sample_ratio import SampleRatio
 from server.services.weighing import Outlook, Weighed
 
 _MOST_DAYS: Final = 3_650
+_FEW: Final = 5
+_MOST_SENTENCES: Final = 20
+_SHOWN: Final = 0.001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +78,31 @@ def _evidence(weighed: Weighed, arm_ids: Mapping[int, str]) -> Iterator[str]:
     assessment = weighed.assessment
     champion = arm_ids[assessment.champion]
     for evidence in (assessment.reward, *assessment.others.values()):
-        for arm, challenger in evidence.challengers.items():
-            yield _about(evidence, challenger, arm_ids[arm], champion)
+        yield from _about_metric(evidence, champion, arm_ids)
     yield _about_sample_ratio(assessment.sample_ratio)
     for value, split in zip(assessment.splits, weighed.splits, strict=True):
         yield _about_split(value, split, arm_ids)
+
+
+def _about_metric(evidence: MetricEvidence, champion: str, arm_ids: Mapping[int, str]) -> Iterator[str]:
+    """A sentence for each of a few challengers; of many, for those with a finding, and how many others."""
+    challengers = sorted(evidence.challengers.values(), key=_least_p_value)
+    n_found = sum(_least_p_value(challenger) <= ALPHA for challenger in challengers)
+    n_shown = len(challengers) if len(challengers) <= _FEW else min(n_found, _MOST_SENTENCES)
+    for challenger in challengers[:n_shown]:
+        yield _about(evidence, challenger, arm_ids[challenger.arm], champion)
+    n_silent, n_more = len(challengers) - max(n_found, n_shown), max(n_found - n_shown, 0)
+    if n_more:
+        yield f"{evidence.metric.name}: {n_more:,} more challengers are established as better or worse."
+    if n_silent:
+        others = "others are" if n_found else "challengers are"
+        finding = f"not established as better or worse than {champion}"
+        yield f"{evidence.metric.name}: {n_silent:,} {others} {finding}."
+
+
+def _least_p_value(challenger: ChallengerEvidence) -> float:
+    claims = [claim for claim in (challenger.better, challenger.worse) if isinstance(claim, Claim)]
+    return min((claim.p_value for claim in claims), default=1.0)
 
 
 def _about(evidence: MetricEvidence, challenger: ChallengerEvidence, arm: str, champion: str) -> str:
@@ -110,8 +133,13 @@ def _difference(challenger: ChallengerEvidence) -> str:
 def _lift(challenger: ChallengerEvidence) -> str:
     if not isinstance(challenger.lift, Interval):
         return ""
-    upper = f"{challenger.lift.upper:+.1%}" if isfinite(challenger.lift.upper) else "no bound"
-    return f"relative {challenger.lift.lower:+.1%} to {upper}"
+    upper = _signed(challenger.lift.upper) if isfinite(challenger.lift.upper) else "no bound"
+    return f"relative {_signed(challenger.lift.lower)} to {upper}"
+
+
+def _signed(part: float) -> str:
+    """A relative change in percent."""
+    return f"{100 * part:+.3g} %"
 
 
 def _e_value(claim: Claim) -> str:
@@ -129,8 +157,7 @@ def _about_sample_ratio(check: SampleRatio | CannotSay) -> str:
 def _about_split(
     value: SplitValue | CannotSay, split: Mapping[int, float], arm_ids: Mapping[int, str]
 ) -> str:
-    total = sum(split.values())
-    name = " / ".join(f"{arm_ids[arm]} {weight / total:.0%}" for arm, weight in split.items())
+    name = _split_name(split, arm_ids)
     if isinstance(value, CannotSay):
         return f"A fixed split {name}: its worth can't be said: {value.explanation}."
     gain = f"{value.gain:+.4g} ± {value.gain_standard_error:.2g}"
@@ -141,15 +168,35 @@ def _about_split(
     )
 
 
+def _split_name(split: Mapping[int, float], arm_ids: Mapping[int, str]) -> str:
+    if len(split) > _FEW:
+        even = "even " if len(set(split.values())) == 1 else ""
+        return f"{even}over {len(split):,} arms"
+    total = sum(split.values())
+    return " / ".join(f"{arm_ids[arm]} {weight / total:.3g}" for arm, weight in split.items())
+
+
 def _beliefs(probability_best: Mapping[str, float], expected_losses: Mapping[str, float]) -> Iterator[str]:
-    for arm, probability in sorted(probability_best.items(), key=lambda item: -item[1]):
+    ranked = sorted(probability_best.items(), key=lambda item: -item[1])
+    for arm, probability in ranked[:_FEW]:
         loss = f", expected loss {expected_losses[arm]:.2g} a decision" if arm in expected_losses else ""
-        yield f"{arm} is best with probability {probability:.1%}{loss}."
+        yield f"{arm} is best with probability {_percent(probability)}{loss}."
+    if len(ranked) > _FEW:
+        yield f"{len(ranked) - _FEW:,} other arms: each is best with at most {_percent(ranked[_FEW][1])}."
+
+
+def _percent(probability: float) -> str:
+    """A probability in percent; what is not quite none or all is not shown as such."""
+    if 0 < probability < _SHOWN:
+        return "<0.1 %"
+    if 1 - _SHOWN < probability < 1:
+        return ">99.9 %"
+    return f"{100 * probability:.1f} %"
 
 
 def outlook_text(outlook: Outlook) -> str:
     """The planner's line."""
-    lift = f"a lift of {outlook.lift:+.1%}"
+    lift = f"a lift of {_signed(outlook.lift)}"
     if isinstance(outlook.forecast, CannotSay):
         return f"When {lift} would be seen can't be said: {outlook.forecast.explanation}."
     half, most = outlook.forecast.days_at_half, outlook.forecast.days_at_most

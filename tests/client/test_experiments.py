@@ -56,8 +56,10 @@ CALLS: dict[str, tuple[Call, Message, Message]] = {
         EXPERIMENT,
     ),
     "GetReport": (
-        lambda client: client.experiments.report("ranker", max_epochs=5),
-        pb.GetReportRequest(name="ranker", max_epochs=5),
+        lambda client: client.experiments.report("ranker", max_epochs=5, splits=[{"v1": 0.5}], lift=0.2),
+        pb.GetReportRequest(
+            name="ranker", max_epochs=5, splits=[pb.StaticSplit(weights={"v1": 0.5})], lift=0.2
+        ),
         pb.Report(experiment="ranker"),
     ),
 }

@@ -42,6 +42,7 @@ def evidence(
     return MetricEvidence(
         metric=metric,
         means={},
+        paths={},
         challengers={
             arm: ChallengerEvidence(
                 arm=arm,

@@ -18,7 +18,9 @@ from server.services.care import verify
 from server.services.errors import DecisionExpiredError, DecisionSealedError
 from server.services.ledger import Ledger, Report
 from server.services.purging import Purger
-from server.services.reporting import make_report
+from server.services.report import Report as ExperimentReport
+from server.services.report import Wanted
+from server.services.report_making import make_report
 from server.services.snapshot import Snapshot
 from server.services.workers import Workers
 from server.store import epochs
@@ -126,10 +128,16 @@ def write_epochs(store: SqlStore, wanted: list[tuple[ExperimentRecord, int, date
 
 def reports(store: SqlStore, records: list[ExperimentRecord], clock: ManualClock) -> list[str]:
     """What the reports say, to the last digit, whenever they are made."""
-    found = [store.read_facts(record.number) for record in records]
-    made = [make_report(facts, 50, DAY, clock.now()) for facts in found if facts is not None]
-    assert len(made) == N_EXPERIMENTS
-    return [repr(replace(report, reported_at=START)) for report in made]
+    return [repr(replace(report_on(store, record, clock), reported_at=START)) for record in records]
+
+
+def report_on(store: SqlStore, record: ExperimentRecord, clock: ManualClock) -> ExperimentReport:
+    """The report on one experiment."""
+    found, units = store.read_facts(record.number), store.read_units(record.number)
+    assert found is not None
+    assert units is not None
+    declarations = store.read_declarations(record.number)
+    return make_report(found, declarations, units, Wanted(max_epochs=50), DAY, clock.now())
 
 
 def size_of(file: Path) -> int:

@@ -20,7 +20,8 @@ from typing import Final
 
 from bandit.decision import NO_UNIT, Basis, DecisionTerms, Signer, new_id
 from bandit.facts import DecisionKey
-from server.services.reporting import make_report
+from server.services.report import Wanted
+from server.services.report_making import make_report
 from server.store.interface import Store
 from server.store.migrate import HEAD
 from server.store.records import ExperimentRecord, Flush, KeyRing, OutcomeEntry, RewardEntry, State
@@ -137,8 +138,11 @@ def _report(store: Store, name: str) -> object:
     record = store.find_experiment(name)
     assert record is not None
     facts = store.read_facts(record.number)
+    units = store.read_units(record.number)
     assert facts is not None
-    report = make_report(facts, 10, LAG, REPORTED_AT)
+    assert units is not None
+    declarations = store.read_declarations(record.number)
+    report = make_report(facts, declarations, units, Wanted(max_epochs=10), LAG, REPORTED_AT)
     return {
         "state": record.state,
         "n_epochs": report.n_epochs,

@@ -1,0 +1,213 @@
+"""From what the store holds to a report: beliefs by folding facts, evidence by weighing them."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from math import inf, isfinite
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit.allocation import Standing
+from bandit.decision import Basis
+from bandit.experiment import Experiment
+from bandit.facts import Epoch
+from bandit.fold import ArmEvidence, posteriors_from
+from bandit.metric import Direction, Metric
+from bandit.posteriors import Posterior
+from bandit.quadrature import best_arm_summary
+from bandit.units import UnitFacts
+from bandit.validation import Violation, shown
+from server.services.allocating import standing_of
+from server.services.errors import InvalidInputError
+from server.services.report import LEVEL, ArmReport, MetricReport, Report, Wanted
+from server.services.weighing import Material, material_of, weigh
+from server.store.records import ExperimentFacts, ExperimentRecord
+
+MOST_CELLS: Final = 20_000
+"""Epochs of history times arms in a report: some 2 MB on the wire, of the 4 MiB that clients accept."""
+
+_BELIEFS: Final = (
+    "P(best), expected loss and posterior intervals are beliefs: they follow from the prior and the outcomes "
+    "so far, and promise no error rate under repeated looks."
+)
+
+
+def make_report(
+    found: ExperimentFacts,
+    declarations: Sequence[Experiment],
+    units: UnitFacts,
+    wanted: Wanted,
+    lag: timedelta,
+    now: datetime,
+) -> Report:
+    """The report as it follows from what the store holds.
+
+    Raises:
+        InvalidInputError: A split names an arm that the experiment never had, or its weights are none.
+    """
+    splits = _numbered_splits(found.record, wanted.splits)
+    standing = standing_of(found.record, found.epochs, found.facts, lag, now)
+    material = material_of(standing, declarations, units)
+    beliefs = _Beliefs(found.record, standing)
+    even = [dict.fromkeys(beliefs.in_service, 1 / len(beliefs.in_service))] if beliefs.in_service else []
+    return Report(
+        record=found.record,
+        reported_at=now,
+        arms=tuple(_arm_reports(found, beliefs)),
+        epochs=_thinned(found.epochs, _most_epochs(found.epochs, wanted.max_epochs)),
+        n_epochs=len(found.epochs),
+        weighed=weigh(
+            found.record,
+            material,
+            beliefs.probabilities,
+            beliefs.champion_loss,
+            splits=splits or even,
+            lift=wanted.lift,
+        ),
+        notes=tuple(_notes(material, beliefs)),
+    )
+
+
+class _Beliefs:
+    """What is counted and believed of every arm on every metric.
+
+    Attributes:
+        reward: The metric that steers.
+        metrics: All metrics, the reward metric first.
+        counted: Metric name and arm number to what was counted.
+        posteriors: Metric name and arm number to what is believed.
+        in_service: Numbers of the arms in service.
+        probabilities: Arm number to P(best), of arms in service.
+        losses: Arm number to expected loss, of arms in service; may be infinite.
+    """
+
+    def __init__(self, record: ExperimentRecord, standing: Standing) -> None:
+        declared = record.experiment
+        self._champion = record.arm_numbers[declared.champion]
+        self.reward = declared.metric(declared.reward_metric)
+        self.metrics = (self.reward, *(each for each in declared.metrics if each is not self.reward))
+        everyone = list(record.arm_numbers.values())
+        self.counted = {metric.name: standing.evidence(metric, everyone) for metric in self.metrics}
+        self.posteriors = {
+            metric.name: posteriors_from(metric, self.counted[metric.name]) for metric in self.metrics
+        }
+        self.in_service = [record.arm_numbers[arm.id] for arm in declared.arms if not arm.is_taken_out]
+        self.probabilities, self.losses = self._summarise()
+
+    def _summarise(self) -> tuple[dict[int, float], dict[int, float]]:
+        if not self.in_service:
+            return {}, {}
+        posteriors = [self.posteriors[self.reward.name][arm] for arm in self.in_service]
+        summary = best_arm_summary(posteriors, maximize=self.reward.direction is Direction.MAXIMIZE)
+        return self._by_arm(summary.probabilities), self._by_arm(summary.expected_losses)
+
+    def _by_arm(self, values: NDArray[np.float64]) -> dict[int, float]:
+        return dict(zip(self.in_service, values.tolist(), strict=True))
+
+    @property
+    def champion_loss(self) -> float | None:
+        """The champion's expected loss relative to its mean; None where either is missing."""
+        loss, sums = self.losses.get(self._champion, inf), self.counted[self.reward.name][self._champion].sums
+        return None if not isfinite(loss) or sums.n == 0 or sums.mean == 0 else loss / abs(sums.mean)
+
+
+def _arm_reports(found: ExperimentFacts, beliefs: _Beliefs) -> Iterator[ArmReport]:
+    current, in_service = found.epochs[-1], set(beliefs.in_service)
+    decisions: Counter[tuple[int, Basis]] = Counter()
+    for key, count in found.facts.decisions.items():
+        decisions[key.arm, key.basis] += count
+    for arm_id, arm in _in_order(found.record):
+        loss = beliefs.losses.get(arm, inf)
+        yield ArmReport(
+            arm=arm_id,
+            share=current.shares.get(arm, 0.0),
+            is_out_of_service=arm not in in_service,
+            is_warming_up=arm in current.warming_up,
+            decisions={basis: decisions[arm, basis] for basis in Basis},
+            metrics=tuple(
+                _metric_report(
+                    metric, beliefs.counted[metric.name][arm], beliefs.posteriors[metric.name][arm]
+                )
+                for metric in beliefs.metrics
+            ),
+            probability_best=beliefs.probabilities.get(arm),
+            expected_loss=loss if isfinite(loss) else None,
+        )
+
+
+def _in_order(record: ExperimentRecord) -> list[tuple[str, int]]:
+    declared = dict.fromkeys(arm.id for arm in record.experiment.arms)
+    return [(arm_id, record.arm_numbers[arm_id]) for arm_id in declared | dict.fromkeys(record.arm_numbers)]
+
+
+def _metric_report(metric: Metric, counted: ArmEvidence, belief: Posterior) -> MetricReport:
+    lower, upper = belief.interval(LEVEL)
+    return MetricReport(
+        metric=metric.name,
+        is_guardrail=metric.is_guardrail,
+        evidence=counted,
+        mean=counted.sums.mean if counted.sums.n > 0 else None,
+        belief=belief,
+        interval=(max(lower, metric.minimum), min(upper, metric.maximum)),
+    )
+
+
+def _numbered_splits(
+    record: ExperimentRecord, splits: Sequence[Mapping[str, float]]
+) -> list[dict[int, float]]:
+    """The splits by number of arm.
+
+    Raises:
+        InvalidInputError: A split names an arm that the experiment never had, or its weights are none.
+    """
+    violations = []
+    for index, split in enumerate(splits):
+        where = f"splits[{index}].weights"
+        unknown = [arm_id for arm_id in split if arm_id not in record.arm_numbers]
+        violations += [Violation(where, f"{shown(arm_id)} is none of the arms") for arm_id in unknown]
+        total = sum(split.values())
+        if not (all(isfinite(weight) and weight >= 0 for weight in split.values()) and 0 < total < inf):
+            rule = "weights must be finite and at least 0, with a positive sum"
+            violations.append(Violation(where, rule))
+    if violations:
+        raise InvalidInputError(violations)
+    return [{record.arm_numbers[arm_id]: weight for arm_id, weight in split.items()} for split in splits]
+
+
+def _most_epochs(epochs: Sequence[Epoch], n_wanted: int) -> int:
+    """As many epochs as were asked for, and no more than a report has room for; at least 1."""
+    widest = max(len(epoch.shares) for epoch in epochs)
+    return max(min(n_wanted, MOST_CELLS // max(widest, 1)), 1)
+
+
+def _thinned(epochs: Sequence[Epoch], n_wanted: int) -> tuple[Epoch, ...]:
+    """Evenly spaced epochs, the first and the last among them.
+
+    >>> _thinned([1, 2, 3, 4, 5, 6, 7], 3)
+    (1, 4, 7)
+    """
+    if len(epochs) <= n_wanted:
+        return tuple(epochs)
+    if n_wanted == 1:
+        return (epochs[-1],)
+    step = (len(epochs) - 1) / (n_wanted - 1)
+    return tuple(epochs[round(index * step)] for index in range(n_wanted))
+
+
+def _notes(material: Material, beliefs: _Beliefs) -> Iterator[str]:
+    yield _BELIEFS
+    if material.repeats is not None and material.repeats.is_too_much:
+        yield f"Evidence is withheld: {material.repeats.explanation}."
+    reward, counted = beliefs.reward, beliefs.counted[beliefs.reward.name]
+    if reward.window is not None:
+        waiting = "count when their epoch has closed: the window and the replicas' lag after its end"
+        yield f"Outcomes of {reward.name} (window {reward.window}) {waiting}."
+    n_silent = sum(seen.sums.n == 0 for seen in counted.values())
+    if n_silent:
+        yield f"{n_silent} of {len(counted)} arms have no counted observation: theirs is the prior."
+    for basis, what in ((Basis.FALLBACK, "fallbacks"), (Basis.UNCONFIRMED, "unconfirmed")):
+        count = sum(n for key, n in material.standing.facts.decisions.items() if key.basis is basis)
+        if count:
+            yield f"{count} decisions were {what}: they do not steer and are in no mean."

@@ -1,0 +1,241 @@
+"""Reports of a real server on real traffic: their numbers are the library's, and people can read them."""
+
+import json
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from datetime import UTC, timedelta
+
+import pytest
+from click.testing import CliRunner
+from google.protobuf.duration_pb2 import Duration
+
+from bandit.inference.aipw import Comparison, MeanEstimate
+from bandit.inference.assessment import Assessment, Claim, assess
+from bandit.inference.floors import smallest_floors
+from bandit.inference.off_policy import SplitValue
+from bandit.inference.results import Interval
+from bandit.inference.sample_ratio import SampleRatio
+from bandit.v1 import bandit_pb2, evidence_pb2, experiment_pb2
+from server.cli.main import cli
+from server.services.allocating import standing_of
+from server.store.sql import open_reader
+from tests.support.process import ServerProcess, eventually, serving
+from tests.support.reports import require_sane
+from tests.support.wire import Wire, experiment, metric
+
+LAG = 0.2
+RATES = {"a": 0.05, "b": 0.40, "c": 0.05}
+ERRORS = {"a": 0.02, "b": 0.02, "c": 0.30}
+SPLIT = {"a": 50.0, "b": 50.0}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server whose epochs close soon."""
+    flags = ("--lag-seconds", str(LAG), "--poll-seconds", "0.1", "--epoch-interval-seconds", "0.05")
+    with serving(tmp_path_factory.mktemp("reports") / "bandit.db", *flags) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def wire(server: ServerProcess) -> Iterator[Wire]:
+    """A channel to it."""
+    with closing(Wire(server.address)) as channel:
+        yield channel
+
+
+def declared(**changes: object) -> experiment_pb2.Experiment:
+    """Three arms; clicks, an error that must not get worse, and what was spent, within a second."""
+    second = Duration(seconds=1)
+    return experiment(
+        arms=[experiment_pb2.Arm(id=arm) for arm in RATES],
+        metrics=[
+            metric("click", window=second, default_value=0.0),
+            metric(
+                "error",
+                window=second,
+                default_value=0.0,
+                guardrail=True,
+                direction=experiment_pb2.DIRECTION_MINIMIZE,
+            ),
+            metric("spend", kind=experiment_pb2.METRIC_KIND_REAL, maximum=10, window=second),
+        ],
+        limits=experiment_pb2.Limits(minimum_share=0.1, minimum_shares={"a": 0.25}),
+        **changes,
+    )
+
+
+def serve(wire: Wire, name: str, units: list[str], rng: random.Random) -> None:
+    """A decision for each unit, and what came of it."""
+    requests = [bandit_pb2.ChooseRequest(experiment=name, unit=unit) for unit in units]
+    rewards = []
+    for result in wire.batch_choose(*requests):
+        arm, outcomes = result.choice.arm, {}
+        if rng.random() < RATES[arm]:
+            outcomes["click"] = 1.0
+        if rng.random() < ERRORS[arm]:
+            outcomes["error"] = 1.0
+        if rng.random() < 0.5:
+            outcomes["spend"] = rng.uniform(0, 4)
+        decision_id = result.choice.decision_id
+        if outcomes:
+            rewards.append(bandit_pb2.RewardRequest(decision_id=decision_id, outcomes=outcomes))
+    assert all(result.HasField("reward") for result in wire.batch_reward(*rewards))
+
+
+def run(wire: Wire, unit_of: Callable[[int], str], **changes: object) -> str:
+    """An experiment with 2,000 decisions, of which at least half are in closed epochs; returns its name."""
+    made = declared(**changes)
+    wire.create(made)
+    wire.start(made.name)
+    rng = random.Random(7)
+    for wave in range(5):
+        serve(wire, made.name, [unit_of(wave * 400 + number) for number in range(400)], rng)
+        n_epochs = wire.get(made.name).epoch.number
+        eventually(lambda before=n_epochs: wire.get(made.name).epoch.number > before)  # type: ignore[misc]
+    eventually(lambda: _is_closed(wire, made.name))
+    return made.name
+
+
+def _is_closed(wire: Wire, name: str) -> bool:
+    """Whether most decisions are in closed epochs; one more lets an old epoch end."""
+    wire.choose(name)
+    report = wire.report(name)
+    n_outcomes = sum(each.outcomes for arm in report.arms for each in arm.metrics)
+    n_open = sum(each.open_outcomes for arm in report.arms for each in arm.metrics)
+    return n_outcomes > n_open
+
+
+def library_says(
+    server: ServerProcess, report: experiment_pb2.Report, split: Mapping[str, float]
+) -> Assessment:
+    """The assessment of the same facts at the same moment, from the file."""
+    now = report.report_time.ToDatetime(UTC)
+    with closing(open_reader(server.url)) as store:
+        record = store.find_experiment(report.experiment)
+        assert record is not None
+        found = store.read_facts(record.number)
+        assert found is not None
+        floors = smallest_floors(store.read_declarations(record.number), record.arm_numbers)
+        units = store.read_units(record.number)
+    assert units is not None
+    epochs = tuple(epoch for epoch in found.epochs if epoch.started_at <= now)
+    standing = standing_of(found.record, epochs, found.facts, timedelta(seconds=LAG), now)
+    is_counted = found.record.experiment.analysis_unit == "unit"
+    return assess(
+        standing,
+        floors,
+        counted=units.facts if is_counted else None,
+        splits=[{record.arm_numbers[arm]: weight for arm, weight in split.items()}],
+    )
+
+
+def require_equal(report: experiment_pb2.Report, said: Assessment, numbers: Mapping[str, int]) -> None:
+    """Every number of evidence in the report is the library's."""
+    for evidence in (said.reward, *said.others.values()):
+        for arm in report.arms:
+            (found,) = [each for each in arm.metrics if each.metric == evidence.metric.name]
+            mean = evidence.means[numbers[arm.arm]]
+            assert isinstance(mean, MeanEstimate)
+            require_estimate(found.estimate, mean.mean, mean.standard_error, mean.interval)
+            assert found.estimate.n == mean.n_decisions
+            last = found.looks[-1]
+            ends = [mean.mean, mean.interval.lower, mean.interval.upper]
+            assert [last.value, last.lower, last.upper] == pytest.approx(ends)
+            if arm.arm == report.champion:
+                continue
+            challenger = evidence.challengers[numbers[arm.arm]]
+            difference = challenger.difference
+            assert isinstance(difference, Comparison)
+            require_estimate(
+                found.comparison.difference,
+                difference.difference,
+                difference.standard_error,
+                difference.interval,
+            )
+            for claim, made in (
+                (challenger.better, found.comparison.better),
+                (challenger.worse, found.comparison.worse),
+            ):
+                assert isinstance(claim, Claim)
+                assert made.p_value == pytest.approx(claim.p_value)
+                assert made.log_e_value == pytest.approx(claim.process.log_value)
+
+
+def require_estimate(
+    found: evidence_pb2.Estimate, value: float, standard_error: float, interval: Interval
+) -> None:
+    """The message of an estimate has these numbers."""
+    assert found.value == pytest.approx(value)
+    assert found.standard_error == pytest.approx(standard_error)
+    ends = [interval.lower, interval.upper]
+    assert [found.interval.lower, found.interval.upper] == pytest.approx(ends)
+    assert found.interval.kind == evidence_pb2.INTERVAL_KIND_CONFIDENCE_SEQUENCE
+
+
+def asked(wire: Wire, name: str, **request: object) -> experiment_pb2.Report:
+    """GetReport with splits and a lift."""
+    message = experiment_pb2.GetReportRequest(name=name, **request)  # type: ignore[arg-type]  # passed on
+    return wire.experiments.GetReport(message, timeout=20)
+
+
+@pytest.mark.parametrize("unit", ["ANALYSIS_UNIT_DECISION", "ANALYSIS_UNIT_UNIT"])
+def test_the_numbers_are_the_librarys(server: ServerProcess, wire: Wire, unit: str) -> None:
+    """Estimates, comparisons, splits and the sample ratio, whether decisions or units are counted."""
+    n_units = 10**9 if unit == "ANALYSIS_UNIT_DECISION" else 700
+    analysis_unit = experiment_pb2.AnalysisUnit.Value(unit)
+    name = run(wire, lambda number: f"u{number % n_units}", analysis_unit=analysis_unit)
+    report = asked(wire, name, splits=[experiment_pb2.StaticSplit(weights=SPLIT)], lift=0.2)
+    require_sane(report)
+    said = library_says(server, report, SPLIT)
+    require_equal(report, said, {arm: number for number, arm in enumerate(RATES)})
+    (value,), (split,) = said.splits, report.splits
+    assert isinstance(value, SplitValue)
+    assert dict(split.weights) == {"a": 0.5, "b": 0.5}
+    require_estimate(split.value, value.value, value.standard_error, value.interval)
+    require_estimate(split.gain, value.gain, value.gain_standard_error, value.gain_interval)
+    assert split.gain.value == pytest.approx(split.earned - split.value.value)
+    assert isinstance(said.sample_ratio, SampleRatio)
+    assert report.sample_ratio.p_value == pytest.approx(said.sample_ratio.process.p_value)
+    assert sum(arm.observed for arm in report.sample_ratio.arms) == (
+        sum(arm.decisions.policy for arm in report.arms) if n_units == 10**9 else pytest.approx(700, abs=20)
+    )
+    assert (report.outlook.lift, report.outlook.HasField("unsaid")) == (0.2, False)
+
+
+def test_a_guardrail_that_fell_is_the_verdict_and_is_readable(server: ServerProcess, wire: Wire) -> None:
+    """The command line shows evidence, belief and what to do; its JSON is the message, without NaN."""
+    name = run(wire, lambda number: f"u{number}")
+    runner = CliRunner(env={"BANDIT_SERVER": server.address, "COLUMNS": "100"})
+    text = runner.invoke(cli, ["report", name, "--split", "a=90,b=10", "--split", "b=1"]).stdout
+    flat = " ".join(text.split())
+    for part in (
+        "evidence on click",
+        "error (guardrail)",
+        "Take c out: error is worse than under a.",
+        "a 0.9 / b 0.1",
+        "Sample ratio: decisions follow the shares",
+        "Evidence",
+        "Belief",
+        "A lift of +10 % would be seen",
+        "b is best with probability",
+    ):
+        assert part in flat
+    assert all(len(line) <= 100 for line in text.splitlines())
+    printed = runner.invoke(cli, ["report", name, "--json"]).stdout
+    found = json.loads(printed, parse_constant=pytest.fail)
+    assert '"NaN"' not in printed
+    assert "Infinity" not in printed
+    assert found["verdict"]["advice"] == "ADVICE_ROLL_BACK"
+    assert (found["verdict"]["arm"], found["verdict"]["metric"]) == ("c", "error")
+
+
+def test_units_that_return_are_no_evidence(wire: Wire) -> None:
+    """Where decisions are counted, evidence is withheld and the report says what to do."""
+    name = run(wire, lambda number: f"u{number % 40}")
+    report = wire.report(name)
+    require_sane(report)
+    assert {each.reason for each in report.unsaid if "estimate" in each.subjects} == {"repeated-units"}
+    assert not any(each.HasField("estimate") for arm in report.arms for each in arm.metrics)
+    assert any("units come back" in note for note in report.notes)
