@@ -128,7 +128,7 @@ def _harms(material: Material) -> dict[tuple[str, int], Harm]:
     """Harmful events by guardrail and challenger, open epochs included."""
     standing = material.standing
     champion = standing.arm_numbers[standing.experiment.champion]
-    arms = sorted({arm for epoch in standing.epochs for arm in epoch.shares})
+    arms = sorted(standing.arm_numbers.values())
     harms = {}
     for metric in standing.experiment.metrics:
         if not _is_harmful(metric):
