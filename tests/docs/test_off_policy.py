@@ -1,9 +1,10 @@
-"""The README's estimate from exported files is the library's value of that split, on the same store."""
+"""The README's estimate from exported files is the report's value of that split, and the library's."""
 
 import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ from bandit.v1 import experiment_pb2
 from server.store.records import ExperimentFacts
 from server.store.sql import open_reader
 from tests.support.closing import LAG, WINDOW, closing_soon, send_until_closed
-from tests.support.process import ServerProcess, clean_environment
+from tests.support.process import ServerProcess, clean_environment, eventually
 from tests.support.wire import Wire, experiment, metric
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
@@ -77,8 +78,12 @@ def value_in(found: ExperimentFacts, now: datetime) -> SplitValue:
     return value
 
 
-def test_the_readmes_estimate_is_the_librarys(server: ServerProcess, tmp_path: Path) -> None:
+def test_the_readmes_estimate_is_the_reports(server: ServerProcess, tmp_path: Path) -> None:
     """Inverse propensity weights over the exported facts, as a newcomer would type them: equal to 1e-12."""
+    wire = Wire(server.address)
+    wire.pause("demo")
+    last = wire.report("demo").epochs[-1].start_time.ToNanoseconds() / 1e9
+    eventually(lambda: time.time() > last + LAG + WINDOW)  # from here on nothing closes
     printed = printed_by_the_readme(tmp_path)
     manifest = json.loads((tmp_path / "export" / "manifest.json").read_text())
     store = open_reader(server.url)
@@ -89,5 +94,9 @@ def test_the_readmes_estimate_is_the_librarys(server: ServerProcess, tmp_path: P
     finally:
         store.close()
     assert printed == pytest.approx(value.ips_value, rel=1e-12)
+    (split,) = wire.report("demo").splits
+    wire.close()
+    assert (split.weights, split.value.n) == ({"v1": 0.5, "v2": 0.5}, value.n_decisions)
+    assert split.ips_value == pytest.approx(printed, rel=1e-12)
     assert value.n_decisions >= 300
     assert 0.1 < printed < 0.9
