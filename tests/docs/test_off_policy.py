@@ -96,7 +96,7 @@ def test_the_readmes_estimate_is_the_reports(server: ServerProcess, tmp_path: Pa
     assert printed == pytest.approx(value.ips_value, rel=1e-12)
     (split,) = wire.report("demo").splits
     wire.close()
-    assert (split.weights, split.value.n) == ({"v1": 0.5, "v2": 0.5}, value.n_decisions)
+    assert (dict(split.weights), split.value.n) == ({"v1": 0.5, "v2": 0.5}, value.n_decisions)
     assert split.ips_value == pytest.approx(printed, rel=1e-12)
     assert value.n_decisions >= 300
     assert 0.1 < printed < 0.9
