@@ -126,18 +126,18 @@ def write_epochs(store: SqlStore, wanted: list[tuple[ExperimentRecord, int, date
             epochs.find_or_add(connection, epoch)
 
 
-def reports(store: SqlStore, records: list[ExperimentRecord], clock: ManualClock) -> list[str]:
-    """What the reports say, to the last digit, whenever they are made."""
-    return [repr(replace(report_on(store, record, clock), reported_at=START)) for record in records]
+def reports(store: SqlStore, records: list[ExperimentRecord], made_at: datetime) -> list[str]:
+    """What the reports of an instant say, to the last digit."""
+    return [repr(report_on(store, record, made_at)) for record in records]
 
 
-def report_on(store: SqlStore, record: ExperimentRecord, clock: ManualClock) -> ExperimentReport:
+def report_on(store: SqlStore, record: ExperimentRecord, made_at: datetime) -> ExperimentReport:
     """The report on one experiment."""
     found, units = store.read_facts(record.number), store.read_units(record.number)
     assert found is not None
     assert units is not None
     declarations = store.read_declarations(record.number)
-    return make_report(found, declarations, units, Wanted(max_epochs=50), DAY, clock.now())
+    return make_report(found, declarations, units, Wanted(max_epochs=50), DAY, made_at)
 
 
 def size_of(file: Path) -> int:
@@ -167,12 +167,13 @@ async def test_a_year_stays_small_and_reports_do_not_change(
     records = [running(store, f"e-{number}") for number in range(N_EXPERIMENTS)]
     purger = Purger(store, workers, clock, retention=RETENTION)
     await live_for_a_year(store, clock, purger, records)
-    before = reports(store, records, clock)
+    made_at = clock.now()
+    before = reports(store, records, made_at)
     clock.advance(DAY.total_seconds())  # one more day may be purged
     n_rows = purger.n_rows
     await purger.run_once()
     assert purger.n_rows > n_rows
-    assert reports(store, records, clock) == before
+    assert reports(store, records, made_at) == before
     n_logged, oldest_ms = logged(tmp_path / "bandit.db")
     kept_days = (AGE + RETENTION) / DAY + 1
     assert n_logged <= kept_days * N_EXPERIMENTS * REWARDS_A_DAY
