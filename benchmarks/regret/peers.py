@@ -193,7 +193,7 @@ class PeerPlayer:
 
     def forget(self, runs: IntArray, arms: IntArray) -> None:
         """Peers are not given such problems; see `Player.forget`."""
-        raise NotImplementedError
+        raise ValueError("no problem with turnover is played here")
 
     def stretch(self, first: int) -> int:
         """Rounds until it is taught again; see `Player.stretch`."""

@@ -87,7 +87,7 @@ class ServerPlayer:
 
     def forget(self, runs: IntArray, arms: IntArray) -> None:
         """Such problems are not played here; see `Player.forget`."""
-        raise NotImplementedError
+        raise ValueError("no problem with turnover is played here")
 
     def stretch(self, first: int) -> int:
         """Rounds until outcomes are posted again; see `Player.stretch`."""
