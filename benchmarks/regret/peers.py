@@ -191,7 +191,7 @@ class PeerPlayer:
         for run, peer in enumerate(self._peers):
             peer.learn(self._theirs[run, arms[:, run]].tolist(), rewards[:, run].tolist())
 
-    def forget(self, runs: IntArray, arms: IntArray) -> None:
+    def forget(self, runs: IntArray, arms: IntArray) -> None:  # noqa: ARG002 - part of the protocol
         """Peers are not given such problems; see `Player.forget`."""
         raise ValueError("no problem with turnover is played here")
 

@@ -85,7 +85,7 @@ class ServerPlayer:
         if rewards:
             self._await_epochs()
 
-    def forget(self, runs: IntArray, arms: IntArray) -> None:
+    def forget(self, runs: IntArray, arms: IntArray) -> None:  # noqa: ARG002 - part of the protocol
         """Such problems are not played here; see `Player.forget`."""
         raise ValueError("no problem with turnover is played here")
 
