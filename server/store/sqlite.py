@@ -41,7 +41,7 @@ _Item = TypeVar("_Item")
 OLDEST: Final = (3, 35, 0)
 """The first SQLite with RETURNING."""
 
-_N_READERS: Final = 2
+_N_READERS: Final = 3
 _UPSERT: Final = """
     INSERT INTO rewards (decision, metric, experiment, epoch, segment, arm, basis,
                          quanta, revision, is_late, is_apart, received_ms, unit)
