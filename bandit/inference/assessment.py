@@ -157,7 +157,8 @@ class _Assessor:
         self._standing = standing
         self._counted = counted
         self._withheld = withheld
-        self._arms = sorted(standing.arm_numbers.values())
+        declared = {standing.arm_numbers[arm.id] for arm in standing.experiment.arms}
+        self._arms = sorted(declared.union(*(epoch.shares for epoch in standing.epochs)))
         self._champion = standing.arm_numbers[standing.experiment.champion]
         self._challengers = [arm for arm in self._arms if arm != self._champion]
         self._design = Design(alpha=ALPHA, floors=dict(floors))
