@@ -13,7 +13,7 @@ challenger that the experiment ever had, so that adding arms one after the other
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -104,7 +104,7 @@ class MetricEvidence:
     metric: Metric
     means: Mapping[int, MeanEstimate | CannotSay]
     challengers: Mapping[int, ChallengerEvidence]
-    paths: Mapping[int, tuple[MeanLook, ...]]
+    paths: Mapping[int, tuple[MeanLook, ...]] = field(default_factory=dict)
     response: Response | CannotSay
     row_ends: tuple[datetime, ...]
 
