@@ -15,7 +15,7 @@ worse with probability alpha together and not each. An interval with alpha / 2 a
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -106,7 +106,7 @@ class MetricEvidence:
     metric: Metric
     means: Mapping[int, MeanEstimate | CannotSay]
     challengers: Mapping[int, ChallengerEvidence]
-    paths: Mapping[int, tuple[MeanLook, ...]]
+    paths: Mapping[int, tuple[MeanLook, ...]] = field(default_factory=dict)
     response: Response | CannotSay
     row_ends: tuple[datetime, ...]
 

@@ -438,7 +438,9 @@ class Claim(_message.Message):
     log_e_value: _builtins.float
     """Natural logarithm of the e-value now: evidence against "it is not so"."""
     p_value: _builtins.float
-    """Anytime-valid p-value, adjusted by Holm over all challengers that the experiment ever had; in (0, 1]."""
+    """Anytime-valid p-value from the largest e-value so far, adjusted by Holm over both directions of all challengers
+    that the experiment ever had; in (0, 1].
+    """
     established: _builtins.bool
     """Whether the adjusted p-value is at most 0.05."""
     def __init__(

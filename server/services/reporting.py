@@ -21,7 +21,7 @@ class Reporter:
 
     Args:
         store: Where the facts are.
-        workers: Whose computing thread folds them.
+        workers: Whose thread for reports folds them.
         clock: The time.
         lag: How long a replica may go on with an epoch after its end.
         flush: Adds the decisions counted so far to the facts, so that the report has them.
@@ -52,7 +52,7 @@ class Reporter:
         """
         try:
             await self._flush()
-            return await self._workers.compute(self._read_and_report, name, wanted)
+            return await self._workers.report(self._read_and_report, name, wanted)
         except StoreError as error:
             raise StorageAwayError(_RETRY_AFTER) from error
 

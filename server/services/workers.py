@@ -1,4 +1,4 @@
-"""The threads that may wait: one writes to the store, one reads from it, one computes.
+"""The threads that may wait: one writes to the store, one reads from it, one computes, one makes reports.
 
 The event loop answers Choose, so nothing on it waits for a disk or a quadrature.
 """
@@ -20,6 +20,7 @@ class Workers:
         self._writer = ThreadPoolExecutor(1, "store-writer")
         self._reader = ThreadPoolExecutor(1, "store-reader")
         self._computer = ThreadPoolExecutor(1, "computer")
+        self._reporter = ThreadPoolExecutor(1, "reporter")
 
     async def write(
         self, call: Callable[_Parameters, _Result], *args: _Parameters.args, **kwargs: _Parameters.kwargs
@@ -39,9 +40,18 @@ class Workers:
         """The result of a long computation, which may read from the store."""
         return await _run(self._computer, partial(call, *args, **kwargs))
 
+    async def report(
+        self, call: Callable[_Parameters, _Result], *args: _Parameters.args, **kwargs: _Parameters.kwargs
+    ) -> _Result:
+        """The result of a computation that nothing may wait for but its caller; it may read from the store.
+
+        A report on very many arms takes seconds: neither an epoch nor a pause stands in line behind it.
+        """
+        return await _run(self._reporter, partial(call, *args, **kwargs))
+
     def close(self) -> None:
         """Waits for what was asked for, and ends the threads."""
-        for executor in (self._writer, self._reader, self._computer):
+        for executor in (self._writer, self._reader, self._computer, self._reporter):
             executor.shutdown(wait=True)
 
 

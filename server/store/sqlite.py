@@ -42,7 +42,7 @@ _Item = TypeVar("_Item")
 OLDEST: Final = (3, 35, 0)
 """The first SQLite with RETURNING."""
 
-_N_READERS: Final = 2
+_N_READERS: Final = 3
 _PRAGMAS: Final = (
     "journal_mode=WAL",
     "synchronous=FULL",
