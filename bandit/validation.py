@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from math import isfinite, ulp
 from typing import Final, NamedTuple
@@ -16,10 +16,6 @@ from bandit.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior
 
 MAX_ARMS: Final = 1_000
 MAX_METRICS: Final = 64
-MAX_ARMS_EVER: Final = 2**16
-MAX_METRICS_EVER: Final = 2**15
-"""Numbers are never used again, and stand in decision ids and in the log."""
-
 MAX_DESCRIPTION: Final = 1_000
 MAX_URI: Final = 2_048
 MAX_DIGEST: Final = 256
@@ -110,71 +106,6 @@ def require_valid(experiment: Experiment) -> None:
         violations.extend(_check_limits(experiment))
     if violations:
         raise InvalidExperimentError(violations)
-
-
-def require_compatible(
-    before: Experiment, after: Experiment, *, arms_ever: Collection[str], metrics_ever: Collection[str]
-) -> None:
-    """Raises InvalidExperimentError if `after` would falsify what was recorded of a started experiment.
-
-    An arm's model, and a metric's kind, direction and range, stay what they were; an arm or a metric that was
-    dropped does not come back, since it might come back as another.
-    """
-    arms = {arm.id: arm for arm in before.arms}
-    metrics = {metric.name: metric for metric in before.metrics}
-    violations: list[Violation] = []
-    for index, arm in enumerate(after.arms):
-        path = f"arms[{index}]"
-        violations += _fixed(path, arms.get(arm.id, arm), arm, ("model_uri", "digest", "payload"))
-        violations += _not_dropped(f"{path}.id", arm.id, arms, arms_ever)
-    for index, metric in enumerate(after.metrics):
-        path = f"metrics[{index}]"
-        fields = ("kind", "direction", "minimum", "maximum")
-        violations += _fixed(path, metrics.get(metric.name, metric), metric, fields)
-        violations += _not_dropped(f"{path}.name", metric.name, metrics, metrics_ever)
-    if after.salt != before.salt:
-        violations.append(Violation("salt", "can't change once the experiment has started"))
-    if after.analysis_unit != before.analysis_unit:
-        rule = (
-            f"can't change from {before.analysis_unit} to {after.analysis_unit} once the experiment has "
-            "started: the units seen until then were counted the other way; begin a new experiment instead"
-        )
-        violations.append(Violation("analysis_unit", rule))
-    if violations:
-        raise InvalidExperimentError(violations)
-
-
-def require_numbers_left(n_arms_ever: int, n_metrics_ever: int) -> None:
-    """Raises InvalidExperimentError if an experiment had more arms or metrics than there are numbers."""
-    counts = {"arms": (n_arms_ever, MAX_ARMS_EVER), "metrics": (n_metrics_ever, MAX_METRICS_EVER)}
-    violations = [
-        Violation(field, f"{count} in this experiment's life; there may be {most}: begin a new experiment")
-        for field, (count, most) in counts.items()
-        if count > most
-    ]
-    if violations:
-        raise InvalidExperimentError(violations)
-
-
-def _not_dropped(path: str, name: str, present: Container[str], ever: Container[str]) -> Iterator[Violation]:
-    if name in ever and name not in present:
-        rule = f"{shown(name)} was dropped from this experiment and can't return; take another name"
-        yield Violation(path, rule)
-
-
-def _fixed(path: str, before: object, after: object, fields: Iterable[str]) -> Iterator[Violation]:
-    for name in fields:
-        old, new = getattr(before, name), getattr(after, name)
-        if old != new:
-            yield Violation(
-                f"{path}.{name}",
-                f"can't change from {_brief(old)} to {_brief(new)} once the experiment has started; "
-                "add a new one under another name instead",
-            )
-
-
-def _brief(value: object) -> str:
-    return shown(str(value))
 
 
 def _check_names(experiment: Experiment) -> Iterator[Violation]:

@@ -27,8 +27,8 @@ from benchmarks.declaring import declare
 from benchmarks.durable_raw import raw_rate
 from benchmarks.figures import Spread
 from benchmarks.load import Load, LoadClient, LoadError
-from benchmarks.postgresql import PostgresqlChild, free_port
-from benchmarks.serving import SERVE, Child, ChildError, database_of, end_on_sigterm, running
+from benchmarks.postgresql import PostgresqlProcess
+from benchmarks.serving import SERVE, Child, ChildError, database_of, end_on_sigterm, free_port, running
 from benchmarks.tables import console, plain_table
 from benchmarks.workloads import BatchRewards, Rewards, Workload
 from server.app import maintenance
@@ -127,7 +127,7 @@ def _stages(scratch: Path) -> Iterator[_Stage]:
     with _stage("SQLite, 1 server", scratch / "sqlite", url, database_of(scratch / "raw"), 1) as stage:
         yield stage
     _verify(url)
-    postgresql = PostgresqlChild(scratch / "postgresql")
+    postgresql = PostgresqlProcess(scratch / "postgresql")
     try:
         for n_replicas in _REPLICAS:
             folder = scratch / f"replicas-{n_replicas}"

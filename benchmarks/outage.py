@@ -2,7 +2,7 @@
 
 Real servers, a real PostgreSQL that is killed, stopped or frozen for so long, and clients over sockets that
 call Choose and Reward all the time. Choose must not fail once; its latency is shown before, during and after;
-Reward must come back by itself, with nothing lost or doubled. It needs the test extra, which has PostgreSQL.
+Reward must come back by itself, with nothing lost or doubled.
 """
 
 import asyncio
@@ -23,10 +23,10 @@ import uvloop
 
 from bandit.v1 import experiment_pb2, experiment_pb2_grpc
 from benchmarks.outage_load import PHASES, Load, Phase
+from benchmarks.postgresql import PostgresqlProcess, query
 from benchmarks.serving import SERVE, Child, end_on_sigterm, running
 from server.app import maintenance
 from server.settings import Settings
-from tests.support.postgresql import PostgresqlProcess, query
 
 _NAME: Final = "outage"
 _RECOVERY_SECONDS: Final = 60.0
@@ -128,7 +128,7 @@ def measure(
     folder: Path, *, fault: str, seconds: float, around: float, n_replicas: int, flags: Sequence[str] = ()
 ) -> Result:
     """Runs servers under load in `folder`, and takes their database away for so many seconds."""
-    postgresql = PostgresqlProcess.create(folder / "postgresql")
+    postgresql = PostgresqlProcess(folder / "postgresql")
     try:
         url = postgresql.create_database()
         with ExitStack() as stack:

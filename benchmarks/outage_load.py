@@ -11,7 +11,7 @@ from typing import Final
 import grpc
 
 from bandit.v1 import bandit_pb2, bandit_pb2_grpc
-from tests.support.ledger import decision_of
+from benchmarks.soak_load import decision_key
 
 PHASES: Final = ("before", "during", "after")
 _N_CHOOSERS: Final = 8
@@ -126,7 +126,7 @@ class Load:
 
     async def _reward(self, stub: "bandit_pb2_grpc.BanditServiceAsyncStub", decision_id: str) -> None:
         """Posts a reward until it is acknowledged."""
-        decision = decision_of(decision_id)
+        decision = decision_key(decision_id)
         self.sent.add(decision)
         request = bandit_pb2.RewardRequest(decision_id=decision_id, outcomes={"click": 1.0})
         is_retry = False

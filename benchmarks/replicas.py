@@ -3,17 +3,14 @@
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
-import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from benchmarks.postgresql import free_port
-from benchmarks.serving import SERVE, ChildError, clean_environment
+from benchmarks.serving import SERVE, ChildError, clean_environment, free_port
 
 _START_SECONDS: Final = 90.0
 _STOP_SECONDS: Final = 60.0
@@ -102,57 +99,3 @@ class Replica:
         """The end of its log."""
         path = self.folder / f"server-{self.port}.log"
         return " | ".join(path.read_text(errors="replace").splitlines()[-3:]) or "it wrote no log"
-
-
-class Cable:
-    """A TCP connection to the database that can be cut without a word to either end.
-
-    Args:
-        target: The database's port.
-
-    Attributes:
-        port: The port at this end.
-    """
-
-    def __init__(self, target: int) -> None:
-        self._target = target
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
-        self._is_whole = threading.Event()
-        self._is_whole.set()
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def cut(self) -> None:
-        """Forwards nothing any more."""
-        self._is_whole.clear()
-
-    def mend(self) -> None:
-        """Forwards what waited, and what comes."""
-        self._is_whole.set()
-
-    def close(self) -> None:
-        """Takes no further connections."""
-        self._is_whole.set()
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                try:
-                    server = socket.create_connection(("127.0.0.1", self._target))
-                except OSError:  # the database is down: as if there were no cable
-                    client.close()
-                    continue
-                for source, sink in ((client, server), (server, client)):
-                    threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
-
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65_536):
-                self._is_whole.wait()
-                sink.sendall(data)
-        for end in (source, sink):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()

@@ -3,11 +3,12 @@
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -136,6 +137,12 @@ def require_serving(address: str) -> None:
             raise ChildError(f"{address} does not answer for its health: {error}") from error
     if answer.status != health_pb2.HealthCheckResponse.SERVING:
         raise ChildError(f"{address} answers, and is not serving")
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that was free a moment ago, for programs that can't take one and say which."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        return int(listener.getsockname()[1])
 
 
 def end_on_sigterm() -> None:

@@ -24,8 +24,9 @@ import click
 
 from bandit.client import AsyncBanditClient
 from bandit.v1 import experiment_pb2 as pb
-from benchmarks.postgresql import PostgresqlChild
-from benchmarks.replicas import Cable, Replica
+from benchmarks.cable import Cable
+from benchmarks.postgresql import PostgresqlProcess
+from benchmarks.replicas import Replica
 from benchmarks.serving import ChildError, database_of, end_on_sigterm
 from benchmarks.soak_check import Verdict, check
 from benchmarks.soak_faults import ON_POSTGRESQL, ON_SERVERS, ON_SQLITE, Happened, Scene, do_faults
@@ -128,7 +129,7 @@ class _Stage:
     url: str
     replicas: list[Replica]
     sqlite_file: Path | None = None
-    postgresql: PostgresqlChild | None = None
+    postgresql: PostgresqlProcess | None = None
     cables: list[Cable] = field(default_factory=list)
 
 
@@ -148,7 +149,7 @@ def _stage(soak: Soak, folder: Path) -> Iterator[_Stage]:
 
 
 def _with_postgresql(folder: Path, stack: ExitStack) -> _Stage:
-    postgresql = PostgresqlChild(folder / "postgresql")
+    postgresql = PostgresqlProcess(folder / "postgresql")
     stack.callback(postgresql.kill)
     url = postgresql.create_database()
     cables = [Cable(postgresql.port) for _ in range(_N_REPLICAS)]

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from benchmarks.postgresql import PostgresqlChild
-from benchmarks.replicas import Cable, Replica
+from benchmarks.cable import Cable
+from benchmarks.postgresql import PostgresqlProcess
+from benchmarks.replicas import Replica
 from benchmarks.serving import ChildError
 from benchmarks.soak_load import Load
 
@@ -55,7 +56,7 @@ class Scene:
     replicas: list[Replica]
     generator: random.Random
     sqlite_file: Path | None = None
-    postgresql: PostgresqlChild | None = None
+    postgresql: PostgresqlProcess | None = None
     cables: list[Cable] = field(default_factory=list)
 
     def hit(self) -> int:
@@ -198,7 +199,7 @@ async def do_faults(
         )
 
 
-async def _restart_database(scene: Scene, end: Callable[[PostgresqlChild], None]) -> None:
+async def _restart_database(scene: Scene, end: Callable[[PostgresqlProcess], None]) -> None:
     assert scene.postgresql is not None  # noqa: S101 - for the type checker
     await asyncio.to_thread(end, scene.postgresql)
     await asyncio.sleep(scene.generator.uniform(0.2, 5.0))

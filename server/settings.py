@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -76,7 +76,14 @@ def _check_database(url: str) -> str:
     return url
 
 
+def _check_file(path: object) -> object:
+    if not isinstance(path, (str, Path)) or not str(path):
+        raise ValueError("must be the path of a file")
+    return path
+
+
 Address = Annotated[str, AfterValidator(_check_address)]
+File = Annotated[Path, BeforeValidator(_check_file)]
 Seconds = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -107,19 +114,19 @@ class Settings(BaseSettings):
         description="Allow an address beyond loopback without TLS, or without tokens and client "
         "certificates: whoever reaches it can read or change traffic.",
     )
-    tls_certificate: Path | None = Field(
+    tls_certificate: File | None = Field(
         default=None,
         description="PEM file of the server's certificate and those between it and its root. It and the "
         "next two are read anew when they change.",
     )
-    tls_key: Path | None = Field(
+    tls_key: File | None = Field(
         default=None, description="PEM file of the certificate's private key, not encrypted."
     )
-    tls_client_ca: Path | None = Field(
+    tls_client_ca: File | None = Field(
         default=None,
         description="PEM file of the roots of client certificates, which every client then has to show.",
     )
-    tokens: Path | None = Field(
+    tokens: File | None = Field(
         default=None,
         description="TOML file of callers, their tokens' hashes and roles; read anew when it changes. Not "
         "set: everybody may do everything.",
@@ -158,18 +165,16 @@ class Settings(BaseSettings):
         le=7 * 86_400,
         description="Without word from the database for longer than this, Choose answers with the champion.",
     )
-    snapshot: str | None = Field(
+    snapshot: File | None = Field(
         default=None,
-        min_length=1,
         description="File that the server keeps, to start from while PostgreSQL is away; needs --keys. "
         "Not set: it waits.",
     )
     snapshot_seconds: Seconds = Field(
         default=10.0, ge=0.01, le=3_600, description="The snapshot file is written at most this often."
     )
-    keys: str | None = Field(
+    keys: File | None = Field(
         default=None,
-        min_length=1,
         description="Secret file of the keys that sign decisions, for a start without the database. The "
         "server writes it, where it may.",
     )

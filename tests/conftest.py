@@ -73,7 +73,15 @@ def connect() -> Iterator[Connect]:
 @pytest.fixture(scope="session")
 def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresqlProcess]:
     """One PostgreSQL for every test that can share it; no transaction of theirs may end in a deadlock."""
-    server = PostgresqlProcess.create(tmp_path_factory.mktemp("postgresql"))
+    server = PostgresqlProcess(tmp_path_factory.mktemp("postgresql"))
     yield server
     server.stop(signal.SIGQUIT)  # at once: a checkpoint of a hundred databases would take long
     assert "deadlock detected" not in server.log
+
+
+@pytest.fixture
+def own_postgresql(tmp_path: Path) -> Iterator[PostgresqlProcess]:
+    """A PostgreSQL of the test's own, which it may kill."""
+    server = PostgresqlProcess(tmp_path / "postgresql")
+    yield server
+    server.stop(signal.SIGQUIT)

@@ -1,43 +1,22 @@
-"""The composition root: builds the service from its parts, runs it, and takes it down in order."""
+"""Runs the service: brings its parts up, keeps them going, and takes them down in order."""
 
 import asyncio
 import gc
-import secrets
 import signal
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Final
 
 import structlog
 import uvloop
 
-from server.app.door import Door
 from server.app.errors import StartupError, startup_errors
 from server.app.logs import set_up_logs
-from server.app.monitoring import ServiceCollector, serve_metrics
-from server.app.standby import Standby
-from server.rpc.admin_service import AdminService
-from server.rpc.bandit_service import BanditService
-from server.rpc.experiment_service import ExperimentService
-from server.rpc.server import RpcServer
-from server.services.allocating import Allocator, load_mathematics
-from server.services.audit import Audit
-from server.services.choosing import Chooser
-from server.services.clock import Clock
-from server.services.counting import DecisionCounter
-from server.services.decision_keys import DecisionKeys, fresh_ring
-from server.services.experiments import Experiments
-from server.services.ledger import Ledger
-from server.services.purging import Purger
-from server.services.reporting import Reporter
-from server.services.reward_queue import RewardQueue
-from server.services.snapshot import Snapshot
-from server.services.upkeep import Upkeep
-from server.services.workers import Workers
-from server.services.writer import Writer
+from server.app.monitoring import serve_metrics
+from server.app.parts import Parts
+from server.services.allocating import load_mathematics
 from server.settings import Settings, split_address
 from server.store.errors import StoreError
 from server.store.interface import Store
@@ -104,118 +83,28 @@ class _Service:
     def __init__(self, settings: Settings, store: Store, placement: Placement) -> None:
         self._settings = settings
         self._placement = placement
-        self._store = store
         self._exit_code = 0
         self._failure: StoreError | None = None
         self._address = ""
         self._stopping = asyncio.Event()
-        clock = Clock()
-        lag = timedelta(seconds=settings.lag_seconds)
-        writer = Writer(secrets.token_bytes(16), slot=0)
-        self._door = door = Door(settings, clock)
-        self._workers = workers = Workers()
-        snapshot = Snapshot(clock)
-        keys = DecisionKeys(store, workers, snapshot, clock, convergence=settings.convergence)
-        counter = DecisionCounter(writer)
-        allocator = Allocator(store, workers, snapshot, clock, lag=lag, threshold=settings.epoch_threshold)
-        self._upkeep = upkeep = Upkeep(
-            store,
-            workers,
-            snapshot,
-            counter,
-            writer,
-            allocator,
-            clock,
-            on_broken=self._stop_broken,
-            keys=keys,
-        )
-        self._queue = RewardQueue(
-            store,
-            workers,
-            writer,
-            clock,
-            max_rows=settings.reward_queue_rows,
-            max_bytes=settings.reward_queue_bytes,
-            on_recorded=allocator.mark_grown,
-            on_broken=self._stop_broken,
-        )
-        chooser = Chooser(
-            snapshot,
-            keys.signer,
-            counter,
-            clock,
-            lag_seconds=settings.lag_seconds,
-            max_staleness_seconds=settings.max_staleness_seconds,
-        )
-        ledger = Ledger(
-            snapshot,
-            keys.signer,
-            self._queue,
-            clock,
-            refresh=upkeep.refresh,
-            read_nonces=lambda experiment: workers.read(store.read_nonces, experiment),
-        )
-        self._standby = Standby(
-            settings,
-            store,
-            workers,
-            writer,
-            snapshot,
-            counter,
-            chooser,
-            ledger,
-            keys,
-            clock,
-            refresh=upkeep.refresh,
-            candidate=fresh_ring(),
-            is_keeper=placement.number in {None, 1},
-        )
-        self._rpc = RpcServer(
-            BanditService(chooser, ledger, snapshot, upkeep.refresh),
-            ExperimentService(
-                Experiments(
-                    store, workers, snapshot, allocator, clock, lag=lag, convergence=settings.convergence
-                ),
-                Reporter(store, workers, clock, lag=lag, flush=upkeep.flush),
-            ),
-            AdminService(keys, Audit(store, workers)),
-            door.authenticator,
-            clock,
-            max_calls=settings.max_concurrent_calls,
-            has_reflection=settings.reflection,
-            connection_seconds=settings.connection_seconds,
-            shares_port=placement.number is not None,
-        )
-        self._purger = Purger(store, workers, clock, retention=timedelta(seconds=settings.retention_seconds))
-        self._collector = ServiceCollector(
-            snapshot,
-            counter,
-            self._queue,
-            allocator,
-            upkeep,
-            self._purger,
-            settings.convergence,
-            lambda: store.wal_bytes,
-        )
+        parts = Parts(settings, store, number=placement.number, on_broken=self._stop_broken)
+        self._door = parts.door
+        self._workers = parts.workers
+        self._upkeep = parts.upkeep
+        self._queue = parts.queue
+        self._standby = parts.standby
+        self._rpc = parts.rpc
+        self._purger = parts.purger
+        self._collector = parts.collector
 
     async def run(self) -> int:
         """Serves until told to stop; returns the exit code."""
         self._heed_signals()
         can_answer = await self._begin()
         commits = asyncio.create_task(self._queue.run())
-        chores = [
-            asyncio.create_task(self._upkeep.poll(self._settings.poll_seconds)),
-            asyncio.create_task(self._upkeep.allocate(self._settings.epoch_interval_seconds)),
-            asyncio.create_task(self._standby.keep()),
-            asyncio.create_task(self._door.watch()),
-        ]
+        chores = self._start_chores()
         await self._start(can_answer=can_answer)
-        if not self._standby.is_connected:
-            chores.append(asyncio.create_task(self._connect(has_answered=can_answer)))
-        chores.append(asyncio.create_task(self._workers.compute(load_mathematics)))
-        if self._settings.purge:
-            seconds = self._settings.purge_interval_seconds
-            chores.append(asyncio.create_task(self._upkeep.repeat(self._purger.run_once, seconds)))
+        chores += self._start_more_chores(has_answered=can_answer)
         await self._stopping.wait()
         await self._drain()
         for chore in chores:
@@ -230,6 +119,25 @@ class _Service:
             raise self._failure
         log.info("server.stopped", exit_code=self._exit_code)
         return self._exit_code
+
+    def _start_chores(self) -> "list[asyncio.Task[None]]":
+        """What goes on before there can be a call."""
+        return [
+            asyncio.create_task(self._upkeep.poll(self._settings.poll_seconds)),
+            asyncio.create_task(self._upkeep.allocate(self._settings.epoch_interval_seconds)),
+            asyncio.create_task(self._standby.keep()),
+            asyncio.create_task(self._door.watch()),
+        ]
+
+    def _start_more_chores(self, *, has_answered: bool) -> "list[asyncio.Task[None]]":
+        """What can wait until the server has said where it is."""
+        chores = [asyncio.create_task(self._workers.compute(load_mathematics))]
+        if not self._standby.is_connected:
+            chores.append(asyncio.create_task(self._connect(has_answered=has_answered)))
+        if self._settings.purge:
+            seconds = self._settings.purge_interval_seconds
+            chores.append(asyncio.create_task(self._upkeep.repeat(self._purger.run_once, seconds)))
+        return chores
 
     def _heed_signals(self) -> None:
         loop = asyncio.get_running_loop()

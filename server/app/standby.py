@@ -7,7 +7,6 @@ store away ──▶ usable snapshot and keys? ──▶ serving from it ──�
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Final
 
 import structlog
@@ -83,8 +82,8 @@ class Standby:
         self._keys = keys
         self._clock = clock
         self._refresh = refresh
-        self._snapshot_path = None if settings.snapshot is None else Path(settings.snapshot)
-        self._keys_path = None if settings.keys is None else Path(settings.keys)
+        self._snapshot_path = settings.snapshot
+        self._keys_path = settings.keys
         self._is_keeper = is_keeper
         self._file_ring = self._read_keys()
         self._candidate = self._file_ring or candidate

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Final
@@ -220,6 +221,7 @@ def _start(settings: Settings, number: int) -> _Worker:
         own = f"{host}:{int(port) + number - 1 if int(port) else 0}"
         settings = settings.model_copy(update={"metrics_listen": own})
     process = context.Process(target=_work, args=(settings, number, theirs), name=f"worker-{number}")
+    resource_tracker.ensure_running()  # else the first start would do it, and let the signals in again
     with _signals_held():
         process.start()
     theirs.close()

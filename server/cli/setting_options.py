@@ -45,10 +45,8 @@ def _default(value: object) -> str:
             return "default: none"
         case bool():
             return f"default: {'yes' if value else 'no'}"
-        case float():
-            return f"default: {value:g}"
-        case int():
-            return f"default: {value:_}"
+        case int() | float():
+            return f"default: {value:_.12g}"
         case _:
             return f"default: {value}"
 

@@ -29,7 +29,9 @@ def token() -> None:
     "roles",
     multiple=True,
     type=click.Choice([str(role) for role in Role]),
-    help="What they may do; repeat it for more. Not needed for a caller who is in --append's file.",
+    metavar="ROLE",
+    help=f"What they may do: {', '.join(Role)}; repeat it for more. Not needed for a caller who is in "
+    "--append's file.",
 )
 @click.option(
     "--namespace",

@@ -28,7 +28,9 @@ def with_token(text: str, caller: Caller) -> str:
     try:
         tables = tomllib.loads(text).get("callers", [])
     except tomllib.TOMLDecodeError as error:
-        raise TokensTextError(f"the file is not TOML: {error}") from None
+        raise TokensTextError(f"--append: the file is not TOML: {error}") from None
+    if not isinstance(tables, list):
+        raise TokensTextError("--append: in the file, callers is no list of tables ([[callers]])")
     names = [table.get("name") for table in tables if isinstance(table, dict)]
     if caller.name not in names:
         if not caller.roles:

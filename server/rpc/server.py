@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -43,6 +43,9 @@ OPTIONS: Final[Sequence[tuple[str, int]]] = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_time_ms", 60_000),
 )
+_Methods: TypeAlias = Sequence[tuple[str, Answer, int]]
+"""A method's name, what answers it, and of how many bytes a request may be."""
+
 _DRAIN_POLL_SECONDS: Final = 0.01
 _REFUSING_SECONDS: Final = 0.2
 _FAREWELL_SECONDS: Final = 0.5
@@ -100,37 +103,9 @@ class RpcServer:
         self._server = grpc.aio.server(options=options)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        self._add(
-            BANDIT_SERVICE,
-            [
-                ("Choose", bandit.choose, SINGLE_CALL_BYTES),
-                ("BatchChoose", bandit.batch_choose, BATCH_CALL_BYTES),
-                ("Reward", bandit.reward, SINGLE_CALL_BYTES),
-                ("BatchReward", bandit.batch_reward, BATCH_CALL_BYTES),
-            ],
-        )
-        self._add(
-            EXPERIMENT_SERVICE,
-            [
-                ("CreateExperiment", experiments.create_experiment, CONTROL_CALL_BYTES),
-                ("GetExperiment", experiments.get_experiment, CONTROL_CALL_BYTES),
-                ("ListExperiments", experiments.list_experiments, CONTROL_CALL_BYTES),
-                ("UpdateExperiment", experiments.update_experiment, CONTROL_CALL_BYTES),
-                ("DeleteExperiment", experiments.delete_experiment, CONTROL_CALL_BYTES),
-                ("StartExperiment", experiments.start_experiment, CONTROL_CALL_BYTES),
-                ("PauseExperiment", experiments.pause_experiment, CONTROL_CALL_BYTES),
-                ("ConcludeExperiment", experiments.conclude_experiment, CONTROL_CALL_BYTES),
-                ("GetReport", experiments.get_report, CONTROL_CALL_BYTES),
-            ],
-        )
-        self._add(
-            ADMIN_SERVICE,
-            [
-                ("RotateDecisionKey", admin.rotate_decision_key, CONTROL_CALL_BYTES),
-                ("ListDecisionKeys", admin.list_decision_keys, CONTROL_CALL_BYTES),
-                ("ListAuditEntries", admin.list_audit_entries, CONTROL_CALL_BYTES),
-            ],
-        )
+        self._add(BANDIT_SERVICE, _bandit_methods(bandit))
+        self._add(EXPERIMENT_SERVICE, _experiment_methods(experiments))
+        self._add(ADMIN_SERVICE, _admin_methods(admin))
         if has_reflection:
             serve_reflection(self._server, (*SERVICES, health.SERVICE_NAME), authenticator)
 
@@ -200,7 +175,7 @@ class RpcServer:
         for service in ("", *SERVICES):
             await self._health.set(service, status)
 
-    def _add(self, service: str, methods: Sequence[tuple[str, Answer, int]]) -> None:
+    def _add(self, service: str, methods: _Methods) -> None:
         handlers = []
         for name, answer, max_bytes in methods:
             measured = MethodMeasurements(service, name)
@@ -216,3 +191,34 @@ class RpcServer:
             )
             handlers.append((name, handler))
         self._server.add_generic_rpc_handlers((generic_handler(service, handlers),))
+
+
+def _bandit_methods(bandit: BanditService) -> _Methods:
+    return [
+        ("Choose", bandit.choose, SINGLE_CALL_BYTES),
+        ("BatchChoose", bandit.batch_choose, BATCH_CALL_BYTES),
+        ("Reward", bandit.reward, SINGLE_CALL_BYTES),
+        ("BatchReward", bandit.batch_reward, BATCH_CALL_BYTES),
+    ]
+
+
+def _experiment_methods(experiments: ExperimentService) -> _Methods:
+    return [
+        ("CreateExperiment", experiments.create_experiment, CONTROL_CALL_BYTES),
+        ("GetExperiment", experiments.get_experiment, CONTROL_CALL_BYTES),
+        ("ListExperiments", experiments.list_experiments, CONTROL_CALL_BYTES),
+        ("UpdateExperiment", experiments.update_experiment, CONTROL_CALL_BYTES),
+        ("DeleteExperiment", experiments.delete_experiment, CONTROL_CALL_BYTES),
+        ("StartExperiment", experiments.start_experiment, CONTROL_CALL_BYTES),
+        ("PauseExperiment", experiments.pause_experiment, CONTROL_CALL_BYTES),
+        ("ConcludeExperiment", experiments.conclude_experiment, CONTROL_CALL_BYTES),
+        ("GetReport", experiments.get_report, CONTROL_CALL_BYTES),
+    ]
+
+
+def _admin_methods(admin: AdminService) -> _Methods:
+    return [
+        ("RotateDecisionKey", admin.rotate_decision_key, CONTROL_CALL_BYTES),
+        ("ListDecisionKeys", admin.list_decision_keys, CONTROL_CALL_BYTES),
+        ("ListAuditEntries", admin.list_audit_entries, CONTROL_CALL_BYTES),
+    ]

@@ -97,5 +97,8 @@ def _refuse_password() -> str:
 
 
 def _reason(error: Exception) -> str:
-    """What OpenSSL found, in its words without place in its source."""
-    return (getattr(error, "reason", None) or str(error)).replace("_", " ").lower()
+    """What OpenSSL found, in its words; it has none for a file that is no PEM at all."""
+    reason = getattr(error, "reason", None)
+    if isinstance(error, ssl.SSLError) and not reason:
+        return "one of them is not PEM"
+    return str(reason or error).replace("_", " ").lower()

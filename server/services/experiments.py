@@ -7,12 +7,11 @@ from datetime import timedelta
 
 import structlog
 
+from bandit.compatibility import require_compatible, require_numbers_left
 from bandit.experiment import Experiment
 from bandit.facts import Epoch
 from bandit.validation import (
     InvalidExperimentError,
-    require_compatible,
-    require_numbers_left,
     require_valid,
     shown,
 )

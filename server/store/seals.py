@@ -13,7 +13,7 @@ A seal is raised again only from 0.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -64,6 +64,13 @@ def is_sealed(entry: RewardEntry, seal: Seal) -> bool:
     if entry.is_apart or entry.basis is Basis.FALLBACK:
         return entry.decision < seal.before
     return entry.epoch <= seal.epoch
+
+
+def tell_open(entries: Sequence[RewardEntry], found: Mapping[tuple[int, int], Seal]) -> list[bool]:
+    """Which entries the log may take; `found` is (experiment, segment) to its seal."""
+    if not found:
+        return [True] * len(entries)
+    return [not is_sealed(entry, found.get((entry.experiment, entry.segment), NO_SEAL)) for entry in entries]
 
 
 IS_PURGEABLE: Final = and_(

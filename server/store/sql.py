@@ -12,7 +12,7 @@ from typing_extensions import override
 from bandit.experiment import Experiment
 from bandit.facts import Epoch, OutcomeKey, Tally
 from bandit.units import UnitFacts
-from server.store import audit, epochs, experiments, facts, history, keys, purge, seals, slots, units
+from server.store import audit, books, epochs, experiments, facts, history, keys, purge, seals, slots, units
 from server.store.databases import open_dialect
 from server.store.dialect import Dialect
 from server.store.errors import (
@@ -328,23 +328,14 @@ class SqlStore(Store):
     @override
     def record_rewards(self, entries: Sequence[RewardEntry], slot: int) -> list[Verdict]:
         def record(connection: Connection) -> list[Verdict]:
-            is_open = self._tell_open(connection, entries)
+            found = self._dialect.read_seals(connection, sorted({entry.experiment for entry in entries}))
+            is_open = seals.tell_open(entries, found)
             verdicts, increments = self._log.record(connection, list(compress(entries, is_open)))
             facts.add_outcomes(connection, increments, slot)
             recorded = iter(verdicts)
             return [next(recorded) if each else Sealed() for each in is_open]
 
         return self._dialect.write(record)
-
-    def _tell_open(self, connection: Connection, entries: Sequence[RewardEntry]) -> list[bool]:
-        """Which entries the log may take."""
-        found = self._dialect.read_seals(connection, sorted({entry.experiment for entry in entries}))
-        if not found:
-            return [True] * len(entries)
-        return [
-            not seals.is_sealed(entry, found.get((entry.experiment, entry.segment), seals.NO_SEAL))
-            for entry in entries
-        ]
 
     @override
     def find_sealable(
@@ -382,21 +373,18 @@ class SqlStore(Store):
     @override
     def audit(self, progress: Progress) -> tuple[Mapping[OutcomeKey, Tally], Mapping[OutcomeKey, Tally]]:
         with self._dialect.reading(is_long=True) as connection:
-            return _fold_whole_ledger(connection, progress), facts.sum_all(connection)
+            return books.fold(connection, progress), facts.sum_all(connection)
 
     @override
     def count_apart(self) -> int:
         with self._dialect.reading(is_long=True) as connection:
-            return facts.count_apart(connection) + purge.count_apart_purged(connection)
+            return books.count_apart(connection)
 
     @override
     def rebuild_outcomes(self, progress: Progress) -> int:
         with self._dialect.writing(is_long=True) as connection:
             self._dialect.lock_tables(connection, rewards, outcome_facts)
-            folded = _fold_whole_ledger(connection, progress)
-            facts.clear_outcomes(connection)
-            facts.add_outcomes(connection, folded, slot=0)
-            return len(folded)
+            return books.rebuild(connection, progress)
 
     @override
     def check_integrity(self) -> Sequence[str]:
@@ -405,15 +393,3 @@ class SqlStore(Store):
                 return self._dialect.check_integrity(connection)
         except StoreBrokenError as error:  # so damaged that the check itself can't go on
             return [str(error)]
-
-
-def _fold_whole_ledger(connection: Connection, progress: Progress) -> dict[OutcomeKey, Tally]:
-    folded: dict[OutcomeKey, Tally] = {}
-    numbers = facts.logged_experiments(connection)
-    for done, number in enumerate(numbers):
-        progress(done, len(numbers))
-        folded.update(facts.fold_log(connection, number))
-    progress(len(numbers), len(numbers))
-    for key, tally in purge.read_sealed(connection).items():
-        folded[key] = folded.get(key, Tally()).plus(tally)
-    return folded

@@ -91,6 +91,15 @@ def test_a_retention_that_is_too_short_is_refused_with_the_numbers() -> None:
     assert not load_settings({"retention_seconds": "1", "purge": False}).purge
 
 
+@pytest.mark.parametrize("value", ["3", '""', "[]"])
+def test_what_is_no_path_is_refused_in_words(value: str) -> None:
+    """Every setting that names a file says so, and an empty name is none."""
+    names = ("tls_certificate", "tls_key", "tls_client_ca", "tokens", "snapshot", "keys")
+    DEFAULT_FILE.write_text("".join(f"{name} = {value}\n" for name in names))
+    said = "must be the path of a file, got"
+    assert all(f"{name}: {said}" in problem for name, problem in zip(names, problems_of({}), strict=True))
+
+
 def test_a_missing_file_is_refused_if_asked_for() -> None:
     """`--config` names a file that must exist; the default one need not."""
     assert problems_of({}, Path("no.toml")) == ("no.toml: no such file or directory",)

@@ -9,7 +9,6 @@ duplicates, so that outcomes really were in doubt.
 import logging
 import os
 import random
-import signal
 import threading
 import time
 from collections import Counter
@@ -140,14 +139,6 @@ class Clients:
         with self._lock:
             self.refusals[method, call_of(error).code()] += 1
         time.sleep(0.02)
-
-
-@pytest.fixture
-def own_postgresql(tmp_path: Path) -> Iterator[PostgresqlProcess]:
-    """A PostgreSQL that the test may kill."""
-    server = PostgresqlProcess.create(tmp_path / "postgresql")
-    yield server
-    server.stop(signal.SIGQUIT)
 
 
 @pytest.fixture

@@ -128,12 +128,12 @@ def test_a_cut_network_ends_calls_in_seconds(store: SqlStore, proxy: Proxy) -> N
     """A call into a network that forwards nothing fails in seconds; once it is back, the call is exact."""
     number = run(store).number
     entry = reward(experiment=number)
-    proxy.pause()
+    proxy.cut()
     try:
         with pytest.raises(StoreUnavailableError):
             store.record_rewards([entry], 0)
     finally:
-        proxy.resume()
+        proxy.mend()
     verdicts = eventually(lambda: store.record_rewards([entry], 0))
     assert verdicts in ([RECORDED], [DUPLICATE])
     assert facts_of(store)[key_of(entry)].n == 1

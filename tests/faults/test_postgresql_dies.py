@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
-import pytest
 
 from bandit.v1 import bandit_pb2
 from server.app import maintenance
@@ -96,14 +95,6 @@ class Load:
                 self.n_doubtful += is_retry and results["click"] == bandit_pb2.OUTCOME_RESULT_DUPLICATE
                 self.acked.add(decision_of(decision))
             return
-
-
-@pytest.fixture
-def own_postgresql(tmp_path: Path) -> Iterator[PostgresqlProcess]:
-    """A PostgreSQL that the test may kill."""
-    server = PostgresqlProcess.create(tmp_path / "postgresql")
-    yield server
-    server.stop(signal.SIGQUIT)
 
 
 def quit_and_start(postgresql: PostgresqlProcess) -> None:

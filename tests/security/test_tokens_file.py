@@ -253,3 +253,16 @@ def test_a_token_that_does_not_go_with_the_file_is_refused(
     assert said in result.stderr
     assert TOKEN_PREFIX not in result.stdout
     assert file.read_text() == before
+
+
+@pytest.mark.parametrize("text", ["callers = 3\n", "callers\n"])
+def test_a_token_is_not_added_to_a_file_that_is_none_of_callers(
+    text: str, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    """One line says what is wrong with it, and the file stays as it was."""
+    file = tmp_path / "tokens.toml"
+    file.write_text(text)
+    result = run("--caller", "new", "--role", "admin", "--append", "tokens.toml")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: --append: ")
+    assert file.read_text() == text

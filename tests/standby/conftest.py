@@ -1,25 +1,15 @@
 """A PostgreSQL that tests may stop, and servers that keep what a start without it needs."""
 
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.postgresql import PostgresqlProcess
 from tests.support.process import ServerProcess
 
 FAST = ("--poll-seconds", "0.1", "--lag-seconds", "2", "--drain-seconds", "2")
 
 StartOn = Callable[..., ServerProcess]
-
-
-@pytest.fixture
-def own_postgresql(tmp_path: Path) -> Iterator[PostgresqlProcess]:
-    """A PostgreSQL of the test's own."""
-    server = PostgresqlProcess.create(tmp_path / "postgresql")
-    yield server
-    server.stop(signal.SIGQUIT)
 
 
 @pytest.fixture

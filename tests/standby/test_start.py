@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2
 
 from bandit.decision import Basis
 from bandit.v1 import bandit_pb2
+from benchmarks.serving import free_port
 from server.app import maintenance
 from server.services.keys_file import read_keys
 from server.services.snapshot_file import SnapshotFileError, read_snapshot
@@ -18,7 +19,6 @@ from server.settings import Settings
 from server.store.records import KeyRing
 from tests.conftest import Connect
 from tests.standby.conftest import StartOn
-from tests.support.ports import free_port
 from tests.support.postgresql import PostgresqlProcess
 from tests.support.process import ServerProcess, eventually, run_command
 from tests.support.refusals import refused

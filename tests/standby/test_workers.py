@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import grpc
@@ -12,7 +13,7 @@ from server.settings import Settings
 from tests.conftest import Connect
 from tests.standby.conftest import StartOn
 from tests.support.postgresql import PostgresqlProcess, query
-from tests.support.process import ServerProcess, eventually, run_command
+from tests.support.process import ServerProcess, clean_environment, command, eventually, run_command
 from tests.support.wire import CALL_SECONDS
 
 N_WORKERS = 3
@@ -157,3 +158,23 @@ def test_settings_that_do_not_go_together_are_refused(settings: dict[str, object
     """With the reason."""
     with pytest.raises(ValueError, match=text):
         Settings.model_validate(settings)
+
+
+def test_a_server_that_is_told_to_stop_while_it_starts_ends_well(
+    postgresql: PostgresqlProcess, tmp_path: Path
+) -> None:
+    """No worker dies of SIGTERM before it can heed it: the exit code is 0."""
+    arguments = ("serve", "--listen", "127.0.0.1:0", "--workers", "2")
+    with subprocess.Popen(
+        command(*arguments, "--database", postgresql.create_database()),
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+        env=clean_environment(),
+        text=True,
+    ) as server:
+        assert server.stderr is not None
+        assert "worker.started" in server.stderr.readline()
+        assert "worker.started" in server.stderr.readline()
+        server.terminate()
+        server.communicate(timeout=60)
+    assert server.returncode == 0

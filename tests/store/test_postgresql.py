@@ -10,6 +10,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from benchmarks.serving import free_port
 from server.services.care import verify
 from server.store.errors import (
     RowRefusedError,
@@ -24,7 +25,6 @@ from server.store.records import State
 from server.store.schema import metadata
 from server.store.sql import SqlStore, find_store, open_reader, open_store
 from tests.store.builders import DUPLICATE, RECORDED, create, reward, run, silently
-from tests.support.ports import free_port
 from tests.support.postgresql import PostgresqlProcess, dump, query, restore
 
 

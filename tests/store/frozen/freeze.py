@@ -169,7 +169,7 @@ def _freeze(folder: Path) -> Mapping[str, str]:
         expected = {"decision_ids": decision_ids, "reports": reports(store)}
     with closing(sqlite3.connect(file)) as connection:
         sqlite_dump = "\n".join(connection.iterdump())
-    server = PostgresqlProcess.create(folder / "postgresql")
+    server = PostgresqlProcess(folder / "postgresql")
     try:
         url = server.create_database()
         with closing(open_store(url)) as store:

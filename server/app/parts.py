@@ -1,0 +1,188 @@
+"""The composition root: builds the parts of the service, each from those that it knows."""
+
+import secrets
+from collections.abc import Callable
+from datetime import timedelta
+
+from server.app.door import Door
+from server.app.monitoring import ServiceCollector
+from server.app.standby import Standby
+from server.rpc.admin_service import AdminService
+from server.rpc.bandit_service import BanditService
+from server.rpc.experiment_service import ExperimentService
+from server.rpc.server import RpcServer
+from server.services.allocating import Allocator
+from server.services.audit import Audit
+from server.services.choosing import Chooser
+from server.services.clock import Clock
+from server.services.counting import DecisionCounter
+from server.services.decision_keys import DecisionKeys, fresh_ring
+from server.services.experiments import Experiments
+from server.services.ledger import Ledger
+from server.services.purging import Purger
+from server.services.reporting import Reporter
+from server.services.reward_queue import RewardQueue
+from server.services.snapshot import Snapshot
+from server.services.upkeep import Upkeep
+from server.services.workers import Workers
+from server.services.writer import Writer
+from server.settings import Settings
+from server.store.interface import Store
+
+
+class Parts:
+    """The parts of one run of the service. To be made on its event loop, to which gRPC belongs.
+
+    Args:
+        settings: What the operator set.
+        store: Need not be there yet.
+        number: Of this process among those that share the port, from 1; None if it is alone.
+        on_broken: Told that durability can't be promised any more.
+
+    Attributes:
+        door: Who may enter.
+        workers: The threads that wait for the store and compute.
+        upkeep: What goes on beside the calls.
+        queue: Commits rewards.
+        standby: Reaches the store, and does without it until then.
+        rpc: Answers the calls.
+        purger: Takes old rewards out of the log.
+        collector: What Prometheus is told.
+
+    Raises:
+        CertificateError: A certificate, key or client CA can't be used.
+        TokensFileError: The tokens file can't be used.
+    """
+
+    def __init__(
+        self, settings: Settings, store: Store, *, number: int | None, on_broken: Callable[[], None]
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._clock = clock = Clock()
+        self._lag = timedelta(seconds=settings.lag_seconds)
+        self._writer = Writer(secrets.token_bytes(16), slot=0)
+        self.door = Door(settings, clock)
+        self.workers = Workers()
+        self._snapshot = Snapshot(clock)
+        self._keys = DecisionKeys(
+            store, self.workers, self._snapshot, clock, convergence=settings.convergence
+        )
+        self._counter = DecisionCounter(self._writer)
+        self._allocator = self._make_allocator()
+        self.upkeep = self._make_upkeep(on_broken)
+        self.queue = self._make_queue(on_broken)
+        self._chooser = self._make_chooser()
+        self._ledger = self._make_ledger()
+        self.standby = self._make_standby(is_keeper=number in {None, 1})
+        self.rpc = self._make_rpc(shares_port=number is not None)
+        retention = timedelta(seconds=settings.retention_seconds)
+        self.purger = Purger(store, self.workers, clock, retention=retention)
+        self.collector = self._make_collector()
+
+    def _make_allocator(self) -> Allocator:
+        return Allocator(
+            self._store,
+            self.workers,
+            self._snapshot,
+            self._clock,
+            lag=self._lag,
+            threshold=self._settings.epoch_threshold,
+        )
+
+    def _make_upkeep(self, on_broken: Callable[[], None]) -> Upkeep:
+        return Upkeep(
+            self._store,
+            self.workers,
+            self._snapshot,
+            self._counter,
+            self._writer,
+            self._allocator,
+            self._clock,
+            on_broken=on_broken,
+            keys=self._keys,
+        )
+
+    def _make_queue(self, on_broken: Callable[[], None]) -> RewardQueue:
+        return RewardQueue(
+            self._store,
+            self.workers,
+            self._writer,
+            self._clock,
+            max_rows=self._settings.reward_queue_rows,
+            max_bytes=self._settings.reward_queue_bytes,
+            on_recorded=self._allocator.mark_grown,
+            on_broken=on_broken,
+        )
+
+    def _make_chooser(self) -> Chooser:
+        return Chooser(
+            self._snapshot,
+            self._keys.signer,
+            self._counter,
+            self._clock,
+            lag_seconds=self._settings.lag_seconds,
+            max_staleness_seconds=self._settings.max_staleness_seconds,
+        )
+
+    def _make_ledger(self) -> Ledger:
+        return Ledger(
+            self._snapshot,
+            self._keys.signer,
+            self.queue,
+            self._clock,
+            refresh=self.upkeep.refresh,
+            read_nonces=lambda experiment: self.workers.read(self._store.read_nonces, experiment),
+        )
+
+    def _make_standby(self, *, is_keeper: bool) -> Standby:
+        return Standby(
+            self._settings,
+            self._store,
+            self.workers,
+            self._writer,
+            self._snapshot,
+            self._counter,
+            self._chooser,
+            self._ledger,
+            self._keys,
+            self._clock,
+            refresh=self.upkeep.refresh,
+            candidate=fresh_ring(),
+            is_keeper=is_keeper,
+        )
+
+    def _make_rpc(self, *, shares_port: bool) -> RpcServer:
+        experiments = Experiments(
+            self._store,
+            self.workers,
+            self._snapshot,
+            self._allocator,
+            self._clock,
+            lag=self._lag,
+            convergence=self._settings.convergence,
+        )
+        reporter = Reporter(self._store, self.workers, self._clock, lag=self._lag, flush=self.upkeep.flush)
+        return RpcServer(
+            BanditService(self._chooser, self._ledger, self._snapshot, self.upkeep.refresh),
+            ExperimentService(experiments, reporter),
+            AdminService(self._keys, Audit(self._store, self.workers)),
+            self.door.authenticator,
+            self._clock,
+            max_calls=self._settings.max_concurrent_calls,
+            has_reflection=self._settings.reflection,
+            connection_seconds=self._settings.connection_seconds,
+            shares_port=shares_port,
+        )
+
+    def _make_collector(self) -> ServiceCollector:
+        return ServiceCollector(
+            self._snapshot,
+            self._counter,
+            self.queue,
+            self._allocator,
+            self.upkeep,
+            self.purger,
+            self._settings.convergence,
+            lambda: self._store.wal_bytes,
+        )

@@ -1,0 +1,33 @@
+"""The books: the reward log, folded anew, beside the sums that were kept as it was written."""
+
+from sqlalchemy import Connection
+
+from bandit.facts import OutcomeKey, Tally
+from server.store import facts, purge
+from server.store.interface import Progress
+
+
+def fold(connection: Connection, progress: Progress) -> dict[OutcomeKey, Tally]:
+    """The sums that the whole log and the seals of what was purged from it say, one experiment at a time."""
+    folded: dict[OutcomeKey, Tally] = {}
+    numbers = facts.logged_experiments(connection)
+    for done, number in enumerate(numbers):
+        progress(done, len(numbers))
+        folded.update(facts.fold_log(connection, number))
+    progress(len(numbers), len(numbers))
+    for key, tally in purge.read_sealed(connection).items():
+        folded[key] = folded.get(key, Tally()).plus(tally)
+    return folded
+
+
+def rebuild(connection: Connection, progress: Progress) -> int:
+    """Writes the sums anew, and returns how many there are. The caller keeps writers away."""
+    folded = fold(connection, progress)
+    facts.clear_outcomes(connection)
+    facts.add_outcomes(connection, folded, slot=0)
+    return len(folded)
+
+
+def count_apart(connection: Connection) -> int:
+    """How many outcomes were recorded apart, in the log and purged from it."""
+    return facts.count_apart(connection) + purge.count_apart_purged(connection)
