@@ -172,6 +172,8 @@ def _results(plan: Plan, measured: Iterator[Measured]) -> list[Result]:
 
 def _compare(plan: Plan, options: Options) -> None:
     """Plays through a server and in-process; exit code 1 if they don't agree."""
+    if plan.missing:
+        raise OptionError("--through-server can't serve another library's policies: leave them out")
     require_servable(plan.matches)
     with _progress("through a server", plan.matches) as on_rounds:
         served, verdict = play_through_server(plan.matches, on_rounds)

@@ -80,9 +80,7 @@ def require_servable(matches: Sequence[Match]) -> None:
     """ProblemError unless a server can play these matches."""
     for match in matches:
         if not isinstance(match.entrant, Contestant):
-            raise ProblemError(
-                "through-server", f"can't serve {match.entrant.label!r}: it is another library's"
-            )
+            raise ProblemError("through-server", "can't serve another library's policies: leave them out")
         if match.entrant.half_life is not None:
             raise ProblemError("half-life", "is time on a server and rounds here: leave out --through-server")
         if match.problem.turnover:

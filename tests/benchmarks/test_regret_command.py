@@ -216,7 +216,7 @@ def test_other_libraries_that_are_missing_are_named(monkeypatch: pytest.MonkeyPa
             "--means .2,.3 --through-server --runs 1",
             "--runs must be from 2 to 1,000 with --through-server, got 1",
         ),
-        ("--means .2,.3 --through-server --peers", "--through-server can't serve 'mabwiser-thompson'"),
+        ("--means .2,.3 --through-server --peers", "--through-server can't serve another library's policies"),
         ("--nix", "No such option"),
     ],
 )

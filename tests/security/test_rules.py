@@ -8,7 +8,7 @@ from google.protobuf import descriptor_pool
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from bandit.v1 import admin_pb2, bandit_pb2, experiment_pb2
+from bandit.v1 import admin_pb2, bandit_pb2, evidence_pb2, experiment_pb2
 from server.rpc.rules import REFLECTION, RULES
 from server.services.callers import Role
 from tests.security.conftest import Enter, TokensFile
@@ -18,7 +18,7 @@ from tests.support.wire import METHODS, Wire
 
 PROTOS = Path(__file__).parents[2] / "protos" / "bandit" / "v1"
 FILES = (
-    *(admin_pb2.DESCRIPTOR, bandit_pb2.DESCRIPTOR, experiment_pb2.DESCRIPTOR),
+    *(admin_pb2.DESCRIPTOR, bandit_pb2.DESCRIPTOR, evidence_pb2.DESCRIPTOR, experiment_pb2.DESCRIPTOR),
     *(health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR),
 )
 CLOSED = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
