@@ -112,6 +112,12 @@ class Metric:
         return self.offset + quanta * self.quantum
 
     @property
+    def is_harmful_event(self) -> bool:
+        """Whether it is a guardrail whose events can only be bad, so that nobody has to wait for the rest."""
+        is_event = self.kind is MetricKind.BINARY and self.direction is Direction.MINIMIZE
+        return self.is_guardrail and is_event
+
+    @property
     def effective_prior(self) -> Prior:
         """The declared prior, or the weak one of the kind.
 

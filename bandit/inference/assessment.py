@@ -33,7 +33,7 @@ from bandit.inference.response import Response, measure_response, require_alike
 from bandit.inference.results import EProcess, Interval
 from bandit.inference.sample_ratio import SampleRatio, check_sample_ratio
 from bandit.inference.table import EvidenceTable, evidence_table, exposure_table, open_evidence_table
-from bandit.metric import Direction, Metric, MetricKind
+from bandit.metric import Metric
 
 ALPHA: Final = 0.05
 """Error rate of every test family and of each interval."""
@@ -235,7 +235,7 @@ class _Assessor:
         return {arm: path for arm, path in paths.items() if not isinstance(path, CannotSay)}
 
     def _compared(self, metric: Metric, table: EvidenceTable | CannotSay) -> dict[int, ChallengerEvidence]:
-        is_harm_watched = self._withheld is None and _does_harm(metric)
+        is_harm_watched = self._withheld is None and metric.is_harmful_event
         watched = self._open_table(metric) if is_harm_watched else None
         pairs = {
             arm: _Pair(table, watched, arm, self._champion, self._design, is_guarded=metric.is_guardrail)
@@ -333,12 +333,6 @@ def _as_of_now(process: EProcess) -> EProcess:
     what it would be in the order of arrival, and a maximum over rows would not be.
     """
     return EProcess((process.log_value,))
-
-
-def _does_harm(metric: Metric) -> bool:
-    """Whether an event of the metric can only be bad, so that nobody has to wait for the rest."""
-    is_event = metric.kind is MetricKind.BINARY and metric.direction is Direction.MINIMIZE
-    return metric.is_guardrail and is_event
 
 
 def _claim(test: TestKind, process: EProcess) -> Claim:

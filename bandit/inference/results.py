@@ -14,11 +14,6 @@ class Interval:
     lower: float
     upper: float
 
-    @property
-    def half_width(self) -> float:
-        """Half of upper less lower; infinite if either end is."""
-        return (self.upper - self.lower) / 2
-
 
 @dataclass(frozen=True, slots=True)
 class EProcess:

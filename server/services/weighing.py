@@ -19,7 +19,7 @@ from bandit.inference.power import Forecast, Plan, expected_shares, forecast_rep
 from bandit.inference.reasons import CannotSay, Reason
 from bandit.inference.ruling import Beliefs, Harm, Ruling, rule
 from bandit.inference.table import EvidenceTable, ValueScale, open_evidence_table
-from bandit.metric import Direction, Metric, MetricKind
+from bandit.metric import Direction, MetricKind
 from bandit.units import RepeatEstimate, UnitFacts, estimate_repeats
 from server.store.records import ExperimentRecord
 
@@ -131,18 +131,13 @@ def _harms(material: Material) -> dict[tuple[str, int], Harm]:
     arms = sorted(standing.arm_numbers.values())
     harms = {}
     for metric in standing.experiment.metrics:
-        if not _is_harmful(metric):
+        if not metric.is_harmful_event:
             continue
         numbered = (standing.metric_numbers[metric.name], metric)
         table = open_evidence_table(material.evidence_facts, standing.epochs, numbered, arms)
         for arm in set(arms) - {champion}:
             harms[metric.name, arm] = _harm(table, arm, champion)
     return harms
-
-
-def _is_harmful(metric: Metric) -> bool:
-    is_event = metric.kind is MetricKind.BINARY and metric.direction is Direction.MINIMIZE
-    return metric.is_guardrail and is_event
 
 
 def _harm(table: EvidenceTable, arm: int, champion: int) -> Harm:
