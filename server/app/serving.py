@@ -110,6 +110,7 @@ class _Service:
         for chore in chores:
             chore.cancel()
         await asyncio.gather(*chores, return_exceptions=True)
+        await self._upkeep.end()
         self._queue.close()
         await commits
         await self._flush_counts()

@@ -112,6 +112,13 @@ class Upkeep:
         """Begins epochs where shares have moved, every `seconds`, for ever; a quarter of the time at most."""
         await self.repeat(partial(self._allocator.run_once, seconds / 4), seconds)
 
+    async def end(self) -> None:
+        """Gives up loads that nobody waits for any more, before the threads end that they need."""
+        loads = [load for load in (self._loading, self._load_after) if load is not None]
+        for load in loads:
+            load.cancel()
+        await asyncio.gather(*loads, return_exceptions=True)
+
     async def _poll_once(self) -> None:
         """Writes and reads at the same time: a writer that waits for a lock must not age the snapshot."""
         if self._keys is not None:

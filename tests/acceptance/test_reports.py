@@ -91,8 +91,8 @@ def run(wire: Wire, unit_of: Callable[[int], str], **changes: object) -> str:
     wire.start(made.name)
     rng = random.Random(7)
     for wave in range(5):
-        serve(wire, made.name, [unit_of(wave * 400 + number) for number in range(400)], rng)
         n_epochs = wire.get(made.name).epoch.number
+        serve(wire, made.name, [unit_of(wave * 400 + number) for number in range(400)], rng)
         eventually(lambda before=n_epochs: wire.get(made.name).epoch.number > before)  # type: ignore[misc]
     eventually(lambda: _is_closed(wire, made.name))
     return made.name

@@ -129,6 +129,19 @@ async def test_a_cancelled_refresh_takes_nobody_with_it(desk: Desk, store: SqlSt
     assert desk.names() == {"ranker"}
 
 
+async def test_no_load_outlives_the_end(desk: Desk, loads: Loads) -> None:
+    """What the chores began, and were cancelled while they waited for, has ended before the threads do."""
+    chores = [asyncio.create_task(desk.upkeep.refresh())]
+    await asyncio.to_thread(loads.has_begun.wait)
+    chores.append(asyncio.create_task(desk.upkeep.refresh()))
+    await asyncio.sleep(0)
+    for chore in chores:
+        chore.cancel()
+    await asyncio.gather(*chores, return_exceptions=True)
+    await desk.upkeep.end()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 async def test_a_refresh_that_fails_can_be_repeated(desk: Desk, store: SqlStore) -> None:
     """Without the store a refresh fails for everybody who shares it; with it again the next one works."""
     with closing(engines_of(store)[0].raw_connection()) as connection:
