@@ -14,6 +14,8 @@ from tests.support.wire import Wire
 StartServer = Callable[..., ServerProcess]
 Connect = Callable[[ServerProcess], Wire]
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # the many servers and commands need not each compile anew
+
 
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:

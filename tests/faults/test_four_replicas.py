@@ -149,6 +149,7 @@ def generator() -> random.Random:
     return random.Random(seed)
 
 
+@pytest.mark.timeout(300)
 def test_replicas_and_database_die_and_the_ledger_is_exact(
     own_postgresql: PostgresqlProcess, tmp_path: Path, generator: random.Random
 ) -> None:
@@ -168,6 +169,7 @@ def test_replicas_and_database_die_and_the_ledger_is_exact(
                 time.sleep(FROZEN_SECONDS)  # the fault's time, not a wait for anything
             await_work(clients)
             assert ("Choose", grpc.StatusCode.UNAVAILABLE) not in clients.refusals
+            linger_in_commits(url)
             n_kills = 0
             while n_kills == 0 or (clients.n_doubtful == 0 and n_kills < MOST_KILLS):
                 victim = servers.pop()
@@ -194,6 +196,13 @@ def await_work(clients: Clients) -> None:
     """Until a good deal more was acknowledged than now."""
     n_acked = len(clients.acked)
     eventually(lambda: len(clients.acked) > n_acked + 50, seconds=30)
+
+
+def linger_in_commits(url: str) -> None:
+    """Makes commits so slow that whoever is killed is most likely killed in one, which is in doubt then."""
+    query(url, "ALTER SYSTEM SET commit_siblings = 0")
+    query(url, "ALTER SYSTEM SET commit_delay = 50000")  # microseconds
+    query(url, "SELECT pg_reload_conf()")
 
 
 def replace(victim: ServerProcess, url: str, folder: Path, number: int) -> ServerProcess:
