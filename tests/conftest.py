@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.postgresql import PostgresqlProcess
 from tests.support.process import ServerProcess, serving
@@ -13,6 +14,11 @@ from tests.support.wire import Wire
 
 StartServer = Callable[..., ServerProcess]
 Connect = Callable[[ServerProcess], Wire]
+
+# A busy machine is no failure, and what passed passes again; `--hypothesis-profile=exploring` tries anew.
+settings.register_profile("exploring", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("repeatable", settings.get_profile("exploring"), derandomize=True)
+settings.load_profile("repeatable")
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # the many servers and commands need not each compile anew
 

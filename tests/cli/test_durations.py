@@ -2,13 +2,12 @@
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from server.cli.durations import format_duration, parse_duration
 
 
-@settings(deadline=None)
 @given(st.integers(0, 315_576_000_000), st.integers(0, 999_999_999))
 def test_text_and_back_is_identity(seconds: int, nanos: int) -> None:
     """Nothing is rounded."""

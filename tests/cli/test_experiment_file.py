@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bandit.v1.experiment_pb2 import Experiment
@@ -22,7 +22,6 @@ from server.cli.toml_text import TomlTable, dumps
 RANKER = Path(__file__).parent / "ranker.toml"
 PROTO = Path(__file__).parents[2] / "protos/bandit/v1/experiment.proto"
 
-patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # runs on busy machines
 
 texts = st.text(st.characters(codec="utf-8"), max_size=6)
 doubles = st.floats(allow_nan=False, allow_infinity=False)
@@ -102,7 +101,6 @@ def problems_of(text: str) -> list[str]:
     return [f"{each.path}: {each.text}" for each in caught.value.problems]
 
 
-@patient
 @given(files)
 def test_file_to_message_to_file_to_message_is_identity(table: TomlTable) -> None:
     """Whatever a file can say survives being shown and applied again."""
@@ -110,7 +108,6 @@ def test_file_to_message_to_file_to_message_is_identity(table: TomlTable) -> Non
     assert parse_experiment(format_experiment(message)) == message
 
 
-@patient
 @given(files)
 def test_the_text_of_a_message_is_stable(table: TomlTable) -> None:
     """A text that has been read is written the same, so that differences mean something."""

@@ -2,12 +2,10 @@
 
 import tomllib
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from server.cli.toml_text import TomlTable, dumps
-
-patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # runs on busy machines
 
 texts = st.text(st.characters(codec="utf-8"), max_size=8)
 scalars = st.one_of(st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False), texts)
@@ -18,7 +16,6 @@ values = st.recursive(
 )
 
 
-@patient
 @given(st.dictionaries(texts, values, max_size=4))
 def test_what_is_written_is_read_back(table: TomlTable) -> None:
     """Any table, with whatever characters in keys and values."""

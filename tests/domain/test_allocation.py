@@ -78,7 +78,7 @@ def shares_by_id(standing: Standing) -> dict[str, float]:
     return {arm_id: shares[number] for arm_id, number in standing.arm_numbers.items()}
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     counts=id_to_record,
     policy=st.sampled_from(POLICIES),
@@ -166,7 +166,7 @@ def test_warm_up_ends_with_its_duration() -> None:
     assert allocate(stand(experiment, epochs, now=START + 2 * HOUR)).warming_up == frozenset()
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(minutes=st.integers(0, 600), step=st.floats(0.01, 1), before=st.floats(0.01, 0.99))
 def test_no_share_moves_faster_than_the_step(minutes: int, step: float, before: float) -> None:
     """Since the epoch in force began, no share moves by more than the step an hour; and it does move."""

@@ -9,7 +9,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bandit import decision as decision_module
@@ -54,7 +54,6 @@ def is_refused(text: str, signer: Signer = SIGNER) -> bool:
     return str(caught.value) == "the decision id was not issued by this service"
 
 
-@settings(deadline=None)
 @given(
     terms=terms_of_any_kind,
     time_ms=st.integers(0, 2**48 - 1),
@@ -84,7 +83,6 @@ def test_every_flipped_bit_is_noticed() -> None:
         raw[bit // 8] ^= 1 << bit % 8
 
 
-@settings(deadline=None)
 @given(place=st.integers(0, 79), letter=st.sampled_from(ALPHABET))
 def test_every_changed_letter_is_noticed(place: int, letter: str) -> None:
     """With any letter changed for another one, a decision id is refused: no two texts are one decision."""
@@ -183,7 +181,6 @@ def test_a_field_of_a_later_version_is_refused(change: tuple[int, int]) -> None:
     assert is_refused(_signed(bytes(body)))
 
 
-@settings(deadline=None)
 @given(
     times=st.lists(st.integers(0, 2**48 - 1), min_size=2, max_size=2, unique=True),
     bits=st.tuples(st.integers(0, 2**74 - 1), st.integers(0, 2**74 - 1)),
@@ -194,7 +191,6 @@ def test_ids_are_ordered_by_time(times: list[int], bits: tuple[int, int]) -> Non
     assert new_id(earlier, bits[0]) < new_id(later, bits[1])
 
 
-@settings(deadline=None)
 @given(bits=st.lists(st.integers(0, 2**74 - 1), min_size=2, max_size=2, unique=True))
 def test_random_bits_are_all_used(bits: list[int]) -> None:
     """Two ids of one millisecond differ if any of their 74 random bits does; both are UUIDs of version 7."""

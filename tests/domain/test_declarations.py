@@ -46,7 +46,7 @@ def test_the_strategy_makes_valid_declarations_of_every_kind() -> None:
     """What the strategy draws keeps every rule and reaches every kind: the property below is not idle."""
     seen: set[MetricKind] = set()
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(experiments())
     def look(experiment: Experiment) -> None:
         require_valid(experiment)
@@ -56,7 +56,7 @@ def test_the_strategy_makes_valid_declarations_of_every_kind() -> None:
     assert seen == set(MetricKind)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_every_valid_declaration_can_be_allocated(data: st.DataObject) -> None:
     """A valid experiment has shares that sum to 1, before its first outcome and after extreme ones."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bandit.facts import Tally, ends_of, n_closed
@@ -14,7 +14,6 @@ from tests.domain.builders import HOUR, MINUTE, SECOND, START, make_epoch
 outcomes = st.lists(st.tuples(st.integers(0, 2**20), st.booleans()), max_size=20)
 
 
-@settings(deadline=None)
 @given(outcomes=outcomes, seed=st.integers(0, 2**32))
 def test_tallies_add_in_any_order(outcomes: list[tuple[int, bool]], seed: int) -> None:
     """Tallies of shuffled outcomes, added one by one or in two heaps, are equal."""
@@ -29,7 +28,6 @@ def test_tallies_add_in_any_order(outcomes: list[tuple[int, bool]], seed: int) -
     assert one.plus(two) == two.plus(one) == total
 
 
-@settings(deadline=None)
 @given(outcomes=outcomes)
 def test_a_tally_is_the_plain_sums(outcomes: list[tuple[int, bool]]) -> None:
     """Number, sum and sum of squares, of outcomes in time and of late ones apart."""

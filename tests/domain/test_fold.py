@@ -162,7 +162,7 @@ def fold(history: History, metric: Metric, weighting: Weighting) -> dict[int, Ar
 
 
 @METRICS
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(history=histories())
 def test_the_fold_is_the_replay(history: History, metric: Metric) -> None:
     """Summing facts over epochs gives what counting every decision by the rule gives."""
@@ -176,7 +176,7 @@ def test_the_fold_is_the_replay(history: History, metric: Metric) -> None:
 
 
 @METRICS
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(history=histories())
 def test_what_is_not_counted_yet_is_reported_beside(history: History, metric: Metric) -> None:
     """Posted outcomes of closed epochs, of open ones and late ones are counted apart."""
@@ -205,7 +205,7 @@ def test_what_is_not_counted_yet_is_reported_beside(history: History, metric: Me
 
 
 @METRICS
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(history=histories(), minutes=st.integers(1, 60), lookback=st.none() | st.integers(1, 40))
 def test_decay_weighs_every_observation_by_its_epochs_age(
     history: History, metric: Metric, minutes: int, lookback: int | None
@@ -227,7 +227,7 @@ def test_decay_weighs_every_observation_by_its_epochs_age(
         assert_close(evidence[arm].sums, exact_sums(weighted, metric))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(history=histories(), seed=st.randoms(use_true_random=False))
 def test_facts_fold_in_any_order(history: History, seed: object) -> None:
     """The order in which facts are listed does not matter to a single digit."""

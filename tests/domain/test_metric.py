@@ -5,7 +5,7 @@ import sys
 from datetime import timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bandit.metric import N_STEPS, Metric, MetricKind, OutcomeValueError
@@ -28,7 +28,6 @@ def real_metrics(draw: st.DrawFn) -> Metric:
     return Metric(name="x", kind=MetricKind.REAL, minimum=low, maximum=high)
 
 
-@settings(deadline=None)
 @given(metric=real_metrics(), part=st.floats(0, 1))
 def test_a_real_value_is_kept_to_half_a_quantum(metric: Metric, part: float) -> None:
     """A value and what its quanta stand for differ by at most half a quantum, and rounding."""
@@ -39,14 +38,12 @@ def test_a_real_value_is_kept_to_half_a_quantum(metric: Metric, part: float) -> 
     assert abs(metric.to_value(quanta) - value) <= metric.quantum / 2 + rounding
 
 
-@settings(deadline=None)
 @given(metric=real_metrics())
 def test_the_ends_of_the_range_are_the_ends_of_the_quanta(metric: Metric) -> None:
     """The minimum is 0 quanta, and the maximum 2^20."""
     assert (metric.quantise(metric.minimum), metric.quantise(metric.maximum)) == (0, N_STEPS)
 
 
-@settings(deadline=None)
 @given(metric=real_metrics(), parts=st.tuples(st.floats(0, 1), st.floats(0, 1)))
 def test_quanta_keep_the_order_of_values(metric: Metric, parts: tuple[float, float]) -> None:
     """A larger value never has fewer quanta."""
@@ -55,7 +52,6 @@ def test_quanta_keep_the_order_of_values(metric: Metric, parts: tuple[float, flo
     assert metric.quantise(low) <= metric.quantise(high)
 
 
-@settings(deadline=None)
 @given(count=st.integers(0, 1000))
 def test_whole_numbers_stand_for_themselves(count: int) -> None:
     """A count is its own number of quanta, and comes back as it was."""

@@ -175,7 +175,7 @@ ESTIMATES: tuple[Callable[[EvidenceTable], object], ...] = (
 )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.data())
 def test_nothing_is_ever_nan(data: st.DataObject) -> None:
     """Shares at every extreme, up to 1e9 decisions, any sums: results are numbers in order, or a reason."""

@@ -55,7 +55,7 @@ def test_mixture_is_the_integral() -> None:
     assert float(mixture.log_e_value(total, variance)) == pytest.approx(float(expected), abs=1e-6)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.floats(-1e12, 1e12),
     st.floats(0, 1e15),
@@ -85,7 +85,7 @@ def test_negative_sums_are_bounded_below(total: float) -> None:
     assert float(mixture.log_e_value(total, 50.0)) <= float(exact) + 1e-6
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.floats(0, 1e9), st.floats(0.5, 200), st.floats(0.1, 1e6), st.sampled_from([0.05, 0.025, 1e-4]))
 def test_boundary_is_where_e_crosses(variance: float, scale: float, rho: float, alpha: float) -> None:
     """At the boundary E has just reached 1 / alpha; a little below it has not."""

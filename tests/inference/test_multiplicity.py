@@ -11,7 +11,7 @@ from bandit.inference.multiplicity import e_bh, holm, mean_process
 from bandit.inference.results import EProcess
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_is_that_of_statsmodels(p_values: list[float]) -> None:
     """Adjusted p-values agree, in their order."""
@@ -20,7 +20,7 @@ def test_holm_is_that_of_statsmodels(p_values: list[float]) -> None:
     assert [ours[i] for i in range(len(p_values))] == pytest.approx(theirs.tolist())
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.lists(st.floats(-5, 12), min_size=1, max_size=12), st.sampled_from([0.05, 0.2]))
 def test_e_bh_is_benjamini_hochberg_on_reciprocals(logs: list[float], alpha: float) -> None:
     """e-BH rejects what Benjamini and Hochberg's step-up rejects for p = 1/e (Wang & Ramdas 2022)."""

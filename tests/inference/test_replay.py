@@ -38,7 +38,7 @@ def arm_score(stream: Stream, event: Event, arm: int, cap: float) -> tuple[float
     return predicted + distance, distance
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(SEEDS, st.booleans(), st.sampled_from([0.3, 1.0]))
 def test_scores_are_a_replay(seed: int, is_binary: bool, cap: float) -> None:  # noqa: FBT001 - drawn
     """S, V and N of every arm are sums over single decisions."""
@@ -54,7 +54,7 @@ def test_scores_are_a_replay(seed: int, is_binary: bool, cap: float) -> None:  #
     assert scores.n[-1] == len(stream.events)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(SEEDS)
 def test_the_path_is_evaluated_at_the_ends_of_epochs(seed: int) -> None:
     """Each value of the e-process is that of the stream cut off after the epoch; its maximum gives p."""
@@ -76,7 +76,7 @@ def test_the_path_is_evaluated_at_the_ends_of_epochs(seed: int) -> None:
     assert result.better.p_value == pytest.approx(min(1.0, exp(-max(logs))), rel=1e-7)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(SEEDS, st.sampled_from([Direction.MAXIMIZE, Direction.MINIMIZE]))
 def test_odds_are_a_replay(seed: int, direction: Direction) -> None:
     """E is the mixture of products over events, one factor an event."""
@@ -103,7 +103,7 @@ def replay_odds(stream: Stream, arm: int, champion: int, grid: tuple[float, ...]
     return log(sum(products) / len(grid))
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(SEEDS)
 def test_split_values_are_a_replay(seed: int) -> None:
     """Doubly robust and IPS values, gain, standard errors and effective sample size, by decision."""
@@ -131,7 +131,7 @@ def test_split_values_are_a_replay(seed: int) -> None:
     assert result.effective_sample_size == pytest.approx(sum(weights) ** 2 / sum(w * w for w in weights))
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(SEEDS, st.floats(0.1, 0.9))
 def test_splitting_an_epoch_changes_nothing(seed: int, part: float) -> None:
     """Two epochs with the shares and predictions of one, and its sums between them, say the same."""
@@ -155,7 +155,7 @@ def split_rows(
     return np.stack([values * part, values * (1 - part)], axis=1).reshape(-1, values.shape[1])
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(SEEDS, st.permutations([0, 1, 2]))
 def test_permuting_arms_permutes_results(seed: int, order: list[int]) -> None:
     """The order of the table's columns has no meaning."""

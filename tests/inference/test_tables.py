@@ -86,7 +86,7 @@ def test_lost_counts_are_no_silence() -> None:
     assert (tabulated(facts).n[0, 0], tabulated(facts).sums[0, 0]) == (4, 3)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.floats(-2, 6), min_size=1, max_size=20))
 def test_values_are_positions_in_the_declared_range(values: list[float]) -> None:
     """Sums and squares are those of (value - minimum) / (maximum - minimum), to a quantum."""

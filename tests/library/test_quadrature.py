@@ -1,7 +1,7 @@
-"""P(best), expected losses and the value remaining, against references that share no code with them."""
+"""P(best) and expected losses, against references that share no code with them."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import pairwise
 
 import mpmath  # type: ignore[import-untyped]
@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from scipy import special
 
 from bandit import quadrature
@@ -22,119 +21,12 @@ from bandit.quadrature import (
     best_arm_summary,
     value_remaining_probability,
 )
-
-FloatArray = NDArray[np.float64]
-
-TOLERANCE = 1e-9
-"""What the package promises."""
-
-FAMILY_TO_EXAMPLE: dict[str, Posterior] = {
-    "beta": BetaPosterior(31, 971),
-    "beta, uniform": BetaPosterior(1, 1),
-    "beta, small": BetaPosterior(0.01, 0.02),
-    "beta, huge": BetaPosterior(1e7, 1e7),
-    "normal": NormalPosterior(0.3, 2.0),
-    "normal, tiny": NormalPosterior(0.5, 1e-18),
-    "student": StudentTPosterior(1e6, 1e-6, 5.0),
-    "student, heavy": StudentTPosterior(0.0, 1.0, 1.0),
-    "gamma": GammaPosterior(100, 50),
-    "gamma, small": GammaPosterior(0.05, 1e-3),
-}
-
-
-def random_posterior(family: str, rng: np.random.Generator) -> Posterior:
-    """A posterior whose width and place vary over orders of magnitude, close enough to others to matter."""
-    n = 10 ** rng.uniform(0, 4)
-    match family:
-        case "beta":
-            return BetaPosterior(0.3 + rng.uniform(0, 0.2) * n, 1 + rng.uniform(0.3, 1) * n)
-        case "gamma":
-            return GammaPosterior(0.3 + rng.uniform(1, 3) * n, 0.3 + n)
-        case "normal":
-            return NormalPosterior(rng.normal(), 10 ** rng.uniform(-2, 0.5))
-        case _:
-            return StudentTPosterior(rng.normal(), 10 ** rng.uniform(-2, 0.5), rng.uniform(3, 100))
-
-
-class Reference:
-    """Posteriors on a fine uniform grid over logit, log or arcsinh of the value: slow, and simple.
-
-    Densities are the textbook's and distribution functions SciPy's. For smooth functions that vanish at both
-    ends the trapezoid rule converges exponentially (Trefethen & Weideman 2014), and so does a plain sum.
-    """
-
-    def __init__(self, posteriors: Sequence[Posterior], n_points: int = 40_001) -> None:
-        low, high = zip(*(_ends(posterior) for posterior in posteriors), strict=True)
-        grid = np.linspace(min(low), max(high), n_points)
-        self.step = float(grid[1] - grid[0])
-        match posteriors[0]:
-            case BetaPosterior():
-                self.values, self.slope = special.expit(grid), special.expit(grid) * special.expit(-grid)
-            case GammaPosterior():
-                self.values = self.slope = np.exp(grid)
-            case _:
-                self.values, self.slope = np.sinh(grid), np.cosh(grid)
-        self.density = np.array([_density(posterior, self.values) for posterior in posteriors]) * self.slope
-        self.below = np.array([cdf(posterior, self.values) for posterior in posteriors])
-
-    def probabilities(self) -> FloatArray:
-        """P(arm has the largest value)."""
-        others = [np.delete(self.below, arm, axis=0).prod(axis=0) for arm in range(len(self.below))]
-        return np.asarray((self.density * np.array(others)).sum(axis=1) * self.step)
-
-    def losses(self) -> FloatArray:
-        """E[largest value] - E[value of the arm]."""
-        lacking = self.below - self.below.prod(axis=0)
-        return np.asarray((lacking * self.slope).sum(axis=1) * self.step)
-
-    def remaining(self, posteriors: Sequence[Posterior], arm: int, margin: float) -> float:
-        """P(largest other value > (1 + margin) * value of the arm), by conditioning on the arm's value."""
-        others = [other for index, other in enumerate(posteriors) if index != arm]
-        below = np.prod([cdf(other, self.values * (1 + margin)) for other in others], axis=0)
-        return float((self.density[arm] * (1 - below)).sum() * self.step)
-
-
-def _ends(posterior: Posterior) -> tuple[float, float]:
-    match posterior:
-        case BetaPosterior(a, b):
-            below, above = special.betaincinv(a, b, 1e-16), special.betaincinv(b, a, 1e-16)
-            return float(special.logit(below)), -float(special.logit(above))
-        case GammaPosterior(shape, rate):
-            low, high = special.gammaincinv(shape, 1e-16), special.gammainccinv(shape, 1e-16)
-            return math.log(low / rate), math.log(high / rate)
-        case NormalPosterior(mean, sd):
-            return math.asinh(mean - 8.5 * sd), math.asinh(mean + 8.5 * sd)
-        case StudentTPosterior(mean, scale, df):
-            reach = -scale * float(special.stdtrit(df, 1e-22))
-            return math.asinh(mean - reach), math.asinh(mean + reach)
-
-
-def _density(posterior: Posterior, x: FloatArray) -> FloatArray:
-    match posterior:
-        case BetaPosterior(a, b):
-            log_density = special.xlogy(a - 1, x) + special.xlog1py(b - 1, -x) - special.betaln(a, b)
-        case GammaPosterior(shape, rate):
-            y = rate * x
-            log_density = special.xlogy(shape - 1, y) - y - special.gammaln(shape) + math.log(rate)
-        case NormalPosterior(mean, sd):
-            log_density = -(((x - mean) / sd) ** 2) / 2 - math.log(sd * math.sqrt(2 * math.pi))
-        case StudentTPosterior(mean, scale, df):
-            norm = special.betaln(0.5, df / 2) + math.log(scale * math.sqrt(df))
-            log_density = -(df + 1) / 2 * np.log1p(((x - mean) / scale) ** 2 / df) - norm
-    return np.asarray(np.exp(log_density))
-
-
-def cdf(posterior: Posterior, x: FloatArray | float) -> FloatArray:
-    """P(value of the posterior < x)."""
-    match posterior:
-        case BetaPosterior(a, b):
-            return np.asarray(special.betainc(a, b, np.clip(x, 0, 1)))
-        case GammaPosterior(shape, rate):
-            return np.asarray(special.gammainc(shape, rate * np.asarray(x)))
-        case NormalPosterior(mean, sd):
-            return np.asarray(special.ndtr((x - mean) / sd))
-        case StudentTPosterior(mean, scale, df):
-            return np.asarray(special.stdtr(df, (x - mean) / scale))
+from tests.library.quadrature_reference import (
+    FAMILY_TO_EXAMPLE,
+    TOLERANCE,
+    Reference,
+    random_posterior,
+)
 
 
 @pytest.mark.parametrize("family", ["beta", "gamma", "normal", "student"])
@@ -371,45 +263,6 @@ def test_minimising_gamma_arms_agrees_with_the_trapezoid_rule() -> None:
     )
     losses = ((above - above.prod(axis=0)) * grid.slope).sum(axis=1) * grid.step
     assert summary.expected_losses == pytest.approx(losses, abs=TOLERANCE)
-
-
-@given(margin=st.floats(0, 0.9), is_max=st.booleans())
-def test_value_remaining_of_gamma_arms_is_a_rescaled_duel(margin: float, *, is_max: bool) -> None:
-    """For Gamma arms a relative margin is a change of rate, so the value remaining is one more P(best)."""
-    arms = [GammaPosterior(40, 20), GammaPosterior(30, 16), GammaPosterior(3, 2)]
-    reach = 1 + margin if is_max else 1 - margin
-    handicapped = [GammaPosterior(40, 20 / reach), *arms[1:]]
-    expected = 1 - best_arm_probabilities(handicapped, maximize=is_max)[0]
-    remaining = value_remaining_probability(arms, margin, arm=0, maximize=is_max)
-    assert remaining == pytest.approx(expected, abs=1e-10)
-
-
-def test_value_remaining_when_minimising_beta_arms() -> None:
-    """P(other < (1 - margin) * arm) for error rates, as on the fine grid; and of one normal duel."""
-    arms = [BetaPosterior(30, 70), BetaPosterior(27, 80), BetaPosterior(2, 4)]
-    grid = Reference(arms)
-    above = np.prod([1 - cdf(other, grid.values * 0.9) for other in arms[1:]], axis=0)
-    expected = (grid.density[0] * (1 - above)).sum() * grid.step
-    remaining = value_remaining_probability(arms, 0.1, arm=0, maximize=False)
-    assert remaining == pytest.approx(expected, abs=TOLERANCE)
-    duel = [NormalPosterior(1000.0, 2.0), NormalPosterior(1003.0, 0.001)]
-    above_margin = special.ndtr((1003 - 1000 * 1.002) / math.hypot(2 * 1.002, 0.001))
-    assert value_remaining_probability(duel, 0.002, arm=0) == pytest.approx(above_margin, abs=TOLERANCE)
-
-
-def test_value_remaining_without_margin_is_the_chance_of_being_wrong() -> None:
-    """With margin 0 it is 1 - P(best); with one arm nothing remains."""
-    arms = [BetaPosterior(1, 1), BetaPosterior(1e6, 3e6), BetaPosterior(9, 3)]
-    for arm, probability in enumerate(best_arm_probabilities(arms)):
-        assert value_remaining_probability(arms, 0.0, arm=arm) == pytest.approx(1 - probability, abs=1e-10)
-    assert value_remaining_probability(arms[:1], 0.0, arm=0) == 0.0
-
-
-@pytest.mark.parametrize(("margin", "maximize"), [(-0.1, True), (math.nan, True), (1.0, False)])
-def test_a_margin_outside_its_range_is_refused(margin: float, maximize: bool) -> None:  # noqa: FBT001
-    """A margin is not negative, and below 1 when small values are good."""
-    with pytest.raises(ValueError, match="margin must be in"):
-        value_remaining_probability([BetaPosterior(1, 1)] * 2, margin, arm=0, maximize=maximize)
 
 
 def test_hopeless_arms_get_nothing() -> None:

@@ -6,11 +6,9 @@ without warning. On PostgreSQL two replicas are asked in turns.
 """
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
-from typing import Final
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -27,9 +25,7 @@ from hypothesis.stateful import (
 )
 
 from bandit.decision import Basis
-from bandit.experiment import Arm, Experiment
 from bandit.limits import Limits
-from bandit.metric import Metric, MetricKind
 from server.services import errors
 from server.services.ledger import Report
 from server.services.offers import Reason
@@ -41,20 +37,22 @@ from server.store.records import (
     RewardEntry,
     State,
 )
-from tests.domain.builders import declare
 from tests.services.support import LAG, MAX_STALENESS, ManualClock
 from tests.services.whole import WholeService
+from tests.services.whole_known import (
+    ARMS,
+    CHAMPION,
+    LONGEST,
+    METRICS,
+    WINDOW,
+    KnownDecision,
+    KnownExperiment,
+    Posted,
+)
 from tests.store.builders import facts_of
 from tests.store.ledger_model import LedgerModel
 from tests.support.ledger import decision_of
 
-WINDOW: Final = timedelta(seconds=30)
-LONGEST: Final = timedelta(hours=1)
-CLICKS: Final = Metric(name="clicks", window=WINDOW, default_value=0.0)
-SPEND: Final = Metric(name="spend", kind=MetricKind.REAL, maximum=100.0)
-METRICS: Final = {"clicks": (0, CLICKS), "spend": (1, SPEND)}
-ARMS: Final = ("a", "b", "c")
-CHAMPION: Final = "a"
 _names = count(1)
 
 # Small windows of values, so that histories meet each other.
@@ -63,53 +61,6 @@ units = st.sampled_from(["", "", "u1", "u2", "u3"])
 steps = st.sampled_from([0.5, 2.0, LAG + 2, WINDOW.total_seconds() + 5, MAX_STALENESS + 5, 3_700.0])
 jumps = st.sampled_from([timedelta(hours=1), -timedelta(days=1), timedelta(seconds=-7), timedelta(days=1)])
 replicas = st.integers(0, 1)
-
-
-@dataclass
-class KnownExperiment:
-    """An experiment as the model has it."""
-
-    name: str
-    number: int
-    limits: Limits = field(default_factory=Limits)
-    is_c_out: bool = False
-    state: State | None = State.DRAFT
-    winner: str | None = None
-    n_epochs: int = 0
-    arms: dict[tuple[int, str], str] = field(default_factory=dict)
-    counted: Counter[tuple[int, Basis]] = field(default_factory=Counter)
-
-    @property
-    def declared(self) -> Experiment:
-        """Its declaration."""
-        arms = [Arm(id=arm, is_taken_out=arm == "c" and self.is_c_out) for arm in ARMS]
-        declared = declare(self.name, arms=arms, metrics=(CLICKS, SPEND), limits=self.limits)
-        return replace(declared, max_decision_age=LONGEST)
-
-    def floor_of(self, arm: str) -> float:
-        """The least share that an arm in service may have."""
-        return 0.0 if arm == "c" and self.is_c_out else self.limits.floor_of(arm)
-
-
-@dataclass(frozen=True)
-class KnownDecision:
-    """A decision as the model has it."""
-
-    id: str
-    experiment: KnownExperiment
-    epoch: int
-    arm: int
-    basis: Basis
-    decided_ms: int
-
-
-@dataclass(frozen=True)
-class Posted:
-    """A reward as it was posted."""
-
-    decision: KnownDecision
-    outcomes: dict[str, float]
-    revision: int
 
 
 class History(RuleBasedStateMachine):
@@ -421,7 +372,6 @@ def test_the_service_is_the_model(url: str) -> None:
         settings=settings(
             max_examples=6,
             stateful_step_count=30,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
             phases=[Phase.reuse, Phase.generate],  # to find a shorter history takes minutes
         ),

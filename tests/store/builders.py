@@ -19,6 +19,7 @@ from server.store.records import (
     Recorded,
     RewardEntry,
     State,
+    Verdict,
 )
 from server.store.sql import SqlStore
 from server.store.sqlite import SqliteDialect
@@ -116,3 +117,14 @@ def engines_of(store: SqlStore) -> list[Engine]:
     dialect = store._dialect
     assert isinstance(dialect, PostgresqlDialect | SqliteDialect)
     return [dialect.writer, dialect.reader]
+
+
+def post(store: Store, *entries: RewardEntry, slot: int = 0) -> list[Verdict]:
+    """Records the entries in one batch."""
+    return store.record_rewards(entries, slot)
+
+
+def one(store: Store, entry: RewardEntry) -> Verdict:
+    """Records an entry in a batch of its own."""
+    (verdict,) = post(store, entry)
+    return verdict

@@ -16,7 +16,7 @@ from tests.domain.declarations import experiments, names
 numbers = st.dictionaries(names, st.integers(0, 2**31), max_size=4)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(experiment=experiments(), arm_numbers=numbers, metric_numbers=numbers, winner=st.none() | names)
 def test_a_document_reads_as_it_was_written(
     experiment: Experiment, arm_numbers: dict[str, int], metric_numbers: dict[str, int], winner: str | None

@@ -76,7 +76,7 @@ def test_the_ledger_is_the_model(store: Store) -> None:
     """
     numbers: list[int] = []
 
-    @settings(deadline=None, max_examples=120)
+    @settings(max_examples=120)
     @given(batches=batches)
     def check(batches: list[list[Post]]) -> None:
         number = create(store, f"e-{len(numbers)}").number
@@ -97,7 +97,7 @@ def test_the_ledger_is_the_model(store: Store) -> None:
 def test_batches_do_not_matter(store: Store) -> None:
     """The same entries in the same order, in one batch or each in its own, get the same answers."""
 
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=60)
     @given(entries=entries_of_a_batch)
     def check(entries: list[Post]) -> None:
         together, apart = (create(store, f"e-{some_id().hex()}").number for _ in range(2))

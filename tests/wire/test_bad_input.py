@@ -31,7 +31,7 @@ HOSTILE = [
     pytest.param("\U0001f600" * 300, id="300 faces"),
 ]
 SOME_EXAMPLES = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=300).filter(lambda text: INNARDS.search(text) is None)
 """Any text; one that looks like our innards would be taken for a leak when it is quoted back."""

@@ -88,7 +88,7 @@ experiments = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(experiment=experiments)
 def test_domain_to_wire_to_domain_is_identity(experiment: Experiment) -> None:
     """What a store hands out can be sent, read by a client, and sent back as the same declaration."""
@@ -96,7 +96,7 @@ def test_domain_to_wire_to_domain_is_identity(experiment: Experiment) -> None:
     assert to_experiment(experiment_pb2.Experiment.FromString(sent), ANOTHER_SALT) == experiment
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(experiment=experiments)
 def test_wire_to_domain_to_wire_is_identity(experiment: Experiment) -> None:
     """A message as the service writes it is written the same again."""
