@@ -30,7 +30,7 @@ def clean_environment() -> dict[str, str]:
 
 
 def eventually(
-    look: Callable[[], _Result], *, until: Callable[[_Result], object] = bool, seconds: float = 20.0
+    look: Callable[[], _Result], *, until: Callable[[_Result], object] = bool, seconds: float = 60.0
 ) -> _Result:
     """The first result of `look` that is as wanted; fails if there is none in time."""
     deadline = time.monotonic() + seconds
@@ -54,7 +54,7 @@ def run_command(*arguments: str, folder: Path) -> subprocess.CompletedProcess[st
         env=clean_environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 
@@ -118,7 +118,7 @@ class ServerProcess:
         """Sends a signal and returns at once."""
         self.process.send_signal(number)
 
-    def wait(self, seconds: float = 30.0) -> int:
+    def wait(self, seconds: float = 60.0) -> int:
         """Waits for the end of the process; returns its exit code."""
         self.process.communicate(timeout=seconds)
         return self.process.returncode
@@ -198,7 +198,7 @@ def refused_start(url: str, folder: Path) -> str:
         env=clean_environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert (done.returncode, done.stdout) == (1, ""), done.stderr
