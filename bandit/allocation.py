@@ -63,6 +63,24 @@ class Standing:
     lag: timedelta
     now: datetime
 
+    @cached_property
+    def numbers(self) -> list[int]:
+        """The numbers of the declared arms, in their order."""
+        return [self.arm_numbers[arm.id] for arm in self.experiment.arms]
+
+    @cached_property
+    def arms(self) -> list[ArmStanding]:
+        """The declared arms as limits see them, in their order."""
+        return [
+            ArmStanding(
+                id=arm.id,
+                eligible=not arm.is_taken_out,
+                decisions=self.decisions_by_arm[number],
+                age=self.age_of(number),
+            )
+            for arm, number in zip(self.experiment.arms, self.numbers, strict=True)
+        ]
+
     @property
     def weighting(self) -> Weighting:
         """How the experiment weighs its epochs."""
@@ -72,7 +90,7 @@ class Standing:
     def evidence(self, metric: Metric, arms: Iterable[int] | None = None) -> dict[int, ArmEvidence]:
         """Arm number to what is known on a metric; of the declared arms if none are named."""
         if arms is None:
-            arms = [self.arm_numbers[arm.id] for arm in self.experiment.arms]
+            arms = self.numbers
         number = self.metric_numbers[metric.name]
         return fold_facts(
             self.facts, self.epochs, (number, metric), arms, weighting=self.weighting, now=self.now
@@ -110,34 +128,15 @@ def allocate(standing: Standing) -> Allocation:
     With every arm taken out the champion gets everything, since something has to answer.
     """
     experiment = standing.experiment
-    in_service = [arm for arm in experiment.arms if not arm.is_taken_out]
-    if not in_service:
+    if all(arm.is_taken_out for arm in experiment.arms):
         return Allocation(shares=_all_to(standing.arm_numbers[experiment.champion], standing))
     evidence = {metric.name: standing.evidence(metric) for metric in experiment.metrics}
     beliefs = {metric.name: posteriors_from(metric, evidence[metric.name]) for metric in experiment.metrics}
-    arms = [
-        ArmStanding(
-            id=arm.id,
-            eligible=not arm.is_taken_out,
-            decisions=standing.decisions_by_arm[standing.arm_numbers[arm.id]],
-            age=standing.age_of(standing.arm_numbers[arm.id]),
-        )
-        for arm in experiment.arms
-    ]
-    numbers = [standing.arm_numbers[arm.id] for arm in experiment.arms]
-    current = standing.epochs[-1] if standing.epochs else None
-    shares = apply_limits(
-        _policy_shares(experiment, numbers, evidence[experiment.reward_metric]),
-        arms,
-        experiment.limits,
-        previous=None if current is None else [current.shares.get(number, 0.0) for number in numbers],
-        elapsed=timedelta() if current is None else max(standing.now - current.started_at, timedelta()),
-    )
     return Allocation(
-        shares=dict(zip(numbers, shares.tolist(), strict=True)),
+        shares=_limited_shares(standing, evidence[experiment.reward_metric]),
         warming_up=frozenset(
             number
-            for number, arm in zip(numbers, arms, strict=True)
+            for number, arm in zip(standing.numbers, standing.arms, strict=True)
             if arm.eligible and experiment.limits.is_new(arm)
         ),
         means={
@@ -191,14 +190,28 @@ def longest_epoch(standing: Standing) -> timedelta:
     return longest
 
 
-def _policy_shares(
-    experiment: Experiment, numbers: Sequence[int], evidence: Mapping[int, ArmEvidence]
-) -> list[float]:
-    """The policy's shares over the arms in service, 0 for the others; in the order of `numbers`."""
+def _limited_shares(standing: Standing, evidence: Mapping[int, ArmEvidence]) -> dict[int, float]:
+    """Arm number to what the policy's shares become within the limits, given the shares in force."""
+    current = standing.epochs[-1] if standing.epochs else None
+    shares = apply_limits(
+        _policy_shares(standing, evidence),
+        standing.arms,
+        standing.experiment.limits,
+        previous=None
+        if current is None
+        else [current.shares.get(number, 0.0) for number in standing.numbers],
+        elapsed=timedelta() if current is None else max(standing.now - current.started_at, timedelta()),
+    )
+    return dict(zip(standing.numbers, shares.tolist(), strict=True))
+
+
+def _policy_shares(standing: Standing, evidence: Mapping[int, ArmEvidence]) -> list[float]:
+    """The policy's shares over the arms in service, 0 for the others; in the order of the declared arms."""
+    experiment = standing.experiment
     metric = experiment.metric(experiment.reward_metric)
     beliefs = posteriors_from(metric, evidence)
     in_service = {
-        arm.id: number for arm, number in zip(experiment.arms, numbers, strict=True) if not arm.is_taken_out
+        arm.id: number for arm, number in zip(standing.arms, standing.numbers, strict=True) if arm.eligible
     }
     shares = policy_over(experiment.policy, tuple(in_service)).shares(
         [beliefs[number] for number in in_service.values()],
@@ -206,12 +219,11 @@ def _policy_shares(
         n_observations=sum(seen.sums.n for seen in evidence.values()),
     )
     by_number = dict(zip(in_service.values(), shares.tolist(), strict=True))
-    return [by_number.get(number, 0.0) for number in numbers]
+    return [by_number.get(number, 0.0) for number in standing.numbers]
 
 
 def _all_to(champion: int, standing: Standing) -> dict[int, float]:
-    numbers = [standing.arm_numbers[arm.id] for arm in standing.experiment.arms]
-    return {number: 1.0 if number == champion else 0.0 for number in numbers}
+    return {number: 1.0 if number == champion else 0.0 for number in standing.numbers}
 
 
 def _log_odds(share: float) -> float:
