@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Final
 
-from bandit.inference.aipw import Comparison
+from bandit.inference.aipw import Comparison, MeanEstimate
 from bandit.inference.assessment import ALPHA, ChallengerEvidence, Claim, MetricEvidence
 from bandit.inference.off_policy import SplitValue
 from bandit.inference.reasons import CannotSay
+from bandit.inference.response import Response
 from bandit.inference.results import Interval
 from bandit.inference.ruling import Advice, Rules, Ruling
 from bandit.inference.sample_ratio import SampleRatio
@@ -91,6 +92,10 @@ def _about_metric(evidence: MetricEvidence, champion: str, arm_ids: Mapping[int,
     n_shown = len(challengers) if len(challengers) <= _FEW else min(n_found, _MOST_SENTENCES)
     for challenger in challengers[:n_shown]:
         yield _about(evidence, challenger, arm_ids[challenger.arm], champion)
+    if challengers and _is_answered_in_part(evidence):
+        which = "evidence is about answered decisions only, since silence is ignored"
+        doubt = "a silence that depends on both outcome and arm looks like a difference"
+        yield f"{evidence.metric.name}: {which}; {doubt}."
     n_silent, n_more = len(challengers) - max(n_found, n_shown), max(n_found - n_shown, 0)
     if n_more:
         yield f"{evidence.metric.name}: {n_more:,} more challengers are established as better or worse."
@@ -98,6 +103,14 @@ def _about_metric(evidence: MetricEvidence, champion: str, arm_ids: Mapping[int,
         others = "others are" if n_found else "challengers are"
         finding = f"not established as better or worse than {champion}"
         yield f"{evidence.metric.name}: {n_silent:,} {others} {finding}."
+
+
+def _is_answered_in_part(evidence: MetricEvidence) -> bool:
+    """Whether decisions without an outcome were left out of evidence that could be given."""
+    if evidence.metric.default_value is not None or not isinstance(evidence.response, Response):
+        return False
+    has_said = any(isinstance(mean, MeanEstimate) for mean in evidence.means.values())
+    return has_said and any(arm.outcomes < arm.decisions for arm in evidence.response.arms.values())
 
 
 def _least_p_value(challenger: ChallengerEvidence) -> float:
@@ -108,11 +121,11 @@ def _least_p_value(challenger: ChallengerEvidence) -> float:
 def _about(evidence: MetricEvidence, challenger: ChallengerEvidence, arm: str, champion: str) -> str:
     name = evidence.metric.name
     parts = [
-        f"{direction} (e-value {_e_value(claim)}, anytime p {claim.p_value:.2g})"
+        f"{_verb(claim)} {direction} ({_strength(claim)}{_early(claim)})"
         for direction, claim in (("better", challenger.better), ("worse", challenger.worse))
         if isinstance(claim, Claim) and claim.p_value <= ALPHA
     ]
-    finding = f"{name}: {arm} is {' and '.join(parts)} than {champion}" if parts else ""
+    finding = f"{name}: {arm} {' and '.join(parts)} than {champion}" if parts else ""
     if not finding:
         finding = f"{name}: whether {arm} is better or worse than {champion} is not established"
         said = [claim for claim in (challenger.better, challenger.worse) if isinstance(claim, Claim)]
@@ -121,6 +134,20 @@ def _about(evidence: MetricEvidence, challenger: ChallengerEvidence, arm: str, c
             return f"{name}: nothing can be said about {arm} against {champion}: {why}."
     bounds = [text for text in (_difference(challenger), _lift(challenger)) if text]
     return f"{finding}; {', '.join(bounds)}." if bounds else f"{finding}."
+
+
+def _verb(claim: Claim) -> str:
+    """Present or past: what an earlier look established may not be borne out by all decisions since."""
+    return "was at an earlier look, but no longer is over all decisions so far," if claim.is_lapsed else "is"
+
+
+def _early(claim: Claim) -> str:
+    """What else would look the same while epochs are open."""
+    return (
+        "; so far in open epochs: events that are only reported sooner look the same"
+        if claim.is_early
+        else ""
+    )
 
 
 def _difference(challenger: ChallengerEvidence) -> str:
@@ -142,8 +169,8 @@ def _signed(part: float) -> str:
     return f"{100 * part:+.3g} %"
 
 
-def _e_value(claim: Claim) -> str:
-    return f"{claim.process.value:.3g}"
+def _strength(claim: Claim) -> str:
+    return f"e-value {claim.process.value:.3g}, anytime p {claim.p_value:.2g}"
 
 
 def _about_sample_ratio(check: SampleRatio | CannotSay) -> str:
