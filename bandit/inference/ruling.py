@@ -4,8 +4,8 @@ The rules, and the error rates that they were chosen for:
 
 - **Promote** a challenger whose e-process, looked at where whole cycles end, has reached its level after
   Holm, and whose finding has not lapsed since; that is also believed best; and under which no guardrail
-  speaks up. At least two cycles: with a weekday rhythm that nets to zero, daily looks promote falsely .16 of
-  the time, looks at whole weeks .002.
+  speaks up. At least two cycles: with a weekday rhythm that nets to zero, daily looks promote falsely .15 of
+  the time, looks at whole weeks .001.
 - **Roll back**, at any look, a challenger in service under which a guardrail's e-value has reached
   (guardrails x challengers) / alpha.
 - **Trip**: many times the champion's harmful events. It claims no significance; it is a fuse.

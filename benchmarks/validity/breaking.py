@@ -87,6 +87,23 @@ def report_sooner(
     return per_run(n_runs, of_run)
 
 
+def come_one_after_the_other(
+    truth: FloatArray, size: int, n_challengers: int, rng: np.random.Generator, n_runs: int
+) -> Sample:
+    """Equal challengers, each alone with the champion and judged with those before it as its family."""
+    design = Design(alpha=ALPHA, floors=dict(enumerate(EVEN.floors)))
+    histories = [collect(truth, size, EVEN, n_runs, rng) for _ in range(n_challengers)]
+
+    def finds(run: int, n_so_far: int) -> bool:
+        pair = decide(histories[n_so_far - 1].table(run), design).processes[1]
+        return any(processes.mean.rejects(ALPHA / (2 * n_so_far)) for processes in pair)
+
+    def of_run(run: int) -> dict[str, float]:
+        return {"found": any(finds(run, n_so_far) for n_so_far in range(1, n_challengers + 1))}
+
+    return per_run(n_runs, of_run)
+
+
 def _difference(table: EvidenceTable, design: Design) -> float:
     """The report's estimate of challenger less champion, as a sum over decisions; 0 where there is none."""
     scores = score(table, [1, 0], design, design.cap(1, 0))

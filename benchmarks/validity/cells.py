@@ -7,7 +7,12 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from benchmarks.validity.breaking import leave_failures_out, report_sooner, take_turns
+from benchmarks.validity.breaking import (
+    come_one_after_the_other,
+    leave_failures_out,
+    report_sooner,
+    take_turns,
+)
 from benchmarks.validity.defects import (
     with_fallbacks,
     with_late_outcomes,
@@ -167,5 +172,8 @@ def _broken() -> Iterator[Cell]:
     for late in (0, 1, 4):
         name = f"equal errors in open epochs, the champion's {late} epochs later"
         plays[name] = partial(report_sooner, 0.02, late, N_EPOCHS, SIZE)
+    plays["twenty equal challengers, one after the other"] = partial(
+        come_one_after_the_other, still(EQUAL, N_EPOCHS // 2), SIZE, 20
+    )
     for name, play in plays.items():
         yield Cell(group="broken", name=name, play=play)

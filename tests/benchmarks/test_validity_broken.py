@@ -2,7 +2,12 @@
 
 import numpy as np
 
-from benchmarks.validity.breaking import leave_failures_out, report_sooner, take_turns
+from benchmarks.validity.breaking import (
+    come_one_after_the_other,
+    leave_failures_out,
+    report_sooner,
+    take_turns,
+)
 from benchmarks.validity.cells import FLOORS
 from benchmarks.validity.worlds import still, turning
 
@@ -46,3 +51,10 @@ def test_only_open_epochs_mistake_what_is_reported_sooner() -> None:
     assert at_once["found"].tolist() == at_once["stands"].tolist()
     assert later["found"].all()
     assert later["stands"].sum() <= MOST
+
+
+def test_a_challenger_that_differs_is_found_wherever_it_comes() -> None:
+    """The third of three, at the level of six tests; equal ones seldom are."""
+    equal, apart = still((0.1, 0.1), 10), still((0.1, 0.3), 10)
+    assert come_one_after_the_other(apart, SIZE, 3, np.random.default_rng(5), N_RUNS)["found"].all()
+    assert come_one_after_the_other(equal, SIZE, 3, np.random.default_rng(5), N_RUNS)["found"].sum() <= MOST
