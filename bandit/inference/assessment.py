@@ -11,7 +11,7 @@ For every metric: each arm's mean, and each challenger against the champion in b
 P-values are adjusted by Holm, for each metric apart. The family is both directions of every challenger that
 the experiment ever had, so equal arms are called better or worse with probability alpha together and not
 each. An interval with alpha / 2 a side says the same. A family that grows was smaller before: arms added one
-after the other, each judged as it comes, may together err up to alpha (1 + 1/2 + ... + 1/k), and some .03 of
+after the other, each judged as it comes, may together err up to alpha (1 + 1/2 + ... + 1/k), and some .04 of
 the time with twenty equal ones (benchmarks.validity). Comparisons are with the champion of the moment, so who
 has been champion is part of what was looked at: with equal arms, the best-looking of five made champion over
 and over, .028 of simulated experiments told two apart.
