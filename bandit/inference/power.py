@@ -2,8 +2,10 @@
 
 The approximation is deterministic drift: after N decisions the sums of a test lie about their expectation, so
 E crosses 1/alpha about when E of the expected sums does (chance .5 or somewhat more), and with chance 1 - b
-about when E does at sums that are z_b standard deviations less lucky. Ville's maximum only helps, so real
-power is a little higher.
+about when E does at sums that are z_b standard deviations less lucky. The maximum over looks only helps, and
+a learning policy gives the losing arm more than its floor until it knows. So plans are on the long side: half
+of simulated experiments saw the lift after .7 to .8 of the decisions planned with an even split, .4 to .5 of
+them with floors of 20 % and 5 %, and a third with 5 % and 5 %.
 """
 
 from collections.abc import Callable

@@ -433,6 +433,7 @@ class Claim(_message.Message):
     LOG_E_VALUE_FIELD_NUMBER: _builtins.int
     P_VALUE_FIELD_NUMBER: _builtins.int
     ESTABLISHED_FIELD_NUMBER: _builtins.int
+    LAPSED_FIELD_NUMBER: _builtins.int
     test: Global___EvidenceTest.ValueType
     """The e-process behind it."""
     log_e_value: _builtins.float
@@ -443,6 +444,10 @@ class Claim(_message.Message):
     """
     established: _builtins.bool
     """Whether the adjusted p-value is at most 0.05."""
+    lapsed: _builtins.bool
+    """Whether all decisions so far together do not bear it out: the e-value is below 1 now, or the difference lies on
+    the other side of 0. What is established and has lapsed was shown at an earlier look and is out of date.
+    """
     def __init__(
         self,
         *,
@@ -450,10 +455,11 @@ class Claim(_message.Message):
         log_e_value: _builtins.float = ...,
         p_value: _builtins.float = ...,
         established: _builtins.bool = ...,
+        lapsed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["established", b"established", "log_e_value", b"log_e_value", "p_value", b"p_value", "test", b"test"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["established", b"established", "lapsed", b"lapsed", "log_e_value", b"log_e_value", "p_value", b"p_value", "test", b"test"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,6 +7,12 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
+from benchmarks.validity.breaking import (
+    come_one_after_the_other,
+    leave_failures_out,
+    report_sooner,
+    take_turns,
+)
 from benchmarks.validity.defects import (
     with_fallbacks,
     with_late_outcomes,
@@ -18,7 +24,7 @@ from benchmarks.validity.measuring import Sample, measure
 from benchmarks.validity.promoting import EPOCHS_A_DAY, N_DAYS, promote, roll_back
 from benchmarks.validity.splitting import value_split
 from benchmarks.validity.visits import Crowd
-from benchmarks.validity.worlds import FloatArray, crossing, drifting, seasonal, still, weekly
+from benchmarks.validity.worlds import FloatArray, crossing, drifting, seasonal, still, turning, weekly
 
 Play: TypeAlias = Callable[[np.random.Generator, int], Sample]
 
@@ -61,7 +67,10 @@ class Cell:
 
 def all_cells() -> tuple[Cell, ...]:
     """In the order of the tables."""
-    return (*_equal(), *_different(), *_defective(), *_promotions(), *_roll_backs(), *_splits())
+    return (
+        *(*_equal(), *_different(), *_defective(), *_promotions(), *_roll_backs(), *_splits()),
+        *_broken(),
+    )
 
 
 def _play(truth: FloatArray, shaping: Shaping, rng: np.random.Generator, n_runs: int) -> Sample:
@@ -145,3 +154,26 @@ def _splits() -> Iterator[Cell]:
             name = f"{split[0]:.0%} / {split[1]:.0%}, {world}".replace("%", " %")
             play = partial(value_split, truth, SIZE, FLOORS["floors 20/5"], split)
             yield Cell(group="splits", name=name, play=play, weight=2.0)
+
+
+def _broken() -> Iterator[Cell]:
+    plays: dict[str, Play] = {}
+    below = turning((0.3, 0.2), (0.02, 0.04), N_EPOCHS, at=7)
+    for design in ("50/50", "floors 20/5", "floors 5/5"):
+        name = f"better in the end, never on average, {design}"
+        plays[name] = partial(take_turns, below, SIZE, FLOORS[design])
+    novelty = turning((0.1, 0.13), (0.1, 0.06), N_EPOCHS, at=N_EPOCHS // 2)
+    plays["better at first, worse on average, floors 20/5"] = partial(
+        take_turns, novelty, SIZE, FLOORS["floors 20/5"]
+    )
+    for rate, answered in ((0.1, 0.9), (0.5, 0.9), (0.9, 0.8)):
+        name = f"silence ignored, rate {rate:g}, {answered:.0%} of its failures answered".replace("%", " %")
+        plays[name] = partial(leave_failures_out, rate, answered, N_EPOCHS, SIZE)
+    for late in (0, 1, 4):
+        name = f"equal errors in open epochs, the champion's {late} epochs later"
+        plays[name] = partial(report_sooner, 0.02, late, N_EPOCHS, SIZE)
+    plays["twenty equal challengers, one after the other"] = partial(
+        come_one_after_the_other, still(EQUAL, N_EPOCHS // 2), SIZE, 20
+    )
+    for name, play in plays.items():
+        yield Cell(group="broken", name=name, play=play)

@@ -124,6 +124,17 @@ GROUPS: Final = (
             Column("holds", "interval holds\nat all looks"),
         ),
     ),
+    Group(
+        title="Broken assumptions: no challenger is better (or worse) over all decisions, 40 looks",
+        cells=("broken",),
+        columns=(
+            Column("found", "found at\nsome look"),
+            Column("stands", "... and stands:\nnot lapsed, not\nwithheld, closed"),
+            Column("aipw", "AIPW\nalone"),
+            Column("odds", "odds\nalone"),
+            Column("alarm", "response check\nalarms"),
+        ),
+    ),
 )
 
 

@@ -31,6 +31,11 @@ def crossing(rate: float, n_epochs: int) -> FloatArray:
     return rate * (1 + np.stack([slope, -slope], axis=1))
 
 
+def turning(before: Sequence[float], after: Sequence[float], n_epochs: int, *, at: int) -> FloatArray:
+    """Rates that change once, at an epoch."""
+    return np.concatenate([still(before, at), still(after, n_epochs - at)])
+
+
 def weekly(rates: Sequence[float], n_days: int, epochs_a_day: int, swing: float) -> FloatArray:
     """Two arms; the challenger gains by `swing` of its rate on five days and loses 2.5 times that on two.
 

@@ -144,5 +144,6 @@ def _document(planned: Planned, rows: list[Row], lift: float) -> dict[str, objec
 _ADVICE: Final = (
     "Power is a matter of floors: near 0 they regret least and show least; a champion at 20 % and "
     "challengers at 5 % keep most of an even split's power at half its regret. Shares are "
-    "those counted on while the policy learns. Nothing is promoted before two whole weeks."
+    "those counted on while the policy learns; days are on the long side, with low floors up to threefold. "
+    "Nothing is promoted before two whole weeks."
 )

@@ -124,7 +124,8 @@ def finding(metric: MetricReport) -> str:
         return ""
     comparison = metric.comparison
     said = [name for name in ("better", "worse") if comparison.HasField(name)]
-    found = [name for name in said if getattr(comparison, name).established]
+    claims = {name: getattr(comparison, name) for name in said}
+    found = [f"was {name}" if claim.lapsed else name for name, claim in claims.items() if claim.established]
     if not said:
         return "can't be said"
     return " and ".join(found) or "not established"

@@ -185,4 +185,5 @@ def _claim(claim: Claim) -> evidence_pb2.Claim:
         log_e_value=claim.process.log_value,
         p_value=claim.p_value,
         established=claim.p_value <= ALPHA,
+        lapsed=claim.is_lapsed,
     )

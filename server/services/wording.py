@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Final
 
-from bandit.inference.aipw import Comparison
+from bandit.inference.aipw import Comparison, MeanEstimate
 from bandit.inference.assessment import ALPHA, ChallengerEvidence, Claim, MetricEvidence
 from bandit.inference.off_policy import SplitValue
 from bandit.inference.reasons import CannotSay
+from bandit.inference.response import Response
 from bandit.inference.results import Interval
-from bandit.inference.ruling import Advice, Rules, Ruling
+from bandit.inference.ruling import Advice, Rules
 from bandit.inference.sample_ratio import SampleRatio
 from server.services.weighing import Outlook, Weighed
 
@@ -50,28 +51,52 @@ def verdict(
         expected_losses: Arm id to expected loss a decision in the reward metric's unit, where finite.
     """
     return Words(
-        headline=_headline(weighed.ruling, weighed.assessment.champion, arm_ids),
+        headline=_headline(weighed, arm_ids, probability_best),
         evidence=tuple(_evidence(weighed, arm_ids)),
         belief=tuple(_beliefs(probability_best, expected_losses)),
     )
 
 
-def _headline(ruling: Ruling, champion: int, arm_ids: Mapping[int, str]) -> str:
-    arm, best = "" if ruling.arm is None else arm_ids[ruling.arm], arm_ids[champion]
-    rules = Rules()
+def _headline(weighed: Weighed, arm_ids: Mapping[int, str], probability_best: Mapping[str, float]) -> str:
+    ruling, rules = weighed.ruling, Rules()
+    arm, best = "" if ruling.arm is None else arm_ids[ruling.arm], arm_ids[weighed.assessment.champion]
+    has_guardrail = any(other.metric.is_guardrail for other in weighed.assessment.others.values())
+    harmless = (
+        "no guardrail speaks against it" if has_guardrail else "there is no guardrail to speak against it"
+    )
     if ruling.advice is Advice.WAIT:
-        if ruling.cycles < rules.least_cycles:
-            so_far = f"{ruling.cycles} so far"
-            return f"Wait: nothing is promoted before {rules.least_cycles} whole weeks ({so_far})."
-        return "Wait: no challenger is established as better, and none as harmful."
+        return f"Wait: {_why_wait(weighed, arm_ids, probability_best)}."
     return {
         Advice.ROLL_BACK: f"Take {arm} out: {ruling.metric} is worse than under {best}.",
         Advice.TRIP: f"Take {arm} out now and look: {ruling.metric} came at {rules.trip_ratio:g} times the "
         f"rate of {best} or more. This is a fuse, not a finding.",
         Advice.CHECK: "Look at assignment and counting first: decisions do not follow the shares.",
-        Advice.PROMOTE: f"Promote {arm}: it is better than {best}, and no guardrail speaks against it.",
-        Advice.RETIRE: f"End the experiment with {best}: what another arm could still win is negligible.",
+        Advice.PROMOTE: f"Promote {arm}: it is better than {best}, and {harmless}.",
+        Advice.RETIRE: f"End the experiment with {best}: what another arm could still win is believed to be "
+        "negligible.",
     }[ruling.advice]
+
+
+def _why_wait(weighed: Weighed, arm_ids: Mapping[int, str], probability_best: Mapping[str, float]) -> str:
+    """What promotion waits for; never at odds with what the evidence below it establishes."""
+    rules, champion = Rules(), arm_ids[weighed.assessment.champion]
+    if weighed.ruling.cycles < rules.least_cycles:
+        return f"nothing is promoted before {rules.least_cycles} whole weeks ({weighed.ruling.cycles} so far)"
+    found = [
+        (arm_ids[arm], challenger.better)
+        for arm, challenger in weighed.assessment.reward.challengers.items()
+        if isinstance(challenger.better, Claim) and challenger.better.p_value <= ALPHA
+    ]
+    if not found:
+        return "no challenger is established as better, and no guardrail has fired"
+    arm, claim = min(found, key=lambda each: (each[1].is_lapsed, each[1].p_value))
+    if claim.is_lapsed:
+        return (
+            f"{arm} was better than {champion} at an earlier look, and no longer is over all decisions so far"
+        )
+    if probability_best.get(arm, 0.0) < rules.least_probability:
+        return f"{arm} is better than {champion}, and is not believed to be the best arm"
+    return f"{arm} is better than {champion}, but has not shown it where a whole week ends"
 
 
 def _evidence(weighed: Weighed, arm_ids: Mapping[int, str]) -> Iterator[str]:
@@ -79,9 +104,17 @@ def _evidence(weighed: Weighed, arm_ids: Mapping[int, str]) -> Iterator[str]:
     champion = arm_ids[assessment.champion]
     for evidence in (assessment.reward, *assessment.others.values()):
         yield from _about_metric(evidence, champion, arm_ids)
+    if assessment.others:
+        yield _about_error_rates(1 + len(assessment.others))
     yield _about_sample_ratio(assessment.sample_ratio)
     for value, split in zip(assessment.splits, weighed.splits, strict=True):
         yield _about_split(value, split, arm_ids)
+
+
+def _about_error_rates(n_metrics: int) -> str:
+    """Holm is over the challengers and directions of a metric, and not over metrics."""
+    together = f"{min(n_metrics * ALPHA, 1):.2g} for a false finding on any of the {n_metrics}"
+    return f"Error rates: at most {ALPHA:g} for each metric by itself, so at most {together}."
 
 
 def _about_metric(evidence: MetricEvidence, champion: str, arm_ids: Mapping[int, str]) -> Iterator[str]:
@@ -91,6 +124,10 @@ def _about_metric(evidence: MetricEvidence, champion: str, arm_ids: Mapping[int,
     n_shown = len(challengers) if len(challengers) <= _FEW else min(n_found, _MOST_SENTENCES)
     for challenger in challengers[:n_shown]:
         yield _about(evidence, challenger, arm_ids[challenger.arm], champion)
+    if challengers and _is_answered_in_part(evidence):
+        which = "evidence is about answered decisions only, since silence is ignored"
+        doubt = "a silence that depends on both outcome and arm looks like a difference"
+        yield f"{evidence.metric.name}: {which}; {doubt}."
     n_silent, n_more = len(challengers) - max(n_found, n_shown), max(n_found - n_shown, 0)
     if n_more:
         yield f"{evidence.metric.name}: {n_more:,} more challengers are established as better or worse."
@@ -98,6 +135,14 @@ def _about_metric(evidence: MetricEvidence, champion: str, arm_ids: Mapping[int,
         others = "others are" if n_found else "challengers are"
         finding = f"not established as better or worse than {champion}"
         yield f"{evidence.metric.name}: {n_silent:,} {others} {finding}."
+
+
+def _is_answered_in_part(evidence: MetricEvidence) -> bool:
+    """Whether decisions without an outcome were left out of evidence that could be given."""
+    if evidence.metric.default_value is not None or not isinstance(evidence.response, Response):
+        return False
+    has_said = any(isinstance(mean, MeanEstimate) for mean in evidence.means.values())
+    return has_said and any(arm.outcomes < arm.decisions for arm in evidence.response.arms.values())
 
 
 def _least_p_value(challenger: ChallengerEvidence) -> float:
@@ -108,11 +153,11 @@ def _least_p_value(challenger: ChallengerEvidence) -> float:
 def _about(evidence: MetricEvidence, challenger: ChallengerEvidence, arm: str, champion: str) -> str:
     name = evidence.metric.name
     parts = [
-        f"{direction} (e-value {_e_value(claim)}, anytime p {claim.p_value:.2g})"
+        f"{_verb(claim)} {direction} ({_strength(claim)}{_early(claim)})"
         for direction, claim in (("better", challenger.better), ("worse", challenger.worse))
         if isinstance(claim, Claim) and claim.p_value <= ALPHA
     ]
-    finding = f"{name}: {arm} is {' and '.join(parts)} than {champion}" if parts else ""
+    finding = f"{name}: {arm} {' and '.join(parts)} than {champion}" if parts else ""
     if not finding:
         finding = f"{name}: whether {arm} is better or worse than {champion} is not established"
         said = [claim for claim in (challenger.better, challenger.worse) if isinstance(claim, Claim)]
@@ -121,6 +166,20 @@ def _about(evidence: MetricEvidence, challenger: ChallengerEvidence, arm: str, c
             return f"{name}: nothing can be said about {arm} against {champion}: {why}."
     bounds = [text for text in (_difference(challenger), _lift(challenger)) if text]
     return f"{finding}; {', '.join(bounds)}." if bounds else f"{finding}."
+
+
+def _verb(claim: Claim) -> str:
+    """Present or past: what an earlier look established may not be borne out by all decisions since."""
+    return "was at an earlier look, but no longer is over all decisions so far," if claim.is_lapsed else "is"
+
+
+def _early(claim: Claim) -> str:
+    """What else would look the same while epochs are open."""
+    return (
+        "; so far in open epochs: events that are only reported sooner look the same"
+        if claim.is_early
+        else ""
+    )
 
 
 def _difference(challenger: ChallengerEvidence) -> str:
@@ -142,8 +201,8 @@ def _signed(part: float) -> str:
     return f"{100 * part:+.3g} %"
 
 
-def _e_value(claim: Claim) -> str:
-    return f"{claim.process.value:.3g}"
+def _strength(claim: Claim) -> str:
+    return f"e-value {claim.process.value:.3g}, anytime p {claim.p_value:.2g}"
 
 
 def _about_sample_ratio(check: SampleRatio | CannotSay) -> str:

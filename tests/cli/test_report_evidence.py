@@ -138,6 +138,7 @@ def test_an_end_without_a_bound_is_said_to_be_none() -> None:
     ("comparison", "words"),
     [
         (evidence_pb2.Comparison(better=claim(established=True)), "better"),
+        (evidence_pb2.Comparison(better=evidence_pb2.Claim(established=True, lapsed=True)), "was better"),
         (evidence_pb2.Comparison(better=claim(), worse=claim(established=True)), "worse"),
         (evidence_pb2.Comparison(better=claim(), worse=claim()), "not established"),
         (evidence_pb2.Comparison(champion="a"), "can't be said"),

@@ -86,6 +86,44 @@ def test_a_guardrail_is_judged_by_odds_as_of_now_and_over_open_epochs() -> None:
     assert better == CannotSay(Reason.NO_CLOSED_EPOCH)
 
 
+def test_what_was_better_once_and_is_worse_now_has_lapsed() -> None:
+    """The p-value remembers the best look; the claim says that all decisions so far do not bear it out."""
+    novelty = even(*[((500, 50, 0), (500, 100, 0))] * 8, *[((500, 100, 0), (500, 25, 0))] * 16)
+    seen = assess(stand(novelty), FLOORS).reward.challengers[1]
+    assert claim_of(seen.better).p_value < 1e-3
+    assert claim_of(seen.better).is_lapsed
+    assert claim_of(seen.worse).p_value < ALPHA
+    assert not claim_of(seen.worse).is_lapsed
+    clear = assess(stand(CLEAR), FLOORS).reward.challengers[1]
+    assert not claim_of(clear.better).is_lapsed
+
+
+@pytest.mark.parametrize("direction", list(Direction))
+def test_a_ratio_that_rose_while_the_difference_fell_is_contradicted(direction: Direction) -> None:
+    """The odds find twice the rate where both are rare; over all decisions the arm has the lower mean."""
+    crossed = even(*[((1900, 570, 0), (100, 20, 0))] * 8, shares=(0.95, 0.05))
+    crossed += even(*[((500, 10, 0), (500, 20, 0))] * 30)
+    metric = replace(CLICK, direction=direction)
+    seen = assess(stand(crossed, metrics=(metric, ERROR)), FLOORS).reward.challengers[1]
+    assert isinstance(seen.difference, Comparison)
+    assert seen.difference.difference < 0
+    more, less = seen.better, seen.worse
+    if direction is Direction.MINIMIZE:
+        more, less = less, more
+    assert claim_of(more).process.log_value > 0
+    assert claim_of(more).is_contradicted
+    assert not claim_of(less).is_contradicted
+
+
+def test_harm_that_only_open_epochs_show_is_early() -> None:
+    """Events that are only reported sooner look the same, until the epochs in which they fell have closed."""
+    standing = stand(even(*[((500, 0, 5), (500, 0, 50))] * 4))
+    first_minute = at(standing, STARTED_AT + timedelta(minutes=1))
+    early = claim_of(assess(first_minute, FLOORS).others["error"].challengers[1].worse)
+    settled = claim_of(assess(standing, FLOORS).others["error"].challengers[1].worse)
+    assert (early.is_early, settled.is_early) == (True, False)
+
+
 def test_a_guardrail_of_numbers_is_judged_by_means() -> None:
     """A count has no events whose arms could be counted: AIPW, over closed epochs."""
     standing = stand(CLEAR, metrics=(CLICK, SPEND))

@@ -94,6 +94,11 @@ def winning(n_days: int = 14) -> MetricEvidence:
 ALARM = SampleRatio(expected={}, observed={}, z={}, process=EProcess((SURE,)), n_foreign=0)
 
 
+def test_a_clock_that_was_set_back_completes_no_cycle() -> None:
+    """A report before the experiment's own start counts none, rather than fewer than none."""
+    assert ruled(assessment(winning()), day=-30).cycles == 0
+
+
 def test_what_is_proven_at_two_whole_cycles_and_believed_is_promoted() -> None:
     """On the fourteenth day, and not on the thirteenth."""
     assert ruled(assessment(winning())) == Ruling(advice=Advice.PROMOTE, arm=1, cycles=2)
@@ -115,6 +120,18 @@ def test_a_proof_at_an_earlier_cycle_still_counts() -> None:
     path[13] = SURE
     p_values = p_values_at_cycles(evidence(CLICK, better={1: path}), STARTED_AT, RULES)
     assert p_values == pytest.approx({1: 2.718281828**-SURE})
+
+
+@pytest.mark.parametrize("is_contradicted", [True, False])
+def test_what_has_lapsed_is_not_promoted(is_contradicted: bool) -> None:  # noqa: FBT001 - drawn
+    """Proven after two weeks, and since then all decisions together point the other way."""
+    path = [SURE] * 14 + [SURE if is_contradicted else -0.1] * 7
+    seen = evidence(CLICK, better={1: path})
+    lapsed = replace(claim(*path), is_contradicted=is_contradicted)
+    challenger = replace(seen.challengers[1], better=lapsed)
+    assert lapsed.is_lapsed
+    assert ruled(assessment(seen), day=21).advice is (Advice.PROMOTE if is_contradicted else Advice.WAIT)
+    assert ruled(assessment(replace(seen, challengers={1: challenger})), day=21).advice is Advice.WAIT
 
 
 def test_a_single_cycle_is_never_enough() -> None:
