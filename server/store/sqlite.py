@@ -4,6 +4,7 @@ WAL with `synchronous=FULL`: with NORMAL, a power cut loses acknowledged rewards
 starve each other, so the file has an owner, by a lock that the kernel drops with the process.
 """
 
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -95,6 +96,8 @@ class SqliteDialect(Dialect):
         if not is_owner and not file.exists():
             raise StoreUnavailableError(f"there is no database {file}")
         self._lock = FileLock(file) if is_owner else None
+        if not file.exists():
+            _create(file)
         self._wal = file.with_name(file.name + "-wal")
         self.writer = _create_engine(url, 1, "BEGIN IMMEDIATE")
         self.reader = _create_engine(url, _N_READERS, "BEGIN")
@@ -184,6 +187,17 @@ class SqliteDialect(Dialect):
     def check_integrity(self, connection: Connection) -> Sequence[str]:
         found = list(connection.exec_driver_sql("PRAGMA integrity_check").scalars())
         return [] if found == ["ok"] else found
+
+
+def _create(file: Path) -> None:
+    """Makes an empty file that only its owner can read: the keys that sign decisions will be in it.
+
+    SQLite gives its own files beside it the same mode.
+    """
+    try:
+        os.close(os.open(file, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise StoreUnavailableError(f"can't create {file}: {error.strerror}") from error
 
 
 def _require_library() -> None:

@@ -248,3 +248,18 @@ def test_a_file_that_is_no_database_is_refused(url: str, file: Path) -> None:
         with pytest.raises(SchemaError, match="the file is not a database of this service"):
             open_it(url)
     assert file.read_bytes() == content
+
+
+def test_a_new_database_is_its_owners_alone(file: Path, store: SqlStore) -> None:
+    """The keys that sign decisions are in it, and in its log: nobody else on the machine may read them."""
+    create(store, "demo")
+    files = [file, file.with_name("bandit.db-wal"), file.with_name("bandit.db-shm")]
+    assert [path.stat().st_mode & 0o777 for path in files] == [0o600] * 3
+
+
+def test_a_database_keeps_the_mode_it_was_given(url: str, file: Path) -> None:
+    """Whoever opens it to a group, for a backup or an analyst, is not overruled by the next start."""
+    open_store(url).close()
+    file.chmod(0o640)
+    open_store(url).close()
+    assert file.stat().st_mode & 0o777 == 0o640
