@@ -222,6 +222,7 @@ def _experiment_methods(experiments: ExperimentService) -> _Methods:
 def _admin_methods(admin: AdminService) -> _Methods:
     return [
         ("RotateDecisionKey", admin.rotate_decision_key, CONTROL_CALL_BYTES),
+        ("RevokeDecisionKey", admin.revoke_decision_key, CONTROL_CALL_BYTES),
         ("ListDecisionKeys", admin.list_decision_keys, CONTROL_CALL_BYTES),
         ("ListAuditEntries", admin.list_audit_entries, CONTROL_CALL_BYTES),
     ]
