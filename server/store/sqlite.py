@@ -281,6 +281,12 @@ _EXPLANATIONS: Final[Mapping[type[StoreError], str]] = {
     RowRefusedError: "the database refused a value",
 }
 
+_ABSENCES: Final[Mapping[int, str]] = {
+    sqlite3.SQLITE_CANTOPEN: "the database file can't be opened: is it a file, and may this user read it?",
+    sqlite3.SQLITE_PERM: "the database file can't be opened: may this user read it?",
+    sqlite3.SQLITE_BUSY: "another program has locked the database",
+}
+
 
 @contextmanager
 def _translated_errors() -> Iterator[None]:
@@ -288,8 +294,15 @@ def _translated_errors() -> Iterator[None]:
     try:
         yield
     except (DBAPIError, sqlite3.Error, OverflowError) as error:
-        kind = _kind_of(error.orig if isinstance(error, DBAPIError) else error)
-        raise kind(_EXPLANATIONS.get(kind, "the database can't be reached")) from error
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        kind = _kind_of(cause)
+        raise kind(_EXPLANATIONS.get(kind) or _explain_absence(cause)) from error
+
+
+def _explain_absence(cause: BaseException | None) -> str:
+    """What keeps a file away, as far as SQLite tells."""
+    code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    return _ABSENCES.get(code, "the database can't be reached")
 
 
 def _kind_of(error: BaseException | None) -> type[StoreError]:
