@@ -10,7 +10,8 @@ promise (Bavarian et al. 2020).
 The recipe, bit by bit, on unsigned 64-bit integers that wrap; ``assignment_vectors.json`` holds examples:
 
 1. ``h`` = BLAKE2b of the unit's UTF-8 bytes, key = the experiment's 16-byte salt, 8 bytes, little-endian.
-2. ``k`` = BLAKE2b of the arm id's UTF-8 bytes, personalisation ``bandit-arm``, 8 bytes, little-endian.
+2. ``k`` = BLAKE2b of the arm id's UTF-8 bytes, personalisation ``bandit-arm`` and zeros up to its
+   16 bytes, 8 bytes, little-endian.
 3. ``x = (h ^ k) * 0xFF51AFD7ED558CCD``; then ``x = (x ^ x >> 32) * 0xC4CEB9FE1A85EC53``.
 4. ``u = (x >> 11 | 1) * 2**-53``: odd multiples of 2**-53, exact in a double, never 0 and never 1.
 5. The winner is the least ``-ln(u) / share`` in double precision over the arms with a positive share; the

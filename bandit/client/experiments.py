@@ -14,12 +14,13 @@ from typing import TypeVar
 
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.message import Message
 
 from bandit.client.connections import AsyncConnection, Connection
 from bandit.v1 import experiment_pb2 as pb
 from bandit.v1 import experiment_pb2_grpc
 
-RequestT = TypeVar("RequestT")
+RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT")
 
 

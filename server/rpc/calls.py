@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError, Message
 
 from server.rpc.authentication import Admission, RefusedCallError
 from server.rpc.measurements import MethodMeasurements
+from server.rpc.refusals import Refusals
 from server.rpc.statuses import CANCELED, INTERNAL, MALFORMED, STOPPING, Failure, too_large, too_many_calls
 from server.services.clock import Clock
 from server.services.errors import ServiceError
@@ -87,6 +88,7 @@ def guarded(
     gate: Gate,
     clock: Clock,
     admit: Admit,
+    refusals: Refusals,
     *,
     max_bytes: int,
     max_calls: int,
@@ -103,11 +105,13 @@ def guarded(
         measurements.n_in_flight += 1
         measurements.n_started += 1
         failure: Failure | None = None
+        admission: Admission | None = None
         task = asyncio.current_task()
         gate.in_flight.add(task)
         try:
             check(len(data))
-            return await answer(data, admit(context))
+            admission = admit(context)
+            return await answer(data, admission)
         except ServiceError as error:
             failure = Failure.of(error)
         except RefusedCallError as error:
@@ -124,6 +128,8 @@ def guarded(
             gate.in_flight.discard(task)
             measurements.n_in_flight -= 1
             measurements.observe(0 if failure is None else failure.code.value[0], now() - started_at)
+        caller = admission.caller.name if admission is not None else ""
+        refusals.heed(failure, measurements.method, caller, context.peer())
         await context.abort(failure.code, failure.message, failure.trailing_metadata)
         raise AssertionError("abort raises")
 

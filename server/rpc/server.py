@@ -24,6 +24,7 @@ from server.rpc.calls import (
 from server.rpc.experiment_service import ExperimentService
 from server.rpc.measurements import MethodMeasurements
 from server.rpc.reflection import serve_reflection
+from server.rpc.refusals import Refusals
 from server.rpc.rules import RULES
 from server.services.clock import Clock
 
@@ -93,6 +94,7 @@ class RpcServer:
         self.measurements: list[MethodMeasurements] = []
         self._authenticator = authenticator
         self._clock = clock
+        self._refusals = Refusals(clock)
         self._max_calls = max_calls
         # Not given, gRPC would share the port, and a second server silently take half the traffic.
         options = (
@@ -186,6 +188,7 @@ class RpcServer:
                 self.gate,
                 self._clock,
                 partial(self._authenticator.admit, roles=RULES[f"/{service}/{name}"]),
+                self._refusals,
                 max_bytes=max_bytes,
                 max_calls=self._max_calls,
             )
@@ -219,6 +222,7 @@ def _experiment_methods(experiments: ExperimentService) -> _Methods:
 def _admin_methods(admin: AdminService) -> _Methods:
     return [
         ("RotateDecisionKey", admin.rotate_decision_key, CONTROL_CALL_BYTES),
+        ("RevokeDecisionKey", admin.revoke_decision_key, CONTROL_CALL_BYTES),
         ("ListDecisionKeys", admin.list_decision_keys, CONTROL_CALL_BYTES),
         ("ListAuditEntries", admin.list_audit_entries, CONTROL_CALL_BYTES),
     ]

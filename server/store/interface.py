@@ -104,6 +104,14 @@ class Store(ABC):
         """
 
     @abstractmethod
+    def revoke_key(self, key: int, now: datetime, *, caller: str = ANYONE) -> KeyRing:
+        """The ring without a key that was replaced. Exact when repeated: a key that is not there stays away.
+
+        Raises:
+            KeysNotReadyError: The key signs or is about to; or there is no ring.
+        """
+
+    @abstractmethod
     def claim_slot(self, incarnation: bytes, now: datetime) -> int:
         """A slot that no other live writer counts in, for a run marked by 16 random bytes.
 

@@ -171,6 +171,7 @@ class Action(enum.StrEnum):
     CONCLUDE = "conclude"
     DELETE = "delete"
     ROTATE_KEY = "rotate_key"
+    REVOKE_KEY = "revoke_key"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -185,6 +185,23 @@ class SqlStore(Store):
         return self._dialect.write(rotate)
 
     @override
+    def revoke_key(self, key: int, now: datetime, *, caller: str = ANYONE) -> KeyRing:
+        def revoke(connection: Connection) -> KeyRing:
+            self._dialect.lock_tables(connection, signing_keys)
+            ring = keys.read(connection)
+            if ring is None:
+                raise KeysNotReadyError("there are no keys yet")
+            if key not in ring.secrets:
+                return ring
+            at = from_micros(self._dialect.read_clock(connection, now))
+            left = keys.revoke(connection, ring, key, at)
+            before, after = audit.describe_keys(ring), audit.describe_keys(left)
+            audit.write(connection, at, caller, Action.REVOKE_KEY, before=before, after=after)
+            return left
+
+        return self._dialect.write(revoke)
+
+    @override
     def claim_slot(self, incarnation: bytes, now: datetime) -> int:
         def renew(connection: Connection) -> int | None:
             return slots.renew(connection, incarnation, self._dialect.read_clock(connection, now))
