@@ -130,12 +130,6 @@ class Standby:
                     complaint = str(error)
                     log.error("store.unusable", error=complaint)  # noqa: TRY400 - the text is for the operator
 
-    async def keep(self) -> None:
-        """Keeps the snapshot file fresh, for ever."""
-        while True:
-            await asyncio.sleep(self._settings.snapshot_seconds)
-            await self.save()
-
     async def save(self, *, is_last: bool = False) -> None:
         """Writes the snapshot file if it lacks something that the store has confirmed, or grows old.
 

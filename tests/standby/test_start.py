@@ -222,6 +222,7 @@ def test_the_files_are_only_their_owners(
     keys.chmod(0o644)
     again = start_on(url, *keeping)
     assert "keys.open_to_others" in events(again)
+    assert again.terminate() == 0
     assert [path.name for path in tmp_path.glob("*.new")] == []
 
 
