@@ -1,6 +1,5 @@
 """From what the store holds to a report: beliefs by folding facts, evidence by weighing them."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from math import inf, isfinite
@@ -11,19 +10,17 @@ from numpy.typing import NDArray
 
 from bandit.allocation import Standing
 from bandit.decision import Basis
-from bandit.experiment import Experiment
 from bandit.facts import Epoch
 from bandit.fold import ArmEvidence, posteriors_from
 from bandit.metric import Direction, Metric
 from bandit.posteriors import Posterior
 from bandit.quadrature import best_arm_summary
-from bandit.units import UnitFacts
 from bandit.validation import Violation, shown
 from server.services.allocating import standing_of
 from server.services.errors import InvalidInputError
 from server.services.report import LEVEL, ArmReport, MetricReport, Report, Wanted
 from server.services.weighing import Material, material_of, weigh
-from server.store.records import ExperimentFacts, ExperimentRecord
+from server.store.records import ExperimentFacts, ExperimentRecord, ReportFacts
 
 MOST_CELLS: Final = 20_000
 """Epochs of history times arms in a report: some 2 MB on the wire, of the 4 MiB that clients accept."""
@@ -34,22 +31,16 @@ _BELIEFS: Final = (
 )
 
 
-def make_report(
-    found: ExperimentFacts,
-    declarations: Sequence[Experiment],
-    units: UnitFacts,
-    wanted: Wanted,
-    lag: timedelta,
-    now: datetime,
-) -> Report:
+def make_report(known: ReportFacts, wanted: Wanted, lag: timedelta, now: datetime) -> Report:
     """The report as it follows from what the store holds.
 
     Raises:
         InvalidInputError: A split names an arm that the experiment never had, or its weights are none.
     """
+    found = known.found
     splits = _numbered_splits(found.record, wanted.splits)
     standing = standing_of(found.record, found.epochs, found.facts, lag, now)
-    material = material_of(standing, declarations, units)
+    material = material_of(standing, known.declarations, known.units)
     beliefs = _Beliefs(found.record, standing)
     even = [dict.fromkeys(beliefs.in_service, 1 / len(beliefs.in_service))] if beliefs.in_service else []
     return Report(
@@ -115,9 +106,7 @@ class _Beliefs:
 
 def _arm_reports(found: ExperimentFacts, beliefs: _Beliefs) -> Iterator[ArmReport]:
     current, in_service = found.epochs[-1], set(beliefs.in_service)
-    decisions: Counter[tuple[int, Basis]] = Counter()
-    for key, count in found.facts.decisions.items():
-        decisions[key.arm, key.basis] += count
+    decisions = found.facts.count_decisions()
     for arm_id, arm in _in_order(found.record):
         loss = beliefs.losses.get(arm, inf)
         yield ArmReport(
@@ -207,7 +196,8 @@ def _notes(material: Material, beliefs: _Beliefs) -> Iterator[str]:
     n_silent = sum(seen.sums.n == 0 for seen in counted.values())
     if n_silent:
         yield f"{n_silent} of {len(counted)} arms have no counted observation: theirs is the prior."
+    counts = material.standing.facts.count_decisions()
     for basis, what in ((Basis.FALLBACK, "fallbacks"), (Basis.UNCONFIRMED, "unconfirmed")):
-        count = sum(n for key, n in material.standing.facts.decisions.items() if key.basis is basis)
+        count = sum(n for (_, own), n in counts.items() if own is basis)
         if count:
             yield f"{count} decisions were {what}: they do not steer and are in no mean."

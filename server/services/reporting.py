@@ -57,14 +57,9 @@ class Reporter:
             raise StorageAwayError(_RETRY_AFTER) from error
 
     def _read_and_report(self, name: str, wanted: Wanted) -> Report:
-        record = self._store.find_experiment(name)
-        found = None if record is None else self._store.read_facts(record.number)
-        if found is None:
+        known = self._store.read_report(name)
+        if known is None:
             raise ExperimentNotFoundError(name)
-        if found.record.state is State.DRAFT:
+        if known.found.record.state is State.DRAFT:
             raise ExperimentNotStartedError(name)
-        number = found.record.number
-        declarations, units = self._store.read_declarations(number), self._store.read_units(number)
-        if units is None:
-            raise ExperimentNotFoundError(name)
-        return make_report(found, declarations, units, wanted, self._lag, self._clock.now())
+        return make_report(known, wanted, self._lag, self._clock.now())

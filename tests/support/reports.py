@@ -17,7 +17,7 @@ from server.cli.report_table import print_report
 from server.rpc.report_messages import to_report
 from server.services.report import Wanted
 from server.services.report_making import make_report
-from server.store.records import ExperimentFacts, ExperimentRecord, State
+from server.store.records import ExperimentFacts, ExperimentRecord, ReportFacts, State
 from tests.domain.builders import NOTHING, START
 
 WANTED = Wanted(max_epochs=200)
@@ -37,7 +37,8 @@ def report_on(
     record = replace(draft, number=1, state=State.RUNNING, started_at=START)
     units = UnitFacts(facts=facts, n_decisions=0, groups={} if groups is None else groups)
     found = ExperimentFacts(record, tuple(epochs), facts)
-    return to_report(make_report(found, [experiment], units, wanted, timedelta(), now))
+    known = ReportFacts(found=found, declarations=[experiment], units=units)
+    return to_report(make_report(known, wanted, timedelta(), now))
 
 
 def numbers_in(message: Message) -> Iterator[tuple[str, float]]:
