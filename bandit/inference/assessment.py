@@ -130,6 +130,11 @@ class Assessment:
     sample_ratio: SampleRatio | CannotSay
     splits: tuple[SplitValue | CannotSay, ...]
 
+    @property
+    def is_alarming(self) -> bool:
+        """Whether decisions do not follow the shares: every estimate divides by them, and none is right."""
+        return isinstance(self.sample_ratio, SampleRatio) and self.sample_ratio.is_alarming()
+
 
 def assess(
     standing: Standing,

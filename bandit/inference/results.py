@@ -49,6 +49,11 @@ class EProcess:
         return exp(min(self.log_value, _LARGEST_LOG))
 
     @property
+    def largest(self) -> float:
+        """The largest E so far, for people: at least 1, at most e^700."""
+        return exp(min(self.log_maximum, _LARGEST_LOG))
+
+    @property
     def p_value(self) -> float:
         """Anytime-valid p-value, the smallest 1/E so far, in (0, 1] (Ville's inequality)."""
         return exp(-min(self.log_maximum, _LARGEST_LOG))

@@ -1,6 +1,6 @@
 """From what the store holds to a report: beliefs by folding facts, evidence by weighing them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from math import inf, isfinite
 from typing import Final
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bandit.allocation import Standing
 from bandit.decision import Basis
+from bandit.experiment import Experiment
 from bandit.facts import Epoch
 from bandit.fold import ArmEvidence, posteriors_from
 from bandit.metric import Direction, Metric
@@ -31,14 +32,25 @@ _BELIEFS: Final = (
 )
 
 
-def make_report(known: ReportFacts, wanted: Wanted, lag: timedelta, now: datetime) -> Report:
+def make_report(
+    known: ReportFacts, wanted: Wanted, lag: timedelta, now: datetime, *, n_uncounted: int = 0
+) -> Report:
     """The report as it follows from what the store holds.
 
+    Args:
+        known: What the store holds.
+        wanted: What is asked for.
+        lag: How long a replica may go on with an epoch after its end.
+        now: The moment.
+        n_uncounted: Decisions of this server that the store could not take in yet.
+
     Raises:
-        InvalidInputError: A split names an arm that the experiment never had, or its weights are none.
+        InvalidInputError: A split names an arm that the experiment never had, or its weights are none; or a
+            metric is not declared.
     """
     found = known.found
     splits = _numbered_splits(found.record, wanted.splits)
+    metrics = _wanted_metrics(found.record.experiment, wanted.metrics)
     standing = standing_of(found.record, found.epochs, found.facts, lag, now)
     material = material_of(standing, known.declarations, known.units)
     beliefs = _Beliefs(found.record, standing)
@@ -46,9 +58,10 @@ def make_report(known: ReportFacts, wanted: Wanted, lag: timedelta, now: datetim
     return Report(
         record=found.record,
         reported_at=now,
-        arms=tuple(_arm_reports(found, beliefs)),
+        arms=tuple(_arm_reports(found, beliefs, metrics)),
         epochs=_thinned(found.epochs, _most_epochs(found.epochs, wanted.max_epochs)),
         n_epochs=len(found.epochs),
+        metrics=metrics,
         weighed=weigh(
             found.record,
             material,
@@ -57,7 +70,8 @@ def make_report(known: ReportFacts, wanted: Wanted, lag: timedelta, now: datetim
             splits=splits or even,
             lift=wanted.lift,
         ),
-        notes=tuple(_notes(material, beliefs)),
+        notes=(*_uncounted(n_uncounted), *_notes(material, beliefs)),
+        n_uncounted=n_uncounted,
     )
 
 
@@ -104,7 +118,24 @@ class _Beliefs:
         return None if not isfinite(loss) or sums.n == 0 or sums.mean == 0 else loss / abs(sums.mean)
 
 
-def _arm_reports(found: ExperimentFacts, beliefs: _Beliefs) -> Iterator[ArmReport]:
+def _wanted_metrics(declared: Experiment, names: Sequence[str]) -> frozenset[str]:
+    """Names of the metrics to report on.
+
+    Raises:
+        InvalidInputError: One is not declared.
+    """
+    known = {metric.name for metric in declared.metrics}
+    violations = [
+        Violation(f"metrics[{index}]", f"{shown(name)} is none of the metrics")
+        for index, name in enumerate(names)
+        if name not in known
+    ]
+    if violations:
+        raise InvalidInputError(violations)
+    return frozenset({declared.reward_metric, *names} if names else known)
+
+
+def _arm_reports(found: ExperimentFacts, beliefs: _Beliefs, metrics: Collection[str]) -> Iterator[ArmReport]:
     current, in_service = found.epochs[-1], set(beliefs.in_service)
     decisions = found.facts.count_decisions()
     for arm_id, arm in _in_order(found.record):
@@ -120,6 +151,7 @@ def _arm_reports(found: ExperimentFacts, beliefs: _Beliefs) -> Iterator[ArmRepor
                     metric, beliefs.counted[metric.name][arm], beliefs.posteriors[metric.name][arm]
                 )
                 for metric in beliefs.metrics
+                if metric.name in metrics
             ),
             probability_best=beliefs.probabilities.get(arm),
             expected_loss=loss if isfinite(loss) else None,
@@ -183,6 +215,14 @@ def _thinned(epochs: Sequence[Epoch], n_wanted: int) -> tuple[Epoch, ...]:
         return (epochs[-1],)
     step = (len(epochs) - 1) / (n_wanted - 1)
     return tuple(epochs[round(index * step)] for index in range(n_wanted))
+
+
+def _uncounted(n_decisions: int) -> Iterator[str]:
+    if n_decisions:
+        yield (
+            f"The store takes no writes at the moment: up to {n_decisions:,} decisions of the answering "
+            "server are not counted here. They are kept in memory, and counted when it does."
+        )
 
 
 def _notes(material: Material, beliefs: _Beliefs) -> Iterator[str]:
