@@ -25,7 +25,7 @@ def table() -> EvidenceTable:
     shares[::3, 1] /= 10
     n = rng.poisson(400 * shares).astype(float)
     wins = rng.binomial(n.astype(int), rng.uniform(0.05, 0.5, N_ARMS)).astype(float)
-    wins[:, 2] = 0
+    wins[:, 2] = wins[:15, 0] = wins[5:, 3] = 0  # arms have events in different epochs
     predictions = rng.uniform(0, 0.5, (N_EPOCHS, N_ARMS))
     return EvidenceTable(
         arms=tuple(range(N_ARMS)),
