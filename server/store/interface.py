@@ -35,6 +35,7 @@ from server.store.records import (
     Flush,
     KeyRing,
     PurgeStep,
+    ReportFacts,
     RewardEntry,
     SealedEpochs,
     SealSummary,
@@ -215,6 +216,13 @@ class Store(ABC):
     @abstractmethod
     def read_facts(self, experiment: int) -> ExperimentFacts | None:
         """The experiment, its epochs and facts in one snapshot; None if there is none or it was deleted."""
+
+    @abstractmethod
+    def read_report(self, name: str) -> ReportFacts | None:
+        """All that a report on the experiment of this name is made of, in one snapshot; None as above.
+
+        Of millions of facts or units it may take long, and holds up nobody.
+        """
 
     @abstractmethod
     def read_declarations(self, experiment: int) -> Sequence[Experiment]:

@@ -33,6 +33,7 @@ from server.store.records import (
     Flush,
     KeyRing,
     PurgeStep,
+    ReportFacts,
     RewardEntry,
     Sealed,
     SealedEpochs,
@@ -315,12 +316,23 @@ class SqlStore(Store):
     def read_facts(self, experiment: int) -> ExperimentFacts | None:
         def read(connection: Connection) -> ExperimentFacts | None:
             record = experiments.find_by_number(connection, experiment)
-            if record is None:
-                return None
-            history = epochs.read_all(connection, experiment)
-            return ExperimentFacts(record, history, facts.read(connection, experiment))
+            return None if record is None else _facts_of(connection, record)
 
         return self._dialect.read(read)
+
+    @override
+    def read_report(self, name: str) -> ReportFacts | None:
+        if self.find_experiment(name) is None:  # in a short transaction: who is away is noticed soon
+            return None
+        with self._dialect.reading(is_long=True) as connection:
+            record = experiments.find(connection, name)
+            if record is None:
+                return None
+            return ReportFacts(
+                found=_facts_of(connection, record),
+                declarations=experiments.read_declarations(connection, record.number),
+                units=units.read(connection, record),
+            )
 
     @override
     def read_declarations(self, experiment: int) -> Sequence[Experiment]:
@@ -410,3 +422,8 @@ class SqlStore(Store):
                 return self._dialect.check_integrity(connection)
         except StoreBrokenError as error:  # so damaged that the check itself can't go on
             return [str(error)]
+
+
+def _facts_of(connection: Connection, record: ExperimentRecord) -> ExperimentFacts:
+    history = epochs.read_all(connection, record.number)
+    return ExperimentFacts(record, history, facts.read(connection, record.number))

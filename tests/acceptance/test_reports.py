@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from google.protobuf.duration_pb2 import Duration
 
 from bandit.inference.aipw import Comparison, MeanEstimate
-from bandit.inference.assessment import Assessment, Claim, assess
+from bandit.inference.assessment import Assessment, assess
+from bandit.inference.claims import Claim
 from bandit.inference.floors import smallest_floors
 from bandit.inference.off_policy import SplitValue
 from bandit.inference.results import Interval

@@ -37,7 +37,6 @@ def test_null_is_no_toml() -> None:
     assert dumps({"x": None}) == "x = null"
 
 
-@patient
 @given(st.dictionaries(texts, values, max_size=4))
 def test_nothing_that_is_written_steers_a_terminal(table: TomlTable) -> None:
     """Control characters of both sets, and marks that turn the direction of text, are escaped."""
