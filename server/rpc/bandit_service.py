@@ -1,6 +1,6 @@
 """BanditService: Choose and Reward on the wire."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -13,6 +13,7 @@ from server.rpc.authentication import Admission
 from server.rpc.calls import parse
 from server.rpc.durations import to_duration
 from server.rpc.statuses import Failure
+from server.services.callers import Caller
 from server.services.choosing import Choice, Chooser, Question
 from server.services.errors import (
     ExperimentNotFoundError,
@@ -77,31 +78,26 @@ class BanditService:
     async def choose(self, data: bytes, admission: Admission) -> bytes:
         """Choose."""
         request = parse(bandit_pb2.ChooseRequest, data)
-        if admission.caller.namespaces is not None:
-            admission.caller.require_experiment(request.experiment)
+        admission.caller.require_experiment(request.experiment)
         if self._snapshot.find(request.experiment) is None:
-            await self._refresh_for([request])
-        return self._choose(request) + self._age()
+            await self._refresh_for([request.experiment])
+        experiment = self._check(request)
+        if _is_plain(request):
+            offer, decision_id = self._chooser.choose(experiment, request.unit)
+        else:
+            offer, decision_id = self._chooser.choose_within(experiment, _to_question(request))
+        return _encoded(offer) + decision_id.encode() + self._age()
 
     async def batch_choose(self, data: bytes, admission: Admission) -> bytes:
         """BatchChoose."""
         requests = parse(bandit_pb2.BatchChooseRequest, data).requests
         admission.charge(len(requests))
         _require_batch(len(requests))
-        unknown = [request for request in requests if self._snapshot.find(request.experiment) is None]
+        names = {request.experiment for request in requests}
+        unknown = [name for name in names if self._snapshot.find(name) is None]
         away = await self._try_refresh_for(unknown) if unknown else None
-        age = self._age()
-        pieces: list[bytes] = []
-        for request in requests:
-            try:
-                admission.caller.require_experiment(request.experiment)
-                field, message = _CHOICE, self._choose(request) + age
-            except ServiceError as error:
-                is_in_doubt = away is not None and isinstance(error, _UNKNOWN)
-                failure = Failure.of(away if away is not None and is_in_doubt else error)
-                field, message = _ERROR, failure.status.SerializeToString()
-            pieces += (_result_prefix(field, len(message)), message)
-        return b"".join(pieces)
+        answers = self._choose_each(requests, admission.caller)
+        return _encode_each(answers, self._age(), away)
 
     async def reward(self, data: bytes, admission: Admission) -> bytes:
         """Reward."""
@@ -122,32 +118,56 @@ class BanditService:
             results=[_to_reward_result(answer) for answer in answers]
         ).SerializeToString()
 
-    async def _refresh_for(self, requests: Sequence[bandit_pb2.ChooseRequest]) -> None:
+    async def _refresh_for(self, names: Iterable[str]) -> None:
         """Asks the store about names not known here; one that can't be a name is not worth asking."""
-        if any(is_experiment_name(request.experiment) for request in requests):
+        if any(map(is_experiment_name, names)):
             await self._refresh()
 
-    async def _try_refresh_for(self, requests: Sequence[bandit_pb2.ChooseRequest]) -> StorageAwayError | None:
+    async def _try_refresh_for(self, names: Iterable[str]) -> StorageAwayError | None:
         """As `_refresh_for`; a store that is away must not fail those of a batch that need it not."""
         try:
-            await self._refresh_for(requests)
+            await self._refresh_for(names)
         except StorageAwayError as error:
             return error
         return None
 
-    def _choose(self, request: bandit_pb2.ChooseRequest) -> bytes:
-        """The response without the snapshot's age, which is the same for a whole batch."""
+    def _choose_each(
+        self, requests: Iterable[bandit_pb2.ChooseRequest], caller: Caller
+    ) -> list[Choice | ServiceError]:
+        """The answer to each request, in order; those that name at most a unit are answered together."""
+        answers: list[Choice | ServiceError | None] = []
+        plain: list[tuple[CompiledExperiment, str]] = []
+        for request in requests:
+            try:
+                caller.require_experiment(request.experiment)
+                experiment = self._check(request)
+                if _is_plain(request):
+                    plain.append((experiment, request.unit))
+                    answers.append(None)
+                else:
+                    answers.append(self._chooser.choose_within(experiment, _to_question(request)))
+            except ServiceError as error:
+                answers.append(error)
+        chosen = iter(self._choose_plain(plain))
+        return [next(chosen) if answer is None else answer for answer in answers]
+
+    def _choose_plain(
+        self, plain: Sequence[tuple[CompiledExperiment, str]]
+    ) -> Sequence[Choice | ServiceError]:
+        try:
+            return self._chooser.choose_each(plain)
+        except ServiceError as error:  # the keys are not known yet
+            return [error] * len(plain)
+
+    def _check(self, request: bandit_pb2.ChooseRequest) -> CompiledExperiment:
+        """The experiment that a request asks for; ServiceError if the request is bad, or there is none."""
         experiment = self._find(request.experiment)
         unit = request.unit
         if unit and (len(unit) > MAX_UNIT or not unit.isprintable()):
             raise InvalidInputError([_bad_unit(unit)])
         if request.attributes:
             _check_attributes(request.attributes)
-        if request.eligible_arms or request.previous_decision_id:
-            choice = self._chooser.choose_within(experiment, _to_question(request))
-        else:
-            choice = self._chooser.choose(experiment, unit)
-        return _encode(choice)
+        return experiment
 
     def _find(self, name: str) -> CompiledExperiment:
         experiment = self._snapshot.find(name)
@@ -177,12 +197,36 @@ _DECISION_ID_PREFIX: Final = bandit_pb2.ChooseResponse(decision_id="." * TEXT_LE
 ]
 
 
-def _encode(choice: Choice) -> bytes:
-    offer = choice.offer
-    encoded = offer.encoded
-    if encoded is None:
-        encoded = offer.encoded = _encode_offer(offer) + _DECISION_ID_PREFIX
-    return encoded + choice.decision_id.encode()
+def _encoded(offer: Offer) -> bytes:
+    """The response up to the decision id, and where that begins."""
+    if offer.encoded is None:
+        offer.encoded = _encode_offer(offer) + _DECISION_ID_PREFIX
+    return offer.encoded
+
+
+def _encode_each(
+    answers: Iterable[Choice | ServiceError], age: bytes, away: StorageAwayError | None
+) -> bytes:
+    """The response of BatchChoose.
+
+    Args:
+        answers: In order.
+        age: The snapshot's, encoded.
+        away: What is to be said of experiments that are not known here, if the store could not be asked.
+    """
+    pieces: list[bytes] = []
+    for answer in answers:
+        if isinstance(answer, ServiceError):
+            is_in_doubt = away is not None and isinstance(answer, _UNKNOWN)
+            failure = Failure.of(away if away is not None and is_in_doubt else answer)
+            message = failure.status.SerializeToString()
+            pieces += (_result_prefix(_ERROR, len(message)), message)
+        else:
+            offer, decision_id = answer
+            encoded = _encoded(offer)
+            n_bytes = len(encoded) + len(decision_id) + len(age)
+            pieces += (_result_prefix(_CHOICE, n_bytes), encoded, decision_id.encode(), age)
+    return b"".join(pieces)
 
 
 def _encode_offer(offer: Offer) -> bytes:
@@ -219,6 +263,11 @@ def _varint(number: int) -> list[int]:
         number >>= 7
     digits.append(number)
     return digits
+
+
+def _is_plain(request: bandit_pb2.ChooseRequest) -> bool:
+    """Whether a request names at most a unit."""
+    return not (request.eligible_arms or request.previous_decision_id)
 
 
 def _to_question(request: bandit_pb2.ChooseRequest) -> Question:
