@@ -37,6 +37,9 @@ _HEAD_BYTES: Final = 2
 _ID_BYTES: Final = 16
 _UNIT_BYTES: Final = 6
 _TIME: Final = slice(_HEAD_BYTES, _HEAD_BYTES + 6)
+_UNIQUE_ID: Final = slice(_HEAD_BYTES, _HEAD_BYTES + _ID_BYTES)
+_TERMS: Final = slice(_UNIQUE_ID.stop, _UNIQUE_ID.stop + _TAIL.size)
+_UNIT: Final = slice(_TERMS.stop, _TERMS.stop + _UNIT_BYTES)
 _LATEST_MS: Final = 2**48 - 1
 _BODY_BYTES: Final = _HEAD_BYTES + _ID_BYTES + _TAIL.size + _UNIT_BYTES
 TEXT_LENGTH: Final = (_BODY_BYTES + _MAC_BYTES) * 4 // 3
@@ -138,7 +141,8 @@ class Decision(NamedTuple):
     @property
     def decided_ms(self) -> int:
         """When the decision was made, in milliseconds since 1970."""
-        return int.from_bytes(self.id[:6])
+        high: int = _ID.unpack(self.id)[0]
+        return high >> 16
 
     @property
     def decided_at(self) -> datetime:
@@ -286,10 +290,10 @@ class Signer:
         """
         body = self._authentic_body(text)
         try:
-            terms = unpack_terms(body[_HEAD_BYTES + _ID_BYTES : -_UNIT_BYTES])
+            terms = unpack_terms(body[_TERMS])
         except ValueError:
             raise InvalidDecisionError from None
-        return Decision(body[_HEAD_BYTES : _HEAD_BYTES + _ID_BYTES], terms, body[-_UNIT_BYTES:])
+        return Decision(body[_UNIQUE_ID], terms, body[_UNIT])
 
     def _authentic_body(self, text: str) -> bytes:
         if len(text) != TEXT_LENGTH:

@@ -105,7 +105,7 @@ class BanditService:
         (answer,) = await self._ledger.reward([_to_report(request)], admission.caller.namespaces)
         if isinstance(answer, ServiceError):
             raise answer
-        return _to_reward_response(answer).SerializeToString()
+        return _encode_results(tuple(answer.items()))
 
     async def batch_reward(self, data: bytes, admission: Admission) -> bytes:
         """BatchReward."""
@@ -114,9 +114,7 @@ class BanditService:
         _require_batch(len(requests))
         reports = [_to_report(request) for request in requests]
         answers = await self._ledger.reward(reports, admission.caller.namespaces)
-        return bandit_pb2.BatchRewardResponse(
-            results=[_to_reward_result(answer) for answer in answers]
-        ).SerializeToString()
+        return b"".join(map(_encode_reward, answers))
 
     async def _refresh_for(self, names: Iterable[str]) -> None:
         """Asks the store about names not known here; one that can't be a name is not worth asking."""
@@ -218,9 +216,7 @@ def _encode_each(
     for answer in answers:
         if isinstance(answer, ServiceError):
             is_in_doubt = away is not None and isinstance(answer, _UNKNOWN)
-            failure = Failure.of(away if away is not None and is_in_doubt else answer)
-            message = failure.status.SerializeToString()
-            pieces += (_result_prefix(_ERROR, len(message)), message)
+            pieces.append(_encode_error(away if away is not None and is_in_doubt else answer))
         else:
             offer, decision_id = answer
             encoded = _encoded(offer)
@@ -243,6 +239,7 @@ def _encode_offer(offer: Offer) -> bytes:
 
 _RESULTS_FIELD: Final = bandit_pb2.BatchChooseResponse.RESULTS_FIELD_NUMBER
 _CHOICE: Final = bandit_pb2.BatchChooseResult.CHOICE_FIELD_NUMBER
+_REWARD: Final = bandit_pb2.BatchRewardResult.REWARD_FIELD_NUMBER
 _ERROR: Final = bandit_pb2.BatchChooseResult.ERROR_FIELD_NUMBER
 _LENGTH_DELIMITED: Final = 2
 _CONTINUES: Final = 0x80
@@ -250,7 +247,10 @@ _CONTINUES: Final = 0x80
 
 @lru_cache(maxsize=1024)
 def _result_prefix(field: int, n_bytes: int) -> bytes:
-    """What stands before a serialised message that is `field` of a result of BatchChoose."""
+    """What stands before a serialised message that is `field` of a result of a batch.
+
+    The batches' messages number alike: `results` in both responses, and `error` in both results.
+    """
     inner = bytes((field << 3 | _LENGTH_DELIMITED, *_varint(n_bytes)))
     outer = bytes((_RESULTS_FIELD << 3 | _LENGTH_DELIMITED, *_varint(len(inner) + n_bytes)))
     return outer + inner
@@ -305,19 +305,28 @@ def _require_batch(n_requests: int) -> None:
 
 
 def _to_report(request: bandit_pb2.RewardRequest) -> Report:
-    return Report(request.decision_id, dict(request.outcomes), request.revision)
+    outcomes = request.outcomes
+    return Report(request.decision_id, {name: outcomes[name] for name in outcomes}, request.revision)
 
 
-def _to_reward_response(results: Mapping[str, OutcomeResult]) -> bandit_pb2.RewardResponse:
-    response = bandit_pb2.RewardResponse()
-    for name, result in results.items():
-        response.results[name] = _RESULTS[result]
-    return response
-
-
-def _to_reward_result(
-    answer: Mapping[str, OutcomeResult] | ServiceError,
-) -> bandit_pb2.BatchRewardResult:
+def _encode_reward(answer: Mapping[str, OutcomeResult] | ServiceError) -> bytes:
+    """A result of BatchReward, as it stands in the response."""
     if isinstance(answer, ServiceError):
-        return bandit_pb2.BatchRewardResult(error=Failure.of(answer).status)
-    return bandit_pb2.BatchRewardResult(reward=_to_reward_response(answer))
+        return _encode_error(answer)
+    encoded = _encode_results(tuple(answer.items()))
+    return _result_prefix(_REWARD, len(encoded)) + encoded
+
+
+@lru_cache(maxsize=1024)
+def _encode_results(results: tuple[tuple[str, OutcomeResult], ...]) -> bytes:
+    """The response of Reward; remembered, since what becomes of outcomes is nearly always the same."""
+    response = bandit_pb2.RewardResponse()
+    for name, result in results:
+        response.results[name] = _RESULTS[result]
+    return response.SerializeToString()
+
+
+def _encode_error(error: ServiceError) -> bytes:
+    """A result of a batch that there is none, as it stands in the response."""
+    message = Failure.of(error).status.SerializeToString()
+    return _result_prefix(_ERROR, len(message)) + message
