@@ -78,10 +78,13 @@ class BanditService:
     async def choose(self, data: bytes, admission: Admission) -> bytes:
         """Choose."""
         request = parse(bandit_pb2.ChooseRequest, data)
-        admission.caller.require_experiment(request.experiment)
-        if self._snapshot.find(request.experiment) is None:
-            await self._refresh_for([request.experiment])
-        experiment = self._check(request)
+        name = request.experiment
+        admission.caller.require_experiment(name)
+        experiment = self._snapshot.find(name)
+        if experiment is None:
+            await self._refresh_for([name])
+            experiment = self._find(name)
+        _check(request)
         if _is_plain(request):
             offer, decision_id = self._chooser.choose(experiment, request.unit)
         else:
@@ -96,7 +99,8 @@ class BanditService:
         names = {request.experiment for request in requests}
         unknown = [name for name in names if self._snapshot.find(name) is None]
         away = await self._try_refresh_for(unknown) if unknown else None
-        answers = self._choose_each(requests, admission.caller)
+        found = {name: self._try_find(name, admission.caller) for name in names}
+        answers = self._choose_each(requests, found)
         return _encode_each(answers, self._age(), away)
 
     async def reward(self, data: bytes, admission: Admission) -> bytes:
@@ -130,15 +134,19 @@ class BanditService:
         return None
 
     def _choose_each(
-        self, requests: Iterable[bandit_pb2.ChooseRequest], caller: Caller
+        self,
+        requests: Iterable[bandit_pb2.ChooseRequest],
+        found: Mapping[str, CompiledExperiment | ServiceError],
     ) -> list[Choice | ServiceError]:
         """The answer to each request, in order; those that name at most a unit are answered together."""
         answers: list[Choice | ServiceError | None] = []
         plain: list[tuple[CompiledExperiment, str]] = []
         for request in requests:
+            experiment = found[request.experiment]
             try:
-                caller.require_experiment(request.experiment)
-                experiment = self._check(request)
+                if isinstance(experiment, ServiceError):
+                    raise experiment
+                _check(request)
                 if _is_plain(request):
                     plain.append((experiment, request.unit))
                     answers.append(None)
@@ -157,15 +165,12 @@ class BanditService:
         except ServiceError as error:  # the keys are not known yet
             return [error] * len(plain)
 
-    def _check(self, request: bandit_pb2.ChooseRequest) -> CompiledExperiment:
-        """The experiment that a request asks for; ServiceError if the request is bad, or there is none."""
-        experiment = self._find(request.experiment)
-        unit = request.unit
-        if unit and (len(unit) > MAX_UNIT or not unit.isprintable()):
-            raise InvalidInputError([_bad_unit(unit)])
-        if request.attributes:
-            _check_attributes(request.attributes)
-        return experiment
+    def _try_find(self, name: str, caller: Caller) -> CompiledExperiment | ServiceError:
+        try:
+            caller.require_experiment(name)
+            return self._find(name)
+        except ServiceError as error:
+            return error
 
     def _find(self, name: str) -> CompiledExperiment:
         experiment = self._snapshot.find(name)
@@ -212,6 +217,8 @@ def _encode_each(
         age: The snapshot's, encoded.
         away: What is to be said of experiments that are not known here, if the store could not be asked.
     """
+    n_bytes_more = TEXT_LENGTH + len(age)
+    beginnings: dict[Offer, bytes] = {}
     pieces: list[bytes] = []
     for answer in answers:
         if isinstance(answer, ServiceError):
@@ -219,9 +226,11 @@ def _encode_each(
             pieces.append(_encode_error(away if away is not None and is_in_doubt else answer))
         else:
             offer, decision_id = answer
-            encoded = _encoded(offer)
-            n_bytes = len(encoded) + len(decision_id) + len(age)
-            pieces += (_result_prefix(_CHOICE, n_bytes), encoded, decision_id.encode(), age)
+            begun = beginnings.get(offer)
+            if begun is None:
+                encoded = _encoded(offer)
+                begun = beginnings[offer] = _result_prefix(_CHOICE, len(encoded) + n_bytes_more) + encoded
+            pieces += (begun, decision_id.encode(), age)
     return b"".join(pieces)
 
 
@@ -279,6 +288,15 @@ def _to_question(request: bandit_pb2.ChooseRequest) -> Question:
         eligible_arms=tuple(request.eligible_arms),
         previous_decision_id=request.previous_decision_id,
     )
+
+
+def _check(request: bandit_pb2.ChooseRequest) -> None:
+    """Raises InvalidInputError unless unit and attributes keep to the rules."""
+    unit = request.unit
+    if unit and (len(unit) > MAX_UNIT or not unit.isprintable()):
+        raise InvalidInputError([_bad_unit(unit)])
+    if request.attributes:
+        _check_attributes(request.attributes)
 
 
 def _bad_unit(unit: str) -> Violation:

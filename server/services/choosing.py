@@ -93,7 +93,8 @@ class Chooser:
         experiments, units = zip(*asked, strict=True) if asked else ((), ())
         in_force = {experiment: self._in_force(experiment) for experiment in set(experiments)}
         sets = [in_force[experiment] for experiment in experiments]
-        decisions = self._new_ids(len(asked))
+        now_ms = self._clock.time_ms()
+        decisions = [self._new_id(now_ms) for _ in asked]
         hashes = list(map(_hash, sets, experiments, units))
         pickers = [offers.picker for offers, hashed in zip(sets, hashes, strict=True) if hashed is not None]
         picked = iter(pick_each(pickers, [hashed for hashed in hashes if hashed is not None]))
@@ -134,7 +135,7 @@ class Chooser:
         return experiment.fallback(Reason.STALE)
 
     def _choose_from(self, offers: OfferSet, experiment: CompiledExperiment, unit: str) -> Choice:
-        (decision,) = self._new_ids(1)
+        decision = self._new_id(self._clock.time_ms())
         hashed = _hash(offers, experiment, unit)
         offer = offers.offers[self._draw(offers) if hashed is None else offers.picker.pick(hashed)]
         mark = _mark(offers, experiment, unit, decision)
@@ -142,9 +143,8 @@ class Chooser:
         self._counter.count(offer, decision, mark)
         return Choice(offer, text)
 
-    def _new_ids(self, n_ids: int) -> list[bytes]:
-        now, bits = self._clock.time_ms(), self._generator.getrandbits
-        return [new_id(now, bits(_ID_RANDOM_BITS)) for _ in range(n_ids)]
+    def _new_id(self, now_ms: int) -> bytes:
+        return new_id(now_ms, self._generator.getrandbits(_ID_RANDOM_BITS))
 
     def _draw(self, offers: OfferSet) -> int:
         return offers.picker.draw(self._generator.random())
