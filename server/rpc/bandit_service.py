@@ -1,18 +1,14 @@
 """BanditService: Choose and Reward on the wire."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Final
 
-from google.protobuf import json_format
-
-from bandit.decision import TEXT_LENGTH
 from bandit.v1 import bandit_pb2
 from bandit.validation import Violation, is_experiment_name, shown
 from server.rpc.authentication import Admission
+from server.rpc.bandit_answers import encode_choice, encode_choices, encode_results, encode_reward
 from server.rpc.calls import parse
 from server.rpc.durations import to_duration
-from server.rpc.statuses import Failure
 from server.services.callers import Caller
 from server.services.choosing import Choice, Chooser, Question
 from server.services.errors import (
@@ -23,36 +19,14 @@ from server.services.errors import (
     StorageAwayError,
 )
 from server.services.ledger import Ledger, Report
-from server.services.offers import CompiledExperiment, Offer, Reason
+from server.services.offers import CompiledExperiment
 from server.services.snapshot import Snapshot
-from server.store.records import OutcomeResult
 
 MAX_BATCH: Final = 1_000
 MAX_UNIT: Final = 256
 MAX_ATTRIBUTES: Final = 32
 MAX_ATTRIBUTE_KEY: Final = 63
 MAX_ELIGIBLE_ARMS: Final = 1_000
-
-_REASONS: Final = {
-    Reason.POLICY: bandit_pb2.REASON_POLICY,
-    Reason.WARM_UP: bandit_pb2.REASON_WARM_UP,
-    Reason.PINNED: bandit_pb2.REASON_PINNED,
-    Reason.PAUSED: bandit_pb2.REASON_PAUSED,
-    Reason.CONCLUDED: bandit_pb2.REASON_CONCLUDED,
-    Reason.STALE: bandit_pb2.REASON_STALE,
-    Reason.NO_ELIGIBLE_ARM: bandit_pb2.REASON_NO_ELIGIBLE_ARM,
-}
-_RESULTS: Final = {
-    OutcomeResult.RECORDED: bandit_pb2.OUTCOME_RESULT_RECORDED,
-    OutcomeResult.LATE: bandit_pb2.OUTCOME_RESULT_LATE,
-    OutcomeResult.DUPLICATE: bandit_pb2.OUTCOME_RESULT_DUPLICATE,
-    OutcomeResult.REVISED: bandit_pb2.OUTCOME_RESULT_REVISED,
-    OutcomeResult.SUPERSEDED: bandit_pb2.OUTCOME_RESULT_SUPERSEDED,
-}
-
-
-_UNKNOWN: Final = (ExperimentNotFoundError, ExperimentNotStartedError)
-"""What is not known here, and may be known to the store."""
 
 
 class BanditService:
@@ -86,10 +60,10 @@ class BanditService:
             experiment = self._find(name)
         _check(request)
         if _is_plain(request):
-            offer, decision_id = self._chooser.choose(experiment, request.unit)
+            choice = self._chooser.choose(experiment, request.unit)
         else:
-            offer, decision_id = self._chooser.choose_within(experiment, _to_question(request))
-        return _encoded(offer) + decision_id.encode() + self._age()
+            choice = self._chooser.choose_within(experiment, _to_question(request))
+        return encode_choice(choice, self._age())
 
     async def batch_choose(self, data: bytes, admission: Admission) -> bytes:
         """BatchChoose."""
@@ -101,7 +75,7 @@ class BanditService:
         away = await self._try_refresh_for(unknown) if unknown else None
         found = {name: self._try_find(name, admission.caller) for name in names}
         answers = self._choose_each(requests, found)
-        return _encode_each(answers, self._age(), away)
+        return encode_choices(answers, self._age(), away)
 
     async def reward(self, data: bytes, admission: Admission) -> bytes:
         """Reward."""
@@ -109,7 +83,7 @@ class BanditService:
         (answer,) = await self._ledger.reward([_to_report(request)], admission.caller.namespaces)
         if isinstance(answer, ServiceError):
             raise answer
-        return _encode_results(tuple(answer.items()))
+        return encode_results(answer)
 
     async def batch_reward(self, data: bytes, admission: Admission) -> bytes:
         """BatchReward."""
@@ -118,7 +92,7 @@ class BanditService:
         _require_batch(len(requests))
         reports = [_to_report(request) for request in requests]
         answers = await self._ledger.reward(reports, admission.caller.namespaces)
-        return b"".join(map(_encode_reward, answers))
+        return b"".join(map(encode_reward, answers))
 
     async def _refresh_for(self, names: Iterable[str]) -> None:
         """Asks the store about names not known here; one that can't be a name is not worth asking."""
@@ -193,87 +167,6 @@ class BanditService:
         return self._encoded_age
 
 
-# Serialised messages that are joined are one message with the fields of both (protobuf's encoding guide,
-# "Last One Wins"): what an offer says is encoded once an epoch, and a decision adds its id.
-_DECISION_ID_PREFIX: Final = bandit_pb2.ChooseResponse(decision_id="." * TEXT_LENGTH).SerializeToString()[
-    :-TEXT_LENGTH
-]
-
-
-def _encoded(offer: Offer) -> bytes:
-    """The response up to the decision id, and where that begins."""
-    if offer.encoded is None:
-        offer.encoded = _encode_offer(offer) + _DECISION_ID_PREFIX
-    return offer.encoded
-
-
-def _encode_each(
-    answers: Iterable[Choice | ServiceError], age: bytes, away: StorageAwayError | None
-) -> bytes:
-    """The response of BatchChoose.
-
-    Args:
-        answers: In order.
-        age: The snapshot's, encoded.
-        away: What is to be said of experiments that are not known here, if the store could not be asked.
-    """
-    n_bytes_more = TEXT_LENGTH + len(age)
-    beginnings: dict[Offer, bytes] = {}
-    pieces: list[bytes] = []
-    for answer in answers:
-        if isinstance(answer, ServiceError):
-            is_in_doubt = away is not None and isinstance(answer, _UNKNOWN)
-            pieces.append(_encode_error(away if away is not None and is_in_doubt else answer))
-        else:
-            offer, decision_id = answer
-            begun = beginnings.get(offer)
-            if begun is None:
-                encoded = _encoded(offer)
-                begun = beginnings[offer] = _result_prefix(_CHOICE, len(encoded) + n_bytes_more) + encoded
-            pieces += (begun, decision_id.encode(), age)
-    return b"".join(pieces)
-
-
-def _encode_offer(offer: Offer) -> bytes:
-    response = bandit_pb2.ChooseResponse(
-        arm=offer.arm.id,
-        propensity=offer.terms.propensity,
-        reason=_REASONS[offer.reason],
-        epoch=offer.terms.epoch,
-        model_uri=offer.arm.model_uri,
-    )
-    json_format.ParseDict(dict(offer.arm.payload), response.payload)
-    return response.SerializeToString()
-
-
-_RESULTS_FIELD: Final = bandit_pb2.BatchChooseResponse.RESULTS_FIELD_NUMBER
-_CHOICE: Final = bandit_pb2.BatchChooseResult.CHOICE_FIELD_NUMBER
-_REWARD: Final = bandit_pb2.BatchRewardResult.REWARD_FIELD_NUMBER
-_ERROR: Final = bandit_pb2.BatchChooseResult.ERROR_FIELD_NUMBER
-_LENGTH_DELIMITED: Final = 2
-_CONTINUES: Final = 0x80
-
-
-@lru_cache(maxsize=1024)
-def _result_prefix(field: int, n_bytes: int) -> bytes:
-    """What stands before a serialised message that is `field` of a result of a batch.
-
-    The batches' messages number alike: `results` in both responses, and `error` in both results.
-    """
-    inner = bytes((field << 3 | _LENGTH_DELIMITED, *_varint(n_bytes)))
-    outer = bytes((_RESULTS_FIELD << 3 | _LENGTH_DELIMITED, *_varint(len(inner) + n_bytes)))
-    return outer + inner
-
-
-def _varint(number: int) -> list[int]:
-    digits = []
-    while number >= _CONTINUES:
-        digits.append(number & 0x7F | _CONTINUES)
-        number >>= 7
-    digits.append(number)
-    return digits
-
-
 def _is_plain(request: bandit_pb2.ChooseRequest) -> bool:
     """Whether a request names at most a unit."""
     return not (request.eligible_arms or request.previous_decision_id)
@@ -325,26 +218,3 @@ def _require_batch(n_requests: int) -> None:
 def _to_report(request: bandit_pb2.RewardRequest) -> Report:
     outcomes = request.outcomes
     return Report(request.decision_id, {name: outcomes[name] for name in outcomes}, request.revision)
-
-
-def _encode_reward(answer: Mapping[str, OutcomeResult] | ServiceError) -> bytes:
-    """A result of BatchReward, as it stands in the response."""
-    if isinstance(answer, ServiceError):
-        return _encode_error(answer)
-    encoded = _encode_results(tuple(answer.items()))
-    return _result_prefix(_REWARD, len(encoded)) + encoded
-
-
-@lru_cache(maxsize=1024)
-def _encode_results(results: tuple[tuple[str, OutcomeResult], ...]) -> bytes:
-    """The response of Reward; remembered, since what becomes of outcomes is nearly always the same."""
-    response = bandit_pb2.RewardResponse()
-    for name, result in results:
-        response.results[name] = _RESULTS[result]
-    return response.SerializeToString()
-
-
-def _encode_error(error: ServiceError) -> bytes:
-    """A result of a batch that there is none, as it stands in the response."""
-    message = Failure.of(error).status.SerializeToString()
-    return _result_prefix(_ERROR, len(message)) + message
