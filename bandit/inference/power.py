@@ -154,7 +154,8 @@ def forecast_report(plan: Plan, *, is_yes_no: bool) -> Forecast | CannotSay:
 
 
 def _forecast(plan: Plan, log_e_value: Callable[[float, float], float], alpha: float) -> Forecast:
-    half, most = (_crossing(log_e_value, luck, -log(alpha)) for luck in (0.0, _LUCK_OF_FOUR_FIFTHS))
+    luck_of_four_fifths = float(scipy.special.ndtri(0.8))
+    half, most = (_crossing(log_e_value, luck, -log(alpha)) for luck in (0.0, luck_of_four_fifths))
     return Forecast(
         decisions_at_half=half,
         decisions_at_most=most,
@@ -182,5 +183,4 @@ def _is_sound(plan: Plan) -> bool:
     return is_given and plan.lift != 0 and all(0 <= mean <= 1 for mean in plan.means)
 
 
-_LUCK_OF_FOUR_FIFTHS = float(scipy.special.ndtri(0.8))
 _BISECTIONS = 80
