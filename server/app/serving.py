@@ -21,7 +21,7 @@ from server.services.allocating import load_mathematics
 from server.settings import Settings, split_address
 from server.store.errors import StoreError
 from server.store.interface import Store
-from server.store.sql import find_store
+from server.store.opening import find_store
 
 _GC_THRESHOLDS: Final = (50_000, 20, 100)
 """Calls leave no cycles behind, so Python need not look for them every few calls."""

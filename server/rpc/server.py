@@ -18,8 +18,8 @@ from server.rpc.calls import (
     SINGLE_CALL_BYTES,
     Answer,
     Gate,
+    Guard,
     generic_handler,
-    guarded,
 )
 from server.rpc.experiment_service import ExperimentService
 from server.rpc.measurements import MethodMeasurements
@@ -94,8 +94,7 @@ class RpcServer:
         self.measurements: list[MethodMeasurements] = []
         self._authenticator = authenticator
         self._clock = clock
-        self._refusals = Refusals(clock)
-        self._max_calls = max_calls
+        self._guard = Guard(gate=self.gate, clock=clock, refusals=Refusals(clock), max_calls=max_calls)
         # Not given, gRPC would share the port, and a second server silently take half the traffic.
         options = (
             ("grpc.so_reuseport", int(shares_port)),
@@ -182,16 +181,8 @@ class RpcServer:
         for name, answer, max_bytes in methods:
             measured = MethodMeasurements(service, name)
             self.measurements.append(measured)
-            handler = guarded(
-                answer,
-                measured,
-                self.gate,
-                self._clock,
-                partial(self._authenticator.admit, roles=RULES[f"/{service}/{name}"]),
-                self._refusals,
-                max_bytes=max_bytes,
-                max_calls=self._max_calls,
-            )
+            admit = partial(self._authenticator.admit, roles=RULES[f"/{service}/{name}"])
+            handler = self._guard.around(answer, measured, admit, max_bytes=max_bytes)
             handlers.append((name, handler))
         self._server.add_generic_rpc_handlers((generic_handler(service, handlers),))
 

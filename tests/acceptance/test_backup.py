@@ -15,7 +15,7 @@ from bandit.v1 import bandit_pb2
 from server.app import StartupError, maintenance
 from server.cli.main import cli
 from server.settings import Settings
-from server.store.sql import open_store
+from server.store.opening import open_store
 from tests.conftest import Connect, StartServer
 from tests.store.builders import reward, silently
 from tests.support.ledger import decision_of, logged_decisions, query

@@ -17,8 +17,9 @@ from google.protobuf.struct_pb2 import Struct
 from bandit.v1 import admin_pb2, experiment_pb2
 from server.cli.main import cli
 from server.store.errors import StoreError
+from server.store.opening import open_store
 from server.store.records import KeyRing, State
-from server.store.sql import SqlStore, open_store
+from server.store.sql import SqlStore
 from tests.conftest import StartServer
 from tests.domain.builders import START, declare
 from tests.security.conftest import Enter, TokensFile

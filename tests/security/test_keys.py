@@ -21,8 +21,9 @@ from server.services.snapshot import Snapshot
 from server.services.workers import Workers
 from server.store.databases import open_dialect
 from server.store.errors import KeysNotReadyError
+from server.store.opening import open_store
 from server.store.records import Action, KeyRing
-from server.store.sql import SqlStore, open_store
+from server.store.sql import SqlStore
 from tests.conftest import Connect, StartServer
 from tests.domain.builders import START
 from tests.replicas.conftest import running_replicas

@@ -19,8 +19,8 @@ from server.services.decision_keys import fresh_ring
 from server.services.keys_file import read_keys
 from server.services.snapshot_file import SnapshotFileError, read_snapshot
 from server.settings import Settings
+from server.store.opening import find_store
 from server.store.records import KeyRing
-from server.store.sql import find_store
 from tests.conftest import Connect
 from tests.standby.conftest import StartOn
 from tests.support.postgresql import PostgresqlProcess

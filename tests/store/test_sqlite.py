@@ -20,7 +20,8 @@ from server.store.errors import (
     StoreReadOnlyError,
     StoreUnavailableError,
 )
-from server.store.sql import SqlStore, open_reader, open_store
+from server.store.opening import open_reader, open_store
+from server.store.sql import SqlStore
 from tests.store.builders import (
     DUPLICATE,
     RECORDED,
@@ -99,7 +100,7 @@ def test_a_reader_beside_the_owner_sees_what_is_committed(store: SqlStore, url: 
 
 _HOLD = """
 import sys, time
-from server.store.sql import open_store
+from server.store.opening import open_store
 store = open_store(sys.argv[1])
 print("open", flush=True)
 sys.stdin.read()

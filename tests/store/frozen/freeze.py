@@ -24,8 +24,8 @@ from server.services.report import Wanted
 from server.services.report_making import make_report
 from server.store.interface import Store
 from server.store.migrate import HEAD
+from server.store.opening import open_store
 from server.store.records import ExperimentRecord, Flush, KeyRing, OutcomeEntry, RewardEntry, State
-from server.store.sql import open_store
 from tests.domain.builders import START, declare, make_epoch
 from tests.support.postgresql import PostgresqlProcess, dump
 
