@@ -45,6 +45,8 @@ class AdminService:
         """RevokeDecisionKey."""
         request = parse(admin_pb2.RevokeDecisionKeyRequest, data)
         admission.caller.require_everything()
+        if not request.HasField("id"):
+            raise InvalidInputError.of("id", "which key is to be revoked is not said")
         keys = await self._keys.revoke(request.id, admission.caller.name)
         return admin_pb2.RevokeDecisionKeyResponse(keys=map(_to_key, keys)).SerializeToString()
 

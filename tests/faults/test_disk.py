@@ -247,6 +247,9 @@ def test_a_database_that_turns_read_only_refuses_rewards_and_nothing_else(
         experiment = wire.running()
         ids = decisions(wire, experiment, 3)
         assert wire.reward(ids[0], {"click": 1}) == RECORDED
+        assert (
+            sum(arm.decisions.policy for arm in wire.report(experiment).arms) == 3
+        )  # and now they are stored
         query(url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
         cut_off(url)
         refusal = refused(lambda: wire.reward(ids[1], {"click": 1}))

@@ -237,6 +237,8 @@ def test_what_a_revoked_key_signed_is_refused(start_server: StartServer, connect
     wire.reward(rewarded, {"click": 1.0})
     for wrong in (1, 7, -1):
         assert refused(partial(revoke, wire, wrong)).reason == "REVOCATION_REFUSED"
+    unsaid = admin_pb2.RevokeDecisionKeyRequest()
+    assert refused(partial(wire.admin.RevokeDecisionKey, unsaid, timeout=20)).reason == "INVALID_INPUT"
     rotated(wire)
     assert revoke(wire, 1) == [2]
     new = wire.choose(name, unit="u", previous_decision_id=still_open).decision_id
