@@ -21,14 +21,8 @@ if TYPE_CHECKING:
     from bandit.facts import DecisionKey, Epoch, Facts, OutcomeKey, Tally
     from bandit.fold import ArmEvidence, Weighting, fold_facts, posteriors_from
     from bandit.inference.aipw import Comparison, MeanEstimate, compare_means, estimate_mean
-    from bandit.inference.assessment import (
-        Assessment,
-        ChallengerEvidence,
-        Claim,
-        MetricEvidence,
-        TestKind,
-        assess,
-    )
+    from bandit.inference.assessment import Assessment, MetricEvidence, assess
+    from bandit.inference.claims import ChallengerEvidence, Claim, TestKind
     from bandit.inference.design import UNDECLARED_FLOOR, Design
     from bandit.inference.floors import declared_floors, smallest_floors
     from bandit.inference.lift import relative_lift
@@ -100,8 +94,8 @@ _MODULE_OF: Final = {
     "BetaPosterior": "posteriors",
     "BetaPrior": "priors",
     "CannotSay": "inference.reasons",
-    "ChallengerEvidence": "inference.assessment",
-    "Claim": "inference.assessment",
+    "ChallengerEvidence": "inference.claims",
+    "Claim": "inference.claims",
     "Comparison": "inference.aipw",
     "Decision": "decision",
     "DecisionKey": "facts",
@@ -158,7 +152,7 @@ _MODULE_OF: Final = {
     "StudentTBatch": "batches",
     "StudentTPosterior": "posteriors",
     "Tally": "facts",
-    "TestKind": "inference.assessment",
+    "TestKind": "inference.claims",
     "ThompsonSampling": "policies",
     "UNDECLARED_FLOOR": "inference.design",
     "ValueScale": "inference.table",

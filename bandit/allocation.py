@@ -99,16 +99,16 @@ class Standing:
     @cached_property
     def decisions_by_arm(self) -> Counter[int]:
         """Arm number to all decisions for it so far."""
-        counts: Counter[int] = Counter()
-        for key, count in self.facts.decisions.items():
-            counts[key.arm] += count
+        counts = Counter[int]()
+        for (arm, _), count in self.facts.count_decisions().items():
+            counts[arm] += count
         return counts
 
     @cached_property
     def n_decisions_in_force(self) -> int:
         """All decisions of the epoch in force so far."""
-        number = self.epochs[-1].number
-        return sum(count for key, count in self.facts.decisions.items() if key.epoch == number)
+        columns = self.facts.decision_columns
+        return int(columns.counts[columns.cells.epoch == self.epochs[-1].number].sum())
 
     def age_of(self, arm: int) -> timedelta:
         """Since the arm's first epoch; zero without a warm-up whose deadline depends on it."""

@@ -25,8 +25,7 @@ import enum
 import hashlib
 import hmac
 import struct
-from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final, NamedTuple, Protocol
@@ -38,6 +37,9 @@ _HEAD_BYTES: Final = 2
 _ID_BYTES: Final = 16
 _UNIT_BYTES: Final = 6
 _TIME: Final = slice(_HEAD_BYTES, _HEAD_BYTES + 6)
+_UNIQUE_ID: Final = slice(_HEAD_BYTES, _HEAD_BYTES + _ID_BYTES)
+_TERMS: Final = slice(_UNIQUE_ID.stop, _UNIQUE_ID.stop + _TAIL.size)
+_UNIT: Final = slice(_TERMS.stop, _TERMS.stop + _UNIT_BYTES)
 _LATEST_MS: Final = 2**48 - 1
 _BODY_BYTES: Final = _HEAD_BYTES + _ID_BYTES + _TAIL.size + _UNIT_BYTES
 TEXT_LENGTH: Final = (_BODY_BYTES + _MAC_BYTES) * 4 // 3
@@ -139,7 +141,8 @@ class Decision(NamedTuple):
     @property
     def decided_ms(self) -> int:
         """When the decision was made, in milliseconds since 1970."""
-        return int.from_bytes(self.id[:6])
+        high: int = _ID.unpack(self.id)[0]
+        return high >> 16
 
     @property
     def decided_at(self) -> datetime:
@@ -168,7 +171,26 @@ def hash_unit(salt: bytes, unit: bytes) -> bytes:
     >>> hash_unit(bytes(16), b"user-1").hex()
     '050edae8a669'
     """
-    return hashlib.blake2b(unit, key=salt, person=b"bandit-unit", digest_size=_UNIT_BYTES).digest()
+    return UnitMarker(salt)(unit)
+
+
+class UnitMarker:
+    """`hash_unit` under one salt, for whoever asks often: copying a hash that has its key costs half.
+
+    >>> UnitMarker(bytes(16))(b"user-1") == hash_unit(bytes(16), b"user-1")
+    True
+    """
+
+    __slots__ = ("_keyed",)
+
+    def __init__(self, salt: bytes) -> None:
+        self._keyed = hashlib.blake2b(key=salt, person=b"bandit-unit", digest_size=_UNIT_BYTES)
+
+    def __call__(self, unit: bytes) -> bytes:
+        """The mark of a unit, in UTF-8."""
+        marked = self._keyed.copy()
+        marked.update(unit)
+        return marked.digest()
 
 
 def hash_lone_decision(salt: bytes, decision_id: bytes) -> bytes:
@@ -245,8 +267,18 @@ class Signer:
 
     def sign(self, decision_id: bytes, packed_terms: bytes, unit_hash: bytes) -> str:
         """The decision id as text, 80 characters of `[A-Za-z0-9_-]`."""
+        return _to_text(self._seal(decision_id, packed_terms, unit_hash))
+
+    def sign_each(
+        self, decision_ids: Iterable[bytes], packed_terms: Iterable[bytes], unit_hashes: Iterable[bytes]
+    ) -> list[str]:
+        """What `sign` gives for each, made text in one go: base64 of 60 bytes ends where the 60 bytes end."""
+        text = _to_text(b"".join(map(self._seal, decision_ids, packed_terms, unit_hashes)))
+        return [text[start : start + TEXT_LENGTH] for start in range(0, len(text), TEXT_LENGTH)]
+
+    def _seal(self, decision_id: bytes, packed_terms: bytes, unit_hash: bytes) -> bytes:
         body = self._head + decision_id + packed_terms + unit_hash
-        return b64encode(body + self._mac(body)).translate(_TO_URL_SAFE).decode("ascii")
+        return body + self._mac(body)
 
     def read(self, text: str) -> Decision:
         """The decision that `text` stands for.
@@ -258,10 +290,10 @@ class Signer:
         """
         body = self._authentic_body(text)
         try:
-            terms = unpack_terms(body[_HEAD_BYTES + _ID_BYTES : -_UNIT_BYTES])
+            terms = unpack_terms(body[_TERMS])
         except ValueError:
             raise InvalidDecisionError from None
-        return Decision(body[_HEAD_BYTES : _HEAD_BYTES + _ID_BYTES], terms, body[-_UNIT_BYTES:])
+        return Decision(body[_UNIQUE_ID], terms, body[_UNIT])
 
     def _authentic_body(self, text: str) -> bytes:
         if len(text) != TEXT_LENGTH:
@@ -281,3 +313,7 @@ class Signer:
         if self._last_ms and int.from_bytes(body[_TIME]) > self._last_ms.get(body[1], _LATEST_MS):
             raise InvalidDecisionError
         return body
+
+
+def _to_text(sealed: bytes) -> str:
+    return binascii.b2a_base64(sealed, newline=False).translate(_TO_URL_SAFE).decode("ascii")

@@ -4,13 +4,29 @@ An epoch says with which shares decisions were made; facts say how many there we
 keyed by the decision's own epoch and arm. Facts only ever grow by increments, so they add in any order.
 """
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from itertools import accumulate
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit.columns import (
+    N_SUMS,
+    DecisionColumns,
+    OutcomeColumns,
+    decision_columns,
+    outcome_columns,
+    whole_numbers,
+)
 from bandit.decision import Basis
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +105,36 @@ class Tally(NamedTuple):
         return cls(n=1, total=quanta, squares=quanta * quanta)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+class RowMapping(Mapping[_Key, _Value]):
+    """A mapping that is kept as rows of whole numbers, and made when it is first looked into.
+
+    Args:
+        rows: Of shape (n_rows, n_columns), with distinct keys.
+        to_item: From a row to its key and value.
+    """
+
+    def __init__(self, rows: NDArray[Any], to_item: Callable[[list[int]], tuple[_Key, _Value]]) -> None:
+        self.rows = rows
+        self._to_item = to_item
+
+    @cached_property
+    def _items(self) -> dict[_Key, _Value]:
+        return dict(map(self._to_item, self.rows.tolist()))
+
+    def __getitem__(self, key: _Key) -> _Value:
+        return self._items[key]
+
+    def __iter__(self) -> Iterator[_Key]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __repr__(self) -> str:
+        return repr(self._items)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Facts:
     """Everything counted for one experiment, read in one database snapshot.
 
@@ -100,6 +145,52 @@ class Facts:
 
     decisions: Mapping[DecisionKey, int]
     outcomes: Mapping[OutcomeKey, Tally]
+
+    @classmethod
+    def of_rows(cls, experiment: int, decisions: NDArray[Any], outcomes: NDArray[Any]) -> Self:
+        """From rows with distinct keys, none of which becomes a Python object before it is asked for.
+
+        Args:
+            experiment: Number of the experiment.
+            decisions: Epoch, segment, arm, basis and count; shape (n_rows, 5).
+            outcomes: Epoch, segment, arm, basis, metric and tally; shape (n_rows, 11).
+        """
+
+        def to_count(row: list[int]) -> tuple[DecisionKey, int]:
+            epoch, segment, arm, basis, count = row
+            return DecisionKey(experiment, epoch, segment, arm, Basis(basis)), count
+
+        def to_tally(row: list[int]) -> tuple[OutcomeKey, Tally]:
+            epoch, segment, arm, basis, metric, *tally = row
+            return OutcomeKey(experiment, epoch, segment, arm, Basis(basis), metric), Tally(*tally)
+
+        return cls(decisions=RowMapping(decisions, to_count), outcomes=RowMapping(outcomes, to_tally))
+
+    @cached_property
+    def decision_columns(self) -> DecisionColumns:
+        """The decisions as columns."""
+        if isinstance(self.decisions, RowMapping):
+            return decision_columns(self.decisions.rows)
+        rows = [(*key[1:], count) for key, count in self.decisions.items()]
+        return decision_columns(whole_numbers(rows, _N_PLACES + 1))
+
+    def count_decisions(self) -> Counter[tuple[int, Basis]]:
+        """Arm and basis to how many decisions there were, over all epochs."""
+        columns, counts = self.decision_columns, Counter[tuple[int, Basis]]()
+        pairs, places = np.unique([columns.cells.arm, columns.cells.basis], axis=1, return_inverse=True)
+        totals = np.zeros(pairs.shape[1], dtype=columns.counts.dtype)
+        np.add.at(totals, places, columns.counts)
+        for arm, basis, total in zip(*pairs.tolist(), totals.tolist(), strict=True):
+            counts[arm, Basis(basis)] += total
+        return counts
+
+    @cached_property
+    def outcome_columns(self) -> Mapping[int, OutcomeColumns]:
+        """Metric number to its outcomes as columns; without metrics that have none."""
+        if isinstance(self.outcomes, RowMapping):
+            return outcome_columns(self.outcomes.rows)
+        rows = [(*key[1:], *tally) for key, tally in self.outcomes.items()]
+        return outcome_columns(whole_numbers(rows, _N_PLACES + 1 + N_SUMS))
 
 
 def n_closed(epochs: Iterable[Epoch], window: timedelta | None, lag: timedelta, now: datetime) -> int:
@@ -130,3 +221,7 @@ def ends_of(epochs: Iterable[Epoch]) -> list[datetime]:
         epochs: Of one segment, in order of number.
     """
     return list(accumulate((epoch.started_at for epoch in epochs), max))[1:]
+
+
+_N_PLACES = 4
+"""Epoch, segment, arm and basis."""

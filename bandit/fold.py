@@ -3,21 +3,21 @@
 Nothing is remembered between two folds, so half-life, windows and priors can change in mid-flight.
 """
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import reduce
-from typing import TypeAlias
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit.columns import NO_OUTCOMES, Cells, OutcomeColumns, exact_sums, look_up, positions
 from bandit.decision import STEERING
-from bandit.facts import Epoch, Facts, Tally, n_closed
+from bandit.facts import Epoch, Facts, n_closed
 from bandit.metric import Metric
 from bandit.posteriors import Posterior
 from bandit.sums import OutcomeSums
-
-_NOTHING = Tally()
-_Tallies: TypeAlias = dict[int, Tally]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,19 +91,24 @@ def fold_facts(
         Arm number to its evidence, for every one of `arms`.
     """
     number, declared = metric
-    closed = epochs[: n_closed(epochs, declared.window, weighting.lag, now)]
-    posted = _steering_tallies(facts, number)
-    counted = posted
+    wanted, n_done = list(arms), n_closed(epochs, declared.window, weighting.lag, now)
+    columns = facts.outcome_columns.get(number, NO_OUTCOMES)
+    places = _Places(epochs, wanted)
+    posted = places.lay_out(columns.cells, columns.tallies[:, :_N_MOMENTS])
+    counted = posted[:n_done]
     if declared.window is not None and declared.default_value is not None:
-        counted = _with_silence(posted, facts, closed, declared.quantise(declared.default_value))
+        decisions = facts.decision_columns
+        decided = places.lay_out(decisions.cells, decisions.counts[:, np.newaxis])[:n_done, :, 0]
+        counted = _with_silence(counted, decided, declared.quantise(declared.default_value))
+    weights = [weighting.weight(epoch.started_at, now) for epoch in epochs[:n_done]]
+    sums = _sum_even(counted, declared) if weighting.is_even else _sum_weighted(counted, declared, weights)
+    n_outcomes, n_open = (exact_sums(part[:, :, 0]) for part in (posted[:n_done], posted[n_done:]))
+    n_late = _count_late(columns, wanted)
     return {
         arm: ArmEvidence(
-            sums=_sum_epochs(counted[arm], closed, declared, weighting, now),
-            n_outcomes=_n_posted(posted[arm], epochs[: len(closed)]),
-            n_open=_n_posted(posted[arm], epochs[len(closed) :]),
-            n_late=sum(tally.late_n for tally in posted[arm].values()),
+            sums=sums[column], n_outcomes=n_outcomes[column], n_open=n_open[column], n_late=n_late[column]
         )
-        for arm in arms
+        for column, arm in enumerate(wanted)
     }
 
 
@@ -113,61 +118,72 @@ def posteriors_from(metric: Metric, evidence: Mapping[int, ArmEvidence]) -> dict
     return {arm: prior.update(seen.sums) for arm, seen in evidence.items()}
 
 
-def _steering_tallies(facts: Facts, metric: int) -> defaultdict[int, _Tallies]:
-    """Arm to epoch to tally."""
-    tallies: defaultdict[int, _Tallies] = defaultdict(dict)
-    for key, tally in facts.outcomes.items():
-        if key.metric == metric and key.basis in STEERING:
-            known = tallies[key.arm].get(key.epoch)
-            tallies[key.arm][key.epoch] = tally if known is None else known.plus(tally)
-    return tallies
+class _Places:
+    """Where the facts of an epoch and an arm stand in an array of shape (n_epochs, n_arms, ...)."""
+
+    def __init__(self, epochs: Sequence[Epoch], arms: Sequence[int]) -> None:
+        self._shape = len(epochs), len(arms)
+        self._rows = positions([epoch.number for epoch in epochs])
+        self._columns = positions(arms)
+
+    def lay_out(self, cells: Cells, values: NDArray[Any]) -> NDArray[Any]:
+        """What steers of these values, of shape (n_rows, n), as whole numbers of (n_epochs, n_arms, n)."""
+        rows, columns = look_up(self._rows, cells.epoch), look_up(self._columns, cells.arm)
+        is_known = (rows >= 0) & (columns >= 0)
+        laid_out = np.zeros((*self._shape, values.shape[1]), dtype=values.dtype)
+        for basis in sorted(STEERING):  # a cell has one row of each basis and segment
+            is_own = is_known & (cells.basis == basis)
+            np.add.at(laid_out, (rows[is_own], columns[is_own]), values[is_own])
+        return laid_out
 
 
-def _with_silence(
-    posted: Mapping[int, _Tallies], facts: Facts, closed: Sequence[Epoch], quanta: int
-) -> defaultdict[int, _Tallies]:
+def _with_silence(counted: NDArray[Any], decided: NDArray[Any], quanta: int) -> NDArray[Any]:
     """Adds the default value for every decision of a closed epoch that no outcome in time came for.
 
     A late outcome was silence when its window closed. A crash loses up to a second of decision counts, so
     there may be more outcomes than decisions: then there was no silence.
     """
-    counted = defaultdict(dict, {arm: dict(tallies) for arm, tallies in posted.items()})
-    for (arm, epoch), n_decisions in _steering_decisions(facts, {epoch.number for epoch in closed}).items():
-        tally = counted[arm].get(epoch, _NOTHING)
-        n_silent = max(n_decisions - tally.n, 0)
-        silence = Tally(n=n_silent, total=n_silent * quanta, squares=n_silent * quanta * quanta)
-        counted[arm][epoch] = tally.plus(silence)
-    return counted
+    if int(decided.max(initial=0)) > _MOST_IN_64_BITS:
+        counted = counted.astype(object)
+    n_silent = np.maximum(decided - counted[:, :, 0], 0)
+    return np.asarray(counted + n_silent[:, :, np.newaxis] * np.array([1, quanta, quanta * quanta]))
 
 
-def _steering_decisions(facts: Facts, epochs: Collection[int]) -> dict[tuple[int, int], int]:
-    """Arm and epoch to decisions."""
-    decided: defaultdict[tuple[int, int], int] = defaultdict(int)
-    for key, count in facts.decisions.items():
-        if key.basis in STEERING and key.epoch in epochs:
-            decided[key.arm, key.epoch] += count
-    return decided
+def _count_late(columns: OutcomeColumns, arms: Sequence[int]) -> list[int]:
+    """Late outcomes of each arm, whatever their epoch."""
+    places = look_up(positions(arms), columns.cells.arm)
+    is_counted = (places >= 0) & np.isin(columns.cells.basis, sorted(STEERING))
+    n_late = np.zeros(len(arms), dtype=columns.tallies.dtype)
+    np.add.at(n_late, places[is_counted], columns.tallies[is_counted, _N_MOMENTS])
+    return [int(count) for count in n_late]
 
 
-def _n_posted(tallies: _Tallies, epochs: Iterable[Epoch]) -> int:
-    return sum(tallies[epoch.number].n for epoch in epochs if epoch.number in tallies)
+def _sum_even(counted: NDArray[Any], metric: Metric) -> list[OutcomeSums]:
+    """Each arm's sums over all epochs, none of which weighs more than another; exact."""
+    moments = [exact_sums(counted[:, :, moment]) for moment in range(_N_MOMENTS)]
+    return [_to_sums(each, metric) for each in zip(*moments, strict=True)]
 
 
-def _sum_epochs(
-    tallies: _Tallies, closed: Sequence[Epoch], metric: Metric, weighting: Weighting, now: datetime
-) -> OutcomeSums:
-    if weighting.is_even:
-        counted = (tallies[epoch.number] for epoch in closed if epoch.number in tallies)
-        return _to_sums(reduce(Tally.plus, counted, _NOTHING), metric)
-    weighted = (
-        _to_sums(tallies[epoch.number], metric).weighted(weighting.weight(epoch.started_at, now))
-        for epoch in closed
-        if epoch.number in tallies
-    )
-    return reduce(OutcomeSums.merge, weighted, OutcomeSums())
+def _sum_weighted(counted: NDArray[Any], metric: Metric, weights: Sequence[float]) -> list[OutcomeSums]:
+    """Each arm's sums, every epoch with its weight; merged in the order of epochs."""
+    sums = []
+    for of_arm in counted.swapaxes(0, 1):
+        weighted = (
+            _to_sums(of_arm[row].tolist(), metric).weighted(weights[row])
+            for row in np.flatnonzero(of_arm[:, 0]).tolist()
+            if weights[row] > 0
+        )
+        sums.append(reduce(OutcomeSums.merge, weighted, OutcomeSums()))
+    return sums
 
 
-def _to_sums(tally: Tally, metric: Metric) -> OutcomeSums:
-    return OutcomeSums.from_integers(
-        tally.n, tally.total, tally.squares, quantum=metric.quantum, offset=metric.offset
-    )
+def _to_sums(moments: Sequence[int], metric: Metric) -> OutcomeSums:
+    n, total, squares = moments
+    return OutcomeSums.from_integers(n, total, squares, quantum=metric.quantum, offset=metric.offset)
+
+
+_N_MOMENTS = 3
+"""Number, sum and sum of squares of what came in time: the first numbers of a tally."""
+
+_MOST_IN_64_BITS = 2**22
+"""Decisions of a cell whose squares are sure to be exact in 64 bits; an epoch ends at fewer."""

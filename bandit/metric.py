@@ -25,6 +25,9 @@ class MetricKind(enum.StrEnum):
     COUNT = "count"
 
 
+_REAL: Final = MetricKind.REAL  # looking a member up costs a quarter of what a value does (Python 3.11)
+
+
 class Direction(enum.StrEnum):
     """Whether more of a metric is better."""
 
@@ -91,14 +94,9 @@ class Metric:
         """
         if not math.isfinite(value):
             raise OutcomeValueError(self.name, value, "it must be finite")
-        if abs(value) < sys.float_info.min and not self.minimum <= value <= self.maximum:
-            value = 0.0  # what a subnormal stands for
         if not self.minimum <= value <= self.maximum:
-            if not self.clip:
-                rule = f"it must be in [{self.minimum:g}, {self.maximum:g}]"
-                raise OutcomeValueError(self.name, value, rule)
-            value = min(max(value, self.minimum), self.maximum)
-        if self.kind is MetricKind.REAL:
+            value = self._moved_inside(value)
+        if self.kind is _REAL:
             return round((value - self.minimum) / self.quantum)
         if not float(value).is_integer():
             if abs(value) >= math.ulp(1.0):
@@ -106,6 +104,15 @@ class Metric:
                 raise OutcomeValueError(self.name, value, rule)
             value = 0.0
         return int(value)
+
+    def _moved_inside(self, value: float) -> float:
+        """The value in the range that one outside of it stands for."""
+        if abs(value) < sys.float_info.min:
+            value = 0.0  # what a subnormal stands for
+        if not self.minimum <= value <= self.maximum and not self.clip:
+            rule = f"it must be in [{self.minimum:g}, {self.maximum:g}]"
+            raise OutcomeValueError(self.name, value, rule)
+        return min(max(value, self.minimum), self.maximum)
 
     def to_value(self, quanta: int) -> float:
         """The value that `quanta` stands for."""

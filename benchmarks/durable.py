@@ -33,7 +33,7 @@ from benchmarks.tables import console, plain_table
 from benchmarks.workloads import BatchRewards, Rewards, Workload
 from server.app import maintenance
 from server.settings import Settings
-from server.store.sql import open_store
+from server.store.opening import open_store
 
 NAME: Final = "durable"
 _CALLERS: Final = 64

@@ -174,6 +174,10 @@ def _last_words(log: Path) -> str:
 
 
 def clean_environment() -> Mapping[str, str]:
-    """For children: no setting of this shell reaches them; the repository can be imported from any folder."""
+    """For children: no setting of this shell reaches them; the repository can be imported from any folder.
+
+    They keep the bytecode of what they import, as an installed server has it.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("BANDIT_")}
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
     return kept | {"PYTHONPATH": str(REPOSITORY)}

@@ -301,6 +301,14 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _check_metrics(self) -> Self:
+        if self.metrics_listen == self.listen and split_address(self.listen)[1] != 0:
+            raise _rule(
+                "metrics_listen", "is where RPCs are answered already: metrics need a port of their own"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_tls(self) -> Self:
         if (self.tls_certificate is None) != (self.tls_key is None):
             missing = "tls_key" if self.tls_key is None else "tls_certificate"

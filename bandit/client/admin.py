@@ -28,6 +28,13 @@ class Admin:
         response = self._connection.call(stub.RotateDecisionKey, request, timeout or self._timeout)
         return list(response.keys)
 
+    def revoke_decision_key(self, key: int, *, timeout: float | None = None) -> list[pb.DecisionKey]:
+        """Forgets a replaced key that has leaked; returns the others, the newest first."""
+        stub = self._connection.stubs.admin
+        request = pb.RevokeDecisionKeyRequest(id=key)
+        response = self._connection.call(stub.RevokeDecisionKey, request, timeout or self._timeout)
+        return list(response.keys)
+
     def list_decision_keys(self, *, timeout: float | None = None) -> list[pb.DecisionKey]:
         """Returns the keys that sign or signed decisions, the newest first."""
         stub = self._connection.stubs.admin
@@ -60,6 +67,13 @@ class AsyncAdmin:
         stub = self._connection.stubs.admin
         request = pb.RotateDecisionKeyRequest()
         response = await self._connection.call(stub.RotateDecisionKey, request, timeout or self._timeout)
+        return list(response.keys)
+
+    async def revoke_decision_key(self, key: int, *, timeout: float | None = None) -> list[pb.DecisionKey]:
+        """As `Admin.revoke_decision_key`."""
+        stub = self._connection.stubs.admin
+        request = pb.RevokeDecisionKeyRequest(id=key)
+        response = await self._connection.call(stub.RevokeDecisionKey, request, timeout or self._timeout)
         return list(response.keys)
 
     async def list_decision_keys(self, *, timeout: float | None = None) -> list[pb.DecisionKey]:

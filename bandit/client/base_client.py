@@ -28,8 +28,9 @@ class BaseClient(ABC):
         options: gRPC channel options that replace the client's own.
 
     Raises:
-        ValueError: a duration is not more than zero, the token would leave the machine in plain text, or
-            there are both `tls` and `credentials`.
+        TypeError: the target is no text.
+        ValueError: the target is empty or a URL, a duration is not more than zero, the token would leave the
+            machine in plain text, or there are both `tls` and `credentials`.
         OSError: a file of `tls` or `token` can't be read.
     """
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Generic, TypeVar
 
-from bandit.client.errors import CallError, malformed_error
+from bandit.client.errors import CallError, malformed_error, more_telling
 from bandit.client.messages import check_fallback, choice, choose_request, reward_request, reward_result
 from bandit.client.statuses import from_status
 from bandit.client.values import Choice, Question, Reward, RewardResult
@@ -42,7 +42,8 @@ class Batch(Generic[RequestT, AnswerT]):
     def fail(self, error: CallError) -> None:
         """Takes the failure of the whole call as the answer to each pending request."""
         for position in tuple(self.pending):
-            self._settle(position, error)
+            before = self.answers.get(position)
+            self._settle(position, more_telling(before if isinstance(before, CallError) else None, error))
 
     def find_trouble(self) -> CallError | None:
         """Returns why requests are pending: the error that asks for the longest wait; None if none is."""

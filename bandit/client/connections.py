@@ -14,15 +14,18 @@ import time
 from typing import NamedTuple, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
 from bandit.client.credentials import Bearer, Metadata
 from bandit.client.endpoint import Endpoint
-from bandit.client.errors import AccessError, closed_error, malformed_error
+from bandit.client.errors import AccessError, CallError, call_error, closed_error, malformed_error
 from bandit.client.statuses import from_rpc_error
 from bandit.v1 import admin_pb2_grpc, bandit_pb2_grpc, experiment_pb2_grpc
 
-RequestT = TypeVar("RequestT")
+RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT")
+
+_MAX_REQUEST_BYTES = 1024 * 1024  # the service's gRPC reads no more of a call
 
 
 class Stubs(NamedTuple):
@@ -84,7 +87,7 @@ class Connection:
         try:
             return method(request, timeout=timeout, metadata=metadata)
         except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
+            raise _explained(from_rpc_error(error), request) from error
         except ValueError as error:  # closed by another thread since `stubs` was read
             raise closed_error() from error
 
@@ -148,7 +151,7 @@ class AsyncConnection:
         try:
             response = await method(request, timeout=timeout, metadata=metadata)
         except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
+            raise _explained(from_rpc_error(error), request) from error
         except grpc.aio.UsageError as error:  # closed by another task since `stubs` was read
             raise closed_error() from error
         except asyncio.CancelledError as error:
@@ -177,6 +180,21 @@ class AsyncConnection:
             admin_pb2_grpc.AdminServiceStub(channel),
         )
         return self._stubs
+
+
+def _explained(error: CallError, request: Message) -> CallError:
+    """Returns the error, or that the request is too large where gRPC itself refused it for that.
+
+    gRPC has one status for what is too much now and for what will always be too much.
+    """
+    if error.code is grpc.StatusCode.RESOURCE_EXHAUSTED and not error.reason:
+        n_bytes = request.ByteSize()
+        if n_bytes > _MAX_REQUEST_BYTES:
+            text = (
+                f"the request has {n_bytes:,} bytes; a call holds at most {_MAX_REQUEST_BYTES:,}: send less"
+            )
+            return call_error(grpc.StatusCode.INVALID_ARGUMENT, text)
+    return error
 
 
 def _may_try_again(error: AccessError, bearer: Bearer, refused: Metadata | None) -> bool:

@@ -24,6 +24,8 @@ CHANNEL_OPTIONS: tuple[tuple[str, str | int], ...] = (
     ("grpc.max_receive_message_length", -1),  # 1,000 arms may bring 16 KiB of payload each
 )
 
+_URLS = ("http://", "https://")  # gRPC would look for a host of that name, call after call
+
 _LOOPBACK = re.compile(
     r"unix(-abstract)?:.*|(dns:(///)?|ipv4:|ipv6:)?(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?",
     re.IGNORECASE,
@@ -49,6 +51,13 @@ class Endpoint:
     bearer: Bearer = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.target, str):
+            raise TypeError(f"a target must be str, got {type(self.target).__name__}")
+        if not self.target or self.target.lower().startswith(_URLS):
+            raise ValueError(
+                f"a target is HOST:PORT or another of gRPC's, such as dns:///bandit.internal:443, "
+                f"got {self.target!r}"
+            )
         object.__setattr__(self, "bearer", Bearer(self.token))
         if self.token is not None and self.credentials is None and not self.is_loopback:
             raise ValueError(f"a token needs credentials or a loopback target, got {self.target!r}")

@@ -147,6 +147,15 @@ def call_error(
     return error(code, message, reason, retry_delay, field_violations)
 
 
+def more_telling(earlier: CallError | None, later: CallError) -> CallError:
+    """Returns which of two errors of one call says why it failed.
+
+    That is the later one, unless only time ran out where the service had said before what was wrong.
+    """
+    ran_out = later.code is grpc.StatusCode.DEADLINE_EXCEEDED and not later.reason
+    return earlier if ran_out and earlier is not None and earlier.reason else later
+
+
 def closed_error() -> CallError:
     """Returns the error of a call on a client that is closed."""
     return call_error(grpc.StatusCode.CANCELLED, "the client is closed")

@@ -14,12 +14,13 @@ from typing import TypeVar
 
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.message import Message
 
 from bandit.client.connections import AsyncConnection, Connection
 from bandit.v1 import experiment_pb2 as pb
 from bandit.v1 import experiment_pb2_grpc
 
-RequestT = TypeVar("RequestT")
+RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT")
 
 
@@ -32,14 +33,25 @@ def _update_request(
     return pb.UpdateExperimentRequest(experiment=experiment, update_mask=mask, validate_only=validate_only)
 
 
+_REPORT_BYTES = 256 * 1024 * 1024  # the channel takes answers of any size
+
+
 def _report_request(
-    name: str, max_epochs: int, splits: Collection[Mapping[str, float]], lift: float
+    name: str,
+    max_epochs: int,
+    splits: Collection[Mapping[str, float]],
+    lift: float,
+    metrics: Collection[str],
 ) -> pb.GetReportRequest:
+    if isinstance(metrics, str):
+        raise TypeError("metrics must be a collection of names, got str")
     return pb.GetReportRequest(
         name=name,
         max_epochs=max_epochs,
         splits=[pb.StaticSplit(weights=split) for split in splits],
         lift=lift,
+        metrics=metrics,
+        max_bytes=_REPORT_BYTES,
     )
 
 
@@ -120,6 +132,7 @@ class Experiments:
         max_epochs: int = 0,
         splits: Collection[Mapping[str, float]] = (),
         lift: float = 0.0,
+        metrics: Collection[str] = (),
         timeout: float | None = None,
     ) -> pb.Report:
         """Returns what is known about each arm.
@@ -129,9 +142,10 @@ class Experiments:
             max_epochs: At most so many epochs of history; 0: 200.
             splits: Static splits to compare with, each arm id to weight; none: an even one.
             lift: The relative lift of the outlook, such as 0.1; 0: a tenth, for the better.
+            metrics: Names of the metrics to report on beside the reward metric; none: all.
             timeout: Seconds.
         """
-        request = _report_request(name, max_epochs, splits, lift)
+        request = _report_request(name, max_epochs, splits, lift, metrics)
         return self._call(self._stub.GetReport, request, timeout)
 
     @property
@@ -226,6 +240,7 @@ class AsyncExperiments:
         max_epochs: int = 0,
         splits: Collection[Mapping[str, float]] = (),
         lift: float = 0.0,
+        metrics: Collection[str] = (),
         timeout: float | None = None,
     ) -> pb.Report:
         """Returns what is known about each arm.
@@ -235,9 +250,10 @@ class AsyncExperiments:
             max_epochs: At most so many epochs of history; 0: 200.
             splits: Static splits to compare with, each arm id to weight; none: an even one.
             lift: The relative lift of the outlook, such as 0.1; 0: a tenth, for the better.
+            metrics: Names of the metrics to report on beside the reward metric; none: all.
             timeout: Seconds.
         """
-        request = _report_request(name, max_epochs, splits, lift)
+        request = _report_request(name, max_epochs, splits, lift, metrics)
         return await self._call(self._stub.GetReport, request, timeout)
 
     @property

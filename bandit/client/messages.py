@@ -92,7 +92,7 @@ def reward_request(
         request = bandit_pb2.RewardRequest(decision_id=decision_id, outcomes=outcomes, revision=revision)
     except TypeError as error:
         raise _type_error(decision=decision, outcomes=outcomes, revision=revision) from error
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:  # an integer beyond what a float can be is the latter
         raise call_error(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
     if not decision_id:
         return RewardResult(dict.fromkeys(outcomes, OutcomeResult.FALLBACK), is_fallback=True)

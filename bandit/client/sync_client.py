@@ -17,7 +17,7 @@ from bandit.client.batches import (
 )
 from bandit.client.connections import Connection
 from bandit.client.endpoint import Endpoint
-from bandit.client.errors import CallError
+from bandit.client.errors import CallError, more_telling
 from bandit.client.experiments import Experiments
 from bandit.client.messages import check_fallback, choice, choose_request, reward_request, reward_result
 from bandit.client.retry import Attempts
@@ -133,14 +133,16 @@ class BanditClient(BaseClient):
         if isinstance(request, RewardResult):
             return request
         attempts = Attempts(self._retry, timeout)
+        failure: CallError | None = None
         while True:
             try:
                 stub = self._connection.stubs.bandit
                 return reward_result(self._connection.call(stub.Reward, request, attempts.begin()))
             except CallError as error:
-                delay = attempts.find_delay(error)
+                failure = more_telling(failure, error)
+                delay = attempts.find_delay(failure)
                 if delay is None:
-                    raise
+                    raise failure from failure.__cause__
             time.sleep(delay)
 
     def batch_reward(

@@ -5,14 +5,8 @@ values of static splits. A function that has too little to go on returns a `Cann
 """
 
 from bandit.inference.aipw import Comparison, MeanEstimate, compare_means, estimate_mean
-from bandit.inference.assessment import (
-    Assessment,
-    ChallengerEvidence,
-    Claim,
-    MetricEvidence,
-    TestKind,
-    assess,
-)
+from bandit.inference.assessment import Assessment, MetricEvidence, assess
+from bandit.inference.claims import ChallengerEvidence, Claim, TestKind
 from bandit.inference.design import UNDECLARED_FLOOR, Design
 from bandit.inference.floors import declared_floors, smallest_floors
 from bandit.inference.lift import relative_lift

@@ -6,12 +6,13 @@ good is the metric's direction. The champion may change in mid-life: comparisons
 over the whole record of both.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from bandit.inference.design import Design
-from bandit.inference.mixture import Mixture
+from bandit.inference.mixture import Mixture, boundaries
 from bandit.inference.reasons import CannotSay
 from bandit.inference.results import EProcess, Interval
 from bandit.inference.scores import Scores, score
@@ -71,21 +72,37 @@ class Comparison:
 
 def estimate_mean(table: EvidenceTable, arm: int, design: Design) -> MeanEstimate | CannotSay:
     """One arm's mean with time-uniform bounds, alpha / 2 on each side."""
+    return estimate_means(table, [arm], design)[arm]
+
+
+def estimate_means(
+    table: EvidenceTable, arms: Iterable[int], design: Design
+) -> dict[int, MeanEstimate | CannotSay]:
+    """Arm number to its mean, each over the epochs in which that arm counts."""
     cap = 1.0 if design.prediction_cap is None else design.prediction_cap
-    scores = score(table, [arm], design, cap)
-    if isinstance(scores, CannotSay):
-        return scores
-    alpha = design.alpha / 2
-    below, above = mean_mixtures(design, arm)
+    scored = {arm: score(table, [arm], design, cap) for arm in arms}
+    said = [scores for scores in scored.values() if isinstance(scores, Scores)]
+    variances = [float(scores.variances[-1, 0]) for scores in said]
+    mixtures, alpha = [mean_mixtures(design, scores.arms[0]) for scores in said], design.alpha / 2
+    below, above = (boundaries([pair[side] for pair in mixtures], variances, alpha) for side in (0, 1))
+    margins = zip(below, above, strict=True)
+    found = {
+        scores.arms[0]: _mean_estimate(table, scores, *margin)
+        for scores, margin in zip(said, margins, strict=True)
+    }
+    return {arm: scores if isinstance(scores, CannotSay) else found[arm] for arm, scores in scored.items()}
+
+
+def _mean_estimate(table: EvidenceTable, scores: Scores, below: float, above: float) -> MeanEstimate:
+    """The estimate, given how far its sum may lie above and below the truth."""
+    (arm,), scale = scores.arms, table.scale
     total, variance, n = float(scores.sums[-1, 0]), float(scores.variances[-1, 0]), float(scores.n[-1])
-    lower = (total - float(below.boundary(variance, alpha))) / n
-    upper = (total + float(above.boundary(variance, alpha))) / n
-    scale = table.scale
+    ends = (_clip((total - below) / n, 0.0, 1.0), _clip((total + above) / n, 0.0, 1.0))
     return MeanEstimate(
         arm=arm,
         mean=scale.to_value(_clip(total / n, 0.0, 1.0)),
         standard_error=scale.width * variance**0.5 / n,
-        interval=Interval(scale.to_value(_clip(lower, 0.0, 1.0)), scale.to_value(_clip(upper, 0.0, 1.0))),
+        interval=Interval(*map(scale.to_value, ends)),
         n=int(table.n[scores.is_used, table.column(arm)].sum()),
         n_decisions=int(n),
         n_omitted=n_omitted(table, scores),
@@ -102,16 +119,30 @@ def mean_mixtures(design: Design, arm: int) -> tuple[Mixture, Mixture]:
 
 def compare_means(table: EvidenceTable, arm: int, champion: int, design: Design) -> Comparison | CannotSay:
     """The challenger's mean less the champion's, with time-uniform bounds and e-processes both ways."""
-    scores = score(table, [arm, champion], design, design.cap(arm, champion))
-    if isinstance(scores, CannotSay):
-        return scores
+    return compare_each(table, [arm], champion, design)[arm]
+
+
+def compare_each(
+    table: EvidenceTable, arms: Iterable[int], champion: int, design: Design
+) -> dict[int, Comparison | CannotSay]:
+    """Arm number to its comparison with the champion, each over the epochs in which both count."""
+    scored = {arm: score(table, [arm, champion], design, design.cap(arm, champion)) for arm in arms}
+    said = [scores for scores in scored.values() if isinstance(scores, Scores)]
+    found = {
+        scores.arms[0]: _comparison(table, scores, design, bounds)
+        for scores, bounds in zip(said, _difference_bounds(said, design), strict=True)
+    }
+    return {arm: scores if isinstance(scores, CannotSay) else found[arm] for arm, scores in scored.items()}
+
+
+def _comparison(table: EvidenceTable, scores: Scores, design: Design, bounds: Interval) -> Comparison:
+    arm, champion = scores.arms
     more, less = (
         contrast_process(scores, design.contrast_mixture(*order, design.alpha), sign)
         for order, sign in (((arm, champion), 1.0), ((champion, arm), -1.0))
     )
     maximize = table.scale.direction is Direction.MAXIMIZE
     width, n = table.scale.width, float(scores.n[-1])
-    bounds = _difference_bounds(scores, design)
     return Comparison(
         arm=arm,
         champion=champion,
@@ -137,13 +168,23 @@ def n_omitted(table: EvidenceTable, scores: Scores) -> int:
     return int(table.totals[~scores.is_used].sum())
 
 
-def _difference_bounds(scores: Scores, design: Design) -> Interval:
-    """Of the difference, in [-1, 1]; alpha / 2 on each side."""
-    arm, champion = scores.arms
-    alpha, variance = design.alpha / 2, float(scores.variances[-1].sum())
+def _difference_bounds(scored: Sequence[Scores], design: Design) -> list[Interval]:
+    """Of each difference, in [-1, 1]; alpha / 2 on each side."""
+    alpha = design.alpha / 2
+    variances = [float(scores.variances[-1].sum()) for scores in scored]
+    pairs = [scores.arms for scores in scored]
+    below = [design.contrast_mixture(arm, champion, alpha) for arm, champion in pairs]
+    above = [design.contrast_mixture(champion, arm, alpha) for arm, champion in pairs]
+    return [
+        _difference_interval(scores, *margins)
+        for scores, *margins in zip(
+            scored, boundaries(below, variances, alpha), boundaries(above, variances, alpha), strict=True
+        )
+    ]
+
+
+def _difference_interval(scores: Scores, below: float, above: float) -> Interval:
     total, n = float(scores.sums[-1, 0] - scores.sums[-1, 1]), float(scores.n[-1])
-    below = float(design.contrast_mixture(arm, champion, alpha).boundary(variance, alpha))
-    above = float(design.contrast_mixture(champion, arm, alpha).boundary(variance, alpha))
     return Interval(_clip((total - below) / n, -1.0, 1.0), _clip((total + above) / n, -1.0, 1.0))
 
 

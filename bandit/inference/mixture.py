@@ -12,6 +12,8 @@ series, it is written here without cancelling terms:
 ``ln E = ln(b / a) / 2 + d(a) - d(b) + a (u - ln(1 + u)) + ln P(a, a (1 + u)) - ln P(b, b)``.
 """
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import e, isfinite, log
 
@@ -57,9 +59,11 @@ class Mixture:
         a = (np.maximum(v, 0.0) + self.rho) / self.scale**2
         u = self.scale * s / (np.maximum(v, 0.0) + self.rho)
         fixed = 0.5 * log(b) - _remainder(np.asarray(b)) - np.log(scipy.special.gammainc(b, b))
-        return np.asarray(
-            np.where(u >= 0, _above(a, np.maximum(u, 0.0)), _below(a, np.minimum(u, 0.0))) + fixed
-        )
+        varying = np.empty(u.shape)
+        is_above = u >= 0
+        varying[is_above] = _above(a[is_above], u[is_above])
+        varying[~is_above] = _below(a[~is_above], u[~is_above])
+        return np.asarray(varying + fixed)
 
     def boundary(self, variance: ArrayLike, alpha: float) -> FloatArray:
         """The sum S at which E reaches 1 / `alpha`, by sectioning: E rises with S.
@@ -80,6 +84,20 @@ class Mixture:
             lower = np.take_along_axis(nodes, np.maximum(first - 1, 0), axis=-1)
             upper = np.take_along_axis(nodes, first, axis=-1)
         return np.asarray(upper[..., 0])
+
+
+def boundaries(mixtures: Sequence[Mixture], variances: Sequence[float], alpha: float) -> list[float]:
+    """The boundary of each mixture at its variance; those of equal mixtures are found together.
+
+    Arms with one floor have one mixture, so a thousand of them cost little more than one.
+    """
+    together = defaultdict[Mixture, list[int]](list)
+    for index, mixture in enumerate(mixtures):
+        together[mixture].append(index)
+    found = np.empty(len(mixtures))
+    for mixture, indices in together.items():
+        found[indices] = mixture.boundary([variances[index] for index in indices], alpha)
+    return [float(each) for each in found]
 
 
 def _remainder(shape: FloatArray) -> FloatArray:

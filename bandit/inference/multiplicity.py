@@ -8,7 +8,6 @@ from math import log
 from typing import TypeVar
 
 import numpy as np
-import scipy
 
 from bandit.inference.results import EProcess
 
@@ -57,4 +56,5 @@ def mean_process(processes: Sequence[EProcess]) -> EProcess:
     if len({len(process.log_values) for process in processes}) != 1:
         raise ValueError("processes over the same epochs are needed")
     logs = np.array([process.log_values for process in processes])
-    return EProcess.of(scipy.special.logsumexp(logs, axis=0) - log(len(processes)))
+    highest = logs.max(axis=0)
+    return EProcess.of(np.log(np.exp(logs - highest).mean(axis=0)) + highest)

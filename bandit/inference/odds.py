@@ -10,12 +10,13 @@ bounds for the ratio. The likelihood of "whose event" is Cox's (1972) partial li
 inversion as in Howard et al. (2021).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import exp, inf, log
+from math import exp, inf
 
 import numpy as np
 
+from bandit.inference.events import Events, furthest_refuted, log_mixture
 from bandit.inference.reasons import CannotSay, Reason
 from bandit.inference.results import EProcess, Interval
 from bandit.inference.table import EvidenceTable, FloatArray
@@ -34,34 +35,6 @@ GUARDRAIL_GRID = _geometric(1.02, 3.0, 14)
 
 INTERVAL_GRID = _geometric(1.005, 3.0, 20)
 """Ratios mixed over for bounds, their reciprocals downwards; no bound is closer than about .25 %."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Events:
-    """Events of two arms by epoch; only epochs in which both have a share.
-
-    Attributes:
-        odds: Challenger's share over the champion's, shape (n_epochs,); 1 where the epoch does not count.
-        challenger: Events of the challenger, shape (n_epochs,).
-        champion: Events of the champion, shape (n_epochs,).
-    """
-
-    odds: FloatArray
-    challenger: FloatArray
-    champion: FloatArray
-
-    @property
-    def n(self) -> int:
-        """Events of both arms."""
-        return int(self.challenger.sum() + self.champion.sum())
-
-    @property
-    def occurred(self) -> "Events":
-        """The same without epochs in which neither arm had an event: they say nothing about the ratio."""
-        has_any = self.challenger + self.champion > 0
-        return Events(
-            odds=self.odds[has_any], challenger=self.challenger[has_any], champion=self.champion[has_any]
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,18 +62,28 @@ def compare_odds(
     table: EvidenceTable, arm: int, champion: int, alpha: float = 0.05
 ) -> OddsComparison | CannotSay:
     """Both e-processes and the relative lift of a yes/no metric, from a table of closed epochs."""
-    events = count_events(table, arm, champion)
-    if isinstance(events, CannotSay):
-        return events
+    return compare_odds_each(table, [arm], champion, alpha)[arm]
+
+
+def compare_odds_each(
+    table: EvidenceTable, arms: Iterable[int], champion: int, alpha: float = 0.05
+) -> dict[int, OddsComparison | CannotSay]:
+    """Arm number to its comparison with the champion."""
+    counted = {arm: count_events(table, arm, champion) for arm in arms}
+    said = {arm: events for arm, events in counted.items() if isinstance(events, Events)}
     maximize = table.scale.direction is Direction.MAXIMIZE
-    return OddsComparison(
-        arm=arm,
-        champion=champion,
-        better=ratio_process(events, PROMOTION_GRID if maximize else reciprocal(PROMOTION_GRID)),
-        worse=ratio_process(events, reciprocal(GUARDRAIL_GRID) if maximize else GUARDRAIL_GRID),
-        lift=lift_bounds(events, alpha),
-        n_events=events.n,
-    )
+    found = {
+        arm: OddsComparison(
+            arm=arm,
+            champion=champion,
+            better=ratio_process(events, PROMOTION_GRID if maximize else reciprocal(PROMOTION_GRID)),
+            worse=ratio_process(events, reciprocal(GUARDRAIL_GRID) if maximize else GUARDRAIL_GRID),
+            lift=lift,
+            n_events=events.n,
+        )
+        for (arm, events), lift in zip(said.items(), lift_bounds(list(said.values()), alpha), strict=True)
+    }
+    return {arm: events if isinstance(events, CannotSay) else found[arm] for arm, events in counted.items()}
 
 
 def harm_process(table: EvidenceTable, arm: int, champion: int) -> EProcess | CannotSay:
@@ -139,52 +122,17 @@ def reciprocal(grid: Sequence[float]) -> tuple[float, ...]:
 
 def ratio_process(events: Events, grid: Sequence[float], ratio: float = 1.0) -> EProcess:
     """Evidence against "the ratio is at most `ratio`" for a grid above 1, "at least" for one below 1."""
-    return EProcess.of(_log_mixture(np.cumsum(_log_likelihoods(events, grid, ratio), axis=0)))
+    return EProcess.of(log_mixture(np.cumsum(_log_likelihoods(events, grid, ratio), axis=0)))
 
 
-def lift_bounds(events: Events, alpha: float = 0.05) -> Interval:
-    """Bounds of the ratio less 1: the ratios that neither half of the grid refutes at alpha / 2."""
-    lower = _furthest_refuted(events, INTERVAL_GRID, alpha / 2, sign=1.0)
-    upper = _furthest_refuted(events, reciprocal(INTERVAL_GRID), alpha / 2, sign=-1.0)
-    return Interval(-1.0 if lower is None else exp(lower) - 1, inf if upper is None else exp(upper) - 1)
-
-
-def _furthest_refuted(events: Events, grid: Sequence[float], alpha: float, sign: float) -> float | None:
-    """The log ratio nearest the data that is refuted, looking upwards for `sign` 1; None if none is.
-
-    The e-value is monotone in the ratio, since p_(r g) / p_r is for every event.
-    """
-    occurred = events.occurred
-
-    def surplus(log_ratio: float) -> float:
-        logs = _log_likelihoods(occurred, grid, exp(log_ratio)).sum(axis=0, keepdims=True)
-        return float(_log_mixture(logs)[0]) + log(alpha)
-
-    return _last_refuted(surplus, -sign * _LOG_REACH, sign * _LOG_REACH)
-
-
-def _last_refuted(surplus: Callable[[float], float], refuted: float, unknown: float) -> float | None:
-    """Where a monotone function falls below 0 between two ends, on its side of 0 or more.
-
-    Illinois' false position (Dowell & Jarratt 1971), with every third step a bisection: about half the
-    evaluations that bisection alone takes.
-    """
-    height, depth = surplus(refuted), surplus(unknown)
-    if height < 0:
-        return None
-    if depth >= 0:
-        return unknown
-    for step in range(_MOST_STEPS):
-        if abs(unknown - refuted) < _CLOSE_ENOUGH:
-            break
-        part = 0.5 if step % 3 == 0 else min(max(height / (height - depth), _EDGE), 1 - _EDGE)
-        middle = refuted + part * (unknown - refuted)
-        value = surplus(middle)
-        if value >= 0:
-            refuted, height, depth = middle, value, depth / 2
-        else:
-            unknown, depth, height = middle, value, height / 2
-    return refuted
+def lift_bounds(pairs: Sequence[Events], alpha: float = 0.05) -> list[Interval]:
+    """Bounds of each ratio less 1: the ratios that neither half of the grid refutes at alpha / 2."""
+    lowers = furthest_refuted(pairs, INTERVAL_GRID, alpha / 2, sign=1.0)
+    uppers = furthest_refuted(pairs, reciprocal(INTERVAL_GRID), alpha / 2, sign=-1.0)
+    return [
+        Interval(-1.0 if lower is None else exp(lower) - 1, inf if upper is None else exp(upper) - 1)
+        for lower, upper in zip(lowers, uppers, strict=True)
+    ]
 
 
 def _log_likelihoods(events: Events, grid: Sequence[float], ratio: float) -> FloatArray:
@@ -197,14 +145,4 @@ def _log_likelihoods(events: Events, grid: Sequence[float], ratio: float) -> Flo
     return np.asarray(events.challenger[:, np.newaxis] * np.log(steps) - both * surprise)
 
 
-def _log_mixture(logs: FloatArray) -> FloatArray:
-    """Ln of the mean over the grid, the last axis."""
-    highest = logs.max(axis=-1, keepdims=True)
-    return np.asarray(np.log(np.exp(logs - highest).mean(axis=-1)) + highest[..., 0])
-
-
 _NO_SHARE = 1e-12
-_LOG_REACH = log(1e9)
-_MOST_STEPS = 200
-_CLOSE_ENOUGH = 1e-7
-_EDGE = 1e-3

@@ -16,7 +16,6 @@ metric were at .91 to 1.06: what predictions cost until the first epoch has clos
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf, isfinite, log
-from typing import Final
 
 import numpy as np
 import scipy
@@ -170,7 +169,8 @@ def _odds(plan: Plan, path: SharePath) -> LogEValues:
 
 def _forecast(plan: Plan, path: SharePath, log_e_values: LogEValues) -> Forecast:
     target = log(plan.n_challengers / plan.design.alpha)
-    half, most = (_crossing(path.ends, log_e_values(luck), target) for luck in (0.0, _LUCK_OF_FOUR_FIFTHS))
+    luck_of_four_fifths = float(scipy.special.ndtri(0.8))
+    half, most = (_crossing(path.ends, log_e_values(luck), target) for luck in (0.0, luck_of_four_fifths))
     champion, challenger = path.mean_shares(half)
     return Forecast(
         decisions_at_half=half,
@@ -197,6 +197,3 @@ def _is_sound(plan: Plan) -> bool:
     sizes = (plan.base_mean, plan.decisions_per_day, *shares)
     is_given = all(isfinite(size) and size > 0 for size in sizes) and plan.n_challengers > 0
     return is_given and plan.lift != 0 and all(0 <= mean <= 1 for mean in plan.means)
-
-
-_LUCK_OF_FOUR_FIFTHS: Final = float(scipy.special.ndtri(0.8))

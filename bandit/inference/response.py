@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from bandit.facts import Epoch, Facts, n_closed
+from bandit.facts import Epoch, Facts
+from bandit.inference.grid import FactGrid
 from bandit.inference.reasons import CannotSay, Reason
 from bandit.inference.sample_ratio import SampleRatio, check_sample_ratio
-from bandit.inference.table import EvidenceTable, ExposureTable, exposure_table, tabulate
+from bandit.inference.table import EvidenceTable, ExposureTable, count_closed, tabulate
 from bandit.metric import Metric
 
 
@@ -56,18 +57,24 @@ def measure_response(
     now: datetime,
 ) -> Response | CannotSay:
     """Response ratios over closed epochs; the arguments are those of `evidence_table`."""
-    declared = metric[1]
-    if declared.window is None:
-        return CannotSay(Reason.NO_WINDOW)
-    closed = epochs[: n_closed(epochs, declared.window, lag, now)]
-    if not closed:
-        return CannotSay(Reason.NO_CLOSED_EPOCH)
-    decided = exposure_table(facts, closed, arms).counts.sum(axis=0)
-    answered = tabulate(facts, closed, metric, arms, silence=None)
+    return response_of(FactGrid(facts, epochs, arms), metric, lag, now)
+
+
+def response_of(
+    grid: FactGrid, metric: tuple[int, Metric], lag: timedelta, now: datetime
+) -> Response | CannotSay:
+    """`measure_response` of facts that are laid out already."""
+    n_rows = count_closed(grid, metric[1], lag, now)
+    if isinstance(n_rows, CannotSay):
+        return n_rows
+    decided = grid.decided[:n_rows].sum(axis=0)
+    answered = tabulate(grid, metric, n_rows, silence=None)
     return Response(
         arms={
             arm: ArmResponse(decisions=int(n_decisions), outcomes=int(n_outcomes))
-            for arm, n_decisions, n_outcomes in zip(arms, decided, answered.n.sum(axis=0), strict=True)
+            for arm, n_decisions, n_outcomes in zip(
+                grid.arms, decided.tolist(), answered.n.sum(axis=0).tolist(), strict=True
+            )
         },
         check=answers_beside_shares(answered),
     )

@@ -9,6 +9,8 @@ The rules, and the error rates that they were chosen for:
 - **Roll back**, at any look, a challenger in service under which a guardrail's e-value has reached
   (guardrails x challengers) / alpha.
 - **Trip**: many times the champion's harmful events. It claims no significance; it is a fuse.
+- **Check** where decisions do not follow the shares: nothing is promoted or retired on such numbers. An arm
+  is taken out all the same, as a precaution: that costs little if the alarm is a defect of counting.
 - **Retire** challengers when, after two cycles, the champion's expected loss is a quarter of a per cent:
   better or not, there is nothing left to win.
 """
@@ -21,10 +23,10 @@ from math import log
 
 import numpy as np
 
-from bandit.inference.assessment import ALPHA, Assessment, Claim, MetricEvidence
+from bandit.inference.assessment import Assessment, MetricEvidence
+from bandit.inference.claims import ALPHA, Claim
 from bandit.inference.multiplicity import holm
 from bandit.inference.reasons import CannotSay
-from bandit.inference.sample_ratio import SampleRatio
 
 
 class Advice(enum.StrEnum):
@@ -131,7 +133,7 @@ def rule(
             and harm.ratio >= rules.trip_ratio
         ):
             return Ruling(advice=Advice.TRIP, arm=arm, metric=name, cycles=cycles)
-    if isinstance(assessment.sample_ratio, SampleRatio) and assessment.sample_ratio.is_alarming():
+    if assessment.is_alarming:
         return Ruling(advice=Advice.CHECK, cycles=cycles)
     winner = _winner(assessment, beliefs, started_at, rules)
     if winner is not None:

@@ -10,14 +10,14 @@ exposure with its summed (or capped) outcome, make the same table.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.decision import Basis
-from bandit.facts import DecisionKey, Epoch, Facts, OutcomeKey, n_closed
+from bandit.facts import Epoch, Facts, n_closed
+from bandit.inference.grid import FactGrid
 from bandit.inference.reasons import CannotSay, Reason
 from bandit.metric import Direction, Metric, MetricKind
 
@@ -77,6 +77,7 @@ class EvidenceTable:
         sums: Sums of their outcomes, each in [0, 1].
         squares: Sums of the squares of their outcomes.
         scale: What 0 and 1 stand for.
+        totals: Resolved decisions of each epoch, over all arms; shape (n_epochs,).
 
     Raises:
         ValueError: shapes differ, or a share, prediction or sum is impossible.
@@ -89,6 +90,8 @@ class EvidenceTable:
     sums: FloatArray
     squares: FloatArray
     scale: ValueScale
+    totals: FloatArray = field(init=False)
+    _column_of: Mapping[int, int] = field(init=False)
 
     def __post_init__(self) -> None:
         shape = (len(self.shares), len(self.arms))
@@ -98,7 +101,10 @@ class EvidenceTable:
                 raise ValueError(f"{name} must have shape {shape}, got {values.shape}")
             if not (np.all(np.isfinite(values)) and np.all(values >= 0)):
                 raise ValueError(f"{name} must be finite and not negative")
-            object.__setattr__(self, name, values)
+            # An arm's numbers lie side by side: arms are what is looked at one after the other.
+            object.__setattr__(self, name, np.asfortranarray(values))
+        object.__setattr__(self, "totals", self.n.sum(axis=1))
+        object.__setattr__(self, "_column_of", {arm: column for column, arm in enumerate(self.arms)})
         if np.any(self.shares > 1 + _ROUNDING) or np.any(self.predictions > 1 + _ROUNDING):
             raise ValueError("shares and predictions must be at most 1")
         if np.any(self.sums > self.n * (1 + _ROUNDING)) or np.any(self.squares > self.sums * (1 + _ROUNDING)):
@@ -106,12 +112,9 @@ class EvidenceTable:
 
     def column(self, arm: int) -> int:
         """The column of an arm; ValueError if it has none."""
-        return self.arms.index(arm)
-
-    @property
-    def totals(self) -> FloatArray:
-        """Resolved decisions of each epoch, over all arms; shape (n_epochs,)."""
-        return np.asarray(self.n.sum(axis=1))
+        if arm not in self._column_of:
+            raise ValueError(f"arm {arm} is in no column")
+        return self._column_of[arm]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -148,13 +151,24 @@ def evidence_table(
         lag: How long a replica may go on with an epoch after its end.
         now: The moment to fold for.
     """
-    declared = metric[1]
-    if declared.window is None:
+    return closed_table(FactGrid(facts, epochs, arms), metric, lag, now)
+
+
+def closed_table(
+    grid: FactGrid, metric: tuple[int, Metric], lag: timedelta, now: datetime
+) -> EvidenceTable | CannotSay:
+    """`evidence_table` of facts that are laid out already."""
+    n_rows = count_closed(grid, metric[1], lag, now)
+    if isinstance(n_rows, CannotSay):
+        return n_rows
+    return tabulate(grid, metric, n_rows, silence=metric[1].default_value)
+
+
+def count_closed(grid: FactGrid, metric: Metric, lag: timedelta, now: datetime) -> int | CannotSay:
+    """How many epochs, from the first, are closed for the metric; or why none can count."""
+    if metric.window is None:
         return CannotSay(Reason.NO_WINDOW)
-    closed = epochs[: n_closed(epochs, declared.window, lag, now)]
-    if not closed:
-        return CannotSay(Reason.NO_CLOSED_EPOCH)
-    return tabulate(facts, closed, metric, arms, silence=declared.default_value)
+    return n_closed(grid.epochs, metric.window, lag, now) or CannotSay(Reason.NO_CLOSED_EPOCH)
 
 
 def open_evidence_table(
@@ -164,28 +178,27 @@ def open_evidence_table(
 
     Only `harm_process` may read it: means over it are biased towards arms that answer fast.
     """
-    return tabulate(facts, epochs, metric, arms, silence=None)
+    return open_table(FactGrid(facts, epochs, arms), metric)
+
+
+def open_table(grid: FactGrid, metric: tuple[int, Metric]) -> EvidenceTable:
+    """`open_evidence_table` of facts that are laid out already."""
+    return tabulate(grid, metric, len(grid.epochs), silence=None)
 
 
 def tabulate(
-    facts: Facts,
-    epochs: Sequence[Epoch],
-    metric: tuple[int, Metric],
-    arms: Sequence[int],
-    *,
-    silence: float | None,
+    grid: FactGrid, metric: tuple[int, Metric], n_rows: int, *, silence: float | None
 ) -> EvidenceTable:
-    """The table over exactly these epochs; `silence` is what an unanswered decision counts as, or None."""
+    """The table over the first epochs; `silence` is what an unanswered decision counts as, or None."""
     number, declared = metric
-    moments = _policy_moments(facts, epochs, arms, number)
+    moments = grid.moments(number)[:, :n_rows]
     if silence is not None:
-        decided = _policy_counts(facts, epochs, arms)
-        moments = _with_silence(moments, decided, declared.quantise(silence))
+        moments = _with_silence(moments, grid.decided[:n_rows], declared.quantise(silence))
     n, sums, squares = _in_range(moments, declared)
     return EvidenceTable(
-        arms=tuple(arms),
-        shares=shares_of(epochs, arms),
-        predictions=_predictions(epochs, arms, number, declared),
+        arms=grid.arms,
+        shares=grid.shares[:n_rows],
+        predictions=_predictions(grid, number, declared, n_rows),
         n=n,
         sums=sums,
         squares=squares,
@@ -195,61 +208,12 @@ def tabulate(
 
 def exposure_table(facts: Facts, epochs: Sequence[Epoch], arms: Sequence[int]) -> ExposureTable:
     """Policy decisions of all epochs, open ones included: what the sample-ratio check reads."""
-    return ExposureTable(
-        arms=tuple(arms), shares=shares_of(epochs, arms), counts=_policy_counts(facts, epochs, arms)
-    )
+    return exposures(FactGrid(facts, epochs, arms))
 
 
-def shares_of(epochs: Sequence[Epoch], arms: Sequence[int]) -> FloatArray:
-    """Shares of the arms in the epochs, 0 where an arm had none; shape (n_epochs, n_arms)."""
-    return _spread([epoch.shares for epoch in epochs], arms, missing=0.0)
-
-
-def _spread(rows: Sequence[Mapping[int, float]], arms: Sequence[int], *, missing: float) -> FloatArray:
-    """Mappings from arm to number as an array of shape (n_rows, n_arms)."""
-    values = np.full((len(rows), len(arms)), missing)
-    column_of = np.full(max((*arms, *(arm for row in rows for arm in row)), default=-1) + 1, -1)
-    column_of[list(arms)] = np.arange(len(arms))
-    for row, by_arm in zip(values, rows, strict=True):
-        columns = column_of[np.fromiter(by_arm.keys(), dtype=np.int64, count=len(by_arm))]
-        is_asked = columns >= 0
-        numbers = np.fromiter(by_arm.values(), dtype=float, count=len(by_arm))
-        row[columns[is_asked]] = numbers[is_asked]
-    return values
-
-
-class _Cells:
-    """Where the facts of an epoch and arm stand in a table."""
-
-    def __init__(self, epochs: Sequence[Epoch], arms: Sequence[int]) -> None:
-        self._rows = {(epoch.segment, epoch.number): row for row, epoch in enumerate(epochs)}
-        self._columns = {arm: column for column, arm in enumerate(arms)}
-
-    def find(self, key: DecisionKey | OutcomeKey) -> tuple[int, int] | None:
-        """Row and column of what policy decisions count; None for anything else."""
-        row, column = self._rows.get((key.segment, key.epoch)), self._columns.get(key.arm)
-        if row is None or column is None or key.basis is not Basis.POLICY:
-            return None
-        return row, column
-
-
-def _policy_counts(facts: Facts, epochs: Sequence[Epoch], arms: Sequence[int]) -> FloatArray:
-    cells, counts = _Cells(epochs, arms), np.zeros((len(epochs), len(arms)))
-    for key, count in facts.decisions.items():
-        cell = cells.find(key)
-        if cell is not None:
-            counts[cell] += count
-    return counts
-
-
-def _policy_moments(facts: Facts, epochs: Sequence[Epoch], arms: Sequence[int], metric: int) -> FloatArray:
-    """Number, sum and sum of squares, in quanta, of outcomes in time; shape (3, n_epochs, n_arms)."""
-    cells, moments = _Cells(epochs, arms), np.zeros((3, len(epochs), len(arms)))
-    for key, tally in facts.outcomes.items():
-        cell = cells.find(key) if key.metric == metric else None
-        if cell is not None:
-            moments[:, cell[0], cell[1]] += tally[:3]
-    return moments
+def exposures(grid: FactGrid) -> ExposureTable:
+    """`exposure_table` of facts that are laid out already."""
+    return ExposureTable(arms=grid.arms, shares=grid.shares, counts=grid.decided)
 
 
 def _with_silence(moments: FloatArray, decided: FloatArray, quanta: int) -> FloatArray:
@@ -268,10 +232,10 @@ def _in_range(moments: FloatArray, metric: Metric) -> tuple[FloatArray, FloatArr
     return n, sums, np.clip(squares, 0.0, sums)
 
 
-def _predictions(epochs: Sequence[Epoch], arms: Sequence[int], number: int, metric: Metric) -> FloatArray:
+def _predictions(grid: FactGrid, number: int, metric: Metric, n_rows: int) -> FloatArray:
     """Posterior means at the epochs' starts as positions in [0, 1]; 0 where the row has none."""
     width = metric.maximum - metric.minimum
-    means = _spread([epoch.means.get(number, {}) for epoch in epochs], arms, missing=metric.minimum)
+    means = grid.means(number, n_rows, missing=metric.minimum)
     return np.clip(np.nan_to_num((means - metric.minimum) / width, nan=0.0), 0.0, 1.0)
 
 

@@ -25,31 +25,35 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x62\x61ndit/v1/admin.proto\x12\tbandit.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\x01\n\x0b\x44\x65\x63isionKey\x12\n\n\x02id\x18\x01 \x01(\x05\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.bandit.v1.DecisionKeyState\x12-\n\tsign_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0creplace_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x1a\n\x18RotateDecisionKeyRequest\"A\n\x19RotateDecisionKeyResponse\x12$\n\x04keys\x18\x01 \x03(\x0b\x32\x16.bandit.v1.DecisionKey\"\x19\n\x17ListDecisionKeysRequest\"@\n\x18ListDecisionKeysResponse\x12$\n\x04keys\x18\x01 \x03(\x0b\x32\x16.bandit.v1.DecisionKey\"T\n\x17ListAuditEntriesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x12\n\nexperiment\x18\x03 \x01(\t\"[\n\x18ListAuditEntriesResponse\x12&\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x15.bandit.v1.AuditEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x99\x01\n\nAuditEntry\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x63\x61ller\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x04 \x01(\t\x12\x12\n\nexperiment\x18\x05 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x06 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x07 \x01(\t*\xbd\x01\n\x10\x44\x65\x63isionKeyState\x12\"\n\x1e\x44\x45\x43ISION_KEY_STATE_UNSPECIFIED\x10\x00\x12#\n\x1f\x44\x45\x43ISION_KEY_STATE_DISTRIBUTING\x10\x01\x12\x1e\n\x1a\x44\x45\x43ISION_KEY_STATE_SIGNING\x10\x02\x12 \n\x1c\x44\x45\x43ISION_KEY_STATE_VERIFYING\x10\x03\x12\x1e\n\x1a\x44\x45\x43ISION_KEY_STATE_RETIRED\x10\x04\x32\xa8\x02\n\x0c\x41\x64minService\x12^\n\x11RotateDecisionKey\x12#.bandit.v1.RotateDecisionKeyRequest\x1a$.bandit.v1.RotateDecisionKeyResponse\x12[\n\x10ListDecisionKeys\x12\".bandit.v1.ListDecisionKeysRequest\x1a#.bandit.v1.ListDecisionKeysResponse\x12[\n\x10ListAuditEntries\x12\".bandit.v1.ListAuditEntriesRequest\x1a#.bandit.v1.ListAuditEntriesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x62\x61ndit/v1/admin.proto\x12\tbandit.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\x01\n\x0b\x44\x65\x63isionKey\x12\n\n\x02id\x18\x01 \x01(\x05\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.bandit.v1.DecisionKeyState\x12-\n\tsign_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0creplace_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x1a\n\x18RotateDecisionKeyRequest\"A\n\x19RotateDecisionKeyResponse\x12$\n\x04keys\x18\x01 \x03(\x0b\x32\x16.bandit.v1.DecisionKey\"&\n\x18RevokeDecisionKeyRequest\x12\n\n\x02id\x18\x01 \x01(\x05\"A\n\x19RevokeDecisionKeyResponse\x12$\n\x04keys\x18\x01 \x03(\x0b\x32\x16.bandit.v1.DecisionKey\"\x19\n\x17ListDecisionKeysRequest\"@\n\x18ListDecisionKeysResponse\x12$\n\x04keys\x18\x01 \x03(\x0b\x32\x16.bandit.v1.DecisionKey\"T\n\x17ListAuditEntriesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x12\n\nexperiment\x18\x03 \x01(\t\"[\n\x18ListAuditEntriesResponse\x12&\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x15.bandit.v1.AuditEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x99\x01\n\nAuditEntry\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x63\x61ller\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x04 \x01(\t\x12\x12\n\nexperiment\x18\x05 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x06 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x07 \x01(\t*\xbd\x01\n\x10\x44\x65\x63isionKeyState\x12\"\n\x1e\x44\x45\x43ISION_KEY_STATE_UNSPECIFIED\x10\x00\x12#\n\x1f\x44\x45\x43ISION_KEY_STATE_DISTRIBUTING\x10\x01\x12\x1e\n\x1a\x44\x45\x43ISION_KEY_STATE_SIGNING\x10\x02\x12 \n\x1c\x44\x45\x43ISION_KEY_STATE_VERIFYING\x10\x03\x12\x1e\n\x1a\x44\x45\x43ISION_KEY_STATE_RETIRED\x10\x04\x32\x88\x03\n\x0c\x41\x64minService\x12^\n\x11RotateDecisionKey\x12#.bandit.v1.RotateDecisionKeyRequest\x1a$.bandit.v1.RotateDecisionKeyResponse\x12^\n\x11RevokeDecisionKey\x12#.bandit.v1.RevokeDecisionKeyRequest\x1a$.bandit.v1.RevokeDecisionKeyResponse\x12[\n\x10ListDecisionKeys\x12\".bandit.v1.ListDecisionKeysRequest\x1a#.bandit.v1.ListDecisionKeysResponse\x12[\n\x10ListAuditEntries\x12\".bandit.v1.ListAuditEntriesRequest\x1a#.bandit.v1.ListAuditEntriesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'bandit.v1.admin_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DECISIONKEYSTATE']._serialized_start=762
-  _globals['_DECISIONKEYSTATE']._serialized_end=951
+  _globals['_DECISIONKEYSTATE']._serialized_start=869
+  _globals['_DECISIONKEYSTATE']._serialized_end=1058
   _globals['_DECISIONKEY']._serialized_start=70
   _globals['_DECISIONKEY']._serialized_end=236
   _globals['_ROTATEDECISIONKEYREQUEST']._serialized_start=238
   _globals['_ROTATEDECISIONKEYREQUEST']._serialized_end=264
   _globals['_ROTATEDECISIONKEYRESPONSE']._serialized_start=266
   _globals['_ROTATEDECISIONKEYRESPONSE']._serialized_end=331
-  _globals['_LISTDECISIONKEYSREQUEST']._serialized_start=333
-  _globals['_LISTDECISIONKEYSREQUEST']._serialized_end=358
-  _globals['_LISTDECISIONKEYSRESPONSE']._serialized_start=360
-  _globals['_LISTDECISIONKEYSRESPONSE']._serialized_end=424
-  _globals['_LISTAUDITENTRIESREQUEST']._serialized_start=426
-  _globals['_LISTAUDITENTRIESREQUEST']._serialized_end=510
-  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_start=512
-  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_end=603
-  _globals['_AUDITENTRY']._serialized_start=606
-  _globals['_AUDITENTRY']._serialized_end=759
-  _globals['_ADMINSERVICE']._serialized_start=954
-  _globals['_ADMINSERVICE']._serialized_end=1250
+  _globals['_REVOKEDECISIONKEYREQUEST']._serialized_start=333
+  _globals['_REVOKEDECISIONKEYREQUEST']._serialized_end=371
+  _globals['_REVOKEDECISIONKEYRESPONSE']._serialized_start=373
+  _globals['_REVOKEDECISIONKEYRESPONSE']._serialized_end=438
+  _globals['_LISTDECISIONKEYSREQUEST']._serialized_start=440
+  _globals['_LISTDECISIONKEYSREQUEST']._serialized_end=465
+  _globals['_LISTDECISIONKEYSRESPONSE']._serialized_start=467
+  _globals['_LISTDECISIONKEYSRESPONSE']._serialized_end=531
+  _globals['_LISTAUDITENTRIESREQUEST']._serialized_start=533
+  _globals['_LISTAUDITENTRIESREQUEST']._serialized_end=617
+  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_start=619
+  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_end=710
+  _globals['_AUDITENTRY']._serialized_start=713
+  _globals['_AUDITENTRY']._serialized_end=866
+  _globals['_ADMINSERVICE']._serialized_start=1061
+  _globals['_ADMINSERVICE']._serialized_end=1453
 # @@protoc_insertion_point(module_scope)

@@ -135,6 +135,52 @@ class RotateDecisionKeyResponse(_message.Message):
 Global___RotateDecisionKeyResponse: _TypeAlias = RotateDecisionKeyResponse  # noqa: Y015
 
 @_typing.final
+class RevokeDecisionKeyRequest(_message.Message):
+    """Asks to forget a key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """The key's, from 0 to 255."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeDecisionKeyRequest: _TypeAlias = RevokeDecisionKeyRequest  # noqa: Y015
+
+@_typing.final
+class RevokeDecisionKeyResponse(_message.Message):
+    """The keys after the revocation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEYS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___DecisionKey]:
+        """The newest first."""
+
+    def __init__(
+        self,
+        *,
+        keys: _abc.Iterable[Global___DecisionKey] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeDecisionKeyResponse: _TypeAlias = RevokeDecisionKeyResponse  # noqa: Y015
+
+@_typing.final
 class ListDecisionKeysRequest(_message.Message):
     """Asks for the keys."""
 
@@ -251,7 +297,7 @@ class AuditEntry(_message.Message):
     caller: _builtins.str
     """The name of the caller; `anyone` where callers need not say who they are."""
     action: _builtins.str
-    """`create`, `update`, `start`, `pause`, `conclude`, `delete` or `rotate_key`."""
+    """`create`, `update`, `start`, `pause`, `conclude`, `delete`, `rotate_key` or `revoke_key`."""
     experiment: _builtins.str
     """The experiment's name; empty for a change of no experiment."""
     before: _builtins.str

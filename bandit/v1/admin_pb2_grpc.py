@@ -40,6 +40,11 @@ class AdminServiceStub(object):
                 request_serializer=bandit_dot_v1_dot_admin__pb2.RotateDecisionKeyRequest.SerializeToString,
                 response_deserializer=bandit_dot_v1_dot_admin__pb2.RotateDecisionKeyResponse.FromString,
                 _registered_method=True)
+        self.RevokeDecisionKey = channel.unary_unary(
+                '/bandit.v1.AdminService/RevokeDecisionKey',
+                request_serializer=bandit_dot_v1_dot_admin__pb2.RevokeDecisionKeyRequest.SerializeToString,
+                response_deserializer=bandit_dot_v1_dot_admin__pb2.RevokeDecisionKeyResponse.FromString,
+                _registered_method=True)
         self.ListDecisionKeys = channel.unary_unary(
                 '/bandit.v1.AdminService/ListDecisionKeys',
                 request_serializer=bandit_dot_v1_dot_admin__pb2.ListDecisionKeysRequest.SerializeToString,
@@ -61,6 +66,16 @@ class AdminServiceServicer(object):
 
         Answers once every server that reaches the database has the new key; each of them signs with it from its
         next poll on. FAILED_PRECONDITION while the last rotation has not settled.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeDecisionKey(self, request, context):
+        """Forgets a replaced key that has leaked: what it signed is refused from then on, rewarded or not.
+
+        Rotate first. Answers once every server that reaches the database has forgotten it. FAILED_PRECONDITION
+        for a key that signs or is about to, and where there is none of this id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -89,6 +104,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.RotateDecisionKey,
                     request_deserializer=bandit_dot_v1_dot_admin__pb2.RotateDecisionKeyRequest.FromString,
                     response_serializer=bandit_dot_v1_dot_admin__pb2.RotateDecisionKeyResponse.SerializeToString,
+            ),
+            'RevokeDecisionKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeDecisionKey,
+                    request_deserializer=bandit_dot_v1_dot_admin__pb2.RevokeDecisionKeyRequest.FromString,
+                    response_serializer=bandit_dot_v1_dot_admin__pb2.RevokeDecisionKeyResponse.SerializeToString,
             ),
             'ListDecisionKeys': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDecisionKeys,
@@ -129,6 +149,33 @@ class AdminService(object):
             '/bandit.v1.AdminService/RotateDecisionKey',
             bandit_dot_v1_dot_admin__pb2.RotateDecisionKeyRequest.SerializeToString,
             bandit_dot_v1_dot_admin__pb2.RotateDecisionKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeDecisionKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bandit.v1.AdminService/RevokeDecisionKey',
+            bandit_dot_v1_dot_admin__pb2.RevokeDecisionKeyRequest.SerializeToString,
+            bandit_dot_v1_dot_admin__pb2.RevokeDecisionKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

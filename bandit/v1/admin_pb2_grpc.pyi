@@ -42,6 +42,12 @@ class AdminServiceStub:
     Answers once every server that reaches the database has the new key; each of them signs with it from its
     next poll on. FAILED_PRECONDITION while the last rotation has not settled.
     """
+    RevokeDecisionKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RevokeDecisionKeyRequest, _admin_pb2.RevokeDecisionKeyResponse]
+    """Forgets a replaced key that has leaked: what it signed is refused from then on, rewarded or not.
+
+    Rotate first. Answers once every server that reaches the database has forgotten it. FAILED_PRECONDITION
+    for a key that signs or is about to, and where there is none of this id.
+    """
     ListDecisionKeys: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListDecisionKeysRequest, _admin_pb2.ListDecisionKeysResponse]
     """Lists the keys that sign or signed decisions, the newest first. Never says a secret."""
     ListAuditEntries: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListAuditEntriesRequest, _admin_pb2.ListAuditEntriesResponse]
@@ -60,6 +66,12 @@ class AdminServiceAsyncStub(AdminServiceStub):
 
     Answers once every server that reaches the database has the new key; each of them signs with it from its
     next poll on. FAILED_PRECONDITION while the last rotation has not settled.
+    """
+    RevokeDecisionKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.RevokeDecisionKeyRequest, _admin_pb2.RevokeDecisionKeyResponse]  # type: ignore[assignment]
+    """Forgets a replaced key that has leaked: what it signed is refused from then on, rewarded or not.
+
+    Rotate first. Answers once every server that reaches the database has forgotten it. FAILED_PRECONDITION
+    for a key that signs or is about to, and where there is none of this id.
     """
     ListDecisionKeys: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListDecisionKeysRequest, _admin_pb2.ListDecisionKeysResponse]  # type: ignore[assignment]
     """Lists the keys that sign or signed decisions, the newest first. Never says a secret."""
@@ -82,6 +94,18 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Answers once every server that reaches the database has the new key; each of them signs with it from its
         next poll on. FAILED_PRECONDITION while the last rotation has not settled.
+        """
+
+    @_abc_1.abstractmethod
+    def RevokeDecisionKey(
+        self,
+        request: _admin_pb2.RevokeDecisionKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.RevokeDecisionKeyResponse, _abc.Awaitable[_admin_pb2.RevokeDecisionKeyResponse]]:
+        """Forgets a replaced key that has leaked: what it signed is refused from then on, rewarded or not.
+
+        Rotate first. Answers once every server that reaches the database has forgotten it. FAILED_PRECONDITION
+        for a key that signs or is about to, and where there is none of this id.
         """
 
     @_abc_1.abstractmethod

@@ -6,7 +6,8 @@ The data plane: a backend asks which arm answers a request, a reporter posts wha
 Errors follow AIP-193: every failed call carries one google.rpc.ErrorInfo with domain "bandit.v1" and a
 stable `reason`, google.rpc.BadRequest with the field violations of bad input, and google.rpc.RetryInfo
 where a retry helps. The ErrorInfo reason is repeated in the trailing metadata key `bandit-reason`, and the
-retry delay in `grpc-retry-pushback-ms`, for clients that do not have the google.rpc types.
+retry delay in `grpc-retry-pushback-ms`, for clients that do not have the google.rpc types. What gRPC itself
+refuses, such as a message beyond 1 MiB, has its status alone.
 """
 
 from collections import abc as _abc

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class BanditServiceStub(object):
-    """Chooses arms and takes rewards. Choose never touches the database; Reward is acknowledged after COMMIT.
+    """Chooses arms and takes rewards. Choose reads memory, and waits for the database only before it says that there
+    is no such experiment; Reward is acknowledged after COMMIT.
     """
 
     def __init__(self, channel):
@@ -58,7 +59,8 @@ class BanditServiceStub(object):
 
 
 class BanditServiceServicer(object):
-    """Chooses arms and takes rewards. Choose never touches the database; Reward is acknowledged after COMMIT.
+    """Chooses arms and takes rewards. Choose reads memory, and waits for the database only before it says that there
+    is no such experiment; Reward is acknowledged after COMMIT.
     """
 
     def Choose(self, request, context):
@@ -131,7 +133,8 @@ def add_BanditServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class BanditService(object):
-    """Chooses arms and takes rewards. Choose never touches the database; Reward is acknowledged after COMMIT.
+    """Chooses arms and takes rewards. Choose reads memory, and waits for the database only before it says that there
+    is no such experiment; Reward is acknowledged after COMMIT.
     """
 
     @staticmethod

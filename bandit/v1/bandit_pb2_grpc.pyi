@@ -6,7 +6,8 @@ The data plane: a backend asks which arm answers a request, a reporter posts wha
 Errors follow AIP-193: every failed call carries one google.rpc.ErrorInfo with domain "bandit.v1" and a
 stable `reason`, google.rpc.BadRequest with the field violations of bad input, and google.rpc.RetryInfo
 where a retry helps. The ErrorInfo reason is repeated in the trailing metadata key `bandit-reason`, and the
-retry delay in `grpc-retry-pushback-ms`, for clients that do not have the google.rpc types.
+retry delay in `grpc-retry-pushback-ms`, for clients that do not have the google.rpc types. What gRPC itself
+refuses, such as a message beyond 1 MiB, has its status alone.
 """
 
 from bandit.v1 import bandit_pb2 as _bandit_pb2
@@ -33,7 +34,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class BanditServiceStub:
-    """Chooses arms and takes rewards. Choose never touches the database; Reward is acknowledged after COMMIT."""
+    """Chooses arms and takes rewards. Choose reads memory, and waits for the database only before it says that there
+    is no such experiment; Reward is acknowledged after COMMIT.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -62,7 +65,9 @@ class BanditServiceStub:
 
 @_typing.type_check_only
 class BanditServiceAsyncStub(BanditServiceStub):
-    """Chooses arms and takes rewards. Choose never touches the database; Reward is acknowledged after COMMIT."""
+    """Chooses arms and takes rewards. Choose reads memory, and waits for the database only before it says that there
+    is no such experiment; Reward is acknowledged after COMMIT.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Choose: _aio.UnaryUnaryMultiCallable[_bandit_pb2.ChooseRequest, _bandit_pb2.ChooseResponse]  # type: ignore[assignment]
@@ -87,7 +92,9 @@ class BanditServiceAsyncStub(BanditServiceStub):
     """Records up to 1,000 Reward requests in one call. One bad request fails alone."""
 
 class BanditServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Chooses arms and takes rewards. Choose never touches the database; Reward is acknowledged after COMMIT."""
+    """Chooses arms and takes rewards. Choose reads memory, and waits for the database only before it says that there
+    is no such experiment; Reward is acknowledged after COMMIT.
+    """
 
     @_abc_1.abstractmethod
     def Choose(

@@ -433,17 +433,24 @@ class Claim(_message.Message):
     LOG_E_VALUE_FIELD_NUMBER: _builtins.int
     P_VALUE_FIELD_NUMBER: _builtins.int
     ESTABLISHED_FIELD_NUMBER: _builtins.int
+    LOG_LARGEST_E_VALUE_FIELD_NUMBER: _builtins.int
     LAPSED_FIELD_NUMBER: _builtins.int
     test: Global___EvidenceTest.ValueType
     """The e-process behind it."""
     log_e_value: _builtins.float
-    """Natural logarithm of the e-value now: evidence against "it is not so"."""
+    """Natural logarithm of the e-value at this look: evidence against "it is not so"."""
     p_value: _builtins.float
     """Anytime-valid p-value from the largest e-value so far, adjusted by Holm over both directions of all challengers
     that the experiment ever had; in (0, 1].
     """
     established: _builtins.bool
-    """Whether the adjusted p-value is at most 0.05."""
+    """Whether the adjusted p-value is at most 0.05, and decisions follow the shares: while `sample_ratio.alarming` is
+    true nothing is established.
+    """
+    log_largest_e_value: _builtins.float
+    """Natural logarithm of the largest e-value at any look so far, at least 0. One over that e-value is the p-value
+    before Holm's adjustment, so `p_value` can be small though `log_e_value` has fallen since.
+    """
     lapsed: _builtins.bool
     """Whether all decisions so far together do not bear it out: the e-value is below 1 now, or the difference lies on
     the other side of 0. What is established and has lapsed was shown at an earlier look and is out of date.
@@ -455,11 +462,12 @@ class Claim(_message.Message):
         log_e_value: _builtins.float = ...,
         p_value: _builtins.float = ...,
         established: _builtins.bool = ...,
+        log_largest_e_value: _builtins.float = ...,
         lapsed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["established", b"established", "lapsed", b"lapsed", "log_e_value", b"log_e_value", "p_value", b"p_value", "test", b"test"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["established", b"established", "lapsed", b"lapsed", "log_e_value", b"log_e_value", "log_largest_e_value", b"log_largest_e_value", "p_value", b"p_value", "test", b"test"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -522,7 +530,9 @@ class SampleRatio(_message.Message):
     ALARMING_FIELD_NUMBER: _builtins.int
     UNSAID_FIELD_NUMBER: _builtins.int
     p_value: _builtins.float
-    """Anytime-valid p-value against "decisions follow the shares", in (0, 1]."""
+    """Anytime-valid p-value against "decisions follow the shares", in (0, 1]: from the largest e-value at any look, so
+    an alarm stands once it has been raised.
+    """
     alarming: _builtins.bool
     """Whether assignment or counting is broken: the p-value is at most 0.001, or an arm without a share was counted."""
     @_builtins.property
@@ -665,7 +675,9 @@ Global___SplitReport: _TypeAlias = SplitReport  # noqa: Y015
 
 @_typing.final
 class Verdict(_message.Message):
-    """What the report calls for, in words."""
+    """What the report calls for, in words. While decisions do not follow the shares it says so first, and calls no arm
+    better or worse.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -1053,20 +1053,34 @@ class GetReportRequest(_message.Message):
     MAX_EPOCHS_FIELD_NUMBER: _builtins.int
     SPLITS_FIELD_NUMBER: _builtins.int
     LIFT_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
+    MAX_BYTES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The experiment's name."""
     max_epochs: _builtins.int
     """At most this many epochs of history, evenly thinned; 0 means 200, more than 5,000 means 5,000. With many arms
-    there are fewer: epochs times arms are at most 20,000, so that a report stays below 4 MiB.
+    there are fewer: epochs times arms are at most 20,000; and fewer still where `max_bytes` asks for it.
     """
     lift: _builtins.float
     """The relative lift that the outlook is asked for, such as 0.1; within (-1, 10]. 0 means 0.1, or -0.1 where less
     is better.
     """
+    max_bytes: _builtins.int
+    """The largest answer that the caller can take, in bytes; 0 means 4 MiB, which is what gRPC clients take unless they
+    are told otherwise, and 256 MiB is the most. A report that is larger comes without most of its history and
+    without earlier looks; one that is larger still is refused as `INVALID_ARGUMENT` with its size. Raise this
+    together with the client's `grpc.max_receive_message_length`.
+    """
     @_builtins.property
     def splits(self) -> _containers.RepeatedCompositeFieldContainer[Global___StaticSplit]:
         """At most 16 static splits to compare with: what each would have earned on the same traffic. Default: an even
         split over the arms in service.
+        """
+
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the metrics to report on beside the reward metric; none means all. The verdict heeds every guardrail,
+        named or not.
         """
 
     def __init__(
@@ -1076,10 +1090,12 @@ class GetReportRequest(_message.Message):
         max_epochs: _builtins.int = ...,
         splits: _abc.Iterable[Global___StaticSplit] | None = ...,
         lift: _builtins.float = ...,
+        metrics: _abc.Iterable[_builtins.str] | None = ...,
+        max_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lift", b"lift", "max_epochs", b"max_epochs", "name", b"name", "splits", b"splits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lift", b"lift", "max_bytes", b"max_bytes", "max_epochs", b"max_epochs", "metrics", b"metrics", "name", b"name", "splits", b"splits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1108,6 +1124,7 @@ class Report(_message.Message):
     VERDICT_FIELD_NUMBER: _builtins.int
     OUTLOOK_FIELD_NUMBER: _builtins.int
     UNSAID_FIELD_NUMBER: _builtins.int
+    UNCOUNTED_DECISIONS_FIELD_NUMBER: _builtins.int
     experiment: _builtins.str
     """The experiment's name."""
     state: Global___State.ValueType
@@ -1122,9 +1139,15 @@ class Report(_message.Message):
     """Whether more of the reward metric is better."""
     n_epochs: _builtins.int
     """How many epochs there have been."""
+    uncounted_decisions: _builtins.int
+    """Decisions for this experiment that the answering server made and the store has not counted, since it takes no
+    writes at the moment; up to so many. 0 where everything is counted.
+    """
     @_builtins.property
     def report_time(self) -> _timestamp_pb2.Timestamp:
-        """The moment of the report: everything committed until then is in it."""
+        """The moment of the report: everything committed until then is in it. What the answering server could not commit
+        is in `uncounted_decisions`.
+        """
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
@@ -1182,10 +1205,11 @@ class Report(_message.Message):
         verdict: _evidence_pb2.Verdict | None = ...,
         outlook: _evidence_pb2.Outlook | None = ...,
         unsaid: _abc.Iterable[_evidence_pb2.Unsaid] | None = ...,
+        uncounted_decisions: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["outlook", b"outlook", "report_time", b"report_time", "sample_ratio", b"sample_ratio", "start_time", b"start_time", "verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arms", b"arms", "champion", b"champion", "direction", b"direction", "epochs", b"epochs", "experiment", b"experiment", "n_epochs", b"n_epochs", "notes", b"notes", "outlook", b"outlook", "report_time", b"report_time", "reward_metric", b"reward_metric", "sample_ratio", b"sample_ratio", "splits", b"splits", "start_time", b"start_time", "state", b"state", "unsaid", b"unsaid", "verdict", b"verdict", "winner", b"winner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arms", b"arms", "champion", b"champion", "direction", b"direction", "epochs", b"epochs", "experiment", b"experiment", "n_epochs", b"n_epochs", "notes", b"notes", "outlook", b"outlook", "report_time", b"report_time", "reward_metric", b"reward_metric", "sample_ratio", b"sample_ratio", "splits", b"splits", "start_time", b"start_time", "state", b"state", "uncounted_decisions", b"uncounted_decisions", "unsaid", b"unsaid", "verdict", b"verdict", "winner", b"winner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

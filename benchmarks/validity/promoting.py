@@ -11,7 +11,8 @@ from typing import Final
 
 import numpy as np
 
-from bandit.inference.assessment import Assessment, ChallengerEvidence, Claim, MetricEvidence, TestKind
+from bandit.inference.assessment import Assessment, MetricEvidence
+from bandit.inference.claims import ChallengerEvidence, Claim, TestKind
 from bandit.inference.design import Design
 from bandit.inference.odds import harm_process
 from bandit.inference.reasons import CannotSay, Reason

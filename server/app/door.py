@@ -13,7 +13,8 @@ from server.services.tokens_file import TokensFileError, load_tokens
 from server.services.watched import Watched
 from server.settings import Settings, is_loopback
 
-_LOOK_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 1.0
+"""How often files that may change in service are looked at."""
 
 log = structlog.get_logger()
 
@@ -40,12 +41,10 @@ class Door:
         self.credentials = self._open_tls()
         self.authenticator = self._open_tokens(clock)
 
-    async def watch(self) -> None:
-        """Looks at the files every second, for ever, in a thread: they may be far away."""
-        while self._watched:
-            await asyncio.sleep(_LOOK_SECONDS)
-            for watched in self._watched:
-                await asyncio.to_thread(watched.look)
+    async def look(self) -> None:
+        """Takes in what changed in the files, in a thread: they may be far away."""
+        for watched in self._watched:
+            await asyncio.to_thread(watched.look)
 
     def say_who_may_enter(self) -> None:
         """One line for the log: loud where everybody may come from anywhere."""

@@ -14,7 +14,7 @@ from server.settings import Settings
 from server.store import backup
 from server.store.backup import Backup
 from server.store.interface import Progress
-from server.store.sql import open_reader, open_store
+from server.store.opening import open_reader, open_store
 
 
 def verify(settings: Settings, progress: Progress) -> VerifyReport:

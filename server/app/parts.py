@@ -162,7 +162,14 @@ class Parts:
             lag=self._lag,
             convergence=self._settings.convergence,
         )
-        reporter = Reporter(self._store, self.workers, self._clock, lag=self._lag, flush=self.upkeep.flush)
+        reporter = Reporter(
+            self._store,
+            self.workers,
+            self._clock,
+            lag=self._lag,
+            flush=self.upkeep.flush,
+            count_waiting=self._counter.count_waiting,
+        )
         return RpcServer(
             BanditService(self._chooser, self._ledger, self._snapshot, self.upkeep.refresh),
             ExperimentService(experiments, reporter),

@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 import uvloop
 
+from server.app.door import LOOK_SECONDS
 from server.app.errors import StartupError, startup_errors
 from server.app.logs import set_up_logs
 from server.app.monitoring import serve_metrics
@@ -20,7 +21,7 @@ from server.services.allocating import load_mathematics
 from server.settings import Settings, split_address
 from server.store.errors import StoreError
 from server.store.interface import Store
-from server.store.sql import find_store
+from server.store.opening import find_store
 
 _GC_THRESHOLDS: Final = (50_000, 20, 100)
 """Calls leave no cycles behind, so Python need not look for them every few calls."""
@@ -126,8 +127,8 @@ class _Service:
         return [
             asyncio.create_task(self._upkeep.poll(self._settings.poll_seconds)),
             asyncio.create_task(self._upkeep.allocate(self._settings.epoch_interval_seconds)),
-            asyncio.create_task(self._standby.keep()),
-            asyncio.create_task(self._door.watch()),
+            asyncio.create_task(self._upkeep.repeat(self._standby.save, self._settings.snapshot_seconds)),
+            asyncio.create_task(self._upkeep.repeat(self._door.look, LOOK_SECONDS)),
         ]
 
     def _start_more_chores(self, *, has_answered: bool) -> "list[asyncio.Task[None]]":

@@ -7,6 +7,7 @@ store away ──▶ usable snapshot and keys? ──▶ serving from it ──�
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from math import isinf
 from typing import Final
 
 import structlog
@@ -129,12 +130,6 @@ class Standby:
                     complaint = str(error)
                     log.error("store.unusable", error=complaint)  # noqa: TRY400 - the text is for the operator
 
-    async def keep(self) -> None:
-        """Keeps the snapshot file fresh, for ever."""
-        while True:
-            await asyncio.sleep(self._settings.snapshot_seconds)
-            await self.save()
-
     async def save(self, *, is_last: bool = False) -> None:
         """Writes the snapshot file if it lacks something that the store has confirmed, or grows old.
 
@@ -142,6 +137,8 @@ class Standby:
             is_last: Whether the server stops: then the file is made as young as it can be.
         """
         if self._snapshot_path is None or self._ring is None or not self._is_keeper:
+            return
+        if isinf(self._snapshot.age_seconds):  # the keys are here already, and what they are for is not
             return
         live = [each for each in self._snapshot if each.epoch is not None]
         confirmed_ms = self._clock.time_ms() - round(self._snapshot.age_seconds * 1000)

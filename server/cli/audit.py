@@ -38,7 +38,7 @@ def audit(experiment: str, limit: int, server: str, *, as_json: bool) -> None:
         )
     if as_json:
         rows = {"entries": [_facts(entry) for entry in entries]}
-        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(rows, indent=2))
         return
     for entry in entries:
         for line in _lines(entry):

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from server.cli.configuration import load_settings
+from server.cli.console import counted
 from server.cli.errors import CalledWronglyError, reporting
 from server.cli.help import Command
 from server.cli.progress import progress_bar
@@ -32,4 +33,6 @@ def backup(file: Path, config: Path | None, *, force: bool, **flags: object) -> 
 
     with reporting(app.StartupError), progress_bar("copying") as progress:
         made = app.back_up(settings, file, progress, may_replace=force)
-    click.echo(f"copied: {file}, {made.n_bytes / 1e6:,.1f} MB, {made.n_outcomes:,} outcomes in the log")
+    click.echo(
+        f"copied: {file}, {made.n_bytes / 1e6:,.1f} MB, {counted(made.n_outcomes, 'outcome')} in the log"
+    )

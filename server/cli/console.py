@@ -60,6 +60,15 @@ def print_json(message: Message) -> None:
     click.echo(text)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "outcome"), counted(12_345, "outcome")
+    ('1 outcome', '12,345 outcomes')
+    """
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def decimals_for(widths: Sequence[float]) -> int:
     """How many decimals tell numbers apart that are known to within `widths`: two figures of the narrowest.
 

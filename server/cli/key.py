@@ -16,7 +16,7 @@ _LONGEST_ROTATION = 120.0
 
 @click.group(cls=Group)
 def key() -> None:
-    """Rotate and list the keys that sign decisions.
+    """Rotate, revoke and list the keys that sign decisions.
 
     A decision's id is signed, so that any server can credit a reward to it. A new key signs from its rotation
     on; decisions signed before stay valid until they expire.
@@ -34,6 +34,24 @@ def rotate(server: str, *, as_json: bool) -> None:
     """
     with connected(server) as client:
         keys = client.admin.rotate_decision_key(timeout=_LONGEST_ROTATION)
+    _print(keys, as_json=as_json)
+
+
+@key.command()
+@click.argument("key_id", metavar="KEY", type=click.IntRange(0, 255))
+@server_option
+@json_option
+def revoke(key_id: int, server: str, *, as_json: bool) -> None:
+    """Forget a key that has leaked and was replaced.
+
+    Every decision that it signed is refused from then on, as one that was made up: open ones can't be
+    rewarded any more, and a reward can't be repeated. What was recorded stays.
+
+    Rotate first: a key that signs can't be revoked. Returns once every server that reaches the database has
+    forgotten the key.
+    """
+    with connected(server) as client:
+        keys = client.admin.revoke_decision_key(key_id, timeout=_LONGEST_ROTATION)
     _print(keys, as_json=as_json)
 
 

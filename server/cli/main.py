@@ -22,7 +22,7 @@ COMMANDS = {
     "choose": ("server.cli.traffic:choose", "Ask for an arm by hand."),
     "reward": ("server.cli.traffic:reward", "Post what came of a decision by hand."),
     "token": ("server.cli.token:token", "Make tokens for callers."),
-    "key": ("server.cli.key:key", "Rotate and list the keys that sign decisions."),
+    "key": ("server.cli.key:key", "Rotate, revoke and list the keys that sign decisions."),
     "audit": ("server.cli.audit:audit", "Show who changed what."),
 }
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from server.cli.configuration import load_settings
+from server.cli.console import counted
 from server.cli.errors import CalledWronglyError, CommandError, reporting
 from server.cli.help import Command
 from server.cli.progress import progress_bar
@@ -38,8 +39,8 @@ def verify(config: Path | None, **flags: object) -> None:
     if not report.is_clean:
         raise CommandError(*_shown(report.differences))
     click.echo(
-        f"clean: {report.n_outcomes:,} outcomes of {report.n_experiments:,} experiments add up to exactly "
-        "what is stored"
+        f"clean: {counted(report.n_outcomes, 'outcome')} of {counted(report.n_experiments, 'experiment')} "
+        f"{'adds' if report.n_outcomes == 1 else 'add'} up to exactly what is stored"
     )
 
 
@@ -58,7 +59,9 @@ def rebuild(config: Path | None, **flags: object) -> None:
 
     with reporting(app.StartupError), progress_bar("counting anew") as progress:
         report = app.rebuild(settings, progress)
-    click.echo(f"rebuilt: {report.n_outcomes:,} outcomes counted into {report.n_rows:,} rows")
+    click.echo(
+        f"rebuilt: {counted(report.n_outcomes, 'outcome')} counted into {counted(report.n_rows, 'row')}"
+    )
 
 
 def _shown(differences: Sequence[str]) -> list[str]:

@@ -41,6 +41,13 @@ _PATIENCE: Final = 120.0
     help="At most so many epochs of history.",
 )
 @click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="NAME",
+    help="A metric to report on beside the reward metric; may be repeated. Default: all.",
+)
+@click.option(
     "--html",
     type=click.Path(dir_okay=False, writable=True),
     metavar="FILE",
@@ -53,6 +60,7 @@ def report(
     splits: tuple[dict[str, float], ...],
     lift: float,
     epochs: int,
+    metrics: tuple[str, ...],
     html: str | None,
     server: str,
     *,
@@ -66,7 +74,7 @@ def report(
     page = None if html is None else _page_writer()
     with connected(server) as client:
         found = client.experiments.report(
-            name, max_epochs=epochs, splits=splits, lift=lift, timeout=_PATIENCE
+            name, max_epochs=epochs, splits=splits, lift=lift, metrics=metrics, timeout=_PATIENCE
         )
     if page is not None and html is not None:
         page(found, html)

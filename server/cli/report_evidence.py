@@ -9,7 +9,7 @@ from bandit.v1.experiment_pb2 import ArmReport, MetricReport, Report
 from server.cli.console import decimals_for, plain_table
 from server.cli.report_numbers import (
     ABSENT,
-    e_value_text,
+    e_values_text,
     evidence_decimals,
     finding,
     interval_text,
@@ -29,7 +29,9 @@ def has_evidence(report: Report, name: str) -> bool:
 def evidence_table(report: Report, name: str) -> Table:
     """A metric's means and comparisons, two lines for each arm: better above, worse below."""
     decimals = evidence_decimals([metric_of(arm, name) for arm in report.arms])
-    table = plain_table(f"evidence on {name}: holds at every look, 95 %")
+    is_alarming = report.sample_ratio.alarming
+    holds = "NOT TO BE TRUSTED (see Verdict)" if is_alarming else "holds at every look, 95 %"
+    table = plain_table(f"evidence on {name}: {holds}")
     table.add_column("arm", overflow="fold", min_width=6)
     for heading in ("mean", f"less {report.champion}", "relative"):
         table.add_column(heading, justify="right", overflow="fold")
@@ -61,9 +63,9 @@ def _row(arm: ArmReport, report: Report, metric: MetricReport, decimals: int) ->
         if comparison.HasField("relative_lift")
         else ABSENT,
         "\n".join(f"{name}?" for name, _ in claims),
-        "\n".join(e_value_text(claim) for _, claim in claims) or ABSENT,
+        "\n".join(e_values_text(claim) for _, claim in claims) or ABSENT,
         "\n".join(p_value_text(claim.p_value) for _, claim in claims) or ABSENT,
-        finding(metric),
+        finding(metric, is_alarming=report.sample_ratio.alarming),
     ]
 
 

@@ -107,10 +107,16 @@ def _signed_percent(part: float) -> str:
     return f"{100 * part:+.1f} %"
 
 
-def e_value_text(claim: Claim) -> str:
-    """The e-value now, never as infinity."""
-    value = exp(min(claim.log_e_value, _LARGEST_LOG))
+def e_value_text(log_e_value: float) -> str:
+    """An e-value, never as infinity."""
+    value = exp(min(log_e_value, _LARGEST_LOG))
     return f">{_LARGEST_SHOWN:.0e}" if value > _LARGEST_SHOWN else f"{value:.3g}"
+
+
+def e_values_text(claim: Claim) -> str:
+    """The e-value now and the largest so far, from which the p-value comes; once if they are the same."""
+    texts = dict.fromkeys(map(e_value_text, (claim.log_e_value, claim.log_largest_e_value)))
+    return "/".join(texts)
 
 
 def p_value_text(p_value: float) -> str:
@@ -118,10 +124,12 @@ def p_value_text(p_value: float) -> str:
     return f"<{_SMALLEST_P:.0e}" if p_value < _SMALLEST_P else f"{p_value:.2g}"
 
 
-def finding(metric: MetricReport) -> str:
+def finding(metric: MetricReport, *, is_alarming: bool = False) -> str:
     """What is established of a challenger, in two words; nothing of the champion."""
     if not metric.HasField("comparison"):
         return ""
+    if is_alarming:
+        return "withheld"
     comparison = metric.comparison
     said = [name for name in ("better", "worse") if comparison.HasField(name)]
     claims = {name: getattr(comparison, name) for name in said}

@@ -9,6 +9,10 @@ from server.cli.console import percent
 from server.cli.report_numbers import metric_of, sample_ratio_text, split_name, uncounted, unsaid_texts
 
 _MOST_RATIOS: Final = 10
+_E_AND_P: Final = (
+    "An e-value a/b is a at this look, and b the largest at any look so far; one number if they are equal. "
+    "p is 1/b, adjusted by Holm over challengers and directions: e may fall again, p stays."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +32,15 @@ def sections(report: Report) -> list[Section]:
         Section("Belief", tuple(report.verdict.belief)),
         Section("Outlook", tuple(filter(None, [report.outlook.text]))),
         Section("What can't be said", (*unsaid_texts(report.unsaid), *_unsaid_splits(report))),
-        Section("Notes", (*uncounted(report), *report.notes)),
+        Section("Notes", (*uncounted(report), *_legend(report), *report.notes)),
     ]
     return [section for section in found if section.lines]
+
+
+def _legend(report: Report) -> Iterator[str]:
+    comparisons = (metric.comparison for arm in report.arms for metric in arm.metrics)
+    if any(comparison.HasField("better") or comparison.HasField("worse") for comparison in comparisons):
+        yield _E_AND_P
 
 
 def _checks(report: Report) -> Iterator[str]:

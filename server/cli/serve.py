@@ -1,5 +1,6 @@
 """`bandit-server serve`: flags for every setting, in the groups that an operator thinks in."""
 
+import gc
 import sys
 from pathlib import Path
 
@@ -79,7 +80,9 @@ def serve(config: Path | None, **flags: object) -> None:
     with reporting(SettingsError, CalledWronglyError):
         settings = load_settings(flags, config)
         check_listen(settings)
+    gc.disable()  # what is loaded is no garbage, and looking for some takes a tenth of a start
     from server import app  # noqa: PLC0415 - takes a second, which help and wrong settings need not wait for
 
+    gc.enable()
     with reporting(app.StartupError):
         sys.exit(app.serve(settings))

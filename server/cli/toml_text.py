@@ -12,6 +12,7 @@ TomlTable = dict[str, TomlValue]
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _EXACT_INTEGER = 2**53
+_LARGEST_SHORT_ESCAPE = 0xFFFF
 
 
 def dumps(table: TomlTable) -> str:
@@ -61,7 +62,18 @@ def quoted_key(key: str) -> str:
 
 
 def _string(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    r"""In quotes; what would steer a terminal, or turn the direction of its text, is escaped.
+
+    >>> _string("Zoë\x9b\u202e\U000e0001")
+    '"Zoë\\u009b\\u202e\\U000e0001"'
+    """
+    quoted = json.dumps(text, ensure_ascii=False)
+    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in quoted)
+
+
+def _escaped(letter: str) -> str:
+    number = ord(letter)
+    return f"\\u{number:04x}" if number <= _LARGEST_SHORT_ESCAPE else f"\\U{number:08x}"
 
 
 def inline(value: object) -> str:

@@ -11,6 +11,7 @@ import click
 from bandit.client import BanditClient, Choice, Fallback, Question
 from server.cli.connection import connected, json_option, server_option
 from server.cli.console import output_console, percent, plain_table
+from server.cli.errors import CalledWronglyError
 from server.cli.help import Command
 
 _BATCH = 1_000
@@ -62,7 +63,7 @@ def choose(
     if count is not None:
         _print_tally(choices, as_json=as_json)
     elif as_json:
-        click.echo(json.dumps(_facts(choices[0]), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(_facts(choices[0]), indent=2))
     else:
         for key, value in _facts(choices[0]).items():
             click.echo(f"{key:<12} {value if isinstance(value, str) else json.dumps(value)}")
@@ -88,6 +89,8 @@ def reward(
 
     Repeating it is safe: a decision counts once for each metric.
     """
+    if not decision_id:
+        raise CalledWronglyError("the decision id is empty: nothing can be rewarded")
     with connected(server) as client:
         result = client.reward(decision_id, outcomes, revision=revision)
     results = {metric: str(result.metric_to_result[metric]) for metric in outcomes}

@@ -41,6 +41,13 @@ class AdminService:
         keys = await self._keys.rotate(admission.caller.name)
         return admin_pb2.RotateDecisionKeyResponse(keys=map(_to_key, keys)).SerializeToString()
 
+    async def revoke_decision_key(self, data: bytes, admission: Admission) -> bytes:
+        """RevokeDecisionKey."""
+        request = parse(admin_pb2.RevokeDecisionKeyRequest, data)
+        admission.caller.require_everything()
+        keys = await self._keys.revoke(request.id, admission.caller.name)
+        return admin_pb2.RevokeDecisionKeyResponse(keys=map(_to_key, keys)).SerializeToString()
+
     async def list_decision_keys(self, data: bytes, admission: Admission) -> bytes:
         """ListDecisionKeys."""
         parse(admin_pb2.ListDecisionKeysRequest, data)

@@ -1,18 +1,15 @@
 """BanditService: Choose and Reward on the wire."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-from google.protobuf import json_format
-
-from bandit.decision import TEXT_LENGTH
 from bandit.v1 import bandit_pb2
 from bandit.validation import Violation, is_experiment_name, shown
 from server.rpc.authentication import Admission
+from server.rpc.bandit_answers import encode_choice, encode_choices, encode_results, encode_reward
 from server.rpc.calls import parse
 from server.rpc.durations import to_duration
-from server.rpc.statuses import Failure
+from server.services.callers import Caller
 from server.services.choosing import Choice, Chooser, Question
 from server.services.errors import (
     ExperimentNotFoundError,
@@ -22,36 +19,14 @@ from server.services.errors import (
     StorageAwayError,
 )
 from server.services.ledger import Ledger, Report
-from server.services.offers import CompiledExperiment, Offer, Reason
+from server.services.offers import CompiledExperiment
 from server.services.snapshot import Snapshot
-from server.store.records import OutcomeResult
 
 MAX_BATCH: Final = 1_000
 MAX_UNIT: Final = 256
 MAX_ATTRIBUTES: Final = 32
 MAX_ATTRIBUTE_KEY: Final = 63
 MAX_ELIGIBLE_ARMS: Final = 1_000
-
-_REASONS: Final = {
-    Reason.POLICY: bandit_pb2.REASON_POLICY,
-    Reason.WARM_UP: bandit_pb2.REASON_WARM_UP,
-    Reason.PINNED: bandit_pb2.REASON_PINNED,
-    Reason.PAUSED: bandit_pb2.REASON_PAUSED,
-    Reason.CONCLUDED: bandit_pb2.REASON_CONCLUDED,
-    Reason.STALE: bandit_pb2.REASON_STALE,
-    Reason.NO_ELIGIBLE_ARM: bandit_pb2.REASON_NO_ELIGIBLE_ARM,
-}
-_RESULTS: Final = {
-    OutcomeResult.RECORDED: bandit_pb2.OUTCOME_RESULT_RECORDED,
-    OutcomeResult.LATE: bandit_pb2.OUTCOME_RESULT_LATE,
-    OutcomeResult.DUPLICATE: bandit_pb2.OUTCOME_RESULT_DUPLICATE,
-    OutcomeResult.REVISED: bandit_pb2.OUTCOME_RESULT_REVISED,
-    OutcomeResult.SUPERSEDED: bandit_pb2.OUTCOME_RESULT_SUPERSEDED,
-}
-
-
-_UNKNOWN: Final = (ExperimentNotFoundError, ExperimentNotStartedError)
-"""What is not known here, and may be known to the store."""
 
 
 class BanditService:
@@ -77,31 +52,30 @@ class BanditService:
     async def choose(self, data: bytes, admission: Admission) -> bytes:
         """Choose."""
         request = parse(bandit_pb2.ChooseRequest, data)
-        if admission.caller.namespaces is not None:
-            admission.caller.require_experiment(request.experiment)
-        if self._snapshot.find(request.experiment) is None:
-            await self._refresh_for([request])
-        return self._choose(request) + self._age()
+        name = request.experiment
+        admission.caller.require_experiment(name)
+        experiment = self._snapshot.find(name)
+        if experiment is None:
+            await self._refresh_for([name])
+            experiment = self._find(name)
+        _check(request)
+        if _is_plain(request):
+            choice = self._chooser.choose(experiment, request.unit)
+        else:
+            choice = self._chooser.choose_within(experiment, _to_question(request))
+        return encode_choice(choice, self._age())
 
     async def batch_choose(self, data: bytes, admission: Admission) -> bytes:
         """BatchChoose."""
         requests = parse(bandit_pb2.BatchChooseRequest, data).requests
         admission.charge(len(requests))
         _require_batch(len(requests))
-        unknown = [request for request in requests if self._snapshot.find(request.experiment) is None]
+        names = {request.experiment for request in requests}
+        unknown = [name for name in names if self._snapshot.find(name) is None]
         away = await self._try_refresh_for(unknown) if unknown else None
-        age = self._age()
-        pieces: list[bytes] = []
-        for request in requests:
-            try:
-                admission.caller.require_experiment(request.experiment)
-                field, message = _CHOICE, self._choose(request) + age
-            except ServiceError as error:
-                is_in_doubt = away is not None and isinstance(error, _UNKNOWN)
-                failure = Failure.of(away if away is not None and is_in_doubt else error)
-                field, message = _ERROR, failure.status.SerializeToString()
-            pieces += (_result_prefix(field, len(message)), message)
-        return b"".join(pieces)
+        found = {name: self._try_find(name, admission.caller) for name in names}
+        answers = self._choose_each(requests, found)
+        return encode_choices(answers, self._age(), away)
 
     async def reward(self, data: bytes, admission: Admission) -> bytes:
         """Reward."""
@@ -109,7 +83,7 @@ class BanditService:
         (answer,) = await self._ledger.reward([_to_report(request)], admission.caller.namespaces)
         if isinstance(answer, ServiceError):
             raise answer
-        return _to_reward_response(answer).SerializeToString()
+        return encode_results(answer)
 
     async def batch_reward(self, data: bytes, admission: Admission) -> bytes:
         """BatchReward."""
@@ -118,36 +92,59 @@ class BanditService:
         _require_batch(len(requests))
         reports = [_to_report(request) for request in requests]
         answers = await self._ledger.reward(reports, admission.caller.namespaces)
-        return bandit_pb2.BatchRewardResponse(
-            results=[_to_reward_result(answer) for answer in answers]
-        ).SerializeToString()
+        return b"".join(map(encode_reward, answers))
 
-    async def _refresh_for(self, requests: Sequence[bandit_pb2.ChooseRequest]) -> None:
+    async def _refresh_for(self, names: Iterable[str]) -> None:
         """Asks the store about names not known here; one that can't be a name is not worth asking."""
-        if any(is_experiment_name(request.experiment) for request in requests):
+        if any(map(is_experiment_name, names)):
             await self._refresh()
 
-    async def _try_refresh_for(self, requests: Sequence[bandit_pb2.ChooseRequest]) -> StorageAwayError | None:
+    async def _try_refresh_for(self, names: Iterable[str]) -> StorageAwayError | None:
         """As `_refresh_for`; a store that is away must not fail those of a batch that need it not."""
         try:
-            await self._refresh_for(requests)
+            await self._refresh_for(names)
         except StorageAwayError as error:
             return error
         return None
 
-    def _choose(self, request: bandit_pb2.ChooseRequest) -> bytes:
-        """The response without the snapshot's age, which is the same for a whole batch."""
-        experiment = self._find(request.experiment)
-        unit = request.unit
-        if unit and (len(unit) > MAX_UNIT or not unit.isprintable()):
-            raise InvalidInputError([_bad_unit(unit)])
-        if request.attributes:
-            _check_attributes(request.attributes)
-        if request.eligible_arms or request.previous_decision_id:
-            choice = self._chooser.choose_within(experiment, _to_question(request))
-        else:
-            choice = self._chooser.choose(experiment, unit)
-        return _encode(choice)
+    def _choose_each(
+        self,
+        requests: Iterable[bandit_pb2.ChooseRequest],
+        found: Mapping[str, CompiledExperiment | ServiceError],
+    ) -> list[Choice | ServiceError]:
+        """The answer to each request, in order; those that name at most a unit are answered together."""
+        answers: list[Choice | ServiceError | None] = []
+        plain: list[tuple[CompiledExperiment, str]] = []
+        for request in requests:
+            experiment = found[request.experiment]
+            try:
+                if isinstance(experiment, ServiceError):
+                    raise experiment
+                _check(request)
+                if _is_plain(request):
+                    plain.append((experiment, request.unit))
+                    answers.append(None)
+                else:
+                    answers.append(self._chooser.choose_within(experiment, _to_question(request)))
+            except ServiceError as error:
+                answers.append(error)
+        chosen = iter(self._choose_plain(plain))
+        return [next(chosen) if answer is None else answer for answer in answers]
+
+    def _choose_plain(
+        self, plain: Sequence[tuple[CompiledExperiment, str]]
+    ) -> Sequence[Choice | ServiceError]:
+        try:
+            return self._chooser.choose_each(plain)
+        except ServiceError as error:  # the keys are not known yet
+            return [error] * len(plain)
+
+    def _try_find(self, name: str, caller: Caller) -> CompiledExperiment | ServiceError:
+        try:
+            caller.require_experiment(name)
+            return self._find(name)
+        except ServiceError as error:
+            return error
 
     def _find(self, name: str) -> CompiledExperiment:
         experiment = self._snapshot.find(name)
@@ -170,55 +167,9 @@ class BanditService:
         return self._encoded_age
 
 
-# Serialised messages that are joined are one message with the fields of both (protobuf's encoding guide,
-# "Last One Wins"): what an offer says is encoded once an epoch, and a decision adds its id.
-_DECISION_ID_PREFIX: Final = bandit_pb2.ChooseResponse(decision_id="." * TEXT_LENGTH).SerializeToString()[
-    :-TEXT_LENGTH
-]
-
-
-def _encode(choice: Choice) -> bytes:
-    offer = choice.offer
-    encoded = offer.encoded
-    if encoded is None:
-        encoded = offer.encoded = _encode_offer(offer) + _DECISION_ID_PREFIX
-    return encoded + choice.decision_id.encode()
-
-
-def _encode_offer(offer: Offer) -> bytes:
-    response = bandit_pb2.ChooseResponse(
-        arm=offer.arm.id,
-        propensity=offer.terms.propensity,
-        reason=_REASONS[offer.reason],
-        epoch=offer.terms.epoch,
-        model_uri=offer.arm.model_uri,
-    )
-    json_format.ParseDict(dict(offer.arm.payload), response.payload)
-    return response.SerializeToString()
-
-
-_RESULTS_FIELD: Final = bandit_pb2.BatchChooseResponse.RESULTS_FIELD_NUMBER
-_CHOICE: Final = bandit_pb2.BatchChooseResult.CHOICE_FIELD_NUMBER
-_ERROR: Final = bandit_pb2.BatchChooseResult.ERROR_FIELD_NUMBER
-_LENGTH_DELIMITED: Final = 2
-_CONTINUES: Final = 0x80
-
-
-@lru_cache(maxsize=1024)
-def _result_prefix(field: int, n_bytes: int) -> bytes:
-    """What stands before a serialised message that is `field` of a result of BatchChoose."""
-    inner = bytes((field << 3 | _LENGTH_DELIMITED, *_varint(n_bytes)))
-    outer = bytes((_RESULTS_FIELD << 3 | _LENGTH_DELIMITED, *_varint(len(inner) + n_bytes)))
-    return outer + inner
-
-
-def _varint(number: int) -> list[int]:
-    digits = []
-    while number >= _CONTINUES:
-        digits.append(number & 0x7F | _CONTINUES)
-        number >>= 7
-    digits.append(number)
-    return digits
+def _is_plain(request: bandit_pb2.ChooseRequest) -> bool:
+    """Whether a request names at most a unit."""
+    return not (request.eligible_arms or request.previous_decision_id)
 
 
 def _to_question(request: bandit_pb2.ChooseRequest) -> Question:
@@ -230,6 +181,15 @@ def _to_question(request: bandit_pb2.ChooseRequest) -> Question:
         eligible_arms=tuple(request.eligible_arms),
         previous_decision_id=request.previous_decision_id,
     )
+
+
+def _check(request: bandit_pb2.ChooseRequest) -> None:
+    """Raises InvalidInputError unless unit and attributes keep to the rules."""
+    unit = request.unit
+    if unit and (len(unit) > MAX_UNIT or not unit.isprintable()):
+        raise InvalidInputError([_bad_unit(unit)])
+    if request.attributes:
+        _check_attributes(request.attributes)
 
 
 def _bad_unit(unit: str) -> Violation:
@@ -256,19 +216,5 @@ def _require_batch(n_requests: int) -> None:
 
 
 def _to_report(request: bandit_pb2.RewardRequest) -> Report:
-    return Report(request.decision_id, dict(request.outcomes), request.revision)
-
-
-def _to_reward_response(results: Mapping[str, OutcomeResult]) -> bandit_pb2.RewardResponse:
-    response = bandit_pb2.RewardResponse()
-    for name, result in results.items():
-        response.results[name] = _RESULTS[result]
-    return response
-
-
-def _to_reward_result(
-    answer: Mapping[str, OutcomeResult] | ServiceError,
-) -> bandit_pb2.BatchRewardResult:
-    if isinstance(answer, ServiceError):
-        return bandit_pb2.BatchRewardResult(error=Failure.of(answer).status)
-    return bandit_pb2.BatchRewardResult(reward=_to_reward_response(answer))
+    outcomes = request.outcomes
+    return Report(request.decision_id, {name: outcomes[name] for name in outcomes}, request.revision)

@@ -3,6 +3,7 @@
 import asyncio
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Final, TypeAlias, TypeVar
 
 import grpc
@@ -11,6 +12,7 @@ from google.protobuf.message import DecodeError, Message
 
 from server.rpc.authentication import Admission, RefusedCallError
 from server.rpc.measurements import MethodMeasurements
+from server.rpc.refusals import Refusals
 from server.rpc.statuses import CANCELED, INTERNAL, MALFORMED, STOPPING, Failure, too_large, too_many_calls
 from server.services.clock import Clock
 from server.services.errors import ServiceError
@@ -81,53 +83,69 @@ def _checks(
     return check
 
 
-def guarded(
-    answer: Answer,
-    measurements: MethodMeasurements,
-    gate: Gate,
-    clock: Clock,
-    admit: Admit,
-    *,
-    max_bytes: int,
-    max_calls: int,
-) -> Handler:
-    """The handler of a method: `answer`, from request bytes to response bytes, with everything around it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    """What stands around every method of a server.
 
-    Size first, then who calls, how often and whether they may (`admit`), and only then is anything parsed.
+    Attributes:
+        gate: Whether calls are still taken.
+        clock: The time.
+        refusals: Told of calls that failed.
+        max_calls: Calls of one method that may be in flight.
     """
-    now = clock.monotonic
-    check = _checks(measurements, gate, max_bytes, max_calls)
 
-    async def handle(data: bytes, context: Context) -> bytes:
-        started_at = now()
-        measurements.n_in_flight += 1
-        measurements.n_started += 1
-        failure: Failure | None = None
-        task = asyncio.current_task()
-        gate.in_flight.add(task)
-        try:
-            check(len(data))
-            return await answer(data, admit(context))
-        except ServiceError as error:
-            failure = Failure.of(error)
-        except RefusedCallError as error:
-            failure = error.failure
-        except CancelledError:
-            if not gate.has_ended():
-                failure = CANCELED
-                raise
-            failure = STOPPING
-        except Exception:
-            log.exception("call.failed", method=measurements.method)
-            failure = INTERNAL
-        finally:
-            gate.in_flight.discard(task)
-            measurements.n_in_flight -= 1
-            measurements.observe(0 if failure is None else failure.code.value[0], now() - started_at)
-        await context.abort(failure.code, failure.message, failure.trailing_metadata)
-        raise AssertionError("abort raises")
+    gate: Gate
+    clock: Clock
+    refusals: Refusals
+    max_calls: int
 
-    return handle
+    def around(
+        self, answer: Answer, measurements: MethodMeasurements, admit: Admit, *, max_bytes: int
+    ) -> Handler:
+        """The handler of a method: `answer`, from request bytes to response bytes, with everything around it.
+
+        Size first, then who calls, how often and whether they may (`admit`); only then is anything parsed.
+        """
+        now, gate = self.clock.monotonic, self.gate
+        check = _checks(measurements, gate, max_bytes, self.max_calls)
+
+        async def handle(data: bytes, context: Context) -> bytes:
+            started_at = now()
+            measurements.n_in_flight += 1
+            measurements.n_started += 1
+            failure: Failure | None = None
+            admission: Admission | None = None
+            task = asyncio.current_task()
+            gate.in_flight.add(task)
+            try:
+                check(len(data))
+                admission = admit(context)
+                return await answer(data, admission)
+            except CancelledError:
+                failure = STOPPING if gate.has_ended() else CANCELED
+                if failure is CANCELED:
+                    raise
+            except Exception as error:  # noqa: BLE001 - what is no refusal is logged
+                failure = _failure_of(error, measurements.method)
+            finally:
+                gate.in_flight.discard(task)
+                measurements.n_in_flight -= 1
+                measurements.observe(0 if failure is None else failure.code.value[0], now() - started_at)
+            caller = admission.caller.name if admission is not None else ""
+            self.refusals.heed(failure, measurements.method, caller, context.peer())
+            await context.abort(failure.code, failure.message, failure.trailing_metadata)
+            raise AssertionError("abort raises")
+
+        return handle
+
+
+def _failure_of(error: Exception, method: str) -> Failure:
+    if isinstance(error, ServiceError):
+        return Failure.of(error)
+    if isinstance(error, RefusedCallError):
+        return error.failure
+    log.error("call.failed", method=method, exc_info=error)
+    return INTERNAL
 
 
 def generic_handler(service: str, handlers: Sequence[tuple[str, Handler]]) -> grpc.GenericRpcHandler:

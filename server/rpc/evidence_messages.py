@@ -5,7 +5,8 @@ from math import isfinite
 from typing import Final
 
 from bandit.inference.aipw import Comparison, MeanEstimate
-from bandit.inference.assessment import ALPHA, ChallengerEvidence, Claim, MetricEvidence, TestKind
+from bandit.inference.assessment import MetricEvidence
+from bandit.inference.claims import ALPHA, ChallengerEvidence, Claim, TestKind
 from bandit.inference.off_policy import SplitValue
 from bandit.inference.reasons import CannotSay
 from bandit.inference.response import Response
@@ -34,9 +35,22 @@ _ADVICE: Final = {
 
 
 def add_evidence(
-    message: experiment_pb2.MetricReport, evidence: MetricEvidence, arm: int, champion: str
+    message: experiment_pb2.MetricReport,
+    evidence: MetricEvidence,
+    arm: int,
+    champion: str,
+    *,
+    is_alarming: bool,
 ) -> None:
-    """Writes what is evident about one arm into its report on the metric."""
+    """Writes what is evident about one arm into its report on the metric.
+
+    Args:
+        message: The arm's report on the metric.
+        evidence: What is evident on the metric.
+        arm: Number of the arm.
+        champion: Id of the champion.
+        is_alarming: Whether decisions do not follow the shares, so that nothing is established.
+    """
     mean = evidence.means.get(arm)
     if isinstance(mean, MeanEstimate):
         message.estimate.CopyFrom(_mean(mean))
@@ -45,7 +59,7 @@ def add_evidence(
         if ratio is not None:
             message.response_ratio = ratio
     if arm in evidence.challengers:
-        message.comparison.CopyFrom(_comparison(evidence.challengers[arm], champion))
+        message.comparison.CopyFrom(_comparison(evidence.challengers[arm], champion, is_alarming=is_alarming))
     message.looks.extend(
         evidence_pb2.Look(
             time=to_timestamp(evidence.row_ends[look.row]),
@@ -57,15 +71,17 @@ def add_evidence(
     )
 
 
-def _comparison(challenger: ChallengerEvidence, champion: str) -> evidence_pb2.Comparison:
+def _comparison(
+    challenger: ChallengerEvidence, champion: str, *, is_alarming: bool
+) -> evidence_pb2.Comparison:
     difference, lift = challenger.difference, challenger.lift
     better, worse = challenger.better, challenger.worse
     return evidence_pb2.Comparison(
         champion=champion,
         difference=_difference(difference) if isinstance(difference, Comparison) else None,
         relative_lift=to_sequence(lift) if isinstance(lift, Interval) else None,
-        better=_claim(better) if isinstance(better, Claim) else None,
-        worse=_claim(worse) if isinstance(worse, Claim) else None,
+        better=_claim(better, is_alarming=is_alarming) if isinstance(better, Claim) else None,
+        worse=_claim(worse, is_alarming=is_alarming) if isinstance(worse, Claim) else None,
     )
 
 
@@ -179,11 +195,12 @@ def _difference(comparison: Comparison) -> evidence_pb2.Estimate:
     )
 
 
-def _claim(claim: Claim) -> evidence_pb2.Claim:
+def _claim(claim: Claim, *, is_alarming: bool) -> evidence_pb2.Claim:
     return evidence_pb2.Claim(
         test=_TESTS[claim.test],
         log_e_value=claim.process.log_value,
+        log_largest_e_value=claim.process.log_maximum,
         p_value=claim.p_value,
-        established=claim.p_value <= ALPHA,
+        established=claim.p_value <= ALPHA and not is_alarming,
         lapsed=claim.is_lapsed,
     )

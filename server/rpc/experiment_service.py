@@ -2,6 +2,7 @@
 
 import base64
 import secrets
+from functools import partial
 from typing import Final
 
 from bandit.assignment import SALT_BYTES
@@ -18,7 +19,7 @@ from server.rpc.experiment_messages import (
     to_revision,
 )
 from server.rpc.pages import page_size, within_bytes
-from server.rpc.report_messages import to_report, to_wanted
+from server.rpc.report_messages import to_bytes, to_wanted
 from server.services.errors import InvalidInputError
 from server.services.experiments import Experiments
 from server.services.reporting import Reporter
@@ -124,7 +125,8 @@ class ExperimentService:
         """GetReport."""
         request = parse(experiment_pb2.GetReportRequest, data)
         admission.caller.require_experiment(request.name)
-        return to_report(await self._reporter.report(request.name, to_wanted(request))).SerializeToString()
+        render = partial(to_bytes, max_bytes=request.max_bytes)
+        return await self._reporter.report(request.name, to_wanted(request), render)
 
 
 def _merged(stored: Experiment, wanted: experiment_pb2.Experiment, paths: frozenset[str]) -> Experiment:

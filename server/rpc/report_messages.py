@@ -18,6 +18,13 @@ from server.services.wording import Words, outlook_text, verdict
 DEFAULT_EPOCHS: Final = 200
 MAX_EPOCHS: Final = 5_000
 MAX_SPLITS: Final = 16
+DEFAULT_BYTES: Final = 4 * 1024 * 1024
+"""What gRPC clients take unless they are told otherwise."""
+MAX_BYTES: Final = 256 * 1024 * 1024
+_SHORTENED: Final = (
+    "Shares and means over time are left out, since the report would be larger than the caller takes: ask "
+    "for fewer metrics, or for more bytes."
+)
 _LIFT_BOUNDS: Final = (-1.0, 10.0)
 
 
@@ -36,13 +43,48 @@ def to_wanted(request: experiment_pb2.GetReportRequest) -> Wanted:
     if not _LIFT_BOUNDS[0] < request.lift <= _LIFT_BOUNDS[1]:
         rule = f"{request.lift:g} must be above -1 and at most {_LIFT_BOUNDS[1]:g}"
         violations.append(Violation("lift", rule))
+    if not 0 <= request.max_bytes <= MAX_BYTES:
+        violations.append(Violation("max_bytes", f"{request.max_bytes} must be in [0, {MAX_BYTES}]"))
     if violations:
         raise InvalidInputError(violations)
     return Wanted(
         max_epochs=min(request.max_epochs or DEFAULT_EPOCHS, MAX_EPOCHS),
         splits=[dict(split.weights) for split in request.splits],
         lift=request.lift or None,
+        metrics=tuple(request.metrics),
     )
+
+
+def to_bytes(report: Report, max_bytes: int) -> bytes:
+    """The report as it travels, in at most so many bytes (0: `DEFAULT_BYTES`).
+
+    If it is too large it loses most of its history and its earlier looks, and says so.
+
+    Raises:
+        InvalidInputError: It is too large even so.
+    """
+    max_bytes = max_bytes or DEFAULT_BYTES
+    message = to_report(report)
+    if message.ByteSize() > max_bytes:
+        _shorten(message)
+    n_bytes = message.ByteSize()
+    if n_bytes > max_bytes:
+        raise InvalidInputError.of(
+            "max_bytes",
+            f"the report has {n_bytes:,} bytes, and at most {max_bytes:,} were asked for: name fewer "
+            f"`metrics`, or set max_bytes (up to {MAX_BYTES:,}) and the client's "
+            "grpc.max_receive_message_length to more",
+        )
+    return message.SerializeToString()
+
+
+def _shorten(message: experiment_pb2.Report) -> None:
+    """Leaves the first and the last epochs and no earlier looks."""
+    del message.epochs[1 : max(len(message.epochs) - 1, 1)]
+    for arm in message.arms:
+        for metric in arm.metrics:
+            metric.ClearField("looks")
+    message.notes.append(_SHORTENED)
 
 
 def to_report(report: Report) -> experiment_pb2.Report:
@@ -66,7 +108,8 @@ def to_report(report: Report) -> experiment_pb2.Report:
         splits=to_splits(report.weighed, arm_ids),
         verdict=to_verdict(report.weighed.ruling, _words(report, arm_ids), arm_ids),
         outlook=to_outlook(report.weighed.outlook, outlook_text(report.weighed.outlook)),
-        unsaid=to_all_unsaid(report.weighed.assessment, arm_ids),
+        unsaid=to_all_unsaid(report.weighed.assessment, arm_ids, report.metrics),
+        uncounted_decisions=report.n_uncounted,
     )
     if record.started_at is not None:
         message.start_time.CopyFrom(to_timestamp(record.started_at))
@@ -118,5 +161,6 @@ def _to_metric(metric: MetricReport, arm: int, report: Report) -> experiment_pb2
             lower=lower, upper=upper, level=LEVEL, kind=evidence_pb2.INTERVAL_KIND_POSTERIOR
         ),
     )
-    add_evidence(message, evidence, arm, report.record.experiment.champion)
+    champion = report.record.experiment.champion
+    add_evidence(message, evidence, arm, champion, is_alarming=assessment.is_alarming)
     return message

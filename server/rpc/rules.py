@@ -29,6 +29,7 @@ RULES: Final[Mapping[str, frozenset[Role]]] = {
     "/bandit.v1.ExperimentService/ConcludeExperiment": _OPERATOR,
     "/bandit.v1.ExperimentService/DeleteExperiment": _ADMIN,
     "/bandit.v1.AdminService/RotateDecisionKey": _ADMIN,
+    "/bandit.v1.AdminService/RevokeDecisionKey": _ADMIN,
     "/bandit.v1.AdminService/ListDecisionKeys": _ADMIN,
     "/bandit.v1.AdminService/ListAuditEntries": _ADMIN,
     REFLECTION: _VIEWER,

@@ -18,12 +18,13 @@ from server.rpc.calls import (
     SINGLE_CALL_BYTES,
     Answer,
     Gate,
+    Guard,
     generic_handler,
-    guarded,
 )
 from server.rpc.experiment_service import ExperimentService
 from server.rpc.measurements import MethodMeasurements
 from server.rpc.reflection import serve_reflection
+from server.rpc.refusals import Refusals
 from server.rpc.rules import RULES
 from server.services.clock import Clock
 
@@ -93,7 +94,7 @@ class RpcServer:
         self.measurements: list[MethodMeasurements] = []
         self._authenticator = authenticator
         self._clock = clock
-        self._max_calls = max_calls
+        self._guard = Guard(gate=self.gate, clock=clock, refusals=Refusals(clock), max_calls=max_calls)
         # Not given, gRPC would share the port, and a second server silently take half the traffic.
         options = (
             ("grpc.so_reuseport", int(shares_port)),
@@ -180,15 +181,8 @@ class RpcServer:
         for name, answer, max_bytes in methods:
             measured = MethodMeasurements(service, name)
             self.measurements.append(measured)
-            handler = guarded(
-                answer,
-                measured,
-                self.gate,
-                self._clock,
-                partial(self._authenticator.admit, roles=RULES[f"/{service}/{name}"]),
-                max_bytes=max_bytes,
-                max_calls=self._max_calls,
-            )
+            admit = partial(self._authenticator.admit, roles=RULES[f"/{service}/{name}"])
+            handler = self._guard.around(answer, measured, admit, max_bytes=max_bytes)
             handlers.append((name, handler))
         self._server.add_generic_rpc_handlers((generic_handler(service, handlers),))
 
@@ -219,6 +213,7 @@ def _experiment_methods(experiments: ExperimentService) -> _Methods:
 def _admin_methods(admin: AdminService) -> _Methods:
     return [
         ("RotateDecisionKey", admin.rotate_decision_key, CONTROL_CALL_BYTES),
+        ("RevokeDecisionKey", admin.revoke_decision_key, CONTROL_CALL_BYTES),
         ("ListDecisionKeys", admin.list_decision_keys, CONTROL_CALL_BYTES),
         ("ListAuditEntries", admin.list_audit_entries, CONTROL_CALL_BYTES),
     ]

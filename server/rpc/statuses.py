@@ -35,6 +35,7 @@ CODES: Final[Mapping[type[errors.ServiceError], grpc.StatusCode]] = {
     errors.DecisionExpiredError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.DecisionSealedError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.RotationRefusedError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.RevocationRefusedError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.OutcomeConflictError: grpc.StatusCode.ALREADY_EXISTS,
     errors.ExperimentExistsError: grpc.StatusCode.ALREADY_EXISTS,
     errors.ExperimentChangedError: grpc.StatusCode.ABORTED,

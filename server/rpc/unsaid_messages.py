@@ -16,10 +16,17 @@ def to_unsaid(subject: str, why: CannotSay) -> evidence_pb2.Unsaid:
     return evidence_pb2.Unsaid(subjects=[subject], reason=why.reason, explanation=why.explanation)
 
 
-def to_all_unsaid(assessment: Assessment, arm_ids: Mapping[int, str]) -> list[evidence_pb2.Unsaid]:
-    """The messages of all that can't be said about arms and metrics."""
+def to_all_unsaid(
+    assessment: Assessment, arm_ids: Mapping[int, str], metrics: Collection[str]
+) -> list[evidence_pb2.Unsaid]:
+    """The messages of all that can't be said about arms and these metrics."""
     found = (assessment.reward, *assessment.others.values())
-    return [message for evidence in found for message in _of_metric(evidence, arm_ids)]
+    return [
+        message
+        for evidence in found
+        if evidence.metric.name in metrics
+        for message in _of_metric(evidence, arm_ids)
+    ]
 
 
 def _of_metric(evidence: MetricEvidence, arm_ids: Mapping[int, str]) -> Iterator[evidence_pb2.Unsaid]:

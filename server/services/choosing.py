@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from bandit.assignment import unit_hash
+from bandit.assignment import pick_each
 from bandit.decision import (
     NO_UNIT,
     Basis,
@@ -13,12 +13,11 @@ from bandit.decision import (
     InvalidDecisionError,
     Signer,
     hash_lone_decision,
-    hash_unit,
     new_id,
 )
 from server.services.clock import Clock
 from server.services.counting import DecisionCounter
-from server.services.offers import CompiledExperiment, Offer, Reason
+from server.services.offers import CompiledExperiment, Offer, OfferSet, Reason
 from server.services.snapshot import Snapshot
 from server.store.records import State
 
@@ -87,27 +86,31 @@ class Chooser:
 
     def choose(self, experiment: CompiledExperiment, unit: str) -> Choice:
         """The answer to a question that names at most a unit."""
-        if experiment.state is not State.RUNNING:
-            return self._fall_back(experiment, _REASONS[experiment.state])
-        age = self._snapshot.age_seconds
-        if age <= self._lag:
-            offers = experiment.offers(Basis.POLICY)
-        elif age <= self._max_staleness:
-            offers = experiment.offers(Basis.UNCONFIRMED)
-        else:
-            return self._fall_back(experiment, Reason.STALE)
-        decision = self._new_id()
-        if unit:
-            index = offers.picker.pick(unit_hash(experiment.salt, unit))
-            mark = hash_unit(experiment.salt, unit.encode())
-        else:
-            index = offers.picker.draw(self._generator.random())
-            mark = hash_lone_decision(experiment.salt, decision) if experiment.counts_units else NO_UNIT
-        return self._decide(offers.offers[index], decision, mark)
+        return self._choose_from(self._in_force(experiment), experiment, unit)
+
+    def choose_each(self, asked: Sequence[tuple[CompiledExperiment, str]]) -> list[Choice]:
+        """What `choose` gives for each question, in order; what they share is done once."""
+        experiments, units = zip(*asked, strict=True) if asked else ((), ())
+        in_force = {experiment: self._in_force(experiment) for experiment in set(experiments)}
+        sets = [in_force[experiment] for experiment in experiments]
+        now_ms = self._clock.time_ms()
+        decisions = [self._new_id(now_ms) for _ in asked]
+        hashes = list(map(_hash, sets, experiments, units))
+        pickers = [offers.picker for offers, hashed in zip(sets, hashes, strict=True) if hashed is not None]
+        picked = iter(pick_each(pickers, [hashed for hashed in hashes if hashed is not None]))
+        chosen = [
+            offers.offers[self._draw(offers) if hashed is None else next(picked)]
+            for offers, hashed in zip(sets, hashes, strict=True)
+        ]
+        marks = list(map(_mark, sets, experiments, units, decisions))
+        texts = self.signer.sign_each(decisions, [offer.packed_terms for offer in chosen], marks)
+        for offer, decision, mark in zip(chosen, decisions, marks, strict=True):
+            self._counter.count(offer, decision, mark)
+        return list(map(Choice, chosen, texts))
 
     def choose_within(self, experiment: CompiledExperiment, question: Question) -> Choice:
         """The answer to a question that names arms or an earlier decision as well."""
-        mark = hash_unit(experiment.salt, question.unit.encode()) if question.unit else NO_UNIT
+        mark = experiment.mark_unit(question.unit.encode()) if question.unit else NO_UNIT
         age = self._snapshot.age_seconds
         pinned = self._find_pinned(experiment, question, mark) if age <= self._max_staleness else None
         if pinned is not None:
@@ -117,23 +120,34 @@ class Chooser:
         basis = Basis.RESTRICTED if age <= self._lag else Basis.UNCONFIRMED
         offers = experiment.offers_among(basis, question.eligible_arms)
         if offers is None:
-            return self._fall_back(experiment, Reason.NO_ELIGIBLE_ARM)
-        if question.unit:
-            index = offers.picker.pick(unit_hash(experiment.salt, question.unit))
-        else:
-            index = offers.picker.draw(self._generator.random())
-        return self._decide(offers.offers[index], self._new_id(), mark)
+            offers = experiment.fallback(Reason.NO_ELIGIBLE_ARM)
+        return self._choose_from(offers, experiment, question.unit)
 
-    def _new_id(self) -> bytes:
-        return new_id(self._clock.time_ms(), self._generator.getrandbits(_ID_RANDOM_BITS))
+    def _in_force(self, experiment: CompiledExperiment) -> OfferSet:
+        """What there is to choose from."""
+        if experiment.state is not State.RUNNING:
+            return experiment.fallback(_REASONS[experiment.state])
+        age = self._snapshot.age_seconds
+        if age <= self._lag:
+            return experiment.offers(Basis.POLICY)
+        if age <= self._max_staleness:
+            return experiment.offers(Basis.UNCONFIRMED)
+        return experiment.fallback(Reason.STALE)
 
-    def _decide(self, offer: Offer, decision: bytes, mark: bytes) -> Choice:
-        choice = Choice(offer, self.signer.sign(decision, offer.packed_terms, mark))
+    def _choose_from(self, offers: OfferSet, experiment: CompiledExperiment, unit: str) -> Choice:
+        decision = self._new_id(self._clock.time_ms())
+        hashed = _hash(offers, experiment, unit)
+        offer = offers.offers[self._draw(offers) if hashed is None else offers.picker.pick(hashed)]
+        mark = _mark(offers, experiment, unit, decision)
+        text = self.signer.sign(decision, offer.packed_terms, mark)
         self._counter.count(offer, decision, mark)
-        return choice
+        return Choice(offer, text)
 
-    def _fall_back(self, experiment: CompiledExperiment, reason: Reason) -> Choice:
-        return self._decide(experiment.fallback(reason), self._new_id(), NO_UNIT)
+    def _new_id(self, now_ms: int) -> bytes:
+        return new_id(now_ms, self._generator.getrandbits(_ID_RANDOM_BITS))
+
+    def _draw(self, offers: OfferSet) -> int:
+        return offers.picker.draw(self._generator.random())
 
     def _find_pinned(self, experiment: CompiledExperiment, question: Question, mark: bytes) -> Choice | None:
         """The earlier decision, if it still holds."""
@@ -158,6 +172,20 @@ class Chooser:
         declared = experiment.record.experiment
         life = declared.longest_window or declared.max_decision_age
         return self._clock.time_ms() - decision.decided_ms <= life.total_seconds() * 1000
+
+
+def _hash(offers: OfferSet, experiment: CompiledExperiment, unit: str) -> int | None:
+    """By what the arm is picked; None: by chance."""
+    return experiment.hash_unit(unit.encode()) if unit and not offers.is_certain else None
+
+
+def _mark(offers: OfferSet, experiment: CompiledExperiment, unit: str, decision: bytes) -> bytes:
+    """What tells the unit of a decision; where units are counted and it has none, the decision is one."""
+    if offers.is_certain:
+        return NO_UNIT
+    if unit:
+        return experiment.mark_unit(unit.encode())
+    return hash_lone_decision(experiment.salt, decision) if experiment.counts_units else NO_UNIT
 
 
 def _is_of_unit(experiment: CompiledExperiment, decision: Decision, mark: bytes) -> bool:

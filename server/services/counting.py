@@ -104,6 +104,12 @@ class DecisionCounter:
         """How many flushes it takes to hand over what is here."""
         return bool(self._pending) + max(len(self.units), bool(self._counts or self._waiting))
 
+    def count_waiting(self, experiment: int) -> int:
+        """How many decisions for the experiment of this number are not known to be in the store."""
+        self._gather()
+        counts = self._waiting if self._pending is None else self._waiting + Counter(self._pending.counts)
+        return sum(count for key, count in counts.items() if key.experiment == experiment)
+
     def flush(self) -> Flush | None:
         """What to send: what is in doubt, else what was counted since; None if there is nothing.
 

@@ -5,7 +5,8 @@ Until the store has told them, `UnknownKeys` stand for them.
 A rotation has three steps, and the clock takes them: the new key is *distributed* to every server, then it
 *signs*, and the one before it only *verifies*, for as long as decisions live, and later: a repeated reward is
 answered as a duplicate however old it is. What a replaced key seems to have signed after its turn is refused,
-so that a key that leaked is of no use once its last decisions have expired.
+so that a key that leaked is of no use once its last decisions have expired. Who can't wait for that revokes
+it: all that it signed, rewarded or open, is as if it had been made up.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ import structlog
 
 from bandit.decision import Signer
 from server.services.clock import Clock
-from server.services.errors import RotationRefusedError, StorageAwayError
+from server.services.errors import RevocationRefusedError, RotationRefusedError, StorageAwayError
 from server.services.keys import GRACE, UnknownKeys, last_ms_of, signer_of
 from server.services.snapshot import Snapshot
 from server.services.workers import Workers
@@ -150,6 +151,25 @@ class DecisionKeys:
         self.take(ring)
         await asyncio.sleep(self._delay.total_seconds())
         self.turn()
+        return self.describe(ring)
+
+    async def revoke(self, key: int, caller: str) -> list[DecisionKey]:
+        """Forgets a replaced key; returns once every replica that reaches the store has forgotten it.
+
+        Raises:
+            RevocationRefusedError: The key signs, or there is none of this id.
+        """
+        known = await self.read()
+        if key not in {each.id for each in known}:
+            raise RevocationRefusedError(f"there is no key {key}")
+        try:
+            ring = await self._workers.write(self._store.revoke_key, key, self._clock.now(), caller=caller)
+        except KeysNotReadyError as error:
+            raise RevocationRefusedError(error.why) from None
+        except StoreError as error:
+            raise StorageAwayError(_RETRY_AFTER) from error
+        self.take(ring)
+        await asyncio.sleep(self._delay.total_seconds())
         return self.describe(ring)
 
     async def read(self) -> list[DecisionKey]:

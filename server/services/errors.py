@@ -13,6 +13,7 @@
     ├── ExperimentExistsError       take another name
     ├── ExperimentChangedError      read the experiment again, then repeat the change
     ├── RotationRefusedError        try again once the last rotation has settled
+    ├── RevocationRefusedError      rotate first, or name a key that is there
     ├── OverloadedError             try again after `retry_after`
     │   └── StorageFullError        as above, once there is room
     └── StorageAwayError            try again after `retry_after`
@@ -167,6 +168,15 @@ class RotationRefusedError(ServiceError):
 
     def __init__(self, why: str) -> None:
         super().__init__(f"no new key was made: {why}")
+
+
+class RevocationRefusedError(ServiceError):
+    """The key can't be revoked."""
+
+    reason = "REVOCATION_REFUSED"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"no key was revoked: {why}")
 
 
 class OverloadedError(ServiceError):

@@ -1,5 +1,6 @@
 """From a ring of keys to what signs and reads decisions, also before the store has told any."""
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final, NoReturn
 
@@ -23,6 +24,12 @@ class UnknownKeys(Signer):
 
     @override
     def sign(self, decision_id: bytes, packed_terms: bytes, unit_hash: bytes) -> NoReturn:
+        raise StorageAwayError(_RETRY_AFTER)
+
+    @override
+    def sign_each(
+        self, decision_ids: Iterable[bytes], packed_terms: Iterable[bytes], unit_hashes: Iterable[bytes]
+    ) -> NoReturn:
         raise StorageAwayError(_RETRY_AFTER)
 
     @override

@@ -168,7 +168,7 @@ class Ledger:
             _UnknownHereError: It can't be told here; never if `is_final`.
         """
         decision = self._read(report.decision_id, is_final=is_final)
-        experiment, epoch, nonce, segment, arm, basis, _ = decision.terms
+        unique_id, (experiment, epoch, nonce, segment, arm, basis, _), unit = decision
         rules = self._rules_of(experiment, namespaces, is_final=is_final)
         known_nonce = self._nonce_of(experiment, segment, epoch)
         if known_nonce is None and not is_final:
@@ -179,7 +179,7 @@ class Ledger:
         is_apart = known_nonce != nonce
         keeps_unit = rules.counts_units and basis is Basis.POLICY and not is_apart
         return RewardEntry(
-            decision.id,
+            unique_id,
             experiment,
             epoch,
             segment,
@@ -190,7 +190,7 @@ class Ledger:
             now_ms,
             age_ms > rules.max_age_ms,
             is_apart,
-            int.from_bytes(decision.unit_hash) if keeps_unit and decision.unit_hash != NO_UNIT else None,
+            int.from_bytes(unit) if keeps_unit and unit != NO_UNIT else None,
         )
 
     def _check_outcomes(
@@ -256,7 +256,9 @@ class Ledger:
 
     def _nonce_of(self, experiment: int, segment: int, epoch: int) -> int | None:
         """The nonce of the stored epoch; None if it is not known here."""
-        nonces = self._nonces.setdefault(experiment, {})
+        nonces = self._nonces.get(experiment)
+        if nonces is None:
+            nonces = self._nonces[experiment] = {}
         nonce = nonces.get((segment, epoch))
         if nonce is None:
             live = self._snapshot.find_live(experiment)
@@ -266,9 +268,10 @@ class Ledger:
 
     def _answer(self, entry: RewardEntry, verdict: Verdict) -> Mapping[str, OutcomeResult] | ServiceError:
         names = self._rules[entry.experiment].names
+        if isinstance(verdict, Recorded):  # before the match, which takes values apart at ten times the price
+            results = zip(entry.outcomes, verdict.results, strict=True)
+            return {names[outcome.metric]: result for outcome, result in results}
         match verdict:
-            case Recorded(results):
-                return {names[o.metric]: result for o, result in zip(entry.outcomes, results, strict=True)}
             case Conflicting(metrics):
                 return OutcomeConflictError(names[metric] for metric in metrics)
             case Expired(metrics):

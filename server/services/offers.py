@@ -3,8 +3,8 @@
 import enum
 from collections.abc import Collection
 
-from bandit.assignment import Picker
-from bandit.decision import Basis, DecisionTerms
+from bandit.assignment import Picker, UnitHasher
+from bandit.decision import Basis, DecisionTerms, UnitMarker
 from bandit.experiment import SEGMENT_ALL, AnalysisUnit, Arm
 from bandit.facts import DecisionKey, Epoch
 from server.store.records import ExperimentRecord, State
@@ -58,13 +58,15 @@ class OfferSet:
     Attributes:
         picker: Picks an index by unit or by chance.
         offers: The offer at each index.
+        is_certain: Whether nothing is chosen: the answer is the same for every unit, and is marked with none.
     """
 
-    __slots__ = ("offers", "picker")
+    __slots__ = ("is_certain", "offers", "picker")
 
-    def __init__(self, picker: Picker, offers: tuple[Offer, ...]) -> None:
+    def __init__(self, picker: Picker, offers: tuple[Offer, ...], *, is_certain: bool = False) -> None:
         self.picker = picker
         self.offers = offers
+        self.is_certain = is_certain
 
 
 class CompiledExperiment:
@@ -75,17 +77,22 @@ class CompiledExperiment:
         epoch: Its epoch in force.
     """
 
-    __slots__ = ("_fallbacks", "_sets", "arms", "counts_units", "epoch", "record", "salt", "state")
+    __slots__ = (
+        *("_fallbacks", "_sets", "arms", "counts_units", "epoch"),
+        *("hash_unit", "mark_unit", "record", "salt", "state"),
+    )
 
     def __init__(self, record: ExperimentRecord, epoch: Epoch) -> None:
         self.record = record
         self.epoch = epoch
         self.state = record.state
         self.salt = record.experiment.salt
+        self.hash_unit = UnitHasher(self.salt)
+        self.mark_unit = UnitMarker(self.salt)
         self.counts_units = record.experiment.analysis_unit is AnalysisUnit.UNIT
         self.arms = {arm.id: arm for arm in record.experiment.arms}
         self._sets: dict[tuple[Basis, frozenset[str] | None], OfferSet | None] = {}
-        self._fallbacks: dict[Reason, Offer] = {}
+        self._fallbacks: dict[Reason, OfferSet] = {}
 
     def offers(self, basis: Basis) -> OfferSet:
         """Offers of all arms with a share."""
@@ -109,11 +116,13 @@ class CompiledExperiment:
             self._sets[basis, subset] = self._compile(basis, scaled) if scaled else None
         return self._sets[basis, subset]
 
-    def fallback(self, reason: Reason) -> Offer:
+    def fallback(self, reason: Reason) -> OfferSet:
         """The certain answer: the winner once concluded, else the champion."""
         found = self._fallbacks.get(reason)
         if found is None:
-            found = self._fallbacks[reason] = self._fallback_offer(reason)
+            offer = self._fallback_offer(reason)
+            picker = Picker([offer.arm.id], [1.0])
+            found = self._fallbacks[reason] = OfferSet(picker, (offer,), is_certain=True)
         return found
 
     def pinned(self, terms: DecisionTerms) -> Offer | None:

@@ -24,11 +24,13 @@ class Wanted:
         max_epochs: At most so many epochs of history.
         splits: Static splits to value, each arm id to weight; none: an even one over the arms in service.
         lift: The relative lift of the outlook, not 0; None: a tenth, for the better.
+        metrics: Names of the metrics to report on beside the reward metric; none: all.
     """
 
     max_epochs: int
     splits: Sequence[Mapping[str, float]] = ()
     lift: float | None = None
+    metrics: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +89,10 @@ class Report:
         arms: In the order of the experiment, then arms no longer in it.
         epochs: Share over time, oldest first, thinned to what was asked for.
         n_epochs: How many epochs there have been.
+        metrics: Names of the metrics that are reported on, the reward metric among them.
         weighed: The evidence, and what it calls for.
         notes: What to know before quoting a number.
+        n_uncounted: Decisions of this server that the store could not take in yet; up to so many.
     """
 
     record: ExperimentRecord
@@ -96,5 +100,7 @@ class Report:
     arms: tuple[ArmReport, ...]
     epochs: tuple[Epoch, ...]
     n_epochs: int
+    metrics: frozenset[str]
     weighed: Weighed
     notes: tuple[str, ...]
+    n_uncounted: int = 0

@@ -1,7 +1,6 @@
 """From what the store holds to a report: beliefs by folding facts, evidence by weighing them."""
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from math import inf, isfinite
 from typing import Final
@@ -17,13 +16,12 @@ from bandit.fold import ArmEvidence, posteriors_from
 from bandit.metric import Direction, Metric
 from bandit.posteriors import Posterior
 from bandit.quadrature import best_arm_summary
-from bandit.units import UnitFacts
 from bandit.validation import Violation, shown
 from server.services.allocating import standing_of
 from server.services.errors import InvalidInputError
 from server.services.report import LEVEL, ArmReport, MetricReport, Report, Wanted
 from server.services.weighing import Material, material_of, weigh
-from server.store.records import ExperimentFacts, ExperimentRecord
+from server.store.records import ExperimentFacts, ExperimentRecord, ReportFacts
 
 MOST_CELLS: Final = 20_000
 """Epochs of history times arms in a report: some 2 MB on the wire, of the 4 MiB that clients accept."""
@@ -35,29 +33,35 @@ _BELIEFS: Final = (
 
 
 def make_report(
-    found: ExperimentFacts,
-    declarations: Sequence[Experiment],
-    units: UnitFacts,
-    wanted: Wanted,
-    lag: timedelta,
-    now: datetime,
+    known: ReportFacts, wanted: Wanted, lag: timedelta, now: datetime, *, n_uncounted: int = 0
 ) -> Report:
     """The report as it follows from what the store holds.
 
+    Args:
+        known: What the store holds.
+        wanted: What is asked for.
+        lag: How long a replica may go on with an epoch after its end.
+        now: The moment.
+        n_uncounted: Decisions of this server that the store could not take in yet.
+
     Raises:
-        InvalidInputError: A split names an arm that the experiment never had, or its weights are none.
+        InvalidInputError: A split names an arm that the experiment never had, or its weights are none; or a
+            metric is not declared.
     """
+    found = known.found
     splits = _numbered_splits(found.record, wanted.splits)
+    metrics = _wanted_metrics(found.record.experiment, wanted.metrics)
     standing = standing_of(found.record, found.epochs, found.facts, lag, now)
-    material = material_of(standing, declarations, units)
+    material = material_of(standing, known.declarations, known.units)
     beliefs = _Beliefs(found.record, standing)
     even = [dict.fromkeys(beliefs.in_service, 1 / len(beliefs.in_service))] if beliefs.in_service else []
     return Report(
         record=found.record,
         reported_at=now,
-        arms=tuple(_arm_reports(found, beliefs)),
+        arms=tuple(_arm_reports(found, beliefs, metrics)),
         epochs=_thinned(found.epochs, _most_epochs(found.epochs, wanted.max_epochs)),
         n_epochs=len(found.epochs),
+        metrics=metrics,
         weighed=weigh(
             found.record,
             material,
@@ -66,7 +70,8 @@ def make_report(
             splits=splits or even,
             lift=wanted.lift,
         ),
-        notes=tuple(_notes(material, beliefs)),
+        notes=(*_uncounted(n_uncounted), *_notes(material, beliefs)),
+        n_uncounted=n_uncounted,
     )
 
 
@@ -113,11 +118,26 @@ class _Beliefs:
         return None if not isfinite(loss) or sums.n == 0 or sums.mean == 0 else loss / abs(sums.mean)
 
 
-def _arm_reports(found: ExperimentFacts, beliefs: _Beliefs) -> Iterator[ArmReport]:
+def _wanted_metrics(declared: Experiment, names: Sequence[str]) -> frozenset[str]:
+    """Names of the metrics to report on.
+
+    Raises:
+        InvalidInputError: One is not declared.
+    """
+    known = {metric.name for metric in declared.metrics}
+    violations = [
+        Violation(f"metrics[{index}]", f"{shown(name)} is none of the metrics")
+        for index, name in enumerate(names)
+        if name not in known
+    ]
+    if violations:
+        raise InvalidInputError(violations)
+    return frozenset({declared.reward_metric, *names} if names else known)
+
+
+def _arm_reports(found: ExperimentFacts, beliefs: _Beliefs, metrics: Collection[str]) -> Iterator[ArmReport]:
     current, in_service = found.epochs[-1], set(beliefs.in_service)
-    decisions: Counter[tuple[int, Basis]] = Counter()
-    for key, count in found.facts.decisions.items():
-        decisions[key.arm, key.basis] += count
+    decisions = found.facts.count_decisions()
     for arm_id, arm in _in_order(found.record):
         loss = beliefs.losses.get(arm, inf)
         yield ArmReport(
@@ -131,6 +151,7 @@ def _arm_reports(found: ExperimentFacts, beliefs: _Beliefs) -> Iterator[ArmRepor
                     metric, beliefs.counted[metric.name][arm], beliefs.posteriors[metric.name][arm]
                 )
                 for metric in beliefs.metrics
+                if metric.name in metrics
             ),
             probability_best=beliefs.probabilities.get(arm),
             expected_loss=loss if isfinite(loss) else None,
@@ -196,6 +217,14 @@ def _thinned(epochs: Sequence[Epoch], n_wanted: int) -> tuple[Epoch, ...]:
     return tuple(epochs[round(index * step)] for index in range(n_wanted))
 
 
+def _uncounted(n_decisions: int) -> Iterator[str]:
+    if n_decisions:
+        yield (
+            f"The store takes no writes at the moment: up to {n_decisions:,} decisions of the answering "
+            "server are not counted here. They are kept in memory, and counted when it does."
+        )
+
+
 def _notes(material: Material, beliefs: _Beliefs) -> Iterator[str]:
     yield _BELIEFS
     if material.repeats is not None and material.repeats.is_too_much:
@@ -207,7 +236,8 @@ def _notes(material: Material, beliefs: _Beliefs) -> Iterator[str]:
     n_silent = sum(seen.sums.n == 0 for seen in counted.values())
     if n_silent:
         yield f"{n_silent} of {len(counted)} arms have no counted observation: theirs is the prior."
+    counts = material.standing.facts.count_decisions()
     for basis, what in ((Basis.FALLBACK, "fallbacks"), (Basis.UNCONFIRMED, "unconfirmed")):
-        count = sum(n for key, n in material.standing.facts.decisions.items() if key.basis is basis)
+        count = sum(n for (_, own), n in counts.items() if own is basis)
         if count:
             yield f"{count} decisions were {what}: they do not steer and are in no mean."

@@ -1,18 +1,19 @@
 """Reads what is known of an experiment, and has a report made of it."""
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
-from typing import Final
+from datetime import datetime, timedelta
+from typing import Final, TypeVar
 
 from server.services.clock import Clock
 from server.services.errors import ExperimentNotFoundError, ExperimentNotStartedError, StorageAwayError
 from server.services.report import Report, Wanted
 from server.services.report_making import make_report
 from server.services.workers import Workers
-from server.store.errors import StoreError
+from server.store.errors import StoreBrokenError, StoreError
 from server.store.interface import Store
-from server.store.records import State
+from server.store.records import ReportFacts, State
 
+_Rendered = TypeVar("_Rendered")
 _RETRY_AFTER: Final = timedelta(seconds=1)
 
 
@@ -25,6 +26,7 @@ class Reporter:
         clock: The time.
         lag: How long a replica may go on with an epoch after its end.
         flush: Adds the decisions counted so far to the facts, so that the report has them.
+        count_waiting: How many decisions for an experiment of this number no flush has brought to the store.
     """
 
     def __init__(
@@ -35,36 +37,51 @@ class Reporter:
         *,
         lag: timedelta,
         flush: Callable[[], Awaitable[None]],
+        count_waiting: Callable[[int], int],
     ) -> None:
         self._store = store
         self._workers = workers
         self._clock = clock
         self._lag = lag
         self._flush = flush
+        self._count_waiting = count_waiting
 
-    async def report(self, name: str, wanted: Wanted) -> Report:
-        """The report on an experiment.
+    async def report(self, name: str, wanted: Wanted, render: Callable[[Report], _Rendered]) -> _Rendered:
+        """What is made of the report on an experiment, in the thread for reports: it may be large.
 
         Raises:
-            InvalidInputError: A split names an arm that the experiment never had, or its weights are none.
+            InvalidInputError: A split names an arm that the experiment never had, or its weights are none;
+                or a metric is not declared.
             ExperimentNotFoundError: There is none of this name.
             ExperimentNotStartedError: It is a draft.
+            StorageAwayError: The store can't be read.
+        """
+        try:
+            is_flushed = await self._try_to_flush()
+            known = await self._workers.report(self._store.read_report, name)
+        except StoreError as error:
+            raise StorageAwayError(_RETRY_AFTER) from error
+        if known is None:
+            raise ExperimentNotFoundError(name)
+        if known.found.record.state is State.DRAFT:
+            raise ExperimentNotStartedError(name)
+        n_uncounted = 0 if is_flushed else self._count_waiting(known.found.record.number)
+
+        def make(known: ReportFacts, now: datetime) -> _Rendered:
+            return render(make_report(known, wanted, self._lag, now, n_uncounted=n_uncounted))
+
+        return await self._workers.report(make, known, self._clock.now())
+
+    async def _try_to_flush(self) -> bool:
+        """Whether the counts so far are in the store: one that takes no writes may still be read.
+
+        Raises:
+            StoreBrokenError: What it holds can't be trusted.
         """
         try:
             await self._flush()
-            return await self._workers.report(self._read_and_report, name, wanted)
-        except StoreError as error:
-            raise StorageAwayError(_RETRY_AFTER) from error
-
-    def _read_and_report(self, name: str, wanted: Wanted) -> Report:
-        record = self._store.find_experiment(name)
-        found = None if record is None else self._store.read_facts(record.number)
-        if found is None:
-            raise ExperimentNotFoundError(name)
-        if found.record.state is State.DRAFT:
-            raise ExperimentNotStartedError(name)
-        number = found.record.number
-        declarations, units = self._store.read_declarations(number), self._store.read_units(number)
-        if units is None:
-            raise ExperimentNotFoundError(name)
-        return make_report(found, declarations, units, wanted, self._lag, self._clock.now())
+        except StoreBrokenError:
+            raise
+        except StoreError:
+            return False
+        return True

@@ -12,7 +12,13 @@ from server.services.clock import Clock
 from server.services.errors import OverloadedError, ServiceError, StorageAwayError, StorageFullError
 from server.services.workers import Workers
 from server.services.writer import Writer
-from server.store.errors import RowRefusedError, StoreBrokenError, StoreError, StoreFullError
+from server.store.errors import (
+    RowRefusedError,
+    StoreBrokenError,
+    StoreError,
+    StoreFullError,
+    StoreUnavailableError,
+)
 from server.store.interface import Store
 from server.store.records import Recorded, Refused, RewardEntry, Verdict
 
@@ -24,6 +30,7 @@ _OUTCOME_BYTES: Final = 160
 _RETRY_WHEN_FULL: Final = timedelta(milliseconds=200)
 _RETRY_WHEN_AWAY: Final = timedelta(seconds=1)
 _SMOOTHING: Final = 0.2
+_COMPLAINT_SECONDS: Final = 10.0
 
 log = structlog.get_logger()
 
@@ -33,6 +40,31 @@ class _Submission(NamedTuple):
     done: asyncio.Future[list[Verdict]]
     n_rows: int
     n_bytes: int
+
+
+class _Complaints:
+    """Says in the log that commits fail: in an outage now and then, and not once for each of them."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._n_unsaid = 0
+        self._silent_until = float("-inf")
+
+    def say(self, error: Exception) -> None:
+        """Takes one failed commit. Only an unexpected one is worth a traceback."""
+        facts = {"error": type(error).__name__, "cause": str(error)}
+        if not isinstance(error, StoreUnavailableError):
+            log.error("reward.commit_failed", **facts, exc_info=error)
+        elif self._clock.monotonic() < self._silent_until:
+            self._n_unsaid += 1
+        else:
+            log.warning("reward.commit_failed", **facts, n_unsaid=self._n_unsaid)
+            self._silent_until = self._clock.monotonic() + _COMPLAINT_SECONDS
+            self._n_unsaid = 0
+
+    def end(self) -> None:
+        """Takes one that succeeded: the next failure is news."""
+        self._silent_until = float("-inf")
 
 
 class RewardQueue:
@@ -73,6 +105,7 @@ class RewardQueue:
         self._n_bytes = 0
         self._arrived = asyncio.Event()
         self._is_closed = False
+        self._complaints = _Complaints(clock)
         self.n_rows = 0
         self.commit_seconds = 0.0
         self.observers: list[Callable[[int, float], None]] = []
@@ -149,6 +182,7 @@ class RewardQueue:
     def _settle(
         self, taken: Sequence[_Submission], entries: Sequence[RewardEntry], verdicts: Sequence[Verdict]
     ) -> None:
+        self._complaints.end()
         self._on_recorded({entry.experiment for entry in entries})
         for entry, verdict in zip(entries, verdicts, strict=True):
             if isinstance(verdict, Recorded):
@@ -162,7 +196,7 @@ class RewardQueue:
             start = end
 
     def _fail(self, taken: Sequence[_Submission], error: Exception) -> None:
-        log.error("reward.commit_failed", error=type(error).__name__, cause=str(error), exc_info=error)
+        self._complaints.say(error)
         for submission in taken:
             if not submission.done.done():
                 submission.done.set_exception(_to_service_error(error))

@@ -145,7 +145,7 @@ class Upkeep:
         self._claim_at = self._clock.monotonic() + _CLAIM_SECONDS
 
     async def repeat(self, step: Callable[[], Awaitable[None]], seconds: float) -> None:
-        """Does a chore of the store every `seconds`, for ever, whether or not the store is there."""
+        """Does a chore every `seconds`, for ever: without the store, too, and after it failed."""
         while True:
             began_at = self._clock.monotonic()
             try:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from math import fsum, inf
 from typing import Final
 
@@ -12,13 +13,15 @@ from bandit.allocation import Standing
 from bandit.decision import Basis
 from bandit.experiment import AnalysisUnit, Experiment
 from bandit.facts import Facts
-from bandit.inference.assessment import ALPHA, Assessment, assess
+from bandit.inference.assessment import Assessment, assess, grid_of
+from bandit.inference.claims import ALPHA
 from bandit.inference.design import Design
 from bandit.inference.floors import smallest_floors
+from bandit.inference.grid import FactGrid
 from bandit.inference.power import Forecast, Plan, forecast_report
 from bandit.inference.reasons import CannotSay, Reason
 from bandit.inference.ruling import Beliefs, Harm, Ruling, rule
-from bandit.inference.table import EvidenceTable, ValueScale, open_evidence_table
+from bandit.inference.table import EvidenceTable, ValueScale, open_table
 from bandit.metric import Direction, MetricKind
 from bandit.units import RepeatEstimate, UnitFacts, estimate_repeats
 from server.store.records import ExperimentRecord
@@ -59,7 +62,7 @@ class Weighed:
     outlook: Outlook
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Material:
     """What evidence is weighed from.
 
@@ -81,6 +84,11 @@ class Material:
     def evidence_facts(self) -> Facts:
         """What evidence counts."""
         return self.counted or self.standing.facts
+
+    @cached_property
+    def grid(self) -> FactGrid:
+        """What evidence counts, by epoch and arm."""
+        return grid_of(self.standing, self.counted)
 
 
 def material_of(standing: Standing, declarations: Sequence[Experiment], units: UnitFacts) -> Material:
@@ -113,7 +121,7 @@ def weigh(
     """
     standing = material.standing
     floors = smallest_floors(material.declarations, standing.arm_numbers)
-    assessment = assess(standing, floors, counted=material.counted, withheld=material.withheld, splits=splits)
+    assessment = assess(standing, floors, grid=material.grid, withheld=material.withheld, splits=splits)
     beliefs = Beliefs(probability_best=probability_best, champion_loss=champion_loss, harms=_harms(material))
     started_at = record.started_at or standing.now
     return Weighed(
@@ -128,15 +136,15 @@ def _harms(material: Material) -> dict[tuple[str, int], Harm]:
     """Harmful events by guardrail and challenger, open epochs included."""
     standing = material.standing
     champion = standing.arm_numbers[standing.experiment.champion]
-    arms = sorted(standing.arm_numbers.values())
     harms = {}
     for metric in standing.experiment.metrics:
         if not metric.is_harmful_event:
             continue
         numbered = (standing.metric_numbers[metric.name], metric)
-        table = open_evidence_table(material.evidence_facts, standing.epochs, numbered, arms)
-        for arm in set(arms) - {champion}:
-            harms[metric.name, arm] = _harm(table, arm, champion)
+        table = open_table(material.grid, numbered)
+        for arm in table.arms:
+            if arm != champion:
+                harms[metric.name, arm] = _harm(table, arm, champion)
     return harms
 
 
@@ -158,9 +166,8 @@ def _look_out(
     reward = standing.experiment.metric(standing.experiment.reward_metric)
     lift = wanted_lift or (_DEFAULT_LIFT if reward.direction is Direction.MAXIMIZE else -_DEFAULT_LIFT)
     days = (standing.now - (record.started_at or standing.now)) / _DAY
-    n_decisions = sum(
-        count for key, count in material.evidence_facts.decisions.items() if key.basis is Basis.POLICY
-    )
+    counts = material.evidence_facts.count_decisions()
+    n_decisions = sum(count for (_, basis), count in counts.items() if basis is Basis.POLICY)
     per_day = n_decisions / days if days > 0 else 0.0
     plan = _plan(standing, floors, lift, per_day)
     if material.withheld is not None:

@@ -6,12 +6,13 @@ from math import isfinite
 from typing import Final
 
 from bandit.inference.aipw import Comparison, MeanEstimate
-from bandit.inference.assessment import ALPHA, ChallengerEvidence, Claim, MetricEvidence
+from bandit.inference.assessment import MetricEvidence
+from bandit.inference.claims import ALPHA, ChallengerEvidence, Claim
 from bandit.inference.off_policy import SplitValue
 from bandit.inference.reasons import CannotSay
 from bandit.inference.response import Response
 from bandit.inference.results import Interval
-from bandit.inference.ruling import Advice, Rules
+from bandit.inference.ruling import Advice, Rules, Ruling
 from bandit.inference.sample_ratio import SampleRatio
 from server.services.weighing import Outlook, Weighed
 
@@ -19,6 +20,12 @@ _MOST_DAYS: Final = 3_650
 _FEW: Final = 5
 _MOST_SENTENCES: Final = 20
 _SHOWN: Final = 0.001
+_CHECK: Final = "Look at assignment and counting first: decisions do not follow the shares."
+_NO_FINDING: Final = (
+    "Nothing is said of any arm or static split: every estimate divides by the shares, and decisions do not "
+    "follow them."
+)
+_NO_BELIEF: Final = "Beliefs count the same decisions, and are no ground to stand on either."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +57,26 @@ def verdict(
         probability_best: Arm id to P(best), of arms in service.
         expected_losses: Arm id to expected loss a decision in the reward metric's unit, where finite.
     """
+    if weighed.assessment.is_alarming:
+        return Words(
+            headline=_alarm(weighed.ruling, arm_ids),
+            evidence=(_about_sample_ratio(weighed.assessment.sample_ratio), _NO_FINDING),
+            belief=(_NO_BELIEF,),
+        )
     return Words(
         headline=_headline(weighed, arm_ids, probability_best),
         evidence=tuple(_evidence(weighed, arm_ids)),
         belief=tuple(_beliefs(probability_best, expected_losses)),
+    )
+
+
+def _alarm(ruling: Ruling, arm_ids: Mapping[int, str]) -> str:
+    """The headline while decisions do not follow the shares: that, and whom to take out as a precaution."""
+    if ruling.arm is None:
+        return f"{_CHECK} No number of this report is fit for a decision until the cause is found."
+    return (
+        f"{_CHECK} Take {arm_ids[ruling.arm]} out meanwhile, as a precaution: {ruling.metric} gives cause, "
+        "though no number of this report can be trusted until then."
     )
 
 
@@ -70,7 +93,7 @@ def _headline(weighed: Weighed, arm_ids: Mapping[int, str], probability_best: Ma
         Advice.ROLL_BACK: f"Take {arm} out: {ruling.metric} is worse than under {best}.",
         Advice.TRIP: f"Take {arm} out now and look: {ruling.metric} came at {rules.trip_ratio:g} times the "
         f"rate of {best} or more. This is a fuse, not a finding.",
-        Advice.CHECK: "Look at assignment and counting first: decisions do not follow the shares.",
+        Advice.CHECK: _CHECK,
         Advice.PROMOTE: f"Promote {arm}: it is better than {best}, and {harmless}.",
         Advice.RETIRE: f"End the experiment with {best}: what another arm could still win is believed to be "
         "negligible.",
@@ -153,7 +176,8 @@ def _least_p_value(challenger: ChallengerEvidence) -> float:
 def _about(evidence: MetricEvidence, challenger: ChallengerEvidence, arm: str, champion: str) -> str:
     name = evidence.metric.name
     parts = [
-        f"{_verb(claim)} {direction} ({_strength(claim)}{_early(claim)})"
+        f"{_verb(claim)} {direction} "
+        f"({_e_values(claim)}, anytime p {claim.p_value:.2g} after Holm{_early(claim)})"
         for direction, claim in (("better", challenger.better), ("worse", challenger.worse))
         if isinstance(claim, Claim) and claim.p_value <= ALPHA
     ]
@@ -201,8 +225,12 @@ def _signed(part: float) -> str:
     return f"{100 * part:+.3g} %"
 
 
-def _strength(claim: Claim) -> str:
-    return f"e-value {claim.process.value:.3g}, anytime p {claim.p_value:.2g}"
+def _e_values(claim: Claim) -> str:
+    """The e-value now and, since the p-value comes from it, the largest so far where that is another."""
+    process = claim.process
+    if process.log_maximum <= process.log_value:
+        return f"e-value {process.value:.3g}"
+    return f"e-value {process.value:.3g} now, {process.largest:.3g} at most"
 
 
 def _about_sample_ratio(check: SampleRatio | CannotSay) -> str:

@@ -60,6 +60,8 @@ def back_up(url: str, target: Path, progress: Progress, *, may_replace: bool = F
         raise BackupTargetError(f"{target} is there already: name another file, or replace it with --force")
     if target.exists() and source.samefile(target):
         raise BackupTargetError(f"{target} is the database itself")
+    if not target.parent.is_dir():
+        raise BackupTargetError(f"can't write {target}: there is no folder {target.parent}")
     partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
     with _translated_errors():
         try:

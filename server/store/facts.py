@@ -3,8 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, delete, func, select, text
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, Connection, Select, delete, func, select, text
 
+from bandit.columns import whole_numbers
 from bandit.decision import Basis
 from bandit.facts import DecisionKey, Facts, OutcomeKey, Tally
 from server.store.records import Flush
@@ -13,6 +16,9 @@ from server.store.schema import decision_facts, outcome_facts, rewards
 _DECISION_KEY: Final = [decision_facts.c[name] for name in DecisionKey._fields]
 _OUTCOME_KEY: Final = [outcome_facts.c[name] for name in OutcomeKey._fields]
 _SUMS: Final = [func.sum(outcome_facts.c[name]).label(name) for name in Tally._fields]
+
+_PORTION: Final = 20_000
+"""Rows that are fetched at once."""
 
 _ADD_DECISIONS: Final = text(
     """
@@ -65,18 +71,25 @@ def add_outcomes(connection: Connection, increments: Mapping[OutcomeKey, Tally],
 
 def read(connection: Connection, experiment: int) -> Facts:
     """The facts of one experiment, summed over slots."""
-    decisions = connection.execute(
-        select(*_DECISION_KEY, func.sum(decision_facts.c.decisions))
+    decisions = (
+        select(*_DECISION_KEY[1:], func.sum(decision_facts.c.decisions))
         .where(decision_facts.c.experiment == experiment)
         .group_by(*_DECISION_KEY)
     )
-    outcomes = connection.execute(
-        select(*_OUTCOME_KEY, *_SUMS).where(outcome_facts.c.experiment == experiment).group_by(*_OUTCOME_KEY)
+    outcomes = (
+        select(*_OUTCOME_KEY[1:], *_SUMS)
+        .where(outcome_facts.c.experiment == experiment)
+        .group_by(*_OUTCOME_KEY)
     )
-    return Facts(
-        decisions={_decision_key(row): int(row[-1]) for row in decisions},
-        outcomes=dict(_to_tallies(outcomes.all())),
-    )
+    return Facts.of_rows(experiment, _fetch(connection, decisions), _fetch(connection, outcomes))
+
+
+def _fetch(connection: Connection, query: Select[Any]) -> NDArray[Any]:
+    """Rows of whole numbers as an array: there may be millions, and as objects of Python never at once."""
+    result = connection.execute(query, execution_options={"yield_per": _PORTION})
+    n_columns = len(result.keys())
+    portions = [whole_numbers(rows, n_columns) for rows in result.partitions()]
+    return np.concatenate([np.zeros((0, n_columns), dtype=np.int64), *portions])
 
 
 def sum_all(connection: Connection) -> dict[OutcomeKey, Tally]:
@@ -118,10 +131,6 @@ def _log_sums(is_counted: ColumnElement[bool]) -> list[ColumnElement[int]]:
         func.coalesce(func.sum(quanta).filter(is_counted), 0),
         func.coalesce(func.sum(quanta * quanta).filter(is_counted), 0),
     ]
-
-
-def _decision_key(row: Sequence[Any]) -> DecisionKey:
-    return DecisionKey(row[0], row[1], row[2], row[3], Basis(row[4]))
 
 
 def _to_tallies(rows: Iterable[Sequence[Any]]) -> Iterator[tuple[OutcomeKey, Tally]]:

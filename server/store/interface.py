@@ -35,6 +35,7 @@ from server.store.records import (
     Flush,
     KeyRing,
     PurgeStep,
+    ReportFacts,
     RewardEntry,
     SealedEpochs,
     SealSummary,
@@ -101,6 +102,14 @@ class Store(ABC):
 
         Raises:
             KeysNotReadyError: The newest key does not sign yet, or no id is free; or there is no ring.
+        """
+
+    @abstractmethod
+    def revoke_key(self, key: int, now: datetime, *, caller: str = ANYONE) -> KeyRing:
+        """The ring without a key that was replaced. Exact when repeated: a key that is not there stays away.
+
+        Raises:
+            KeysNotReadyError: The key signs or is about to; or there is no ring.
         """
 
     @abstractmethod
@@ -207,6 +216,13 @@ class Store(ABC):
     @abstractmethod
     def read_facts(self, experiment: int) -> ExperimentFacts | None:
         """The experiment, its epochs and facts in one snapshot; None if there is none or it was deleted."""
+
+    @abstractmethod
+    def read_report(self, name: str) -> ReportFacts | None:
+        """All that a report on the experiment of this name is made of, in one snapshot; None as above.
+
+        Of millions of facts or units it may take long, and holds up nobody.
+        """
 
     @abstractmethod
     def read_declarations(self, experiment: int) -> Sequence[Experiment]:

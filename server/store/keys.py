@@ -76,6 +76,16 @@ def rotate(
     return rotated
 
 
+def revoke(connection: Connection, ring: KeyRing, key: int, now: datetime) -> KeyRing:
+    """Takes out a key; see `Store.revoke_key`. The caller keeps others waiting."""
+    if key in {ring.signing_key, ring.signing_key_at(now)}:
+        raise KeysNotReadyError(f"key {key} signs decisions; rotate first, and revoke it then")
+    connection.execute(delete(signing_keys).where(signing_keys.c.id == key))
+    left = read(connection)
+    assert left is not None  # noqa: S101 - the key that signs is there
+    return left
+
+
 def _free_id(ring: KeyRing, ended_before: datetime) -> int:
     """An id that no key has, else that of the key that ended first, if that was early enough."""
     for step in range(1, _N_IDS):

@@ -9,6 +9,7 @@ from typing import NamedTuple, Self, TypeAlias
 from bandit.decision import Basis
 from bandit.experiment import Experiment
 from bandit.facts import DecisionKey, Epoch, Facts
+from bandit.units import UnitFacts
 
 
 class State(enum.StrEnum):
@@ -128,6 +129,21 @@ class ExperimentFacts:
     facts: Facts
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportFacts:
+    """All that a report is made of, of one database snapshot.
+
+    Attributes:
+        found: The experiment, its epochs and facts.
+        declarations: Every declaration under which it has run, oldest first.
+        units: Who was counted once, and how units repeat.
+    """
+
+    found: ExperimentFacts
+    declarations: Sequence[Experiment]
+    units: UnitFacts
+
+
 @dataclass(frozen=True, slots=True)
 class KeyRing:
     """The keys that sign decisions.
@@ -171,6 +187,7 @@ class Action(enum.StrEnum):
     CONCLUDE = "conclude"
     DELETE = "delete"
     ROTATE_KEY = "rotate_key"
+    REVOKE_KEY = "revoke_key"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

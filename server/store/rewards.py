@@ -211,7 +211,9 @@ def _is_touched(entry: RewardEntry, touched: Mapping[RowKey, Touched]) -> bool:
     return any((entry.decision, outcome.metric) in touched for outcome in entry.outcomes)
 
 
-_ALONE: Final = {result: Recorded((result,)) for result in OutcomeResult}
+_ALONE_RECORDED: Final = Recorded((OutcomeResult.RECORDED,))
+_ALONE_LATE: Final = Recorded((OutcomeResult.LATE,))
+_ALONE_REVISED: Final = Recorded((OutcomeResult.REVISED,))
 
 
 def _judge(
@@ -220,13 +222,13 @@ def _judge(
     if len(entry.outcomes) == 1:
         row = touched.get((entry.decision, entry.outcomes[0].metric))
         if row is not None:
-            return _ALONE[_result_of_touched(row)]
+            return _verdict_of_touched(row)
     results: list[OutcomeResult] = []
     conflicts: list[int] = []
     for metric, quanta, _ in entry.outcomes:
         row = touched.get((entry.decision, metric))
         if row is not None:
-            results.append(_result_of_touched(row))
+            results += _verdict_of_touched(row).results
             continue
         stored = standing[entry.decision, metric]
         if stored.revision > entry.revision:
@@ -238,10 +240,10 @@ def _judge(
     return Conflicting(tuple(conflicts)) if conflicts else Recorded(tuple(results))
 
 
-def _result_of_touched(row: Touched) -> OutcomeResult:
+def _verdict_of_touched(row: Touched) -> Recorded:
     if row.replaced_quanta is not None:
-        return OutcomeResult.REVISED
-    return OutcomeResult.LATE if row.is_late else OutcomeResult.RECORDED
+        return _ALONE_REVISED
+    return _ALONE_LATE if row.is_late else _ALONE_RECORDED
 
 
 def _increments(entries: Iterable[RewardEntry], touched: Mapping[RowKey, Touched]) -> dict[OutcomeKey, Tally]:

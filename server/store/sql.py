@@ -1,6 +1,6 @@
 """The store on a SQL database: transactions around the statements of its neighbours."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -13,7 +13,6 @@ from bandit.experiment import Experiment
 from bandit.facts import Epoch, OutcomeKey, Tally
 from bandit.units import UnitFacts
 from server.store import audit, books, epochs, experiments, facts, history, keys, purge, seals, slots, units
-from server.store.databases import open_dialect
 from server.store.dialect import Dialect
 from server.store.errors import (
     KeysNotReadyError,
@@ -33,6 +32,7 @@ from server.store.records import (
     Flush,
     KeyRing,
     PurgeStep,
+    ReportFacts,
     RewardEntry,
     Sealed,
     SealedEpochs,
@@ -43,58 +43,6 @@ from server.store.records import (
 from server.store.rewards import RewardLog
 from server.store.schema import outcome_facts, rewards, signing_keys, writers
 from server.store.times import from_micros, to_micros
-
-
-def open_store(url: str, *, may_migrate: bool = True, schema: Schema = CURRENT) -> "SqlStore":
-    """Opens a database and brings it to the schema of this version.
-
-    Where a database serves one process only, this one owns it until `close`.
-
-    Args:
-        url: `sqlite:///FILE` or `postgresql+psycopg://…`.
-        may_migrate: Whether an empty or older database is migrated, or refused.
-        schema: What to migrate to; this version's, but in tests of the next one.
-
-    Raises:
-        StoreInUseError: Another process owns the database.
-        SchemaError: It is of another version and may not or can't be migrated, or is not ours.
-        StoreUnavailableError: It can't be reached.
-    """
-    store = find_store(url, schema)
-    try:
-        store.prepare(may_migrate=may_migrate)
-    except BaseException:
-        store.close()
-        raise
-    return store
-
-
-def find_store(url: str, schema: Schema = CURRENT) -> "SqlStore":
-    """The store of a database that may be away: it works once `prepare` has succeeded, as in `open_store`.
-
-    Where a database serves one process only, this one owns it until `close`.
-
-    Raises:
-        StoreInUseError: Another process owns the database.
-        StoreUnavailableError: There is no such database, and none can be made.
-    """
-    return SqlStore(open_dialect(url, is_owner=True), is_ready=False, schema=schema)
-
-
-def open_reader(url: str) -> "SqlStore":
-    """Opens a database beside those that write to it, for reading only.
-
-    Raises:
-        SchemaError: It is of another version, or not ours.
-        StoreUnavailableError: It can't be reached.
-    """
-    dialect = open_dialect(url, is_owner=False)
-    try:
-        dialect.read(require_schema)
-    except BaseException:
-        dialect.close()
-        raise
-    return SqlStore(dialect)
 
 
 class SqlStore(Store):
@@ -169,20 +117,42 @@ class SqlStore(Store):
     def rotate_keys(
         self, secret: bytes, now: datetime, *, delay: timedelta, memory: timedelta, caller: str = ANYONE
     ) -> KeyRing:
-        def rotate(connection: Connection) -> KeyRing:
+        def rotate(connection: Connection, ring: KeyRing, at: datetime) -> KeyRing:
+            if secret in ring.secrets.values():
+                return ring
+            return keys.rotate(connection, ring, secret, at, delay=delay, memory=memory)
+
+        return self._change_keys(rotate, Action.ROTATE_KEY, now, caller)
+
+    @override
+    def revoke_key(self, key: int, now: datetime, *, caller: str = ANYONE) -> KeyRing:
+        def revoke(connection: Connection, ring: KeyRing, at: datetime) -> KeyRing:
+            return keys.revoke(connection, ring, key, at) if key in ring.secrets else ring
+
+        return self._change_keys(revoke, Action.REVOKE_KEY, now, caller)
+
+    def _change_keys(
+        self,
+        change: Callable[[Connection, KeyRing, datetime], KeyRing],
+        action: Action,
+        now: datetime,
+        caller: str,
+    ) -> KeyRing:
+        """Changes the ring, with an entry for the audit unless it is the same afterwards."""
+
+        def run(connection: Connection) -> KeyRing:
             self._dialect.lock_tables(connection, signing_keys)
             ring = keys.read(connection)
             if ring is None:
                 raise KeysNotReadyError("there are no keys yet")
-            if secret in ring.secrets.values():
-                return ring
             at = from_micros(self._dialect.read_clock(connection, now))
-            rotated = keys.rotate(connection, ring, secret, at, delay=delay, memory=memory)
-            before, after = audit.describe_keys(ring), audit.describe_keys(rotated)
-            audit.write(connection, at, caller, Action.ROTATE_KEY, before=before, after=after)
-            return rotated
+            changed = change(connection, ring, at)
+            if changed is not ring:
+                before, after = audit.describe_keys(ring), audit.describe_keys(changed)
+                audit.write(connection, at, caller, action, before=before, after=after)
+            return changed
 
-        return self._dialect.write(rotate)
+        return self._dialect.write(run)
 
     @override
     def claim_slot(self, incarnation: bytes, now: datetime) -> int:
@@ -298,12 +268,23 @@ class SqlStore(Store):
     def read_facts(self, experiment: int) -> ExperimentFacts | None:
         def read(connection: Connection) -> ExperimentFacts | None:
             record = experiments.find_by_number(connection, experiment)
-            if record is None:
-                return None
-            history = epochs.read_all(connection, experiment)
-            return ExperimentFacts(record, history, facts.read(connection, experiment))
+            return None if record is None else _facts_of(connection, record)
 
         return self._dialect.read(read)
+
+    @override
+    def read_report(self, name: str) -> ReportFacts | None:
+        if self.find_experiment(name) is None:  # in a short transaction: who is away is noticed soon
+            return None
+        with self._dialect.reading(is_long=True) as connection:
+            record = experiments.find(connection, name)
+            if record is None:
+                return None
+            return ReportFacts(
+                found=_facts_of(connection, record),
+                declarations=experiments.read_declarations(connection, record.number),
+                units=units.read(connection, record),
+            )
 
     @override
     def read_declarations(self, experiment: int) -> Sequence[Experiment]:
@@ -393,3 +374,8 @@ class SqlStore(Store):
                 return self._dialect.check_integrity(connection)
         except StoreBrokenError as error:  # so damaged that the check itself can't go on
             return [str(error)]
+
+
+def _facts_of(connection: Connection, record: ExperimentRecord) -> ExperimentFacts:
+    history = epochs.read_all(connection, record.number)
+    return ExperimentFacts(record, history, facts.read(connection, record.number))

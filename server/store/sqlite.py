@@ -4,6 +4,7 @@ WAL with `synchronous=FULL`: with NORMAL, a power cut loses acknowledged rewards
 starve each other, so the file has an owner, by a lock that the kernel drops with the process.
 """
 
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -67,6 +68,12 @@ _SEALS: Final = """
     SELECT experiment, segment, epoch, before FROM seals WHERE experiment IN (VALUES {rows})
 """
 _LARGEST_CHUNK: Final = 512
+_INSERTED: Final = {
+    (is_late, is_apart): Touched(None, is_late, is_apart)
+    for is_late in (False, True)
+    for is_apart in (False, True)
+}
+"""New rows differ in nothing else, and there are thousands of them a second."""
 
 
 class SqliteDialect(Dialect):
@@ -95,6 +102,8 @@ class SqliteDialect(Dialect):
         if not is_owner and not file.exists():
             raise StoreUnavailableError(f"there is no database {file}")
         self._lock = FileLock(file) if is_owner else None
+        if not file.exists():
+            _create(file)
         self._wal = file.with_name(file.name + "-wal")
         self.writer = _create_engine(url, 1, "BEGIN IMMEDIATE")
         self.reader = _create_engine(url, _N_READERS, "BEGIN")
@@ -164,7 +173,11 @@ class SqliteDialect(Dialect):
         touched: dict[RowKey, Touched] = {}
         for chunk in _chunks(rows):
             for decision, metric, replaced, is_late, is_apart in _execute(connection, _UPSERT, chunk):
-                touched[decision, metric] = Touched(replaced, bool(is_late), bool(is_apart))
+                touched[decision, metric] = (
+                    _INSERTED[is_late, is_apart]
+                    if replaced is None
+                    else Touched(replaced, bool(is_late), bool(is_apart))
+                )
         return touched
 
     @override
@@ -184,6 +197,17 @@ class SqliteDialect(Dialect):
     def check_integrity(self, connection: Connection) -> Sequence[str]:
         found = list(connection.exec_driver_sql("PRAGMA integrity_check").scalars())
         return [] if found == ["ok"] else found
+
+
+def _create(file: Path) -> None:
+    """Makes an empty file that only its owner can read: the keys that sign decisions will be in it.
+
+    SQLite gives its own files beside it the same mode.
+    """
+    try:
+        os.close(os.open(file, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise StoreUnavailableError(f"can't create {file}: {error.strerror}") from error
 
 
 def _require_library() -> None:
@@ -267,6 +291,12 @@ _EXPLANATIONS: Final[Mapping[type[StoreError], str]] = {
     RowRefusedError: "the database refused a value",
 }
 
+_ABSENCES: Final[Mapping[int, str]] = {
+    sqlite3.SQLITE_CANTOPEN: "the database file can't be opened: is it a file, and may this user read it?",
+    sqlite3.SQLITE_PERM: "the database file can't be opened: may this user read it?",
+    sqlite3.SQLITE_BUSY: "another program has locked the database",
+}
+
 
 @contextmanager
 def _translated_errors() -> Iterator[None]:
@@ -274,8 +304,15 @@ def _translated_errors() -> Iterator[None]:
     try:
         yield
     except (DBAPIError, sqlite3.Error, OverflowError) as error:
-        kind = _kind_of(error.orig if isinstance(error, DBAPIError) else error)
-        raise kind(_EXPLANATIONS.get(kind, "the database can't be reached")) from error
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        kind = _kind_of(cause)
+        raise kind(_EXPLANATIONS.get(kind) or _explain_absence(cause)) from error
+
+
+def _explain_absence(cause: BaseException | None) -> str:
+    """What keeps a file away, as far as SQLite tells."""
+    code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    return _ABSENCES.get(code, "the database can't be reached")
 
 
 def _kind_of(error: BaseException | None) -> type[StoreError]:

@@ -4,13 +4,14 @@ A unit's outcomes are not stored twice: which of them came within the window of 
 only when that is, and a flush on its way may move it. The log is indexed by unit instead.
 """
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Final, NamedTuple, TypeAlias
 
 from sqlalchemy import Connection, func, select, text, tuple_
 
 from bandit.decision import Basis
+from bandit.experiment import SEGMENT_ALL
 from bandit.facts import DecisionKey, Facts, OutcomeKey, Tally
 from bandit.metric import Metric
 from bandit.units import UnitFacts, largest_quanta
@@ -42,28 +43,44 @@ _ADD_GROUPS: Final = text(
         decisions = unit_groups.decisions + excluded.decisions
     """
 )
-_OUTCOMES: Final = text(
+_EXPOSED: Final = text(
     """
-    SELECT segment, epoch, arm, count(*), sum(outcome), sum(outcome * outcome)
-    FROM (
-        SELECT segment, epoch, arm, CASE WHEN sum(total) > :most THEN :most ELSE sum(total) END AS outcome
-        FROM (
-            SELECT units.segment, units.epoch, units.arm, units.unit, rewards.quanta AS total
-            FROM units JOIN rewards ON rewards.experiment = units.experiment
-                AND rewards.segment = units.segment AND rewards.unit = units.unit
-            WHERE units.experiment = :experiment AND rewards.metric = :metric
-                AND rewards.received_ms <= units.first_ms + :window_ms
-            UNION ALL
-            SELECT units.segment, units.epoch, units.arm, units.unit, unit_sums.total
-            FROM units JOIN unit_sums ON unit_sums.experiment = units.experiment
-                AND unit_sums.segment = units.segment AND unit_sums.unit = units.unit
-            WHERE units.experiment = :experiment AND unit_sums.metric = :metric
-        ) AS outcomes
-        GROUP BY segment, epoch, arm, unit
-    ) AS sums
-    GROUP BY segment, epoch, arm
+    SELECT epoch, arm, count(*), sum(decisions) FROM units
+    WHERE experiment = :experiment AND segment = :segment AND unit >= :first AND unit < :end
+    GROUP BY epoch, arm
     """
 )
+_PORTION: Final = 20_000
+"""Units that are folded at once: what a fold keeps in memory does not grow with their number."""
+
+_BEYOND_UNITS: Final = 2**63 - 1
+"""Larger than the hash of any unit, which has 48 bits."""
+
+_LOGGED: Final = """
+    SELECT units.epoch, units.arm, units.unit, rewards.quanta AS total
+    FROM units JOIN rewards ON rewards.experiment = units.experiment
+        AND rewards.segment = units.segment AND rewards.unit = units.unit
+    WHERE units.experiment = :experiment AND units.segment = :segment
+        AND units.unit >= :first AND units.unit < :end
+        AND rewards.metric = :metric AND rewards.received_ms <= units.first_ms + :window_ms
+"""
+_SEALED: Final = """
+    SELECT units.epoch, units.arm, units.unit, unit_sums.total
+    FROM units JOIN unit_sums ON unit_sums.experiment = units.experiment
+        AND unit_sums.segment = units.segment AND unit_sums.unit = units.unit
+    WHERE units.experiment = :experiment AND units.segment = :segment
+        AND units.unit >= :first AND units.unit < :end AND unit_sums.metric = :metric
+"""
+_FOLDED: Final = """
+    SELECT epoch, arm, count(*), sum(outcome), sum(outcome * outcome)
+    FROM (
+        SELECT epoch, arm, CASE WHEN sum(total) > :most THEN :most ELSE sum(total) END AS outcome
+        FROM ({logged} UNION ALL {sealed}) AS outcomes
+        GROUP BY epoch, arm, unit
+    ) AS sums
+    GROUP BY epoch, arm
+    """
+_OUTCOMES: Final = text(_FOLDED.format(logged=_LOGGED, sealed=_SEALED))
 _SEAL: Final = text(
     """
     INSERT INTO unit_sums (experiment, segment, unit, metric, n, total)
@@ -116,31 +133,45 @@ def add_groups(connection: Connection, flush: Flush) -> None:
 
 
 def read(connection: Connection, record: ExperimentRecord) -> UnitFacts:
-    """The units of an experiment, folded in the database: as many rows as it has epochs, arms and metrics."""
-    exposed = connection.execute(
-        select(units.c.segment, units.c.epoch, units.c.arm, func.count(), func.sum(units.c.decisions))
-        .where(units.c.experiment == record.number)
-        .group_by(units.c.segment, units.c.epoch, units.c.arm)
-    ).all()
+    """The units of an experiment, folded in the database a portion at a time.
+
+    A unit is in one portion with all its outcomes, so the sums of portions add up to those of all, exactly.
+    """
+    exposed, n_decisions = Counter[DecisionKey](), 0
+    outcomes = defaultdict[OutcomeKey, Tally](Tally)
+    for portion in _portions(connection, record.number):
+        for epoch, arm, n_units, n_made in connection.execute(_EXPOSED, portion):
+            exposed[DecisionKey(record.number, epoch, SEGMENT_ALL, arm, Basis.POLICY)] += int(n_units)
+            n_decisions += int(n_made)
+        for metric in record.experiment.metrics:
+            for key, tally in _read_outcomes(connection, record, metric, portion):
+                outcomes[key] = outcomes[key].plus(tally)
     groups = connection.execute(
         select(unit_groups.c.unit_group, func.sum(unit_groups.c.decisions))
         .where(unit_groups.c.experiment == record.number)
         .group_by(unit_groups.c.unit_group)
     )
-    outcomes: dict[OutcomeKey, Tally] = {}
-    for metric in record.experiment.metrics if exposed else ():
-        outcomes |= _read_outcomes(connection, record, metric)
     return UnitFacts(
-        facts=Facts(
-            decisions={
-                DecisionKey(record.number, epoch, segment, arm, Basis.POLICY): int(n_units)
-                for segment, epoch, arm, n_units, _ in exposed
-            },
-            outcomes=outcomes,
-        ),
-        n_decisions=sum(int(row[-1]) for row in exposed),
+        facts=Facts(decisions=dict(exposed), outcomes=dict(outcomes)),
+        n_decisions=n_decisions,
         groups={group: int(count) for group, count in groups},
     )
+
+
+def _portions(connection: Connection, experiment: int) -> Iterator[dict[str, int]]:
+    """Ranges of units that hold all of them, each a portion or less; as arguments of the queries."""
+    known = select(units.c.unit).where(units.c.experiment == experiment, units.c.segment == SEGMENT_ALL)
+    first: int | None = connection.execute(known.order_by(units.c.unit).limit(1)).scalar_one_or_none()
+    while first is not None:
+        following = known.where(units.c.unit >= first).order_by(units.c.unit).offset(_PORTION).limit(1)
+        end = connection.execute(following).scalar_one_or_none()
+        yield {
+            "experiment": experiment,
+            "segment": SEGMENT_ALL,
+            "first": first,
+            "end": _BEYOND_UNITS if end is None else end,
+        }
+        first = end
 
 
 def seal(
@@ -185,25 +216,18 @@ def _read_first(
 
 
 def _read_outcomes(
-    connection: Connection, record: ExperimentRecord, metric: Metric
-) -> Mapping[OutcomeKey, Tally]:
-    """Number, sum and sum of squares of the outcomes of units; none without a window."""
+    connection: Connection, record: ExperimentRecord, metric: Metric, portion: Mapping[str, int]
+) -> Iterator[tuple[OutcomeKey, Tally]]:
+    """Number, sum and sum of squares of the outcomes of a portion's units; none without a window."""
     if metric.window is None:
-        return {}
-    arguments = _arguments(record, metric) | {"most": largest_quanta(metric)}
-    rows: Sequence[Sequence[Any]] = connection.execute(_OUTCOMES, arguments).all()
+        return
     number = record.metric_numbers[metric.name]
-    return {
-        OutcomeKey(record.number, epoch, segment, arm, Basis.POLICY, number): Tally(*map(int, sums))
-        for segment, epoch, arm, *sums in rows
+    arguments = {
+        **portion,
+        "metric": number,
+        "window_ms": int(metric.window.total_seconds() * 1000),
+        "most": largest_quanta(metric),
     }
-
-
-def _arguments(record: ExperimentRecord, metric: Metric) -> dict[str, int]:
-    window = metric.window
-    assert window is not None  # noqa: S101 - the callers leave out metrics without one
-    return {
-        "experiment": record.number,
-        "metric": record.metric_numbers[metric.name],
-        "window_ms": int(window.total_seconds() * 1000),
-    }
+    for epoch, arm, *sums in connection.execute(_OUTCOMES, arguments):
+        key = OutcomeKey(record.number, epoch, SEGMENT_ALL, arm, Basis.POLICY, number)
+        yield key, Tally(*map(int, sums))

@@ -15,7 +15,7 @@ from bandit.v1 import bandit_pb2
 from server.app import StartupError, maintenance
 from server.cli.main import cli
 from server.settings import Settings
-from server.store.sql import open_store
+from server.store.opening import open_store
 from tests.conftest import Connect, StartServer
 from tests.store.builders import reward, silently
 from tests.support.ledger import decision_of, logged_decisions, query
@@ -149,7 +149,7 @@ def test_a_file_that_is_there_is_not_replaced(shared_process: ServerProcess, tmp
     verify(target)
     with pytest.raises(StartupError, match="is the database itself"):
         back_up(target, target, may_replace=True)
-    with pytest.raises(StartupError, match=r"can't write .*No such file or directory"):
+    with pytest.raises(StartupError, match=r"can't write \S*/none/copy\.db: there is no folder \S*/none$"):
         back_up(database, tmp_path / "none" / "copy.db")
     assert [file.name for file in tmp_path.iterdir()] == ["there.db"]
 
@@ -199,7 +199,7 @@ def test_the_command_says_what_it_copied(shared_process: ServerProcess, tmp_path
     arguments = ["backup", "--database", shared_process.url, str(tmp_path / "copy.db")]
     done = CliRunner().invoke(cli, arguments)
     assert done.exit_code == 0, done.output
-    assert re.fullmatch(r"copied: .*copy\.db, \d+\.\d MB, [\d,]+ outcomes in the log\n", done.stdout)
+    assert re.fullmatch(r"copied: .*copy\.db, \d+\.\d MB, [\d,]+ outcomes? in the log\n", done.stdout)
     assert CliRunner().invoke(cli, arguments).exit_code == 1
     assert CliRunner().invoke(cli, [*arguments, "--force"]).exit_code == 0
     url = "postgresql+psycopg://bandit:secret@db.example.org:5432/bandit"

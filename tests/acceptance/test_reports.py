@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from google.protobuf.duration_pb2 import Duration
 
 from bandit.inference.aipw import Comparison, MeanEstimate
-from bandit.inference.assessment import Assessment, Claim, assess
+from bandit.inference.assessment import Assessment, assess
+from bandit.inference.claims import Claim
 from bandit.inference.floors import smallest_floors
 from bandit.inference.off_policy import SplitValue
 from bandit.inference.results import Interval
@@ -19,7 +20,7 @@ from bandit.inference.sample_ratio import SampleRatio
 from bandit.v1 import bandit_pb2, evidence_pb2, experiment_pb2
 from server.cli.main import cli
 from server.services.allocating import standing_of
-from server.store.sql import open_reader
+from server.store.opening import open_reader
 from tests.support.process import ServerProcess, eventually, serving
 from tests.support.reports import require_sane
 from tests.support.wire import Wire, experiment, metric

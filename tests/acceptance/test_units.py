@@ -10,7 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from bandit.units import UnitFacts, estimate_repeats
 from bandit.v1 import bandit_pb2, experiment_pb2
-from server.store.sql import open_reader
+from server.store.opening import open_reader
 from tests.conftest import Connect, StartServer
 from tests.support.process import verify
 from tests.support.wire import Wire, experiment, metric

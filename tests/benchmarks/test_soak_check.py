@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks.soak_check import Verdict, check
 from benchmarks.soak_load import Books
+from server.store.opening import open_store
 from server.store.records import RewardEntry
-from server.store.sql import open_store
 from tests.store.builders import reward, run
 
 

@@ -15,7 +15,8 @@ from bandit.allocation import Standing
 from bandit.decision import Basis
 from bandit.experiment import Arm, Experiment
 from bandit.inference.aipw import Comparison, MeanEstimate, compare_means, estimate_mean
-from bandit.inference.assessment import Claim, assess
+from bandit.inference.assessment import assess
+from bandit.inference.claims import Claim
 from bandit.inference.design import Design
 from bandit.inference.odds import OddsComparison, compare_odds
 from bandit.inference.off_policy import SplitValue, value_of_split

@@ -207,7 +207,7 @@ def test_the_log_is_verified_and_rebuilt_with_the_server_stopped(
         decision_id = json.loads(succeed(run, "choose", "logged", "--json"))["decision_id"]
         succeed(run, "reward", decision_id, "click=1", "latency-ms=10")
     assert server.terminate() == 0
-    clean = "clean: 10 outcomes of 1 experiments add up to exactly what is stored\n"
+    clean = "clean: 10 outcomes of 1 experiment add up to exactly what is stored\n"
     assert succeed(run, "verify", "--database", server.url) == clean
     assert succeed(run, "rebuild", "--database", server.url).startswith("rebuilt: 10 outcomes")
     assert succeed(run, "verify", "--database", server.url) == clean

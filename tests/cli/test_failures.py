@@ -183,3 +183,20 @@ def test_a_metric_is_named_once(run: Run) -> None:
     result = run("reward", "decision", "click=1", "click=0")
     assert result.exit_code == 2
     assert "'click=0' names a metric twice" in result.stderr
+
+
+def test_no_decision_is_not_a_fallback(run: Run) -> None:
+    """An empty id by hand is a variable that a script did not set, and not a reward that is done."""
+    result = run("reward", "", "click=1")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "error: the decision id is empty: nothing can be rewarded\n"
+
+
+def test_one_is_not_many(app: ModuleType, run: Run) -> None:
+    """Numbers are spoken of as people do."""
+    report = SimpleNamespace(is_clean=True, n_outcomes=1, n_experiments=1, n_rows=1, differences=(), notes=())
+    app.verify = lambda _settings, _progress: report  # type: ignore[attr-defined]
+    app.rebuild = lambda _settings, _progress: report  # type: ignore[attr-defined]
+    clean = "clean: 1 outcome of 1 experiment adds up to exactly what is stored\n"
+    assert run("verify").stdout == clean
+    assert run("rebuild").stdout == "rebuilt: 1 outcome counted into 1 row\n"

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from bandit.facts import Facts
+from bandit.experiment import WeightedSplit
+from bandit.facts import Epoch, Facts
 from bandit.limits import Limits
 from bandit.metric import Direction, Metric
 from bandit.v1 import evidence_pb2, experiment_pb2
@@ -18,6 +19,7 @@ from server.cli.report_numbers import (
     split_name,
     unsaid_texts,
 )
+from server.services.report import Wanted
 from tests.domain.builders import (
     HOUR,
     MINUTE,
@@ -34,6 +36,7 @@ CLICK = Metric(name="click", window=MINUTE, default_value=0.0)
 ERROR = Metric(
     name="error", window=MINUTE, default_value=0.0, is_guardrail=True, direction=Direction.MINIMIZE
 )
+EVEN = WeightedSplit(weights={"champion": 1, "challenger": 1, "base": 1, "v2": 1})
 WINS = {0: 100, 1: 400, 2: 100}
 """Of 2,000 decisions of each arm."""
 
@@ -121,10 +124,94 @@ def claim(log_e_value: float = 0.0, *, established: bool = False) -> evidence_pb
 
 def test_e_values_and_p_values_are_neither_infinite_nor_zero() -> None:
     """However strong, they are numbers with a bound."""
-    assert e_value_text(claim(1e9)) == ">1e+06"
-    assert e_value_text(claim(math.log(23.4))) == "23.4"
+    assert e_value_text(1e9) == ">1e+06"
+    assert e_value_text(math.log(23.4)) == "23.4"
     assert p_value_text(1e-300) == "<1e-06"
     assert p_value_text(0.0123) == "0.012"
+
+
+def test_the_p_value_is_explained_by_the_largest_e_value() -> None:
+    """Evidence that has faded: e now is small, p is one over the largest e so far, and both e are shown."""
+    made = report_on(
+        declare(metrics=[CLICK], policy=EVEN),
+        *faded(),
+        now=START + 30 * 24 * HOUR,
+        wanted=Wanted(max_epochs=5),
+    )
+    require_sane(made)
+    better = made.arms[1].metrics[0].comparison.better
+    assert better.log_e_value < better.log_largest_e_value
+    n_claims = 2
+    assert better.p_value == pytest.approx(n_claims * math.exp(-better.log_largest_e_value))
+    now, most = (e_value_text(each) for each in (better.log_e_value, better.log_largest_e_value))
+    text = drawn(made)
+    assert f"{now}/{most}" in text
+    assert "p is 1/b, adjusted by Holm" in " ".join(text.split())
+    (sentence,) = [line for line in made.verdict.evidence if line.startswith("click:")]
+    assert f"e-value {now} now, {most} at most, anytime p {better.p_value:.2g} after Holm" in sentence
+
+
+def faded() -> tuple[list[Epoch], Facts]:
+    """Epochs in which the challenger is better, and as many in which it is worse."""
+    epochs = [make_epoch(number, START + number * HOUR) for number in range(1, 12)]
+    wins = {
+        (number, arm): 60 + (30 if (arm == 1) == (number <= 5) else 0)
+        for number in range(1, 9)
+        for arm in (0, 1)
+    }
+    return epochs, Facts(
+        decisions={decision_key(*cell): 300 for cell in wins},
+        outcomes={outcome_key(*cell): binary_tally(n, n) for cell, n in wins.items()},
+    )
+
+
+def skewed(n_errors: int = 0) -> experiment_pb2.Report:
+    """Half of the challenger's decisions are missing; what is left of it looks far better."""
+    epochs = [make_epoch(number, START + number * 24 * HOUR) for number in range(1, 21)]
+    cells = {
+        (number, arm): (500, 50) if arm == 0 else (250, 100) for number in range(1, 20) for arm in (0, 1)
+    }
+    clicks = {outcome_key(*cell): binary_tally(n, n) for cell, (_, n) in cells.items()}
+    errors = {
+        outcome_key(*cell, metric=1): binary_tally(n_errors, n_errors) for cell in cells if cell[1] == 1
+    }
+    facts = Facts(
+        decisions={decision_key(*cell): n for cell, (n, _) in cells.items()},
+        outcomes={**clicks, **(errors if n_errors else {})},
+    )
+    declared = declare(arms=["base", "v2"], metrics=[CLICK, ERROR], policy=EVEN)
+    return report_on(declared, epochs, facts, now=START + 40 * 24 * HOUR)
+
+
+def test_while_decisions_do_not_follow_the_shares_no_arm_is_better() -> None:
+    """The alarm leads, nothing is established, and neither sentence, table nor page calls an arm better."""
+    made = skewed()
+    require_sane(made)
+    better = made.arms[1].metrics[0].comparison.better
+    assert (made.sample_ratio.alarming, better.established) == (True, False)
+    assert better.p_value < 0.001
+    assert made.verdict.advice == evidence_pb2.ADVICE_CHECK
+    assert made.verdict.headline.startswith("Look at assignment and counting first")
+    words = " ".join([made.verdict.headline, *made.verdict.evidence, *made.verdict.belief]).lower()
+    assert not {"better", "worse", "promote", "best"} & set(words.replace(",", " ").replace(":", " ").split())
+    assert words.index("do not follow the shares") < words.index("nothing is said of any arm")
+    text = drawn(made)
+    assert "evidence on click: NOT TO BE TRUSTED" in text
+    assert "withheld" in text
+    assert "DECISIONS DO NOT FOLLOW THE SHARES" in text
+    _, _, above, *_ = rows(text, "evidence on click")
+    assert above.split()[-1] == "withheld"
+
+
+def test_harm_takes_an_arm_out_also_while_the_alarm_stands() -> None:
+    """As a precaution: the headline leads with the alarm, and does not call the arm worse."""
+    made = skewed(n_errors=40)
+    assert (made.verdict.advice, made.verdict.arm) == (evidence_pb2.ADVICE_ROLL_BACK, "v2")
+    assert made.verdict.headline == (
+        "Look at assignment and counting first: decisions do not follow the shares. Take v2 out "
+        "meanwhile, as a precaution: error gives cause, though no number of this report can be trusted "
+        "until then."
+    )
 
 
 def test_an_end_without_a_bound_is_said_to_be_none() -> None:

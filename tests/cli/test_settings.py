@@ -230,3 +230,11 @@ def test_tls_with_known_callers_may_listen_anywhere(given: dict[str, Path]) -> N
 def test_half_of_tls_is_refused(given: dict[str, object], problem: str) -> None:
     """With the half that is missing."""
     assert problems_of(given) == (problem,)
+
+
+def test_metrics_have_a_port_of_their_own() -> None:
+    """Two servers in one process can't share one; free ports are never the same."""
+    given: dict[str, object] = {"listen": "127.0.0.1:9090", "metrics_listen": "127.0.0.1:9090"}
+    (problem,) = problems_of(given)
+    assert problem.startswith("--metrics-listen: is where RPCs are answered already")
+    assert load_settings({"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0"}).metrics_listen

@@ -35,3 +35,9 @@ def test_whole_floats_are_written_without_a_point() -> None:
 def test_null_is_no_toml() -> None:
     """What TOML can't say fails when it is read, instead of saying something else."""
     assert dumps({"x": None}) == "x = null"
+
+
+@given(st.dictionaries(texts, values, max_size=4))
+def test_nothing_that_is_written_steers_a_terminal(table: TomlTable) -> None:
+    """Control characters of both sets, and marks that turn the direction of text, are escaped."""
+    assert all(letter.isprintable() or letter == "\n" for letter in dumps(table))

@@ -138,3 +138,16 @@ def test_timeouts_are_positive(name: str) -> None:
     """A timeout that is not more than zero is refused where the client is made."""
     with pytest.raises(ValueError, match=f"{name} must be more than zero"):
         BanditClient(**{name: 0.0})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("target", ["", "http://bandit.internal:50051", "HTTPS://bandit.internal"])
+def test_a_url_is_no_target(target: str, new_client: ClientFactory) -> None:
+    """A client that could never reach anything is refused where it is made: it would fall back for ever."""
+    with pytest.raises(ValueError, match="a target is HOST:PORT"):
+        new_client(target)
+
+
+def test_a_target_that_is_not_set_is_refused(new_client: ClientFactory) -> None:
+    """None comes from a variable of the environment that is not there; it raises now, and not in `choose`."""
+    with pytest.raises(TypeError, match="a target must be str, got NoneType"):
+        new_client(None)  # type: ignore[arg-type]

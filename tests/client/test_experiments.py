@@ -58,7 +58,11 @@ CALLS: dict[str, tuple[Call, Message, Message]] = {
     "GetReport": (
         lambda client: client.experiments.report("ranker", max_epochs=5, splits=[{"v1": 0.5}], lift=0.2),
         pb.GetReportRequest(
-            name="ranker", max_epochs=5, splits=[pb.StaticSplit(weights={"v1": 0.5})], lift=0.2
+            name="ranker",
+            max_epochs=5,
+            splits=[pb.StaticSplit(weights={"v1": 0.5})],
+            lift=0.2,
+            max_bytes=2**28,
         ),
         pb.Report(experiment="ranker"),
     ),

@@ -20,6 +20,7 @@ from bandit.client import (
     OutcomeResult,
     Reason,
     RetryPolicy,
+    Reward,
     UnavailableError,
 )
 from bandit.client.errors import CODE_TO_ERROR
@@ -259,3 +260,38 @@ async def test_wrong_type_is_refused(client: AnyClient, script: Script, wrong: d
     with pytest.raises(TypeError, match=next(iter(wrong))):
         await settle(client.reward(**arguments))  # type: ignore[arg-type]
     assert script.received == []
+
+
+async def test_what_is_too_large_is_not_sent_again(client: AnyClient, script: Script) -> None:
+    """More than a call may hold is refused by gRPC like what is too much for now, but no retry mends it."""
+    script.on("Reward", fail(grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max"))
+    outcomes = {f"metric-{number:060}": 1.0 for number in range(20_000)}
+    with pytest.raises(
+        InvalidArgumentError, match=r"the request has 1,6\d\d,\d{3} bytes; a call holds at most"
+    ):
+        await settle(client.reward(CHOICE, outcomes))
+    script.on("BatchReward", fail(grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max"))
+    [result] = await settle(client.batch_reward([Reward(CHOICE, outcomes)]))
+    assert isinstance(result, InvalidArgumentError)
+    assert len(script.received) == 2
+
+
+async def test_the_service_s_reason_outlives_the_deadline(new_client: ClientFactory, peer: Peer) -> None:
+    """Where time runs out after the service said what is wrong, the error is what it said."""
+    away = fail(grpc.StatusCode.UNAVAILABLE, "the store is away", metadata=(("bandit-reason", "AWAY"),))
+    script = peer.script
+    script.on("Reward", away, script.hang)
+    script.on("BatchReward", away, script.hang)
+    client = new_client(peer.target, retry=RetryPolicy(timeout=0.5, initial_backoff=0.01))
+    with pytest.raises(UnavailableError, match="the store is away") as raised:
+        await settle(client.reward(CHOICE, {"click": 1.0}))
+    assert raised.value.reason == "AWAY"
+    [result] = await settle(client.batch_reward([Reward(CHOICE, {"click": 1.0})]))
+    assert isinstance(result, UnavailableError)
+    assert result.reason == "AWAY"
+
+
+async def test_a_number_that_no_float_can_be_is_a_bad_value(client: AnyClient) -> None:
+    """As is every value that the service would refuse."""
+    with pytest.raises(InvalidArgumentError):
+        await settle(client.reward(CHOICE, {"click": 10**400}))

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import random
 import re
 import string
 import struct
@@ -52,6 +53,16 @@ def is_refused(text: str, signer: Signer = SIGNER) -> bool:
     with pytest.raises(InvalidDecisionError) as caught:
         signer.read(text)
     return str(caught.value) == "the decision id was not issued by this service"
+
+
+@given(terms=st.lists(terms_of_any_kind, max_size=20), seed=st.integers(0, 2**32 - 1))
+def test_many_signed_at_once_are_signed_alike(terms: list[DecisionTerms], seed: int) -> None:
+    """Decisions that are signed together have the text that each would have alone."""
+    generator = random.Random(seed)
+    ids = [new_id(generator.getrandbits(48), generator.getrandbits(74)) for _ in terms]
+    marks = [generator.randbytes(6) for _ in terms]
+    packed = [each.pack() for each in terms]
+    assert SIGNER.sign_each(ids, packed, marks) == list(map(SIGNER.sign, ids, packed, marks))
 
 
 @given(

@@ -235,6 +235,8 @@ def test_a_database_that_turns_read_only_refuses_rewards_and_nothing_else(
 ) -> None:
     """As after a failover to a standby: Reward is UNAVAILABLE, Choose goes on, and all resumes by itself.
 
+    A report is made of what can be read, and says how many decisions are not in it.
+
     A server that is started meanwhile says why it can't, in one line.
     """
     url = postgresql.create_database()
@@ -250,11 +252,17 @@ def test_a_database_that_turns_read_only_refuses_rewards_and_nothing_else(
         refusal = refused(lambda: wire.reward(ids[1], {"click": 1}))
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "STORAGE_UNAVAILABLE")
         assert {wire.choose(experiment).reason for _ in range(20)} == {bandit_pb2.REASON_POLICY}
+        report = wire.report(experiment)
+        assert sum(arm.decisions.policy for arm in report.arms) == 3
+        assert report.uncounted_decisions == 20
+        assert "up to 20 decisions of the answering server are not counted here" in report.notes[0]
         assert refused_start(url, tmp_path) == "error: the database takes no writes"
         query(url.replace(name, "postgres"), f"ALTER DATABASE {name} RESET ALL")
         cut_off(url)
         answers = post_all(wire, ids)
         assert answers == [DUPLICATE, RECORDED, RECORDED]
+        report = wire.report(experiment)
+        assert (report.uncounted_decisions, sum(arm.decisions.policy for arm in report.arms)) == (0, 23)
 
 
 def test_a_read_only_folder_is_said_in_one_line_at_start(start_server: StartServer, connect: Connect) -> None:

@@ -10,8 +10,8 @@ from typing import Final
 from bandit.decision import new_id
 from server.app import maintenance
 from server.settings import Settings
+from server.store.opening import open_store
 from server.store.records import ExperimentRecord, State
-from server.store.sql import open_store
 from tests.conftest import Connect, StartServer
 from tests.domain.builders import make_epoch
 from tests.store.builders import create, reward, silently

@@ -9,9 +9,10 @@ import pytest
 from bandit.decision import Basis
 from bandit.facts import DecisionKey
 from server.store.errors import StaleRevisionError, StoreUnavailableError
+from server.store.opening import open_store
 from server.store.postgresql import PostgresqlDialect
 from server.store.records import State
-from server.store.sql import SqlStore, open_store
+from server.store.sql import SqlStore
 from tests.domain.builders import START, declare
 from tests.store.builders import (
     DUPLICATE,

@@ -15,8 +15,8 @@ from typing import Final
 
 import pytest
 
+from server.store.opening import open_store
 from server.store.records import RewardEntry
-from server.store.sql import open_store
 from tests.store.builders import DUPLICATE, RECORDED, engines_of, facts_of, reward, run
 from tests.support.apsw_driver import drive_sqlalchemy
 from tests.support.disk import Acknowledged, Disk, Event, Platter, Survival, Synced

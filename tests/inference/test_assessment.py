@@ -13,7 +13,8 @@ from bandit.decision import Basis
 from bandit.experiment import Arm
 from bandit.facts import DecisionKey, Facts, OutcomeKey, Tally
 from bandit.inference.aipw import Comparison, MeanEstimate
-from bandit.inference.assessment import ALPHA, Assessment, ChallengerEvidence, Claim, TestKind, assess
+from bandit.inference.assessment import Assessment, assess
+from bandit.inference.claims import ALPHA, ChallengerEvidence, Claim, TestKind
 from bandit.inference.multiplicity import mean_process
 from bandit.inference.odds import OddsComparison, compare_odds
 from bandit.inference.reasons import CannotSay, Reason

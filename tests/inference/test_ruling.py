@@ -7,7 +7,8 @@ from math import inf, log
 
 import pytest
 
-from bandit.inference.assessment import Assessment, ChallengerEvidence, Claim, MetricEvidence, TestKind
+from bandit.inference.assessment import Assessment, MetricEvidence
+from bandit.inference.claims import ChallengerEvidence, Claim, TestKind
 from bandit.inference.reasons import CannotSay, Reason
 from bandit.inference.results import EProcess
 from bandit.inference.ruling import Advice, Beliefs, Harm, Rules, Ruling, p_values_at_cycles, rule

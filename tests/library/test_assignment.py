@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from bandit import assignment
-from bandit.assignment import Picker, arm_key, unit_hash
+from bandit.assignment import Picker, arm_key, pick_each, unit_hash
 
 FALSE_ALARM_RATE = 1e-6
 SALT = bytes(range(16))
@@ -94,6 +94,20 @@ def test_both_routes_agree(monkeypatch: pytest.MonkeyPatch) -> None:
         vectorised = picked(Picker(arms, shares), hashes)
         monkeypatch.setattr(assignment, "_VECTOR_FROM_ARMS", 1000)
         assert (vectorised == picked(Picker(arms, shares), hashes)).all()
+
+
+@pytest.mark.parametrize("n_units", [0, 1, 7, 8, 255, 256, 257, 700])
+def test_many_picks_at_once_are_those_of_one_by_one(n_units: int) -> None:
+    """Units of experiments with few arms, many, and some without a share get what each would alone."""
+    rng = np.random.default_rng(n_units)
+    hashes = random_hashes(n_units, seed=n_units)
+    pickers = []
+    for n_arms in rng.integers(1, 40, n_units).tolist():
+        shares = rng.dirichlet(np.ones(n_arms)) * (rng.random(n_arms) < 0.7)
+        shares = shares / shares.sum() if shares.any() else np.eye(n_arms)[-1]
+        pickers.append(Picker([f"arm-{index}" for index in range(n_arms)], shares))
+    alone = [picker.pick(hashed) for picker, hashed in zip(pickers, hashes, strict=True)]
+    assert pick_each(pickers, hashes) == alone
 
 
 @pytest.mark.parametrize(

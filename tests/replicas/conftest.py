@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from server.store.sql import SqlStore, open_store
+from server.store.opening import open_store
+from server.store.sql import SqlStore
 from tests.support.postgresql import PostgresqlProcess
 from tests.support.process import ServerProcess
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bandit.v1 import bandit_pb2
-from server.store.sql import open_store
+from server.store.opening import open_store
 from tests.conftest import Connect
 from tests.replicas.conftest import FLAGS, N_REPLICAS, running_replicas
 from tests.store.builders import reward

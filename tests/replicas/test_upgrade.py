@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from server.store.sql import open_store
+from server.store.opening import open_store
 from tests.conftest import Connect
 from tests.replicas.conftest import FLAGS, N_REPLICAS, running_replicas
 from tests.store.builders import facts_of

@@ -17,8 +17,9 @@ from google.protobuf.struct_pb2 import Struct
 from bandit.v1 import admin_pb2, experiment_pb2
 from server.cli.main import cli
 from server.store.errors import StoreError
+from server.store.opening import open_store
 from server.store.records import KeyRing, State
-from server.store.sql import SqlStore, open_store
+from server.store.sql import SqlStore
 from tests.conftest import StartServer
 from tests.domain.builders import START, declare
 from tests.security.conftest import Enter, TokensFile
@@ -131,10 +132,10 @@ def store(tmp_path: Path) -> SqlStore:
     return open_store(f"sqlite:///{tmp_path / 'bandit.db'}")
 
 
-@pytest.mark.parametrize("change", ["create", "start", "delete", "rotate"])
+@pytest.mark.parametrize("change", ["create", "start", "delete", "rotate", "revoke"])
 def test_a_change_without_its_entry_is_none(store: SqlStore, change: str) -> None:
     """If the audit can't be written, nothing has changed."""
-    ring = store.adopt_keys(KeyRing({1: b"k" * 32}, 1))
+    ring = store.adopt_keys(KeyRing({1: b"k" * 32, 2: b"l" * 32}, 2))
     draft = create(store)
     with store.writing() as connection:
         connection.exec_driver_sql("DROP TABLE audit")
@@ -145,6 +146,7 @@ def test_a_change_without_its_entry_is_none(store: SqlStore, change: str) -> Non
         ),
         "delete": lambda: store.delete_experiment(draft, START),
         "rotate": lambda: store.rotate_keys(b"n" * 32, START, delay=timedelta(), memory=timedelta()),
+        "revoke": lambda: store.revoke_key(1, START),
     }
     with pytest.raises(StoreError):
         changes[change]()
@@ -183,7 +185,7 @@ def test_the_command_shows_what_changed(shared_process: ServerProcess, shared_wi
     assert re.search(r"^ *\d+ +signing", run("key", "list"), re.MULTILINE)
 
 
-def test_the_command_rotates_keys(start_server: StartServer) -> None:
+def test_the_command_rotates_and_revokes_keys(start_server: StartServer) -> None:
     """And shows them; a list for machines holds ids and states."""
     address = start_server().address
     rotated = CliRunner().invoke(cli, ["key", "rotate", "--server", address])
@@ -193,3 +195,10 @@ def test_the_command_rotates_keys(start_server: StartServer) -> None:
         (2, "DECISION_KEY_STATE_SIGNING"),
         (1, "DECISION_KEY_STATE_VERIFYING"),
     ]
+    refused = CliRunner().invoke(cli, ["key", "revoke", "2", "--server", address])
+    assert (refused.exit_code, refused.stderr) == (
+        1,
+        "error: no key was revoked: key 2 signs decisions; rotate first, and revoke it then\n",
+    )
+    revoked = CliRunner().invoke(cli, ["key", "revoke", "1", "--server", address])
+    assert re.findall(r"^ *(\d+) ", revoked.stdout, re.MULTILINE) == ["2"], revoked.output

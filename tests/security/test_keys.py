@@ -4,6 +4,7 @@ import base64
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,9 @@ from server.services.snapshot import Snapshot
 from server.services.workers import Workers
 from server.store.databases import open_dialect
 from server.store.errors import KeysNotReadyError
-from server.store.records import KeyRing
-from server.store.sql import SqlStore, open_store
+from server.store.opening import open_store
+from server.store.records import Action, KeyRing
+from server.store.sql import SqlStore
 from tests.conftest import Connect, StartServer
 from tests.domain.builders import START
 from tests.replicas.conftest import running_replicas
@@ -29,6 +31,7 @@ from tests.services.support import ManualClock
 from tests.store.builders import run
 from tests.support.postgresql import PostgresqlProcess
 from tests.support.process import eventually
+from tests.support.refusals import refused
 from tests.support.wire import Wire
 
 FIRST = KeyRing({1: b"1" * 32}, 1)
@@ -101,6 +104,28 @@ def test_a_second_rotation_waits_for_the_first(store: SqlStore) -> None:
     rotate(store, b"2" * 32, delay=60)
     with pytest.raises(KeysNotReadyError, match="still being distributed"):
         rotate(store, b"3" * 32)
+
+
+def test_a_revoked_key_is_gone(store: SqlStore) -> None:
+    """The rest stays as it is; repeated, it is the same revocation, and entered once."""
+    rotate(store, b"2" * 32)
+    ring = rotate(store, b"3" * 32)
+    left = store.revoke_key(1, START)
+    assert left.secrets == {2: b"2" * 32, 3: b"3" * 32}
+    assert (left.signing_key, left.signed_until(2)) == (3, ring.signed_until(2))
+    assert store.revoke_key(1, START) == store.read_keys() == left
+    actions = [entry.action for entry in store.list_audit_entries(None, 10)]
+    assert actions == [Action.REVOKE_KEY, Action.ROTATE_KEY, Action.ROTATE_KEY]
+
+
+def test_a_key_that_signs_is_not_revoked(store: SqlStore) -> None:
+    """Neither the newest, nor the one before it while the newest is on its way to every server."""
+    rotate(store, b"2" * 32, delay=3600)
+    for key in (1, 2):
+        with pytest.raises(KeysNotReadyError, match=f"key {key} signs decisions; rotate first"):
+            store.revoke_key(key, START)
+    assert store.read_keys() is not None
+    assert len(store.list_audit_entries(None, 10)) == 1
 
 
 def test_ids_are_used_again_once_their_decisions_have_expired(tmp_path: Path) -> None:
@@ -195,6 +220,52 @@ def test_decisions_outlive_rotation_and_restart(start_server: StartServer, conne
     assert wire.reward(new, {"click": 1.0}) == {"click": RECORDED}
     assert wire.choose(name, unit="u", previous_decision_id=second).decision_id == second
     assert key_of(wire.choose(name).decision_id) == 3
+
+
+def revoke(wire: Wire, key: int) -> list[int]:
+    """Revokes; the keys that are left."""
+    response = wire.admin.RevokeDecisionKey(admin_pb2.RevokeDecisionKeyRequest(id=key), timeout=20)
+    return [each.id for each in response.keys]
+
+
+def test_what_a_revoked_key_signed_is_refused(start_server: StartServer, connect: Connect) -> None:
+    """Open or rewarded, at once and after a restart; what was recorded stays, and new ones count."""
+    started = start_server()
+    wire = connect(started)
+    name = wire.running()
+    rewarded, still_open = (wire.choose(name, unit="u").decision_id for _ in range(2))
+    wire.reward(rewarded, {"click": 1.0})
+    for wrong in (1, 7, -1):
+        assert refused(partial(revoke, wire, wrong)).reason == "REVOCATION_REFUSED"
+    rotated(wire)
+    assert revoke(wire, 1) == [2]
+    new = wire.choose(name, unit="u", previous_decision_id=still_open).decision_id
+    assert key_of(new) == 2
+    for _ in range(2):
+        for decision in (rewarded, still_open):
+            assert refused(partial(wire.reward, decision, {"click": 1.0})).reason == "DECISION_ID_INVALID"
+        assert started.terminate() == 0
+        started = start_server()
+        wire = connect(started)
+    assert wire.reward(new, {"click": 1.0}) == {"click": RECORDED}
+    assert wire.n_outcomes(name) == 2
+
+
+def test_every_replica_forgets_a_revoked_key(
+    postgresql: PostgresqlProcess, tmp_path: Path, connect: Connect
+) -> None:
+    """When the call returns, no other server credits what the key signed; a start without it is no other."""
+    url = postgresql.create_database()
+    with running_replicas(url, tmp_path) as start:
+        one, other = map(connect, start(2))
+        name = one.running()
+        decision = other.choose(name).decision_id
+        rotated(one)
+        assert revoke(one, 1) == [2]
+        assert refused(lambda: other.reward(decision, {"click": 1.0})).reason == "DECISION_ID_INVALID"
+        (third,) = map(connect, start(1))
+        assert refused(lambda: third.reward(decision, {"click": 1.0})).reason == "DECISION_ID_INVALID"
+        assert third.reward(other.choose(name).decision_id, {"click": 1.0}) == {"click": RECORDED}
 
 
 def test_replicas_take_each_others_keys(

@@ -2,6 +2,8 @@
 
 import base64
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -58,3 +60,20 @@ def test_a_database_out_of_reach_is_told_without_its_password(tmp_path: Path) ->
     assert "database" in waiting[0]["error"]
     assert server.terminate() == 0
     assert "s3cret" not in server.log.read_text()
+
+
+def test_a_traceback_shows_no_values() -> None:
+    """What a request, a unit or a key is called in the code may be told, what it holds may not."""
+    code = (
+        "from server.app.logs import set_up_logs, structlog\n"
+        "set_up_logs('debug')\n"
+        "def call(unit):\n"
+        "    try:\n        raise ValueError('told')\n"
+        "    except ValueError:\n        structlog.get_logger().exception('call.failed')\n"
+        "call('s3' + 'cret')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "told" in done.stderr
+    assert "s3cret" not in done.stderr

@@ -155,3 +155,31 @@ def test_without_a_tokens_file_the_log_says_what_that_means(shared_process: Serv
     """Whoever reaches the port may do everything."""
     (event,) = [event for event in shared_process.events() if event["event"] == "access.open"]
     assert (event["level"], event["meaning"]) == ("info", "whoever reaches the port may do everything")
+
+
+def test_who_is_not_let_in_is_told_in_the_log(
+    start_server: StartServer, tmp_path: Path, enter: Enter
+) -> None:
+    """Who tried what from where, once for a flood of calls; without the token, and not who was let in."""
+    lines = 'roles = ["viewer", "operator"]\nnamespaces = ["team-a"]'
+    file = TokensFile.create(tmp_path / "tokens.toml", {"team": lines})
+    server = start_server("--tokens", str(file.path))
+    stranger, known = enter(server, new_token()), enter(server, file.token("team"))
+    for _ in range(20):
+        refused(stranger.list_page)
+    refused(lambda: known.admin.RotateDecisionKey(admin_pb2.RotateDecisionKeyRequest(), timeout=20))
+    refused(lambda: known.get("team-b/demo"))
+    assert refused(lambda: known.get("team-a/demo")).code is grpc.StatusCode.NOT_FOUND
+    told = eventually(
+        lambda: [event for event in server.events() if event["event"] == "access.refused"],
+        until=lambda events: len(events) == 3,
+    )
+    assert [(event["method"], event["caller"]) for event in told] == [
+        ("ListExperiments", None),
+        ("RotateDecisionKey", None),
+        ("GetExperiment", "team"),
+    ]
+    assert "the token is none that this server knows" in told[0]["why"]
+    assert "caller 'team' has none of the roles" in told[1]["why"]
+    assert all("127.0.0.1" in event["peer"] for event in told)
+    assert told[1]["n_unsaid"] == 19

@@ -11,7 +11,8 @@ from structlog.typing import EventDict
 
 from server.services.reward_queue import RewardQueue
 from server.services.workers import Workers
-from server.store.sql import SqlStore, open_store
+from server.store.opening import open_store
+from server.store.sql import SqlStore
 from tests.domain.builders import START
 from tests.services.support import ManualClock, QueueFactory
 from tests.store.builders import INCARNATION

@@ -181,14 +181,15 @@ def test_a_warming_up_arm_says_so() -> None:
 def test_a_stopped_experiment_has_one_answer(
     bench: Bench, state: State, arm: str, reason: Reason, eligible: tuple[str, ...]
 ) -> None:
-    """Paused, the champion answers; concluded, the winner; with certainty and as a fallback."""
+    """Paused, the champion answers; concluded, the winner; with certainty, as a fallback, unmarked."""
     record = replace(bench.experiment.record, state=state, revision=3, winner="b")
     bench.put(record, bench.experiment.epoch)
     for unit in ("", "user-1", "user-2"):
         choice = ask(bench, unit, eligible)
-        terms = SIGNER.read(choice.decision_id).terms
+        decision = SIGNER.read(choice.decision_id)
         assert (choice.offer.arm.id, choice.offer.reason) == (arm, reason)
-        assert (terms.basis, terms.propensity) == (Basis.FALLBACK, 1.0)
+        assert (decision.terms.basis, decision.terms.propensity) == (Basis.FALLBACK, 1.0)
+        assert decision.unit_hash == NO_UNIT
 
 
 @pytest.mark.parametrize("eligible", [(), ("a", "b")])

@@ -24,8 +24,9 @@ from server.services.exporting import exporter
 from server.services.exporting.errors import ExportError
 from server.services.exporting.tables import FACTS, REWARDS, TableName
 from server.services.exporting.targets import FileFormat, plan_target
+from server.store.opening import open_store
 from server.store.schema import rewards
-from server.store.sql import SqlStore, open_store
+from server.store.sql import SqlStore
 from tests.domain.builders import MINUTE, START, declare
 from tests.store.builders import facts_of, reward, run, silently
 from tests.support.exports import (

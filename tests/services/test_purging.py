@@ -133,11 +133,9 @@ def reports(store: SqlStore, records: list[ExperimentRecord], made_at: datetime)
 
 def report_on(store: SqlStore, record: ExperimentRecord, made_at: datetime) -> ExperimentReport:
     """The report on one experiment."""
-    found, units = store.read_facts(record.number), store.read_units(record.number)
-    assert found is not None
-    assert units is not None
-    declarations = store.read_declarations(record.number)
-    return make_report(found, declarations, units, Wanted(max_epochs=50), DAY, made_at)
+    known = store.read_report(record.name)
+    assert known is not None
+    return make_report(known, Wanted(max_epochs=50), DAY, made_at)
 
 
 def size_of(file: Path) -> int:

@@ -231,3 +231,21 @@ async def test_a_cancelled_call_may_still_be_committed(
     assert await other == [RECORDED]
     assert await queue.submit([entry]) == [DUPLICATE]
     assert facts_of(store)[key_of(entry)].n == 2
+
+
+async def test_an_outage_is_one_line_in_the_log(
+    new_queue: QueueFactory, queue: RewardQueue, store: SqlStore, tmp_path: Path, logs: list[EventDict]
+) -> None:
+    """However many commits fail in it; the next outage is news again."""
+    with closing(engines_of(store)[0].raw_connection()) as connection:
+        connection.cursor().execute("PRAGMA busy_timeout=1")
+    new_queue.start(queue)
+    for _ in range(2):
+        with closing(sqlite3.connect(tmp_path / "bandit.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            for _ in range(5):
+                with pytest.raises(StorageAwayError):
+                    await queue.submit([reward()])
+        assert await queue.submit([reward()]) == [RECORDED]
+    failed = [event for event in logs if event["event"] == "reward.commit_failed"]
+    assert [(event["log_level"], event["n_unsaid"]) for event in failed] == [("warning", 0), ("warning", 4)]

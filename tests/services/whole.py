@@ -18,8 +18,9 @@ from server.services.snapshot import Snapshot
 from server.services.upkeep import Upkeep
 from server.services.workers import Workers
 from server.services.writer import Writer
+from server.store.opening import open_store
 from server.store.records import KeyRing
-from server.store.sql import SqlStore, open_store
+from server.store.sql import SqlStore
 from tests.services.support import LAG, MAX_STALENESS, ManualClock
 
 _Result = TypeVar("_Result")

@@ -1,6 +1,7 @@
 """A start while PostgreSQL is away: from a snapshot, or waiting; and going on by itself once it is back."""
 
 import base64
+import os
 import signal
 import stat
 from pathlib import Path
@@ -13,9 +14,12 @@ from bandit.decision import Basis
 from bandit.v1 import bandit_pb2
 from benchmarks.serving import free_port
 from server.app import maintenance
+from server.app.parts import Parts
+from server.services.decision_keys import fresh_ring
 from server.services.keys_file import read_keys
 from server.services.snapshot_file import SnapshotFileError, read_snapshot
 from server.settings import Settings
+from server.store.opening import find_store
 from server.store.records import KeyRing
 from tests.conftest import Connect
 from tests.standby.conftest import StartOn
@@ -218,4 +222,19 @@ def test_the_files_are_only_their_owners(
     keys.chmod(0o644)
     again = start_on(url, *keeping)
     assert "keys.open_to_others" in events(again)
+    assert again.terminate() == 0
     assert [path.name for path in tmp_path.glob("*.new")] == []
+
+
+async def test_nothing_is_kept_before_the_database_was_heard(tmp_path: Path) -> None:
+    """Between the keys and the first load there is nothing to keep; the next look at the file finds more."""
+    url = NOBODY.format(port=1)
+    settings = Settings(database=url, snapshot=tmp_path / "snapshot", keys=tmp_path / "keys")
+    store = find_store(url)
+    parts = Parts(settings, store, number=None, on_broken=lambda: None)
+    parts.standby.take_keys(fresh_ring())
+    await parts.standby.save()
+    await parts.standby.save(is_last=True)
+    assert os.listdir(tmp_path) == ["keys"]  # noqa: PTH208 - a path would be said to block
+    parts.workers.close()
+    store.close()

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import QueuePool
 
-from server.store.sql import SqlStore, open_store
+from server.store.opening import open_store
+from server.store.sql import SqlStore
 from tests.store.builders import engines_of
 from tests.support.postgresql import PostgresqlProcess
 

@@ -11,8 +11,8 @@ from bandit.decision import Basis
 from bandit.facts import DecisionKey, Tally
 from server.store.errors import NameTakenError, StaleRevisionError, StoreUnavailableError
 from server.store.interface import Store
+from server.store.opening import open_store
 from server.store.records import ExperimentRecord, KeyRing
-from server.store.sql import open_store
 from tests.domain.builders import START, declare
 from tests.store.builders import (
     DUPLICATE,

@@ -15,6 +15,7 @@ from bandit.facts import DecisionKey, OutcomeKey, Tally
 from bandit.metric import Metric, MetricKind
 from bandit.units import UnitFacts, largest_quanta
 from server.services.care import rebuild, verify
+from server.store import units as units_in_sql
 from server.store.interface import Store
 from server.store.records import (
     ExperimentRecord,
@@ -226,6 +227,22 @@ def test_a_replay_of_the_events_gives_the_same(store: Store) -> None:
     assert tallies(store, 1) == {cell: tally[:3] for cell, tally in expected.items()}
     n_units = sum(units_of(store).facts.decisions.values())
     assert (n_units, units_of(store).n_decisions) == (len(firsts), len(decisions))
+
+
+def test_portions_of_units_add_up_to_all(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many units are folded at once, each is in one portion, with all its outcomes."""
+    run_by_unit(store)
+    sightings = [(policy(1 + unit % 3, unit % 2), seen(unit, unit, unit % 4 + 1)) for unit in range(1, 31)]
+    store.add_decisions(flush_of(1, sightings))
+    store.record_rewards(
+        [outcome(unit, unit, unit + 9 * turn) for unit in range(1, 31, 2) for turn in (1, 2)], 0
+    )
+    whole = units_of(store)
+    for n_units in (1, 7, 30, 31):
+        monkeypatch.setattr(units_in_sql, "_PORTION", n_units)
+        assert units_of(store) == whole
+    assert sum(whole.facts.decisions.values()) == 30
+    assert sum(tally.n for tally in whole.facts.outcomes.values()) == 15
 
 
 @pytest.mark.parametrize("name", ["decisions", "apart"])

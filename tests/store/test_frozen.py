@@ -18,8 +18,9 @@ from server.services.care import verify
 from server.store.errors import SchemaError
 from server.store.interface import Store
 from server.store.migrate import HEAD
+from server.store.opening import open_store
 from server.store.records import KeyRing, OutcomeEntry, RewardEntry, State
-from server.store.sql import SqlStore, open_store
+from server.store.sql import SqlStore
 from tests.store.builders import DUPLICATE, RECORDED, facts_of, reward, silently
 from tests.store.frozen.freeze import FOLDER, KEYS, NAMES, fill, reports
 from tests.support.postgresql import PostgresqlProcess, query

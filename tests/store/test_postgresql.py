@@ -21,9 +21,10 @@ from server.store.errors import (
     StoreReadOnlyError,
     StoreUnavailableError,
 )
+from server.store.opening import find_store, open_reader, open_store
 from server.store.records import State
 from server.store.schema import metadata
-from server.store.sql import SqlStore, find_store, open_reader, open_store
+from server.store.sql import SqlStore
 from tests.store.builders import DUPLICATE, RECORDED, create, reward, run, silently
 from tests.support.postgresql import PostgresqlProcess, dump, query, restore
 

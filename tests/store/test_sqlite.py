@@ -20,7 +20,8 @@ from server.store.errors import (
     StoreReadOnlyError,
     StoreUnavailableError,
 )
-from server.store.sql import SqlStore, open_reader, open_store
+from server.store.opening import open_reader, open_store
+from server.store.sql import SqlStore
 from tests.store.builders import (
     DUPLICATE,
     RECORDED,
@@ -99,7 +100,7 @@ def test_a_reader_beside_the_owner_sees_what_is_committed(store: SqlStore, url: 
 
 _HOLD = """
 import sys, time
-from server.store.sql import open_store
+from server.store.opening import open_store
 store = open_store(sys.argv[1])
 print("open", flush=True)
 sys.stdin.read()
@@ -214,7 +215,7 @@ def test_a_locked_database_is_unavailable_and_recovers(store: SqlStore, file: Pa
     entry = reward()
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StoreUnavailableError, match="the database can't be reached"):
+        with pytest.raises(StoreUnavailableError, match="another program has locked the database"):
             store.record_rewards([entry], 0)
         assert store.load_changes(None).live == ()
         other.execute("ROLLBACK")
@@ -248,3 +249,27 @@ def test_a_file_that_is_no_database_is_refused(url: str, file: Path) -> None:
         with pytest.raises(SchemaError, match="the file is not a database of this service"):
             open_it(url)
     assert file.read_bytes() == content
+
+
+def test_a_new_database_is_its_owners_alone(file: Path, store: SqlStore) -> None:
+    """The keys that sign decisions are in it, and in its log: nobody else on the machine may read them."""
+    create(store, "demo")
+    files = [file, file.with_name("bandit.db-wal"), file.with_name("bandit.db-shm")]
+    assert [path.stat().st_mode & 0o777 for path in files] == [0o600] * 3
+
+
+def test_a_database_keeps_the_mode_it_was_given(url: str, file: Path) -> None:
+    """Whoever opens it to a group, for a backup or an analyst, is not overruled by the next start."""
+    open_store(url).close()
+    file.chmod(0o640)
+    open_store(url).close()
+    assert file.stat().st_mode & 0o777 == 0o640
+
+
+def test_what_can_t_be_opened_is_told_from_what_is_away(url: str, file: Path) -> None:
+    """A folder in the file's place, as a file of another user, is for whoever started the command to mend."""
+    file.mkdir()
+    with pytest.raises(
+        StoreUnavailableError, match="can't be opened: is it a file, and may this user read it"
+    ):
+        open_reader(url)

@@ -15,9 +15,9 @@ from bandit.units import UnitFacts
 from bandit.v1 import experiment_pb2
 from server.cli.report_table import print_report
 from server.rpc.report_messages import to_report
-from server.services.report import Wanted
+from server.services.report import Report, Wanted
 from server.services.report_making import make_report
-from server.store.records import ExperimentFacts, ExperimentRecord, State
+from server.store.records import ExperimentFacts, ExperimentRecord, ReportFacts, State
 from tests.domain.builders import NOTHING, START
 
 WANTED = Wanted(max_epochs=200)
@@ -33,11 +33,25 @@ def report_on(
     wanted: Wanted = WANTED,
 ) -> experiment_pb2.Report:
     """The message of a report, made as the server makes it; arms and metrics are numbered in their order."""
+    return to_report(made_of(experiment, epochs, facts, now=now, groups=groups, wanted=wanted))
+
+
+def made_of(
+    experiment: Experiment,
+    epochs: Sequence[Epoch],
+    facts: Facts = NOTHING,
+    *,
+    now: datetime,
+    groups: Mapping[int, int] | None = None,
+    wanted: Wanted = WANTED,
+) -> Report:
+    """The report as a value."""
     draft = ExperimentRecord.draft(experiment, START)
     record = replace(draft, number=1, state=State.RUNNING, started_at=START)
     units = UnitFacts(facts=facts, n_decisions=0, groups={} if groups is None else groups)
     found = ExperimentFacts(record, tuple(epochs), facts)
-    return to_report(make_report(found, [experiment], units, wanted, timedelta(), now))
+    known = ReportFacts(found=found, declarations=[experiment], units=units)
+    return make_report(known, wanted, timedelta(), now)
 
 
 def numbers_in(message: Message) -> Iterator[tuple[str, float]]:

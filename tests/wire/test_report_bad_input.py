@@ -11,6 +11,8 @@ from bandit.facts import Epoch, Facts, Tally
 from bandit.limits import Limits
 from bandit.metric import N_STEPS, Direction, Metric, MetricKind
 from bandit.v1 import evidence_pb2, experiment_pb2
+from server.rpc.report_messages import to_bytes
+from server.services.errors import InvalidInputError
 from server.services.report import Wanted
 from tests.domain.builders import (
     HOUR,
@@ -22,7 +24,7 @@ from tests.domain.builders import (
     make_epoch,
     outcome_key,
 )
-from tests.support.reports import drawn, report_on, require_sane
+from tests.support.reports import drawn, made_of, report_on, require_sane
 
 CLICK = Metric(name="click", window=MINUTE, default_value=0.0)
 ERROR = Metric(
@@ -239,3 +241,21 @@ def test_a_thousand_arms_fit_into_a_message_and_a_screen() -> None:
     assert (report.epochs[0].number, report.epochs[-1].number) == (1, 200)
     assert len(report.verdict.evidence) + len(report.verdict.belief) < 50
     assert len(report.unsaid) < 20
+
+
+def test_a_report_that_is_too_large_is_shortened_before_it_is_refused() -> None:
+    """Of its history the ends are left, and no earlier looks; what is too large even so is an error."""
+    facts = facts_of(*[[(50, 5), (50, 9)]] * 50)
+    made = made_of(declare(metrics=[CLICK], policy=EVEN), hourly(60), facts, now=LATER)
+    whole = to_bytes(made, 0)
+    n_bytes = len(whole)
+    assert to_bytes(made, n_bytes) == whole
+    short = experiment_pb2.Report.FromString(to_bytes(made, n_bytes - 1))
+    assert [epoch.number for epoch in short.epochs] == [1, 60]
+    assert not any(metric.looks for arm in short.arms for metric in arm.metrics)
+    assert "Shares and means over time are left out" in short.notes[-1]
+    require_sane(short)
+    (arm, *_) = experiment_pb2.Report.FromString(whole).arms
+    assert short.arms[0].metrics[0].estimate == arm.metrics[0].estimate
+    with pytest.raises(InvalidInputError, match="name fewer `metrics`, or set max_bytes"):
+        to_bytes(made, 500)

@@ -4,9 +4,11 @@ import math
 
 import pytest
 
+from bandit.client import BanditClient
 from bandit.v1 import experiment_pb2
+from tests.support.process import ServerProcess
 from tests.support.refusals import refused
-from tests.support.wire import CALL_SECONDS, Wire
+from tests.support.wire import CALL_SECONDS, Wire, metric
 
 WEIGHTS = "weights must be finite and at least 0, with a positive sum"
 
@@ -66,3 +68,39 @@ def test_the_default_split_is_even_over_the_arms_in_service(wire: Wire, name: st
     (found,) = ask(wire, name).splits
     assert dict(found.weights) == {"a": 0.5, "b": 0.5}
     assert found.unsaid.reason == "no-window"
+
+
+def test_metrics_are_chosen_by_name(wire: Wire) -> None:
+    """The reward metric and those named; an unknown one is named in the refusal."""
+    name = wire.running(metrics=[metric("click"), metric("error"), metric("spam")])
+    report = ask(wire, name, metrics=["spam"])
+    assert [[each.metric for each in arm.metrics] for arm in report.arms] == [["click", "spam"]] * 2
+    assert {each.metric for each in report.unsaid} == {"click", "spam"}
+    violations = refused(lambda: ask(wire, name, metrics=["spam", "spin"])).violations
+    assert violations == {"metrics[1]": "'spin' is none of the metrics"}
+
+
+@pytest.mark.parametrize("max_bytes", [-1, 2**28 + 1])
+def test_a_size_is_within_bounds(wire: Wire, name: str, max_bytes: int) -> None:
+    """Not negative, and at most 256 MiB."""
+    rule = f"{max_bytes} must be in [0, 268435456]"
+    assert refused(lambda: ask(wire, name, max_bytes=max_bytes)).violations == {"max_bytes": rule}
+
+
+def test_a_report_larger_than_the_caller_takes_is_refused(wire: Wire, name: str) -> None:
+    """With its size and what to do; within the limit it is answered."""
+    n_bytes = ask(wire, name).ByteSize()
+    rule = refused(lambda: ask(wire, name, max_bytes=100)).violations["max_bytes"]
+    assert " bytes, and at most 100 were asked for: name fewer `metrics`, or set max_bytes" in rule
+    assert ask(wire, name, max_bytes=2 * n_bytes).ByteSize() <= 2 * n_bytes
+
+
+def test_the_client_takes_what_a_plain_one_would_not(shared_process: ServerProcess, wire: Wire) -> None:
+    """A thousand arms and 40 metrics are more than the 4 MiB of gRPC's default."""
+    metrics = [metric(f"m-{number}") for number in range(40)]
+    arms = [experiment_pb2.Arm(id=f"arm-{number:03}-{'x' * 50}") for number in range(1_000)]
+    name = wire.running(arms=arms, champion=arms[0].id, metrics=metrics, reward_metric="m-0")
+    with BanditClient(shared_process.address) as client:
+        report = client.experiments.report(name, timeout=3 * CALL_SECONDS)
+    assert {len(arm.metrics) for arm in report.arms} == {40}
+    assert report.ByteSize() > 4 * 1024 * 1024

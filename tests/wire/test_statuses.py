@@ -24,6 +24,7 @@ EXAMPLES = [
     errors.ExperimentExistsError("x"),
     errors.ExperimentChangedError("x"),
     errors.RotationRefusedError("too soon"),
+    errors.RevocationRefusedError("it signs"),
     errors.OverloadedError("too much waits", timedelta(milliseconds=200)),
     errors.StorageFullError("no room", timedelta(seconds=1)),
     errors.StorageAwayError(timedelta(seconds=1)),

@@ -24,8 +24,8 @@ from server.services.report import Wanted
 from server.services.report_making import make_report
 from server.store.interface import Store
 from server.store.migrate import HEAD
+from server.store.opening import open_store
 from server.store.records import ExperimentRecord, Flush, KeyRing, OutcomeEntry, RewardEntry, State
-from server.store.sql import open_store
 from tests.domain.builders import START, declare, make_epoch
 from tests.support.postgresql import PostgresqlProcess, dump
 
@@ -135,16 +135,11 @@ def reports(store: Store) -> dict[str, object]:
 
 
 def _report(store: Store, name: str) -> object:
-    record = store.find_experiment(name)
-    assert record is not None
-    facts = store.read_facts(record.number)
-    units = store.read_units(record.number)
-    assert facts is not None
-    assert units is not None
-    declarations = store.read_declarations(record.number)
-    report = make_report(facts, declarations, units, Wanted(max_epochs=10), LAG, REPORTED_AT)
+    known = store.read_report(name)
+    assert known is not None
+    report = make_report(known, Wanted(max_epochs=10), LAG, REPORTED_AT)
     return {
-        "state": record.state,
+        "state": known.found.record.state,
         "n_epochs": report.n_epochs,
         "arms": {
             arm.arm: {
