@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from bandit.inference.results import EProcess, Interval
     from bandit.inference.ruling import Advice, Beliefs, Harm, Rules, Ruling, p_values_at_cycles, rule
     from bandit.inference.sample_ratio import SampleRatio, check_sample_ratio
+    from bandit.inference.share_path import SharePath
     from bandit.inference.table import (
         EvidenceTable,
         ExposureTable,
@@ -143,6 +144,7 @@ _MODULE_OF: Final = {
     "Rules": "inference.ruling",
     "Ruling": "inference.ruling",
     "SampleRatio": "inference.sample_ratio",
+    "SharePath": "inference.share_path",
     "Signer": "decision",
     "SplitValue": "inference.off_policy",
     "Standing": "allocation",
@@ -263,6 +265,7 @@ __all__ = [
     "Rules",
     "Ruling",
     "SampleRatio",
+    "SharePath",
     "Signer",
     "SplitValue",
     "Standing",

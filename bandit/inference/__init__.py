@@ -28,6 +28,7 @@ from bandit.inference.response import ArmResponse, Response, measure_response, r
 from bandit.inference.results import EProcess, Interval
 from bandit.inference.ruling import Advice, Beliefs, Harm, Rules, Ruling, p_values_at_cycles, rule
 from bandit.inference.sample_ratio import SampleRatio, check_sample_ratio
+from bandit.inference.share_path import SharePath
 from bandit.inference.table import (
     EvidenceTable,
     ExposureTable,
@@ -65,6 +66,7 @@ __all__ = [
     "Rules",
     "Ruling",
     "SampleRatio",
+    "SharePath",
     "SplitValue",
     "TestKind",
     "ValueScale",

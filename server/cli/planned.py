@@ -6,9 +6,9 @@ from math import fsum
 from typing import Final
 
 from bandit.experiment import Experiment
-from bandit.inference.design import UNDECLARED_FLOOR, Design
+from bandit.inference.design import Design
 from bandit.inference.floors import declared_floors
-from bandit.inference.power import Plan, expected_shares, forecast_report
+from bandit.inference.power import Plan, forecast_report
 from bandit.inference.reasons import CannotSay
 from bandit.metric import Direction, MetricKind
 from bandit.validation import InvalidExperimentError, require_valid
@@ -56,8 +56,8 @@ class Row:
 
     Attributes:
         name: What the floors are called.
-        champion: The champion's share that is counted on.
-        challenger: A challenger's share that is counted on.
+        champion: The champion's expected share of the decisions until then, at even odds.
+        challenger: The same of the challenger that has the lift.
         days_at_half: Until it is seen with a chance of about one half.
         days_at_most: Until it is seen with a chance of about four fifths.
     """
@@ -159,8 +159,8 @@ def plan_rows(
         rows.append(
             Row(
                 name=name,
-                champion=plan.champion_share,
-                challenger=plan.challenger_share,
+                champion=forecast.champion_share,
+                challenger=forecast.challenger_share,
                 days_at_half=forecast.days_at_half,
                 days_at_most=forecast.days_at_most,
             )
@@ -177,20 +177,15 @@ def _plan(
     variance: float | None,
 ) -> Plan:
     position = (base - planned.minimum) / planned.width
-    champion, challenger = (floor or UNDECLARED_FLOOR for floor in floors[:2])
-    shares = expected_shares(
-        champion,
-        challenger,
-        floors[2],
-        planned.n_challengers + 1,
-        is_better=(lift > 0) is not planned.is_less_better,
-    )
+    champion, challenger, rest = floors
     return Plan(
         base_mean=position,
         lift=lift * base / (base - planned.minimum) if base != planned.minimum else 0.0,
         decisions_per_day=decisions_per_day,
-        champion_share=shares[0],
-        challenger_share=shares[1],
+        champion_floor=champion,
+        challenger_floor=challenger,
+        rest=max(rest, 0.0),
+        is_less_better=planned.is_less_better,
         variance=None if planned.is_yes_no else (variance or 0.0) / planned.width**2,
         n_challengers=planned.n_challengers,
         design=Design(floors={0: champion, 1: challenger}),
@@ -198,6 +193,6 @@ def _plan(
 
 
 _UNSOUND: Final = (
-    "nothing could be seen: --decisions-per-day must be positive, --lift not 0, and --base-rate and the mean "
-    "after the lift within the metric's range"
+    "nothing could be seen: --decisions-per-day must be positive, --lift not 0, --base-rate and the mean "
+    "after the lift within the metric's range, and both arms must have a share"
 )

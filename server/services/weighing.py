@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
-from math import inf
+from math import fsum, inf
 from typing import Final
 
 import numpy as np
@@ -18,7 +18,7 @@ from bandit.inference.claims import ALPHA
 from bandit.inference.design import Design
 from bandit.inference.floors import smallest_floors
 from bandit.inference.grid import FactGrid
-from bandit.inference.power import Forecast, Plan, expected_shares, forecast_report
+from bandit.inference.power import Forecast, Plan, forecast_report
 from bandit.inference.reasons import CannotSay, Reason
 from bandit.inference.ruling import Beliefs, Harm, Ruling, rule
 from bandit.inference.table import EvidenceTable, ValueScale, open_table
@@ -195,21 +195,15 @@ def _plan(standing: Standing, floors: Mapping[int, float], lift: float, per_day:
     design = Design(alpha=ALPHA, floors=dict(floors))
     challenger = min(challengers, key=design.floor)
     scale = ValueScale.of(reward)
-    in_service = [champion, *challengers]
-    shares = expected_shares(
-        design.floor(champion),
-        design.floor(challenger),
-        1 - sum(floors.get(arm, 0.0) for arm in in_service),
-        len(in_service),
-        is_better=(lift > 0) == (reward.direction is Direction.MAXIMIZE),
-    )
     base = (sums.mean - scale.minimum) / scale.width
     return Plan(
         base_mean=base,
         lift=lift * sums.mean / (scale.width * base) if base > 0 else lift,
         decisions_per_day=per_day,
-        champion_share=shares[0],
-        challenger_share=shares[1],
+        champion_floor=floors.get(champion, 0.0),
+        challenger_floor=floors.get(challenger, 0.0),
+        rest=max(1 - fsum(floors.get(arm, 0.0) for arm in (champion, *challengers)), 0.0),
+        is_less_better=reward.direction is Direction.MINIMIZE,
         variance=None if reward.kind is MetricKind.BINARY else sums.centred_squares / sums.n / scale.width**2,
         n_challengers=len(challengers),
         design=Design(alpha=ALPHA, floors={0: design.floor(champion), 1: design.floor(challenger)}),

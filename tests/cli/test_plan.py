@@ -30,20 +30,22 @@ def plans(run: Run, *arguments: str) -> dict[str, dict[str, float]]:
 
 
 def test_the_declared_floors_are_planned_for(run: Run, file: str) -> None:
-    """The numbers are the library's: the champion at its floor, the challenger where equal arms begin."""
+    """The numbers are the library's; of the two arms the better one has most of the decisions."""
     declared = plans(run, file, *TRAFFIC)["declared"]
     plan = Plan(
         base_mean=0.05,
         lift=0.1,
         decisions_per_day=4_000,
-        champion_share=0.2,
-        challenger_share=0.05 + 0.75 / 2,
+        champion_floor=0.2,
+        challenger_floor=0.05,
+        rest=0.75,
         design=Design(floors={0: 0.2, 1: 0.05}),
     )
     forecast = forecast_report(plan, is_yes_no=True)
     assert isinstance(forecast, Forecast)
     assert declared["days_at_half"] == pytest.approx(forecast.days_at_half)
     assert declared["days_at_most"] == pytest.approx(forecast.days_at_most)
+    assert 0.2 < declared["champion_share"] < 0.5 < declared["challenger_share"] < 0.8
 
 
 def test_power_is_a_matter_of_floors(run: Run) -> None:

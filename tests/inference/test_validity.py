@@ -163,8 +163,8 @@ def test_forecasts_are_borne_out(forecast: object) -> None:
         base_mean=0.1,
         lift=0.3,
         decisions_per_day=500.0,
-        champion_share=0.5,
-        challenger_share=0.5,
+        champion_floor=0.5,
+        challenger_floor=0.5,
         design=design,
     )
     said = forecast_aipw(plan) if forecast is forecast_aipw else forecast_odds(plan)
@@ -190,7 +190,7 @@ def crossed_at(plan: Plan, is_aipw: bool, seed: int, step: int = 100, n_steps: i
 
 
 @pytest.mark.parametrize(
-    "changes", [{"lift": 0.0}, {"challenger_share": 0.0}, {"decisions_per_day": 0.0}, {"lift": 20.0}]
+    "changes", [{"lift": 0.0}, {"challenger_floor": 0.0}, {"decisions_per_day": 0.0}, {"lift": 20.0}]
 )
 def test_nothing_to_find_is_said(changes: dict[str, float]) -> None:
     """Without a lift that can be, traffic, or a share for the challenger there is no forecast."""
@@ -198,8 +198,8 @@ def test_nothing_to_find_is_said(changes: dict[str, float]) -> None:
         "base_mean": 0.1,
         "lift": 0.1,
         "decisions_per_day": 100.0,
-        "champion_share": 0.5,
-        "challenger_share": 0.5,
+        "champion_floor": 0.5,
+        "challenger_floor": 0.5,
     }
     plan = Plan(**(given | changes), design=DESIGN)  # type: ignore[arg-type]  # each is a number
     assert forecast_aipw(plan) == forecast_odds(plan) == CannotSay(Reason.NO_EFFECT_PLANNED)
@@ -214,8 +214,9 @@ def test_floors_decide_how_long_it_takes() -> None:
                 base_mean=0.1,
                 lift=lift,
                 decisions_per_day=1.0,
-                champion_share=champion,
-                challenger_share=challenger,
+                champion_floor=champion,
+                challenger_floor=challenger,
+                rest=1 - champion - n_challengers * challenger,
                 n_challengers=n_challengers,
                 design=Design(floors={0: champion, 1: challenger}),
             )
