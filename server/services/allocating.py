@@ -117,14 +117,16 @@ class Allocator:
                 continue
             if live.epoch.warming_up:
                 self._grown[number] = None
-            elif self._due_at.get(number, now) <= now:
+            elif number not in self._due_at:
                 declared = live.record.experiment
                 window = declared.metric(declared.reward_metric).window
                 self._look_at(number, now + (_AGE_PAUSE if window is None else window / 4))
 
     def _look_at(self, number: int, moment: datetime) -> None:
-        self._due_at[number] = moment
-        heapq.heappush(self._due, (moment, number))
+        """At the latest then: a look that is due earlier is not put off."""
+        if moment <= self._due_at.get(number, moment):
+            self._due_at[number] = moment
+            heapq.heappush(self._due, (moment, number))
 
     def mark_changed(self, experiments: Iterable[int]) -> None:
         """Says that these experiments are new here or changed: they are looked at when there is time."""
@@ -155,6 +157,7 @@ class Allocator:
         while self._due and self._due[0][0] <= now:
             due_at, number = heapq.heappop(self._due)
             if self._due_at.get(number) == due_at:
+                del self._due_at[number]
                 self._grown[number] = None
 
     async def _refresh(self, number: int) -> None:

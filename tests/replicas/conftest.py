@@ -47,7 +47,12 @@ def running_replicas(url: str, folder: Path, *flags: str) -> Iterator[StartRepli
         started.extend(servers)
         return servers
 
-    yield start
+    try:
+        yield start
+    except BaseException:
+        for server in started:
+            server.kill()
+        raise
     running = [server for server in started if server.process.poll() is None]
     for server in running:
         server.process.terminate()

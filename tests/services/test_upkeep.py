@@ -193,3 +193,23 @@ async def test_two_flushes_at_once_count_once(desk: Desk, store: SqlStore) -> No
     facts = store.read_facts(record.number)
     assert facts is not None
     assert facts.facts.decisions == {offer.key: 6}
+
+
+async def test_traffic_does_not_put_off_the_end_of_an_epoch(
+    desk: Desk, store: SqlStore, clock: ManualClock
+) -> None:
+    """An epoch with decisions ends once it is old, though counts are stored just before it is looked at."""
+    record = run(store)
+    await desk.upkeep.refresh()
+    await desk.allocator.run_once(60)
+    found = desk.snapshot.find("ranker")
+    assert found is not None
+    offer = found.offers(Basis.POLICY).offers[0]
+    for pause in (timedelta(days=1), timedelta()):
+        desk.counter.count(offer, some_id(), NO_UNIT)
+        await desk.upkeep.flush()
+        clock.advance(pause.total_seconds())
+    await desk.allocator.run_once(60)
+    facts = store.read_facts(record.number)
+    assert facts is not None
+    assert [epoch.number for epoch in facts.epochs] == [1, 2]
