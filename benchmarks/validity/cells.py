@@ -21,6 +21,7 @@ from benchmarks.validity.defects import (
 )
 from benchmarks.validity.histories import Shaping, collect
 from benchmarks.validity.measuring import Sample, measure
+from benchmarks.validity.planning import foretell
 from benchmarks.validity.promoting import EPOCHS_A_DAY, N_DAYS, promote, roll_back
 from benchmarks.validity.splitting import value_split
 from benchmarks.validity.visits import Crowd
@@ -70,6 +71,7 @@ def all_cells() -> tuple[Cell, ...]:
     return (
         *(*_equal(), *_different(), *_defective(), *_promotions(), *_roll_backs(), *_splits()),
         *_broken(),
+        *_plans(),
     )
 
 
@@ -177,3 +179,13 @@ def _broken() -> Iterator[Cell]:
     )
     for name, play in plays.items():
         yield Cell(group="broken", name=name, play=play)
+
+
+def _plans() -> Iterator[Cell]:
+    shapings = {f"2 arms, {design}": shaping for design, shaping in FLOORS.items()} | {
+        "5 arms, floors 20/5": FIVE
+    }
+    for design, shaping in shapings.items():
+        for base, lift in ((0.05, 0.1), (0.1, 0.2), (0.1, -0.2)):
+            name = f"{design}, rate {base:g}, {lift:+.0%}".replace("%", " %")
+            yield Cell(group="plans", name=name, play=partial(foretell, base, lift, shaping))

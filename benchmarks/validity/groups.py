@@ -135,6 +135,16 @@ GROUPS: Final = (
             Column("alarm", "response check\nalarms"),
         ),
     ),
+    Group(
+        title="Plans: decisions until a lift is seen, in % of those planned for even odds (quartiles)",
+        cells=("plans",),
+        columns=(
+            Column("planned", "planned for\neven odds", Kind.MEAN),
+            Column("seen", "seen, in %", Kind.MEDIAN),
+            Column("within_half", "seen by the\nplan for 1/2"),
+            Column("within_most", "seen by the\nplan for 4/5"),
+        ),
+    ),
 )
 
 
