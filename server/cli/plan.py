@@ -145,7 +145,7 @@ _ADVICE: Final = (
     "Power is a matter of floors: near 0 they regret least and show least; a champion at 20 % and "
     "challengers at 5 % keep most of an even split's power at half its regret. Shares are averages until "
     "even odds, as a policy like Thompson sampling learns. Days are a little on the long side: half of "
-    "simulated experiments saw the lift after .65 to 1.05 of those at even odds, after .6 to .9 with floors "
+    "simulated experiments saw the lift after .65 to 1.05 of those at even odds, after .6 to .95 with floors "
     "of 1 %; without a floor under the arm that loses any plan is a guess. "
     "Nothing is promoted before two whole weeks."
 )
