@@ -16,8 +16,9 @@ from server.services.errors import StorageAwayError
 from server.services.snapshot import Snapshot
 from server.services.workers import Workers
 from server.services.writer import Writer
-from server.store.errors import StoreBrokenError, StoreError, WriterUnknownError
+from server.store.errors import OutdatedError, StoreBrokenError, StoreError, WriterUnknownError
 from server.store.interface import Store
+from server.store.records import Changes
 
 _RETRY_AFTER: Final = timedelta(seconds=1)
 _CLAIM_SECONDS: Final = 10.0
@@ -70,6 +71,8 @@ class Upkeep:
         self._load_after: asyncio.Task[None] | None = None
         self._claim_at = clock.monotonic() + _CLAIM_SECONDS
         self._reload_at = clock.monotonic()
+        self._is_outdated = False
+        self._unreadable: set[int] = set()
         self.is_store_away = False
 
     async def refresh(self) -> None:
@@ -153,11 +156,34 @@ class Upkeep:
             except StoreBrokenError:
                 self._on_broken()
                 return
+            except OutdatedError as error:
+                self._note_outdated(error)
             except (StoreError, StorageAwayError) as error:
                 self._note_store(is_away=True, error=error)
             except Exception:
                 log.exception("upkeep.failed")
             await asyncio.sleep(max(seconds - (self._clock.monotonic() - began_at), seconds / 10))
+
+    def _note_outdated(self, error: OutdatedError) -> None:
+        """Logs once that a newer release keeps this server from changing anything."""
+        if not self._is_outdated:
+            log.error("server.outdated", error=str(error))
+        self._is_outdated = True
+
+    def _note_unknown(self, changes: Changes) -> None:
+        """Logs which experiments a newer release declared that this one knows in part, or not at all."""
+        for number, name in changes.unreadable.items():
+            if number not in self._unreadable:
+                self._unreadable.add(number)
+                log.error("experiment.unreadable", experiment=name, advice="replace this server")
+        for live in changes.live:
+            if live.record.unknown and self._snapshot.find_live(live.record.number) != live:
+                log.error(
+                    "experiment.not_understood",
+                    experiment=live.record.name,
+                    unknown=live.record.unknown,
+                    advice="the champion answers here: replace this server",
+                )
 
     def _note_store(self, *, is_away: bool, error: Exception | None = None) -> None:
         """Logs when the store goes, and when it is back: one line each."""
@@ -180,4 +206,5 @@ class Upkeep:
             await self._keys.refresh()
         if is_whole:
             self._reload_at = asked_at + _RELOAD_SECONDS
+        self._note_unknown(changes)
         self._allocator.mark_changed(self._snapshot.apply(changes, asked_at))

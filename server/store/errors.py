@@ -10,11 +10,15 @@ StoreError
 ├── BackupTargetError        name another file for the copy
 ├── SchemaError              the database is not of this version; migrate it
 ├── RowRefusedError          the database refused the values of a statement
+├── OutdatedError            a newer release is in service: have the change made by a server of that
+├── OlderServersError        stop the servers of an earlier release first
 ├── WriterUnknownError       the writer was forgotten; claim a slot before counting on
 ├── NameTakenError           the name is or was in use
 ├── KeysNotReadyError        the ring can't take another key yet; try again later
 └── StaleRevisionError       somebody else changed the experiment first; read it again
 """
+
+from collections.abc import Sequence
 
 
 class StoreError(Exception):
@@ -63,6 +67,22 @@ class SchemaError(StoreError):
 
 class RowRefusedError(StoreError):
     """The database refused the values of a statement; nothing was stored."""
+
+
+class OutdatedError(StoreError):
+    """A newer release is in service, and this server would change what that reads; nothing was stored."""
+
+
+class OlderServersError(StoreError):
+    """A feature can't be used while servers run that could not read what it writes."""
+
+    def __init__(self, feature: str, release: str, servers: Sequence[str]) -> None:
+        self.servers = tuple(servers)
+        super().__init__(
+            f"{feature} need release {release} on every server, and these are older: "
+            f"{'; '.join(self.servers)}. Stop or upgrade them, wait until they have been silent for a "
+            "minute, and try again"
+        )
 
 
 class WriterUnknownError(StoreError):

@@ -38,6 +38,8 @@ class ExperimentRecord:
         updated_at: When it last changed.
         started_at: When it first ran.
         concluded_at: When it was concluded.
+        unknown: What a newer release declared in it that this code does not know. With any of that it is
+            answered for by its champion, and not changed.
     """
 
     number: int
@@ -51,6 +53,7 @@ class ExperimentRecord:
     updated_at: datetime
     started_at: datetime | None = None
     concluded_at: datetime | None = None
+    unknown: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -113,11 +116,13 @@ class Changes:
         live: Experiments that are new, changed, or have a new epoch.
         deleted: Numbers of experiments deleted since.
         watermark: Hand it to the next load.
+        unreadable: Numbers of experiments that a newer release declared and this code can't read, to names.
     """
 
     live: tuple[LiveExperiment, ...]
     deleted: frozenset[int]
     watermark: int
+    unreadable: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

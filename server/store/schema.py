@@ -55,9 +55,10 @@ writers = Table(
     Column("slot", SmallInteger, unique=True),
     Column("sequence", BigInteger, nullable=False),
     Column("seen_at", BigInteger, nullable=False),
+    Column("code", String(32)),
 )
 """One row for each run of a server. A writer that lost its slot keeps its row: whether a flush in doubt was
-added stands in it."""
+added stands in it. `code` is the version of its code, null before 0.3.0."""
 
 experiments = Table(
     "experiments",
@@ -85,9 +86,11 @@ configurations = Table(
     Column("state", String(16), nullable=False),
     Column("document", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    Column("format", SmallInteger, nullable=False, server_default="0"),
     sqlite_with_rowid=False,
 )
-"""Every revision that ever was, so that an epoch can be explained by what it was made from."""
+"""Every revision that ever was, so that an epoch can be explained by what it was made from.
+`server.store.gate` says what `format` is for, here and in `epochs`."""
 
 epochs = Table(
     "epochs",
@@ -102,6 +105,7 @@ epochs = Table(
     Column("shares", Text, nullable=False),
     Column("warming_up", Text, nullable=False),
     Column("means", Text, nullable=False),
+    Column("format", SmallInteger, nullable=False, server_default="0"),
     sqlite_with_rowid=False,
 )
 

@@ -5,12 +5,13 @@ writer's own row; so a writer that was taken for dead loses its slot, and nothin
 """
 
 from datetime import timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from server.store.errors import WriterUnknownError
 from server.store.schema import writers
+from server.version import VERSION
 
 EXPIRY: Final = timedelta(seconds=60)
 """A writer that did not claim its slot for so long may lose it."""
@@ -19,6 +20,30 @@ _MEMORY: Final = timedelta(days=30)
 """How long a writer without a slot is remembered."""
 
 _MICROSECOND: Final = timedelta(microseconds=1)
+
+
+class WriterState(NamedTuple):
+    """A run of a server, as the store knows it.
+
+    Attributes:
+        incarnation: Random mark of the run, 16 bytes.
+        slot: Where it counts; None once the slot was given away.
+        sequence: The last of its flushes that was added.
+        seen_at: When it last said that it lives, in microseconds since 1970 on the clock that writers share.
+        code: The version of its code; None before 0.3.0.
+    """
+
+    incarnation: bytes
+    slot: int | None
+    sequence: int
+    seen_at: int
+    code: str | None
+
+
+def read_all(connection: Connection) -> list[WriterState]:
+    """Every run that is remembered."""
+    columns = [writers.c[name] for name in WriterState._fields]
+    return [WriterState(*row) for row in connection.execute(select(*columns).order_by(writers.c.slot))]
 
 
 def renew(connection: Connection, incarnation: bytes, now: int) -> int | None:
@@ -49,10 +74,10 @@ def claim(connection: Connection, incarnation: bytes, now: int, *, is_shared: bo
     slot = next(number for number in range(len(taken) + 1) if number not in taken)
     mine = writers.c.incarnation == incarnation
     if connection.execute(select(func.count()).where(mine)).scalar_one():
-        connection.execute(update(writers).where(mine).values(slot=slot, seen_at=now))
+        connection.execute(update(writers).where(mine).values(slot=slot, seen_at=now, code=VERSION))
     else:
         connection.execute(
-            insert(writers).values(incarnation=incarnation, slot=slot, sequence=0, seen_at=now)
+            insert(writers).values(incarnation=incarnation, slot=slot, sequence=0, seen_at=now, code=VERSION)
         )
     return slot
 
