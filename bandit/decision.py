@@ -88,7 +88,13 @@ class Basis(enum.IntEnum):
     """Made by a server that could not confirm its epoch in time: neither steers nor enters inference."""
     SHADOW = 5
     """Seen by an arm that did not answer."""
+    UNCOUNTED = 6
+    """Only of outcomes: their decision's count was lost with its server. Neither steers nor enters inference.
+    No decision is made with it; what the decision was stays in its id."""
 
+
+LOSABLE: Final = frozenset({Basis.POLICY, Basis.RESTRICTED, Basis.SHADOW})
+"""The bases whose outcomes become `UNCOUNTED` with the count of their decision: those that are compared."""
 
 STEERING: Final = frozenset({Basis.POLICY, Basis.RESTRICTED})
 """The bases whose decisions and outcomes enter the posterior."""

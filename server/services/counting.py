@@ -83,6 +83,7 @@ class DecisionCounter:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._sequence = 0
+        self._last_id = bytes(16)
         self.stamp = 0
         self._restamp()
         self._counts: defaultdict[Offer, int] = defaultdict(int)
@@ -95,6 +96,7 @@ class DecisionCounter:
     def count(self, offer: Offer, decision: bytes, mark: bytes) -> None:
         """Counts one decision, and its unit, unless the mark is `NO_UNIT`."""
         self._counts[offer] += 1
+        self._last_id = decision
         if mark is NO_UNIT:
             return
         if offer.keeps_groups:
@@ -128,6 +130,7 @@ class DecisionCounter:
                 counts=self._waiting,
                 units=self.units.take(),
                 groups=self._take_groups(),
+                decided_ms=int.from_bytes(self._last_id[:6]),
             )
             for key, count in self._waiting.items():
                 self.totals[key.experiment, key.arm, key.basis] += count

@@ -15,8 +15,14 @@ from server.services.decision_keys import DecisionKeys
 from server.services.errors import StorageAwayError
 from server.services.snapshot import Snapshot
 from server.services.workers import Workers
-from server.services.writer import Writer
-from server.store.errors import OutdatedError, StoreBrokenError, StoreError, WriterUnknownError
+from server.services.writer import Writer, claim_slot
+from server.store.errors import (
+    OutdatedError,
+    RunEndedError,
+    StoreBrokenError,
+    StoreError,
+    WriterUnknownError,
+)
 from server.store.interface import Store
 from server.store.records import Changes
 
@@ -103,9 +109,23 @@ class Upkeep:
                 await self._workers.write(self._store.add_decisions, flush)
             except WriterUnknownError:  # silent for so long that the store forgot it
                 await self._claim_slot()
+                if self._writer.incarnation != flush.incarnation:
+                    return
                 await self._workers.write(self._store.add_decisions, flush)
+            except RunEndedError:  # so long that its decisions are settled as uncounted
+                await self._claim_slot()
+                return
             self._counter.settle(flush)
             self._allocator.mark_decided({key.experiment for key in flush.counts})
+
+    async def end_run(self) -> None:
+        """Says that this run ends, once all its decisions are counted.
+
+        Raises:
+            StoreError: They are not, or it can't be said: somebody will look for what was lost.
+        """
+        await self.flush()
+        await self._workers.write(self._store.end_cleanly, self._writer.incarnation, self._clock.now())
 
     async def poll(self, seconds: float) -> None:
         """Flushes and refreshes every `seconds`, for ever."""
@@ -141,10 +161,10 @@ class Upkeep:
 
     async def _claim_slot(self) -> None:
         """Says that this writer lives, and takes another slot if its own was given away."""
-        slot = await self._workers.write(self._store.claim_slot, self._writer.incarnation, self._clock.now())
-        if slot != self._writer.slot:
-            log.warning("slot.changed", before=self._writer.slot, now=slot)
-        self._writer.slot = slot
+        before = self._writer.slot
+        await claim_slot(self._store, self._workers, self._writer, self._counter, self._clock)
+        if self._writer.slot != before:
+            log.warning("slot.changed", before=before, now=self._writer.slot)
         self._claim_at = self._clock.monotonic() + _CLAIM_SECONDS
 
     async def repeat(self, step: Callable[[], Awaitable[None]], seconds: float) -> None:

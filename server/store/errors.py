@@ -13,6 +13,8 @@ StoreError
 ├── OutdatedError            a newer release is in service: have the change made by a server of that
 ├── OlderServersError        stop the servers of an earlier release first
 ├── WriterUnknownError       the writer was forgotten; claim a slot before counting on
+├── RunTakenError            another run of a server has the same mark in its decisions; draw another
+├── RunEndedError            what the run did not count in time is settled; go on as a new run
 ├── NameTakenError           the name is or was in use
 ├── KeysNotReadyError        the ring can't take another key yet; try again later
 └── StaleRevisionError       somebody else changed the experiment first; read it again
@@ -87,6 +89,14 @@ class OlderServersError(StoreError):
 
 class WriterUnknownError(StoreError):
     """The store does not know this writer, or has forgotten it; nothing was stored."""
+
+
+class RunTakenError(StoreError):
+    """Another run has the bits that stand for this one in decision ids; nothing was stored."""
+
+
+class RunEndedError(StoreError):
+    """The run was taken for dead, and the decisions of this flush are settled as uncounted."""
 
 
 class KeysNotReadyError(StoreError):

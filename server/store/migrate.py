@@ -21,7 +21,7 @@ from server.store.schema import compatibility
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
-HEAD: Final = "0006"
+HEAD: Final = "0009"
 """The newest migration; `tests/store` holds it to be Alembic's head. Revisions are numbers of four digits."""
 
 _ENVIRONMENT: Final = Path(__file__).parent / "migrations"

@@ -229,6 +229,7 @@ class Flush:
         counts: How many decisions to add.
         units: Which units were seen, where units are counted; a key may be there more than once.
         groups: (Experiment, group of units) to policy decisions to add, where decisions are counted.
+        decided_ms: A time, as ids have it, before which no decision was made that a later flush carries.
     """
 
     slot: int
@@ -237,6 +238,7 @@ class Flush:
     counts: Mapping[DecisionKey, int]
     units: Sequence[tuple[DecisionKey, Sightings]] = ()
     groups: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    decided_ms: int = 0
 
 
 class OutcomeEntry(NamedTuple):
@@ -339,6 +341,44 @@ class Seal(NamedTuple):
 
     epoch: int
     before: bytes
+
+
+class EndedRun(NamedTuple):
+    """A run of a server that ended before all its decisions were counted.
+
+    Attributes:
+        sequence: Its last flush that was added.
+        flushed_ms: No decision that a later flush would have carried was made before, in milliseconds.
+    """
+
+    sequence: int
+    flushed_ms: int
+
+
+class Bounds(NamedTuple):
+    """What the log knows of the decisions of a batch of rewards.
+
+    Attributes:
+        seals: (Experiment, segment) to how far it takes nothing any more.
+        ended: The run's bits in a decision id to how far the run was counted.
+    """
+
+    seals: Mapping[tuple[int, int], Seal]
+    ended: Mapping[int, EndedRun]
+
+
+class MoveStep(NamedTuple):
+    """What one transaction did to set outcomes of uncounted decisions apart from those that are compared.
+
+    Attributes:
+        n_rows: Rows of the log that it changed.
+        experiments: Whose facts changed.
+        is_done: Whether nothing is left of that run.
+    """
+
+    n_rows: int
+    experiments: frozenset[int]
+    is_done: bool
 
 
 class SealedEpochs(NamedTuple):
