@@ -192,6 +192,14 @@ class Facts:
             counts[arm, Basis(basis)] += total
         return counts
 
+    def count_outcomes(self, basis: Basis) -> int:
+        """How many outcomes there are of one basis, late ones included."""
+        numbers = [Tally._fields.index(name) for name in ("n", "late_n")]
+        return sum(
+            int(columns.tallies[columns.cells.basis == basis][:, numbers].sum())
+            for columns in self.outcome_columns.values()
+        )
+
     @cached_property
     def outcome_columns(self) -> Mapping[int, OutcomeColumns]:
         """Metric number to its outcomes as columns; without metrics that have none."""

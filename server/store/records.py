@@ -142,11 +142,13 @@ class ReportFacts:
         found: The experiment, its epochs and facts.
         declarations: Every declaration under which it has run, oldest first.
         units: Who was counted once, and how units repeat.
+        n_old_runs: Runs of servers before 0.3.0 since the experiment started, as far as they are remembered.
     """
 
     found: ExperimentFacts
     declarations: Sequence[Experiment]
     units: UnitFacts
+    n_old_runs: int = 0
 
 
 @dataclass(frozen=True, slots=True)

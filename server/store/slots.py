@@ -50,6 +50,12 @@ def read_all(connection: Connection) -> list[WriterState]:
     return [WriterState(*row) for row in connection.execute(select(*columns).order_by(writers.c.slot))]
 
 
+def count_old(connection: Connection, since: int) -> int:
+    """How many runs of code before 0.3.0 were seen since an instant."""
+    query = select(func.count()).where(writers.c.code.is_(None), writers.c.seen_at >= since)
+    return connection.execute(query).scalar_one()
+
+
 def renew(connection: Connection, incarnation: bytes, now: int) -> int | None:
     """Says that a writer lives; returns its slot, None if it has none."""
     return connection.execute(

@@ -305,6 +305,7 @@ class SqlStore(Store):
                 found=_facts_of(connection, record),
                 declarations=experiments.read_declarations(connection, record.number),
                 units=units.read(connection, record),
+                n_old_runs=slots.count_old(connection, to_micros(record.started_at) or 0),
             )
 
     @override
