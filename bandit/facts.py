@@ -97,6 +97,14 @@ class Tally(NamedTuple):
         """
         return Tally(*map(int.__add__, self, other))
 
+    def negated(self) -> "Tally":
+        """What takes this tally away where it is added.
+
+        >>> Tally(n=1, total=3, squares=9).negated().plus(Tally(n=1, total=3, squares=9))
+        Tally(n=0, total=0, squares=0, late_n=0, late_total=0, late_squares=0)
+        """
+        return Tally(*map(int.__neg__, self))
+
     @classmethod
     def of(cls, quanta: int, *, is_late: bool) -> Self:
         """The tally of one outcome."""
@@ -183,6 +191,14 @@ class Facts:
         for arm, basis, total in zip(*pairs.tolist(), totals.tolist(), strict=True):
             counts[arm, Basis(basis)] += total
         return counts
+
+    def count_outcomes(self, basis: Basis) -> int:
+        """How many outcomes there are of one basis, late ones included."""
+        numbers = [Tally._fields.index(name) for name in ("n", "late_n")]
+        return sum(
+            int(columns.tallies[columns.cells.basis == basis][:, numbers].sum())
+            for columns in self.outcome_columns.values()
+        )
 
     @cached_property
     def outcome_columns(self) -> Mapping[int, OutcomeColumns]:

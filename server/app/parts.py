@@ -17,6 +17,7 @@ from server.services.choosing import Chooser
 from server.services.clock import Clock
 from server.services.counting import DecisionCounter
 from server.services.decision_keys import DecisionKeys, fresh_ring
+from server.services.ending import RunEnder
 from server.services.experiments import Experiments
 from server.services.ledger import Ledger
 from server.services.purging import Purger
@@ -47,6 +48,7 @@ class Parts:
         standby: Reaches the store, and does without it until then.
         rpc: Answers the calls.
         purger: Takes old rewards out of the log.
+        ender: Ends the runs of servers that are gone.
         collector: What Prometheus is told.
 
     Raises:
@@ -78,6 +80,7 @@ class Parts:
         self.rpc = self._make_rpc(shares_port=number is not None)
         retention = timedelta(seconds=settings.retention_seconds)
         self.purger = Purger(store, self.workers, clock, retention=retention)
+        self.ender = RunEnder(store, self.workers, self._writer, self._allocator, clock)
         self.collector = self._make_collector()
 
     def _make_allocator(self) -> Allocator:

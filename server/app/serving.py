@@ -17,6 +17,7 @@ from server.app.errors import StartupError, startup_errors
 from server.app.logs import set_up_logs
 from server.app.monitoring import serve_metrics
 from server.app.parts import Parts
+from server.services import ending
 from server.services.allocating import load_mathematics
 from server.settings import Settings, split_address
 from server.store.errors import StoreError
@@ -96,6 +97,7 @@ class _Service:
         self._standby = parts.standby
         self._rpc = parts.rpc
         self._purger = parts.purger
+        self._ender = parts.ender
         self._collector = parts.collector
 
     async def run(self) -> int:
@@ -136,6 +138,7 @@ class _Service:
         chores = [asyncio.create_task(self._workers.compute(load_mathematics))]
         if not self._standby.is_connected:
             chores.append(asyncio.create_task(self._connect(has_answered=has_answered)))
+        chores.append(asyncio.create_task(self._upkeep.repeat(self._ender.run_once, ending.LOOK_SECONDS)))
         if self._settings.purge:
             seconds = self._settings.purge_interval_seconds
             chores.append(asyncio.create_task(self._upkeep.repeat(self._purger.run_once, seconds)))
@@ -198,7 +201,7 @@ class _Service:
 
     async def _flush_counts(self) -> None:
         try:
-            await self._upkeep.flush()
+            await self._upkeep.end_run()
         except StoreError as error:
             log.warning("counts.lost", error=str(error))
 

@@ -23,7 +23,7 @@ from server.services.ledger import Ledger
 from server.services.snapshot import Snapshot
 from server.services.snapshot_file import SnapshotFileError, read_snapshot, write_snapshot
 from server.services.workers import Workers
-from server.services.writer import Writer
+from server.services.writer import Writer, claim_slot
 from server.settings import Settings
 from server.store.errors import StoreAwayError, StoreError
 from server.store.interface import Store
@@ -178,9 +178,7 @@ class Standby:
     async def _reach(self) -> None:
         await self._workers.write(self._store.prepare, may_migrate=self._settings.migrate)
         ring = await self._workers.write(self._store.adopt_keys, self._candidate)
-        self._writer.slot = await self._workers.write(
-            self._store.claim_slot, self._writer.incarnation, self._clock.now()
-        )
+        await claim_slot(self._store, self._workers, self._writer, self._counter, self._clock)
         self.take_keys(ring)
         await self._refresh()
         self.is_connected = True

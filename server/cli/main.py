@@ -5,7 +5,9 @@ Commands are imported when they run: `--help` needs neither gRPC nor the server.
 
 import click
 
+from bandit import DISTRIBUTION
 from server.cli.help import LazyGroup
+from server.version import VERSION
 
 COMMANDS = {
     "serve": ("server.cli.serve:serve", "Answer Choose and Reward until SIGTERM."),
@@ -34,7 +36,7 @@ class Root(LazyGroup):
 
 
 @click.group(cls=Root, context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="bandit-allocator", message="%(package)s %(version)s")
+@click.version_option(VERSION, package_name=DISTRIBUTION, message="%(package)s %(version)s")
 def cli() -> None:
     """Run and operate a multi-armed-bandit allocation service.
 

@@ -39,6 +39,8 @@ CODES: Final[Mapping[type[errors.ServiceError], grpc.StatusCode]] = {
     errors.OutcomeConflictError: grpc.StatusCode.ALREADY_EXISTS,
     errors.ExperimentExistsError: grpc.StatusCode.ALREADY_EXISTS,
     errors.ExperimentChangedError: grpc.StatusCode.ABORTED,
+    errors.ServerOutdatedError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.OlderServersError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.StorageFullError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.StorageAwayError: grpc.StatusCode.UNAVAILABLE,

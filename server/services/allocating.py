@@ -162,7 +162,7 @@ class Allocator:
 
     async def _refresh(self, number: int) -> None:
         live = self._snapshot.find_live(number)
-        if live is None or live.record.state is not State.RUNNING:
+        if live is None or live.record.state is not State.RUNNING or live.record.unknown:
             self._due_at.pop(number, None)
             return
         computed, look_again_at = await self._workers.compute(self._compute, number)
@@ -183,7 +183,9 @@ class Allocator:
     def _compute(self, number: int) -> tuple[Epoch | None, datetime | None]:
         """The next epoch, if there should be one, and when to look again without any news."""
         found = self._store.read_facts(number)
-        if found is None or found.record.state is not State.RUNNING or not found.epochs:
+        if found is None or not found.epochs or found.record.unknown:
+            return None, None
+        if found.record.state is not State.RUNNING:
             return None, None
         now = self._clock.now()
         standing = standing_of(found.record, found.epochs, found.facts, self._lag, now)

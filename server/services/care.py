@@ -1,9 +1,10 @@
 """Care of the ledger: the log against the facts, and the facts anew from the log."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from bandit.decision import Basis
 from bandit.facts import OutcomeKey, Tally
 from server.store.errors import StoreBrokenError
 from server.store.interface import Progress, Store
@@ -51,7 +52,7 @@ def verify(store: Store, progress: Progress) -> VerifyReport:
     faults = [f"the database's own check: {fault}" for fault in store.check_integrity()]
     try:
         folded, stored = store.audit(progress)
-        notes = _notes(store)
+        notes = [*_notes(store), *_uncounted(folded)]
     except StoreBrokenError as error:
         faults.append(f"the log can't be compared with what was counted: {error}")
         folded, stored, notes = {}, {}, []
@@ -87,6 +88,15 @@ def _notes(store: Store) -> list[str]:
         purged = f", {sealed.n_apart} of them purged" if sealed.n_apart else ""
         notes.append(f"{n_apart} outcomes are kept apart{purged}: their epochs are not those stored")
     return notes
+
+
+def _uncounted(folded: Mapping[OutcomeKey, Tally]) -> Iterator[str]:
+    count = _n_outcomes(tally for key, tally in folded.items() if key.basis is Basis.UNCOUNTED)
+    if count:
+        yield (
+            f"{count:,} outcomes are uncounted: a server that was killed lost the counts of their decisions, "
+            "and they are left out with these"
+        )
 
 
 def rebuild(store: Store, progress: Progress) -> RebuildReport:

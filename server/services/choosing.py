@@ -13,15 +13,12 @@ from bandit.decision import (
     InvalidDecisionError,
     Signer,
     hash_lone_decision,
-    new_id,
 )
 from server.services.clock import Clock
 from server.services.counting import DecisionCounter
+from server.services.ids import IdMaker
 from server.services.offers import CompiledExperiment, Offer, OfferSet, Reason
 from server.services.snapshot import Snapshot
-from server.store.records import State
-
-_ID_RANDOM_BITS = 74
 
 
 class Choice(NamedTuple):
@@ -61,6 +58,7 @@ class Chooser:
         clock: The time.
         lag_seconds: With a snapshot older than this a decision is `unconfirmed`.
         max_staleness_seconds: With a snapshot older than this the champion answers.
+        id_maker: Makes the unique ids.
 
     Attributes:
         signer: As above; it may be replaced at any time.
@@ -75,6 +73,7 @@ class Chooser:
         *,
         lag_seconds: float,
         max_staleness_seconds: float,
+        id_maker: type[IdMaker] = IdMaker,
     ) -> None:
         self._snapshot = snapshot
         self.signer = signer
@@ -83,6 +82,7 @@ class Chooser:
         self._lag = lag_seconds
         self._max_staleness = max_staleness_seconds
         self._generator = random.Random(random.SystemRandom().getrandbits(256))  # noqa: S311 - ids and draws, no secrets
+        self._ids = id_maker(counter, self._generator)
 
     def choose(self, experiment: CompiledExperiment, unit: str) -> Choice:
         """The answer to a question that names at most a unit."""
@@ -94,7 +94,7 @@ class Chooser:
         in_force = {experiment: self._in_force(experiment) for experiment in set(experiments)}
         sets = [in_force[experiment] for experiment in experiments]
         now_ms = self._clock.time_ms()
-        decisions = [self._new_id(now_ms) for _ in asked]
+        decisions = [self._ids.make(now_ms) for _ in asked]
         hashes = list(map(_hash, sets, experiments, units))
         pickers = [offers.picker for offers, hashed in zip(sets, hashes, strict=True) if hashed is not None]
         picked = iter(pick_each(pickers, [hashed for hashed in hashes if hashed is not None]))
@@ -115,7 +115,8 @@ class Chooser:
         pinned = self._find_pinned(experiment, question, mark) if age <= self._max_staleness else None
         if pinned is not None:
             return pinned
-        if not question.eligible_arms or experiment.state is not State.RUNNING or age > self._max_staleness:
+        is_certain = experiment.certain_reason is not None or age > self._max_staleness
+        if is_certain or not question.eligible_arms:
             return self.choose(experiment, question.unit)
         basis = Basis.RESTRICTED if age <= self._lag else Basis.UNCONFIRMED
         offers = experiment.offers_among(basis, question.eligible_arms)
@@ -125,8 +126,8 @@ class Chooser:
 
     def _in_force(self, experiment: CompiledExperiment) -> OfferSet:
         """What there is to choose from."""
-        if experiment.state is not State.RUNNING:
-            return experiment.fallback(_REASONS[experiment.state])
+        if experiment.certain_reason is not None:
+            return experiment.fallback(experiment.certain_reason)
         age = self._snapshot.age_seconds
         if age <= self._lag:
             return experiment.offers(Basis.POLICY)
@@ -135,7 +136,7 @@ class Chooser:
         return experiment.fallback(Reason.STALE)
 
     def _choose_from(self, offers: OfferSet, experiment: CompiledExperiment, unit: str) -> Choice:
-        decision = self._new_id(self._clock.time_ms())
+        decision = self._ids.make(self._clock.time_ms())
         hashed = _hash(offers, experiment, unit)
         offer = offers.offers[self._draw(offers) if hashed is None else offers.picker.pick(hashed)]
         mark = _mark(offers, experiment, unit, decision)
@@ -143,15 +144,12 @@ class Chooser:
         self._counter.count(offer, decision, mark)
         return Choice(offer, text)
 
-    def _new_id(self, now_ms: int) -> bytes:
-        return new_id(now_ms, self._generator.getrandbits(_ID_RANDOM_BITS))
-
     def _draw(self, offers: OfferSet) -> int:
         return offers.picker.draw(self._generator.random())
 
     def _find_pinned(self, experiment: CompiledExperiment, question: Question, mark: bytes) -> Choice | None:
         """The earlier decision, if it still holds."""
-        if not question.previous_decision_id or experiment.state is not State.RUNNING:
+        if not question.previous_decision_id or experiment.certain_reason is not None:
             return None
         try:
             decision = self.signer.read(question.previous_decision_id)
@@ -195,9 +193,4 @@ def _is_of_unit(experiment: CompiledExperiment, decision: Decision, mark: bytes)
     return decision.unit_hash == mark
 
 
-_REASONS = {
-    State.DRAFT: Reason.PAUSED,
-    State.PAUSED: Reason.PAUSED,
-    State.CONCLUDED: Reason.CONCLUDED,
-}
 _PINNABLE = frozenset({Basis.POLICY, Basis.RESTRICTED, Basis.UNCONFIRMED})

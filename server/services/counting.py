@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict, deque
 from typing import Final
 
-from bandit.decision import NO_UNIT, Basis
+from bandit.decision import FLUSH_BITS, NO_UNIT, Basis, run_of
 from bandit.facts import DecisionKey
 from server.services.offers import Offer
 from server.services.writer import Writer
@@ -75,6 +75,7 @@ class DecisionCounter:
         writer: Whose counts they are.
 
     Attributes:
+        stamp: The bits of the ids of decisions that are counted now: which run, and which of its flushes.
         totals: Decisions of this run by experiment, arm and basis, those not flushed left out.
         units: Who was seen, where units are counted.
     """
@@ -82,6 +83,9 @@ class DecisionCounter:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._sequence = 0
+        self._last_id = bytes(16)
+        self.stamp = 0
+        self._restamp()
         self._counts: defaultdict[Offer, int] = defaultdict(int)
         self._waiting: Counter[DecisionKey] = Counter()
         self._groups: defaultdict[int, list[int]] = defaultdict(lambda: [0] * 256)
@@ -92,6 +96,7 @@ class DecisionCounter:
     def count(self, offer: Offer, decision: bytes, mark: bytes) -> None:
         """Counts one decision, and its unit, unless the mark is `NO_UNIT`."""
         self._counts[offer] += 1
+        self._last_id = decision
         if mark is NO_UNIT:
             return
         if offer.keeps_groups:
@@ -125,11 +130,34 @@ class DecisionCounter:
                 counts=self._waiting,
                 units=self.units.take(),
                 groups=self._take_groups(),
+                decided_ms=int.from_bytes(self._last_id[:6]),
             )
             for key, count in self._waiting.items():
                 self.totals[key.experiment, key.arm, key.basis] += count
             self._waiting = Counter()
+            self._restamp()
         return self._pending
+
+    def _restamp(self) -> None:
+        """From the next decision on: whether a flush is on its way or not, they go with the one after it."""
+        following = (self._sequence + 1) % (1 << FLUSH_BITS)
+        self.stamp = run_of(self._writer.incarnation) << FLUSH_BITS | following
+
+    def begin_run(self) -> int:
+        """Counts for the writer's incarnation, which is new; returns how many decisions are dropped.
+
+        What was counted before the first flush is kept. Later, what is not in the store yet belongs to
+        flushes of the run that ended.
+        """
+        n_dropped = 0
+        if self._sequence > 0:
+            self._gather()
+            pending = {} if self._pending is None else self._pending.counts
+            n_dropped = sum(self._waiting.values()) + sum(pending.values())
+            self.forget()
+        self._sequence = 0
+        self._restamp()
+        return n_dropped
 
     def _gather(self) -> None:
         """Adds the counts up by key: in a long outage there are ever new offers, and no more keys."""

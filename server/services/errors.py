@@ -14,6 +14,8 @@
     ├── ExperimentChangedError      read the experiment again, then repeat the change
     ├── RotationRefusedError        try again once the last rotation has settled
     ├── RevocationRefusedError      rotate first, or name a key that is there
+    ├── ServerOutdatedError         call a server of the newer release
+    ├── OlderServersError           stop the servers of an earlier release first
     ├── OverloadedError             try again after `retry_after`
     │   └── StorageFullError        as above, once there is room
     └── StorageAwayError            try again after `retry_after`
@@ -177,6 +179,18 @@ class RevocationRefusedError(ServiceError):
 
     def __init__(self, why: str) -> None:
         super().__init__(f"no key was revoked: {why}")
+
+
+class ServerOutdatedError(ServiceError):
+    """A newer release is in service, and the change would lose what it declared."""
+
+    reason = "SERVER_OUTDATED"
+
+
+class OlderServersError(ServiceError):
+    """Servers of an earlier release are running that could not read what the change would write."""
+
+    reason = "OLDER_SERVERS"
 
 
 class OverloadedError(ServiceError):

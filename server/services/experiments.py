@@ -22,12 +22,16 @@ from server.services.errors import (
     ExperimentExistsError,
     ExperimentNotFoundError,
     InvalidInputError,
+    OlderServersError,
+    ServerOutdatedError,
+    ServiceError,
     StorageAwayError,
     TransitionRefusedError,
 )
 from server.services.snapshot import Snapshot
 from server.services.workers import Workers
-from server.store.errors import NameTakenError, StaleRevisionError, StoreError
+from server.store import errors as store_errors
+from server.store.errors import NameTakenError, OutdatedError, StaleRevisionError, StoreError
 from server.store.interface import ANYONE, Store
 from server.store.records import ExperimentRecord, LiveExperiment, State
 
@@ -88,7 +92,7 @@ class Experiments:
         except NameTakenError:
             raise ExperimentExistsError(experiment.name) from None
         except StoreError as error:
-            raise StorageAwayError(_RETRY_AFTER) from error
+            raise _refusal(error) from error
         return await self._settled(self._put_in_force(LiveExperiment(record, None), "created", caller))
 
     async def get(self, name: str) -> LiveExperiment:
@@ -244,7 +248,7 @@ class Experiments:
             except StaleRevisionError:
                 continue
             except StoreError as error:
-                raise StorageAwayError(_RETRY_AFTER) from error
+                raise _refusal(error) from error
         raise ExperimentChangedError(name)
 
     async def _store_change(
@@ -291,6 +295,17 @@ class Experiments:
             caller=caller,
         )
         return live
+
+
+def _refusal(error: StoreError) -> ServiceError:
+    """What a caller is told of a change that the store did not make."""
+    match error:
+        case OutdatedError():
+            return ServerOutdatedError(str(error))
+        case store_errors.OlderServersError():
+            return OlderServersError(str(error))
+        case _:
+            return StorageAwayError(_RETRY_AFTER)
 
 
 def _require_valid(experiment: Experiment) -> None:

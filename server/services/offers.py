@@ -2,6 +2,7 @@
 
 import enum
 from collections.abc import Collection
+from typing import Final
 
 from bandit.assignment import Picker, UnitHasher
 from bandit.decision import Basis, DecisionTerms, UnitMarker
@@ -23,6 +24,13 @@ class Reason(enum.StrEnum):
     CONCLUDED = "concluded"
     STALE = "stale"
     NO_ELIGIBLE_ARM = "no eligible arm"
+
+
+_CERTAIN: Final = {
+    State.DRAFT: Reason.PAUSED,
+    State.PAUSED: Reason.PAUSED,
+    State.CONCLUDED: Reason.CONCLUDED,
+}
 
 
 class Offer:
@@ -75,10 +83,13 @@ class CompiledExperiment:
     Args:
         record: The experiment.
         epoch: Its epoch in force.
+
+    Attributes:
+        certain_reason: Why there is nothing to choose and the answer is certain; None while shares decide.
     """
 
     __slots__ = (
-        *("_fallbacks", "_sets", "arms", "counts_units", "epoch"),
+        *("_fallbacks", "_sets", "arms", "certain_reason", "counts_units", "epoch"),
         *("hash_unit", "mark_unit", "record", "salt", "state"),
     )
 
@@ -86,6 +97,7 @@ class CompiledExperiment:
         self.record = record
         self.epoch = epoch
         self.state = record.state
+        self.certain_reason = _CERTAIN.get(record.state, Reason.STALE if record.unknown else None)
         self.salt = record.experiment.salt
         self.hash_unit = UnitHasher(self.salt)
         self.mark_unit = UnitMarker(self.salt)

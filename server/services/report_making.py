@@ -32,6 +32,10 @@ _BELIEFS: Final = (
 )
 
 
+_FLUSH_INTERVAL: Final = timedelta(seconds=1)
+"""How often servers older than 0.3.0 flush what they counted, unless told otherwise."""
+
+
 def make_report(
     known: ReportFacts, wanted: Wanted, lag: timedelta, now: datetime, *, n_uncounted: int = 0
 ) -> Report:
@@ -70,7 +74,11 @@ def make_report(
             splits=splits or even,
             lift=wanted.lift,
         ),
-        notes=(*_uncounted(n_uncounted), *_notes(material, beliefs)),
+        notes=(
+            *_uncounted(n_uncounted),
+            *_notes(material, beliefs),
+            *_bias_of_old_runs(found, metrics, known.n_old_runs, now),
+        ),
         n_uncounted=n_uncounted,
     )
 
@@ -225,6 +233,27 @@ def _uncounted(n_decisions: int) -> Iterator[str]:
         )
 
 
+def _bias_of_old_runs(
+    found: ExperimentFacts, metrics: Collection[str], n_runs: int, now: datetime
+) -> Iterator[str]:
+    """By how much outcomes beside lost counts can bias a mean: mean x rate x flush interval x crashes / N.
+
+    With the rate as N over the time that the experiment has run, N cancels.
+    """
+    has_silence = any(
+        metric.default_value is not None
+        for metric in found.record.experiment.metrics
+        if metric.name in metrics
+    )
+    if n_runs and has_silence:
+        share = min(n_runs * _FLUSH_INTERVAL / max(now - found.epochs[0].started_at, _FLUSH_INTERVAL), 1.0)
+        yield (
+            f"{n_runs} runs of servers older than 0.3.0 took part, whose ids do not tell which counts were "
+            f"lost when they were killed. If all of them were, some {share:.2g} of the decisions are missing "
+            "beside their outcomes, and means of metrics with a default value are too high by that share."
+        )
+
+
 def _notes(material: Material, beliefs: _Beliefs) -> Iterator[str]:
     yield _BELIEFS
     if material.repeats is not None and material.repeats.is_too_much:
@@ -241,3 +270,9 @@ def _notes(material: Material, beliefs: _Beliefs) -> Iterator[str]:
         count = sum(n for (_, own), n in counts.items() if own is basis)
         if count:
             yield f"{count} decisions were {what}: they do not steer and are in no mean."
+    n_lost = material.standing.facts.count_outcomes(Basis.UNCOUNTED)
+    if n_lost:
+        yield (
+            f"{n_lost:,} outcomes are left out: a server that was killed lost the counts of their decisions. "
+            "Decisions and outcomes are missing alike, so that no mean is biased."
+        )

@@ -5,6 +5,7 @@ whole.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
@@ -88,6 +89,8 @@ class Snapshot:
         changed = [live.record.number for live in changes.live if self.put(live)]
         for number in changes.deleted:
             self.drop(number)
+        for number in changes.unreadable:
+            self._doubt(number)
         self.watermark = changes.watermark
         self._confirmed_at = max(self._confirmed_at, asked_at)
         return changed
@@ -122,6 +125,13 @@ class Snapshot:
         known = self._live.pop(number, None)
         if known is not None:
             self._numbers.pop(known.record.name, None)
+            self._compiled.pop(known.record.name, None)
+
+    def _doubt(self, number: int) -> None:
+        """Has the champion answer for an experiment of which a newer release said what can't be read here."""
+        known = self._live.get(number)
+        if known is not None and not known.record.unknown:
+            self._live[number] = LiveExperiment(replace(known.record, unknown=("all of it",)), known.epoch)
             self._compiled.pop(known.record.name, None)
 
     def _compile(self, name: str) -> CompiledExperiment | None:

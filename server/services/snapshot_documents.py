@@ -28,6 +28,7 @@ def to_line(live: LiveExperiment) -> bytes:
         "concluded_at": to_micros(record.concluded_at),
         "document": to_document(declaration),
         "epoch": None if live.epoch is None else _epoch_to_json(live.epoch),
+        "unknown": record.unknown,
     }
     return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
@@ -48,6 +49,7 @@ def from_line(line: bytes) -> LiveExperiment:
         updated_at=from_micros(body["updated_at"]),
         started_at=from_micros(body["started_at"]),
         concluded_at=from_micros(body["concluded_at"]),
+        unknown=(*declaration.unknown, *body.get("unknown", ())),
     )
     return LiveExperiment(record, None if body["epoch"] is None else _epoch_from_json(body["epoch"]))
 

@@ -15,9 +15,16 @@ from server.services.decision_keys import DecisionKeys
 from server.services.errors import StorageAwayError
 from server.services.snapshot import Snapshot
 from server.services.workers import Workers
-from server.services.writer import Writer
-from server.store.errors import StoreBrokenError, StoreError, WriterUnknownError
+from server.services.writer import Writer, claim_slot
+from server.store.errors import (
+    OutdatedError,
+    RunEndedError,
+    StoreBrokenError,
+    StoreError,
+    WriterUnknownError,
+)
 from server.store.interface import Store
+from server.store.records import Changes
 
 _RETRY_AFTER: Final = timedelta(seconds=1)
 _CLAIM_SECONDS: Final = 10.0
@@ -70,6 +77,8 @@ class Upkeep:
         self._load_after: asyncio.Task[None] | None = None
         self._claim_at = clock.monotonic() + _CLAIM_SECONDS
         self._reload_at = clock.monotonic()
+        self._is_outdated = False
+        self._unreadable: set[int] = set()
         self.is_store_away = False
 
     async def refresh(self) -> None:
@@ -100,9 +109,23 @@ class Upkeep:
                 await self._workers.write(self._store.add_decisions, flush)
             except WriterUnknownError:  # silent for so long that the store forgot it
                 await self._claim_slot()
+                if self._writer.incarnation != flush.incarnation:
+                    return
                 await self._workers.write(self._store.add_decisions, flush)
+            except RunEndedError:  # so long that its decisions are settled as uncounted
+                await self._claim_slot()
+                return
             self._counter.settle(flush)
             self._allocator.mark_decided({key.experiment for key in flush.counts})
+
+    async def end_run(self) -> None:
+        """Says that this run ends, once all its decisions are counted.
+
+        Raises:
+            StoreError: They are not, or it can't be said: somebody will look for what was lost.
+        """
+        await self.flush()
+        await self._workers.write(self._store.end_cleanly, self._writer.incarnation, self._clock.now())
 
     async def poll(self, seconds: float) -> None:
         """Flushes and refreshes every `seconds`, for ever."""
@@ -138,10 +161,10 @@ class Upkeep:
 
     async def _claim_slot(self) -> None:
         """Says that this writer lives, and takes another slot if its own was given away."""
-        slot = await self._workers.write(self._store.claim_slot, self._writer.incarnation, self._clock.now())
-        if slot != self._writer.slot:
-            log.warning("slot.changed", before=self._writer.slot, now=slot)
-        self._writer.slot = slot
+        before = self._writer.slot
+        await claim_slot(self._store, self._workers, self._writer, self._counter, self._clock)
+        if self._writer.slot != before:
+            log.warning("slot.changed", before=before, now=self._writer.slot)
         self._claim_at = self._clock.monotonic() + _CLAIM_SECONDS
 
     async def repeat(self, step: Callable[[], Awaitable[None]], seconds: float) -> None:
@@ -153,11 +176,34 @@ class Upkeep:
             except StoreBrokenError:
                 self._on_broken()
                 return
+            except OutdatedError as error:
+                self._note_outdated(error)
             except (StoreError, StorageAwayError) as error:
                 self._note_store(is_away=True, error=error)
             except Exception:
                 log.exception("upkeep.failed")
             await asyncio.sleep(max(seconds - (self._clock.monotonic() - began_at), seconds / 10))
+
+    def _note_outdated(self, error: OutdatedError) -> None:
+        """Logs once that a newer release keeps this server from changing anything."""
+        if not self._is_outdated:
+            log.error("server.outdated", error=str(error))
+        self._is_outdated = True
+
+    def _note_unknown(self, changes: Changes) -> None:
+        """Logs which experiments a newer release declared that this one knows in part, or not at all."""
+        for number, name in changes.unreadable.items():
+            if number not in self._unreadable:
+                self._unreadable.add(number)
+                log.error("experiment.unreadable", experiment=name, advice="replace this server")
+        for live in changes.live:
+            if live.record.unknown and self._snapshot.find_live(live.record.number) != live:
+                log.error(
+                    "experiment.not_understood",
+                    experiment=live.record.name,
+                    unknown=live.record.unknown,
+                    advice="the champion answers here: replace this server",
+                )
 
     def _note_store(self, *, is_away: bool, error: Exception | None = None) -> None:
         """Logs when the store goes, and when it is back: one line each."""
@@ -180,4 +226,5 @@ class Upkeep:
             await self._keys.refresh()
         if is_whole:
             self._reload_at = asked_at + _RELOAD_SECONDS
+        self._note_unknown(changes)
         self._allocator.mark_changed(self._snapshot.apply(changes, asked_at))

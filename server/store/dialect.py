@@ -13,7 +13,7 @@ from typing import ClassVar, TypeAlias, TypeVar
 from sqlalchemy import ColumnElement, Connection, Table
 
 from server.store.errors import StoreUnavailableError
-from server.store.records import Seal
+from server.store.records import Bounds
 from server.store.rewards import Row, RowKey, Standing, Touched
 from server.store.units import UnitRow
 
@@ -91,6 +91,14 @@ class Dialect(ABC):
         """Waits until nobody writes these tables, and keeps them waiting, until the transaction ends."""
 
     @abstractmethod
+    def lock_against_readers(self, connection: Connection, table: Table) -> None:
+        """Waits until nobody's transaction has read a table, and keeps readers waiting, until it ends.
+
+        Raises:
+            StoreUnavailableError: Somebody's transaction goes on for long, and readers must not wait for it.
+        """
+
+    @abstractmethod
     def read_watermark(self, connection: Connection) -> int:
         """A version such that every change not seen by this transaction has it or a later one."""
 
@@ -99,12 +107,11 @@ class Dialect(ABC):
         """A version beyond that of every change that this transaction could see so far."""
 
     @abstractmethod
-    def read_seals(
-        self, connection: Connection, experiments: Sequence[int]
-    ) -> Mapping[tuple[int, int], Seal]:
-        """(experiment, segment) to its seal, for those that have one.
+    def read_bounds(self, connection: Connection, experiments: Sequence[int], runs: Sequence[int]) -> Bounds:
+        """What the log takes of these experiments, and which of these runs have ended.
 
-        The transaction has its version before it looks: see `server.store.seals`.
+        The transaction has its version before it looks: see `server.store.seals`. Until it ends, no run is
+        ended: see `server.store.uncounted`.
         """
 
     @abstractmethod

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Row, func, insert, select
 
 from bandit.facts import Epoch
+from server.store import gate
 from server.store.schema import epochs
 from server.store.times import from_micros, to_micros
 
@@ -63,6 +64,7 @@ def find_or_add(connection: Connection, epoch: Epoch) -> Epoch:
 
 
 def _add(connection: Connection, epoch: Epoch) -> None:
+    gate.require_current(connection)
     connection.execute(
         insert(epochs).values(
             experiment=epoch.experiment,
@@ -75,6 +77,7 @@ def _add(connection: Connection, epoch: Epoch) -> None:
             shares=json.dumps(dict(epoch.shares)),
             warming_up=json.dumps(sorted(epoch.warming_up)),
             means=json.dumps({metric: dict(means) for metric, means in epoch.means.items()}),
+            format=gate.FORMAT,
         )
     )
 

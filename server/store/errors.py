@@ -10,11 +10,17 @@ StoreError
 ├── BackupTargetError        name another file for the copy
 ├── SchemaError              the database is not of this version; migrate it
 ├── RowRefusedError          the database refused the values of a statement
+├── OutdatedError            a newer release is in service: have the change made by a server of that
+├── OlderServersError        stop the servers of an earlier release first
 ├── WriterUnknownError       the writer was forgotten; claim a slot before counting on
+├── RunTakenError            another run of a server has the same mark in its decisions; draw another
+├── RunEndedError            what the run did not count in time is settled; go on as a new run
 ├── NameTakenError           the name is or was in use
 ├── KeysNotReadyError        the ring can't take another key yet; try again later
 └── StaleRevisionError       somebody else changed the experiment first; read it again
 """
+
+from collections.abc import Sequence
 
 
 class StoreError(Exception):
@@ -65,8 +71,32 @@ class RowRefusedError(StoreError):
     """The database refused the values of a statement; nothing was stored."""
 
 
+class OutdatedError(StoreError):
+    """A newer release is in service, and this server would change what that reads; nothing was stored."""
+
+
+class OlderServersError(StoreError):
+    """A feature can't be used while servers run that could not read what it writes."""
+
+    def __init__(self, feature: str, release: str, servers: Sequence[str]) -> None:
+        self.servers = tuple(servers)
+        super().__init__(
+            f"{feature} need release {release} on every server, and these are older: "
+            f"{'; '.join(self.servers)}. Stop or upgrade them, wait until they have been silent for a "
+            "minute, and try again"
+        )
+
+
 class WriterUnknownError(StoreError):
     """The store does not know this writer, or has forgotten it; nothing was stored."""
+
+
+class RunTakenError(StoreError):
+    """Another run has the bits that stand for this one in decision ids; nothing was stored."""
+
+
+class RunEndedError(StoreError):
+    """The run was taken for dead, and the decisions of this flush are settled as uncounted."""
 
 
 class KeysNotReadyError(StoreError):

@@ -1,6 +1,6 @@
 """Experiments in SQL: one row each, and one row for each revision that ever was."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
@@ -10,10 +10,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.elements import ColumnElement
 
 from bandit.experiment import Experiment
-from server.store import audit
-from server.store.documents import Declaration, from_document, to_document
+from server.store import audit, gate
+from server.store.documents import Declaration, DocumentError, from_document, to_document
 from server.store.epochs import epochs_in_force
-from server.store.errors import NameTakenError, StaleRevisionError
+from server.store.errors import NameTakenError, OutdatedError, StaleRevisionError
 from server.store.records import Action, Changes, ExperimentRecord, LiveExperiment, State
 from server.store.schema import configurations, experiments
 from server.store.times import from_micros, to_micros
@@ -86,7 +86,7 @@ def list_page(
     query = audit.within(query, experiments.c.name, namespaces)
     if state is not None:
         query = query.where(experiments.c.state == state)
-    return [_to_record(row) for row in connection.execute(query.order_by(experiments.c.name).limit(limit))]
+    return list(_to_records(connection.execute(query.order_by(experiments.c.name).limit(limit)), {}))
 
 
 def change(
@@ -98,8 +98,14 @@ def change(
 ) -> ExperimentRecord:
     """Stores `after` with the next revision, and that `caller` changed it.
 
-    StaleRevisionError unless `before` is what is stored.
+    StaleRevisionError unless `before` is what is stored; OutdatedError if this code knows it only in
+    part, and would lose the rest.
     """
+    if before.unknown:
+        raise OutdatedError(
+            f"experiment {before.name!r} was declared by a newer release, and this server does not know "
+            f"{', '.join(before.unknown)}: send the change to a server of the newer release"
+        )
     record = replace(after, revision=before.revision + 1)
     _update_one(connection, before, _to_values(record), version)
     _keep_revision(connection, record)
@@ -160,7 +166,8 @@ def read_declarations(connection: Connection, number: int) -> list[Experiment]:
 def load_changes(connection: Connection, since: int | None, watermark: int) -> Changes:
     """Experiments of the version `since` or a later one, with their epochs in force."""
     rows = connection.execute(select(experiments).where(experiments.c.version >= (since or 0))).all()
-    records = [_to_record(row) for row in rows if row.deleted_at is None]
+    unreadable: dict[int, str] = {}
+    records = list(_to_records((row for row in rows if row.deleted_at is None), unreadable))
     in_force = {}
     for start in range(0, len(records), _BATCH):
         numbers = [record.number for record in records[start : start + _BATCH]]
@@ -169,6 +176,7 @@ def load_changes(connection: Connection, since: int | None, watermark: int) -> C
         live=tuple(LiveExperiment(record, in_force.get(record.number)) for record in records),
         deleted=frozenset(row.number for row in rows if row.deleted_at is not None),
         watermark=watermark,
+        unreadable=unreadable,
     )
 
 
@@ -185,6 +193,7 @@ def _update_one(
 
 
 def _keep_revision(connection: Connection, record: ExperimentRecord) -> None:
+    gate.require_current(connection)
     connection.execute(
         insert(configurations).values(
             experiment=record.number,
@@ -192,6 +201,7 @@ def _keep_revision(connection: Connection, record: ExperimentRecord) -> None:
             state=record.state,
             document=_document(record),
             created_at=to_micros(record.updated_at),
+            format=gate.FORMAT,
         )
     )
 
@@ -251,6 +261,15 @@ def _to_values(record: ExperimentRecord) -> dict[str, Any]:
     }
 
 
+def _to_records(rows: Iterable[Row[Any]], unreadable: dict[int, str]) -> Iterator[ExperimentRecord]:
+    """The experiments that can be read; the numbers and names of the others are noted."""
+    for row in rows:
+        try:
+            yield _to_record(row)
+        except DocumentError:
+            unreadable[row.number] = row.name
+
+
 def _to_record(row: Row[Any]) -> ExperimentRecord:
     declaration = from_document(row.document)
     return ExperimentRecord(
@@ -265,4 +284,5 @@ def _to_record(row: Row[Any]) -> ExperimentRecord:
         updated_at=from_micros(row.updated_at),
         started_at=from_micros(row.started_at),
         concluded_at=from_micros(row.concluded_at),
+        unknown=declaration.unknown,
     )

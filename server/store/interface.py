@@ -34,6 +34,7 @@ from server.store.records import (
     ExperimentRecord,
     Flush,
     KeyRing,
+    MoveStep,
     PurgeStep,
     ReportFacts,
     RewardEntry,
@@ -42,6 +43,7 @@ from server.store.records import (
     State,
     Verdict,
 )
+from server.store.slots import WriterState
 
 ANYONE: Final = "anyone"
 """The caller where callers need not say who they are."""
@@ -118,6 +120,36 @@ class Store(ABC):
 
         Calling it again says that the writer lives, and returns the same slot, or another one if the writer
         was silent for so long that somebody took the first. Exact when repeated.
+
+        Raises:
+            RunTakenError: Another run, or one that was ended, has the 24 bits that stand for this one in ids.
+        """
+
+    @abstractmethod
+    def read_writers(self) -> Sequence[WriterState]:
+        """Every run of a server that is remembered."""
+
+    @abstractmethod
+    def end_runs(self, silent: Sequence[WriterState], now: datetime) -> Sequence[bytes]:
+        """Ends runs, each only if it is still in this state; returns the incarnations of those it ended.
+
+        For good: their flushes are refused from now on, and outcomes of decisions that no flush has counted
+        are recorded as `Basis.UNCOUNTED`. `move_uncounted` does the same to those that are recorded already.
+
+        Raises:
+            OlderServersError: A live server is of a release that could not read such outcomes.
+            StoreUnavailableError: As everywhere, or a long transaction is in the way; nothing was changed.
+        """
+
+    @abstractmethod
+    def end_cleanly(self, incarnation: bytes, now: datetime) -> None:
+        """Says that a run ends with all its decisions counted, so that nobody looks for what it lost."""
+
+    @abstractmethod
+    def move_uncounted(self, slot: int, n_looked_at: int) -> MoveStep | None:
+        """Sets recorded outcomes of uncounted decisions apart: a step over about so many rows of the log.
+
+        None if there is nothing left to do. The facts are the fold of the log before and after.
         """
 
     # Experiments
@@ -234,6 +266,7 @@ class Store(ABC):
 
         Raises:
             WriterUnknownError: The writer has claimed no slot, or was silent for weeks and is forgotten.
+            RunEndedError: The run was ended, and the flush can't be added any more.
         """
 
     @abstractmethod

@@ -21,7 +21,7 @@ from server.store.schema import compatibility
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
-HEAD: Final = "0005"
+HEAD: Final = "0009"
 """The newest migration; `tests/store` holds it to be Alembic's head. Revisions are numbers of four digits."""
 
 _ENVIRONMENT: Final = Path(__file__).parent / "migrations"
@@ -117,6 +117,8 @@ def migrate(connection: Connection, schema: Schema = CURRENT) -> None:
 
 
 def _note_compatibility(connection: Connection, scripts: "ScriptDirectory", revision: str) -> None:
-    module = scripts.get_revision(revision).module
+    """Says who may run on the schema: never older code than a feature in use allows already."""
+    allowed = scripts.get_revision(revision).module.compatible_from
+    before = connection.execute(select(compatibility.c.oldest_code)).scalar()
     connection.execute(delete(compatibility))
-    connection.execute(insert(compatibility).values(oldest_code=module.compatible_from))
+    connection.execute(insert(compatibility).values(oldest_code=max(allowed, before or allowed)))

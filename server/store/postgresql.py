@@ -23,7 +23,7 @@ from typing_extensions import override
 from server.store.dialect import Dialect, Work
 from server.store.errors import StoreUnavailableError
 from server.store.postgresql_errors import is_lost, is_worth_a_retry, translated_errors
-from server.store.records import Seal
+from server.store.records import Bounds, EndedRun, Seal
 from server.store.rewards import Row, RowKey, Standing, Touched
 from server.store.units import UPSERT as UPSERT_UNITS
 from server.store.units import UnitRow
@@ -57,6 +57,9 @@ _OPTIONS: Final[Mapping[str, object]] = {
     "keepalives_count": 3,
     "application_name": "bandit-server",
 }
+_READERS_MS: Final = 500
+"""How long a lock against readers may be waited for, and they behind it."""
+
 _SYNCHRONOUS: Final = frozenset({"on", "remote_apply"})
 
 _UPSERT: Final = """
@@ -69,7 +72,7 @@ _UPSERT: Final = """
     ON CONFLICT (decision, metric) DO UPDATE SET
         replaced_quanta = rewards.quanta, quanta = excluded.quanta, revision = excluded.revision
     WHERE excluded.revision > rewards.revision
-    RETURNING decision, metric, replaced_quanta, is_late, is_apart
+    RETURNING decision, metric, replaced_quanta, is_late, is_apart, basis
 """
 _FIND: Final = """
     SELECT decision, metric, quanta, revision
@@ -83,11 +86,12 @@ _UPSERT_UNITS: Final = UPSERT_UNITS.format(
     ORDER BY 1, 2, 3
     """
 )
-_SEALS: Final = """
+_BOUNDS_OF: Final = """
     SELECT pg_current_xact_id();
-    SELECT experiment, segment, epoch, before FROM seals WHERE experiment = ANY ('{{{numbers}}}'::bigint[])
+    SELECT experiment, segment, epoch, before FROM seals WHERE experiment = ANY ('{{{numbers}}}'::bigint[]);
+    SELECT run, sequence, flushed_ms FROM ended_runs WHERE run = ANY ('{{{runs}}}'::integer[])
 """
-"""Two statements: the second one's snapshot is of a moment at which the transaction has its version."""
+"""Three statements: the later ones' snapshots are of a moment at which the transaction has its version."""
 
 
 class PostgresqlDialect(Dialect):
@@ -185,15 +189,20 @@ class PostgresqlDialect(Dialect):
         return int(connection.exec_driver_sql(query).scalar_one())
 
     @override
-    def read_seals(
-        self, connection: Connection, experiments: Sequence[int]
-    ) -> Mapping[tuple[int, int], Seal]:
-        numbers = ",".join(str(int(number)) for number in experiments)
+    def lock_against_readers(self, connection: Connection, table: Table) -> None:
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_READERS_MS}")
+        connection.exec_driver_sql(f"LOCK TABLE {table.name} IN ACCESS EXCLUSIVE MODE")
+
+    @override
+    def read_bounds(self, connection: Connection, experiments: Sequence[int], runs: Sequence[int]) -> Bounds:
+        statements = _BOUNDS_OF.format(numbers=_listed(experiments), runs=_listed(runs))
         cursor = connection.connection.cursor()
         try:
-            cursor.execute(_SEALS.format(numbers=numbers))  # without parameters two statements are one trip
+            cursor.execute(statements)  # without parameters three statements are one trip
             cursor.nextset()
-            return {(number, segment): Seal(*seal) for number, segment, *seal in cursor.fetchall()}
+            seals = {(number, segment): Seal(*seal) for number, segment, *seal in cursor.fetchall()}
+            cursor.nextset()
+            return Bounds(seals, {run: EndedRun(*ended) for run, *ended in cursor.fetchall()})
         finally:
             cursor.close()
 
@@ -224,6 +233,10 @@ class PostgresqlDialect(Dialect):
         mine = f"{counted} WHERE datname = current_database()"
         n_failures = int(connection.exec_driver_sql(mine).scalar_one())
         return [f"{n_failures} pages failed their checksum"] if n_failures else []
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ",".join(str(int(number)) for number in numbers)
 
 
 def _fetch(connection: Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> Sequence[Any]:

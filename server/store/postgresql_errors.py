@@ -17,8 +17,9 @@ from server.store.errors import (
     StoreUnavailableError,
 )
 
-_LOST_RACES: Final = frozenset({"40001", "40P01"})
-"""Serialization failure, deadlock: the transaction was undone, and may do better at once."""
+_LOST_RACES: Final = frozenset({"40001", "40P01", "55P03"})
+"""Serialization failure, deadlock, a lock not waited for: the transaction was undone, and may do better at
+once."""
 
 _LOST_SERVERS: Final = frozenset({"57P01", "57P02", "57P03"})
 """The server is going down, has crashed, or is not up yet."""

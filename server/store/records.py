@@ -38,6 +38,8 @@ class ExperimentRecord:
         updated_at: When it last changed.
         started_at: When it first ran.
         concluded_at: When it was concluded.
+        unknown: What a newer release declared in it that this code does not know. With any of that it is
+            answered for by its champion, and not changed.
     """
 
     number: int
@@ -51,6 +53,7 @@ class ExperimentRecord:
     updated_at: datetime
     started_at: datetime | None = None
     concluded_at: datetime | None = None
+    unknown: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -113,11 +116,13 @@ class Changes:
         live: Experiments that are new, changed, or have a new epoch.
         deleted: Numbers of experiments deleted since.
         watermark: Hand it to the next load.
+        unreadable: Numbers of experiments that a newer release declared and this code can't read, to names.
     """
 
     live: tuple[LiveExperiment, ...]
     deleted: frozenset[int]
     watermark: int
+    unreadable: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +142,13 @@ class ReportFacts:
         found: The experiment, its epochs and facts.
         declarations: Every declaration under which it has run, oldest first.
         units: Who was counted once, and how units repeat.
+        n_old_runs: Runs of servers before 0.3.0 since the experiment started, as far as they are remembered.
     """
 
     found: ExperimentFacts
     declarations: Sequence[Experiment]
     units: UnitFacts
+    n_old_runs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +231,7 @@ class Flush:
         counts: How many decisions to add.
         units: Which units were seen, where units are counted; a key may be there more than once.
         groups: (Experiment, group of units) to policy decisions to add, where decisions are counted.
+        decided_ms: A time, as ids have it, before which no decision was made that a later flush carries.
     """
 
     slot: int
@@ -232,6 +240,7 @@ class Flush:
     counts: Mapping[DecisionKey, int]
     units: Sequence[tuple[DecisionKey, Sightings]] = ()
     groups: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    decided_ms: int = 0
 
 
 class OutcomeEntry(NamedTuple):
@@ -334,6 +343,44 @@ class Seal(NamedTuple):
 
     epoch: int
     before: bytes
+
+
+class EndedRun(NamedTuple):
+    """A run of a server that ended before all its decisions were counted.
+
+    Attributes:
+        sequence: Its last flush that was added.
+        flushed_ms: No decision that a later flush would have carried was made before, in milliseconds.
+    """
+
+    sequence: int
+    flushed_ms: int
+
+
+class Bounds(NamedTuple):
+    """What the log knows of the decisions of a batch of rewards.
+
+    Attributes:
+        seals: (Experiment, segment) to how far it takes nothing any more.
+        ended: The run's bits in a decision id to how far the run was counted.
+    """
+
+    seals: Mapping[tuple[int, int], Seal]
+    ended: Mapping[int, EndedRun]
+
+
+class MoveStep(NamedTuple):
+    """What one transaction did to set outcomes of uncounted decisions apart from those that are compared.
+
+    Attributes:
+        n_rows: Rows of the log that it changed.
+        experiments: Whose facts changed.
+        is_done: Whether nothing is left of that run.
+    """
+
+    n_rows: int
+    experiments: frozenset[int]
+    is_done: bool
 
 
 class SealedEpochs(NamedTuple):

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from sqlalchemy import Connection
 
+from bandit.decision import Basis
 from bandit.facts import OutcomeKey, Tally
 from server.store.records import (
     Conflicting,
@@ -36,11 +37,13 @@ class Touched(NamedTuple):
         replaced_quanta: The value before; None if the row is new.
         is_late: Whether the row's first value was late; a revision stays on its side of the window.
         is_apart: Whether the row is kept apart.
+        basis: Under which basis the row is counted: one that was there keeps its own.
     """
 
     replaced_quanta: int | None
     is_late: bool
     is_apart: bool
+    basis: int
 
 
 class Standing(NamedTuple):
@@ -249,15 +252,19 @@ def _verdict_of_touched(row: Touched) -> Recorded:
 def _increments(entries: Iterable[RewardEntry], touched: Mapping[RowKey, Touched]) -> dict[OutcomeKey, Tally]:
     """What the touched rows add to the facts."""
     columns: defaultdict[tuple[int, ...], list[int]] = defaultdict(lambda: [0, 0, 0, 0, 0, 0])
-    for decision, experiment, epoch, segment, arm, basis, outcomes, *_ in entries:
+    for decision, experiment, epoch, segment, arm, _, outcomes, *_ in entries:
         for metric, quanta, _ in outcomes:
             row = touched.get((decision, metric))
             if row is None or row.is_apart:
                 continue
             old = row.replaced_quanta
-            sums = columns[experiment, epoch, segment, arm, basis, metric]
+            sums = columns[experiment, epoch, segment, arm, row.basis, metric]
             at = 3 if row.is_late else 0
             sums[at] += old is None
             sums[at + 1] += quanta - (old or 0)
             sums[at + 2] += quanta * quanta - (old or 0) ** 2
-    return {OutcomeKey(*key): Tally(*sums) for key, sums in columns.items()}  # type: ignore[arg-type]
+    return {_key(*key): Tally(*sums) for key, sums in columns.items()}
+
+
+def _key(experiment: int, epoch: int, segment: int, arm: int, basis: int, metric: int) -> OutcomeKey:
+    return OutcomeKey(experiment, epoch, segment, arm, Basis(basis), metric)

@@ -55,9 +55,30 @@ writers = Table(
     Column("slot", SmallInteger, unique=True),
     Column("sequence", BigInteger, nullable=False),
     Column("seen_at", BigInteger, nullable=False),
+    Column("code", String(32)),
+    Column("flushed_ms", BigInteger),
+    Column("ended_at", BigInteger),
 )
 """One row for each run of a server. A writer that lost its slot keeps its row: whether a flush in doubt was
-added stands in it."""
+added stands in it. `code` is the version of its code, null before 0.3.0. `flushed_ms` is a time, as ids have
+it, before which no decision was made that a later flush carries. Once `ended_at` is there, no flush is added
+any more."""
+
+ended_runs = Table(
+    "ended_runs",
+    metadata,
+    Column("run", Integer, primary_key=True, autoincrement=False),
+    Column("incarnation", LargeBinary, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("flushed_ms", BigInteger, nullable=False),
+    Column("ended_at", BigInteger, nullable=False),
+    Column("next_id", LargeBinary),
+    Column("last_id", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The runs that ended without saying that all their decisions are counted, by the 24 bits that ids have of
+them: `sequence` was the last flush. Outcomes of later decisions are moved in the log from `next_id` to
+`last_id`, and are all moved once `next_id` is null."""
 
 experiments = Table(
     "experiments",
@@ -85,9 +106,11 @@ configurations = Table(
     Column("state", String(16), nullable=False),
     Column("document", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    Column("format", SmallInteger, nullable=False, server_default="0"),
     sqlite_with_rowid=False,
 )
-"""Every revision that ever was, so that an epoch can be explained by what it was made from."""
+"""Every revision that ever was, so that an epoch can be explained by what it was made from.
+`server.store.gate` says what `format` is for, here and in `epochs`."""
 
 epochs = Table(
     "epochs",
@@ -102,6 +125,7 @@ epochs = Table(
     Column("shares", Text, nullable=False),
     Column("warming_up", Text, nullable=False),
     Column("means", Text, nullable=False),
+    Column("format", SmallInteger, nullable=False, server_default="0"),
     sqlite_with_rowid=False,
 )
 

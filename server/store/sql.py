@@ -12,7 +12,20 @@ from typing_extensions import override
 from bandit.experiment import Experiment
 from bandit.facts import Epoch, OutcomeKey, Tally
 from bandit.units import UnitFacts
-from server.store import audit, books, epochs, experiments, facts, history, keys, purge, seals, slots, units
+from server.store import (
+    audit,
+    books,
+    epochs,
+    experiments,
+    facts,
+    history,
+    keys,
+    purge,
+    seals,
+    slots,
+    uncounted,
+    units,
+)
 from server.store.dialect import Dialect
 from server.store.errors import (
     KeysNotReadyError,
@@ -31,6 +44,7 @@ from server.store.records import (
     ExperimentRecord,
     Flush,
     KeyRing,
+    MoveStep,
     PurgeStep,
     ReportFacts,
     RewardEntry,
@@ -42,6 +56,7 @@ from server.store.records import (
 )
 from server.store.rewards import RewardLog
 from server.store.schema import outcome_facts, rewards, signing_keys, writers
+from server.store.slots import WriterState
 from server.store.times import from_micros, to_micros
 
 
@@ -162,7 +177,13 @@ class SqlStore(Store):
         def claim(connection: Connection) -> int:
             self._dialect.lock_tables(connection, writers)
             micros = self._dialect.read_clock(connection, now)
-            return slots.claim(connection, incarnation, micros, is_shared=self.is_shared)
+            return slots.claim(
+                connection,
+                incarnation,
+                micros,
+                is_shared=self.is_shared,
+                decided_ms=to_micros(now) // 1000,
+            )
 
         # In two transactions: one that has written the table can't lock it beside another like it.
         slot = self._dialect.write(renew)
@@ -284,6 +305,7 @@ class SqlStore(Store):
                 found=_facts_of(connection, record),
                 declarations=experiments.read_declarations(connection, record.number),
                 units=units.read(connection, record),
+                n_old_runs=slots.count_old(connection, to_micros(record.started_at) or 0),
             )
 
     @override
@@ -293,12 +315,28 @@ class SqlStore(Store):
     @override
     def add_decisions(self, flush: Flush) -> None:
         def add(connection: Connection) -> None:
-            if slots.advance(connection, flush.incarnation, flush.sequence):
+            if slots.advance(connection, flush):
                 facts.add_decisions(connection, flush)
                 units.add_groups(connection, flush)
                 self._dialect.upsert_units(connection, units.rows_of(flush))
 
         self._dialect.write(add)
+
+    @override
+    def read_writers(self) -> Sequence[WriterState]:
+        return self._dialect.read(slots.read_all)
+
+    @override
+    def end_runs(self, silent: Sequence[WriterState], now: datetime) -> Sequence[bytes]:
+        return self._dialect.write(lambda c: uncounted.end_runs(c, self._dialect, silent, now))
+
+    @override
+    def end_cleanly(self, incarnation: bytes, now: datetime) -> None:
+        self._dialect.write(lambda c: uncounted.end_cleanly(c, incarnation, self._dialect.read_clock(c, now)))
+
+    @override
+    def move_uncounted(self, slot: int, n_looked_at: int) -> MoveStep | None:
+        return self._dialect.write(lambda c: uncounted.move_step(c, slot, n_looked_at))
 
     @override
     def read_units(self, experiment: int) -> UnitFacts | None:
@@ -309,9 +347,11 @@ class SqlStore(Store):
     @override
     def record_rewards(self, entries: Sequence[RewardEntry], slot: int) -> list[Verdict]:
         def record(connection: Connection) -> list[Verdict]:
-            found = self._dialect.read_seals(connection, sorted({entry.experiment for entry in entries}))
-            is_open = seals.tell_open(entries, found)
-            verdicts, increments = self._log.record(connection, list(compress(entries, is_open)))
+            experiments_of = sorted({entry.experiment for entry in entries})
+            found = self._dialect.read_bounds(connection, experiments_of, uncounted.runs_in(entries))
+            is_open = seals.tell_open(entries, found.seals)
+            accepted = uncounted.relabelled(connection, list(compress(entries, is_open)), found.ended)
+            verdicts, increments = self._log.record(connection, accepted)
             facts.add_outcomes(connection, increments, slot)
             recorded = iter(verdicts)
             return [next(recorded) if each else Sealed() for each in is_open]

@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from typing_extensions import override
 
+from bandit.decision import Basis
 from server.store.dialect import Dialect
 from server.store.errors import (
     RowRefusedError,
@@ -31,7 +32,7 @@ from server.store.errors import (
     StoreUnavailableError,
 )
 from server.store.file_lock import FileLock
-from server.store.records import Seal
+from server.store.records import Bounds, EndedRun, Seal
 from server.store.rewards import Row, RowKey, Standing, Touched
 from server.store.schema import experiments
 from server.store.times import to_micros
@@ -58,7 +59,7 @@ _UPSERT: Final = """
     ON CONFLICT (decision, metric) DO UPDATE SET
         replaced_quanta = rewards.quanta, quanta = excluded.quanta, revision = excluded.revision
     WHERE excluded.revision > rewards.revision
-    RETURNING decision, metric, replaced_quanta, is_late, is_apart
+    RETURNING decision, metric, replaced_quanta, is_late, is_apart, basis
 """
 _FIND: Final = """
     SELECT decision, metric, quanta, revision FROM rewards WHERE (decision, metric) IN (VALUES {rows})
@@ -67,11 +68,15 @@ _UPSERT_UNITS: Final = UPSERT_UNITS.format(rows="VALUES {rows}")
 _SEALS: Final = """
     SELECT experiment, segment, epoch, before FROM seals WHERE experiment IN (VALUES {rows})
 """
+_ENDED: Final = """
+    SELECT run, sequence, flushed_ms FROM ended_runs WHERE run IN (VALUES {rows})
+"""
 _LARGEST_CHUNK: Final = 512
 _INSERTED: Final = {
-    (is_late, is_apart): Touched(None, is_late, is_apart)
+    (is_late, is_apart, basis): Touched(None, is_late, is_apart, int(basis))
     for is_late in (False, True)
     for is_apart in (False, True)
+    for basis in Basis
 }
 """New rows differ in nothing else, and there are thousands of them a second."""
 
@@ -155,14 +160,19 @@ class SqliteDialect(Dialect):
         return self.read_watermark(connection) + 1
 
     @override
-    def read_seals(
-        self, connection: Connection, experiments: Sequence[int]
-    ) -> Mapping[tuple[int, int], Seal]:
-        found = {}
+    def lock_against_readers(self, connection: Connection, table: Table) -> None:
+        """Nothing: whoever records rewards is the one writer."""
+
+    @override
+    def read_bounds(self, connection: Connection, experiments: Sequence[int], runs: Sequence[int]) -> Bounds:
+        seals, ended = {}, {}
         for chunk in _chunks([(number,) for number in experiments]):
             for experiment, segment, epoch, before in _execute(connection, _SEALS, chunk):
-                found[experiment, segment] = Seal(epoch, before)
-        return found
+                seals[experiment, segment] = Seal(epoch, before)
+        for chunk in _chunks([(run,) for run in runs]):
+            for run, sequence, flushed_ms in _execute(connection, _ENDED, chunk):
+                ended[run] = EndedRun(sequence, flushed_ms)
+        return Bounds(seals, ended)
 
     @override
     def read_clock(self, connection: Connection, now: datetime) -> int:
@@ -172,11 +182,11 @@ class SqliteDialect(Dialect):
     def upsert_rewards(self, connection: Connection, rows: Sequence[Row]) -> Mapping[RowKey, Touched]:
         touched: dict[RowKey, Touched] = {}
         for chunk in _chunks(rows):
-            for decision, metric, replaced, is_late, is_apart in _execute(connection, _UPSERT, chunk):
+            for decision, metric, replaced, is_late, is_apart, basis in _execute(connection, _UPSERT, chunk):
                 touched[decision, metric] = (
-                    _INSERTED[is_late, is_apart]
+                    _INSERTED[is_late, is_apart, basis]
                     if replaced is None
-                    else Touched(replaced, bool(is_late), bool(is_apart))
+                    else Touched(replaced, bool(is_late), bool(is_apart), basis)
                 )
         return touched
 

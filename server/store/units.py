@@ -187,7 +187,7 @@ def seal(
         windows_ms: (Experiment, metric) to the metric's window; what is not named is not kept.
     """
     counted = [outcome for outcome in outcomes if (outcome.experiment, outcome.metric) in windows_ms]
-    first_ms = _read_first(connection, {outcome[:3] for outcome in counted})
+    first_ms = read_first(connection, {outcome[:3] for outcome in counted})
     sums: defaultdict[tuple[int, int, int, int], list[int]] = defaultdict(lambda: [0, 0])
     for outcome in counted:
         first = first_ms.get(outcome[:3])
@@ -202,10 +202,10 @@ def seal(
         connection.execute(_SEAL, rows)
 
 
-def _read_first(
+def read_first(
     connection: Connection, keys: Collection[tuple[int, int, int]]
 ) -> dict[tuple[int, int, int], int]:
-    """When the first decisions of these units were made."""
+    """When the first decisions of these units were made, as far as they are counted."""
     if not keys:
         return {}
     key = tuple_(units.c.experiment, units.c.segment, units.c.unit)

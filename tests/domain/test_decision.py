@@ -159,7 +159,9 @@ def _signed(body: bytes) -> str:
 
 def test_the_layout_is_the_documented_one() -> None:
     """The bytes are those of the module's table, in its order and sizes, big-endian."""
-    rows = re.findall(r"^\| (\d+) \|", str(decision_module.__doc__), re.MULTILINE)
+    of_bytes, of_bits = str(decision_module.__doc__).split("The 74 bits")
+    rows = re.findall(r"^\| (\d+) \|", of_bytes, re.MULTILINE)
+    assert sum(map(int, re.findall(r"^\| (\d+) \|", of_bits, re.MULTILINE))) == 74
     sizes = [int(size) for size in rows]
     assert sizes == [1, 1, 16, 4, 4, 4, 1, 2, 1, 8, 6, 12]
     raw = urlsafe_b64decode(TEXT)

@@ -1,0 +1,194 @@
+"""Servers of the release before beside those of this one, on one database: what each may and must do."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from bandit.v1 import bandit_pb2
+from server.store.errors import OlderServersError, StoreUnavailableError
+from server.store.opening import open_store
+from server.store.slots import EXPIRY
+from server.store.sql import SqlStore
+from server.store.uncounted import FEATURE
+from server.version import VERSION
+from tests.conftest import Connect
+from tests.domain.builders import START
+from tests.replicas.conftest import FLAGS
+from tests.store.builders import facts_of
+from tests.support.old_server import OldRelease
+from tests.support.postgresql import PostgresqlProcess, query
+from tests.support.process import ServerProcess, eventually
+from tests.support.wire import Wire
+
+GONE = b"gone" + bytes(12)
+CHANGES_NOTHING = {"store.away", "epoch.failed", "upkeep.failed"}
+"""What an old server may log of writes that the database refuses it."""
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory: pytest.TempPathFactory) -> OldRelease:
+    """The release before this one."""
+    folder = tmp_path_factory.mktemp("old")
+    release = OldRelease(folder)
+    release.require(folder)
+    return release
+
+
+@pytest.fixture
+def servers() -> Iterator[list[ServerProcess]]:
+    """Servers that are left running end at the end."""
+    started: list[ServerProcess] = []
+    yield started
+    for server in started:
+        if server.process.poll() is None:
+            server.kill()
+
+
+def works(wires: list[Wire], name: str) -> None:
+    """Every server answers Choose, takes the rewards of all, and knows them the second time."""
+    for chooser in wires:
+        decision_id = chooser.choose(name).decision_id
+        for position, wire in enumerate(wires):
+            result = bandit_pb2.OUTCOME_RESULT_DUPLICATE if position else bandit_pb2.OUTCOME_RESULT_RECORDED
+            assert wire.reward(decision_id, {"click": 1.0}) == {"click": result}
+
+
+def forget_beats(url: str) -> None:
+    """As if a minute had passed in which nobody said that he lives."""
+    query(url, "UPDATE writers SET seen_at = seen_at - %s", [EXPIRY.total_seconds() * 1e6])
+
+
+def end_someone(store: SqlStore) -> None:
+    """Uses the gated feature: ends a run of this release that is gone."""
+    (gone,) = [each for each in store.read_writers() if each.incarnation == GONE]
+    store.end_runs([gone], START)
+
+
+def has_ended_someone(store: SqlStore) -> bool:
+    """Whether it could: PostgreSQL ends the transaction of a frozen server after ten seconds."""
+    try:
+        end_someone(store)
+    except StoreUnavailableError:
+        return False
+    return True
+
+
+def last_numbers(url: str) -> list[tuple[object, ...]]:
+    """The newest epoch and revision of each experiment."""
+    newest = "SELECT experiment, max(%s) FROM %s GROUP BY experiment ORDER BY experiment"
+    parts = (("number", "epochs"), ("revision", "configurations"))
+    return [row for part in parts for row in query(url, newest % part)]
+
+
+def test_two_releases_are_one_service(
+    old: OldRelease,
+    servers: list[ServerProcess],
+    postgresql: PostgresqlProcess,
+    tmp_path: Path,
+    connect: Connect,
+) -> None:
+    """Through a rolling upgrade both releases serve and take each other's rewards, and the books add up.
+
+    A feature that the old release can't read is refused, naming its servers, until they are gone. One that
+    was frozen through all that and wakes up still serves and takes rewards, and changes nothing else.
+    """
+    url = postgresql.create_database()
+    flags = ("--database", url, *FLAGS)
+    before = old.start(tmp_path / "before.db", *flags)
+    servers.append(before)
+    name = connect(before).running()
+    works([connect(before)], name)
+
+    after = ServerProcess.start(tmp_path / "after.db", *flags)
+    servers.append(after)
+    wires = [connect(before), connect(after)]
+    works(wires, name)
+    names = [name, wires[0].running(), wires[1].running()]
+    for each in names:
+        eventually(lambda each=each: {wire.choose(each).reason for wire in wires})  # type: ignore[misc]
+        works(wires, each)
+    codes = {row[0] for row in query(url, "SELECT code FROM writers")}
+    assert codes == {None, VERSION}
+
+    with closing(open_store(url)) as store:
+        store.claim_slot(GONE, START)
+        with pytest.raises(OlderServersError) as caught:
+            end_someone(store)
+        (described,) = caught.value.servers
+        assert described.startswith("0.2.0 or older in slot ")
+        assert FEATURE.name in str(caught.value)
+        assert query(url, "SELECT count(*) FROM ended_runs") == [(0,)]
+        works(wires, name)
+
+        before.signal(signal.SIGSTOP)
+        forget_beats(url)
+        eventually(lambda: has_ended_someone(store))
+        assert query(url, "SELECT oldest_code FROM compatibility") == [(FEATURE.schema,)]
+        before.signal(signal.SIGCONT)
+
+        eventually(lambda: wires[0].choose(name).reason == bandit_pb2.REASON_POLICY)
+        works(wires, name)
+        stood = last_numbers(url)
+        for _ in range(50):
+            wires[0].reward(wires[0].choose(names[1]).decision_id, {"click": 1.0})
+        with pytest.raises(Exception, match="UNAVAILABLE"):
+            wires[0].pause(names[1])
+        assert last_numbers(url)[len(names) :] == stood[len(names) :]
+        wires[1].pause(names[1])
+        eventually(lambda: wires[0].choose(names[1]).reason == bandit_pb2.REASON_PAUSED)
+        changed = wires[1].running()
+        eventually(lambda: wires[0].choose(changed).reason == bandit_pb2.REASON_POLICY)
+        works(wires, changed)
+        facts_of(store)
+    refused = old.run("serve", "--listen", "127.0.0.1:0", *flags, folder=tmp_path)
+    assert refused.returncode == 1
+    assert f"needs code of schema {FEATURE.schema} or later" in refused.stderr
+    assert [server.terminate() for server in servers] == [0, 0]
+    events = {e["event"] for e in before.events() if e["level"] in {"error", "critical"}}
+    assert events <= CHANGES_NOTHING
+    assert [e for e in after.events() if e["level"] in {"error", "critical"}] == []
+
+
+def test_an_old_server_reads_what_this_release_declares(
+    old: OldRelease,
+    servers: list[ServerProcess],
+    postgresql: PostgresqlProcess,
+    tmp_path: Path,
+    connect: Connect,
+) -> None:
+    """A declaration that uses nothing new has no key that stops the old release's poll."""
+    flags = ("--database", postgresql.create_database(), *FLAGS)
+    servers.append(old.start(tmp_path / "before.db", *flags))
+    servers.append(ServerProcess.start(tmp_path / "after.db", *flags))
+    wires = [connect(server) for server in servers]
+    name = wires[1].running()
+    eventually(lambda: wires[0].choose(name).reason == bandit_pb2.REASON_POLICY)
+    works(wires, name)
+    wires[1].pause(name)
+    eventually(lambda: wires[0].choose(name).reason == bandit_pb2.REASON_PAUSED)
+    assert [server.terminate() for server in servers] == [0, 0]
+
+
+def test_an_old_server_does_not_start_on_a_file_that_it_can_not_read(
+    old: OldRelease, servers: list[ServerProcess], tmp_path: Path, connect: Connect
+) -> None:
+    """On SQLite the release before starts again on a file of this one, until a feature is in use."""
+    file = tmp_path / "bandit.db"
+    servers.append(ServerProcess.start(file))
+    name = connect(servers[-1]).running()
+    assert servers[-1].terminate() == 0
+    servers.append(old.start(file))
+    works([connect(servers[-1])], name)
+    assert servers[-1].terminate() == 0
+    with closing(open_store(f"sqlite:///{file}")) as store:
+        store.claim_slot(GONE, START)
+        end_someone(store)
+    refused = old.run("serve", "--listen", "127.0.0.1:0", "--database", f"sqlite:///{file}", folder=tmp_path)
+    assert refused.returncode == 1
+    assert f"needs code of schema {FEATURE.schema} or later" in refused.stderr
+    servers.append(ServerProcess.start(file))
+    works([connect(servers[-1])], name)
+    assert servers[-1].terminate() == 0

@@ -1,0 +1,68 @@
+"""A server of an earlier release, run from its frozen wheel with the libraries of this environment.
+
+It stands in for the servers that are still running while a newer release is rolled out. A change of the
+schema is tried beside it.
+"""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support.process import ServerProcess, clean_environment
+
+WHEELS: Final = Path(__file__).parents[1] / "store" / "frozen"
+OLD_VERSION: Final = "0.2.0"
+
+
+class OldRelease:
+    """An earlier release, unpacked.
+
+    Args:
+        folder: Where to unpack it.
+        version: Of the wheel in `tests/store/frozen`.
+    """
+
+    def __init__(self, folder: Path, version: str = OLD_VERSION) -> None:
+        self.version = version
+        self._code = folder / f"release-{version}"
+        with zipfile.ZipFile(WHEELS / f"bandit_allocator-{version}-py3-none-any.whl") as wheel:
+            wheel.extractall(self._code)
+
+    def start(self, database: Path, *flags: str) -> ServerProcess:
+        """Starts a server; `--database` among the flags is stronger than the file `database`."""
+        return ServerProcess.start(database, *flags, code=self._code)
+
+    def run(self, *arguments: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+        """Runs this release's `bandit-server` to its end."""
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "server", *arguments],
+            cwd=folder,
+            env=clean_environment() | {"PYTHONPATH": str(self._code)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert not done.stderr.startswith("Traceback"), done.stderr
+        return done
+
+    def require(self, folder: Path) -> None:
+        """Fails unless a child process really runs this release's code and not that of the repository."""
+        where = "import bandit, server; print(bandit.__file__, server.__file__)"
+        found = subprocess.run(
+            [sys.executable, "-P", "-c", where],
+            cwd=folder,
+            env=clean_environment() | {"PYTHONPATH": str(self._code)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        ).stdout.split()
+        if not all(os.path.commonpath([path, self._code]) == str(self._code) for path in found):
+            pytest.fail(f"release {self.version} would run the code at {found}")
+        assert self.run("--version", folder=folder).stdout.split()[-1] == self.version
