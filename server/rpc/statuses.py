@@ -43,6 +43,7 @@ CODES: Final[Mapping[type[errors.ServiceError], grpc.StatusCode]] = {
     errors.OlderServersError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.StorageFullError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.ClockInDoubtError: grpc.StatusCode.UNAVAILABLE,
     errors.StorageAwayError: grpc.StatusCode.UNAVAILABLE,
 }
 """Every error that a service raises, and the code that it travels under."""

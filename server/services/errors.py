@@ -18,6 +18,7 @@
     ├── OlderServersError           stop the servers of an earlier release first
     ├── OverloadedError             try again after `retry_after`
     │   └── StorageFullError        as above, once there is room
+    ├── ClockInDoubtError           as above: whether it is too late can't be told now
     └── StorageAwayError            try again after `retry_after`
 
 Texts are for the caller to read: they hold no SQL, no path and no class name.
@@ -207,6 +208,18 @@ class StorageFullError(OverloadedError):
     """The store has no room left; nothing was stored."""
 
     reason = "STORAGE_FULL"
+
+
+class ClockInDoubtError(ServiceError):
+    """By service time it is too late, and service time may be wrong; nothing was stored."""
+
+    reason = "CLOCK_IN_DOUBT"
+
+    def __init__(self, retry_after: timedelta) -> None:
+        self.retry_after = retry_after
+        super().__init__(
+            "the decision seems too old, but the server's clock is in doubt; nothing was stored, try again"
+        )
 
 
 class StorageAwayError(ServiceError):

@@ -78,6 +78,7 @@ def _add(connection: Connection, epoch: Epoch) -> None:
             warming_up=json.dumps(sorted(epoch.warming_up)),
             means=json.dumps({metric: dict(means) for metric, means in epoch.means.items()}),
             format=gate.FORMAT,
+            is_cap=epoch.is_cap,
         )
     )
 
@@ -127,6 +128,7 @@ def _to_epoch(row: Row[Any]) -> Epoch:
         shares=_LateMapping(row.shares, float),
         warming_up=frozenset() if row.warming_up == "[]" else frozenset(json.loads(row.warming_up)),
         means=_LateMapping(row.means, _by_number),
+        is_cap=row.is_cap,
     )
 
 

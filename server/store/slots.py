@@ -18,9 +18,6 @@ from server.version import VERSION
 EXPIRY: Final = timedelta(seconds=60)
 """A writer that did not claim its slot for so long may lose it."""
 
-_MEMORY: Final = timedelta(days=30)
-"""How long a writer without a slot is remembered."""
-
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
@@ -81,8 +78,6 @@ def claim(connection: Connection, incarnation: bytes, now: int, *, is_shared: bo
     others = writers.c.incarnation != incarnation
     is_dead = others & (writers.c.seen_at <= now - EXPIRY // _MICROSECOND) if is_shared else others
     connection.execute(update(writers).where(is_dead).values(slot=None))
-    is_forgotten = others & writers.c.slot.is_(None) & (writers.c.seen_at <= now - _MEMORY // _MICROSECOND)
-    connection.execute(delete(writers).where(is_forgotten))
     _require_free_run(connection, incarnation)
     taken = set(connection.execute(select(writers.c.slot).where(others)).scalars())
     slot = next(number for number in range(len(taken) + 1) if number not in taken)
@@ -109,6 +104,12 @@ def _require_free_run(connection: Connection, incarnation: bytes) -> None:
     is_taken = any(run_of(each) == run for each in others if each != incarnation)
     if is_taken or connection.execute(select(ended_runs.c.run).where(ended_runs.c.run == run)).first():
         raise RunTakenError
+
+
+def forget(connection: Connection, silent_since: int) -> None:
+    """Forgets writers without a slot that were not heard of since."""
+    is_silent = writers.c.slot.is_(None) & (writers.c.seen_at <= silent_since)
+    connection.execute(delete(writers).where(is_silent))
 
 
 def advance(connection: Connection, flush: Flush) -> bool:
