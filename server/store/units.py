@@ -83,11 +83,11 @@ _FOLDED: Final = """
         sum((outcome & 1048575) * (outcome & 1048575))
     FROM (
         SELECT epoch, arm, CASE
-            WHEN high >= :most >> 20 THEN :most
-            WHEN (high << 20) + low > :most THEN :most
+            WHEN high >= CAST(:most AS bigint) >> 20 OR (high << 20) + low > :most THEN CAST(:most AS bigint)
             ELSE (high << 20) + low END AS outcome
         FROM (
-            SELECT epoch, arm, sum(total >> 20) AS high, sum(total & 1048575) AS low
+            SELECT epoch, arm, CAST(sum(total >> 20) AS bigint) AS high,
+                CAST(sum(total & 1048575) AS bigint) AS low
             FROM ({logged} UNION ALL {sealed}) AS outcomes
             GROUP BY epoch, arm, unit
         ) AS sums
