@@ -43,11 +43,7 @@ class LoggedOutcome(NamedTuple):
     received_ms: int
 
 
-_COLUMNS: Final = [
-    *(rewards.c["quanta" if name == "value" else name] for name in LoggedOutcome._fields),
-    rewards.c.value,
-    rewards.c.steps,
-]
+_COLUMNS: Final = [rewards.c[name] for name in (*LoggedOutcome._fields, "quanta", "steps")]
 
 
 class History:
@@ -79,16 +75,22 @@ class History:
 
     def _outcome(self, row: Row[Any]) -> LoggedOutcome:
         """What a row says: the posted value if it is known, else that which its quanta stand for."""
-        decision, number, epoch, segment, arm, basis, quanta, revision, is_late, is_apart, received_ms = row[
-            :-2
-        ]
-        value, steps = row[-2:]
+        value, steps, quanta = row.value, row.steps, row.quanta
         if value is None or steps is None or quanta_of(steps) != quanta:
-            metric = self.metrics[number]
+            metric = self.metrics[row.metric]
             value = metric.to_value(quanta << STEP_BITS if metric.kind is MetricKind.REAL else quanta)
-        flags = bool(is_late), bool(is_apart)
         return LoggedOutcome(
-            decision, number, epoch, segment, arm, basis, value, revision, *flags, received_ms
+            row.decision,
+            row.metric,
+            row.epoch,
+            row.segment,
+            row.arm,
+            row.basis,
+            value,
+            row.revision,
+            bool(row.is_late),
+            bool(row.is_apart),
+            row.received_ms,
         )
 
 

@@ -12,21 +12,22 @@ from server.app import maintenance
 from server.settings import Settings
 from tests.conftest import Connect, StartServer
 from tests.support.postgresql import PostgresqlProcess, query
-from tests.support.process import refused_start, run_command
 from tests.support.wire import metric
 
 N_BEFORE: Final = 2**23 - 2
-"""So many outcomes at the maximum have squares that add up to just below 2^63: the next but one is too much."""
+"""So many outcomes at the maximum have squares that add up to just below 2^63; two more are too much."""
 
 COLUMNS: Final = "experiment, epoch, segment, arm, basis, metric"
-ADDED: Final = f"{N_BEFORE}, {N_BEFORE << 20}, {N_BEFORE << 40}"
-GROW: Final = (
-    f"INSERT INTO sealed_facts ({COLUMNS}, n, total, squares, late_n, late_total, late_squares) "
-    f"SELECT {COLUMNS}, {ADDED}, 0, 0, 0 FROM outcome_facts",
-    f"UPDATE outcome_facts SET (n, total, squares) = (SELECT n + outcome_facts.n, total + outcome_facts.total, "
-    "squares + outcome_facts.squares FROM sealed_facts AS s WHERE s.metric = outcome_facts.metric)",
-)
-"""What those outcomes leave behind once they are purged from the log, as a server of version 0.2 writes it."""
+SEAL: Final = f"""
+    INSERT INTO sealed_facts ({COLUMNS}, n, total, squares, late_n, late_total, late_squares)
+    SELECT {COLUMNS}, {N_BEFORE}, {N_BEFORE << 20}, {N_BEFORE << 40}, 0, 0, 0 FROM outcome_facts
+"""  # noqa: S608 - made of what stands here
+COUNT: Final = f"""
+    UPDATE outcome_facts
+    SET n = n + {N_BEFORE}, total = total + {N_BEFORE << 20}, squares = squares + {N_BEFORE << 40}
+"""  # noqa: S608 - as above
+"""What those outcomes leave behind once they are purged from the log, as a server of version 0.2 writes
+it."""
 
 MOST: Final = {"spend": 8.0, "plays": 2.0**20}
 METRICS: Final = [
@@ -67,7 +68,7 @@ def test_a_last_epoch_takes_any_traffic(url: str, start_server: StartServer, con
     wire.reward(first, MOST)
     wire.pause(name)
     assert server.terminate() == 0
-    execute(url, *GROW)
+    execute(url, SEAL, COUNT)
     wire = connect(start_server("--database", url))
     for decision_id in others:
         assert set(wire.reward(decision_id, MOST).values()) == {bandit_pb2.OUTCOME_RESULT_RECORDED}

@@ -29,6 +29,28 @@ WIDE = Metric(name="spend", kind=MetricKind.REAL, maximum=10_000_000.0)
 CLIPPED = Metric(name="plays", kind=MetricKind.COUNT, maximum=10.0, clip=True)
 CONFLICT = Conflicting((0,))
 
+OLD_UPSERT = text(
+    """
+    INSERT INTO rewards (decision, metric, experiment, epoch, segment, arm, basis, quanta, revision, is_late,
+                         is_apart, received_ms)
+    VALUES (:decision, :metric, :experiment, :epoch, :segment, :arm, :basis, :quanta, :revision, false,
+            false, 0)
+    ON CONFLICT (decision, metric) DO UPDATE SET
+        replaced_quanta = rewards.quanta, quanta = excluded.quanta, revision = excluded.revision
+    """
+)
+OLD_ADDITION = text(
+    """
+    INSERT INTO outcome_facts (experiment, epoch, segment, arm, basis, metric, slot,
+                               n, total, squares, late_n, late_total, late_squares)
+    VALUES (:experiment, :epoch, :segment, :arm, :basis, :metric, 5, :n, :total, :squares, 0, 0, 0)
+    ON CONFLICT (experiment, epoch, segment, arm, basis, metric, slot) DO UPDATE SET
+        n = outcome_facts.n + excluded.n, total = outcome_facts.total + excluded.total,
+        squares = outcome_facts.squares + excluded.squares
+    """
+)
+"""The statements of version 0.2."""
+
 
 def worth(
     value: float, decision: bytes | None = None, revision: int = 0, *, metric: Metric = WIDE, epoch: int = 1
@@ -57,25 +79,8 @@ def as_version_0_2(store: SqlStore, entry: RewardEntry, replaced: RewardEntry | 
         "squares": quanta**2 - before**2,
     }
     with store.writing() as connection:
-        connection.execute(
-            text(
-                "INSERT INTO rewards (decision, metric, experiment, epoch, segment, arm, basis, quanta, revision, "
-                "is_late, is_apart, received_ms) VALUES (:decision, :metric, :experiment, :epoch, :segment, :arm, "
-                ":basis, :quanta, :revision, false, false, 0) ON CONFLICT (decision, metric) DO UPDATE SET "
-                "replaced_quanta = rewards.quanta, quanta = excluded.quanta, revision = excluded.revision"
-            ),
-            arguments,
-        )
-        connection.execute(
-            text(
-                "INSERT INTO outcome_facts (experiment, epoch, segment, arm, basis, metric, slot, n, total, squares, "
-                "late_n, late_total, late_squares) VALUES (:experiment, :epoch, :segment, :arm, :basis, :metric, 5, "
-                ":n, :total, :squares, 0, 0, 0) ON CONFLICT (experiment, epoch, segment, arm, basis, metric, slot) "
-                "DO UPDATE SET n = outcome_facts.n + excluded.n, total = outcome_facts.total + excluded.total, "
-                "squares = outcome_facts.squares + excluded.squares"
-            ),
-            arguments,
-        )
+        connection.execute(OLD_UPSERT, arguments)
+        connection.execute(OLD_ADDITION, arguments)
 
 
 def _old_quanta(entry: RewardEntry) -> int:
