@@ -15,12 +15,14 @@ from sqlalchemy import Connection, text
 from bandit.facts import OutcomeKey
 from server.store import facts, purge
 from server.store.errors import SchemaError
-from server.store.exact_sums import SUM_BITS, StoredTally
+from server.store.exact_sums import StoredTally
 
 log = structlog.get_logger()
 
 _TABLES: Final = ("outcome_facts", "sealed_facts")
-_IS_INEXACT: Final = " OR ".join(f"typeof({name}) = 'real'" for name in SUM_BITS)
+_IS_INEXACT: Final = "typeof(squares) = 'real' OR typeof(late_squares) = 'real'"
+"""No sum of whole numbers outgrows 64 bits before that of their squares does."""
+
 _KEY: Final = ", ".join(OutcomeKey._fields)
 _IS_KEY: Final = " AND ".join(f"{name} = :{name}" for name in OutcomeKey._fields)
 
