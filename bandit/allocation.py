@@ -15,7 +15,8 @@ from bandit.limits import ArmStanding, apply_limits
 from bandit.metric import Direction, Metric
 
 MAX_EPOCH_DECISIONS: Final = 4_000_000
-"""An epoch ends here, so that its sums of squares stay exact in 63 bits."""
+"""An epoch ends here, so that its sums of counts fit in 64 bits, which makes folds fast; beyond, as in an
+experiment that is paused and whose epoch never ends, they are exact all the same."""
 
 _SMALLEST_SHARE: Final = 1e-6
 """Shares below this are the same nothing: their log-odds may wander without making epochs."""

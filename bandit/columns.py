@@ -4,7 +4,7 @@ A thousand arms over two thousand epochs are millions of cells. A mapping of the
 that goes through it; arrays are made once, and every fold is a few operations on them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final
@@ -23,7 +23,7 @@ _LOW_MASK: Final = (1 << _HIGH_BITS) - 1
 def whole_numbers(rows: Sequence[Sequence[int]], n_columns: int) -> NDArray[Any]:
     """Rows of whole numbers as an array of shape (n_rows, n_columns): 64 bits where they suffice.
 
-    Beyond 64 bits, which no count reaches that this service made, they are Python's own.
+    Beyond 64 bits, as sums of squares may be, they are Python's own.
     """
     try:
         flat = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=len(rows) * n_columns)
@@ -33,11 +33,13 @@ def whole_numbers(rows: Sequence[Sequence[int]], n_columns: int) -> NDArray[Any]
 
 
 def exact_sums(values: NDArray[Any]) -> list[int]:
-    """Sums over the first axis of whole numbers at least 0, exact though they may exceed 64 bits.
+    """Sums over the first axis of whole numbers, exact though they may exceed 64 bits.
 
     >>> exact_sums(np.array([[2**62, 1], [2**62, 1], [2**62, 1]]))
     [13835058055282163712, 3]
     """
+    if values.dtype == object:
+        return [int(total) for total in values.sum(axis=0)]
     high = (values >> _HIGH_BITS).sum(axis=0).tolist()
     low = (values & _LOW_MASK).sum(axis=0).tolist()
     return [(int(above) << _HIGH_BITS) + int(below) for above, below in zip(high, low, strict=True)]
@@ -78,8 +80,8 @@ class Cells:
 
     @classmethod
     def of(cls, keys: NDArray[Any]) -> "Cells":
-        """From rows of epoch, segment, arm and basis."""
-        epoch, segment, arm, basis = np.ascontiguousarray(keys.T)
+        """From rows of epoch, segment, arm and basis; they are looked up, so they are of 64 bits always."""
+        epoch, segment, arm, basis = np.ascontiguousarray(keys.T, dtype=np.int64)
         return cls(epoch=epoch, segment=segment, arm=arm, basis=basis)
 
 
@@ -102,7 +104,8 @@ class OutcomeColumns:
 
     Attributes:
         cells: What the rows are about.
-        tallies: Whole numbers of shape (n_rows, 6), in the order of a tally's fields.
+        tallies: Whole numbers of shape (n_rows, 6), in the order of a tally's fields; of 64 bits, or of any
+            size, as sums over real values are.
     """
 
     cells: Cells
@@ -119,10 +122,28 @@ def decision_columns(rows: NDArray[Any]) -> DecisionColumns:
     return DecisionColumns(cells=Cells.of(rows[:, :4]), counts=rows[:, 4])
 
 
-def outcome_columns(rows: NDArray[Any]) -> dict[int, OutcomeColumns]:
-    """Metric number to its tallies, from rows of epoch, segment, arm, basis, metric and the tally."""
+def outcome_columns(parts: Iterable[NDArray[Any]]) -> dict[int, OutcomeColumns]:
+    """Metric number to its tallies, from rows of epoch, segment, arm, basis, metric and the tally.
+
+    Args:
+        parts: Of shape (n_rows, 11); the rows of a metric are all in one of them.
+    """
     by_metric = {}
-    for metric in np.unique(rows[:, 4]).tolist():
-        own = rows[rows[:, 4] == metric]
-        by_metric[int(metric)] = OutcomeColumns(cells=Cells.of(own[:, :4]), tallies=own[:, 5:])
+    for rows in parts:
+        metrics = rows[:, 4].astype(np.int64)
+        for metric in np.unique(metrics).tolist():
+            own = rows[metrics == metric]
+            by_metric[metric] = OutcomeColumns(cells=Cells.of(own[:, :4]), tallies=_narrowed(own[:, 5:]))
     return by_metric
+
+
+def _narrowed(tallies: NDArray[Any]) -> NDArray[Any]:
+    """The same numbers in 64 bits if they fit."""
+    if tallies.dtype == object and _fits(tallies):
+        return tallies.astype(np.int64)
+    return tallies
+
+
+def _fits(values: NDArray[Any]) -> bool:
+    """Whether whole numbers of any size fit in 64 bits."""
+    return not values.size or bool(values.min() >= -(1 << 63) and values.max() < 1 << 63)

@@ -135,17 +135,19 @@ class RowMapping(Mapping[_Key, _Value]):
     """A mapping that is kept as rows of whole numbers, and made when it is first looked into.
 
     Args:
-        rows: Of shape (n_rows, n_columns), with distinct keys.
+        parts: Arrays of shape (n_rows, n_columns), with distinct keys; of 64 bits or of Python's numbers.
         to_item: From a row to its key and value.
     """
 
-    def __init__(self, rows: NDArray[Any], to_item: Callable[[list[int]], tuple[_Key, _Value]]) -> None:
-        self.rows = rows
+    def __init__(
+        self, parts: Sequence[NDArray[Any]], to_item: Callable[[list[int]], tuple[_Key, _Value]]
+    ) -> None:
+        self.parts = parts
         self._to_item = to_item
 
     @cached_property
     def _items(self) -> dict[_Key, _Value]:
-        return dict(map(self._to_item, self.rows.tolist()))
+        return dict(self._to_item(row) for part in self.parts for row in part.tolist())
 
     def __getitem__(self, key: _Key) -> _Value:
         return self._items[key]
@@ -154,7 +156,7 @@ class RowMapping(Mapping[_Key, _Value]):
         return iter(self._items)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return sum(map(len, self.parts))
 
     def __repr__(self) -> str:
         return repr(self._items)
@@ -173,13 +175,16 @@ class Facts:
     outcomes: Mapping[OutcomeKey, Tally]
 
     @classmethod
-    def of_rows(cls, experiment: int, decisions: NDArray[Any], outcomes: NDArray[Any]) -> Self:
+    def of_rows(
+        cls, experiment: int, decisions: NDArray[Any], outcomes: NDArray[Any], *more: NDArray[Any]
+    ) -> Self:
         """From rows with distinct keys, none of which becomes a Python object before it is asked for.
 
         Args:
             experiment: Number of the experiment.
             decisions: Epoch, segment, arm, basis and count; shape (n_rows, 5).
             outcomes: Epoch, segment, arm, basis, metric and tally; shape (n_rows, 11).
+            more: The same of other metrics, kept apart since their sums may need more than 64 bits.
         """
 
         def to_count(row: list[int]) -> tuple[DecisionKey, int]:
@@ -190,13 +195,15 @@ class Facts:
             epoch, segment, arm, basis, metric, *tally = row
             return OutcomeKey(experiment, epoch, segment, arm, Basis(basis), metric), Tally(*tally)
 
-        return cls(decisions=RowMapping(decisions, to_count), outcomes=RowMapping(outcomes, to_tally))
+        return cls(
+            decisions=RowMapping([decisions], to_count), outcomes=RowMapping([outcomes, *more], to_tally)
+        )
 
     @cached_property
     def decision_columns(self) -> DecisionColumns:
         """The decisions as columns."""
         if isinstance(self.decisions, RowMapping):
-            return decision_columns(self.decisions.rows)
+            return decision_columns(self.decisions.parts[0])
         rows = [(*key[1:], count) for key, count in self.decisions.items()]
         return decision_columns(whole_numbers(rows, _N_PLACES + 1))
 
@@ -222,9 +229,9 @@ class Facts:
     def outcome_columns(self) -> Mapping[int, OutcomeColumns]:
         """Metric number to its outcomes as columns; without metrics that have none."""
         if isinstance(self.outcomes, RowMapping):
-            return outcome_columns(self.outcomes.rows)
+            return outcome_columns(self.outcomes.parts)
         rows = [(*key[1:], *tally) for key, tally in self.outcomes.items()]
-        return outcome_columns(whole_numbers(rows, _N_PLACES + 1 + N_SUMS))
+        return outcome_columns([whole_numbers(rows, _N_PLACES + 1 + N_SUMS)])
 
 
 def n_closed(epochs: Iterable[Epoch], window: timedelta | None, lag: timedelta, now: datetime) -> int:

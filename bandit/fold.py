@@ -143,8 +143,9 @@ def _with_silence(counted: NDArray[Any], decided: NDArray[Any], quanta: int) -> 
     A late outcome was silence when its window closed. A crash loses up to a second of decision counts, so
     there may be more outcomes than decisions: then there was no silence.
     """
-    if int(decided.max(initial=0)) > _MOST_IN_64_BITS:
-        counted = counted.astype(object)
+    most = max(int(decided.max(initial=0)) * max(quanta, 1) ** 2, int(counted.max(initial=0)))
+    if most > _MOST_ADDED:
+        counted, decided = counted.astype(object), decided.astype(object)
     n_silent = np.maximum(decided - counted[:, :, 0], 0)
     return np.asarray(counted + n_silent[:, :, np.newaxis] * np.array([1, quanta, quanta * quanta]))
 
@@ -185,5 +186,5 @@ def _to_sums(moments: Sequence[int], metric: Metric) -> OutcomeSums:
 _N_MOMENTS = 3
 """Number, sum and sum of squares of what came in time: the first numbers of a tally."""
 
-_MOST_IN_64_BITS = 2**22
-"""Decisions of a cell whose squares are sure to be exact in 64 bits; an epoch ends at fewer."""
+_MOST_ADDED = 2**62 - 1
+"""Two numbers up to this have a sum in 64 bits."""

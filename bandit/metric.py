@@ -1,7 +1,7 @@
-"""A metric: a named value observed for a decision, and the whole numbers that it is kept in.
+"""A metric: a named value observed for a decision, and the whole numbers that it counts as.
 
-Values are stored as integers of a *quantum*, so that sums and sums of squares are exact in 63 bits, in any
-order, for up to 2^22 outcomes of an epoch: 2^22 * (2^20)^2 = 2^62.
+Values count as whole numbers of a *quantum*, so that sums and sums of squares are exact in any order. The
+value as it was posted is kept beside that.
 """
 
 import enum
@@ -13,8 +13,16 @@ from typing import Final
 
 from bandit.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior, Prior
 
-N_STEPS: Final = 2**20
-"""Quanta in the range of a real-valued metric; the largest value of a count."""
+N_STEPS: Final = 2**40
+"""Quanta in the range of a real-valued metric."""
+
+LARGEST_COUNT: Final = 2**20
+"""The largest value of a count."""
+
+N_COARSE_STEPS: Final = 2**20
+"""Quanta in the range of a real-valued metric up to version 0.2, which may be rounded to afterwards."""
+
+_COARSE_STEP: Final = N_STEPS // N_COARSE_STEPS
 
 
 class MetricKind(enum.StrEnum):
@@ -80,24 +88,37 @@ class Metric:
 
     @property
     def quantum(self) -> float:
-        """The value of one quantum: 1 for whole numbers, range / 2^20 for real ones."""
-        return (self.maximum - self.minimum) / N_STEPS if self.kind is MetricKind.REAL else 1.0
+        """The value of one quantum: 1 for whole numbers, range / 2^40 for real ones."""
+        return (self.maximum - self.minimum) / N_STEPS if self.kind is _REAL else 1.0
+
+    @property
+    def resolution(self) -> float:
+        """The smallest difference between two values that counts: one quantum."""
+        return self.quantum
+
+    @property
+    def keeps_values(self) -> bool:
+        """Whether a posted value may be another than that which its quanta stand for."""
+        return self.kind is _REAL or self.clip
 
     def quantise(self, value: float) -> int:
-        """The number of quanta nearest to `value`, in [0, 2^20].
+        """The number of quanta nearest to `value`: in [0, 2^40] for real values, else the value itself.
+
+        A real value just beside the middle between two of 2^20 steps is taken to its side of it. So what it
+        is in those steps follows from its quanta, and is what rounding to them at once would give.
 
         Raises:
             OutcomeValueError: `value` is not finite, outside the range, or not whole where it has to be.
 
         >>> Metric(name="spend", kind=MetricKind.REAL, maximum=4.0).quantise(1.0)
-        262144
+        274877906944
         """
         if not math.isfinite(value):
             raise OutcomeValueError(self.name, value, "it must be finite")
         if not self.minimum <= value <= self.maximum:
             value = self._moved_inside(value)
         if self.kind is _REAL:
-            return round((value - self.minimum) / self.quantum)
+            return _nearest((value - self.minimum) / self.quantum)
         if not float(value).is_integer():
             if abs(value) >= math.ulp(1.0):
                 rule = "it must be 0 or 1" if self.kind is MetricKind.BINARY else "it must be a whole number"
@@ -145,3 +166,11 @@ class Metric:
                     shape=1.0,
                     scale=((self.maximum - self.minimum) / 6) ** 2,
                 )
+
+
+def _nearest(position: float) -> int:
+    """The whole number nearest to a position; never the middle of a coarse step, unless it is just that."""
+    quanta = round(position)
+    if quanta % _COARSE_STEP == _COARSE_STEP // 2 and quanta != position:
+        quanta += 1 if position > quanta else -1
+    return quanta

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from bandit.assignment import SALT_BYTES
 from bandit.experiment import Arm, Experiment, WeightedSplit
 from bandit.limits import InfeasibleLimitsError
-from bandit.metric import N_STEPS, Metric, MetricKind, OutcomeValueError
+from bandit.metric import LARGEST_COUNT, N_COARSE_STEPS, Metric, MetricKind, OutcomeValueError
 from bandit.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior
 
 MAX_ARMS: Final = 1_000
@@ -166,15 +166,16 @@ def _check_range(metric: Metric) -> Iterator[Violation]:
     elif metric.kind is MetricKind.BINARY and (low, high) != (0.0, 1.0):
         yield Violation("maximum", f"a binary metric has the range [0, 1], got [{low:g}, {high:g}]")
     elif metric.kind is MetricKind.COUNT and not (
-        low >= 0 and high <= N_STEPS and float(low).is_integer() and float(high).is_integer()
+        low >= 0 and high <= LARGEST_COUNT and float(low).is_integer() and float(high).is_integer()
     ):
-        rule = f"a count has a range of whole numbers within [0, {N_STEPS}], got [{low:g}, {high:g}]"
+        rule = f"a count has a range of whole numbers within [0, {LARGEST_COUNT}], got [{low:g}, {high:g}]"
         yield Violation("maximum", rule)
     elif metric.kind is MetricKind.REAL and high - low < NARROWEST_RANGE:
         rule = f"the range [{low!r}, {high!r}] is too narrow: it must be at least {NARROWEST_RANGE:g} wide"
         yield Violation("maximum", rule)
-    elif metric.quantum < ulp(max(abs(low), abs(high))):
-        rule = f"the range [{low!r}, {high!r}] is too narrow: {N_STEPS} steps in it are the same doubles"
+    elif metric.kind is MetricKind.REAL and (high - low) / N_COARSE_STEPS < ulp(max(abs(low), abs(high))):
+        steps = f"{N_COARSE_STEPS} steps in it are the same doubles"
+        rule = f"the range [{low!r}, {high!r}] is too narrow: {steps}"
         yield Violation("maximum", rule)
     elif max(abs(low), abs(high)) > LARGEST_VALUE:
         yield Violation("maximum", f"the range [{low:g}, {high:g}] must be within {LARGEST_VALUE:g} of 0")

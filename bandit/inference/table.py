@@ -219,7 +219,7 @@ def exposures(grid: FactGrid) -> ExposureTable:
 def _with_silence(moments: FloatArray, decided: FloatArray, quanta: int) -> FloatArray:
     """Adds decisions without an outcome in time; a crash may lose counts, and then there are none."""
     n_silent = np.maximum(decided - moments[0], 0.0)
-    return np.asarray(moments + n_silent * np.array([1.0, quanta, quanta * quanta]).reshape(3, 1, 1))
+    return np.asarray(moments + n_silent * np.array([1.0, quanta, quanta**2], dtype=float).reshape(3, 1, 1))
 
 
 def _in_range(moments: FloatArray, metric: Metric) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -99,7 +99,7 @@ class _MetricKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MetricKind
     METRIC_KIND_BINARY: _MetricKind.ValueType  # 1
     """0 or 1; Beta posterior."""
     METRIC_KIND_REAL: _MetricKind.ValueType  # 2
-    """A real number in a range, kept in steps of range / 2^20; normal-inverse-gamma posterior."""
+    """A real number in a range: kept as posted, counted in steps of range / 2^40; normal-inverse-gamma posterior."""
     METRIC_KIND_COUNT: _MetricKind.ValueType  # 3
     """A whole number of events; gamma-Poisson posterior."""
 
@@ -111,7 +111,7 @@ METRIC_KIND_UNSPECIFIED: MetricKind.ValueType  # 0
 METRIC_KIND_BINARY: MetricKind.ValueType  # 1
 """0 or 1; Beta posterior."""
 METRIC_KIND_REAL: MetricKind.ValueType  # 2
-"""A real number in a range, kept in steps of range / 2^20; normal-inverse-gamma posterior."""
+"""A real number in a range: kept as posted, counted in steps of range / 2^40; normal-inverse-gamma posterior."""
 METRIC_KIND_COUNT: MetricKind.ValueType  # 3
 """A whole number of events; gamma-Poisson posterior."""
 Global___MetricKind: _TypeAlias = MetricKind  # noqa: Y015

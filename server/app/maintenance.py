@@ -24,7 +24,7 @@ def verify(settings: Settings, progress: Progress) -> VerifyReport:
         StartupError: The database can't be opened.
     """
     with startup_errors():
-        store = open_reader(settings.database)
+        store = open_reader(settings.database, may_be_inexact=True)
         try:
             return care.verify(store, progress)
         finally:
@@ -38,7 +38,7 @@ def rebuild(settings: Settings, progress: Progress) -> RebuildReport:
         StartupError: A server uses the database, or it can't be opened.
     """
     with startup_errors():
-        store = open_store(settings.database, may_migrate=False)
+        store = open_store(settings.database, may_migrate=False, may_be_inexact=True)
         try:
             return care.rebuild(store, progress)
         finally:

@@ -1,17 +1,20 @@
 """`bandit-server experiment apply`: shows how an experiment differs from its file, then makes it the same."""
 
+from collections.abc import Iterable
+
 import click
 from rich.console import Console
 from rich.text import Text
 
 from bandit.client import BanditClient, ConflictError, NotFoundError
-from bandit.v1.experiment_pb2 import Experiment
+from bandit.v1.experiment_pb2 import Experiment, Metric
 from server.cli.connection import connected, server_option
 from server.cli.console import output_console
 from server.cli.difference import Change, changes
 from server.cli.errors import CommandError, reporting
 from server.cli.experiment_file import ExperimentFileError, file_label, read_experiment
 from server.cli.help import Command
+from server.cli.resolution import resolutions
 
 _STYLES = {"+": "green", "-": "red", "~": "yellow"}
 
@@ -48,6 +51,7 @@ def _find(client: BanditClient, name: str) -> Experiment | None:
 def _create(client: BanditClient, wanted: Experiment, console: Console, *, dry_run: bool) -> None:
     client.experiments.create(wanted, validate_only=True)
     _print_changes(console, changes(Experiment(), wanted))
+    _note_resolutions(wanted.metrics)
     if dry_run:
         click.echo(f"{wanted.name} would be created; nothing was changed")
         return
@@ -64,6 +68,8 @@ def _update(
         click.echo(f"{wanted.name} is unchanged")
         return
     _print_changes(console, difference)
+    known = {metric.name for metric in current.metrics}
+    _note_resolutions(metric for metric in wanted.metrics if metric.name not in known)
     _warn_of_leaving_arms(current, wanted)
     if dry_run:
         click.echo(f"{wanted.name} would be updated; nothing was changed")
@@ -80,6 +86,11 @@ def _print_changes(console: Console, difference: list[Change]) -> None:
     for change in difference:
         line = f"{change.sign} {change.path:<{width}}  {change.text}"
         console.print(Text(line, style=_STYLES[change.sign]), soft_wrap=True)
+
+
+def _note_resolutions(metrics: Iterable[Metric]) -> None:
+    for sentence in resolutions(metrics):
+        click.echo(f"note: {sentence}")
 
 
 def _warn_of_leaving_arms(current: Experiment, wanted: Experiment) -> None:

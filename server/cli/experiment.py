@@ -9,6 +9,7 @@ from server.cli.console import local_time, output_console, plain_table, print_js
 from server.cli.example import EXAMPLE
 from server.cli.experiment_file import format_experiment
 from server.cli.help import Group
+from server.cli.resolution import resolutions
 
 
 @click.group(cls=Group)
@@ -146,4 +147,4 @@ def _comments(item: Experiment) -> list[str]:
         lines.append(f"# winner: {item.winner}")
     if item.HasField("epoch"):
         lines.append(f"# epoch {item.epoch.number} since {local_time(item.epoch.start_time)}")
-    return lines
+    return [*lines, *(f"# {sentence}" for sentence in resolutions(item.metrics))]

@@ -59,6 +59,8 @@ def rebuild(config: Path | None, **flags: object) -> None:
 
     with reporting(app.StartupError), progress_bar("counting anew") as progress:
         report = app.rebuild(settings, progress)
+    for note in report.notes:
+        click.echo(f"note: {note}")
     click.echo(
         f"rebuilt: {counted(report.n_outcomes, 'outcome')} counted into {counted(report.n_rows, 'row')}"
     )

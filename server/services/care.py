@@ -7,6 +7,7 @@ from typing import Final
 from bandit.decision import Basis
 from bandit.facts import OutcomeKey, Tally
 from server.store.errors import StoreBrokenError
+from server.store.exact_sums import SUM_BITS
 from server.store.interface import Progress, Store
 
 _N_SEALS_SHOWN: Final = 20
@@ -38,10 +39,12 @@ class RebuildReport:
     Attributes:
         n_outcomes: Outcomes counted.
         n_rows: Rows written.
+        notes: What could not be made exact again.
     """
 
     n_outcomes: int
     n_rows: int
+    notes: Sequence[str]
 
 
 def verify(store: Store, progress: Progress) -> VerifyReport:
@@ -101,9 +104,16 @@ def _uncounted(folded: Mapping[OutcomeKey, Tally]) -> Iterator[str]:
 
 def rebuild(store: Store, progress: Progress) -> RebuildReport:
     """Writes the outcome facts anew from the reward log; decision counts stay."""
-    n_rows = store.rebuild_outcomes(progress)
+    rebuilt = store.rebuild_outcomes(progress)
     _, stored = store.audit(lambda _done, _total: None)
-    return RebuildReport(n_outcomes=_n_outcomes(stored.values()), n_rows=n_rows)
+    return RebuildReport(
+        n_outcomes=_n_outcomes(stored.values()),
+        n_rows=rebuilt.n_rows,
+        notes=[
+            f"{_place(key)}: its sums stay rounded to 53 bits; the outcomes were purged from the log"
+            for key in rebuilt.rounded
+        ],
+    )
 
 
 def _n_outcomes(tallies: Iterable[Tally]) -> int:
@@ -111,13 +121,22 @@ def _n_outcomes(tallies: Iterable[Tally]) -> int:
 
 
 def _difference(key: OutcomeKey, folded: Tally, stored: Tally) -> str:
-    where = (
-        f"experiment {key.experiment}, epoch {key.epoch}, arm {key.arm}, {key.basis.name.lower()}, "
-        f"metric {key.metric}"
-    )
     wrong = [
-        f"{name} is {in_facts} and the log says {in_log}"
+        f"{name} is {_in_quanta(in_facts, name)} and the log says {_in_quanta(in_log, name)}"
         for name, in_facts, in_log in zip(Tally._fields, stored, folded, strict=True)
         if in_facts != in_log
     ]
-    return f"{where}: {', '.join(wrong)}"
+    return f"{_place(key)}: {', '.join(wrong)}"
+
+
+def _place(key: OutcomeKey) -> str:
+    return (
+        f"experiment {key.experiment}, epoch {key.epoch}, arm {key.arm}, {key.basis.name.lower()}, "
+        f"metric {key.metric}"
+    )
+
+
+def _in_quanta(in_steps: int, name: str) -> str:
+    """A sum in the quanta of the log, to the last step."""
+    quanta, steps = divmod(in_steps, 1 << SUM_BITS.get(name, 0))
+    return f"{quanta} and {steps}/{1 << SUM_BITS[name]}" if steps else str(quanta)

@@ -1,5 +1,6 @@
 """The ledger: a reward is checked, queued, and acknowledged once it is committed."""
 
+import sys
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from math import isfinite
@@ -7,7 +8,7 @@ from typing import Final, NamedTuple
 
 from bandit.decision import NO_UNIT, Basis, Decision, InvalidDecisionError, Signer, UnknownKeyError
 from bandit.experiment import AnalysisUnit
-from bandit.metric import Metric, OutcomeValueError
+from bandit.metric import Metric, MetricKind, OutcomeValueError
 from bandit.validation import Violation, namespace_of, shown
 from server.services.clock import Clock
 from server.services.errors import (
@@ -220,7 +221,7 @@ class Ledger:
                 continue
             number, metric, window_ms = known
             try:
-                entries.append(OutcomeEntry(number, metric.quantise(value), age_ms > window_ms))
+                entries.append(_outcome(number, metric, value, is_late=age_ms > window_ms))
             except OutcomeValueError as error:
                 if isfinite(value) and not is_final:  # the metric may clip by now
                     raise _UnknownHereError(decision.terms.experiment) from None
@@ -288,6 +289,15 @@ class Ledger:
                 return DecisionSealedError()
             case Refused():
                 return InvalidInputError.of("outcomes", "the store refused these values")
+
+
+def _outcome(number: int, metric: Metric, value: float, *, is_late: bool) -> OutcomeEntry:
+    """The entry of a value; -0.0 and what is too small for a normal number are kept as 0."""
+    quanta = metric.quantise(value)
+    if not metric.keeps_values:
+        return OutcomeEntry(number, quanta, is_late)
+    kept = float(value) if abs(value) >= sys.float_info.min else 0.0
+    return OutcomeEntry(number, quanta, is_late, kept, metric.kind is MetricKind.REAL)
 
 
 def _window_ms(metric: Metric) -> float:

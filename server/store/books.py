@@ -2,30 +2,33 @@
 
 from sqlalchemy import Connection
 
-from bandit.facts import OutcomeKey, Tally
-from server.store import facts, purge
+from bandit.facts import OutcomeKey
+from server.store import facts, mending, purge
+from server.store.exact_sums import StoredTally
 from server.store.interface import Progress
+from server.store.records import Rebuilt
 
 
-def fold(connection: Connection, progress: Progress) -> dict[OutcomeKey, Tally]:
+def fold(connection: Connection, progress: Progress) -> dict[OutcomeKey, StoredTally]:
     """The sums that the whole log and the seals of what was purged from it say, one experiment at a time."""
-    folded: dict[OutcomeKey, Tally] = {}
+    folded: dict[OutcomeKey, StoredTally] = {}
     numbers = facts.logged_experiments(connection)
     for done, number in enumerate(numbers):
         progress(done, len(numbers))
         folded.update(facts.fold_log(connection, number))
     progress(len(numbers), len(numbers))
     for key, tally in purge.read_sealed(connection).items():
-        folded[key] = folded.get(key, Tally()).plus(tally)
+        folded[key] = folded[key].plus(tally) if key in folded else tally
     return folded
 
 
-def rebuild(connection: Connection, progress: Progress) -> int:
-    """Writes the sums anew, and returns how many there are. The caller keeps writers away."""
+def rebuild(connection: Connection, progress: Progress) -> Rebuilt:
+    """Writes the sums anew. The caller keeps writers away."""
+    lost = mending.mend(connection).lost
     folded = fold(connection, progress)
     facts.clear_outcomes(connection)
     facts.add_outcomes(connection, folded, slot=0)
-    return len(folded)
+    return Rebuilt(len(folded), lost)
 
 
 def count_apart(connection: Connection) -> int:

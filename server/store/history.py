@@ -1,13 +1,14 @@
 """One experiment whole, for an analyst: its epochs and facts, and its reward log in order of decisions."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select
 
-from bandit.metric import Metric
+from bandit.metric import Metric, MetricKind
 from server.store import epochs, experiments, facts
 from server.store.documents import from_document
+from server.store.exact_sums import STEP_BITS, quanta_of
 from server.store.records import ExperimentFacts, ExperimentRecord
 from server.store.schema import configurations, rewards
 
@@ -22,7 +23,7 @@ class LoggedOutcome(NamedTuple):
         segment: Number of the decision's segment.
         arm: Number of the decision's arm.
         basis: What kind of decision it was.
-        quanta: The value as it stands after its last revision.
+        value: As it was posted last; where that is not known, what it counts as.
         revision: Of that value.
         is_late: Whether the first value came after the metric's window.
         is_apart: Whether it is kept apart and in no fact: its epoch is not the stored one of that number.
@@ -35,14 +36,14 @@ class LoggedOutcome(NamedTuple):
     segment: int
     arm: int
     basis: int
-    quanta: int
+    value: float
     revision: int
     is_late: bool
     is_apart: bool
     received_ms: int
 
 
-_COLUMNS: Final = [rewards.c[name] for name in LoggedOutcome._fields]
+_COLUMNS: Final = [rewards.c[name] for name in (*LoggedOutcome._fields, "quanta", "steps")]
 
 
 class History:
@@ -51,6 +52,7 @@ class History:
     Args:
         connection: Inside the snapshot.
         found: The experiment with its epochs and facts.
+        metrics: Metric number to metric.
 
     Attributes:
         found: The experiment with its epochs and facts.
@@ -58,10 +60,10 @@ class History:
             they were declared last.
     """
 
-    def __init__(self, connection: Connection, found: ExperimentFacts) -> None:
+    def __init__(self, connection: Connection, found: ExperimentFacts, metrics: Mapping[int, Metric]) -> None:
         self._connection = connection
         self.found = found
-        self.metrics = _every_metric(connection, found.record)
+        self.metrics = metrics
 
     def read_log(self, n_rows: int) -> Iterator[Sequence[LoggedOutcome]]:
         """The reward log in the order of decisions and metrics, at most `n_rows` rows at a time."""
@@ -69,7 +71,27 @@ class History:
         ordered = query.order_by(rewards.c.decision, rewards.c.metric)
         result = self._connection.execute(ordered, execution_options={"yield_per": n_rows})
         for rows in result.partitions():
-            yield [LoggedOutcome(*row) for row in rows]
+            yield [self._outcome(row) for row in rows]
+
+    def _outcome(self, row: Row[Any]) -> LoggedOutcome:
+        """What a row says: the posted value if it is known, else that which its quanta stand for."""
+        value, steps, quanta = row.value, row.steps, row.quanta
+        if value is None or steps is None or quanta_of(steps) != quanta:
+            metric = self.metrics[row.metric]
+            value = metric.to_value(quanta << STEP_BITS if metric.kind is MetricKind.REAL else quanta)
+        return LoggedOutcome(
+            row.decision,
+            row.metric,
+            row.epoch,
+            row.segment,
+            row.arm,
+            row.basis,
+            value,
+            row.revision,
+            bool(row.is_late),
+            bool(row.is_apart),
+            row.received_ms,
+        )
 
 
 def find(connection: Connection, name: str) -> History | None:
@@ -77,10 +99,12 @@ def find(connection: Connection, name: str) -> History | None:
     record = experiments.find(connection, name)
     if record is None:
         return None
+    metrics = _every_metric(connection, record)
+    real = {number for number, metric in metrics.items() if metric.kind is MetricKind.REAL}
     found = ExperimentFacts(
-        record, epochs.read_all(connection, record.number), facts.read(connection, record.number)
+        record, epochs.read_all(connection, record.number), facts.read(connection, record.number, real)
     )
-    return History(connection, found)
+    return History(connection, found, metrics)
 
 
 def _every_metric(connection: Connection, record: ExperimentRecord) -> Mapping[int, Metric]:

@@ -37,6 +37,7 @@ from server.store.records import (
     KeyRing,
     MoveStep,
     PurgeStep,
+    Rebuilt,
     ReportFacts,
     RewardEntry,
     SealedEpochs,
@@ -67,16 +68,18 @@ class Store(ClockStore, ABC):
         """Bytes of the write-ahead log on disk; None where the database keeps it to itself. Never waits."""
 
     @abstractmethod
-    def prepare(self, *, may_migrate: bool) -> None:
+    def prepare(self, *, may_migrate: bool, may_be_inexact: bool = False) -> None:
         """Brings the database to the schema of this version; must have returned before anything else works.
 
         Until then every other method raises `StoreUnavailableError`. Exact when repeated.
 
         Args:
             may_migrate: Whether an empty or older database is migrated, or refused.
+            may_be_inexact: Whether it may hold sums that are no whole numbers, as SQLite made them.
 
         Raises:
-            SchemaError: It is of another version and may not or can't be migrated, or is not ours.
+            SchemaError: It is of another version and may not or can't be migrated, is not ours, or holds sums
+                that are no whole numbers.
             StoreAwayError: It can't be reached now; it may be later.
         """
 
@@ -358,7 +361,11 @@ class Store(ClockStore, ABC):
 
     @abstractmethod
     def audit(self, progress: Progress) -> tuple[Mapping[OutcomeKey, Tally], Mapping[OutcomeKey, Tally]]:
-        """The sealed sums with the fold of the log, and the outcome facts, all of one snapshot."""
+        """The sealed sums with the fold of the log, and the outcome facts, all of one snapshot.
+
+        Both in steps, of which the quantum of a real metric is one and that of another is 2^20; a sum of
+        squares in squares of steps.
+        """
 
     @abstractmethod
     def count_apart(self) -> int:
@@ -368,12 +375,8 @@ class Store(ClockStore, ABC):
         """
 
     @abstractmethod
-    def rebuild_outcomes(self, progress: Progress) -> int:
-        """Writes the outcome facts anew from the sealed sums and the log; decision counts stay.
-
-        Returns:
-            How many rows were written.
-        """
+    def rebuild_outcomes(self, progress: Progress) -> Rebuilt:
+        """Writes the outcome facts anew from the sealed sums and the log; decision counts stay."""
 
     @abstractmethod
     def check_integrity(self) -> Sequence[str]:

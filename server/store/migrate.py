@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import Connection, delete, insert, inspect, select, text
 
 from server.store.errors import SchemaError
+from server.store.mending import mend
 from server.store.schema import compatibility
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 HEAD: Final = "0009"
 """The newest migration; `tests/store` holds it to be Alembic's head. Revisions are numbers of four digits."""
+
+_EXACT: Final = "0008"
+"""From this revision on no sum overflows; those of an older database are mended when it is migrated."""
 
 _ENVIRONMENT: Final = Path(__file__).parent / "migrations"
 
@@ -113,6 +117,8 @@ def migrate(connection: Connection, schema: Schema = CURRENT) -> None:
         raise SchemaError(f"the database has schema {found}, which no version of this service ever had")
     config.attributes["connection"] = connection
     command.upgrade(config, schema.head)
+    if found is not None and found < _EXACT:
+        mend(connection)
     _note_compatibility(connection, scripts, schema.head)
 
 

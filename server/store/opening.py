@@ -1,11 +1,14 @@
 """Opens a store: to serve from, to wait for, or to read beside those that serve."""
 
 from server.store.databases import open_dialect
+from server.store.mending import require_exact
 from server.store.migrate import CURRENT, Schema, require_schema
 from server.store.sql import SqlStore
 
 
-def open_store(url: str, *, may_migrate: bool = True, schema: Schema = CURRENT) -> SqlStore:
+def open_store(
+    url: str, *, may_migrate: bool = True, may_be_inexact: bool = False, schema: Schema = CURRENT
+) -> SqlStore:
     """Opens a database and brings it to the schema of this version.
 
     Where a database serves one process only, this one owns it until `close`.
@@ -13,6 +16,7 @@ def open_store(url: str, *, may_migrate: bool = True, schema: Schema = CURRENT) 
     Args:
         url: `sqlite:///FILE` or `postgresql+psycopg://…`.
         may_migrate: Whether an empty or older database is migrated, or refused.
+        may_be_inexact: Whether it is opened although sums in it are no whole numbers, to mend them.
         schema: What to migrate to; this version's, but in tests of the next one.
 
     Raises:
@@ -22,7 +26,7 @@ def open_store(url: str, *, may_migrate: bool = True, schema: Schema = CURRENT) 
     """
     store = find_store(url, schema)
     try:
-        store.prepare(may_migrate=may_migrate)
+        store.prepare(may_migrate=may_migrate, may_be_inexact=may_be_inexact)
     except BaseException:
         store.close()
         raise
@@ -53,8 +57,12 @@ def open_beside(url: str) -> SqlStore:
     return open_reader(url)
 
 
-def open_reader(url: str) -> SqlStore:
+def open_reader(url: str, *, may_be_inexact: bool = False) -> SqlStore:
     """Opens a database beside those that write to it, for reading only.
+
+    Args:
+        url: As in `open_store`.
+        may_be_inexact: Whether it is opened although sums in it are no whole numbers, to say so.
 
     Raises:
         SchemaError: It is of another version, or not ours.
@@ -63,6 +71,8 @@ def open_reader(url: str) -> SqlStore:
     dialect = open_dialect(url, is_owner=False)
     try:
         dialect.read(require_schema)
+        if not may_be_inexact:
+            dialect.read(require_exact)
     except BaseException:
         dialect.close()
         raise

@@ -64,18 +64,20 @@ _SYNCHRONOUS: Final = frozenset({"on", "remote_apply"})
 
 _UPSERT: Final = """
     INSERT INTO rewards (decision, metric, experiment, epoch, segment, arm, basis,
-                         quanta, revision, is_late, is_apart, received_ms, unit)
+                         quanta, revision, is_late, is_apart, received_ms, unit, value, steps)
     SELECT * FROM unnest(%b::bytea[], %b::smallint[], %b::bigint[], %b::integer[], %b::smallint[],
                          %b::integer[], %b::smallint[], %b::bigint[], %b::bigint[], %b::boolean[],
-                         %b::boolean[], %b::bigint[], %b::bigint[])
+                         %b::boolean[], %b::bigint[], %b::bigint[], %b::double precision[],
+                         %b::bigint[])
     ORDER BY 1, 2
     ON CONFLICT (decision, metric) DO UPDATE SET
-        replaced_quanta = rewards.quanta, quanta = excluded.quanta, revision = excluded.revision
+        replaced_quanta = rewards.quanta, quanta = excluded.quanta, revision = excluded.revision,
+        replaced_steps = rewards.steps, steps = excluded.steps, value = excluded.value
     WHERE excluded.revision > rewards.revision
-    RETURNING decision, metric, replaced_quanta, is_late, is_apart, basis
+    RETURNING decision, metric, replaced_quanta, is_late, is_apart, basis, replaced_steps
 """
 _FIND: Final = """
-    SELECT decision, metric, quanta, revision
+    SELECT decision, metric, quanta, revision, value, steps
     FROM rewards
     JOIN unnest(%b::bytea[], %b::smallint[]) AS wanted (decision, metric) USING (decision, metric)
 """

@@ -8,11 +8,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, select, text, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, func, select, text, update
 
 from bandit.decision import Basis
-from bandit.facts import OutcomeKey, Tally
+from bandit.facts import OutcomeKey
 from server.store import units
+from server.store.exact_sums import SUM_COLUMNS, StoredTally, addition_of_tallies
 from server.store.experiments import find_by_number
 from server.store.records import PurgeStep, SealSummary
 from server.store.schema import configurations, epochs, experiments, rewards, sealed_facts, seals
@@ -22,30 +23,24 @@ from server.store.units import UnitOutcome
 
 _KEY: Final = [sealed_facts.c[name] for name in OutcomeKey._fields]
 _COLUMNS: Final = [
-    rewards.c[name] for name in (*OutcomeKey._fields, "quanta", "is_late", "is_apart", "unit", "received_ms")
+    rewards.c[name]
+    for name in (*OutcomeKey._fields, "quanta", "steps", "is_late", "is_apart", "unit", "received_ms")
 ]
 
 _ADD: Final = text(
-    """
-    INSERT INTO sealed_facts (experiment, epoch, segment, arm, basis, metric,
-                              n, total, squares, late_n, late_total, late_squares)
-    VALUES (:experiment, :epoch, :segment, :arm, :basis, :metric,
-            :n, :total, :squares, :late_n, :late_total, :late_squares)
+    f"""
+    INSERT INTO sealed_facts (experiment, epoch, segment, arm, basis, metric, {", ".join(SUM_COLUMNS)})
+    VALUES (:experiment, :epoch, :segment, :arm, :basis, :metric, :{", :".join(SUM_COLUMNS)})
     ON CONFLICT (experiment, epoch, segment, arm, basis, metric) DO UPDATE SET
-        n = sealed_facts.n + excluded.n,
-        total = sealed_facts.total + excluded.total,
-        squares = sealed_facts.squares + excluded.squares,
-        late_n = sealed_facts.late_n + excluded.late_n,
-        late_total = sealed_facts.late_total + excluded.late_total,
-        late_squares = sealed_facts.late_squares + excluded.late_squares
-    """
+        {addition_of_tallies("sealed_facts")}
+    """  # noqa: S608 - made of names that stand in the code
 )
 
 
 class _Sums(NamedTuple):
     """What rows add up to: outcomes by key, and how many of an experiment and segment are kept apart."""
 
-    tallies: Mapping[OutcomeKey, Tally]
+    tallies: Mapping[OutcomeKey, StoredTally]
     n_apart: Mapping[tuple[int, int], int]
 
 
@@ -88,7 +83,7 @@ def _move(connection: Connection, rows: Sequence[Row[Any]]) -> None:
         connection.execute(
             _ADD,
             [
-                {**key._asdict(), "basis": int(key.basis), **tally._asdict()}
+                {**key._asdict(), "basis": int(key.basis), **tally.to_columns()}
                 for key, tally in sorted(sums.tallies.items())
             ],
         )
@@ -103,7 +98,7 @@ def _move(connection: Connection, rows: Sequence[Row[Any]]) -> None:
 def _keep_units(connection: Connection, rows: Sequence[Row[Any]]) -> None:
     """Keeps by unit what is counted by unit: outcomes in the windows that the metrics have now."""
     outcomes = [
-        UnitOutcome(row.experiment, row.segment, row.unit, row.metric, row.quanta, row.received_ms)
+        UnitOutcome(row.experiment, row.segment, row.unit, row.metric, row.quanta, row.steps, row.received_ms)
         for row in rows
         if row.unit is not None and not row.is_apart
     ]
@@ -118,25 +113,31 @@ def _keep_units(connection: Connection, rows: Sequence[Row[Any]]) -> None:
 
 
 def _sum(rows: Sequence[Row[Any]]) -> _Sums:
-    tallies: defaultdict[OutcomeKey, Tally] = defaultdict(Tally)
+    tallies: defaultdict[OutcomeKey, StoredTally] = defaultdict(StoredTally)
     n_apart: defaultdict[tuple[int, int], int] = defaultdict(int)
     for row in rows:
-        experiment, epoch, segment, arm, basis, metric, quanta, is_late, is_apart = tuple(row)[1:10]
+        experiment, epoch, segment, arm, basis, metric, quanta, steps, is_late, is_apart = tuple(row)[1:11]
         if is_apart:
             n_apart[experiment, segment] += 1
             continue
         key = OutcomeKey(experiment, epoch, segment, arm, Basis(basis), metric)
-        tallies[key] = tallies[key].plus(Tally.of(quanta, is_late=is_late))
+        tallies[key] = tallies[key].plus(StoredTally.of(quanta, steps, is_late=is_late))
     return _Sums(tallies, n_apart)
 
 
-def read_sealed(connection: Connection) -> dict[OutcomeKey, Tally]:
+def read_sealed(connection: Connection) -> dict[OutcomeKey, StoredTally]:
     """The sealed sums."""
-    found = connection.execute(select(*_KEY, *(sealed_facts.c[name] for name in Tally._fields)))
+    found = connection.execute(select(*_KEY, *(sealed_facts.c[name] for name in SUM_COLUMNS)))
     return {
-        OutcomeKey(row[0], row[1], row[2], row[3], Basis(row[4]), row[5]): Tally(*map(int, row[6:]))
+        OutcomeKey(row[0], row[1], row[2], row[3], Basis(row[4]), row[5]): StoredTally.of_columns(row[6:])
         for row in found
     }
+
+
+def replace_sealed(connection: Connection, key: OutcomeKey, tally: StoredTally) -> None:
+    """Writes a sealed sum in place of the one that stands."""
+    is_key = and_(*(column == value for column, value in zip(_KEY, key, strict=True)))
+    connection.execute(update(sealed_facts).where(is_key).values(tally.to_columns()))
 
 
 def summarise(connection: Connection) -> SealSummary:

@@ -8,7 +8,7 @@ from typing import NamedTuple, Self, TypeAlias
 
 from bandit.decision import Basis
 from bandit.experiment import Experiment
-from bandit.facts import DecisionKey, Epoch, Facts
+from bandit.facts import DecisionKey, Epoch, Facts, OutcomeKey
 from bandit.units import UnitFacts
 
 
@@ -250,13 +250,17 @@ class OutcomeEntry(NamedTuple):
 
     Attributes:
         metric: The store's number of the metric.
-        quanta: The value, in the metric's quanta.
+        quanta: What it counts as, in the metric's quanta.
         is_late: Whether it came after the metric's window.
+        value: What was posted, where the metric keeps values; else it is `quanta`.
+        is_real: Whether the metric is one of real values, whose quanta are finer than those of the log.
     """
 
     metric: int
     quanta: int
     is_late: bool
+    value: float | None = None
+    is_real: bool = False
 
 
 class RewardEntry(NamedTuple):
@@ -413,6 +417,18 @@ class PurgeStep(NamedTuple):
 
     n_rows: int
     next_id: bytes | None
+
+
+class Rebuilt(NamedTuple):
+    """What a rebuild of the outcome facts did.
+
+    Attributes:
+        n_rows: Rows that it wrote.
+        rounded: Keys whose sealed sum is no longer exact: SQLite had rounded it, and the facts as well.
+    """
+
+    n_rows: int
+    rounded: tuple[OutcomeKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

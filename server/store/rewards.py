@@ -13,10 +13,12 @@ from typing import Final, NamedTuple, TypeAlias
 from sqlalchemy import Connection
 
 from bandit.decision import Basis
-from bandit.facts import OutcomeKey, Tally
+from bandit.facts import OutcomeKey
+from server.store.exact_sums import STEP_BITS, StoredTally, quanta_of, rests_of
 from server.store.records import (
     Conflicting,
     Expired,
+    OutcomeEntry,
     OutcomeResult,
     Recorded,
     RewardEntry,
@@ -26,8 +28,10 @@ from server.store.records import (
 RowKey: TypeAlias = tuple[bytes, int]
 """Decision and metric."""
 
-Row: TypeAlias = tuple[bytes, int, int, int, int, int, int, int, int, bool, bool, int, int | None]
-"""The columns of `rewards` up to `received_ms`, and `unit`."""
+Row: TypeAlias = tuple[
+    bytes, int, int, int, int, int, int, int, int, bool, bool, int, int | None, float | None, int | None
+]
+"""The columns of `rewards` but for what was replaced."""
 
 
 class Touched(NamedTuple):
@@ -38,12 +42,14 @@ class Touched(NamedTuple):
         is_late: Whether the row's first value was late; a revision stays on its side of the window.
         is_apart: Whether the row is kept apart.
         basis: Under which basis the row is counted: one that was there keeps its own.
+        replaced_steps: The steps before; None if the row is new or had none.
     """
 
     replaced_quanta: int | None
     is_late: bool
     is_apart: bool
     basis: int
+    replaced_steps: int | None = None
 
 
 class Standing(NamedTuple):
@@ -51,6 +57,14 @@ class Standing(NamedTuple):
 
     quanta: int
     revision: int
+    value: float | None = None
+    steps: int | None = None
+
+    def holds(self, outcome: OutcomeEntry) -> bool:
+        """Whether it is of this value: as it was posted, or as it counts where only that is known."""
+        if self.value is None or self.steps is None or quanta_of(self.steps) != self.quanta:
+            return self.quanta == logged_as(outcome)[0]
+        return self.value == (outcome.quanta if outcome.value is None else outcome.value)
 
 
 Upsert: TypeAlias = Callable[[Connection, Sequence[Row]], Mapping[RowKey, Touched]]
@@ -71,27 +85,27 @@ class RewardLog:
 
     def record(
         self, connection: Connection, entries: Sequence[RewardEntry]
-    ) -> tuple[list[Verdict], dict[OutcomeKey, Tally]]:
+    ) -> tuple[list[Verdict], dict[OutcomeKey, StoredTally]]:
         """Writes the entries inside the caller's transaction.
 
         Returns:
             One verdict for each entry, and what to add to the facts.
         """
         verdicts: dict[int, Verdict] = {}
-        increments: dict[OutcomeKey, Tally] = {}
+        increments: dict[OutcomeKey, StoredTally] = {}
         rounds, copies = _plan_rounds(entries)
         for numbers in rounds:
             done, added = self._record_round(connection, {number: entries[number] for number in numbers})
             verdicts.update(done)
             for key, tally in added.items():
-                increments[key] = increments.get(key, Tally()).plus(tally)
+                increments[key] = increments[key].plus(tally) if key in increments else tally
         for copy, original in copies.items():
             verdicts[copy] = _verdict_of_copy(verdicts[original])
         return [verdicts[number] for number in range(len(entries))], increments
 
     def _record_round(
         self, connection: Connection, entries: dict[int, RewardEntry]
-    ) -> tuple[dict[int, Verdict], dict[OutcomeKey, Tally]]:
+    ) -> tuple[dict[int, Verdict], dict[OutcomeKey, StoredTally]]:
         """Writes entries that share no key."""
         verdicts = self._find_expired(connection, entries)
         while True:
@@ -165,8 +179,8 @@ def _is_copy(entry: RewardEntry, original: RewardEntry) -> bool:
     return (
         entry.revision == original.revision
         and entry.is_expired == original.is_expired
-        and [(o.metric, o.quanta) for o in entry.outcomes]
-        == [(o.metric, o.quanta) for o in original.outcomes]
+        and [(o.metric, o.quanta, o.value) for o in entry.outcomes]
+        == [(o.metric, o.quanta, o.value) for o in original.outcomes]
     )
 
 
@@ -188,7 +202,9 @@ def _rows(entry: RewardEntry) -> Iterator[Row]:
     decision, experiment, epoch, segment, arm, basis, outcomes, revision, received_ms, _, is_apart, unit = (
         entry
     )
-    for metric, quanta, is_late in outcomes:
+    for outcome in outcomes:
+        metric, _, is_late, value, _ = outcome
+        quanta, steps = logged_as(outcome)
         yield (
             decision,
             metric,
@@ -203,7 +219,16 @@ def _rows(entry: RewardEntry) -> Iterator[Row]:
             is_apart,
             received_ms,
             unit,
+            value,
+            steps,
         )
+
+
+def logged_as(outcome: OutcomeEntry) -> tuple[int, int | None]:
+    """The quanta of the log and the steps that an outcome has there."""
+    if outcome.is_real:
+        return quanta_of(outcome.quanta), outcome.quanta
+    return outcome.quanta, None if outcome.value is None else outcome.quanta << STEP_BITS
 
 
 def _can_conflict_in_part(entries: Iterable[RewardEntry]) -> bool:
@@ -228,7 +253,8 @@ def _judge(
             return _verdict_of_touched(row)
     results: list[OutcomeResult] = []
     conflicts: list[int] = []
-    for metric, quanta, _ in entry.outcomes:
+    for outcome in entry.outcomes:
+        metric = outcome.metric
         row = touched.get((entry.decision, metric))
         if row is not None:
             results += _verdict_of_touched(row).results
@@ -236,7 +262,7 @@ def _judge(
         stored = standing[entry.decision, metric]
         if stored.revision > entry.revision:
             results.append(OutcomeResult.SUPERSEDED)
-        elif stored.quanta == quanta:
+        elif stored.holds(outcome):
             results.append(OutcomeResult.DUPLICATE)
         else:
             conflicts.append(metric)
@@ -249,21 +275,30 @@ def _verdict_of_touched(row: Touched) -> Recorded:
     return _ALONE_LATE if row.is_late else _ALONE_RECORDED
 
 
-def _increments(entries: Iterable[RewardEntry], touched: Mapping[RowKey, Touched]) -> dict[OutcomeKey, Tally]:
+def _increments(
+    entries: Iterable[RewardEntry], touched: Mapping[RowKey, Touched]
+) -> dict[OutcomeKey, StoredTally]:
     """What the touched rows add to the facts."""
-    columns: defaultdict[tuple[int, ...], list[int]] = defaultdict(lambda: [0, 0, 0, 0, 0, 0])
+    columns: defaultdict[tuple[int, ...], list[int]] = defaultdict(lambda: [0] * len(StoredTally._fields))
     for decision, experiment, epoch, segment, arm, _, outcomes, *_ in entries:
-        for metric, quanta, _ in outcomes:
+        for outcome in outcomes:
+            metric = outcome.metric
             row = touched.get((decision, metric))
             if row is None or row.is_apart:
                 continue
-            old = row.replaced_quanta
+            (quanta, steps), old = logged_as(outcome), row.replaced_quanta
             sums = columns[experiment, epoch, segment, arm, row.basis, metric]
             at = 3 if row.is_late else 0
             sums[at] += old is None
             sums[at + 1] += quanta - (old or 0)
             sums[at + 2] += quanta * quanta - (old or 0) ** 2
-    return {_key(*key): Tally(*sums) for key, sums in columns.items()}
+            if steps != row.replaced_steps:
+                at = 8 if row.is_late else 6
+                for moment, (new, before) in enumerate(
+                    zip(rests_of(steps), rests_of(row.replaced_steps), strict=True)
+                ):
+                    sums[at + moment] += new - before
+    return {_key(*key): StoredTally(*sums) for key, sums in columns.items()}
 
 
 def _key(experiment: int, epoch: int, segment: int, arm: int, basis: int, metric: int) -> OutcomeKey:

@@ -1,13 +1,14 @@
 """The tables. The migrations build them; `tests/store` holds the two to be the same.
 
-Instants are microseconds since 1970, values are quanta of their metric, ids of decisions are 16 bytes in time
-order.
+Instants are microseconds since 1970, ids of decisions are 16 bytes in time order. Values are quanta, and sums
+have rests beside them, as `server.store.exact_sums` has it.
 """
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Double,
     Index,
     Integer,
     LargeBinary,
@@ -17,7 +18,10 @@ from sqlalchemy import (
     Table,
     Text,
     false,
+    text,
 )
+
+from server.store.exact_sums import REST_COLUMNS
 
 metadata = MetaData()
 
@@ -160,6 +164,7 @@ outcome_facts = Table(
     Column("late_n", BigInteger, nullable=False),
     Column("late_total", BigInteger, nullable=False),
     Column("late_squares", BigInteger, nullable=False),
+    *(Column(name, BigInteger, nullable=False, server_default=text("0")) for name in REST_COLUMNS),
     sqlite_with_rowid=False,
 )
 
@@ -180,10 +185,18 @@ rewards = Table(
     Column("received_ms", BigInteger, nullable=False),
     Column("replaced_quanta", BigInteger),
     Column("unit", BigInteger),
+    Column("value", Double),
+    Column("steps", BigInteger),
+    Column("replaced_steps", BigInteger),
     sqlite_with_rowid=False,
 )
-"""The reward log, a row for each decision and metric. `replaced_quanta` is the value before the revision;
-`unit` is the hash of a policy decision's unit where units are counted, else null."""
+"""The reward log, a row for each decision and metric. `unit` is the hash of a policy decision's unit where
+units are counted, else null.
+
+`value` is what was posted, and `steps` what it counts as. Both are null where `quanta` says it: for a metric
+of whole numbers that does not clip, and in rows of servers of version 0.2. A revision by such a server leaves
+both as they were, which shows where `steps` rounds to other quanta. `replaced_quanta` and `replaced_steps`
+are those before the revision."""
 
 rewards_by_unit = Index(
     "rewards_by_unit",
@@ -222,6 +235,8 @@ unit_sums = Table(
     Column("metric", SmallInteger, primary_key=True, autoincrement=False),
     Column("n", BigInteger, nullable=False),
     Column("total", BigInteger, nullable=False),
+    Column("total_low", BigInteger, nullable=False, server_default=text("0")),
+    Column("total_high", BigInteger, nullable=False, server_default=text("0")),
     sqlite_with_rowid=False,
 )
 """The outcomes of units whose rows have left the log: number and sum of those that came within the window."""
@@ -269,6 +284,7 @@ sealed_facts = Table(
     Column("late_n", BigInteger, nullable=False),
     Column("late_total", BigInteger, nullable=False),
     Column("late_squares", BigInteger, nullable=False),
+    *(Column(name, BigInteger, nullable=False, server_default=text("0")) for name in REST_COLUMNS),
     sqlite_with_rowid=False,
 )
 """The sums of the outcomes that were purged from the log: outcome facts = these + the fold of the log."""

@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from bandit.experiment import Experiment
 from bandit.facts import Epoch, OutcomeKey, Tally
+from bandit.metric import MetricKind
 from bandit.units import UnitFacts
 from server.store import (
     audit,
@@ -20,6 +21,7 @@ from server.store import (
     facts,
     history,
     keys,
+    mending,
     purge,
     seals,
     slots,
@@ -33,6 +35,7 @@ from server.store.errors import (
     StoreBrokenError,
     StoreUnavailableError,
 )
+from server.store.exact_sums import StoredTally
 from server.store.history import History
 from server.store.interface import ANYONE, Progress, Store
 from server.store.migrate import CURRENT, Schema, has_schema, migrate, require_schema
@@ -46,6 +49,7 @@ from server.store.records import (
     KeyRing,
     MoveStep,
     PurgeStep,
+    Rebuilt,
     ReportFacts,
     RewardEntry,
     Sealed,
@@ -90,7 +94,7 @@ class SqlStore(SqlClockStore, Store):
         return self._opened.is_shared
 
     @override
-    def prepare(self, *, may_migrate: bool) -> None:
+    def prepare(self, *, may_migrate: bool, may_be_inexact: bool = False) -> None:
         # A look first, under the bounds of any transaction: a migration has none, and few starts need one.
         if not self._opened.write(lambda c: has_schema(c, self._schema)):
             with self._opened.writing(is_long=True) as connection:
@@ -98,6 +102,9 @@ class SqlStore(SqlClockStore, Store):
                     self._opened.lock_schema(connection)
                     migrate(connection, self._schema)
                 require_schema(connection, self._schema)
+        if not may_be_inexact:
+            with self._opened.reading(is_long=True) as connection:
+                mending.require_exact(connection)
         self._is_ready = True
 
     @property
@@ -405,7 +412,8 @@ class SqlStore(SqlClockStore, Store):
     @override
     def audit(self, progress: Progress) -> tuple[Mapping[OutcomeKey, Tally], Mapping[OutcomeKey, Tally]]:
         with self._dialect.reading(is_long=True) as connection:
-            return books.fold(connection, progress), facts.sum_all(connection)
+            folded, stored = books.fold(connection, progress), facts.sum_all(connection)
+            return _in_steps(folded), _in_steps(stored)
 
     @override
     def count_apart(self) -> int:
@@ -413,7 +421,7 @@ class SqlStore(SqlClockStore, Store):
             return books.count_apart(connection)
 
     @override
-    def rebuild_outcomes(self, progress: Progress) -> int:
+    def rebuild_outcomes(self, progress: Progress) -> Rebuilt:
         with self._dialect.writing(is_long=True) as connection:
             self._dialect.lock_tables(connection, rewards, outcome_facts)
             return books.rebuild(connection, progress)
@@ -422,11 +430,22 @@ class SqlStore(SqlClockStore, Store):
     def check_integrity(self) -> Sequence[str]:
         try:
             with self._dialect.reading(is_long=True) as connection:
-                return self._dialect.check_integrity(connection)
+                found = self._dialect.check_integrity(connection)
+                inexact = mending.find_inexact(connection)
+                return [*found, *(f"{table} holds {mending.INEXACT}" for table in inexact)]
         except StoreBrokenError as error:  # so damaged that the check itself can't go on
             return [str(error)]
 
 
+def _in_steps(tallies: Mapping[OutcomeKey, StoredTally]) -> dict[OutcomeKey, Tally]:
+    return {key: tally.in_steps() for key, tally in tallies.items()}
+
+
 def _facts_of(connection: Connection, record: ExperimentRecord) -> ExperimentFacts:
     history = epochs.read_all(connection, record.number)
-    return ExperimentFacts(record, history, facts.read(connection, record.number))
+    real = [
+        record.metric_numbers[metric.name]
+        for metric in record.experiment.metrics
+        if metric.kind is MetricKind.REAL
+    ]
+    return ExperimentFacts(record, history, facts.read(connection, record.number, real))

@@ -54,15 +54,17 @@ _PRAGMAS: Final = (
 )
 _UPSERT: Final = """
     INSERT INTO rewards (decision, metric, experiment, epoch, segment, arm, basis,
-                         quanta, revision, is_late, is_apart, received_ms, unit)
+                         quanta, revision, is_late, is_apart, received_ms, unit, value, steps)
     VALUES {rows}
     ON CONFLICT (decision, metric) DO UPDATE SET
-        replaced_quanta = rewards.quanta, quanta = excluded.quanta, revision = excluded.revision
+        replaced_quanta = rewards.quanta, quanta = excluded.quanta, revision = excluded.revision,
+        replaced_steps = rewards.steps, steps = excluded.steps, value = excluded.value
     WHERE excluded.revision > rewards.revision
-    RETURNING decision, metric, replaced_quanta, is_late, is_apart, basis
+    RETURNING decision, metric, replaced_quanta, is_late, is_apart, basis, replaced_steps
 """
 _FIND: Final = """
-    SELECT decision, metric, quanta, revision FROM rewards WHERE (decision, metric) IN (VALUES {rows})
+    SELECT decision, metric, quanta, revision, value, steps
+    FROM rewards WHERE (decision, metric) IN (VALUES {rows})
 """
 _UPSERT_UNITS: Final = UPSERT_UNITS.format(rows="VALUES {rows}")
 _SEALS: Final = """
@@ -182,11 +184,13 @@ class SqliteDialect(Dialect):
     def upsert_rewards(self, connection: Connection, rows: Sequence[Row]) -> Mapping[RowKey, Touched]:
         touched: dict[RowKey, Touched] = {}
         for chunk in _chunks(rows):
-            for decision, metric, replaced, is_late, is_apart, basis in _execute(connection, _UPSERT, chunk):
+            for decision, metric, replaced, is_late, is_apart, basis, steps in _execute(
+                connection, _UPSERT, chunk
+            ):
                 touched[decision, metric] = (
                     _INSERTED[is_late, is_apart, basis]
                     if replaced is None
-                    else Touched(replaced, bool(is_late), bool(is_apart), basis)
+                    else Touched(replaced, bool(is_late), bool(is_apart), basis, steps)
                 )
         return touched
 
@@ -194,8 +198,8 @@ class SqliteDialect(Dialect):
     def find_rewards(self, connection: Connection, keys: Sequence[RowKey]) -> Mapping[RowKey, Standing]:
         found: dict[RowKey, Standing] = {}
         for chunk in _chunks(keys):
-            for decision, metric, quanta, revision in _execute(connection, _FIND, chunk):
-                found[decision, metric] = Standing(quanta, revision)
+            for decision, metric, *standing in _execute(connection, _FIND, chunk):
+                found[decision, metric] = Standing(*standing)
         return found
 
     @override

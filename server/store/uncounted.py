@@ -24,9 +24,10 @@ from typing import Any, Final, TypeAlias
 from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from bandit.decision import FLUSH_BITS, LOSABLE, Basis, IdBits, new_id, run_of
-from bandit.facts import OutcomeKey, Tally
+from bandit.facts import OutcomeKey
 from server.store import facts, gate, slots, units
 from server.store.dialect import Dialect
+from server.store.exact_sums import StoredTally
 from server.store.gate import Feature
 from server.store.records import EndedRun, MoveStep, RewardEntry
 from server.store.schema import ended_runs, rewards, writers
@@ -38,7 +39,9 @@ UnitKey: TypeAlias = tuple[int, int, int]
 """Experiment, segment and unit."""
 
 _HALF_TURN: Final = 1 << FLUSH_BITS - 1
-_COLUMNS: Final = [rewards.c[name] for name in (*OutcomeKey._fields, "decision", "quanta", "is_late", "unit")]
+_COLUMNS: Final = [
+    rewards.c[name] for name in (*OutcomeKey._fields, "decision", "quanta", "steps", "is_late", "unit")
+]
 
 
 def is_uncounted(decision_id: bytes, run: EndedRun) -> bool:
@@ -76,7 +79,7 @@ def relabelled(
 
 def runs_in(entries: Iterable[RewardEntry]) -> list[int]:
     """The bits of ids that stand for runs, of all decisions whose basis could be lost."""
-    # Few differ in these bytes, of the many that are rewarded at once: they have a run, and little of a flush.
+    # Of many that are rewarded at once few differ in these bytes: they have a run, and little of a flush.
     places = {entry.decision[6:10] for entry in entries if entry.basis in LOSABLE}
     return sorted({IdBits.of(bytes(6) + place + bytes(6)).run for place in places})
 
@@ -186,14 +189,14 @@ def _read_lost(connection: Connection, ended: Row[Any], boundary: bytes | None) 
 
 
 def _move(connection: Connection, rows: Sequence[Row[Any]], slot: int) -> None:
-    increments: defaultdict[OutcomeKey, Tally] = defaultdict(Tally)
+    increments: defaultdict[OutcomeKey, StoredTally] = defaultdict(StoredTally)
     keys = {(row.experiment, row.segment, row.unit) for row in rows if row.unit is not None}
     first_ms = units.read_first(connection, keys)
     for row in rows:
-        tally = Tally.of(row.quanta, is_late=row.is_late)
+        tally = StoredTally.of(row.quanta, row.steps, is_late=row.is_late)
         before = OutcomeKey(row.experiment, row.epoch, row.segment, row.arm, Basis(row.basis), row.metric)
         after = before._replace(basis=Basis.UNCOUNTED)
-        increments[before] = increments[before].plus(tally.negated())
+        increments[before] = increments[before].minus(tally)
         increments[after] = increments[after].plus(tally)
     connection.execute(
         update(rewards)

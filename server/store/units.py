@@ -13,8 +13,9 @@ from sqlalchemy import Connection, func, select, text, tuple_
 from bandit.decision import Basis
 from bandit.experiment import SEGMENT_ALL
 from bandit.facts import DecisionKey, Facts, OutcomeKey, Tally
-from bandit.metric import Metric
+from bandit.metric import Metric, MetricKind
 from bandit.units import UnitFacts, largest_quanta
+from server.store.exact_sums import QUANTA_OF_STEPS, STEP_BITS, addition_to, in_quanta, rests_of, to_columns
 from server.store.records import ExperimentRecord, Flush
 from server.store.schema import unit_groups, units
 
@@ -56,38 +57,61 @@ _PORTION: Final = 20_000
 _BEYOND_UNITS: Final = 2**63 - 1
 """Larger than the hash of any unit, which has 48 bits."""
 
+_MOST: Final = 1 << 2 * STEP_BITS
+"""Steps of the largest outcome of a unit, whatever its metric."""
+
 _LOGGED: Final = """
-    SELECT units.epoch, units.arm, units.unit, rewards.quanta AS total
+    SELECT units.epoch, units.arm, units.unit, {steps} AS total
     FROM units JOIN rewards ON rewards.experiment = units.experiment
         AND rewards.segment = units.segment AND rewards.unit = units.unit
     WHERE units.experiment = :experiment AND units.segment = :segment
         AND units.unit >= :first AND units.unit < :end
         AND rewards.metric = :metric AND rewards.received_ms <= units.first_ms + :window_ms
 """
-_SEALED: Final = """
-    SELECT units.epoch, units.arm, units.unit, unit_sums.total
+_SEALED: Final = f"""
+    SELECT units.epoch, units.arm, units.unit,
+        CASE WHEN total_high > 0 OR total > {_MOST} THEN {_MOST}
+            ELSE (total << {STEP_BITS}) + total_low + (total_high << 62) END
     FROM units JOIN unit_sums ON unit_sums.experiment = units.experiment
         AND unit_sums.segment = units.segment AND unit_sums.unit = units.unit
     WHERE units.experiment = :experiment AND units.segment = :segment
         AND units.unit >= :first AND units.unit < :end AND unit_sums.metric = :metric
-"""
+"""  # noqa: S608 - made of numbers that stand in the code
 _FOLDED: Final = """
-    SELECT epoch, arm, count(*), sum(outcome), sum(outcome * outcome)
+    SELECT epoch, arm, count(*), sum(outcome),
+        sum((outcome >> 20) * (outcome >> 20)), sum((outcome >> 20) * (outcome & 1048575)),
+        sum((outcome & 1048575) * (outcome & 1048575))
     FROM (
-        SELECT epoch, arm, CASE WHEN sum(total) > :most THEN :most ELSE sum(total) END AS outcome
-        FROM ({logged} UNION ALL {sealed}) AS outcomes
-        GROUP BY epoch, arm, unit
-    ) AS sums
+        SELECT epoch, arm, CASE
+            WHEN high >= CAST(:most AS bigint) >> 20 OR (high << 20) + low > :most THEN CAST(:most AS bigint)
+            ELSE (high << 20) + low END AS outcome
+        FROM (
+            SELECT epoch, arm, CAST(sum(total >> 20) AS bigint) AS high,
+                CAST(sum(total & 1048575) AS bigint) AS low
+            FROM ({logged} UNION ALL {sealed}) AS outcomes
+            GROUP BY epoch, arm, unit
+        ) AS sums
+    ) AS capped
     GROUP BY epoch, arm
     """
-_OUTCOMES: Final = text(_FOLDED.format(logged=_LOGGED, sealed=_SEALED))
+"""The moments of the outcomes of units, in steps: the sum of a unit's outcomes and the square of one may need
+more than 64 bits, so both are taken in halves of 20 bits."""
+
+_STEPS_OF_QUANTA: Final = f"(rewards.quanta << {STEP_BITS})"
+_REAL_STEPS: Final = f"{_STEPS_OF_QUANTA} + coalesce(steps - ({QUANTA_OF_STEPS} << {STEP_BITS}), 0)"
+_OUTCOMES: Final = {
+    is_real: text(_FOLDED.format(logged=_LOGGED.format(steps=steps), sealed=_SEALED))
+    for is_real, steps in {True: _REAL_STEPS, False: _STEPS_OF_QUANTA}.items()
+}
+"""By whether the metric is real; for any other the index of the log by unit has all that is read."""
+
 _SEAL: Final = text(
-    """
-    INSERT INTO unit_sums (experiment, segment, unit, metric, n, total)
-    VALUES (:experiment, :segment, :unit, :metric, :n, :total)
+    f"""
+    INSERT INTO unit_sums (experiment, segment, unit, metric, n, total, total_low, total_high)
+    VALUES (:experiment, :segment, :unit, :metric, :n, :total, :total_low, :total_high)
     ON CONFLICT (experiment, segment, unit, metric) DO UPDATE SET
-        n = unit_sums.n + excluded.n, total = unit_sums.total + excluded.total
-    """
+        n = unit_sums.n + excluded.n, {addition_to("unit_sums", "total", STEP_BITS)}
+    """  # noqa: S608 - as above
 )
 
 
@@ -99,6 +123,7 @@ class UnitOutcome(NamedTuple):
     unit: int
     metric: int
     quanta: int
+    steps: int | None
     received_ms: int
 
 
@@ -188,7 +213,7 @@ def seal(
     """
     counted = [outcome for outcome in outcomes if (outcome.experiment, outcome.metric) in windows_ms]
     first_ms = read_first(connection, {outcome[:3] for outcome in counted})
-    sums: defaultdict[tuple[int, int, int, int], list[int]] = defaultdict(lambda: [0, 0])
+    sums: defaultdict[tuple[int, int, int, int], list[int]] = defaultdict(lambda: [0, 0, 0])
     for outcome in counted:
         first = first_ms.get(outcome[:3])
         window_ms = windows_ms[outcome.experiment, outcome.metric]
@@ -196,9 +221,13 @@ def seal(
             total = sums[outcome[:4]]
             total[0] += 1
             total[1] += outcome.quanta
+            total[2] += rests_of(outcome.steps)[0]
     if sums:
-        names = ("experiment", "segment", "unit", "metric", "n", "total")
-        rows = [dict(zip(names, (*key, *total), strict=True)) for key, total in sorted(sums.items())]
+        names = ("experiment", "segment", "unit", "metric", "n")
+        rows = [
+            dict(zip(names, (*key, n), strict=True)) | to_columns("total", STEP_BITS, total, rest)
+            for key, (n, total, rest) in sorted(sums.items())
+        ]
         connection.execute(_SEAL, rows)
 
 
@@ -221,13 +250,16 @@ def _read_outcomes(
     """Number, sum and sum of squares of the outcomes of a portion's units; none without a window."""
     if metric.window is None:
         return
-    number = record.metric_numbers[metric.name]
+    number, is_real = record.metric_numbers[metric.name], metric.kind is MetricKind.REAL
+    most = largest_quanta(metric)
     arguments = {
         **portion,
         "metric": number,
         "window_ms": int(metric.window.total_seconds() * 1000),
-        "most": largest_quanta(metric),
+        "most": most if is_real else most << STEP_BITS,
     }
-    for epoch, arm, *sums in connection.execute(_OUTCOMES, arguments):
+    for epoch, arm, *moments in connection.execute(_OUTCOMES[is_real], arguments):
+        n, total, high, middle, low = map(int, moments)
+        squares = (high << 2 * STEP_BITS) + (middle << STEP_BITS + 1) + low
         key = OutcomeKey(record.number, epoch, SEGMENT_ALL, arm, Basis.POLICY, number)
-        yield key, Tally(*map(int, sums))
+        yield key, in_quanta(Tally(n, total, squares), is_real=is_real)

@@ -61,6 +61,20 @@ def test_apply_creates_then_changes_nothing_then_updates(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("server")
+def test_apply_and_show_say_how_finely_values_count(run: Run) -> None:
+    """For each metric of real values: when it comes, and whenever somebody looks."""
+    text = RANKER.replace(
+        "[[metrics]]", '[[metrics]]\nname = "worth"\nkind = "real"\nmaximum = 10_000_000\n\n[[metrics]]', 1
+    )
+    sentence = "values of worth are kept as posted, and count in steps of 9.09e-06"
+    assert f"note: {sentence}\n" in succeed(run, "experiment", "apply", write("fine", text))
+    assert f"# {sentence}\n" in succeed(run, "experiment", "show", "fine")
+    assert "worth" not in succeed(run, "experiment", "apply", write("coarse"))
+    assert f"note: {sentence}\n" in succeed(run, "experiment", "apply", write("coarse", text))
+    assert succeed(run, "experiment", "apply", write("coarse", text)) == "coarse is unchanged\n"
+
+
+@pytest.mark.usefixtures("server")
 def test_a_dry_run_shows_the_difference_and_makes_none(run: Run) -> None:
     """Before the experiment exists, and after."""
     file = write("dry")

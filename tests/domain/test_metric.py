@@ -3,12 +3,14 @@
 import math
 import sys
 from datetime import timedelta
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bandit.metric import N_STEPS, Metric, MetricKind, OutcomeValueError
+from bandit.allocation import MAX_EPOCH_DECISIONS
+from bandit.metric import LARGEST_COUNT, N_STEPS, Metric, MetricKind, OutcomeValueError
 from bandit.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior
 
 BINARY = Metric(name="clicked")
@@ -29,18 +31,18 @@ def real_metrics(draw: st.DrawFn) -> Metric:
 
 
 @given(metric=real_metrics(), part=st.floats(0, 1))
-def test_a_real_value_is_kept_to_half_a_quantum(metric: Metric, part: float) -> None:
-    """A value and what its quanta stand for differ by at most half a quantum, and rounding."""
+def test_a_real_value_is_kept_to_a_quantum(metric: Metric, part: float) -> None:
+    """A value and what its quanta stand for differ by at most a quantum, and rounding."""
     value = min(metric.minimum + part * (metric.maximum - metric.minimum), metric.maximum)
     quanta = metric.quantise(value)
     rounding = 4 * math.ulp(max(abs(metric.minimum), abs(metric.maximum)))
     assert 0 <= quanta <= N_STEPS
-    assert abs(metric.to_value(quanta) - value) <= metric.quantum / 2 + rounding
+    assert abs(metric.to_value(quanta) - value) <= metric.quantum + rounding
 
 
 @given(metric=real_metrics())
 def test_the_ends_of_the_range_are_the_ends_of_the_quanta(metric: Metric) -> None:
-    """The minimum is 0 quanta, and the maximum 2^20."""
+    """The minimum is 0 quanta, and the maximum 2^40."""
     assert (metric.quantise(metric.minimum), metric.quantise(metric.maximum)) == (0, N_STEPS)
 
 
@@ -121,9 +123,23 @@ def test_a_count_is_whole(value: float) -> None:
         COUNT.quantise(value)
 
 
-def test_sums_of_squares_of_a_full_epoch_fit_in_63_bits() -> None:
-    """Four million outcomes of the largest value have a sum of squares below 2^63."""
-    assert 4_000_000 * REAL.quantise(REAL.maximum) ** 2 < 2**63
+def test_squares_of_a_full_epoch_of_counts_fit_in_63_bits() -> None:
+    """Four million outcomes of the largest count have a sum of squares below 2^63."""
+    assert MAX_EPOCH_DECISIONS * LARGEST_COUNT**2 < 2**63
+
+
+@given(metric=real_metrics(), part=st.floats(0, 1), nearby=st.integers(-3, 3))
+def test_quanta_round_to_those_of_an_older_version(metric: Metric, part: float, nearby: int) -> None:
+    """In steps of range / 2^20 a value is what rounding to them at once gives, also beside their middles."""
+    span = metric.maximum - metric.minimum
+    middle = metric.minimum + (math.floor(part * (2**20 - 1)) + 0.5) * (span / 2**20)
+    value = middle
+    for _ in range(abs(nearby)):
+        value = math.nextafter(value, math.copysign(math.inf, nearby))
+    for each in (min(max(value, metric.minimum), metric.maximum), metric.minimum + part * span):
+        if metric.minimum <= each <= metric.maximum:
+            expected = round((each - metric.minimum) / (span / 2**20))
+            assert round(Fraction(metric.quantise(each), 2**20)) == expected
 
 
 @pytest.mark.parametrize(

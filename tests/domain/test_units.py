@@ -68,7 +68,7 @@ def test_the_estimate_is_unbiased() -> None:
     [
         (Metric(name="x"), 1),
         (Metric(name="x", kind=MetricKind.COUNT, maximum=12.0), 12),
-        (Metric(name="x", kind=MetricKind.REAL, minimum=-5.0, maximum=5.0), 2**20),
+        (Metric(name="x", kind=MetricKind.REAL, minimum=-5.0, maximum=5.0), 2**40),
     ],
 )
 def test_a_unit_is_worth_no_more_than_the_maximum(metric: Metric, expected: int) -> None:

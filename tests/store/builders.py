@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 
 from bandit.decision import Basis, new_id
 from bandit.facts import DecisionKey, Epoch, OutcomeKey, Tally
+from server.store.exact_sums import in_quanta
 from server.store.interface import Store
 from server.store.postgresql import PostgresqlDialect
 from server.store.records import (
@@ -98,13 +99,18 @@ def key_of(entry: RewardEntry, metric: int = 0) -> OutcomeKey:
     return OutcomeKey(entry.experiment, entry.epoch, entry.segment, entry.arm, entry.basis, metric)
 
 
-def facts_of(store: Store) -> dict[OutcomeKey, Tally]:
-    """The outcome facts of every experiment that are not zero; equal to the fold of the log, or it fails."""
+def sums_of(store: Store) -> dict[OutcomeKey, Tally]:
+    """The outcome facts that are not zero, in steps; equal to the fold of the log, or it fails."""
     folded, stored = (
         {key: tally for key, tally in side.items() if any(tally)} for side in store.audit(silently)
     )
     assert stored == folded
     return stored
+
+
+def facts_of(store: Store) -> dict[OutcomeKey, Tally]:
+    """The same in the quanta of metrics of whole numbers."""
+    return {key: in_quanta(tally, is_real=False) for key, tally in sums_of(store).items()}
 
 
 def flush(sequence: int, counts: Mapping[DecisionKey, int], incarnation: bytes = INCARNATION) -> Flush:

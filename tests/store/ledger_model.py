@@ -49,7 +49,7 @@ class LedgerModel:
         return Recorded(tuple(self._take(entry, outcome) for outcome in entry.outcomes))
 
     def _take(self, entry: RewardEntry, outcome: OutcomeEntry) -> OutcomeResult:
-        metric, quanta, is_late = outcome
+        metric, quanta, is_late, *_ = outcome
         row = self.rows.get((entry.decision, metric))
         if row is None:
             key = OutcomeKey(entry.experiment, entry.epoch, entry.segment, entry.arm, entry.basis, metric)

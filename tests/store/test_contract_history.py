@@ -54,7 +54,8 @@ def test_the_log_comes_in_the_order_of_decisions(store: Store, n_rows: int) -> N
     assert all(1 <= len(piece) <= n_rows for piece in pieces)
     rows = [row for piece in pieces for row in piece]
     assert [(row.decision, row.metric) for row in rows] == [(e.decision, m) for e in entries for m in (0, 1)]
-    assert [row.quanta for row in rows] == [1, 0, 0, 1, 1, 2, 1, 3]
+    step = 100 / 2**20  # these entries are like those of version 0.2, which kept no values
+    assert [row.value for row in rows] == [1, 0, 0, step, 1, 2 * step, 1, 3 * step]
     assert [row.revision for row in rows] == [0, 0, 5, 0, 0, 0, 0, 0]
     assert [bool(row.is_late) for row in rows] == [False] * 4 + [True] * 2 + [False] * 2
 

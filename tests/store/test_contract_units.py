@@ -77,7 +77,11 @@ def outcome(
         segment=0,
         arm=0,
         basis=Basis.POLICY,
-        outcomes=(OutcomeEntry(metric, quanta, is_late=False),),
+        outcomes=(
+            OutcomeEntry(1, quanta, is_late=False, value=SPEND.to_value(quanta), is_real=True)
+            if metric
+            else OutcomeEntry(0, quanta, is_late=False),
+        ),
         revision=revision,
         received_ms=T0 + received,
         unit=unit,
@@ -204,7 +208,7 @@ def test_a_replay_of_the_events_gives_the_same(store: Store) -> None:
         unit, at = generator.randint(1, 40), generator.randrange(200_000)
         decisions.append((unit, at, generator.randint(1, 3), generator.randint(0, 1)))
         for revision in range(generator.randint(0, 2)):
-            delay, quanta = generator.randrange(60_000), generator.randrange(2**20)
+            delay, quanta = generator.randrange(60_000), generator.randrange(2**40)
             entry = outcome(unit, at, at + delay, quanta, 1, revision)
             key = (number, unit, at)
             sent[key] = (sent[key][0] if key in sent else at + delay, quanta)
@@ -221,7 +225,7 @@ def test_a_replay_of_the_events_gives_the_same(store: Store) -> None:
             sums[unit].append(quanta)
     expected: defaultdict[tuple[int, int], Tally] = defaultdict(Tally)
     for unit, quanta_of_unit in sums.items():
-        capped = min(sum(quanta_of_unit), 2**20)
+        capped = min(sum(quanta_of_unit), 2**40)
         cell = firsts[unit][1:]
         expected[cell] = expected[cell].plus(Tally.of(capped, is_late=False))
     assert tallies(store, 1) == {cell: tally[:3] for cell, tally in expected.items()}
@@ -289,7 +293,7 @@ def test_sealed_outcomes_stay_with_their_units(store: SqlStore) -> None:
     assert verify(store, silently).is_clean
     assert before.facts.outcomes == {
         OutcomeKey(1, 1, 0, 0, Basis.POLICY, 0): Tally(1, 1, 1),
-        OutcomeKey(1, 1, 0, 0, Basis.POLICY, 1): Tally(1, 2**20, 2**40),
+        OutcomeKey(1, 1, 0, 0, Basis.POLICY, 1): Tally(1, 2**40, 2**80),
     }
 
 

@@ -75,6 +75,8 @@ def _metric(metric: Metric) -> dict[str, object]:
         "direction": metric.direction,
         "minimum": metric.minimum,
         "maximum": metric.maximum,
+        "clip": metric.clip,
+        "resolution": metric.resolution,
         "window_seconds": None if metric.window is None else metric.window.total_seconds(),
         "default_value": metric.default_value,
         "is_guardrail": metric.is_guardrail,

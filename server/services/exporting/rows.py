@@ -69,7 +69,7 @@ class RewardRows:
 
     def __init__(self, view: View) -> None:
         self._view = view
-        self._metrics = {number: (metric.name, metric) for number, metric in view.metrics.items()}
+        self._metrics = {number: metric.name for number, metric in view.metrics.items()}
         self._bases = {int(basis): basis.name.lower() for basis in Basis}
         self.logged: Counter[EpochKey] = Counter()
         self.n_apart = 0
@@ -84,7 +84,6 @@ class RewardRows:
             self.n_apart += 1
         else:
             self.logged[key] += 1
-        name, metric = self._metrics[outcome.metric]
         return (
             outcome.decision.hex(),
             int.from_bytes(outcome.decision[:6]) * _MICROS_PER_MS,
@@ -94,11 +93,11 @@ class RewardRows:
             self._view.arm_ids.get(outcome.arm),
             self._bases[outcome.basis],
             None if outcome.is_apart else _propensity(self._view, key, outcome.arm, outcome.basis),
-            name,
-            metric.to_value(outcome.quanta),
+            self._metrics[outcome.metric],
+            outcome.value,
             outcome.revision,
-            bool(outcome.is_late),
-            bool(outcome.is_apart),
+            outcome.is_late,
+            outcome.is_apart,
         )
 
 

@@ -71,7 +71,11 @@ FACTS: Final = (
     Column("is_closed", Kind.BOOLEAN, "Whether no outcome of the epoch can be in time any more."),
     Column("decisions", Kind.INTEGER, "Decisions; the same in the row of every metric."),
     Column("outcomes", Kind.INTEGER, "Outcomes that came within the metric's window."),
-    Column("total", Kind.NUMBER, "Their sum, in the metric's unit."),
+    Column(
+        "total",
+        Kind.NUMBER,
+        "Their sum, in the metric's unit: exact, of values that count in steps of the metric's resolution.",
+    ),
     Column("squares", Kind.NUMBER, "The sum of their squares."),
     Column(
         "resolved",
@@ -97,7 +101,12 @@ REWARDS: Final = (
     _BASIS,
     _PROPENSITY,
     _METRIC,
-    Column("value", Kind.NUMBER, "The outcome as it stands, in the metric's unit."),
+    Column(
+        "value",
+        Kind.NUMBER,
+        "The outcome as it was posted last. Where the metric clips, it may lie outside of the range, and "
+        "counts as its nearest end; a real value that version 0.2 recorded is rounded to range / 2^20.",
+    ),
     Column("revision", Kind.INTEGER, "Its revision; a higher one has replaced what was posted before."),
     Column("is_late", Kind.BOOLEAN, "Whether it came after the metric's window."),
     Column(

@@ -27,7 +27,7 @@ class Unit:
         """The sum and the sum of squares of the outcomes in time.
 
         >>> spend = Metric(name="spend", kind=MetricKind.REAL, minimum=-1.0)
-        >>> Unit(spend).sums(Tally(n=2, total=2**20, squares=2**40))
+        >>> Unit(spend).sums(Tally(n=2, total=2**40, squares=2**80))
         (0.0, 2.0)
         """
         return self._sums(tally.n, tally.total, tally.squares)
