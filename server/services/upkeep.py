@@ -175,7 +175,7 @@ class Upkeep:
         asked_at = self._clock.monotonic()
         is_whole = self._store.is_shared and asked_at >= self._reload_at
         since = None if is_whole else self._snapshot.watermark
-        changes = await self._workers.read(self._store.load_changes, since)
+        changes = await self._workers.poll(self._store.load_changes, since)
         if self._keys is not None and self._store.is_shared:
             await self._keys.refresh()
         if is_whole:

@@ -30,6 +30,8 @@ from server.store.history import History
 from server.store.records import (
     AuditEntry,
     Changes,
+    EpochKey,
+    EpochTerms,
     ExperimentFacts,
     ExperimentRecord,
     Flush,
@@ -212,6 +214,10 @@ class Store(ABC):
     @abstractmethod
     def read_nonces(self, experiment: int) -> Mapping[tuple[int, int], int]:
         """(segment, number) to nonce for every epoch of the experiment."""
+
+    @abstractmethod
+    def find_epochs(self, wanted: Collection[EpochKey]) -> Mapping[EpochKey, EpochTerms]:
+        """The terms of those of the epochs that there are. Costs no more where an experiment has many."""
 
     @abstractmethod
     def read_facts(self, experiment: int) -> ExperimentFacts | None:

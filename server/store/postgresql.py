@@ -40,7 +40,9 @@ _RETRY_SECONDS: Final = 2.0
 _MOST_ATTEMPTS: Final = 8
 _FIRST_PAUSE: Final = 0.01
 _LONGEST_PAUSE: Final = 0.3
-_N_READERS: Final = 3
+_N_READERS: Final = 4
+"""One for each thread that reads: see `server.services.workers`."""
+
 _MIGRATION_LOCK: Final = int.from_bytes(b"bandit-a")
 _BOUNDS: Final[Mapping[str, int]] = {
     "statement_timeout": 4_000,

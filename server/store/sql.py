@@ -27,6 +27,8 @@ from server.store.records import (
     Action,
     AuditEntry,
     Changes,
+    EpochKey,
+    EpochTerms,
     ExperimentFacts,
     ExperimentRecord,
     Flush,
@@ -263,6 +265,10 @@ class SqlStore(Store):
     @override
     def read_nonces(self, experiment: int) -> Mapping[tuple[int, int], int]:
         return self._dialect.read(lambda c: epochs.read_nonces(c, experiment))
+
+    @override
+    def find_epochs(self, wanted: Collection[EpochKey]) -> Mapping[EpochKey, EpochTerms]:
+        return self._dialect.read(lambda c: epochs.find_terms(c, wanted))
 
     @override
     def read_facts(self, experiment: int) -> ExperimentFacts | None:

@@ -43,7 +43,9 @@ _Item = TypeVar("_Item")
 OLDEST: Final = (3, 35, 0)
 """The first SQLite with RETURNING."""
 
-_N_READERS: Final = 3
+_N_READERS: Final = 4
+"""One for each thread that reads: see `server.services.workers`."""
+
 _PRAGMAS: Final = (
     "journal_mode=WAL",
     "synchronous=FULL",
