@@ -1,13 +1,11 @@
 """The ledger: which decision a reward is credited to, and what is asked of the store before a refusal."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import event
 
 from bandit.decision import NO_UNIT, Basis, DecisionTerms, new_id
 from bandit.facts import OutcomeKey, Tally
@@ -29,7 +27,7 @@ from server.store.records import EpochKey, EpochTerms, ExperimentRecord, Outcome
 from server.store.sql import SqlStore
 from tests.domain.builders import HOUR, START, declare
 from tests.services.support import SIGNER, ManualClock, QueueFactory
-from tests.store.builders import engines_of, epoch_of, facts_of
+from tests.store.builders import epoch_of, facts_of, statements_of
 
 MEMORY = 1.0
 """Seconds for which an answer of the store is remembered."""
@@ -221,23 +219,8 @@ async def test_calls_of_a_batch_are_judged_apart(office: Office) -> None:
     ]
 
 
-@contextmanager
-def statements_of(store: SqlStore) -> Iterator[list[str]]:
-    """Every statement that the store sends to its database."""
-    sent: list[str] = []
-
-    def note(*arguments: object) -> None:
-        sent.append(str(arguments[2]))
-
-    for engine in engines_of(store):
-        event.listen(engine, "before_cursor_execute", note)
-    yield sent
-    for engine in engines_of(store):
-        event.remove(engine, "before_cursor_execute", note)
-
-
 def bad_reports(office: Office, n_reports: int) -> list[Report]:
-    """Rewards that are refused: of an unknown metric, of a bad value, of an old decision, of an unknown key."""
+    """Rewards that are refused: for a metric, for a value, of an old decision, and of an unknown key."""
     late = office.decision()
     office.clock.advance(timedelta(days=30).total_seconds() + 0.001)
     kinds: list[Callable[[int], Report]] = [
