@@ -17,6 +17,7 @@
     ├── OverloadedError             try again after `retry_after`
     │   └── StorageFullError        as above, once there is room
     └── StorageAwayError            try again after `retry_after`
+        └── StorageUnsafeError      as above, once the database is configured to keep what it acknowledges
 
 Texts are for the caller to read: they hold no SQL, no path and no class name.
 """
@@ -203,3 +204,13 @@ class StorageAwayError(ServiceError):
     def __init__(self, retry_after: timedelta) -> None:
         self.retry_after = retry_after
         super().__init__("the store can't be reached; nothing was acknowledged, try again")
+
+
+class StorageUnsafeError(StorageAwayError):
+    """The store would acknowledge what it could still lose; so nothing was acknowledged."""
+
+    reason = "STORAGE_UNSAFE"
+
+    def __init__(self, why: str, retry_after: timedelta) -> None:
+        super().__init__(retry_after)
+        self.args = (f"{why}; nothing was acknowledged, try again",)

@@ -10,7 +10,13 @@ from typing import Final
 import structlog
 
 from server.services.clock import Clock
-from server.services.errors import OverloadedError, ServiceError, StorageAwayError, StorageFullError
+from server.services.errors import (
+    OverloadedError,
+    ServiceError,
+    StorageAwayError,
+    StorageFullError,
+    StorageUnsafeError,
+)
 from server.services.workers import Workers
 from server.services.writer import Writer
 from server.store.errors import (
@@ -19,6 +25,7 @@ from server.store.errors import (
     StoreError,
     StoreFullError,
     StoreUnavailableError,
+    StoreUnsafeError,
 )
 from server.store.interface import Store
 from server.store.records import Recorded, Refused, RewardEntry, Verdict
@@ -279,6 +286,8 @@ class RewardQueue:
 def _to_service_error(error: Exception) -> Exception:
     if isinstance(error, StoreFullError):
         return StorageFullError("the store has no room left", _RETRY_WHEN_AWAY)
+    if isinstance(error, StoreUnsafeError):
+        return StorageUnsafeError(str(error), _RETRY_WHEN_AWAY)
     if isinstance(error, StoreError):
         return StorageAwayError(_RETRY_WHEN_AWAY)
     return error if isinstance(error, ServiceError) else RuntimeError("the commit failed")

@@ -127,9 +127,9 @@ class Upkeep:
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
-        self._note_store(
-            is_away=False
-        )  # not said by a pass of the allocator, which may have had nothing to do
+        # Not said by a pass of the allocator, which may have had nothing to do.
+        flaw = self._store.flaw
+        self._note_store(is_away=flaw is not None, error=flaw)
 
     async def _write_once(self) -> None:
         await self.flush()
@@ -159,7 +159,7 @@ class Upkeep:
                 log.exception("upkeep.failed")
             await asyncio.sleep(max(seconds - (self._clock.monotonic() - began_at), seconds / 10))
 
-    def _note_store(self, *, is_away: bool, error: Exception | None = None) -> None:
+    def _note_store(self, *, is_away: bool, error: object = None) -> None:
         """Logs when the store goes, and when it is back: one line each."""
         if is_away and not self.is_store_away:
             log.warning("store.away", error=str(error))

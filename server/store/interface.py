@@ -65,6 +65,14 @@ class Store(ABC):
     def wal_bytes(self) -> int | None:
         """Bytes of the write-ahead log on disk; None where the database keeps it to itself. Never waits."""
 
+    @property
+    @abstractmethod
+    def flaw(self) -> str | None:
+        """Why a commit could be lost after it was acknowledged, as last heard; None if it can't. Never waits.
+
+        While there is a flaw every method that writes raises `StoreUnsafeError`.
+        """
+
     @abstractmethod
     def prepare(self, *, may_migrate: bool) -> None:
         """Brings the database to the schema of this version; must have returned before anything else works.

@@ -91,6 +91,11 @@ class SqlStore(Store):
     def wal_bytes(self) -> int | None:
         return self._dialect.wal_bytes
 
+    @property
+    @override
+    def flaw(self) -> str | None:
+        return self._opened.flaw
+
     @override
     def close(self) -> None:
         self._opened.close()
