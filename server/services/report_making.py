@@ -26,6 +26,34 @@ from server.store.records import ExperimentFacts, ExperimentRecord, ReportFacts
 MOST_CELLS: Final = 20_000
 """Epochs of history times arms in a report: some 2 MB on the wire, of the 4 MiB that clients accept."""
 
+MUCH: Final = 0.1
+"""From this part of all decisions on the report says why evidence leaves them out."""
+
+_LEFT_OUT: Final = {
+    Basis.RESTRICTED: (
+        "restricted",
+        (
+            "their callers could serve fewer arms than are in service. They steer, and evidence leaves them out: "
+            "it holds for callers that can serve every arm"
+        ),
+    ),
+    Basis.FALLBACK: (
+        "fallbacks",
+        (
+            "the certain answer while the experiment was paused or concluded, the database was away for long, or "
+            "no eligible arm was in service. They do not steer and are in no mean"
+        ),
+    ),
+    Basis.UNCONFIRMED: (
+        "unconfirmed",
+        (
+            "the server that made them had not heard from the database in time. They do not steer and are in no "
+            "mean"
+        ),
+    ),
+}
+"""Kinds of decisions that evidence leaves out: what they are called, and where they come from."""
+
 _BELIEFS: Final = (
     "P(best), expected loss and posterior intervals are beliefs: they follow from the prior and the outcomes "
     "so far, and promise no error rate under repeated looks."
@@ -70,7 +98,11 @@ def make_report(
             splits=splits or even,
             lift=wanted.lift,
         ),
-        notes=(*_uncounted(n_uncounted), *_notes(material, beliefs)),
+        notes=(
+            *_uncounted(n_uncounted),
+            *_notes(material, beliefs),
+            *_traffic_notes(material.standing.facts.count_decisions()),
+        ),
         n_uncounted=n_uncounted,
     )
 
@@ -236,8 +268,18 @@ def _notes(material: Material, beliefs: _Beliefs) -> Iterator[str]:
     n_silent = sum(seen.sums.n == 0 for seen in counted.values())
     if n_silent:
         yield f"{n_silent} of {len(counted)} arms have no counted observation: theirs is the prior."
-    counts = material.standing.facts.count_decisions()
-    for basis, what in ((Basis.FALLBACK, "fallbacks"), (Basis.UNCONFIRMED, "unconfirmed")):
+
+
+def _traffic_notes(counts: Mapping[tuple[int, Basis], int]) -> Iterator[str]:
+    """What kinds of decisions evidence leaves out, and why where they are many.
+
+    Args:
+        counts: (Arm, basis) to decisions.
+    """
+    total = sum(counts.values())
+    for basis, (what, cause) in _LEFT_OUT.items():
         count = sum(n for (_, own), n in counts.items() if own is basis)
-        if count:
+        if count >= MUCH * total > 0:
+            yield f"{count:,} of {total:,} decisions ({100 * count / total:.3g} %) were {what}: {cause}."
+        elif count and basis is not Basis.RESTRICTED:
             yield f"{count} decisions were {what}: they do not steer and are in no mean."
