@@ -33,22 +33,22 @@ _LEFT_OUT: Final = {
     Basis.RESTRICTED: (
         "restricted",
         (
-            "their callers could serve fewer arms than are in service. They steer, and evidence leaves them out: "
-            "it holds for callers that can serve every arm"
+            "their callers could serve fewer arms than are in service. They steer, and are no evidence: that "
+            "holds for callers that can serve every arm"
         ),
     ),
     Basis.FALLBACK: (
         "fallbacks",
         (
-            "the certain answer while the experiment was paused or concluded, the database was away for long, or "
+            "the certain answer while the experiment was paused or concluded, the database was long away, or "
             "no eligible arm was in service. They do not steer and are in no mean"
         ),
     ),
     Basis.UNCONFIRMED: (
         "unconfirmed",
         (
-            "the server that made them had not heard from the database in time. They do not steer and are in no "
-            "mean"
+            "the server that made them had not heard from the database in time. They do not steer and are in "
+            "no mean"
         ),
     ),
 }
