@@ -120,7 +120,8 @@ CANCELED: Final = Failure(
 )
 MALFORMED: Final = Failure(
     grpc.StatusCode.INVALID_ARGUMENT,
-    "the message could not be read: it is malformed, truncated, or holds text that is not UTF-8",
+    "the message could not be read: it is malformed, truncated, nested too deeply, or holds text that is not "
+    "UTF-8",
     "MALFORMED_MESSAGE",
     (Violation("", "not a valid message of this method"),),
 )
