@@ -62,16 +62,14 @@ class KnownEpochs:
         self._running: asyncio.Task[Mapping[EpochKey, EpochTerms]] | None = None
         self._wanted: set[EpochKey] = set()
 
-    def nonce_of(self, key: EpochKey) -> int | None:
+    def nonce_of(self, experiment: int, segment: int, number: int) -> int | None:
         """The mark of the epoch as the store has it; None if the epoch is not known here."""
-        found = self._found.get(key)
-        if found is not None:
-            return found.nonce
-        live = self._snapshot.find_live(key.experiment)
+        live = self._snapshot.find_live(experiment)
         epoch = None if live is None else live.epoch
-        if epoch is None or (epoch.segment, epoch.number) != (key.segment, key.number):
-            return None
-        return epoch.nonce
+        if epoch is not None and epoch.number == number and epoch.segment == segment:
+            return epoch.nonce
+        found = self._found.get(EpochKey(experiment, segment, number))
+        return None if found is None else found.nonce
 
     def is_answered(self, claim: EpochClaim) -> bool:
         """Whether the store said a moment ago that it has no such epoch."""

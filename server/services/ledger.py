@@ -2,11 +2,11 @@
 
 import asyncio
 import enum
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import isfinite
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, cast
 
-from bandit.decision import NO_UNIT, Basis, Decision, InvalidDecisionError, Signer, UnknownKeyError
+from bandit.decision import NO_UNIT, Basis, InvalidDecisionError, Signer, UnknownKeyError
 from bandit.experiment import AnalysisUnit
 from bandit.metric import Metric, OutcomeValueError
 from bandit.validation import Violation, namespace_of, shown
@@ -83,16 +83,14 @@ _Question: TypeAlias = Subject | EpochClaim
 """What the store is asked before an answer is final."""
 
 
-class _Outcomes(NamedTuple):
-    """The outcomes of a reward, checked.
+class _BadOutcomes(NamedTuple):
+    """Outcomes that break rules.
 
     Attributes:
-        entries: What to record, in order of metric number.
-        violations: The broken rules; nothing is recorded if there are any.
+        violations: The broken rules.
         is_in_doubt: Whether a later revision of the experiment may have no such rule.
     """
 
-    entries: tuple[OutcomeEntry, ...]
     violations: Sequence[Violation]
     is_in_doubt: bool
 
@@ -168,24 +166,22 @@ class Ledger:
     ) -> list[RewardEntry | ServiceError]:
         """Checks every reward, those again that rest on something which the store was asked meanwhile."""
         now_ms = self._clock.time_ms()
-        checked: dict[int, RewardEntry | ServiceError] = {}
+        findings = [self._find(report, now_ms, namespaces) for report in reports]
         asked: set[_Question] = set()
-        waiting: Iterable[int] = range(len(reports))
-        while waiting:
-            provisional: dict[int, _Provisional] = {}
-            for number in waiting:
-                finding = self._find(reports[number], now_ms, namespaces)
-                if not isinstance(finding, _Provisional):
-                    checked[number] = finding
-                elif self._is_answered(finding, asked):
-                    checked[number] = finding.answer
+        while provisional := {n: each for n, each in enumerate(findings) if isinstance(each, _Provisional)}:
+            open_questions: set[_Question] = set()
+            for number, finding in provisional.items():
+                if self._is_answered(finding, asked):
+                    findings[number] = finding.answer
                 else:
-                    provisional[number] = finding
-            waiting = list(provisional)
-            questions = {question for each in provisional.values() for question in each.questions} - asked
-            await self._ask(questions)
-            asked |= questions
-        return [checked[number] for number in range(len(reports))]
+                    open_questions |= finding.questions
+            open_questions -= asked
+            await self._ask(open_questions)
+            asked |= open_questions
+            for number in provisional:
+                if isinstance(findings[number], _Provisional):
+                    findings[number] = self._find(reports[number], now_ms, namespaces)
+        return cast("list[RewardEntry | ServiceError]", findings)  # none of them is provisional any more
 
     def _is_answered(self, finding: _Provisional, asked: Collection[_Question]) -> bool:
         return all(
@@ -224,18 +220,15 @@ class Ledger:
         """
         decision = self.signer.read(report.decision_id)
         unique_id, (experiment, epoch, nonce, segment, arm, basis, _), unit = decision
-        key = EpochKey(experiment, segment, epoch)
-        known_nonce = self._epochs.nonce_of(key)
-        questions: set[_Question] = set() if known_nonce is not None else {EpochClaim(key, nonce)}
+        known_nonce = self._epochs.nonce_of(experiment, segment, epoch)
         rules = self._rules_of(experiment, namespaces)
         if rules is None:
             refusal = ExperimentNotFoundError(None) if namespaces is None else PermissionDeniedError()
-            return _Provisional(refusal, frozenset({*questions, experiment}))
-        age = self._judge_age(decision, rules, now_ms)
-        outcomes = _check_outcomes(report.outcomes, rules, now_ms - decision.decided_ms)
-        if age is not _Age.OPEN or outcomes.is_in_doubt:
-            questions.add(experiment)
-        if outcomes.violations:
+            return _Provisional(refusal, frozenset({experiment}))
+        age_ms = now_ms - decision.decided_ms
+        age = _judge_age(age_ms, rules)
+        outcomes = _check_outcomes(report.outcomes, rules, age_ms)
+        if isinstance(outcomes, _BadOutcomes):
             error = InvalidInputError(outcomes.violations)
             return _Provisional(error, frozenset({experiment})) if outcomes.is_in_doubt else error
         is_apart = known_nonce != nonce
@@ -247,19 +240,19 @@ class Ledger:
             segment,
             arm,
             basis,
-            outcomes.entries,
+            outcomes,
             report.revision,
             now_ms,
             age is _Age.EXPIRED,
             is_apart,
             int.from_bytes(unit) if keeps_unit and unit != NO_UNIT else None,
         )
-        return _Provisional(entry, frozenset(questions)) if questions else entry
-
-    def _judge_age(self, decision: Decision, rules: _Rules, now_ms: int) -> _Age:
-        """Whether first outcomes of a decision are accepted; the only place where ages decide that."""
-        is_expired = now_ms - decision.decided_ms > rules.max_age_ms
-        return _Age.EXPIRED if is_expired else _Age.OPEN
+        if known_nonce is not None and age is _Age.OPEN:
+            return entry
+        questions: list[_Question] = [] if age is _Age.OPEN else [experiment]
+        if known_nonce is None:
+            questions.append(EpochClaim(EpochKey(experiment, segment, epoch), nonce))
+        return _Provisional(entry, frozenset(questions))
 
     def _rules_of(self, experiment: int, namespaces: Collection[str] | None) -> _Rules | None:
         """The rules of an experiment; None if it is not known here.
@@ -297,7 +290,15 @@ def _window_ms(metric: Metric) -> float:
     return float("inf") if metric.window is None else metric.window.total_seconds() * 1000
 
 
-def _check_outcomes(outcomes: Mapping[str, float], rules: _Rules, age_ms: float) -> _Outcomes:
+def _judge_age(age_ms: int, rules: _Rules) -> _Age:
+    """Whether first outcomes of a decision are accepted; the only place where ages decide that."""
+    return _Age.EXPIRED if age_ms > rules.max_age_ms else _Age.OPEN
+
+
+def _check_outcomes(
+    outcomes: Mapping[str, float], rules: _Rules, age_ms: float
+) -> tuple[OutcomeEntry, ...] | _BadOutcomes:
+    """What to record, in order of metric number; or the broken rules, all of them."""
     entries: list[OutcomeEntry] = []
     violations: list[Violation] = []
     is_in_doubt = False
@@ -318,6 +319,8 @@ def _check_outcomes(outcomes: Mapping[str, float], rules: _Rules, age_ms: float)
         is_in_doubt = False
         rule = f"{len(outcomes)} entries; there must be 1 to {MAX_OUTCOMES}"
         violations.append(Violation("outcomes", rule))
+    if violations:
+        return _BadOutcomes(violations, is_in_doubt)
     if len(entries) > 1:
         entries.sort()
-    return _Outcomes(tuple(entries), violations, is_in_doubt)
+    return tuple(entries)

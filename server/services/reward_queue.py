@@ -210,6 +210,19 @@ class RewardQueue:
     def _take(self) -> list[_Submission]:
         """What is committed next, in order; what would take too many statements waits for another commit."""
         taken: list[_Submission] = []
+        n_rows = 0
+        while self._waiting and (not taken or n_rows + self._waiting[0].n_rows <= MAX_COMMIT_ROWS):
+            taken.append(self._waiting.popleft())
+            n_rows += taken[-1].n_rows
+        decisions = [entry.decision for submission in taken for entry in submission.entries]
+        if len(set(decisions)) == len(decisions):
+            return taken
+        self._waiting.extendleft(reversed(taken))
+        return self._take_in_turns()
+
+    def _take_in_turns(self) -> list[_Submission]:
+        """As `_take`, where some decision is there more than once."""
+        taken: list[_Submission] = []
         put_off: list[_Submission] = []
         turns, n_rows = _Turns(), 0
         while self._waiting and len(put_off) < MAX_COMMIT_ROWS:
