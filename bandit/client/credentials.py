@@ -4,11 +4,13 @@ import re
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import grpc
 
 Metadata: TypeAlias = tuple[tuple[str, str], ...]
+
+_MOST_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +37,7 @@ class Tls:
     def read(self) -> grpc.ChannelCredentials:
         """Returns the credentials of the files as they are now; OSError if one can't be read."""
         ca, certificate, key = (
-            None if path is None else Path(path).read_bytes()
-            for path in (self.ca, self.certificate, self.key)
+            None if path is None else _read_some(Path(path)) for path in (self.ca, self.certificate, self.key)
         )
         return grpc.ssl_channel_credentials(ca, key, certificate)
 
@@ -71,7 +72,13 @@ class Bearer:
 
 
 def _read(path: Path) -> str:
-    return path.read_text(encoding="ascii", errors="replace").strip()
+    return _read_some(path).decode("ascii", errors="replace").strip()
+
+
+def _read_some(path: Path) -> bytes:
+    """What is in a small file; of anything larger, which is no token or certificate, a beginning."""
+    with path.open("rb") as file:
+        return file.read(_MOST_BYTES)
 
 
 def _to_metadata(token: str | None) -> Metadata | None:

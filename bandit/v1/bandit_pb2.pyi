@@ -158,7 +158,7 @@ class ChooseRequest(_message.Message):
     @_builtins.property
     def eligible_arms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The arms that the caller can serve; at most 1,000 ids. Empty: all of them. Ids that the experiment does
-        not have are passed over. A decision among fewer arms steers but is left out of inference.
+        not have are passed over. A decision among fewer arms than are in service steers but is left out of inference.
         """
 
     def __init__(

@@ -19,6 +19,8 @@ from server.services.counting import DecisionCounter
 from server.services.decision_keys import DecisionKeys, fresh_ring
 from server.services.ending import RunEnder
 from server.services.experiments import Experiments
+from server.services.inquiries import Inquiries
+from server.services.known_epochs import KnownEpochs
 from server.services.ledger import Ledger
 from server.services.purging import Purger
 from server.services.reporting import Reporter
@@ -46,6 +48,8 @@ class Parts:
         door: Who may enter.
         workers: The threads that wait for the store and compute.
         upkeep: What goes on beside the calls.
+        inquiries: Asks the store before something is refused for good.
+        epochs: Looks up the epochs of decisions that are rewarded.
         queue: Commits rewards.
         standby: Reaches the store, and does without it until then.
         rpc: Answers the calls.
@@ -77,6 +81,8 @@ class Parts:
         self._allocator = self._make_allocator()
         self._timekeeper = self._make_timekeeper()
         self.upkeep = self._make_upkeep(on_broken)
+        self.inquiries = Inquiries(self.upkeep.refresh, clock, memory_seconds=settings.poll_seconds)
+        self.epochs = self._make_epochs()
         self.queue = self._make_queue(on_broken)
         self._chooser = self._make_chooser()
         self._ledger = self._make_ledger()
@@ -148,8 +154,16 @@ class Parts:
             self._keys.signer,
             self.queue,
             self._clock,
-            refresh=self.upkeep.refresh,
-            read_nonces=lambda experiment: self.workers.read(self._store.read_nonces, experiment),
+            inquiries=self.inquiries,
+            epochs=self.epochs,
+        )
+
+    def _make_epochs(self) -> KnownEpochs:
+        return KnownEpochs(
+            self._snapshot,
+            lambda wanted: self.workers.read(self._store.find_epochs, wanted),
+            self._clock,
+            memory_seconds=self._settings.poll_seconds,
         )
 
     def _make_standby(self, *, is_keeper: bool) -> Standby:
@@ -189,7 +203,7 @@ class Parts:
             count_waiting=self._counter.count_waiting,
         )
         return RpcServer(
-            BanditService(self._chooser, self._ledger, self._snapshot, self.upkeep.refresh),
+            BanditService(self._chooser, self._ledger, self._snapshot, self.inquiries),
             ExperimentService(experiments, reporter),
             AdminService(self._keys, Audit(self._store, self.workers)),
             self.door.authenticator,

@@ -93,6 +93,8 @@ class _Service:
         self._door = parts.door
         self._workers = parts.workers
         self._upkeep = parts.upkeep
+        self._inquiries = parts.inquiries
+        self._epochs = parts.epochs
         self._queue = parts.queue
         self._standby = parts.standby
         self._rpc = parts.rpc
@@ -113,6 +115,8 @@ class _Service:
         for chore in chores:
             chore.cancel()
         await asyncio.gather(*chores, return_exceptions=True)
+        await self._inquiries.end()
+        await self._epochs.end()
         await self._upkeep.end()
         self._queue.close()
         await commits

@@ -6,7 +6,6 @@ rule, the value.
 
 import difflib
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,11 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import EnvSettingsSource
 
+from server.services.input_files import InputFileError, parse_toml, printable, read_text, shown_value
 from server.settings import ENVIRONMENT_PREFIX, Settings, SettingsError
 
+_MOST_UNKNOWN = 50
+_LONGEST_NAME = 64
 DEFAULT_FILE = Path("bandit-server.toml")
 _PASSWORD = re.compile(r"(?<=://)([^:/@\s]*):[^@\s]*@")
 
@@ -62,18 +64,22 @@ def _file(config: Path | None) -> _Source:
     if config is None and not path.exists():
         return _Source(values={}, label=label)
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{path}: {(error.strerror or 'cannot be read').lower()}") from None
-    except ValueError as error:
-        raise SettingsError(f"{path}: not TOML: {error}") from None
-    if unknown := values.keys() - Settings.model_fields.keys():
-        raise SettingsError(*(f"{path}: {name}: no such setting{_nearest(name)}" for name in sorted(unknown)))
+        values = parse_toml(read_text(path))
+    except InputFileError as error:
+        raise SettingsError(f"{path}: {error}") from None
+    if unknown := sorted(values.keys() - Settings.model_fields.keys()):
+        lines = [
+            f"{path}: {printable(name)}: no such setting{_nearest(name)}" for name in unknown[:_MOST_UNKNOWN]
+        ]
+        n_more = len(unknown) - len(lines)
+        raise SettingsError(
+            *lines, *([f"{path}: and {n_more:,} more that are no settings"] if n_more else [])
+        )
     return _Source(values=values, label=label)
 
 
 def _nearest(name: str) -> str:
-    match = difflib.get_close_matches(name, Settings.model_fields, n=1)
+    match = difflib.get_close_matches(name[:_LONGEST_NAME], Settings.model_fields, n=1)
     return f"; did you mean {match[0]}?" if match else ""
 
 
@@ -88,4 +94,4 @@ def _line(details: ErrorDetails, merged: Mapping[str, tuple[object, _Source]]) -
         return f"{name}: {rule}"
     value, source = merged[name]
     shown = _PASSWORD.sub(r"\1:***@", value) if isinstance(value, str) else value
-    return f"{source.name(name)}: {rule}, got {shown!r}"
+    return f"{source.name(name)}: {rule}, got {shown_value(shown)}"

@@ -6,16 +6,21 @@ click.ClickException
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, Any, Final
 
 import click
 
+_MOST_LINES: Final = 60
+
 
 class CommandError(click.ClickException):
-    """A command that failed, and why, line by line."""
+    """A command that failed, and why, line by line; of very many only the first are kept."""
 
     def __init__(self, *lines: str) -> None:
-        super().__init__("\n".join(lines))
+        each = "\n".join(lines).splitlines()
+        n_more = len(each) - _MOST_LINES
+        more = [f"and {n_more:,} more"] if n_more > 0 else []
+        super().__init__("\n".join([*each[:_MOST_LINES], *more]))
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Prints `error: LINE` for each line, on standard error if not told otherwise."""

@@ -4,15 +4,19 @@ Keys mirror the fields of the `Experiment` message; `bandit-server experiment ex
 comments. `ExperimentFileError` says what is wrong with a file, all at once.
 """
 
-import tomllib
+import sys
 from collections.abc import Sequence
-
-import click
+from pathlib import Path
+from typing import Final
 
 from bandit.v1.experiment_pb2 import Experiment
 from server.cli.message_to_toml import to_table
 from server.cli.toml_text import TomlTable, dumps
 from server.cli.toml_to_message import Problem, fill
+from server.services.input_files import InputFileError, decode, parse_toml, read_text
+
+_MOST_BYTES: Final = 1024 * 1024
+"""No call of the service takes more."""
 
 _SERVICE_SETS = "is set by the service, not by a file"
 REFUSED = {
@@ -45,13 +49,12 @@ def read_experiment(file: str) -> Experiment:
     """
     label = file_label(file)
     try:
-        with click.open_file(file, encoding="utf-8") as stream:
-            text = stream.read()
+        text = decode(sys.stdin.buffer.read(_MOST_BYTES + 1)) if file == "-" else read_text(Path(file))
+    except InputFileError as error:
+        raise ExperimentFileError(label, [Problem(path="", text=str(error))]) from None
     except OSError as error:
         reason = (error.strerror or "cannot be read").lower()
         raise ExperimentFileError(label, [Problem(path="", text=reason)]) from None
-    except UnicodeDecodeError as error:
-        raise ExperimentFileError(label, [Problem(path="", text=f"not UTF-8: {error.reason}")]) from None
     return parse_experiment(text, label)
 
 
@@ -67,10 +70,9 @@ def parse_experiment(text: str, file: str = "text") -> Experiment:
         ExperimentFileError: not TOML, or TOML that is no experiment.
     """
     try:
-        table = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise ExperimentFileError(file, [Problem(path="", text=f"not TOML: {reason}")]) from None
+        table = parse_toml(text)
+    except InputFileError as error:
+        raise ExperimentFileError(file, [Problem(path="", text=str(error))]) from None
     experiment = Experiment()
     refused = [Problem(path=key, text=REFUSED[key]) for key in table if key in REFUSED]
     problems = fill(experiment, {key: value for key, value in table.items() if key not in REFUSED})

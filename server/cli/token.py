@@ -9,7 +9,8 @@ from server.cli.errors import CalledWronglyError, CommandError, reporting
 from server.cli.help import Group
 from server.cli.tokens_text import TokensTextError, with_token
 from server.services.callers import Caller, Role, digest_of, new_token
-from server.services.tokens_file import CALLER_RULE, TokensFileError, parse_tokens
+from server.services.input_files import InputFileError, decode, read_bytes
+from server.services.tokens_file import CALLER_RULE, TOKENS_BYTES, TokensFileError, parse_tokens
 from server.store.interface import ANYONE
 
 
@@ -42,7 +43,7 @@ def token() -> None:
 )
 @click.option(
     "--append",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path),
     metavar="FILE",
     help="Write the hash into this tokens file; a caller who is there gets a second token.",
 )
@@ -74,10 +75,13 @@ def new(caller: str, roles: tuple[str, ...], namespaces: tuple[str, ...], append
 
 
 def _read(file: Path | None) -> str:
+    if file is None or not file.exists():
+        return ""
     try:
-        return "" if file is None or not file.exists() else file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CommandError(f"{file}: {(getattr(error, 'strerror', '') or 'not UTF-8').lower()}") from None
+        data = read_bytes(file, most_bytes=TOKENS_BYTES, may_be_pipe=False)
+        return decode(data, most_bytes=TOKENS_BYTES)
+    except InputFileError as error:
+        raise CommandError(f"{file}: {error}") from None
 
 
 def _write(file: Path, text: str) -> None:

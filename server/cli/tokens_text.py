@@ -1,10 +1,10 @@
 """Adds a token's hash to the text of a tokens file, leaving everything else as people wrote it."""
 
 import re
-import tomllib
 from typing import Final
 
 from server.services.callers import MAX_TOKENS, Caller, format_hash
+from server.services.input_files import InputFileError, parse_toml
 
 _HEADER: Final = re.compile(r"^\s*\[\[\s*callers\s*\]\].*$", re.MULTILINE)
 _HASHES: Final = re.compile(r"^(?P<head>\s*token_hashes\s*=\s*\[)(?P<items>[^\]]*)\]", re.MULTILINE)
@@ -26,9 +26,9 @@ def with_token(text: str, caller: Caller) -> str:
             role; or the text is not in the usual form.
     """
     try:
-        tables = tomllib.loads(text).get("callers", [])
-    except tomllib.TOMLDecodeError as error:
-        raise TokensTextError(f"--append: the file is not TOML: {error}") from None
+        tables = parse_toml(text).get("callers", [])
+    except InputFileError as error:
+        raise TokensTextError(f"--append: the file: {error}") from None
     if not isinstance(tables, list):
         raise TokensTextError("--append: in the file, callers is no list of tables ([[callers]])")
     names = [table.get("name") for table in tables if isinstance(table, dict)]
@@ -59,7 +59,8 @@ def _require_same(table: dict[str, object], caller: Caller) -> None:
         ("--namespace", "namespaces", caller.namespaces),
     ):
         stored = table.get(key)
-        if wanted and (not isinstance(stored, list) or set(stored) != set(wanted)):
+        texts = [item for item in stored if isinstance(item, str)] if isinstance(stored, list) else []
+        if wanted and set(texts) != set(wanted):
             raise TokensTextError(f"{flag}: caller {caller.name} has other {key}; change them in the file")
     hashes = table.get("token_hashes", [])
     if isinstance(hashes, list) and len(hashes) >= MAX_TOKENS:

@@ -13,6 +13,8 @@ TomlTable = dict[str, TomlValue]
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _EXACT_INTEGER = 2**53
 _LARGEST_SHORT_ESCAPE = 0xFFFF
+_LONGEST_DECIMAL = 14_000
+"""Bits of a whole number that is written out: Python refuses to from 4,300 digits on."""
 
 
 def dumps(table: TomlTable) -> str:
@@ -87,6 +89,8 @@ def inline(value: object) -> str:
             return _string(value)
         case float():
             return _number(value)
+        case int() if value.bit_length() > _LONGEST_DECIMAL:
+            return hex(value)
         case _:
             return json.dumps(value, default=str)
 

@@ -21,7 +21,8 @@ from google.protobuf.struct_pb2 import Struct
 
 from server.cli.descriptors import choices, enum_values, fields, map_value
 from server.cli.durations import parse_duration
-from server.cli.toml_text import inline
+from server.cli.toml_text import inline, quoted_key
+from server.services.input_files import printable
 
 _INTEGER_RANGES = {
     FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
@@ -30,7 +31,12 @@ _INTEGER_RANGES = {
     FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
 }
 _EXACT_INTEGER = 2**53
-_SHOWN = 80
+_MOST_PROBLEMS = 50
+_LONGEST_KEY = 64
+_MOST_PAYLOAD_LEVELS = 98
+"""What protobuf's readers leave a payload of their 100 messages within messages: a table takes three of them,
+an array two. So 32 tables may stand within each other, the payload itself among them."""
+_TABLE_LEVELS, _ARRAY_LEVELS = 3, 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,26 +54,30 @@ def fill(message: Message, table: Mapping[str, object]) -> list[Problem]:
     """
     reader = _Reader()
     reader.fill(message, table, "")
+    if reader.n_more:
+        reader.problems.append(Problem(path="", text=f"and {reader.n_more:,} more that is wrong"))
     return reader.problems
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
     """A hint at the valid name that `name` was meant to be, or at all of them if none is near."""
     names = list(valid)
-    match = difflib.get_close_matches(name, names, n=1)
+    match = difflib.get_close_matches(name, names, n=1) if len(name) <= _LONGEST_KEY else []
     return f"did you mean {match[0]}?" if match else f"there are {', '.join(names)}"
 
 
 class _Reader:
-    """One pass over a table; `problems` grows."""
+    """One pass over a table; `problems` grows up to a number that somebody may read, then `n_more`."""
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
+        self.n_more = 0
 
     def fill(self, message: Message, table: Mapping[str, object], path: str) -> None:
         valid, names = fields(message), choices(message)
         for key, value in table.items():
-            inner = f"{path}.{key}" if path else key
+            shown_key = printable(quoted_key(key))
+            inner = f"{path}.{shown_key}" if path else shown_key
             if key in valid:
                 with self._blaming(inner, value):
                     self._set(message, valid[key], value, inner)
@@ -77,15 +87,17 @@ class _Reader:
             self._blame(path, f"must have exactly one of {', '.join(names)}")
 
     def _blame(self, path: str, text: str) -> None:
-        self.problems.append(Problem(path=path, text=text))
+        if len(self.problems) < _MOST_PROBLEMS:
+            self.problems.append(Problem(path=path, text=text))
+        else:
+            self.n_more += 1
 
     @contextmanager
     def _blaming(self, path: str, value: object) -> Iterator[None]:
         try:
             yield
         except ValueError as error:
-            shown = inline(value)
-            self._blame(path, f"{error}, got {shown if len(shown) <= _SHOWN else shown[:_SHOWN] + '…'}")
+            self._blame(path, f"{error}, got {printable(inline(value))}")
 
     def _set(self, message: Message, field: FieldDescriptor, value: object, path: str) -> None:
         item = map_value(field)
@@ -102,7 +114,7 @@ class _Reader:
         self, entries: MutableMapping[str, object], field: FieldDescriptor, value: object, path: str
     ) -> None:
         for key, item in _table(value).items():
-            inner = f"{path}[{inline(key)}]"
+            inner = f"{path}[{printable(inline(key))}]"
             with self._blaming(inner, item):
                 entries[key] = _scalar(field, item)
 
@@ -131,19 +143,24 @@ class _Reader:
 
     def _set_struct(self, struct: Struct, table: dict[str, object], path: str) -> None:
         n_before = len(self.problems)
-        self._check_json(table, path)
+        self._check_json(table, path, _MOST_PAYLOAD_LEVELS)
         if len(self.problems) == n_before:
             ParseDict(table, struct)
 
-    def _check_json(self, value: object, path: str) -> None:
-        """Blames what a Struct would refuse or hold inexactly."""
+    def _check_json(self, value: object, path: str, n_levels: int) -> None:
+        """Blames what a Struct would refuse or hold inexactly; `n_levels` are left for what is inside."""
         match value:
+            case dict() | list() if n_levels < (_TABLE_LEVELS if isinstance(value, dict) else _ARRAY_LEVELS):
+                self._blame(
+                    path, "is nested too deeply: at most 32 tables, or 47 arrays, one within the other"
+                )
             case dict():
                 for key, item in value.items():
-                    self._check_json(item, f"{path}.{key}")
+                    inner = f"{path}.{printable(quoted_key(key))}"
+                    self._check_json(item, inner, n_levels - _TABLE_LEVELS)
             case list():
                 for index, item in enumerate(value):
-                    self._check_json(item, f"{path}[{index}]")
+                    self._check_json(item, f"{path}[{index}]", n_levels - _ARRAY_LEVELS)
             case int() | float():
                 with self._blaming(path, value):
                     _check_json_number(value)

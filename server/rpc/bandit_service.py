@@ -1,6 +1,6 @@
 """BanditService: Choose and Reward on the wire."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from bandit.v1 import bandit_pb2
@@ -18,6 +18,7 @@ from server.services.errors import (
     ServiceError,
     StorageAwayError,
 )
+from server.services.inquiries import Inquiries
 from server.services.ledger import Ledger, Report
 from server.services.offers import CompiledExperiment
 from server.services.snapshot import Snapshot
@@ -36,16 +37,14 @@ class BanditService:
         chooser: Answers Choose.
         ledger: Takes rewards.
         snapshot: Names to experiments.
-        refresh: Asks the store what changed, and applies it to the snapshot.
+        inquiries: Asks the store about names that are not known here.
     """
 
-    def __init__(
-        self, chooser: Chooser, ledger: Ledger, snapshot: Snapshot, refresh: Callable[[], Awaitable[None]]
-    ) -> None:
+    def __init__(self, chooser: Chooser, ledger: Ledger, snapshot: Snapshot, inquiries: Inquiries) -> None:
         self._chooser = chooser
         self._ledger = ledger
         self._snapshot = snapshot
-        self._refresh = refresh
+        self._inquiries = inquiries
         self._age_hundredths = -1
         self._encoded_age = b""
 
@@ -96,8 +95,7 @@ class BanditService:
 
     async def _refresh_for(self, names: Iterable[str]) -> None:
         """Asks the store about names not known here; one that can't be a name is not worth asking."""
-        if any(map(is_experiment_name, names)):
-            await self._refresh()
+        await self._inquiries.ask([name for name in names if is_experiment_name(name)])
 
     async def _try_refresh_for(self, names: Iterable[str]) -> StorageAwayError | None:
         """As `_refresh_for`; a store that is away must not fail those of a batch that need it not."""

@@ -45,6 +45,7 @@ CODES: Final[Mapping[type[errors.ServiceError], grpc.StatusCode]] = {
     errors.StorageFullError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.ClockInDoubtError: grpc.StatusCode.UNAVAILABLE,
     errors.StorageAwayError: grpc.StatusCode.UNAVAILABLE,
+    errors.StorageUnsafeError: grpc.StatusCode.UNAVAILABLE,
 }
 """Every error that a service raises, and the code that it travels under."""
 
@@ -122,7 +123,8 @@ CANCELED: Final = Failure(
 )
 MALFORMED: Final = Failure(
     grpc.StatusCode.INVALID_ARGUMENT,
-    "the message could not be read: it is malformed, truncated, or holds text that is not UTF-8",
+    "the message could not be read: it is malformed, truncated, nested too deeply, or holds text that is not "
+    "UTF-8",
     "MALFORMED_MESSAGE",
     (Violation("", "not a valid message of this method"),),
 )

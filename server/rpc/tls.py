@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 import grpc
 
+from server.services.input_files import InputFileError, read_bytes
 from server.services.watched import Watched
 
 Configuration: TypeAlias = grpc.ServerCertificateConfiguration
@@ -87,9 +88,9 @@ def credentials_of(watched: Watched[Configuration], *, wants_client: bool) -> gr
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise CertificateError(f"{path}: {(error.strerror or 'cannot be read').lower()}") from None
+        return read_bytes(path, may_be_pipe=False)
+    except InputFileError as error:
+        raise CertificateError(f"{path}: {error}") from None
 
 
 def _refuse_password() -> str:

@@ -125,7 +125,9 @@ class DecisionKeys:
 
     async def refresh(self) -> None:
         """Takes the ring that the store has; StoreError if it can't be reached."""
-        ring = await self._workers.read(self._store.read_keys)
+        self._take_found(await self._workers.poll(self._store.read_keys))
+
+    def _take_found(self, ring: KeyRing | None) -> None:
         if ring is not None:
             self.take(ring)
 
@@ -179,7 +181,7 @@ class DecisionKeys:
     async def read(self) -> list[DecisionKey]:
         """The keys that the store has, the newest first."""
         try:
-            await self.refresh()
+            self._take_found(await self._workers.read(self._store.read_keys))
         except StoreError as error:
             raise StorageAwayError(_RETRY_AFTER) from error
         if self._ring is None:

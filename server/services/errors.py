@@ -20,6 +20,7 @@
     │   └── StorageFullError        as above, once there is room
     ├── ClockInDoubtError           as above: whether it is too late can't be told now
     └── StorageAwayError            try again after `retry_after`
+        └── StorageUnsafeError      as above, once the database is configured to keep what it acknowledges
 
 Texts are for the caller to read: they hold no SQL, no path and no class name.
 """
@@ -230,3 +231,13 @@ class StorageAwayError(ServiceError):
     def __init__(self, retry_after: timedelta) -> None:
         self.retry_after = retry_after
         super().__init__("the store can't be reached; nothing was acknowledged, try again")
+
+
+class StorageUnsafeError(StorageAwayError):
+    """The store would acknowledge what it could still lose; so nothing was acknowledged."""
+
+    reason = "STORAGE_UNSAFE"
+
+    def __init__(self, why: str, retry_after: timedelta) -> None:
+        super().__init__(retry_after)
+        self.args = (f"{why}; nothing was acknowledged, try again",)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from server.services.files import replace_file
+from server.services.input_files import InputFileError, read_bytes
 from server.store.records import KeyRing
 
 _FORMAT: Final = "bandit-server keys"
@@ -32,14 +33,16 @@ def read_keys(path: Path) -> KeyRing:
         KeysFileError: It is not there, can't be read, or is none.
     """
     try:
-        body = json.loads(path.read_bytes())
-    except OSError as error:
-        raise KeysFileError(f"{path}: {error.strerror}") from error
-    except ValueError:
+        data = read_bytes(path, may_be_pipe=False)
+    except InputFileError as error:
+        raise KeysFileError(f"{path}: {error}") from error
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError):
         raise KeysFileError(f"{path} is damaged, or no keys file") from None
     try:
         return _to_ring(body)
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise KeysFileError(f"{path} is no keys file of this version") from None
 
 

@@ -1,12 +1,14 @@
 """The ledger: a reward is checked, queued, and acknowledged once it is committed."""
 
+import asyncio
+import enum
 import sys
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from math import isfinite
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias, cast
 
-from bandit.decision import NO_UNIT, Basis, Decision, InvalidDecisionError, Signer, UnknownKeyError
+from bandit.decision import NO_UNIT, Basis, InvalidDecisionError, Signer, UnknownKeyError
 from bandit.experiment import AnalysisUnit
 from bandit.metric import Metric, MetricKind, OutcomeValueError
 from bandit.validation import Violation, namespace_of, shown
@@ -21,13 +23,14 @@ from server.services.errors import (
     OutcomeConflictError,
     PermissionDeniedError,
     ServiceError,
-    StorageAwayError,
 )
+from server.services.inquiries import KEYS, Inquiries, Subject
+from server.services.known_epochs import EpochClaim, KnownEpochs
 from server.services.reward_queue import RewardQueue
 from server.services.snapshot import Snapshot
-from server.store.errors import StoreError
 from server.store.records import (
     Conflicting,
+    EpochKey,
     ExperimentRecord,
     Expired,
     OutcomeEntry,
@@ -40,7 +43,6 @@ from server.store.records import (
 )
 
 MAX_OUTCOMES: Final = 64
-_RETRY_AFTER: Final = timedelta(seconds=1)
 _RETRY_WHEN_IN_DOUBT: Final = timedelta(seconds=30)
 
 
@@ -74,12 +76,42 @@ class _Rules:
         self.names = {number: name for name, number in record.metric_numbers.items()}
 
 
-class _UnknownHereError(Exception):
-    """Something that this replica does not know, so that the store has to be asked before it is refused."""
+class _Age(enum.Enum):
+    """How old a decision is, against what its experiment accepts."""
 
-    def __init__(self, experiment: int | None) -> None:
-        self.experiment = experiment  # None: the key that would tell is not known here
-        super().__init__(experiment)
+    OPEN = "open"
+    EXPIRED = "expired"
+
+
+_Question: TypeAlias = Subject | EpochClaim
+"""What the store is asked before an answer is final."""
+
+
+class _BadOutcomes(NamedTuple):
+    """Outcomes that break rules.
+
+    Attributes:
+        violations: The broken rules.
+        is_in_doubt: Whether a later revision of the experiment may have no such rule.
+    """
+
+    violations: Sequence[Violation]
+    is_in_doubt: bool
+
+
+class _Provisional(NamedTuple):
+    """An answer that rests on something not known here, which the store may know.
+
+    Attributes:
+        answer: What it is if the store knows no more than this server.
+        questions: What to ask the store.
+    """
+
+    answer: RewardEntry | ServiceError
+    questions: frozenset[_Question]
+
+
+_Finding: TypeAlias = RewardEntry | ServiceError | _Provisional
 
 
 class Ledger:
@@ -90,8 +122,8 @@ class Ledger:
         signer: Reads decisions.
         queue: Where checked rewards wait for a commit.
         clock: The time.
-        refresh: Asks the store what changed, and applies it to the snapshot.
-        read_nonces: The store's (segment, epoch) to nonce, of one experiment.
+        inquiries: Asks the store about experiments and keys before a reward is refused on their account.
+        epochs: Looks up the epochs of decisions.
 
     Attributes:
         signer: As above; it may be replaced at any time.
@@ -104,17 +136,16 @@ class Ledger:
         queue: RewardQueue,
         clock: Clock,
         *,
-        refresh: Callable[[], Awaitable[None]],
-        read_nonces: Callable[[int], Awaitable[Mapping[tuple[int, int], int]]],
+        inquiries: Inquiries,
+        epochs: KnownEpochs,
     ) -> None:
         self._snapshot = snapshot
         self.signer = signer
         self._queue = queue
         self._clock = clock
-        self._refresh = refresh
-        self._read_nonces = read_nonces
+        self._inquiries = inquiries
+        self._epochs = epochs
         self._rules: dict[int, _Rules] = {}
-        self._nonces: dict[int, dict[tuple[int, int], int]] = {}
 
     async def reward(
         self, reports: Sequence[Report], namespaces: Collection[str] | None = None
@@ -129,63 +160,86 @@ class Ledger:
             OverloadedError: The queue is full, or the store has no room left; nothing was stored.
             StorageAwayError: The store can't be reached; nothing was acknowledged.
         """
-        now_ms = self._clock.time_ms()
-        checked: list[RewardEntry | ServiceError] = []
-        unknown: dict[int, int | None] = {}
-        for number, report in enumerate(reports):
-            try:
-                checked.append(self._check(report, now_ms, namespaces))
-            except ServiceError as error:
-                checked.append(error)
-            except _UnknownHereError as error:
-                checked.append(DecisionIdInvalidError())
-                unknown[number] = error.experiment
-        if unknown:
-            await self._ask_store(set(unknown.values()))
-        for number in unknown:
-            try:
-                checked[number] = self._check(reports[number], now_ms, namespaces, is_final=True)
-            except ServiceError as error:
-                checked[number] = error
+        checked = await self._check_all(reports, namespaces)
         entries = [entry for entry in checked if isinstance(entry, RewardEntry)]
         verdicts = iter(await self._queue.submit(entries) if entries else ())
         return [self._answer(c, next(verdicts)) if isinstance(c, RewardEntry) else c for c in checked]
 
-    async def _ask_store(self, experiments: Iterable[int | None]) -> None:
-        """Takes in what the store knows of these experiments, and not only this replica."""
-        await self._refresh()
-        for number in experiments:
-            if number is not None and self._snapshot.find_live(number) is not None:
-                try:
-                    self._nonces[number] = dict(await self._read_nonces(number))
-                except StoreError as error:
-                    raise StorageAwayError(_RETRY_AFTER) from error
+    async def _check_all(
+        self, reports: Sequence[Report], namespaces: Collection[str] | None
+    ) -> list[RewardEntry | ServiceError]:
+        """Checks every reward, those again that rest on something which the store was asked meanwhile."""
+        now_ms = self._clock.time_ms()
+        findings = [self._find(report, now_ms, namespaces) for report in reports]
+        asked: set[_Question] = set()
+        while provisional := {n: each for n, each in enumerate(findings) if isinstance(each, _Provisional)}:
+            open_questions: set[_Question] = set()
+            for number, finding in provisional.items():
+                if self._is_answered(finding, asked):
+                    findings[number] = finding.answer
+                else:
+                    open_questions |= finding.questions
+            open_questions -= asked
+            await self._ask(open_questions)
+            asked |= open_questions
+            for number in provisional:
+                if isinstance(findings[number], _Provisional):
+                    findings[number] = self._find(reports[number], now_ms, namespaces)
+        return cast("list[RewardEntry | ServiceError]", findings)  # none of them is provisional any more
 
-    def _check(
-        self, report: Report, now_ms: int, namespaces: Collection[str] | None, *, is_final: bool = False
-    ) -> RewardEntry:
-        """The entry of a reward.
+    def _is_answered(self, finding: _Provisional, asked: Collection[_Question]) -> bool:
+        return all(
+            question in asked
+            or (
+                self._epochs.is_answered(question)
+                if isinstance(question, EpochClaim)
+                else self._inquiries.is_answered(question)
+            )
+            for question in finding.questions
+        )
+
+    async def _ask(self, questions: Collection[_Question]) -> None:
+        """Takes in what the store knows; of experiments and epochs at the same time."""
+        claims = [question for question in questions if isinstance(question, EpochClaim)]
+        subjects = [question for question in questions if not isinstance(question, EpochClaim)]
+        await asyncio.gather(self._inquiries.ask(subjects), self._epochs.ask(claims))
+
+    def _find(self, report: Report, now_ms: int, namespaces: Collection[str] | None) -> _Finding:
+        """What becomes of a reward, as far as it is known here."""
+        try:
+            return self._check(report, now_ms, namespaces)
+        except UnknownKeyError:
+            return _Provisional(DecisionIdInvalidError(), frozenset({KEYS}))
+        except InvalidDecisionError:
+            return DecisionIdInvalidError()
+        except ServiceError as error:
+            return error
+
+    def _check(self, report: Report, now_ms: int, namespaces: Collection[str] | None) -> _Finding:
+        """As `_find`.
 
         Raises:
-            ServiceError: The reward is refused.
-            _UnknownHereError: It can't be told here; never if `is_final`.
+            ServiceError: The reward is refused, whatever the store may know.
+            InvalidDecisionError: So is the decision id; if it is an UnknownKeyError, the store may know more.
         """
-        decision = self._read(report.decision_id, is_final=is_final)
+        decision = self.signer.read(report.decision_id)
         unique_id, (experiment, epoch, nonce, segment, arm, basis, _), unit = decision
-        rules = self._rules_of(experiment, namespaces, is_final=is_final)
-        known_nonce = self._nonce_of(experiment, segment, epoch)
-        if known_nonce is None and not is_final:
-            raise _UnknownHereError(experiment)
+        known_nonce = self._epochs.nonce_of(experiment, segment, epoch)
+        rules = self._rules_of(experiment, namespaces)
+        if rules is None:
+            refusal = ExperimentNotFoundError(None) if namespaces is None else PermissionDeniedError()
+            return _Provisional(refusal, frozenset({experiment}))
         age_ms = max(now_ms - decision.decided_ms, 0)  # one of the future is of a clock that was wrong
-        if age_ms > rules.max_age_ms and not is_final:
-            raise _UnknownHereError(experiment)
+        age = _judge_age(age_ms, rules)
+        outcomes = _check_outcomes(report.outcomes, rules, age_ms)
+        if isinstance(outcomes, _BadOutcomes):
+            error = InvalidInputError(outcomes.violations)
+            return _Provisional(error, frozenset({experiment})) if outcomes.is_in_doubt else error
+        # While the time is not known well, too late for its window can't be told from in time.
+        is_late = not self._clock.is_settled and any(outcome.is_late for outcome in outcomes)
         is_apart = known_nonce != nonce
         keeps_unit = rules.counts_units and basis is Basis.POLICY and not is_apart
-        outcomes = self._check_outcomes(report.outcomes, rules, age_ms, decision, is_final=is_final)
-        is_too_late = age_ms > rules.max_age_ms
-        if not self._clock.is_settled:  # too late for its window can't be told from in time
-            is_too_late = is_too_late or any(outcome.is_late for outcome in outcomes)
-        return RewardEntry(
+        entry = RewardEntry(
             unique_id,
             experiment,
             epoch,
@@ -195,83 +249,32 @@ class Ledger:
             outcomes,
             report.revision,
             now_ms,
-            is_too_late,
+            age is _Age.EXPIRED or is_late,
             is_apart,
             int.from_bytes(unit) if keeps_unit and unit != NO_UNIT else None,
         )
+        if known_nonce is not None and age is _Age.OPEN:
+            return entry
+        questions: list[_Question] = [] if age is _Age.OPEN else [experiment]
+        if known_nonce is None:
+            questions.append(EpochClaim(EpochKey(experiment, segment, epoch), nonce))
+        return _Provisional(entry, frozenset(questions))
 
-    def _check_outcomes(
-        self,
-        outcomes: Mapping[str, float],
-        rules: _Rules,
-        age_ms: int,
-        decision: Decision,
-        *,
-        is_final: bool,
-    ) -> tuple[OutcomeEntry, ...]:
-        entries: list[OutcomeEntry] = []
-        violations: list[Violation] = []
-        for name, value in outcomes.items():
-            known = rules.metrics.get(name)
-            if known is None:
-                if not is_final:
-                    raise _UnknownHereError(decision.terms.experiment)
-                path = f"outcomes[{shown(name)}]"
-                violations.append(Violation(path, f"experiment {rules.record.name!r} has no such metric"))
-                continue
-            number, metric, window_ms = known
-            try:
-                entries.append(_outcome(number, metric, value, is_late=age_ms > window_ms))
-            except OutcomeValueError as error:
-                if isfinite(value) and not is_final:  # the metric may clip by now
-                    raise _UnknownHereError(decision.terms.experiment) from None
-                violations.append(Violation(f"outcomes[{name!r}]", f"{value!r}: {error.rule}"))
-        if not outcomes or len(outcomes) > MAX_OUTCOMES:
-            violations.append(
-                Violation("outcomes", f"{len(outcomes)} entries; there must be 1 to {MAX_OUTCOMES}")
-            )
-        if violations:
-            raise InvalidInputError(violations)
-        if len(entries) > 1:
-            entries.sort()
-        return tuple(entries)
+    def _rules_of(self, experiment: int, namespaces: Collection[str] | None) -> _Rules | None:
+        """The rules of an experiment; None if it is not known here.
 
-    def _read(self, decision_id: str, *, is_final: bool) -> Decision:
-        try:
-            return self.signer.read(decision_id)
-        except UnknownKeyError:
-            if is_final:
-                raise DecisionIdInvalidError from None
-            raise _UnknownHereError(None) from None
-        except InvalidDecisionError:
-            raise DecisionIdInvalidError from None
-
-    def _rules_of(self, experiment: int, namespaces: Collection[str] | None, *, is_final: bool) -> _Rules:
+        Raises:
+            PermissionDeniedError: It is of a namespace that is not the caller's.
+        """
         live = self._snapshot.find_live(experiment)
         if live is None:
-            if not is_final:
-                raise _UnknownHereError(experiment)
-            if namespaces is not None:
-                raise PermissionDeniedError
-            raise ExperimentNotFoundError(None)
+            return None
         if namespaces is not None and namespace_of(live.record.name) not in namespaces:
             raise PermissionDeniedError
         rules = self._rules.get(experiment)
         if rules is None or rules.record is not live.record:
             rules = self._rules[experiment] = _Rules(live.record)
         return rules
-
-    def _nonce_of(self, experiment: int, segment: int, epoch: int) -> int | None:
-        """The nonce of the stored epoch; None if it is not known here."""
-        nonces = self._nonces.get(experiment)
-        if nonces is None:
-            nonces = self._nonces[experiment] = {}
-        nonce = nonces.get((segment, epoch))
-        if nonce is None:
-            live = self._snapshot.find_live(experiment)
-            if live is not None and live.epoch is not None and live.epoch.number == epoch:
-                nonce = nonces[segment, epoch] = live.epoch.nonce
-        return nonce
 
     def _answer(self, entry: RewardEntry, verdict: Verdict) -> Mapping[str, OutcomeResult] | ServiceError:
         names = self._rules[entry.experiment].names
@@ -302,3 +305,39 @@ def _outcome(number: int, metric: Metric, value: float, *, is_late: bool) -> Out
 
 def _window_ms(metric: Metric) -> float:
     return float("inf") if metric.window is None else metric.window.total_seconds() * 1000
+
+
+def _judge_age(age_ms: int, rules: _Rules) -> _Age:
+    """Whether first outcomes of a decision are accepted; the only place where ages decide that."""
+    return _Age.EXPIRED if age_ms > rules.max_age_ms else _Age.OPEN
+
+
+def _check_outcomes(
+    outcomes: Mapping[str, float], rules: _Rules, age_ms: float
+) -> tuple[OutcomeEntry, ...] | _BadOutcomes:
+    """What to record, in order of metric number; or the broken rules, all of them."""
+    entries: list[OutcomeEntry] = []
+    violations: list[Violation] = []
+    is_in_doubt = False
+    for name, value in outcomes.items():
+        known = rules.metrics.get(name)
+        if known is None:
+            is_in_doubt = True
+            rule = f"experiment {rules.record.name!r} has no such metric"
+            violations.append(Violation(f"outcomes[{shown(name)}]", rule))
+            continue
+        number, metric, window_ms = known
+        try:
+            entries.append(_outcome(number, metric, value, is_late=age_ms > window_ms))
+        except OutcomeValueError as error:
+            is_in_doubt |= isfinite(value)  # the metric may clip by now
+            violations.append(Violation(f"outcomes[{name!r}]", f"{value!r}: {error.rule}"))
+    if not outcomes or len(outcomes) > MAX_OUTCOMES:
+        is_in_doubt = False
+        rule = f"{len(outcomes)} entries; there must be 1 to {MAX_OUTCOMES}"
+        violations.append(Violation("outcomes", rule))
+    if violations:
+        return _BadOutcomes(violations, is_in_doubt)
+    if len(entries) > 1:
+        entries.sort()
+    return tuple(entries)

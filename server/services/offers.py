@@ -116,17 +116,30 @@ class CompiledExperiment:
     def offers_among(self, basis: Basis, eligible: Collection[str]) -> OfferSet | None:
         """Offers of those arms, in proportion to their shares; None if none of them is in service.
 
-        Arms in service whose shares are all 0 share evenly: the caller can serve nothing else.
+        Arms in service whose shares are all 0 share evenly: the caller can serve nothing else. Where they are
+        all that is in service nothing is restricted, and the offers are those of all arms.
+
+        Args:
+            basis: `RESTRICTED`, or `UNCONFIRMED` where the epoch could not be confirmed in time.
+            eligible: The arms that the caller can serve; ids that are not the experiment's count for nothing.
         """
         subset = frozenset(eligible)
         if (basis, subset) not in self._sets:
             if len(self._sets) > _MAX_SUBSETS:
                 self._sets.clear()
-            in_service = {a: s for a, s in self._shares().items() if a in subset and self.is_in_service(a)}
-            total = sum(in_service.values())
-            scaled = {a: s / total if total else 1 / len(in_service) for a, s in in_service.items()}
-            self._sets[basis, subset] = self._compile(basis, scaled) if scaled else None
+            self._sets[basis, subset] = self._offers_of(basis, subset)
         return self._sets[basis, subset]
+
+    def _offers_of(self, basis: Basis, eligible: Collection[str]) -> OfferSet | None:
+        in_service = {arm_id: share for arm_id, share in self._shares().items() if self.is_in_service(arm_id)}
+        left = {arm_id: share for arm_id, share in in_service.items() if arm_id in eligible}
+        if not left:
+            return None
+        if len(left) == len(in_service):
+            return self.offers(Basis.POLICY if basis is Basis.RESTRICTED else basis)
+        total = sum(left.values())
+        scaled = {arm_id: share / total if total else 1 / len(left) for arm_id, share in left.items()}
+        return self._compile(basis, scaled)
 
     def fallback(self, reason: Reason) -> OfferSet:
         """The certain answer: the winner once concluded, else the champion."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bandit.allocation import Standing
 from bandit.decision import Basis
 from bandit.experiment import Experiment
-from bandit.facts import Epoch
+from bandit.facts import Epoch, Facts
 from bandit.fold import ArmEvidence, posteriors_from
 from bandit.metric import Direction, Metric
 from bandit.posteriors import Posterior
@@ -25,6 +25,34 @@ from server.store.records import ExperimentFacts, ExperimentRecord, ReportFacts
 
 MOST_CELLS: Final = 20_000
 """Epochs of history times arms in a report: some 2 MB on the wire, of the 4 MiB that clients accept."""
+
+MUCH: Final = 0.1
+"""From this part of all decisions on the report says why evidence leaves them out."""
+
+_LEFT_OUT: Final = {
+    Basis.RESTRICTED: (
+        "restricted",
+        (
+            "their callers could serve fewer arms than are in service. They steer, and are no evidence: that "
+            "holds for callers that can serve every arm"
+        ),
+    ),
+    Basis.FALLBACK: (
+        "fallbacks",
+        (
+            "the certain answer while the experiment was paused or concluded, the database was long away, or "
+            "no eligible arm was in service. They do not steer and are in no mean"
+        ),
+    ),
+    Basis.UNCONFIRMED: (
+        "unconfirmed",
+        (
+            "the server that made them had not heard from the database in time. They do not steer and are in "
+            "no mean"
+        ),
+    ),
+}
+"""Kinds of decisions that evidence leaves out: what they are called, and where they come from."""
 
 _BELIEFS: Final = (
     "P(best), expected loss and posterior intervals are beliefs: they follow from the prior and the outcomes "
@@ -78,6 +106,7 @@ def make_report(
             *_uncounted(n_uncounted),
             *_notes(material, beliefs),
             *_bias_of_old_runs(found, metrics, known.n_old_runs, now),
+            *_traffic_notes(material.standing.facts),
         ),
         n_uncounted=n_uncounted,
     )
@@ -265,12 +294,19 @@ def _notes(material: Material, beliefs: _Beliefs) -> Iterator[str]:
     n_silent = sum(seen.sums.n == 0 for seen in counted.values())
     if n_silent:
         yield f"{n_silent} of {len(counted)} arms have no counted observation: theirs is the prior."
-    counts = material.standing.facts.count_decisions()
-    for basis, what in ((Basis.FALLBACK, "fallbacks"), (Basis.UNCONFIRMED, "unconfirmed")):
+
+
+def _traffic_notes(facts: Facts) -> Iterator[str]:
+    """What kinds of decisions evidence leaves out, and why where they are many."""
+    counts = facts.count_decisions()
+    total = sum(counts.values())
+    for basis, (what, cause) in _LEFT_OUT.items():
         count = sum(n for (_, own), n in counts.items() if own is basis)
-        if count:
+        if count >= MUCH * total > 0:
+            yield f"{count:,} of {total:,} decisions ({100 * count / total:.3g} %) were {what}: {cause}."
+        elif count and basis is not Basis.RESTRICTED:
             yield f"{count} decisions were {what}: they do not steer and are in no mean."
-    n_lost = material.standing.facts.count_outcomes(Basis.UNCOUNTED)
+    n_lost = facts.count_outcomes(Basis.UNCOUNTED)
     if n_lost:
         yield (
             f"{n_lost:,} outcomes are left out: a server that was killed lost the counts of their decisions. "

@@ -1,11 +1,17 @@
 """Reads what is known of an experiment, and has a report made of it."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 from server.services.clock import Clock
-from server.services.errors import ExperimentNotFoundError, ExperimentNotStartedError, StorageAwayError
+from server.services.errors import (
+    ExperimentNotFoundError,
+    ExperimentNotStartedError,
+    OverloadedError,
+    StorageAwayError,
+)
 from server.services.report import Report, Wanted
 from server.services.report_making import make_report
 from server.services.workers import Workers
@@ -15,6 +21,9 @@ from server.store.records import ReportFacts, State
 
 _Rendered = TypeVar("_Rendered")
 _RETRY_AFTER: Final = timedelta(seconds=1)
+
+MAX_WAITING: Final = 64
+"""Reports that may wait; more are refused. A report on many arms takes seconds."""
 
 
 class Reporter:
@@ -45,17 +54,32 @@ class Reporter:
         self._lag = lag
         self._flush = flush
         self._count_waiting = count_waiting
+        self._turn = asyncio.Lock()
+        self._n_waiting = 0
 
     async def report(self, name: str, wanted: Wanted, render: Callable[[Report], _Rendered]) -> _Rendered:
         """What is made of the report on an experiment, in the thread for reports: it may be large.
 
+        Reports are made one after the other, and while one waits nothing is asked of the store for it.
+
         Raises:
+            OverloadedError: Too many wait already.
             InvalidInputError: A split names an arm that the experiment never had, or its weights are none;
                 or a metric is not declared.
             ExperimentNotFoundError: There is none of this name.
             ExperimentNotStartedError: It is a draft.
             StorageAwayError: The store can't be read.
         """
+        if self._n_waiting >= MAX_WAITING:
+            raise OverloadedError(f"{self._n_waiting} reports wait already", _RETRY_AFTER)
+        self._n_waiting += 1
+        try:
+            async with self._turn:
+                return await self._make(name, wanted, render)
+        finally:
+            self._n_waiting -= 1
+
+    async def _make(self, name: str, wanted: Wanted, render: Callable[[Report], _Rendered]) -> _Rendered:
         try:
             is_flushed = await self._try_to_flush()
             known = await self._workers.report(self._store.read_report, name)

@@ -4,12 +4,19 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
-from typing import Final, NamedTuple
+from itertools import chain
+from typing import Final
 
 import structlog
 
 from server.services.clock import Clock
-from server.services.errors import OverloadedError, ServiceError, StorageAwayError, StorageFullError
+from server.services.errors import (
+    OverloadedError,
+    ServiceError,
+    StorageAwayError,
+    StorageFullError,
+    StorageUnsafeError,
+)
 from server.services.workers import Workers
 from server.services.writer import Writer
 from server.store.errors import (
@@ -18,12 +25,16 @@ from server.store.errors import (
     StoreError,
     StoreFullError,
     StoreUnavailableError,
+    StoreUnsafeError,
 )
 from server.store.interface import Store
 from server.store.records import Recorded, Refused, RewardEntry, Verdict
 
 MAX_COMMIT_ROWS: Final = 4_096
 """No commit is larger, so that none keeps the others waiting for long."""
+
+MAX_TURNS: Final = 16
+"""How often the outcomes of one decision may change in a commit: each change takes statements of its own."""
 
 _ENTRY_BYTES: Final = 400
 _OUTCOME_BYTES: Final = 160
@@ -35,11 +46,59 @@ _COMPLAINT_SECONDS: Final = 10.0
 log = structlog.get_logger()
 
 
-class _Submission(NamedTuple):
-    entries: Sequence[RewardEntry]
-    done: asyncio.Future[list[Verdict]]
-    n_rows: int
-    n_bytes: int
+class _Submission:
+    """Rewards that are committed together, and who waits for what became of them."""
+
+    __slots__ = ("done", "entries", "n_bytes", "n_rows")
+
+    def __init__(self, entries: Sequence[RewardEntry], done: asyncio.Future[list[Verdict]]) -> None:
+        self.entries = entries
+        self.done = done
+        self.n_rows, self.n_bytes = _size(entries)
+
+
+def _size(entries: Sequence[RewardEntry]) -> tuple[int, int]:
+    """Rows of the log, and memory, estimated."""
+    n_rows = sum(len(entry.outcomes) for entry in entries)
+    return n_rows, _ENTRY_BYTES * len(entries) + _OUTCOME_BYTES * n_rows
+
+
+def _pieces(entries: Sequence[RewardEntry]) -> list[Sequence[RewardEntry]]:
+    """Cuts a call that has one decision very often; each piece fits in a commit."""
+    if len(entries) <= MAX_TURNS or len({entry.decision for entry in entries}) == len(entries):
+        return [entries]
+    pieces: list[Sequence[RewardEntry]] = []
+    turns, start = _Turns(), 0
+    for number, entry in enumerate(entries):
+        if not turns.has_room_for([entry]):
+            pieces.append(entries[start:number])
+            turns, start = _Turns(), number
+        turns.take(entry)
+    return [*pieces, entries[start:]]
+
+
+class _Turns:
+    """How often the rewards of each decision differ from the one before, within one commit."""
+
+    def __init__(self) -> None:
+        self._last: dict[bytes, RewardEntry] = {}
+        self._n_turns: dict[bytes, int] = {}
+        self._barred: set[bytes] = set()
+
+    def has_room_for(self, entries: Sequence[RewardEntry]) -> bool:
+        """Whether these may follow; if not, none of their decisions may any more, so that they keep order."""
+        decisions = {entry.decision for entry in entries}
+        if any(self._n_turns.get(d, 0) >= MAX_TURNS or d in self._barred for d in decisions):
+            self._barred |= decisions
+            return False
+        return True
+
+    def take(self, entry: RewardEntry) -> None:
+        """Takes one more. What repeats the one before to the letter takes no statement."""
+        last = self._last.get(entry.decision)
+        self._last[entry.decision] = entry
+        if last is not None and (last.outcomes, last.revision) != (entry.outcomes, entry.revision):
+            self._n_turns[entry.decision] = self._n_turns.get(entry.decision, 0) + 1
 
 
 class _Complaints:
@@ -120,17 +179,20 @@ class RewardQueue:
             OverloadedError: The queue is full; nothing was stored.
             StorageAwayError: The store can't be reached; nothing was acknowledged.
         """
-        n_rows = sum(len(entry.outcomes) for entry in entries)
-        n_bytes = _ENTRY_BYTES * len(entries) + _OUTCOME_BYTES * n_rows
+        n_rows, n_bytes = _size(entries)
         is_full = self.n_rows + n_rows > self._max_rows or self._n_bytes + n_bytes > self._max_bytes
         if is_full and self.n_rows > 0:
             raise OverloadedError(f"{self.n_rows} outcomes wait for a commit already", _RETRY_WHEN_FULL)
-        done: asyncio.Future[list[Verdict]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Submission(entries, done, n_rows, n_bytes))
         self.n_rows += n_rows
         self._n_bytes += n_bytes
+        loop = asyncio.get_running_loop()
+        submissions = [_Submission(piece, loop.create_future()) for piece in _pieces(entries)]
+        self._waiting.extend(submissions)
         self._arrived.set()
-        return await done
+        if len(submissions) == 1:
+            return await submissions[0].done
+        settled = await asyncio.gather(*(submission.done for submission in submissions))
+        return list(chain.from_iterable(settled))
 
     async def run(self) -> None:
         """Commits what is submitted, until `close` was called and nothing waits any more."""
@@ -146,11 +208,36 @@ class RewardQueue:
         self._arrived.set()
 
     def _take(self) -> list[_Submission]:
-        taken = [self._waiting.popleft()]
-        n_rows = taken[0].n_rows
-        while self._waiting and n_rows + self._waiting[0].n_rows <= MAX_COMMIT_ROWS:
-            n_rows += self._waiting[0].n_rows
+        """What is committed next, in order; what would take too many statements waits for another commit."""
+        taken: list[_Submission] = []
+        n_rows = 0
+        while self._waiting and (not taken or n_rows + self._waiting[0].n_rows <= MAX_COMMIT_ROWS):
             taken.append(self._waiting.popleft())
+            n_rows += taken[-1].n_rows
+        decisions = [entry.decision for submission in taken for entry in submission.entries]
+        if len(set(decisions)) == len(decisions):
+            return taken
+        self._waiting.extendleft(reversed(taken))
+        return self._take_in_turns()
+
+    def _take_in_turns(self) -> list[_Submission]:
+        """As `_take`, where some decision is there more than once."""
+        taken: list[_Submission] = []
+        put_off: list[_Submission] = []
+        turns, n_rows = _Turns(), 0
+        while self._waiting and len(put_off) < MAX_COMMIT_ROWS:
+            submission = self._waiting[0]
+            if taken and n_rows + submission.n_rows > MAX_COMMIT_ROWS:
+                break
+            self._waiting.popleft()
+            if not turns.has_room_for(submission.entries):
+                put_off.append(submission)
+                continue
+            for entry in submission.entries:
+                turns.take(entry)
+            taken.append(submission)
+            n_rows += submission.n_rows
+        self._waiting.extendleft(reversed(put_off))
         return taken
 
     async def _commit(self, taken: Sequence[_Submission]) -> None:
@@ -212,6 +299,8 @@ class RewardQueue:
 def _to_service_error(error: Exception) -> Exception:
     if isinstance(error, StoreFullError):
         return StorageFullError("the store has no room left", _RETRY_WHEN_AWAY)
+    if isinstance(error, StoreUnsafeError):
+        return StorageUnsafeError(str(error), _RETRY_WHEN_AWAY)
     if isinstance(error, StoreError):
         return StorageAwayError(_RETRY_WHEN_AWAY)
     return error if isinstance(error, ServiceError) else RuntimeError("the commit failed")

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from server.services.files import replace_file
+from server.services.input_files import InputFileError, read_bytes, shown_value
 from server.services.snapshot_documents import from_line, to_line
 from server.store.records import KeyRing, LiveExperiment
 
 _FORMAT: Final = "bandit-server snapshot"
 VERSION: Final = 1
 _MODE: Final = 0o600
+_MOST_BYTES: Final = 4 * 1024 * 1024 * 1024
 
 
 class SnapshotFileError(Exception):
@@ -66,13 +68,13 @@ def read_snapshot(path: Path, ring: KeyRing) -> KeptSnapshot:
         SnapshotFileError: It is not there, can't be read, damaged, of another version or deployment.
     """
     try:
-        head, _, body = path.read_bytes().partition(b"\n")
-    except OSError as error:
-        raise SnapshotFileError(f"{path}: {error.strerror}") from error
+        head, _, body = read_bytes(path, most_bytes=_MOST_BYTES, may_be_pipe=False).partition(b"\n")
+    except InputFileError as error:
+        raise SnapshotFileError(f"{path}: {error}") from error
     confirmed_ms = _check(path, head, body, ring)
     try:
         live = tuple(map(from_line, body.splitlines()))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise SnapshotFileError(f"{path} holds what this version can't read") from error
     return KeptSnapshot(live=live, confirmed_ms=confirmed_ms)
 
@@ -83,15 +85,17 @@ def _check(path: Path, head: bytes, body: bytes, ring: KeyRing) -> int:
         header: Any = json.loads(head)
         name, version = header["format"], header["version"]
         key, confirmed_ms = int(header["key"]), int(header["confirmed_ms"])
-        digest, mac = str(header["sha256"]), str(header["hmac"])
-    except (KeyError, TypeError, ValueError):
+        digest, mac = str(header["sha256"]), str(header["hmac"]).encode()
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
         raise SnapshotFileError(f"{path} is damaged, or no snapshot") from None
     if (name, version) != (_FORMAT, VERSION):
-        raise SnapshotFileError(f"{path} is of version {version!r}, this one reads version {VERSION}")
+        raise SnapshotFileError(
+            f"{path} is of version {shown_value(version)}, this one reads version {VERSION}"
+        )
     if hashlib.sha256(body).hexdigest() != digest:
         raise SnapshotFileError(f"{path} is damaged")
     secret = ring.secrets.get(key)
-    if secret is None or not hmac.compare_digest(_mac(secret, confirmed_ms, digest).encode(), mac.encode()):
+    if secret is None or not hmac.compare_digest(_mac(secret, confirmed_ms, digest).encode(), mac):
         raise SnapshotFileError(f"{path} was not made with one of the keys of the keys file")
     return confirmed_ms
 

@@ -12,16 +12,27 @@ A key that is not known is refused: a misspelt `namespaces` would open every exp
 """
 
 import re
-import tomllib
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from math import isfinite
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from bandit.validation import NAME_RULE, shown
+from bandit.validation import NAME_RULE
 from server.services.callers import ANYONE, MAX_TOKENS, Caller, Directory, Role, parse_hash
+from server.services.input_files import (
+    InputFileError,
+    decode,
+    parse_toml,
+    printable,
+    read_bytes,
+    shown_value,
+)
 
+TOKENS_BYTES: Final = 16 * 1024 * 1024
+"""A tokens file has no more: some sixty thousand callers."""
+
+_MOST_PROBLEMS: Final = 50
 CALLER_RULE: Final = "[A-Za-z0-9._@-]{1,127}"
 _KEYS: Final = frozenset(
     {"name", "roles", "namespaces", "token_hashes", "certificate_names", "calls_per_second"}
@@ -46,23 +57,24 @@ def load_tokens(path: Path) -> Directory:
         TokensFileError: It can't be read, or breaks a rule: file, key and rule. No hash is in the text.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise TokensFileError(f"{path}: {(error.strerror or 'cannot be read').lower()}") from None
-    except UnicodeDecodeError:
-        raise TokensFileError(f"{path}: not UTF-8") from None
+        data = read_bytes(path, most_bytes=TOKENS_BYTES, may_be_pipe=False)
+        text = decode(data, most_bytes=TOKENS_BYTES)
+    except InputFileError as error:
+        raise TokensFileError(f"{path}: {error}") from None
     return parse_tokens(text, str(path))
 
 
 def parse_tokens(text: str, label: str) -> Directory:
     """The callers in the text of a tokens file; `label` stands before each problem."""
     try:
-        body = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise TokensFileError(f"{label}: not TOML: {error}") from None
+        body = parse_toml(text)
+    except InputFileError as error:
+        raise TokensFileError(f"{label}: {error}") from None
     problems = list(_check(body))
     if problems:
-        raise TokensFileError(*(f"{label}: {path}: {rule}" for path, rule in problems))
+        lines = [f"{label}: {printable(path)}: {rule}" for path, rule in problems[:_MOST_PROBLEMS]]
+        n_more = len(problems) - len(lines)
+        raise TokensFileError(*lines, *([f"{label}: and {n_more:,} more that is wrong"] if n_more else []))
     return Directory([_to_caller(table) for table in _tables(body)])
 
 
@@ -82,13 +94,10 @@ def _check(body: _Table) -> Iterator[_Problem]:
     for index, table in enumerate(tables):
         yield from ((f"callers[{index}].{key}", rule) for key, rule in _check_caller(table))
     for key in ("name", "token_hashes", "certificate_names"):
-        found = [table.get(key) for table in tables]
-        counts = Counter(
-            str(item) for value in found for item in (value if isinstance(value, list) else [value])
-        )
-        for index, value in enumerate(found):
-            items = value if isinstance(value, list) else [value]
-            if value is not None and any(counts[str(item)] > 1 for item in items):
+        found = [_texts(value) if isinstance(value := table.get(key), list) else [value] for table in tables]
+        counts = Counter(item for items in found for item in items if isinstance(item, str))
+        for index, items in enumerate(found):
+            if any(isinstance(item, str) and counts[item] > 1 for item in items):
                 yield f"callers[{index}].{key}", "stands in the file twice"
 
 
@@ -106,8 +115,9 @@ def _check_caller(table: _Table) -> Iterator[_Problem]:
     if not table.get("token_hashes") and not table.get("certificate_names"):
         yield "token_hashes", "must not be empty without certificate_names: nobody could be this caller"
     rate = table.get("calls_per_second", 1)
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not isfinite(rate) or rate <= 0:
-        yield "calls_per_second", f"must be a number above 0, got {shown(str(rate))}"
+    is_number = isinstance(rate, int | float) and not isinstance(rate, bool)
+    if not (is_number and 0 < rate <= sys.float_info.max):  # type: ignore[operator]  # a number by now
+        yield "calls_per_second", f"must be a number above 0, got {shown_value(rate)}"
 
 
 def _check_list(
@@ -156,4 +166,4 @@ def _to_caller(table: _Table) -> Caller:
 
 
 def _texts(value: object) -> list[str]:
-    return [str(item) for item in value] if isinstance(value, list) else []
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []

@@ -158,9 +158,9 @@ class Upkeep:
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
-        self._note_store(
-            is_away=False
-        )  # not said by a pass of the allocator, which may have had nothing to do
+        # Not said by a pass of the allocator, which may have had nothing to do.
+        flaw = self._store.flaw
+        self._note_store(is_away=flaw is not None, error=flaw)
 
     async def _write_once(self) -> None:
         await self.flush()
@@ -217,7 +217,7 @@ class Upkeep:
                     advice="the champion answers here: replace this server",
                 )
 
-    def _note_store(self, *, is_away: bool, error: Exception | None = None) -> None:
+    def _note_store(self, *, is_away: bool, error: object = None) -> None:
         """Logs when the store goes, and when it is back: one line each."""
         if is_away and not self.is_store_away:
             log.warning("store.away", error=str(error))
@@ -233,7 +233,7 @@ class Upkeep:
         asked_at = self._clock.monotonic()
         is_whole = self._store.is_shared and asked_at >= self._reload_at
         since = None if is_whole else self._snapshot.watermark
-        changes = await self._workers.read(self._store.load_changes, since)
+        changes = await self._workers.poll(self._store.load_changes, since)
         if self._keys is not None and self._store.is_shared:
             await self._keys.refresh()
         if is_whole:

@@ -1,4 +1,4 @@
-"""The threads that may wait: one writes to the store, one reads from it, one computes, one makes reports.
+"""The threads that may wait: for the store (one writes, one reads, one polls), to compute, to make reports.
 
 The event loop answers Choose, so nothing on it waits for a disk or a quadrature.
 """
@@ -19,6 +19,7 @@ class Workers:
     def __init__(self) -> None:
         self._writer = ThreadPoolExecutor(1, "store-writer")
         self._reader = ThreadPoolExecutor(1, "store-reader")
+        self._poller = ThreadPoolExecutor(1, "store-poller")
         self._computer = ThreadPoolExecutor(1, "computer")
         self._reporter = ThreadPoolExecutor(1, "reporter")
 
@@ -33,6 +34,15 @@ class Workers:
     ) -> _Result:
         """The result of a call that reads from the store."""
         return await _run(self._reader, partial(call, *args, **kwargs))
+
+    async def poll(
+        self, call: Callable[_Parameters, _Result], *args: _Parameters.args, **kwargs: _Parameters.kwargs
+    ) -> _Result:
+        """The result of a call that hears from the store what changed; no other kind stands in its line.
+
+        How old the snapshot is must not depend on what callers ask of the store.
+        """
+        return await _run(self._poller, partial(call, *args, **kwargs))
 
     async def compute(
         self, call: Callable[_Parameters, _Result], *args: _Parameters.args, **kwargs: _Parameters.kwargs
@@ -51,7 +61,7 @@ class Workers:
 
     def close(self) -> None:
         """Waits for what was asked for, and ends the threads."""
-        for executor in (self._writer, self._reader, self._computer, self._reporter):
+        for executor in (self._writer, self._reader, self._poller, self._computer, self._reporter):
             executor.shutdown(wait=True)
 
 

@@ -60,6 +60,11 @@ class Dialect(ABC):
         """Bytes of the write-ahead log on disk; None where the database keeps it to itself."""
         return None
 
+    @property
+    def flaw(self) -> str | None:
+        """Why commits could be lost after they were acknowledged, as last heard; None if they can't."""
+        return None
+
     def _require_open(self) -> None:
         """Raises StoreUnavailableError once closed: an engine that was disposed of would connect again."""
         if self._is_closed:
@@ -100,7 +105,10 @@ class Dialect(ABC):
 
     @abstractmethod
     def read_watermark(self, connection: Connection) -> int:
-        """A version such that every change not seen by this transaction has it or a later one."""
+        """A version such that every change not seen by this transaction has it or a later one.
+
+        Whoever polls asks for it, so a database that may cease to be durable is asked for that as well.
+        """
 
     @abstractmethod
     def read_horizon(self, connection: Connection) -> int:

@@ -1,17 +1,24 @@
 """Epochs in SQL: inserted once, never changed."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Row, func, insert, select
+from sqlalchemy import Connection, Row, func, insert, select, tuple_
 
 from bandit.facts import Epoch
 from server.store import gate
+from server.store.records import EpochKey, EpochTerms
 from server.store.schema import epochs
 from server.store.times import from_micros, to_micros
 
 _Value = TypeVar("_Value")
+
+_KEYS_AT_ONCE: Final = 256
+"""Three parameters each; an older SQLite takes 999."""
+
+_TERMS_BYTES: Final = 400
+"""What the terms of an epoch take beside the text of their shares."""
 
 
 def epochs_in_force(connection: Connection, experiments: Sequence[int]) -> dict[int, Epoch]:
@@ -44,6 +51,20 @@ def read_nonces(connection: Connection, experiment: int) -> Mapping[tuple[int, i
     columns = select(epochs.c.segment, epochs.c.number, epochs.c.nonce)
     rows = connection.execute(columns.where(epochs.c.experiment == experiment))
     return {(segment, number): nonce for segment, number, nonce in rows}
+
+
+def find_terms(connection: Connection, wanted: Collection[EpochKey]) -> dict[EpochKey, EpochTerms]:
+    """The terms of those of the epochs that there are."""
+    key = (epochs.c.experiment, epochs.c.segment, epochs.c.number)
+    query = select(*key, epochs.c.nonce, epochs.c.shares)
+    keys = sorted(wanted)
+    found: dict[EpochKey, EpochTerms] = {}
+    for start in range(0, len(keys), _KEYS_AT_ONCE):
+        chunk = keys[start : start + _KEYS_AT_ONCE]
+        for *numbers, nonce, shares in connection.execute(query.where(tuple_(*key).in_(chunk))):
+            terms = EpochTerms(nonce, _LateMapping(shares, float), _TERMS_BYTES + len(shares))
+            found[EpochKey(*numbers)] = terms
+    return found
 
 
 def find(connection: Connection, experiment: int, segment: int, number: int) -> Epoch | None:

@@ -4,7 +4,8 @@ StoreError
 ├── StoreUnavailableError    nothing was stored; try again later
 │   ├── StoreAwayError       nobody answers where it should be; it may be back at any moment
 │   ├── StoreFullError       no room left; try again once there is
-│   └── StoreReadOnlyError   writes are refused until somebody changes that
+│   ├── StoreReadOnlyError   writes are refused until somebody changes that
+│   └── StoreUnsafeError     what it acknowledges could be lost, until somebody changes that
 ├── StoreBrokenError         durability can no longer be promised; end the process
 ├── StoreInUseError          another process owns the store
 ├── BackupTargetError        name another file for the copy
@@ -41,6 +42,10 @@ class StoreFullError(StoreUnavailableError):
 
 class StoreReadOnlyError(StoreUnavailableError):
     """The store takes no writes; nothing was stored."""
+
+
+class StoreUnsafeError(StoreUnavailableError):
+    """The store would acknowledge what a crash could still take away; nothing was stored."""
 
 
 class StoreBrokenError(StoreError):

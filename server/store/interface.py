@@ -31,6 +31,8 @@ from server.store.history import History
 from server.store.records import (
     AuditEntry,
     Changes,
+    EpochKey,
+    EpochTerms,
     ExperimentFacts,
     ExperimentRecord,
     Flush,
@@ -66,6 +68,14 @@ class Store(ClockStore, ABC):
     @abstractmethod
     def wal_bytes(self) -> int | None:
         """Bytes of the write-ahead log on disk; None where the database keeps it to itself. Never waits."""
+
+    @property
+    @abstractmethod
+    def flaw(self) -> str | None:
+        """Why a commit could be lost after it was acknowledged, as last heard; None if it can't. Never waits.
+
+        While there is a flaw every method that writes raises `StoreUnsafeError`.
+        """
 
     @abstractmethod
     def prepare(self, *, may_migrate: bool, may_be_inexact: bool = False) -> None:
@@ -258,6 +268,10 @@ class Store(ClockStore, ABC):
     @abstractmethod
     def read_nonces(self, experiment: int) -> Mapping[tuple[int, int], int]:
         """(segment, number) to nonce for every epoch of the experiment."""
+
+    @abstractmethod
+    def find_epochs(self, wanted: Collection[EpochKey]) -> Mapping[EpochKey, EpochTerms]:
+        """The terms of those of the epochs that there are. Costs no more where an experiment has many."""
 
     @abstractmethod
     def read_facts(self, experiment: int) -> ExperimentFacts | None:

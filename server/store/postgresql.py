@@ -21,7 +21,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from typing_extensions import override
 
 from server.store.dialect import Dialect, Work
-from server.store.errors import StoreUnavailableError
+from server.store.durability import Durability
 from server.store.postgresql_errors import is_lost, is_worth_a_retry, translated_errors
 from server.store.records import Bounds, EndedRun, Seal
 from server.store.rewards import Row, RowKey, Standing, Touched
@@ -40,7 +40,9 @@ _RETRY_SECONDS: Final = 2.0
 _MOST_ATTEMPTS: Final = 8
 _FIRST_PAUSE: Final = 0.01
 _LONGEST_PAUSE: Final = 0.3
-_N_READERS: Final = 3
+_N_READERS: Final = 4
+"""One for each thread that reads: see `server.services.workers`."""
+
 _MIGRATION_LOCK: Final = int.from_bytes(b"bandit-a")
 _BOUNDS: Final[Mapping[str, int]] = {
     "statement_timeout": 4_000,
@@ -59,8 +61,6 @@ _OPTIONS: Final[Mapping[str, object]] = {
 }
 _READERS_MS: Final = 500
 """How long a lock against readers may be waited for, and they behind it."""
-
-_SYNCHRONOUS: Final = frozenset({"on", "remote_apply"})
 
 _UPSERT: Final = """
     INSERT INTO rewards (decision, metric, experiment, epoch, segment, arm, basis,
@@ -88,8 +88,11 @@ _UPSERT_UNITS: Final = UPSERT_UNITS.format(
     ORDER BY 1, 2, 3
     """
 )
+_WATERMARK: Final = """
+    SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, current_setting('fsync')
+"""
 _BOUNDS_OF: Final = """
-    SELECT pg_current_xact_id();
+    SELECT pg_current_xact_id(), current_setting('fsync');
     SELECT experiment, segment, epoch, before FROM seals WHERE experiment = ANY ('{{{numbers}}}'::bigint[]);
     SELECT run, sequence, flushed_ms FROM ended_runs WHERE run = ANY ('{{{runs}}}'::integer[])
 """
@@ -110,8 +113,9 @@ class PostgresqlDialect(Dialect):
 
     def __init__(self, url: URL) -> None:
         self._watchdog = Watchdog()
-        self.writer = _create_engine(url, 1, psycopg.IsolationLevel.READ_COMMITTED)
-        self.reader = _create_engine(url, _N_READERS, psycopg.IsolationLevel.REPEATABLE_READ)
+        self._durability = Durability()
+        self.writer = _create_engine(url, 1, self._durability, psycopg.IsolationLevel.READ_COMMITTED)
+        self.reader = _create_engine(url, _N_READERS, None, psycopg.IsolationLevel.REPEATABLE_READ)
 
     @override
     def close(self) -> None:
@@ -120,9 +124,15 @@ class PostgresqlDialect(Dialect):
         self.writer.dispose()
         self._watchdog.end()
 
+    @property
+    @override
+    def flaw(self) -> str | None:
+        return self._durability.flaw
+
     @override
     @contextmanager
     def writing(self, *, is_long: bool = False) -> Iterator[Connection]:
+        self._durability.require()
         with translated_errors(), self._transaction(self.writer, is_long=is_long) as connection:
             yield connection
 
@@ -134,6 +144,7 @@ class PostgresqlDialect(Dialect):
 
     @override
     def write(self, work: Work[_Result], *, repeat: Work[_Result] | None = None) -> _Result:
+        self._durability.require()
         return self._insist(self.writer, work, repeat or work)
 
     @override
@@ -182,8 +193,9 @@ class PostgresqlDialect(Dialect):
 
     @override
     def read_watermark(self, connection: Connection) -> int:
-        query = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
-        return int(connection.exec_driver_sql(query).scalar_one())
+        xmin, fsync = connection.exec_driver_sql(_WATERMARK).one()
+        self._durability.hear(fsync)
+        return int(xmin)
 
     @override
     def read_horizon(self, connection: Connection) -> int:
@@ -201,6 +213,9 @@ class PostgresqlDialect(Dialect):
         cursor = connection.connection.cursor()
         try:
             cursor.execute(statements)  # without parameters three statements are one trip
+            ((_, fsync),) = cursor.fetchall()
+            self._durability.hear(fsync)
+            self._durability.require()  # before anything is written that would be acknowledged
             cursor.nextset()
             seals = {(number, segment): Seal(*seal) for number, segment, *seal in cursor.fetchall()}
             cursor.nextset()
@@ -249,7 +264,9 @@ def _fetch(connection: Connection, statement: str, rows: Sequence[tuple[object, 
     return connection.exec_driver_sql(statement, columns).all()
 
 
-def _create_engine(url: URL, n_connections: int, isolation: psycopg.IsolationLevel) -> Engine:
+def _create_engine(
+    url: URL, n_connections: int, durability: Durability | None, isolation: psycopg.IsolationLevel
+) -> Engine:
     given = url.query
     options: dict[str, object] = {key: value for key, value in _OPTIONS.items() if key not in given}
     bounds = " ".join(f"-c {name}={value}" for name, value in _BOUNDS.items())
@@ -267,7 +284,8 @@ def _create_engine(url: URL, n_connections: int, isolation: psycopg.IsolationLev
     @event.listens_for(engine, "connect")
     def configure(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
         driver = cast("psycopg.Connection[Any]", connection)
-        _require_durable(driver)
+        if durability is not None:
+            durability.settle(driver)
         driver.isolation_level = isolation
         driver.read_only = isolation is psycopg.IsolationLevel.REPEATABLE_READ or None
         # Of our own, so that the watchdog never shuts a socket that took the number of a closed one.
@@ -279,16 +297,3 @@ def _create_engine(url: URL, n_connections: int, isolation: psycopg.IsolationLev
             entry.info["socket"].close()
 
     return engine
-
-
-def _require_durable(driver: "psycopg.Connection[Any]") -> None:
-    """Raises StoreUnavailableError if a commit that has returned could still be lost."""
-    row = driver.execute("SELECT current_setting('synchronous_commit'), current_setting('fsync')").fetchone()
-    driver.rollback()
-    synchronous, fsync = row or ("", "")
-    if synchronous not in _SYNCHRONOUS or fsync != "on":
-        driver.close()
-        raise StoreUnavailableError(
-            f"the database acknowledges commits before they are safe (synchronous_commit is {synchronous}, "
-            f"fsync is {fsync}): both must be on, or an acknowledged reward could be lost"
-        )

@@ -43,6 +43,8 @@ from server.store.records import (
     Action,
     AuditEntry,
     Changes,
+    EpochKey,
+    EpochTerms,
     ExperimentFacts,
     ExperimentRecord,
     Flush,
@@ -111,6 +113,11 @@ class SqlStore(SqlClockStore, Store):
     @override
     def wal_bytes(self) -> int | None:
         return self._dialect.wal_bytes
+
+    @property
+    @override
+    def flaw(self) -> str | None:
+        return self._opened.flaw
 
     @override
     def close(self) -> None:
@@ -302,6 +309,10 @@ class SqlStore(SqlClockStore, Store):
     @override
     def read_nonces(self, experiment: int) -> Mapping[tuple[int, int], int]:
         return self._dialect.read(lambda c: epochs.read_nonces(c, experiment))
+
+    @override
+    def find_epochs(self, wanted: Collection[EpochKey]) -> Mapping[EpochKey, EpochTerms]:
+        return self._dialect.read(lambda c: epochs.find_terms(c, wanted))
 
     @override
     def read_facts(self, experiment: int) -> ExperimentFacts | None:

@@ -44,7 +44,9 @@ _Item = TypeVar("_Item")
 OLDEST: Final = (3, 35, 0)
 """The first SQLite with RETURNING."""
 
-_N_READERS: Final = 3
+_N_READERS: Final = 4
+"""One for each thread that reads: see `server.services.workers`."""
+
 _PRAGMAS: Final = (
     "journal_mode=WAL",
     "synchronous=FULL",
@@ -111,6 +113,8 @@ class SqliteDialect(Dialect):
         self._lock = FileLock(file) if is_owner else None
         if not file.exists():
             _create(file)
+        self._file = file
+        self._identity = _identity_of(file)
         self._wal = file.with_name(file.name + "-wal")
         self.writer = _create_engine(url, 1, "BEGIN IMMEDIATE")
         self.reader = _create_engine(url, _N_READERS, "BEGIN")
@@ -137,6 +141,15 @@ class SqliteDialect(Dialect):
         self._require_open()
         with _translated_errors(), self.writer.begin() as connection:
             yield connection
+        self._require_in_place()
+
+    def _require_in_place(self) -> None:
+        """Raises StoreBrokenError if the file has another's place: what was committed is in no file any more.
+
+        A restored backup, say, that was moved over the file of a running server.
+        """
+        if _identity_of(self._file) != self._identity:
+            raise StoreBrokenError("the database file was replaced or removed while the server ran")
 
     @override
     @contextmanager
@@ -211,6 +224,15 @@ class SqliteDialect(Dialect):
     def check_integrity(self, connection: Connection) -> Sequence[str]:
         found = list(connection.exec_driver_sql("PRAGMA integrity_check").scalars())
         return [] if found == ["ok"] else found
+
+
+def _identity_of(file: Path) -> tuple[int, int] | None:
+    """What tells a file from another in its place; None if there is none."""
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _create(file: Path) -> None:

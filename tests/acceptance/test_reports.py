@@ -241,3 +241,27 @@ def test_units_that_return_are_no_evidence(wire: Wire) -> None:
     assert {each.reason for each in report.unsaid if "estimate" in each.subjects} == {"repeated-units"}
     assert not any(each.HasField("estimate") for arm in report.arms for each in arm.metrics)
     assert any("units come back" in note for note in report.notes)
+
+
+@pytest.mark.parametrize(("n_restricted", "is_said"), [(9, False), (10, True)])
+def test_a_report_says_when_much_traffic_is_left_out(
+    shared_wire: Wire, n_restricted: int, *, is_said: bool
+) -> None:
+    """From a tenth of all decisions on, the notes say that restricted ones are no evidence, and why."""
+    name = shared_wire.running()
+    plain = [bandit_pb2.ChooseRequest(experiment=name, eligible_arms=["a", "b"])] * (100 - n_restricted)
+    restricted = [bandit_pb2.ChooseRequest(experiment=name, eligible_arms=["a"])] * n_restricted
+    shared_wire.batch_choose(*plain, *restricted)
+    found = [note for note in shared_wire.report(name).notes if "were restricted" in note]
+    expected = "10 of 100 decisions (10 %) were restricted: their callers could serve fewer arms than are in"
+    assert [note[: len(expected)] for note in found] == [expected] * is_said
+
+
+def test_a_report_says_when_most_answers_are_fallbacks(shared_wire: Wire) -> None:
+    """A pause that answered half of all calls is in the notes, with what such answers are."""
+    name = shared_wire.running()
+    shared_wire.batch_choose(*[bandit_pb2.ChooseRequest(experiment=name)] * 5)
+    shared_wire.pause(name)
+    shared_wire.batch_choose(*[bandit_pb2.ChooseRequest(experiment=name)] * 5)
+    (note,) = [note for note in shared_wire.report(name).notes if "were fallbacks" in note]
+    assert note.startswith("5 of 10 decisions (50 %) were fallbacks: the certain answer while")

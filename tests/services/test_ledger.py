@@ -1,6 +1,7 @@
 """The ledger: which decision a reward is credited to, and what is asked of the store before a refusal."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
@@ -17,14 +18,19 @@ from server.services.errors import (
     OutcomeConflictError,
     ServiceError,
 )
+from server.services.inquiries import Inquiries
+from server.services.known_epochs import KnownEpochs
 from server.services.ledger import Ledger, Report
 from server.services.snapshot import Snapshot
 from server.services.workers import Workers
-from server.store.records import ExperimentRecord, OutcomeResult, State
+from server.store.records import EpochKey, EpochTerms, ExperimentRecord, OutcomeResult, State
 from server.store.sql import SqlStore
 from tests.domain.builders import HOUR, START, declare
 from tests.services.support import SIGNER, ManualClock, QueueFactory
-from tests.store.builders import epoch_of, facts_of
+from tests.store.builders import epoch_of, facts_of, statements_of
+
+MEMORY = 1.0
+"""Seconds for which an answer of the store is remembered."""
 
 METRICS = [
     Metric(name="clicks", window=HOUR),
@@ -40,14 +46,21 @@ class Office:
         self.clock = clock
         self.snapshot = Snapshot(clock)
         self.n_refreshes = 0
+        self.looked_up: list[int] = []
         queue = queues()
         queues.start(queue)
 
-        async def read_nonces(number: int) -> Mapping[tuple[int, int], int]:
-            return await workers.read(store.read_nonces, number)
+        async def find_epochs(wanted: Collection[EpochKey]) -> Mapping[EpochKey, EpochTerms]:
+            self.looked_up.append(len(wanted))
+            return await workers.read(store.find_epochs, wanted)
 
         self.ledger = Ledger(
-            self.snapshot, SIGNER, queue, clock, refresh=self.refresh, read_nonces=read_nonces
+            self.snapshot,
+            SIGNER,
+            queue,
+            clock,
+            inquiries=Inquiries(self.refresh, clock, memory_seconds=MEMORY, pause_seconds=0.0),
+            epochs=KnownEpochs(self.snapshot, find_epochs, clock, memory_seconds=MEMORY),
         )
         draft = store.create_experiment(declare(metrics=METRICS), START)
         after = replace(draft, state=State.RUNNING, started_at=START)
@@ -204,3 +217,80 @@ async def test_calls_of_a_batch_are_judged_apart(office: Office) -> None:
         OutcomeConflictError,
         InvalidInputError,
     ]
+
+
+def bad_reports(office: Office, n_reports: int) -> list[Report]:
+    """Rewards that are refused: for a metric, for a value, of an old decision, and of an unknown key."""
+    late = office.decision()
+    office.clock.advance(timedelta(days=30).total_seconds() + 0.001)
+    kinds: list[Callable[[int], Report]] = [
+        lambda n: Report(office.decision(), {f"unknown-{n}": 1}, 0),
+        lambda _: Report(office.decision(), {"clicks": 0.5}, 0),
+        lambda _: Report(late, {"likes": 1}, 0),
+        lambda _: Report("AckA" + office.decision()[4:], {"clicks": 1}, 0),
+    ]
+    return [kinds[number % len(kinds)](number) for number in range(n_reports)]
+
+
+async def test_many_bad_rewards_ask_once(office: Office) -> None:
+    """However many rewards are refused at the same time, in one call or in many, they share one question."""
+    await office.refresh()
+    reports = bad_reports(office, 400)
+    n_before = office.n_refreshes
+    calls = [office.ledger.reward([report]) for report in reports]
+    answers = [answer for call in await asyncio.gather(*calls) for answer in call]
+    answers += await office.ledger.reward(reports)
+    assert {type(answer) for answer in answers} == {InvalidInputError, DecisionIdInvalidError}
+    assert office.n_refreshes - n_before <= 2
+    assert office.looked_up == []
+
+
+async def test_what_the_store_said_is_remembered(office: Office) -> None:
+    """Once the store was asked, a reward that is refused costs it no statement for a moment."""
+    reports = bad_reports(office, 4)
+    first = await office.ledger.reward(reports)
+    with statements_of(office.store) as sent:
+        for _ in range(50):
+            again = await office.ledger.reward(reports)
+    assert list(map(type, again)) == list(map(type, first))
+    assert sent == []
+    office.clock.advance(MEMORY)
+    n_before = office.n_refreshes
+    await office.ledger.reward(reports)
+    assert office.n_refreshes == n_before + 1
+
+
+async def test_a_refusal_is_remembered_for_no_longer_than_a_moment(office: Office) -> None:
+    """A metric that was refused a moment ago is accepted soon after it was declared."""
+    decision = office.decision()
+    assert isinstance(await office.post(decision, {"likes": 1}), InvalidInputError)
+    changed = office.record.declaring(declare(metrics=[*METRICS, Metric(name="likes")]))
+    office.store.change_experiment(office.record, changed, epoch_of(office.record, 2))
+    office.clock.advance(MEMORY)
+    assert await office.post(decision, {"likes": 1}) == {"likes": OutcomeResult.RECORDED}
+
+
+async def test_an_epoch_is_looked_up_alone_and_once(office: Office) -> None:
+    """Rewards of earlier epochs ask the store for these, together, and never for the whole history."""
+    for number in range(2, 40):
+        office.store.add_epoch(epoch_of(office.record, number, nonce=number))
+    await office.refresh()
+    decisions = [office.decision(epoch=number, nonce=number) for number in range(2, 12)]
+    reports = [Report(decision, {"clicks": 1}, 0) for decision in decisions]
+    with statements_of(office.store) as sent:
+        await office.ledger.reward(reports)
+        await asyncio.gather(*(office.ledger.reward([report]) for report in reports))
+    assert office.looked_up == [10]
+    assert len([statement for statement in sent if "FROM epochs" in statement]) == 1
+    assert sorted({key.epoch for key in facts_of(office.store)}) == list(range(2, 12))
+
+
+async def test_an_absent_epoch_is_remembered_for_its_own_decisions(office: Office) -> None:
+    """That an epoch is not there holds for the decisions asked about, and for no other's of that number."""
+    strange = office.decision(epoch=2, nonce=8)
+    await office.post(strange, {"clicks": 1})
+    office.store.add_epoch(epoch_of(office.record, 2, nonce=9))
+    await office.post(strange, {"clicks": 1})
+    assert facts_of(office.store) == {}
+    await office.post(office.decision(epoch=2, nonce=9), {"clicks": 1})
+    assert [key.epoch for key in facts_of(office.store)] == [2]

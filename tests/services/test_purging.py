@@ -16,6 +16,8 @@ from bandit.decision import NO_UNIT, Basis, DecisionTerms, new_id
 from bandit.facts import DecisionKey, Epoch
 from server.services.care import verify
 from server.services.errors import DecisionExpiredError, DecisionSealedError
+from server.services.inquiries import Inquiries
+from server.services.known_epochs import KnownEpochs
 from server.services.ledger import Ledger, Report
 from server.services.purging import Purger
 from server.services.report import Report as ExperimentReport
@@ -202,8 +204,13 @@ class Desk:
             SIGNER,
             queue,
             clock,
-            refresh=self.refresh,
-            read_nonces=lambda number: workers.read(store.read_nonces, number),
+            inquiries=Inquiries(self.refresh, clock, memory_seconds=0.0, pause_seconds=0.0),
+            epochs=KnownEpochs(
+                self.snapshot,
+                lambda wanted: workers.read(store.find_epochs, wanted),
+                clock,
+                memory_seconds=0.0,
+            ),
         )
         self.record = running(store, "ranker")
         self.purger = Purger(store, workers, clock, retention=RETENTION)

@@ -9,11 +9,11 @@ import pytest
 from structlog.typing import EventDict
 
 from server.services.errors import OverloadedError, StorageAwayError, StorageFullError
-from server.services.reward_queue import MAX_COMMIT_ROWS, RewardQueue
+from server.services.reward_queue import MAX_COMMIT_ROWS, MAX_TURNS, RewardQueue
 from server.store.records import Conflicting, OutcomeResult, Recorded, Refused, RewardEntry, Verdict
 from server.store.sql import SqlStore
 from tests.services.support import QueueFactory
-from tests.store.builders import DUPLICATE, RECORDED, engines_of, facts_of, key_of, reward
+from tests.store.builders import DUPLICATE, RECORDED, engines_of, facts_of, key_of, reward, statements_of
 
 REFUSED_REVISION = 2**63
 """A revision that the database can't hold."""
@@ -249,3 +249,36 @@ async def test_an_outage_is_one_line_in_the_log(
         assert await queue.submit([reward()]) == [RECORDED]
     failed = [event for event in logs if event["event"] == "reward.commit_failed"]
     assert [(event["log_level"], event["n_unsaid"]) for event in failed] == [("warning", 0), ("warning", 4)]
+
+
+@pytest.mark.parametrize("is_one_call", [True, False])
+async def test_one_decision_holds_nobody_up(
+    new_queue: QueueFactory, queue: RewardQueue, store: SqlStore, *, is_one_call: bool
+) -> None:
+    """Hundreds of rewards that contradict each other take a few statements of each commit.
+
+    What is posted after them by somebody else is in the first commit, and they are judged in their order.
+    """
+    decision = reward().decision
+    entries = [reward(decision, quanta=number % 2) for number in range(400)]
+    disputed = [submit(queue, *entries)] if is_one_call else [submit(queue, entry) for entry in entries]
+    honest = submit(queue, reward())
+    await settle()
+    with statements_of(store) as sent:
+        new_queue.start(queue)
+        assert await honest == [RECORDED]
+        n_statements = len(sent)
+    assert n_statements < 5 * MAX_TURNS
+    verdicts = [verdict for call in disputed for verdict in await call]
+    assert verdicts == [RECORDED] + [Conflicting((0,)), DUPLICATE] * 199 + [Conflicting((0,))]
+    assert queue.n_rows == 0
+
+
+async def test_repeats_to_the_letter_are_one_commit(new_queue: QueueFactory, queue: RewardQueue) -> None:
+    """A reward that is sent hundreds of times at once is written once, in one commit."""
+    entry = reward()
+    calls = [submit(queue, entry) for _ in range(400)]
+    await settle()
+    new_queue.start(queue)
+    assert await asyncio.gather(*calls) == [[RECORDED]] + [[DUPLICATE]] * 399
+    assert new_queue.commits == [400]

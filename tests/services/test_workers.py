@@ -15,3 +15,14 @@ async def test_nothing_stands_in_line_behind_a_report(workers: Workers) -> None:
     assert not report.done()
     is_over.set()
     assert await report
+
+
+async def test_a_poll_stands_in_no_line(workers: Workers) -> None:
+    """What callers ask of the store, however slow, does not keep the poll from hearing what changed."""
+    is_over = threading.Event()
+    kinds = (workers.read, workers.write, workers.compute, workers.report)
+    others = [asyncio.create_task(kind(is_over.wait, 60)) for kind in kinds]
+    assert await workers.poll(str, 1) == "1"
+    assert not any(other.done() for other in others)
+    is_over.set()
+    assert all(await asyncio.gather(*others))

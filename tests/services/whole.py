@@ -12,6 +12,8 @@ from server.services.choosing import Choice, Chooser
 from server.services.clock import Clock
 from server.services.counting import DecisionCounter
 from server.services.experiments import Experiments
+from server.services.inquiries import Inquiries
+from server.services.known_epochs import KnownEpochs
 from server.services.ledger import Ledger, Report
 from server.services.offers import CompiledExperiment
 from server.services.purging import Purger
@@ -87,8 +89,13 @@ class WholeService:
             signer,
             self._queue,
             clock,
-            refresh=upkeep.refresh,
-            read_nonces=lambda experiment: workers.read(self.store.read_nonces, experiment),
+            inquiries=Inquiries(upkeep.refresh, clock, memory_seconds=0.0, pause_seconds=0.0),
+            epochs=KnownEpochs(
+                snapshot,
+                lambda wanted: workers.read(self.store.find_epochs, wanted),
+                clock,
+                memory_seconds=0.0,
+            ),
         )
         self.experiments = Experiments(
             self.store, workers, snapshot, allocator, clock, lag=lag, convergence=timedelta()

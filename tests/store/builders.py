@@ -1,11 +1,12 @@
 """Records, epochs, flushes and reward entries that tests of the store start from."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from itertools import count
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 
 from bandit.decision import Basis, new_id
 from bandit.facts import DecisionKey, Epoch, OutcomeKey, Tally
@@ -123,6 +124,21 @@ def engines_of(store: SqlStore) -> list[Engine]:
     dialect = store._dialect
     assert isinstance(dialect, PostgresqlDialect | SqliteDialect)
     return [dialect.writer, dialect.reader]
+
+
+@contextmanager
+def statements_of(store: SqlStore) -> Iterator[list[str]]:
+    """Every statement that the store sends to its database."""
+    sent: list[str] = []
+
+    def note(*arguments: object) -> None:
+        sent.append(str(arguments[2]))
+
+    for engine in engines_of(store):
+        event.listen(engine, "before_cursor_execute", note)
+    yield sent
+    for engine in engines_of(store):
+        event.remove(engine, "before_cursor_execute", note)
 
 
 def post(store: Store, *entries: RewardEntry, slot: int = 0) -> list[Verdict]:

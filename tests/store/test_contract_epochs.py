@@ -9,7 +9,7 @@ from bandit.decision import Basis
 from bandit.facts import DecisionKey
 from server.store import experiments
 from server.store.interface import Store
-from server.store.records import Changes, KeyRing, LiveExperiment, State
+from server.store.records import Changes, EpochKey, KeyRing, LiveExperiment, State
 from tests.domain.builders import START, declare, make_epoch
 from tests.store.builders import (
     INCARNATION,
@@ -203,3 +203,17 @@ def test_facts_of_nothing(store: Store) -> None:
     found = store.read_facts(draft.number)
     assert found is not None
     assert (found.epochs, found.facts.decisions, found.facts.outcomes) == ((), {}, {})
+
+
+def test_epochs_are_found_by_key(store: Store) -> None:
+    """Nonce and shares of the epochs asked for, of several experiments and more than a statement takes."""
+    first, second = run(store, "first"), run(store, "second")
+    for number in range(2, 400):
+        store.add_epoch(epoch_of(first, number, nonce=number))
+    wanted = [EpochKey(first.number, 0, number) for number in range(100, 500)]
+    wanted += [EpochKey(second.number, 0, 1), EpochKey(second.number, 1, 1), EpochKey(99, 0, 1)]
+    found = store.find_epochs(wanted)
+    assert set(found) == {*wanted[:300], EpochKey(second.number, 0, 1)}
+    assert all(found[key].nonce == key.number for key in wanted[:300])
+    assert dict(found[wanted[0]].shares) == dict(epoch_of(first, 100).shares)
+    assert store.find_epochs([]) == {}

@@ -25,7 +25,7 @@ from server.store.opening import find_store, open_reader, open_store
 from server.store.records import State
 from server.store.schema import metadata
 from server.store.sql import SqlStore
-from tests.store.builders import DUPLICATE, RECORDED, create, reward, run, silently
+from tests.store.builders import DUPLICATE, RECORDED, create, reward, run, silently, some_id
 from tests.support.postgresql import PostgresqlProcess, dump, query, restore
 
 
@@ -205,3 +205,28 @@ def test_a_lost_connection_is_made_anew(url: str, store: SqlStore) -> None:
     assert store.find_experiment("ranker") is not None
     close_connections(url)
     assert store.record_rewards([reward()], 0) == [RECORDED]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["bytea_output = 'escape'", "extra_float_digits = -15", "standard_conforming_strings = off"],
+        ["timezone = 'Asia/Kathmandu'", "datestyle = 'German'", "intervalstyle = 'iso_8601'"],
+        ["default_transaction_isolation = 'serializable'", "default_transaction_deferrable = on"],
+        ["lock_timeout = 1", "idle_in_transaction_session_timeout = 1", "statement_timeout = 1"],
+        ["session_replication_role = 'replica'", "row_security = off", "client_encoding = 'LATIN1'"],
+    ],
+    ids=["text", "time", "isolation", "bounds", "roles"],
+)
+def test_settings_of_the_database_change_nothing(url: str, store: SqlStore, settings: list[str]) -> None:
+    """Whatever else is set for the database, values come back as they went in, and commits go through."""
+    record = run(store)
+    close_connections(url)
+    for setting in settings:
+        configure(url, setting)
+    entries = [reward(some_id(), experiment=record.number) for _ in range(50)]
+    assert store.record_rewards(entries, 0) == [RECORDED] * len(entries)
+    assert store.record_rewards(entries, 0) == [DUPLICATE] * len(entries)
+    (live,) = store.load_changes(None).live
+    assert live.record == record
+    assert verify(store, silently).is_clean

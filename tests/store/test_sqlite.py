@@ -273,3 +273,16 @@ def test_what_can_t_be_opened_is_told_from_what_is_away(url: str, file: Path) ->
         StoreUnavailableError, match="can't be opened: is it a file, and may this user read it"
     ):
         open_reader(url)
+
+
+@pytest.mark.parametrize("is_replaced", [True, False])
+def test_a_file_that_is_replaced_takes_nothing(tmp_path: Path, *, is_replaced: bool) -> None:
+    """Once another file has its place, or none, no commit is acknowledged: it would be in no file."""
+    file = tmp_path / "bandit.db"
+    with closing(open_store(f"sqlite:///{file}")) as store:
+        assert store.record_rewards([reward()], 0) == [RECORDED]
+        file.rename(tmp_path / "before.db")
+        if is_replaced:
+            file.write_bytes((tmp_path / "before.db").read_bytes())
+        with pytest.raises(StoreBrokenError, match="replaced or removed"):
+            store.record_rewards([reward()], 0)

@@ -29,6 +29,7 @@ EXAMPLES = [
     errors.StorageFullError("no room", timedelta(seconds=1)),
     errors.ClockInDoubtError(timedelta(seconds=30)),
     errors.StorageAwayError(timedelta(seconds=1)),
+    errors.StorageUnsafeError("fsync is off", timedelta(seconds=1)),
 ]
 
 

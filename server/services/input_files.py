@@ -1,0 +1,114 @@
+"""Files that people write: read in bounded time and memory, or refused in a line that says what is wrong.
+
+The TOML reader of the standard library has no bounds of its own: it takes minutes for a key of many thousand
+parts, and ends with errors of the interpreter where values are nested deeply or numbers are long.
+"""
+
+import os
+import re
+import stat
+import tomllib
+from pathlib import Path
+from typing import Final
+
+_MIB: Final = 1024 * 1024
+_MOST_KEY_PARTS: Final = 100
+_SHOWN: Final = 80
+_QUOTED: Final = re.compile(r'"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'')
+_NO_KEY: Final = re.compile(r"[^\w.\- \t]+")
+
+
+class InputFileError(Exception):
+    """A file that can't be used; the text says why, in one line, and does not name the file."""
+
+
+def read_text(path: Path, *, most_bytes: int = _MIB) -> str:
+    """The text of a regular file, or of a pipe that somebody writes to. A byte order mark is left out.
+
+    Raises:
+        InputFileError: It can't be read, is no such file, is larger, or not UTF-8.
+    """
+    return decode(read_bytes(path, most_bytes=most_bytes), most_bytes=most_bytes)
+
+
+def read_bytes(path: Path, *, most_bytes: int = _MIB, may_be_pipe: bool = True) -> bytes:
+    """What is in a file, up to one byte more than may be.
+
+    Args:
+        path: Where it is.
+        most_bytes: A larger file is not read to its end.
+        may_be_pipe: Whether to wait for who writes to a pipe; a server must not.
+
+    Raises:
+        InputFileError: It can't be read, or is neither a regular file nor a pipe that may be.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (0 if may_be_pipe else os.O_NONBLOCK))
+        with os.fdopen(descriptor, "rb") as file:
+            mode = os.fstat(descriptor).st_mode
+            if stat.S_ISDIR(mode):
+                raise InputFileError("is a directory")
+            if not may_be_pipe and not stat.S_ISREG(mode):
+                raise InputFileError("is no regular file")
+            return file.read(most_bytes + 1)
+    except OSError as error:
+        raise InputFileError((error.strerror or "cannot be read").lower()) from None
+
+
+def decode(data: bytes, *, most_bytes: int = _MIB) -> str:
+    """The text of what was read; InputFileError if it is larger or not UTF-8."""
+    if len(data) > most_bytes:
+        raise InputFileError(f"is larger than {most_bytes // _MIB} MiB")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputFileError(f"not UTF-8: {error.reason} at byte {error.start:,}") from None
+
+
+def parse_toml(text: str) -> dict[str, object]:
+    """The table that a TOML text describes.
+
+    Raises:
+        InputFileError: It is not TOML, or nested deeper, with longer keys or numbers than a file needs.
+    """
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.count(".") >= _MOST_KEY_PARTS and _n_key_parts(line) > _MOST_KEY_PARTS:
+            raise InputFileError(f"not TOML: line {number:,}: a key has more than {_MOST_KEY_PARTS} parts")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise InputFileError("not TOML: values are nested too deeply") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputFileError(f"not TOML: {printable(str(error))}") from None
+    except ValueError:  # Python's own limit, of 4,300 digits
+        raise InputFileError("not TOML: a whole number has thousands of digits") from None
+
+
+def printable(text: str) -> str:
+    r"""The beginning of a text that may hold anything, on one line and harmless to a terminal.
+
+    >>> printable("key\x1b[31m")
+    'key\\x1b[31m'
+    """
+    shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in shown)
+
+
+def shown_value(value: object) -> str:
+    """A value of a file as an error shows it, also where Python refuses to write it out."""
+    try:
+        return printable(repr(value))
+    except (ValueError, RecursionError):
+        return f"a value ({type(value).__name__}) that is too large to show"
+
+
+def _n_key_parts(line: str) -> int:
+    """How many parts the longest key in a line may have, strings counted as one part each."""
+    longest = 0
+    for piece in _NO_KEY.split(_QUOTED.sub("q", line)):
+        length = 0
+        for part in piece.split("."):
+            is_part = len(part.split()) == 1
+            length = length + 1 if is_part else 0
+            longest = max(longest, length)
+    return longest
