@@ -235,6 +235,27 @@ class Settings(BaseSettings):
         description="Clients are asked to connect anew after this long, so that calls spread over servers "
         "and workers; calls in flight finish.",
     )
+    max_connections: int = Field(
+        default=10_000,
+        ge=1,
+        le=1_000_000,
+        description="Connections that may be open at once; more are closed. File descriptors that the system "
+        "allows the process may leave room for fewer.",
+    )
+    request_seconds: Seconds = Field(
+        default=10.0,
+        gt=0,
+        le=3_600,
+        description="A call whose request does not arrive this long after its headers is ended.",
+    )
+    flood_seconds: Seconds = Field(
+        default=10.0,
+        ge=0,
+        le=3_600,
+        description="A connection that holds too many calls without their requests is closed, and for this "
+        "long most new connections from its address are dropped (on Linux). 0 drops none, as behind a proxy "
+        "whose address is that of all clients.",
+    )
     max_concurrent_calls: int = Field(
         default=1_000,
         ge=1,

@@ -4,13 +4,14 @@ import secrets
 from collections.abc import Callable
 from datetime import timedelta
 
+from server.app.descriptors import room_for_connections
 from server.app.door import Door
 from server.app.monitoring import ServiceCollector
 from server.app.standby import Standby
 from server.rpc.admin_service import AdminService
 from server.rpc.bandit_service import BanditService
 from server.rpc.experiment_service import ExperimentService
-from server.rpc.server import RpcServer
+from server.rpc.server import ConnectionLimits, RpcServer
 from server.services.allocating import Allocator
 from server.services.audit import Audit
 from server.services.choosing import Chooser
@@ -50,6 +51,7 @@ class Parts:
         collector: What Prometheus is told.
 
     Raises:
+        StartupError: The system allows too few open files.
         CertificateError: A certificate, key or client CA can't be used.
         TokensFileError: The tokens file can't be used.
     """
@@ -178,7 +180,12 @@ class Parts:
             self._clock,
             max_calls=self._settings.max_concurrent_calls,
             has_reflection=self._settings.reflection,
-            connection_seconds=self._settings.connection_seconds,
+            limits=ConnectionLimits(
+                max_connections=room_for_connections(self._settings.max_connections),
+                connection_seconds=self._settings.connection_seconds,
+                request_seconds=self._settings.request_seconds,
+                flood_seconds=self._settings.flood_seconds,
+            ),
             shares_port=shares_port,
         )
 

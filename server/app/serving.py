@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 import uvloop
 
+from server.app.descriptors import room_for_connections
 from server.app.door import LOOK_SECONDS
 from server.app.errors import StartupError, startup_errors
 from server.app.logs import set_up_logs
@@ -63,6 +64,7 @@ def serve_here(settings: Settings, placement: Placement = ALONE) -> int:
     Raises:
         StartupError: The service can't start.
     """
+    room_for_connections(settings.max_connections)  # looked at first: what opens a file would only fail
     set_up_logs(settings.log_level, worker=placement.number)
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)

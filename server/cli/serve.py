@@ -31,7 +31,15 @@ class ServeCommand(Command):
             "keys",
         ),
         "Retention": ("purge", "retention_seconds", "purge_interval_seconds"),
-        "Load": ("reward_queue_rows", "reward_queue_bytes", "max_concurrent_calls", "connection_seconds"),
+        "Load": (
+            "reward_queue_rows",
+            "reward_queue_bytes",
+            "max_concurrent_calls",
+            "max_connections",
+            "connection_seconds",
+            "request_seconds",
+            "flood_seconds",
+        ),
     }
 
 
@@ -70,7 +78,10 @@ class ServeCommand(Command):
 @setting_option("reward_queue_rows", "ROWS")
 @setting_option("reward_queue_bytes", "BYTES")
 @setting_option("max_concurrent_calls", "CALLS")
+@setting_option("max_connections", "CONNECTIONS")
 @setting_option("connection_seconds", "SECONDS")
+@setting_option("request_seconds", "SECONDS")
+@setting_option("flood_seconds", "SECONDS")
 def serve(config: Path | None, **flags: object) -> None:
     """Answer Choose and Reward until SIGTERM.
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from asyncio import CancelledError
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias, TypeVar
 
@@ -146,10 +146,3 @@ def _failure_of(error: Exception, method: str) -> Failure:
         return error.failure
     log.error("call.failed", method=method, exc_info=error)
     return INTERNAL
-
-
-def generic_handler(service: str, handlers: Sequence[tuple[str, Handler]]) -> grpc.GenericRpcHandler:
-    """A service's handlers, from bytes to bytes: what can't be read is answered by us, not by gRPC."""
-    return grpc.method_handlers_generic_handler(
-        service, {name: grpc.unary_unary_rpc_method_handler(handler) for name, handler in handlers}
-    )
