@@ -14,6 +14,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from bandit.validation import MAX_ARMS
+
 ENVIRONMENT_PREFIX = "BANDIT_"
 MIB = 1024 * 1024
 _ADDRESS = re.compile(r"([^\s:\[\]]+|\[[0-9a-fA-F:.]+\]):(\d{1,5})", re.ASCII)
@@ -234,6 +236,23 @@ class Settings(BaseSettings):
         le=86_400,
         description="Clients are asked to connect anew after this long, so that calls spread over servers "
         "and workers; calls in flight finish.",
+    )
+    max_experiments: int = Field(
+        default=20_000,
+        ge=1,
+        le=10_000_000,
+        description="Experiments that a namespace may hold, deleted ones not counted; those without a "
+        "namespace count as one.",
+    )
+    max_arms: int = Field(
+        default=MAX_ARMS, ge=1, le=MAX_ARMS, description="Arms that an experiment may have."
+    )
+    max_metric_series: int = Field(
+        default=20_000,
+        ge=100,
+        le=10_000_000,
+        description="Combinations of experiment and arm that a metric may have at most, half of them of one "
+        "namespace; those that come later are summed as (other).",
     )
     max_connections: int = Field(
         default=10_000,

@@ -31,7 +31,7 @@ def room_for_connections(wanted: int) -> int:
     if room < min(wanted, FEWEST_CONNECTIONS):
         fewest = RESERVED + min(wanted, FEWEST_CONNECTIONS)
         raise StartupError(
-            f"the system allows this process {most} open files, and bandit-server needs {fewest} or more: raise "
-            "the limit (ulimit -n, or LimitNOFILE of systemd)"
+            f"the system allows this process {most} open files, and bandit-server needs {fewest} or more: "
+            "raise the limit (ulimit -n, or LimitNOFILE of systemd)"
         )
     return room

@@ -1,5 +1,6 @@
 """What Prometheus is told of experiments, ledger and snapshot. No unit and no decision is in a label."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Final
@@ -7,6 +8,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Metric, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
+from server.app.series import OTHER, SeriesLimit
 from server.rpc.measurements import CallCollector, Histogram, MethodMeasurements
 from server.services.allocating import Allocator
 from server.services.counting import DecisionCounter
@@ -32,6 +34,7 @@ class ServiceCollector:
         purger: What was purged here.
         convergence: How soon a change made by one replica is known to all.
         wal_bytes: Asks for the size of the database's write-ahead log; None where there is none to see.
+        max_series: How many combinations of experiment and arm a metric may have.
     """
 
     def __init__(
@@ -44,6 +47,8 @@ class ServiceCollector:
         purger: Purger,
         convergence: timedelta,
         wal_bytes: Callable[[], int | None],
+        *,
+        max_series: int,
     ) -> None:
         self._snapshot = snapshot
         self._counter = counter
@@ -55,6 +60,9 @@ class ServiceCollector:
         self._wal_bytes = wal_bytes
         self._commit_seconds = Histogram()
         self._commit_rows = Histogram(_COMMIT_ROWS)
+        self._decision_series = SeriesLimit(max_series)
+        self._outcome_series = SeriesLimit(max_series)
+        self._epoch_series = SeriesLimit(max_series)
         queue.observers.append(self._observe_commit)
 
     def collect(self) -> Iterator[Metric]:
@@ -97,10 +105,16 @@ class ServiceCollector:
         family = CounterMetricFamily(
             "bandit_decisions", "Decisions flushed.", labels=("experiment", "arm", "basis")
         )
+        others: Counter[str] = Counter()
         for (number, arm, basis), count in list(self._counter.totals.items()):
             record = self._record(number)
-            if record is not None:
-                family.add_metric([record.name, record.arm_id(arm), basis.name.lower()], count)
+            if self._decision_series.admits((number, arm), record):
+                if record is not None:
+                    family.add_metric([record.name, record.arm_id(arm), basis.name.lower()], count)
+            else:
+                others[basis.name.lower()] += count
+        for name, count in others.items():
+            family.add_metric([OTHER, OTHER, name], count)
         return family
 
     def _outcomes(self) -> Metric:
@@ -109,17 +123,23 @@ class ServiceCollector:
             "Outcomes answered, by what became of them.",
             labels=("experiment", "arm", "metric", "result"),
         )
+        others: Counter[str] = Counter()
         for (number, arm, metric, result), count in list(self._queue.results.items()):
             record = self._record(number)
-            if record is not None:
-                labels = [record.name, record.arm_id(arm), record.metric_name(metric), result]
-                family.add_metric(labels, count)
+            if self._outcome_series.admits((number, arm, metric), record):
+                if record is not None:
+                    labels = [record.name, record.arm_id(arm), record.metric_name(metric), result]
+                    family.add_metric(labels, count)
+            else:
+                others[result] += count
+        for result, count in others.items():
+            family.add_metric([OTHER, OTHER, OTHER, result], count)
         return family
 
     def _epochs(self) -> Metric:
         family = GaugeMetricFamily("bandit_epoch", "Number of the epoch in force.", labels=("experiment",))
         for live in self._snapshot:
-            if live.epoch is not None:
+            if live.epoch is not None and self._epoch_series.admits((live.record.number,), live.record):
                 family.add_metric([live.record.name], live.epoch.number)
         return family
 

@@ -18,7 +18,7 @@ from server.services.choosing import Chooser
 from server.services.clock import Clock
 from server.services.counting import DecisionCounter
 from server.services.decision_keys import DecisionKeys, fresh_ring
-from server.services.experiments import Experiments
+from server.services.experiments import Experiments, Quotas
 from server.services.ledger import Ledger
 from server.services.purging import Purger
 from server.services.reporting import Reporter
@@ -163,6 +163,7 @@ class Parts:
             self._clock,
             lag=self._lag,
             convergence=self._settings.convergence,
+            quotas=Quotas(experiments=self._settings.max_experiments, arms=self._settings.max_arms),
         )
         reporter = Reporter(
             self._store,
@@ -199,4 +200,5 @@ class Parts:
             self.purger,
             self._settings.convergence,
             lambda: self._store.wal_bytes,
+            max_series=self._settings.max_metric_series,
         )

@@ -40,6 +40,7 @@ class ServeCommand(Command):
             "request_seconds",
             "flood_seconds",
         ),
+        "Quotas": ("max_experiments", "max_arms", "max_metric_series"),
     }
 
 
@@ -82,6 +83,9 @@ class ServeCommand(Command):
 @setting_option("connection_seconds", "SECONDS")
 @setting_option("request_seconds", "SECONDS")
 @setting_option("flood_seconds", "SECONDS")
+@setting_option("max_experiments", "EXPERIMENTS")
+@setting_option("max_arms", "ARMS")
+@setting_option("max_metric_series", "SERIES")
 def serve(config: Path | None, **flags: object) -> None:
     """Answer Choose and Reward until SIGTERM.
 

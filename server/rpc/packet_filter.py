@@ -2,8 +2,8 @@
 
 The filter is a program of the classic Berkeley Packet Filter on the socket, which needs no privilege (McCanne
 and Jacobson, "The BSD Packet Filter", 1993; Documentation/networking/filter.rst of Linux). It drops the first
-packet of a connection and no other. So connections that stand lose nothing, nor do those that inherit the filter
-from the socket that accepted them.
+packet of a connection and no other. So connections that stand lose nothing, nor do those that inherit the
+filter from the socket that accepted them.
 """
 
 import ctypes

@@ -32,6 +32,7 @@ CODES: Final[Mapping[type[errors.ServiceError], grpc.StatusCode]] = {
     errors.ExperimentNotFoundError: grpc.StatusCode.NOT_FOUND,
     errors.ExperimentNotStartedError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.TransitionRefusedError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.QuotaReachedError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.DecisionExpiredError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.DecisionSealedError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.RotationRefusedError: grpc.StatusCode.FAILED_PRECONDITION,

@@ -91,6 +91,10 @@ class Dialect(ABC):
         """Waits until nobody writes these tables, and keeps them waiting, until the transaction ends."""
 
     @abstractmethod
+    def lock_name(self, connection: Connection, name: str) -> None:
+        """Waits until no other transaction that locked this name goes on, and keeps later ones waiting."""
+
+    @abstractmethod
     def read_watermark(self, connection: Connection) -> int:
         """A version such that every change not seen by this transaction has it or a later one."""
 

@@ -13,6 +13,7 @@ StoreError
 ├── WriterUnknownError       the writer was forgotten; claim a slot before counting on
 ├── NameTakenError           the name is or was in use
 ├── KeysNotReadyError        the ring can't take another key yet; try again later
+├── QuotaReachedError        the namespace holds as many experiments as it may; delete one first
 └── StaleRevisionError       somebody else changed the experiment first; read it again
 """
 
@@ -83,6 +84,15 @@ class NameTakenError(StoreError):
     def __init__(self, name: str) -> None:
         self.name = name
         super().__init__(f"an experiment named {name!r} exists or existed; names are never used again")
+
+
+class QuotaReachedError(StoreError):
+    """Namespace {namespace} holds {most} experiments already."""
+
+    def __init__(self, namespace: str, most: int) -> None:
+        self.namespace = namespace
+        self.most = most
+        super().__init__(f"namespace {namespace!r} holds {most} experiments already")
 
 
 class StaleRevisionError(StoreError):
