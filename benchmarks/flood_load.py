@@ -2,6 +2,7 @@
 
 import asyncio
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -34,14 +35,23 @@ class FloodTotals:
     n_closed: int = 0
 
 
-async def flood(port: int, method: str, seconds: float) -> FloodTotals:
-    """Opens twelve connections a second for so long, each in its own time, and holds those that are taken."""
+async def flood(
+    port: int, method: str, seconds: float, is_enough: Callable[[], bool] = lambda: False
+) -> FloodTotals:
+    """Opens twelve connections a second, each in its own time, and holds those that are taken.
+
+    Args:
+        port: Where the server listens.
+        method: Which method is called.
+        seconds: For how long.
+        is_enough: Asked after each connection; ends the flood early.
+    """
     totals = FloodTotals()
     data = opening(method)
     loop = asyncio.get_running_loop()
     began_at = loop.time()
     held: list[asyncio.Task[None]] = []
-    while loop.time() < began_at + seconds:
+    while loop.time() < began_at + seconds and not is_enough():
         totals.n_tried += 1
         held.append(asyncio.create_task(_hold(port, data, totals)))
         await asyncio.sleep(max(0.0, began_at + len(held) / CONNECTIONS_A_SECOND - loop.time()))
