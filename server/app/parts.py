@@ -4,9 +4,9 @@ import secrets
 from collections.abc import Callable
 from datetime import timedelta
 
-from server.app.descriptors import room_for_connections
 from server.app.door import Door
 from server.app.monitoring import ServiceCollector
+from server.app.process_limits import room_for_connections
 from server.app.standby import Standby
 from server.rpc.admin_service import AdminService
 from server.rpc.bandit_service import BanditService

@@ -12,12 +12,12 @@ from typing import Final
 import structlog
 import uvloop
 
-from server.app.descriptors import room_for_connections
 from server.app.door import LOOK_SECONDS
 from server.app.errors import StartupError, startup_errors
 from server.app.logs import set_up_logs
 from server.app.monitoring import serve_metrics
 from server.app.parts import Parts
+from server.app.process_limits import require_address_space, room_for_connections
 from server.services.allocating import load_mathematics
 from server.settings import Settings, split_address
 from server.store.errors import StoreError
@@ -64,6 +64,7 @@ def serve_here(settings: Settings, placement: Placement = ALONE) -> int:
     Raises:
         StartupError: The service can't start.
     """
+    require_address_space()
     room_for_connections(settings.max_connections)  # looked at first: what opens a file would only fail
     set_up_logs(settings.log_level, worker=placement.number)
     gc.freeze()

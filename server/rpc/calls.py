@@ -13,7 +13,16 @@ from google.protobuf.message import DecodeError, Message
 from server.rpc.authentication import Admission, RefusedCallError
 from server.rpc.measurements import MethodMeasurements
 from server.rpc.refusals import Refusals
-from server.rpc.statuses import CANCELED, INTERNAL, MALFORMED, STOPPING, Failure, too_large, too_many_calls
+from server.rpc.statuses import (
+    CANCELED,
+    INTERNAL,
+    MALFORMED,
+    OUT_OF_MEMORY,
+    STOPPING,
+    Failure,
+    too_large,
+    too_many_calls,
+)
 from server.services.clock import Clock
 from server.services.errors import ServiceError
 
@@ -144,5 +153,8 @@ def _failure_of(error: Exception, method: str) -> Failure:
         return Failure.of(error)
     if isinstance(error, RefusedCallError):
         return error.failure
+    if isinstance(error, MemoryError):
+        log.error("memory.exhausted", method=method)
+        return OUT_OF_MEMORY
     log.error("call.failed", method=method, exc_info=error)
     return INTERNAL

@@ -124,6 +124,12 @@ MALFORMED: Final = Failure(
     "MALFORMED_MESSAGE",
     (Violation("", "not a valid message of this method"),),
 )
+OUT_OF_MEMORY: Final = Failure(
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "the system gives the server no more memory",
+    "OUT_OF_MEMORY",
+    retry_after=timedelta(seconds=1),
+)
 NO_REQUEST: Final = Failure(
     grpc.StatusCode.INVALID_ARGUMENT,
     "the call ended before its request",

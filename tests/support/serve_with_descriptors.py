@@ -1,4 +1,4 @@
-"""`python -m tests.support.serve_with_descriptors N serve …`: `bandit-server` with at most N file descriptors."""
+"""`python -m tests.support.serve_with_descriptors N serve …`: `bandit-server` with N file descriptors."""
 
 import resource
 import sys

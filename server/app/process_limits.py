@@ -1,14 +1,18 @@
-"""File descriptors: as many as the system allows, and one clear line where those are too few."""
+"""What the system allows a process: taken as far as it goes, and one clear line where that is too little."""
 
 import resource
 from typing import Final
 
 from server.app.errors import StartupError
+from server.settings import MIB
 
 RESERVED: Final = 96
 """What everything but clients' connections takes: libraries, databases, logs, scrapes, files read again."""
 
 FEWEST_CONNECTIONS: Final = 32
+LEAST_ADDRESS_SPACE: Final = 1024 * MIB
+"""Stacks of threads and arenas of the C library count, of which little is ever used."""
+
 _MOST: Final = 1 << 20
 """Asking for more is refused by some systems, whatever their limit says."""
 
@@ -35,3 +39,14 @@ def room_for_connections(wanted: int) -> int:
             "raise the limit (ulimit -n, or LimitNOFILE of systemd)"
         )
     return room
+
+
+def require_address_space() -> None:
+    """Raises StartupError if the limit on address space is so low that memory would fail in service."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft != resource.RLIM_INFINITY and soft < LEAST_ADDRESS_SPACE:
+        raise StartupError(
+            f"the system allows this process {soft // MIB} MiB of address space (ulimit -v), and bandit-server "
+            f"needs {LEAST_ADDRESS_SPACE // MIB} or more, most of it never used: limit the memory of its cgroup "
+            "instead (MemoryMax of systemd)"
+        )

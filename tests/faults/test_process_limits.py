@@ -1,4 +1,4 @@
-"""Too few file descriptors: one clear line at the start, and room kept for the database in service."""
+"""Limits of the process: too low they are one clear line at the start, and in service the database has room."""
 
 import resource
 import socket
@@ -7,6 +7,8 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from tests.conftest import Connect, StartServer
 from tests.support.process import clean_environment, command, eventually
 
@@ -14,11 +16,18 @@ SOME: Final = 160
 """Enough for a server, and for some sixty connections."""
 
 
-def test_too_few_descriptors_are_said_at_the_start(tmp_path: Path) -> None:
-    """With 24 of them the server ends at once with exit code 1, and says what it needs."""
+@pytest.mark.parametrize(
+    ("limit", "line"),
+    [
+        ("-n 24", "error: the system allows this process 24 open files, and bandit-server needs 128 or more"),
+        ("-v 700000", "error: the system allows this process 683 MiB of address space (ulimit -v), and"),
+    ],
+)
+def test_a_limit_that_is_too_low_is_said_at_the_start(tmp_path: Path, limit: str, line: str) -> None:
+    """The server ends at once with exit code 1, and says what it needs."""
     serve = command("serve", "--listen", "127.0.0.1:0", "--database", f"sqlite:///{tmp_path / 'bandit.db'}")
     done = subprocess.run(
-        ["sh", "-c", 'ulimit -n 24 && exec "$@"', "sh", *serve],
+        ["sh", "-c", f'ulimit {limit} && exec "$@"', "sh", *serve],
         cwd=tmp_path,
         env=clean_environment(),
         capture_output=True,
@@ -27,8 +36,8 @@ def test_too_few_descriptors_are_said_at_the_start(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout) == (1, "")
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("error: the system allows this process 24 open files, and bandit-server needs 128")
+    (said,) = done.stderr.splitlines()
+    assert said.startswith(line)
 
 
 def test_the_soft_limit_is_raised(start_server: StartServer, connect: Connect) -> None:
