@@ -9,7 +9,10 @@ from prometheus_client import CollectorRegistry, Metric, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from server.app.series import OTHER, SeriesLimit
-from server.rpc.measurements import CallCollector, Histogram, MethodMeasurements
+from server.rpc.arrivals import Arrivals
+from server.rpc.flooders import Flooders
+from server.rpc.measurements import CallCollector, Histogram
+from server.rpc.server import RpcServer
 from server.services.allocating import Allocator
 from server.services.counting import DecisionCounter
 from server.services.purging import Purger
@@ -148,10 +151,47 @@ class ServiceCollector:
         return None if live is None else live.record
 
 
-def serve_metrics(address: str, methods: list[MethodMeasurements], services: ServiceCollector) -> int:
+class ConnectionCollector:
+    """Hands what is known of calls without requests, and of their connections, to Prometheus when it asks.
+
+    Args:
+        arrivals: Calls that wait for their requests.
+        flooders: Connections that were closed.
+    """
+
+    def __init__(self, arrivals: Arrivals, flooders: Flooders) -> None:
+        self._arrivals = arrivals
+        self._flooders = flooders
+
+    def collect(self) -> Iterator[Metric]:
+        """The families, as Prometheus reads them."""
+        text = "Calls whose request has not arrived."
+        yield _gauge("bandit_incomplete_calls", text, self._arrivals.n_waiting)
+        ended = CounterMetricFamily(
+            "bandit_incomplete_calls_ended",
+            "Calls ended since their request took too long, or too many waited for theirs.",
+            labels=("why",),
+        )
+        ended.add_metric(["late"], self._arrivals.n_late)
+        ended.add_metric(["many"], self._arrivals.n_refused)
+        yield ended
+        yield _counter(
+            "bandit_connections_closed",
+            "Connections closed since too many of their calls waited for requests.",
+            self._flooders.n_closed,
+        )
+        yield _counter(
+            "bandit_addresses_slowed",
+            "How often less of an address's connections was let through.",
+            self._flooders.n_slowed,
+        )
+
+
+def serve_metrics(address: str, rpc: RpcServer, services: ServiceCollector) -> int:
     """Answers scrapes over HTTP in a thread of its own, as long as the process lives; returns the port."""
     registry = CollectorRegistry()
-    registry.register(CallCollector(methods))
+    registry.register(CallCollector(rpc.measurements))
+    registry.register(ConnectionCollector(rpc.arrivals, rpc.flooders))
     registry.register(services)
     host, port = split_address(address)
     server, _ = start_http_server(port, host, registry)

@@ -46,7 +46,7 @@ def require_address_space() -> None:
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft != resource.RLIM_INFINITY and soft < LEAST_ADDRESS_SPACE:
         raise StartupError(
-            f"the system allows this process {soft // MIB} MiB of address space (ulimit -v), and bandit-server "
-            f"needs {LEAST_ADDRESS_SPACE // MIB} or more, most of it never used: limit the memory of its cgroup "
-            "instead (MemoryMax of systemd)"
+            f"the system allows this process {soft // MIB} MiB of address space (ulimit -v), and "
+            f"bandit-server needs {LEAST_ADDRESS_SPACE // MIB} or more, most of it never used: limit the memory "
+            "of its cgroup instead (MemoryMax of systemd)"
         )

@@ -180,7 +180,7 @@ class _Service:
     async def _start(self, *, can_answer: bool) -> None:
         if self._settings.metrics_listen is not None:
             try:
-                port = serve_metrics(self._settings.metrics_listen, self._rpc.measurements, self._collector)
+                port = serve_metrics(self._settings.metrics_listen, self._rpc, self._collector)
             except OSError as error:
                 text = f"can't serve metrics at {self._settings.metrics_listen}: {error.strerror}"
                 raise StartupError(text) from error

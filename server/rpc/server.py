@@ -103,6 +103,12 @@ class RpcServer:
         has_reflection: Whether clients may ask what is served.
         limits: What connections may do.
         shares_port: Whether other processes of this server listen at the same port.
+
+    Attributes:
+        gate: Says whether calls are taken.
+        arrivals: Calls whose requests have not arrived.
+        flooders: Connections that were closed for such calls.
+        measurements: What is measured of each method.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Limits of the process: too low they are one clear line at the start, and in service the database has room."""
+"""Limits of the process: too low they are one clear line at the start; in service the database has room."""
 
 import resource
 import socket
