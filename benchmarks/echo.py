@@ -6,13 +6,13 @@
 import asyncio
 import signal
 import sys
-from typing import Final
+from typing import Any, Final
 
 import click
 import grpc
 import uvloop
 
-from server.rpc.calls import Context, generic_handler
+from server.rpc.calls import Context
 from server.rpc.server import OPTIONS
 
 SERVICE: Final = "benchmarks.Echo"
@@ -24,7 +24,8 @@ async def _serve(response: bytes) -> None:
         return response
 
     server = grpc.aio.server(options=OPTIONS)
-    server.add_generic_rpc_handlers((generic_handler(SERVICE, [("Echo", echo)]),))
+    handlers: dict[str, Any] = {"Echo": grpc.unary_unary_rpc_method_handler(echo)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     sys.stdout.write(f"echo is serving at 127.0.0.1:{port}\n")

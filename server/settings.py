@@ -14,6 +14,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from bandit.validation import MAX_ARMS
+
 ENVIRONMENT_PREFIX = "BANDIT_"
 MIB = 1024 * 1024
 _ADDRESS = re.compile(r"([^\s:\[\]]+|\[[0-9a-fA-F:.]+\]):(\d{1,5})", re.ASCII)
@@ -248,6 +250,44 @@ class Settings(BaseSettings):
         le=86_400,
         description="Clients are asked to connect anew after this long, so that calls spread over servers "
         "and workers; calls in flight finish.",
+    )
+    max_experiments: int = Field(
+        default=20_000,
+        ge=1,
+        le=10_000_000,
+        description="Experiments that a namespace may hold, deleted ones not counted; those without a "
+        "namespace count as one.",
+    )
+    max_arms: int = Field(
+        default=MAX_ARMS, ge=1, le=MAX_ARMS, description="Arms that an experiment may have."
+    )
+    max_metric_series: int = Field(
+        default=20_000,
+        ge=100,
+        le=10_000_000,
+        description="Combinations of experiment and arm that a metric may have at most, half of them of one "
+        "namespace; those that come later are summed as (other).",
+    )
+    max_connections: int = Field(
+        default=10_000,
+        ge=1,
+        le=1_000_000,
+        description="Connections that may be open at once; more are closed. File descriptors that the system "
+        "allows the process may leave room for fewer.",
+    )
+    request_seconds: Seconds = Field(
+        default=10.0,
+        gt=0,
+        le=3_600,
+        description="A call whose request does not arrive this long after its headers is ended.",
+    )
+    flood_seconds: Seconds = Field(
+        default=10.0,
+        ge=0,
+        le=3_600,
+        description="A connection that holds too many calls without their requests is closed, and for this "
+        "long most new connections from its address are dropped (on Linux). 0 drops none, as behind a proxy "
+        "whose address is that of all clients.",
     )
     max_concurrent_calls: int = Field(
         default=1_000,

@@ -1,5 +1,6 @@
 """What Prometheus is told of experiments, ledger and snapshot. No unit and no decision is in a label."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Final
@@ -7,7 +8,11 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Metric, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-from server.rpc.measurements import CallCollector, Histogram, MethodMeasurements
+from server.app.series import OTHER, SeriesLimit
+from server.rpc.arrivals import Arrivals
+from server.rpc.flooders import Flooders
+from server.rpc.measurements import CallCollector, Histogram
+from server.rpc.server import RpcServer
 from server.services.allocating import Allocator
 from server.services.counting import DecisionCounter
 from server.services.purging import Purger
@@ -34,6 +39,7 @@ class ServiceCollector:
         clock: Whether the time is in doubt.
         convergence: How soon a change made by one replica is known to all.
         wal_bytes: Asks for the size of the database's write-ahead log; None where there is none to see.
+        max_series: How many combinations of experiment and arm a metric may have.
     """
 
     def __init__(
@@ -47,6 +53,8 @@ class ServiceCollector:
         clock: ServiceClock,
         convergence: timedelta,
         wal_bytes: Callable[[], int | None],
+        *,
+        max_series: int,
     ) -> None:
         self._snapshot = snapshot
         self._counter = counter
@@ -59,6 +67,9 @@ class ServiceCollector:
         self._wal_bytes = wal_bytes
         self._commit_seconds = Histogram()
         self._commit_rows = Histogram(_COMMIT_ROWS)
+        self._decision_series = SeriesLimit(max_series)
+        self._outcome_series = SeriesLimit(max_series)
+        self._epoch_series = SeriesLimit(max_series)
         queue.observers.append(self._observe_commit)
 
     def collect(self) -> Iterator[Metric]:
@@ -123,10 +134,16 @@ class ServiceCollector:
         family = CounterMetricFamily(
             "bandit_decisions", "Decisions flushed.", labels=("experiment", "arm", "basis")
         )
+        others: Counter[str] = Counter()
         for (number, arm, basis), count in list(self._counter.totals.items()):
             record = self._record(number)
-            if record is not None:
-                family.add_metric([record.name, record.arm_id(arm), basis.name.lower()], count)
+            if self._decision_series.admits((number, arm), record):
+                if record is not None:
+                    family.add_metric([record.name, record.arm_id(arm), basis.name.lower()], count)
+            else:
+                others[basis.name.lower()] += count
+        for name, count in others.items():
+            family.add_metric([OTHER, OTHER, name], count)
         return family
 
     def _outcomes(self) -> Metric:
@@ -135,17 +152,23 @@ class ServiceCollector:
             "Outcomes answered, by what became of them.",
             labels=("experiment", "arm", "metric", "result"),
         )
+        others: Counter[str] = Counter()
         for (number, arm, metric, result), count in list(self._queue.results.items()):
             record = self._record(number)
-            if record is not None:
-                labels = [record.name, record.arm_id(arm), record.metric_name(metric), result]
-                family.add_metric(labels, count)
+            if self._outcome_series.admits((number, arm, metric), record):
+                if record is not None:
+                    labels = [record.name, record.arm_id(arm), record.metric_name(metric), result]
+                    family.add_metric(labels, count)
+            else:
+                others[result] += count
+        for result, count in others.items():
+            family.add_metric([OTHER, OTHER, OTHER, result], count)
         return family
 
     def _epochs(self) -> Metric:
         family = GaugeMetricFamily("bandit_epoch", "Number of the epoch in force.", labels=("experiment",))
         for live in self._snapshot:
-            if live.epoch is not None:
+            if live.epoch is not None and self._epoch_series.admits((live.record.number,), live.record):
                 family.add_metric([live.record.name], live.epoch.number)
         return family
 
@@ -154,10 +177,47 @@ class ServiceCollector:
         return None if live is None else live.record
 
 
-def serve_metrics(address: str, methods: list[MethodMeasurements], services: ServiceCollector) -> int:
+class ConnectionCollector:
+    """Hands what is known of calls without requests, and of their connections, to Prometheus when it asks.
+
+    Args:
+        arrivals: Calls that wait for their requests.
+        flooders: Connections that were closed.
+    """
+
+    def __init__(self, arrivals: Arrivals, flooders: Flooders) -> None:
+        self._arrivals = arrivals
+        self._flooders = flooders
+
+    def collect(self) -> Iterator[Metric]:
+        """The families, as Prometheus reads them."""
+        text = "Calls whose request has not arrived."
+        yield _gauge("bandit_incomplete_calls", text, self._arrivals.n_waiting)
+        ended = CounterMetricFamily(
+            "bandit_incomplete_calls_ended",
+            "Calls ended since their request took too long, or too many waited for theirs.",
+            labels=("why",),
+        )
+        ended.add_metric(["late"], self._arrivals.n_late)
+        ended.add_metric(["many"], self._arrivals.n_refused)
+        yield ended
+        yield _counter(
+            "bandit_connections_closed",
+            "Connections closed since too many of their calls waited for requests.",
+            self._flooders.n_closed,
+        )
+        yield _counter(
+            "bandit_addresses_slowed",
+            "How often less of an address's connections was let through.",
+            self._flooders.n_slowed,
+        )
+
+
+def serve_metrics(address: str, rpc: RpcServer, services: ServiceCollector) -> int:
     """Answers scrapes over HTTP in a thread of its own, as long as the process lives; returns the port."""
     registry = CollectorRegistry()
-    registry.register(CallCollector(methods))
+    registry.register(CallCollector(rpc.measurements))
+    registry.register(ConnectionCollector(rpc.arrivals, rpc.flooders))
     registry.register(services)
     host, port = split_address(address)
     server, _ = start_http_server(port, host, registry)

@@ -6,11 +6,12 @@ from datetime import timedelta
 
 from server.app.door import Door
 from server.app.monitoring import ServiceCollector
+from server.app.process_limits import room_for_connections
 from server.app.standby import Standby
 from server.rpc.admin_service import AdminService
 from server.rpc.bandit_service import BanditService
 from server.rpc.experiment_service import ExperimentService
-from server.rpc.server import RpcServer
+from server.rpc.server import ConnectionLimits, RpcServer
 from server.services.allocating import Allocator
 from server.services.audit import Audit
 from server.services.choosing import Chooser
@@ -18,7 +19,7 @@ from server.services.clock import Clock
 from server.services.counting import DecisionCounter
 from server.services.decision_keys import DecisionKeys, fresh_ring
 from server.services.ending import RunEnder
-from server.services.experiments import Experiments
+from server.services.experiments import Experiments, Quotas
 from server.services.inquiries import Inquiries
 from server.services.known_epochs import KnownEpochs
 from server.services.ledger import Ledger
@@ -58,6 +59,7 @@ class Parts:
         collector: What Prometheus is told.
 
     Raises:
+        StartupError: The system allows too few open files.
         CertificateError: A certificate, key or client CA can't be used.
         TokensFileError: The tokens file can't be used.
     """
@@ -193,6 +195,7 @@ class Parts:
             self._clock,
             lag=self._lag,
             convergence=self._settings.convergence,
+            quotas=Quotas(experiments=self._settings.max_experiments, arms=self._settings.max_arms),
         )
         reporter = Reporter(
             self._store,
@@ -210,7 +213,12 @@ class Parts:
             self._clock,
             max_calls=self._settings.max_concurrent_calls,
             has_reflection=self._settings.reflection,
-            connection_seconds=self._settings.connection_seconds,
+            limits=ConnectionLimits(
+                max_connections=room_for_connections(self._settings.max_connections),
+                connection_seconds=self._settings.connection_seconds,
+                request_seconds=self._settings.request_seconds,
+                flood_seconds=self._settings.flood_seconds,
+            ),
             shares_port=shares_port,
         )
 
@@ -225,4 +233,5 @@ class Parts:
             self._clock,
             self._settings.convergence,
             lambda: self._store.wal_bytes,
+            max_series=self._settings.max_metric_series,
         )

@@ -17,6 +17,7 @@ from server.app.errors import StartupError, startup_errors
 from server.app.logs import set_up_logs
 from server.app.monitoring import serve_metrics
 from server.app.parts import Parts
+from server.app.process_limits import require_address_space, room_for_connections
 from server.services import ending
 from server.services.allocating import load_mathematics
 from server.settings import Settings, split_address
@@ -64,6 +65,8 @@ def serve_here(settings: Settings, placement: Placement = ALONE) -> int:
     Raises:
         StartupError: The service can't start.
     """
+    require_address_space()
+    room_for_connections(settings.max_connections)  # looked at first: what opens a file would only fail
     set_up_logs(settings.log_level, worker=placement.number)
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
@@ -184,7 +187,7 @@ class _Service:
     async def _start(self, *, can_answer: bool) -> None:
         if self._settings.metrics_listen is not None:
             try:
-                port = serve_metrics(self._settings.metrics_listen, self._rpc.measurements, self._collector)
+                port = serve_metrics(self._settings.metrics_listen, self._rpc, self._collector)
             except OSError as error:
                 text = f"can't serve metrics at {self._settings.metrics_listen}: {error.strerror}"
                 raise StartupError(text) from error

@@ -32,7 +32,16 @@ class ServeCommand(Command):
         ),
         "Retention": ("purge", "retention_seconds", "purge_interval_seconds"),
         "Clock": ("trust_clock_after_seconds", "clock_settle_seconds"),
-        "Load": ("reward_queue_rows", "reward_queue_bytes", "max_concurrent_calls", "connection_seconds"),
+        "Load": (
+            "reward_queue_rows",
+            "reward_queue_bytes",
+            "max_concurrent_calls",
+            "max_connections",
+            "connection_seconds",
+            "request_seconds",
+            "flood_seconds",
+        ),
+        "Quotas": ("max_experiments", "max_arms", "max_metric_series"),
     }
 
 
@@ -73,7 +82,13 @@ class ServeCommand(Command):
 @setting_option("reward_queue_rows", "ROWS")
 @setting_option("reward_queue_bytes", "BYTES")
 @setting_option("max_concurrent_calls", "CALLS")
+@setting_option("max_connections", "CONNECTIONS")
 @setting_option("connection_seconds", "SECONDS")
+@setting_option("request_seconds", "SECONDS")
+@setting_option("flood_seconds", "SECONDS")
+@setting_option("max_experiments", "EXPERIMENTS")
+@setting_option("max_arms", "ARMS")
+@setting_option("max_metric_series", "SERIES")
 def serve(config: Path | None, **flags: object) -> None:
     """Answer Choose and Reward until SIGTERM.
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from asyncio import CancelledError
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias, TypeVar
 
@@ -13,7 +13,16 @@ from google.protobuf.message import DecodeError, Message
 from server.rpc.authentication import Admission, RefusedCallError
 from server.rpc.measurements import MethodMeasurements
 from server.rpc.refusals import Refusals
-from server.rpc.statuses import CANCELED, INTERNAL, MALFORMED, STOPPING, Failure, too_large, too_many_calls
+from server.rpc.statuses import (
+    CANCELED,
+    INTERNAL,
+    MALFORMED,
+    OUT_OF_MEMORY,
+    STOPPING,
+    Failure,
+    too_large,
+    too_many_calls,
+)
 from server.services.clock import Clock
 from server.services.errors import ServiceError
 
@@ -144,12 +153,8 @@ def _failure_of(error: Exception, method: str) -> Failure:
         return Failure.of(error)
     if isinstance(error, RefusedCallError):
         return error.failure
+    if isinstance(error, MemoryError):
+        log.error("memory.exhausted", method=method)
+        return OUT_OF_MEMORY
     log.error("call.failed", method=method, exc_info=error)
     return INTERNAL
-
-
-def generic_handler(service: str, handlers: Sequence[tuple[str, Handler]]) -> grpc.GenericRpcHandler:
-    """A service's handlers, from bytes to bytes: what can't be read is answered by us, not by gRPC."""
-    return grpc.method_handlers_generic_handler(
-        service, {name: grpc.unary_unary_rpc_method_handler(handler) for name, handler in handlers}
-    )

@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeAlias
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2
 
 from bandit.v1 import admin_pb2, bandit_pb2, experiment_pb2
 from server.rpc.admin_service import AdminService
+from server.rpc.arrivals import Arrivals
 from server.rpc.authentication import Authenticator
 from server.rpc.bandit_service import BanditService
 from server.rpc.calls import (
@@ -19,9 +21,10 @@ from server.rpc.calls import (
     Answer,
     Gate,
     Guard,
-    generic_handler,
 )
 from server.rpc.experiment_service import ExperimentService
+from server.rpc.flooders import Flooders
+from server.rpc.health import health_handler
 from server.rpc.measurements import MethodMeasurements
 from server.rpc.reflection import serve_reflection
 from server.rpc.refusals import Refusals
@@ -33,9 +36,17 @@ EXPERIMENT_SERVICE: Final = experiment_pb2.DESCRIPTOR.services_by_name["Experime
 ADMIN_SERVICE: Final = admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
 SERVICES: Final = (BANDIT_SERVICE, EXPERIMENT_SERVICE, ADMIN_SERVICE)
 
+METADATA_BYTES: Final = 8 * 1024
+_MOST_PENDING: Final = 30_000
+"""Calls that wait for the event loop. gRPC ends those beyond as CANCELLED; by default some from 1,000 on."""
+
 OPTIONS: Final[Sequence[tuple[str, int]]] = (
     ("grpc.max_receive_message_length", BATCH_CALL_BYTES),
-    ("grpc.max_metadata_size", 4 * 1024),
+    # Of each pair the first is where gRPC begins to refuse at random, the second where it refuses all.
+    ("grpc.max_metadata_size", METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", METADATA_BYTES),
+    ("grpc.server.max_pending_requests", _MOST_PENDING),
+    ("grpc.server.max_pending_requests_hard_limit", _MOST_PENDING),
     ("grpc.max_concurrent_streams", 1_000),  # with 100, calls that a commit frees at once were reset
     ("grpc.max_connection_idle_ms", 300_000),
     ("grpc.max_connection_age_grace_ms", 30_000),
@@ -68,6 +79,23 @@ class ListenError(Exception):
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionLimits:
+    """What connections may do.
+
+    Attributes:
+        max_connections: How many may be open.
+        connection_seconds: A client is asked to connect again after so long, so that its calls spread.
+        request_seconds: How long the request of a call may take to arrive after its headers.
+        flood_seconds: How long an address is slowed down that floods the server; 0 for not at all.
+    """
+
+    max_connections: int
+    connection_seconds: float
+    request_seconds: float
+    flood_seconds: float
+
+
 class RpcServer:
     """Serves both services, health and, if wanted, reflection.
 
@@ -79,8 +107,14 @@ class RpcServer:
         clock: Times the calls.
         max_calls: Calls of one method that may be in flight.
         has_reflection: Whether clients may ask what is served.
-        connection_seconds: A client is asked to connect anew after so long, so that its calls spread.
+        limits: What connections may do.
         shares_port: Whether other processes of this server listen at the same port.
+
+    Attributes:
+        gate: Says whether calls are taken.
+        arrivals: Calls whose requests have not arrived.
+        flooders: Connections that were closed for such calls.
+        measurements: What is measured of each method.
     """
 
     def __init__(
@@ -93,10 +127,13 @@ class RpcServer:
         *,
         max_calls: int,
         has_reflection: bool,
-        connection_seconds: float,
+        limits: ConnectionLimits,
         shares_port: bool = False,
     ) -> None:
         self.gate = Gate()
+        self.flooders = Flooders(clock, seconds=limits.flood_seconds)
+        self.arrivals = Arrivals(clock, self.flooders, seconds=limits.request_seconds)
+        self._watching: asyncio.Task[None] | None = None
         self.measurements: list[MethodMeasurements] = []
         self._authenticator = authenticator
         self._clock = clock
@@ -104,12 +141,13 @@ class RpcServer:
         # Not given, gRPC would share the port, and a second server silently take half the traffic.
         options = (
             ("grpc.so_reuseport", int(shares_port)),
-            ("grpc.max_connection_age_ms", round(1000 * connection_seconds)),
+            ("grpc.max_connection_age_ms", round(1000 * limits.connection_seconds)),
+            ("grpc.max_allowed_incoming_connections", limits.max_connections),
             *OPTIONS,
         )
         self._server = grpc.aio.server(options=options)
         self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._server.add_generic_rpc_handlers((health_handler(self._health, self.arrivals),))
         self._add(BANDIT_SERVICE, _bandit_methods(bandit))
         self._add(EXPERIMENT_SERVICE, _experiment_methods(experiments))
         self._add(ADMIN_SERVICE, _admin_methods(admin))
@@ -141,6 +179,8 @@ class RpcServer:
             raise ListenError(address)
         await self._server.start()
         await self.say_clock(is_doubted=self._clock.is_doubted)
+        self._watching = asyncio.create_task(self.arrivals.watch())
+        self.flooders.listen(port)
         if is_serving:
             await self.say_serving()
         else:
@@ -179,6 +219,8 @@ class RpcServer:
         farewell_until = self._clock.monotonic() + min(_FAREWELL_SECONDS, grace_seconds)
         while self._is_busy() and self._clock.monotonic() < farewell_until:  # noqa: ASYNC110 - as above
             await asyncio.sleep(_DRAIN_POLL_SECONDS)
+        if self._watching is not None:
+            self._watching.cancel()
         await self._server.stop(min(max(deadline - self._clock.monotonic(), 0.0), _FAREWELL_SECONDS))
 
     def _is_busy(self) -> bool:
@@ -196,7 +238,7 @@ class RpcServer:
             admit = partial(self._authenticator.admit, roles=RULES[f"/{service}/{name}"])
             handler = self._guard.around(answer, measured, admit, max_bytes=max_bytes)
             handlers.append((name, handler))
-        self._server.add_generic_rpc_handlers((generic_handler(service, handlers),))
+        self._server.add_generic_rpc_handlers((self.arrivals.generic_handler(service, handlers),))
 
 
 def _bandit_methods(bandit: BanditService) -> _Methods:

@@ -32,6 +32,7 @@ CODES: Final[Mapping[type[errors.ServiceError], grpc.StatusCode]] = {
     errors.ExperimentNotFoundError: grpc.StatusCode.NOT_FOUND,
     errors.ExperimentNotStartedError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.TransitionRefusedError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.QuotaReachedError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.DecisionExpiredError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.DecisionSealedError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.RotationRefusedError: grpc.StatusCode.FAILED_PRECONDITION,
@@ -128,6 +129,18 @@ MALFORMED: Final = Failure(
     "MALFORMED_MESSAGE",
     (Violation("", "not a valid message of this method"),),
 )
+OUT_OF_MEMORY: Final = Failure(
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "the system gives the server no more memory",
+    "OUT_OF_MEMORY",
+    retry_after=timedelta(seconds=1),
+)
+NO_REQUEST: Final = Failure(
+    grpc.StatusCode.INVALID_ARGUMENT,
+    "the call ended before its request",
+    "MALFORMED_MESSAGE",
+    (Violation("", "there is no message"),),
+)
 STOPPING: Final = Failure(
     grpc.StatusCode.UNAVAILABLE, "the server is stopping", "STOPPING", retry_after=timedelta(seconds=1)
 )
@@ -168,6 +181,26 @@ def too_many_calls(n_allowed: int) -> Failure:
         f"{n_allowed} calls of this method are in flight already",
         "OVERLOADED",
         retry_after=timedelta(milliseconds=100),
+    )
+
+
+def incomplete(seconds: float) -> Failure:
+    """The failure of a call whose request did not arrive in time."""
+    return Failure(
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        f"the request did not arrive within {seconds:g} s of the headers of its call",
+        "REQUEST_INCOMPLETE",
+        retry_after=timedelta(seconds=1),
+    )
+
+
+def too_many_incomplete(n_waiting: int) -> Failure:
+    """The failure of a call on a connection on which too many wait for their requests."""
+    return Failure(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        f"{n_waiting} calls of this connection wait for their requests already",
+        "TOO_MANY_INCOMPLETE_REQUESTS",
+        retry_after=timedelta(seconds=1),
     )
 
 

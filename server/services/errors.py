@@ -7,6 +7,7 @@
     ├── ExperimentNotFoundError     name an experiment that exists
     ├── ExperimentNotStartedError   start the experiment first
     ├── TransitionRefusedError      the experiment's state does not allow this
+    ├── QuotaReachedError           delete what is not needed, or have the limit raised
     ├── DecisionExpiredError        too late: nothing helps
     ├── DecisionSealedError         as above, also for what may have been recorded once
     ├── OutcomeConflictError        another value is stored: post a higher revision, if this one is right
@@ -110,6 +111,23 @@ class TransitionRefusedError(ServiceError):
 
     def __init__(self, name: str, state: str, wish: str) -> None:
         super().__init__(f"experiment {name!r} is {state}: it can't be {wish}")
+
+
+class QuotaReachedError(ServiceError):
+    """The server's limits allow no more of these."""
+
+    reason = "QUOTA_REACHED"
+
+    @classmethod
+    def of_experiments(cls, namespace: str, most: int) -> "QuotaReachedError":
+        """The error of one experiment too many."""
+        where = f"namespace {namespace!r} holds" if namespace else "there are"
+        return cls(f"{where} {most} experiments already, as many as this server allows: delete one first")
+
+    @classmethod
+    def of_arms(cls, n_arms: int, most: int) -> "QuotaReachedError":
+        """The error of one arm too many."""
+        return cls(f"the experiment would have {n_arms} arms; this server allows {most}")
 
 
 class DecisionExpiredError(ServiceError):

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import structlog
@@ -23,6 +23,7 @@ from server.services.errors import (
     ExperimentNotFoundError,
     InvalidInputError,
     OlderServersError,
+    QuotaReachedError,
     ServerOutdatedError,
     ServiceError,
     StorageAwayError,
@@ -32,6 +33,7 @@ from server.services.snapshot import Snapshot
 from server.services.workers import Workers
 from server.store import errors as store_errors
 from server.store.errors import NameTakenError, OutdatedError, StaleRevisionError, StoreError
+from server.store.errors import QuotaReachedError as StoreQuotaReachedError
 from server.store.interface import ANYONE, Store
 from server.store.records import ExperimentRecord, LiveExperiment, State
 
@@ -39,6 +41,27 @@ _RETRY_AFTER = timedelta(seconds=1)
 _ATTEMPTS = 5
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quotas:
+    """How much there may be; None for no limit.
+
+    Attributes:
+        experiments: In a namespace, those without one counted as a namespace.
+        arms: In an experiment.
+    """
+
+    experiments: int | None = None
+    arms: int | None = None
+
+    def require_arms(self, n_arms: int, *, n_before: int = 0) -> None:
+        """Raises QuotaReachedError if there would be more arms than before, and more than there may be."""
+        if self.arms is not None and n_arms > max(self.arms, n_before):
+            raise QuotaReachedError.of_arms(n_arms, self.arms)
+
+
+NO_QUOTAS = Quotas()
 
 
 class Experiments:
@@ -52,6 +75,7 @@ class Experiments:
         clock: The time.
         lag: How long a replica may go on with an epoch after its end.
         convergence: How soon a change made by one replica is known to all.
+        quotas: How much there may be.
     """
 
     def __init__(
@@ -64,6 +88,7 @@ class Experiments:
         *,
         lag: timedelta,
         convergence: timedelta,
+        quotas: Quotas = NO_QUOTAS,
     ) -> None:
         self._store = store
         self._workers = workers
@@ -72,6 +97,7 @@ class Experiments:
         self._clock = clock
         self._lag = lag
         self._convergence = convergence
+        self._quotas = quotas
 
     async def create(
         self, experiment: Experiment, *, validate_only: bool = False, caller: str = ANYONE
@@ -81,16 +107,22 @@ class Experiments:
         Raises:
             InvalidInputError: It breaks rules.
             ExperimentExistsError: Its name is or was in use.
+            QuotaReachedError: It has too many arms, or its namespace is full.
         """
         _require_valid(experiment)
+        self._quotas.require_arms(len(experiment.arms))
         now = self._clock.now()
         if validate_only:
             await self._require_free(experiment.name)
             return LiveExperiment(ExperimentRecord.draft(experiment, now), None)
         try:
-            record = await self._workers.write(self._store.create_experiment, experiment, now, caller)
+            record = await self._workers.write(
+                self._store.create_experiment, experiment, now, caller, quota=self._quotas.experiments
+            )
         except NameTakenError:
             raise ExperimentExistsError(experiment.name) from None
+        except StoreQuotaReachedError as error:
+            raise QuotaReachedError.of_experiments(error.namespace, error.most) from None
         except StoreError as error:
             raise _refusal(error) from error
         return await self._settled(self._put_in_force(LiveExperiment(record, None), "created", caller))
@@ -139,6 +171,7 @@ class Experiments:
         Raises:
             InvalidInputError: The new declaration breaks rules, or falsifies what is recorded.
             TransitionRefusedError: The experiment is concluded.
+            QuotaReachedError: It would have more arms than it has, and than there may be.
         """
 
         def change(record: ExperimentRecord) -> ExperimentRecord:
@@ -146,6 +179,7 @@ class Experiments:
                 raise TransitionRefusedError(name, record.state, "changed")
             experiment = apply(record.experiment)
             _require_valid(experiment)
+            self._quotas.require_arms(len(experiment.arms), n_before=len(record.experiment.arms))
             if record.state is not State.DRAFT:
                 _require_compatible(record, experiment)
             return _declare(record, experiment)

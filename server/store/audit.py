@@ -59,9 +59,13 @@ def within(query: Select[Any], name: ColumnElement[Any], namespaces: Collection[
     """The query for names in one of these namespaces; for all of them if None."""
     if namespaces is None:
         return query
+    return query.where(or_(*(is_within(name, namespace) for namespace in namespaces)))
+
+
+def is_within(name: ColumnElement[Any], namespace: str) -> ColumnElement[bool]:
+    """Whether a name is in a namespace, as a range of names."""
     after_slash = chr(ord("/") + 1)
-    ranges = [(name > f"{namespace}/") & (name < f"{namespace}{after_slash}") for namespace in namespaces]
-    return query.where(or_(*ranges))
+    return (name > f"{namespace}/") & (name < f"{namespace}{after_slash}")
 
 
 def _to_entry(row: Row[Any]) -> AuditEntry:

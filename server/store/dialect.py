@@ -104,6 +104,10 @@ class Dialect(ABC):
         """
 
     @abstractmethod
+    def lock_name(self, connection: Connection, name: str) -> None:
+        """Waits until no other transaction that locked this name goes on, and keeps later ones waiting."""
+
+    @abstractmethod
     def read_watermark(self, connection: Connection) -> int:
         """A version such that every change not seen by this transaction has it or a later one.
 

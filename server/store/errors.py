@@ -18,6 +18,7 @@ StoreError
 ├── RunEndedError            what the run did not count in time is settled; go on as a new run
 ├── NameTakenError           the name is or was in use
 ├── KeysNotReadyError        the ring can't take another key yet; try again later
+├── QuotaReachedError        the namespace holds as many experiments as it may; delete one first
 └── StaleRevisionError       somebody else changed the experiment first; read it again
 """
 
@@ -118,6 +119,15 @@ class NameTakenError(StoreError):
     def __init__(self, name: str) -> None:
         self.name = name
         super().__init__(f"an experiment named {name!r} exists or existed; names are never used again")
+
+
+class QuotaReachedError(StoreError):
+    """Namespace {namespace} holds {most} experiments already."""
+
+    def __init__(self, namespace: str, most: int) -> None:
+        self.namespace = namespace
+        self.most = most
+        super().__init__(f"namespace {namespace!r} holds {most} experiments already")
 
 
 class StaleRevisionError(StoreError):

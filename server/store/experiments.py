@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -13,7 +13,7 @@ from bandit.experiment import Experiment
 from server.store import audit, gate
 from server.store.documents import Declaration, DocumentError, from_document, to_document
 from server.store.epochs import epochs_in_force
-from server.store.errors import NameTakenError, OutdatedError, StaleRevisionError
+from server.store.errors import NameTakenError, OutdatedError, QuotaReachedError, StaleRevisionError
 from server.store.records import Action, Changes, ExperimentRecord, LiveExperiment, State
 from server.store.schema import configurations, experiments
 from server.store.times import from_micros, to_micros
@@ -44,6 +44,15 @@ def create(
     _keep_revision(connection, record)
     _audit(connection, now, caller, None, record)
     return record
+
+
+def require_room(connection: Connection, namespace: str, most: int) -> None:
+    """Raises QuotaReachedError if as many experiments as there may be, or more, are in a namespace."""
+    name = experiments.c.name
+    is_inside = audit.is_within(name, namespace) if namespace else ~name.contains("/")
+    some = select(experiments.c.number).where(is_inside, _IS_PRESENT).limit(most).subquery()
+    if connection.execute(select(func.count()).select_from(some)).scalar_one() >= most:
+        raise QuotaReachedError(namespace, most)
 
 
 def find_created(connection: Connection, experiment: Experiment, now: datetime) -> ExperimentRecord | None:

@@ -180,11 +180,19 @@ class Store(ClockStore, ABC):
 
     @abstractmethod
     def create_experiment(
-        self, experiment: Experiment, now: datetime, caller: str = ANYONE
+        self, experiment: Experiment, now: datetime, caller: str = ANYONE, *, quota: int | None = None
     ) -> ExperimentRecord:
         """Stores a draft.
 
+        Args:
+            experiment: What is declared.
+            now: When.
+            caller: Who wants it.
+            quota: How many experiments its namespace may hold then, those without a namespace counted as one;
+                exact, however many are created at once. Deleted ones do not count. None for no limit.
+
         Raises:
+            QuotaReachedError: The namespace is full.
             NameTakenError: The name is or was in use.
         """
 

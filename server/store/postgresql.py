@@ -44,6 +44,7 @@ _N_READERS: Final = 4
 """One for each thread that reads: see `server.services.workers`."""
 
 _MIGRATION_LOCK: Final = int.from_bytes(b"bandit-a")
+_NAMES_LOCK: Final = int.from_bytes(b"name")
 _BOUNDS: Final[Mapping[str, int]] = {
     "statement_timeout": 4_000,
     "lock_timeout": 3_000,
@@ -190,6 +191,10 @@ class PostgresqlDialect(Dialect):
     def lock_tables(self, connection: Connection, *tables: Table) -> None:
         names = ", ".join(table.name for table in tables)
         connection.exec_driver_sql(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE")
+
+    @override
+    def lock_name(self, connection: Connection, name: str) -> None:
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (_NAMES_LOCK, name))
 
     @override
     def read_watermark(self, connection: Connection) -> int:

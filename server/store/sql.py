@@ -13,6 +13,7 @@ from bandit.experiment import Experiment
 from bandit.facts import Epoch, OutcomeKey, Tally
 from bandit.metric import MetricKind
 from bandit.units import UnitFacts
+from bandit.validation import namespace_of
 from server.store import (
     audit,
     books,
@@ -216,14 +217,17 @@ class SqlStore(SqlClockStore, Store):
 
     @override
     def create_experiment(
-        self, experiment: Experiment, now: datetime, caller: str = ANYONE
+        self, experiment: Experiment, now: datetime, caller: str = ANYONE, *, quota: int | None = None
     ) -> ExperimentRecord:
+        def create(connection: Connection) -> ExperimentRecord:
+            if quota is not None:
+                namespace = namespace_of(experiment.name)
+                self._dialect.lock_name(connection, namespace)
+                experiments.require_room(connection, namespace, quota)
+            return experiments.create(connection, experiment, now, self._version, caller)
+
         return self._dialect.write(
-            lambda c: experiments.create(c, experiment, now, self._version, caller),
-            repeat=lambda c: (
-                experiments.find_created(c, experiment, now)
-                or experiments.create(c, experiment, now, self._version, caller)
-            ),
+            create, repeat=lambda c: experiments.find_created(c, experiment, now) or create(c)
         )
 
     @override

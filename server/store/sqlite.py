@@ -167,6 +167,10 @@ class SqliteDialect(Dialect):
         """Nothing: the transaction of the one writer is alone."""
 
     @override
+    def lock_name(self, connection: Connection, name: str) -> None:
+        """Nothing: the transaction of the one writer is alone."""
+
+    @override
     def read_watermark(self, connection: Connection) -> int:
         return int(connection.execute(select(self.version)).scalar_one())
 

@@ -1,7 +1,9 @@
 """The contract of a store: experiments, their revisions, and what is never used again."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from threading import Barrier
 
 import pytest
 from sqlalchemy import select
@@ -9,7 +11,7 @@ from sqlalchemy import select
 from bandit.experiment import Arm
 from bandit.metric import Metric
 from server.store.documents import from_document
-from server.store.errors import NameTakenError, StaleRevisionError
+from server.store.errors import NameTakenError, QuotaReachedError, StaleRevisionError
 from server.store.interface import Store
 from server.store.records import ExperimentRecord, State
 from server.store.schema import configurations
@@ -214,3 +216,33 @@ def test_a_refused_change_leaves_no_history(store: SqlStore) -> None:
     with store.reading() as connection:
         revisions = list(connection.execute(select(configurations.c.revision)).scalars())
     assert sorted(revisions) == [1, 2]
+
+
+def test_a_namespace_holds_no_more_than_its_quota(store: Store) -> None:
+    """The one too many is refused and leaves nothing; other namespaces and what was deleted do not count."""
+    for name in ("a", "b", "team/a", "team-b/a", "tea/a"):
+        store.create_experiment(declare(name), START, quota=2)
+    with pytest.raises(QuotaReachedError, match="'' holds 2"):
+        store.create_experiment(declare("c"), START, quota=2)
+    assert not store.has_name("c")
+    gone = store.create_experiment(declare("team/b"), START, quota=2)
+    with pytest.raises(QuotaReachedError, match="'team' holds 2"):
+        store.create_experiment(declare("team/c"), START, quota=2)
+    store.delete_experiment(gone, START)
+    assert store.create_experiment(declare("team/c"), START, quota=2).name == "team/c"
+
+
+def test_a_quota_is_exact_for_threads_that_race(store: Store) -> None:
+    """Of eight that create an experiment in a namespace of three at once, three succeed."""
+    start = Barrier(8)
+
+    def race(number: int) -> bool:
+        start.wait()
+        try:
+            store.create_experiment(declare(f"team/x{number}"), START, quota=3)
+        except QuotaReachedError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(race, range(8))).count(True) == 3

@@ -18,6 +18,7 @@ EXAMPLES = [
     errors.ExperimentNotFoundError("x"),
     errors.ExperimentNotStartedError("x"),
     errors.TransitionRefusedError("x", "draft", "paused"),
+    errors.QuotaReachedError.of_experiments("team", 3),
     errors.DecisionExpiredError(["click"]),
     errors.DecisionSealedError(),
     errors.OutcomeConflictError(["click"]),

@@ -1,0 +1,47 @@
+"""How many series a metric may have: what a caller names must not let a scrape grow without end."""
+
+from collections import Counter
+from typing import Final
+
+from bandit.validation import namespace_of
+from server.store.records import ExperimentRecord
+
+OTHER: Final = "(other)"
+"""The label under which the rest is summed; no experiment, arm or metric can have this name."""
+
+_SHARE_OF_ONE: Final = 2
+"""One namespace may take one in so many of the series, so that none keeps all others out."""
+
+
+class SeriesLimit:
+    """Admits series in the order in which they are first seen, and for good: a counter never goes back.
+
+    Args:
+        most: How many.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._admitted: set[tuple[int, ...]] = set()
+        self._refused: set[tuple[int, ...]] = set()
+        self._n_of_namespace: Counter[str] = Counter()
+
+    def admits(self, key: tuple[int, ...], record: ExperimentRecord | None) -> bool:
+        """Whether a series has labels of its own, or is summed with the others.
+
+        Args:
+            key: Numbers of the experiment, and of what is in it.
+            record: The experiment; None if it is gone, of which only what was refused before is summed.
+        """
+        if key in self._admitted:
+            return True
+        if record is None or key in self._refused:
+            return key not in self._refused
+        namespace = namespace_of(record.name)
+        n_inside = self._n_of_namespace[namespace]
+        if len(self._admitted) >= self._most or n_inside >= self._most // _SHARE_OF_ONE:
+            self._refused.add(key)
+            return False
+        self._n_of_namespace[namespace] += 1
+        self._admitted.add(key)
+        return True

@@ -1,0 +1,67 @@
+"""Limits of the process: too low they are one clear line at the start; in service the database has room."""
+
+import resource
+import socket
+import subprocess
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.conftest import Connect, StartServer
+from tests.support.process import clean_environment, command, eventually
+
+SOME: Final = 160
+"""Enough for a server, and for some sixty connections."""
+
+
+@pytest.mark.parametrize(
+    ("limit", "line"),
+    [
+        ("-n 24", "error: the system allows this process 24 open files, and bandit-server needs 128 or more"),
+        ("-v 700000", "error: the system allows this process 683 MiB of address space (ulimit -v), and"),
+    ],
+)
+def test_a_limit_that_is_too_low_is_said_at_the_start(tmp_path: Path, limit: str, line: str) -> None:
+    """The server ends at once with exit code 1, and says what it needs."""
+    serve = command("serve", "--listen", "127.0.0.1:0", "--database", f"sqlite:///{tmp_path / 'bandit.db'}")
+    done = subprocess.run(
+        ["sh", "-c", f'ulimit {limit} && exec "$@"', "sh", *serve],
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    (said,) = done.stderr.splitlines()
+    assert said.startswith(line)
+
+
+def test_the_soft_limit_is_raised(start_server: StartServer, connect: Connect) -> None:
+    """A soft limit below what the connections need is raised as far as the hard limit lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        server = start_server("--max-connections", "500")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)[0] == 596
+    assert connect(server).running()
+
+
+def test_connections_leave_descriptors_for_the_database(start_server: StartServer, connect: Connect) -> None:
+    """However many connect, those that stand are served, rewards are committed, and later ones are taken."""
+    server = start_server(program=("tests.support.serve_with_descriptors", str(SOME)))
+    wire = connect(server)
+    name = wire.running()
+    with ExitStack() as stack:
+        for _ in range(2 * SOME):
+            stack.enter_context(closing(socket.create_connection(("127.0.0.1", server.port), timeout=20)))
+        for _ in range(50):
+            assert wire.reward(wire.choose(name).decision_id, {"click": 1.0})
+        assert wire.report(name).arms
+    eventually(lambda: connect(server).running())
+    assert [event for event in server.events() if event["level"] in {"error", "critical"}] == []
