@@ -26,6 +26,7 @@ from typing import Final
 from bandit.experiment import Experiment
 from bandit.facts import Epoch, OutcomeKey, Tally
 from bandit.units import UnitFacts
+from server.store.bounds import MoveStep
 from server.store.history import History
 from server.store.records import (
     AuditEntry,
@@ -34,7 +35,6 @@ from server.store.records import (
     ExperimentRecord,
     Flush,
     KeyRing,
-    MoveStep,
     PurgeStep,
     ReportFacts,
     RewardEntry,

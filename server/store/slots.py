@@ -4,22 +4,24 @@ A slot is only a place. Two writers in one would still add up, and whether a flu
 writer's own row; so a writer that was taken for dead loses its slot, and nothing else.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from bandit.decision import run_of
+from server.store.dialect import Dialect
 from server.store.errors import RunEndedError, RunTakenError, WriterUnknownError
 from server.store.records import Flush
 from server.store.schema import ended_runs, writers
+from server.store.times import to_micros
 from server.version import VERSION
 
 EXPIRY: Final = timedelta(seconds=60)
 """A writer that did not claim its slot for so long may lose it."""
 
 _MEMORY: Final = timedelta(days=30)
-"""How long a writer without a slot is remembered."""
+"""How long a writer without a slot is remembered, once nobody asks any more what it counted."""
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -56,6 +58,34 @@ def count_old(connection: Connection, since: int) -> int:
     return connection.execute(query).scalar_one()
 
 
+def claim_slot(dialect: Dialect, incarnation: bytes, now: datetime) -> int:
+    """See `Store.claim_slot`.
+
+    In two transactions: one that has written the table can't lock it beside another like it.
+
+    Args:
+        dialect: The database.
+        incarnation: Random mark of the writer's run.
+        now: The writer's time: none of its decisions that count is dated before its first claim.
+    """
+
+    def renew_own(connection: Connection) -> int | None:
+        return renew(connection, incarnation, dialect.read_clock(connection, now))
+
+    def claim_one(connection: Connection) -> int:
+        dialect.lock_tables(connection, writers)
+        return claim(
+            connection,
+            incarnation,
+            dialect.read_clock(connection, now),
+            is_shared=dialect.is_shared,
+            decided_ms=to_micros(now) // 1000,
+        )
+
+    slot = dialect.write(renew_own)
+    return dialect.write(claim_one) if slot is None else slot
+
+
 def renew(connection: Connection, incarnation: bytes, now: int) -> int | None:
     """Says that a writer lives; returns its slot, None if it has none."""
     return connection.execute(
@@ -81,8 +111,9 @@ def claim(connection: Connection, incarnation: bytes, now: int, *, is_shared: bo
     others = writers.c.incarnation != incarnation
     is_dead = others & (writers.c.seen_at <= now - EXPIRY // _MICROSECOND) if is_shared else others
     connection.execute(update(writers).where(is_dead).values(slot=None))
-    is_forgotten = others & writers.c.slot.is_(None) & (writers.c.seen_at <= now - _MEMORY // _MICROSECOND)
-    connection.execute(delete(writers).where(is_forgotten))
+    is_old = writers.c.slot.is_(None) & (writers.c.seen_at <= now - _MEMORY // _MICROSECOND)
+    is_settled = writers.c.code.is_(None) | writers.c.ended_at.is_not(None)
+    connection.execute(delete(writers).where(others, is_old, is_settled))
     _require_free_run(connection, incarnation)
     taken = set(connection.execute(select(writers.c.slot).where(others)).scalars())
     slot = next(number for number in range(len(taken) + 1) if number not in taken)
