@@ -12,8 +12,8 @@ from typing import ClassVar, TypeAlias, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Table
 
+from server.store.bounds import Bounds
 from server.store.errors import StoreUnavailableError
-from server.store.records import Bounds
 from server.store.rewards import Row, RowKey, Standing, Touched
 from server.store.units import UnitRow
 

@@ -26,6 +26,7 @@ from typing import Final
 from bandit.experiment import Experiment
 from bandit.facts import Epoch, OutcomeKey, Tally
 from bandit.units import UnitFacts
+from server.store.bounds import MoveStep
 from server.store.clock_interface import ClockStore
 from server.store.history import History
 from server.store.records import (
@@ -37,7 +38,6 @@ from server.store.records import (
     ExperimentRecord,
     Flush,
     KeyRing,
-    MoveStep,
     PurgeStep,
     Rebuilt,
     ReportFacts,

@@ -20,10 +20,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from typing_extensions import override
 
+from server.store.bounds import Bounds, EndedRun
 from server.store.dialect import Dialect, Work
 from server.store.durability import Durability
 from server.store.postgresql_errors import is_lost, is_worth_a_retry, translated_errors
-from server.store.records import Bounds, EndedRun, Seal
+from server.store.records import Seal
 from server.store.rewards import Row, RowKey, Standing, Touched
 from server.store.units import UPSERT as UPSERT_UNITS
 from server.store.units import UnitRow

@@ -4,15 +4,17 @@ A slot is only a place. Two writers in one would still add up, and whether a flu
 writer's own row; so a writer that was taken for dead loses its slot, and nothing else.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from bandit.decision import run_of
+from server.store.dialect import Dialect
 from server.store.errors import RunEndedError, RunTakenError, WriterUnknownError
 from server.store.records import Flush
 from server.store.schema import ended_runs, writers
+from server.store.times import to_micros
 from server.version import VERSION
 
 EXPIRY: Final = timedelta(seconds=60)
@@ -51,6 +53,34 @@ def count_old(connection: Connection, since: int) -> int:
     """How many runs of code before 0.3.0 were seen since an instant."""
     query = select(func.count()).where(writers.c.code.is_(None), writers.c.seen_at >= since)
     return connection.execute(query).scalar_one()
+
+
+def claim_slot(dialect: Dialect, incarnation: bytes, now: datetime) -> int:
+    """See `Store.claim_slot`.
+
+    In two transactions: one that has written the table can't lock it beside another like it.
+
+    Args:
+        dialect: The database.
+        incarnation: Random mark of the writer's run.
+        now: The writer's time: none of its decisions that count is dated before its first claim.
+    """
+
+    def renew_own(connection: Connection) -> int | None:
+        return renew(connection, incarnation, dialect.read_clock(connection, now))
+
+    def claim_one(connection: Connection) -> int:
+        dialect.lock_tables(connection, writers)
+        return claim(
+            connection,
+            incarnation,
+            dialect.read_clock(connection, now),
+            is_shared=dialect.is_shared,
+            decided_ms=to_micros(now) // 1000,
+        )
+
+    slot = dialect.write(renew_own)
+    return dialect.write(claim_one) if slot is None else slot
 
 
 def renew(connection: Connection, incarnation: bytes, now: int) -> int | None:
@@ -107,9 +137,10 @@ def _require_free_run(connection: Connection, incarnation: bytes) -> None:
 
 
 def forget(connection: Connection, silent_since: int) -> None:
-    """Forgets writers without a slot that were not heard of since."""
+    """Forgets writers without a slot that were not heard of since, if nobody asks any more what they counted."""
     is_silent = writers.c.slot.is_(None) & (writers.c.seen_at <= silent_since)
-    connection.execute(delete(writers).where(is_silent))
+    is_settled = writers.c.code.is_(None) | writers.c.ended_at.is_not(None)
+    connection.execute(delete(writers).where(is_silent, is_settled))
 
 
 def advance(connection: Connection, flush: Flush) -> bool:

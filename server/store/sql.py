@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
-from itertools import compress
 
 from sqlalchemy import Connection
 from typing_extensions import override
@@ -24,11 +23,13 @@ from server.store import (
     keys,
     mending,
     purge,
+    recording,
     seals,
     slots,
     uncounted,
     units,
 )
+from server.store.bounds import MoveStep
 from server.store.dialect import Dialect
 from server.store.errors import (
     KeysNotReadyError,
@@ -50,19 +51,17 @@ from server.store.records import (
     ExperimentRecord,
     Flush,
     KeyRing,
-    MoveStep,
     PurgeStep,
     Rebuilt,
     ReportFacts,
     RewardEntry,
-    Sealed,
     SealedEpochs,
     SealSummary,
     State,
     Verdict,
 )
 from server.store.rewards import RewardLog
-from server.store.schema import outcome_facts, rewards, signing_keys, writers
+from server.store.schema import outcome_facts, rewards, signing_keys
 from server.store.slots import WriterState
 from server.store.sql_clock import SqlClockStore
 from server.store.times import from_micros, to_micros
@@ -193,23 +192,7 @@ class SqlStore(SqlClockStore, Store):
 
     @override
     def claim_slot(self, incarnation: bytes, now: datetime) -> int:
-        def renew(connection: Connection) -> int | None:
-            return slots.renew(connection, incarnation, self._dialect.read_clock(connection, now))
-
-        def claim(connection: Connection) -> int:
-            self._dialect.lock_tables(connection, writers)
-            micros = self._dialect.read_clock(connection, now)
-            return slots.claim(
-                connection,
-                incarnation,
-                micros,
-                is_shared=self.is_shared,
-                decided_ms=to_micros(now) // 1000,
-            )
-
-        # In two transactions: one that has written the table can't lock it beside another like it.
-        slot = self._dialect.write(renew)
-        return self._dialect.write(claim) if slot is None else slot
+        return slots.claim_slot(self._dialect, incarnation, now)
 
     @override
     def forget_writers(self, silent_since: datetime) -> None:
@@ -369,6 +352,8 @@ class SqlStore(SqlClockStore, Store):
 
     @override
     def move_uncounted(self, slot: int, n_looked_at: int) -> MoveStep | None:
+        if not self._dialect.read(uncounted.is_waiting):  # a look writes nothing where nothing is to be done
+            return None
         return self._dialect.write(lambda c: uncounted.move_step(c, slot, n_looked_at))
 
     @override
@@ -379,17 +364,7 @@ class SqlStore(SqlClockStore, Store):
 
     @override
     def record_rewards(self, entries: Sequence[RewardEntry], slot: int) -> list[Verdict]:
-        def record(connection: Connection) -> list[Verdict]:
-            experiments_of = sorted({entry.experiment for entry in entries})
-            found = self._dialect.read_bounds(connection, experiments_of, uncounted.runs_in(entries))
-            is_open = seals.tell_open(entries, found.seals)
-            accepted = uncounted.relabelled(connection, list(compress(entries, is_open)), found.ended)
-            verdicts, increments = self._log.record(connection, accepted)
-            facts.add_outcomes(connection, increments, slot)
-            recorded = iter(verdicts)
-            return [next(recorded) if each else Sealed() for each in is_open]
-
-        return self._dialect.write(record)
+        return self._dialect.write(lambda c: recording.record(c, self._dialect, self._log, entries, slot))
 
     @override
     def find_sealable(

@@ -21,6 +21,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from typing_extensions import override
 
 from bandit.decision import Basis
+from server.store.bounds import Bounds, EndedRun
 from server.store.dialect import Dialect
 from server.store.errors import (
     RowRefusedError,
@@ -32,7 +33,7 @@ from server.store.errors import (
     StoreUnavailableError,
 )
 from server.store.file_lock import FileLock
-from server.store.records import Bounds, EndedRun, Seal
+from server.store.records import Seal
 from server.store.rewards import Row, RowKey, Standing, Touched
 from server.store.schema import experiments
 from server.store.times import to_micros

@@ -26,10 +26,11 @@ from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 from bandit.decision import FLUSH_BITS, LOSABLE, Basis, IdBits, new_id, run_of
 from bandit.facts import OutcomeKey
 from server.store import facts, gate, slots, units
+from server.store.bounds import EndedRun, MoveStep
 from server.store.dialect import Dialect
 from server.store.exact_sums import StoredTally
 from server.store.gate import Feature
-from server.store.records import EndedRun, MoveStep, RewardEntry
+from server.store.records import RewardEntry
 from server.store.schema import ended_runs, rewards, writers
 from server.store.slots import WriterState
 
@@ -79,7 +80,7 @@ def relabelled(
 
 def runs_in(entries: Iterable[RewardEntry]) -> list[int]:
     """The bits of ids that stand for runs, of all decisions whose basis could be lost."""
-    # Of many that are rewarded at once few differ in these bytes: they have a run, and little of a flush.
+    # Of the many that are rewarded at once few differ in these bytes: the run, and little of the flush.
     places = {entry.decision[6:10] for entry in entries if entry.basis in LOSABLE}
     return sorted({IdBits.of(bytes(6) + place + bytes(6)).run for place in places})
 
@@ -138,6 +139,12 @@ def end_runs(
 def _flushed_ms(connection: Connection, incarnation: bytes) -> int:
     query = select(writers.c.flushed_ms).where(writers.c.incarnation == incarnation)
     return connection.execute(query).scalar() or 0
+
+
+def is_waiting(connection: Connection) -> bool:
+    """Whether outcomes of some ended run may have to be moved."""
+    query = select(ended_runs.c.run).where(ended_runs.c.next_id.is_not(None)).limit(1)
+    return connection.execute(query).first() is not None
 
 
 def move_step(connection: Connection, slot: int, n_looked_at: int) -> MoveStep | None:
