@@ -47,6 +47,6 @@ def require_address_space() -> None:
     if soft != resource.RLIM_INFINITY and soft < LEAST_ADDRESS_SPACE:
         raise StartupError(
             f"the system allows this process {soft // MIB} MiB of address space (ulimit -v), and "
-            f"bandit-server needs {LEAST_ADDRESS_SPACE // MIB} or more, most of it never used: limit the memory "
-            "of its cgroup instead (MemoryMax of systemd)"
+            f"bandit-server needs {LEAST_ADDRESS_SPACE // MIB} or more, most of it never used: limit the "
+            "memory of its cgroup instead (MemoryMax of systemd)"
         )

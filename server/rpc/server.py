@@ -36,7 +36,7 @@ EXPERIMENT_SERVICE: Final = experiment_pb2.DESCRIPTOR.services_by_name["Experime
 ADMIN_SERVICE: Final = admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
 SERVICES: Final = (BANDIT_SERVICE, EXPERIMENT_SERVICE, ADMIN_SERVICE)
 
-METADATA_BYTES: Final = 8 * 1024
+METADATA_BYTES: Final = 16 * 1024
 _MOST_PENDING: Final = 30_000
 """Calls that wait for the event loop. gRPC ends those beyond as CANCELLED; by default some from 1,000 on."""
 

@@ -190,12 +190,12 @@ def test_a_call_that_ends_before_its_request_is_told(start_server: StartServer) 
 
 
 @pytest.mark.parametrize(
-    ("n_bytes", "is_taken"), [(7_000, True), (7_400, True), (8_400, False), (9_500, False)]
+    ("n_bytes", "is_taken"), [(8_000, True), (15_000, True), (17_000, False), (20_000, False)]
 )
 def test_metadata_is_refused_from_a_size_on(
     start_server: StartServer, connect: Connect, n_bytes: int, *, is_taken: bool
 ) -> None:
-    """8 KiB with names and 32 bytes a field, as RFC 9113 counts them: the same call always ends the same."""
+    """16 KiB with names and 32 bytes a field, as RFC 9113 counts them: the same call always ends the same."""
     wire = connect(start_server())
     name = wire.running()
     ends = {end_of(wire, name, n_bytes) for _ in range(20)}
