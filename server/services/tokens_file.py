@@ -60,6 +60,8 @@ def parse_tokens(text: str, label: str) -> Directory:
         body = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise TokensFileError(f"{label}: not TOML: {error}") from None
+    except RecursionError:
+        raise TokensFileError(f"{label}: nested too deeply") from None
     problems = list(_check(body))
     if problems:
         raise TokensFileError(*(f"{label}: {path}: {rule}" for path, rule in problems))

@@ -34,6 +34,7 @@ from server.store.file_lock import FileLock
 from server.store.records import Seal
 from server.store.rewards import Row, RowKey, Standing, Touched
 from server.store.schema import experiments
+from server.store.sqlite_files import FilesInPlace, require_own_log
 from server.store.times import to_micros
 from server.store.units import UPSERT as UPSERT_UNITS
 from server.store.units import UnitRow
@@ -44,8 +45,10 @@ OLDEST: Final = (3, 35, 0)
 """The first SQLite with RETURNING."""
 
 _N_READERS: Final = 3
+_OWNERS_PRAGMA: Final = "journal_mode=WAL"
+"""Kept in the file: who only reads leaves it as it is."""
+
 _PRAGMAS: Final = (
-    "journal_mode=WAL",
     "synchronous=FULL",
     "foreign_keys=ON",
     "temp_store=MEMORY",
@@ -85,6 +88,7 @@ class SqliteDialect(Dialect):
 
     Raises:
         StoreInUseError: Another process owns the file.
+        SchemaError: The write-ahead log beside it is that of another database.
         StoreUnavailableError: There is no such file to read, its folder can't be written, or the SQLite
             library is too old.
     """
@@ -102,17 +106,27 @@ class SqliteDialect(Dialect):
         if not is_owner and not file.exists():
             raise StoreUnavailableError(f"there is no database {file}")
         self._lock = FileLock(file) if is_owner else None
+        try:
+            require_own_log(file)
+        except SchemaError:
+            self._release()
+            raise
         if not file.exists():
             _create(file)
         self._wal = file.with_name(file.name + "-wal")
-        self.writer = _create_engine(url, 1, "BEGIN IMMEDIATE")
-        self.reader = _create_engine(url, _N_READERS, "BEGIN")
+        self._files = FilesInPlace(file)
+        pragmas = (_OWNERS_PRAGMA, *_PRAGMAS) if is_owner else _PRAGMAS
+        self.writer = _create_engine(url, 1, "BEGIN IMMEDIATE", pragmas)
+        self.reader = _create_engine(url, _N_READERS, "BEGIN", pragmas)
 
     @override
     def close(self) -> None:
         self._is_closed = True
         self.reader.dispose()
         self.writer.dispose()
+        self._release()
+
+    def _release(self) -> None:
         if self._lock is not None:
             self._lock.release()
 
@@ -130,6 +144,7 @@ class SqliteDialect(Dialect):
         self._require_open()
         with _translated_errors(), self.writer.begin() as connection:
             yield connection
+        self._files.check()
 
     @override
     @contextmanager
@@ -218,7 +233,7 @@ def _require_library() -> None:
         )
 
 
-def _create_engine(url: URL, n_connections: int, begin: str) -> Engine:
+def _create_engine(url: URL, n_connections: int, begin: str, pragmas: Sequence[str]) -> Engine:
     engine = create_engine(
         url,
         hide_parameters=True,
@@ -232,7 +247,7 @@ def _create_engine(url: URL, n_connections: int, begin: str) -> Engine:
     def configure(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
         connection.isolation_level = None  # transactions begin where the listener below says
         cursor = connection.cursor()
-        for pragma in _PRAGMAS:
+        for pragma in pragmas:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
