@@ -14,6 +14,7 @@
     ├── ExperimentChangedError      read the experiment again, then repeat the change
     ├── RotationRefusedError        try again once the last rotation has settled
     ├── RevocationRefusedError      rotate first, or name a key that is there
+    ├── RevocationUnsettledError    look for the transaction that is still open
     ├── OverloadedError             try again after `retry_after`
     │   └── StorageFullError        as above, once there is room
     └── StorageAwayError            try again after `retry_after`
@@ -177,6 +178,18 @@ class RevocationRefusedError(ServiceError):
 
     def __init__(self, why: str) -> None:
         super().__init__(f"no key was revoked: {why}")
+
+
+class RevocationUnsettledError(ServiceError):
+    """The key is revoked, and a transaction that began before that is still open."""
+
+    reason = "REVOCATION_UNSETTLED"
+
+    def __init__(self, key: int) -> None:
+        super().__init__(
+            f"key {key} is revoked, but a transaction is open in the database that began before: until it "
+            "ends, it may record rewards of decisions that the key signed; find it in pg_stat_activity"
+        )
 
 
 class OverloadedError(ServiceError):

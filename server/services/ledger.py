@@ -5,7 +5,7 @@ from datetime import timedelta
 from math import isfinite
 from typing import Final, NamedTuple
 
-from bandit.decision import NO_UNIT, Basis, Decision, InvalidDecisionError, Signer, UnknownKeyError
+from bandit.decision import NO_UNIT, Basis, Decision, InvalidDecisionError, Signer, UnknownKeyError, key_of
 from bandit.experiment import AnalysisUnit
 from bandit.metric import Metric, OutcomeValueError
 from bandit.validation import Violation, namespace_of, shown
@@ -32,6 +32,7 @@ from server.store.records import (
     OutcomeResult,
     Recorded,
     Refused,
+    Revoked,
     RewardEntry,
     Sealed,
     Verdict,
@@ -191,6 +192,7 @@ class Ledger:
             age_ms > rules.max_age_ms,
             is_apart,
             int.from_bytes(unit) if keeps_unit and unit != NO_UNIT else None,
+            key_of(report.decision_id),
         )
 
     def _check_outcomes(
@@ -278,6 +280,8 @@ class Ledger:
                 return DecisionExpiredError(names[metric] for metric in metrics)
             case Sealed():
                 return DecisionSealedError()
+            case Revoked():
+                return DecisionIdInvalidError()
             case Refused():
                 return InvalidInputError.of("outcomes", "the store refused these values")
 

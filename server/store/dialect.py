@@ -13,7 +13,7 @@ from typing import ClassVar, TypeAlias, TypeVar
 from sqlalchemy import ColumnElement, Connection, Table
 
 from server.store.errors import StoreUnavailableError
-from server.store.records import Seal
+from server.store.records import Admission
 from server.store.rewards import Row, RowKey, Standing, Touched
 from server.store.units import UnitRow
 
@@ -99,10 +99,8 @@ class Dialect(ABC):
         """A version beyond that of every change that this transaction could see so far."""
 
     @abstractmethod
-    def read_seals(
-        self, connection: Connection, experiments: Sequence[int]
-    ) -> Mapping[tuple[int, int], Seal]:
-        """(experiment, segment) to its seal, for those that have one.
+    def read_admission(self, connection: Connection, experiments: Sequence[int]) -> Admission:
+        """What recording outcomes of these experiments has to heed.
 
         The transaction has its version before it looks: see `server.store.seals`.
         """

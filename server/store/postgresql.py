@@ -23,7 +23,7 @@ from typing_extensions import override
 from server.store.dialect import Dialect, Work
 from server.store.errors import StoreUnavailableError
 from server.store.postgresql_errors import is_lost, is_worth_a_retry, translated_errors
-from server.store.records import Seal
+from server.store.records import Admission, Seal
 from server.store.rewards import Row, RowKey, Standing, Touched
 from server.store.units import UPSERT as UPSERT_UNITS
 from server.store.units import UnitRow
@@ -83,11 +83,12 @@ _UPSERT_UNITS: Final = UPSERT_UNITS.format(
     ORDER BY 1, 2, 3
     """
 )
-_SEALS: Final = """
+_ADMISSION: Final = """
     SELECT pg_current_xact_id();
-    SELECT experiment, segment, epoch, before FROM seals WHERE experiment = ANY ('{{{numbers}}}'::bigint[])
+    SELECT experiment, segment, epoch, before FROM seals WHERE experiment = ANY ('{{{numbers}}}'::bigint[]);
+    SELECT id FROM signing_keys
 """
-"""Two statements: the second one's snapshot is of a moment at which the transaction has its version."""
+"""Several statements: the later ones' snapshots are of moments at which the transaction has its version."""
 
 
 class PostgresqlDialect(Dialect):
@@ -185,15 +186,15 @@ class PostgresqlDialect(Dialect):
         return int(connection.exec_driver_sql(query).scalar_one())
 
     @override
-    def read_seals(
-        self, connection: Connection, experiments: Sequence[int]
-    ) -> Mapping[tuple[int, int], Seal]:
+    def read_admission(self, connection: Connection, experiments: Sequence[int]) -> Admission:
         numbers = ",".join(str(int(number)) for number in experiments)
         cursor = connection.connection.cursor()
         try:
-            cursor.execute(_SEALS.format(numbers=numbers))  # without parameters two statements are one trip
+            cursor.execute(_ADMISSION.format(numbers=numbers))  # without parameters they are one trip
             cursor.nextset()
-            return {(number, segment): Seal(*seal) for number, segment, *seal in cursor.fetchall()}
+            seals = {(number, segment): Seal(*seal) for number, segment, *seal in cursor.fetchall()}
+            cursor.nextset()
+            return Admission(seals, frozenset(key for (key,) in cursor.fetchall()))
         finally:
             cursor.close()
 

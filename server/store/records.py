@@ -265,6 +265,7 @@ class RewardEntry(NamedTuple):
         is_apart: Whether it is kept apart, never to be folded: its epoch is not the stored one of that
             number.
         unit: The hash of a policy decision's unit, in (0, 2^48), where units are counted; None elsewhere.
+        key: Id of the key that signed the decision, which must be in the ring; None if that is no matter.
     """
 
     decision: bytes
@@ -279,6 +280,7 @@ class RewardEntry(NamedTuple):
     is_expired: bool = False
     is_apart: bool = False
     unit: int | None = None
+    key: int | None = None
 
 
 class OutcomeResult(enum.StrEnum):
@@ -317,11 +319,15 @@ class Sealed(NamedTuple):
     """Nothing of the entry was stored: what was known of the decision may be purged."""
 
 
+class Revoked(NamedTuple):
+    """Nothing of the entry was stored: the key that signed the decision is not in the ring any more."""
+
+
 class Refused(NamedTuple):
     """Nothing of the entry was stored: the database refused its values."""
 
 
-Verdict = Recorded | Conflicting | Expired | Sealed | Refused
+Verdict = Recorded | Conflicting | Expired | Sealed | Revoked | Refused
 
 
 class Seal(NamedTuple):
@@ -334,6 +340,13 @@ class Seal(NamedTuple):
 
     epoch: int
     before: bytes
+
+
+class Admission(NamedTuple):
+    """What recording heeds: (experiment, segment) to its seal, and the ids of the keys in the ring."""
+
+    seals: Mapping[tuple[int, int], Seal]
+    keys: frozenset[int]
 
 
 class SealedEpochs(NamedTuple):

@@ -182,9 +182,21 @@ def _keys(entries: Iterable[RewardEntry]) -> Iterator[RowKey]:
 
 
 def _rows(entry: RewardEntry) -> Iterator[Row]:
-    decision, experiment, epoch, segment, arm, basis, outcomes, revision, received_ms, _, is_apart, unit = (
-        entry
-    )
+    (
+        decision,
+        experiment,
+        epoch,
+        segment,
+        arm,
+        basis,
+        outcomes,
+        revision,
+        received_ms,
+        _,
+        is_apart,
+        unit,
+        _,
+    ) = entry
     for metric, quanta, is_late in outcomes:
         yield (
             decision,

@@ -13,7 +13,7 @@ A seal is raised again only from 0.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -22,12 +22,18 @@ from sqlalchemy import Connection, Row, and_, func, or_, select, text, update
 from bandit.decision import Basis, new_id
 from bandit.experiment import SEGMENT_ALL
 from server.store.dialect import Dialect
-from server.store.records import RewardEntry, Seal, SealedEpochs, State
+from server.store.records import (
+    Admission,
+    Revoked,
+    RewardEntry,
+    Seal,
+    Sealed,
+    SealedEpochs,
+    State,
+    Verdict,
+)
 from server.store.schema import epochs, experiments, rewards, seals
 from server.store.times import from_micros, to_micros
-
-NO_SEAL: Final = Seal(0, b"")
-"""Of an experiment whose log takes everything."""
 
 _DAY: Final = timedelta(days=1)
 _DORMANT: Final = frozenset({State.PAUSED, State.CONCLUDED})
@@ -66,11 +72,16 @@ def is_sealed(entry: RewardEntry, seal: Seal) -> bool:
     return entry.epoch <= seal.epoch
 
 
-def tell_open(entries: Sequence[RewardEntry], found: Mapping[tuple[int, int], Seal]) -> list[bool]:
-    """Which entries the log may take; `found` is (experiment, segment) to its seal."""
-    if not found:
-        return [True] * len(entries)
-    return [not is_sealed(entry, found.get((entry.experiment, entry.segment), NO_SEAL)) for entry in entries]
+def tell_barred(entries: Sequence[RewardEntry], admission: Admission) -> list[Verdict | None]:
+    """Why the log takes an entry no more; None for those that it may take."""
+    return [_bar(entry, admission) for entry in entries]
+
+
+def _bar(entry: RewardEntry, admission: Admission) -> Verdict | None:
+    if entry.key is not None and entry.key not in admission.keys:
+        return Revoked()
+    seal = admission.seals.get((entry.experiment, entry.segment))
+    return Sealed() if seal is not None and is_sealed(entry, seal) else None
 
 
 IS_PURGEABLE: Final = and_(

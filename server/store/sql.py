@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
-from itertools import compress
 
 from sqlalchemy import Connection
 from typing_extensions import override
@@ -34,7 +33,6 @@ from server.store.records import (
     PurgeStep,
     ReportFacts,
     RewardEntry,
-    Sealed,
     SealedEpochs,
     SealSummary,
     State,
@@ -153,6 +151,14 @@ class SqlStore(Store):
             return changed
 
         return self._dialect.write(run)
+
+    @override
+    def read_mark(self) -> int:
+        return self._dialect.read(self._dialect.read_horizon)
+
+    @override
+    def has_passed(self, mark: int) -> bool:
+        return not self.is_shared or self._dialect.read(self._dialect.read_watermark) >= mark
 
     @override
     def claim_slot(self, incarnation: bytes, now: datetime) -> int:
@@ -309,12 +315,13 @@ class SqlStore(Store):
     @override
     def record_rewards(self, entries: Sequence[RewardEntry], slot: int) -> list[Verdict]:
         def record(connection: Connection) -> list[Verdict]:
-            found = self._dialect.read_seals(connection, sorted({entry.experiment for entry in entries}))
-            is_open = seals.tell_open(entries, found)
-            verdicts, increments = self._log.record(connection, list(compress(entries, is_open)))
+            experiments = sorted({entry.experiment for entry in entries})
+            barred = seals.tell_barred(entries, self._dialect.read_admission(connection, experiments))
+            taken = [entry for entry, bar in zip(entries, barred, strict=True) if bar is None]
+            verdicts, increments = self._log.record(connection, taken)
             facts.add_outcomes(connection, increments, slot)
             recorded = iter(verdicts)
-            return [next(recorded) if each else Sealed() for each in is_open]
+            return [next(recorded) if bar is None else bar for bar in barred]
 
         return self._dialect.write(record)
 

@@ -31,7 +31,7 @@ from server.store.errors import (
     StoreUnavailableError,
 )
 from server.store.file_lock import FileLock
-from server.store.records import Seal
+from server.store.records import Admission, Seal
 from server.store.rewards import Row, RowKey, Standing, Touched
 from server.store.schema import experiments
 from server.store.sqlite_files import FilesInPlace, require_own_log
@@ -70,6 +70,7 @@ _UPSERT_UNITS: Final = UPSERT_UNITS.format(rows="VALUES {rows}")
 _SEALS: Final = """
     SELECT experiment, segment, epoch, before FROM seals WHERE experiment IN (VALUES {rows})
 """
+_KEYS: Final = "SELECT id FROM signing_keys"
 _LARGEST_CHUNK: Final = 512
 _INSERTED: Final = {
     (is_late, is_apart): Touched(None, is_late, is_apart)
@@ -170,14 +171,13 @@ class SqliteDialect(Dialect):
         return self.read_watermark(connection) + 1
 
     @override
-    def read_seals(
-        self, connection: Connection, experiments: Sequence[int]
-    ) -> Mapping[tuple[int, int], Seal]:
+    def read_admission(self, connection: Connection, experiments: Sequence[int]) -> Admission:
         found = {}
         for chunk in _chunks([(number,) for number in experiments]):
             for experiment, segment, epoch, before in _execute(connection, _SEALS, chunk):
                 found[experiment, segment] = Seal(epoch, before)
-        return found
+        keys = connection.connection.cursor().execute(_KEYS).fetchall()
+        return Admission(found, frozenset(key for (key,) in keys))
 
     @override
     def read_clock(self, connection: Connection, now: datetime) -> int:

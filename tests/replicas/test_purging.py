@@ -78,7 +78,7 @@ def test_nothing_is_purged_under_a_writer_that_may_not_know(stores: Sequence[Sql
     record, entries = with_old_rewards(stores[0], 20)
     late = reward(experiment=record.number)
     with stores[1].writing() as connection:
-        seen = stores[1]._dialect.read_seals(connection, [record.number])
+        seen = stores[1]._dialect.read_admission(connection, [record.number]).seals
         seal(stores[0])
         assert seen == {}
         for _ in range(3):
@@ -95,7 +95,9 @@ def test_who_looks_after_the_seal_does_not_hold_it_up(stores: Sequence[SqlStore]
     seal(stores[0])
     stores[0].settle_seals()
     with stores[1].writing() as connection:
-        assert stores[1]._dialect.read_seals(connection, [record.number])[record.number, 0].epoch == 1
+        assert (
+            stores[1]._dialect.read_admission(connection, [record.number]).seals[record.number, 0].epoch == 1
+        )
         assert stores[0].settle_seals()
         assert purge(stores[0]) == 2 * len(entries)
 
