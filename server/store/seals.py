@@ -78,7 +78,8 @@ def tell_barred(entries: Sequence[RewardEntry], admission: Admission) -> list[Ve
 
 
 def _bar(entry: RewardEntry, admission: Admission) -> Verdict | None:
-    if entry.key is not None and entry.key not in admission.keys:
+    is_known = entry.key is None or entry.key in admission.keys
+    if not is_known and admission.keys:  # a revocation leaves the ring at least the key that signs
         return Revoked()
     seal = admission.seals.get((entry.experiment, entry.segment))
     return Sealed() if seal is not None and is_sealed(entry, seal) else None
