@@ -391,5 +391,10 @@ class Signer:
         return body
 
 
+def key_of(text: str) -> int:
+    """The id of the key that signed a decision, from the text that `Signer.read` has found authentic."""
+    return binascii.a2b_base64(text[:4].encode("ascii").translate(_FROM_URL_SAFE))[1]
+
+
 def _to_text(sealed: bytes) -> str:
     return binascii.b2a_base64(sealed, newline=False).translate(_TO_URL_SAFE).decode("ascii")

@@ -29,6 +29,7 @@ def reserved_port(address: str) -> Iterator[int]:
             probe.bind((host, port))
             place = probe.getsockname()
             probe.close()
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             holder.bind(place)
         except OSError:

@@ -41,6 +41,12 @@ def print_place(address: str, *, is_serving: bool) -> None:
     sys.stdout.flush()
 
 
+def stop_signals() -> set[signal.Signals]:
+    """The signals that end a server in order: SIGHUP, of a terminal that is closed, but not below nohup."""
+    ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
+    return {signal.SIGTERM, signal.SIGINT, signal.SIGHUP} - ignored
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
     """Where a process stands among those of its server.
@@ -60,7 +66,7 @@ ALONE: Final = Placement()
 
 
 def serve_here(settings: Settings, placement: Placement = ALONE) -> int:
-    """Serves in this process until SIGTERM or SIGINT, and returns the exit code.
+    """Serves in this process until a signal stops it, and returns the exit code.
 
     Raises:
         StartupError: The service can't start.
@@ -153,9 +159,9 @@ class _Service:
 
     def _heed_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in stop_signals():
             loop.add_signal_handler(number, self._stopping.set)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})  # a parent held them back
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals())  # a parent held them back
         if self._placement.end is not None:
             loop.add_reader(self._placement.end, self._stopping.set)
 

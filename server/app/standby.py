@@ -21,7 +21,7 @@ from server.services.keys import agree, signer_of
 from server.services.keys_file import KeysFileError, is_open_to_others, read_keys, write_keys
 from server.services.ledger import Ledger
 from server.services.snapshot import Snapshot
-from server.services.snapshot_file import SnapshotFileError, read_snapshot, write_snapshot
+from server.services.snapshot_file import KeptSnapshot, SnapshotFileError, read_snapshot, write_snapshot
 from server.services.timekeeping import Timekeeper
 from server.services.workers import Workers
 from server.services.writer import Writer, claim_slot
@@ -93,6 +93,7 @@ class Standby:
         self._file_ring = self._read_keys()
         self._candidate = self._file_ring or candidate
         self._ring: KeyRing | None = None
+        self._unsaved_ring: KeyRing | None = None
         self._saved: list[LiveExperiment] = []
         self._saved_ms = 0
         self._renew_seconds = min(_RENEW_SECONDS, settings.max_staleness_seconds / 10)
@@ -137,11 +138,14 @@ class Standby:
     async def save(self, *, is_last: bool = False) -> None:
         """Writes the snapshot file if it lacks something that the store has confirmed, or grows old.
 
+        Also the keys file, if that failed when they changed.
+
         Args:
             is_last: Whether the server stops: then the file is made as young as it can be.
         """
         if self._snapshot_path is None or self._ring is None or not self._is_keeper:
             return
+        await asyncio.to_thread(self._save_keys, self._ring)
         if isinf(self._snapshot.age_seconds):  # the keys are here already, and what they are for is not
             return
         live = [each for each in self._snapshot if each.epoch is not None]
@@ -171,13 +175,21 @@ class Standby:
     def _keep_keys(self, ring: KeyRing) -> None:
         """Keeps the keys for a start without the store."""
         self._ring = ring
-        if self._keys_path is not None and self._is_keeper and ring != self._file_ring:
-            try:
-                write_keys(self._keys_path, ring)
-            except OSError as error:
+        if self._is_keeper:
+            self._save_keys(ring)
+
+    def _save_keys(self, ring: KeyRing) -> None:
+        """Writes the keys file unless it holds these keys; that it can't is said once for each ring."""
+        if self._keys_path is None or ring == self._file_ring:
+            return
+        try:
+            write_keys(self._keys_path, ring)
+        except OSError as error:
+            if ring != self._unsaved_ring:
                 log.warning("keys.not_saved", path=str(self._keys_path), error=error.strerror)
-            else:
-                self._file_ring = ring
+            self._unsaved_ring = ring
+        else:
+            self._file_ring = ring
 
     async def _reach(self) -> None:
         await self._workers.write(self._store.prepare, may_migrate=self._settings.migrate)
@@ -198,8 +210,7 @@ class Standby:
             log.warning("snapshot.ignored", reason=str(problem))
             log.warning("standby.waiting", error=error)
             return False
-        # Never younger than the lag, so that a decision is not taken for one that the store has confirmed.
-        age_seconds = max((self._clock.time_ms() - kept.confirmed_ms) / 1000, self._settings.lag_seconds)
+        age_seconds = self._age_of(kept)
         self._snapshot.restore(kept.live, age_seconds)
         self._chooser.signer = signer_of(self._file_ring, self._clock.now())
         log.warning(
@@ -207,17 +218,29 @@ class Standby:
         )
         return True
 
+    def _age_of(self, kept: KeptSnapshot) -> float:
+        """Never younger than the lag, so that no decision is taken for one that the store has confirmed.
+
+        What was confirmed in the future was so by a wrong clock, or is it now: nobody knows how old it is.
+        """
+        age_seconds = (self._clock.time_ms() - kept.confirmed_ms) / 1000
+        if age_seconds >= -self._settings.lag_seconds:
+            return max(age_seconds, self._settings.lag_seconds)
+        log.warning("snapshot.from_the_future", seconds=round(-age_seconds, 1), advice="check the clock")
+        return max(self._settings.max_staleness_seconds, self._settings.lag_seconds)
+
     def _read_keys(self) -> KeyRing | None:
         if self._keys_path is None:
             return None
         try:
             ring = read_keys(self._keys_path)
-            if is_open_to_others(self._keys_path):
-                log.warning("keys.open_to_others", path=str(self._keys_path), advice="chmod 600")
         except KeysFileError as error:
-            if self._keys_path.exists():
+            if not isinstance(error.__cause__, FileNotFoundError):
                 log.warning("keys.ignored", reason=str(error))
             return None
+        if is_open_to_others(self._keys_path):
+            advice = "let the server's user own it, with chmod 600"
+            log.warning("keys.open_to_others", path=str(self._keys_path), advice=advice)
         return ring
 
 

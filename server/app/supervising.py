@@ -1,7 +1,7 @@
 """One process or several: `--workers N` is a parent that answers no call, and N processes that share a port.
 
 The parent holds the port without listening, starts the workers, starts another for each that dies, hands on
-SIGTERM and waits for all to drain. A worker that loses its parent stops, as after SIGTERM.
+a signal to stop and waits for all to drain. A worker that loses its parent stops, as after SIGTERM.
 """
 
 import multiprocessing
@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -21,7 +21,7 @@ import structlog
 from server.app.errors import StartupError, startup_errors
 from server.app.logs import set_up_logs
 from server.app.ports import reserved_port
-from server.app.serving import Placement, print_place, serve_here
+from server.app.serving import Placement, print_place, serve_here, stop_signals
 from server.settings import Settings, split_address
 
 _FIRST_PAUSE: Final = 0.1
@@ -30,7 +30,7 @@ _LONG_LIFE: Final = 10.0
 """A worker that served for so many seconds is replaced at once; one that did not, ever later."""
 
 _MOST_FAILURES: Final = 5
-"""After so many replacements in a row that never came to serve, the server gives up."""
+"""After so many replacements in a row that can't start, the server gives up, unless other workers go on."""
 
 _LAST_SECONDS: Final = 30.0
 """What a worker gets on top of its drain before it is killed: a commit may take its time."""
@@ -123,7 +123,7 @@ class _Supervisor:
         Raises:
             StartupError: A worker can't start.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in stop_signals():
             signal.signal(number, self._heed)
         try:
             while not self._is_stopping:
@@ -183,17 +183,23 @@ class _Supervisor:
         """Plans a replacement for a worker that has died, or gives up: StartupError."""
         del self._workers[number]
         worker.pipe.close()
-        code = worker.process.exitcode
+        code = worker.process.exitcode or 0
         if worker.place is None:
-            self._n_failures += 1
-            reason = worker.failure or f"worker {number} ended with {code} before it served"
-            if not self._has_served or self._n_failures >= _MOST_FAILURES:
-                raise StartupError(reason)
+            self._n_failures += code >= 0  # who was killed might have started
+            if self._is_hopeless:
+                raise StartupError(worker.failure or f"worker {number} ended with {code} before it served")
         has_lived = worker.place is not None and time.monotonic() - worker.started_at > _LONG_LIFE
         pause = _FIRST_PAUSE if has_lived else self._pauses[number]
         self._pauses[number] = min(2 * pause, _LONGEST_PAUSE)
         self._due[number] = time.monotonic() + pause
         log.error("worker.died", worker=number, exit_code=code, reason=worker.failure, restart_seconds=pause)
+
+    @property
+    def _is_hopeless(self) -> bool:
+        """Whether workers that can't start are to end the server: not as long as others of them go on."""
+        has_begun = self._has_served or self._has_told_waiting
+        goes_on = any(worker.place is not None for worker in self._workers.values())
+        return not has_begun or (self._n_failures >= _MOST_FAILURES and not goes_on)
 
     def _stop(self) -> int:
         """Ends every worker; the worst of their exit codes, a signal as a shell has it."""
@@ -230,8 +236,8 @@ def _start(settings: Settings, number: int) -> _Worker:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Keeps SIGTERM and SIGINT back: a child begins like that, and lets them in when it can heed them."""
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    """Keeps back what would stop it: a child begins like that, and lets it in when it can heed it."""
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals())
     try:
         yield
     finally:
@@ -242,12 +248,14 @@ def _work(settings: Settings, number: int, pipe: Connection) -> None:
     """The whole life of a worker."""
 
     def tell(address: str, *, is_serving: bool) -> None:
-        pipe.send(_Place(address, is_serving))
+        with suppress(OSError):  # without a parent it stops, for which it needs not be told
+            pipe.send(_Place(address, is_serving))
 
     placement = Placement(tell=tell, number=number, end=pipe.fileno())
     try:
         code = serve_here(settings, placement)
     except StartupError as error:
-        pipe.send(_Failure(str(error)))
+        with suppress(OSError):
+            pipe.send(_Failure(str(error)))
         code = 1
     raise SystemExit(code)

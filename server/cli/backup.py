@@ -25,7 +25,7 @@ def backup(file: Path, config: Path | None, *, force: bool, **flags: object) -> 
     when the command ends. Only its owner can read it: the keys that sign decisions are in it.
 
     To restore it, stop the server, delete the database's -wal and -shm files, put FILE in the place of the
-    database, and start the server.
+    database, and start the server. Keys are then as they were: revoke again what was revoked since.
     """
     with reporting(SettingsError, CalledWronglyError):
         settings = load_settings(flags, config)

@@ -1,5 +1,6 @@
 """`bandit-server token`: tokens for callers. A token is shown once, and only its hash is kept."""
 
+import os
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from server.cli.tokens_text import TokensTextError, with_token
 from server.services.callers import Caller, Role, digest_of, new_token
 from server.services.input_files import InputFileError, decode, read_bytes
 from server.services.tokens_file import CALLER_RULE, TOKENS_BYTES, TokensFileError, parse_tokens
+from server.store.drafts import draft_of
 from server.store.interface import ANYONE
 
 
@@ -85,12 +87,13 @@ def _read(file: Path | None) -> str:
 
 
 def _write(file: Path, text: str) -> None:
-    """Replaces the file in one step, so that a server never reads half of it."""
-    draft = file.with_name(f".{file.name}.new")
+    """Replaces the file in one step, so that a server never reads half of it, with the mode that it had."""
     try:
-        draft.write_text(text, encoding="utf-8")
-        if file.exists():
-            draft.chmod(file.stat().st_mode & 0o777)
-        draft.replace(file)
+        with draft_of(file, mode=0o666) as draft:
+            if file.exists():
+                os.fchmod(draft.descriptor, file.stat().st_mode & 0o777)
+            with os.fdopen(draft.descriptor, "w", encoding="utf-8", closefd=False) as opened:
+                opened.write(text)
+            draft.install(file)
     except OSError as error:
         raise CommandError(f"{file}: {(error.strerror or 'cannot be written').lower()}") from None

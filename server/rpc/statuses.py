@@ -37,6 +37,7 @@ CODES: Final[Mapping[type[errors.ServiceError], grpc.StatusCode]] = {
     errors.DecisionSealedError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.RotationRefusedError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.RevocationRefusedError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.RevocationUnsettledError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.OutcomeConflictError: grpc.StatusCode.ALREADY_EXISTS,
     errors.ExperimentExistsError: grpc.StatusCode.ALREADY_EXISTS,
     errors.ExperimentChangedError: grpc.StatusCode.ABORTED,

@@ -21,7 +21,12 @@ import structlog
 
 from bandit.decision import Signer
 from server.services.clock import Clock
-from server.services.errors import RevocationRefusedError, RotationRefusedError, StorageAwayError
+from server.services.errors import (
+    RevocationRefusedError,
+    RevocationUnsettledError,
+    RotationRefusedError,
+    StorageAwayError,
+)
 from server.services.keys import GRACE, UnknownKeys, last_ms_of, signer_of
 from server.services.snapshot import Snapshot
 from server.services.workers import Workers
@@ -31,6 +36,9 @@ from server.store.records import KeyRing
 
 SECRET_BYTES: Final = 32
 _RETRY_AFTER: Final = timedelta(seconds=1)
+_LOOK_SECONDS: Final = 0.1
+_UNSETTLED_SECONDS: Final = 15.0
+"""A server's transactions are ended by the database sooner, also if the server is frozen."""
 
 log = structlog.get_logger()
 
@@ -164,6 +172,7 @@ class DecisionKeys:
 
         Raises:
             RevocationRefusedError: The key signs, or there is none of this id.
+            RevocationUnsettledError: It is revoked, and a transaction is open that may not know it.
         """
         known = await self.read()
         if key not in {each.id for each in known}:
@@ -176,7 +185,22 @@ class DecisionKeys:
             raise StorageAwayError(_RETRY_AFTER) from error
         self.take(ring)
         await asyncio.sleep(self._delay.total_seconds())
+        if not await self._have_all_heard():
+            raise RevocationUnsettledError(key)
         return self.describe(ring)
+
+    async def _have_all_heard(self) -> bool:
+        """Waits for transactions that may have looked at the ring before it changed, as a frozen server's."""
+        give_up_at = self._clock.monotonic() + _UNSETTLED_SECONDS
+        try:
+            mark = await self._workers.read(self._store.read_mark)
+            while not await self._workers.read(self._store.has_passed, mark):
+                if self._clock.monotonic() > give_up_at:
+                    return False
+                await asyncio.sleep(_LOOK_SECONDS)
+        except StoreError as error:
+            raise StorageAwayError(_RETRY_AFTER) from error
+        return True
 
     async def read(self) -> list[DecisionKey]:
         """The keys that the store has, the newest first."""

@@ -17,6 +17,7 @@
     ├── RevocationRefusedError      rotate first, or name a key that is there
     ├── ServerOutdatedError         call a server of the newer release
     ├── OlderServersError           stop the servers of an earlier release first
+    ├── RevocationUnsettledError    look for the transaction that is still open
     ├── OverloadedError             try again after `retry_after`
     │   └── StorageFullError        as above, once there is room
     ├── ClockInDoubtError           as above: whether it is too late can't be told now
@@ -211,6 +212,18 @@ class OlderServersError(ServiceError):
     """Servers of an earlier release are running that could not read what the change would write."""
 
     reason = "OLDER_SERVERS"
+
+
+class RevocationUnsettledError(ServiceError):
+    """The key is revoked, and a transaction that began before that is still open."""
+
+    reason = "REVOCATION_UNSETTLED"
+
+    def __init__(self, key: int) -> None:
+        super().__init__(
+            f"key {key} is revoked, but a transaction is open in the database that began before: until it "
+            "ends, it may record rewards of decisions that the key signed; find it in pg_stat_activity"
+        )
 
 
 class OverloadedError(ServiceError):

@@ -1,8 +1,12 @@
 """Small files that are there as a whole or not at all."""
 
+import errno
 import os
-from contextlib import suppress
+import stat
+from io import BufferedReader
 from pathlib import Path
+
+from server.store.drafts import draft_of
 
 
 def replace_file(path: Path, data: bytes, *, mode: int) -> None:
@@ -16,24 +20,16 @@ def replace_file(path: Path, data: bytes, *, mode: int) -> None:
     Raises:
         OSError: It was not written; the old content stays.
     """
-    draft = path.with_name(f"{path.name}.{os.getpid()}.new")
-    try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-        with os.fdopen(descriptor, "wb") as file:
+    with draft_of(path, mode=mode) as draft:
+        with os.fdopen(draft.descriptor, "wb", closefd=False) as file:
             file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        draft.replace(path)
-    except OSError:
-        with suppress(OSError):
-            draft.unlink()
-        raise
-    _sync_folder(path.parent)
+        draft.install(path)
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
+def open_file(path: Path) -> BufferedReader:
+    """Opens a file to read; OSError also for a pipe or a device, which could make a reader wait for ever."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file")
+    return os.fdopen(descriptor, "rb")

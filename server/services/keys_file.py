@@ -6,7 +6,8 @@ also be handed over by whoever hands over secrets, and be read-only.
 """
 
 import json
-from datetime import datetime
+import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,10 @@ _MODE: Final = 0o600
 _OTHERS: Final = 0o077
 _SHORTEST: Final = 16
 _N_KEYS: Final = 256
+_MOST_BYTES: Final = 1 << 20
+_EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(9000, 1, 1, tzinfo=UTC)
+"""Turns beyond are of no clock, and leave no room for the day in which a key may still have signed."""
 
 
 class KeysFileError(Exception):
@@ -33,11 +38,13 @@ def read_keys(path: Path) -> KeyRing:
         KeysFileError: It is not there, can't be read, or is none.
     """
     try:
-        data = read_bytes(path, may_be_pipe=False)
+        data = read_bytes(path, most_bytes=_MOST_BYTES, may_be_pipe=False)
     except InputFileError as error:
         raise KeysFileError(f"{path}: {error}") from error
+    if len(data) > _MOST_BYTES:
+        raise KeysFileError(f"{path} is larger than any keys file")
     try:
-        body = json.loads(data)
+        body = json.loads(data, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError):
         raise KeysFileError(f"{path} is damaged, or no keys file") from None
     try:
@@ -59,19 +66,41 @@ def write_keys(path: Path, ring: KeyRing) -> None:
 
 
 def is_open_to_others(path: Path) -> bool:
-    """Whether somebody beside its owner may read or write a keys file that is there."""
-    return bool(path.stat().st_mode & _OTHERS)
+    """Whether somebody beside this user and root may read or write a keys file; not if it is gone."""
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    return bool(found.st_mode & _OTHERS) or found.st_uid not in {0, os.geteuid()}
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; ValueError if it says one thing twice: a reader might take the one or the other."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands there twice")
+    return found
 
 
 def _to_ring(body: Any) -> KeyRing:
     if (body["format"], body["version"]) != (_FORMAT, _VERSION):
         raise ValueError("another format")
-    secrets = {int(key): bytes.fromhex(secret) for key, secret in body["keys"].items()}
+    secrets = {_to_id(key): bytes.fromhex(secret) for key, secret in body["keys"].items()}
     signing_key = body["signing_key"]
-    is_usable = signing_key in secrets and all(0 <= key < _N_KEYS for key in secrets)
+    is_usable = type(signing_key) is int and signing_key in secrets
     if not is_usable or any(len(secret) < _SHORTEST for secret in secrets.values()):
         raise ValueError("keys that can't sign")
-    signs_at = {int(key): datetime.fromisoformat(at) for key, at in body.get("signs_at", {}).items()}
-    if not signs_at.keys() <= secrets.keys() or any(at.tzinfo is None for at in signs_at.values()):
-        raise ValueError("turns of keys that are not there, or without a time zone")
+    signs_at = {_to_id(key): datetime.fromisoformat(at) for key, at in body.get("signs_at", {}).items()}
+    if not signs_at.keys() <= secrets.keys():
+        raise ValueError("turns of keys that are not there")
+    if not all(at.tzinfo is not None and _EARLIEST <= at <= _LATEST for at in signs_at.values()):
+        raise ValueError("turns without a time zone, or at no time")
     return KeyRing(secrets, signing_key, signs_at)
+
+
+def _to_id(text: str) -> int:
+    """A key id as it is written, and in no other way, so that none is there twice; ValueError otherwise."""
+    key = int(text)
+    if text != str(key) or not 0 <= key < _N_KEYS:
+        raise ValueError("no key id")
+    return key

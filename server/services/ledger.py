@@ -8,7 +8,7 @@ from datetime import timedelta
 from math import isfinite
 from typing import Final, NamedTuple, TypeAlias, cast
 
-from bandit.decision import NO_UNIT, Basis, InvalidDecisionError, Signer, UnknownKeyError
+from bandit.decision import NO_UNIT, Basis, InvalidDecisionError, Signer, UnknownKeyError, key_of
 from bandit.experiment import AnalysisUnit
 from bandit.metric import Metric, MetricKind, OutcomeValueError
 from bandit.validation import Violation, namespace_of, shown
@@ -37,6 +37,7 @@ from server.store.records import (
     OutcomeResult,
     Recorded,
     Refused,
+    Revoked,
     RewardEntry,
     Sealed,
     Verdict,
@@ -252,6 +253,7 @@ class Ledger:
             age is _Age.EXPIRED or is_late,
             is_apart,
             int.from_bytes(unit) if keeps_unit and unit != NO_UNIT else None,
+            key_of(report.decision_id),
         )
         if known_nonce is not None and age is _Age.OPEN:
             return entry
@@ -285,11 +287,13 @@ class Ledger:
             case Conflicting(metrics):
                 return OutcomeConflictError(names[metric] for metric in metrics)
             case Expired(metrics):
-                if self._clock.is_doubted or not self._clock.is_settled:
-                    return ClockInDoubtError(_RETRY_WHEN_IN_DOUBT)
-                return DecisionExpiredError(names[metric] for metric in metrics)
+                is_sure = self._clock.is_settled and not self._clock.is_doubted
+                expired = DecisionExpiredError(names[metric] for metric in metrics)
+                return expired if is_sure else ClockInDoubtError(_RETRY_WHEN_IN_DOUBT)
             case Sealed():
                 return DecisionSealedError()
+            case Revoked():
+                return DecisionIdInvalidError()
             case Refused():
                 return InvalidInputError.of("outcomes", "the store refused these values")
 

@@ -9,20 +9,20 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from server.services.files import replace_file
-from server.services.input_files import InputFileError, read_bytes, shown_value
+from server.services.files import open_file, replace_file
+from server.services.input_files import shown_value
 from server.services.snapshot_documents import from_line, to_line
 from server.store.records import KeyRing, LiveExperiment
 
 _FORMAT: Final = "bandit-server snapshot"
 VERSION: Final = 1
 _MODE: Final = 0o600
-_MOST_BYTES: Final = 4 * 1024 * 1024 * 1024
+_MOST_HEADER_BYTES: Final = 4_096
 
 
 class SnapshotFileError(Exception):
@@ -64,23 +64,42 @@ def write_snapshot(path: Path, live: Sequence[LiveExperiment], confirmed_ms: int
 def read_snapshot(path: Path, ring: KeyRing) -> KeptSnapshot:
     """What a file holds, if it is whole and made with a key of the ring.
 
+    What was not made with such a key is not read beyond its header, and what was changed since is not kept in
+    memory, however large it is.
+
     Raises:
         SnapshotFileError: It is not there, can't be read, damaged, of another version or deployment.
     """
     try:
-        head, _, body = read_bytes(path, most_bytes=_MOST_BYTES, may_be_pipe=False).partition(b"\n")
-    except InputFileError as error:
-        raise SnapshotFileError(f"{path}: {error}") from error
-    confirmed_ms = _check(path, head, body, ring)
-    try:
-        live = tuple(map(from_line, body.splitlines()))
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-        raise SnapshotFileError(f"{path} holds what this version can't read") from error
+        with open_file(path) as file:
+            confirmed_ms, digest = _check(path, file.readline(_MOST_HEADER_BYTES), ring)
+            began_at = file.tell()
+            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                raise SnapshotFileError(f"{path} is damaged")
+            file.seek(began_at)
+            live = _read_lines(path, file, digest)
+    except OSError as error:
+        raise SnapshotFileError(f"{path}: {error.strerror}") from error
     return KeptSnapshot(live=live, confirmed_ms=confirmed_ms)
 
 
-def _check(path: Path, head: bytes, body: bytes, ring: KeyRing) -> int:
-    """When what the file holds was confirmed; SnapshotFileError unless it is whole and ours."""
+def _read_lines(path: Path, lines: Iterable[bytes], digest: str) -> tuple[LiveExperiment, ...]:
+    """The experiments, if the lines are still those that were checked."""
+    found = []
+    seen = hashlib.sha256()
+    try:
+        for line in lines:
+            seen.update(line)
+            found.append(from_line(line))
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise SnapshotFileError(f"{path} holds what this version can't read") from error
+    if seen.hexdigest() != digest:
+        raise SnapshotFileError(f"{path} was changed while it was read")
+    return tuple(found)
+
+
+def _check(path: Path, head: bytes, ring: KeyRing) -> tuple[int, str]:
+    """When what follows was confirmed, and its digest; SnapshotFileError unless the header is ours."""
     try:
         header: Any = json.loads(head)
         name, version = header["format"], header["version"]
@@ -92,12 +111,10 @@ def _check(path: Path, head: bytes, body: bytes, ring: KeyRing) -> int:
         raise SnapshotFileError(
             f"{path} is of version {shown_value(version)}, this one reads version {VERSION}"
         )
-    if hashlib.sha256(body).hexdigest() != digest:
-        raise SnapshotFileError(f"{path} is damaged")
     secret = ring.secrets.get(key)
     if secret is None or not hmac.compare_digest(_mac(secret, confirmed_ms, digest).encode(), mac):
         raise SnapshotFileError(f"{path} was not made with one of the keys of the keys file")
-    return confirmed_ms
+    return confirmed_ms, digest
 
 
 def _mac(secret: bytes, confirmed_ms: int, digest: str) -> str:

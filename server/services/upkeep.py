@@ -185,7 +185,8 @@ class Upkeep:
             began_at = self._clock.monotonic()
             try:
                 await step()
-            except StoreBrokenError:
+            except StoreBrokenError as error:
+                log.error("upkeep.store_broken", error=str(error))  # noqa: TRY400 - the text says it all
                 self._on_broken()
                 return
             except OutdatedError as error:

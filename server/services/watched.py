@@ -45,14 +45,18 @@ class Watched(Generic[_Value]):
         if mark == self._mark:
             return
         self._mark = mark
+        if any(path.exists() and not path.is_file() for path in self._paths):
+            self._say_not_reloaded("not a file")  # a pipe could keep the reader waiting for ever
+            return
         try:
             self.value = self._load()
         except self._expected as error:
-            log.warning(
-                "file.not_reloaded", what=self._what, error=str(error), meaning="the last good one holds"
-            )
+            self._say_not_reloaded(str(error))
         else:
             log.info("file.reloaded", what=self._what)
+
+    def _say_not_reloaded(self, why: str) -> None:
+        log.warning("file.not_reloaded", what=self._what, error=why, meaning="the last good one holds")
 
     def _read_mark(self) -> _Mark:
         """What tells a changed file from what it was: also a symbolic link that points elsewhere."""

@@ -1,6 +1,5 @@
 """A consistent copy of an SQLite file in service: all of one moment, checked, and safe on disk."""
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -10,6 +9,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from server.store.drafts import draft_of
 from server.store.errors import (
     BackupTargetError,
     SchemaError,
@@ -18,11 +18,14 @@ from server.store.errors import (
     StoreUnavailableError,
 )
 from server.store.interface import Progress
+from server.store.sqlite_files import companions, require_own_log
 
 _PAGES: Final = 2_048
 """Pages copied at once: 8 MiB."""
 
 _TIMEOUT_SECONDS: Final = 30.0
+_MODE: Final = 0o600
+"""Only its owner can read a copy: the keys that sign decisions are in it."""
 
 
 class Backup(NamedTuple):
@@ -50,30 +53,32 @@ def back_up(url: str, target: Path, progress: Progress, *, may_replace: bool = F
 
     Raises:
         BackupTargetError: There is a file already, or the folder can't be written.
-        SchemaError: The file is not a database of this service.
+        SchemaError: The file is not a database of this service, or the log beside it is another's.
         StoreUnavailableError: It can't be read, or is not SQLite's.
         StoreFullError: There is no room for the copy.
         StoreBrokenError: The database is damaged; no copy was kept.
     """
     source = _file_of(url)
+    require_own_log(source)
+    with _translated_errors(target):
+        _require_place(source, target, may_replace=may_replace)
+        with draft_of(target, mode=_MODE) as draft:
+            _copy(source, draft.path, progress)
+            n_outcomes = _check(draft.path)
+            draft.install(target)
+        return Backup(target.stat().st_size, n_outcomes)
+
+
+def _require_place(source: Path, target: Path, *, may_replace: bool) -> None:
+    """Raises BackupTargetError unless a copy may be put there."""
+    if target.resolve() in companions(source):
+        raise BackupTargetError(f"{target} belongs to the database: name another file")
     if target.exists() and not may_replace:
         raise BackupTargetError(f"{target} is there already: name another file, or replace it with --force")
     if target.exists() and source.samefile(target):
         raise BackupTargetError(f"{target} is the database itself")
     if not target.parent.is_dir():
         raise BackupTargetError(f"can't write {target}: there is no folder {target.parent}")
-    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
-    with _translated_errors():
-        try:
-            _create(partial)
-            _copy(source, partial, progress)
-            n_outcomes = _check(partial)
-            _sync(partial)
-            partial.replace(target)
-            _sync(target.parent)
-        finally:
-            partial.unlink(missing_ok=True)
-    return Backup(target.stat().st_size, n_outcomes)
 
 
 def _file_of(url: str) -> Path:
@@ -94,11 +99,6 @@ def _file_of(url: str) -> Path:
     return file
 
 
-def _create(partial: Path) -> None:
-    """Makes an empty file that only its owner can read: the keys that sign decisions will be in it."""
-    os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-
-
 def _copy(source: Path, partial: Path, progress: Progress) -> None:
     """Copies page by page, in one read transaction: without it, every write would begin the copy anew."""
     uri = f"{source.resolve().as_uri()}?mode=ro"
@@ -111,6 +111,7 @@ def _copy(source: Path, partial: Path, progress: Progress) -> None:
         reader.execute("SELECT count(*) FROM sqlite_master").fetchone()
         reader.backup(writer, pages=_PAGES, progress=lambda _, left, total: progress(total - left, total))
         reader.execute("COMMIT")
+        writer.execute("PRAGMA journal_mode=DELETE")  # so that it is known for a copy: see `sqlite_files`
 
 
 def _check(partial: Path) -> int:
@@ -127,20 +128,12 @@ def _check(partial: Path) -> int:
         return int(n_outcomes)
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 _NOT_OURS: Final = frozenset({sqlite3.SQLITE_NOTADB})
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR})
 
 
 @contextmanager
-def _translated_errors() -> Iterator[None]:
+def _translated_errors(target: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
@@ -153,4 +146,4 @@ def _translated_errors() -> Iterator[None]:
             raise StoreBrokenError("the database is damaged, or its disk is; no copy was kept") from error
         raise StoreUnavailableError("the database can't be read") from error
     except OSError as error:
-        raise BackupTargetError(f"can't write {error.filename or 'the copy'}: {error.strerror}") from error
+        raise BackupTargetError(f"can't write {target}: {error.strerror}") from error

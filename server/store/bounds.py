@@ -24,10 +24,12 @@ class Bounds(NamedTuple):
     Attributes:
         seals: (Experiment, segment) to how far it takes nothing any more.
         ended: The run's bits in a decision id to how far the run was counted.
+        keys: The ids of the keys in the ring.
     """
 
     seals: Mapping[tuple[int, int], Seal]
     ended: Mapping[int, EndedRun]
+    keys: frozenset[int]
 
 
 class MoveStep(NamedTuple):

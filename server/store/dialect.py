@@ -120,7 +120,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def read_bounds(self, connection: Connection, experiments: Sequence[int], runs: Sequence[int]) -> Bounds:
-        """What the log takes of these experiments, and which of these runs have ended.
+        """What the log takes of these experiments, which of these runs have ended, and which keys may sign.
 
         The transaction has its version before it looks: see `server.store.seals`. Until it ends, no run is
         ended: see `server.store.uncounted`.

@@ -135,6 +135,14 @@ class Store(ClockStore, ABC):
         """
 
     @abstractmethod
+    def read_mark(self) -> int:
+        """A mark that lies behind every transaction that is under way."""
+
+    @abstractmethod
+    def has_passed(self, mark: int) -> bool:
+        """Whether all transactions have ended that write and were under way at a mark."""
+
+    @abstractmethod
     def claim_slot(self, incarnation: bytes, now: datetime) -> int:
         """A slot that no other live writer counts in, for a run marked by 16 random bytes.
 

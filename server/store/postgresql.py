@@ -96,9 +96,10 @@ _WATERMARK: Final = """
 _BOUNDS_OF: Final = """
     SELECT pg_current_xact_id(), current_setting('fsync');
     SELECT experiment, segment, epoch, before FROM seals WHERE experiment = ANY ('{{{numbers}}}'::bigint[]);
-    SELECT run, sequence, flushed_ms FROM ended_runs WHERE run = ANY ('{{{runs}}}'::integer[])
+    SELECT run, sequence, flushed_ms FROM ended_runs WHERE run = ANY ('{{{runs}}}'::integer[]);
+    SELECT id FROM signing_keys
 """
-"""Three statements: the later ones' snapshots are of a moment at which the transaction has its version."""
+"""Several statements: the later ones' snapshots are of moments at which the transaction has its version."""
 
 
 class PostgresqlDialect(Dialect):
@@ -218,14 +219,16 @@ class PostgresqlDialect(Dialect):
         statements = _BOUNDS_OF.format(numbers=_listed(experiments), runs=_listed(runs))
         cursor = connection.connection.cursor()
         try:
-            cursor.execute(statements)  # without parameters three statements are one trip
+            cursor.execute(statements)  # without parameters several statements are one trip
             ((_, fsync),) = cursor.fetchall()
             self._durability.hear(fsync)
             self._durability.require()  # before anything is written that would be acknowledged
             cursor.nextset()
             seals = {(number, segment): Seal(*seal) for number, segment, *seal in cursor.fetchall()}
             cursor.nextset()
-            return Bounds(seals, {run: EndedRun(*ended) for run, *ended in cursor.fetchall()})
+            ended = {run: EndedRun(*counted) for run, *counted in cursor.fetchall()}
+            cursor.nextset()
+            return Bounds(seals, ended, frozenset(key for (key,) in cursor.fetchall()))
         finally:
             cursor.close()
 

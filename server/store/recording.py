@@ -1,13 +1,12 @@
 """A batch of rewards in one transaction: what the log takes, how it counts, what that adds to the facts."""
 
 from collections.abc import Sequence
-from itertools import compress
 
 from sqlalchemy import Connection
 
 from server.store import facts, seals, uncounted
 from server.store.dialect import Dialect
-from server.store.records import RewardEntry, Sealed, Verdict
+from server.store.records import RewardEntry, Verdict
 from server.store.rewards import RewardLog
 
 
@@ -17,9 +16,10 @@ def record(
     """Writes entries into the log and adds what is new to the facts, inside the caller's transaction."""
     experiments = sorted({entry.experiment for entry in entries})
     found = dialect.read_bounds(connection, experiments, uncounted.runs_in(entries))
-    is_open = seals.tell_open(entries, found.seals)
-    accepted = uncounted.relabelled(connection, list(compress(entries, is_open)), found.ended)
+    barred = seals.tell_barred(entries, found)
+    taken = [entry for entry, bar in zip(entries, barred, strict=True) if bar is None]
+    accepted = uncounted.relabelled(connection, taken, found.ended)
     verdicts, increments = log.record(connection, accepted)
     facts.add_outcomes(connection, increments, slot)
     recorded = iter(verdicts)
-    return [next(recorded) if each else Sealed() for each in is_open]
+    return [next(recorded) if bar is None else bar for bar in barred]

@@ -308,6 +308,7 @@ class RewardEntry(NamedTuple):
         is_apart: Whether it is kept apart, never to be folded: its epoch is not the stored one of that
             number.
         unit: The hash of a policy decision's unit, in (0, 2^48), where units are counted; None elsewhere.
+        key: Id of the key that signed the decision, which must be in the ring; None if that is no matter.
     """
 
     decision: bytes
@@ -322,6 +323,7 @@ class RewardEntry(NamedTuple):
     is_expired: bool = False
     is_apart: bool = False
     unit: int | None = None
+    key: int | None = None
 
 
 class OutcomeResult(enum.StrEnum):
@@ -360,11 +362,15 @@ class Sealed(NamedTuple):
     """Nothing of the entry was stored: what was known of the decision may be purged."""
 
 
+class Revoked(NamedTuple):
+    """Nothing of the entry was stored: the key that signed the decision is not in the ring any more."""
+
+
 class Refused(NamedTuple):
     """Nothing of the entry was stored: the database refused its values."""
 
 
-Verdict = Recorded | Conflicting | Expired | Sealed | Refused
+Verdict = Recorded | Conflicting | Expired | Sealed | Revoked | Refused
 
 
 class Seal(NamedTuple):

@@ -199,9 +199,21 @@ def _keys(entries: Iterable[RewardEntry]) -> Iterator[RowKey]:
 
 
 def _rows(entry: RewardEntry) -> Iterator[Row]:
-    decision, experiment, epoch, segment, arm, basis, outcomes, revision, received_ms, _, is_apart, unit = (
-        entry
-    )
+    (
+        decision,
+        experiment,
+        epoch,
+        segment,
+        arm,
+        basis,
+        outcomes,
+        revision,
+        received_ms,
+        _,
+        is_apart,
+        unit,
+        _,
+    ) = entry
     for outcome in outcomes:
         metric, _, is_late, value, _ = outcome
         quanta, steps = logged_as(outcome)

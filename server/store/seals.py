@@ -13,7 +13,7 @@ A seal is raised again only from 0.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -21,13 +21,11 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, 
 
 from bandit.decision import Basis, new_id
 from bandit.experiment import SEGMENT_ALL
+from server.store.bounds import Bounds
 from server.store.dialect import Dialect
-from server.store.records import RewardEntry, Seal, SealedEpochs, State
+from server.store.records import Revoked, RewardEntry, Seal, Sealed, SealedEpochs, State, Verdict
 from server.store.schema import epochs, experiments, rewards, sealed_facts, seals
 from server.store.times import from_micros, to_micros
-
-NO_SEAL: Final = Seal(0, b"")
-"""Of an experiment whose log takes everything."""
 
 _DAY: Final = timedelta(days=1)
 _DORMANT: Final = frozenset({State.PAUSED, State.CONCLUDED})
@@ -66,11 +64,17 @@ def is_sealed(entry: RewardEntry, seal: Seal) -> bool:
     return entry.epoch <= seal.epoch
 
 
-def tell_open(entries: Sequence[RewardEntry], found: Mapping[tuple[int, int], Seal]) -> list[bool]:
-    """Which entries the log may take; `found` is (experiment, segment) to its seal."""
-    if not found:
-        return [True] * len(entries)
-    return [not is_sealed(entry, found.get((entry.experiment, entry.segment), NO_SEAL)) for entry in entries]
+def tell_barred(entries: Sequence[RewardEntry], bounds: Bounds) -> list[Verdict | None]:
+    """Why the log takes an entry no more; None for those that it may take."""
+    return [_bar(entry, bounds) for entry in entries]
+
+
+def _bar(entry: RewardEntry, bounds: Bounds) -> Verdict | None:
+    is_known = entry.key is None or entry.key in bounds.keys
+    if not is_known and bounds.keys:  # a revocation leaves the ring at least the key that signs
+        return Revoked()
+    seal = bounds.seals.get((entry.experiment, entry.segment))
+    return Sealed() if seal is not None and is_sealed(entry, seal) else None
 
 
 IS_PURGEABLE: Final = and_(

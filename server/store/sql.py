@@ -190,6 +190,14 @@ class SqlStore(SqlClockStore, Store):
         return self._dialect.write(run)
 
     @override
+    def read_mark(self) -> int:
+        return self._dialect.read(self._dialect.read_horizon)
+
+    @override
+    def has_passed(self, mark: int) -> bool:
+        return not self.is_shared or self._dialect.read(self._dialect.read_watermark) >= mark
+
+    @override
     def claim_slot(self, incarnation: bytes, now: datetime) -> int:
         return slots.claim_slot(self._dialect, incarnation, now)
 

@@ -36,6 +36,7 @@ from server.store.file_lock import FileLock
 from server.store.records import Seal
 from server.store.rewards import Row, RowKey, Standing, Touched
 from server.store.schema import experiments
+from server.store.sqlite_files import FilesInPlace, require_own_log
 from server.store.times import to_micros
 from server.store.units import UPSERT as UPSERT_UNITS
 from server.store.units import UnitRow
@@ -47,9 +48,10 @@ OLDEST: Final = (3, 35, 0)
 
 _N_READERS: Final = 4
 """One for each thread that reads: see `server.services.workers`."""
+_OWNERS_PRAGMA: Final = "journal_mode=WAL"
+"""Kept in the file: who only reads leaves it as it is."""
 
 _PRAGMAS: Final = (
-    "journal_mode=WAL",
     "synchronous=FULL",
     "foreign_keys=ON",
     "temp_store=MEMORY",
@@ -76,6 +78,7 @@ _SEALS: Final = """
 _ENDED: Final = """
     SELECT run, sequence, flushed_ms FROM ended_runs WHERE run IN (VALUES {rows})
 """
+_KEYS: Final = "SELECT id FROM signing_keys"
 _LARGEST_CHUNK: Final = 512
 _INSERTED: Final = {
     (is_late, is_apart, basis): Touched(None, is_late, is_apart, int(basis))
@@ -95,6 +98,7 @@ class SqliteDialect(Dialect):
 
     Raises:
         StoreInUseError: Another process owns the file.
+        SchemaError: The write-ahead log beside it is that of another database.
         StoreUnavailableError: There is no such file to read, its folder can't be written, or the SQLite
             library is too old.
     """
@@ -112,19 +116,27 @@ class SqliteDialect(Dialect):
         if not is_owner and not file.exists():
             raise StoreUnavailableError(f"there is no database {file}")
         self._lock = FileLock(file) if is_owner else None
+        try:
+            require_own_log(file)
+        except SchemaError:
+            self._release()
+            raise
         if not file.exists():
             _create(file)
-        self._file = file
-        self._identity = _identity_of(file)
         self._wal = file.with_name(file.name + "-wal")
-        self.writer = _create_engine(url, 1, "BEGIN IMMEDIATE")
-        self.reader = _create_engine(url, _N_READERS, "BEGIN")
+        self._files = FilesInPlace(file)
+        pragmas = (_OWNERS_PRAGMA, *_PRAGMAS) if is_owner else _PRAGMAS
+        self.writer = _create_engine(url, 1, "BEGIN IMMEDIATE", pragmas)
+        self.reader = _create_engine(url, _N_READERS, "BEGIN", pragmas)
 
     @override
     def close(self) -> None:
         self._is_closed = True
         self.reader.dispose()
         self.writer.dispose()
+        self._release()
+
+    def _release(self) -> None:
         if self._lock is not None:
             self._lock.release()
 
@@ -142,15 +154,7 @@ class SqliteDialect(Dialect):
         self._require_open()
         with _translated_errors(), self.writer.begin() as connection:
             yield connection
-        self._require_in_place()
-
-    def _require_in_place(self) -> None:
-        """Raises StoreBrokenError if the file has another's place: what was committed is in no file any more.
-
-        A restored backup, say, that was moved over the file of a running server.
-        """
-        if _identity_of(self._file) != self._identity:
-            raise StoreBrokenError("the database file was replaced or removed while the server ran")
+        self._files.check()
 
     @override
     @contextmanager
@@ -192,7 +196,8 @@ class SqliteDialect(Dialect):
         for chunk in _chunks([(run,) for run in runs]):
             for run, sequence, flushed_ms in _execute(connection, _ENDED, chunk):
                 ended[run] = EndedRun(sequence, flushed_ms)
-        return Bounds(seals, ended)
+        keys = connection.connection.cursor().execute(_KEYS).fetchall()
+        return Bounds(seals, ended, frozenset(key for (key,) in keys))
 
     @override
     def read_clock(self, connection: Connection, now: datetime) -> int:
@@ -231,15 +236,6 @@ class SqliteDialect(Dialect):
         return [] if found == ["ok"] else found
 
 
-def _identity_of(file: Path) -> tuple[int, int] | None:
-    """What tells a file from another in its place; None if there is none."""
-    try:
-        found = file.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
-
-
 def _create(file: Path) -> None:
     """Makes an empty file that only its owner can read: the keys that sign decisions will be in it.
 
@@ -259,7 +255,7 @@ def _require_library() -> None:
         )
 
 
-def _create_engine(url: URL, n_connections: int, begin: str) -> Engine:
+def _create_engine(url: URL, n_connections: int, begin: str, pragmas: Sequence[str]) -> Engine:
     engine = create_engine(
         url,
         hide_parameters=True,
@@ -273,7 +269,7 @@ def _create_engine(url: URL, n_connections: int, begin: str) -> Engine:
     def configure(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
         connection.isolation_level = None  # transactions begin where the listener below says
         cursor = connection.cursor()
-        for pragma in _PRAGMAS:
+        for pragma in pragmas:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 

@@ -4,10 +4,11 @@ import re
 import sqlite3
 import stat
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import grpc
 import pytest
 from click.testing import CliRunner
 
@@ -19,7 +20,8 @@ from server.store.opening import open_store
 from tests.conftest import Connect, StartServer
 from tests.store.builders import reward, silently
 from tests.support.ledger import decision_of, logged_decisions, query
-from tests.support.process import ServerProcess, eventually
+from tests.support.process import ServerProcess, eventually, refused_start
+from tests.support.refusals import call_of
 from tests.support.wire import Wire, metric
 
 RECORDED = bandit_pb2.OUTCOME_RESULT_RECORDED
@@ -138,6 +140,82 @@ def decide_beyond(wire: Wire, name: str, epoch: int) -> bandit_pb2.ChooseRespons
     return eventually(decide, until=lambda choice: choice.epoch > epoch + 1)
 
 
+def test_a_copy_beside_the_log_of_what_it_replaced_is_refused(
+    start_server: StartServer, connect: Connect, tmp_path: Path
+) -> None:
+    """SQLite would replay that log into the copy: start and verify refuse, and name the files to delete.
+
+    What was acknowledged before the copy would be lost without a word. Once the log is deleted, it is there.
+    """
+    server = start_server()
+    wire = connect(server)
+    name = wire.running()
+    before = rewarded(wire, name, 300)
+    copy = tmp_path / "copy.db"
+    back_up(server.database, copy)
+    rewarded(wire, name, 300)
+    server.kill()
+    log = Path(f"{server.database}-wal")
+    assert log.stat().st_size > 0
+    copy.rename(server.database)
+    text = f"{log} belongs to a database that {server.database} has replaced"
+    assert refused_start(server.url, tmp_path).startswith(f"error: {text}")
+    with pytest.raises(StartupError, match=re.escape(text)):
+        verify(server.database)
+    with pytest.raises(StartupError, match=re.escape(text)):
+        back_up(server.database, copy)
+    log.unlink()
+    Path(f"{server.database}-shm").unlink()
+    assert not verify(server.database)
+    assert start_server().terminate() == 0
+    assert logged_decisions(server.database) == before
+
+
+def rewarded(wire: Wire, name: str, n_decisions: int) -> set[bytes]:
+    """Decisions made and rewarded, ten in a commit."""
+    results = wire.batch_choose(*[bandit_pb2.ChooseRequest(experiment=name)] * n_decisions)
+    ids = [result.choice.decision_id for result in results]
+    rewards = [bandit_pb2.RewardRequest(decision_id=each, outcomes={"click": 1}) for each in ids]
+    for start in range(0, n_decisions, 10):
+        wire.batch_reward(*rewards[start : start + 10])
+    return {decision_of(decision_id) for decision_id in ids}
+
+
+def replace(server: ServerProcess) -> None:
+    """Puts a copy in the place of the database, as for a restore."""
+    copy = server.database.with_name("copy.db")
+    back_up(server.database, copy)
+    copy.rename(server.database)
+
+
+def delete(server: ServerProcess) -> None:
+    """Takes the database away."""
+    server.database.unlink()
+
+
+def delete_log(server: ServerProcess) -> None:
+    """Takes away the log, in which the newest commits are."""
+    Path(f"{server.database}-wal").unlink()
+
+
+@pytest.mark.parametrize("change", [replace, delete, delete_log])
+def test_a_server_whose_files_were_taken_away_acknowledges_nothing_more(
+    start_server: StartServer, connect: Connect, change: Callable[[ServerProcess], None]
+) -> None:
+    """What it commits from then on would be gone with it: no reward is acknowledged, and it exits with 70."""
+    server = start_server()
+    wire = connect(server)
+    name = wire.running()
+    first, second = wire.choose(name), wire.choose(name)
+    wire.reward(first.decision_id, {"click": 1})
+    change(server)
+    with pytest.raises(grpc.RpcError) as caught:
+        wire.reward(second.decision_id, {"click": 1})
+    assert call_of(caught.value).code() is grpc.StatusCode.UNAVAILABLE
+    assert server.wait() == 70
+    assert "while the server used it" in server.log.read_text()
+
+
 def test_a_file_that_is_there_is_not_replaced(shared_process: ServerProcess, tmp_path: Path) -> None:
     """Unless that is wanted, it stays as it is, and nothing is left behind; or it is replaced as a whole."""
     database, target = shared_process.database, tmp_path / "there.db"
@@ -151,6 +229,11 @@ def test_a_file_that_is_there_is_not_replaced(shared_process: ServerProcess, tmp
         back_up(target, target, may_replace=True)
     with pytest.raises(StartupError, match=r"can't write \S*/none/copy\.db: there is no folder \S*/none$"):
         back_up(database, tmp_path / "none" / "copy.db")
+    log = Path(f"{database}-wal")
+    with pytest.raises(StartupError, match=r"belongs to the database: name another file$"):
+        back_up(database, log, may_replace=True)
+    with pytest.raises(StartupError, match=r"can't write .*: File name too long$"):
+        back_up(database, tmp_path / ("n" * 300), may_replace=True)
     assert [file.name for file in tmp_path.iterdir()] == ["there.db"]
 
 

@@ -1,5 +1,6 @@
 """The tokens file: what it may say, what is said about a wrong one, and how a token gets into it."""
 
+import os
 import re
 import stat
 from collections.abc import Callable
@@ -92,6 +93,7 @@ def test_everything_that_a_file_says_is_taken() -> None:
         (good() + good(token_hashes=f'["{OTHER}"]'), "t.toml: callers[0].name: stands in the file twice"),
         (good() + good(name='"b"'), "t.toml: callers[1].token_hashes: stands in the file twice"),
         ("[[callers]\n", "t.toml: not TOML"),
+        ("a = " + "[" * 10_000, "t.toml: nested too deeply"),
     ],
 )
 def test_a_wrong_file_is_told_by_key_and_rule(text: str, said: str) -> None:
@@ -181,6 +183,11 @@ def test_a_file_is_loaded_again_only_when_it_changed(tmp_path: Path) -> None:
     watched.look()
     watched.look()
     assert (watched.value, len(n_loads)) == (2, 3)
+    file.unlink()
+    os.mkfifo(file)  # whoever reads it waits for ever
+    watched.look()
+    assert (watched.value, len(n_loads)) == (2, 3)
+    file.unlink()
     file.write_text("3")
     watched.look()
     assert watched.value == 3

@@ -24,9 +24,11 @@ def start_on(tmp_path: Path) -> Iterator[StartOn]:
     """Starts servers on a database by its URL; those left running must stop with 0."""
     started: list[ServerProcess] = []
 
-    def start(url: str, *flags: str, port: int = 0) -> ServerProcess:
+    def start(url: str, *flags: str, port: int = 0, program: str = "server") -> ServerProcess:
         file = tmp_path / f"server-{len(started)}.db"
-        started.append(ServerProcess.start(file, "--database", url, *FAST, *flags, port=port))
+        started.append(
+            ServerProcess.start(file, "--database", url, *FAST, *flags, port=port, program=(program,))
+        )
         return started[-1]
 
     yield start

@@ -4,6 +4,7 @@ import base64
 import os
 import signal
 import stat
+import time
 from pathlib import Path
 
 import grpc
@@ -16,8 +17,8 @@ from benchmarks.serving import free_port
 from server.app import maintenance
 from server.app.parts import Parts
 from server.services.decision_keys import fresh_ring
-from server.services.keys_file import read_keys
-from server.services.snapshot_file import SnapshotFileError, read_snapshot
+from server.services.keys_file import read_keys, write_keys
+from server.services.snapshot_file import SnapshotFileError, read_snapshot, write_snapshot
 from server.settings import Settings
 from server.store.opening import find_store
 from server.store.records import KeyRing
@@ -224,6 +225,41 @@ def test_the_files_are_only_their_owners(
     assert "keys.open_to_others" in events(again)
     assert again.terminate() == 0
     assert [path.name for path in tmp_path.glob("*.new")] == []
+
+
+async def test_keys_that_could_not_be_written_are_written_later(tmp_path: Path) -> None:
+    """The folder is not there when they change, as on a full disk: the file is written once it can be."""
+    folder = tmp_path / "later"
+    url = NOBODY.format(port=1)
+    settings = Settings(database=url, snapshot=folder / "snapshot", keys=folder / "keys")
+    store = find_store(url)
+    parts = Parts(settings, store, number=None, on_broken=lambda: None)
+    ring = fresh_ring()
+    parts.standby.take_keys(ring)
+    folder.mkdir()
+    await parts.standby.save()
+    assert read_keys(folder / "keys") == ring
+    parts.workers.close()
+    store.close()
+
+
+@pytest.mark.parametrize(("ahead_ms", "is_stale"), [(1_000, False), (3_600_000, True)])
+async def test_a_snapshot_from_the_future_does_not_count_as_young(
+    tmp_path: Path, ahead_ms: int, *, is_stale: bool
+) -> None:
+    """Nobody knows how old it is, so the champion answers; clocks may disagree by the lag."""
+    url = NOBODY.format(port=1)
+    settings = Settings(database=url, snapshot=tmp_path / "snapshot", keys=tmp_path / "keys")
+    ring = fresh_ring()
+    write_keys(tmp_path / "keys", ring)
+    write_snapshot(tmp_path / "snapshot", (), time.time_ns() // 1_000_000 + ahead_ms, ring)
+    store = find_store(url)
+    parts = Parts(settings, store, number=None, on_broken=lambda: None)
+    assert await parts.standby.begin()
+    assert (parts._snapshot.age_seconds >= settings.max_staleness_seconds) is is_stale
+    await parts.upkeep.end()
+    parts.workers.close()
+    store.close()
 
 
 async def test_nothing_is_kept_before_the_database_was_heard(tmp_path: Path) -> None:

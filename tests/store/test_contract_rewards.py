@@ -1,5 +1,7 @@
 """The contract of a store: what an outcome gets, row by row of the ledger's table, and what it adds."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from bandit.decision import Basis
@@ -10,9 +12,11 @@ from server.store.interface import Store
 from server.store.records import (
     Conflicting,
     Expired,
+    KeyRing,
     OutcomeEntry,
     OutcomeResult,
     Recorded,
+    Revoked,
     Verdict,
 )
 from tests.store.builders import (
@@ -29,12 +33,25 @@ from tests.store.builders import (
     some_id,
 )
 
+INSTANT = datetime(2026, 3, 1, tzinfo=UTC)
+
 
 def test_a_new_outcome_is_recorded(store: Store) -> None:
     """A new outcome is recorded, and counted under its decision's epoch, arm, basis and metric."""
     entry = reward(quanta=3, epoch=4, arm=2, basis=Basis.RESTRICTED, experiment=9)
     assert one(store, entry) == RECORDED
     assert facts_of(store) == {key_of(entry): Tally(n=1, total=3, squares=9)}
+
+
+def test_what_a_revoked_key_signed_is_not_recorded(store: Store) -> None:
+    """The transaction looks at the ring: what was checked before a revocation comes too late, repeats too."""
+    store.adopt_keys(KeyRing({1: b"1" * 32, 2: b"2" * 32}, 2, {2: INSTANT}))
+    known, late, good = reward(quanta=3), reward()._replace(key=1), reward()._replace(key=2)
+    known = known._replace(key=1)
+    assert one(store, known) == RECORDED
+    store.revoke_key(1, INSTANT)
+    assert post(store, known, good, late) == [Revoked(), RECORDED, Revoked()]
+    assert facts_of(store) == {key_of(known): Tally(n=2, total=4, squares=10)}
 
 
 def test_a_late_outcome_is_recorded_beside(store: Store) -> None:

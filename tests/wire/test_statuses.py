@@ -26,6 +26,7 @@ EXAMPLES = [
     errors.ExperimentChangedError("x"),
     errors.RotationRefusedError("too soon"),
     errors.RevocationRefusedError("it signs"),
+    errors.RevocationUnsettledError(1),
     errors.OverloadedError("too much waits", timedelta(milliseconds=200)),
     errors.StorageFullError("no room", timedelta(seconds=1)),
     errors.ClockInDoubtError(timedelta(seconds=30)),

@@ -1,0 +1,85 @@
+"""Drafts: files that get their content under a name of their own, and their real name once they are whole.
+
+A draft's name can't be guessed, and it is never a file or a link that was there before: in a folder that
+others may write, nobody gets hold of what goes into it. Its writer holds a lock, so that the drafts of killed
+processes are known for what they are, and are deleted by the next who writes the same file.
+"""
+
+import fcntl
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+_SUFFIX: Final = r"\.[0-9a-f]{16}\.new"
+
+
+class Draft(NamedTuple):
+    """A new, empty file.
+
+    Attributes:
+        path: Where it is until `install`.
+        descriptor: Open for writing.
+    """
+
+    path: Path
+    descriptor: int
+
+    def install(self, path: Path) -> None:
+        """Syncs it and gives it its name, in place of whatever has it; OSError leaves that as it was."""
+        os.fsync(self.descriptor)
+        self.path.replace(path)
+        _sync_folder(path.parent)
+
+
+@contextmanager
+def draft_of(path: Path, *, mode: int) -> Iterator[Draft]:
+    """A draft of a file, in its folder; deleted at the end unless it was installed.
+
+    Args:
+        path: The file that it is to become.
+        mode: Its permissions.
+
+    Raises:
+        OSError: It can't be made.
+    """
+    _delete_abandoned(path)
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield Draft(draft, descriptor)
+    finally:
+        with suppress(OSError):
+            draft.unlink()
+        os.close(descriptor)
+
+
+def _delete_abandoned(path: Path) -> None:
+    """Deletes the drafts of a file whose writers have ended."""
+    pattern = re.compile(re.escape(f".{path.name}") + _SUFFIX)
+    with suppress(OSError):
+        for found in [each for each in path.parent.iterdir() if pattern.fullmatch(each.name)]:
+            with suppress(OSError):
+                _delete_unless_locked(found)
+
+
+def _delete_unless_locked(draft: Path) -> None:
+    descriptor = os.open(draft, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        draft.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

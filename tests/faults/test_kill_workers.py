@@ -1,0 +1,167 @@
+"""The workers of one server are killed and frozen at random, and its parent: nothing is lost or doubled."""
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import pairwise
+from pathlib import Path
+
+import grpc
+import pytest
+
+from benchmarks.serving import free_port
+from server.app.ports import reserved_port
+from server.services.keys_file import read_keys
+from tests.conftest import Connect
+from tests.faults.test_postgresql_dies import Load, check_ledger
+from tests.standby.conftest import StartOn, keeping, start_on
+from tests.standby.test_workers import is_running, n_serving, pids
+from tests.support.postgresql import PostgresqlProcess, query
+from tests.support.process import ServerProcess, eventually, run_command
+from tests.support.wire import Wire
+
+__all__ = ["keeping", "start_on"]
+
+N_WORKERS = 3
+N_EARLY_DEATHS = 6
+IMPATIENT = "tests.support.serve_with_little_patience"
+
+
+@pytest.fixture
+def server(postgresql: PostgresqlProcess, start_on: StartOn) -> ServerProcess:
+    """A server of three processes, on a database of its own."""
+    return start_on(postgresql.create_database(), "--workers", str(N_WORKERS))
+
+
+def url_of(server: ServerProcess) -> str:
+    """The database that it was started on."""
+    arguments = server.process.args
+    assert isinstance(arguments, list)
+    return str([value for flag, value in pairwise(arguments) if flag == "--database"][-1])
+
+
+def kill(pid: int) -> None:
+    """Ends a process unless it has ended."""
+    if is_running(pid):
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def wires(server: ServerProcess) -> Iterator[list[Wire]]:
+    """Connections of their own, which the kernel spreads over the workers."""
+    opened = [Wire(server.address, is_alone=True) for _ in range(6)]
+    yield opened
+    for wire in opened:
+        wire.close()
+
+
+def test_workers_are_killed_under_load(server: ServerProcess, wires: list[Wire]) -> None:
+    """Calls fail as UNAVAILABLE, retries are exact, and all workers come back by themselves.
+
+    One is killed again and again before it serves, more often than a worker may fail to start; then all are
+    at once. At the end there is no zombie and no orphan.
+    """
+    load = Load(wires, wires[0].running())
+    with load.running():
+        for _ in range(N_EARLY_DEATHS):
+            dead = pids(server)[2]
+            kill(dead)
+            eventually(lambda dead=dead: pids(server)[2] != dead)  # type: ignore[misc]
+        assert len(load.acked) > 20
+        for pid in pids(server).values():
+            kill(pid)
+        n_acked = len(load.acked)
+        eventually(lambda: len(load.acked) > n_acked + 50)
+    last = eventually(lambda: pids(server), until=lambda found: all(map(is_running, found.values())))
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    assert set(last.values()) <= set(map(int, children))
+    assert all(map(is_running, map(int, children)))
+    assert server.terminate() == 0
+    assert not any(map(is_running, last.values()))
+    assert set(load.refusals) <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+    check_ledger(url_of(server), load)
+
+
+def test_a_worker_that_can_not_start_again_does_not_end_the_others(
+    postgresql: PostgresqlProcess,
+    start_on: StartOn,
+    connect: Connect,
+    keeping: tuple[str, ...],
+    tmp_path: Path,
+) -> None:
+    """Its metrics port is taken: the others serve on, and it is tried until it can start.
+
+    It is the first, which keeps the files: what changes meanwhile is in them once it is back.
+    """
+    port = free_port()
+    flags = ("--workers", "2", "--metrics-listen", f"127.0.0.1:{port}", *keeping)
+    server = start_on(postgresql.create_database(), *flags, program=IMPATIENT)
+    wire = connect(server)
+    name = wire.running()
+    kill(pids(server)[1])
+    with taken(port):
+        eventually(lambda: n_that_died(server), until=lambda count: count > 2)
+        assert wire.choose(name).arm
+        done = run_command("key", "rotate", "--server", server.address, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert sorted(read_keys(tmp_path / "keys").secrets) == [1]
+    n_before = n_serving(server)
+    eventually(lambda: n_serving(server) > n_before)
+    eventually(lambda: sorted(read_keys(tmp_path / "keys").secrets) == [1, 2])
+
+
+def n_that_died(server: ServerProcess) -> int:
+    """How many times a worker died."""
+    return len([event for event in server.events() if event["event"] == "worker.died"])
+
+
+@contextmanager
+def taken(port: int) -> Iterator[None]:
+    """Listens at a port as soon as it is free."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+        def take() -> bool:
+            with suppress(OSError):
+                listener.bind(("127.0.0.1", port))
+                return True
+            return False
+
+        eventually(take)
+        listener.listen()
+        yield
+
+
+@pytest.mark.parametrize(
+    ("n_workers", "number"), [(1, signal.SIGHUP), (2, signal.SIGHUP), (2, signal.SIGINT)]
+)
+def test_a_signal_to_the_whole_group_ends_a_server_in_order(
+    postgresql: PostgresqlProcess, start_on: StartOn, connect: Connect, n_workers: int, number: int
+) -> None:
+    """A terminal that is closed, or Ctrl-C: what was decided is counted, the exit code is 0, nobody stays."""
+    url = postgresql.create_database()
+    server = start_on(url, "--workers", str(n_workers), "--poll-seconds", "1")
+    wire = connect(server)
+    name = wire.running()
+    for _ in range(10):
+        wire.choose(name)
+    workers = list(pids(server).values())
+    for pid in [server.process.pid, *workers]:
+        os.kill(pid, number)
+    assert server.wait() == 0
+    assert not any(map(is_running, workers))
+    assert query(url, "SELECT SUM(decisions) FROM decision_facts") == [(10,)]
+
+
+def test_the_port_is_free_for_workers_while_old_connections_fade() -> None:
+    """A server without workers stops and closes its connections: one with workers takes its port at once."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            accepted, _ = listener.accept()
+            accepted.close()
+            assert client.recv(1) == b""  # its end at the server now fades for a minute
+    with reserved_port(f"127.0.0.1:{port}") as reserved:
+        assert reserved == port

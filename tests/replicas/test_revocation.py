@@ -1,0 +1,82 @@
+"""A key is revoked while a server is frozen or a transaction is open: what it signed is refused."""
+
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import psycopg
+
+from bandit.v1 import admin_pb2, bandit_pb2
+from tests.replicas.conftest import running_replicas
+from tests.support.ledger import decision_of
+from tests.support.postgresql import query
+from tests.support.process import eventually
+from tests.support.wire import CALL_SECONDS, Wire
+
+N_DECISIONS = 50
+
+
+def rotate(wire: Wire) -> None:
+    """Lets key 2 sign."""
+    wire.admin.RotateDecisionKey(admin_pb2.RotateDecisionKeyRequest(), timeout=CALL_SECONDS)
+
+
+def revoke(wire: Wire) -> None:
+    """Revokes key 1."""
+    wire.admin.RevokeDecisionKey(admin_pb2.RevokeDecisionKeyRequest(id=1), timeout=CALL_SECONDS)
+
+
+def test_a_server_that_was_frozen_records_nothing_that_a_revoked_key_signed(url: str, tmp_path: Path) -> None:
+    """Rewards that reach it before it has heard of the revocation are refused in their transaction.
+
+    Those of the key that signs now are recorded by the same server, in the same commits.
+    """
+    with running_replicas(url, tmp_path) as start:
+        one, other = start(2)
+        wire, frozen = Wire(one.address), Wire(other.address)
+        name = wire.running()
+        question = bandit_pb2.ChooseRequest(experiment=name)
+        leaked = [each.choice.decision_id for each in wire.batch_choose(*[question] * N_DECISIONS)]
+        rotate(wire)
+        good = [each.choice.decision_id for each in wire.batch_choose(*[question] * N_DECISIONS)]
+        # Known there: what the server is asked for when it wakes needs no look at the database.
+        assert eventually(lambda: frozen.choose(name).decision_id)
+        other.signal(signal.SIGSTOP)
+        reward = frozen.bandit.Reward.future
+        calls = {
+            decision_id: reward(
+                bandit_pb2.RewardRequest(decision_id=decision_id, outcomes={"click": 1}), timeout=CALL_SECONDS
+            )
+            for pair in zip(leaked, good, strict=True)
+            for decision_id in pair
+        }
+        revoke(wire)
+        other.signal(signal.SIGCONT)
+        codes = {decision_id: call.code() for decision_id, call in calls.items()}
+        wire.close()
+        frozen.close()
+    logged = {bytes(decision) for (decision,) in query(url, "SELECT decision FROM rewards")}
+    assert logged == set(map(decision_of, good))
+    assert {codes[decision_id] for decision_id in leaked} == {grpc.StatusCode.INVALID_ARGUMENT}
+    assert {codes[decision_id] for decision_id in good} == {grpc.StatusCode.OK}
+
+
+def test_a_revocation_waits_for_what_may_still_record(url: str, tmp_path: Path) -> None:
+    """While a transaction is open that began before it, `revoke` does not say that it is done."""
+    with running_replicas(url, tmp_path) as start, ThreadPoolExecutor(1) as pool:
+        (server,) = start(1)
+        wire = Wire(server.address)
+        rotate(wire)
+        with psycopg.connect(url.replace("+psycopg", "")) as connection:
+            connection.execute("SELECT pg_current_xact_id()")
+            is_revoked = threading.Event()
+            revoking = pool.submit(revoke, wire)
+            revoking.add_done_callback(lambda _: is_revoked.set())
+            eventually(lambda: query(url, "SELECT count(*) FROM signing_keys") == [(1,)])
+            assert not is_revoked.wait(2.0)  # more than twice the time after which it is done otherwise
+            connection.rollback()
+        assert is_revoked.wait(CALL_SECONDS)
+        assert revoking.exception() is None
+        wire.close()

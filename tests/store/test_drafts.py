@@ -1,0 +1,61 @@
+"""Drafts: nobody gets hold of one, and none is left behind for long."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from server.services.files import replace_file
+from server.store.drafts import draft_of
+from tests.support.process import REPOSITORY
+
+_HOLD_A_DRAFT = """
+import sys, time
+from pathlib import Path
+from server.store.drafts import draft_of
+with draft_of(Path(sys.argv[1]), mode=0o600) as draft:
+    print(draft.path, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_a_killed_writer_left_is_deleted_by_the_next(tmp_path: Path) -> None:
+    """A draft holds keys: it does not lie about for ever. One that is being written is left alone."""
+    file = tmp_path / "keys"
+    users_own = tmp_path / ".keys.old.new"
+    users_own.write_text("mine")
+    arguments = [sys.executable, "-c", _HOLD_A_DRAFT, str(file)]
+    with subprocess.Popen(arguments, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        draft = Path(writer.stdout.readline().strip())
+        replace_file(file, b"one", mode=0o600)
+        assert draft.exists()
+        writer.send_signal(signal.SIGKILL)
+    assert draft.exists()
+    replace_file(file, b"two", mode=0o600)
+    assert sorted(tmp_path.iterdir()) == [users_own, file]
+    assert (file.read_bytes(), stat.S_IMODE(file.stat().st_mode)) == (b"two", 0o600)
+
+
+def test_a_draft_is_never_what_was_there_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a file that somebody could read nor a link to elsewhere, even if its name were known."""
+    monkeypatch.setattr("secrets.token_hex", lambda _: "0" * 16)
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / f".keys.{'0' * 16}.new").symlink_to(victim)
+    with pytest.raises(FileExistsError):
+        replace_file(tmp_path / "keys", b"secret", mode=0o600)
+    assert victim.read_text() == "precious"
+
+
+def test_a_draft_that_was_not_installed_is_gone(tmp_path: Path) -> None:
+    """Whatever went wrong, the file that was there stays."""
+    file = tmp_path / "file"
+    file.write_text("old")
+    with draft_of(file, mode=0o600) as draft:
+        os.write(draft.descriptor, b"new")
+    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("file", "old")]
