@@ -1,12 +1,13 @@
 """The books: the reward log, folded anew, beside the sums that were kept as it was written."""
 
+from collections.abc import Mapping
+
 from sqlalchemy import Connection
 
-from bandit.facts import OutcomeKey
+from bandit.facts import OutcomeKey, Tally
 from server.store import facts, mending, purge
 from server.store.exact_sums import StoredTally
-from server.store.interface import Progress
-from server.store.records import Rebuilt
+from server.store.interface import Progress, Rebuilt
 
 
 def fold(connection: Connection, progress: Progress) -> dict[OutcomeKey, StoredTally]:
@@ -20,6 +21,18 @@ def fold(connection: Connection, progress: Progress) -> dict[OutcomeKey, StoredT
     for key, tally in purge.read_sealed(connection).items():
         folded[key] = folded[key].plus(tally) if key in folded else tally
     return folded
+
+
+def audit(
+    connection: Connection, progress: Progress
+) -> tuple[dict[OutcomeKey, Tally], dict[OutcomeKey, Tally]]:
+    """The fold and the sums that were kept, both in steps."""
+    folded, stored = fold(connection, progress), facts.sum_all(connection)
+    return _in_steps(folded), _in_steps(stored)
+
+
+def _in_steps(tallies: Mapping[OutcomeKey, StoredTally]) -> dict[OutcomeKey, Tally]:
+    return {key: tally.in_steps() for key, tally in tallies.items()}
 
 
 def rebuild(connection: Connection, progress: Progress) -> Rebuilt:

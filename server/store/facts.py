@@ -14,6 +14,7 @@ from server.store.exact_sums import (
     QUANTA_OF_STEPS,
     REST_COLUMNS,
     STEP_BITS,
+    SUM_BITS,
     SUM_COLUMNS,
     StoredTally,
     addition_of_tallies,
@@ -55,11 +56,9 @@ _ADD_OUTCOMES: Final = text(
 )
 _IS_SMALL: Final = and_(
     *(outcome_facts.c[name] == 0 for name in REST_COLUMNS),
-    outcome_facts.c.squares < _MOST_OF_A_SLOT,
-    outcome_facts.c.late_squares < _MOST_OF_A_SLOT,
+    *(outcome_facts.c[name].between(-_MOST_OF_A_SLOT, _MOST_OF_A_SLOT) for name in SUM_BITS),
 )
-"""Whether the sums of a row are in its first columns, and can be added up over all slots in 64 bits: no sum
-of whole numbers is larger than that of their squares."""
+"""Whether the sums of a row are in its first columns, and can be added up over all slots in 64 bits."""
 
 _FOLD: Final = text(
     f"""

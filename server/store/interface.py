@@ -21,7 +21,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from bandit.experiment import Experiment
 from bandit.facts import Epoch, OutcomeKey, Tally
@@ -39,7 +39,6 @@ from server.store.records import (
     Flush,
     KeyRing,
     PurgeStep,
-    Rebuilt,
     ReportFacts,
     RewardEntry,
     SealedEpochs,
@@ -54,6 +53,18 @@ ANYONE: Final = "anyone"
 
 Progress = Callable[[int, int], None]
 """Called with how many of how many steps are done."""
+
+
+class Rebuilt(NamedTuple):
+    """What a rebuild of the outcome facts did.
+
+    Attributes:
+        n_rows: Rows that it wrote.
+        rounded: Keys whose sealed sum is no longer exact: SQLite had rounded it, and the facts as well.
+    """
+
+    n_rows: int
+    rounded: tuple[OutcomeKey, ...] = ()
 
 
 class Store(ClockStore, ABC):

@@ -8,7 +8,8 @@ from typing import NamedTuple, Self, TypeAlias
 
 from bandit.decision import Basis
 from bandit.experiment import Experiment
-from bandit.facts import DecisionKey, Epoch, Facts, OutcomeKey
+from bandit.facts import DecisionKey, Epoch, Facts
+from bandit.metric import MetricKind
 from bandit.units import UnitFacts
 
 
@@ -59,6 +60,15 @@ class ExperimentRecord:
     def name(self) -> str:
         """The experiment's name."""
         return self.experiment.name
+
+    @property
+    def real_metrics(self) -> frozenset[int]:
+        """Numbers of the declared metrics of real values."""
+        return frozenset(
+            self.metric_numbers[metric.name]
+            for metric in self.experiment.metrics
+            if metric.kind is MetricKind.REAL
+        )
 
     @classmethod
     def draft(cls, experiment: Experiment, now: datetime) -> Self:
@@ -413,18 +423,6 @@ class PurgeStep(NamedTuple):
 
     n_rows: int
     next_id: bytes | None
-
-
-class Rebuilt(NamedTuple):
-    """What a rebuild of the outcome facts did.
-
-    Attributes:
-        n_rows: Rows that it wrote.
-        rounded: Keys whose sealed sum is no longer exact: SQLite had rounded it, and the facts as well.
-    """
-
-    n_rows: int
-    rounded: tuple[OutcomeKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -137,7 +137,7 @@ def _require_free_run(connection: Connection, incarnation: bytes) -> None:
 
 
 def forget(connection: Connection, silent_since: int) -> None:
-    """Forgets writers that are without a slot, silent since then, and settled: nobody asks what they counted."""
+    """Forgets writers without a slot that were silent since, unless somebody may ask what they counted."""
     is_silent = writers.c.slot.is_(None) & (writers.c.seen_at <= silent_since)
     is_settled = writers.c.code.is_(None) | writers.c.ended_at.is_not(None)
     connection.execute(delete(writers).where(is_silent, is_settled))

@@ -10,7 +10,6 @@ from typing_extensions import override
 
 from bandit.experiment import Experiment
 from bandit.facts import Epoch, OutcomeKey, Tally
-from bandit.metric import MetricKind
 from bandit.units import UnitFacts
 from bandit.validation import namespace_of
 from server.store import (
@@ -37,9 +36,8 @@ from server.store.errors import (
     StoreBrokenError,
     StoreUnavailableError,
 )
-from server.store.exact_sums import StoredTally
 from server.store.history import History
-from server.store.interface import ANYONE, Progress, Store
+from server.store.interface import ANYONE, Progress, Rebuilt, Store
 from server.store.migrate import CURRENT, Schema, has_schema, migrate, require_schema
 from server.store.records import (
     Action,
@@ -52,7 +50,6 @@ from server.store.records import (
     Flush,
     KeyRing,
     PurgeStep,
-    Rebuilt,
     ReportFacts,
     RewardEntry,
     SealedEpochs,
@@ -409,8 +406,7 @@ class SqlStore(SqlClockStore, Store):
     @override
     def audit(self, progress: Progress) -> tuple[Mapping[OutcomeKey, Tally], Mapping[OutcomeKey, Tally]]:
         with self._dialect.reading(is_long=True) as connection:
-            folded, stored = books.fold(connection, progress), facts.sum_all(connection)
-            return _in_steps(folded), _in_steps(stored)
+            return books.audit(connection, progress)
 
     @override
     def count_apart(self) -> int:
@@ -434,15 +430,6 @@ class SqlStore(SqlClockStore, Store):
             return [str(error)]
 
 
-def _in_steps(tallies: Mapping[OutcomeKey, StoredTally]) -> dict[OutcomeKey, Tally]:
-    return {key: tally.in_steps() for key, tally in tallies.items()}
-
-
 def _facts_of(connection: Connection, record: ExperimentRecord) -> ExperimentFacts:
     history = epochs.read_all(connection, record.number)
-    real = [
-        record.metric_numbers[metric.name]
-        for metric in record.experiment.metrics
-        if metric.kind is MetricKind.REAL
-    ]
-    return ExperimentFacts(record, history, facts.read(connection, record.number, real))
+    return ExperimentFacts(record, history, facts.read(connection, record.number, record.real_metrics))

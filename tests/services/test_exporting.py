@@ -24,11 +24,12 @@ from server.services.exporting import exporter
 from server.services.exporting.errors import ExportError
 from server.services.exporting.tables import FACTS, REWARDS, TableName
 from server.services.exporting.targets import FileFormat, plan_target
+from server.store.exact_sums import in_quanta
 from server.store.opening import open_store
 from server.store.schema import rewards
 from server.store.sql import SqlStore
 from tests.domain.builders import MINUTE, START, declare
-from tests.store.builders import facts_of, reward, run, silently
+from tests.store.builders import reward, run, silently, sums_of
 from tests.support.exports import (
     CLICK,
     LAG,
@@ -84,8 +85,8 @@ def test_facts_are_the_stores_to_the_last_bit(store: SqlStore, folder: Path) -> 
     fill(store)
     write(store, folder)
     stored = {
-        (key.epoch, key.arm, key.basis.name.lower(), key.metric): tally
-        for key, tally in facts_of(store).items()
+        (key.epoch, key.arm, key.basis.name.lower(), key.metric): in_quanta(tally, is_real=key.metric == 1)
+        for key, tally in sums_of(store).items()
     }
     rows = read_parquet(folder / "facts.parquet")
     assert len(rows) == 3 * 2 * 3 * 2

@@ -16,6 +16,7 @@ from bandit.metric import Metric, MetricKind
 from bandit.units import UnitFacts, largest_quanta
 from server.services.care import rebuild, verify
 from server.store import units as units_in_sql
+from server.store.exact_sums import StoredTally, quanta_of
 from server.store.interface import Store
 from server.store.records import (
     ExperimentRecord,
@@ -26,8 +27,9 @@ from server.store.records import (
     Sightings,
     State,
 )
-from server.store.schema import rewards, units
+from server.store.schema import rewards, unit_sums, units
 from server.store.sql import SqlStore
+from server.store.units import UnitOutcome
 from tests.domain.builders import START, declare
 from tests.store.builders import INCARNATION, REVISED, epoch_of, silently
 
@@ -295,6 +297,30 @@ def test_sealed_outcomes_stay_with_their_units(store: SqlStore) -> None:
         OutcomeKey(1, 1, 0, 0, Basis.POLICY, 0): Tally(1, 1, 1),
         OutcomeKey(1, 1, 0, 0, Basis.POLICY, 1): Tally(1, 2**40, 2**80),
     }
+
+
+def test_the_sum_of_a_unit_can_not_overflow(store: SqlStore) -> None:
+    """One unit for all anonymous callers: what was purged of it outgrows 64 bits; it still counts once."""
+    run_by_unit(store)
+    store.add_decisions(flush_of(1, [(policy(1, 0), seen(7, 0)), (policy(1, 0), seen(8, 0))]))
+    third = SPEND.quantise(100 / 3)
+    rests = StoredTally.of(quanta_of(third), third, is_late=False)
+    sealed = UnitOutcome(1, 0, 7, 1, 2**62 - 1, third, T0 + 10)
+    small = UnitOutcome(1, 0, 8, 1, rests.total, third, T0 + 10)
+    for _ in range(4):
+        with store.writing() as connection:
+            units_in_sql.seal(connection, [sealed, small], {(1, 1): 60_000})
+    with store.reading() as connection:
+        rows = connection.execute(select(unit_sums).order_by(unit_sums.c.unit)).all()
+    found = [
+        StoredTally(r.n, r.total, 0, 0, 0, 0, r.total_low + (r.total_high << 62)).in_steps() for r in rows
+    ]
+    assert [(tally.n, tally.total) for tally in found] == [
+        (4, 4 * ((2**62 - 1 << 20) + rests.total_rest)),
+        (4, 4 * third),
+    ]
+    most = largest_quanta(SPEND)
+    assert tallies(store, 1) == {(1, 0): (2, 2 * most, 2 * most**2)}
 
 
 def test_units_of_an_unknown_experiment(store: Store) -> None:

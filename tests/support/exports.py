@@ -16,7 +16,7 @@ from server.services.exporting.exporter import export
 from server.services.exporting.reports import ExportReport
 from server.services.exporting.targets import FileFormat, plan_target
 from server.store.interface import Progress, Store
-from server.store.records import ExperimentRecord, RewardEntry, State
+from server.store.records import ExperimentRecord, OutcomeEntry, RewardEntry, State
 from tests.domain.builders import MINUTE, SECOND, START, declare, make_epoch
 from tests.store.builders import INCARNATION, flush, reward, silently
 
@@ -67,23 +67,31 @@ def fill(store: Store) -> ExperimentRecord:
     store.add_decisions(flush(1, counts))
     entries = [_some_entry(record.number, generator) for _ in range(400)]
     store.record_rewards(entries, 0)
-    revised = [
-        e._replace(outcomes=tuple(o._replace(quanta=1) for o in e.outcomes), revision=3) for e in entries[::7]
-    ]
+    revised = [_revised(entry) for entry in entries[::7]]
     store.record_rewards(revised, 0)
     return record
 
 
 def _some_entry(experiment: int, generator: random.Random) -> RewardEntry:
-    return reward(
-        values={0: generator.randint(0, 1), 1: generator.randint(0, 2**20)},
+    is_late = generator.random() < 0.2
+    spent = _spent(generator.uniform(SPEND.minimum, SPEND.maximum), is_late=is_late)
+    entry = reward(
         experiment=experiment,
         epoch=generator.randint(1, 3),
         arm=generator.randint(0, 1),
         basis=generator.choice((Basis.POLICY, Basis.POLICY, Basis.RESTRICTED, Basis.FALLBACK)),
-        is_late=generator.random() < 0.2,
         is_apart=generator.random() < 0.05,
     )
+    return entry._replace(outcomes=(OutcomeEntry(0, generator.randint(0, 1), is_late), spent))
+
+
+def _revised(entry: RewardEntry) -> RewardEntry:
+    is_late = entry.outcomes[0].is_late
+    return entry._replace(outcomes=(OutcomeEntry(0, 1, is_late), _spent(1.5, is_late=is_late)), revision=3)
+
+
+def _spent(value: float, *, is_late: bool) -> OutcomeEntry:
+    return OutcomeEntry(1, SPEND.quantise(value), is_late, value, is_real=True)
 
 
 def write(
