@@ -25,6 +25,8 @@ EXAMPLES = [
     errors.ExperimentChangedError("x"),
     errors.RotationRefusedError("too soon"),
     errors.RevocationRefusedError("it signs"),
+    errors.ServerOutdatedError("a newer release is in service"),
+    errors.OlderServersError("older servers are live"),
     errors.OverloadedError("too much waits", timedelta(milliseconds=200)),
     errors.StorageFullError("no room", timedelta(seconds=1)),
     errors.StorageAwayError(timedelta(seconds=1)),
