@@ -27,6 +27,8 @@ EXAMPLES = [
     errors.RotationRefusedError("too soon"),
     errors.RevocationRefusedError("it signs"),
     errors.RevocationUnsettledError(1),
+    errors.ServerOutdatedError("a newer release is in service"),
+    errors.OlderServersError("older servers are live"),
     errors.OverloadedError("too much waits", timedelta(milliseconds=200)),
     errors.StorageFullError("no room", timedelta(seconds=1)),
     errors.ClockInDoubtError(timedelta(seconds=30)),
