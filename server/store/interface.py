@@ -26,12 +26,11 @@ from typing import Final
 from bandit.experiment import Experiment
 from bandit.facts import Epoch, OutcomeKey, Tally
 from bandit.units import UnitFacts
+from server.store.epoch_terms import EpochKey, EpochTerms
 from server.store.history import History
 from server.store.records import (
     AuditEntry,
     Changes,
-    EpochKey,
-    EpochTerms,
     ExperimentFacts,
     ExperimentRecord,
     Flush,

@@ -14,6 +14,7 @@ from bandit.facts import Epoch, OutcomeKey, Tally
 from bandit.units import UnitFacts
 from server.store import audit, books, epochs, experiments, facts, history, keys, purge, seals, slots, units
 from server.store.dialect import Dialect
+from server.store.epoch_terms import EpochKey, EpochTerms
 from server.store.errors import (
     KeysNotReadyError,
     StaleRevisionError,
@@ -27,8 +28,6 @@ from server.store.records import (
     Action,
     AuditEntry,
     Changes,
-    EpochKey,
-    EpochTerms,
     ExperimentFacts,
     ExperimentRecord,
     Flush,
