@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 from server.services.clock import Clock
 from server.services.errors import StorageAwayError
 from server.services.snapshot import Snapshot
+from server.store.epoch_terms import EpochKey, EpochTerms
 from server.store.errors import StoreError
-from server.store.records import EpochKey, EpochTerms
 
 _RETRY_AFTER: Final = timedelta(seconds=1)
 _MOST_BYTES: Final = 32 * 1024 * 1024

@@ -28,9 +28,9 @@ from server.services.inquiries import KEYS, Inquiries, Subject
 from server.services.known_epochs import EpochClaim, KnownEpochs
 from server.services.reward_queue import RewardQueue
 from server.services.snapshot import Snapshot
+from server.store.epoch_terms import EpochKey
 from server.store.records import (
     Conflicting,
-    EpochKey,
     ExperimentRecord,
     Expired,
     OutcomeEntry,
@@ -257,10 +257,8 @@ class Ledger:
         )
         if known_nonce is not None and age is _Age.OPEN:
             return entry
-        questions: list[_Question] = [] if age is _Age.OPEN else [experiment]
-        if known_nonce is None:
-            questions.append(EpochClaim(EpochKey(experiment, segment, epoch), nonce))
-        return _Provisional(entry, frozenset(questions))
+        claim = EpochClaim(EpochKey(experiment, segment, epoch), nonce) if known_nonce is None else None
+        return _Provisional(entry, _questions(claim, None if age is _Age.OPEN else experiment))
 
     def _rules_of(self, experiment: int, namespaces: Collection[str] | None) -> _Rules | None:
         """The rules of an experiment; None if it is not known here.
@@ -309,6 +307,11 @@ def _outcome(number: int, metric: Metric, value: float, *, is_late: bool) -> Out
 
 def _window_ms(metric: Metric) -> float:
     return float("inf") if metric.window is None else metric.window.total_seconds() * 1000
+
+
+def _questions(claim: EpochClaim | None, experiment: int | None) -> frozenset[_Question]:
+    """What is in doubt of an epoch and of an experiment's rules, where they are given."""
+    return frozenset(question for question in (claim, experiment) if question is not None)
 
 
 def _judge_age(age_ms: int, rules: _Rules) -> _Age:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, func, insert, select, tuple_
 
 from bandit.facts import Epoch
 from server.store import gate
-from server.store.records import EpochKey, EpochTerms
+from server.store.epoch_terms import EpochKey, EpochTerms
 from server.store.schema import epochs
 from server.store.times import from_micros, to_micros
 

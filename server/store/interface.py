@@ -28,12 +28,11 @@ from bandit.facts import Epoch, OutcomeKey, Tally
 from bandit.units import UnitFacts
 from server.store.bounds import MoveStep
 from server.store.clock_interface import ClockStore
+from server.store.epoch_terms import EpochKey, EpochTerms
 from server.store.history import History
 from server.store.records import (
     AuditEntry,
     Changes,
-    EpochKey,
-    EpochTerms,
     ExperimentFacts,
     ExperimentRecord,
     Flush,

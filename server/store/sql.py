@@ -30,6 +30,7 @@ from server.store import (
 )
 from server.store.bounds import MoveStep
 from server.store.dialect import Dialect
+from server.store.epoch_terms import EpochKey, EpochTerms
 from server.store.errors import (
     KeysNotReadyError,
     StaleRevisionError,
@@ -43,8 +44,6 @@ from server.store.records import (
     Action,
     AuditEntry,
     Changes,
-    EpochKey,
-    EpochTerms,
     ExperimentFacts,
     ExperimentRecord,
     Flush,

@@ -23,7 +23,8 @@ from server.services.known_epochs import KnownEpochs
 from server.services.ledger import Ledger, Report
 from server.services.snapshot import Snapshot
 from server.services.workers import Workers
-from server.store.records import EpochKey, EpochTerms, ExperimentRecord, OutcomeResult, State
+from server.store.epoch_terms import EpochKey, EpochTerms
+from server.store.records import ExperimentRecord, OutcomeResult, State
 from server.store.sql import SqlStore
 from tests.domain.builders import HOUR, START, declare
 from tests.services.support import SIGNER, ManualClock, QueueFactory

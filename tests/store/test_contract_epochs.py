@@ -8,8 +8,9 @@ import pytest
 from bandit.decision import Basis
 from bandit.facts import DecisionKey
 from server.store import experiments
+from server.store.epoch_terms import EpochKey
 from server.store.interface import Store
-from server.store.records import Changes, EpochKey, KeyRing, LiveExperiment, State
+from server.store.records import Changes, KeyRing, LiveExperiment, State
 from tests.domain.builders import START, declare, make_epoch
 from tests.store.builders import (
     INCARNATION,
