@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +76,14 @@ class ServerProcess:
     address: str
 
     @classmethod
-    def start(cls, database: Path, *flags: str, port: int = 0, program: Sequence[str] = ("server",)) -> Self:
+    def start(
+        cls,
+        database: Path,
+        *flags: str,
+        port: int = 0,
+        program: Sequence[str] = ("server",),
+        environment: Mapping[str, str] | None = None,
+    ) -> Self:
         """Starts a server, and returns once it says that it serves, or that it waits for its database.
 
         Args:
@@ -84,6 +91,7 @@ class ServerProcess:
             flags: Of `bandit-server serve`, in addition.
             port: Where it listens.
             program: What runs it: a module, and arguments before those of `bandit-server`.
+            environment: Of the process, in addition.
         """
         log = database.with_suffix(".log")
         listen = ("--listen", f"127.0.0.1:{port}", "--database", f"sqlite:///{database}")
@@ -94,7 +102,7 @@ class ServerProcess:
                 stderr=stderr,
                 text=True,
                 cwd=database.parent,
-                env=clean_environment() | {"PYTHONPATH": str(REPOSITORY)},
+                env=clean_environment() | {"PYTHONPATH": str(REPOSITORY)} | dict(environment or {}),
             )
         assert process.stdout is not None
         line = process.stdout.readline()
