@@ -33,6 +33,7 @@ class PostgresqlProcess:
         clock: Its wall clock; None for that of this machine.
 
     Attributes:
+        clock: Its wall clock, if it can be set.
         folder: Where its data and its log are.
         port: Where it listens on 127.0.0.1, in every life.
 
@@ -46,7 +47,7 @@ class PostgresqlProcess:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self._settings = settings
-        self._clock = clock
+        self.clock = clock
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
         arguments = ("-U", "postgres", "-A", "trust", "--no-sync", "--locale=C", "-E", "UTF8")
@@ -140,7 +141,7 @@ class PostgresqlProcess:
             return subprocess.Popen(
                 [*_as_user(), str(binaries() / program), *arguments],
                 cwd=self.folder,
-                env=environment() | ({} if self._clock is None else self._clock.environment),
+                env=environment() | ({} if self.clock is None else self.clock.environment),
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the command, which takes it down in order
