@@ -51,13 +51,18 @@ class FakedClock:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a process needs in its environment, in addition, to have this clock."""
+        """What a process needs in its environment, in addition, to have this clock.
+
+        The last two keep libfaketime away from what is no wall clock: with its correction for waits on the
+        monotonic clock, threads of a Python process wait for half a second until another lets them run.
+        """
         return {
             "LD_PRELOAD": str(self._library),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "NO_FAKE_STAT": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "FAKETIME_FORCE_MONOTONIC_FIX": "0",
         }
 
     def set_off(self, by: timedelta) -> None:
