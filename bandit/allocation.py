@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Final
 
 from bandit.experiment import Experiment, policy_over
-from bandit.facts import Epoch, Facts
+from bandit.facts import Epoch, Facts, starts_of
 from bandit.fold import ArmEvidence, Weighting, fold_facts, posteriors_from
 from bandit.limits import ArmStanding, apply_limits
 from bandit.metric import Direction, Metric
@@ -119,7 +119,8 @@ class Standing:
     @cached_property
     def first_seen_at(self) -> Mapping[int, datetime]:
         """Arm number to the start of its first epoch, for arms that have had one."""
-        return {arm: epoch.started_at for epoch in reversed(self.epochs) for arm in epoch.shares}
+        starts = zip(reversed(self.epochs), reversed(starts_of(self.epochs)), strict=True)
+        return {arm: started_at for epoch, started_at in starts for arm in epoch.shares}
 
 
 def allocate(standing: Standing) -> Allocation:
@@ -150,9 +151,12 @@ def needs_epoch(standing: Standing, allocation: Allocation, threshold: float) ->
     """Whether the allocation is worth an epoch of its own.
 
     True if some share's log-odds have moved by more than `threshold` since the epoch in force, if arms came,
-    went or changed their warm-up, or if that epoch has decisions and is too old or too full.
+    went or changed their warm-up, or if that epoch has decisions and is too old or too full. An epoch that
+    starts in the future is too old: until it is capped, nothing before it ends.
     """
     current = standing.epochs[-1]
+    if current.is_ahead(standing.now):
+        return True
     if {a for a, s in allocation.shares.items() if s > 0} != {a for a, s in current.shares.items() if s > 0}:
         return True
     if allocation.warming_up != current.warming_up:
@@ -181,7 +185,7 @@ def longest_epoch(standing: Standing) -> timedelta:
     Without a window at least ten seconds: nothing waits for the epoch to close.
     """
     experiment = standing.experiment
-    lifetime = standing.now - standing.epochs[0].started_at
+    lifetime = standing.now - starts_of(standing.epochs)[0]
     window = experiment.metric(experiment.reward_metric).window
     shortest = _SHORTEST_WITHOUT_WINDOW if window is None else window / _WINDOW_PARTS
     longest = max(shortest, lifetime / _LIFETIME_PARTS)

@@ -5,12 +5,12 @@ keyed by the decision's own epoch and arm. Facts only ever grow by increments, s
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import accumulate
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ from bandit.columns import (
     whole_numbers,
 )
 from bandit.decision import Basis
+
+MOST_AHEAD: Final = timedelta(minutes=5)
+"""How far in the future an epoch may start, for clocks that disagree, before it is capped."""
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
@@ -44,6 +47,8 @@ class Epoch:
         shares: Arm number to the probability of being chosen; sums to 1 within 1e-9.
         warming_up: Numbers of the arms whose share was set by their warm-up.
         means: Metric number to the posterior mean of every arm at the start, for inference.
+        is_cap: Whether it was begun because an earlier epoch started in the future, by a clock that was
+            wrong: no earlier epoch ended later than its start.
     """
 
     experiment: int
@@ -56,6 +61,19 @@ class Epoch:
     shares: Mapping[int, float]
     warming_up: frozenset[int] = frozenset()
     means: Mapping[int, Mapping[int, float]] = field(default_factory=dict)
+    is_cap: bool = False
+
+    def is_ahead(self, now: datetime) -> bool:
+        """Whether it starts so far in the future that the clock that dated it must have been wrong."""
+        return self.started_at - now > MOST_AHEAD
+
+    def start_of_next(self, now: datetime) -> tuple[datetime, bool]:
+        """When an epoch that begins now and follows this one starts, and whether it is a cap.
+
+        Never before this one, unless this one is ahead.
+        """
+        is_cap = self.is_ahead(now)
+        return now if is_cap else max(now, self.started_at), is_cap
 
 
 class DecisionKey(NamedTuple):
@@ -215,13 +233,37 @@ def ends_of(epochs: Iterable[Epoch]) -> list[datetime]:
     """When each epoch but the last ended: at the next one's start.
 
     Clocks jump back, and those of two replicas differ. So no end lies before an earlier epoch's start:
-    silence may then wait for longer than its window, and is never counted sooner.
+    silence may then wait for longer than its window, and is never counted sooner. Only a cap ends what a
+    clock that was wrong had put into the future.
 
     Args:
         epochs: Of one segment, in order of number.
     """
-    return list(accumulate((epoch.started_at for epoch in epochs), max))[1:]
+    known = list(epochs)
+    latest: list[datetime] = []
+    for epoch in known:
+        is_first = epoch.is_cap or not latest
+        latest.append(epoch.started_at if is_first else max(latest[-1], epoch.started_at))
+    return _cut_by_caps(known, latest)[1:]
 
 
+def starts_of(epochs: Iterable[Epoch]) -> list[datetime]:
+    """When each epoch started: as it says, but no later than a cap that came after it.
+
+    Args:
+        epochs: Of one segment, in order of number.
+    """
+    known = list(epochs)
+    return _cut_by_caps(known, [epoch.started_at for epoch in known])
+
+
+def _cut_by_caps(epochs: Sequence[Epoch], instants: Sequence[datetime]) -> list[datetime]:
+    """The instants, one for each epoch, none of them later than the start of a cap at or after its epoch."""
+    bounds = (epoch.started_at if epoch.is_cap else _NEVER for epoch in reversed(epochs))
+    limits = list(accumulate(bounds, min))
+    return list(map(min, instants, reversed(limits)))
+
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
 _N_PLACES = 4
 """Epoch, segment, arm and basis."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bandit.columns import NO_OUTCOMES, Cells, OutcomeColumns, exact_sums, look_up, positions
 from bandit.decision import STEERING
-from bandit.facts import Epoch, Facts, n_closed
+from bandit.facts import Epoch, Facts, n_closed, starts_of
 from bandit.metric import Metric
 from bandit.posteriors import Posterior
 from bandit.sums import OutcomeSums
@@ -100,7 +100,7 @@ def fold_facts(
         decisions = facts.decision_columns
         decided = places.lay_out(decisions.cells, decisions.counts[:, np.newaxis])[:n_done, :, 0]
         counted = _with_silence(counted, decided, declared.quantise(declared.default_value))
-    weights = [weighting.weight(epoch.started_at, now) for epoch in epochs[:n_done]]
+    weights = [weighting.weight(started_at, now) for started_at in starts_of(epochs)[:n_done]]
     sums = _sum_even(counted, declared) if weighting.is_even else _sum_weighted(counted, declared, weights)
     n_outcomes, n_open = (exact_sums(part[:, :, 0]) for part in (posted[:n_done], posted[n_done:]))
     n_late = _count_late(columns, wanted)

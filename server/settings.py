@@ -216,6 +216,20 @@ class Settings(BaseSettings):
     purge_interval_seconds: Seconds = Field(
         default=600.0, ge=0.05, le=86_400, description="How often there is a look for what may be purged."
     )
+    trust_clock_after_seconds: Seconds = Field(
+        default=86_400.0,
+        ge=0,
+        le=365 * 86_400,
+        description="Nothing is purged or forgotten by an instant since which servers have not run for so "
+        "long, free of doubt about the clock.",
+    )
+    clock_settle_seconds: Seconds = Field(
+        default=600.0,
+        ge=0.1,
+        le=86_400,
+        description="How long the clock has to be consistent after a large jump before servers go by it; a "
+        "tenth of this after a jump of up to six times as much. Lower it only in tests.",
+    )
     reward_queue_rows: int = Field(
         default=50_000,
         ge=1,

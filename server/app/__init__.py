@@ -1,7 +1,18 @@
 """The application: settings in, a running service or a finished piece of maintenance out."""
 
+from server.app.clock_care import accept_clock, repair_clock, show_clock
 from server.app.errors import StartupError
 from server.app.maintenance import back_up, export, rebuild, verify
 from server.app.supervising import serve
 
-__all__ = ["StartupError", "back_up", "export", "rebuild", "serve", "verify"]
+__all__ = [
+    "StartupError",
+    "accept_clock",
+    "back_up",
+    "export",
+    "rebuild",
+    "repair_clock",
+    "serve",
+    "show_clock",
+    "verify",
+]

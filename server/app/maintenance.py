@@ -57,12 +57,13 @@ def export(
     with startup_errors():
         store = open_reader(settings.database)
         try:
+            reading = store.read_clock(Clock().now(), timedelta())
             return exporter.export(
                 store,
                 name,
                 target,
                 lag=timedelta(seconds=settings.lag_seconds),
-                now=Clock().now(),
+                now=max(reading.at, reading.record.mark or reading.at),
                 may_replace=may_replace,
                 progress=progress,
             )

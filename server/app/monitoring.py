@@ -12,6 +12,7 @@ from server.services.allocating import Allocator
 from server.services.counting import DecisionCounter
 from server.services.purging import Purger
 from server.services.reward_queue import RewardQueue
+from server.services.service_time import ServiceClock
 from server.services.snapshot import Snapshot
 from server.services.upkeep import Upkeep
 from server.settings import split_address
@@ -30,6 +31,7 @@ class ServiceCollector:
         allocator: Epochs begun here.
         upkeep: Whether the store is away.
         purger: What was purged here.
+        clock: Whether the time is in doubt.
         convergence: How soon a change made by one replica is known to all.
         wal_bytes: Asks for the size of the database's write-ahead log; None where there is none to see.
     """
@@ -42,6 +44,7 @@ class ServiceCollector:
         allocator: Allocator,
         upkeep: Upkeep,
         purger: Purger,
+        clock: ServiceClock,
         convergence: timedelta,
         wal_bytes: Callable[[], int | None],
     ) -> None:
@@ -51,6 +54,7 @@ class ServiceCollector:
         self._allocator = allocator
         self._upkeep = upkeep
         self._purger = purger
+        self._clock = clock
         self._convergence = convergence
         self._wal_bytes = wal_bytes
         self._commit_seconds = Histogram()
@@ -74,6 +78,7 @@ class ServiceCollector:
             self._convergence.total_seconds(),
         )
         yield _gauge("bandit_store_up", "1 if the store answered last.", int(not self._upkeep.is_store_away))
+        yield from self._clock_families()
         wal_bytes = self._wal_bytes()
         if wal_bytes is not None:
             text = "Bytes of SQLite's write-ahead log; it grows while somebody holds a read open."
@@ -92,6 +97,27 @@ class ServiceCollector:
     def _observe_commit(self, n_rows: int, seconds: float) -> None:
         self._commit_rows.observe(n_rows)
         self._commit_seconds.observe(seconds)
+
+    def _clock_families(self) -> Iterator[Metric]:
+        clock, record = self._clock, self._clock.record
+        yield _gauge(
+            "bandit_clock_in_doubt",
+            "1 if the clock that is read differs from service time: nothing is begun that goes by it.",
+            int(clock.is_doubted),
+        )
+        yield _gauge(
+            "bandit_clock_is_settled",
+            "0 for a while after a start or jump far ahead of what the database holds.",
+            int(clock.is_settled),
+        )
+        yield _gauge(
+            "bandit_clock_offset_seconds",
+            "The clock that is read minus service time.",
+            clock.offset.total_seconds(),
+        )
+        if record is not None:
+            text = "How long servers of this database have run free of doubt about the clock."
+            yield _gauge("bandit_clock_trusted_seconds", text, record.running.total_seconds())
 
     def _decisions(self) -> Metric:
         family = CounterMetricFamily(

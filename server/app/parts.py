@@ -22,7 +22,9 @@ from server.services.ledger import Ledger
 from server.services.purging import Purger
 from server.services.reporting import Reporter
 from server.services.reward_queue import RewardQueue
+from server.services.service_time import Pace, ServiceClock
 from server.services.snapshot import Snapshot
+from server.services.timekeeping import Timekeeper
 from server.services.upkeep import Upkeep
 from server.services.workers import Workers
 from server.services.writer import Writer
@@ -59,7 +61,8 @@ class Parts:
     ) -> None:
         self._settings = settings
         self._store = store
-        self._clock = clock = Clock()
+        pace = Pace(timedelta(seconds=settings.clock_settle_seconds))
+        self._clock = clock = ServiceClock(Clock(), pace, is_shared=store.is_shared)
         self._lag = timedelta(seconds=settings.lag_seconds)
         self._writer = Writer(secrets.token_bytes(16), slot=0)
         self.door = Door(settings, clock)
@@ -70,12 +73,14 @@ class Parts:
         )
         self._counter = DecisionCounter(self._writer)
         self._allocator = self._make_allocator()
+        self._timekeeper = self._make_timekeeper()
         self.upkeep = self._make_upkeep(on_broken)
         self.queue = self._make_queue(on_broken)
         self._chooser = self._make_chooser()
         self._ledger = self._make_ledger()
         self.standby = self._make_standby(is_keeper=number in {None, 1})
         self.rpc = self._make_rpc(shares_port=number is not None)
+        self._timekeeper.on_doubt = lambda is_doubted: self.rpc.say_clock(is_doubted=is_doubted)
         retention = timedelta(seconds=settings.retention_seconds)
         self.purger = Purger(store, self.workers, clock, retention=retention)
         self.collector = self._make_collector()
@@ -90,6 +95,14 @@ class Parts:
             threshold=self._settings.epoch_threshold,
         )
 
+    def _make_timekeeper(self) -> Timekeeper:
+        trust_after = timedelta(seconds=self._settings.trust_clock_after_seconds)
+        timekeeper = Timekeeper(self._store, self.workers, self._clock, trust_after=trust_after)
+        timekeeper.on_jump = lambda: self._allocator.mark_changed(
+            live.record.number for live in self._snapshot
+        )
+        return timekeeper
+
     def _make_upkeep(self, on_broken: Callable[[], None]) -> Upkeep:
         return Upkeep(
             self._store,
@@ -101,6 +114,7 @@ class Parts:
             self._clock,
             on_broken=on_broken,
             keys=self._keys,
+            timekeeper=self._timekeeper,
         )
 
     def _make_queue(self, on_broken: Callable[[], None]) -> RewardQueue:
@@ -147,6 +161,7 @@ class Parts:
             self._ledger,
             self._keys,
             self._clock,
+            self._timekeeper,
             refresh=self.upkeep.refresh,
             candidate=fresh_ring(),
             is_keeper=is_keeper,
@@ -190,6 +205,7 @@ class Parts:
             self._allocator,
             self.upkeep,
             self.purger,
+            self._clock,
             self._settings.convergence,
             lambda: self._store.wal_bytes,
         )

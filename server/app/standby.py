@@ -22,6 +22,7 @@ from server.services.keys_file import KeysFileError, is_open_to_others, read_key
 from server.services.ledger import Ledger
 from server.services.snapshot import Snapshot
 from server.services.snapshot_file import SnapshotFileError, read_snapshot, write_snapshot
+from server.services.timekeeping import Timekeeper
 from server.services.workers import Workers
 from server.services.writer import Writer
 from server.settings import Settings
@@ -50,6 +51,7 @@ class Standby:
         ledger: Gets the keys of the store.
         keys: Told of the keys of the store, and tells when they change.
         clock: The time.
+        timekeeper: Reads the clock of the store.
         refresh: Loads the snapshot from the store.
         candidate: The keys of a store that has none yet, unless there is a keys file.
         is_keeper: Whether this process writes the files.
@@ -67,6 +69,7 @@ class Standby:
         ledger: Ledger,
         keys: DecisionKeys,
         clock: Clock,
+        timekeeper: Timekeeper,
         *,
         refresh: Callable[[], Awaitable[None]],
         candidate: KeyRing,
@@ -82,6 +85,7 @@ class Standby:
         self._ledger = ledger
         self._keys = keys
         self._clock = clock
+        self._timekeeper = timekeeper
         self._refresh = refresh
         self._snapshot_path = settings.snapshot
         self._keys_path = settings.keys
@@ -177,6 +181,7 @@ class Standby:
 
     async def _reach(self) -> None:
         await self._workers.write(self._store.prepare, may_migrate=self._settings.migrate)
+        await self._timekeeper.read()  # before anything is written by service time
         ring = await self._workers.write(self._store.adopt_keys, self._candidate)
         self._writer.slot = await self._workers.write(
             self._store.claim_slot, self._writer.incarnation, self._clock.now()

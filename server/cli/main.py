@@ -12,6 +12,7 @@ COMMANDS = {
     "verify": ("server.cli.maintenance:verify", "Compare the reward log with what was counted, exactly."),
     "rebuild": ("server.cli.maintenance:rebuild", "Count the outcomes anew from the reward log."),
     "backup": ("server.cli.backup:backup", "Copy an SQLite database, also while a server uses it."),
+    "clock": ("server.cli.clock:clock", "Show, accept and repair the time that servers go by."),
     "experiment": ("server.cli.experiment:experiment", "Create, change, run and list experiments."),
     "report": ("server.cli.report:report", "Show what is known about an experiment's arms."),
     "export": (
@@ -38,7 +39,7 @@ class Root(LazyGroup):
 def cli() -> None:
     """Run and operate a multi-armed-bandit allocation service.
 
-    serve, verify, rebuild, backup and export open the database; plan and token need nothing. All other
+    serve, verify, rebuild, backup, clock and export open the database; plan and token need nothing. All other
     commands speak to a running server, by default to the one on this machine.
 
     \b

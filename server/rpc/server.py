@@ -52,6 +52,12 @@ _REFUSING_SECONDS: Final = 0.2
 _FAREWELL_SECONDS: Final = 0.5
 
 
+_CLOCK: Final = "clock"
+"""The name under which health tells whether the time is in doubt."""
+
+_SERVING: Final = health_pb2.HealthCheckResponse.SERVING
+
+
 class ListenError(Exception):
     """Nothing can listen at {address}."""
 
@@ -134,11 +140,17 @@ class RpcServer:
         if port == 0:
             raise ListenError(address)
         await self._server.start()
+        await self.say_clock(is_doubted=self._clock.is_doubted)
         if is_serving:
             await self.say_serving()
         else:
             await self.say_not_serving()
         return port
+
+    async def say_clock(self, *, is_doubted: bool) -> None:
+        """Tells clients that ask for the health of `clock` whether the time is in doubt; the rest goes on."""
+        status = health_pb2.HealthCheckResponse.NOT_SERVING if is_doubted else _SERVING
+        await self._health.set(_CLOCK, status)
 
     async def say_serving(self) -> None:
         """Tells clients that ask for health that calls are answered."""

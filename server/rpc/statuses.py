@@ -41,6 +41,7 @@ CODES: Final[Mapping[type[errors.ServiceError], grpc.StatusCode]] = {
     errors.ExperimentChangedError: grpc.StatusCode.ABORTED,
     errors.OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.StorageFullError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.ClockInDoubtError: grpc.StatusCode.UNAVAILABLE,
     errors.StorageAwayError: grpc.StatusCode.UNAVAILABLE,
 }
 """Every error that a service raises, and the code that it travels under."""

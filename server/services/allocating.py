@@ -50,19 +50,21 @@ def standing_of(
     )
 
 
-def new_epoch(record: ExperimentRecord, number: int, allocation: Allocation, now: datetime) -> Epoch:
-    """An epoch of these shares."""
+def new_epoch(record: ExperimentRecord, before: Epoch | None, allocation: Allocation, now: datetime) -> Epoch:
+    """An epoch of these shares, after the one before it, if any; a cap if that one is in the future."""
+    started_at, is_cap = (now, False) if before is None else before.start_of_next(now)
     return Epoch(
         experiment=record.number,
         segment=SEGMENT_ALL,
-        number=number,
+        number=1 if before is None else before.number + 1,
         nonce=secrets.randbits(32),
         revision=record.revision,
-        started_at=now,
+        started_at=started_at,
         champion=record.arm_numbers[record.experiment.champion],
         shares=allocation.shares,
         warming_up=allocation.warming_up,
         means=allocation.means,
+        is_cap=is_cap,
     )
 
 
@@ -96,8 +98,8 @@ class Allocator:
         self._threshold = threshold
         self._grown: dict[int, None] = {}
         self._changed: dict[int, None] = {}
-        self._due: list[tuple[datetime, int]] = []
-        self._due_at: dict[int, datetime] = {}
+        self._due: list[tuple[float, int]] = []
+        self._due_at: dict[int, float] = {}
         self.n_epochs = 0
 
     def mark_grown(self, experiments: Iterable[int]) -> None:
@@ -122,8 +124,9 @@ class Allocator:
                 window = declared.metric(declared.reward_metric).window
                 self._look_at(number, now + (_AGE_PAUSE if window is None else window / 4))
 
-    def _look_at(self, number: int, moment: datetime) -> None:
-        """At the latest then: a look that is due earlier is not put off."""
+    def _look_at(self, number: int, instant: datetime) -> None:
+        """At the latest then: a look that is due earlier is not put off, whatever the clock is set to."""
+        moment = self._clock.monotonic() + (instant - self._clock.now()).total_seconds()
         if moment <= self._due_at.get(number, moment):
             self._due_at[number] = moment
             heapq.heappush(self._due, (moment, number))
@@ -136,8 +139,10 @@ class Allocator:
         """Looks at experiments whose facts grew or whose time has come, for about so many seconds.
 
         Those that are left are first in the next pass: ten thousand experiments that all want an epoch at
-        once must not take the processor from Choose.
+        once must not take the processor from Choose. While the clock is in doubt all of them wait.
         """
+        if self._clock.is_doubted:
+            return
         self._mark_due()
         stop_at = self._clock.monotonic() + seconds
         for waiting in (self._grown, self._changed):
@@ -153,7 +158,7 @@ class Allocator:
                     log.exception("epoch.failed", experiment=number)
 
     def _mark_due(self) -> None:
-        now = self._clock.now()
+        now = self._clock.monotonic()
         while self._due and self._due[0][0] <= now:
             due_at, number = heapq.heappop(self._due)
             if self._due_at.get(number) == due_at:
@@ -190,7 +195,7 @@ class Allocator:
         allocation = allocate(standing)
         epoch = None
         if needs_epoch(standing, allocation, self._threshold):
-            epoch = new_epoch(found.record, found.epochs[-1].number + 1, allocation, now)
+            epoch = new_epoch(found.record, found.epochs[-1], allocation, now)
         return epoch, self._next_look(standing, found)
 
     def _next_look(self, standing: Standing, found: ExperimentFacts) -> datetime | None:

@@ -18,6 +18,7 @@ from bandit.decision import (
 from server.services.clock import Clock
 from server.services.counting import DecisionCounter
 from server.services.offers import CompiledExperiment, Offer, OfferSet, Reason
+from server.services.service_time import MOST_AHEAD_MS
 from server.services.snapshot import Snapshot
 from server.store.records import State
 
@@ -117,7 +118,8 @@ class Chooser:
             return pinned
         if not question.eligible_arms or experiment.state is not State.RUNNING or age > self._max_staleness:
             return self.choose(experiment, question.unit)
-        basis = Basis.RESTRICTED if age <= self._lag else Basis.UNCONFIRMED
+        is_confirmed = age <= self._lag and self._clock.confirms_decisions
+        basis = Basis.RESTRICTED if is_confirmed else Basis.UNCONFIRMED
         offers = experiment.offers_among(basis, question.eligible_arms)
         if offers is None:
             offers = experiment.fallback(Reason.NO_ELIGIBLE_ARM)
@@ -128,7 +130,7 @@ class Chooser:
         if experiment.state is not State.RUNNING:
             return experiment.fallback(_REASONS[experiment.state])
         age = self._snapshot.age_seconds
-        if age <= self._lag:
+        if age <= self._lag and self._clock.confirms_decisions:
             return experiment.offers(Basis.POLICY)
         if age <= self._max_staleness:
             return experiment.offers(Basis.UNCONFIRMED)
@@ -168,10 +170,14 @@ class Chooser:
         return Choice(offer, question.previous_decision_id)
 
     def _is_open(self, experiment: CompiledExperiment, decision: Decision) -> bool:
-        """Whether the decision's windows are open; without windows, whether outcomes are still accepted."""
+        """Whether the decision's windows are open; without windows, whether outcomes are still accepted.
+
+        One of the future was made by a clock that was wrong: how old it is can't be told.
+        """
         declared = experiment.record.experiment
         life = declared.longest_window or declared.max_decision_age
-        return self._clock.time_ms() - decision.decided_ms <= life.total_seconds() * 1000
+        age_ms = self._clock.time_ms() - decision.decided_ms
+        return -MOST_AHEAD_MS <= age_ms <= life.total_seconds() * 1000
 
 
 def _hash(offers: OfferSet, experiment: CompiledExperiment, unit: str) -> int | None:

@@ -1,11 +1,34 @@
 """The time, asked for in one place, so that a test can be its master."""
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
+from typing import Final
+
+
+def _monotonic_clock() -> Callable[[], float]:
+    """A clock that never goes back; it counts while the machine sleeps, where there is one that does."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+    return time.monotonic
+
+
+_MONOTONIC: Final = _monotonic_clock()
 
 
 class Clock:
-    """The clocks of this machine."""
+    """The clocks of this machine, which believe what they say. `ServiceClock` does not.
+
+    Attributes:
+        is_doubted: Whether the time may be wrong: then nothing is begun that goes by it.
+        is_settled: Whether the time is known well enough to refuse a reward for good because of it.
+        confirms_decisions: Whether a decision that is made now may steer.
+    """
+
+    is_doubted: bool = False
+    is_settled: bool = True
+    confirms_decisions: bool = True
 
     def time_ms(self) -> int:
         """Milliseconds since 1970, as the wall clock has it; it may jump."""
@@ -17,4 +40,8 @@ class Clock:
 
     def monotonic(self) -> float:
         """Seconds of a clock that never goes back, for durations."""
-        return time.monotonic()
+        return _MONOTONIC()
+
+    def trusted_until(self) -> datetime | None:
+        """The latest instant that anything irreversible may reach; None if nothing may be done now."""
+        return self.now()

@@ -15,6 +15,9 @@ MAX_FLUSH_UNITS: Final = 4_096
 MAX_WAITING_UNITS: Final = 200_000
 """Units that may wait for a flush, some 60 MB; those seen for the first time beyond that get no row."""
 
+_NO_BOUND: Final = b"\xff" * 17
+"""Beyond the id of every decision."""
+
 _Book = dict[Offer, dict[bytes, tuple[bytes, int]]]
 
 
@@ -57,13 +60,21 @@ class UnitBook:
         else:
             self.n_dropped += 1
 
-    def take(self) -> list[tuple[DecisionKey, dict[bytes, tuple[bytes, int]]]]:
-        """What comes next, at most `MAX_FLUSH_UNITS` units; it is no longer here."""
+    def take(self, latest: bytes) -> list[tuple[DecisionKey, dict[bytes, tuple[bytes, int]]]]:
+        """What comes next, at most `MAX_FLUSH_UNITS` units; it is no longer here.
+
+        Units whose decision is not below the id `latest` are left out: a clock that was ahead dated it.
+        """
         if self._full:
             book = self._full.popleft()
         else:
             book, self._open, self._n_open = self._open, {}, 0
-        return [(offer.key, seen) for offer, seen in book.items()]
+        dated = {
+            offer: {mark: first for mark, first in seen.items() if first[0] < latest}
+            for offer, seen in book.items()
+        }
+        self.n_dropped += sum(map(len, book.values())) - sum(map(len, dated.values()))
+        return [(offer.key, seen) for offer, seen in dated.items() if seen]
 
 
 class DecisionCounter:
@@ -110,10 +121,13 @@ class DecisionCounter:
         counts = self._waiting if self._pending is None else self._waiting + Counter(self._pending.counts)
         return sum(count for key, count in counts.items() if key.experiment == experiment)
 
-    def flush(self) -> Flush | None:
+    def flush(self, latest: bytes = _NO_BOUND) -> Flush | None:
         """What to send: what is in doubt, else what was counted since; None if there is nothing.
 
         `settle` must follow before anything newer is sent.
+
+        Args:
+            latest: A decision whose id is not below this one, of the future, is no unit's first.
         """
         self._gather()
         if self._pending is None and (self._waiting or self.units):
@@ -123,7 +137,7 @@ class DecisionCounter:
                 incarnation=self._writer.incarnation,
                 sequence=self._sequence,
                 counts=self._waiting,
-                units=self.units.take(),
+                units=self.units.take(latest),
                 groups=self._take_groups(),
             )
             for key, count in self._waiting.items():

@@ -133,15 +133,19 @@ class DecisionKeys:
         """Adds a key; returns once every replica that reaches the store has it, and this one signs with it.
 
         Raises:
-            RotationRefusedError: The last rotation has not settled, or there is no id left.
+            RotationRefusedError: The last rotation has not settled, there is no id left, or the clock, which
+                turns go by, is in doubt.
         """
+        if self._clock.is_doubted:
+            raise RotationRefusedError("the server's clock is in doubt; see `bandit-server clock show`")
+        trusted = self._clock.trusted_until()
         try:
             ring = await self._workers.write(
                 self._store.rotate_keys,
                 secrets.token_bytes(SECRET_BYTES),
                 self._clock.now(),
                 delay=self._delay,
-                memory=self._memory(),
+                ended_before=None if trusted is None else trusted - self._memory(),
                 caller=caller,
             )
         except KeysNotReadyError as error:

@@ -16,6 +16,7 @@
     ├── RevocationRefusedError      rotate first, or name a key that is there
     ├── OverloadedError             try again after `retry_after`
     │   └── StorageFullError        as above, once there is room
+    ├── ClockInDoubtError           as above: whether it is too late can't be told now
     └── StorageAwayError            try again after `retry_after`
 
 Texts are for the caller to read: they hold no SQL, no path and no class name.
@@ -193,6 +194,18 @@ class StorageFullError(OverloadedError):
     """The store has no room left; nothing was stored."""
 
     reason = "STORAGE_FULL"
+
+
+class ClockInDoubtError(ServiceError):
+    """By service time it is too late, and service time may be wrong; nothing was stored."""
+
+    reason = "CLOCK_IN_DOUBT"
+
+    def __init__(self, retry_after: timedelta) -> None:
+        self.retry_after = retry_after
+        super().__init__(
+            "the decision seems too old, but the server's clock is in doubt; nothing was stored, try again"
+        )
 
 
 class StorageAwayError(ServiceError):

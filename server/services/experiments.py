@@ -267,8 +267,8 @@ class Experiments:
         now = self._clock.now()
         found = self._store.read_facts(before.number)
         allocation = first_allocation(after, found, self._lag, now)
-        n_epochs = found.epochs[-1].number if found is not None and found.epochs else 0
-        return new_epoch(after, n_epochs + 1, allocation, now)
+        current = found.epochs[-1] if found is not None and found.epochs else None
+        return new_epoch(after, current, allocation, now)
 
     async def _settled(self, live: LiveExperiment) -> LiveExperiment:
         """Returns once every replica that reaches the store knows this revision."""

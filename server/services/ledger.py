@@ -11,6 +11,7 @@ from bandit.metric import Metric, OutcomeValueError
 from bandit.validation import Violation, namespace_of, shown
 from server.services.clock import Clock
 from server.services.errors import (
+    ClockInDoubtError,
     DecisionExpiredError,
     DecisionIdInvalidError,
     DecisionSealedError,
@@ -39,6 +40,7 @@ from server.store.records import (
 
 MAX_OUTCOMES: Final = 64
 _RETRY_AFTER: Final = timedelta(seconds=1)
+_RETRY_WHEN_IN_DOUBT: Final = timedelta(seconds=30)
 
 
 class Report(NamedTuple):
@@ -173,11 +175,15 @@ class Ledger:
         known_nonce = self._nonce_of(experiment, segment, epoch)
         if known_nonce is None and not is_final:
             raise _UnknownHereError(experiment)
-        age_ms = now_ms - decision.decided_ms
+        age_ms = max(now_ms - decision.decided_ms, 0)  # one of the future is of a clock that was wrong
         if age_ms > rules.max_age_ms and not is_final:
             raise _UnknownHereError(experiment)
         is_apart = known_nonce != nonce
         keeps_unit = rules.counts_units and basis is Basis.POLICY and not is_apart
+        outcomes = self._check_outcomes(report.outcomes, rules, age_ms, decision, is_final=is_final)
+        is_too_late = age_ms > rules.max_age_ms
+        if not self._clock.is_settled:  # too late for its window can't be told from in time
+            is_too_late = is_too_late or any(outcome.is_late for outcome in outcomes)
         return RewardEntry(
             unique_id,
             experiment,
@@ -185,10 +191,10 @@ class Ledger:
             segment,
             arm,
             basis,
-            self._check_outcomes(report.outcomes, rules, age_ms, decision, is_final=is_final),
+            outcomes,
             report.revision,
             now_ms,
-            age_ms > rules.max_age_ms,
+            is_too_late,
             is_apart,
             int.from_bytes(unit) if keeps_unit and unit != NO_UNIT else None,
         )
@@ -275,6 +281,8 @@ class Ledger:
             case Conflicting(metrics):
                 return OutcomeConflictError(names[metric] for metric in metrics)
             case Expired(metrics):
+                if self._clock.is_doubted or not self._clock.is_settled:
+                    return ClockInDoubtError(_RETRY_WHEN_IN_DOUBT)
                 return DecisionExpiredError(names[metric] for metric in metrics)
             case Sealed():
                 return DecisionSealedError()

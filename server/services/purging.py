@@ -72,10 +72,14 @@ class Purger:
     async def run_once(self) -> None:
         """Seals and purges what there is.
 
+        It goes by the latest instant that is trusted: nothing is purged because a clock was wrong.
+
         Raises:
             StoreError: What was done so far stays done; the next run goes on.
         """
-        now = self._clock.now()
+        now = self._clock.trusted_until()
+        if now is None:
+            return
         self._waiting += await self._seal(now)
         if not await self._workers.write(self._store.settle_seals):
             return  # somebody's transaction is still under way: the next run purges

@@ -8,12 +8,15 @@ from typing import Final
 
 import structlog
 
+from bandit.decision import new_id
 from server.services.allocating import Allocator
 from server.services.clock import Clock
 from server.services.counting import DecisionCounter
 from server.services.decision_keys import DecisionKeys
 from server.services.errors import StorageAwayError
+from server.services.service_time import MOST_AHEAD_MS
 from server.services.snapshot import Snapshot
+from server.services.timekeeping import Timekeeper
 from server.services.workers import Workers
 from server.services.writer import Writer
 from server.store.errors import StoreBrokenError, StoreError, WriterUnknownError
@@ -42,6 +45,7 @@ class Upkeep:
         clock: The time.
         on_broken: Told that durability can't be promised any more.
         keys: Kept at the ring that the store has; None where nobody signs.
+        timekeeper: Reads the clock with each poll; None where the host's is believed.
     """
 
     def __init__(
@@ -56,8 +60,10 @@ class Upkeep:
         *,
         on_broken: Callable[[], None],
         keys: DecisionKeys | None = None,
+        timekeeper: Timekeeper | None = None,
     ) -> None:
         self._keys = keys
+        self._timekeeper = timekeeper
         self._store = store
         self._workers = workers
         self._snapshot = snapshot
@@ -93,7 +99,7 @@ class Upkeep:
         """
         # First what an earlier flush left in doubt, then what was counted since, units in portions.
         for _ in range(self._counter.n_flushes):
-            flush = self._counter.flush()
+            flush = self._counter.flush(new_id(self._clock.time_ms() + MOST_AHEAD_MS, 0))
             if flush is None:
                 return
             try:
@@ -123,7 +129,9 @@ class Upkeep:
         """Writes and reads at the same time: a writer that waits for a lock must not age the snapshot."""
         if self._keys is not None:
             self._keys.turn()
-        outcomes = await asyncio.gather(self._write_once(), self.refresh(), return_exceptions=True)
+        outcomes = await asyncio.gather(
+            self._look_at_clock(), self._write_once(), self.refresh(), return_exceptions=True
+        )
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -135,6 +143,10 @@ class Upkeep:
         await self.flush()
         if self._store.is_shared and self._clock.monotonic() >= self._claim_at:
             await self._claim_slot()
+
+    async def _look_at_clock(self) -> None:
+        if self._timekeeper is not None:
+            await self._timekeeper.look()
 
     async def _claim_slot(self) -> None:
         """Says that this writer lives, and takes another slot if its own was given away."""

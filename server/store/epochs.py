@@ -75,6 +75,7 @@ def _add(connection: Connection, epoch: Epoch) -> None:
             shares=json.dumps(dict(epoch.shares)),
             warming_up=json.dumps(sorted(epoch.warming_up)),
             means=json.dumps({metric: dict(means) for metric, means in epoch.means.items()}),
+            is_cap=epoch.is_cap,
         )
     )
 
@@ -124,6 +125,7 @@ def _to_epoch(row: Row[Any]) -> Epoch:
         shares=_LateMapping(row.shares, float),
         warming_up=frozenset() if row.warming_up == "[]" else frozenset(json.loads(row.warming_up)),
         means=_LateMapping(row.means, _by_number),
+        is_cap=row.is_cap,
     )
 
 

@@ -26,6 +26,7 @@ from typing import Final
 from bandit.experiment import Experiment
 from bandit.facts import Epoch, OutcomeKey, Tally
 from bandit.units import UnitFacts
+from server.store.clock_interface import ClockStore
 from server.store.history import History
 from server.store.records import (
     AuditEntry,
@@ -50,7 +51,7 @@ Progress = Callable[[int, int], None]
 """Called with how many of how many steps are done."""
 
 
-class Store(ABC):
+class Store(ClockStore, ABC):
     """Experiments, epochs, facts and the reward log in a SQL database."""
 
     @property
@@ -93,12 +94,18 @@ class Store(ABC):
 
     @abstractmethod
     def rotate_keys(
-        self, secret: bytes, now: datetime, *, delay: timedelta, memory: timedelta, caller: str = ANYONE
+        self,
+        secret: bytes,
+        now: datetime,
+        *,
+        delay: timedelta,
+        ended_before: datetime | None,
+        caller: str = ANYONE,
     ) -> KeyRing:
         """The ring with a new key, which signs after `delay`. Exact when repeated with the same secret.
 
         A key that signed stays in the ring. Only when all 256 ids are taken, the key that ended first gives
-        up its own, if it ended more than `memory` ago.
+        up its own, if it ended before `ended_before`; None lets none do so.
 
         Raises:
             KeysNotReadyError: The newest key does not sign yet, or no id is free; or there is no ring.
@@ -119,6 +126,10 @@ class Store(ABC):
         Calling it again says that the writer lives, and returns the same slot, or another one if the writer
         was silent for so long that somebody took the first. Exact when repeated.
         """
+
+    @abstractmethod
+    def forget_writers(self, silent_since: datetime) -> None:
+        """Forgets writers without a slot that were not heard of since; their flushes can't be repeated."""
 
     # Experiments
 

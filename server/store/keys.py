@@ -52,12 +52,12 @@ def rotate(
     now: datetime,
     *,
     delay: timedelta,
-    memory: timedelta,
+    ended_before: datetime | None,
 ) -> KeyRing:
     """Adds a key that signs after `delay`; see `Store.rotate_keys`. The caller keeps others waiting."""
     if ring.signs_at and max(ring.signs_at.values()) > now:
         raise KeysNotReadyError("the last rotation is still being distributed to all servers")
-    key = _free_id(ring, now - memory)
+    key = _free_id(ring, ended_before)
     old = ring.signing_key
     began_at = func.coalesce(signing_keys.c.signs_at, 0)
     is_old = signing_keys.c.id == old
@@ -86,7 +86,7 @@ def revoke(connection: Connection, ring: KeyRing, key: int, now: datetime) -> Ke
     return left
 
 
-def _free_id(ring: KeyRing, ended_before: datetime) -> int:
+def _free_id(ring: KeyRing, ended_before: datetime | None) -> int:
     """An id that no key has, else that of the key that ended first, if that was early enough."""
     for step in range(1, _N_IDS):
         key = (ring.signing_key + step) % _N_IDS
@@ -94,6 +94,6 @@ def _free_id(ring: KeyRing, ended_before: datetime) -> int:
             return key
     ends = {key: end for key in ring.secrets if (end := ring.signed_until(key)) is not None}
     oldest = min(ends, key=lambda key: ends[key], default=None)
-    if oldest is None or ends[oldest] > ended_before:
+    if oldest is None or ended_before is None or ends[oldest] > ended_before:
         raise KeysNotReadyError("all 256 key ids have decisions that are still accepted")
     return oldest

@@ -21,7 +21,7 @@ from server.store.schema import compatibility
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
-HEAD: Final = "0005"
+HEAD: Final = "0007"
 """The newest migration; `tests/store` holds it to be Alembic's head. Revisions are numbers of four digits."""
 
 _ENVIRONMENT: Final = Path(__file__).parent / "migrations"

@@ -41,6 +41,18 @@ def find_store(url: str, schema: Schema = CURRENT) -> SqlStore:
     return SqlStore(open_dialect(url, is_owner=True), is_ready=False, schema=schema)
 
 
+def open_beside(url: str) -> SqlStore:
+    """Opens a database beside the servers that use it, for a few short transactions that may write.
+
+    An SQLite file is locked by SQLite itself for as long as each of them takes.
+
+    Raises:
+        SchemaError: It is of another version, or not ours.
+        StoreUnavailableError: It can't be reached.
+    """
+    return open_reader(url)
+
+
 def open_reader(url: str) -> SqlStore:
     """Opens a database beside those that write to it, for reading only.
 

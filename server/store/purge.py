@@ -16,7 +16,7 @@ from server.store import units
 from server.store.experiments import find_by_number
 from server.store.records import PurgeStep, SealSummary
 from server.store.schema import configurations, epochs, experiments, rewards, sealed_facts, seals
-from server.store.seals import IS_PURGEABLE
+from server.store.seals import IS_PURGEABLE, note_purged
 from server.store.times import from_micros
 from server.store.units import UnitOutcome
 
@@ -69,6 +69,7 @@ def purge_step(connection: Connection, start: bytes, end: bytes, n_looked_at: in
         .order_by(rewards.c.decision, rewards.c.metric)
         .with_for_update(skip_locked=True, of=rewards)
     ).all()
+    rows = note_purged(connection, rows)
     if rows:
         _move(connection, rows)
     return PurgeStep(len(rows), boundary)

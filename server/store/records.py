@@ -188,6 +188,8 @@ class Action(enum.StrEnum):
     DELETE = "delete"
     ROTATE_KEY = "rotate_key"
     REVOKE_KEY = "revoke_key"
+    ACCEPT_CLOCK = "accept_clock"
+    REPAIR_CLOCK = "repair_clock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

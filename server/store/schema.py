@@ -16,6 +16,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
 )
 
 metadata = MetaData()
@@ -102,6 +103,7 @@ epochs = Table(
     Column("shares", Text, nullable=False),
     Column("warming_up", Text, nullable=False),
     Column("means", Text, nullable=False),
+    Column("is_cap", Boolean, nullable=False, server_default=false()),
     sqlite_with_rowid=False,
 )
 
@@ -220,11 +222,13 @@ seals = Table(
     Column("fence", BigInteger),
     Column("sealed_at", BigInteger, nullable=False),
     Column("n_apart", BigInteger, nullable=False),
+    Column("purged_before", LargeBinary),
     sqlite_with_rowid=False,
 )
 """How far the log takes nothing any more: every epoch up to `epoch`; and of answers that belong to no epoch's
 shares (fallbacks, rows kept apart) every decision below `before`. `server.store.seals` says what `fence` is.
-`n_apart` counts the rows kept apart that were purged."""
+`n_apart` counts the rows kept apart that were purged; `purged_before` is beyond the last id of such a row or
+of a fallback that was purged, or null if that was not noted."""
 
 sealed_facts = Table(
     "sealed_facts",
@@ -244,6 +248,32 @@ sealed_facts = Table(
     sqlite_with_rowid=False,
 )
 """The sums of the outcomes that were purged from the log: outcome facts = these + the fold of the log."""
+
+clock = Table(
+    "clock",
+    metadata,
+    Column("number", SmallInteger, primary_key=True, autoincrement=False),
+    Column("generation", BigInteger, nullable=False),
+    Column("mark", BigInteger),
+    Column("running", BigInteger, nullable=False),
+    Column("beat_at", BigInteger),
+    Column("doubt", BigInteger),
+    Column("doubted_at", BigInteger),
+    sqlite_with_rowid=False,
+)
+"""One row, with number 1. `generation` grows when an operator accepts the clock. `mark` is the latest instant
+that is known to have passed; `running` is how long servers have run free of doubt, in microseconds, no moment
+counted twice, and `beat_at` up to when that was added. `doubt` is by how much the clock that is read differed
+from service time when a server last said so, at `doubted_at`; null once the two agree."""
+
+clock_marks = Table(
+    "clock_marks",
+    metadata,
+    Column("running", BigInteger, primary_key=True, autoincrement=False),
+    Column("mark", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The mark as it was after so much running: an instant is trusted after much running since it was marked."""
 
 compatibility = Table("compatibility", metadata, Column("oldest_code", String(32), primary_key=True))
 """One row: the head revision of the oldest code that may run on this schema."""

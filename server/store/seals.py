@@ -15,15 +15,15 @@ A seal is raised again only from 0.
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Connection, Row, and_, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, text, tuple_, update
 
 from bandit.decision import Basis, new_id
 from bandit.experiment import SEGMENT_ALL
 from server.store.dialect import Dialect
 from server.store.records import RewardEntry, Seal, SealedEpochs, State
-from server.store.schema import epochs, experiments, rewards, seals
+from server.store.schema import epochs, experiments, rewards, sealed_facts, seals
 from server.store.times import from_micros, to_micros
 
 NO_SEAL: Final = Seal(0, b"")
@@ -51,8 +51,8 @@ def _instant_of(decision: bytes) -> datetime:
 
 
 def first_id(instant: datetime) -> bytes:
-    """The smallest id that a decision of this instant, to the millisecond, can have."""
-    return new_id(to_micros(instant) // 1000, 0)
+    """The smallest id that a decision of this instant, to the millisecond, can have; none is before 1970."""
+    return new_id(max(to_micros(instant) // 1000, 0), 0)
 
 
 def is_sealed(entry: RewardEntry, seal: Seal) -> bool:
@@ -134,17 +134,19 @@ def _unsealed(
     """Of the epochs beyond the sealed ones: the last, the first that began after an instant, the first start.
 
     An epoch after one that began too late counts as too late, however early a clock that was put back says
-    that it began.
+    that it began. Those before a cap that began early enough ended with it, whatever they say.
     """
-    is_late = epochs.c.started_at > to_micros(cutoff)
+    of_experiment = epochs.c.experiment == experiment, epochs.c.segment == SEGMENT_ALL
+    last_cap = (
+        select(func.coalesce(func.max(epochs.c.number), 0))
+        .where(*of_experiment, epochs.c.is_cap, epochs.c.started_at <= to_micros(cutoff))
+        .scalar_subquery()
+    )
+    is_late = and_(epochs.c.started_at > to_micros(cutoff), epochs.c.number > last_cap)
     query = select(
         func.max(epochs.c.number), func.min(epochs.c.number).filter(is_late), func.min(epochs.c.started_at)
     )
-    row = connection.execute(
-        query.where(
-            epochs.c.experiment == experiment, epochs.c.segment == SEGMENT_ALL, epochs.c.number > sealed
-        )
-    ).one()
+    row = connection.execute(query.where(*of_experiment, epochs.c.number > sealed)).one()
     return row[0] or sealed, row[1], row[2]
 
 
@@ -191,3 +193,81 @@ def settle(connection: Connection, dialect: Dialect) -> bool:
             if mark >= horizon:
                 connection.execute(update(seals).where(seals.c.fence == mark).values(fence=None))
     return is_settled and None not in marks
+
+
+def note_purged(connection: Connection, rows: Sequence[Row[Any]]) -> list[Row[Any]]:
+    """Those of the rows, about to be purged, that are sealed still; and notes how far the log is purged.
+
+    A seal may have been lowered since the rows were read. From here on it can't be, until the end.
+    """
+    if not rows:
+        return []
+    keys = sorted({(row.experiment, row.segment) for row in rows})
+    place = seals.c.experiment, seals.c.segment
+    locked = select(seals).where(tuple_(*place).in_(keys)).order_by(*place).with_for_update()
+    found = {(row.experiment, row.segment): row for row in connection.execute(locked)}
+    sealed = [row for row in rows if _is_still_sealed(row, found.get((row.experiment, row.segment)))]
+    for key in keys:
+        ids = [row.decision for row in sealed if (row.experiment, row.segment) == key and _goes_by_age(row)]
+        if ids:
+            value = _purged_before(connection, found[key], _next_id(max(ids)))
+            connection.execute(update(seals).where(_is_of(found[key])).values(purged_before=value))
+    return sealed
+
+
+def _goes_by_age(row: Row[Any]) -> bool:
+    return bool(row.is_apart) or row.basis == Basis.FALLBACK
+
+
+def _is_still_sealed(row: Row[Any], seal: Row[Any] | None) -> bool:
+    if seal is None or seal.fence != 0:
+        return False
+    return bool(row.decision < seal.before) if _goes_by_age(row) else bool(row.epoch <= seal.epoch)
+
+
+def _next_id(decision: bytes) -> bytes:
+    return (int.from_bytes(decision) + 1).to_bytes(16)
+
+
+def _purged_before(connection: Connection, seal: Row[Any], beyond: bytes) -> bytes:
+    """Beyond the last row that was purged by its age; as far as it may be where that was not noted."""
+    if seal.purged_before is not None:
+        return max(bytes(seal.purged_before), beyond)
+    return bytes(seal.before) if _was_purged_by_age(connection, seal) else beyond
+
+
+def _was_purged_by_age(connection: Connection, seal: Row[Any]) -> bool:
+    """Whether some fallback or row kept apart was purged, also by a version that did not note how far."""
+    fallbacks = select(func.count()).where(_of_seal(seal), sealed_facts.c.basis == int(Basis.FALLBACK))
+    return seal.n_apart > 0 or connection.execute(fallbacks).scalar_one() > 0
+
+
+def _is_of(seal: Row[Any]) -> ColumnElement[bool]:
+    return and_(seals.c.experiment == seal.experiment, seals.c.segment == seal.segment)
+
+
+def _of_seal(seal: Row[Any]) -> ColumnElement[bool]:
+    return and_(sealed_facts.c.experiment == seal.experiment, sealed_facts.c.segment == seal.segment)
+
+
+def lower_seals(connection: Connection) -> int:
+    """Lowers every seal to how far the log is purged; returns how many were higher.
+
+    What was not purged is in the log, so it can be told from what is new. A seal that time asks for is raised
+    again.
+    """
+    n_lowered = 0
+    for seal in connection.execute(select(seals).order_by(*seals.primary_key).with_for_update()).all():
+        of_epochs = select(func.coalesce(func.max(sealed_facts.c.epoch), 0))
+        epoch = connection.execute(
+            of_epochs.where(_of_seal(seal), sealed_facts.c.basis != int(Basis.FALLBACK))
+        ).scalar_one()
+        before = seal.purged_before or b""
+        if seal.purged_before is None and _was_purged_by_age(connection, seal):
+            before = seal.before
+        epoch, before = min(epoch, seal.epoch), min(before, seal.before)
+        if (epoch, before) != (seal.epoch, seal.before):
+            values = {"epoch": epoch, "before": before, "fence": None}
+            connection.execute(update(seals).where(_is_of(seal)).values(values))
+            n_lowered += 1
+    return n_lowered

@@ -15,9 +15,6 @@ from server.store.schema import writers
 EXPIRY: Final = timedelta(seconds=60)
 """A writer that did not claim its slot for so long may lose it."""
 
-_MEMORY: Final = timedelta(days=30)
-"""How long a writer without a slot is remembered."""
-
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
@@ -43,8 +40,6 @@ def claim(connection: Connection, incarnation: bytes, now: int, *, is_shared: bo
     others = writers.c.incarnation != incarnation
     is_dead = others & (writers.c.seen_at <= now - EXPIRY // _MICROSECOND) if is_shared else others
     connection.execute(update(writers).where(is_dead).values(slot=None))
-    is_forgotten = others & writers.c.slot.is_(None) & (writers.c.seen_at <= now - _MEMORY // _MICROSECOND)
-    connection.execute(delete(writers).where(is_forgotten))
     taken = set(connection.execute(select(writers.c.slot).where(others)).scalars())
     slot = next(number for number in range(len(taken) + 1) if number not in taken)
     mine = writers.c.incarnation == incarnation
@@ -55,6 +50,12 @@ def claim(connection: Connection, incarnation: bytes, now: int, *, is_shared: bo
             insert(writers).values(incarnation=incarnation, slot=slot, sequence=0, seen_at=now)
         )
     return slot
+
+
+def forget(connection: Connection, silent_since: int) -> None:
+    """Forgets writers without a slot that were not heard of since."""
+    is_silent = writers.c.slot.is_(None) & (writers.c.seen_at <= silent_since)
+    connection.execute(delete(writers).where(is_silent))
 
 
 def advance(connection: Connection, incarnation: bytes, sequence: int) -> bool:

@@ -42,10 +42,11 @@ from server.store.records import (
 )
 from server.store.rewards import RewardLog
 from server.store.schema import outcome_facts, rewards, signing_keys, writers
+from server.store.sql_clock import SqlClockStore
 from server.store.times import from_micros, to_micros
 
 
-class SqlStore(Store):
+class SqlStore(SqlClockStore, Store):
     """See `Store` for the contract.
 
     Args:
@@ -62,8 +63,8 @@ class SqlStore(Store):
         self._log = RewardLog(dialect.upsert_rewards, dialect.find_rewards)
 
     @property
+    @override
     def _dialect(self) -> Dialect:
-        """The database, once it is known to be of this version's schema."""
         if not self._is_ready:
             raise StoreUnavailableError("the database was not reached yet")
         return self._opened
@@ -115,12 +116,18 @@ class SqlStore(Store):
 
     @override
     def rotate_keys(
-        self, secret: bytes, now: datetime, *, delay: timedelta, memory: timedelta, caller: str = ANYONE
+        self,
+        secret: bytes,
+        now: datetime,
+        *,
+        delay: timedelta,
+        ended_before: datetime | None,
+        caller: str = ANYONE,
     ) -> KeyRing:
         def rotate(connection: Connection, ring: KeyRing, at: datetime) -> KeyRing:
             if secret in ring.secrets.values():
                 return ring
-            return keys.rotate(connection, ring, secret, at, delay=delay, memory=memory)
+            return keys.rotate(connection, ring, secret, at, delay=delay, ended_before=ended_before)
 
         return self._change_keys(rotate, Action.ROTATE_KEY, now, caller)
 
@@ -167,6 +174,10 @@ class SqlStore(Store):
         # In two transactions: one that has written the table can't lock it beside another like it.
         slot = self._dialect.write(renew)
         return self._dialect.write(claim) if slot is None else slot
+
+    @override
+    def forget_writers(self, silent_since: datetime) -> None:
+        self._dialect.write(lambda c: slots.forget(c, to_micros(silent_since)))
 
     @override
     def create_experiment(

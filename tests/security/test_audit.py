@@ -145,7 +145,7 @@ def test_a_change_without_its_entry_is_none(store: SqlStore, change: str) -> Non
             draft, replace(draft, state=State.RUNNING), epoch_of(draft, 1)
         ),
         "delete": lambda: store.delete_experiment(draft, START),
-        "rotate": lambda: store.rotate_keys(b"n" * 32, START, delay=timedelta(), memory=timedelta()),
+        "rotate": lambda: store.rotate_keys(b"n" * 32, START, delay=timedelta(), ended_before=None),
         "revoke": lambda: store.revoke_key(1, START),
     }
     with pytest.raises(StoreError):

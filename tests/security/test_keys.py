@@ -59,7 +59,7 @@ def store(fresh_url: str) -> Iterator[SqlStore]:
 
 def rotate(store: SqlStore, secret: bytes, *, memory: timedelta = GRACE, delay: float = 0.0) -> KeyRing:
     """Adds a key that signs after so many seconds."""
-    return store.rotate_keys(secret, START, delay=timedelta(seconds=delay), memory=memory)
+    return store.rotate_keys(secret, START, delay=timedelta(seconds=delay), ended_before=START - memory)
 
 
 def key_of(decision_id: str) -> int:

@@ -4,10 +4,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import cached_property
-from itertools import pairwise
 from typing import NamedTuple
 
-from bandit.facts import Epoch, n_closed
+from bandit.facts import Epoch, ends_of, n_closed
 from bandit.metric import Metric
 from server.store.records import ExperimentFacts
 
@@ -60,9 +59,9 @@ class View:
     def ends(self) -> Mapping[EpochKey, datetime]:
         """When each epoch ended; those in force are not in it."""
         return {
-            EpochKey(epoch.segment, epoch.number): following.started_at
-            for epoch, following in pairwise(self.found.epochs)
-            if epoch.segment == following.segment
+            EpochKey(segment, epoch.number): end
+            for segment, epochs in self._by_segment.items()
+            for epoch, end in zip(epochs, ends_of(epochs), strict=False)
         }
 
     @cached_property
@@ -78,12 +77,16 @@ class View:
             counts[EpochKey(key.segment, key.epoch)] += tally.n + tally.late_n
         return counts
 
-    def _closed_for(self, metric: Metric) -> frozenset[EpochKey]:
+    @cached_property
+    def _by_segment(self) -> Mapping[int, list[Epoch]]:
         by_segment: defaultdict[int, list[Epoch]] = defaultdict(list)
         for epoch in self.found.epochs:
             by_segment[epoch.segment].append(epoch)
+        return by_segment
+
+    def _closed_for(self, metric: Metric) -> frozenset[EpochKey]:
         return frozenset(
             EpochKey(segment, epoch.number)
-            for segment, epochs in by_segment.items()
+            for segment, epochs in self._by_segment.items()
             for epoch in epochs[: n_closed(epochs, metric.window, self._lag, self._now)]
         )

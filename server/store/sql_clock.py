@@ -1,0 +1,54 @@
+"""The clock in a SQL database; see `ClockStore` for the contract."""
+
+import json
+from abc import abstractmethod
+from dataclasses import asdict
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+from typing_extensions import override
+
+from server.store import audit, clock, clock_repair, seals
+from server.store.clock_interface import ClockBeat, ClockReading, ClockRepair, ClockStore
+from server.store.dialect import Dialect
+from server.store.records import Action
+from server.store.times import from_micros
+
+
+class SqlClockStore(ClockStore):
+    """Keeps the clock in the database of `_dialect`."""
+
+    @property
+    @abstractmethod
+    def _dialect(self) -> Dialect:
+        """The database, once it is known to be of this version's schema."""
+
+    @override
+    def read_clock(self, now: datetime, trust_after: timedelta) -> ClockReading:
+        return self._dialect.read(lambda c: clock.read(c, self._dialect.read_clock(c, now), trust_after))
+
+    @override
+    def beat_clock(self, beat: ClockBeat, trust_after: timedelta) -> None:
+        self._dialect.write(lambda c: clock.beat(c, beat, trust_after))
+
+    @override
+    def accept_clock(self, now: datetime, *, reason: str, caller: str) -> datetime:
+        def accept(connection: Connection) -> datetime:
+            at = self._dialect.read_clock(connection, now)
+            clock.accept(connection, at, reason, caller)
+            return from_micros(at)
+
+        return self._dialect.write(accept)
+
+    @override
+    def repair_clock(self, now: datetime, *, reason: str, caller: str) -> ClockRepair:
+        with self._dialect.writing(is_long=True) as connection:
+            at = from_micros(self._dialect.read_clock(connection, now))
+            repair = ClockRepair(
+                n_seals=seals.lower_seals(connection),
+                n_caps=clock_repair.cap_epochs(connection, at, self._dialect.version),
+                n_instants=clock_repair.bring_back_instants(connection, at),
+            )
+            after = json.dumps(asdict(repair) | {"reason": reason})
+            audit.write(connection, at, caller, Action.REPAIR_CLOCK, after=after)
+            return repair
