@@ -8,7 +8,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from bandit.v1 import bandit_pb2
-from tests.faketime.site import EVERYWHERE, Site, lasting
+from tests.faketime.site import EVERYWHERE, Site, lasting, wrong_by
 from tests.support.process import eventually
 from tests.support.wire import Wire, metric
 
@@ -19,10 +19,7 @@ BOUND: Final = 12.0
 N_DECISIONS: Final = 40
 YEAR: Final = timedelta(days=365)
 
-everywhere = pytest.mark.parametrize("site", EVERYWHERE, indirect=True)
-wrong_times = pytest.mark.parametrize(
-    "off", [YEAR, timedelta(hours=2), timedelta(days=-30)], ids=["a year ahead", "two hours ahead", "behind"]
-)
+wrong_times = wrong_by(ahead=YEAR, little_ahead=timedelta(hours=2), behind=timedelta(days=-30))
 
 
 def declare(wire: Wire) -> str:
@@ -64,7 +61,6 @@ def work_for(wire: Wire, name: str, seconds: float) -> None:
         work(wire, name)
 
 
-@everywhere
 @wrong_times
 def test_after_a_jump_of_a_running_server_and_after_its_restart(site: Site, off: timedelta) -> None:
     """For three seconds under traffic."""
@@ -79,7 +75,6 @@ def test_after_a_jump_of_a_running_server_and_after_its_restart(site: Site, off:
         require_learning(wire, name)
 
 
-@everywhere
 @wrong_times
 def test_after_a_start_under_a_wrong_clock(site: Site, off: timedelta) -> None:
     """For three seconds under traffic, between two starts under the right one."""

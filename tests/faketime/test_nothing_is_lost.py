@@ -4,17 +4,15 @@ from datetime import timedelta
 
 import pytest
 
-from tests.faketime.site import EVERYWHERE, Site, lasting
+from tests.faketime.site import EVERYWHERE, Site, lasting, wrong_by
 from tests.faketime.traffic import Traffic, declare, is_final, posted, require_unharmed
 from tests.support.wire import Wire
 
 AHEAD = timedelta(days=90)
-WRONG_TIMES = [AHEAD, timedelta(days=3_650), timedelta(days=-30)]
-WRONG_NAMES = ["90 days ahead", "ten years ahead", "30 days behind"]
 ON_POSTGRESQL = EVERYWHERE[1:]
 
 everywhere = pytest.mark.parametrize("site", EVERYWHERE, indirect=True)
-wrong_times = pytest.mark.parametrize("off", WRONG_TIMES, ids=WRONG_NAMES)
+wrong_times = wrong_by(ahead=AHEAD, far_ahead=timedelta(days=3_650), behind=timedelta(days=-30))
 
 
 def require_nothing_for_good(wire: Wire, traffic: Traffic) -> None:
@@ -25,7 +23,6 @@ def require_nothing_for_good(wire: Wire, traffic: Traffic) -> None:
         assert isinstance(answer, dict) or not is_final(answer), (state, answer)
 
 
-@everywhere
 @wrong_times
 def test_a_start_under_a_wrong_clock(site: Site, off: timedelta) -> None:
     """For three seconds, between two starts under the right one."""
@@ -40,7 +37,6 @@ def test_a_start_under_a_wrong_clock(site: Site, off: timedelta) -> None:
         require_unharmed(wire, traffic)
 
 
-@everywhere
 @wrong_times
 def test_a_clock_that_is_set_under_a_running_server(site: Site, off: timedelta) -> None:
     """For five seconds; afterwards all goes on in the same process, and in the next."""

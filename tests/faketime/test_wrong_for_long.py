@@ -40,6 +40,12 @@ def ahead(wire: Wire, name: str) -> timedelta:
     return timedelta(milliseconds=decided_ms - time.time_ns() // 1_000_000)
 
 
+def marked_ahead(site: Site) -> timedelta:
+    """How far ahead of the true time the mark in the database is."""
+    ((mark,),) = site.query("SELECT mark FROM clock")
+    return timedelta(microseconds=(mark or 0) - time.time_ns() // 1_000)
+
+
 def clock_command(site: Site, *arguments: str) -> str:
     """What `bandit-server clock` prints; it must end well."""
     done = run_command("clock", *arguments, "--database", site.url, folder=site.folder)
@@ -81,22 +87,39 @@ def test_months_of_downtime_need_no_operator(site: Site) -> None:
 
 @by_the_clock
 def test_a_clock_that_was_followed_is_put_right_by_the_operator(site: Site) -> None:
-    """Wrong for long it is followed; right again it is accepted by a word, and nothing was lost."""
+    """Wrong until it is marked, it is followed; right again, it is accepted by a word. Nothing was lost."""
     with site.serving(*SETTLED_SOON) as wire:
         traffic = declare(wire)
         running = traffic.names["running"]
         site.set_off(MONTHS)
         eventually(lambda: ahead(wire, running) > MONTHS / 2, seconds=20)
         of_the_future = wire.choose(running).decision_id
+        eventually(lambda: marked_ahead(site) > MONTHS / 2, seconds=20)
         site.set_right()
         lasting(2)
-        assert ahead(wire, running) > MONTHS / 2, "time never goes back by itself"
-        assert clock_command(site, "show")
+        assert ahead(wire, running) > MONTHS / 2, "time does not go back further than the mark by itself"
+        assert "clock accept" in clock_command(site, "show")
         clock_command(site, "accept", "--reason", "a new battery")
         eventually(lambda: abs(ahead(wire, running)) < timedelta(seconds=10), seconds=20)
         assert settled(wire, of_the_future) == RECORDED
         require_unharmed(wire, traffic)
     assert any("a new battery" in str(row) for row in site.query("SELECT * FROM audit"))
+
+
+@by_the_clock
+def test_a_clock_put_right_before_its_error_was_marked_needs_no_operator(site: Site) -> None:
+    """Followed, but not yet marked, it goes back by itself."""
+    with site.serving("--clock-settle-seconds", "4") as wire:
+        traffic = declare(wire)
+        running = traffic.names["running"]
+        site.set_off(MONTHS)
+        eventually(lambda: ahead(wire, running) > MONTHS / 2, seconds=20)
+        assert marked_ahead(site) < timedelta(minutes=1)
+        of_the_future = wire.choose(running).decision_id
+        site.set_right()
+        eventually(lambda: abs(ahead(wire, running)) < timedelta(seconds=10), seconds=20)
+        assert settled(wire, of_the_future) == RECORDED
+        require_unharmed(wire, traffic)
 
 
 @by_the_clock
