@@ -27,8 +27,9 @@ LEARNER: Final = "learner"
 BYGONE: Final = "bygone"
 """The experiment whose log must be purged."""
 
+_SETTLE_SECONDS: Final = 15.0
 FLAGS: Final = (
-    *("--clock-settle-seconds", "10", "--trust-clock-after-seconds", "2"),
+    *("--clock-settle-seconds", str(_SETTLE_SECONDS), "--trust-clock-after-seconds", "2"),
     *("--purge-interval-seconds", "0.5"),
 )
 """Clocks are trusted soon, for a soak is short; and yet no wrong one lasts until it is believed."""
@@ -175,8 +176,10 @@ async def start_under_wrong_clock(scene: Scene) -> int:
     number = scene.hit()
     clock = _clock_of_server(scene, number)
     clock.set_off(scene.generator.choice(_WRONG))
+    over_at = time.monotonic() + _SETTLE_SECONDS / 2
     await asyncio.to_thread(scene.replicas[number].restart)
-    await asyncio.sleep(scene.generator.uniform(0.5, _LONGEST_WRONG))
+    pause = scene.generator.uniform(0.5, _LONGEST_WRONG)
+    await asyncio.sleep(max(min(pause, over_at - time.monotonic()), 0.0))
     clock.set_right()
     await asyncio.to_thread(scene.replicas[number].restart)
     return number

@@ -156,7 +156,7 @@ def test_expired_is_said_only_free_of_doubt(site: Site) -> None:
 
 @all_at_once
 def test_keys_are_turned_under_a_wrong_clock(site: Site) -> None:
-    """Or not, for the time being: decisions signed before, meanwhile and afterwards are all rewardable."""
+    """Or not, for the time being; afterwards they turn, and all decisions are rewardable."""
     with site.serving() as wire:
         name = wire.running()
         decisions = [wire.choose(name).decision_id]
@@ -165,11 +165,18 @@ def test_keys_are_turned_under_a_wrong_clock(site: Site) -> None:
             rotate(wire)
             decisions.append(wire.choose(name).decision_id)
         site.set_right()
-        eventually(lambda: rotate(wire))
+        eventually(lambda: rotate(wire), seconds=20)
         decisions.append(wire.choose(name).decision_id)
         lasting(1)
         decisions.append(wire.choose(name).decision_id)
+    site.set_off(MONTHS)
     with site.serving() as wire:
+        rotate(wire)
+        decisions.append(wire.choose(name).decision_id)
+    site.set_right()
+    with site.serving() as wire:
+        eventually(lambda: rotate(wire), seconds=20)
+        decisions.append(wire.choose(name).decision_id)
         for decision in decisions:
             assert settled(wire, decision) == RECORDED
             assert settled(wire, decision) == DUPLICATE
