@@ -43,7 +43,7 @@ def counted(wire: Wire, name: str) -> float:
 def require_learning(wire: Wire, name: str) -> None:
     """Decisions made from now on are evidence soon, and steer: a new epoch begins."""
     began_at = time.monotonic()
-    n_before = sum(wire.n_decisions(name).values())
+    n_before = wire.n_decisions(name)["policy"]  # those of a time of doubt are unconfirmed: never evidence
     epoch = wire.choose(name).epoch
 
     def look() -> tuple[float, int]:
