@@ -41,10 +41,10 @@ class _PlainCounter(DecisionCounter):
 
 
 def make_chooser(
-    unit: AnalysisUnit, *, is_plain: bool
+    unit: AnalysisUnit, *, is_plain: bool, clock: Clock | None = None
 ) -> tuple[Chooser, CompiledExperiment, DecisionCounter]:
-    """A chooser over one running experiment of two arms."""
-    clock, now = Clock(), datetime.now(UTC)
+    """A chooser over one running experiment of two arms; by the host's clock if no other is given."""
+    clock, now = clock or Clock(), datetime.now(UTC)
     arms = (Arm(id="v1"), Arm(id="v2"))
     declared = Experiment(
         name="ranker",

@@ -31,6 +31,7 @@ class ServeCommand(Command):
             "keys",
         ),
         "Retention": ("purge", "retention_seconds", "purge_interval_seconds"),
+        "Clock": ("trust_clock_after_seconds", "clock_settle_seconds"),
         "Load": ("reward_queue_rows", "reward_queue_bytes", "max_concurrent_calls", "connection_seconds"),
     }
 
@@ -67,6 +68,8 @@ class ServeCommand(Command):
 @setting_option("purge")
 @setting_option("retention_seconds", "SECONDS")
 @setting_option("purge_interval_seconds", "SECONDS")
+@setting_option("trust_clock_after_seconds", "SECONDS")
+@setting_option("clock_settle_seconds", "SECONDS")
 @setting_option("reward_queue_rows", "ROWS")
 @setting_option("reward_queue_bytes", "BYTES")
 @setting_option("max_concurrent_calls", "CALLS")

@@ -24,11 +24,13 @@ class Clock:
         is_doubted: Whether the time may be wrong: then nothing is begun that goes by it.
         is_settled: Whether the time is known well enough to refuse a reward for good because of it.
         confirms_decisions: Whether a decision that is made now may steer.
+        monotonic: Seconds of a clock that never goes back, for durations.
     """
 
     is_doubted: bool = False
     is_settled: bool = True
     confirms_decisions: bool = True
+    monotonic: Callable[[], float] = staticmethod(_MONOTONIC)  # not a method: it is asked with every call
 
     def time_ms(self) -> int:
         """Milliseconds since 1970, as the wall clock has it; it may jump."""
@@ -37,10 +39,6 @@ class Clock:
     def now(self) -> datetime:
         """The wall clock's instant, aware, UTC."""
         return datetime.now(UTC)
-
-    def monotonic(self) -> float:
-        """Seconds of a clock that never goes back, for durations."""
-        return _MONOTONIC()
 
     def trusted_until(self) -> datetime | None:
         """The latest instant that anything irreversible may reach; None if nothing may be done now."""

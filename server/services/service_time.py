@@ -117,7 +117,7 @@ class ServiceClock(Clock):
         self.host = host
         self.pace = pace or Pace()
         self._is_shared = is_shared
-        self._monotonic = host.monotonic
+        self.monotonic = self._monotonic = host.monotonic
         self._line = _line_through(max(host.now(), EARLIEST), host.monotonic())
         self._doubt: _Doubt | None = None
         self._unsettled_since: float | None = None
@@ -128,15 +128,14 @@ class ServiceClock(Clock):
 
     @override
     def time_ms(self) -> int:
-        return self._line.at(self._monotonic()) // 1000
+        line = self._line
+        if line.slew:
+            return line.at(self._monotonic()) // 1000
+        return (int(self._monotonic() * _SECOND) + line.offset) // 1000  # as above, at half the price
 
     @override
     def now(self) -> datetime:
         return _instant(self._line.at(self._monotonic()))
-
-    @override
-    def monotonic(self) -> float:
-        return self._monotonic()
 
     @override
     def trusted_until(self) -> datetime | None:
@@ -227,14 +226,13 @@ class ServiceClock(Clock):
         """Seconds for which a reading has to be consistent before it is followed."""
         if at < EARLIEST:
             return float("inf")
-        is_near = abs(error) * _MICROSECOND <= self.pace.far
-        if is_near or (
-            not self.is_settled and self._baseline is not None and self._is_near(self._baseline, at)
-        ):
+        if abs(error) * _MICROSECOND <= self.pace.far:
             return self.pace.near.total_seconds()
-        if error > 0 or self._may_go_back_to(at):
-            return self.pace.settle.total_seconds()
-        return float("inf")  # until somebody accepts it
+        if error < 0 and not self._may_go_back_to(at):
+            return float("inf")  # until somebody accepts it
+        if not self.is_settled and self._baseline is not None and self._is_near(self._baseline, at):
+            return self.pace.near.total_seconds()  # where time was before the start or jump
+        return self.pace.settle.total_seconds()
 
     def _may_go_back_to(self, at: datetime) -> bool:
         """Whether what is taken back was never marked: then this is what a start would begin with."""
@@ -243,7 +241,7 @@ class ServiceClock(Clock):
 
     def _follow(self, at: datetime, error: int, seconds: float) -> list[Change]:
         is_far = abs(error) * _MICROSECOND > self.pace.far
-        if error > 0 or is_far:
+        if is_far or _micros(at) >= self._line.at(seconds):
             self._line = _line_through(at, seconds)
         else:
             self._slew_to(_micros(at) - int(seconds * _SECOND))

@@ -114,7 +114,7 @@ class Timekeeper:
     def _say(self, change: Change) -> None:
         if change is Change.BEGAN:
             if not self._clock.is_settled:
-                log.warning(
+                log.info(
                     "clock.unsettled",
                     seconds=self._clock.pace.settle.total_seconds(),
                     meaning="the clock is far from when the database was last written; for now, what is too "

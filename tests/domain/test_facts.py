@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bandit.facts import Tally, ends_of, n_closed
+from bandit.facts import MOST_AHEAD, Tally, ends_of, n_closed, starts_of
 from tests.domain.builders import HOUR, MINUTE, SECOND, START, make_epoch
 
 outcomes = st.lists(st.tuples(st.integers(0, 2**20), st.booleans()), max_size=20)
@@ -87,3 +87,52 @@ def test_a_clock_that_jumps_back_closes_nothing_early() -> None:
     assert n_closed(epochs[:3], HOUR, SECOND, START - 2 * HOUR) == 0
     assert n_closed(epochs[:3], HOUR, SECOND, START + 2 * HOUR) == 2
     assert ends_of([]) == []
+
+
+YEAR = timedelta(days=365)
+
+
+def test_a_cap_ends_what_a_wrong_clock_had_put_into_the_future() -> None:
+    """Epochs before it end when it starts, at the latest; those before the wrong clock when they did."""
+    starts = [
+        START,
+        START + 10 * MINUTE,
+        START + YEAR,
+        START + YEAR,
+        START + 20 * MINUTE,
+        START + 30 * MINUTE,
+    ]
+    epochs = [make_epoch(number, started_at) for number, started_at in enumerate(starts, 1)]
+    assert ends_of(epochs) == [START + 10 * MINUTE, *[START + YEAR] * 4]
+    epochs[4] = replace(epochs[4], is_cap=True)
+    assert ends_of(epochs) == [START + 10 * MINUTE, *[START + 20 * MINUTE] * 3, START + 30 * MINUTE]
+    assert starts_of(epochs) == [*starts[:2], *[START + 20 * MINUTE] * 3, START + 30 * MINUTE]
+
+
+@given(minutes=st.lists(st.integers(0, 100), min_size=2, max_size=12), caps=st.sets(st.integers(1, 11)))
+def test_ends_are_in_order_and_within_the_caps(minutes: list[int], caps: set[int]) -> None:
+    """Whatever clocks said: no epoch ends before an earlier one, or later than a cap that came after it.
+
+    Without caps no end lies before any start up to the next epoch's.
+    """
+    epochs = [
+        replace(make_epoch(number, START + minute * MINUTE), is_cap=number in caps)
+        for number, minute in enumerate(minutes)
+    ]
+    ends = ends_of(epochs)
+    assert len(ends) == len(epochs) - 1
+    assert ends == sorted(ends)
+    for index, end in enumerate(ends):
+        later_caps = [epoch.started_at for epoch in epochs[index + 1 :] if epoch.is_cap]
+        assert all(end <= cap for cap in later_caps)
+        if not caps & set(range(len(epochs))):
+            assert end == max(epoch.started_at for epoch in epochs[: index + 2])
+
+
+@pytest.mark.parametrize("ahead", [timedelta(), MOST_AHEAD, MOST_AHEAD + SECOND, YEAR])
+def test_an_epoch_starts_after_the_one_before_it_unless_that_is_ahead(ahead: timedelta) -> None:
+    """Clocks that disagree by minutes are waited for; what is further ahead is capped now."""
+    before = make_epoch(1, START + ahead)
+    is_cap = ahead > MOST_AHEAD
+    assert before.start_of_next(START) == (START if is_cap else START + ahead, is_cap)
+    assert before.start_of_next(START + 2 * YEAR) == (START + 2 * YEAR, False)

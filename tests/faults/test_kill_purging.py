@@ -20,7 +20,10 @@ from tests.support.process import ServerProcess, eventually
 N_OLD: Final = 24_000
 N_YOUNG: Final = 500
 YEAR: Final = timedelta(days=365)
-FLAGS: Final = ("--purge-interval-seconds", "0.05", "--metrics-listen", "127.0.0.1:0")
+FLAGS: Final = (
+    *("--purge-interval-seconds", "0.05", "--metrics-listen", "127.0.0.1:0", "--poll-seconds", "0.05"),
+    *("--clock-settle-seconds", "0.1", "--trust-clock-after-seconds", "0"),
+)
 
 
 def fill(url: str) -> ExperimentRecord:

@@ -4,17 +4,21 @@ import asyncio
 import secrets
 from collections.abc import Coroutine
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from bandit.decision import Signer
 from server.services.allocating import Allocator
 from server.services.choosing import Choice, Chooser
+from server.services.clock import Clock
 from server.services.counting import DecisionCounter
 from server.services.experiments import Experiments
 from server.services.ledger import Ledger, Report
 from server.services.offers import CompiledExperiment
+from server.services.purging import Purger
 from server.services.reward_queue import RewardQueue
+from server.services.service_time import ServiceClock
 from server.services.snapshot import Snapshot
+from server.services.timekeeping import Timekeeper
 from server.services.upkeep import Upkeep
 from server.services.workers import Workers
 from server.services.writer import Writer
@@ -24,6 +28,7 @@ from server.store.sql import SqlStore
 from tests.services.support import LAG, MAX_STALENESS, ManualClock
 
 _Result = TypeVar("_Result")
+RETENTION: Final = timedelta(days=30)
 
 
 class WholeService:
@@ -32,17 +37,32 @@ class WholeService:
     Args:
         url: The database.
         clock: The time, for all replicas.
+        trust_after: How long servers must have run since an instant before it is trusted; None to believe the
+            clock whatever it says.
     """
 
-    def __init__(self, url: str, clock: ManualClock) -> None:
+    clock: ServiceClock
+
+    def __init__(self, url: str, clock: ManualClock, *, trust_after: timedelta | None = None) -> None:
         self._runner = asyncio.Runner()
         self.store: SqlStore = open_store(url)
+        self._workers = workers = Workers()
+        self._timekeeper: Timekeeper | None = None
+        if trust_after is None:
+            self._build(clock)
+            return
+        self.clock = ServiceClock(clock, is_shared=self.store.is_shared)
+        self._timekeeper = Timekeeper(self.store, workers, self.clock, trust_after=trust_after)
+        self.look()
+        self._build(self.clock)
+
+    def _build(self, clock: Clock) -> None:
         incarnation = secrets.token_bytes(16)
         writer = Writer(incarnation, self.store.claim_slot(incarnation, clock.now()))
         keys = self.store.adopt_keys(KeyRing({1: secrets.token_bytes(32)}, 1))
         signer = Signer(keys.secrets, keys.signing_key)
         lag = timedelta(seconds=LAG)
-        self._workers = workers = Workers()
+        workers = self._workers
         self.snapshot = snapshot = Snapshot(clock)
         self._counter = counter = DecisionCounter(writer)
         self._allocator = allocator = Allocator(self.store, workers, snapshot, clock, lag=lag, threshold=0.2)
@@ -73,6 +93,7 @@ class WholeService:
         self.experiments = Experiments(
             self.store, workers, snapshot, allocator, clock, lag=lag, convergence=timedelta()
         )
+        self.purger = Purger(self.store, workers, clock, retention=RETENTION)
         self._commits = self._runner.get_loop().create_task(self._queue.run())
         self.refresh()
 
@@ -83,6 +104,16 @@ class WholeService:
     def refresh(self) -> None:
         """Hears what changed."""
         self.run(self._upkeep.refresh())
+
+    def look(self) -> None:
+        """Reads the clock, as every poll does."""
+        if self._timekeeper is not None:
+            self.run(self._timekeeper.look())
+
+    def purge(self) -> int:
+        """Seals and purges what there is; returns how many epochs were sealed and rows purged so far."""
+        self.run(self.purger.run_once())
+        return self.purger.n_epochs + self.purger.n_rows
 
     def flush(self) -> None:
         """Adds the decisions counted so far to the facts."""

@@ -27,6 +27,7 @@ EXAMPLES = [
     errors.RevocationRefusedError("it signs"),
     errors.OverloadedError("too much waits", timedelta(milliseconds=200)),
     errors.StorageFullError("no room", timedelta(seconds=1)),
+    errors.ClockInDoubtError(timedelta(seconds=30)),
     errors.StorageAwayError(timedelta(seconds=1)),
 ]
 
