@@ -255,7 +255,8 @@ async def _run(soak: Soak, stage: _Stage, seconds: float, n_workers: int) -> Boo
             await _see_it_purge(stage)
         await load.finish(_SETTLING_SECONDS)
     except TimeoutError:
-        raise ChildError("the service did not settle: some rewards were never acknowledged") from None
+        last = f"; the last answer that can't be: {load.books.wrong[-1]}" if load.books.wrong else ""
+        raise ChildError(f"the service did not settle: some rewards were never acknowledged{last}") from None
     finally:
         sampling.cancel()
         if learning is not None:
