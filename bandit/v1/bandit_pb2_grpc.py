@@ -88,7 +88,8 @@ class BanditServiceServicer(object):
         ALREADY_EXISTS if another value stands at the same revision, INVALID_ARGUMENT for a decision id that this
         service did not sign, an unknown metric or a value outside its range, FAILED_PRECONDITION for a first
         outcome past `max_decision_age`, NOT_FOUND for a deleted experiment, RESOURCE_EXHAUSTED if the queue is
-        full, UNAVAILABLE if the store is away; the last two store nothing and can be repeated.
+        full, UNAVAILABLE if the store is away, or if the outcome seems to come too late while the clock of the
+        server is in doubt; the last two store nothing and can be repeated.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -58,7 +58,8 @@ class BanditServiceStub:
     ALREADY_EXISTS if another value stands at the same revision, INVALID_ARGUMENT for a decision id that this
     service did not sign, an unknown metric or a value outside its range, FAILED_PRECONDITION for a first
     outcome past `max_decision_age`, NOT_FOUND for a deleted experiment, RESOURCE_EXHAUSTED if the queue is
-    full, UNAVAILABLE if the store is away; the last two store nothing and can be repeated.
+    full, UNAVAILABLE if the store is away, or if the outcome seems to come too late while the clock of the
+    server is in doubt; the last two store nothing and can be repeated.
     """
     BatchReward: _grpc.UnaryUnaryMultiCallable[_bandit_pb2.BatchRewardRequest, _bandit_pb2.BatchRewardResponse]
     """Records up to 1,000 Reward requests in one call. One bad request fails alone."""
@@ -86,7 +87,8 @@ class BanditServiceAsyncStub(BanditServiceStub):
     ALREADY_EXISTS if another value stands at the same revision, INVALID_ARGUMENT for a decision id that this
     service did not sign, an unknown metric or a value outside its range, FAILED_PRECONDITION for a first
     outcome past `max_decision_age`, NOT_FOUND for a deleted experiment, RESOURCE_EXHAUSTED if the queue is
-    full, UNAVAILABLE if the store is away; the last two store nothing and can be repeated.
+    full, UNAVAILABLE if the store is away, or if the outcome seems to come too late while the clock of the
+    server is in doubt; the last two store nothing and can be repeated.
     """
     BatchReward: _aio.UnaryUnaryMultiCallable[_bandit_pb2.BatchRewardRequest, _bandit_pb2.BatchRewardResponse]  # type: ignore[assignment]
     """Records up to 1,000 Reward requests in one call. One bad request fails alone."""
@@ -129,7 +131,8 @@ class BanditServiceServicer(metaclass=_abc_1.ABCMeta):
         ALREADY_EXISTS if another value stands at the same revision, INVALID_ARGUMENT for a decision id that this
         service did not sign, an unknown metric or a value outside its range, FAILED_PRECONDITION for a first
         outcome past `max_decision_age`, NOT_FOUND for a deleted experiment, RESOURCE_EXHAUSTED if the queue is
-        full, UNAVAILABLE if the store is away; the last two store nothing and can be repeated.
+        full, UNAVAILABLE if the store is away, or if the outcome seems to come too late while the clock of the
+        server is in doubt; the last two store nothing and can be repeated.
         """
 
     @_abc_1.abstractmethod

@@ -43,7 +43,7 @@ from server.store.records import (
 from server.store.rewards import RewardLog
 from server.store.schema import outcome_facts, rewards, signing_keys, writers
 from server.store.sql_clock import SqlClockStore
-from server.store.times import from_micros, to_micros
+from server.store.times import to_micros
 
 
 class SqlStore(SqlClockStore, Store):
@@ -152,11 +152,10 @@ class SqlStore(SqlClockStore, Store):
             ring = keys.read(connection)
             if ring is None:
                 raise KeysNotReadyError("there are no keys yet")
-            at = from_micros(self._dialect.read_clock(connection, now))
-            changed = change(connection, ring, at)
+            changed = change(connection, ring, now)
             if changed is not ring:
                 before, after = audit.describe_keys(ring), audit.describe_keys(changed)
-                audit.write(connection, at, caller, action, before=before, after=after)
+                audit.write(connection, now, caller, action, before=before, after=after)
             return changed
 
         return self._dialect.write(run)

@@ -16,6 +16,7 @@ import server.store
 from bandit.decision import NO_UNIT, Basis, DecisionTerms, InvalidDecisionError, Signer, new_id, unpack_terms
 from bandit.v1 import admin_pb2, bandit_pb2
 from server.services.decision_keys import DecisionKeys, KeyState
+from server.services.errors import RotationRefusedError
 from server.services.keys import GRACE
 from server.services.snapshot import Snapshot
 from server.services.workers import Workers
@@ -136,6 +137,8 @@ def test_ids_are_used_again_once_their_decisions_have_expired(tmp_path: Path) ->
         store.adopt_keys(KeyRing(secrets, 255, turns))
         with pytest.raises(KeysNotReadyError, match="all 256 key ids"):
             rotate(store, b"n" * 16, memory=256 * SECOND)
+        with pytest.raises(KeysNotReadyError, match="all 256 key ids"):  # no instant is trusted yet
+            store.rotate_keys(b"n" * 16, START, delay=timedelta(), ended_before=None)
         ring = rotate(store, b"n" * 16, memory=254 * SECOND)
     assert ring.secrets == secrets | {0: b"n" * 16}
     assert ring.signing_key == 0
@@ -189,6 +192,19 @@ async def test_the_clock_takes_the_steps_of_a_rotation(store: SqlStore) -> None:
     clock.advance((live.record.experiment.max_decision_age + GRACE).total_seconds())
     assert states() == [KeyState.SIGNING, KeyState.RETIRED]
     assert keys.signer.read(decision).terms == unpack_terms(TERMS)
+    workers.close()
+
+
+async def test_no_key_is_rotated_while_the_clock_is_in_doubt(store: SqlStore) -> None:
+    """Turns go by it; the key that signs goes on."""
+    workers, clock = Workers(), ManualClock()
+    keys = DecisionKeys(store, workers, Snapshot(clock), clock, convergence=timedelta())
+    await keys.refresh()
+    clock.is_doubted = True
+    with pytest.raises(RotationRefusedError, match="in doubt"):
+        await keys.rotate("ops")
+    clock.is_doubted = False
+    assert len(await keys.rotate("ops")) == 2
     workers.close()
 
 
