@@ -280,7 +280,10 @@ async def _see_it_purge(stage: _Stage) -> None:
     over_at = time.monotonic() + _SETTLING_SECONDS
     while await asyncio.to_thread(n_left, stage.url, soak_clocks.BYGONE):
         if time.monotonic() > over_at:
-            raise ChildError("the log was not purged, although no clock has been wrong for a minute")
+            raise ChildError(
+                "the log was not purged, although no clock has been wrong for a minute: "
+                f"{stage.replicas[0].last_words()}"
+            )
         await asyncio.sleep(0.5)
 
 
