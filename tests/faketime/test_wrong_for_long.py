@@ -46,6 +46,11 @@ def marked_ahead(site: Site) -> timedelta:
     return timedelta(microseconds=(mark or 0) - time.time_ns() // 1_000)
 
 
+def running_free_of_doubt(site: Site) -> int:
+    """What the database has added up, in milliseconds."""
+    return int(site.query("SELECT running FROM clock")[0][0])
+
+
 def clock_command(site: Site, *arguments: str) -> str:
     """What `bandit-server clock` prints; it must end well."""
     done = run_command("clock", *arguments, "--database", site.url, folder=site.folder)
@@ -108,7 +113,7 @@ def test_a_clock_that_was_followed_is_put_right_by_the_operator(site: Site) -> N
 
 @by_the_clock
 def test_a_clock_put_right_before_its_error_was_marked_needs_no_operator(site: Site) -> None:
-    """Followed, but not yet marked, it goes back by itself."""
+    """Followed, but not yet marked, it goes back by itself, and running free of doubt adds up again."""
     with site.serving("--clock-settle-seconds", "4") as wire:
         traffic = declare(wire)
         running = traffic.names["running"]
@@ -120,6 +125,24 @@ def test_a_clock_put_right_before_its_error_was_marked_needs_no_operator(site: S
         eventually(lambda: abs(ahead(wire, running)) < timedelta(seconds=10), seconds=20)
         assert settled(wire, of_the_future) == RECORDED
         require_unharmed(wire, traffic)
+        before = running_free_of_doubt(site)
+        eventually(lambda: running_free_of_doubt(site) > before, seconds=20)
+
+
+@by_the_clock
+def test_the_same_wrong_time_twice_is_not_believed_sooner(site: Site) -> None:
+    """A start under a wrong clock leaves nothing in the database that vouches for it."""
+    with site.serving() as wire:
+        name = wire.running()
+    site.set_off(MONTHS)
+    with site.serving() as wire:
+        wire.choose(name)
+    site.set_right()
+    with site.serving("--clock-settle-seconds", "20") as wire:
+        site.set_off(MONTHS)
+        lasting(4)
+        assert abs(ahead(wire, name)) < timedelta(minutes=1)
+        site.set_right()
 
 
 @by_the_clock
@@ -174,7 +197,7 @@ def test_keys_are_turned_under_a_wrong_clock(site: Site) -> None:
         rotate(wire)
         decisions.append(wire.choose(name).decision_id)
     site.set_right()
-    with site.serving() as wire:
+    with site.serving(*SETTLED_SOON) as wire:
         eventually(lambda: rotate(wire), seconds=20)
         decisions.append(wire.choose(name).decision_id)
         for decision in decisions:
