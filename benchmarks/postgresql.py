@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import psycopg
 
+from benchmarks.faked_clock import FakedClock, clear_away
 from benchmarks.serving import ChildError, free_port
 
 _NOBODY: Final = 65_534
@@ -29,8 +30,10 @@ class PostgresqlProcess:
     Args:
         folder: Where its data and its log go; it is made if it is not there.
         settings: Of PostgreSQL, NAME=VALUE each.
+        clock: Its wall clock; None for that of this machine.
 
     Attributes:
+        clock: Its wall clock, if it can be set.
         folder: Where its data and its log are.
         port: Where it listens on 127.0.0.1, in every life.
 
@@ -38,10 +41,13 @@ class PostgresqlProcess:
         ChildError: It does not start.
     """
 
-    def __init__(self, folder: Path, settings: Sequence[str] = _SETTINGS) -> None:
+    def __init__(
+        self, folder: Path, settings: Sequence[str] = _SETTINGS, clock: FakedClock | None = None
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self._settings = settings
+        self.clock = clock
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
         arguments = ("-U", "postgres", "-A", "trust", "--no-sync", "--locale=C", "-E", "UTF8")
@@ -73,6 +79,7 @@ class PostgresqlProcess:
             self._process.wait(_STOP_SECONDS)
             self._process = None
             _wait_for_end(everyone)
+            clear_away(everyone)
 
     def kill(self) -> None:
         """Kills the server and every backend at once."""
@@ -82,6 +89,7 @@ class PostgresqlProcess:
             self._process.wait(_STOP_SECONDS)
         self._process = None
         _wait_for_end(everyone)
+        clear_away(everyone)
 
     def freeze(self) -> None:
         """Stops the server and every backend where they are."""
@@ -133,7 +141,7 @@ class PostgresqlProcess:
             return subprocess.Popen(
                 [*_as_user(), str(binaries() / program), *arguments],
                 cwd=self.folder,
-                env=environment(),
+                env=environment() | ({} if self.clock is None else self.clock.environment),
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the command, which takes it down in order

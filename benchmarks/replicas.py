@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from benchmarks.faked_clock import PROGRAM, FakedClock, clear_away
 from benchmarks.serving import SERVE, ChildError, clean_environment, free_port
 
 _START_SECONDS: Final = 90.0
@@ -24,6 +25,7 @@ class Replica:
         folder: Its working directory, where its log goes.
         database: The URL that it is started with.
         flags: Of `bandit-server serve`, in addition.
+        clock: Its wall clock; None for that of this machine.
         port: Where it listens, the same in every life.
         process: It, while it runs.
     """
@@ -31,6 +33,7 @@ class Replica:
     folder: Path
     database: str
     flags: tuple[str, ...] = ()
+    clock: FakedClock | None = None
     port: int = field(default_factory=free_port)
     process: "subprocess.Popen[bytes] | None" = None
 
@@ -42,19 +45,27 @@ class Replica:
     def start(self) -> None:
         """Starts it, and returns once it says that it serves."""
         where = ("--listen", self.address, "--database", self.database, "--log-level", "warning")
+        program = SERVE if self.clock is None else ("-m", PROGRAM, "serve")
+        faked = {} if self.clock is None else self.clock.environment
         with (self.folder / f"server-{self.port}.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, *SERVE, *where, *self.flags],
+                [sys.executable, *program, *where, *self.flags],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 cwd=self.folder,
-                env=clean_environment(),
+                env=dict(clean_environment()) | faked,
                 start_new_session=True,
             )
         if self.process.stdout is None or not select.select([self.process.stdout], [], [], _START_SECONDS)[0]:
             raise ChildError(f"the server at {self.address} did not start in time")
         if b"is serving at" not in self.process.stdout.readline():
             raise ChildError(f"the server at {self.address} did not start: {self.last_words()}")
+
+    def restart(self) -> None:
+        """Kills it, and starts it."""
+        self.signal(signal.SIGKILL)
+        self.wait()
+        self.start()
 
     def signal(self, number: int) -> None:
         """Sends it a signal."""
@@ -73,6 +84,7 @@ class Replica:
         finally:
             if self.process.stdout is not None:
                 self.process.stdout.close()
+            clear_away([self.process.pid])
             self.process = None
 
     def take_down(self) -> None:

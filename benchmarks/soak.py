@@ -24,11 +24,13 @@ import click
 
 from bandit.client import AsyncBanditClient
 from bandit.v1 import experiment_pb2 as pb
+from benchmarks import soak_clocks
 from benchmarks.cable import Cable
+from benchmarks.faked_clock import INSTALLATION, FakedClock, find_library
 from benchmarks.postgresql import PostgresqlProcess
 from benchmarks.replicas import Replica
-from benchmarks.serving import ChildError, database_of, end_on_sigterm
-from benchmarks.soak_check import Verdict, check
+from benchmarks.serving import ChildError, database_of, end_on_sigterm, free_port
+from benchmarks.soak_check import Verdict, check, n_left
 from benchmarks.soak_faults import ON_POSTGRESQL, ON_SERVERS, ON_SQLITE, Happened, Scene, do_faults
 from benchmarks.soak_load import Books, Load
 from benchmarks.soak_tables import print_soak
@@ -68,6 +70,7 @@ class Soak:
         database: Which kind.
         seed: Of everything that was drawn.
         n_replicas: Servers.
+        has_wrong_clocks: Whether clocks are set among the faults.
         seconds: How long the load lasted.
         happened: Faults, in order.
         samples: Weights, in order.
@@ -76,6 +79,7 @@ class Soak:
     database: Database
     seed: int
     n_replicas: int
+    has_wrong_clocks: bool
     seconds: float = 0.0
     happened: list[Happened] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
@@ -93,22 +97,44 @@ class Soak:
 )
 @click.option("--workers", type=click.IntRange(1, 1_000), default=16, show_default=True, help="Of the load.")
 @click.option(
+    "--clock-jumps/--no-clock-jumps",
+    default=True,
+    show_default=True,
+    help="Set the clocks of servers and of the database among the faults; this needs libfaketime.",
+)
+@click.option(
     "--json",
     "json_file",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write all that was seen there.",
 )
 def main(
-    *, minutes: float, seed: int | None, database: Database, workers: int, json_file: Path | None
+    *,
+    minutes: float,
+    seed: int | None,
+    database: Database,
+    workers: int,
+    clock_jumps: bool,
+    json_file: Path | None,
 ) -> None:
     """Put the service under load and through every fault, and compare its books with what was sent."""
+    if clock_jumps and find_library() is None:
+        raise click.ClickException(
+            f"libfaketime is not installed, so no clock can be set. Install it ({INSTALLATION}), or leave "
+            "wrong clocks out with --no-clock-jumps"
+        )
     end_on_sigterm()
-    soak = Soak(database, secrets.randbits(32) if seed is None else seed, 1 if database == "sqlite" else 3)
+    soak = Soak(
+        database,
+        secrets.randbits(32) if seed is None else seed,
+        1 if database == "sqlite" else _N_REPLICAS,
+        clock_jumps,
+    )
     print(f"seed {soak.seed}, {soak.n_replicas} servers on {database}, {minutes:g} minutes", flush=True)
     try:
         with TemporaryDirectory(prefix="bandit-soak-") as folder, _stage(soak, Path(folder)) as stage:
             books = asyncio.run(_run(soak, stage, minutes * 60, workers))
-            verdict = _settle(stage, books)
+            verdict = _settle(soak, stage, books)
     except ChildError as error:
         raise click.ClickException(str(error)) from error
     print_soak(soak, books, verdict, console())
@@ -124,6 +150,9 @@ class _Stage:
     Attributes:
         url: The database, for those that look at it beside the servers.
         replicas: The servers.
+        sqlite_file: The database, if it is one.
+        postgresql: The database, if it is one.
+        cables: Between the servers and PostgreSQL, one each.
     """
 
     url: str
@@ -132,6 +161,13 @@ class _Stage:
     postgresql: PostgresqlProcess | None = None
     cables: list[Cable] = field(default_factory=list)
 
+    @property
+    def clocks(self) -> list[FakedClock]:
+        """Those that can be set: of the servers, and of PostgreSQL."""
+        of_database = None if self.postgresql is None else self.postgresql.clock
+        found = (*(replica.clock for replica in self.replicas), of_database)
+        return [clock for clock in found if clock is not None]
+
 
 @contextmanager
 def _stage(soak: Soak, folder: Path) -> Iterator[_Stage]:
@@ -139,24 +175,50 @@ def _stage(soak: Soak, folder: Path) -> Iterator[_Stage]:
     with ExitStack() as stack:
         if soak.database == "sqlite":
             url = database_of(folder)
-            stage = _Stage(url, [Replica(folder, url, _FLAGS)], sqlite_file=folder / "bandit.db")
+            replicas = [_replica(soak, folder, url)]
+            stage = _Stage(url, replicas, sqlite_file=folder / "bandit.db")
         else:
-            stage = _with_postgresql(folder, stack)
+            stage = _with_postgresql(soak, folder, stack)
         for replica in stage.replicas:
             stack.callback(replica.take_down)
+        if soak.has_wrong_clocks:
+            _live_long_ago(stage)
+        for replica in stage.replicas:
             replica.start()
         yield stage
 
 
-def _with_postgresql(folder: Path, stack: ExitStack) -> _Stage:
-    postgresql = PostgresqlProcess(folder / "postgresql")
+def _live_long_ago(stage: _Stage) -> None:
+    """Runs one server while every clock is two months back, and leaves an experiment of then."""
+    for clock in stage.clocks:
+        clock.set_off(-soak_clocks.AGO)
+    stage.replicas[0].start()
+    asyncio.run(soak_clocks.make_bygone(stage.replicas[0].address))
+    stage.replicas[0].signal(signal.SIGTERM)
+    stage.replicas[0].wait()
+    for clock in stage.clocks:
+        clock.set_right()
+
+
+def _replica(soak: Soak, folder: Path, url: str) -> Replica:
+    port = free_port()
+    if not soak.has_wrong_clocks:
+        return Replica(folder, url, _FLAGS, port=port)
+    flags = (*_FLAGS, *soak_clocks.FLAGS)
+    return Replica(folder, url, flags, FakedClock(folder / f"clock-{port}"), port=port)
+
+
+def _with_postgresql(soak: Soak, folder: Path, stack: ExitStack) -> _Stage:
+    folder.chmod(0o755)  # started by root it runs as somebody else, who reads the clock's file
+    clock = FakedClock(folder / "clock-postgresql") if soak.has_wrong_clocks else None
+    postgresql = PostgresqlProcess(folder / "postgresql", clock=clock)
     stack.callback(postgresql.kill)
     url = postgresql.create_database()
     cables = [Cable(postgresql.port) for _ in range(_N_REPLICAS)]
     for cable in cables:
         stack.callback(cable.close)
     replicas = [
-        Replica(folder, url.replace(str(postgresql.port), str(cable.port)), _FLAGS) for cable in cables
+        _replica(soak, folder, url.replace(str(postgresql.port), str(cable.port))) for cable in cables
     ]
     return _Stage(url, replicas, postgresql=postgresql, cables=cables)
 
@@ -168,6 +230,10 @@ async def _run(soak: Soak, stage: _Stage, seconds: float, n_workers: int) -> Boo
     load = Load([replica.address for replica in stage.replicas], NAME, n_workers, generator.getrandbits(64))
     scene = Scene(load, stage.replicas, generator, stage.sqlite_file, stage.postgresql, stage.cables)
     kinds = ON_SERVERS | (ON_SQLITE if soak.database == "sqlite" else ON_POSTGRESQL)
+    learning = await _learning(soak, stage, scene)
+    if soak.has_wrong_clocks:
+        kinds |= soak_clocks.ON_SERVER_CLOCKS
+        kinds |= {} if soak.database == "sqlite" else soak_clocks.ON_DATABASE_CLOCKS
 
     def note(happened: Happened) -> None:
         soak.happened.append(happened)
@@ -185,13 +251,40 @@ async def _run(soak: Soak, stage: _Stage, seconds: float, n_workers: int) -> Boo
     try:
         await do_faults(scene, kinds, seconds, note)
         soak.seconds = time.monotonic() - began_at
+        if learning is not None:
+            await _see_it_purge(stage)
         await load.finish(_SETTLING_SECONDS)
     except TimeoutError:
-        raise ChildError("the service did not settle: some rewards were never acknowledged") from None
+        last = f"; the last answer that can't be: {load.books.wrong[-1]}" if load.books.wrong else ""
+        raise ChildError(f"the service did not settle: some rewards were never acknowledged{last}") from None
     finally:
         sampling.cancel()
+        if learning is not None:
+            await learning.close()
         await load.abandon()
     return load.books
+
+
+async def _learning(soak: Soak, stage: _Stage, scene: Scene) -> soak_clocks.Learning | None:
+    """The experiment whose epochs must go on, under a little traffic, if clocks are set."""
+    if not soak.has_wrong_clocks:
+        return None
+    await soak_clocks.declare_learner(stage.replicas[0].address)
+    learning = soak_clocks.Learning([replica.address for replica in stage.replicas])
+    scene.until_learning = learning.until_new_epochs
+    return learning
+
+
+async def _see_it_purge(stage: _Stage) -> None:
+    """Waits until the log has nothing of long ago any more: the servers have come to trust their clocks."""
+    over_at = time.monotonic() + _SETTLING_SECONDS
+    while await asyncio.to_thread(n_left, stage.url, soak_clocks.BYGONE):
+        if time.monotonic() > over_at:
+            raise ChildError(
+                "the log was not purged, although no clock has been wrong for a minute: "
+                f"{stage.replicas[0].last_words()}"
+            )
+        await asyncio.sleep(0.5)
 
 
 async def _declare(address: str) -> None:
@@ -221,7 +314,7 @@ async def _keep_sampling(soak: Soak, stage: _Stage, began_at: float) -> None:
         await asyncio.sleep(_SAMPLE_SECONDS)
 
 
-def _settle(stage: _Stage, books: Books) -> Verdict:
+def _settle(soak: Soak, stage: _Stage, books: Books) -> Verdict:
     """Stops the servers as a supervisor would, and compares."""
     for replica in stage.replicas:
         replica.signal(signal.SIGTERM)
@@ -230,7 +323,8 @@ def _settle(stage: _Stage, books: Books) -> Verdict:
         raise ChildError(f"servers that were told to stop ended with {exit_codes}")
     if stage.postgresql is not None and "deadlock detected" in stage.postgresql.log:
         books.wrong.append("PostgreSQL saw a deadlock")
-    return check(stage.url, books)
+    n_bygone = soak_clocks.N_BYGONE if soak.has_wrong_clocks else 0
+    return check(stage.url, books, NAME, n_bygone=n_bygone)
 
 
 def _document(soak: Soak, books: Books, verdict: Verdict) -> dict[str, object]:

@@ -30,7 +30,7 @@ class Happened:
         at_seconds: When it began, since the start of the soak.
         lasted_seconds: Until its cause was gone.
         recovery_seconds: From then until a reward sent since was acknowledged, by the replica that it hit
-            or by any; None if none was in time.
+            or by any, and, where clocks are set, until new epochs began; None if not in time.
     """
 
     kind: str
@@ -50,6 +50,8 @@ class Scene:
         postgresql: The database, if it is one.
         cables: Between the replicas and PostgreSQL, one each.
         generator: Draws replicas and durations.
+        until_learning: Waits for epochs to begin, from a moment on and for so many seconds; returns how long
+            that took, None if there was none. For soaks in which clocks are set.
     """
 
     load: Load
@@ -58,6 +60,7 @@ class Scene:
     sqlite_file: Path | None = None
     postgresql: PostgresqlProcess | None = None
     cables: list[Cable] = field(default_factory=list)
+    until_learning: Callable[[float, float], Awaitable[float | None]] | None = None
 
     def hit(self) -> int:
         """Draws a replica, whose failed calls are excused until it has recovered."""
@@ -187,7 +190,7 @@ async def do_faults(
         fault_at = time.monotonic()
         replica = await kinds[kind](scene)
         gone_at = time.monotonic()
-        recovery = await scene.load.until_acked(replica, gone_at, RECOVERY_SECONDS)
+        recovery = await _recovery(scene, replica, gone_at)
         scene.load.ailing.clear()
         on_fault(
             Happened(
@@ -197,6 +200,14 @@ async def do_faults(
                 recovery_seconds=recovery,
             )
         )
+
+
+async def _recovery(scene: Scene, replica: int | None, gone_at: float) -> float | None:
+    acked = await scene.load.until_acked(replica, gone_at, RECOVERY_SECONDS)
+    if acked is None or scene.until_learning is None:
+        return acked
+    learned = await scene.until_learning(gone_at, RECOVERY_SECONDS)
+    return None if learned is None else max(acked, learned)
 
 
 async def _restart_database(scene: Scene, end: Callable[[PostgresqlProcess], None]) -> None:

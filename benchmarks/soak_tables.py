@@ -28,6 +28,7 @@ def print_soak(soak: "Soak", books: Books, verdict: Verdict, out: Console) -> No
     table.add_row("lost", f"{verdict.n_lost:,}")
     table.add_row("doubled", f"{verdict.n_doubled:,}")
     table.add_row("in the log and never sent", f"{verdict.n_unknown:,}")
+    table.add_row("of long ago, and purged", f"{verdict.n_purged:,}")
     table.add_row("in doubt, and exact on the retry", f"{verdict.n_in_doubt:,}")
     table.add_row("sums that differ from the log", f"{len(verdict.differences):,}")
     table.add_row("answers that can't be", f"{len(verdict.wrong):,}")

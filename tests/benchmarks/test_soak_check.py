@@ -13,6 +13,8 @@ from server.store.opening import open_store
 from server.store.records import RewardEntry
 from tests.store.builders import reward, run
 
+NAME = "soak"
+
 
 @pytest.fixture
 def database(tmp_path: Path) -> str:
@@ -25,7 +27,7 @@ def books(database: str) -> Books:
     """What clients know that had twenty rewards recorded, and every fifth revised."""
     books = Books()
     with closing(open_store(database)) as store:
-        number = run(store).number
+        number = run(store, NAME).number
         for each in range(20):
             entry = reward(experiment=number, quanta=each % 2)
             store.record_rewards([entry], 0)
@@ -45,7 +47,7 @@ def note(books: Books, entry: RewardEntry) -> None:
 
 def test_exact_books_are_clean(database: str, books: Books) -> None:
     """Nothing is lost, doubled or unknown."""
-    verdict = check(database, books)
+    verdict = check(database, books, NAME, n_bygone=0)
     assert verdict.is_clean
     assert (verdict.n_logged, books.n_acked) == (20, 24)
 
@@ -67,8 +69,30 @@ def test_wrong_books_are_found(
     database: str, books: Books, damage: str, found: Callable[[Verdict], bool]
 ) -> None:
     """Each kind of damage is counted as what it is, and the verdict is not clean."""
-    with closing(sqlite3.connect(database.removeprefix("sqlite:///"))) as connection, connection:
-        connection.execute(damage, [next(iter(books.sent))])
-    verdict = check(database, books)
+    harm(database, damage, next(iter(books.sent)))
+    verdict = check(database, books, NAME, n_bygone=0)
     assert found(verdict)
     assert not verdict.is_clean
+
+
+def test_a_seal_on_decisions_of_today_is_found(database: str, books: Books) -> None:
+    """The log has all its rows, and yet what is still open would be refused."""
+    seal = (
+        "INSERT INTO seals (experiment, segment, epoch, before, sealed_at, n_apart) VALUES (1, 0, 1, ?, 0, 0)"
+    )
+    harm(database, seal, bytes(16))
+    (wrong,) = check(database, books, NAME, n_bygone=0).wrong
+    assert "are sealed" in wrong
+
+
+def test_a_purge_that_did_not_happen_is_found(database: str, books: Books) -> None:
+    """What was to be purged of long ago, and was not, makes the verdict unclean."""
+    verdict = check(database, books, NAME, n_bygone=5)
+    assert (verdict.n_purged, verdict.is_clean) == (0, False)
+    assert verdict.wrong == ("0 outcomes were purged, and 5 were to be",)
+
+
+def harm(database: str, damage: str, parameter: bytes) -> None:
+    """Changes the database behind the service's back."""
+    with closing(sqlite3.connect(database.removeprefix("sqlite:///"))) as connection, connection:
+        connection.execute(damage, [parameter])

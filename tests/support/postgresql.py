@@ -6,6 +6,7 @@ from pathlib import Path
 from typing_extensions import override
 
 from benchmarks import postgresql
+from benchmarks.faked_clock import FakedClock
 from benchmarks.postgresql import query
 
 __all__ = ["PostgresqlProcess", "dump", "query", "restore"]
@@ -17,8 +18,8 @@ class PostgresqlProcess(postgresql.PostgresqlProcess):
     """A PostgreSQL server, durable as in service: it syncs."""
 
     @override
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, _SETTINGS)
+    def __init__(self, folder: Path, clock: FakedClock | None = None) -> None:
+        super().__init__(folder, _SETTINGS, clock)
 
 
 def dump(url: str, *flags: str) -> "subprocess.CompletedProcess[str]":

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +83,7 @@ class ServerProcess:
         port: int = 0,
         program: Sequence[str] = ("server",),
         code: Path = REPOSITORY,
+        environment: Mapping[str, str] | None = None,
     ) -> Self:
         """Starts a server, and returns once it says that it serves, or that it waits for its database.
 
@@ -92,6 +93,7 @@ class ServerProcess:
             port: Where it listens.
             program: What runs it: a module, and arguments before those of `bandit-server`.
             code: The folder that holds its packages.
+            environment: Of the process, in addition.
         """
         log = database.with_suffix(".log")
         listen = ("--listen", f"127.0.0.1:{port}", "--database", f"sqlite:///{database}")
@@ -102,7 +104,7 @@ class ServerProcess:
                 stderr=stderr,
                 text=True,
                 cwd=database.parent,
-                env=clean_environment() | {"PYTHONPATH": str(code)},
+                env=clean_environment() | {"PYTHONPATH": str(code)} | dict(environment or {}),
             )
         assert process.stdout is not None
         line = process.stdout.readline()

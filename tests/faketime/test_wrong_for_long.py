@@ -1,0 +1,237 @@
+"""After months of downtime all goes on by itself; after a clock was wrong for long, an operator helps."""
+
+import time
+from datetime import timedelta
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from bandit.v1 import admin_pb2, experiment_pb2
+from tests.faketime.site import Site, lasting
+from tests.faketime.traffic import (
+    CLICK,
+    DUPLICATE,
+    RECORDED,
+    declare,
+    is_final,
+    posted,
+    require_unharmed,
+    settled,
+)
+from tests.support.ledger import decision_of
+from tests.support.process import eventually, run_command
+from tests.support.refusals import Refusal
+from tests.support.wire import CALL_SECONDS, Wire
+
+MONTHS = timedelta(days=90)
+SETTLED_SOON = ("--clock-settle-seconds", "1")
+TRUSTED_SOON = (*SETTLED_SOON, "--trust-clock-after-seconds", "1")
+FOLLOWING = ["SQLite: the server", "PostgreSQL: the database"]
+"""Whose clock a server goes by."""
+
+by_the_clock = pytest.mark.parametrize("site", FOLLOWING, indirect=True)
+all_at_once = pytest.mark.parametrize("site", ["SQLite: the server", "PostgreSQL: all"], indirect=True)
+
+
+def ahead(wire: Wire, name: str) -> timedelta:
+    """How far ahead of the true time a decision is dated."""
+    decided_ms = int.from_bytes(decision_of(wire.choose(name).decision_id)[:6])
+    return timedelta(milliseconds=decided_ms - time.time_ns() // 1_000_000)
+
+
+def marked_ahead(site: Site) -> timedelta:
+    """How far ahead of the true time the mark in the database is."""
+    ((mark,),) = site.query("SELECT mark FROM clock")
+    return timedelta(microseconds=(mark or 0) - time.time_ns() // 1_000)
+
+
+def running_free_of_doubt(site: Site) -> int:
+    """What the database has added up, in milliseconds."""
+    return int(site.query("SELECT running FROM clock")[0][0])
+
+
+def clock_command(site: Site, *arguments: str) -> str:
+    """What `bandit-server clock` prints; it must end well."""
+    done = run_command("clock", *arguments, "--database", site.url, folder=site.folder)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def n_logged(site: Site) -> int:
+    """Rows of the log."""
+    return int(site.query("SELECT count(*) FROM rewards")[0][0])
+
+
+@all_at_once
+def test_months_of_downtime_need_no_operator(site: Site) -> None:
+    """It serves and learns at once, says nothing that is for good until it is sure, and then purges."""
+    site.set_off(-MONTHS)
+    with site.serving() as wire:
+        traffic = declare(wire)
+    site.set_right()
+    n_old = n_logged(site)
+    with site.serving() as wire:
+        old = traffic.open["running"][-1]
+        answer = posted(wire, old)
+        assert isinstance(answer, Refusal)
+        assert (answer.code, answer.reason) == (grpc.StatusCode.UNAVAILABLE, "CLOCK_IN_DOUBT")
+        assert answer.retry_seconds
+        for state, name in traffic.names.items():
+            assert posted(wire, wire.choose(name).decision_id) == RECORDED
+            assert posted(wire, traffic.rewarded[state]) == DUPLICATE
+        lasting(1)
+        assert n_logged(site) == n_old + len(traffic.names)
+    with site.serving(*TRUSTED_SOON) as wire:
+        eventually(lambda: n_logged(site) == len(traffic.names), seconds=30)
+        answer = settled(wire, old)
+        assert isinstance(answer, Refusal)
+        assert answer.code is grpc.StatusCode.FAILED_PRECONDITION
+        assert settled(wire, wire.choose(traffic.names["running"]).decision_id) == RECORDED
+
+
+@by_the_clock
+def test_a_clock_that_was_followed_is_put_right_by_the_operator(site: Site) -> None:
+    """Wrong until it is marked, it is followed; right again, it is accepted by a word. Nothing was lost."""
+    with site.serving(*SETTLED_SOON) as wire:
+        traffic = declare(wire)
+        running = traffic.names["running"]
+        site.set_off(MONTHS)
+        eventually(lambda: ahead(wire, running) > MONTHS / 2, seconds=20)
+        of_the_future = wire.choose(running).decision_id
+        eventually(lambda: marked_ahead(site) > MONTHS / 2, seconds=20)
+        site.set_right()
+        lasting(2)
+        assert ahead(wire, running) > MONTHS / 2, "time does not go back further than the mark by itself"
+        assert "clock accept" in clock_command(site, "show")
+        clock_command(site, "accept", "--reason", "a new battery")
+        eventually(lambda: abs(ahead(wire, running)) < timedelta(seconds=10), seconds=20)
+        assert settled(wire, of_the_future) == RECORDED
+        require_unharmed(wire, traffic)
+    assert any("a new battery" in str(row) for row in site.query("SELECT * FROM audit"))
+
+
+@by_the_clock
+def test_a_clock_put_right_before_its_error_was_marked_needs_no_operator(site: Site) -> None:
+    """Followed, but not yet marked, it goes back by itself, and running free of doubt adds up again."""
+    with site.serving("--clock-settle-seconds", "4") as wire:
+        traffic = declare(wire)
+        running = traffic.names["running"]
+        site.set_off(MONTHS)
+        eventually(lambda: ahead(wire, running) > MONTHS / 2, seconds=20)
+        assert marked_ahead(site) < timedelta(minutes=1)
+        of_the_future = wire.choose(running).decision_id
+        site.set_right()
+        eventually(lambda: abs(ahead(wire, running)) < timedelta(seconds=10), seconds=20)
+        assert settled(wire, of_the_future) == RECORDED
+        require_unharmed(wire, traffic)
+        before = running_free_of_doubt(site)
+        eventually(lambda: running_free_of_doubt(site) > before, seconds=20)
+
+
+@by_the_clock
+def test_the_same_wrong_time_twice_is_not_believed_sooner(site: Site) -> None:
+    """A start under a wrong clock leaves nothing in the database that vouches for it."""
+    with site.serving() as wire:
+        name = wire.running()
+    site.set_off(MONTHS)
+    with site.serving() as wire:
+        wire.choose(name)
+    site.set_right()
+    with site.serving("--clock-settle-seconds", "20") as wire:
+        site.set_off(MONTHS)
+        lasting(4)
+        assert abs(ahead(wire, name)) < timedelta(minutes=1)
+        site.set_right()
+
+
+@by_the_clock
+def test_what_a_trusted_wrong_clock_sealed_is_repaired(site: Site) -> None:
+    """Wrong for longer than it takes to be trusted, it seals and purges; `clock repair` is the way back."""
+    with site.serving(*TRUSTED_SOON) as wire:
+        traffic = declare(wire)
+        site.set_off(MONTHS)
+        eventually(lambda: n_logged(site) == 0, seconds=30)
+        site.set_right()
+        clock_command(site, "accept", "--reason", "a new battery")
+        eventually(lambda: abs(ahead(wire, traffic.names["running"])) < timedelta(seconds=10), seconds=20)
+        clock_command(site, "repair", "--reason", "seals of the future")
+        for name in traffic.names.values():
+            eventually(lambda name=name: is_rewardable(wire, name), seconds=20)  # type: ignore[misc]
+
+
+@by_the_clock
+def test_expired_is_said_only_free_of_doubt(site: Site) -> None:
+    """A decision that has really expired is refused for now under a wrong clock, and then for good."""
+    with site.serving() as wire:
+        name = wire.running(max_decision_age=Duration(seconds=1))
+        decision = wire.choose(name).decision_id
+        lasting(1.2)
+        site.set_off(MONTHS)
+        answer = eventually(lambda: posted(wire, decision), until=lambda each: not is_final(each))
+        assert isinstance(answer, Refusal)
+        assert answer.reason == "CLOCK_IN_DOUBT"
+        site.set_right()
+        answer = settled(wire, decision)
+        assert isinstance(answer, Refusal)
+        assert answer.code is grpc.StatusCode.FAILED_PRECONDITION
+
+
+@all_at_once
+def test_keys_are_turned_under_a_wrong_clock(site: Site) -> None:
+    """Or not, for the time being; afterwards they turn, and all decisions are rewardable."""
+    with site.serving() as wire:
+        name = wire.running()
+        decisions = [wire.choose(name).decision_id]
+        site.set_off(MONTHS)
+        for _ in range(2):
+            rotate(wire)
+            decisions.append(wire.choose(name).decision_id)
+        site.set_right()
+        eventually(lambda: rotate(wire), seconds=20)
+        decisions.append(wire.choose(name).decision_id)
+        lasting(1)
+        decisions.append(wire.choose(name).decision_id)
+    site.set_off(MONTHS)
+    with site.serving() as wire:
+        rotate(wire)
+        decisions.append(wire.choose(name).decision_id)
+    site.set_right()
+    with site.serving(*SETTLED_SOON) as wire:
+        eventually(lambda: rotate(wire), seconds=20)
+        decisions.append(wire.choose(name).decision_id)
+        for decision in decisions:
+            assert settled(wire, decision) == RECORDED
+            assert settled(wire, decision) == DUPLICATE
+
+
+@all_at_once
+def test_no_unit_was_first_seen_in_the_future(site: Site) -> None:
+    """A unit that came under a wrong clock, and comes again, has a true first time."""
+    with site.serving() as wire:
+        name = wire.running(analysis_unit=experiment_pb2.ANALYSIS_UNIT_UNIT)
+        site.set_off(MONTHS)
+        lasting(0.5)
+        wire.reward(wire.choose(name, unit="running").decision_id, CLICK)
+    with site.serving() as wire:
+        wire.choose(name, unit="started")
+    site.set_right()
+    with site.serving() as wire:
+        for unit in ("running", "started"):
+            wire.choose(name, unit=unit)
+    for (first_ms,) in site.query("SELECT first_ms FROM units"):
+        assert first_ms / 1000 < time.time() + 60
+
+
+def is_rewardable(wire: Wire, name: str) -> bool:
+    """Whether a decision made now can be rewarded now."""
+    return posted(wire, wire.choose(name).decision_id) == RECORDED
+
+
+def rotate(wire: Wire) -> bool:
+    """Asks for another key; whether there is one now."""
+    try:
+        wire.admin.RotateDecisionKey(admin_pb2.RotateDecisionKeyRequest(), timeout=CALL_SECONDS)
+    except grpc.RpcError:
+        return False
+    return True
