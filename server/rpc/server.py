@@ -47,6 +47,8 @@ OPTIONS: Final[Sequence[tuple[str, int]]] = (
     ("grpc.absolute_max_metadata_size", METADATA_BYTES),
     ("grpc.server.max_pending_requests", _MOST_PENDING),
     ("grpc.server.max_pending_requests_hard_limit", _MOST_PENDING),
+    # Callers' own deadlines end what waits for long; gRPC would end it as CANCELLED, after 30 s.
+    ("grpc.server_max_unrequested_time_in_server", 3_600),
     ("grpc.max_concurrent_streams", 1_000),  # with 100, calls that a commit frees at once were reset
     ("grpc.max_connection_idle_ms", 300_000),
     ("grpc.max_connection_age_grace_ms", 30_000),
