@@ -182,7 +182,7 @@ def _arm_reports(found: ExperimentFacts, beliefs: _Beliefs, metrics: Collection[
             share=current.shares.get(arm, 0.0),
             is_out_of_service=arm not in in_service,
             is_warming_up=arm in current.warming_up,
-            decisions={basis: decisions[arm, basis] for basis in Basis},
+            decisions={basis: decisions[arm, basis] for basis in Basis if basis is not Basis.UNCOUNTED},
             metrics=tuple(
                 _metric_report(
                     metric, beliefs.counted[metric.name][arm], beliefs.posteriors[metric.name][arm]
