@@ -146,7 +146,7 @@ class DecisionKeys:
             RotationRefusedError: The last rotation has not settled, there is no id left, or the clock, which
                 turns go by, is in doubt.
         """
-        if self._clock.is_doubted:
+        if self._clock.is_doubted or not self._clock.is_settled:
             raise RotationRefusedError("the server's clock is in doubt; see `bandit-server clock show`")
         trusted = self._clock.trusted_until()
         try:

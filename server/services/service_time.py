@@ -230,7 +230,12 @@ class ServiceClock(Clock):
             return self.pace.near.total_seconds()
         if error < 0 and not self._may_go_back_to(at):
             return float("inf")  # until somebody accepts it
-        if not self.is_settled and self._baseline is not None and self._is_near(self._baseline, at):
+        if (
+            error < 0
+            and not self.is_settled
+            and self._baseline is not None
+            and self._is_near(self._baseline, at)
+        ):
             return self.pace.near.total_seconds()  # where time was before the start or jump
         return self.pace.settle.total_seconds()
 

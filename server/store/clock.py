@@ -13,6 +13,9 @@ from server.store.schema import clock, clock_marks, experiments, writers
 from server.store.times import from_micros, to_micros
 
 _MICROSECOND: Final = timedelta(microseconds=1)
+_FAR_AHEAD: Final = timedelta(minutes=2) // _MICROSECOND
+"""By more than this, the last beat was not made by another server of the same time."""
+
 _SAMPLES: Final = 8
 """The mark is kept this often in the time after which it is trusted."""
 
@@ -48,9 +51,12 @@ def beat(connection: Connection, said: ClockBeat, trust_after: timedelta) -> Non
     if said.doubt is not None:
         _change(connection, {"doubt": said.doubt // _MICROSECOND, "doubted_at": now})
         return
-    since = max(now - row.beat_at, 0) if row.beat_at is not None else now
+    last = row.beat_at
+    if last is not None and last > now + _FAR_AHEAD:
+        last = None  # it was said by a clock that was ahead, which is right again
+    since = max(now - last, 0) if last is not None else now
     running = row.running + min(said.running // _MICROSECOND, since)
-    values = {"running": running, "beat_at": max(now, row.beat_at or 0), "doubt": None, "doubted_at": None}
+    values = {"running": running, "beat_at": max(now, last or 0), "doubt": None, "doubted_at": None}
     if said.mark is not None:
         mark = values["mark"] = max(to_micros(said.mark), row.mark or 0)
         _keep_mark(connection, running, mark, trust_after // _MICROSECOND)

@@ -195,9 +195,11 @@ def test_keys_are_turned_under_a_wrong_clock(site: Site) -> None:
     site.set_off(MONTHS)
     with site.serving() as wire:
         rotate(wire)
-        decisions.append(wire.choose(name).decision_id)
+        of_the_future = wire.choose(name).decision_id
     site.set_right()
     with site.serving(*SETTLED_SOON) as wire:
+        # Later it would be refused: it is dated after its key's turn, as what a leaked key signs would be.
+        assert settled(wire, of_the_future) == RECORDED
         eventually(lambda: rotate(wire), seconds=20)
         decisions.append(wire.choose(name).decision_id)
         for decision in decisions:
