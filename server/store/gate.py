@@ -22,8 +22,7 @@ from sqlalchemy import Connection, select, text, update
 from server.store import slots
 from server.store.dialect import Dialect
 from server.store.errors import OlderServersError, OutdatedError
-from server.store.migrate import HEAD
-from server.store.schema import compatibility
+from server.store.schema import HEAD, compatibility
 from server.store.slots import WriterState
 from server.version import release_of
 

@@ -17,13 +17,10 @@ from sqlalchemy import Connection, delete, insert, inspect, select, text
 
 from server.store.errors import SchemaError
 from server.store.mending import mend
-from server.store.schema import compatibility
+from server.store.schema import HEAD, compatibility
 
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
-
-HEAD: Final = "0009"
-"""The newest migration; `tests/store` holds it to be Alembic's head. Revisions are numbers of four digits."""
 
 _EXACT: Final = "0008"
 """From this revision on no sum overflows; those of an older database are mended when it is migrated."""

@@ -4,6 +4,8 @@ Instants are microseconds since 1970, ids of decisions are 16 bytes in time orde
 have rests beside them, as `server.store.exact_sums` has it.
 """
 
+from typing import Final
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -22,6 +24,9 @@ from sqlalchemy import (
 )
 
 from server.store.exact_sums import REST_COLUMNS
+
+HEAD: Final = "0009"
+"""The newest migration; `tests/store` holds it to be Alembic's head. Revisions are numbers of four digits."""
 
 metadata = MetaData()
 
