@@ -17,9 +17,9 @@ from bandit.decision import Signer
 from server.services.care import verify
 from server.store.errors import SchemaError
 from server.store.interface import Store
-from server.store.migrate import HEAD
 from server.store.opening import open_store
 from server.store.records import KeyRing, OutcomeEntry, RewardEntry, State
+from server.store.schema import HEAD
 from server.store.sql import SqlStore
 from tests.store.builders import DUPLICATE, RECORDED, facts_of, reward, silently
 from tests.store.frozen.freeze import FOLDER, KEYS, NAMES, fill, reports

@@ -14,9 +14,8 @@ from sqlalchemy import create_engine, inspect
 
 import server.store
 from server.store.errors import SchemaError, StoreError
-from server.store.migrate import HEAD
 from server.store.opening import open_reader, open_store
-from server.store.schema import metadata
+from server.store.schema import HEAD, metadata
 from tests.store.builders import RECORDED, create, facts_of, reward
 from tests.support.next_schema import NEXT
 

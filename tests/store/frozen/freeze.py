@@ -23,9 +23,9 @@ from bandit.facts import DecisionKey
 from server.services.report import Wanted
 from server.services.report_making import make_report
 from server.store.interface import Store
-from server.store.migrate import HEAD
 from server.store.opening import open_store
 from server.store.records import ExperimentRecord, Flush, KeyRing, OutcomeEntry, RewardEntry, State
+from server.store.schema import HEAD
 from tests.domain.builders import START, declare, make_epoch
 from tests.support.postgresql import PostgresqlProcess, dump
 

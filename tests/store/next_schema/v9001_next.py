@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from server.store.migrate import HEAD
+from server.store.schema import HEAD
 
 revision = "9001"
 down_revision = HEAD
