@@ -4,9 +4,7 @@
 flags into them. `SettingsError` is the one error for people.
 """
 
-import re
 from datetime import timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -15,11 +13,10 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from bandit.validation import MAX_ARMS
+from server.addresses import LARGEST_PORT, is_loopback, split_address
 
 ENVIRONMENT_PREFIX = "BANDIT_"
 MIB = 1024 * 1024
-_ADDRESS = re.compile(r"([^\s:\[\]]+|\[[0-9a-fA-F:.]+\]):(\d{1,5})", re.ASCII)
-_LARGEST_PORT = 65_535
 _CLOCK_MARGIN_SECONDS = 3_600.0
 
 
@@ -29,32 +26,6 @@ class SettingsError(Exception):
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Host and port of `HOST:PORT`; an IPv6 host stands in brackets and is returned without them.
-
-    Raises:
-        ValueError: no host, no port, or a port outside 0 to 65535.
-
-    >>> split_address("[::1]:50051")
-    ('::1', 50051)
-    """
-    match = _ADDRESS.fullmatch(address)
-    if match is None or int(match[2]) > _LARGEST_PORT:
-        raise ValueError(
-            "must be HOST:PORT with a port from 0 to 65535, such as 127.0.0.1:50051 or [::1]:50051"
-        )
-    return match[1].strip("[]"), int(match[2])
-
-
-def is_loopback(address: str) -> bool:
-    """True if only this machine can reach `address` (`HOST:PORT`). Of names, only localhost is trusted to."""
-    host, _ = split_address(address)
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _check_address(address: str) -> str:
@@ -379,7 +350,7 @@ def _check_metrics_ports(listen: str, metrics_listen: str, workers: int) -> None
     last = first + workers - 1
     if first == 0:
         return
-    if last > _LARGEST_PORT or first <= split_address(listen)[1] <= last:
+    if last > LARGEST_PORT or first <= split_address(listen)[1] <= last:
         raise _rule(
             "metrics_listen",
             f"each of {workers} workers takes a port, {first} to {last}: they must be free, and up to 65535",

@@ -6,12 +6,13 @@ from typing import Any, Final
 import grpc
 import structlog
 
+from server.addresses import is_loopback
 from server.rpc.authentication import Authenticator
 from server.rpc.tls import CertificateFiles, credentials_of
 from server.services.clock import Clock
 from server.services.tokens_file import TokensFileError, load_tokens
 from server.services.watched import Watched
-from server.settings import Settings, is_loopback
+from server.settings import Settings
 
 LOOK_SECONDS: Final = 1.0
 """How often files that may change in service are looked at."""

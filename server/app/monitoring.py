@@ -8,6 +8,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Metric, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
+from server.addresses import split_address
 from server.app.series import OTHER, SeriesLimit
 from server.rpc.arrivals import Arrivals
 from server.rpc.flooders import Flooders
@@ -20,7 +21,6 @@ from server.services.reward_queue import RewardQueue
 from server.services.service_time import ServiceClock
 from server.services.snapshot import Snapshot
 from server.services.upkeep import Upkeep
-from server.settings import split_address
 from server.store.records import ExperimentRecord
 
 _COMMIT_ROWS: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0)

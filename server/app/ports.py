@@ -4,8 +4,8 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from server.addresses import split_address
 from server.rpc.server import ListenError
-from server.settings import split_address
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 import uvloop
 
+from server.addresses import split_address
 from server.app.door import LOOK_SECONDS
 from server.app.errors import StartupError, startup_errors
 from server.app.logs import set_up_logs
@@ -20,7 +21,7 @@ from server.app.parts import Parts
 from server.app.process_limits import require_address_space, room_for_connections
 from server.services import ending
 from server.services.allocating import load_mathematics
-from server.settings import Settings, split_address
+from server.settings import Settings
 from server.store.errors import StoreError
 from server.store.interface import Store
 from server.store.opening import find_store

@@ -18,11 +18,12 @@ from typing import Final
 
 import structlog
 
+from server.addresses import split_address
 from server.app.errors import StartupError, startup_errors
 from server.app.logs import set_up_logs
 from server.app.ports import reserved_port
 from server.app.serving import Placement, print_place, serve_here, stop_signals
-from server.settings import Settings, split_address
+from server.settings import Settings
 
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 10.0

@@ -13,7 +13,7 @@ from server.services.callers import Caller, Role, digest_of, new_token
 from server.services.input_files import InputFileError, decode, read_bytes
 from server.services.tokens_file import CALLER_RULE, TOKENS_BYTES, TokensFileError, parse_tokens
 from server.store.drafts import draft_of
-from server.store.interface import ANYONE
+from server.store.keys_interface import ANYONE
 
 
 @click.group(cls=Group)

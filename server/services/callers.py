@@ -10,7 +10,7 @@ from typing import Final
 
 from bandit.validation import namespace_of
 from server.services.errors import PermissionDeniedError
-from server.store import interface
+from server.store import keys_interface
 
 TOKEN_PREFIX: Final = "bandit_"  # noqa: S105 - the part that is no secret
 """Makes a token that leaked recognisable to people and to scanners."""
@@ -63,7 +63,7 @@ class Caller:
             raise PermissionDeniedError("a caller limited to namespaces may not change what all share")
 
 
-ANYONE: Final = Caller(name=interface.ANYONE, roles=frozenset(Role))
+ANYONE: Final = Caller(name=keys_interface.ANYONE, roles=frozenset(Role))
 """The caller where callers need not say who they are: may do everything."""
 
 

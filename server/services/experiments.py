@@ -34,7 +34,8 @@ from server.services.workers import Workers
 from server.store import errors as store_errors
 from server.store.errors import NameTakenError, OutdatedError, StaleRevisionError, StoreError
 from server.store.errors import QuotaReachedError as StoreQuotaReachedError
-from server.store.interface import ANYONE, Store
+from server.store.interface import Store
+from server.store.keys_interface import ANYONE
 from server.store.records import ExperimentRecord, LiveExperiment, State
 
 _RETRY_AFTER = timedelta(seconds=1)

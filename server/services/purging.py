@@ -16,7 +16,7 @@ from bandit.decision import new_id
 from server.services.clock import Clock
 from server.services.workers import Workers
 from server.store.interface import Store
-from server.store.records import SealedEpochs
+from server.store.seal_records import SealedEpochs
 
 _PAGE: Final = 200
 """Experiments looked at in one read."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from server.store.records import Seal
+from server.store.seal_records import Seal
 
 
 class EndedRun(NamedTuple):

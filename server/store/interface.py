@@ -21,7 +21,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from bandit.experiment import Experiment
 from bandit.facts import Epoch, OutcomeKey, Tally
@@ -30,25 +30,20 @@ from server.store.bounds import MoveStep
 from server.store.clock_interface import ClockStore
 from server.store.epoch_terms import EpochKey, EpochTerms
 from server.store.history import History
+from server.store.keys_interface import ANYONE, KeyStore
 from server.store.records import (
     AuditEntry,
     Changes,
     ExperimentFacts,
     ExperimentRecord,
     Flush,
-    KeyRing,
-    PurgeStep,
     ReportFacts,
     RewardEntry,
-    SealedEpochs,
-    SealSummary,
     State,
     Verdict,
 )
+from server.store.seal_records import PurgeStep, SealedEpochs, SealSummary
 from server.store.slots import WriterState
-
-ANYONE: Final = "anyone"
-"""The caller where callers need not say who they are."""
 
 Progress = Callable[[int, int], None]
 """Called with how many of how many steps are done."""
@@ -66,7 +61,7 @@ class Rebuilt(NamedTuple):
     rounded: tuple[OutcomeKey, ...] = ()
 
 
-class Store(ClockStore, ABC):
+class Store(ClockStore, KeyStore, ABC):
     """Experiments, epochs, facts and the reward log in a SQL database."""
 
     @property
@@ -107,50 +102,7 @@ class Store(ClockStore, ABC):
     def close(self) -> None:
         """Lets go of the database; further calls are errors. May be called twice."""
 
-    # Writers and keys
-
-    @abstractmethod
-    def adopt_keys(self, candidate: KeyRing) -> KeyRing:
-        """The ring of the store; `candidate` becomes it if there is none. Exact when repeated."""
-
-    @abstractmethod
-    def read_keys(self) -> KeyRing | None:
-        """The ring of the store; None if there is none."""
-
-    @abstractmethod
-    def rotate_keys(
-        self,
-        secret: bytes,
-        now: datetime,
-        *,
-        delay: timedelta,
-        ended_before: datetime | None,
-        caller: str = ANYONE,
-    ) -> KeyRing:
-        """The ring with a new key, which signs after `delay`. Exact when repeated with the same secret.
-
-        A key that signed stays in the ring. Only when all 256 ids are taken, the key that ended first gives
-        up its own, if it ended before `ended_before`; None lets none do so.
-
-        Raises:
-            KeysNotReadyError: The newest key does not sign yet, or no id is free; or there is no ring.
-        """
-
-    @abstractmethod
-    def revoke_key(self, key: int, now: datetime, *, caller: str = ANYONE) -> KeyRing:
-        """The ring without a key that was replaced. Exact when repeated: a key that is not there stays away.
-
-        Raises:
-            KeysNotReadyError: The key signs or is about to; or there is no ring.
-        """
-
-    @abstractmethod
-    def read_mark(self) -> int:
-        """A mark that lies behind every transaction that is under way."""
-
-    @abstractmethod
-    def has_passed(self, mark: int) -> bool:
-        """Whether all transactions have ended that write and were under way at a mark."""
+    # Writers
 
     @abstractmethod
     def claim_slot(self, incarnation: bytes, now: datetime) -> int:

@@ -24,8 +24,8 @@ from server.store.bounds import Bounds, EndedRun
 from server.store.dialect import Dialect, Work
 from server.store.durability import Durability
 from server.store.postgresql_errors import is_lost, is_worth_a_retry, translated_errors
-from server.store.records import Seal
 from server.store.rewards import Row, RowKey, Standing, Touched
+from server.store.seal_records import Seal
 from server.store.units import UPSERT as UPSERT_UNITS
 from server.store.units import UnitRow
 from server.store.watchdog import Watchdog

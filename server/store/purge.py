@@ -15,8 +15,8 @@ from bandit.facts import OutcomeKey
 from server.store import units
 from server.store.exact_sums import SUM_COLUMNS, StoredTally, addition_of_tallies
 from server.store.experiments import find_by_number
-from server.store.records import PurgeStep, SealSummary
 from server.store.schema import configurations, epochs, experiments, rewards, sealed_facts, seals
+from server.store.seal_records import PurgeStep, SealSummary
 from server.store.seals import IS_PURGEABLE, note_purged
 from server.store.times import from_micros
 from server.store.units import UnitOutcome

@@ -23,8 +23,15 @@ from bandit.decision import Basis, new_id
 from bandit.experiment import SEGMENT_ALL
 from server.store.bounds import Bounds
 from server.store.dialect import Dialect
-from server.store.records import Revoked, RewardEntry, Seal, Sealed, SealedEpochs, State, Verdict
+from server.store.records import (
+    Revoked,
+    RewardEntry,
+    Sealed,
+    State,
+    Verdict,
+)
 from server.store.schema import epochs, experiments, rewards, sealed_facts, seals
+from server.store.seal_records import Seal, SealedEpochs
 from server.store.times import from_micros, to_micros
 
 _DAY: Final = timedelta(days=1)

@@ -1,6 +1,6 @@
 """The store on a SQL database: transactions around the statements of its neighbours."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -19,7 +19,6 @@ from server.store import (
     experiments,
     facts,
     history,
-    keys,
     mending,
     purge,
     recording,
@@ -32,38 +31,35 @@ from server.store.bounds import MoveStep
 from server.store.dialect import Dialect
 from server.store.epoch_terms import EpochKey, EpochTerms
 from server.store.errors import (
-    KeysNotReadyError,
     StaleRevisionError,
     StoreBrokenError,
     StoreUnavailableError,
 )
 from server.store.history import History
-from server.store.interface import ANYONE, Progress, Rebuilt, Store
+from server.store.interface import Progress, Rebuilt, Store
+from server.store.keys_interface import ANYONE
 from server.store.migrate import CURRENT, Schema, has_schema, migrate, require_schema
 from server.store.records import (
-    Action,
     AuditEntry,
     Changes,
     ExperimentFacts,
     ExperimentRecord,
     Flush,
-    KeyRing,
-    PurgeStep,
     ReportFacts,
     RewardEntry,
-    SealedEpochs,
-    SealSummary,
     State,
     Verdict,
 )
 from server.store.rewards import RewardLog
-from server.store.schema import outcome_facts, rewards, signing_keys
+from server.store.schema import outcome_facts, rewards
+from server.store.seal_records import PurgeStep, SealedEpochs, SealSummary
 from server.store.slots import WriterState
 from server.store.sql_clock import SqlClockStore
+from server.store.sql_keys import SqlKeyStore
 from server.store.times import to_micros
 
 
-class SqlStore(SqlClockStore, Store):
+class SqlStore(SqlClockStore, SqlKeyStore, Store):
     """See `Store` for the contract.
 
     Args:
@@ -126,72 +122,6 @@ class SqlStore(SqlClockStore, Store):
     def reading(self) -> AbstractContextManager[Connection]:
         """A transaction that sees one snapshot."""
         return self._dialect.reading()
-
-    @override
-    def adopt_keys(self, candidate: KeyRing) -> KeyRing:
-        def adopt(connection: Connection) -> KeyRing:
-            self._dialect.lock_tables(connection, signing_keys)
-            return keys.read(connection) or keys.insert_all(connection, candidate)
-
-        return self._dialect.write(adopt)
-
-    @override
-    def read_keys(self) -> KeyRing | None:
-        return self._dialect.read(keys.read)
-
-    @override
-    def rotate_keys(
-        self,
-        secret: bytes,
-        now: datetime,
-        *,
-        delay: timedelta,
-        ended_before: datetime | None,
-        caller: str = ANYONE,
-    ) -> KeyRing:
-        def rotate(connection: Connection, ring: KeyRing, at: datetime) -> KeyRing:
-            if secret in ring.secrets.values():
-                return ring
-            return keys.rotate(connection, ring, secret, at, delay=delay, ended_before=ended_before)
-
-        return self._change_keys(rotate, Action.ROTATE_KEY, now, caller)
-
-    @override
-    def revoke_key(self, key: int, now: datetime, *, caller: str = ANYONE) -> KeyRing:
-        def revoke(connection: Connection, ring: KeyRing, at: datetime) -> KeyRing:
-            return keys.revoke(connection, ring, key, at) if key in ring.secrets else ring
-
-        return self._change_keys(revoke, Action.REVOKE_KEY, now, caller)
-
-    def _change_keys(
-        self,
-        change: Callable[[Connection, KeyRing, datetime], KeyRing],
-        action: Action,
-        now: datetime,
-        caller: str,
-    ) -> KeyRing:
-        """Changes the ring, with an entry for the audit unless it is the same afterwards."""
-
-        def run(connection: Connection) -> KeyRing:
-            self._dialect.lock_tables(connection, signing_keys)
-            ring = keys.read(connection)
-            if ring is None:
-                raise KeysNotReadyError("there are no keys yet")
-            changed = change(connection, ring, now)
-            if changed is not ring:
-                before, after = audit.describe_keys(ring), audit.describe_keys(changed)
-                audit.write(connection, now, caller, action, before=before, after=after)
-            return changed
-
-        return self._dialect.write(run)
-
-    @override
-    def read_mark(self) -> int:
-        return self._dialect.read(self._dialect.read_horizon)
-
-    @override
-    def has_passed(self, mark: int) -> bool:
-        return not self.is_shared or self._dialect.read(self._dialect.read_watermark) >= mark
 
     @override
     def claim_slot(self, incarnation: bytes, now: datetime) -> int:

@@ -33,9 +33,9 @@ from server.store.errors import (
     StoreUnavailableError,
 )
 from server.store.file_lock import FileLock
-from server.store.records import Seal
 from server.store.rewards import Row, RowKey, Standing, Touched
 from server.store.schema import experiments
+from server.store.seal_records import Seal
 from server.store.sqlite_files import FilesInPlace, require_own_log
 from server.store.times import to_micros
 from server.store.units import UPSERT as UPSERT_UNITS

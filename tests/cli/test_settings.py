@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from server.addresses import is_loopback, split_address
 from server.cli.configuration import DEFAULT_FILE, load_settings
-from server.settings import Settings, SettingsError, check_listen, is_loopback, split_address
+from server.settings import Settings, SettingsError, check_listen
 
 
 def problems_of(flags: dict[str, object], config: Path | None = None) -> tuple[str, ...]:

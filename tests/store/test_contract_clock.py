@@ -25,10 +25,10 @@ from server.store.records import (
     Expired,
     RewardEntry,
     Sealed,
-    SealedEpochs,
     State,
 )
 from server.store.schema import epochs, experiments, seals, signing_keys, writers
+from server.store.seal_records import SealedEpochs
 from server.store.sql import SqlStore
 from server.store.times import to_micros
 from tests.domain.builders import HOUR, MINUTE, SECOND, START, make_epoch

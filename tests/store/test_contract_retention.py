@@ -12,12 +12,11 @@ from server.store.interface import Store
 from server.store.records import (
     ExperimentRecord,
     Expired,
-    PurgeStep,
     RewardEntry,
     Sealed,
-    SealedEpochs,
     State,
 )
+from server.store.seal_records import PurgeStep, SealedEpochs
 from server.store.sql import SqlStore
 from tests.domain.builders import START, make_epoch
 from tests.store.builders import DUPLICATE, RECORDED, REVISED, create, facts_of, key_of, reward, run, silently

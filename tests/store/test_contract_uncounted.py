@@ -10,7 +10,11 @@ from bandit.decision import Basis, IdBits, new_id, run_of
 from bandit.facts import DecisionKey
 from server.store.errors import OutdatedError, RunEndedError, RunTakenError
 from server.store.interface import Store
-from server.store.records import Flush, RewardEntry, SealedEpochs
+from server.store.records import (
+    Flush,
+    RewardEntry,
+)
+from server.store.seal_records import SealedEpochs
 from server.store.slots import WriterState
 from server.store.sql import SqlStore
 from server.store.uncounted import FEATURE

@@ -23,11 +23,11 @@ from server.store.records import (
     Flush,
     OutcomeEntry,
     RewardEntry,
-    SealedEpochs,
     Sightings,
     State,
 )
 from server.store.schema import rewards, unit_sums, units
+from server.store.seal_records import SealedEpochs
 from server.store.sql import SqlStore
 from server.store.units import UnitOutcome
 from tests.domain.builders import START, declare

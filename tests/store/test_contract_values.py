@@ -9,7 +9,12 @@ from bandit.facts import Tally
 from bandit.metric import Metric, MetricKind
 from server.services.care import rebuild, verify
 from server.store.interface import Store
-from server.store.records import Conflicting, OutcomeEntry, RewardEntry, SealedEpochs
+from server.store.records import (
+    Conflicting,
+    OutcomeEntry,
+    RewardEntry,
+)
+from server.store.seal_records import SealedEpochs
 from server.store.sql import SqlStore
 from tests.domain.builders import START, declare
 from tests.store.builders import (

@@ -11,7 +11,7 @@ from bandit.decision import Basis
 from server.services.care import rebuild, verify
 from server.store.errors import SchemaError
 from server.store.opening import open_reader, open_store
-from server.store.records import SealedEpochs
+from server.store.seal_records import SealedEpochs
 from server.store.sql import SqlStore
 from tests.domain.builders import START
 from tests.store.builders import create, facts_of, reward, silently, sums_of
