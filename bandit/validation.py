@@ -13,8 +13,8 @@ from bandit.experiment import Arm, Experiment, WeightedSplit
 from bandit.limits import InfeasibleLimitsError
 from bandit.metric import LARGEST_COUNT, N_COARSE_STEPS, Metric, MetricKind, OutcomeValueError
 from bandit.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior
+from bandit.sizes import MAX_ARMS
 
-MAX_ARMS: Final = 1_000
 MAX_METRICS: Final = 64
 MAX_DESCRIPTION: Final = 1_000
 MAX_URI: Final = 2_048

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from bandit.validation import MAX_ARMS
+from bandit.sizes import MAX_ARMS
 from server.addresses import LARGEST_PORT, is_loopback, split_address
 
 ENVIRONMENT_PREFIX = "BANDIT_"

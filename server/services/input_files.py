@@ -49,7 +49,7 @@ def read_bytes(path: Path, *, most_bytes: int = _MIB, may_be_pipe: bool = True) 
             if stat.S_ISDIR(mode):
                 raise InputFileError("is a directory")
             if not may_be_pipe and not stat.S_ISREG(mode):
-                raise InputFileError("is no regular file")
+                raise InputFileError("is not a regular file")
             return file.read(most_bytes + 1)
     except OSError as error:
         raise InputFileError((error.strerror or "cannot be read").lower()) from None

@@ -79,7 +79,7 @@ def read_snapshot(path: Path, ring: KeyRing) -> KeptSnapshot:
             file.seek(began_at)
             live = _read_lines(path, file, digest)
     except OSError as error:
-        raise SnapshotFileError(f"{path}: {error.strerror}") from error
+        raise SnapshotFileError(f"{path}: {str(error.strerror).lower()}") from error
     return KeptSnapshot(live=live, confirmed_ms=confirmed_ms)
 
 

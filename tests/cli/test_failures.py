@@ -95,11 +95,12 @@ def test_verify_fails_on_a_difference(app: ModuleType, run: Run) -> None:
 
 
 def test_rebuild_says_what_it_counted(app: ModuleType, run: Run) -> None:
-    """Outcomes read and rows written."""
-    report = SimpleNamespace(n_outcomes=12_345, n_rows=67)
+    """Outcomes read and rows written; notes come before it."""
+    report = SimpleNamespace(n_outcomes=12_345, n_rows=67, notes=["a sum stays rounded"])
     app.rebuild = lambda _settings, _progress: report  # type: ignore[attr-defined]
     result = run("rebuild")
-    assert (result.exit_code, result.stdout) == (0, "rebuilt: 12,345 outcomes counted into 67 rows\n")
+    said = "note: a sum stays rounded\nrebuilt: 12,345 outcomes counted into 67 rows\n"
+    assert (result.exit_code, result.stdout) == (0, said)
 
 
 @pytest.mark.parametrize(

@@ -226,9 +226,9 @@ def test_no_bytes_are_more_than_damaged(tmp_path: Path, data: bytes) -> None:
 def test_a_server_waits_for_no_pipe(tmp_path: Path) -> None:
     """Files that a server looks at while it serves must be regular ones."""
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(KeysFileError, match="no regular file"):
+    with pytest.raises(KeysFileError, match="not a regular file"):
         read_keys(tmp_path / "pipe")
-    with pytest.raises(SnapshotFileError, match="no regular file"):
+    with pytest.raises(SnapshotFileError, match="not a regular file"):
         read_snapshot(tmp_path / "pipe", KeyRing({1: b"k" * 32}, 1))
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from bandit.experiment import AnalysisUnit, Arm, DeclaredPolicy, Experiment, JsonValue, WeightedSplit
 from bandit.limits import Limits
-from bandit.metric import N_STEPS, Direction, Metric, MetricKind
+from bandit.metric import LARGEST_COUNT, Direction, Metric, MetricKind
 from bandit.policies import EpsilonGreedy, ThompsonSampling
 from bandit.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior, Prior
 from bandit.validation import LONGEST_DECISION_AGE, LONGEST_MEMORY, LONGEST_WINDOW, PRIOR_WEIGHTS
@@ -33,7 +33,7 @@ def ranges(draw: st.DrawFn, kind: MetricKind) -> tuple[float, float]:
             return 0.0, 1.0
         case MetricKind.COUNT:
             least = draw(st.integers(0, 5))
-            return float(least), float(draw(st.integers(least + 1, N_STEPS)))
+            return float(least), float(draw(st.integers(least + 1, LARGEST_COUNT)))
         case MetricKind.REAL:
             if draw(st.booleans()):
                 low = draw(st.floats(-1e6, 1e6))

@@ -93,7 +93,7 @@ def test_everything_that_a_file_says_is_taken() -> None:
         (good() + good(token_hashes=f'["{OTHER}"]'), "t.toml: callers[0].name: stands in the file twice"),
         (good() + good(name='"b"'), "t.toml: callers[1].token_hashes: stands in the file twice"),
         ("[[callers]\n", "t.toml: not TOML"),
-        ("a = " + "[" * 10_000, "t.toml: nested too deeply"),
+        ("a = " + "[" * 10_000, "t.toml: not TOML: values are nested too deeply"),
     ],
 )
 def test_a_wrong_file_is_told_by_key_and_rule(text: str, said: str) -> None:

@@ -150,7 +150,7 @@ def test_accepting_goes_back(store: Store) -> None:
 
 
 def test_writers_are_forgotten_only_when_told(store: Store) -> None:
-    """Those without a slot that were silent since; a claim forgets nobody, whatever its clock says."""
+    """Those that ended and were silent since; a claim forgets nobody, whatever its clock says."""
     other = b"o" * 16
     store.claim_slot(INCARNATION, START)
     assert isinstance(store, SqlStore)
@@ -160,6 +160,9 @@ def test_writers_are_forgotten_only_when_told(store: Store) -> None:
     assert marks(store) == {INCARNATION, other}
     store.forget_writers(START - SECOND)
     assert marks(store) == {INCARNATION, other}
+    store.forget_writers(START + 400 * DAY)
+    assert marks(store) == {INCARNATION, other}, "what it counted may still be asked"
+    store.end_cleanly(INCARNATION, START)
     store.forget_writers(START + 400 * DAY)
     assert marks(store) == {other}
 

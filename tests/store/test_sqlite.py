@@ -284,5 +284,5 @@ def test_a_file_that_is_replaced_takes_nothing(tmp_path: Path, *, is_replaced: b
         file.rename(tmp_path / "before.db")
         if is_replaced:
             file.write_bytes((tmp_path / "before.db").read_bytes())
-        with pytest.raises(StoreBrokenError, match="replaced or removed"):
+        with pytest.raises(StoreBrokenError, match="replaced" if is_replaced else "deleted"):
             store.record_rewards([reward()], 0)

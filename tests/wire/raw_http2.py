@@ -45,9 +45,13 @@ class RawConnection:
     def open(cls, port: int) -> Self:
         """Connects, says hello, and hears it: a server hangs up on a client that does not."""
         connection = cls(socket.create_connection(("127.0.0.1", port), timeout=20))
-        connection.socket.sendall(PREFACE)
-        connection.send(SETTINGS, 0, 0, b"")
-        next(frame for frame in connection.frames() if frame.kind == SETTINGS and not frame.flags & ACK)
+        try:
+            connection.socket.sendall(PREFACE)
+            connection.send(SETTINGS, 0, 0, b"")
+            next(frame for frame in connection.frames() if frame.kind == SETTINGS and not frame.flags & ACK)
+        except (OSError, StopIteration):
+            connection.close()
+            raise
         return connection
 
     def close(self) -> None:

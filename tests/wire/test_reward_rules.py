@@ -178,10 +178,11 @@ def test_rewards_of_a_removed_metric_are_refused(wire: Wire, name: str) -> None:
 
 
 def test_a_metric_that_clips_takes_what_is_out_of_range(wire: Wire) -> None:
-    """Values beyond the range are recorded as its nearest end; what is no number is refused all the same."""
+    """Values beyond the range count as its nearest end, and are repeated as posted; infinity is refused."""
     real = metric("spend", kind=experiment_pb2.METRIC_KIND_REAL, minimum=-1, maximum=1, clip=True)
     name = wire.running(metrics=[real], reward_metric="spend")
     decision_id = wire.choose(name).decision_id
     assert wire.reward(decision_id, {"spend": 1e308}) == {"spend": RECORDED}
-    assert wire.reward(decision_id, {"spend": 1}) == {"spend": DUPLICATE}
+    assert wire.reward(decision_id, {"spend": 1e308}) == {"spend": DUPLICATE}
+    assert refused(lambda: wire.reward(decision_id, {"spend": 1})).reason == "OUTCOME_CONFLICT"
     assert refused(lambda: wire.reward(decision_id, {"spend": float("inf")})).reason == "INVALID_INPUT"
