@@ -10,11 +10,15 @@ _DRAWN_BITS: Final = LOT_BITS + SAMPLE_BITS
 _MOST_LOTS: Final = 1 << LOT_BITS - 1
 """Ids of a millisecond, half of what there are: beyond that the next millisecond begins early."""
 
+_FAR_BACK_MS: Final = 2_000
+"""Further back than this is a clock that was put right, and not one that is slewed."""
+
 
 class IdMaker:
     """Makes the ids of a run, all different. Belongs to the event loop's thread.
 
-    The time in them never goes back, whatever the clock does.
+    The time in them stands still where the clock goes back a little. Where it goes back far, since an operator
+    has put it right, ids follow it: by then decisions go with another flush, whose number is in their ids.
 
     Args:
         counter: Says which run and flush a decision belongs to that is counted right after.
@@ -32,7 +36,7 @@ class IdMaker:
     def make(self, now_ms: int) -> bytes:
         """The id of a decision made now, in milliseconds since 1970."""
         drawn = self._drawn
-        if now_ms > self._now_ms:
+        if now_ms > self._now_ms or now_ms < self._now_ms - _FAR_BACK_MS:
             self._now_ms = now_ms
             drawn.clear()
         elif len(drawn) >= _MOST_LOTS:

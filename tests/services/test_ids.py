@@ -54,9 +54,18 @@ def test_no_two_ids_of_a_run_are_equal(step_ms: int) -> None:
     So many in one millisecond would repeat 20 random bits thousands of times.
     """
     ids = maker()
-    made = [ids.make(NOW_MS + step_ms * number) for number in range(100_000)]
+    made = [ids.make(NOW_MS + max(step_ms * number, -2_000)) for number in range(100_000)]
     assert len(set(map(of_parent, made))) == len(made)
     assert sorted(each[:6] for each in made) == [each[:6] for each in made]
+
+
+def test_ids_follow_a_clock_that_was_put_right() -> None:
+    """An hour back is no hour in which all ids have one instant."""
+    ids = maker()
+    ahead, right = NOW_MS + 3_600_000, NOW_MS + 5_000
+    made = [ids.make(time_ms) for time_ms in (NOW_MS, ahead, right, right + 1, right)]
+    times = [int.from_bytes(each[:6]) for each in made]
+    assert times == [NOW_MS, ahead, right, right + 1, right + 1]
 
 
 def test_a_millisecond_that_is_full_ends_early() -> None:
