@@ -17,8 +17,8 @@ _FAR_BACK_MS: Final = 2_000
 class IdMaker:
     """Makes the ids of a run, all different. Belongs to the event loop's thread.
 
-    The time in them stands still where the clock goes back a little. Where it goes back far, since an operator
-    has put it right, ids follow it: by then decisions go with another flush, whose number is in their ids.
+    The time in them stands still where the clock goes back a little. Where it goes back far, since it was put
+    right, ids follow it: by then decisions go with another flush, whose number is in their ids.
 
     Args:
         counter: Says which run and flush a decision belongs to that is counted right after.
