@@ -96,12 +96,11 @@ def check(result: Result, began_at: float) -> None:
     assert result.stdout == ""
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize(
+    ("command", "kind"), [(c, k) for c in COMMANDS for k in HOSTILE if (c, k) not in GOOD]
+)
 def test_a_hostile_file_is_refused_in_lines(run: Run, command: str, kind: str) -> None:
     """Every command that reads a file says what is wrong, in printable lines, and ends soon."""
-    if (command, kind) in GOOD:
-        pytest.skip("nothing is wrong with this one")
     Path("hostile.toml").write_bytes(HOSTILE[kind])
     began_at = time.process_time()
     check(run(*COMMANDS[command]), began_at)
