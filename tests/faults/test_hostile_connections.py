@@ -194,14 +194,19 @@ def test_a_ping_flood_ends_the_connection(server: ServerProcess) -> None:
 
 
 def test_streams_beyond_the_limit_are_refused(tmp_path: Path) -> None:
-    """Of 3,000 calls begun on one connection a thousand are held; the rest are reset, for elsewhere."""
+    """Of 3,000 calls begun on one connection a thousand are held at most; the rest are reset, for elsewhere.
+
+    A held call that the server ends, since too many wait for their requests, makes room for another one.
+    """
     with serving(tmp_path / "bandit.db") as server, closing(RawConnection.open(server.port)) as connection:
         flood(connection, open_stream, 3_000)
-        refused = list(islice((found for found in connection.frames() if found.kind == RST_STREAM), 2_000))
-        connection.send(PING, 0, 0, b"the end.")
-        refused += [found for found in heard(connection, until=PING) if found.kind == RST_STREAM]
-    assert len({found.stream for found in refused}) == len(refused) == 2_000
-    assert {found.payload for found in refused} == {REFUSED_STREAM}
+        resets = list(islice((found for found in connection.frames() if found.kind == RST_STREAM), 2_000))
+        with suppress(ConnectionError):
+            connection.send(PING, 0, 0, b"the end.")
+        resets += [found for found in heard(connection, until=PING) if found.kind == RST_STREAM]
+    assert len({found.stream for found in resets}) == len(resets) >= 2_000
+    n_refused = sum(found.payload == REFUSED_STREAM for found in resets)
+    assert 2_000 - (len(resets) - n_refused) <= n_refused <= 2_000
 
 
 def flood(connection: RawConnection, attack: Attack, n_frames: int) -> None:

@@ -134,6 +134,14 @@ def taken(port: int) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def heeding_hangups() -> Iterator[None]:
+    """Children begun here heed SIGHUP, also where these tests run below nohup, which theirs would inherit."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize(
     ("n_workers", "number"), [(1, signal.SIGHUP), (2, signal.SIGHUP), (2, signal.SIGINT)]
 )
@@ -142,7 +150,8 @@ def test_a_signal_to_the_whole_group_ends_a_server_in_order(
 ) -> None:
     """A terminal that is closed, or Ctrl-C: what was decided is counted, the exit code is 0, nobody stays."""
     url = postgresql.create_database()
-    server = start_on(url, "--workers", str(n_workers), "--poll-seconds", "1")
+    with heeding_hangups():
+        server = start_on(url, "--workers", str(n_workers), "--poll-seconds", "1")
     wire = connect(server)
     name = wire.running()
     for _ in range(10):
