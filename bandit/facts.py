@@ -115,14 +115,6 @@ class Tally(NamedTuple):
         """
         return Tally(*map(int.__add__, self, other))
 
-    def negated(self) -> "Tally":
-        """What takes this tally away where it is added.
-
-        >>> Tally(n=1, total=3, squares=9).negated().plus(Tally(n=1, total=3, squares=9))
-        Tally(n=0, total=0, squares=0, late_n=0, late_total=0, late_squares=0)
-        """
-        return Tally(*map(int.__neg__, self))
-
     @classmethod
     def of(cls, quanta: int, *, is_late: bool) -> Self:
         """The tally of one outcome."""
