@@ -1,6 +1,7 @@
 """Servers as child processes: started on a free port, measured from outside, and always taken down."""
 
 import os
+import random
 import select
 import signal
 import socket
@@ -8,8 +9,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +24,7 @@ _HEALTH_CHECK: Final = f"/{health.SERVICE_NAME}/Check"
 _START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 30.0
 _LOG_LINES: Final = 5
+_LOWEST_PORT: Final = 10_000
 
 
 class ChildError(Exception):
@@ -139,10 +142,39 @@ def require_serving(address: str) -> None:
         raise ChildError(f"{address} answers, and is not serving")
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that was free a moment ago, for programs that can't take one and say which."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        return int(listener.getsockname()[1])
+def free_port(n_ports: int = 1) -> int:
+    """The first of `n_ports` neighbours on 127.0.0.1 that were free a moment ago.
+
+    For programs that can't take a free port and say which, or that come back to theirs. The kernel gives none
+    of these ports to others meanwhile: they lie below those that it chooses from.
+
+    Raises:
+        ChildError: None of a thousand was free.
+    """
+    for _ in range(1000):
+        ports = [next(_ports) for _ in range(n_ports)]
+        if ports[-1] - ports[0] == n_ports - 1 and all(map(_is_free, ports)):
+            return ports[0]
+    raise ChildError("no port is free")
+
+
+def _below_the_kernels() -> Iterator[int]:
+    """The ports that the kernel never chooses by itself, over and over; threads may share it."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+    ports = range(_LOWEST_PORT, max(lowest, _LOWEST_PORT + 10_000))
+    start = random.randrange(len(ports))  # so that processes rarely try the same
+    return cycle((*ports[start:], *ports[:start]))
+
+
+_ports: Final = _below_the_kernels()
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 def end_on_sigterm() -> None:

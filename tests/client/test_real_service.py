@@ -6,6 +6,7 @@ import pytest
 
 from bandit.client import BanditClient, Fallback, InvalidArgumentError, OutcomeResult, RetryPolicy
 from bandit.v1 import experiment_pb2
+from benchmarks.serving import free_port
 from tests.support.process import ServerProcess
 
 EXPERIMENT = experiment_pb2.Experiment(
@@ -18,9 +19,9 @@ EXPERIMENT = experiment_pb2.Experiment(
 
 
 @pytest.fixture
-def server(start_server: Callable[[], ServerProcess]) -> ServerProcess:
-    """The service, with an empty database."""
-    return start_server()
+def server(start_server: Callable[..., ServerProcess]) -> ServerProcess:
+    """The service, with an empty database, at a port that it can come back to."""
+    return start_server(port=free_port())
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from typing import Final
 import grpc
 
 from bandit.v1 import bandit_pb2, bandit_pb2_grpc, experiment_pb2
+from benchmarks.serving import free_port
 from tests.conftest import Connect, StartServer
 from tests.support.ledger import arm_names, decision_of, integrity, number_of, query
 from tests.support.process import run_command
@@ -148,7 +149,7 @@ async def test_kill_9_under_load_loses_and_doubles_nothing(
     """32 workers, unique decisions, the same id until OK, 10 % replays, and a SIGKILL after each SERVING."""
     flags = ("--epoch-interval-seconds", "0.05", "--poll-seconds", "0.1")
     generator = random.Random(SEED)
-    server = start_server(*flags)
+    server = start_server(*flags, port=free_port())
     spend = metric("spend", kind=experiment_pb2.METRIC_KIND_REAL, maximum=100)
     arms = [experiment_pb2.Arm(id=arm) for arm in "abc"]
     name = connect(server).running(arms=arms, metrics=[metric("click"), spend])

@@ -95,7 +95,7 @@ def test_a_worker_that_can_not_start_again_does_not_end_the_others(
 
     It is the first, which keeps the files: what changes meanwhile is in them once it is back.
     """
-    port = free_port()
+    port = free_port(n_ports=2)  # a worker each
     flags = ("--workers", "2", "--metrics-listen", f"127.0.0.1:{port}", *keeping)
     server = start_on(postgresql.create_database(), *flags, program=IMPATIENT)
     wire = connect(server)

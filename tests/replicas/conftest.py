@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.serving import free_port
 from server.store.opening import open_store
 from server.store.sql import SqlStore
 from tests.support.postgresql import PostgresqlProcess
@@ -38,12 +39,13 @@ def running_replicas(url: str, folder: Path, *flags: str) -> Iterator[StartRepli
     """Starts so many servers on one database at the same moment; those left running must stop with 0."""
     started: list[ServerProcess] = []
 
+    def start_one(file: Path) -> ServerProcess:
+        return ServerProcess.start(file, "--database", url, *FLAGS, *flags, port=free_port())
+
     def start(n_replicas: int) -> list[ServerProcess]:
         files = [folder / f"replica-{len(started) + number}.db" for number in range(n_replicas)]
         with ThreadPoolExecutor(n_replicas) as pool:
-            servers = list(
-                pool.map(lambda file: ServerProcess.start(file, "--database", url, *FLAGS, *flags), files)
-            )
+            servers = list(pool.map(start_one, files))
         started.extend(servers)
         return servers
 
