@@ -1,5 +1,8 @@
 """A progress bar for work that takes its time."""
 
+import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -10,9 +13,28 @@ from server.cli.console import error_console
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error, if that is a terminal; the callable takes what is done and the total."""
+    """A bar on standard error, if that is a terminal; the callable takes what is done and the total.
+
+    SIGTERM raises SystemExit during the block, so that files that are half written are deleted.
+    """
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     console = error_console()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    is_shown = console.is_terminal
+    with (
+        _ending_on_sigterm(),
+        Progress(*columns, console=console, transient=True, disable=not is_shown) as bar,
+    ):
         task = bar.add_task(title, total=None)
         yield lambda n_done, n_total: bar.update(task, completed=n_done, total=n_total)
+
+
+@contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

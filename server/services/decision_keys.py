@@ -170,13 +170,16 @@ class DecisionKeys:
     async def revoke(self, key: int, caller: str) -> list[DecisionKey]:
         """Forgets a replaced key; returns once every replica that reaches the store has forgotten it.
 
+        Repeated after a call whose end is not known, it says that there is no such key once that holds.
+
         Raises:
-            RevocationRefusedError: The key signs, or there is none of this id.
+            RevocationRefusedError: The key signs, or there is none of this id, for any replica.
             RevocationUnsettledError: It is revoked, and a transaction is open that may not know it.
         """
         known = await self.read()
         if key not in {each.id for each in known}:
-            raise RevocationRefusedError(f"there is no key {key}")
+            await self._let_all_hear(key)
+            raise RevocationRefusedError(f"there is no key {key}, nor a transaction that may know one")
         try:
             ring = await self._workers.write(self._store.revoke_key, key, self._clock.now(), caller=caller)
         except KeysNotReadyError as error:
@@ -184,23 +187,21 @@ class DecisionKeys:
         except StoreError as error:
             raise StorageAwayError(_RETRY_AFTER) from error
         self.take(ring)
-        await asyncio.sleep(self._delay.total_seconds())
-        if not await self._have_all_heard():
-            raise RevocationUnsettledError(key)
+        await self._let_all_hear(key)
         return self.describe(ring)
 
-    async def _have_all_heard(self) -> bool:
+    async def _let_all_hear(self, key: int) -> None:
         """Waits for transactions that may have looked at the ring before it changed, as a frozen server's."""
+        await asyncio.sleep(self._delay.total_seconds())
         give_up_at = self._clock.monotonic() + _UNSETTLED_SECONDS
         try:
             mark = await self._workers.read(self._store.read_mark)
             while not await self._workers.read(self._store.has_passed, mark):
                 if self._clock.monotonic() > give_up_at:
-                    return False
+                    raise RevocationUnsettledError(key)
                 await asyncio.sleep(_LOOK_SECONDS)
         except StoreError as error:
             raise StorageAwayError(_RETRY_AFTER) from error
-        return True
 
     async def read(self) -> list[DecisionKey]:
         """The keys that the store has, the newest first."""

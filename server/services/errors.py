@@ -222,7 +222,8 @@ class RevocationUnsettledError(ServiceError):
     def __init__(self, key: int) -> None:
         super().__init__(
             f"key {key} is revoked, but a transaction is open in the database that began before: until it "
-            "ends, it may record rewards of decisions that the key signed; find it in pg_stat_activity"
+            "ends, it may record rewards of decisions that the key signed; find it in pg_stat_activity, end "
+            "it, and revoke the key again to be told that none is left"
         )
 
 

@@ -107,6 +107,7 @@ def _copy(source: Path, partial: Path, progress: Progress) -> None:
         closing(sqlite3.connect(partial, timeout=_TIMEOUT_SECONDS, isolation_level=None)) as writer,
     ):
         writer.execute("PRAGMA synchronous=OFF")  # the whole file is synced once, at the end
+        writer.execute("PRAGMA journal_mode=MEMORY")  # so that a copy that is cut short is one file
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM sqlite_master").fetchone()
         reader.backup(writer, pages=_PAGES, progress=lambda _, left, total: progress(total - left, total))

@@ -1,8 +1,10 @@
 """A copy of a database in service is of one moment, and what restoring it means for decisions still open."""
 
 import re
+import signal
 import sqlite3
 import stat
+import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -20,12 +22,13 @@ from server.store.opening import open_store
 from tests.conftest import Connect, StartServer
 from tests.store.builders import reward, silently
 from tests.support.ledger import decision_of, logged_decisions, query
-from tests.support.process import ServerProcess, eventually, refused_start
+from tests.support.process import ServerProcess, clean_environment, command, eventually, refused_start
 from tests.support.refusals import call_of
 from tests.support.wire import Wire, metric
 
 RECORDED = bandit_pb2.OUTCOME_RESULT_RECORDED
 DUPLICATE = bandit_pb2.OUTCOME_RESULT_DUPLICATE
+PADDING_BYTES = 150_000_000
 
 
 class Reporter(threading.Thread):
@@ -169,6 +172,46 @@ def test_a_copy_beside_the_log_of_what_it_replaced_is_refused(
     assert not verify(server.database)
     assert start_server().terminate() == 0
     assert logged_decisions(server.database) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_copy_that_is_ended_in_the_middle(
+    start_server: StartServer, connect: Connect, tmp_path: Path, number: int
+) -> None:
+    """By a signal: what it would have replaced stays, rewards go on, the next one leaves nothing behind."""
+    server = start_server()
+    with closing(sqlite3.connect(server.database)) as connection:  # so much that the copy takes a while
+        connection.execute("CREATE TABLE padding (zeros BLOB)")
+        connection.execute("INSERT INTO padding VALUES (zeroblob(?))", [PADDING_BYTES])
+        connection.commit()
+    wire = connect(server)
+    name = wire.running()
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    copy = folder / "copy.db"
+    copy.write_text("precious")
+    with load(wire, name) as reporter:
+        backup = subprocess.Popen(
+            command("backup", "--database", server.url, "--force", str(copy)),
+            env=clean_environment(),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        eventually(lambda: [draft for draft in folder.glob(".copy.db.*.new") if draft.stat().st_size > 0])
+        backup.send_signal(number)
+        _, said = backup.communicate(timeout=60)
+        assert backup.returncode != 0
+        assert "Traceback" not in said
+        assert copy.read_text() == "precious"
+        assert len(list(folder.glob(".*"))) == (1 if number == signal.SIGKILL else 0)
+        back_up(server.database, copy, may_replace=True)
+        acked = set(reporter.acked)
+    assert list(folder.iterdir()) == [copy]
+    assert not verify(copy)
+    assert logged_decisions(copy) <= acked | logged_decisions(server.database)
+    assert server.terminate() == 0
+    assert set(reporter.acked) <= logged_decisions(server.database)
+    assert not verify(server.database)
 
 
 def rewarded(wire: Wire, name: str, n_decisions: int) -> set[bytes]:

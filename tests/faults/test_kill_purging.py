@@ -15,7 +15,7 @@ from server.store.records import ExperimentRecord, State
 from tests.conftest import Connect, StartServer
 from tests.domain.builders import make_epoch
 from tests.store.builders import create, reward, silently
-from tests.support.process import ServerProcess, eventually
+from tests.support.process import eventually
 
 N_OLD: Final = 24_000
 N_YOUNG: Final = 500
@@ -53,9 +53,9 @@ def n_logged(file: Path) -> int:
         return int(connection.execute("SELECT count(*) FROM rewards").fetchone()[0])
 
 
-def verified(server: ServerProcess) -> str:
+def verified(file: Path) -> str:
     """The notes of `verify`, which must find all clean."""
-    report = maintenance.verify(Settings(database=server.url), silently)
+    report = maintenance.verify(Settings(database=f"sqlite:///{file}"), silently)
     assert (report.is_clean, report.n_outcomes) == (True, N_OLD + N_YOUNG)
     return "\n".join(report.notes)
 
@@ -69,7 +69,7 @@ def test_kill_9_in_the_middle_of_a_purge(start_server: StartServer, connect: Con
     server.kill()
     left = n_logged(file)
     assert N_YOUNG < left < N_OLD + N_YOUNG, "it was not killed in the middle"
-    assert f"{N_OLD + N_YOUNG - left:,} outcomes are in sealed sums" in verified(server)
+    assert f"{N_OLD + N_YOUNG - left:,} outcomes are in sealed sums" in verified(file)
     server = start_server(*FLAGS)
     before = connect(server).report(record.name).arms
     eventually(lambda: n_logged(file) == N_YOUNG, seconds=60)
@@ -78,7 +78,23 @@ def test_kill_9_in_the_middle_of_a_purge(start_server: StartServer, connect: Con
     )
     eventually(lambda: server.sample("bandit_purged_rows_total") == left - N_YOUNG)
     assert server.terminate() == 0
-    assert "sealed epochs: ranker 1 to 1" in verified(server)
+    assert "sealed epochs: ranker 1 to 1" in verified(file)
+
+
+def test_copies_of_a_database_that_is_purged(start_server: StartServer, tmp_path: Path) -> None:
+    """Each copy is of one moment of the purge: its books add up, and nothing is in it twice or not at all."""
+    file = tmp_path / "bandit.db"
+    fill(f"sqlite:///{file}")
+    server = start_server(*FLAGS)
+    eventually(lambda: n_logged(file) < N_OLD + N_YOUNG)
+    copies: list[Path] = []
+    while n_logged(file) > N_YOUNG:
+        copies.append(tmp_path / f"copy-{len(copies)}.db")
+        maintenance.back_up(Settings(database=server.url), copies[-1], silently, may_replace=False)
+    assert server.terminate() == 0
+    assert N_YOUNG < n_logged(copies[0]) < N_OLD + N_YOUNG, "it was not copied in the middle"
+    for copy in copies:
+        assert verified(copy)
 
 
 def test_a_log_that_is_to_be_kept_is_kept(start_server: StartServer, tmp_path: Path) -> None:

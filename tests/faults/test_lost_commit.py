@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -11,7 +12,7 @@ from bandit.facts import DecisionKey
 from server.store.errors import StaleRevisionError, StoreUnavailableError
 from server.store.opening import open_store
 from server.store.postgresql import PostgresqlDialect
-from server.store.records import State
+from server.store.records import Action, KeyRing, State
 from server.store.sql import SqlStore
 from tests.domain.builders import START, declare
 from tests.store.builders import (
@@ -104,6 +105,20 @@ def test_the_life_of_an_experiment_is_told_as_it_was(store: SqlStore, lose: Call
     lose()
     store.delete_experiment(running, START)
     assert store.find_experiment("ranker") is None
+
+
+def test_keys_are_rotated_and_revoked_once(store: SqlStore, lose: Callable[[], Loss]) -> None:
+    """Each step of a key's life is in the ring and in the audit once."""
+    store.adopt_keys(KeyRing({1: b"1" * 32}, 1))
+    lose()
+    rotated = store.rotate_keys(b"2" * 32, START, delay=timedelta(), ended_before=None)
+    assert rotated.signing_key == 2
+    lose()
+    revoked = store.revoke_key(1, START + timedelta(days=1))
+    assert revoked.secrets == {2: b"2" * 32}
+    assert store.read_keys() == revoked
+    actions = [entry.action for entry in store.list_audit_entries(None, 10)]
+    assert sorted(actions) == [Action.REVOKE_KEY, Action.ROTATE_KEY]
 
 
 def test_a_change_by_somebody_else_is_not_taken_for_ours(

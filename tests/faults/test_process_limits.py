@@ -10,6 +10,7 @@ from typing import Final
 import pytest
 
 from tests.conftest import Connect, StartServer
+from tests.support.ledger import decision_of, integrity, logged_decisions
 from tests.support.process import clean_environment, command, eventually
 
 SOME: Final = 160
@@ -65,3 +66,28 @@ def test_connections_leave_descriptors_for_the_database(start_server: StartServe
         assert wire.report(name).arms
     eventually(lambda: connect(server).running())
     assert [event for event in server.events() if event["level"] in {"error", "critical"}] == []
+
+
+def test_descriptors_that_run_out_in_service(start_server: StartServer, connect: Connect) -> None:
+    """Choose and Reward go on at the connections that stand; what was refused is let in again afterwards.
+
+    The limit is taken from the process while it runs, below what it has open: nothing more can be opened.
+    """
+    server = start_server("--poll-seconds", "0.1")
+    wire = connect(server)
+    name = wire.running()
+    before = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+    sent = set()
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (8, before[1]))
+    try:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20):
+            for _ in range(50):
+                choice = wire.choose(name)
+                assert wire.reward(choice.decision_id, {"click": 1.0})
+                sent.add(decision_of(choice.decision_id))
+    finally:
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, before)
+    eventually(lambda: connect(server).report(name).arms)
+    assert server.terminate() == 0
+    assert logged_decisions(server.database) == sent
+    assert integrity(server.database) == ["ok"]

@@ -11,11 +11,13 @@ import psycopg
 from bandit.v1 import admin_pb2, bandit_pb2
 from tests.replicas.conftest import running_replicas
 from tests.support.ledger import decision_of
-from tests.support.postgresql import query
+from tests.support.postgresql import PostgresqlProcess, query
 from tests.support.process import eventually
+from tests.support.refusals import call_of, refused
 from tests.support.wire import CALL_SECONDS, Wire
 
 N_DECISIONS = 50
+N_RESTARTS = 3
 
 
 def rotate(wire: Wire) -> None:
@@ -65,7 +67,7 @@ def test_a_server_that_was_frozen_records_nothing_that_a_revoked_key_signed(url:
 
 def test_a_revocation_waits_for_what_may_still_record(url: str, tmp_path: Path) -> None:
     """While a transaction is open that began before it, `revoke` does not say that it is done."""
-    with running_replicas(url, tmp_path) as start, ThreadPoolExecutor(1) as pool:
+    with running_replicas(url, tmp_path) as start, ThreadPoolExecutor(2) as pool:
         (server,) = start(1)
         wire = Wire(server.address)
         rotate(wire)
@@ -76,7 +78,54 @@ def test_a_revocation_waits_for_what_may_still_record(url: str, tmp_path: Path) 
             revoking.add_done_callback(lambda _: is_revoked.set())
             eventually(lambda: query(url, "SELECT count(*) FROM signing_keys") == [(1,)])
             assert not is_revoked.wait(2.0)  # more than twice the time after which it is done otherwise
+            again = pool.submit(revoke, wire)
+            assert not is_revoked.wait(1.0)
             connection.rollback()
         assert is_revoked.wait(CALL_SECONDS)
         assert revoking.exception() is None
+        refusal = again.exception()
+        assert refusal is not None
+        assert "there is no key 1" in call_of(refusal).details()
         wire.close()
+
+
+def test_a_revocation_under_restarts_of_the_database(
+    own_postgresql: PostgresqlProcess, tmp_path: Path
+) -> None:
+    """The database dies meanwhile: repeated until there is no such key, it is done, and once in the audit."""
+    url = own_postgresql.create_database()
+    with running_replicas(url, tmp_path) as start, ThreadPoolExecutor(1) as pool:
+        wires = [Wire(server.address) for server in start(2)]
+        name = wires[0].running()
+        leaked = wires[0].choose(name).decision_id
+        rotate(wires[0])
+        kept = wires[0].choose(name).decision_id
+        revoking = pool.submit(revoke_until_said, wires[0])
+        for _ in range(N_RESTARTS):
+            own_postgresql.kill()
+            own_postgresql.start()
+        assert "there is no key 1" in revoking.result(CALL_SECONDS)
+        for wire in wires:
+            eventually(lambda wire=wire: is_unknown(wire, leaked))  # type: ignore[misc]
+            assert wire.reward(kept, {"click": 1})
+            wire.close()
+    assert query(url, "SELECT id FROM signing_keys") == [(2,)]
+    assert query(url, "SELECT count(*) FROM audit WHERE action = 'revoke_key'") == [(1,)]
+
+
+def is_unknown(wire: Wire, decision_id: str) -> bool:
+    """Whether a reward is refused as one for a decision that nobody made; it must be refused."""
+    return refused(lambda: wire.reward(decision_id, {"click": 1})).code is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def revoke_until_said(wire: Wire) -> str:
+    """Asks again after every answer but that there is no such key; returns that."""
+
+    def ask() -> str:
+        try:
+            revoke(wire)
+        except grpc.RpcError as error:
+            return call_of(error).details() or ""
+        return ""
+
+    return eventually(ask, until=lambda text: "there is no key" in text)

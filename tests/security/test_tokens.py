@@ -1,6 +1,7 @@
 """Who is let in by a token, and to which experiments."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -80,6 +81,51 @@ def test_a_token_that_was_taken_out_is_refused_without_a_restart(
     (event,) = [event for event in server.events() if event["event"] == "file.not_reloaded"]
     assert f"{file.path}: callers[0].namespace: no such key" in event["error"]
     assert "sha256:" not in event["error"]
+
+
+def test_a_tokens_file_in_disorder_refuses_nobody(
+    start_server: StartServer, enter: Enter, tmp_path: Path
+) -> None:
+    """Half written, garbage, empty, a folder, gone, a link to nowhere: the last good one holds."""
+    callers = {"team": 'roles = ["choose", "reward", "operator", "admin"]'}
+    file = TokensFile.create(tmp_path / "tokens.toml", callers)
+    good = file.path.read_text()
+    server = start_server("--tokens", str(file.path))
+    wire = enter(server, file.token("team"))
+    name = wire.running()
+
+    def point_nowhere() -> None:
+        file.path.rmdir()
+        file.path.symlink_to(tmp_path / "none")
+
+    disorders: list[Callable[[], object]] = [
+        lambda: file.path.write_text(good[: len(good) // 2]),
+        lambda: file.path.write_bytes(b"\xff\x00" * 1_000),
+        lambda: file.path.write_text(""),
+        file.path.unlink,
+        file.path.mkdir,
+        point_nowhere,
+    ]
+    for n_bad, disorder in enumerate(disorders, 1):
+        disorder()
+        eventually(lambda n_bad=n_bad: use(wire, name) and n_told(server) >= n_bad)  # type: ignore[misc]
+        assert use(enter(server, file.token("team")), name)
+    file.path.unlink()
+    file.tokens["late"] = [new_token()]
+    file.write(callers | {"late": 'roles = ["viewer"]'})
+    late = enter(server, file.token("late"))
+    eventually(lambda: use(wire, name) and is_known(late))
+
+
+def use(wire: Wire, name: str) -> bool:
+    """Chooses and rewards; whether the reward was recorded."""
+    results = wire.reward(wire.choose(name).decision_id, {"click": 1})
+    return results == {"click": bandit_pb2.OUTCOME_RESULT_RECORDED}
+
+
+def n_told(server: ServerProcess) -> int:
+    """How often the log says that the last good file holds."""
+    return len([event for event in server.events() if event["event"] == "file.not_reloaded"])
 
 
 def test_a_caller_of_a_namespace_sees_nothing_else(
