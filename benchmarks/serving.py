@@ -162,7 +162,7 @@ def _below_the_kernels() -> Iterator[int]:
     """The ports that the kernel never chooses by itself, over and over; threads may share it."""
     lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
     ports = range(_LOWEST_PORT, max(lowest, _LOWEST_PORT + 10_000))
-    start = random.randrange(len(ports))  # so that processes rarely try the same
+    start = random.SystemRandom().randrange(len(ports))  # whatever seeds tests: processes rarely try the same
     return cycle((*ports[start:], *ports[:start]))
 
 
