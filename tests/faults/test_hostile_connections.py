@@ -16,9 +16,9 @@ from typing import Final
 
 import pytest
 
-from tests.conftest import Connect
+from tests.conftest import Connect, StartServer
 from tests.support.observing import MIB, observe
-from tests.support.process import ServerProcess, serving
+from tests.support.process import ServerProcess, eventually, serving
 from tests.support.wire import Wire
 from tests.wire.raw_http2 import (
     CONTINUATION,
@@ -93,8 +93,13 @@ def slowloris(connection: socket.socket) -> None:
         time.sleep(0.25)
 
 
-def test_who_does_not_introduce_itself_is_hung_up_on(server: ServerProcess, wire: Wire) -> None:
-    """Silent, half-said, preface-only and byte-by-byte connections are closed within seconds, all at once."""
+def test_who_does_not_introduce_itself_is_hung_up_on(start_server: StartServer, connect: Connect) -> None:
+    """Silent, half-said, preface-only and byte-by-byte connections are closed within seconds, all at once.
+
+    Their server has seen no flood: of an address that floods it, it takes new connections late.
+    """
+    server = start_server("--max-concurrent-calls", "8")
+    wire = connect(server)
     name = wire.running()
     openings = (silence, half_a_preface, only_the_preface, slowloris)
     with ThreadPoolExecutor(len(openings)) as threads:
@@ -196,15 +201,21 @@ def test_a_ping_flood_ends_the_connection(server: ServerProcess) -> None:
 def test_streams_beyond_the_limit_are_refused(tmp_path: Path) -> None:
     """Of 3,000 calls begun on one connection a thousand are held at most; the rest are reset, for elsewhere.
 
-    A held call that the server ends, since too many wait for their requests, makes room for another one.
+    A held call that the server ends, since too many wait for their requests, makes room for another one; and
+    it may hang up for that reason before it has said all of this.
     """
+    resets: list[Frame] = []
     with serving(tmp_path / "bandit.db") as server, closing(RawConnection.open(server.port)) as connection:
         flood(connection, open_stream, 3_000)
-        resets = list(islice((found for found in connection.frames() if found.kind == RST_STREAM), 2_000))
+        with suppress(ConnectionError):
+            resets += islice((found for found in connection.frames() if found.kind == RST_STREAM), 2_000)
+        if len(resets) < 2_000:
+            eventually(lambda: "connection.closed" in {event["event"] for event in server.events()})
+            return
         with suppress(ConnectionError):
             connection.send(PING, 0, 0, b"the end.")
         resets += [found for found in heard(connection, until=PING) if found.kind == RST_STREAM]
-    assert len({found.stream for found in resets}) == len(resets) >= 2_000
+    assert len({found.stream for found in resets}) == len(resets)
     n_refused = sum(found.payload == REFUSED_STREAM for found in resets)
     assert 2_000 - (len(resets) - n_refused) <= n_refused <= 2_000
 
