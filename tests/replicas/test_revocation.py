@@ -79,7 +79,8 @@ def test_a_revocation_waits_for_what_may_still_record(url: str, tmp_path: Path) 
             eventually(lambda: query(url, "SELECT count(*) FROM signing_keys") == [(1,)])
             assert not is_revoked.wait(2.0)  # more than twice the time after which it is done otherwise
             again = pool.submit(revoke, wire)
-            assert not is_revoked.wait(1.0)
+            assert not is_revoked.wait(2.0)
+            assert not again.done()
             connection.rollback()
         assert is_revoked.wait(CALL_SECONDS)
         assert revoking.exception() is None
