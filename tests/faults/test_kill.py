@@ -29,7 +29,7 @@ from tests.support.wire import metric
 
 N_WORKERS: Final = 32
 N_KILLS: Final = 5
-MOST_KILLS: Final = 15
+MOST_KILLS: Final = 40
 REPLAYED: Final = 0.1
 BATCHED: Final = 0.2
 SEED: Final = 4_711
