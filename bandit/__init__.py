@@ -13,39 +13,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from bandit.allocation import Allocation, Standing, allocate, needs_epoch
+    from bandit.allocation import Allocation, Standing, allocate, needs_epoch, posteriors_from
     from bandit.assignment import Picker, arm_key, unit_hash
-    from bandit.batches import BetaBatch, GammaBatch, NormalBatch, PosteriorBatch, StudentTBatch
-    from bandit.decision import Basis, Decision, DecisionTerms, InvalidDecisionError, Signer
+    from bandit.decision_id import Basis, Decision, DecisionTerms, InvalidDecisionError, Signer
     from bandit.experiment import AnalysisUnit, Arm, Experiment, WeightedSplit
     from bandit.facts import DecisionKey, Epoch, Facts, OutcomeKey, Tally
-    from bandit.fold import ArmEvidence, Weighting, fold_facts, posteriors_from
-    from bandit.inference.aipw import Comparison, MeanEstimate, compare_means, estimate_mean
-    from bandit.inference.assessment import Assessment, MetricEvidence, assess
-    from bandit.inference.claims import ChallengerEvidence, Claim, TestKind
-    from bandit.inference.design import UNDECLARED_FLOOR, Design
-    from bandit.inference.floors import declared_floors, smallest_floors
-    from bandit.inference.lift import relative_lift
-    from bandit.inference.mixture import Mixture
-    from bandit.inference.multiplicity import e_bh, holm, mean_process
-    from bandit.inference.odds import OddsComparison, compare_odds, harm_process
-    from bandit.inference.off_policy import SplitValue, value_of_split
-    from bandit.inference.path import MeanLook, look_at_mean
-    from bandit.inference.power import (
-        Forecast,
-        Plan,
-        expected_shares,
-        forecast_aipw,
-        forecast_odds,
-        forecast_report,
-    )
-    from bandit.inference.reasons import CannotSay, Reason
-    from bandit.inference.response import ArmResponse, Response, measure_response, require_alike
-    from bandit.inference.results import EProcess, Interval
-    from bandit.inference.ruling import Advice, Beliefs, Harm, Rules, Ruling, p_values_at_cycles, rule
-    from bandit.inference.sample_ratio import SampleRatio, check_sample_ratio
-    from bandit.inference.share_path import SharePath
-    from bandit.inference.table import (
+    from bandit.facts.fold import ArmEvidence, Weighting, fold_facts
+    from bandit.inference.data.floors import declared_floors, smallest_floors
+    from bandit.inference.data.table import (
         EvidenceTable,
         ExposureTable,
         ValueScale,
@@ -53,6 +28,30 @@ if TYPE_CHECKING:
         exposure_table,
         open_evidence_table,
     )
+    from bandit.inference.planning.power import (
+        Forecast,
+        Plan,
+        expected_shares,
+        forecast_aipw,
+        forecast_odds,
+        forecast_report,
+    )
+    from bandit.inference.planning.share_path import SharePath
+    from bandit.inference.reasons import CannotSay, Reason
+    from bandit.inference.sequential.aipw import Comparison, MeanEstimate, compare_means, estimate_mean
+    from bandit.inference.sequential.design import UNDECLARED_FLOOR, Design
+    from bandit.inference.sequential.lift import relative_lift
+    from bandit.inference.sequential.mean_path import MeanLook, look_at_mean
+    from bandit.inference.sequential.mixture import Mixture
+    from bandit.inference.sequential.multiplicity import e_bh, holm, mean_process
+    from bandit.inference.sequential.odds import OddsComparison, compare_odds, harm_process
+    from bandit.inference.sequential.off_policy import SplitValue, value_of_split
+    from bandit.inference.sequential.response import ArmResponse, Response, measure_response, require_alike
+    from bandit.inference.sequential.results import EProcess, Interval
+    from bandit.inference.sequential.sample_ratio import SampleRatio, check_sample_ratio
+    from bandit.inference.verdict.advice import Advice, Beliefs, Harm, Rules, Ruling, p_values_at_cycles, rule
+    from bandit.inference.verdict.assessment import Assessment, MetricEvidence, assess
+    from bandit.inference.verdict.claims import ChallengerEvidence, Claim, TestKind
     from bandit.limits import ArmStanding, InfeasibleLimitsError, Limits, apply_limits
     from bandit.metric import Direction, Metric, MetricKind, OutcomeValueError
     from bandit.policies import EpsilonGreedy, Policy, StaticSplit, ThompsonSampling
@@ -63,15 +62,16 @@ if TYPE_CHECKING:
         Posterior,
         StudentTPosterior,
     )
-    from bandit.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior, Prior
-    from bandit.quadrature import (
+    from bandit.posteriors.batches import BetaBatch, GammaBatch, NormalBatch, PosteriorBatch, StudentTBatch
+    from bandit.posteriors.best_arm import (
         BestArmSummary,
         QuadratureError,
         best_arm_probabilities,
         best_arm_summary,
         value_remaining_probability,
     )
-    from bandit.sums import OutcomeSums
+    from bandit.posteriors.moments import OutcomeSums
+    from bandit.posteriors.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior, Prior
     from bandit.validation import InvalidExperimentError, Violation, require_valid
 
 DISTRIBUTION: Final = "bandit-allocator"
@@ -79,122 +79,122 @@ DISTRIBUTION: Final = "bandit-allocator"
 environment with both, importing it from there is an ImportError and not a mixture of the two."""
 
 _MODULE_OF: Final = {
-    "Advice": "inference.ruling",
+    "Advice": "inference.verdict.advice",
     "Allocation": "allocation",
     "AnalysisUnit": "experiment",
     "Arm": "experiment",
-    "ArmEvidence": "fold",
-    "ArmResponse": "inference.response",
+    "ArmEvidence": "facts.fold",
+    "ArmResponse": "inference.sequential.response",
     "ArmStanding": "limits",
-    "Assessment": "inference.assessment",
-    "Basis": "decision",
-    "Beliefs": "inference.ruling",
-    "BestArmSummary": "quadrature",
-    "BetaBatch": "batches",
+    "Assessment": "inference.verdict.assessment",
+    "Basis": "decision_id",
+    "Beliefs": "inference.verdict.advice",
+    "BestArmSummary": "posteriors.best_arm",
+    "BetaBatch": "posteriors.batches",
     "BetaPosterior": "posteriors",
-    "BetaPrior": "priors",
+    "BetaPrior": "posteriors.priors",
     "CannotSay": "inference.reasons",
-    "ChallengerEvidence": "inference.claims",
-    "Claim": "inference.claims",
-    "Comparison": "inference.aipw",
-    "Decision": "decision",
+    "ChallengerEvidence": "inference.verdict.claims",
+    "Claim": "inference.verdict.claims",
+    "Comparison": "inference.sequential.aipw",
+    "Decision": "decision_id",
     "DecisionKey": "facts",
-    "DecisionTerms": "decision",
-    "Design": "inference.design",
+    "DecisionTerms": "decision_id",
+    "Design": "inference.sequential.design",
     "Direction": "metric",
-    "EProcess": "inference.results",
+    "EProcess": "inference.sequential.results",
     "Epoch": "facts",
     "EpsilonGreedy": "policies",
-    "EvidenceTable": "inference.table",
+    "EvidenceTable": "inference.data.table",
     "Experiment": "experiment",
-    "ExposureTable": "inference.table",
+    "ExposureTable": "inference.data.table",
     "Facts": "facts",
-    "Forecast": "inference.power",
-    "GammaBatch": "batches",
+    "Forecast": "inference.planning.power",
+    "GammaBatch": "posteriors.batches",
     "GammaPosterior": "posteriors",
-    "GammaPrior": "priors",
-    "Harm": "inference.ruling",
+    "GammaPrior": "posteriors.priors",
+    "Harm": "inference.verdict.advice",
     "InfeasibleLimitsError": "limits",
-    "Interval": "inference.results",
-    "InvalidDecisionError": "decision",
+    "Interval": "inference.sequential.results",
+    "InvalidDecisionError": "decision_id",
     "InvalidExperimentError": "validation",
     "Limits": "limits",
-    "MeanEstimate": "inference.aipw",
-    "MeanLook": "inference.path",
+    "MeanEstimate": "inference.sequential.aipw",
+    "MeanLook": "inference.sequential.mean_path",
     "Metric": "metric",
-    "MetricEvidence": "inference.assessment",
+    "MetricEvidence": "inference.verdict.assessment",
     "MetricKind": "metric",
-    "Mixture": "inference.mixture",
-    "NormalBatch": "batches",
-    "NormalInverseGammaPrior": "priors",
+    "Mixture": "inference.sequential.mixture",
+    "NormalBatch": "posteriors.batches",
+    "NormalInverseGammaPrior": "posteriors.priors",
     "NormalPosterior": "posteriors",
-    "OddsComparison": "inference.odds",
+    "OddsComparison": "inference.sequential.odds",
     "OutcomeKey": "facts",
-    "OutcomeSums": "sums",
+    "OutcomeSums": "posteriors.moments",
     "OutcomeValueError": "metric",
     "Picker": "assignment",
-    "Plan": "inference.power",
+    "Plan": "inference.planning.power",
     "Policy": "policies",
     "Posterior": "posteriors",
-    "PosteriorBatch": "batches",
-    "Prior": "priors",
-    "QuadratureError": "quadrature",
+    "PosteriorBatch": "posteriors.batches",
+    "Prior": "posteriors.priors",
+    "QuadratureError": "posteriors.best_arm",
     "Reason": "inference.reasons",
-    "Response": "inference.response",
-    "Rules": "inference.ruling",
-    "Ruling": "inference.ruling",
-    "SampleRatio": "inference.sample_ratio",
-    "SharePath": "inference.share_path",
-    "Signer": "decision",
-    "SplitValue": "inference.off_policy",
+    "Response": "inference.sequential.response",
+    "Rules": "inference.verdict.advice",
+    "Ruling": "inference.verdict.advice",
+    "SampleRatio": "inference.sequential.sample_ratio",
+    "SharePath": "inference.planning.share_path",
+    "Signer": "decision_id",
+    "SplitValue": "inference.sequential.off_policy",
     "Standing": "allocation",
     "StaticSplit": "policies",
-    "StudentTBatch": "batches",
+    "StudentTBatch": "posteriors.batches",
     "StudentTPosterior": "posteriors",
     "Tally": "facts",
-    "TestKind": "inference.claims",
+    "TestKind": "inference.verdict.claims",
     "ThompsonSampling": "policies",
-    "UNDECLARED_FLOOR": "inference.design",
-    "ValueScale": "inference.table",
+    "UNDECLARED_FLOOR": "inference.sequential.design",
+    "ValueScale": "inference.data.table",
     "Violation": "validation",
     "WeightedSplit": "experiment",
-    "Weighting": "fold",
+    "Weighting": "facts.fold",
     "allocate": "allocation",
     "apply_limits": "limits",
     "arm_key": "assignment",
-    "assess": "inference.assessment",
-    "best_arm_probabilities": "quadrature",
-    "best_arm_summary": "quadrature",
-    "check_sample_ratio": "inference.sample_ratio",
-    "compare_means": "inference.aipw",
-    "compare_odds": "inference.odds",
-    "declared_floors": "inference.floors",
-    "e_bh": "inference.multiplicity",
-    "estimate_mean": "inference.aipw",
-    "evidence_table": "inference.table",
-    "expected_shares": "inference.power",
-    "exposure_table": "inference.table",
-    "fold_facts": "fold",
-    "forecast_aipw": "inference.power",
-    "forecast_odds": "inference.power",
-    "forecast_report": "inference.power",
-    "harm_process": "inference.odds",
-    "holm": "inference.multiplicity",
-    "look_at_mean": "inference.path",
-    "mean_process": "inference.multiplicity",
-    "measure_response": "inference.response",
+    "assess": "inference.verdict.assessment",
+    "best_arm_probabilities": "posteriors.best_arm",
+    "best_arm_summary": "posteriors.best_arm",
+    "check_sample_ratio": "inference.sequential.sample_ratio",
+    "compare_means": "inference.sequential.aipw",
+    "compare_odds": "inference.sequential.odds",
+    "declared_floors": "inference.data.floors",
+    "e_bh": "inference.sequential.multiplicity",
+    "estimate_mean": "inference.sequential.aipw",
+    "evidence_table": "inference.data.table",
+    "expected_shares": "inference.planning.power",
+    "exposure_table": "inference.data.table",
+    "fold_facts": "facts.fold",
+    "forecast_aipw": "inference.planning.power",
+    "forecast_odds": "inference.planning.power",
+    "forecast_report": "inference.planning.power",
+    "harm_process": "inference.sequential.odds",
+    "holm": "inference.sequential.multiplicity",
+    "look_at_mean": "inference.sequential.mean_path",
+    "mean_process": "inference.sequential.multiplicity",
+    "measure_response": "inference.sequential.response",
     "needs_epoch": "allocation",
-    "open_evidence_table": "inference.table",
-    "p_values_at_cycles": "inference.ruling",
-    "posteriors_from": "fold",
-    "relative_lift": "inference.lift",
-    "require_alike": "inference.response",
+    "open_evidence_table": "inference.data.table",
+    "p_values_at_cycles": "inference.verdict.advice",
+    "posteriors_from": "allocation",
+    "relative_lift": "inference.sequential.lift",
+    "require_alike": "inference.sequential.response",
     "require_valid": "validation",
-    "rule": "inference.ruling",
-    "smallest_floors": "inference.floors",
+    "rule": "inference.verdict.advice",
+    "smallest_floors": "inference.data.floors",
     "unit_hash": "assignment",
-    "value_of_split": "inference.off_policy",
-    "value_remaining_probability": "quadrature",
+    "value_of_split": "inference.sequential.off_policy",
+    "value_remaining_probability": "posteriors.best_arm",
 }
 
 __all__ = [

@@ -10,9 +10,10 @@ from typing import Final
 
 from bandit.experiment import Experiment, policy_over
 from bandit.facts import Epoch, Facts, starts_of
-from bandit.fold import ArmEvidence, Weighting, fold_facts, posteriors_from
+from bandit.facts.fold import ArmEvidence, Weighting, fold_facts
 from bandit.limits import ArmStanding, apply_limits
 from bandit.metric import Direction, Metric
+from bandit.posteriors import Posterior
 
 MAX_EPOCH_DECISIONS: Final = 4_000_000
 """An epoch ends here, so that its sums of counts fit in 64 bits, which makes folds fast; beyond, as in an
@@ -234,3 +235,9 @@ def _all_to(champion: int, standing: Standing) -> dict[int, float]:
 def _log_odds(share: float) -> float:
     bounded = min(max(share, _SMALLEST_SHARE), 1 - _SMALLEST_SHARE)
     return math.log(bounded / (1 - bounded))
+
+
+def posteriors_from(metric: Metric, evidence: Mapping[int, ArmEvidence]) -> dict[int, Posterior]:
+    """Arm number to the posterior of its mean, prior and evidence together."""
+    prior = metric.effective_prior
+    return {arm: prior.update(seen.sums) for arm, seen in evidence.items()}

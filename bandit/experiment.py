@@ -24,7 +24,7 @@ class AnalysisUnit(enum.StrEnum):
     DECISION = "decision"
     """Every decision: right where units do not come back."""
     UNIT = "unit"
-    """A unit, at its first policy decision; see `bandit.units`."""
+    """A unit, at its first policy decision; see `bandit.facts.units`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from bandit.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior, Prior
+from bandit.posteriors.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior, Prior
 
 N_STEPS: Final = 2**40
 """Quanta in the range of a real-valued metric."""

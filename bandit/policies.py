@@ -14,9 +14,9 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bandit.batches import PosteriorBatch
 from bandit.posteriors import Posterior
-from bandit.quadrature import best_arm_probabilities
+from bandit.posteriors.batches import PosteriorBatch
+from bandit.posteriors.best_arm import best_arm_probabilities
 
 Shares: TypeAlias = NDArray[np.float64]
 ArmIndices: TypeAlias = NDArray[np.int64]

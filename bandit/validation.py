@@ -12,7 +12,7 @@ from bandit.assignment import SALT_BYTES
 from bandit.experiment import Arm, Experiment, WeightedSplit
 from bandit.limits import InfeasibleLimitsError
 from bandit.metric import LARGEST_COUNT, N_COARSE_STEPS, Metric, MetricKind, OutcomeValueError
-from bandit.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior
+from bandit.posteriors.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior
 from bandit.sizes import MAX_ARMS
 
 MAX_METRICS: Final = 64

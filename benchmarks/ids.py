@@ -15,17 +15,17 @@ from typing import Final
 import click
 from typing_extensions import override
 
-from bandit.decision import Signer, new_id
+from bandit.decision_id import Signer, new_id
 from bandit.experiment import Arm, Experiment
 from bandit.facts import Epoch
 from bandit.metric import Metric
-from server.services.choosing import Chooser
-from server.services.clock import Clock
-from server.services.counting import DecisionCounter
-from server.services.ids import IdMaker
-from server.services.offers import CompiledExperiment
-from server.services.snapshot import Snapshot
-from server.services.writer import Writer
+from server.services.choose.chooser import Chooser
+from server.services.choose.decision_counter import DecisionCounter
+from server.services.choose.decision_ids import IdMaker
+from server.services.runtime.clock import Clock
+from server.services.runtime.writer import Writer
+from server.services.snapshot.offers import CompiledExperiment
+from server.services.snapshot.snapshot import Snapshot
 from server.store.records import Changes, ExperimentRecord, LiveExperiment, State
 
 _N_CALLS: Final = 20_000

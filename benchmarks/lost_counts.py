@@ -18,10 +18,10 @@ import click
 import grpc
 from google.protobuf import duration_pb2
 
-from bandit.decision import Basis
+from bandit.decision_id import Basis
 from bandit.v1 import bandit_pb2, bandit_pb2_grpc, experiment_pb2, experiment_pb2_grpc
-from benchmarks.serving import Child, ChildError, running
-from server.services.clock import Clock
+from benchmarks.harness.processes import Child, ChildError, running
+from server.services.runtime.clock import Clock
 from server.store.opening import open_store
 
 _NAME: Final = "lost-counts"

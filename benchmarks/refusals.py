@@ -18,7 +18,7 @@ import grpc
 
 from bandit.client import BanditClient
 from bandit.v1 import bandit_pb2, bandit_pb2_grpc, experiment_pb2
-from benchmarks.serving import Child, cpu_seconds, serving
+from benchmarks.harness.processes import Child, cpu_seconds, serving
 
 NAME: Final = "refusals"
 _IN_FLIGHT: Final = 100

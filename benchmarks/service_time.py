@@ -15,9 +15,9 @@ from typing_extensions import override
 
 from bandit.experiment import AnalysisUnit
 from benchmarks.unit_rows import N_UNITS, make_chooser, time_round
-from server.services.clock import Clock
-from server.services.service_time import ServiceClock
-from server.store.clock_interface import ClockReading, ClockRecord
+from server.services.runtime.clock import Clock
+from server.services.runtime.service_time import ServiceClock
+from server.store.contract.clock import ClockReading, ClockRecord
 
 _RECORD: Final = ClockRecord(
     generation=1,

@@ -15,18 +15,18 @@ from typing import Final
 
 from typing_extensions import override
 
-from bandit.decision import NO_UNIT, Signer
+from bandit.decision_id import NO_UNIT, Signer
 from bandit.experiment import AnalysisUnit, Arm, Experiment
 from bandit.facts import Epoch
 from bandit.metric import Metric
-from server.services.choosing import Chooser
-from server.services.clock import Clock
-from server.services.counting import DecisionCounter
-from server.services.offers import CompiledExperiment, Offer
-from server.services.snapshot import Snapshot
-from server.services.writer import Writer
+from server.services.choose.chooser import Chooser
+from server.services.choose.decision_counter import DecisionCounter
+from server.services.runtime.clock import Clock
+from server.services.runtime.writer import Writer
+from server.services.snapshot.offers import CompiledExperiment, Offer
+from server.services.snapshot.snapshot import Snapshot
 from server.store.records import Changes, ExperimentRecord, LiveExperiment, State
-from server.store.units import rows_of
+from server.store.tables.units import rows_of
 
 N_UNITS: Final = 1_000
 """Calls a round: few, so that a round is short beside what else the machine does."""

@@ -1,7 +1,7 @@
 """What an operator can set, with units, ranges and defaults.
 
-`Settings(...)` takes its arguments and nothing else; `server.cli.configuration` merges file, environment and
-flags into them. `SettingsError` is the one error for people.
+`Settings(...)` takes its arguments and nothing else; `server.cli.framework.settings_sources` merges file,
+environment and flags into them. `SettingsError` is the one error for people.
 """
 
 from datetime import timedelta

@@ -4,32 +4,8 @@ From facts and epochs to a table (`evidence_table`), from the table to means, co
 values of static splits. A function that has too little to go on returns a `CannotSay` with its reason.
 """
 
-from bandit.inference.aipw import Comparison, MeanEstimate, compare_means, estimate_mean
-from bandit.inference.assessment import Assessment, MetricEvidence, assess
-from bandit.inference.claims import ChallengerEvidence, Claim, TestKind
-from bandit.inference.design import UNDECLARED_FLOOR, Design
-from bandit.inference.floors import declared_floors, smallest_floors
-from bandit.inference.lift import relative_lift
-from bandit.inference.mixture import Mixture
-from bandit.inference.multiplicity import e_bh, holm, mean_process
-from bandit.inference.odds import OddsComparison, compare_odds, harm_process
-from bandit.inference.off_policy import SplitValue, value_of_split
-from bandit.inference.path import MeanLook, look_at_mean
-from bandit.inference.power import (
-    Forecast,
-    Plan,
-    expected_shares,
-    forecast_aipw,
-    forecast_odds,
-    forecast_report,
-)
-from bandit.inference.reasons import CannotSay, Reason
-from bandit.inference.response import ArmResponse, Response, measure_response, require_alike
-from bandit.inference.results import EProcess, Interval
-from bandit.inference.ruling import Advice, Beliefs, Harm, Rules, Ruling, p_values_at_cycles, rule
-from bandit.inference.sample_ratio import SampleRatio, check_sample_ratio
-from bandit.inference.share_path import SharePath
-from bandit.inference.table import (
+from bandit.inference.data.floors import declared_floors, smallest_floors
+from bandit.inference.data.table import (
     EvidenceTable,
     ExposureTable,
     ValueScale,
@@ -37,6 +13,30 @@ from bandit.inference.table import (
     exposure_table,
     open_evidence_table,
 )
+from bandit.inference.planning.power import (
+    Forecast,
+    Plan,
+    expected_shares,
+    forecast_aipw,
+    forecast_odds,
+    forecast_report,
+)
+from bandit.inference.planning.share_path import SharePath
+from bandit.inference.reasons import CannotSay, Reason
+from bandit.inference.sequential.aipw import Comparison, MeanEstimate, compare_means, estimate_mean
+from bandit.inference.sequential.design import UNDECLARED_FLOOR, Design
+from bandit.inference.sequential.lift import relative_lift
+from bandit.inference.sequential.mean_path import MeanLook, look_at_mean
+from bandit.inference.sequential.mixture import Mixture
+from bandit.inference.sequential.multiplicity import e_bh, holm, mean_process
+from bandit.inference.sequential.odds import OddsComparison, compare_odds, harm_process
+from bandit.inference.sequential.off_policy import SplitValue, value_of_split
+from bandit.inference.sequential.response import ArmResponse, Response, measure_response, require_alike
+from bandit.inference.sequential.results import EProcess, Interval
+from bandit.inference.sequential.sample_ratio import SampleRatio, check_sample_ratio
+from bandit.inference.verdict.advice import Advice, Beliefs, Harm, Rules, Ruling, p_values_at_cycles, rule
+from bandit.inference.verdict.assessment import Assessment, MetricEvidence, assess
+from bandit.inference.verdict.claims import ChallengerEvidence, Claim, TestKind
 
 __all__ = [
     "UNDECLARED_FLOOR",

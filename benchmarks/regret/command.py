@@ -20,15 +20,17 @@ import click
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from bandit.client import CallError
-from benchmarks.regret.named import NAMED
+from benchmarks.harness.console import console
+from benchmarks.harness.processes import ChildError, end_on_sigterm
+from benchmarks.regret.blocks import Match, play_all
+from benchmarks.regret.matches import Plan, make_plans
 from benchmarks.regret.options import MOST_RUNS, OneLineCommand, OptionError, Options, problem_options
-from benchmarks.regret.plans import Plan, make_plans
-from benchmarks.regret.playing import Match, play_all
+from benchmarks.regret.players.server_player import ServerPlayError
 from benchmarks.regret.plots import PlotsUnavailableError, require_plots, write_plots
-from benchmarks.regret.problem import ProblemError
+from benchmarks.regret.problems.named_problems import NAMED
+from benchmarks.regret.problems.problem import ProblemError
 from benchmarks.regret.processes import OnRounds
 from benchmarks.regret.results import Result, exact_anchor, ours_as_anchor, to_json
-from benchmarks.regret.server_player import ServerPlayError
 from benchmarks.regret.simulation import Measured
 from benchmarks.regret.tables import print_list, print_results
 from benchmarks.regret.through_server import (
@@ -38,8 +40,6 @@ from benchmarks.regret.through_server import (
     print_comparisons,
     require_servable,
 )
-from benchmarks.serving import ChildError, end_on_sigterm
-from benchmarks.tables import console
 
 _IN_PROCESS_RUNS: Final = 4_000
 """How often at least a problem is played in-process, to be compared with a server's runs."""

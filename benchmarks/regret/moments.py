@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.regret.rewards import FloatArray
+from benchmarks.regret.problems.rewards import FloatArray
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@ from typing import Any, Final, TypeAlias, TypeVar
 import click
 
 from bandit.policies import ThompsonSampling
-from benchmarks.regret.contestants import Contestant, parse_contestant
-from benchmarks.regret.peers import PEERS, parse_peer
-from benchmarks.regret.playing import Entrant
-from benchmarks.regret.problem import Problem, ProblemError
-from benchmarks.regret.rewards import RewardKind
+from benchmarks.regret.blocks import Entrant
+from benchmarks.regret.players.contestants import Contestant, parse_contestant
+from benchmarks.regret.players.peers import PEERS, parse_peer
+from benchmarks.regret.problems.problem import Problem, ProblemError
+from benchmarks.regret.problems.rewards import RewardKind
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., object])
 Options: TypeAlias = Mapping[str, Any]

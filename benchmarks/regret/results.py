@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks.regret.contestants import Contestant
-from benchmarks.regret.peers import PeerContestant
-from benchmarks.regret.playing import Entrant, Match
+from benchmarks.regret.blocks import Entrant, Match
+from benchmarks.regret.players.contestants import Contestant
+from benchmarks.regret.players.peers import PeerContestant
 from benchmarks.regret.simulation import Measured
 
 _BAND_ERRORS: Final = 1.96

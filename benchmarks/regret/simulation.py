@@ -7,11 +7,11 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from benchmarks.regret.beliefs import IntArray
 from benchmarks.regret.moments import Moments
-from benchmarks.regret.problem import Problem
-from benchmarks.regret.rewards import FloatArray, draw_rewards
-from benchmarks.regret.worlds import World
+from benchmarks.regret.players.beliefs import IntArray
+from benchmarks.regret.problems.problem import Problem
+from benchmarks.regret.problems.rewards import FloatArray, draw_rewards
+from benchmarks.regret.problems.worlds import World
 
 _N_CHECKPOINTS: Final = 60
 _TENTH: Final = 10

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.regret.named import NAMED, Named
+from benchmarks.harness.console import plain_table
+from benchmarks.regret.problems.named_problems import NAMED, Named
 from benchmarks.regret.results import Result
-from benchmarks.tables import plain_table
 
 _MOST_MEANS: Final = 10
 HOW_TO_READ: Final = (

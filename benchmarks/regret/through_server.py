@@ -16,15 +16,15 @@ import numpy as np
 from rich.console import Console
 
 from bandit.client import BanditClient
-from benchmarks.regret.contestants import Contestant
-from benchmarks.regret.playing import Match
-from benchmarks.regret.problem import ProblemError
+from benchmarks.harness.console import plain_table
+from benchmarks.harness.processes import serving, verify
+from benchmarks.regret.blocks import Match
+from benchmarks.regret.players.contestants import Contestant
+from benchmarks.regret.players.server_player import MOST_RUNS, ServerPlayer
+from benchmarks.regret.problems.problem import ProblemError
 from benchmarks.regret.processes import OnRounds
 from benchmarks.regret.results import Result, to_json
-from benchmarks.regret.server_player import MOST_RUNS, ServerPlayer
 from benchmarks.regret.simulation import simulate
-from benchmarks.serving import serving, verify
-from benchmarks.tables import plain_table
 
 MOST_ERRORS: Final = 4.0
 """Combined standard errors within which two figures agree: off by chance once in 16,000."""

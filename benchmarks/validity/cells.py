@@ -7,25 +7,25 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from benchmarks.validity.breaking import (
+from benchmarks.validity.measures.measurements import Sample, measure
+from benchmarks.validity.studies.broken_assumptions import (
     come_one_after_the_other,
     leave_failures_out,
     report_sooner,
     take_turns,
 )
-from benchmarks.validity.defects import (
+from benchmarks.validity.studies.plans import foretell
+from benchmarks.validity.studies.promotion import EPOCHS_A_DAY, N_DAYS, promote, roll_back
+from benchmarks.validity.studies.static_splits import value_split
+from benchmarks.validity.worlds.histories import Shaping, collect
+from benchmarks.validity.worlds.imperfect_logs import (
     with_fallbacks,
     with_late_outcomes,
     with_returning_units,
     with_unequal_delay,
 )
-from benchmarks.validity.histories import Shaping, collect
-from benchmarks.validity.measuring import Sample, measure
-from benchmarks.validity.planning import foretell
-from benchmarks.validity.promoting import EPOCHS_A_DAY, N_DAYS, promote, roll_back
-from benchmarks.validity.splitting import value_split
-from benchmarks.validity.visits import Crowd
-from benchmarks.validity.worlds import FloatArray, crossing, drifting, seasonal, still, turning, weekly
+from benchmarks.validity.worlds.rates import FloatArray, crossing, drifting, seasonal, still, turning, weekly
+from benchmarks.validity.worlds.returning_units import Crowd
 
 Play: TypeAlias = Callable[[np.random.Generator, int], Sample]
 

@@ -14,13 +14,13 @@ from pathlib import Path
 import click
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from benchmarks.tables import console
+from benchmarks.harness.console import console
 from benchmarks.validity.cells import Cell, all_cells
 from benchmarks.validity.groups import row_of
-from benchmarks.validity.measuring import Sample
-from benchmarks.validity.results import Row
-from benchmarks.validity.running import joined, pieces_of, play_all
-from benchmarks.validity.showing import print_rows
+from benchmarks.validity.measures.measurements import Sample
+from benchmarks.validity.measures.results import Row
+from benchmarks.validity.parallel import joined, pieces_of, play_all
+from benchmarks.validity.tables import print_rows
 
 _RUNS, _QUICK_RUNS = 1_000, 100
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from benchmarks.validity.cells import Cell
-from benchmarks.validity.measuring import Sample
-from benchmarks.validity.results import Figure, Kind, Row, figure_of
+from benchmarks.validity.measures.measurements import Sample
+from benchmarks.validity.measures.results import Figure, Kind, Row, figure_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """The application: settings in, a running service or a finished piece of maintenance out."""
 
-from server.app.clock_care import accept_clock, repair_clock, show_clock
+from server.app.clock_maintenance import accept_clock, repair_clock, show_clock
 from server.app.errors import StartupError
 from server.app.maintenance import back_up, export, rebuild, verify
-from server.app.supervising import serve
+from server.app.supervisor import serve
 
 __all__ = [
     "StartupError",

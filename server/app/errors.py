@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from server.rpc.guard.tls import CertificateError
 from server.rpc.server import ListenError
-from server.rpc.tls import CertificateError
-from server.services.tokens_file import TokensFileError
+from server.services.access.tokens_file import TokensFileError
 from server.store.errors import StoreError
 
 

@@ -4,17 +4,17 @@ from datetime import timedelta
 from pathlib import Path
 
 from server.app.errors import startup_errors
-from server.services import care
-from server.services.care import RebuildReport, VerifyReport
-from server.services.clock import Clock
-from server.services.exporting import exporter
-from server.services.exporting.reports import ExportReport
-from server.services.exporting.targets import Target
+from server.services import verification
+from server.services.exports import exporter
+from server.services.exports.manifest import ExportReport
+from server.services.exports.targets import Target
+from server.services.runtime.clock import Clock
+from server.services.verification import RebuildReport, VerifyReport
 from server.settings import Settings
-from server.store import backup
-from server.store.backup import Backup
-from server.store.interface import Progress
 from server.store.opening import open_reader, open_store
+from server.store.records import Progress
+from server.store.sqlite import backup
+from server.store.sqlite.backup import Backup
 
 
 def verify(settings: Settings, progress: Progress) -> VerifyReport:
@@ -26,7 +26,7 @@ def verify(settings: Settings, progress: Progress) -> VerifyReport:
     with startup_errors():
         store = open_reader(settings.database, may_be_inexact=True)
         try:
-            return care.verify(store, progress)
+            return verification.verify(store, progress)
         finally:
             store.close()
 
@@ -40,7 +40,7 @@ def rebuild(settings: Settings, progress: Progress) -> RebuildReport:
     with startup_errors():
         store = open_store(settings.database, may_migrate=False, may_be_inexact=True)
         try:
-            return care.rebuild(store, progress)
+            return verification.rebuild(store, progress)
         finally:
             store.close()
 

@@ -12,22 +12,22 @@ from typing import Final
 
 import structlog
 
-from server.services.choosing import Chooser
-from server.services.clock import Clock
-from server.services.counting import DecisionCounter
-from server.services.decision_keys import DecisionKeys
+from server.services.background.timekeeping import Timekeeper
+from server.services.choose.chooser import Chooser
+from server.services.choose.decision_counter import DecisionCounter
 from server.services.errors import StorageAwayError
-from server.services.keys import agree, signer_of
-from server.services.keys_file import KeysFileError, is_open_to_others, read_keys, write_keys
-from server.services.ledger import Ledger
-from server.services.snapshot import Snapshot
-from server.services.snapshot_file import KeptSnapshot, SnapshotFileError, read_snapshot, write_snapshot
-from server.services.timekeeping import Timekeeper
-from server.services.workers import Workers
-from server.services.writer import Writer, claim_slot
+from server.services.reward.ledger import Ledger
+from server.services.runtime.clock import Clock
+from server.services.runtime.threads import Workers
+from server.services.runtime.writer import Writer, claim_slot
+from server.services.signing_keys.file import KeysFileError, is_open_to_others, read_keys, write_keys
+from server.services.signing_keys.rotation import DecisionKeys
+from server.services.signing_keys.signers import agree, signer_of
+from server.services.snapshot.file import KeptSnapshot, SnapshotFileError, read_snapshot, write_snapshot
+from server.services.snapshot.snapshot import Snapshot
 from server.settings import Settings
+from server.store.contract import Store
 from server.store.errors import StoreAwayError, StoreError
-from server.store.interface import Store
 from server.store.records import KeyRing, LiveExperiment
 
 _PAUSE_SECONDS: Final = 1.0
@@ -195,7 +195,9 @@ class Standby:
         await self._workers.write(self._store.prepare, may_migrate=self._settings.migrate)
         await self._timekeeper.read()  # before anything is written by service time
         ring = await self._workers.write(self._store.adopt_keys, self._candidate)
-        await claim_slot(self._store, self._workers, self._writer, self._counter, self._clock)
+        await claim_slot(
+            self._store, self._workers, self._writer, self._clock, begin_run=self._counter.begin_run
+        )
         self.take_keys(ring)
         await self._refresh()
         self.is_connected = True

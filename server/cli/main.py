@@ -6,27 +6,27 @@ Commands are imported when they run: `--help` needs neither gRPC nor the server.
 import click
 
 from bandit import DISTRIBUTION
-from server.cli.help import LazyGroup
+from server.cli.framework.help import LazyGroup
 from server.version import VERSION
 
 COMMANDS = {
-    "serve": ("server.cli.serve:serve", "Answer Choose and Reward until SIGTERM."),
-    "verify": ("server.cli.maintenance:verify", "Compare the reward log with what was counted, exactly."),
-    "rebuild": ("server.cli.maintenance:rebuild", "Count the outcomes anew from the reward log."),
-    "backup": ("server.cli.backup:backup", "Copy an SQLite database, also while a server uses it."),
-    "clock": ("server.cli.clock:clock", "Show, accept and repair the time that servers go by."),
-    "experiment": ("server.cli.experiment:experiment", "Create, change, run and list experiments."),
-    "report": ("server.cli.report:report", "Show what is known about an experiment's arms."),
+    "serve": ("server.cli.commands.serve:serve", "Answer Choose and Reward until SIGTERM."),
+    "verify": ("server.cli.commands.verify:verify", "Compare the reward log with what was counted, exactly."),
+    "rebuild": ("server.cli.commands.verify:rebuild", "Count the outcomes anew from the reward log."),
+    "backup": ("server.cli.commands.backup:backup", "Copy an SQLite database, also while a server uses it."),
+    "clock": ("server.cli.commands.clock:clock", "Show, accept and repair the time that servers go by."),
+    "experiment": ("server.cli.commands.experiment:experiment", "Create, change, run and list experiments."),
+    "report": ("server.cli.commands.report:report", "Show what is known about an experiment's arms."),
     "export": (
-        "server.cli.export:export",
+        "server.cli.commands.export:export",
         "Write an experiment's facts, epochs and reward log as Parquet or CSV.",
     ),
-    "plan": ("server.cli.plan:plan", "Tell how long until a lift would be seen, before the start."),
-    "choose": ("server.cli.traffic:choose", "Ask for an arm by hand."),
-    "reward": ("server.cli.traffic:reward", "Post what came of a decision by hand."),
-    "token": ("server.cli.token:token", "Make tokens for callers."),
-    "key": ("server.cli.key:key", "Rotate, revoke and list the keys that sign decisions."),
-    "audit": ("server.cli.audit:audit", "Show who changed what."),
+    "plan": ("server.cli.commands.plan:plan", "Tell how long until a lift would be seen, before the start."),
+    "choose": ("server.cli.commands.choose_reward:choose", "Ask for an arm by hand."),
+    "reward": ("server.cli.commands.choose_reward:reward", "Post what came of a decision by hand."),
+    "token": ("server.cli.commands.token:token", "Make tokens for callers."),
+    "key": ("server.cli.commands.key:key", "Rotate, revoke and list the keys that sign decisions."),
+    "audit": ("server.cli.commands.audit:audit", "Show who changed what."),
 }
 
 

@@ -10,11 +10,10 @@ import grpc
 from grpc_health.v1 import health, health_pb2
 
 from bandit.v1 import admin_pb2, bandit_pb2, experiment_pb2
-from server.rpc.admin_service import AdminService
-from server.rpc.arrivals import Arrivals
-from server.rpc.authentication import Authenticator
-from server.rpc.bandit_service import BanditService
-from server.rpc.calls import (
+from server.rpc.floods.offenders import Flooders
+from server.rpc.floods.unsent_requests import Arrivals
+from server.rpc.guard.authentication import Authenticator
+from server.rpc.guard.calls import (
     BATCH_CALL_BYTES,
     CONTROL_CALL_BYTES,
     SINGLE_CALL_BYTES,
@@ -22,14 +21,15 @@ from server.rpc.calls import (
     Gate,
     Guard,
 )
-from server.rpc.experiment_service import ExperimentService
-from server.rpc.flooders import Flooders
-from server.rpc.health import health_handler
-from server.rpc.measurements import MethodMeasurements
-from server.rpc.reflection import serve_reflection
-from server.rpc.refusals import Refusals
-from server.rpc.rules import RULES
-from server.services.clock import Clock
+from server.rpc.guard.denial_log import Refusals
+from server.rpc.guard.metrics import MethodMeasurements
+from server.rpc.guard.permissions import RULES
+from server.rpc.handlers.admin import AdminService
+from server.rpc.handlers.bandit import BanditService
+from server.rpc.handlers.experiments import ExperimentService
+from server.rpc.handlers.health import health_handler
+from server.rpc.handlers.reflection import serve_reflection
+from server.services.runtime.clock import Clock
 
 BANDIT_SERVICE: Final = bandit_pb2.DESCRIPTOR.services_by_name["BanditService"].full_name
 EXPERIMENT_SERVICE: Final = experiment_pb2.DESCRIPTOR.services_by_name["ExperimentService"].full_name

@@ -1,6 +1,6 @@
 """What differs between databases: how a transaction is made, kept apart from others, and named when it fails.
 
-`server.store.sql` says what a transaction does, and knows no database; a dialect says how one is begun,
+`server.store.sql_store` says what a transaction does, and knows no database; a dialect says how one is begun,
 repeated and given up, and holds the few statements that no two databases write alike.
 """
 
@@ -8,14 +8,74 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import ClassVar, TypeAlias, TypeVar
+from typing import ClassVar, NamedTuple, TypeAlias, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Table
 
-from server.store.bounds import Bounds
 from server.store.errors import StoreUnavailableError
-from server.store.rewards import Row, RowKey, Standing, Touched
-from server.store.units import UnitRow
+from server.store.records import (
+    OutcomeEntry,
+)
+from server.store.records.bounds import Bounds
+from server.store.tables.exact_sums import (
+    STEP_BITS,
+    quanta_of,
+)
+
+
+def logged_as(outcome: OutcomeEntry) -> tuple[int, int | None]:
+    """The quanta of the log and the steps that an outcome has there."""
+    if outcome.is_real:
+        return quanta_of(outcome.quanta), outcome.quanta
+    return outcome.quanta, None if outcome.value is None else outcome.quanta << STEP_BITS
+
+
+UnitRow: TypeAlias = tuple[int, int, int, int, int, int, int]
+"""The columns of `units`."""
+
+
+RowKey: TypeAlias = tuple[bytes, int]
+"""Decision and metric."""
+
+
+Row: TypeAlias = tuple[
+    bytes, int, int, int, int, int, int, int, int, bool, bool, int, int | None, float | None, int | None
+]
+"""The columns of `rewards` but for what was replaced."""
+
+
+class Touched(NamedTuple):
+    """A row that the upsert inserted or changed.
+
+    Attributes:
+        replaced_quanta: The value before; None if the row is new.
+        is_late: Whether the row's first value was late; a revision stays on its side of the window.
+        is_apart: Whether the row is kept apart.
+        basis: Under which basis the row is counted: one that was there keeps its own.
+        replaced_steps: The steps before; None if the row is new or had none.
+    """
+
+    replaced_quanta: int | None
+    is_late: bool
+    is_apart: bool
+    basis: int
+    replaced_steps: int | None = None
+
+
+class Standing(NamedTuple):
+    """A row as it stands."""
+
+    quanta: int
+    revision: int
+    value: float | None = None
+    steps: int | None = None
+
+    def holds(self, outcome: OutcomeEntry) -> bool:
+        """Whether it is of this value: as it was posted, or as it counts where only that is known."""
+        if self.value is None or self.steps is None or quanta_of(self.steps) != self.quanta:
+            return self.quanta == logged_as(outcome)[0]
+        return self.value == (outcome.quanta if outcome.value is None else outcome.value)
+
 
 _Result = TypeVar("_Result")
 Work: TypeAlias = Callable[[Connection], _Result]
@@ -122,8 +182,8 @@ class Dialect(ABC):
     def read_bounds(self, connection: Connection, experiments: Sequence[int], runs: Sequence[int]) -> Bounds:
         """What the log takes of these experiments, which of these runs have ended, and which keys may sign.
 
-        The transaction has its version before it looks: see `server.store.seals`. Until it ends, no run is
-        ended: see `server.store.uncounted`.
+        The transaction has its version before it looks: see `server.store.tables.seals`. Until it ends,
+        no run is ended: see `server.store.tables.uncounted`.
         """
 
     @abstractmethod

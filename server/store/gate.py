@@ -11,7 +11,7 @@ naming the servers, while a live writer is older; otherwise the same transaction
 - Code from 0.3.0 on calls `require_current` before it inserts either, and so keeps itself to the same.
 
 A new key inside an arm, a metric or the limits of an experiment's document is a feature, too, since code
-before 0.3.0 fails on it; see `server.store.documents`.
+before 0.3.0 fails on it; see `server.store.declaration_json`.
 """
 
 from datetime import datetime, timedelta
@@ -19,11 +19,11 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, select, text, update
 
-from server.store import slots
 from server.store.dialect import Dialect
 from server.store.errors import OlderServersError, OutdatedError
-from server.store.schema import HEAD, compatibility
-from server.store.slots import WriterState
+from server.store.tables import writers
+from server.store.tables.schema import HEAD, compatibility
+from server.store.tables.writers import WriterState
 from server.version import release_of
 
 FORMAT: Final = 1
@@ -84,7 +84,7 @@ def _is_open(connection: Connection, feature: Feature) -> bool:
 
 def find_older(connection: Connection, feature: Feature, now: int) -> list[str]:
     """The live servers that can't read a feature, described for whoever has to find and replace them."""
-    live = [each for each in slots.read_all(connection) if _is_live(each, now)]
+    live = [each for each in writers.read_all(connection) if _is_live(each, now)]
     return [_describe(each, now) for each in live if _release_of(each) < release_of(feature.release)]
 
 
@@ -105,7 +105,7 @@ def require_current(connection: Connection) -> None:
 
 
 def _is_live(writer: WriterState, now: int) -> bool:
-    return writer.slot is not None and writer.seen_at > now - slots.EXPIRY // timedelta(microseconds=1)
+    return writer.slot is not None and writer.seen_at > now - writers.EXPIRY // timedelta(microseconds=1)
 
 
 def _release_of(writer: WriterState) -> tuple[int, ...]:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import Connection, delete, insert, inspect, select, text
 
 from server.store.errors import SchemaError
-from server.store.mending import mend
-from server.store.schema import HEAD, compatibility
+from server.store.maintenance.sum_repair import mend
+from server.store.tables.schema import HEAD, compatibility
 
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory

@@ -8,11 +8,12 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 from typing_extensions import override
 
-from server.store import audit, clock, clock_repair, seals
-from server.store.clock_interface import ClockBeat, ClockReading, ClockRepair, ClockStore
+from server.store.contract.clock import ClockBeat, ClockReading, ClockRepair, ClockStore
 from server.store.dialect import Dialect
+from server.store.maintenance import clock_repair
 from server.store.records import Action
-from server.store.times import from_micros
+from server.store.tables import audit, clock, seals
+from server.store.tables.times import from_micros
 
 
 class SqlClockStore(ClockStore):

@@ -10,16 +10,16 @@ import pytest
 from click.testing import CliRunner
 from google.protobuf.duration_pb2 import Duration
 
-from bandit.inference.aipw import Comparison, MeanEstimate
-from bandit.inference.assessment import Assessment, assess
-from bandit.inference.claims import Claim
-from bandit.inference.floors import smallest_floors
-from bandit.inference.off_policy import SplitValue
-from bandit.inference.results import Interval
-from bandit.inference.sample_ratio import SampleRatio
+from bandit.inference.data.floors import smallest_floors
+from bandit.inference.sequential.aipw import Comparison, MeanEstimate
+from bandit.inference.sequential.off_policy import SplitValue
+from bandit.inference.sequential.results import Interval
+from bandit.inference.sequential.sample_ratio import SampleRatio
+from bandit.inference.verdict.assessment import Assessment, assess
+from bandit.inference.verdict.claims import Claim
 from bandit.v1 import bandit_pb2, evidence_pb2, experiment_pb2
 from server.cli.main import cli
-from server.services.allocating import standing_of
+from server.services.experiments.epochs import standing_of
 from server.store.opening import open_reader
 from tests.support.process import ServerProcess, eventually, serving
 from tests.support.reports import require_sane

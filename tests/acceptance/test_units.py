@@ -8,7 +8,7 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from bandit.units import UnitFacts, estimate_repeats
+from bandit.facts.units import UnitFacts, estimate_repeats
 from bandit.v1 import bandit_pb2, experiment_pb2
 from server.store.opening import open_reader
 from tests.conftest import Connect, StartServer

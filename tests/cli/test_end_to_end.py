@@ -10,7 +10,7 @@ from click.testing import Result
 
 from bandit.client import BanditClient
 from bandit.v1.experiment_pb2 import Experiment
-from server.cli.difference import Change, changes
+from server.cli.experiment_file.difference import Change, changes
 from tests.support.process import ServerProcess, run_command
 
 RANKER = (Path(__file__).parent / "ranker.toml").read_text()
@@ -138,7 +138,7 @@ def test_what_someone_else_changed_meanwhile_is_not_overwritten(
             client.experiments.update(other)
         return changes(before, after)
 
-    monkeypatch.setattr("server.cli.apply.changes", compare_too_slowly)
+    monkeypatch.setattr("server.cli.commands.apply.changes", compare_too_slowly)
     write("raced", RANKER.replace("minimum_share = 0.05", "minimum_share = 0.1"))
     result = run("experiment", "apply", file)
     assert result.exit_code == 1

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from benchmarks.faked_clock import FakedClock
+from benchmarks.harness.faked_clock import FakedClock
 from tests.faketime.site import Site
 from tests.support.postgresql import PostgresqlProcess
 

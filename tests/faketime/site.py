@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from benchmarks.faked_clock import PROGRAM, FakedClock, clear_away
+from benchmarks.harness.faked_clock import PROGRAM, FakedClock, clear_away
 from server.app import maintenance
 from server.settings import Settings
 from tests.support import ledger, postgresql

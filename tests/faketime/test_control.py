@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from bandit.v1 import bandit_pb2
-from benchmarks.faked_clock import INSTALLATION, find_library
+from benchmarks.harness.faked_clock import INSTALLATION, find_library
 from tests.faketime.site import Site
 from tests.support.ledger import commits_held_up
 

@@ -16,13 +16,13 @@ import grpc
 import pytest
 
 from bandit.v1 import bandit_pb2, bandit_pb2_grpc
-from benchmarks.flood_load import flood
-from server.rpc.packet_filter import IS_SUPPORTED
+from benchmarks.flood.attacker import flood
+from server.rpc.floods.packet_filter import IS_SUPPORTED
 from tests.conftest import Connect, StartServer
+from tests.rpc.raw_http2 import END_HEADERS, END_STREAM, HEADERS, RawConnection, frame_bytes, headers_of
 from tests.support.process import ServerProcess, eventually
 from tests.support.refusals import call_of
 from tests.support.wire import CALL_SECONDS, METHODS, Wire
-from tests.wire.raw_http2 import END_HEADERS, END_STREAM, HEADERS, RawConnection, frame_bytes, headers_of
 
 CHOOSE: Final = "/bandit.v1.BanditService/Choose"
 HEALTH: Final = ("/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch")

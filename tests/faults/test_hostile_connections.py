@@ -17,10 +17,7 @@ from typing import Final
 import pytest
 
 from tests.conftest import Connect, StartServer
-from tests.support.observing import MIB, observe
-from tests.support.process import ServerProcess, serving
-from tests.support.wire import Wire
-from tests.wire.raw_http2 import (
+from tests.rpc.raw_http2 import (
     CONTINUATION,
     DATA,
     END_HEADERS,
@@ -36,6 +33,9 @@ from tests.wire.raw_http2 import (
     frame_bytes,
     headers_of,
 )
+from tests.support.observing import MIB, observe
+from tests.support.process import ServerProcess, serving
+from tests.support.wire import Wire
 
 CHOOSE: Final = "/bandit.v1.BanditService/Choose"
 REWARD: Final = "/bandit.v1.BanditService/Reward"

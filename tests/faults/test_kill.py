@@ -21,7 +21,7 @@ from typing import Final
 import grpc
 
 from bandit.v1 import bandit_pb2, bandit_pb2_grpc, experiment_pb2
-from benchmarks.serving import free_port
+from benchmarks.harness.processes import free_port
 from tests.conftest import Connect, StartServer
 from tests.support.ledger import arm_names, decision_of, integrity, number_of, query
 from tests.support.process import run_command

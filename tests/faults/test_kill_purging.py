@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from bandit.decision import new_id
+from bandit.decision_id import new_id
 from server.app import maintenance
 from server.settings import Settings
 from server.store.opening import open_store
 from server.store.records import ExperimentRecord, State
+from tests.bandit.builders import make_epoch
 from tests.conftest import Connect, StartServer
-from tests.domain.builders import make_epoch
 from tests.store.builders import create, reward, silently
 from tests.support.process import eventually
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import grpc
 import pytest
 
-from benchmarks.serving import free_port
-from server.app.ports import reserved_port
-from server.services.keys_file import read_keys
+from benchmarks.harness.processes import free_port
+from server.app.shared_port import reserved_port
+from server.services.signing_keys.file import read_keys
 from tests.conftest import Connect
 from tests.faults.test_postgresql_dies import Load, check_ledger
 from tests.standby.conftest import StartOn, keeping, start_on

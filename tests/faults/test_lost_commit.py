@@ -7,14 +7,14 @@ from datetime import timedelta
 
 import pytest
 
-from bandit.decision import Basis
+from bandit.decision_id import Basis
 from bandit.facts import DecisionKey
 from server.store.errors import StaleRevisionError, StoreUnavailableError
 from server.store.opening import open_store
-from server.store.postgresql import PostgresqlDialect
+from server.store.postgresql.dialect import PostgresqlDialect
 from server.store.records import Action, KeyRing, State
-from server.store.sql import SqlStore
-from tests.domain.builders import START, declare
+from server.store.sql_store import SqlStore
+from tests.bandit.builders import START, declare
 from tests.store.builders import (
     DUPLICATE,
     INCARNATION,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.serving import free_port
+from benchmarks.harness.processes import free_port
 from server.store.opening import open_store
-from server.store.sql import SqlStore
+from server.store.sql_store import SqlStore
 from tests.support.postgresql import PostgresqlProcess
 from tests.support.process import ServerProcess
 

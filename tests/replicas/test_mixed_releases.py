@@ -10,12 +10,12 @@ import pytest
 from bandit.v1 import bandit_pb2
 from server.store.errors import OlderServersError, StoreUnavailableError
 from server.store.opening import open_store
-from server.store.slots import EXPIRY
-from server.store.sql import SqlStore
-from server.store.uncounted import FEATURE
+from server.store.sql_store import SqlStore
+from server.store.tables.uncounted import FEATURE
+from server.store.tables.writers import EXPIRY
 from server.version import VERSION
+from tests.bandit.builders import START
 from tests.conftest import Connect
-from tests.domain.builders import START
 from tests.replicas.conftest import FLAGS
 from tests.store.builders import facts_of
 from tests.support.old_server import OldRelease

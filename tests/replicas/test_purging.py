@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from server.store.records import ExperimentRecord, RewardEntry, Sealed
-from server.store.sql import SqlStore
-from tests.domain.builders import START, make_epoch
+from server.store.sql_store import SqlStore
+from tests.bandit.builders import START, make_epoch
 from tests.replicas.conftest import N_REPLICAS
 from tests.replicas.test_stores import at_once, n_deadlocks
 from tests.store.builders import RECORDED, facts_of, reward, run

@@ -8,12 +8,12 @@ from dataclasses import replace
 from threading import Barrier
 from typing import TypeVar
 
-from bandit.decision import Basis
+from bandit.decision_id import Basis
 from bandit.facts import DecisionKey
-from server.store import slots
 from server.store.records import ExperimentRecord, Flush, RewardEntry, State
-from server.store.sql import SqlStore
-from tests.domain.builders import START
+from server.store.sql_store import SqlStore
+from server.store.tables import writers
+from tests.bandit.builders import START
 from tests.replicas.conftest import N_REPLICAS
 from tests.store.builders import (
     DUPLICATE,
@@ -208,7 +208,7 @@ def test_the_slot_of_a_dead_writer_is_given_away(stores: list[SqlStore], url: st
     slot = stores[0].claim_slot(old, START)
     flush = Flush(slot=slot, incarnation=old, sequence=1, counts={key: 5})
     stores[0].add_decisions(flush)
-    silence = slots.EXPIRY.total_seconds() * 1_000_000
+    silence = writers.EXPIRY.total_seconds() * 1_000_000
     query(url, "UPDATE writers SET seen_at = seen_at - %s", [int(silence) - 10_000_000])
     assert stores[1].claim_slot(b"x" * 16, START) == 1
     query(url, "UPDATE writers SET seen_at = seen_at - 11000000 WHERE incarnation = %s", [old])

@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from bandit.decision import Basis, IdBits, new_id, run_of
+from bandit.decision_id import Basis, IdBits, new_id, run_of
 from bandit.facts import OutcomeKey, Tally
 from server.store.errors import StoreUnavailableError
-from server.store.sql import SqlStore
-from tests.domain.builders import START
+from server.store.sql_store import SqlStore
+from tests.bandit.builders import START
 from tests.store.builders import RECORDED, facts_of, one, reward, run
 from tests.support.postgresql import query
 from tests.support.process import eventually

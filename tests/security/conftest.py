@@ -7,7 +7,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from server.services.callers import Role, digest_of, format_hash, new_token
+from server.services.access.callers import Role, digest_of, format_hash, new_token
 from tests.support.certificates import Authority
 from tests.support.process import ServerProcess, serving
 from tests.support.wire import Wire

@@ -19,9 +19,9 @@ from server.cli.main import cli
 from server.store.errors import StoreError
 from server.store.opening import open_store
 from server.store.records import KeyRing, State
-from server.store.sql import SqlStore
+from server.store.sql_store import SqlStore
+from tests.bandit.builders import START, declare
 from tests.conftest import StartServer
-from tests.domain.builders import START, declare
 from tests.security.conftest import Enter, TokensFile
 from tests.store.builders import create, epoch_of
 from tests.support.process import ServerProcess

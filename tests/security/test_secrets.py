@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from bandit.v1 import admin_pb2
-from server.services.callers import digest_of, new_token
+from server.services.access.callers import digest_of, new_token
 from tests.conftest import StartServer
 from tests.security.conftest import Enter, TokensFile
 from tests.support.certificates import Authority
@@ -65,7 +65,7 @@ def test_a_database_out_of_reach_is_told_without_its_password(tmp_path: Path) ->
 def test_a_traceback_shows_no_values() -> None:
     """What a request, a unit or a key is called in the code may be told, what it holds may not."""
     code = (
-        "from server.app.logs import set_up_logs, structlog\n"
+        "from server.app.log_setup import set_up_logs, structlog\n"
         "set_up_logs('debug')\n"
         "def call(unit):\n"
         "    try:\n        raise ValueError('told')\n"

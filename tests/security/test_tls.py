@@ -18,11 +18,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from bandit.client import BanditClient, CallError, Fallback, Tls
-from server.app.door import Door
+from server.app.access import Door
 from server.app.errors import StartupError, startup_errors
 from server.cli.main import cli
-from server.rpc.tls import CertificateError, CertificateFiles
-from server.services.clock import Clock
+from server.rpc.guard.tls import CertificateError, CertificateFiles
+from server.services.runtime.clock import Clock
 from server.settings import Settings
 from tests.conftest import StartServer
 from tests.security.conftest import Enter, TokensFile

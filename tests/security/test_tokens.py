@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from bandit.v1 import admin_pb2, bandit_pb2, experiment_pb2
-from server.services.callers import new_token
+from server.services.access.callers import new_token
 from tests.conftest import StartServer
 from tests.security.conftest import Enter, TokensFile
 from tests.support.process import ServerProcess, eventually

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from server.cli.main import cli
-from server.services.callers import (
+from server.services.access.callers import (
     ANYONE,
     TOKEN_PREFIX,
     Caller,
@@ -20,9 +20,9 @@ from server.services.callers import (
     format_hash,
     new_token,
 )
+from server.services.access.tokens_file import TokensFileError, load_tokens, parse_tokens
 from server.services.errors import PermissionDeniedError
-from server.services.tokens_file import TokensFileError, load_tokens, parse_tokens
-from server.services.watched import Watched
+from server.services.runtime.reloading_file import Watched
 
 HASH = format_hash(digest_of("bandit_one"))
 OTHER = format_hash(digest_of("bandit_two"))

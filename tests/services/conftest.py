@@ -9,11 +9,11 @@ import pytest
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from server.services.reward_queue import RewardQueue
-from server.services.workers import Workers
+from server.services.reward.commit_queue import RewardQueue
+from server.services.runtime.threads import Workers
 from server.store.opening import open_store
-from server.store.sql import SqlStore
-from tests.domain.builders import START
+from server.store.sql_store import SqlStore
+from tests.bandit.builders import START
 from tests.services.support import ManualClock, QueueFactory
 from tests.store.builders import INCARNATION
 

@@ -5,20 +5,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from bandit.decision import Signer
+from bandit.decision_id import Signer
 from bandit.experiment import Arm, Experiment
 from bandit.facts import Epoch
-from server.services.choosing import Chooser
-from server.services.clock import Clock
-from server.services.counting import DecisionCounter
-from server.services.offers import CompiledExperiment
-from server.services.reward_queue import RewardQueue
-from server.services.snapshot import Snapshot
-from server.services.workers import Workers
-from server.services.writer import Writer
+from server.services.choose.chooser import Chooser
+from server.services.choose.decision_counter import DecisionCounter
+from server.services.reward.commit_queue import RewardQueue
+from server.services.runtime.clock import Clock
+from server.services.runtime.threads import Workers
+from server.services.runtime.writer import Writer
+from server.services.snapshot.offers import CompiledExperiment
+from server.services.snapshot.snapshot import Snapshot
 from server.store.records import Changes, ExperimentRecord, LiveExperiment, State
-from server.store.sql import SqlStore
-from tests.domain.builders import START, declare, make_epoch
+from server.store.sql_store import SqlStore
+from tests.bandit.builders import START, declare, make_epoch
 from tests.store.builders import INCARNATION
 
 LAG = 5.0

@@ -11,14 +11,14 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
-from bandit.decision import Basis
+from bandit.decision_id import Basis
 from bandit.v1 import bandit_pb2
-from benchmarks.serving import free_port
+from benchmarks.harness.processes import free_port
 from server.app import maintenance
-from server.app.parts import Parts
-from server.services.decision_keys import fresh_ring
-from server.services.keys_file import read_keys, write_keys
-from server.services.snapshot_file import SnapshotFileError, read_snapshot, write_snapshot
+from server.app.wiring import Parts
+from server.services.signing_keys.file import read_keys, write_keys
+from server.services.signing_keys.rotation import fresh_ring
+from server.services.snapshot.file import SnapshotFileError, read_snapshot, write_snapshot
 from server.settings import Settings
 from server.store.opening import find_store
 from server.store.records import KeyRing

@@ -8,11 +8,10 @@ from itertools import count
 
 from sqlalchemy import Engine, event
 
-from bandit.decision import Basis, new_id
+from bandit.decision_id import Basis, new_id
 from bandit.facts import DecisionKey, Epoch, OutcomeKey, Tally
-from server.store.exact_sums import in_quanta
-from server.store.interface import Store
-from server.store.postgresql import PostgresqlDialect
+from server.store.contract import Store
+from server.store.postgresql.dialect import PostgresqlDialect
 from server.store.records import (
     ExperimentRecord,
     Flush,
@@ -23,9 +22,10 @@ from server.store.records import (
     State,
     Verdict,
 )
-from server.store.sql import SqlStore
-from server.store.sqlite import SqliteDialect
-from tests.domain.builders import START, declare, make_epoch
+from server.store.sql_store import SqlStore
+from server.store.sqlite.dialect import SqliteDialect
+from server.store.tables.exact_sums import in_quanta
+from tests.bandit.builders import START, declare, make_epoch
 
 INCARNATION = b"incarnation-----"
 RECORDED, LATE, DUPLICATE, REVISED, SUPERSEDED = (Recorded((result,)) for result in OutcomeResult)

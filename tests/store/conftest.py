@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import QueuePool
 
 from server.store.opening import open_store
-from server.store.sql import SqlStore
+from server.store.sql_store import SqlStore
 from tests.store.builders import engines_of
 from tests.support.postgresql import PostgresqlProcess
 

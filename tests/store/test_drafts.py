@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from server.services.files import replace_file
+from server.services.runtime.atomic_file import replace_file
 from server.store.drafts import draft_of
 from tests.support.process import REPOSITORY
 

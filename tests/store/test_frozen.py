@@ -13,14 +13,14 @@ from typing import Any, Final
 
 import pytest
 
-from bandit.decision import Signer
-from server.services.care import verify
+from bandit.decision_id import Signer
+from server.services.verification import verify
+from server.store.contract import Store
 from server.store.errors import SchemaError
-from server.store.interface import Store
 from server.store.opening import open_store
 from server.store.records import KeyRing, OutcomeEntry, RewardEntry, State
-from server.store.schema import HEAD
-from server.store.sql import SqlStore
+from server.store.sql_store import SqlStore
+from server.store.tables.schema import HEAD
 from tests.store.builders import DUPLICATE, RECORDED, facts_of, reward, silently
 from tests.store.frozen.freeze import FOLDER, KEYS, NAMES, fill, reports
 from tests.support.postgresql import PostgresqlProcess, query

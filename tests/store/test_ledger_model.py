@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bandit.decision import Basis
+from bandit.decision_id import Basis
 from bandit.facts import OutcomeKey, Tally
-from server.store.interface import Store
+from server.store.contract import Store
 from server.store.records import OutcomeEntry, RewardEntry
-from tests.domain.builders import SPEND
+from tests.bandit.builders import SPEND
 from tests.store.builders import create, some_id, sums_of
 from tests.store.ledger_model import LedgerModel
 

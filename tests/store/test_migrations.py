@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, inspect
 import server.store
 from server.store.errors import SchemaError, StoreError
 from server.store.opening import open_reader, open_store
-from server.store.schema import HEAD, metadata
+from server.store.tables.schema import HEAD, metadata
 from tests.store.builders import RECORDED, create, facts_of, reward
 from tests.support.next_schema import NEXT
 

@@ -9,15 +9,15 @@ from typing import Any, Final
 
 import pyarrow.parquet
 
-from bandit.decision import Basis
+from bandit.decision_id import Basis
 from bandit.facts import DecisionKey
 from bandit.metric import Metric, MetricKind
-from server.services.exporting.exporter import export
-from server.services.exporting.reports import ExportReport
-from server.services.exporting.targets import FileFormat, plan_target
-from server.store.interface import Progress, Store
-from server.store.records import ExperimentRecord, OutcomeEntry, RewardEntry, State
-from tests.domain.builders import MINUTE, SECOND, START, declare, make_epoch
+from server.services.exports.exporter import export
+from server.services.exports.manifest import ExportReport
+from server.services.exports.targets import FileFormat, plan_target
+from server.store.contract import Store
+from server.store.records import ExperimentRecord, OutcomeEntry, Progress, RewardEntry, State
+from tests.bandit.builders import MINUTE, SECOND, START, declare, make_epoch
 from tests.store.builders import INCARNATION, flush, reward, silently
 
 NAME: Final = "team-a/ranker"

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from benchmarks import postgresql
-from benchmarks.faked_clock import FakedClock
-from benchmarks.postgresql import query
+from benchmarks.harness import postgresql
+from benchmarks.harness.faked_clock import FakedClock
+from benchmarks.harness.postgresql import query
 
 __all__ = ["PostgresqlProcess", "dump", "query", "restore"]
 

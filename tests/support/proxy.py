@@ -8,7 +8,7 @@ from typing import Final
 
 from typing_extensions import override
 
-from benchmarks.cable import Cable
+from benchmarks.harness.tcp_proxy import Cable
 
 _COMMIT: Final = b"Q\x00\x00\x00\x0bCOMMIT\x00"
 """COMMIT in PostgreSQL's wire protocol: a simple query with its length."""

@@ -11,14 +11,14 @@ from rich.console import Console
 
 from bandit.experiment import Experiment
 from bandit.facts import Epoch, Facts
-from bandit.units import UnitFacts
+from bandit.facts.units import UnitFacts
 from bandit.v1 import experiment_pb2
-from server.cli.report_table import print_report
-from server.rpc.report_messages import to_report
-from server.services.report import Report, Wanted
-from server.services.report_making import make_report
+from server.cli.report_view.terminal import print_report
+from server.rpc.messages.report import to_report
+from server.services.reports.build import make_report
+from server.services.reports.values import Report, Wanted
 from server.store.records import ExperimentFacts, ExperimentRecord, ReportFacts, State
-from tests.domain.builders import NOTHING, START
+from tests.bandit.builders import NOTHING, START
 
 WANTED = Wanted(max_epochs=200)
 

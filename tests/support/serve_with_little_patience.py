@@ -1,8 +1,8 @@
 """`python -m tests.support.serve_with_little_patience serve …`: a parent of workers that gives up soon."""
 
 from server.__main__ import main
-from server.app import supervising
+from server.app import supervisor
 
 if __name__ == "__main__":
-    supervising._MOST_FAILURES = 2  # type: ignore[misc]
+    supervisor._MOST_FAILURES = 2  # type: ignore[misc]
     main()

@@ -18,15 +18,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from bandit.decision import NO_UNIT, Basis, DecisionTerms, Signer, new_id
+from bandit.decision_id import NO_UNIT, Basis, DecisionTerms, Signer, new_id
 from bandit.facts import DecisionKey
-from server.services.report import Wanted
-from server.services.report_making import make_report
-from server.store.interface import Store
+from server.services.reports.build import make_report
+from server.services.reports.values import Wanted
+from server.store.contract import Store
 from server.store.opening import open_store
 from server.store.records import ExperimentRecord, Flush, KeyRing, OutcomeEntry, RewardEntry, State
-from server.store.schema import HEAD
-from tests.domain.builders import START, declare, make_epoch
+from server.store.tables.schema import HEAD
+from tests.bandit.builders import START, declare, make_epoch
 from tests.support.postgresql import PostgresqlProcess, dump
 
 FOLDER: Final = Path(__file__).parent

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from server.store.schema import HEAD
+from server.store.tables.schema import HEAD
 
 revision = "9001"
 down_revision = HEAD

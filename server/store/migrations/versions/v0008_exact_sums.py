@@ -1,7 +1,8 @@
 """Values as they were posted, and sums of any size: what the log and the facts hold beside their quanta.
 
 It only adds columns, and what those that stand mean stays: older servers may go on reading and writing them.
-Sums that SQLite made inexact when they overflowed are mended afterwards, by `server.store.mending`.
+Sums that SQLite made inexact when they overflowed are mended afterwards, by
+`server.store.maintenance.sum_repair`.
 """
 
 import sqlalchemy as sa

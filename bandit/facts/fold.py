@@ -1,0 +1,183 @@
+"""From facts to posteriors: a sum over epochs, with the weights of decay and of lookback.
+
+Nothing is remembered between two folds, so half-life, windows and priors can change in mid-flight.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import reduce
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit.decision_id import STEERING
+from bandit.facts import Epoch, Facts, n_closed, starts_of
+from bandit.facts.columns import NO_OUTCOMES, Cells, OutcomeColumns, exact_sums, look_up, positions
+from bandit.metric import Metric
+from bandit.posteriors.moments import OutcomeSums
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighting:
+    """How epochs are weighted, and when they close.
+
+    Attributes:
+        half_life: Weighs an epoch by 2^(-age / half_life), its age counted from its start; None: all weigh 1.
+        lookback: Leaves out epochs that began longer ago; None: all count.
+        lag: How long a replica may go on with an epoch after its end.
+    """
+
+    half_life: timedelta | None = None
+    lookback: timedelta | None = None
+    lag: timedelta = timedelta()
+
+    @property
+    def is_even(self) -> bool:
+        """Whether every epoch weighs 1."""
+        return self.half_life is None and self.lookback is None
+
+    def weight(self, started_at: datetime, now: datetime) -> float:
+        """What an epoch that began at `started_at` weighs at `now`, in [0, 1]."""
+        age = max(now - started_at, timedelta())
+        if self.lookback is not None and age > self.lookback:
+            return 0.0
+        return 1.0 if self.half_life is None else 2.0 ** -(age / self.half_life)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmEvidence:
+    """What steers one arm on one metric.
+
+    Attributes:
+        sums: Weighted observations, silence included where the metric gives it a value.
+        n_outcomes: Posted outcomes among them, unweighted.
+        n_open: Outcomes in time whose epoch has not closed yet.
+        n_late: Outcomes that came after their window; they never steer.
+    """
+
+    sums: OutcomeSums = field(default_factory=OutcomeSums)
+    n_outcomes: int = 0
+    n_open: int = 0
+    n_late: int = 0
+
+
+def fold_facts(
+    facts: Facts,
+    epochs: Sequence[Epoch],
+    metric: tuple[int, Metric],
+    arms: Iterable[int],
+    *,
+    weighting: Weighting,
+    now: datetime,
+) -> dict[int, ArmEvidence]:
+    """Folds one metric's facts over the epochs of one segment.
+
+    With a window, a decision's outcome and its silence are counted together, when its epoch has closed;
+    without one, posted outcomes count at once and silence counts for nothing. Only policy and restricted
+    decisions steer.
+
+    Args:
+        facts: The experiment's facts.
+        epochs: The segment's epochs, in order of number.
+        metric: The store's number of the metric, and the metric.
+        arms: Numbers of the arms to report on.
+        weighting: Weights of epochs.
+        now: The moment to fold for.
+
+    Returns:
+        Arm number to its evidence, for every one of `arms`.
+    """
+    number, declared = metric
+    wanted, n_done = list(arms), n_closed(epochs, declared.window, weighting.lag, now)
+    columns = facts.outcome_columns.get(number, NO_OUTCOMES)
+    places = _Places(epochs, wanted)
+    posted = places.lay_out(columns.cells, columns.tallies[:, :_N_MOMENTS])
+    counted = posted[:n_done]
+    if declared.window is not None and declared.default_value is not None:
+        decisions = facts.decision_columns
+        decided = places.lay_out(decisions.cells, decisions.counts[:, np.newaxis])[:n_done, :, 0]
+        counted = _with_silence(counted, decided, declared.quantise(declared.default_value))
+    weights = [weighting.weight(started_at, now) for started_at in starts_of(epochs)[:n_done]]
+    sums = _sum_even(counted, declared) if weighting.is_even else _sum_weighted(counted, declared, weights)
+    n_outcomes, n_open = (exact_sums(part[:, :, 0]) for part in (posted[:n_done], posted[n_done:]))
+    n_late = _count_late(columns, wanted)
+    return {
+        arm: ArmEvidence(
+            sums=sums[column], n_outcomes=n_outcomes[column], n_open=n_open[column], n_late=n_late[column]
+        )
+        for column, arm in enumerate(wanted)
+    }
+
+
+class _Places:
+    """Where the facts of an epoch and an arm stand in an array of shape (n_epochs, n_arms, ...)."""
+
+    def __init__(self, epochs: Sequence[Epoch], arms: Sequence[int]) -> None:
+        self._shape = len(epochs), len(arms)
+        self._rows = positions([epoch.number for epoch in epochs])
+        self._columns = positions(arms)
+
+    def lay_out(self, cells: Cells, values: NDArray[Any]) -> NDArray[Any]:
+        """What steers of these values, of shape (n_rows, n), as whole numbers of (n_epochs, n_arms, n)."""
+        rows, columns = look_up(self._rows, cells.epoch), look_up(self._columns, cells.arm)
+        is_known = (rows >= 0) & (columns >= 0)
+        laid_out = np.zeros((*self._shape, values.shape[1]), dtype=values.dtype)
+        for basis in sorted(STEERING):  # a cell has one row of each basis and segment
+            is_own = is_known & (cells.basis == basis)
+            np.add.at(laid_out, (rows[is_own], columns[is_own]), values[is_own])
+        return laid_out
+
+
+def _with_silence(counted: NDArray[Any], decided: NDArray[Any], quanta: int) -> NDArray[Any]:
+    """Adds the default value for every decision of a closed epoch that no outcome in time came for.
+
+    A late outcome was silence when its window closed. A crash loses up to a second of decision counts, so
+    there may be more outcomes than decisions: then there was no silence.
+    """
+    most = max(int(decided.max(initial=0)) * max(quanta, 1) ** 2, int(counted.max(initial=0)))
+    if most > _MOST_ADDED:
+        counted, decided = counted.astype(object), decided.astype(object)
+    n_silent = np.maximum(decided - counted[:, :, 0], 0)
+    return np.asarray(counted + n_silent[:, :, np.newaxis] * np.array([1, quanta, quanta * quanta]))
+
+
+def _count_late(columns: OutcomeColumns, arms: Sequence[int]) -> list[int]:
+    """Late outcomes of each arm, whatever their epoch."""
+    places = look_up(positions(arms), columns.cells.arm)
+    is_counted = (places >= 0) & np.isin(columns.cells.basis, sorted(STEERING))
+    n_late = np.zeros(len(arms), dtype=columns.tallies.dtype)
+    np.add.at(n_late, places[is_counted], columns.tallies[is_counted, _N_MOMENTS])
+    return [int(count) for count in n_late]
+
+
+def _sum_even(counted: NDArray[Any], metric: Metric) -> list[OutcomeSums]:
+    """Each arm's sums over all epochs, none of which weighs more than another; exact."""
+    moments = [exact_sums(counted[:, :, moment]) for moment in range(_N_MOMENTS)]
+    return [_to_sums(each, metric) for each in zip(*moments, strict=True)]
+
+
+def _sum_weighted(counted: NDArray[Any], metric: Metric, weights: Sequence[float]) -> list[OutcomeSums]:
+    """Each arm's sums, every epoch with its weight; merged in the order of epochs."""
+    sums = []
+    for of_arm in counted.swapaxes(0, 1):
+        weighted = (
+            _to_sums(of_arm[row].tolist(), metric).weighted(weights[row])
+            for row in np.flatnonzero(of_arm[:, 0]).tolist()
+            if weights[row] > 0
+        )
+        sums.append(reduce(OutcomeSums.merge, weighted, OutcomeSums()))
+    return sums
+
+
+def _to_sums(moments: Sequence[int], metric: Metric) -> OutcomeSums:
+    n, total, squares = moments
+    return OutcomeSums.from_integers(n, total, squares, quantum=metric.quantum, offset=metric.offset)
+
+
+_N_MOMENTS = 3
+"""Number, sum and sum of squares of what came in time: the first numbers of a tally."""
+
+_MOST_ADDED = 2**62 - 1
+"""Two numbers up to this have a sum in 64 bits."""

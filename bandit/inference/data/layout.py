@@ -1,0 +1,88 @@
+"""Facts laid out once by epoch and arm: what every table of an assessment is cut from.
+
+Closed epochs are the first ones, so the table of any metric, whatever its window, is the first rows of the
+same arrays. Nothing goes through the facts again for the next metric, arm or check.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit.decision_id import Basis
+from bandit.facts import Epoch, Facts
+from bandit.facts.columns import NO_OUTCOMES, Cells, look_up, positions
+
+_FloatArray = NDArray[np.float64]
+
+
+class FactGrid:
+    """Policy decisions and their outcomes over some epochs and arms.
+
+    Args:
+        facts: What is counted: decisions, or units at their first exposure.
+        epochs: Of one segment, in order of number.
+        arms: Numbers of all arms that ever had a share, so that an epoch's decisions are all counted.
+
+    Attributes:
+        epochs: The epochs: the rows.
+        arms: The arms: the columns.
+    """
+
+    def __init__(self, facts: Facts, epochs: Sequence[Epoch], arms: Sequence[int]) -> None:
+        self.epochs = tuple(epochs)
+        self.arms = tuple(arms)
+        self._facts = facts
+        self._row_of = positions([epoch.number for epoch in epochs])
+        self._segments = np.array([epoch.segment for epoch in epochs], dtype=np.int64)
+        self._column_of = positions(arms)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """How many epochs and arms."""
+        return len(self.epochs), len(self.arms)
+
+    @cached_property
+    def shares(self) -> _FloatArray:
+        """The probability of each arm in each epoch, 0 where it had none; shape (n_epochs, n_arms)."""
+        return self._spread([epoch.shares for epoch in self.epochs], missing=0.0)
+
+    @cached_property
+    def decided(self) -> _FloatArray:
+        """Policy decisions; shape (n_epochs, n_arms)."""
+        columns = self._facts.decision_columns
+        return np.asarray(self._lay_out(columns.cells, columns.counts[:, np.newaxis])[0])
+
+    def moments(self, metric: int) -> _FloatArray:
+        """Number, sum and sum of squares, in quanta, of outcomes in time; shape (3, n_epochs, n_arms)."""
+        columns = self._facts.outcome_columns.get(metric, NO_OUTCOMES)
+        return self._lay_out(columns.cells, columns.tallies[:, :3])
+
+    def means(self, metric: int, n_epochs: int, *, missing: float) -> _FloatArray:
+        """Posterior means at the start of the first epochs; shape (n_epochs, n_arms)."""
+        return self._spread(
+            [epoch.means.get(metric, {}) for epoch in self.epochs[:n_epochs]], missing=missing
+        )
+
+    def _lay_out(self, cells: Cells, values: NDArray[Any]) -> _FloatArray:
+        """Values of shape (n_rows, n) that policy decisions count, as (n, n_epochs, n_arms)."""
+        n_epochs, n_arms = self.shape
+        laid_out = np.zeros((values.shape[1], n_arms, n_epochs)).swapaxes(1, 2)
+        rows, columns = look_up(self._row_of, cells.epoch), look_up(self._column_of, cells.arm)
+        is_own = (rows >= 0) & (columns >= 0) & (cells.basis == Basis.POLICY)
+        if len(self.epochs):
+            is_own &= cells.segment == self._segments[rows]
+        laid_out[:, rows[is_own], columns[is_own]] = values[is_own].T
+        return laid_out
+
+    def _spread(self, rows: Sequence[Mapping[int, float]], *, missing: float) -> _FloatArray:
+        """Mappings from arm to number as an array of shape (n_rows, n_arms)."""
+        values = np.full((len(self.arms), len(rows)), missing).T
+        for row, by_arm in zip(values, rows, strict=True):
+            columns = look_up(self._column_of, np.fromiter(by_arm.keys(), dtype=np.int64, count=len(by_arm)))
+            is_asked = columns >= 0
+            numbers = np.fromiter(by_arm.values(), dtype=float, count=len(by_arm))
+            row[columns[is_asked]] = numbers[is_asked]
+        return values

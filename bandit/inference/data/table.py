@@ -1,0 +1,242 @@
+"""The table that inference reads: per epoch and arm, shares, predictions, and sums of resolved decisions.
+
+Why sums per epoch are enough, and why tests on them hold at any look: an epoch's shares and its predictions
+(posterior means) are fixed in its row before its first decision, so for every decision of it both are known
+beforehand ("predictable"). Scores built on them are martingale differences, and a sum of scores over an epoch
+depends on the epoch's sums only. E-processes are evaluated where an epoch ends, in the order of epochs.
+
+Estimators take this table and not facts: tallies of units, each counted once in the epoch of its first
+exposure with its summed (or capped) outcome, make the same table.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit.facts import Epoch, Facts, n_closed
+from bandit.inference.data.layout import FactGrid
+from bandit.inference.reasons import CannotSay, Reason
+from bandit.metric import Direction, Metric, MetricKind
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValueScale:
+    """How a value of a metric lies in [0, 1], the unit of the table.
+
+    Attributes:
+        minimum: The value that 0 stands for.
+        maximum: The value that 1 stands for; above `minimum`.
+        is_binary: Whether outcomes are 0 or 1 and nothing between.
+        direction: Whether more is better.
+    """
+
+    minimum: float = 0.0
+    maximum: float = 1.0
+    is_binary: bool = True
+    direction: Direction = Direction.MAXIMIZE
+
+    def __post_init__(self) -> None:
+        if not self.maximum > self.minimum:
+            raise ValueError(f"maximum must be above minimum, got {self.maximum:g} and {self.minimum:g}")
+
+    @classmethod
+    def of(cls, metric: Metric) -> "ValueScale":
+        """The declared range and direction of a metric."""
+        return cls(
+            minimum=metric.minimum,
+            maximum=metric.maximum,
+            is_binary=metric.kind is MetricKind.BINARY,
+            direction=metric.direction,
+        )
+
+    @property
+    def width(self) -> float:
+        """Maximum less minimum."""
+        return self.maximum - self.minimum
+
+    def to_value(self, position: float) -> float:
+        """The value at `position` in [0, 1]."""
+        return self.minimum + self.width * position
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EvidenceTable:
+    """Sums per epoch and arm, of shape (n_epochs, n_arms); rows in the order of epochs.
+
+    Attributes:
+        arms: Numbers of the arms, in the order of the columns.
+        shares: The probability of each arm in the epoch; 0 where it had none.
+        predictions: Posterior means at the epoch's start, in [0, 1]; any number fixed by then is valid.
+        n: Resolved decisions drawn from the shares: with a value for silence all of them, else those
+            answered.
+        sums: Sums of their outcomes, each in [0, 1].
+        squares: Sums of the squares of their outcomes.
+        scale: What 0 and 1 stand for.
+        totals: Resolved decisions of each epoch, over all arms; shape (n_epochs,).
+
+    Raises:
+        ValueError: shapes differ, or a share, prediction or sum is impossible.
+    """
+
+    arms: tuple[int, ...]
+    shares: FloatArray
+    predictions: FloatArray
+    n: FloatArray
+    sums: FloatArray
+    squares: FloatArray
+    scale: ValueScale
+    totals: FloatArray = field(init=False)
+    _column_of: Mapping[int, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        shape = (len(self.shares), len(self.arms))
+        for name in ("shares", "predictions", "n", "sums", "squares"):
+            values = np.asarray(getattr(self, name), dtype=float)
+            if values.shape != shape:
+                raise ValueError(f"{name} must have shape {shape}, got {values.shape}")
+            if not (np.all(np.isfinite(values)) and np.all(values >= 0)):
+                raise ValueError(f"{name} must be finite and not negative")
+            # An arm's numbers lie side by side: arms are what is looked at one after the other.
+            object.__setattr__(self, name, np.asfortranarray(values))
+        object.__setattr__(self, "totals", self.n.sum(axis=1))
+        object.__setattr__(self, "_column_of", {arm: column for column, arm in enumerate(self.arms)})
+        if np.any(self.shares > 1 + _ROUNDING) or np.any(self.predictions > 1 + _ROUNDING):
+            raise ValueError("shares and predictions must be at most 1")
+        if np.any(self.sums > self.n * (1 + _ROUNDING)) or np.any(self.squares > self.sums * (1 + _ROUNDING)):
+            raise ValueError("outcomes must lie in [0, 1]: squares <= sums <= n")
+
+    def column(self, arm: int) -> int:
+        """The column of an arm; ValueError if it has none."""
+        if arm not in self._column_of:
+            raise ValueError(f"arm {arm} is in no column")
+        return self._column_of[arm]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ExposureTable:
+    """Decisions per epoch and arm, of shape (n_epochs, n_arms), beside the shares they were drawn from.
+
+    Attributes:
+        arms: Numbers of the arms, in the order of the columns.
+        shares: The probability of each arm in the epoch.
+        counts: Decisions (or units, or answers) of each arm.
+    """
+
+    arms: tuple[int, ...]
+    shares: FloatArray
+    counts: FloatArray
+
+
+def evidence_table(
+    facts: Facts,
+    epochs: Sequence[Epoch],
+    metric: tuple[int, Metric],
+    arms: Sequence[int],
+    *,
+    lag: timedelta,
+    now: datetime,
+) -> EvidenceTable | CannotSay:
+    """The table of one metric: policy decisions of closed epochs, and outcomes that came in time.
+
+    Args:
+        facts: The experiment's facts.
+        epochs: The segment's epochs, in order of number.
+        metric: The store's number of the metric, and the metric.
+        arms: Numbers of all arms that ever had a share, so that an epoch's decisions are all counted.
+        lag: How long a replica may go on with an epoch after its end.
+        now: The moment to fold for.
+    """
+    return closed_table(FactGrid(facts, epochs, arms), metric, lag, now)
+
+
+def closed_table(
+    grid: FactGrid, metric: tuple[int, Metric], lag: timedelta, now: datetime
+) -> EvidenceTable | CannotSay:
+    """`evidence_table` of facts that are laid out already."""
+    n_rows = count_closed(grid, metric[1], lag, now)
+    if isinstance(n_rows, CannotSay):
+        return n_rows
+    return tabulate(grid, metric, n_rows, silence=metric[1].default_value)
+
+
+def count_closed(grid: FactGrid, metric: Metric, lag: timedelta, now: datetime) -> int | CannotSay:
+    """How many epochs, from the first, are closed for the metric; or why none can count."""
+    if metric.window is None:
+        return CannotSay(Reason.NO_WINDOW)
+    return n_closed(grid.epochs, metric.window, lag, now) or CannotSay(Reason.NO_CLOSED_EPOCH)
+
+
+def open_evidence_table(
+    facts: Facts, epochs: Sequence[Epoch], metric: tuple[int, Metric], arms: Sequence[int]
+) -> EvidenceTable:
+    """The table of outcomes posted in time so far, open epochs included: for events that only do harm.
+
+    Only `harm_process` may read it: means over it are biased towards arms that answer fast.
+    """
+    return open_table(FactGrid(facts, epochs, arms), metric)
+
+
+def open_table(grid: FactGrid, metric: tuple[int, Metric]) -> EvidenceTable:
+    """`open_evidence_table` of facts that are laid out already."""
+    return tabulate(grid, metric, len(grid.epochs), silence=None)
+
+
+def tabulate(
+    grid: FactGrid, metric: tuple[int, Metric], n_rows: int, *, silence: float | None
+) -> EvidenceTable:
+    """The table over the first epochs; `silence` is what an unanswered decision counts as, or None."""
+    number, declared = metric
+    moments = grid.moments(number)[:, :n_rows]
+    if silence is not None:
+        moments = _with_silence(moments, grid.decided[:n_rows], declared.quantise(silence))
+    n, sums, squares = _in_range(moments, declared)
+    return EvidenceTable(
+        arms=grid.arms,
+        shares=grid.shares[:n_rows],
+        predictions=_predictions(grid, number, declared, n_rows),
+        n=n,
+        sums=sums,
+        squares=squares,
+        scale=ValueScale.of(declared),
+    )
+
+
+def exposure_table(facts: Facts, epochs: Sequence[Epoch], arms: Sequence[int]) -> ExposureTable:
+    """Policy decisions of all epochs, open ones included: what the sample-ratio check reads."""
+    return exposures(FactGrid(facts, epochs, arms))
+
+
+def exposures(grid: FactGrid) -> ExposureTable:
+    """`exposure_table` of facts that are laid out already."""
+    return ExposureTable(arms=grid.arms, shares=grid.shares, counts=grid.decided)
+
+
+def _with_silence(moments: FloatArray, decided: FloatArray, quanta: int) -> FloatArray:
+    """Adds decisions without an outcome in time; a crash may lose counts, and then there are none."""
+    n_silent = np.maximum(decided - moments[0], 0.0)
+    return np.asarray(moments + n_silent * np.array([1.0, quanta, quanta**2], dtype=float).reshape(3, 1, 1))
+
+
+def _in_range(moments: FloatArray, metric: Metric) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Number, sum and sum of squares of the outcomes as positions in [0, 1]."""
+    n, total, squares = moments
+    width = metric.maximum - metric.minimum
+    step, start = metric.quantum / width, (metric.offset - metric.minimum) / width
+    squares = step**2 * squares + 2 * step * start * total + start**2 * n
+    sums = np.clip(step * total + start * n, 0.0, n)
+    return n, sums, np.clip(squares, 0.0, sums)
+
+
+def _predictions(grid: FactGrid, number: int, metric: Metric, n_rows: int) -> FloatArray:
+    """Posterior means at the epochs' starts as positions in [0, 1]; 0 where the row has none."""
+    width = metric.maximum - metric.minimum
+    means = grid.means(number, n_rows, missing=metric.minimum)
+    return np.clip(np.nan_to_num((means - metric.minimum) / width, nan=0.0), 0.0, 1.0)
+
+
+_ROUNDING = 1e-9

@@ -1,0 +1,1 @@
+"""Sequential inference: estimators and tests whose error rates hold at every look."""

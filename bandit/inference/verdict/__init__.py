@@ -1,0 +1,1 @@
+"""The verdict: what the tests establish together, and what to do about it."""

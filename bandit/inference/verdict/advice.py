@@ -1,0 +1,207 @@
+"""What the evidence and the beliefs call for: promote, roll back, retire, or wait.
+
+The rules, and the error rates that they were chosen for:
+
+- **Promote** a challenger whose e-process, looked at where whole cycles end, has reached its level after
+  Holm, and whose finding has not lapsed since; that is also believed best; and under which no guardrail
+  speaks up. At least two cycles: with a weekday rhythm that nets to zero, daily looks promote falsely .15 of
+  the time, looks at whole weeks .001.
+- **Roll back**, at any look, a challenger in service under which a guardrail's e-value has reached
+  (guardrails x challengers) / alpha.
+- **Trip**: many times the champion's harmful events. It claims no significance; it is a fuse.
+- **Check** where decisions do not follow the shares: nothing is promoted or retired on such numbers. An arm
+  is taken out all the same, as a precaution: that costs little if the alarm is a defect of counting.
+- **Retire** challengers when, after two cycles, the champion's expected loss is a quarter of a per cent:
+  better or not, there is nothing left to win.
+"""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from math import log
+
+import numpy as np
+
+from bandit.inference.reasons import CannotSay
+from bandit.inference.sequential.multiplicity import holm
+from bandit.inference.verdict.assessment import Assessment, MetricEvidence
+from bandit.inference.verdict.claims import ALPHA, Claim
+
+
+class Advice(enum.StrEnum):
+    """What to do."""
+
+    PROMOTE = "promote"
+    ROLL_BACK = "roll back"
+    TRIP = "trip"
+    RETIRE = "retire"
+    WAIT = "wait"
+    CHECK = "check"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """The constants of the rules.
+
+    Attributes:
+        alpha: Error rate of promotion, and of rolling back.
+        cycle: Length of the rhythm that looks must respect.
+        least_cycles: Whole cycles before anything is promoted or retired.
+        least_probability: P(best) that a promoted arm must have.
+        negligible_loss: Expected loss of the champion, relative to its mean, that is nothing.
+        trip_ratio: Harmful events of a challenger over the champion's, by rate, that trip the wire.
+        trip_events: Fewest such events of the challenger.
+    """
+
+    alpha: float = ALPHA
+    cycle: timedelta = timedelta(days=7)
+    least_cycles: int = 2
+    least_probability: float = 0.95
+    negligible_loss: float = 0.0025
+    trip_ratio: float = 5.0
+    trip_events: int = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Harm:
+    """Harmful events seen so far, open epochs included.
+
+    Attributes:
+        events: Of the challenger.
+        ratio: The challenger's rate over the champion's by inverse propensity; infinite if the champion had
+            none.
+    """
+
+    events: int
+    ratio: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beliefs:
+    """What is believed, from the posteriors.
+
+    Attributes:
+        probability_best: Arm number to P(best), of arms in service.
+        champion_loss: The champion's expected loss relative to its mean; None if there is none.
+        harms: (Metric name, arm number) to harmful events, of yes/no guardrails whose events are bad.
+    """
+
+    probability_best: Mapping[int, float]
+    champion_loss: float | None = None
+    harms: Mapping[tuple[str, int], Harm]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruling:
+    """What to do about one arm, and on what ground.
+
+    Attributes:
+        advice: What to do.
+        arm: Number of the challenger; None where it is about the whole experiment.
+        metric: The guardrail that spoke up; empty where it is about the reward.
+        cycles: Whole cycles so far.
+    """
+
+    advice: Advice
+    arm: int | None = None
+    metric: str = ""
+    cycles: int = 0
+
+
+def rule(
+    assessment: Assessment, beliefs: Beliefs, started_at: datetime, now: datetime, rules: Rules | None = None
+) -> Ruling:
+    """The most pressing thing to do; WAIT if there is none.
+
+    Args:
+        assessment: The evidence.
+        beliefs: The beliefs.
+        started_at: When the experiment first ran: where cycles are counted from.
+        now: The moment.
+        rules: The constants; None for the default ones.
+    """
+    rules = rules or Rules()
+    # A clock that was set back puts `now` before the start: then no cycle is complete.
+    cycles = max((now - started_at) // rules.cycle, 0)
+    for name, arm in _fired_guardrails(assessment, beliefs, rules):
+        return Ruling(advice=Advice.ROLL_BACK, arm=arm, metric=name, cycles=cycles)
+    for (name, arm), harm in beliefs.harms.items():
+        if (
+            arm in beliefs.probability_best
+            and harm.events >= rules.trip_events
+            and harm.ratio >= rules.trip_ratio
+        ):
+            return Ruling(advice=Advice.TRIP, arm=arm, metric=name, cycles=cycles)
+    if assessment.is_alarming:
+        return Ruling(advice=Advice.CHECK, cycles=cycles)
+    winner = _winner(assessment, beliefs, started_at, rules)
+    if winner is not None:
+        return Ruling(advice=Advice.PROMOTE, arm=winner, cycles=cycles)
+    loss = beliefs.champion_loss
+    is_settled = loss is not None and loss <= rules.negligible_loss
+    if is_settled and cycles >= rules.least_cycles and len(beliefs.probability_best) > 1:
+        return Ruling(advice=Advice.RETIRE, cycles=cycles)
+    return Ruling(advice=Advice.WAIT, cycles=cycles)
+
+
+def p_values_at_cycles(evidence: MetricEvidence, started_at: datetime, rules: Rules) -> dict[int, float]:
+    """Arm number to the anytime p-value of "better" at the ends of whole cycles, adjusted by Holm."""
+    looks = _looks(evidence, started_at, rules)
+    raw = {}
+    for arm, challenger in evidence.challengers.items():
+        claim = challenger.better
+        raw[arm] = 1.0 if isinstance(claim, CannotSay) else _p_value_at(claim, looks)
+    return holm(raw)
+
+
+def _looks(evidence: MetricEvidence, started_at: datetime, rules: Rules) -> list[int]:
+    """Rows after which a whole cycle is complete: for each cycle's end the row that ended nearest to it.
+
+    Not the last row before it: epochs may last a good part of a cycle, and one that ends a moment after the
+    cycle would leave that part out. A look waits until a row has ended at or after the cycle's end, so that
+    which row is looked at never changes.
+    """
+    if not evidence.row_ends:
+        return []
+    ends = np.array([(end - started_at) / rules.cycle for end in evidence.row_ends])
+    cycles = range(rules.least_cycles, int(ends[-1]) + 1)
+    return sorted({int(np.abs(ends - cycle).argmin()) for cycle in cycles})
+
+
+def _p_value_at(claim: Claim, looks: list[int]) -> float:
+    best = max((claim.process.log_values[look] for look in looks), default=0.0)
+    return float(np.exp(-min(max(best, 0.0), _LARGEST_LOG)))
+
+
+def _winner(assessment: Assessment, beliefs: Beliefs, started_at: datetime, rules: Rules) -> int | None:
+    p_values = p_values_at_cycles(assessment.reward, started_at, rules)
+    proven = [
+        arm
+        for arm, p_value in p_values.items()
+        if p_value <= rules.alpha and _holds(assessment.reward.challengers[arm].better)
+    ]
+    believed = [arm for arm in proven if beliefs.probability_best.get(arm, 0.0) >= rules.least_probability]
+    return believed[0] if believed else None
+
+
+def _holds(claim: Claim | CannotSay) -> bool:
+    """Whether all decisions so far still bear the claim out: what was better once may be so no more."""
+    return isinstance(claim, Claim) and not claim.is_lapsed
+
+
+def _fired_guardrails(assessment: Assessment, beliefs: Beliefs, rules: Rules) -> list[tuple[str, int]]:
+    """(Metric, challenger) whose e-value has reached its level; of arms in service only."""
+    guardrails = {name: e for name, e in assessment.others.items() if e.metric.is_guardrail}
+    n_tests = sum(len(evidence.challengers) for evidence in guardrails.values())
+    return [
+        (name, arm)
+        for name, evidence in guardrails.items()
+        for arm, challenger in evidence.challengers.items()
+        if arm in beliefs.probability_best
+        and isinstance(challenger.worse, Claim)
+        and challenger.worse.process.log_maximum >= log(n_tests / rules.alpha)
+    ]
+
+
+_LARGEST_LOG = 700.0

@@ -1,0 +1,1 @@
+"""Rewards that are safe on disk, beside what the database driver alone achieves."""

@@ -1,0 +1,1 @@
+"""What all benchmarks share: servers as child processes, load, timings, and tables."""

@@ -1,0 +1,41 @@
+"""Tables and progress in a terminal."""
+
+from typing import Final
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+_PIPE_WIDTH: Final = 150
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Standard output or standard error; a pipe gets no colour and 150 columns."""
+    made = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    if not made.is_terminal:
+        made.width = _PIPE_WIDTH
+    return made
+
+
+def plain_table(title: str, *columns: str, n_left: int = 1, no_wrap: bool = False) -> Table:
+    """An empty table, its first columns aligned left and the others right.
+
+    Args:
+        title: Stands above it.
+        columns: Headings.
+        n_left: How many columns are aligned left; their cells stay on one line.
+        no_wrap: Whether those of the others do, too.
+    """
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+        show_edge=False,
+    )
+    for number, column in enumerate(columns):
+        is_left = number < n_left
+        table.add_column(column, justify="left" if is_left else "right", no_wrap=is_left or no_wrap)
+    return table

@@ -1,0 +1,1 @@
+"""What an outage of the database costs callers of Choose and Reward."""

@@ -1,0 +1,1 @@
+"""Players: what chooses arms in a simulated problem."""

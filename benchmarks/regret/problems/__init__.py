@@ -1,0 +1,1 @@
+"""Problems: what arms are worth, and how outcomes come back."""

@@ -1,0 +1,1 @@
+"""Replay of real events: what a policy would have earned on logged data."""

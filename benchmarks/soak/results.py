@@ -1,0 +1,48 @@
+"""What a soak collects while it runs."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from benchmarks.soak.faults import Happened
+
+Database = Literal["sqlite", "postgresql"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """What the service weighed at a moment.
+
+    Attributes:
+        at_seconds: Since the start.
+        resident_mib: Of the heaviest server.
+        n_descriptors: Open in the server with the most.
+        wal_mib: SQLite's write-ahead log.
+    """
+
+    at_seconds: float
+    resident_mib: float
+    n_descriptors: int
+    wal_mib: float
+
+
+@dataclass(slots=True)
+class Soak:
+    """What was seen.
+
+    Attributes:
+        database: Which kind.
+        seed: Of everything that was drawn.
+        n_replicas: Servers.
+        has_wrong_clocks: Whether clocks are set among the faults.
+        seconds: How long the load lasted.
+        happened: Faults, in order.
+        samples: Weights, in order.
+    """
+
+    database: Database
+    seed: int
+    n_replicas: int
+    has_wrong_clocks: bool
+    seconds: float = 0.0
+    happened: list[Happened] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)

@@ -1,0 +1,1 @@
+"""The speed of Choose and Reward, as a ratio to an RPC that does nothing."""

@@ -1,0 +1,6 @@
+"""Runs the command line: `python -m benchmarks.throughput`."""
+
+from benchmarks.throughput.command import main
+
+if __name__ == "__main__":
+    main()

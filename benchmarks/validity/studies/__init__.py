@@ -1,0 +1,1 @@
+"""Studies of their own: promotion, plans, static splits, and broken assumptions."""

@@ -1,0 +1,151 @@
+"""What is wrong with real logs: fallbacks, late outcomes, arms of different speed, units that return.
+
+The library reads facts, so what it leaves out is left out by it and not by the benchmark. Beside it stands
+what the same tests say if the defect is folded in.
+"""
+
+import numpy as np
+
+from bandit.decision_id import Basis
+from bandit.facts.units import estimate_repeats
+from bandit.inference.data.table import EvidenceTable, ExposureTable, ValueScale
+from bandit.inference.sequential.design import Design
+from benchmarks.validity.measures.decisions import ALPHA, decide
+from benchmarks.validity.measures.measurements import Sample, is_alarming, per_run
+from benchmarks.validity.measures.z_tests import Naive
+from benchmarks.validity.worlds.histories import History, Shaping, collect
+from benchmarks.validity.worlds.logs import Log, tables
+from benchmarks.validity.worlds.rates import FloatArray
+from benchmarks.validity.worlds.returning_units import FALLBACK_RATE, Crowd, visit
+
+FALLBACK_PENALTY = 0.5
+"""Success under a fallback over that of other decisions: whatever causes fallbacks is bad for users too."""
+
+LATE_RATES = (0.0, 0.03)
+"""Share of failures that turn to success after the window, of champion and challenger."""
+
+WINDOW, SLOW = 8, 6
+"""Epochs of the window, and how late in it the slow arm's successes come."""
+
+
+def with_fallbacks(
+    truth: FloatArray, size: int, shaping: Shaping, rng: np.random.Generator, n_runs: int
+) -> Sample:
+    """5 % of decisions are fallbacks to the champion, and half as often a success."""
+    history = collect(truth, size, shaping, n_runs, rng)
+    extra, won = np.zeros_like(history.n), np.zeros_like(history.n)
+    extra[..., 0] = rng.binomial(size, FALLBACK_RATE, history.n.shape[:2])
+    won[..., 0] = rng.binomial(extra[..., 0].astype(int), FALLBACK_PENALTY * truth[:, 0])
+
+    def log_of(run: int) -> Log:
+        return Log(
+            shares=history.shares[run],
+            predictions=history.predictions[run],
+            n={Basis.POLICY: history.n[run], Basis.FALLBACK: extra[run]},
+            sums={Basis.POLICY: history.sums[run], Basis.FALLBACK: won[run]},
+        )
+
+    folded = _replaced(history, history.n + extra, history.sums + won)
+    return _compared([log_of(run) for run in range(n_runs)], folded, shaping)
+
+
+def with_late_outcomes(
+    truth: FloatArray, size: int, shaping: Shaping, rng: np.random.Generator, n_runs: int
+) -> Sample:
+    """3 % of the challenger's failures turn to success after the window: its success within it is equal."""
+    history = collect(truth, size, shaping, n_runs, rng)
+    late = rng.binomial((history.n - history.sums).astype(int), LATE_RATES)
+    logs = [_plain(history, run, late=late[run]) for run in range(n_runs)]
+    return _compared(logs, _replaced(history, history.n, history.sums + late), shaping)
+
+
+def with_unequal_delay(
+    truth: FloatArray, size: int, shaping: Shaping, rng: np.random.Generator, n_runs: int
+) -> Sample:
+    """The challenger's successes come six epochs after its decisions, the champion's at once."""
+    history = collect(truth, size, shaping, n_runs, rng)
+    posted = history.sums.copy()
+    posted[:, SLOW:, 1], posted[:, :SLOW, 1] = history.sums[:, :-SLOW, 1], 0.0
+    logs = [_plain(history, run, window=WINDOW) for run in range(n_runs)]
+    return _compared(logs, _replaced(history, history.n, np.minimum(posted, history.n)), shaping)
+
+
+def with_returning_units(crowd: Crowd, shaping: Shaping, rng: np.random.Generator, n_runs: int) -> Sample:
+    """Units counted once, beside their decisions counted as if each were a new draw, and withheld."""
+    design = _design(shaping)
+    plain: list[tuple[FloatArray, FloatArray]] = []
+
+    def of_run(_: int) -> dict[str, float]:
+        visited = visit(crowd, shaping, rng)
+        by_unit, exposed_units = tables(visited.units)
+        log = visited.decisions
+        n, sums = _everything(log)
+        plain.append((n, sums))
+        folded = _table(log.shares, log.predictions, n, sums)
+        found = decide(folded, design).is_any
+        repeats = estimate_repeats(visited.groups)
+        return {
+            "any": decide(by_unit, design).is_any,
+            "alarm": is_alarming(exposed_units),
+            "folded": found,
+            "folded_alarm": is_alarming(ExposureTable(arms=folded.arms, shares=log.shares, counts=n)),
+            "withheld": repeats.is_too_much,
+            "unwithheld": found and not repeats.is_too_much,
+        }
+
+    sample = per_run(n_runs, of_run)
+    naive = Naive.of(np.array([n for n, _ in plain]), np.array([sums for _, sums in plain]))
+    return {**sample, "naive_peeked": naive.peeked(ALPHA)}
+
+
+def _compared(logs: list[Log], folded: History, shaping: Shaping) -> Sample:
+    design = _design(shaping)
+
+    def of_run(run: int) -> dict[str, float]:
+        table, exposures = tables(logs[run])
+        return {
+            "any": decide(table, design).is_any,
+            "alarm": is_alarming(exposures),
+            "folded": decide(folded.table(run), design).is_any,
+            "folded_alarm": is_alarming(folded.exposures(run)),
+        }
+
+    naive = Naive.of(folded.n, folded.sums)
+    return {**per_run(len(logs), of_run), "naive_peeked": naive.peeked(ALPHA)}
+
+
+def _everything(log: Log) -> tuple[FloatArray, FloatArray]:
+    """Decisions and successes with fallbacks and late outcomes folded in."""
+    n, sums = (np.sum(list(counts.values()), axis=0) for counts in (log.n, log.sums))
+    return n, np.minimum(sums if log.late is None else sums + log.late, n)
+
+
+def _plain(history: History, run: int, *, late: FloatArray | None = None, window: int = 1) -> Log:
+    return Log(
+        shares=history.shares[run],
+        predictions=history.predictions[run],
+        n={Basis.POLICY: history.n[run]},
+        sums={Basis.POLICY: history.sums[run]},
+        late=late,
+        window=window,
+    )
+
+
+def _replaced(history: History, n: FloatArray, sums: FloatArray) -> History:
+    return History(shares=history.shares, best=history.best, predictions=history.predictions, n=n, sums=sums)
+
+
+def _table(shares: FloatArray, means: FloatArray, n: FloatArray, sums: FloatArray) -> EvidenceTable:
+    return EvidenceTable(
+        arms=tuple(range(shares.shape[1])),
+        shares=shares,
+        predictions=means,
+        n=n,
+        sums=sums,
+        squares=sums,
+        scale=ValueScale(),
+    )
+
+
+def _design(shaping: Shaping) -> Design:
+    return Design(alpha=ALPHA, floors=dict(enumerate(shaping.floors)))

@@ -1,0 +1,78 @@
+"""Who may enter: TLS and tokens as the settings have them, read anew when their files change."""
+
+import asyncio
+from typing import Any, Final
+
+import grpc
+import structlog
+
+from server.addresses import is_loopback
+from server.rpc.guard.authentication import Authenticator
+from server.rpc.guard.tls import CertificateFiles, credentials_of
+from server.services.access.tokens_file import TokensFileError, load_tokens
+from server.services.runtime.clock import Clock
+from server.services.runtime.reloading_file import Watched
+from server.settings import Settings
+
+LOOK_SECONDS: Final = 1.0
+"""How often files that may change in service are looked at."""
+
+log = structlog.get_logger()
+
+
+class Door:
+    """What stands before the services.
+
+    Attributes:
+        authenticator: Lets callers in.
+        credentials: For the port; None for plain text.
+
+    Args:
+        settings: Which files there are.
+        clock: The time.
+
+    Raises:
+        CertificateError: A certificate, key or client CA can't be used.
+        TokensFileError: The tokens file can't be used.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self._watched: list[Watched[Any]] = []
+        self.credentials = self._open_tls()
+        self.authenticator = self._open_tokens(clock)
+
+    async def look(self) -> None:
+        """Takes in what changed in the files, in a thread: they may be far away."""
+        for watched in self._watched:
+            await asyncio.to_thread(watched.look)
+
+    def say_who_may_enter(self) -> None:
+        """One line for the log: loud where everybody may come from anywhere."""
+        facts = {
+            "tls": self._settings.tls_certificate is not None,
+            "client_certificates": self._settings.tls_client_ca is not None,
+            "tokens": self._settings.tokens is not None,
+        }
+        if self._settings.tokens is None and self._settings.tls_client_ca is None:
+            say = log.info if is_loopback(self._settings.listen) else log.warning
+            say("access.open", **facts, meaning="whoever reaches the port may do everything")
+        else:
+            log.info("access.guarded", **facts)
+
+    def _open_tls(self) -> grpc.ServerCredentials | None:
+        certificate, key = self._settings.tls_certificate, self._settings.tls_key
+        if certificate is None or key is None:
+            return None
+        client_ca = self._settings.tls_client_ca
+        watched = CertificateFiles(certificate=certificate, key=key, client_ca=client_ca).watched()
+        self._watched.append(watched)
+        return credentials_of(watched, wants_client=client_ca is not None)
+
+    def _open_tokens(self, clock: Clock) -> Authenticator:
+        path = self._settings.tokens
+        watched = None
+        if path is not None:
+            watched = Watched("tokens", [path], lambda: load_tokens(path), TokensFileError)
+            self._watched.append(watched)
+        return Authenticator(watched, clock, calls_per_second=self._settings.calls_per_second)

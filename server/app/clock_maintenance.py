@@ -1,0 +1,59 @@
+"""Commands that look at and mend the clock of a database, also beside running servers."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+from server.app.errors import startup_errors
+from server.services import clock_repair
+from server.services.runtime.clock import Clock
+from server.services.runtime.service_time import Pace
+from server.settings import Settings
+from server.store.contract import Store
+from server.store.contract.clock import ClockRepair
+from server.store.opening import open_beside
+
+
+def show_clock(settings: Settings) -> list[str]:
+    """The clock in plain words, line by line.
+
+    Raises:
+        StartupError: The database can't be opened.
+    """
+    trust_after = timedelta(seconds=settings.trust_clock_after_seconds)
+    with _opened(settings) as store:
+        reading = store.read_clock(Clock().now(), trust_after)
+        pace = Pace(timedelta(seconds=settings.clock_settle_seconds))
+        return list(
+            clock_repair.describe(reading, is_shared=store.is_shared, trust_after=trust_after, pace=pace)
+        )
+
+
+def accept_clock(settings: Settings, *, reason: str, caller: str) -> datetime:
+    """Makes the clock that is read right; returns its time. Servers follow with their next poll.
+
+    Raises:
+        StartupError: The database can't be opened or written.
+    """
+    with _opened(settings) as store:
+        return store.accept_clock(Clock().now(), reason=reason, caller=caller)
+
+
+def repair_clock(settings: Settings, *, reason: str, caller: str) -> ClockRepair:
+    """Mends what a clock that was ahead left in the database.
+
+    Raises:
+        StartupError: The database can't be opened or written.
+    """
+    with _opened(settings) as store:
+        return store.repair_clock(Clock().now(), reason=reason, caller=caller)
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[Store]:
+    with startup_errors():
+        store = open_beside(settings.database)
+        try:
+            yield store
+        finally:
+            store.close()

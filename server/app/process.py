@@ -1,0 +1,227 @@
+"""Runs the service: brings its parts up, keeps them going, and takes them down in order."""
+
+import asyncio
+import gc
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+import uvloop
+
+from server.addresses import split_address
+from server.app.access import LOOK_SECONDS
+from server.app.errors import StartupError, startup_errors
+from server.app.log_setup import set_up_logs
+from server.app.process_limits import require_address_space, room_for_connections
+from server.app.prometheus import serve_metrics
+from server.app.wiring import Parts
+from server.services.background import ended_runs
+from server.services.experiments.allocator import load_mathematics
+from server.settings import Settings
+from server.store.contract import Store
+from server.store.errors import StoreError
+from server.store.opening import find_store
+
+_GC_THRESHOLDS: Final = (50_000, 20, 100)
+"""Calls leave no cycles behind, so Python need not look for them every few calls."""
+
+_BROKEN_EXIT: Final = 70
+"""Exit code after a failed write to stable storage: EX_SOFTWARE, so that a supervisor starts anew."""
+
+log = structlog.get_logger()
+
+
+def print_place(address: str, *, is_serving: bool) -> None:
+    """Says on standard output where a server is, and whether it serves yet."""
+    doing = "serving" if is_serving else "waiting for its database"
+    sys.stdout.write(f"bandit-server is {doing} at {address}\n")
+    sys.stdout.flush()
+
+
+def stop_signals() -> set[signal.Signals]:
+    """The signals that end a server in order: SIGHUP, of a terminal that is closed, but not below nohup."""
+    ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
+    return {signal.SIGTERM, signal.SIGINT, signal.SIGHUP} - ignored
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where a process stands among those of its server.
+
+    Attributes:
+        tell: Told the address, and whether calls are answered there yet; again once they are.
+        number: Counted from 1 where several processes share the port; the first writes the server's files.
+        end: A file descriptor that can be read once the process is to stop; None if only signals say so.
+    """
+
+    tell: Callable[..., None] = print_place
+    number: int | None = None
+    end: int | None = None
+
+
+ALONE: Final = Placement()
+
+
+def serve_here(settings: Settings, placement: Placement = ALONE) -> int:
+    """Serves in this process until a signal stops it, and returns the exit code.
+
+    Raises:
+        StartupError: The service can't start.
+    """
+    require_address_space()
+    room_for_connections(settings.max_connections)  # looked at first: what opens a file would only fail
+    set_up_logs(settings.log_level, worker=placement.number)
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
+    with startup_errors(), ExitStack() as stack:
+        store = find_store(settings.database)
+        stack.callback(store.close)
+        runner = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
+        return runner.run(_serve_on(settings, store, placement))
+
+
+async def _serve_on(settings: Settings, store: Store, placement: Placement) -> int:
+    """Serves from a store. The parts are made here, since gRPC belongs to the loop it is made in."""
+    return await _Service(settings, store, placement).run()
+
+
+class _Service:
+    """One run of the service on a store that need not be there yet."""
+
+    def __init__(self, settings: Settings, store: Store, placement: Placement) -> None:
+        self._settings = settings
+        self._placement = placement
+        self._exit_code = 0
+        self._failure: StoreError | None = None
+        self._address = ""
+        self._stopping = asyncio.Event()
+        parts = Parts(settings, store, number=placement.number, on_broken=self._stop_broken)
+        self._door = parts.door
+        self._workers = parts.workers
+        self._upkeep = parts.upkeep
+        self._inquiries = parts.inquiries
+        self._epochs = parts.epochs
+        self._queue = parts.queue
+        self._standby = parts.standby
+        self._rpc = parts.rpc
+        self._purger = parts.purger
+        self._ender = parts.ender
+        self._collector = parts.collector
+
+    async def run(self) -> int:
+        """Serves until told to stop; returns the exit code."""
+        self._heed_signals()
+        can_answer = await self._begin()
+        commits = asyncio.create_task(self._queue.run())
+        chores = self._start_chores()
+        await self._start(can_answer=can_answer)
+        chores += self._start_more_chores(has_answered=can_answer)
+        await self._stopping.wait()
+        await self._drain()
+        for chore in chores:
+            chore.cancel()
+        await asyncio.gather(*chores, return_exceptions=True)
+        await self._inquiries.end()
+        await self._epochs.end()
+        await self._upkeep.end()
+        self._queue.close()
+        await commits
+        await self._flush_counts()
+        await self._standby.save(is_last=True)
+        self._workers.close()
+        if self._failure is not None:
+            raise self._failure
+        log.info("server.stopped", exit_code=self._exit_code)
+        return self._exit_code
+
+    def _start_chores(self) -> "list[asyncio.Task[None]]":
+        """What goes on before there can be a call."""
+        return [
+            asyncio.create_task(self._upkeep.poll(self._settings.poll_seconds)),
+            asyncio.create_task(self._upkeep.allocate(self._settings.epoch_interval_seconds)),
+            asyncio.create_task(self._upkeep.repeat(self._standby.save, self._settings.snapshot_seconds)),
+            asyncio.create_task(self._upkeep.repeat(self._door.look, LOOK_SECONDS)),
+        ]
+
+    def _start_more_chores(self, *, has_answered: bool) -> "list[asyncio.Task[None]]":
+        """What can wait until the server has said where it is."""
+        chores = [asyncio.create_task(self._workers.compute(load_mathematics))]
+        if not self._standby.is_connected:
+            chores.append(asyncio.create_task(self._connect(has_answered=has_answered)))
+        chores.append(asyncio.create_task(self._upkeep.repeat(self._ender.run_once, ended_runs.LOOK_SECONDS)))
+        if self._settings.purge:
+            seconds = self._settings.purge_interval_seconds
+            chores.append(asyncio.create_task(self._upkeep.repeat(self._purger.run_once, seconds)))
+        return chores
+
+    def _heed_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in stop_signals():
+            loop.add_signal_handler(number, self._stopping.set)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals())  # a parent held them back
+        if self._placement.end is not None:
+            loop.add_reader(self._placement.end, self._stopping.set)
+
+    async def _begin(self) -> bool:
+        """Reaches the store or does without; whether calls can be answered."""
+        try:
+            return await self._standby.begin()
+        except StoreError:
+            self._workers.close()
+            raise
+
+    async def _connect(self, *, has_answered: bool) -> None:
+        """Reaches the store that was away at the start; from then on nothing is different."""
+        try:
+            await self._standby.connect()
+        except StoreError as error:
+            self._failure = error
+            self._stopping.set()
+            return
+        log.info("standby.over")
+        if not has_answered and not self._stopping.is_set():
+            await self._rpc.say_serving()
+            self._tell(can_answer=True)
+
+    def _tell(self, *, can_answer: bool) -> None:
+        self._placement.tell(self._address, is_serving=can_answer)
+        log.info("server.serving" if can_answer else "server.waiting", address=self._address)
+
+    async def _start(self, *, can_answer: bool) -> None:
+        if self._settings.metrics_listen is not None:
+            try:
+                port = serve_metrics(self._settings.metrics_listen, self._rpc, self._collector)
+            except OSError as error:
+                text = f"can't serve metrics at {self._settings.metrics_listen}: {error.strerror}"
+                raise StartupError(text) from error
+            log.info("metrics.serving", port=port)
+        port = await self._rpc.start(self._settings.listen, self._door.credentials, is_serving=can_answer)
+        self._door.say_who_may_enter()
+        host, _ = split_address(self._settings.listen)
+        self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._tell(can_answer=can_answer)
+
+    async def _drain(self) -> None:
+        """Lets clients look away, and calls in flight finish."""
+        log.info("server.draining")
+        await self._rpc.say_not_serving()
+        if self._exit_code == 0:
+            await asyncio.sleep(self._settings.drain_delay_seconds)
+        await self._rpc.stop(self._settings.drain_seconds if self._exit_code == 0 else 0.0)
+
+    async def _flush_counts(self) -> None:
+        try:
+            await self._upkeep.end_run()
+        except StoreError as error:
+            log.warning("counts.lost", error=str(error))
+
+    def _stop_broken(self) -> None:
+        """After a failed write to stable storage nothing that a later one says can be trusted."""
+        if self._exit_code == 0:
+            log.critical("store.broken", advice="check the disk, then start again")
+            self._exit_code = _BROKEN_EXIT
+            self._stopping.set()

@@ -1,0 +1,262 @@
+"""One process or several: `--workers N` is a parent that answers no call, and N processes that share a port.
+
+The parent holds the port without listening, starts the workers, starts another for each that dies, hands on
+a signal to stop and waits for all to drain. A worker that loses its parent stops, as after SIGTERM.
+"""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Final
+
+import structlog
+
+from server.addresses import split_address
+from server.app.errors import StartupError, startup_errors
+from server.app.log_setup import set_up_logs
+from server.app.process import Placement, print_place, serve_here, stop_signals
+from server.app.shared_port import reserved_port
+from server.settings import Settings
+
+_FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 10.0
+_LONG_LIFE: Final = 10.0
+"""A worker that served for so many seconds is replaced at once; one that did not, ever later."""
+
+_MOST_FAILURES: Final = 5
+"""After so many replacements in a row that can't start, the server gives up, unless other workers go on."""
+
+_LAST_SECONDS: Final = 30.0
+"""What a worker gets on top of its drain before it is killed: a commit may take its time."""
+
+log = structlog.get_logger()
+
+
+def serve(settings: Settings) -> int:
+    """Serves until SIGTERM or SIGINT, in as many processes as are wanted, and returns the exit code.
+
+    Raises:
+        StartupError: The service can't start.
+    """
+    if settings.workers == 1:
+        return serve_here(settings)
+    set_up_logs(settings.log_level)
+    with startup_errors(), reserved_port(settings.listen) as port:
+        host, _ = split_address(settings.listen)
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return _Supervisor(settings.model_copy(update={"listen": where})).run()
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What a worker tells: where it is, and whether it answers calls there yet."""
+
+    address: str
+    is_serving: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """What a worker tells that can't start."""
+
+    text: str
+
+
+@dataclass(slots=True)
+class _Worker:
+    """One run of a worker.
+
+    Attributes:
+        process: The child.
+        pipe: What it tells comes here; closing it tells the child to stop.
+        started_at: On the monotonic clock.
+        place: What it told last; None before it has begun to listen.
+        failure: Why it can't start.
+    """
+
+    process: SpawnProcess
+    pipe: Connection
+    started_at: float
+    place: _Place | None = None
+    failure: str = ""
+
+    def listen(self) -> None:
+        """Takes in what it told; nothing if that is its end."""
+        try:
+            while self.pipe.poll():
+                match self.pipe.recv():
+                    case _Place() as place:
+                        self.place = place
+                    case _Failure(text):
+                        self.failure = text
+        except (EOFError, OSError):
+            return
+
+
+class _Supervisor:
+    """The parent of the workers.
+
+    Args:
+        settings: With the port that they share.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._workers: dict[int, _Worker] = {}
+        self._due: dict[int, float] = dict.fromkeys(range(1, settings.workers + 1), 0.0)
+        self._pauses = dict.fromkeys(self._due, _FIRST_PAUSE)
+        self._n_failures = 0
+        self._has_served = False
+        self._has_told_waiting = False
+        self._is_stopping = False
+        self._wake, self._waker = os.pipe()
+
+    def run(self) -> int:
+        """Supervises until told to stop; returns the worst exit code of the workers.
+
+        Raises:
+            StartupError: A worker can't start.
+        """
+        for number in stop_signals():
+            signal.signal(number, self._heed)
+        try:
+            while not self._is_stopping:
+                self._start_due()
+                self._wait()
+                self._look()
+        except StartupError:
+            self._stop()
+            raise
+        exit_code = self._stop()
+        log.info("server.stopped", exit_code=exit_code)
+        return exit_code
+
+    def _heed(self, _number: int, _frame: object) -> None:
+        self._is_stopping = True
+        os.write(self._waker, b".")
+
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        for number in [number for number, due_at in self._due.items() if due_at <= now]:
+            del self._due[number]
+            self._workers[number] = worker = _start(self._settings, number)
+            log.info("worker.started", worker=number, pid=worker.process.pid)
+
+    def _wait(self) -> None:
+        """Until a worker tells something or ends, a signal comes, or one is to be started."""
+        news: list[Connection | int] = [self._wake]
+        for worker in self._workers.values():
+            news += (worker.pipe, worker.process.sentinel)
+        timeout = max(min(self._due.values()) - time.monotonic(), 0.0) if self._due else None
+        wait(news, timeout)
+
+    def _look(self) -> None:
+        for number, worker in list(self._workers.items()):
+            is_over = not worker.process.is_alive()
+            worker.listen()
+            if is_over and not self._is_stopping:
+                self._bury(number, worker)
+        places = [worker.place for worker in self._workers.values()]
+        if not self._due and all(place is not None for place in places):
+            self._tell([place for place in places if place is not None])
+
+    def _tell(self, places: list[_Place]) -> None:
+        """Says once that all workers are there, and once that all serve."""
+        is_serving = all(place.is_serving for place in places)
+        if is_serving:
+            self._n_failures = 0
+        if is_serving and not self._has_served:
+            self._has_served = True
+            print_place(places[0].address, is_serving=True)
+            log.info("server.serving", address=places[0].address, workers=len(places))
+        elif not is_serving and not self._has_served and not self._has_told_waiting:
+            self._has_told_waiting = True
+            print_place(places[0].address, is_serving=False)
+
+    def _bury(self, number: int, worker: _Worker) -> None:
+        """Plans a replacement for a worker that has died, or gives up: StartupError."""
+        del self._workers[number]
+        worker.pipe.close()
+        code = worker.process.exitcode or 0
+        if worker.place is None:
+            self._n_failures += code >= 0  # who was killed might have started
+            if self._is_hopeless:
+                raise StartupError(worker.failure or f"worker {number} ended with {code} before it served")
+        has_lived = worker.place is not None and time.monotonic() - worker.started_at > _LONG_LIFE
+        pause = _FIRST_PAUSE if has_lived else self._pauses[number]
+        self._pauses[number] = min(2 * pause, _LONGEST_PAUSE)
+        self._due[number] = time.monotonic() + pause
+        log.error("worker.died", worker=number, exit_code=code, reason=worker.failure, restart_seconds=pause)
+
+    @property
+    def _is_hopeless(self) -> bool:
+        """Whether workers that can't start are to end the server: not as long as others of them go on."""
+        has_begun = self._has_served or self._has_told_waiting
+        goes_on = any(worker.place is not None for worker in self._workers.values())
+        return not has_begun or (self._n_failures >= _MOST_FAILURES and not goes_on)
+
+    def _stop(self) -> int:
+        """Ends every worker; the worst of their exit codes, a signal as a shell has it."""
+        settings = self._settings
+        give_up_at = time.monotonic() + settings.drain_delay_seconds + settings.drain_seconds + _LAST_SECONDS
+        for worker in self._workers.values():
+            worker.process.terminate()
+        codes = [0]
+        for number, worker in self._workers.items():
+            worker.process.join(max(give_up_at - time.monotonic(), 0.0))
+            if worker.process.is_alive():
+                log.error("worker.killed", worker=number, reason="it did not stop in time")
+                worker.process.kill()
+                worker.process.join()
+            code = worker.process.exitcode or 0
+            codes.append(code if code >= 0 else 128 - code)
+        return max(codes)
+
+
+def _start(settings: Settings, number: int) -> _Worker:
+    context = multiprocessing.get_context("spawn")
+    mine, theirs = context.Pipe()
+    if settings.metrics_listen is not None:
+        host, _, port = settings.metrics_listen.rpartition(":")
+        own = f"{host}:{int(port) + number - 1 if int(port) else 0}"
+        settings = settings.model_copy(update={"metrics_listen": own})
+    process = context.Process(target=_work, args=(settings, number, theirs), name=f"worker-{number}")
+    resource_tracker.ensure_running()  # else the first start would do it, and let the signals in again
+    with _signals_held():
+        process.start()
+    theirs.close()
+    return _Worker(process, mine, time.monotonic())
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Keeps back what would stop it: a child begins like that, and lets it in when it can heed it."""
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
+def _work(settings: Settings, number: int, pipe: Connection) -> None:
+    """The whole life of a worker."""
+
+    def tell(address: str, *, is_serving: bool) -> None:
+        with suppress(OSError):  # without a parent it stops, for which it needs not be told
+            pipe.send(_Place(address, is_serving))
+
+    placement = Placement(tell=tell, number=number, end=pipe.fileno())
+    try:
+        code = serve_here(settings, placement)
+    except StartupError as error:
+        with suppress(OSError):
+            pipe.send(_Failure(str(error)))
+        code = 1
+    raise SystemExit(code)

@@ -1,0 +1,1 @@
+"""The commands of `bandit-server`, one module each."""

@@ -1,0 +1,100 @@
+"""`bandit-server experiment apply`: shows how an experiment differs from its file, then makes it the same."""
+
+from collections.abc import Iterable
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from bandit.client import BanditClient, ConflictError, NotFoundError
+from bandit.v1.experiment_pb2 import Experiment, Metric
+from server.cli.experiment_file.difference import Change, changes
+from server.cli.experiment_file.file import ExperimentFileError, file_label, read_experiment
+from server.cli.experiment_file.resolution import resolutions
+from server.cli.framework.connection import connected, server_option
+from server.cli.framework.console import output_console
+from server.cli.framework.errors import CommandError, reporting
+from server.cli.framework.help import Command
+
+_STYLES = {"+": "green", "-": "red", "~": "yellow"}
+
+
+@click.command(cls=Command)
+@click.argument("file", type=click.Path(allow_dash=True))
+@click.option("--dry-run", is_flag=True, help="Check the file and show the difference; change nothing.")
+@server_option
+def apply(file: str, server: str, *, dry_run: bool) -> None:
+    """Create or change the experiment that FILE describes.
+
+    Shows the difference, then makes it; nothing is asked, so look with --dry-run first. A key that the file
+    leaves out is set to its default. A running experiment takes a change with its next epoch. FILE may be -
+    for standard input.
+    """
+    with reporting(ExperimentFileError):
+        wanted = read_experiment(file)
+    console = output_console()
+    with connected(server, file_label(file)) as client:
+        current = _find(client, wanted.name)
+        if current is None:
+            _create(client, wanted, console, dry_run=dry_run)
+        else:
+            _update(client, wanted, current, console, dry_run=dry_run)
+
+
+def _find(client: BanditClient, name: str) -> Experiment | None:
+    try:
+        return client.experiments.get(name) if name else None
+    except NotFoundError:
+        return None
+
+
+def _create(client: BanditClient, wanted: Experiment, console: Console, *, dry_run: bool) -> None:
+    client.experiments.create(wanted, validate_only=True)
+    _print_changes(console, changes(Experiment(), wanted))
+    _note_resolutions(wanted.metrics)
+    if dry_run:
+        click.echo(f"{wanted.name} would be created; nothing was changed")
+        return
+    client.experiments.create(wanted)
+    click.echo(f"{wanted.name} is created: `bandit-server experiment start {wanted.name}` lets shares decide")
+
+
+def _update(
+    client: BanditClient, wanted: Experiment, current: Experiment, console: Console, *, dry_run: bool
+) -> None:
+    wanted.etag = current.etag
+    difference = changes(current, client.experiments.update(wanted, validate_only=True))
+    if not difference:
+        click.echo(f"{wanted.name} is unchanged")
+        return
+    _print_changes(console, difference)
+    known = {metric.name for metric in current.metrics}
+    _note_resolutions(metric for metric in wanted.metrics if metric.name not in known)
+    _warn_of_leaving_arms(current, wanted)
+    if dry_run:
+        click.echo(f"{wanted.name} would be updated; nothing was changed")
+        return
+    try:
+        client.experiments.update(wanted)
+    except ConflictError:
+        raise CommandError(f"{wanted.name} was changed by someone else just now: apply again") from None
+    click.echo(f"{wanted.name} is updated")
+
+
+def _print_changes(console: Console, difference: list[Change]) -> None:
+    width = max(len(change.path) for change in difference)
+    for change in difference:
+        line = f"{change.sign} {change.path:<{width}}  {change.text}"
+        console.print(Text(line, style=_STYLES[change.sign]), soft_wrap=True)
+
+
+def _note_resolutions(metrics: Iterable[Metric]) -> None:
+    for sentence in resolutions(metrics):
+        click.echo(f"note: {sentence}")
+
+
+def _warn_of_leaving_arms(current: Experiment, wanted: Experiment) -> None:
+    staying = {arm.id for arm in wanted.arms}
+    for arm in current.arms:
+        if arm.id not in staying:
+            click.echo(f"note: arm {arm.id} leaves: no more traffic, and its id is never used again")

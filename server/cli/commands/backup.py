@@ -1,0 +1,38 @@
+"""`bandit-server backup`: a consistent copy of an SQLite file in service."""
+
+from pathlib import Path
+
+import click
+
+from server.cli.framework.console import counted
+from server.cli.framework.errors import CalledWronglyError, reporting
+from server.cli.framework.help import Command
+from server.cli.framework.progress import progress_bar
+from server.cli.framework.setting_options import config_option, setting_option
+from server.cli.framework.settings_sources import load_settings
+from server.settings import SettingsError
+
+
+@click.command(cls=Command)
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@setting_option("database", "URL")
+@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@config_option
+def backup(file: Path, config: Path | None, *, force: bool, **flags: object) -> None:
+    """Copy an SQLite database, also while a server uses it.
+
+    FILE is all of one moment, that of the start; its own integrity check has passed, and it is safe on disk
+    when the command ends. Only its owner can read it: the keys that sign decisions are in it.
+
+    To restore it, stop the server, delete the database's -wal and -shm files, put FILE in the place of the
+    database, and start the server. Keys are then as they were: revoke again what was revoked since.
+    """
+    with reporting(SettingsError, CalledWronglyError):
+        settings = load_settings(flags, config)
+    from server import app  # noqa: PLC0415 - takes a second, which help and wrong settings need not wait for
+
+    with reporting(app.StartupError), progress_bar("copying") as progress:
+        made = app.back_up(settings, file, progress, may_replace=force)
+    click.echo(
+        f"copied: {file}, {made.n_bytes / 1e6:,.1f} MB, {counted(made.n_outcomes, 'outcome')} in the log"
+    )

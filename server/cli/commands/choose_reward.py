@@ -1,0 +1,140 @@
+"""`bandit-server choose` and `reward`: the data plane by hand, to try an experiment or to mend a number."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice, repeat
+
+import click
+
+from bandit.client import BanditClient, Choice, Fallback, Question
+from server.cli.framework.connection import connected, json_option, server_option
+from server.cli.framework.console import output_console, percent, plain_table
+from server.cli.framework.errors import CalledWronglyError
+from server.cli.framework.help import Command
+
+_BATCH = 1_000
+_NO_ARM = Fallback("none")  # never served: a choice by hand shows the error that caused it
+
+
+def _outcomes(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> Mapping[str, float]:
+    """Metric to value of arguments such as `click=1`; for click to call."""
+    outcomes: dict[str, float] = {}
+    for text in values:
+        name, _, number = text.partition("=")
+        value = _number(number)
+        if not name or name in outcomes or not math.isfinite(value):
+            reason = "names a metric twice" if name in outcomes else "is not METRIC=VALUE, such as click=1"
+            raise click.BadParameter(f"{text!r} {reason}", ctx, param)
+        outcomes[name] = value
+    return outcomes
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+@click.command(cls=Command)
+@click.argument("name")
+@click.option("--unit", metavar="UNIT", help="Who is sticky, such as a user id. Without it chance decides.")
+@click.option("--eligible", multiple=True, metavar="ARM", help="An arm that can serve; repeat it for more.")
+@click.option(
+    "--count",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Choose N times and tally the arms. These are decisions like all others.",
+)
+@server_option
+@json_option
+def choose(
+    name: str, unit: str | None, eligible: tuple[str, ...], count: int | None, server: str, *, as_json: bool
+) -> None:
+    """Ask for an arm by hand.
+
+    It is a real decision: it counts, and its id can be rewarded.
+    """
+    question = Question(experiment=name, fallback=_NO_ARM, unit=unit, eligible_arms=eligible or None)
+    with connected(server) as client:
+        choices = list(_choices(client, question, count or 1))
+    if count is not None:
+        _print_tally(choices, as_json=as_json)
+    elif as_json:
+        click.echo(json.dumps(_facts(choices[0]), indent=2))
+    else:
+        for key, value in _facts(choices[0]).items():
+            click.echo(f"{key:<12} {value if isinstance(value, str) else json.dumps(value)}")
+
+
+@click.command(cls=Command)
+@click.argument("decision_id")
+@click.argument("outcomes", callback=_outcomes, nargs=-1, required=True, metavar="METRIC=VALUE...")
+@click.option(
+    "--revision",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="A higher one replaces a value posted with a lower one.",
+)
+@server_option
+@json_option
+def reward(
+    decision_id: str, outcomes: Mapping[str, float], revision: int, server: str, *, as_json: bool
+) -> None:
+    """Post what came of a decision by hand.
+
+    Repeating it is safe: a decision counts once for each metric.
+    """
+    if not decision_id:
+        raise CalledWronglyError("the decision id is empty: nothing can be rewarded")
+    with connected(server) as client:
+        result = client.reward(decision_id, outcomes, revision=revision)
+    results = {metric: str(result.metric_to_result[metric]) for metric in outcomes}
+    if as_json:
+        click.echo(json.dumps({"results": results}, indent=2))
+    else:
+        for metric, outcome in results.items():
+            click.echo(f"{metric}: {outcome}")
+
+
+def _choices(client: BanditClient, question: Question, count: int) -> Iterator[Choice]:
+    """The answers; the first that the service did not give is raised as its error."""
+    questions = repeat(question, count)
+    while batch := list(islice(questions, _BATCH)):
+        for choice in client.batch_choose(batch):
+            if choice.fallback_cause is not None:
+                raise choice.fallback_cause
+            yield choice
+
+
+def _facts(choice: Choice) -> dict[str, object]:
+    facts: dict[str, object] = {
+        "arm": choice.arm,
+        "decision_id": choice.decision_id,
+        "propensity": choice.propensity,
+        "reason": str(choice.reason),
+        "epoch": choice.epoch,
+        "model_uri": choice.model_uri,
+        "payload": choice.payload,
+    }
+    return facts
+
+
+def _print_tally(choices: Sequence[Choice], *, as_json: bool) -> None:
+    tally = Counter((choice.arm, str(choice.reason)) for choice in choices).most_common()
+    if as_json:
+        rows = [{"arm": arm, "reason": reason, "count": count} for (arm, reason), count in tally]
+        click.echo(json.dumps({"tally": rows}, indent=2))
+        return
+    table = plain_table()
+    table.add_column("arm", overflow="fold")
+    table.add_column("reason")
+    for heading in ("count", "of all"):
+        table.add_column(heading, justify="right")
+    for (arm, reason), count in tally:
+        table.add_row(arm, reason, f"{count:,}", percent(count / len(choices)))
+    output_console().print(table)

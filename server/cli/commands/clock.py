@@ -1,0 +1,90 @@
+"""`bandit-server clock`: what servers take for the time, and what to do when a clock was wrong."""
+
+import getpass
+from pathlib import Path
+
+import click
+
+from server.cli.framework.console import counted
+from server.cli.framework.errors import CalledWronglyError, reporting
+from server.cli.framework.help import Command, Group
+from server.cli.framework.setting_options import config_option, setting_option
+from server.cli.framework.settings_sources import load_settings
+from server.settings import Settings, SettingsError
+
+_LONGEST_CALLER = 127
+
+
+@click.group(cls=Group)
+def clock() -> None:
+    """Show, accept and repair the time that servers go by.
+
+    Works on the database, also while servers run: they follow with their next poll.
+    """
+
+
+@clock.command(cls=Command)
+@setting_option("database", "URL")
+@setting_option("trust_clock_after_seconds")
+@config_option
+def show(config: Path | None, **flags: object) -> None:
+    """Show the clock, what rests on it, and what to do."""
+    settings = _load(flags, config)
+    from server import app  # noqa: PLC0415 - takes a second, which help and wrong settings need not wait for
+
+    with reporting(app.StartupError):
+        for line in app.show_clock(settings):
+            click.echo(line)
+
+
+@clock.command(cls=Command)
+@click.option("--reason", required=True, help="Why the clock is right; kept in the audit.")
+@setting_option("database", "URL")
+@config_option
+def accept(config: Path | None, reason: str, **flags: object) -> None:
+    """Go by the clock as it is now, even where time seems to go back.
+
+    Compare it with a clock that you trust first: on PostgreSQL the database's clock counts, on SQLite that of
+    this machine. Servers go by it from their next poll on.
+    """
+    settings = _load(flags, config)
+    from server import app  # noqa: PLC0415 - as above
+
+    with reporting(app.StartupError):
+        at = app.accept_clock(settings, reason=reason, caller=_operator())
+    click.echo(f"accepted: it is {at:%Y-%m-%d %H:%M:%S} UTC; servers follow with their next poll")
+
+
+@clock.command(cls=Command)
+@click.option("--reason", default="", help="Why; kept in the audit.")
+@setting_option("database", "URL")
+@config_option
+def repair(config: Path | None, reason: str, **flags: object) -> None:
+    """Mend what a clock that was ahead left in the database.
+
+    Seals go back to how far the log is purged, so that open decisions and repeats are known again. Epochs
+    that start in the future are ended, so that experiments learn again. Keys, servers and experiments that
+    are dated in the future are dated now. Run it once the clock is right.
+    """
+    settings = _load(flags, config)
+    from server import app  # noqa: PLC0415 - as above
+
+    with reporting(app.StartupError):
+        done = app.repair_clock(settings, reason=reason, caller=_operator())
+    click.echo(
+        f"repaired: {counted(done.n_seals, 'seal')} lowered, {counted(done.n_caps, 'experiment')} capped, "
+        f"{counted(done.n_instants, 'instant')} brought back from the future"
+    )
+
+
+def _load(flags: dict[str, object], config: Path | None) -> Settings:
+    with reporting(SettingsError, CalledWronglyError):
+        return load_settings(flags, config)
+
+
+def _operator() -> str:
+    """Who runs the command, for the audit."""
+    try:
+        return getpass.getuser()[:_LONGEST_CALLER] or "operator"
+    except (OSError, KeyError):
+        return "operator"

@@ -1,0 +1,150 @@
+"""`bandit-server experiment`: an experiment's life, from its file to its winner."""
+
+import click
+
+from bandit.v1.experiment_pb2 import Experiment, ListExperimentsResponse
+from server.cli.commands.apply import apply
+from server.cli.experiment_file.example import EXAMPLE
+from server.cli.experiment_file.file import format_experiment
+from server.cli.experiment_file.resolution import resolutions
+from server.cli.framework.connection import connected, json_option, server_option
+from server.cli.framework.console import local_time, output_console, plain_table, print_json, state_name
+from server.cli.framework.help import Group
+
+
+@click.group(cls=Group)
+def experiment() -> None:
+    """Create, change, run and list experiments.
+
+    An experiment is one TOML file. Its life: draft, then running and paused as often as you like, at last
+    concluded.
+    """
+
+
+experiment.add_command(apply)
+
+
+@experiment.command("list")
+@server_option
+@json_option
+def list_experiments(server: str, *, as_json: bool) -> None:
+    """List experiments by name."""
+    with connected(server) as client:
+        experiments = list(client.experiments.list())
+    if as_json:
+        print_json(ListExperimentsResponse(experiments=experiments))
+    elif experiments:
+        _print_list(experiments)
+    else:
+        click.echo("no experiments: begin with `bandit-server experiment example`")
+
+
+@experiment.command()
+@click.argument("name")
+@server_option
+@json_option
+def show(name: str, server: str, *, as_json: bool) -> None:
+    """Show an experiment as the file that describes it.
+
+    What only the service sets stands in comments, so the output can be edited and applied.
+    """
+    with connected(server) as client:
+        found = client.experiments.get(name)
+    if as_json:
+        print_json(found)
+    else:
+        click.echo("\n".join([*_comments(found), "", format_experiment(found)]))
+
+
+@experiment.command()
+@click.argument("name")
+@server_option
+def start(name: str, server: str) -> None:
+    """Let shares decide, from draft or after a pause."""
+    with connected(server) as client:
+        client.experiments.start(name)
+    click.echo(f"{name} is running")
+
+
+@experiment.command()
+@click.argument("name")
+@server_option
+def pause(name: str, server: str) -> None:
+    """Let the champion answer until the next start."""
+    with connected(server) as client:
+        champion = client.experiments.pause(name).champion
+    click.echo(f"{name} is paused: {champion} answers")
+
+
+@experiment.command()
+@click.argument("name")
+@click.option("--winner", required=True, metavar="ARM", help="The arm that answers from now on.")
+@server_option
+def conclude(name: str, winner: str, server: str) -> None:
+    """Let the winner answer, for good."""
+    with connected(server) as client:
+        client.experiments.conclude(name, winner=winner)
+    click.echo(f"{name} is concluded: {winner} answers")
+
+
+@experiment.command()
+@click.argument("name")
+@server_option
+def delete(name: str, server: str) -> None:
+    """Delete an experiment that is not running, for good.
+
+    Its rewards are refused from then on, and its name is never used again.
+    """
+    with connected(server) as client:
+        client.experiments.delete(name)
+    click.echo(f"{name} is deleted")
+
+
+@experiment.command()
+def example() -> None:
+    """Print a complete experiment file, every key explained."""
+    click.echo(EXAMPLE, nl=False)
+
+
+def _print_list(experiments: list[Experiment]) -> None:
+    table = plain_table()
+    table.add_column("experiment", overflow="fold")
+    table.add_column("state")
+    table.add_column("answers", overflow="fold")
+    for heading in ("arms", "epoch"):
+        table.add_column(heading, justify="right")
+    table.add_column("reward", overflow="fold")
+    table.add_column("changed")
+    for item in experiments:
+        table.add_row(
+            item.name,
+            state_name(item.state),
+            _answers(item),
+            f"{len(item.arms):,}",
+            f"{item.epoch.number:,}" if item.HasField("epoch") else "-",
+            item.reward_metric,
+            local_time(item.update_time),
+        )
+    output_console().print(table)
+
+
+def _answers(item: Experiment) -> str:
+    """Who answers Choose: the policy's kind, or one arm."""
+    match state_name(item.state):
+        case "running":
+            return (item.policy.WhichOneof("kind") or "thompson_sampling").replace("_", " ")
+        case "paused":
+            return item.champion
+        case "concluded":
+            return item.winner
+        case _:
+            return "nobody yet"
+
+
+def _comments(item: Experiment) -> list[str]:
+    lines = [f"# {item.name}: {state_name(item.state)}, changed {local_time(item.update_time)}"]
+    if item.winner:
+        lines.append(f"# winner: {item.winner}")
+    if item.HasField("epoch"):
+        lines.append(f"# epoch {item.epoch.number} since {local_time(item.epoch.start_time)}")
+    return [*lines, *(f"# {sentence}" for sentence in resolutions(item.metrics))]

@@ -1,0 +1,87 @@
+"""`bandit-server export`: an experiment's facts, epochs and reward log for a notebook."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from server.cli.framework.console import output_console, plain_table
+from server.cli.framework.errors import CalledWronglyError, reporting
+from server.cli.framework.help import Command
+from server.cli.framework.progress import progress_bar
+from server.cli.framework.setting_options import config_option, setting_option
+from server.cli.framework.settings_sources import load_settings
+from server.services.exports.errors import ExportError
+from server.services.exports.tables import TableName
+from server.services.exports.targets import FileFormat, plan_target
+from server.settings import SettingsError
+
+if TYPE_CHECKING:
+    from server.services.exports.manifest import ExportReport
+
+
+@click.command(cls=Command)
+@click.argument("experiment")
+@click.argument("target", type=click.Path(path_type=Path))
+@setting_option("database", "URL")
+@setting_option("lag_seconds", "SECONDS")
+@config_option
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice([each.value for each in FileFormat]),
+    help="What to write.  [default: as TARGET ends, else parquet]",
+)
+@click.option(
+    "--table",
+    "tables",
+    type=click.Choice([each.value for each in TableName]),
+    multiple=True,
+    help="A table to write; may be given again.  [default: all into a directory, facts into a file]",
+)
+@click.option("--force", is_flag=True, help="Replace files that are there already.")
+def export(
+    experiment: str,
+    target: Path,
+    file_format: str | None,
+    tables: Sequence[str],
+    config: Path | None,
+    *,
+    force: bool,
+    **flags: object,
+) -> None:
+    """Write an experiment's facts, epochs and reward log as Parquet or CSV.
+
+    TARGET is a directory, or a file ending in .parquet or .csv for one table. Reads the database itself, in
+    one snapshot, also while servers run; decisions of the last second may not be in it yet.
+
+    \b
+    facts    a row per epoch, arm, basis and metric: propensity, decisions, sums, closed or not
+    epochs   a row per epoch and arm: share, champion, start and end, posterior means
+    rewards  a row per outcome of the log: decision, times, arm, propensity, value
+
+    manifest.json, beside them, says what every column means.
+    """  # noqa: D301 - click reads the backslash
+    with reporting(SettingsError, CalledWronglyError):
+        settings = load_settings(flags, config)
+    with reporting(ExportError, CalledWronglyError):
+        chosen = None if file_format is None else FileFormat(file_format)
+        planned = plan_target(target, chosen, [TableName(table) for table in tables])
+    from server import app  # noqa: PLC0415 - takes a second, which help and wrong settings need not wait for
+
+    with reporting(app.StartupError), reporting(ExportError), progress_bar("exporting the log") as progress:
+        report = app.export(settings, experiment, planned, may_replace=force, progress=progress)
+    _show(report)
+
+
+def _show(report: "ExportReport") -> None:
+    table = plain_table()
+    for heading in ("table", "file"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("rows", justify="right")
+    for written in report.tables:
+        table.add_row(written.name, str(written.path), f"{written.n_rows:,}")
+    output_console().print(table)
+    for note in report.notes:
+        click.echo(f"note: {note}")

@@ -1,0 +1,198 @@
+"""What `bandit-server plan` plans with: an experiment's floors, and others beside them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import fsum
+from typing import Final
+
+from bandit.experiment import Experiment
+from bandit.inference.data.floors import declared_floors
+from bandit.inference.planning.power import Plan, forecast_report
+from bandit.inference.reasons import CannotSay
+from bandit.inference.sequential.design import Design
+from bandit.metric import Direction, MetricKind
+from bandit.validation import InvalidExperimentError, require_valid
+from server.cli.experiment_file.decode import Problem
+from server.cli.experiment_file.file import ExperimentFileError, file_label, read_experiment
+from server.rpc.messages.experiment import to_experiment
+from server.services.errors import InvalidInputError
+
+COMPARED: Final = (("20/5", 0.2, 0.05), ("5/5", 0.05, 0.05), ("1/1", 0.01, 0.01))
+"""Floors that are always shown beside the declared ones: of the champion, and of each challenger."""
+
+_NO_SALT: Final = bytes(16)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """An experiment that has not begun.
+
+    Attributes:
+        metric: The reward metric's name.
+        is_yes_no: Whether its outcomes are 0 or 1.
+        is_less_better: Whether less of it is better.
+        minimum: Its smallest value.
+        width: Its largest value less its smallest.
+        champion: The champion's floor, in [0, 1].
+        challenger: The smallest floor of a challenger, in [0, 1].
+        rest: One less the sum of all floors: what the policy distributes.
+        n_challengers: At least 1.
+    """
+
+    metric: str
+    is_yes_no: bool
+    is_less_better: bool
+    minimum: float
+    width: float
+    champion: float
+    challenger: float
+    rest: float
+    n_challengers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """How long a lift takes at some floors; infinite if it is never seen.
+
+    Attributes:
+        name: What the floors are called.
+        champion: The champion's expected share of the decisions until then, at even odds.
+        challenger: The same of the challenger that has the lift.
+        days_at_half: Until it is seen with a chance of about one half.
+        days_at_most: Until it is seen with a chance of about four fifths.
+    """
+
+    name: str
+    champion: float
+    challenger: float
+    days_at_half: float
+    days_at_most: float
+
+
+def from_file(file: str) -> Planned:
+    """What an experiment's file declares.
+
+    Raises:
+        ExperimentFileError: It holds no valid experiment, or none with a challenger.
+    """
+    message = read_experiment(file)
+    try:
+        experiment = to_experiment(message, _NO_SALT)
+        require_valid(experiment)
+    except (InvalidInputError, InvalidExperimentError) as error:
+        problems = [Problem(path=each.field, text=each.description) for each in error.violations]
+        raise ExperimentFileError(file_label(file), problems) from error
+    return _planned(experiment, file_label(file))
+
+
+def _planned(experiment: Experiment, label: str) -> Planned:
+    floors = declared_floors(experiment)
+    challengers = [floor for arm, floor in floors.items() if arm != experiment.champion]
+    if not challengers or experiment.champion not in floors:
+        text = "a champion and a challenger in service are needed to compare"
+        raise ExperimentFileError(label, [Problem(path="arms", text=text)])
+    reward = experiment.metric(experiment.reward_metric)
+    return Planned(
+        metric=reward.name,
+        is_yes_no=reward.kind is MetricKind.BINARY,
+        is_less_better=reward.direction is Direction.MINIMIZE,
+        minimum=reward.minimum,
+        width=reward.maximum - reward.minimum,
+        champion=floors[experiment.champion],
+        challenger=min(challengers),
+        rest=1 - fsum(floors.values()),
+        n_challengers=len(challengers),
+    )
+
+
+def from_flags(n_arms: int, champion: float | None, challenger: float | None) -> Planned:
+    """A yes/no experiment of so many arms; a floor that is not given takes an even part of the rest.
+
+    Raises:
+        ValueError: The floors add up to more than 1.
+    """
+    n_challengers = n_arms - 1
+    if champion is None:
+        champion = 1 / n_arms if challenger is None else 1 - n_challengers * challenger
+    if challenger is None:
+        challenger = (1 - champion) / n_challengers
+    if champion < 0 or champion + n_challengers * challenger > 1 + 1e-9:
+        raise ValueError("the floors of the champion and of all challengers add up to more than 1")
+    return Planned(
+        metric="a yes/no metric",
+        is_yes_no=True,
+        is_less_better=False,
+        minimum=0.0,
+        width=1.0,
+        champion=champion,
+        challenger=challenger,
+        rest=1 - champion - n_challengers * challenger,
+        n_challengers=n_challengers,
+    )
+
+
+def plan_rows(
+    planned: Planned, *, decisions_per_day: float, base: float, lift: float, variance: float | None
+) -> list[Row]:
+    """The declared floors first, then those that are always compared, and an even split.
+
+    Raises:
+        ValueError: The base is outside the metric's range, there is nothing to see, or a variance is missing.
+    """
+    if variance is None and not planned.is_yes_no:
+        raise ValueError(f"--variance is needed, since {planned.metric} is not yes/no")
+    if variance is not None and not 0 < variance <= planned.width**2 / 4:
+        raise ValueError(f"--variance must be in (0, {planned.width**2 / 4:g}] for this metric's range")
+    even = 1 / (planned.n_challengers + 1)
+    rests = [1 - champion - planned.n_challengers * challenger for _, champion, challenger in COMPARED]
+    floors = [
+        ("declared", planned.champion, planned.challenger, planned.rest),
+        *((*compared, rest) for compared, rest in zip(COMPARED, rests, strict=True) if rest >= 0),
+        ("even split", even, even, 0.0),
+    ]
+    rows = []
+    for name, *of_arms in floors:
+        plan = _plan(planned, of_arms, decisions_per_day, base, lift, variance)
+        forecast = forecast_report(plan, is_yes_no=planned.is_yes_no)
+        if isinstance(forecast, CannotSay):
+            raise ValueError(_UNSOUND)  # noqa: TRY004 - values are at fault, not types
+        rows.append(
+            Row(
+                name=name,
+                champion=forecast.champion_share,
+                challenger=forecast.challenger_share,
+                days_at_half=forecast.days_at_half,
+                days_at_most=forecast.days_at_most,
+            )
+        )
+    return rows
+
+
+def _plan(
+    planned: Planned,
+    floors: Sequence[float],
+    decisions_per_day: float,
+    base: float,
+    lift: float,
+    variance: float | None,
+) -> Plan:
+    position = (base - planned.minimum) / planned.width
+    champion, challenger, rest = floors
+    return Plan(
+        base_mean=position,
+        lift=lift * base / (base - planned.minimum) if base != planned.minimum else 0.0,
+        decisions_per_day=decisions_per_day,
+        champion_floor=champion,
+        challenger_floor=challenger,
+        rest=max(rest, 0.0),
+        is_less_better=planned.is_less_better,
+        variance=None if planned.is_yes_no else (variance or 0.0) / planned.width**2,
+        n_challengers=planned.n_challengers,
+        design=Design(floors={0: champion, 1: challenger}),
+    )
+
+
+_UNSOUND: Final = (
+    "nothing could be seen: --decisions-per-day must be positive, --lift not 0, --base-rate and the mean "
+    "after the lift within the metric's range, and both arms must have a share"
+)

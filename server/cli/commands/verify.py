@@ -1,0 +1,72 @@
+"""`bandit-server verify` and `rebuild`: the reward log against what was counted from it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from server.cli.framework.console import counted
+from server.cli.framework.errors import CalledWronglyError, CommandError, reporting
+from server.cli.framework.help import Command
+from server.cli.framework.progress import progress_bar
+from server.cli.framework.setting_options import config_option, setting_option
+from server.cli.framework.settings_sources import load_settings
+from server.settings import SettingsError
+
+_N_SHOWN = 50
+
+
+@click.command(cls=Command)
+@setting_option("database", "URL")
+@config_option
+def verify(config: Path | None, **flags: object) -> None:
+    """Compare the reward log with what was counted, exactly.
+
+    Folds every logged outcome, adds the sealed sums of what was purged, and compares with the stored facts,
+    which are whole numbers: equal or wrong. The database's own integrity check comes first.
+
+    Exit codes: 0 if all is clean; 1 if anything differs, or the database is damaged or can't be opened; 2 for
+    wrong settings.
+    """
+    with reporting(SettingsError, CalledWronglyError):
+        settings = load_settings(flags, config)
+    from server import app  # noqa: PLC0415 - takes a second, which help and wrong settings need not wait for
+
+    with reporting(app.StartupError), progress_bar("folding the log") as progress:
+        report = app.verify(settings, progress)
+    for note in report.notes:
+        click.echo(f"note: {note}")
+    if not report.is_clean:
+        raise CommandError(*_shown(report.differences))
+    click.echo(
+        f"clean: {counted(report.n_outcomes, 'outcome')} of {counted(report.n_experiments, 'experiment')} "
+        f"{'adds' if report.n_outcomes == 1 else 'add'} up to exactly what is stored"
+    )
+
+
+@click.command(cls=Command)
+@setting_option("database", "URL")
+@config_option
+def rebuild(config: Path | None, **flags: object) -> None:
+    """Count the outcomes anew from the reward log.
+
+    Writes the outcome sums as the log and the sealed sums of what was purged have them, with the server
+    stopped. Decision counts are not in the log, and stay as they are.
+    """
+    with reporting(SettingsError, CalledWronglyError):
+        settings = load_settings(flags, config)
+    from server import app  # noqa: PLC0415 - as above
+
+    with reporting(app.StartupError), progress_bar("counting anew") as progress:
+        report = app.rebuild(settings, progress)
+    for note in report.notes:
+        click.echo(f"note: {note}")
+    click.echo(
+        f"rebuilt: {counted(report.n_outcomes, 'outcome')} counted into {counted(report.n_rows, 'row')}"
+    )
+
+
+def _shown(differences: Sequence[str]) -> list[str]:
+    n_more = len(differences) - _N_SHOWN
+    more = [f"and {n_more:,} more differences"] if n_more > 0 else []
+    return [*differences[:_N_SHOWN], *more, "`bandit-server rebuild` counts anew, with the server stopped"]

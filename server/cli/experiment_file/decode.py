@@ -1,0 +1,231 @@
+"""Reads a TOML table into a protobuf message, led by the message's descriptor.
+
+Keys are field names. An enum is its value in lower case without the type's prefix, a duration is text such as
+`"1h30m"`, and a message that is one choice of several may be the bare name of the choice:
+`policy = "thompson_sampling"`. Everything wrong is found in one pass, each with its path and the rule.
+"""
+
+import difflib
+import math
+import sys
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
+from google.protobuf.json_format import ParseDict
+from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct
+
+from server.cli.experiment_file.descriptors import choices, enum_values, fields, map_value
+from server.cli.experiment_file.durations import parse_duration
+from server.cli.experiment_file.toml_writer import inline, quoted_key
+from server.services.runtime.input_files import printable
+
+_INTEGER_RANGES = {
+    FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
+    FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
+    FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
+    FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
+}
+_EXACT_INTEGER = 2**53
+_MOST_PROBLEMS = 50
+_LONGEST_KEY = 64
+_MOST_PAYLOAD_LEVELS = 98
+"""What protobuf's readers leave a payload of their 100 messages within messages: a table takes three of them,
+an array two. So 32 tables may stand within each other, the payload itself among them."""
+_TABLE_LEVELS, _ARRAY_LEVELS = 3, 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """What is wrong with one value; `path` is as in the service's own field violations."""
+
+    path: str
+    text: str
+
+
+def fill(message: Message, table: Mapping[str, object]) -> list[Problem]:
+    """Sets the fields of `message` that `table` names, and returns what is wrong, in the table's order.
+
+    If anything is, the message is left half filled.
+    """
+    reader = _Reader()
+    reader.fill(message, table, "")
+    if reader.n_more:
+        reader.problems.append(Problem(path="", text=f"and {reader.n_more:,} more that is wrong"))
+    return reader.problems
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """A hint at the valid name that `name` was meant to be, or at all of them if none is near."""
+    names = list(valid)
+    match = difflib.get_close_matches(name, names, n=1) if len(name) <= _LONGEST_KEY else []
+    return f"did you mean {match[0]}?" if match else f"there are {', '.join(names)}"
+
+
+class _Reader:
+    """One pass over a table; `problems` grows up to a number that somebody may read, then `n_more`."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self.n_more = 0
+
+    def fill(self, message: Message, table: Mapping[str, object], path: str) -> None:
+        valid, names = fields(message), choices(message)
+        for key, value in table.items():
+            shown_key = printable(quoted_key(key))
+            inner = f"{path}.{shown_key}" if path else shown_key
+            if key in valid:
+                with self._blaming(inner, value):
+                    self._set(message, valid[key], value, inner)
+            else:
+                self._blame(inner, f"no such key; {nearest(key, valid)}")
+        if names and len(table.keys() & set(names)) != 1:
+            self._blame(path, f"must have exactly one of {', '.join(names)}")
+
+    def _blame(self, path: str, text: str) -> None:
+        if len(self.problems) < _MOST_PROBLEMS:
+            self.problems.append(Problem(path=path, text=text))
+        else:
+            self.n_more += 1
+
+    @contextmanager
+    def _blaming(self, path: str, value: object) -> Iterator[None]:
+        try:
+            yield
+        except ValueError as error:
+            self._blame(path, f"{error}, got {printable(inline(value))}")
+
+    def _set(self, message: Message, field: FieldDescriptor, value: object, path: str) -> None:
+        item = map_value(field)
+        if item is not None:
+            self._set_map(getattr(message, field.name), item, value, path)
+        elif field.is_repeated:
+            self._set_array(getattr(message, field.name), value, path)
+        elif field.message_type is not None:
+            self._set_message(getattr(message, field.name), value, path)
+        else:
+            setattr(message, field.name, _scalar(field, value))
+
+    def _set_map(
+        self, entries: MutableMapping[str, object], field: FieldDescriptor, value: object, path: str
+    ) -> None:
+        for key, item in _table(value).items():
+            inner = f"{path}[{printable(inline(key))}]"
+            with self._blaming(inner, item):
+                entries[key] = _scalar(field, item)
+
+    def _set_array(self, items: RepeatedCompositeFieldContainer[Message], value: object, path: str) -> None:
+        if not isinstance(value, list):
+            raise _RuleError(f"must be an array of tables, [[{path}]]")
+        for index, item in enumerate(value):
+            inner = f"{path}[{index}]"
+            with self._blaming(inner, item):
+                self._set_message(items.add(), item, inner)
+
+    def _set_message(self, message: Message, value: object, path: str) -> None:
+        message.SetInParent()
+        names = choices(message)
+        match message:
+            case Duration():
+                message.CopyFrom(parse_duration(_string(value, 'a duration such as "30s", "15m" or "7d"')))
+            case Struct():
+                self._set_struct(message, _table(value), path)
+            case _ if names and isinstance(value, str):
+                if value not in names:
+                    raise _RuleError(f"must be one of {', '.join(names)}")
+                getattr(message, value).SetInParent()
+            case _:
+                self.fill(message, _table(value), path)
+
+    def _set_struct(self, struct: Struct, table: dict[str, object], path: str) -> None:
+        n_before = len(self.problems)
+        self._check_json(table, path, _MOST_PAYLOAD_LEVELS)
+        if len(self.problems) == n_before:
+            ParseDict(table, struct)
+
+    def _check_json(self, value: object, path: str, n_levels: int) -> None:
+        """Blames what a Struct would refuse or hold inexactly; `n_levels` are left for what is inside."""
+        match value:
+            case dict() | list() if n_levels < (_TABLE_LEVELS if isinstance(value, dict) else _ARRAY_LEVELS):
+                self._blame(
+                    path, "is nested too deeply: at most 32 tables, or 47 arrays, one within the other"
+                )
+            case dict():
+                for key, item in value.items():
+                    inner = f"{path}.{printable(quoted_key(key))}"
+                    self._check_json(item, inner, n_levels - _TABLE_LEVELS)
+            case list():
+                for index, item in enumerate(value):
+                    self._check_json(item, f"{path}[{index}]", n_levels - _ARRAY_LEVELS)
+            case int() | float():
+                with self._blaming(path, value):
+                    _check_json_number(value)
+            case str():
+                pass
+            case _:
+                self._blame(path, f"must be a JSON value: write {value} as a string")
+
+
+class _RuleError(ValueError):
+    """The rule that a value breaks."""
+
+
+def _table(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise _RuleError("must be a table")
+    return value
+
+
+def _string(value: object, what: str) -> str:
+    if not isinstance(value, str):
+        raise _RuleError(f"must be {what}")
+    return value
+
+
+def _scalar(field: FieldDescriptor, value: object) -> object:
+    if field.enum_type is not None:
+        return _enum(field.enum_type, value)
+    match field.cpp_type:
+        case FieldDescriptor.CPPTYPE_STRING:
+            return _string(value, "a string")
+        case FieldDescriptor.CPPTYPE_DOUBLE:
+            return _double(value)
+        case kind if kind in _INTEGER_RANGES:
+            return _integer(value, *_INTEGER_RANGES[kind])
+        case _ if isinstance(value, bool):
+            return value
+        case _:
+            raise _RuleError("must be true or false")
+
+
+def _enum(enum: EnumDescriptor, value: object) -> int:
+    values = enum_values(enum)
+    if not isinstance(value, str) or value not in values:
+        raise _RuleError(f"must be one of {', '.join(map(inline, values))}")
+    return values[value]
+
+
+def _double(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _RuleError("must be a number")
+    # Not isfinite: an integer of TOML can be larger than any float.
+    if not abs(value) <= sys.float_info.max:
+        raise _RuleError("must be a finite number")
+    return float(value)
+
+
+def _integer(value: object, smallest: int, largest: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not smallest <= value <= largest:
+        raise _RuleError(f"must be a whole number from {smallest:,} to {largest:,}")
+    return value
+
+
+def _check_json_number(value: float) -> None:
+    if isinstance(value, int) and abs(value) > _EXACT_INTEGER:
+        raise _RuleError("must be at most 2^53, or JSON rounds it: write it as a string")
+    if not math.isfinite(value):
+        raise _RuleError("must be a finite number")

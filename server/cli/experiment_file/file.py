@@ -1,0 +1,93 @@
+"""An experiment as a TOML file: read with every error named, written so that reading gives it back.
+
+Keys mirror the fields of the `Experiment` message; `bandit-server experiment example` prints all of them with
+comments. `ExperimentFileError` says what is wrong with a file, all at once.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from bandit.v1.experiment_pb2 import Experiment
+from server.cli.experiment_file.decode import Problem, fill
+from server.cli.experiment_file.encode import to_table
+from server.cli.experiment_file.toml_writer import TomlTable, dumps
+from server.services.runtime.input_files import InputFileError, decode, parse_toml, read_text
+
+_MOST_BYTES: Final = 1024 * 1024
+"""No call of the service takes more."""
+
+_SERVICE_SETS = "is set by the service, not by a file"
+REFUSED = {
+    "state": f"{_SERVICE_SETS}: use experiment start, pause or conclude",
+    "winner": f"{_SERVICE_SETS}: use experiment conclude",
+    "etag": f"{_SERVICE_SETS}: apply changes just the version that it compared with",
+    "create_time": _SERVICE_SETS,
+    "update_time": _SERVICE_SETS,
+    "start_time": _SERVICE_SETS,
+    "conclude_time": _SERVICE_SETS,
+    "epoch": _SERVICE_SETS,
+}
+_FIRST = ("name", "description", "champion", "reward_metric")
+
+
+class ExperimentFileError(Exception):
+    """A file that describes no experiment; one line for each problem, `FILE: PATH: RULE`."""
+
+    def __init__(self, file: str, problems: Sequence[Problem]) -> None:
+        lines = (f"{file}: {problem.path}: {problem.text}".replace(": : ", ": ") for problem in problems)
+        super().__init__("\n".join(lines))
+        self.problems = problems
+
+
+def read_experiment(file: str) -> Experiment:
+    """The experiment in `file`; `-` is standard input.
+
+    Raises:
+        ExperimentFileError: the file can't be read, or holds no experiment.
+    """
+    label = file_label(file)
+    try:
+        text = decode(sys.stdin.buffer.read(_MOST_BYTES + 1)) if file == "-" else read_text(Path(file))
+    except InputFileError as error:
+        raise ExperimentFileError(label, [Problem(path="", text=str(error))]) from None
+    except OSError as error:
+        reason = (error.strerror or "cannot be read").lower()
+        raise ExperimentFileError(label, [Problem(path="", text=reason)]) from None
+    return parse_experiment(text, label)
+
+
+def file_label(file: str) -> str:
+    """What errors call `file`."""
+    return "standard input" if file == "-" else file
+
+
+def parse_experiment(text: str, file: str = "text") -> Experiment:
+    """The experiment that `text` describes; `file` is what errors call it.
+
+    Raises:
+        ExperimentFileError: not TOML, or TOML that is no experiment.
+    """
+    try:
+        table = parse_toml(text)
+    except InputFileError as error:
+        raise ExperimentFileError(file, [Problem(path="", text=str(error))]) from None
+    experiment = Experiment()
+    refused = [Problem(path=key, text=REFUSED[key]) for key in table if key in REFUSED]
+    problems = fill(experiment, {key: value for key, value in table.items() if key not in REFUSED})
+    if refused or problems:
+        raise ExperimentFileError(file, [*refused, *problems])
+    return experiment
+
+
+def format_experiment(experiment: Experiment) -> str:
+    """What a file would say to describe `experiment`; what only the service sets is left out."""
+    return dumps(to_file_table(experiment))
+
+
+def to_file_table(experiment: Experiment) -> TomlTable:
+    """The table behind `format_experiment`."""
+    table = {key: value for key, value in to_table(experiment).items() if key not in REFUSED}
+    first = [key for key in _FIRST if key in table]
+    return {key: table[key] for key in (*first, *table)}

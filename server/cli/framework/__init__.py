@@ -1,0 +1,1 @@
+"""What all commands share: settings, connections, output, errors, and help."""

@@ -1,0 +1,136 @@
+"""Connects RPC commands to a server, and says what it answers in lines for a person."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import click
+import grpc
+
+from bandit.client import BanditClient, CallError, RetryPolicy, Tls
+from server.cli.framework.errors import CalledWronglyError, CommandError
+
+DEFAULT_SERVER = "127.0.0.1:50051"
+_PATIENCE = 10.0
+_FunctionT = TypeVar("_FunctionT", bound=Callable[..., None])
+
+
+def server_option(function: _FunctionT) -> _FunctionT:
+    """Adds `--server` to a command, and what is shown to that server and trusted of it."""
+    for option in reversed(_ACCESS_OPTIONS):
+        function = option(function)
+    option = click.option(
+        "--server",
+        metavar="HOST:PORT",
+        envvar="BANDIT_SERVER",
+        default=DEFAULT_SERVER,
+        show_default=True,
+        show_envvar=True,
+        help="The server to speak to.",
+    )
+    return option(function)
+
+
+def _keep(ctx: click.Context, param: click.Parameter, value: object) -> None:
+    """Keeps what an access option was given, for `connected`: commands need not hand it on."""
+    ctx.meta[f"{_META}.{param.name}"] = value
+
+
+def _access_option(flag: str, text: str, metavar: str | None = "FILE") -> Callable[[_FunctionT], _FunctionT]:
+    name = flag.removeprefix("--").replace("-", "_")
+    return click.option(
+        flag,
+        name,
+        is_flag=metavar is None,
+        metavar=metavar,
+        envvar=f"BANDIT_{name.upper()}",
+        show_envvar=True,
+        callback=_keep,
+        expose_value=False,
+        help=text,
+    )
+
+
+_META = "bandit.access"
+_ACCESS_OPTIONS = (
+    _access_option("--tls", "Speak TLS; the next three imply it.", metavar=None),
+    _access_option("--ca", "PEM file of the roots that the server's certificate is checked against."),
+    _access_option("--certificate", "PEM file of the certificate to show, if the server wants one."),
+    _access_option("--key", "PEM file of that certificate's private key."),
+    _access_option("--token-file", "File that holds your token; or set BANDIT_TOKEN to the token itself."),
+)
+
+
+def json_option(function: _FunctionT) -> _FunctionT:
+    """Adds `--json` to a command."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")(function)
+
+
+@contextmanager
+def connected(server: str, file: str = "") -> Iterator[BanditClient]:
+    """A client of `server`; what fails on it becomes a `CommandError`.
+
+    Args:
+        server: HOST:PORT.
+        file: what field violations are about, such as the name of an experiment file.
+    """
+    # A choice by hand reports its failure itself; a warning in the log would say it twice.
+    logging.getLogger("bandit.client").addHandler(logging.NullHandler())
+    client = _client(server)
+    try:
+        with client:
+            yield client
+    except CallError as error:
+        raise CommandError(*explain(error, server, file)) from error
+
+
+def _client(server: str) -> BanditClient:
+    meta = click.get_current_context().meta
+    ca, certificate, key, token_file = (
+        meta.get(f"{_META}.{name}") for name in ("ca", "certificate", "key", "token_file")
+    )
+    has_tls = meta.get(f"{_META}.tls") or ca or certificate or key
+    token = Path(token_file) if token_file else os.environ.get("BANDIT_TOKEN") or None
+    try:
+        return BanditClient(
+            server,
+            choose_timeout=_PATIENCE,
+            batch_choose_timeout=_PATIENCE,
+            retry=RetryPolicy(timeout=_PATIENCE / 5),
+            tls=Tls(ca=ca, certificate=certificate, key=key) if has_tls else None,
+            token=token,
+        )
+    except OSError as error:
+        raise CalledWronglyError(
+            f"{error.filename}: {(error.strerror or 'cannot be read').lower()}"
+        ) from None
+    except ValueError as error:
+        raise CalledWronglyError(str(error)) from None
+
+
+def explain(error: CallError, server: str, file: str = "") -> list[str]:
+    """What went wrong, one line for each bad field: `FILE: PATH: RULE`."""
+    prefix = f"{file}: " if file else ""
+    if error.field_violations:
+        paths = [violation.field.removeprefix("experiment.") for violation in error.field_violations]
+        return [
+            f"{prefix}{path}: {violation.description}"
+            for path, violation in zip(paths, error.field_violations, strict=True)
+        ]
+    if not error.reason and error.code is grpc.StatusCode.UNAVAILABLE:
+        return [_explain_silence(error.message, server)]
+    if not error.reason and error.code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return [f"the server at {server} did not answer in time"]
+    return [prefix + (error.message or error.code.name)]
+
+
+def _explain_silence(message: str, server: str) -> str:
+    """Why there is no connection, as far as gRPC's words tell."""
+    if "SSL" in message or "handshake" in message.lower():
+        return f"no TLS with {server}: is its certificate one of --ca's, and does it take yours?"
+    if "ocket closed" in message or "reset" in message:
+        return f"the server at {server} hung up: does it want TLS (--tls, --ca), or a certificate of yours?"
+    return f"no server answers at {server}: start one with `bandit-server serve`"

@@ -1,0 +1,1 @@
+"""A report for people: tables in a terminal, and an HTML page."""

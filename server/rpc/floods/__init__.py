@@ -1,0 +1,1 @@
+"""Defence against calls whose requests never arrive."""

@@ -1,0 +1,202 @@
+"""Calls whose request has not arrived: bounded in number, by connection and by address, and in time.
+
+The headers of a call take a few bytes to send, and hold memory of the server until the request follows. Every
+method begins here, before its handler counts the call: gRPC hands over calls at their headers.
+"""
+
+import asyncio
+from asyncio import CancelledError, Task
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import grpc
+
+from server.rpc.floods.freed_memory import hand_back
+from server.rpc.floods.offenders import Flooders
+from server.rpc.floods.sockets import address_of
+from server.rpc.guard.calls import Context, Handler
+from server.rpc.messages.status import NO_REQUEST, Failure, incomplete, too_many_incomplete
+from server.services.runtime.clock import Clock
+
+MOST_BY_CONNECTION: Final = 200
+"""Of 900 calls that an honest client begins at once on a connection, some 50 to 100 wait at a time."""
+
+MOST_BY_ADDRESS: Final = 2_000
+MOST_IN_ALL: Final = 4_000
+FEWEST_BY_CONNECTION: Final = 10
+"""What a connection may hold, whatever others do: those that send whole requests need no more."""
+
+MOST_REFUSED: Final = 50
+"""So many further calls are refused; then the connection is closed."""
+
+_LOOK_SECONDS: Final = 0.5
+_QUIET_SECONDS: Final = 5.0
+"""So long after the last connection was closed, the memory that a flood took is handed back."""
+
+
+@dataclass(slots=True)
+class _Address:
+    """Where connections come from; `n_waiting` calls of theirs wait for their requests."""
+
+    name: str
+    n_waiting: int = 0
+
+
+@dataclass(slots=True)
+class _Connection:
+    """A connection with calls that wait for their requests; calls beyond those it may have were refused."""
+
+    address: _Address
+    n_waiting: int = 0
+    n_refused: int = 0
+    is_closing: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """A call that waits for its request."""
+
+    task: Task[Any] | None
+    began_at: float
+    is_late: bool = field(default=False, init=False)
+
+
+class Arrivals:
+    """Waits for requests. Belongs to the event loop's thread.
+
+    A connection that goes on with calls beyond what it may have is closed, with all its calls.
+
+    Args:
+        clock: Times the calls.
+        flooders: Closes connections.
+        seconds: How long a request may take to arrive after the headers of its call.
+
+    Attributes:
+        n_waiting: Calls that wait for their requests.
+        n_late: Calls that were ended since their request took too long.
+        n_refused: Calls that were refused since too many waited.
+    """
+
+    def __init__(self, clock: Clock, flooders: Flooders, *, seconds: float) -> None:
+        self._flooders = flooders
+        self._now = clock.monotonic
+        self._seconds = seconds
+        self._connections: dict[str, _Connection] = {}
+        self._addresses: dict[str, _Address] = {}
+        self._calls: dict[_Call, None] = {}
+        self.n_waiting = 0
+        self.n_late = 0
+        self.n_refused = 0
+
+    def generic_handler(
+        self, service: str, handlers: Sequence[tuple[str, Handler]]
+    ) -> grpc.GenericRpcHandler:
+        """A service's handlers, from bytes to bytes: what can't be read is answered by us, not by gRPC.
+
+        On the wire a call with one request is the same whether gRPC takes it for a stream of requests or not;
+        of a stream the handler is told at once.
+        """
+        return grpc.method_handlers_generic_handler(
+            service,
+            {name: grpc.stream_unary_rpc_method_handler(self._before(handler)) for name, handler in handlers},
+        )
+
+    async def receive(self, context: Context) -> bytes:
+        """The request of a call; what does not come is refused."""
+        peer = context.peer()
+        connection = self._connections.get(peer) or self._meet(peer)
+        failure = self._refusal(peer, connection)
+        if failure is None:
+            call = _Call(asyncio.current_task(), self._now())
+            self._calls[call] = None
+            connection.n_waiting += 1
+            connection.address.n_waiting += 1
+            self.n_waiting += 1
+            try:
+                request: object = await context.read()
+                if isinstance(request, bytes):
+                    return request
+                failure = NO_REQUEST
+            except CancelledError:
+                if not call.is_late:
+                    raise
+                failure = incomplete(self._seconds)
+            finally:
+                del self._calls[call]
+                self._release(peer, connection)
+        try:
+            await context.abort(failure.code, failure.message, failure.trailing_metadata)
+        except (
+            grpc.aio.InternalError
+        ):  # gRPC has ended the call: its message was too large, or its caller left
+            raise CancelledError from None
+        raise AssertionError("abort raises")
+
+    async def watch(self) -> None:
+        """Ends calls whose requests take too long, until it is cancelled."""
+        n_seen = n_trimmed = 0
+        quiet_since = self._now()
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            overdue_since = self._now() - self._seconds
+            for call in self._calls:
+                if call.began_at > overdue_since:
+                    break
+                if call.task is not None and not call.is_late:
+                    call.is_late = True
+                    self.n_late += 1
+                    call.task.cancel()
+            self._flooders.look()
+            if self._flooders.n_closed != n_seen:
+                n_seen, quiet_since = self._flooders.n_closed, self._now()
+            elif n_seen != n_trimmed and self._now() - quiet_since > _QUIET_SECONDS:
+                n_trimmed = n_seen
+                await asyncio.to_thread(hand_back)
+
+    def _before(self, handler: Handler) -> Callable[[object, Context], Awaitable[bytes]]:
+        """The handler of a call whose request has not arrived, from one that takes the request."""
+
+        async def handle(_requests: object, context: Context) -> bytes:
+            return await handler(await self.receive(context), context)
+
+        return handle
+
+    def _meet(self, peer: str) -> _Connection:
+        name = address_of(peer)
+        address = self._addresses.get(name)
+        if address is None:
+            address = self._addresses[name] = _Address(name)
+        connection = self._connections[peer] = _Connection(address)
+        return connection
+
+    def _release(self, peer: str, connection: _Connection) -> None:
+        address = connection.address
+        self.n_waiting -= 1
+        connection.n_waiting -= 1
+        address.n_waiting -= 1
+        if not connection.n_waiting:
+            del self._connections[peer]
+            if not address.n_waiting:
+                del self._addresses[address.name]
+
+    def _refusal(self, peer: str, connection: _Connection) -> Failure | None:
+        """Why a further call of a connection can't wait for its request; None if it can."""
+        n_waiting = connection.n_waiting
+        if n_waiting < FEWEST_BY_CONNECTION:
+            return None
+        address = connection.address
+        is_crowded = (
+            address.n_waiting >= MOST_BY_ADDRESS
+            or self.n_waiting >= MOST_IN_ALL
+            or self._flooders.has_offended(address.name)
+        )
+        n_allowed = FEWEST_BY_CONNECTION if is_crowded else MOST_BY_CONNECTION
+        if n_waiting < n_allowed:
+            return None
+        self.n_refused += 1
+        connection.n_refused += 1
+        if connection.n_refused >= min(n_allowed, MOST_REFUSED) and not connection.is_closing:
+            connection.is_closing = True
+            self._flooders.close(peer)
+        return too_many_incomplete(n_waiting)

@@ -1,0 +1,130 @@
+"""Who calls: by bearer token or by client certificate, within their rate and their roles.
+
+The order is that of cost: known or not, then how often, then what. Nothing of a refused request is parsed.
+"""
+
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+
+import grpc
+
+from server.rpc.messages.status import NO_CREDENTIALS, UNKNOWN_CREDENTIALS, Failure, rate_limited
+from server.services.access.callers import ANYONE, Caller, Directory, Role
+from server.services.access.rate_limit import Bucket
+from server.services.errors import PermissionDeniedError
+from server.services.runtime.clock import Clock
+from server.services.runtime.reloading_file import Watched
+
+if TYPE_CHECKING:
+    Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
+
+_HEADER: Final = "authorization"
+_SCHEME: Final = "bearer "
+_CERTIFICATE_NAMES: Final = ("x509_subject_alternative_name", "x509_common_name")
+
+
+class RefusedCallError(Exception):
+    """A call that ends with a failure of the wire, and not of a service."""
+
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+        super().__init__(failure.message)
+
+
+class Admission(NamedTuple):
+    """A caller who was let in.
+
+    Attributes:
+        caller: Who.
+        bucket: Their permits; None if they may call as often as they like.
+    """
+
+    caller: Caller
+    bucket: Bucket | None
+
+    def charge(self, n_items: int) -> None:
+        """Counts the items of a batch, of which the call itself was counted as the first."""
+        if self.bucket is not None:
+            self.bucket.charge(n_items - 1)
+
+
+class Authenticator:
+    """Lets callers in, or not. Belongs to the event loop's thread.
+
+    Args:
+        tokens: The callers; None lets everybody in as `anyone`.
+        clock: The time.
+        calls_per_second: How often a caller may call whose own entry does not say; None for no limit.
+    """
+
+    def __init__(
+        self, tokens: Watched[Directory] | None, clock: Clock, *, calls_per_second: float | None
+    ) -> None:
+        self._tokens = tokens
+        self._now = clock.monotonic
+        self._calls_per_second = calls_per_second
+        self._buckets: dict[str, Bucket] = {}
+        self._directory: Directory | None = None
+        self._admissions: dict[bytes, Admission] = {}
+        self._anyone = self._admit(ANYONE)
+
+    def admit(self, context: "Context", roles: frozenset[Role]) -> Admission:
+        """Who calls, if they have one of the roles.
+
+        Raises:
+            RefusedCallError: They are not known, or call too often.
+            PermissionDeniedError: They have none of the roles.
+        """
+        admission = self._anyone if self._tokens is None else self._identify(context, self._tokens.value)
+        if admission.bucket is not None:
+            wait = admission.bucket.take(self._now())
+            if wait:
+                raise RefusedCallError(rate_limited(admission.bucket.per_second, wait))
+        if admission.caller.roles.isdisjoint(roles):
+            wanted = ", ".join(sorted(roles))
+            raise PermissionDeniedError(
+                f"caller {admission.caller.name!r} has none of the roles that may do this: {wanted}"
+            )
+        return admission
+
+    def _identify(self, context: "Context", directory: Directory) -> Admission:
+        if directory is not self._directory:  # the file was read anew: what was known may no longer hold
+            self._directory = directory
+            self._admissions = {}
+        for key, value in context.invocation_metadata() or ():
+            if key == _HEADER:
+                return self._identify_token(str(value), directory)
+        if directory.knows_certificates:
+            return self._identify_certificate(context, directory)
+        raise RefusedCallError(NO_CREDENTIALS)
+
+    def _identify_token(self, header: str, directory: Directory) -> Admission:
+        if header[: len(_SCHEME)].lower() != _SCHEME:
+            raise RefusedCallError(UNKNOWN_CREDENTIALS)
+        digest = sha256(header[len(_SCHEME) :].encode("utf-8", "replace")).digest()
+        known = self._admissions.get(digest)
+        if known is None:
+            caller = directory.find_by_hash(digest)
+            if caller is None:
+                raise RefusedCallError(UNKNOWN_CREDENTIALS)
+            known = self._admissions[digest] = self._admit(caller)
+        return known
+
+    def _identify_certificate(self, context: "Context", directory: Directory) -> Admission:
+        """By the names of a client certificate, which the handshake has verified."""
+        identity = context.auth_context()
+        for key in _CERTIFICATE_NAMES:
+            for name in identity.get(key, ()):
+                caller = directory.find_by_certificate(name.decode("utf-8", "replace"))
+                if caller is not None:
+                    return self._admit(caller)
+        raise RefusedCallError(NO_CREDENTIALS)
+
+    def _admit(self, caller: Caller) -> Admission:
+        per_second = caller.calls_per_second or self._calls_per_second
+        if per_second is None:
+            return Admission(caller, None)
+        bucket = self._buckets.get(caller.name)
+        if bucket is None or bucket.per_second != per_second:
+            bucket = self._buckets[caller.name] = Bucket(per_second, self._now())
+        return Admission(caller, bucket)

@@ -1,0 +1,1 @@
+"""The methods on the wire, one module for each proto service."""

@@ -1,0 +1,218 @@
+"""BanditService: Choose and Reward on the wire."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from bandit.v1 import bandit_pb2
+from bandit.validation import Violation, is_experiment_name, shown
+from server.rpc.guard.authentication import Admission
+from server.rpc.guard.calls import parse
+from server.rpc.messages.answers import encode_choice, encode_choices, encode_results, encode_reward
+from server.rpc.messages.times import to_duration
+from server.services.access.callers import Caller
+from server.services.choose.chooser import Choice, Chooser, Question
+from server.services.errors import (
+    ExperimentNotFoundError,
+    ExperimentNotStartedError,
+    InvalidInputError,
+    ServiceError,
+    StorageAwayError,
+)
+from server.services.reward.inquiries import Inquiries
+from server.services.reward.ledger import Ledger, Report
+from server.services.snapshot.offers import CompiledExperiment
+from server.services.snapshot.snapshot import Snapshot
+
+MAX_BATCH: Final = 1_000
+MAX_UNIT: Final = 256
+MAX_ATTRIBUTES: Final = 32
+MAX_ATTRIBUTE_KEY: Final = 63
+MAX_ELIGIBLE_ARMS: Final = 1_000
+
+
+class BanditService:
+    """Methods from request bytes to response bytes.
+
+    Args:
+        chooser: Answers Choose.
+        ledger: Takes rewards.
+        snapshot: Names to experiments.
+        inquiries: Asks the store about names that are not known here.
+    """
+
+    def __init__(self, chooser: Chooser, ledger: Ledger, snapshot: Snapshot, inquiries: Inquiries) -> None:
+        self._chooser = chooser
+        self._ledger = ledger
+        self._snapshot = snapshot
+        self._inquiries = inquiries
+        self._age_hundredths = -1
+        self._encoded_age = b""
+
+    async def choose(self, data: bytes, admission: Admission) -> bytes:
+        """Choose."""
+        request = parse(bandit_pb2.ChooseRequest, data)
+        name = request.experiment
+        admission.caller.require_experiment(name)
+        experiment = self._snapshot.find(name)
+        if experiment is None:
+            await self._refresh_for([name])
+            experiment = self._find(name)
+        _check(request)
+        if _is_plain(request):
+            choice = self._chooser.choose(experiment, request.unit)
+        else:
+            choice = self._chooser.choose_within(experiment, _to_question(request))
+        return encode_choice(choice, self._age())
+
+    async def batch_choose(self, data: bytes, admission: Admission) -> bytes:
+        """BatchChoose."""
+        requests = parse(bandit_pb2.BatchChooseRequest, data).requests
+        admission.charge(len(requests))
+        _require_batch(len(requests))
+        names = {request.experiment for request in requests}
+        unknown = [name for name in names if self._snapshot.find(name) is None]
+        away = await self._try_refresh_for(unknown) if unknown else None
+        found = {name: self._try_find(name, admission.caller) for name in names}
+        answers = self._choose_each(requests, found)
+        return encode_choices(answers, self._age(), away)
+
+    async def reward(self, data: bytes, admission: Admission) -> bytes:
+        """Reward."""
+        request = parse(bandit_pb2.RewardRequest, data)
+        (answer,) = await self._ledger.reward([_to_report(request)], admission.caller.namespaces)
+        if isinstance(answer, ServiceError):
+            raise answer
+        return encode_results(answer)
+
+    async def batch_reward(self, data: bytes, admission: Admission) -> bytes:
+        """BatchReward."""
+        requests = parse(bandit_pb2.BatchRewardRequest, data).requests
+        admission.charge(len(requests))
+        _require_batch(len(requests))
+        reports = [_to_report(request) for request in requests]
+        answers = await self._ledger.reward(reports, admission.caller.namespaces)
+        return b"".join(map(encode_reward, answers))
+
+    async def _refresh_for(self, names: Iterable[str]) -> None:
+        """Asks the store about names not known here; one that can't be a name is not worth asking."""
+        await self._inquiries.ask([name for name in names if is_experiment_name(name)])
+
+    async def _try_refresh_for(self, names: Iterable[str]) -> StorageAwayError | None:
+        """As `_refresh_for`; a store that is away must not fail those of a batch that need it not."""
+        try:
+            await self._refresh_for(names)
+        except StorageAwayError as error:
+            return error
+        return None
+
+    def _choose_each(
+        self,
+        requests: Iterable[bandit_pb2.ChooseRequest],
+        found: Mapping[str, CompiledExperiment | ServiceError],
+    ) -> list[Choice | ServiceError]:
+        """The answer to each request, in order; those that name at most a unit are answered together."""
+        answers: list[Choice | ServiceError | None] = []
+        plain: list[tuple[CompiledExperiment, str]] = []
+        for request in requests:
+            experiment = found[request.experiment]
+            try:
+                if isinstance(experiment, ServiceError):
+                    raise experiment
+                _check(request)
+                if _is_plain(request):
+                    plain.append((experiment, request.unit))
+                    answers.append(None)
+                else:
+                    answers.append(self._chooser.choose_within(experiment, _to_question(request)))
+            except ServiceError as error:
+                answers.append(error)
+        chosen = iter(self._choose_plain(plain))
+        return [next(chosen) if answer is None else answer for answer in answers]
+
+    def _choose_plain(
+        self, plain: Sequence[tuple[CompiledExperiment, str]]
+    ) -> Sequence[Choice | ServiceError]:
+        try:
+            return self._chooser.choose_each(plain)
+        except ServiceError as error:  # the keys are not known yet
+            return [error] * len(plain)
+
+    def _try_find(self, name: str, caller: Caller) -> CompiledExperiment | ServiceError:
+        try:
+            caller.require_experiment(name)
+            return self._find(name)
+        except ServiceError as error:
+            return error
+
+    def _find(self, name: str) -> CompiledExperiment:
+        experiment = self._snapshot.find(name)
+        if experiment is not None:
+            return experiment
+        if not is_experiment_name(name):
+            rule = f"{shown(name)} is no name: [a-z0-9-]{{1,63}}, optionally behind a namespace and a slash"
+            raise InvalidInputError.of("experiment", rule)
+        if self._snapshot.find_by_name(name) is not None:
+            raise ExperimentNotStartedError(name)
+        raise ExperimentNotFoundError(name)
+
+    def _age(self) -> bytes:
+        """The snapshot's age as a piece of a response, to a hundredth of a second."""
+        hundredths = int(self._snapshot.age_seconds * 100)
+        if hundredths != self._age_hundredths:
+            self._age_hundredths = hundredths
+            age = to_duration(self._snapshot.age)
+            self._encoded_age = bandit_pb2.ChooseResponse(snapshot_age=age).SerializeToString()
+        return self._encoded_age
+
+
+def _is_plain(request: bandit_pb2.ChooseRequest) -> bool:
+    """Whether a request names at most a unit."""
+    return not (request.eligible_arms or request.previous_decision_id)
+
+
+def _to_question(request: bandit_pb2.ChooseRequest) -> Question:
+    if len(request.eligible_arms) > MAX_ELIGIBLE_ARMS:
+        rule = f"{len(request.eligible_arms)} arms; there may be at most {MAX_ELIGIBLE_ARMS}"
+        raise InvalidInputError.of("eligible_arms", rule)
+    return Question(
+        unit=request.unit,
+        eligible_arms=tuple(request.eligible_arms),
+        previous_decision_id=request.previous_decision_id,
+    )
+
+
+def _check(request: bandit_pb2.ChooseRequest) -> None:
+    """Raises InvalidInputError unless unit and attributes keep to the rules."""
+    unit = request.unit
+    if unit and (len(unit) > MAX_UNIT or not unit.isprintable()):
+        raise InvalidInputError([_bad_unit(unit)])
+    if request.attributes:
+        _check_attributes(request.attributes)
+
+
+def _bad_unit(unit: str) -> Violation:
+    rule = f"{len(unit)} characters, {shown(unit)}: a unit has 1 to {MAX_UNIT}, all of them printable"
+    return Violation("unit", rule)
+
+
+def _check_attributes(attributes: Mapping[str, str]) -> None:
+    violations: list[Violation] = []
+    if len(attributes) > MAX_ATTRIBUTES:
+        violations.append(Violation("attributes", f"{len(attributes)} entries; at most {MAX_ATTRIBUTES}"))
+    for key, value in attributes.items():
+        is_good_key = 1 <= len(key) <= MAX_ATTRIBUTE_KEY and key.isprintable()
+        if not is_good_key or len(value) > MAX_UNIT or not value.isprintable():
+            rule = f"a key has 1 to {MAX_ATTRIBUTE_KEY}, a value at most {MAX_UNIT} printable characters"
+            violations.append(Violation(f"attributes[{shown(key)}]", rule))
+    if violations:
+        raise InvalidInputError(violations)
+
+
+def _require_batch(n_requests: int) -> None:
+    if not 1 <= n_requests <= MAX_BATCH:
+        raise InvalidInputError.of("requests", f"{n_requests} requests; there must be 1 to {MAX_BATCH}")
+
+
+def _to_report(request: bandit_pb2.RewardRequest) -> Report:
+    outcomes = request.outcomes
+    return Report(request.decision_id, {name: outcomes[name] for name in outcomes}, request.revision)

@@ -1,0 +1,50 @@
+"""Reflection, for callers who may look."""
+
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from typing import Any
+
+import grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from server.rpc.guard.authentication import Authenticator, RefusedCallError
+from server.rpc.guard.permissions import REFLECTION, RULES
+from server.rpc.messages.status import Failure
+from server.services.errors import ServiceError
+
+
+class _Door:
+    """gRPC's own servicer, behind the same door as every other method."""
+
+    def __init__(self, services: Sequence[str], authenticator: Authenticator) -> None:
+        self._servicer: Any = reflection.aio.ReflectionServicer(services)
+        self._authenticator = authenticator
+
+    async def answer(
+        self, requests: AsyncIterable[Any], context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> AsyncIterator[Any]:
+        """Answers a stream of questions."""
+        try:
+            self._authenticator.admit(context, RULES[REFLECTION])
+        except RefusedCallError as error:
+            await _refuse(context, error.failure)
+        except ServiceError as error:
+            await _refuse(context, Failure.of(error))
+        async for response in self._servicer.ServerReflectionInfo(requests, context):
+            yield response
+
+
+async def _refuse(context: "grpc.aio.ServicerContext[Any, Any]", failure: Failure) -> None:
+    await context.abort(failure.code, failure.message, failure.trailing_metadata)
+
+
+def serve_reflection(server: grpc.aio.Server, services: Sequence[str], authenticator: Authenticator) -> None:
+    """Answers which methods and messages the services have."""
+    door = _Door((*services, reflection.SERVICE_NAME), authenticator)
+    _, method = REFLECTION.lstrip("/").split("/")
+    handler: Any = grpc.stream_stream_rpc_method_handler(
+        door.answer,
+        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    generic = grpc.method_handlers_generic_handler(reflection.SERVICE_NAME, {method: handler})
+    server.add_generic_rpc_handlers((generic,))

@@ -1,0 +1,152 @@
+"""The answers of BanditService as bytes: what is the same for many is encoded once.
+
+Serialised messages that are joined are one message with the fields of both (protobuf's encoding guide, "Last
+One Wins"). So what an offer says is encoded once an epoch, and a decision adds its id and the snapshot's age.
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Final
+
+from google.protobuf import json_format
+
+from bandit.decision_id import TEXT_LENGTH
+from bandit.v1 import bandit_pb2
+from server.rpc.messages.status import Failure
+from server.services.choose.chooser import Choice
+from server.services.errors import (
+    ExperimentNotFoundError,
+    ExperimentNotStartedError,
+    ServiceError,
+    StorageAwayError,
+)
+from server.services.snapshot.offers import Offer, Reason
+from server.store.records import OutcomeResult
+
+_REASONS: Final = {
+    Reason.POLICY: bandit_pb2.REASON_POLICY,
+    Reason.WARM_UP: bandit_pb2.REASON_WARM_UP,
+    Reason.PINNED: bandit_pb2.REASON_PINNED,
+    Reason.PAUSED: bandit_pb2.REASON_PAUSED,
+    Reason.CONCLUDED: bandit_pb2.REASON_CONCLUDED,
+    Reason.STALE: bandit_pb2.REASON_STALE,
+    Reason.NO_ELIGIBLE_ARM: bandit_pb2.REASON_NO_ELIGIBLE_ARM,
+}
+_RESULTS: Final = {
+    OutcomeResult.RECORDED: bandit_pb2.OUTCOME_RESULT_RECORDED,
+    OutcomeResult.LATE: bandit_pb2.OUTCOME_RESULT_LATE,
+    OutcomeResult.DUPLICATE: bandit_pb2.OUTCOME_RESULT_DUPLICATE,
+    OutcomeResult.REVISED: bandit_pb2.OUTCOME_RESULT_REVISED,
+    OutcomeResult.SUPERSEDED: bandit_pb2.OUTCOME_RESULT_SUPERSEDED,
+}
+_UNKNOWN: Final = (ExperimentNotFoundError, ExperimentNotStartedError)
+"""What is not known here, and may be known to the store."""
+
+_DECISION_ID_PREFIX: Final = bandit_pb2.ChooseResponse(decision_id="." * TEXT_LENGTH).SerializeToString()[
+    :-TEXT_LENGTH
+]
+_RESULTS_FIELD: Final = bandit_pb2.BatchChooseResponse.RESULTS_FIELD_NUMBER
+_CHOICE: Final = bandit_pb2.BatchChooseResult.CHOICE_FIELD_NUMBER
+_REWARD: Final = bandit_pb2.BatchRewardResult.REWARD_FIELD_NUMBER
+_ERROR: Final = bandit_pb2.BatchChooseResult.ERROR_FIELD_NUMBER
+_LENGTH_DELIMITED: Final = 2
+_CONTINUES: Final = 0x80
+
+
+def encode_choice(choice: Choice, age: bytes) -> bytes:
+    """The response of Choose; `age` is the snapshot's, encoded."""
+    return _encoded(choice.offer) + choice.decision_id.encode() + age
+
+
+def _encoded(offer: Offer) -> bytes:
+    """The response up to the decision id, and where that begins."""
+    if offer.encoded is None:
+        offer.encoded = _encode_offer(offer) + _DECISION_ID_PREFIX
+    return offer.encoded
+
+
+def encode_choices(
+    answers: Iterable[Choice | ServiceError], age: bytes, away: StorageAwayError | None
+) -> bytes:
+    """The response of BatchChoose.
+
+    Args:
+        answers: In order.
+        age: The snapshot's, encoded.
+        away: What is to be said of experiments that are not known here, if the store could not be asked.
+    """
+    n_bytes_more = TEXT_LENGTH + len(age)
+    beginnings: dict[Offer, bytes] = {}
+    pieces: list[bytes] = []
+    for answer in answers:
+        if isinstance(answer, ServiceError):
+            is_in_doubt = away is not None and isinstance(answer, _UNKNOWN)
+            pieces.append(_encode_error(away if away is not None and is_in_doubt else answer))
+        else:
+            offer, decision_id = answer
+            begun = beginnings.get(offer)
+            if begun is None:
+                encoded = _encoded(offer)
+                begun = beginnings[offer] = _result_prefix(_CHOICE, len(encoded) + n_bytes_more) + encoded
+            pieces += (begun, decision_id.encode(), age)
+    return b"".join(pieces)
+
+
+def _encode_offer(offer: Offer) -> bytes:
+    response = bandit_pb2.ChooseResponse(
+        arm=offer.arm.id,
+        propensity=offer.terms.propensity,
+        reason=_REASONS[offer.reason],
+        epoch=offer.terms.epoch,
+        model_uri=offer.arm.model_uri,
+    )
+    json_format.ParseDict(dict(offer.arm.payload), response.payload)
+    return response.SerializeToString()
+
+
+@lru_cache(maxsize=1024)
+def _result_prefix(field: int, n_bytes: int) -> bytes:
+    """What stands before a serialised message that is `field` of a result of a batch.
+
+    The batches' messages number alike: `results` in both responses, and `error` in both results.
+    """
+    inner = bytes((field << 3 | _LENGTH_DELIMITED, *_varint(n_bytes)))
+    outer = bytes((_RESULTS_FIELD << 3 | _LENGTH_DELIMITED, *_varint(len(inner) + n_bytes)))
+    return outer + inner
+
+
+def _varint(number: int) -> list[int]:
+    digits = []
+    while number >= _CONTINUES:
+        digits.append(number & 0x7F | _CONTINUES)
+        number >>= 7
+    digits.append(number)
+    return digits
+
+
+def encode_reward(answer: Mapping[str, OutcomeResult] | ServiceError) -> bytes:
+    """A result of BatchReward, as it stands in the response."""
+    if isinstance(answer, ServiceError):
+        return _encode_error(answer)
+    encoded = encode_results(answer)
+    return _result_prefix(_REWARD, len(encoded)) + encoded
+
+
+def encode_results(results: Mapping[str, OutcomeResult]) -> bytes:
+    """The response of Reward."""
+    return _encode_results(tuple(results.items()))
+
+
+@lru_cache(maxsize=1024)
+def _encode_results(results: tuple[tuple[str, OutcomeResult], ...]) -> bytes:
+    """As `encode_results`; remembered, since what becomes of outcomes is nearly always the same."""
+    response = bandit_pb2.RewardResponse()
+    for name, result in results:
+        response.results[name] = _RESULTS[result]
+    return response.SerializeToString()
+
+
+def _encode_error(error: ServiceError) -> bytes:
+    """A result of a batch that there is none, as it stands in the response."""
+    message = Failure.of(error).status.SerializeToString()
+    return _result_prefix(_ERROR, len(message)) + message

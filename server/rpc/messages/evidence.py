@@ -1,0 +1,288 @@
+"""Evidence on its way to the wire."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from math import isfinite
+from typing import Final, assert_never
+
+from bandit.inference.reasons import CannotSay
+from bandit.inference.sequential.aipw import Comparison, MeanEstimate
+from bandit.inference.sequential.off_policy import SplitValue
+from bandit.inference.sequential.response import Response
+from bandit.inference.sequential.results import Interval
+from bandit.inference.sequential.sample_ratio import SampleRatio
+from bandit.inference.verdict.advice import Advice, Ruling
+from bandit.inference.verdict.assessment import Assessment, MetricEvidence
+from bandit.inference.verdict.claims import ALPHA, ChallengerEvidence, Claim, TestKind
+from bandit.posteriors import (
+    BetaPosterior,
+    GammaPosterior,
+    NormalPosterior,
+    Posterior,
+    StudentTPosterior,
+)
+from bandit.v1 import evidence_pb2, experiment_pb2
+from server.rpc.messages.times import to_timestamp
+from server.services.reports.evidence import Outlook, Weighed
+from server.services.reports.sentences import Words
+
+_TESTS: Final = {
+    TestKind.AIPW: evidence_pb2.EVIDENCE_TEST_AIPW,
+    TestKind.ODDS: evidence_pb2.EVIDENCE_TEST_ODDS,
+    TestKind.MEAN: evidence_pb2.EVIDENCE_TEST_MEAN,
+}
+_ADVICE: Final = {
+    Advice.WAIT: evidence_pb2.ADVICE_WAIT,
+    Advice.PROMOTE: evidence_pb2.ADVICE_PROMOTE,
+    Advice.ROLL_BACK: evidence_pb2.ADVICE_ROLL_BACK,
+    Advice.TRIP: evidence_pb2.ADVICE_TRIP,
+    Advice.RETIRE: evidence_pb2.ADVICE_RETIRE,
+    Advice.CHECK: evidence_pb2.ADVICE_CHECK,
+}
+
+
+def add_evidence(
+    message: experiment_pb2.MetricReport,
+    evidence: MetricEvidence,
+    arm: int,
+    champion: str,
+    *,
+    is_alarming: bool,
+) -> None:
+    """Writes what is evident about one arm into its report on the metric.
+
+    Args:
+        message: The arm's report on the metric.
+        evidence: What is evident on the metric.
+        arm: Number of the arm.
+        champion: Id of the champion.
+        is_alarming: Whether decisions do not follow the shares, so that nothing is established.
+    """
+    mean = evidence.means.get(arm)
+    if isinstance(mean, MeanEstimate):
+        message.estimate.CopyFrom(_mean(mean))
+    if isinstance(evidence.response, Response) and arm in evidence.response.arms:
+        ratio = evidence.response.arms[arm].ratio
+        if ratio is not None:
+            message.response_ratio = ratio
+    if arm in evidence.challengers:
+        message.comparison.CopyFrom(_comparison(evidence.challengers[arm], champion, is_alarming=is_alarming))
+    message.looks.extend(
+        evidence_pb2.Look(
+            time=to_timestamp(evidence.row_ends[look.row]),
+            value=look.mean,
+            lower=look.interval.lower,
+            upper=look.interval.upper,
+        )
+        for look in evidence.paths.get(arm, ())
+    )
+
+
+def _comparison(
+    challenger: ChallengerEvidence, champion: str, *, is_alarming: bool
+) -> evidence_pb2.Comparison:
+    difference, lift = challenger.difference, challenger.lift
+    better, worse = challenger.better, challenger.worse
+    return evidence_pb2.Comparison(
+        champion=champion,
+        difference=_difference(difference) if isinstance(difference, Comparison) else None,
+        relative_lift=to_sequence(lift) if isinstance(lift, Interval) else None,
+        better=_claim(better, is_alarming=is_alarming) if isinstance(better, Claim) else None,
+        worse=_claim(worse, is_alarming=is_alarming) if isinstance(worse, Claim) else None,
+    )
+
+
+def to_sequence(interval: Interval) -> evidence_pb2.Interval:
+    """The message of an interval that holds at every look; ends without a bound are left out."""
+    return evidence_pb2.Interval(
+        lower=interval.lower if isfinite(interval.lower) else None,
+        upper=interval.upper if isfinite(interval.upper) else None,
+        level=1 - ALPHA,
+        kind=evidence_pb2.INTERVAL_KIND_CONFIDENCE_SEQUENCE,
+    )
+
+
+def to_sample_ratio(check: SampleRatio | CannotSay, arm_ids: Mapping[int, str]) -> evidence_pb2.SampleRatio:
+    """The message of the sample-ratio check."""
+    if isinstance(check, CannotSay):
+        return evidence_pb2.SampleRatio(unsaid=to_unsaid("sample_ratio", check))
+    return evidence_pb2.SampleRatio(
+        arms=[
+            evidence_pb2.ArmRatio(
+                arm=arm_ids[arm],
+                observed=check.observed[arm],
+                expected=check.expected[arm],
+                z=check.z[arm],
+            )
+            for arm in check.observed
+        ],
+        p_value=check.process.p_value,
+        alarming=check.is_alarming(),
+    )
+
+
+def to_splits(weighed: Weighed, arm_ids: Mapping[int, str]) -> list[evidence_pb2.SplitReport]:
+    """The messages of the static splits."""
+    values = weighed.assessment.splits
+    return [_split(value, split, arm_ids) for value, split in zip(values, weighed.splits, strict=True)]
+
+
+def _split(
+    value: SplitValue | CannotSay, split: Mapping[int, float], arm_ids: Mapping[int, str]
+) -> evidence_pb2.SplitReport:
+    total = sum(split.values())
+    weights = {arm_ids[arm]: weight / total for arm, weight in split.items()}
+    if isinstance(value, CannotSay):
+        return evidence_pb2.SplitReport(weights=weights, unsaid=to_unsaid("value", value))
+    counts = {"n": value.n_decisions, "n_omitted": value.n_omitted}
+    return evidence_pb2.SplitReport(
+        weights=weights,
+        value=evidence_pb2.Estimate(
+            value=value.value,
+            standard_error=value.standard_error,
+            interval=to_sequence(value.interval),
+            **counts,
+        ),
+        ips_value=value.ips_value,
+        ips_standard_error=value.ips_standard_error,
+        earned=value.earned,
+        gain=evidence_pb2.Estimate(
+            value=value.gain,
+            standard_error=value.gain_standard_error,
+            interval=to_sequence(value.gain_interval),
+            **counts,
+        ),
+        effective_sample_size=value.effective_sample_size,
+    )
+
+
+def to_verdict(ruling: Ruling, words: Words, arm_ids: Mapping[int, str]) -> evidence_pb2.Verdict:
+    """The message of the verdict."""
+    return evidence_pb2.Verdict(
+        advice=_ADVICE[ruling.advice],
+        arm="" if ruling.arm is None else arm_ids[ruling.arm],
+        metric=ruling.metric,
+        headline=words.headline,
+        evidence=words.evidence,
+        belief=words.belief,
+        cycles=ruling.cycles,
+    )
+
+
+def to_outlook(outlook: Outlook, text: str) -> evidence_pb2.Outlook:
+    """The message of the outlook."""
+    message = evidence_pb2.Outlook(lift=outlook.lift, decisions_per_day=outlook.decisions_per_day, text=text)
+    if isinstance(outlook.forecast, CannotSay):
+        message.unsaid.CopyFrom(to_unsaid("outlook", outlook.forecast))
+        return message
+    if isfinite(outlook.forecast.days_at_half):
+        message.days_at_half = outlook.forecast.days_at_half
+    if isfinite(outlook.forecast.days_at_most):
+        message.days_at_most = outlook.forecast.days_at_most
+    return message
+
+
+def _mean(mean: MeanEstimate) -> evidence_pb2.Estimate:
+    return evidence_pb2.Estimate(
+        value=mean.mean,
+        standard_error=mean.standard_error,
+        interval=to_sequence(mean.interval),
+        n=mean.n_decisions,
+        n_omitted=mean.n_omitted,
+    )
+
+
+def _difference(comparison: Comparison) -> evidence_pb2.Estimate:
+    return evidence_pb2.Estimate(
+        value=comparison.difference,
+        standard_error=comparison.standard_error,
+        interval=to_sequence(comparison.interval),
+        n=comparison.n_decisions,
+        n_omitted=comparison.n_omitted,
+    )
+
+
+def _claim(claim: Claim, *, is_alarming: bool) -> evidence_pb2.Claim:
+    return evidence_pb2.Claim(
+        test=_TESTS[claim.test],
+        log_e_value=claim.process.log_value,
+        log_largest_e_value=claim.process.log_maximum,
+        p_value=claim.p_value,
+        established=claim.p_value <= ALPHA and not is_alarming,
+        lapsed=claim.is_lapsed,
+    )
+
+
+def to_posterior(belief: Posterior) -> evidence_pb2.Posterior:
+    """The message of a posterior."""
+    match belief:
+        case BetaPosterior(alpha, beta):
+            return evidence_pb2.Posterior(beta=evidence_pb2.BetaPosterior(alpha=alpha, beta=beta))
+        case NormalPosterior(mean, sd):
+            return evidence_pb2.Posterior(normal=evidence_pb2.NormalPosterior(mean=mean, sd=sd))
+        case StudentTPosterior(mean, scale, df):
+            student_t = evidence_pb2.StudentTPosterior(mean=mean, scale=scale, df=df)
+            return evidence_pb2.Posterior(student_t=student_t)
+        case GammaPosterior(shape, rate):
+            return evidence_pb2.Posterior(gamma=evidence_pb2.GammaPosterior(shape=shape, rate=rate))
+        case _:
+            assert_never(belief)
+
+
+_OF_CHALLENGERS = ("difference", "lift", "better", "worse")
+
+
+_NAMES = {"lift": "relative_lift"}
+
+
+def to_unsaid(subject: str, why: CannotSay) -> evidence_pb2.Unsaid:
+    """The message of one thing that can't be said."""
+    return evidence_pb2.Unsaid(subjects=[subject], reason=why.reason, explanation=why.explanation)
+
+
+def to_all_unsaid(
+    assessment: Assessment, arm_ids: Mapping[int, str], metrics: Collection[str]
+) -> list[evidence_pb2.Unsaid]:
+    """The messages of all that can't be said about arms and these metrics."""
+    found = (assessment.reward, *assessment.others.values())
+    return [
+        message
+        for evidence in found
+        if evidence.metric.name in metrics
+        for message in _of_metric(evidence, arm_ids)
+    ]
+
+
+def _of_metric(evidence: MetricEvidence, arm_ids: Mapping[int, str]) -> Iterator[evidence_pb2.Unsaid]:
+    """Subjects that are missing for one reason and the same arms share a message."""
+    grouped: dict[tuple[CannotSay, tuple[int, ...]], list[str]] = defaultdict(list)
+    for subject, why, missing, possible in _by_subject(evidence):
+        arms = () if len(missing) == len(possible) else tuple(sorted(missing))
+        grouped[why, arms].append(subject)
+    for (why, arms), subjects in grouped.items():
+        yield evidence_pb2.Unsaid(
+            subjects=subjects,
+            reason=why.reason,
+            explanation=why.explanation,
+            metric=evidence.metric.name,
+            arms=[arm_ids[arm] for arm in arms],
+        )
+
+
+def _by_subject(
+    evidence: MetricEvidence,
+) -> Iterator[tuple[str, CannotSay, Collection[int], Collection[int]]]:
+    """Subject, reason, arms that miss it for this reason, and arms that could have had it."""
+    found: list[tuple[str, Mapping[int, object]]] = [("estimate", evidence.means)]
+    for name in _OF_CHALLENGERS:
+        parts = {arm: getattr(challenger, name) for arm, challenger in evidence.challengers.items()}
+        found.append((f"comparison.{_NAMES.get(name, name)}", parts))
+    for subject, by_arm in found:
+        missing: dict[CannotSay, list[int]] = defaultdict(list)
+        for arm, part in by_arm.items():
+            if isinstance(part, CannotSay):
+                missing[part].append(arm)
+        for why, arms in missing.items():
+            yield subject, why, arms, by_arm
+    if isinstance(evidence.response, CannotSay):
+        yield "response_ratio", evidence.response, (), ()

@@ -1,0 +1,172 @@
+"""Reports on their way to the wire."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from bandit.decision_id import Basis
+from bandit.v1 import evidence_pb2, experiment_pb2
+from bandit.validation import Violation
+from server.rpc.messages.evidence import (
+    add_evidence,
+    to_all_unsaid,
+    to_outlook,
+    to_posterior,
+    to_sample_ratio,
+    to_splits,
+    to_verdict,
+)
+from server.rpc.messages.experiment import DIRECTIONS, STATES, to_epoch
+from server.rpc.messages.times import to_timestamp
+from server.services.errors import InvalidInputError
+from server.services.reports.sentences import Words, outlook_text, verdict
+from server.services.reports.values import LEVEL, ArmReport, MetricReport, Report, Wanted
+
+DEFAULT_EPOCHS: Final = 200
+MAX_EPOCHS: Final = 5_000
+MAX_SPLITS: Final = 16
+DEFAULT_BYTES: Final = 4 * 1024 * 1024
+"""What gRPC clients take unless they are told otherwise."""
+MAX_BYTES: Final = 256 * 1024 * 1024
+_SHORTENED: Final = (
+    "Shares and means over time are left out, since the report would be larger than the caller takes: ask "
+    "for fewer metrics, or for more bytes."
+)
+_LIFT_BOUNDS: Final = (-1.0, 10.0)
+
+
+def to_wanted(request: experiment_pb2.GetReportRequest) -> Wanted:
+    """What the request asks for.
+
+    Raises:
+        InvalidInputError: It asks for more than there can be.
+    """
+    violations = []
+    if request.max_epochs < 0:
+        violations.append(Violation("max_epochs", f"{request.max_epochs} must be at least 0"))
+    if len(request.splits) > MAX_SPLITS:
+        rule = f"{len(request.splits)} splits; there may be at most {MAX_SPLITS}"
+        violations.append(Violation("splits", rule))
+    if not _LIFT_BOUNDS[0] < request.lift <= _LIFT_BOUNDS[1]:
+        rule = f"{request.lift:g} must be above -1 and at most {_LIFT_BOUNDS[1]:g}"
+        violations.append(Violation("lift", rule))
+    if not 0 <= request.max_bytes <= MAX_BYTES:
+        violations.append(Violation("max_bytes", f"{request.max_bytes} must be in [0, {MAX_BYTES}]"))
+    if violations:
+        raise InvalidInputError(violations)
+    return Wanted(
+        max_epochs=min(request.max_epochs or DEFAULT_EPOCHS, MAX_EPOCHS),
+        splits=[dict(split.weights) for split in request.splits],
+        lift=request.lift or None,
+        metrics=tuple(request.metrics),
+    )
+
+
+def to_bytes(report: Report, max_bytes: int) -> bytes:
+    """The report as it travels, in at most so many bytes (0: `DEFAULT_BYTES`).
+
+    If it is too large it loses most of its history and its earlier looks, and says so.
+
+    Raises:
+        InvalidInputError: It is too large even so.
+    """
+    max_bytes = max_bytes or DEFAULT_BYTES
+    message = to_report(report)
+    if message.ByteSize() > max_bytes:
+        _shorten(message)
+    n_bytes = message.ByteSize()
+    if n_bytes > max_bytes:
+        raise InvalidInputError.of(
+            "max_bytes",
+            f"the report has {n_bytes:,} bytes, and at most {max_bytes:,} were asked for: name fewer "
+            f"`metrics`, or set max_bytes (up to {MAX_BYTES:,}) and the client's "
+            "grpc.max_receive_message_length to more",
+        )
+    return message.SerializeToString()
+
+
+def _shorten(message: experiment_pb2.Report) -> None:
+    """Leaves the first and the last epochs and no earlier looks."""
+    del message.epochs[1 : max(len(message.epochs) - 1, 1)]
+    for arm in message.arms:
+        for metric in arm.metrics:
+            metric.ClearField("looks")
+    message.notes.append(_SHORTENED)
+
+
+def to_report(report: Report) -> experiment_pb2.Report:
+    """The message of a report."""
+    record = report.record
+    reward = record.experiment.metric(record.experiment.reward_metric)
+    arm_ids = {number: arm_id for arm_id, number in record.arm_numbers.items()}
+    message = experiment_pb2.Report(
+        experiment=record.name,
+        state=STATES[record.state],
+        report_time=to_timestamp(report.reported_at),
+        champion=record.experiment.champion,
+        winner=record.winner or "",
+        reward_metric=reward.name,
+        direction=DIRECTIONS[reward.direction],
+        arms=[_to_arm(arm, report) for arm in report.arms],
+        epochs=[to_epoch(epoch, record.arm_numbers) for epoch in report.epochs],
+        n_epochs=report.n_epochs,
+        notes=report.notes,
+        sample_ratio=to_sample_ratio(report.weighed.assessment.sample_ratio, arm_ids),
+        splits=to_splits(report.weighed, arm_ids),
+        verdict=to_verdict(report.weighed.ruling, _words(report, arm_ids), arm_ids),
+        outlook=to_outlook(report.weighed.outlook, outlook_text(report.weighed.outlook)),
+        unsaid=to_all_unsaid(report.weighed.assessment, arm_ids, report.metrics),
+        uncounted_decisions=report.n_uncounted,
+    )
+    if record.started_at is not None:
+        message.start_time.CopyFrom(to_timestamp(record.started_at))
+    return message
+
+
+def _words(report: Report, arm_ids: Mapping[int, str]) -> Words:
+    return verdict(
+        report.weighed,
+        arm_ids,
+        {arm.arm: arm.probability_best for arm in report.arms if arm.probability_best is not None},
+        {arm.arm: arm.expected_loss for arm in report.arms if arm.expected_loss is not None},
+    )
+
+
+def _to_arm(arm: ArmReport, report: Report) -> experiment_pb2.ArmReport:
+    number = report.record.arm_numbers[arm.arm]
+    return experiment_pb2.ArmReport(
+        arm=arm.arm,
+        share=arm.share,
+        out_of_service=arm.is_out_of_service,
+        warming_up=arm.is_warming_up,
+        decisions=experiment_pb2.DecisionCounts(
+            policy=arm.decisions[Basis.POLICY],
+            restricted=arm.decisions[Basis.RESTRICTED],
+            fallback=arm.decisions[Basis.FALLBACK],
+            unconfirmed=arm.decisions[Basis.UNCONFIRMED],
+        ),
+        metrics=[_to_metric(metric, number, report) for metric in arm.metrics],
+        probability_best=arm.probability_best,
+        expected_loss=arm.expected_loss,
+    )
+
+
+def _to_metric(metric: MetricReport, arm: int, report: Report) -> experiment_pb2.MetricReport:
+    lower, upper = metric.interval
+    assessment = report.weighed.assessment
+    evidence = assessment.others.get(metric.metric, assessment.reward)
+    message = experiment_pb2.MetricReport(
+        metric=metric.metric,
+        outcomes=metric.evidence.n_outcomes,
+        open_outcomes=metric.evidence.n_open,
+        late_outcomes=metric.evidence.n_late,
+        observations=metric.evidence.sums.n,
+        mean=metric.mean,
+        guardrail=metric.is_guardrail,
+        posterior=to_posterior(metric.belief),
+        interval=evidence_pb2.Interval(
+            lower=lower, upper=upper, level=LEVEL, kind=evidence_pb2.INTERVAL_KIND_POSTERIOR
+        ),
+    )
+    champion = report.record.experiment.champion
+    add_evidence(message, evidence, arm, champion, is_alarming=assessment.is_alarming)
+    return message

@@ -1,0 +1,1 @@
+"""Who may call: callers, their tokens, and their rate limits."""

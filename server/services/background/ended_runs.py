@@ -1,0 +1,153 @@
+"""Ends the runs of servers that are gone, so that outcomes of uncounted decisions are set apart.
+
+To end a run can't be undone: if its server lives, the decisions that it has not flushed yet are dropped. So a
+run must have been silent for long, and silence is counted only while this server reached the store itself,
+by its own monotonic clock: neither an outage of the store, nor a wall clock that jumps, nor a database's
+clock makes anybody look dead.
+"""
+
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from server.services.experiments.allocator import Allocator
+from server.services.runtime.clock import Clock
+from server.services.runtime.threads import Workers
+from server.services.runtime.writer import Writer
+from server.store.contract import Store
+from server.store.errors import OlderServersError, StoreAwayError, StoreUnavailableError
+from server.store.tables.writers import WriterState
+
+SILENCE: Final = timedelta(minutes=15)
+"""How long a run must be silent. It says that it lives every 10 s; a machine that is moved, or a process that
+is stopped for a core dump, is silent for minutes and comes back. While a dead run waits to be ended, outcomes
+of about a second of its decisions are compared that should not be."""
+
+LOOK_SECONDS: Final = 10.0
+"""How often to look."""
+
+_MOST_CREDIT: Final = 2 * LOOK_SECONDS
+"""How much silence a look can add at most: nothing is known of the time in which there was no look."""
+
+_ROWS: Final = 2_000
+"""Rows of the log that one transaction looks at."""
+
+log = structlog.get_logger()
+
+
+class Silence:
+    """How long each run has been silent, in time during which it could have been heard."""
+
+    def __init__(self) -> None:
+        self._heard: dict[bytes, tuple[tuple[int, int], float]] = {}
+        self._looked_at: float | None = None
+
+    def note(self, states: Iterable[WriterState], now_seconds: float) -> list[tuple[WriterState, float]]:
+        """Takes in what the store says of the runs now; returns each with its seconds of silence."""
+        before, self._looked_at = self._looked_at, now_seconds
+        elapsed = 0.0 if before is None else min(now_seconds - before, _MOST_CREDIT)
+        silence = []
+        heard = {}
+        for state in states:
+            sign = (state.seen_at, state.sequence)
+            known, seconds = self._heard.get(state.incarnation, (None, 0.0))
+            seconds = seconds + elapsed if known == sign else 0.0
+            heard[state.incarnation] = (sign, seconds)
+            silence.append((state, seconds))
+        self._heard = heard
+        return silence
+
+
+class RunEnder:
+    """Ends silent runs and moves their uncounted outcomes. Belongs to the event loop's thread.
+
+    Args:
+        store: Where the runs are.
+        workers: Whose threads wait for it.
+        writer: This run, which is never ended here.
+        allocator: Told whose facts changed.
+        clock: The time.
+        may_end: Whether something may be done now that can't be undone.
+
+    Attributes:
+        n_moved: Outcomes that this run of the server has set apart.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        workers: Workers,
+        writer: Writer,
+        allocator: Allocator,
+        clock: Clock,
+        *,
+        may_end: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._store = store
+        self._workers = workers
+        self._writer = writer
+        self._allocator = allocator
+        self._clock = clock
+        self._may_end = may_end
+        self._silence = Silence()
+        self._complaint = ""
+        self.n_moved = 0
+
+    async def run_once(self) -> None:
+        """Ends what is dead, and moves what there is.
+
+        Raises:
+            StoreError: What was done so far stays done; the next run goes on.
+        """
+        silent = await self._find_silent()
+        if silent and self._may_end():
+            await self._end(silent)
+        await self._move()
+
+    async def _find_silent(self) -> list[WriterState]:
+        """The other runs that are dead and tell in their ids what they counted."""
+        states = await self._workers.read(self._store.read_writers)
+        enough = SILENCE.total_seconds() if self._store.is_shared else 0.0
+        return [
+            state
+            for state, seconds in self._silence.note(states, self._clock.monotonic())
+            if seconds >= enough and self._is_endable(state)
+        ]
+
+    def _is_endable(self, state: WriterState) -> bool:
+        is_other = state.incarnation != self._writer.incarnation
+        return is_other and state.code is not None and state.ended_at is None
+
+    async def _end(self, silent: list[WriterState]) -> None:
+        try:
+            ended = await self._workers.write(self._store.end_runs, silent, self._clock.now())
+        except OlderServersError as error:
+            self._complain("runs.wait_for_older_servers", str(error))
+        except StoreAwayError:
+            raise
+        except StoreUnavailableError as error:  # a long transaction reads what would have to be locked
+            self._complain("runs.wait_for_readers", str(error))
+        else:
+            self._complaint = ""
+            for incarnation in ended:
+                log.info("run.ended", run=incarnation.hex()[:8])
+
+    def _complain(self, event: str, error: str) -> None:
+        """Logs once what keeps runs from being ended."""
+        if event != self._complaint:
+            log.warning(event, error=error)
+        self._complaint = event
+
+    async def _move(self) -> None:
+        n_rows = 0
+        while True:
+            step = await self._workers.write(self._store.move_uncounted, self._writer.slot, _ROWS)
+            if step is None:
+                break
+            n_rows += step.n_rows
+            self.n_moved += step.n_rows
+            self._allocator.mark_grown(step.experiments)
+        if n_rows:
+            log.info("outcomes.uncounted", outcomes=n_rows)

@@ -1,0 +1,148 @@
+"""Retention: seals epochs whose decisions have long expired, and purges their rows from the reward log.
+
+A run goes over the experiments and seals what may be sealed; once every writer knows of the seals, it goes
+over the log in the order of decisions, a small transaction at a time, with pauses that leave the writer to
+the rewards. A run that ends early, with the process or the store, is finished by a later one.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+
+import structlog
+
+from bandit.decision_id import new_id
+from server.services.runtime.clock import Clock
+from server.services.runtime.threads import Workers
+from server.store.contract import Store
+from server.store.records.seals import SealedEpochs
+
+_PAGE: Final = 200
+"""Experiments looked at in one read."""
+
+_ROWS: Final = 1_000
+"""Rows of the log that one transaction looks at."""
+
+_REST: Final = 2.0
+"""How long a purge rests after a transaction, in times that the transaction took."""
+
+_MARGIN: Final = timedelta(days=1)
+"""How far beyond the times of the sealed epochs the log is looked at, for clocks that disagree."""
+
+_WHOLE_EVERY_SECONDS: Final = 86_400.0
+"""How often the whole log is looked at, for what no margin was enough for, or a run that died left."""
+
+_FIRST_ID: Final = bytes(16)
+
+log = structlog.get_logger()
+
+
+class _Stretch(NamedTuple):
+    """The decisions to look at: from the first id on, below the last."""
+
+    start: bytes
+    end: bytes
+
+
+class Purger:
+    """Keeps the reward log small. Belongs to the event loop's thread.
+
+    Args:
+        store: Where the log is.
+        workers: Whose threads wait for it.
+        clock: The time.
+        retention: How long after the last decision of an epoch has expired its rows are kept.
+
+    Attributes:
+        n_rows: Rows that this run of the server has purged.
+        n_epochs: Epochs that it has sealed.
+    """
+
+    def __init__(self, store: Store, workers: Workers, clock: Clock, *, retention: timedelta) -> None:
+        self._store = store
+        self._workers = workers
+        self._clock = clock
+        self._retention = retention
+        self._waiting: list[SealedEpochs] = []
+        self._whole_at = float("-inf")
+        self.n_rows = 0
+        self.n_epochs = 0
+
+    async def run_once(self) -> None:
+        """Seals and purges what there is.
+
+        It goes by the latest instant that is trusted: nothing is purged because a clock was wrong.
+
+        Raises:
+            StoreError: What was done so far stays done; the next run goes on.
+        """
+        now = self._clock.trusted_until()
+        if now is None:
+            return
+        self._waiting += await self._seal(now)
+        if not await self._workers.write(self._store.settle_seals):
+            return  # somebody's transaction is still under way: the next run purges
+        is_whole = self._clock.monotonic() >= self._whole_at
+        if not is_whole and not self._waiting:
+            return
+        began_at = self._clock.monotonic()
+        n_rows = await self._sweep(self._stretch(now, is_whole=is_whole))
+        n_revisions = await self._workers.write(self._store.purge_configurations, now - self._retention)
+        if is_whole:
+            self._whole_at = began_at + _WHOLE_EVERY_SECONDS
+        n_epochs = sum(each.last - each.first + 1 for each in self._waiting)
+        self._waiting.clear()
+        if n_rows or n_epochs or n_revisions:
+            log.info(
+                "log.purged",
+                rows=n_rows,
+                epochs=n_epochs,
+                revisions=n_revisions,
+                seconds=round(self._clock.monotonic() - began_at, 3),
+            )
+
+    async def _seal(self, now: datetime) -> list[SealedEpochs]:
+        """Seals what may be sealed, a page of experiments at a time."""
+        sealed: list[SealedEpochs] = []
+        after: int | None = 0
+        while after is not None:
+            found, after = await self._workers.compute(
+                self._store.find_sealable, after, _PAGE, now, self._retention
+            )
+            if found:
+                await self._workers.write(self._store.seal, found, now)
+                self.n_epochs += sum(each.last - each.first + 1 for each in found)
+                sealed += found
+        return sealed
+
+    def _stretch(self, now: datetime, *, is_whole: bool) -> _Stretch:
+        """Where in the log sealed rows are: what is sealed was decided before now and the retention."""
+        end = _id_of(now - self._retention + _MARGIN)
+        if is_whole:
+            return _Stretch(_FIRST_ID, end)
+        start = _id_of(min(each.began_at for each in self._waiting) - _MARGIN)
+        return _Stretch(start, min(end, max(_last_ids(self._waiting))))
+
+    async def _sweep(self, stretch: _Stretch) -> int:
+        """Purges what is sealed within a stretch; returns how many rows there were."""
+        n_rows = 0
+        start: bytes | None = stretch.start
+        while start is not None and start < stretch.end:
+            began_at = self._clock.monotonic()
+            step = await self._workers.write(self._store.purge, start, stretch.end, _ROWS)
+            n_rows += step.n_rows
+            self.n_rows += step.n_rows
+            start = step.next_id
+            await asyncio.sleep(_REST * (self._clock.monotonic() - began_at))
+        return n_rows
+
+
+def _last_ids(sealed: list[SealedEpochs]) -> Iterator[bytes]:
+    """Beyond the decisions that each of these seals, as far as clocks agree."""
+    for each in sealed:
+        yield new_id(int.from_bytes(each.before[:6]) + _MARGIN // timedelta(milliseconds=1), 0)
+
+
+def _id_of(instant: datetime) -> bytes:
+    return new_id(max(int(instant.timestamp() * 1000), 0), 0)

@@ -1,0 +1,245 @@
+"""What goes on beside the calls: flushing counts, hearing what changed, and beginning epochs."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from functools import partial
+from typing import Final
+
+import structlog
+
+from bandit.decision_id import new_id
+from server.services.background.timekeeping import Timekeeper
+from server.services.choose.decision_counter import DecisionCounter
+from server.services.errors import StorageAwayError
+from server.services.experiments.allocator import Allocator
+from server.services.runtime.clock import Clock
+from server.services.runtime.service_time import MOST_AHEAD_MS
+from server.services.runtime.threads import Workers
+from server.services.runtime.writer import Writer, claim_slot
+from server.services.signing_keys.rotation import DecisionKeys
+from server.services.snapshot.snapshot import Snapshot
+from server.store.contract import Store
+from server.store.errors import (
+    OutdatedError,
+    RunEndedError,
+    StoreBrokenError,
+    StoreError,
+    WriterUnknownError,
+)
+from server.store.records import Changes
+
+_RETRY_AFTER: Final = timedelta(seconds=1)
+_CLAIM_SECONDS: Final = 10.0
+"""How often a writer says that it lives, where others could take its slot."""
+
+_RELOAD_SECONDS: Final = 60.0
+"""How often everything is loaded, where others write, in case that a database was restored meanwhile."""
+
+log = structlog.get_logger()
+
+
+class Upkeep:
+    """Keeps snapshot, counts and epochs up to date. Belongs to the event loop's thread.
+
+    Args:
+        store: Where the truth is.
+        workers: Whose threads wait for the store.
+        snapshot: What Choose reads.
+        counter: What Choose counted.
+        writer: Who it is to the store.
+        allocator: Begins epochs.
+        clock: The time.
+        on_broken: Told that durability can't be promised any more.
+        keys: Kept at the ring that the store has; None where nobody signs.
+        timekeeper: Reads the clock with each poll; None where the host's is believed.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        workers: Workers,
+        snapshot: Snapshot,
+        counter: DecisionCounter,
+        writer: Writer,
+        allocator: Allocator,
+        clock: Clock,
+        *,
+        on_broken: Callable[[], None],
+        keys: DecisionKeys | None = None,
+        timekeeper: Timekeeper | None = None,
+    ) -> None:
+        self._keys = keys
+        self._timekeeper = timekeeper
+        self._store = store
+        self._workers = workers
+        self._snapshot = snapshot
+        self._counter = counter
+        self._writer = writer
+        self._allocator = allocator
+        self._clock = clock
+        self._on_broken = on_broken
+        self._loading: asyncio.Task[None] | None = None
+        self._load_after: asyncio.Task[None] | None = None
+        self._claim_at = clock.monotonic() + _CLAIM_SECONDS
+        self._reload_at = clock.monotonic()
+        self._is_outdated = False
+        self._unreadable: set[int] = set()
+        self.is_store_away = False
+
+    async def refresh(self) -> None:
+        """Takes in what the store had when this was called, or later. Calls at the same time share a load.
+
+        Raises:
+            StorageAwayError: The store can't be reached.
+        """
+        if self._load_after is None:
+            self._load_after = asyncio.create_task(self._load_next(self._loading))
+        try:
+            await asyncio.shield(self._load_after)
+        except StoreError as error:
+            raise StorageAwayError(_RETRY_AFTER) from error
+
+    async def flush(self) -> None:
+        """Adds the decisions counted so far to the facts.
+
+        Raises:
+            StoreError: They are kept, and sent again by the next flush.
+        """
+        # First what an earlier flush left in doubt, then what was counted since, units in portions.
+        for _ in range(self._counter.n_flushes):
+            flush = self._counter.flush(new_id(self._clock.time_ms() + MOST_AHEAD_MS, 0))
+            if flush is None:
+                return
+            try:
+                await self._workers.write(self._store.add_decisions, flush)
+            except WriterUnknownError:  # silent for so long that the store forgot it
+                await self._claim_slot()
+                if self._writer.incarnation != flush.incarnation:
+                    return
+                await self._workers.write(self._store.add_decisions, flush)
+            except RunEndedError:  # so long that its decisions are settled as uncounted
+                await self._claim_slot()
+                return
+            self._counter.settle(flush)
+            self._allocator.mark_decided({key.experiment for key in flush.counts})
+
+    async def end_run(self) -> None:
+        """Says that this run ends, once all its decisions are counted.
+
+        Raises:
+            StoreError: They are not, or it can't be said: somebody will look for what was lost.
+        """
+        await self.flush()
+        await self._workers.write(self._store.end_cleanly, self._writer.incarnation, self._clock.now())
+
+    async def poll(self, seconds: float) -> None:
+        """Flushes and refreshes every `seconds`, for ever."""
+        await self.repeat(self._poll_once, seconds)
+
+    async def allocate(self, seconds: float) -> None:
+        """Begins epochs where shares have moved, every `seconds`, for ever; a quarter of the time at most."""
+        await self.repeat(partial(self._allocator.run_once, seconds / 4), seconds)
+
+    async def end(self) -> None:
+        """Gives up loads that nobody waits for any more, before the threads end that they need."""
+        loads = [load for load in (self._loading, self._load_after) if load is not None]
+        for load in loads:
+            load.cancel()
+        await asyncio.gather(*loads, return_exceptions=True)
+
+    async def _poll_once(self) -> None:
+        """Writes and reads at the same time: a writer that waits for a lock must not age the snapshot."""
+        if self._keys is not None:
+            self._keys.turn()
+        outcomes = await asyncio.gather(
+            self._look_at_clock(), self._write_once(), self.refresh(), return_exceptions=True
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        # Not said by a pass of the allocator, which may have had nothing to do.
+        flaw = self._store.flaw
+        self._note_store(is_away=flaw is not None, error=flaw)
+
+    async def _write_once(self) -> None:
+        await self.flush()
+        if self._store.is_shared and self._clock.monotonic() >= self._claim_at:
+            await self._claim_slot()
+
+    async def _look_at_clock(self) -> None:
+        if self._timekeeper is not None:
+            await self._timekeeper.look()
+
+    async def _claim_slot(self) -> None:
+        """Says that this writer lives, and takes another slot if its own was given away."""
+        before = self._writer.slot
+        await claim_slot(
+            self._store, self._workers, self._writer, self._clock, begin_run=self._counter.begin_run
+        )
+        if self._writer.slot != before:
+            log.warning("slot.changed", before=before, now=self._writer.slot)
+        self._claim_at = self._clock.monotonic() + _CLAIM_SECONDS
+
+    async def repeat(self, step: Callable[[], Awaitable[None]], seconds: float) -> None:
+        """Does a chore every `seconds`, for ever: without the store, too, and after it failed."""
+        while True:
+            began_at = self._clock.monotonic()
+            try:
+                await step()
+            except StoreBrokenError as error:
+                log.error("upkeep.store_broken", error=str(error))  # noqa: TRY400 - the text says it all
+                self._on_broken()
+                return
+            except OutdatedError as error:
+                self._note_outdated(error)
+            except (StoreError, StorageAwayError) as error:
+                self._note_store(is_away=True, error=error)
+            except Exception:
+                log.exception("upkeep.failed")
+            await asyncio.sleep(max(seconds - (self._clock.monotonic() - began_at), seconds / 10))
+
+    def _note_outdated(self, error: OutdatedError) -> None:
+        """Logs once that a newer release keeps this server from changing anything."""
+        if not self._is_outdated:
+            log.error("server.outdated", error=str(error))
+        self._is_outdated = True
+
+    def _note_unknown(self, changes: Changes) -> None:
+        """Logs which experiments a newer release declared that this one knows in part, or not at all."""
+        for number, name in changes.unreadable.items():
+            if number not in self._unreadable:
+                self._unreadable.add(number)
+                log.error("experiment.unreadable", experiment=name, advice="replace this server")
+        for live in changes.live:
+            if live.record.unknown and self._snapshot.find_live(live.record.number) != live:
+                log.error(
+                    "experiment.not_understood",
+                    experiment=live.record.name,
+                    unknown=live.record.unknown,
+                    advice="the champion answers here: replace this server",
+                )
+
+    def _note_store(self, *, is_away: bool, error: object = None) -> None:
+        """Logs when the store goes, and when it is back: one line each."""
+        if is_away and not self.is_store_away:
+            log.warning("store.away", error=str(error))
+        elif self.is_store_away and not is_away:
+            log.info("store.back")
+        self.is_store_away = is_away
+
+    async def _load_next(self, before: "asyncio.Task[None] | None") -> None:
+        """Waits for the load that is under way, whose answer may be too old, and makes another."""
+        if before is not None:
+            await asyncio.wait([before])
+        self._loading, self._load_after = self._load_after, None
+        asked_at = self._clock.monotonic()
+        is_whole = self._store.is_shared and asked_at >= self._reload_at
+        since = None if is_whole else self._snapshot.watermark
+        changes = await self._workers.poll(self._store.load_changes, since)
+        if self._keys is not None and self._store.is_shared:
+            await self._keys.refresh()
+        if is_whole:
+            self._reload_at = asked_at + _RELOAD_SECONDS
+        self._note_unknown(changes)
+        self._allocator.mark_changed(self._snapshot.apply(changes, asked_at))

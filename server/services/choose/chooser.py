@@ -1,0 +1,195 @@
+"""Choose: an arm, why it, and a signed decision, from the snapshot alone."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from bandit.assignment import pick_each
+from bandit.decision_id import NO_UNIT, Basis, Decision, InvalidDecisionError, Signer, hash_lone_decision
+from server.services.choose.decision_counter import DecisionCounter
+from server.services.choose.decision_ids import IdMaker
+from server.services.runtime.clock import Clock
+from server.services.runtime.service_time import MOST_AHEAD_MS
+from server.services.snapshot.offers import CompiledExperiment, Offer, OfferSet, Reason
+from server.services.snapshot.snapshot import Snapshot
+
+
+class Choice(NamedTuple):
+    """An answer of Choose.
+
+    Attributes:
+        offer: The arm, why it, and on which terms.
+        decision_id: The signed decision.
+    """
+
+    offer: Offer
+    decision_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What Choose is asked, checked by the caller.
+
+    Attributes:
+        unit: Who is sticky; empty without a unit.
+        eligible_arms: Ids of the arms that the caller can serve; empty for all.
+        previous_decision_id: An earlier decision to stay with; empty without one.
+    """
+
+    unit: str = ""
+    eligible_arms: Sequence[str] = ()
+    previous_decision_id: str = ""
+
+
+class Chooser:
+    """Answers from the snapshot, and counts what it answered. Belongs to the event loop's thread.
+
+    Args:
+        snapshot: What is known of experiments.
+        signer: Signs and reads decisions.
+        counter: Counts decisions.
+        clock: The time.
+        lag_seconds: With a snapshot older than this a decision is `unconfirmed`.
+        max_staleness_seconds: With a snapshot older than this the champion answers.
+        id_maker: Makes the unique ids.
+
+    Attributes:
+        signer: As above; it may be replaced at any time.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        signer: Signer,
+        counter: DecisionCounter,
+        clock: Clock,
+        *,
+        lag_seconds: float,
+        max_staleness_seconds: float,
+        id_maker: type[IdMaker] = IdMaker,
+    ) -> None:
+        self._snapshot = snapshot
+        self.signer = signer
+        self._counter = counter
+        self._clock = clock
+        self._lag = lag_seconds
+        self._max_staleness = max_staleness_seconds
+        self._generator = random.Random(random.SystemRandom().getrandbits(256))  # noqa: S311 - ids and draws, no secrets
+        self._ids = id_maker(counter, self._generator)
+
+    def choose(self, experiment: CompiledExperiment, unit: str) -> Choice:
+        """The answer to a question that names at most a unit."""
+        return self._choose_from(self._in_force(experiment), experiment, unit)
+
+    def choose_each(self, asked: Sequence[tuple[CompiledExperiment, str]]) -> list[Choice]:
+        """What `choose` gives for each question, in order; what they share is done once."""
+        experiments, units = zip(*asked, strict=True) if asked else ((), ())
+        in_force = {experiment: self._in_force(experiment) for experiment in set(experiments)}
+        sets = [in_force[experiment] for experiment in experiments]
+        now_ms = self._clock.time_ms()
+        decisions = [self._ids.make(now_ms) for _ in asked]
+        hashes = list(map(_hash, sets, experiments, units))
+        pickers = [offers.picker for offers, hashed in zip(sets, hashes, strict=True) if hashed is not None]
+        picked = iter(pick_each(pickers, [hashed for hashed in hashes if hashed is not None]))
+        chosen = [
+            offers.offers[self._draw(offers) if hashed is None else next(picked)]
+            for offers, hashed in zip(sets, hashes, strict=True)
+        ]
+        marks = list(map(_mark, sets, experiments, units, decisions))
+        texts = self.signer.sign_each(decisions, [offer.packed_terms for offer in chosen], marks)
+        for offer, decision, mark in zip(chosen, decisions, marks, strict=True):
+            self._counter.count(offer, decision, mark)
+        return list(map(Choice, chosen, texts))
+
+    def choose_within(self, experiment: CompiledExperiment, question: Question) -> Choice:
+        """The answer to a question that names arms or an earlier decision as well."""
+        mark = experiment.mark_unit(question.unit.encode()) if question.unit else NO_UNIT
+        age = self._snapshot.age_seconds
+        pinned = self._find_pinned(experiment, question, mark) if age <= self._max_staleness else None
+        if pinned is not None:
+            return pinned
+        is_certain = experiment.certain_reason is not None or age > self._max_staleness
+        if is_certain or not question.eligible_arms:
+            return self.choose(experiment, question.unit)
+        is_confirmed = age <= self._lag and self._clock.confirms_decisions
+        basis = Basis.RESTRICTED if is_confirmed else Basis.UNCONFIRMED
+        offers = experiment.offers_among(basis, question.eligible_arms)
+        if offers is None:
+            offers = experiment.fallback(Reason.NO_ELIGIBLE_ARM)
+        return self._choose_from(offers, experiment, question.unit)
+
+    def _in_force(self, experiment: CompiledExperiment) -> OfferSet:
+        """What there is to choose from."""
+        if experiment.certain_reason is not None:
+            return experiment.fallback(experiment.certain_reason)
+        age = self._snapshot.age_seconds
+        if age <= self._lag and self._clock.confirms_decisions:
+            return experiment.offers(Basis.POLICY)
+        if age <= self._max_staleness:
+            return experiment.offers(Basis.UNCONFIRMED)
+        return experiment.fallback(Reason.STALE)
+
+    def _choose_from(self, offers: OfferSet, experiment: CompiledExperiment, unit: str) -> Choice:
+        decision = self._ids.make(self._clock.time_ms())
+        hashed = _hash(offers, experiment, unit)
+        offer = offers.offers[self._draw(offers) if hashed is None else offers.picker.pick(hashed)]
+        mark = _mark(offers, experiment, unit, decision)
+        text = self.signer.sign(decision, offer.packed_terms, mark)
+        self._counter.count(offer, decision, mark)
+        return Choice(offer, text)
+
+    def _draw(self, offers: OfferSet) -> int:
+        return offers.picker.draw(self._generator.random())
+
+    def _find_pinned(self, experiment: CompiledExperiment, question: Question, mark: bytes) -> Choice | None:
+        """The earlier decision, if it still holds."""
+        if not question.previous_decision_id or experiment.certain_reason is not None:
+            return None
+        try:
+            decision = self.signer.read(question.previous_decision_id)
+        except InvalidDecisionError:
+            return None
+        terms = decision.terms
+        if terms.experiment != experiment.record.number or not _is_of_unit(experiment, decision, mark):
+            return None
+        if terms.basis not in _PINNABLE or not self._is_open(experiment, decision):
+            return None
+        offer = experiment.pinned(terms)
+        if offer is None or (question.eligible_arms and offer.arm.id not in question.eligible_arms):
+            return None
+        return Choice(offer, question.previous_decision_id)
+
+    def _is_open(self, experiment: CompiledExperiment, decision: Decision) -> bool:
+        """Whether the decision's windows are open; without windows, whether outcomes are still accepted.
+
+        One of the future was made by a clock that was wrong: how old it is can't be told.
+        """
+        declared = experiment.record.experiment
+        life = declared.longest_window or declared.max_decision_age
+        age_ms = self._clock.time_ms() - decision.decided_ms
+        return -MOST_AHEAD_MS <= age_ms <= life.total_seconds() * 1000
+
+
+def _hash(offers: OfferSet, experiment: CompiledExperiment, unit: str) -> int | None:
+    """By what the arm is picked; None: by chance."""
+    return experiment.hash_unit(unit.encode()) if unit and not offers.is_certain else None
+
+
+def _mark(offers: OfferSet, experiment: CompiledExperiment, unit: str, decision: bytes) -> bytes:
+    """What tells the unit of a decision; where units are counted and it has none, the decision is one."""
+    if offers.is_certain:
+        return NO_UNIT
+    if unit:
+        return experiment.mark_unit(unit.encode())
+    return hash_lone_decision(experiment.salt, decision) if experiment.counts_units else NO_UNIT
+
+
+def _is_of_unit(experiment: CompiledExperiment, decision: Decision, mark: bytes) -> bool:
+    """Whether the decision was made for the unit of this mark; `NO_UNIT` asks for one made without a unit."""
+    if mark == NO_UNIT and experiment.counts_units and decision.unit_hash != NO_UNIT:
+        return decision.unit_hash == hash_lone_decision(experiment.salt, decision.id)
+    return decision.unit_hash == mark
+
+
+_PINNABLE = frozenset({Basis.POLICY, Basis.RESTRICTED, Basis.UNCONFIRMED})

@@ -1,0 +1,1 @@
+"""Experiments: their lifecycle, and the epochs that the allocator begins."""

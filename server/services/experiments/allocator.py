@@ -1,0 +1,187 @@
+"""The allocator: looks at the facts that changed, and begins a new epoch where shares have moved."""
+
+import heapq
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from bandit.allocation import Standing, allocate, longest_epoch, needs_epoch
+from bandit.facts import Epoch, ends_of
+from bandit.posteriors import BetaPosterior
+from bandit.posteriors.best_arm import best_arm_probabilities
+from server.services.experiments.epochs import new_epoch, standing_of
+from server.services.runtime.clock import Clock
+from server.services.runtime.threads import Workers
+from server.services.snapshot.snapshot import Snapshot
+from server.store.contract import Store
+from server.store.errors import StoreError
+from server.store.records import ExperimentFacts, State
+
+_STEP_PAUSE: Final = timedelta(seconds=5)
+"""How often shares that a maximum step holds back are looked at again."""
+
+_AGE_PAUSE: Final = timedelta(seconds=10)
+"""How soon an experiment without a window is looked at after its first decisions."""
+
+log = structlog.get_logger()
+
+
+def load_mathematics() -> None:
+    """Loads what the first epoch needs and Choose does not: half a second that a start need not wait for."""
+    best_arm_probabilities([BetaPosterior(1, 1), BetaPosterior(1, 1)])
+
+
+class Allocator:
+    """Keeps the epochs of running experiments up to date.
+
+    Args:
+        store: Where facts and epochs are.
+        workers: Whose computing thread folds and integrates.
+        snapshot: Where new epochs are put in force.
+        clock: The time.
+        lag: How long a replica may go on with an epoch after its end.
+        threshold: A new epoch begins when a share has moved by more than this, in log-odds.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        workers: Workers,
+        snapshot: Snapshot,
+        clock: Clock,
+        *,
+        lag: timedelta,
+        threshold: float,
+    ) -> None:
+        self._store = store
+        self._workers = workers
+        self._snapshot = snapshot
+        self._clock = clock
+        self._lag = lag
+        self._threshold = threshold
+        self._grown: dict[int, None] = {}
+        self._changed: dict[int, None] = {}
+        self._due: list[tuple[float, int]] = []
+        self._due_at: dict[int, float] = {}
+        self.n_epochs = 0
+
+    def mark_grown(self, experiments: Iterable[int]) -> None:
+        """Says that the facts of these experiments grew: they are looked at first."""
+        self._grown.update(dict.fromkeys(experiments))
+
+    def mark_decided(self, experiments: Iterable[int]) -> None:
+        """Says that decisions were counted for these experiments.
+
+        Decisions alone move no share, but they end a warm-up, and an epoch that has some grows old: such
+        experiments are looked at when a quarter of the window has passed.
+        """
+        now = self._clock.now()
+        for number in experiments:
+            live = self._snapshot.find_live(number)
+            if live is None or live.epoch is None:
+                continue
+            if live.epoch.warming_up:
+                self._grown[number] = None
+            elif number not in self._due_at:
+                declared = live.record.experiment
+                window = declared.metric(declared.reward_metric).window
+                self._look_at(number, now + (_AGE_PAUSE if window is None else window / 4))
+
+    def _look_at(self, number: int, instant: datetime) -> None:
+        """At the latest then: a look that is due earlier is not put off, whatever the clock is set to."""
+        moment = self._clock.monotonic() + (instant - self._clock.now()).total_seconds()
+        if moment <= self._due_at.get(number, moment):
+            self._due_at[number] = moment
+            heapq.heappush(self._due, (moment, number))
+
+    def mark_changed(self, experiments: Iterable[int]) -> None:
+        """Says that these experiments are new here or changed: they are looked at when there is time."""
+        self._changed.update(dict.fromkeys(experiments))
+
+    async def run_once(self, seconds: float) -> None:
+        """Looks at experiments whose facts grew or whose time has come, for about so many seconds.
+
+        Those that are left are first in the next pass: ten thousand experiments that all want an epoch at
+        once must not take the processor from Choose. While the clock is in doubt all of them wait.
+        """
+        if self._clock.is_doubted:
+            return
+        self._mark_due()
+        stop_at = self._clock.monotonic() + seconds
+        for waiting in (self._grown, self._changed):
+            while waiting and self._clock.monotonic() < stop_at:
+                number = next(iter(waiting))
+                del waiting[number]
+                try:
+                    await self._refresh(number)
+                except StoreError:
+                    waiting[number] = None
+                    raise
+                except Exception:
+                    log.exception("epoch.failed", experiment=number)
+
+    def _mark_due(self) -> None:
+        now = self._clock.monotonic()
+        while self._due and self._due[0][0] <= now:
+            due_at, number = heapq.heappop(self._due)
+            if self._due_at.get(number) == due_at:
+                del self._due_at[number]
+                self._grown[number] = None
+
+    async def _refresh(self, number: int) -> None:
+        live = self._snapshot.find_live(number)
+        if live is None or live.record.state is not State.RUNNING or live.record.unknown:
+            self._due_at.pop(number, None)
+            return
+        computed, look_again_at = await self._workers.compute(self._compute, number)
+        if computed is not None:
+            stored = await self._workers.write(self._store.add_epoch, computed)
+            if stored is None:
+                self._changed[number] = None
+                return
+            self._snapshot.put_epoch(stored)
+            if stored.nonce != computed.nonce:  # another replica's, which may not know of the latest facts
+                self._grown[number] = None
+                return
+            self.n_epochs += 1
+            log.debug("epoch.began", experiment=live.record.name, epoch=stored.number)
+        if look_again_at is not None:
+            self._look_at(number, look_again_at)
+
+    def _compute(self, number: int) -> tuple[Epoch | None, datetime | None]:
+        """The next epoch, if there should be one, and when to look again without any news."""
+        found = self._store.read_facts(number)
+        if found is None or not found.epochs or found.record.unknown:
+            return None, None
+        if found.record.state is not State.RUNNING:
+            return None, None
+        now = self._clock.now()
+        standing = standing_of(found.record, found.epochs, found.facts, self._lag, now)
+        allocation = allocate(standing)
+        epoch = None
+        if needs_epoch(standing, allocation, self._threshold):
+            epoch = new_epoch(found.record, found.epochs[-1], allocation, now)
+        return epoch, self._next_look(standing, found)
+
+    def _next_look(self, standing: Standing, found: ExperimentFacts) -> datetime | None:
+        """The earliest moment at which shares may move although no fact does."""
+        experiment = found.record.experiment
+        current = found.epochs[-1]
+        moments: list[datetime] = []
+        if standing.n_decisions_in_force > 0:
+            moments.append(current.started_at + longest_epoch(standing))
+        for window in {metric.window for metric in experiment.metrics} - {None}:
+            closings = (end + self._lag + window for end in ends_of(found.epochs) if window is not None)
+            moments.extend(sorted(moment for moment in closings if moment > standing.now)[:1])
+        if experiment.half_life is not None:
+            moments.append(standing.now + experiment.half_life / 50)
+        if experiment.limits.maximum_step_per_hour is not None:
+            moments.append(standing.now + _STEP_PAUSE)
+        if experiment.limits.warm_up_duration is not None:
+            deadlines = (
+                standing.first_seen_at[arm] + experiment.limits.warm_up_duration for arm in current.shares
+            )
+            moments.extend(deadline for deadline in deadlines if deadline > standing.now)
+        return max(min(moments), standing.now + timedelta(milliseconds=50)) if moments else None

@@ -1,0 +1,53 @@
+"""Epochs: the first one of an experiment, and the next one from the facts so far."""
+
+import secrets
+from datetime import datetime, timedelta
+from typing import Final
+
+from bandit.allocation import Allocation, Standing, allocate
+from bandit.experiment import SEGMENT_ALL
+from bandit.facts import Epoch, Facts
+from server.store.records import ExperimentFacts, ExperimentRecord
+
+_NOTHING: Final = Facts(decisions={}, outcomes={})
+
+
+def standing_of(
+    record: ExperimentRecord, epochs: tuple[Epoch, ...], facts: Facts, lag: timedelta, now: datetime
+) -> Standing:
+    """What the shares of an experiment depend on."""
+    return Standing(
+        experiment=record.experiment,
+        arm_numbers=record.arm_numbers,
+        metric_numbers=record.metric_numbers,
+        epochs=epochs,
+        facts=facts,
+        lag=lag,
+        now=now,
+    )
+
+
+def new_epoch(record: ExperimentRecord, before: Epoch | None, allocation: Allocation, now: datetime) -> Epoch:
+    """An epoch of these shares, after the one before it, if any; a cap if that one is in the future."""
+    started_at, is_cap = (now, False) if before is None else before.start_of_next(now)
+    return Epoch(
+        experiment=record.number,
+        segment=SEGMENT_ALL,
+        number=1 if before is None else before.number + 1,
+        nonce=secrets.randbits(32),
+        revision=record.revision,
+        started_at=started_at,
+        champion=record.arm_numbers[record.experiment.champion],
+        shares=allocation.shares,
+        warming_up=allocation.warming_up,
+        means=allocation.means,
+        is_cap=is_cap,
+    )
+
+
+def first_allocation(
+    record: ExperimentRecord, found: ExperimentFacts | None, lag: timedelta, now: datetime
+) -> Allocation:
+    """The shares with which an experiment starts, or goes on under a changed configuration."""
+    epochs, facts = ((), _NOTHING) if found is None else (found.epochs, found.facts)
+    return allocate(standing_of(record, epochs, facts, lag, now))

@@ -1,0 +1,372 @@
+"""The life of experiments: created, changed, started, paused, concluded, deleted."""
+
+import asyncio
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import structlog
+
+from bandit.experiment import Experiment
+from bandit.facts import Epoch
+from bandit.update_rules import require_compatible, require_numbers_left
+from bandit.validation import (
+    InvalidExperimentError,
+    require_valid,
+    shown,
+)
+from server.services.errors import (
+    ExperimentChangedError,
+    ExperimentExistsError,
+    ExperimentNotFoundError,
+    InvalidInputError,
+    OlderServersError,
+    QuotaReachedError,
+    ServerOutdatedError,
+    ServiceError,
+    StorageAwayError,
+    TransitionRefusedError,
+)
+from server.services.experiments.allocator import Allocator
+from server.services.experiments.epochs import first_allocation, new_epoch
+from server.services.runtime.clock import Clock
+from server.services.runtime.threads import Workers
+from server.services.snapshot.snapshot import Snapshot
+from server.store import errors as store_errors
+from server.store.contract import Store
+from server.store.contract.signing_keys import ANYONE
+from server.store.errors import NameTakenError, OutdatedError, StaleRevisionError, StoreError
+from server.store.errors import QuotaReachedError as StoreQuotaReachedError
+from server.store.records import ExperimentRecord, LiveExperiment, State
+
+_RETRY_AFTER = timedelta(seconds=1)
+_ATTEMPTS = 5
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quotas:
+    """How much there may be; None for no limit.
+
+    Attributes:
+        experiments: In a namespace, those without one counted as a namespace.
+        arms: In an experiment.
+    """
+
+    experiments: int | None = None
+    arms: int | None = None
+
+    def require_arms(self, n_arms: int, *, n_before: int = 0) -> None:
+        """Raises QuotaReachedError if there would be more arms than before, and more than there may be."""
+        if self.arms is not None and n_arms > max(self.arms, n_before):
+            raise QuotaReachedError.of_arms(n_arms, self.arms)
+
+
+NO_QUOTAS = Quotas()
+
+
+class Experiments:
+    """Changes experiments in the store, and puts each change in force here.
+
+    Args:
+        store: Where experiments are.
+        workers: Whose threads wait for the store.
+        snapshot: Where changes are put in force.
+        allocator: Told of experiments that run.
+        clock: The time.
+        lag: How long a replica may go on with an epoch after its end.
+        convergence: How soon a change made by one replica is known to all.
+        quotas: How much there may be.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        workers: Workers,
+        snapshot: Snapshot,
+        allocator: Allocator,
+        clock: Clock,
+        *,
+        lag: timedelta,
+        convergence: timedelta,
+        quotas: Quotas = NO_QUOTAS,
+    ) -> None:
+        self._store = store
+        self._workers = workers
+        self._snapshot = snapshot
+        self._allocator = allocator
+        self._clock = clock
+        self._lag = lag
+        self._convergence = convergence
+        self._quotas = quotas
+
+    async def create(
+        self, experiment: Experiment, *, validate_only: bool = False, caller: str = ANYONE
+    ) -> LiveExperiment:
+        """Stores a draft.
+
+        Raises:
+            InvalidInputError: It breaks rules.
+            ExperimentExistsError: Its name is or was in use.
+            QuotaReachedError: It has too many arms, or its namespace is full.
+        """
+        _require_valid(experiment)
+        self._quotas.require_arms(len(experiment.arms))
+        now = self._clock.now()
+        if validate_only:
+            await self._require_free(experiment.name)
+            return LiveExperiment(ExperimentRecord.draft(experiment, now), None)
+        try:
+            record = await self._workers.write(
+                self._store.create_experiment, experiment, now, caller, quota=self._quotas.experiments
+            )
+        except NameTakenError:
+            raise ExperimentExistsError(experiment.name) from None
+        except StoreQuotaReachedError as error:
+            raise QuotaReachedError.of_experiments(error.namespace, error.most) from None
+        except StoreError as error:
+            raise _refusal(error) from error
+        return await self._settled(self._put_in_force(LiveExperiment(record, None), "created", caller))
+
+    async def get(self, name: str) -> LiveExperiment:
+        """One experiment, as the store has it; ExperimentNotFoundError if there is none."""
+        record = await self._find(name)
+        known = self._snapshot.find_live(record.number)
+        return LiveExperiment(record, None if known is None else known.epoch)
+
+    async def list(
+        self, after: str, limit: int, state: State | None, namespaces: Collection[str] | None = None
+    ) -> list[LiveExperiment]:
+        """At most `limit` experiments in the order of names, from the first beyond `after`.
+
+        Only those in one of the namespaces, if any are given.
+        """
+        try:
+            records = await self._workers.read(self._store.list_experiments, after, limit, state, namespaces)
+        except StoreError as error:
+            raise StorageAwayError(_RETRY_AFTER) from error
+        known = {record.number: self._snapshot.find_live(record.number) for record in records}
+        return [
+            LiveExperiment(record, live.epoch if (live := known[record.number]) is not None else None)
+            for record in records
+        ]
+
+    async def update(
+        self,
+        name: str,
+        apply: Callable[[Experiment], Experiment],
+        revision: int | None,
+        *,
+        validate_only: bool = False,
+        caller: str = ANYONE,
+    ) -> LiveExperiment:
+        """Changes what is declared. A running experiment goes on with an epoch of the new declaration.
+
+        Args:
+            name: The experiment's name.
+            apply: From the stored declaration to the new one; may be called more than once.
+            revision: Change only this revision; None for whichever is stored.
+            validate_only: Store nothing.
+            caller: Who wants it.
+
+        Raises:
+            InvalidInputError: The new declaration breaks rules, or falsifies what is recorded.
+            TransitionRefusedError: The experiment is concluded.
+            QuotaReachedError: It would have more arms than it has, and than there may be.
+        """
+
+        def change(record: ExperimentRecord) -> ExperimentRecord:
+            if record.state is State.CONCLUDED:
+                raise TransitionRefusedError(name, record.state, "changed")
+            experiment = apply(record.experiment)
+            _require_valid(experiment)
+            self._quotas.require_arms(len(experiment.arms), n_before=len(record.experiment.arms))
+            if record.state is not State.DRAFT:
+                _require_compatible(record, experiment)
+            return _declare(record, experiment)
+
+        return await self._change(name, change, revision, "updated", caller, validate_only=validate_only)
+
+    async def start(self, name: str, revision: int | None, caller: str = ANYONE) -> LiveExperiment:
+        """Lets shares decide; nothing changes if they do already."""
+
+        def change(record: ExperimentRecord) -> ExperimentRecord:
+            if record.state is State.CONCLUDED:
+                raise TransitionRefusedError(name, record.state, "started")
+            started_at = record.started_at or self._clock.now()
+            return replace(record, state=State.RUNNING, started_at=started_at)
+
+        return await self._change(name, change, revision, "started", caller)
+
+    async def pause(self, name: str, revision: int | None, caller: str = ANYONE) -> LiveExperiment:
+        """Lets the champion answer; nothing changes if it does already."""
+
+        def change(record: ExperimentRecord) -> ExperimentRecord:
+            if record.state not in {State.RUNNING, State.PAUSED}:
+                raise TransitionRefusedError(name, record.state, "paused")
+            return replace(record, state=State.PAUSED)
+
+        return await self._change(name, change, revision, "paused", caller)
+
+    async def conclude(
+        self, name: str, winner: str, revision: int | None, caller: str = ANYONE
+    ) -> LiveExperiment:
+        """Lets the winner answer from now on; nothing changes if it does already."""
+
+        def change(record: ExperimentRecord) -> ExperimentRecord:
+            if winner not in {arm.id for arm in record.experiment.arms}:
+                raise InvalidInputError.of("winner", f"{shown(winner)} is none of the experiment's arms")
+            if record.state is State.DRAFT or (record.state is State.CONCLUDED and record.winner != winner):
+                raise TransitionRefusedError(name, record.state, "concluded")
+            concluded_at = record.concluded_at or self._clock.now()
+            return replace(record, state=State.CONCLUDED, winner=winner, concluded_at=concluded_at)
+
+        return await self._change(name, change, revision, "concluded", caller)
+
+    async def delete(self, name: str, revision: int | None, caller: str = ANYONE) -> None:
+        """Deletes an experiment that is not running."""
+        record = await self._find(name)
+        if revision is not None and record.revision != revision:
+            raise ExperimentChangedError(name)
+        if record.state is State.RUNNING:
+            raise TransitionRefusedError(name, record.state, "deleted before it is paused")
+        try:
+            await self._workers.write(self._store.delete_experiment, record, self._clock.now(), caller)
+        except StaleRevisionError:
+            raise ExperimentChangedError(name) from None
+        except StoreError as error:
+            raise StorageAwayError(_RETRY_AFTER) from error
+        self._snapshot.drop(record.number)
+        log.info("experiment.deleted", experiment=name, caller=caller)
+        await self._wait_for_replicas(self._convergence)
+
+    async def _require_free(self, name: str) -> None:
+        try:
+            is_taken = await self._workers.read(self._store.has_name, name)
+        except StoreError as error:
+            raise StorageAwayError(_RETRY_AFTER) from error
+        if is_taken:
+            raise ExperimentExistsError(name)
+
+    async def _find(self, name: str) -> ExperimentRecord:
+        try:
+            record = await self._workers.read(self._store.find_experiment, name)
+        except StoreError as error:
+            raise StorageAwayError(_RETRY_AFTER) from error
+        if record is None:
+            raise ExperimentNotFoundError(name)
+        return record
+
+    async def _change(
+        self,
+        name: str,
+        change: Callable[[ExperimentRecord], ExperimentRecord],
+        revision: int | None,
+        event: str,
+        caller: str,
+        *,
+        validate_only: bool = False,
+    ) -> LiveExperiment:
+        """Reads, changes and writes back on condition that nobody else did; tries again if somebody did."""
+        for _ in range(_ATTEMPTS):
+            before = await self._find(name)
+            if revision is not None and before.revision != revision:
+                raise ExperimentChangedError(name)
+            after = change(before)
+            if validate_only or after == before:
+                known = self._snapshot.find_live(before.number)
+                live = LiveExperiment(after, None if known is None else known.epoch)
+                return live if validate_only else await self._settled(live)
+            after = replace(after, updated_at=self._clock.now())
+            try:
+                return await self._settled(await self._store_change(before, after, event, caller))
+            except StaleRevisionError:
+                continue
+            except StoreError as error:
+                raise _refusal(error) from error
+        raise ExperimentChangedError(name)
+
+    async def _store_change(
+        self, before: ExperimentRecord, after: ExperimentRecord, event: str, caller: str
+    ) -> LiveExperiment:
+        epoch = None
+        if after.state is State.RUNNING:
+            epoch = await self._workers.compute(self._next_epoch, before, after)
+        record = await self._workers.write(self._store.change_experiment, before, after, epoch, caller=caller)
+        known = self._snapshot.find_live(record.number)
+        if epoch is not None:
+            in_force: Epoch | None = replace(epoch, revision=record.revision)
+        else:
+            is_current = known is not None and known.record.revision >= before.revision
+            in_force = known.epoch if known is not None and is_current else None
+        return self._put_in_force(LiveExperiment(record, in_force), event, caller)
+
+    def _next_epoch(self, before: ExperimentRecord, after: ExperimentRecord) -> Epoch:
+        """The epoch with which a running experiment goes on after a change."""
+        now = self._clock.now()
+        found = self._store.read_facts(before.number)
+        allocation = first_allocation(after, found, self._lag, now)
+        current = found.epochs[-1] if found is not None and found.epochs else None
+        return new_epoch(after, current, allocation, now)
+
+    async def _settled(self, live: LiveExperiment) -> LiveExperiment:
+        """Returns once every replica that reaches the store knows this revision."""
+        age = max(self._clock.now() - live.record.updated_at, timedelta())
+        await self._wait_for_replicas(self._convergence - age)
+        return live
+
+    async def _wait_for_replicas(self, time: timedelta) -> None:
+        if self._store.is_shared:
+            await asyncio.sleep(max(time.total_seconds(), 0.0))
+
+    def _put_in_force(self, live: LiveExperiment, event: str, caller: str) -> LiveExperiment:
+        self._snapshot.put(live)
+        self._allocator.mark_changed([live.record.number])
+        log.info(
+            "experiment.changed",
+            what=event,
+            experiment=live.record.name,
+            revision=live.record.revision,
+            caller=caller,
+        )
+        return live
+
+
+def _refusal(error: StoreError) -> ServiceError:
+    """What a caller is told of a change that the store did not make."""
+    match error:
+        case OutdatedError():
+            return ServerOutdatedError(str(error))
+        case store_errors.OlderServersError():
+            return OlderServersError(str(error))
+        case _:
+            return StorageAwayError(_RETRY_AFTER)
+
+
+def _require_valid(experiment: Experiment) -> None:
+    try:
+        require_valid(experiment)
+    except InvalidExperimentError as error:
+        raise InvalidInputError(error.violations) from None
+
+
+def _declare(record: ExperimentRecord, experiment: Experiment) -> ExperimentRecord:
+    after = record.declaring(experiment)
+    try:
+        require_numbers_left(len(after.arm_numbers), len(after.metric_numbers))
+    except InvalidExperimentError as error:
+        raise InvalidInputError(error.violations) from None
+    return after
+
+
+def _require_compatible(record: ExperimentRecord, experiment: Experiment) -> None:
+    try:
+        require_compatible(
+            record.experiment,
+            experiment,
+            arms_ever=record.arm_numbers.keys(),
+            metrics_ever=record.metric_numbers.keys(),
+        )
+    except InvalidExperimentError as error:
+        raise InvalidInputError(error.violations) from None

@@ -1,0 +1,88 @@
+"""Files that appear all at once when they are whole: written under other names beside, then renamed."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from server.services.exports.errors import ExportError
+
+
+class Staging:
+    """The files of one export while they are written.
+
+    Args:
+        paths: Where they are to appear.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+        self._made: list[Path] = []
+
+    def make_folders(self) -> None:
+        """Makes the folders that are missing; ExportError if one can't be made."""
+        for path in self._paths:
+            missing = [folder for folder in path.parents if not folder.exists()]
+            for folder in reversed(missing):
+                with _telling(folder):
+                    folder.mkdir()
+                self._made.append(folder)
+
+    @contextmanager
+    def open(self, path: Path) -> Iterator[IO[bytes]]:
+        """One of the files, under its other name; what is written is on the disk at the end of the block.
+
+        Raises:
+            ExportError: It can't be written.
+        """
+        with _telling(path), _partial(path).open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+
+    def publish(self) -> None:
+        """Gives every file its name."""
+        for path in self._paths:
+            with _telling(path):
+                _partial(path).replace(path)
+
+    def clear(self) -> None:
+        """Removes what was not published, and folders that were made for it."""
+        for path in self._paths:
+            with suppress(OSError):
+                _partial(path).unlink()
+        for folder in reversed(self._made):
+            with suppress(OSError):  # not empty: the export is in it
+                folder.rmdir()
+
+
+@contextmanager
+def staging(paths: Sequence[Path], *, may_replace: bool) -> Iterator[Staging]:
+    """Files that appear when the block ends, and leave nothing behind if it raises.
+
+    Raises:
+        ExportError: A file is there already and may not be replaced, or can't be written.
+    """
+    standing = [str(path) for path in paths if path.exists()]
+    if standing and not may_replace:
+        raise ExportError(f"already there: {', '.join(standing)}; --force replaces")
+    files = Staging(paths)
+    try:
+        files.make_folders()
+        yield files
+        files.publish()
+    finally:
+        files.clear()
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+
+@contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ExportError(f"{path}: {(error.strerror or str(error)).lower()}") from error

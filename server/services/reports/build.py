@@ -1,0 +1,314 @@
+"""From what the store holds to a report: beliefs by folding facts, evidence by weighing them."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from math import inf, isfinite
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit.allocation import Standing, posteriors_from
+from bandit.decision_id import Basis
+from bandit.experiment import Experiment
+from bandit.facts import Epoch, Facts
+from bandit.facts.fold import ArmEvidence
+from bandit.metric import Direction, Metric
+from bandit.posteriors import Posterior
+from bandit.posteriors.best_arm import best_arm_summary
+from bandit.validation import Violation, shown
+from server.services.errors import InvalidInputError
+from server.services.experiments.epochs import standing_of
+from server.services.reports.evidence import Material, material_of, weigh
+from server.services.reports.values import LEVEL, ArmReport, MetricReport, Report, Wanted
+from server.store.records import ExperimentFacts, ExperimentRecord, ReportFacts
+
+MOST_CELLS: Final = 20_000
+"""Epochs of history times arms in a report: some 2 MB on the wire, of the 4 MiB that clients accept."""
+
+MUCH: Final = 0.1
+"""From this part of all decisions on the report says why evidence leaves them out."""
+
+_LEFT_OUT: Final = {
+    Basis.RESTRICTED: (
+        "restricted",
+        (
+            "their callers could serve fewer arms than are in service. They steer, and are no evidence: that "
+            "holds for callers that can serve every arm"
+        ),
+    ),
+    Basis.FALLBACK: (
+        "fallbacks",
+        (
+            "the certain answer while the experiment was paused or concluded, the database was long away, or "
+            "no eligible arm was in service. They do not steer and are in no mean"
+        ),
+    ),
+    Basis.UNCONFIRMED: (
+        "unconfirmed",
+        (
+            "the server that made them had not heard from the database in time. They do not steer and are in "
+            "no mean"
+        ),
+    ),
+}
+"""Kinds of decisions that evidence leaves out: what they are called, and where they come from."""
+
+_BELIEFS: Final = (
+    "P(best), expected loss and posterior intervals are beliefs: they follow from the prior and the outcomes "
+    "so far, and promise no error rate under repeated looks."
+)
+
+
+_FLUSH_INTERVAL: Final = timedelta(seconds=1)
+"""How often servers older than 0.3.0 flush what they counted, unless told otherwise."""
+
+
+def make_report(
+    known: ReportFacts, wanted: Wanted, lag: timedelta, now: datetime, *, n_uncounted: int = 0
+) -> Report:
+    """The report as it follows from what the store holds.
+
+    Args:
+        known: What the store holds.
+        wanted: What is asked for.
+        lag: How long a replica may go on with an epoch after its end.
+        now: The moment.
+        n_uncounted: Decisions of this server that the store could not take in yet.
+
+    Raises:
+        InvalidInputError: A split names an arm that the experiment never had, or its weights are none; or a
+            metric is not declared.
+    """
+    found = known.found
+    splits = _numbered_splits(found.record, wanted.splits)
+    metrics = _wanted_metrics(found.record.experiment, wanted.metrics)
+    standing = standing_of(found.record, found.epochs, found.facts, lag, now)
+    material = material_of(standing, known.declarations, known.units)
+    beliefs = _Beliefs(found.record, standing)
+    even = [dict.fromkeys(beliefs.in_service, 1 / len(beliefs.in_service))] if beliefs.in_service else []
+    return Report(
+        record=found.record,
+        reported_at=now,
+        arms=tuple(_arm_reports(found, beliefs, metrics)),
+        epochs=_thinned(found.epochs, _most_epochs(found.epochs, wanted.max_epochs)),
+        n_epochs=len(found.epochs),
+        metrics=metrics,
+        weighed=weigh(
+            found.record,
+            material,
+            beliefs.probabilities,
+            beliefs.champion_loss,
+            splits=splits or even,
+            lift=wanted.lift,
+        ),
+        notes=(
+            *_uncounted(n_uncounted),
+            *_notes(material, beliefs),
+            *_bias_of_old_runs(found, metrics, known.n_old_runs, now),
+            *_traffic_notes(material.standing.facts),
+        ),
+        n_uncounted=n_uncounted,
+    )
+
+
+class _Beliefs:
+    """What is counted and believed of every arm on every metric.
+
+    Attributes:
+        reward: The metric that steers.
+        metrics: All metrics, the reward metric first.
+        counted: Metric name and arm number to what was counted.
+        posteriors: Metric name and arm number to what is believed.
+        in_service: Numbers of the arms in service.
+        probabilities: Arm number to P(best), of arms in service.
+        losses: Arm number to expected loss, of arms in service; may be infinite.
+    """
+
+    def __init__(self, record: ExperimentRecord, standing: Standing) -> None:
+        declared = record.experiment
+        self._champion = record.arm_numbers[declared.champion]
+        self.reward = declared.metric(declared.reward_metric)
+        self.metrics = (self.reward, *(each for each in declared.metrics if each is not self.reward))
+        everyone = list(record.arm_numbers.values())
+        self.counted = {metric.name: standing.evidence(metric, everyone) for metric in self.metrics}
+        self.posteriors = {
+            metric.name: posteriors_from(metric, self.counted[metric.name]) for metric in self.metrics
+        }
+        self.in_service = [record.arm_numbers[arm.id] for arm in declared.arms if not arm.is_taken_out]
+        self.probabilities, self.losses = self._summarise()
+
+    def _summarise(self) -> tuple[dict[int, float], dict[int, float]]:
+        if not self.in_service:
+            return {}, {}
+        posteriors = [self.posteriors[self.reward.name][arm] for arm in self.in_service]
+        summary = best_arm_summary(posteriors, maximize=self.reward.direction is Direction.MAXIMIZE)
+        return self._by_arm(summary.probabilities), self._by_arm(summary.expected_losses)
+
+    def _by_arm(self, values: NDArray[np.float64]) -> dict[int, float]:
+        return dict(zip(self.in_service, values.tolist(), strict=True))
+
+    @property
+    def champion_loss(self) -> float | None:
+        """The champion's expected loss relative to its mean; None where either is missing."""
+        loss, sums = self.losses.get(self._champion, inf), self.counted[self.reward.name][self._champion].sums
+        return None if not isfinite(loss) or sums.n == 0 or sums.mean == 0 else loss / abs(sums.mean)
+
+
+def _wanted_metrics(declared: Experiment, names: Sequence[str]) -> frozenset[str]:
+    """Names of the metrics to report on.
+
+    Raises:
+        InvalidInputError: One is not declared.
+    """
+    known = {metric.name for metric in declared.metrics}
+    violations = [
+        Violation(f"metrics[{index}]", f"{shown(name)} is none of the metrics")
+        for index, name in enumerate(names)
+        if name not in known
+    ]
+    if violations:
+        raise InvalidInputError(violations)
+    return frozenset({declared.reward_metric, *names} if names else known)
+
+
+def _arm_reports(found: ExperimentFacts, beliefs: _Beliefs, metrics: Collection[str]) -> Iterator[ArmReport]:
+    current, in_service = found.epochs[-1], set(beliefs.in_service)
+    decisions = found.facts.count_decisions()
+    for arm_id, arm in _in_order(found.record):
+        loss = beliefs.losses.get(arm, inf)
+        yield ArmReport(
+            arm=arm_id,
+            share=current.shares.get(arm, 0.0),
+            is_out_of_service=arm not in in_service,
+            is_warming_up=arm in current.warming_up,
+            decisions={basis: decisions[arm, basis] for basis in Basis if basis is not Basis.UNCOUNTED},
+            metrics=tuple(
+                _metric_report(
+                    metric, beliefs.counted[metric.name][arm], beliefs.posteriors[metric.name][arm]
+                )
+                for metric in beliefs.metrics
+                if metric.name in metrics
+            ),
+            probability_best=beliefs.probabilities.get(arm),
+            expected_loss=loss if isfinite(loss) else None,
+        )
+
+
+def _in_order(record: ExperimentRecord) -> list[tuple[str, int]]:
+    declared = dict.fromkeys(arm.id for arm in record.experiment.arms)
+    return [(arm_id, record.arm_numbers[arm_id]) for arm_id in declared | dict.fromkeys(record.arm_numbers)]
+
+
+def _metric_report(metric: Metric, counted: ArmEvidence, belief: Posterior) -> MetricReport:
+    lower, upper = belief.interval(LEVEL)
+    return MetricReport(
+        metric=metric.name,
+        is_guardrail=metric.is_guardrail,
+        evidence=counted,
+        mean=counted.sums.mean if counted.sums.n > 0 else None,
+        belief=belief,
+        interval=(max(lower, metric.minimum), min(upper, metric.maximum)),
+    )
+
+
+def _numbered_splits(
+    record: ExperimentRecord, splits: Sequence[Mapping[str, float]]
+) -> list[dict[int, float]]:
+    """The splits by number of arm.
+
+    Raises:
+        InvalidInputError: A split names an arm that the experiment never had, or its weights are none.
+    """
+    violations = []
+    for index, split in enumerate(splits):
+        where = f"splits[{index}].weights"
+        unknown = [arm_id for arm_id in split if arm_id not in record.arm_numbers]
+        violations += [Violation(where, f"{shown(arm_id)} is none of the arms") for arm_id in unknown]
+        total = sum(split.values())
+        if not (all(isfinite(weight) and weight >= 0 for weight in split.values()) and 0 < total < inf):
+            rule = "weights must be finite and at least 0, with a positive sum"
+            violations.append(Violation(where, rule))
+    if violations:
+        raise InvalidInputError(violations)
+    return [{record.arm_numbers[arm_id]: weight for arm_id, weight in split.items()} for split in splits]
+
+
+def _most_epochs(epochs: Sequence[Epoch], n_wanted: int) -> int:
+    """As many epochs as were asked for, and no more than a report has room for; at least 1."""
+    widest = max(len(epoch.shares) for epoch in epochs)
+    return max(min(n_wanted, MOST_CELLS // max(widest, 1)), 1)
+
+
+def _thinned(epochs: Sequence[Epoch], n_wanted: int) -> tuple[Epoch, ...]:
+    """Evenly spaced epochs, the first and the last among them.
+
+    >>> _thinned([1, 2, 3, 4, 5, 6, 7], 3)
+    (1, 4, 7)
+    """
+    if len(epochs) <= n_wanted:
+        return tuple(epochs)
+    if n_wanted == 1:
+        return (epochs[-1],)
+    step = (len(epochs) - 1) / (n_wanted - 1)
+    return tuple(epochs[round(index * step)] for index in range(n_wanted))
+
+
+def _uncounted(n_decisions: int) -> Iterator[str]:
+    if n_decisions:
+        yield (
+            f"The store takes no writes at the moment: up to {n_decisions:,} decisions of the answering "
+            "server are not counted here. They are kept in memory, and counted when it does."
+        )
+
+
+def _bias_of_old_runs(
+    found: ExperimentFacts, metrics: Collection[str], n_runs: int, now: datetime
+) -> Iterator[str]:
+    """By how much outcomes beside lost counts can bias a mean: mean x rate x flush interval x crashes / N.
+
+    With the rate as N over the time that the experiment has run, N cancels.
+    """
+    has_silence = any(
+        metric.default_value is not None
+        for metric in found.record.experiment.metrics
+        if metric.name in metrics
+    )
+    if n_runs and has_silence:
+        share = min(n_runs * _FLUSH_INTERVAL / max(now - found.epochs[0].started_at, _FLUSH_INTERVAL), 1.0)
+        yield (
+            f"{n_runs} runs of servers older than 0.3.0 took part, whose ids do not tell which counts were "
+            f"lost when they were killed. If all of them were, some {share:.2g} of the decisions are missing "
+            "beside their outcomes, and means of metrics with a default value are too high by that share."
+        )
+
+
+def _notes(material: Material, beliefs: _Beliefs) -> Iterator[str]:
+    yield _BELIEFS
+    if material.repeats is not None and material.repeats.is_too_much:
+        yield f"Evidence is withheld: {material.repeats.explanation}."
+    reward, counted = beliefs.reward, beliefs.counted[beliefs.reward.name]
+    if reward.window is not None:
+        waiting = "count when their epoch has closed: the window and the replicas' lag after its end"
+        yield f"Outcomes of {reward.name} (window {reward.window}) {waiting}."
+    n_silent = sum(seen.sums.n == 0 for seen in counted.values())
+    if n_silent:
+        yield f"{n_silent} of {len(counted)} arms have no counted observation: theirs is the prior."
+
+
+def _traffic_notes(facts: Facts) -> Iterator[str]:
+    """What kinds of decisions evidence leaves out, and why where they are many."""
+    counts = facts.count_decisions()
+    total = sum(counts.values())
+    for basis, (what, cause) in _LEFT_OUT.items():
+        count = sum(n for (_, own), n in counts.items() if own is basis)
+        if count >= MUCH * total > 0:
+            yield f"{count:,} of {total:,} decisions ({100 * count / total:.3g} %) were {what}: {cause}."
+        elif count and basis is not Basis.RESTRICTED:
+            yield f"{count} decisions were {what}: they do not steer and are in no mean."
+    n_lost = facts.count_outcomes(Basis.UNCOUNTED)
+    if n_lost:
+        yield (
+            f"{n_lost:,} outcomes are left out: a server that was killed lost the counts of their decisions. "
+            "Decisions and outcomes are missing alike, so that no mean is biased."
+        )

@@ -1,0 +1,210 @@
+"""The report's evidence: what is evident, what it calls for, and how long a lift would take to be seen."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from math import fsum, inf
+from typing import Final
+
+import numpy as np
+
+from bandit.allocation import Standing
+from bandit.decision_id import Basis
+from bandit.experiment import AnalysisUnit, Experiment
+from bandit.facts import Facts
+from bandit.facts.units import RepeatEstimate, UnitFacts, estimate_repeats
+from bandit.inference.data.floors import smallest_floors
+from bandit.inference.data.layout import FactGrid
+from bandit.inference.data.table import EvidenceTable, ValueScale, open_table
+from bandit.inference.planning.power import Forecast, Plan, forecast_report
+from bandit.inference.reasons import CannotSay, Reason
+from bandit.inference.sequential.design import Design
+from bandit.inference.verdict.advice import Beliefs, Harm, Ruling, rule
+from bandit.inference.verdict.assessment import Assessment, assess, grid_of
+from bandit.inference.verdict.claims import ALPHA
+from bandit.metric import Direction, MetricKind
+from server.store.records import ExperimentRecord
+
+_DEFAULT_LIFT: Final = 0.1
+_DAY: Final = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """How long until a relative lift of the reward metric would be seen.
+
+    Attributes:
+        lift: The relative lift; positive means more of the metric.
+        decisions_per_day: Policy decisions a day so far.
+        forecast: When it would be seen, from the start.
+    """
+
+    lift: float
+    decisions_per_day: float
+    forecast: Forecast | CannotSay
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighed:
+    """Evidence, what it calls for, and the outlook.
+
+    Attributes:
+        assessment: The evidence.
+        ruling: What evidence and beliefs call for.
+        splits: The static splits that were valued, each arm number to weight.
+        outlook: How long a lift takes.
+    """
+
+    assessment: Assessment
+    ruling: Ruling
+    splits: tuple[Mapping[int, float], ...]
+    outlook: Outlook
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What evidence is weighed from.
+
+    Attributes:
+        standing: The experiment, its epochs and facts, and the moment.
+        declarations: Every declaration under which it has run.
+        counted: What evidence counts where that is not decisions; None for decisions.
+        withheld: Why there can be no evidence; None if there can.
+        repeats: How much units repeat, where decisions are counted.
+    """
+
+    standing: Standing
+    declarations: Sequence[Experiment]
+    counted: Facts | None = None
+    withheld: CannotSay | None = None
+    repeats: RepeatEstimate | None = None
+
+    @property
+    def evidence_facts(self) -> Facts:
+        """What evidence counts."""
+        return self.counted or self.standing.facts
+
+    @cached_property
+    def grid(self) -> FactGrid:
+        """What evidence counts, by epoch and arm."""
+        return grid_of(self.standing, self.counted)
+
+
+def material_of(standing: Standing, declarations: Sequence[Experiment], units: UnitFacts) -> Material:
+    """What evidence is weighed from: units where they are counted, else decisions if few units return."""
+    if standing.experiment.analysis_unit is AnalysisUnit.UNIT:
+        return Material(standing=standing, declarations=declarations, counted=units.facts)
+    repeats = estimate_repeats(units.groups)
+    withheld = CannotSay(Reason.REPEATED_UNITS) if repeats.is_too_much else None
+    return Material(standing=standing, declarations=declarations, withheld=withheld, repeats=repeats)
+
+
+def weigh(
+    record: ExperimentRecord,
+    material: Material,
+    probability_best: Mapping[int, float],
+    champion_loss: float | None,
+    *,
+    splits: Sequence[Mapping[int, float]],
+    lift: float | None,
+) -> Weighed:
+    """The evidence on a started experiment, and what follows.
+
+    Args:
+        record: The experiment.
+        material: What evidence is weighed from.
+        probability_best: Belief: arm number to P(best), of arms in service.
+        champion_loss: Belief: the champion's expected loss relative to its mean; None if it has none.
+        splits: Static splits to value, each arm number to weight.
+        lift: The relative lift of the outlook; None: a tenth, for the better.
+    """
+    standing = material.standing
+    floors = smallest_floors(material.declarations, standing.arm_numbers)
+    assessment = assess(standing, floors, grid=material.grid, withheld=material.withheld, splits=splits)
+    beliefs = Beliefs(probability_best=probability_best, champion_loss=champion_loss, harms=_harms(material))
+    started_at = record.started_at or standing.now
+    return Weighed(
+        assessment=assessment,
+        ruling=rule(assessment, beliefs, started_at, standing.now),
+        splits=tuple(splits),
+        outlook=_look_out(record, material, floors, lift),
+    )
+
+
+def _harms(material: Material) -> dict[tuple[str, int], Harm]:
+    """Harmful events by guardrail and challenger, open epochs included."""
+    standing = material.standing
+    champion = standing.arm_numbers[standing.experiment.champion]
+    harms = {}
+    for metric in standing.experiment.metrics:
+        if not metric.is_harmful_event:
+            continue
+        numbered = (standing.metric_numbers[metric.name], metric)
+        table = open_table(material.grid, numbered)
+        for arm in table.arms:
+            if arm != champion:
+                harms[metric.name, arm] = _harm(table, arm, champion)
+    return harms
+
+
+def _harm(table: EvidenceTable, arm: int, champion: int) -> Harm:
+    """Events of both over the epochs in which both had a share, each weighted by one over its share."""
+    columns = [table.column(arm), table.column(champion)]
+    shares, sums = table.shares[:, columns], table.sums[:, columns]
+    is_shared = np.all(shares > 0, axis=1)
+    weighted = (sums[is_shared] / shares[is_shared]).sum(axis=0)
+    return Harm(
+        events=int(sums[:, 0].sum()), ratio=float(weighted[0] / weighted[1]) if weighted[1] > 0 else inf
+    )
+
+
+def _look_out(
+    record: ExperimentRecord, material: Material, floors: Mapping[int, float], wanted_lift: float | None
+) -> Outlook:
+    standing = material.standing
+    reward = standing.experiment.metric(standing.experiment.reward_metric)
+    lift = wanted_lift or (_DEFAULT_LIFT if reward.direction is Direction.MAXIMIZE else -_DEFAULT_LIFT)
+    days = (standing.now - (record.started_at or standing.now)) / _DAY
+    counts = material.evidence_facts.count_decisions()
+    n_decisions = sum(count for (_, basis), count in counts.items() if basis is Basis.POLICY)
+    per_day = n_decisions / days if days > 0 else 0.0
+    plan = _plan(standing, floors, lift, per_day)
+    if material.withheld is not None:
+        plan = material.withheld
+    is_yes_no = reward.kind is MetricKind.BINARY
+    forecast = plan if isinstance(plan, CannotSay) else forecast_report(plan, is_yes_no=is_yes_no)
+    return Outlook(lift=lift, decisions_per_day=per_day, forecast=forecast)
+
+
+def _plan(standing: Standing, floors: Mapping[int, float], lift: float, per_day: float) -> Plan | CannotSay:
+    """The plan of the challenger with the smallest floor, on the champion's mean so far."""
+    experiment = standing.experiment
+    reward = experiment.metric(experiment.reward_metric)
+    champion = standing.arm_numbers[experiment.champion]
+    challengers = [
+        standing.arm_numbers[arm.id]
+        for arm in experiment.arms
+        if not arm.is_taken_out and arm.id != experiment.champion
+    ]
+    sums = standing.evidence(reward, [champion])[champion].sums
+    if reward.window is None:
+        return CannotSay(Reason.NO_WINDOW)
+    if not challengers or sums.n == 0 or per_day == 0:
+        return CannotSay(Reason.NO_EFFECT_PLANNED)
+    design = Design(alpha=ALPHA, floors=dict(floors))
+    challenger = min(challengers, key=design.floor)
+    scale = ValueScale.of(reward)
+    base = (sums.mean - scale.minimum) / scale.width
+    return Plan(
+        base_mean=base,
+        lift=lift * sums.mean / (scale.width * base) if base > 0 else lift,
+        decisions_per_day=per_day,
+        champion_floor=floors.get(champion, 0.0),
+        challenger_floor=floors.get(challenger, 0.0),
+        rest=max(1 - fsum(floors.get(arm, 0.0) for arm in (champion, *challengers)), 0.0),
+        is_less_better=reward.direction is Direction.MINIMIZE,
+        variance=None if reward.kind is MetricKind.BINARY else sums.centred_squares / sums.n / scale.width**2,
+        n_challengers=len(challengers),
+        design=Design(alpha=ALPHA, floors={0: design.floor(champion), 1: design.floor(challenger)}),
+    )

@@ -1,0 +1,111 @@
+"""Reads what is known of an experiment, and has a report made of it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Final, TypeVar
+
+from server.services.errors import (
+    ExperimentNotFoundError,
+    ExperimentNotStartedError,
+    OverloadedError,
+    StorageAwayError,
+)
+from server.services.reports.build import make_report
+from server.services.reports.values import Report, Wanted
+from server.services.runtime.clock import Clock
+from server.services.runtime.threads import Workers
+from server.store.contract import Store
+from server.store.errors import StoreBrokenError, StoreError
+from server.store.records import ReportFacts, State
+
+_Rendered = TypeVar("_Rendered")
+_RETRY_AFTER: Final = timedelta(seconds=1)
+
+MAX_WAITING: Final = 64
+"""Reports that may wait; more are refused. A report on many arms takes seconds."""
+
+
+class Reporter:
+    """Makes reports.
+
+    Args:
+        store: Where the facts are.
+        workers: Whose thread for reports folds them.
+        clock: The time.
+        lag: How long a replica may go on with an epoch after its end.
+        flush: Adds the decisions counted so far to the facts, so that the report has them.
+        count_waiting: How many decisions for an experiment of this number no flush has brought to the store.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        workers: Workers,
+        clock: Clock,
+        *,
+        lag: timedelta,
+        flush: Callable[[], Awaitable[None]],
+        count_waiting: Callable[[int], int],
+    ) -> None:
+        self._store = store
+        self._workers = workers
+        self._clock = clock
+        self._lag = lag
+        self._flush = flush
+        self._count_waiting = count_waiting
+        self._turn = asyncio.Lock()
+        self._n_waiting = 0
+
+    async def report(self, name: str, wanted: Wanted, render: Callable[[Report], _Rendered]) -> _Rendered:
+        """What is made of the report on an experiment, in the thread for reports: it may be large.
+
+        Reports are made one after the other, and while one waits nothing is asked of the store for it.
+
+        Raises:
+            OverloadedError: Too many wait already.
+            InvalidInputError: A split names an arm that the experiment never had, or its weights are none;
+                or a metric is not declared.
+            ExperimentNotFoundError: There is none of this name.
+            ExperimentNotStartedError: It is a draft.
+            StorageAwayError: The store can't be read.
+        """
+        if self._n_waiting >= MAX_WAITING:
+            raise OverloadedError(f"{self._n_waiting} reports wait already", _RETRY_AFTER)
+        self._n_waiting += 1
+        try:
+            async with self._turn:
+                return await self._make(name, wanted, render)
+        finally:
+            self._n_waiting -= 1
+
+    async def _make(self, name: str, wanted: Wanted, render: Callable[[Report], _Rendered]) -> _Rendered:
+        try:
+            is_flushed = await self._try_to_flush()
+            known = await self._workers.report(self._store.read_report, name)
+        except StoreError as error:
+            raise StorageAwayError(_RETRY_AFTER) from error
+        if known is None:
+            raise ExperimentNotFoundError(name)
+        if known.found.record.state is State.DRAFT:
+            raise ExperimentNotStartedError(name)
+        n_uncounted = 0 if is_flushed else self._count_waiting(known.found.record.number)
+
+        def make(known: ReportFacts, now: datetime) -> _Rendered:
+            return render(make_report(known, wanted, self._lag, now, n_uncounted=n_uncounted))
+
+        return await self._workers.report(make, known, self._clock.now())
+
+    async def _try_to_flush(self) -> bool:
+        """Whether the counts so far are in the store: one that takes no writes may still be read.
+
+        Raises:
+            StoreBrokenError: What it holds can't be trusted.
+        """
+        try:
+            await self._flush()
+        except StoreBrokenError:
+            raise
+        except StoreError:
+            return False
+        return True

@@ -1,0 +1,295 @@
+"""The verdict and the outlook in words: first what is evident, then what is only believed."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import isfinite
+from typing import Final
+
+from bandit.inference.reasons import CannotSay
+from bandit.inference.sequential.aipw import Comparison, MeanEstimate
+from bandit.inference.sequential.off_policy import SplitValue
+from bandit.inference.sequential.response import Response
+from bandit.inference.sequential.results import Interval
+from bandit.inference.sequential.sample_ratio import SampleRatio
+from bandit.inference.verdict.advice import Advice, Rules, Ruling
+from bandit.inference.verdict.assessment import MetricEvidence
+from bandit.inference.verdict.claims import ALPHA, ChallengerEvidence, Claim
+from server.services.reports.evidence import Outlook, Weighed
+
+_MOST_DAYS: Final = 3_650
+_FEW: Final = 5
+_MOST_SENTENCES: Final = 20
+_SHOWN: Final = 0.001
+_CHECK: Final = "Look at assignment and counting first: decisions do not follow the shares."
+_NO_FINDING: Final = (
+    "Nothing is said of any arm or static split: every estimate divides by the shares, and decisions do not "
+    "follow them."
+)
+_NO_BELIEF: Final = "Beliefs count the same decisions, and are no ground to stand on either."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Words:
+    """A verdict for people.
+
+    Attributes:
+        headline: One sentence: what to do.
+        evidence: Sentences whose error rates hold at every look.
+        belief: Sentences that follow from prior and outcomes, and promise no error rate.
+    """
+
+    headline: str
+    evidence: tuple[str, ...]
+    belief: tuple[str, ...]
+
+
+def verdict(
+    weighed: Weighed,
+    arm_ids: Mapping[int, str],
+    probability_best: Mapping[str, float],
+    expected_losses: Mapping[str, float],
+) -> Words:
+    """The verdict on an experiment.
+
+    Args:
+        weighed: The evidence, and what it calls for.
+        arm_ids: Arm number to id.
+        probability_best: Arm id to P(best), of arms in service.
+        expected_losses: Arm id to expected loss a decision in the reward metric's unit, where finite.
+    """
+    if weighed.assessment.is_alarming:
+        return Words(
+            headline=_alarm(weighed.ruling, arm_ids),
+            evidence=(_about_sample_ratio(weighed.assessment.sample_ratio), _NO_FINDING),
+            belief=(_NO_BELIEF,),
+        )
+    return Words(
+        headline=_headline(weighed, arm_ids, probability_best),
+        evidence=tuple(_evidence(weighed, arm_ids)),
+        belief=tuple(_beliefs(probability_best, expected_losses)),
+    )
+
+
+def _alarm(ruling: Ruling, arm_ids: Mapping[int, str]) -> str:
+    """The headline while decisions do not follow the shares: that, and whom to take out as a precaution."""
+    if ruling.arm is None:
+        return f"{_CHECK} No number of this report is fit for a decision until the cause is found."
+    return (
+        f"{_CHECK} Take {arm_ids[ruling.arm]} out meanwhile, as a precaution: {ruling.metric} gives cause, "
+        "though no number of this report can be trusted until then."
+    )
+
+
+def _headline(weighed: Weighed, arm_ids: Mapping[int, str], probability_best: Mapping[str, float]) -> str:
+    ruling, rules = weighed.ruling, Rules()
+    arm, best = "" if ruling.arm is None else arm_ids[ruling.arm], arm_ids[weighed.assessment.champion]
+    has_guardrail = any(other.metric.is_guardrail for other in weighed.assessment.others.values())
+    harmless = (
+        "no guardrail speaks against it" if has_guardrail else "there is no guardrail to speak against it"
+    )
+    if ruling.advice is Advice.WAIT:
+        return f"Wait: {_why_wait(weighed, arm_ids, probability_best)}."
+    return {
+        Advice.ROLL_BACK: f"Take {arm} out: {ruling.metric} is worse than under {best}.",
+        Advice.TRIP: f"Take {arm} out now and look: {ruling.metric} came at {rules.trip_ratio:g} times the "
+        f"rate of {best} or more. This is a fuse, not a finding.",
+        Advice.CHECK: _CHECK,
+        Advice.PROMOTE: f"Promote {arm}: it is better than {best}, and {harmless}.",
+        Advice.RETIRE: f"End the experiment with {best}: what another arm could still win is believed to be "
+        "negligible.",
+    }[ruling.advice]
+
+
+def _why_wait(weighed: Weighed, arm_ids: Mapping[int, str], probability_best: Mapping[str, float]) -> str:
+    """What promotion waits for; never at odds with what the evidence below it establishes."""
+    rules, champion = Rules(), arm_ids[weighed.assessment.champion]
+    if weighed.ruling.cycles < rules.least_cycles:
+        return f"nothing is promoted before {rules.least_cycles} whole weeks ({weighed.ruling.cycles} so far)"
+    found = [
+        (arm_ids[arm], challenger.better)
+        for arm, challenger in weighed.assessment.reward.challengers.items()
+        if isinstance(challenger.better, Claim) and challenger.better.p_value <= ALPHA
+    ]
+    if not found:
+        return "no challenger is established as better, and no guardrail has fired"
+    arm, claim = min(found, key=lambda each: (each[1].is_lapsed, each[1].p_value))
+    if claim.is_lapsed:
+        return (
+            f"{arm} was better than {champion} at an earlier look, and no longer is over all decisions so far"
+        )
+    if probability_best.get(arm, 0.0) < rules.least_probability:
+        return f"{arm} is better than {champion}, and is not believed to be the best arm"
+    return f"{arm} is better than {champion}, but has not shown it where a whole week ends"
+
+
+def _evidence(weighed: Weighed, arm_ids: Mapping[int, str]) -> Iterator[str]:
+    assessment = weighed.assessment
+    champion = arm_ids[assessment.champion]
+    for evidence in (assessment.reward, *assessment.others.values()):
+        yield from _about_metric(evidence, champion, arm_ids)
+    if assessment.others:
+        yield _about_error_rates(1 + len(assessment.others))
+    yield _about_sample_ratio(assessment.sample_ratio)
+    for value, split in zip(assessment.splits, weighed.splits, strict=True):
+        yield _about_split(value, split, arm_ids)
+
+
+def _about_error_rates(n_metrics: int) -> str:
+    """Holm is over the challengers and directions of a metric, and not over metrics."""
+    together = f"{min(n_metrics * ALPHA, 1):.2g} for a false finding on any of the {n_metrics}"
+    return f"Error rates: at most {ALPHA:g} for each metric by itself, so at most {together}."
+
+
+def _about_metric(evidence: MetricEvidence, champion: str, arm_ids: Mapping[int, str]) -> Iterator[str]:
+    """A sentence for each of a few challengers; of many, for those with a finding, and how many others."""
+    challengers = sorted(evidence.challengers.values(), key=_least_p_value)
+    n_found = sum(_least_p_value(challenger) <= ALPHA for challenger in challengers)
+    n_shown = len(challengers) if len(challengers) <= _FEW else min(n_found, _MOST_SENTENCES)
+    for challenger in challengers[:n_shown]:
+        yield _about(evidence, challenger, arm_ids[challenger.arm], champion)
+    if challengers and _is_answered_in_part(evidence):
+        which = "evidence is about answered decisions only, since silence is ignored"
+        doubt = "a silence that depends on both outcome and arm looks like a difference"
+        yield f"{evidence.metric.name}: {which}; {doubt}."
+    n_silent, n_more = len(challengers) - max(n_found, n_shown), max(n_found - n_shown, 0)
+    if n_more:
+        yield f"{evidence.metric.name}: {n_more:,} more challengers are established as better or worse."
+    if n_silent:
+        others = "others are" if n_found else "challengers are"
+        finding = f"not established as better or worse than {champion}"
+        yield f"{evidence.metric.name}: {n_silent:,} {others} {finding}."
+
+
+def _is_answered_in_part(evidence: MetricEvidence) -> bool:
+    """Whether decisions without an outcome were left out of evidence that could be given."""
+    if evidence.metric.default_value is not None or not isinstance(evidence.response, Response):
+        return False
+    has_said = any(isinstance(mean, MeanEstimate) for mean in evidence.means.values())
+    return has_said and any(arm.outcomes < arm.decisions for arm in evidence.response.arms.values())
+
+
+def _least_p_value(challenger: ChallengerEvidence) -> float:
+    claims = [claim for claim in (challenger.better, challenger.worse) if isinstance(claim, Claim)]
+    return min((claim.p_value for claim in claims), default=1.0)
+
+
+def _about(evidence: MetricEvidence, challenger: ChallengerEvidence, arm: str, champion: str) -> str:
+    name = evidence.metric.name
+    parts = [
+        f"{_verb(claim)} {direction} "
+        f"({_e_values(claim)}, anytime p {claim.p_value:.2g} after Holm{_early(claim)})"
+        for direction, claim in (("better", challenger.better), ("worse", challenger.worse))
+        if isinstance(claim, Claim) and claim.p_value <= ALPHA
+    ]
+    finding = f"{name}: {arm} {' and '.join(parts)} than {champion}" if parts else ""
+    if not finding:
+        finding = f"{name}: whether {arm} is better or worse than {champion} is not established"
+        said = [claim for claim in (challenger.better, challenger.worse) if isinstance(claim, Claim)]
+        if not said and isinstance(challenger.better, CannotSay):
+            why = challenger.better.explanation
+            return f"{name}: nothing can be said about {arm} against {champion}: {why}."
+    bounds = [text for text in (_difference(challenger), _lift(challenger)) if text]
+    return f"{finding}; {', '.join(bounds)}." if bounds else f"{finding}."
+
+
+def _verb(claim: Claim) -> str:
+    """Present or past: what an earlier look established may not be borne out by all decisions since."""
+    return "was at an earlier look, but no longer is over all decisions so far," if claim.is_lapsed else "is"
+
+
+def _early(claim: Claim) -> str:
+    """What else would look the same while epochs are open."""
+    return (
+        "; so far in open epochs: events that are only reported sooner look the same"
+        if claim.is_early
+        else ""
+    )
+
+
+def _difference(challenger: ChallengerEvidence) -> str:
+    if not isinstance(challenger.difference, Comparison):
+        return ""
+    interval = challenger.difference.interval
+    return f"difference {interval.lower:+.4g} to {interval.upper:+.4g}"
+
+
+def _lift(challenger: ChallengerEvidence) -> str:
+    if not isinstance(challenger.lift, Interval):
+        return ""
+    upper = _signed(challenger.lift.upper) if isfinite(challenger.lift.upper) else "no bound"
+    return f"relative {_signed(challenger.lift.lower)} to {upper}"
+
+
+def _signed(part: float) -> str:
+    """A relative change in percent."""
+    return f"{100 * part:+.3g} %"
+
+
+def _e_values(claim: Claim) -> str:
+    """The e-value now and, since the p-value comes from it, the largest so far where that is another."""
+    process = claim.process
+    if process.log_maximum <= process.log_value:
+        return f"e-value {process.value:.3g}"
+    return f"e-value {process.value:.3g} now, {process.largest:.3g} at most"
+
+
+def _about_sample_ratio(check: SampleRatio | CannotSay) -> str:
+    if isinstance(check, CannotSay):
+        return f"Sample ratio: can't be checked: {check.explanation}."
+    if check.is_alarming():
+        return f"Sample ratio: decisions do not follow the shares (anytime p {check.process.p_value:.2g})."
+    return f"Sample ratio: decisions follow the shares (anytime p {check.process.p_value:.2g})."
+
+
+def _about_split(
+    value: SplitValue | CannotSay, split: Mapping[int, float], arm_ids: Mapping[int, str]
+) -> str:
+    name = _split_name(split, arm_ids)
+    if isinstance(value, CannotSay):
+        return f"A fixed split {name}: its worth can't be said: {value.explanation}."
+    gain = f"{value.gain:+.4g} ± {value.gain_standard_error:.2g}"
+    bounds = f"{value.gain_interval.lower:+.4g} to {value.gain_interval.upper:+.4g} at any look"
+    return (
+        f"A fixed split {name} would have earned {value.value:.4g} ± {value.standard_error:.2g} a decision; "
+        f"the bandit earned {value.earned:.4g}, a gain of {gain} ({bounds})."
+    )
+
+
+def _split_name(split: Mapping[int, float], arm_ids: Mapping[int, str]) -> str:
+    if len(split) > _FEW:
+        even = "even " if len(set(split.values())) == 1 else ""
+        return f"{even}over {len(split):,} arms"
+    total = sum(split.values())
+    return " / ".join(f"{arm_ids[arm]} {weight / total:.3g}" for arm, weight in split.items())
+
+
+def _beliefs(probability_best: Mapping[str, float], expected_losses: Mapping[str, float]) -> Iterator[str]:
+    ranked = sorted(probability_best.items(), key=lambda item: -item[1])
+    for arm, probability in ranked[:_FEW]:
+        loss = f", expected loss {expected_losses[arm]:.2g} a decision" if arm in expected_losses else ""
+        yield f"{arm} is best with probability {_percent(probability)}{loss}."
+    if len(ranked) > _FEW:
+        yield f"{len(ranked) - _FEW:,} other arms: each is best with at most {_percent(ranked[_FEW][1])}."
+
+
+def _percent(probability: float) -> str:
+    """A probability in percent; what is not quite none or all is not shown as such."""
+    if 0 < probability < _SHOWN:
+        return "<0.1 %"
+    if 1 - _SHOWN < probability < 1:
+        return ">99.9 %"
+    return f"{100 * probability:.1f} %"
+
+
+def outlook_text(outlook: Outlook) -> str:
+    """The planner's line."""
+    lift = f"a lift of {_signed(outlook.lift)}"
+    if isinstance(outlook.forecast, CannotSay):
+        return f"When {lift} would be seen can't be said: {outlook.forecast.explanation}."
+    half, most = outlook.forecast.days_at_half, outlook.forecast.days_at_most
+    traffic = f"at {outlook.decisions_per_day:,.0f} decisions a day and the declared floors"
+    if half > _MOST_DAYS:
+        return f"{lift.capitalize()} would not be seen within ten years, {traffic}."
+    chance = "with a chance of four fifths"
+    latest = f"{most:.1f} days {chance}" if most <= _MOST_DAYS else f"more than ten years {chance}"
+    return f"{lift.capitalize()} would be seen after {half:.1f} days at even odds, {latest}, {traffic}."

@@ -1,0 +1,1 @@
+"""Reward: outcomes are checked, queued, and acknowledged once they are committed."""

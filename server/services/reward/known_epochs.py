@@ -1,0 +1,130 @@
+"""Epochs of decisions that are rewarded: looked up in the store by their key, together, and remembered."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from datetime import timedelta
+from typing import Final, NamedTuple
+
+from server.services.errors import StorageAwayError
+from server.services.runtime.clock import Clock
+from server.services.snapshot.snapshot import Snapshot
+from server.store.errors import StoreError
+from server.store.records.epoch_terms import EpochKey, EpochTerms
+
+_RETRY_AFTER: Final = timedelta(seconds=1)
+_MOST_BYTES: Final = 32 * 1024 * 1024
+"""Memory for epochs that were looked up: some sixty thousand of a few arms, the oldest forgotten first."""
+
+_MOST_ABSENT: Final = 10_000
+
+
+class EpochClaim(NamedTuple):
+    """What a decision says of its epoch.
+
+    Attributes:
+        key: Which epoch it names.
+        nonce: The mark of the epoch in force when it was made.
+    """
+
+    key: EpochKey
+    nonce: int
+
+
+class KnownEpochs:
+    """The epochs known here, and those that the store is asked for. Belongs to the event loop's thread.
+
+    Epochs never change, so what was found holds. That an epoch is not there holds for the claims asked about:
+    whoever made a decision had stored its epoch before.
+
+    Args:
+        snapshot: Knows the epochs in force.
+        find: The store's epochs by key, those that there are.
+        clock: The time.
+        memory_seconds: How long it is remembered that the store has no such epoch.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        find: Callable[[Collection[EpochKey]], Awaitable[Mapping[EpochKey, EpochTerms]]],
+        clock: Clock,
+        *,
+        memory_seconds: float,
+    ) -> None:
+        self._snapshot = snapshot
+        self._find = find
+        self._clock = clock
+        self._memory = memory_seconds
+        self._found: dict[EpochKey, EpochTerms] = {}
+        self._n_bytes = 0
+        self._absent: dict[EpochClaim, float] = {}
+        self._next: asyncio.Task[Mapping[EpochKey, EpochTerms]] | None = None
+        self._running: asyncio.Task[Mapping[EpochKey, EpochTerms]] | None = None
+        self._wanted: set[EpochKey] = set()
+
+    def nonce_of(self, experiment: int, segment: int, number: int) -> int | None:
+        """The mark of the epoch as the store has it; None if the epoch is not known here."""
+        live = self._snapshot.find_live(experiment)
+        epoch = None if live is None else live.epoch
+        if epoch is not None and epoch.number == number and epoch.segment == segment:
+            return epoch.nonce
+        found = self._found.get(EpochKey(experiment, segment, number))
+        return None if found is None else found.nonce
+
+    def is_answered(self, claim: EpochClaim) -> bool:
+        """Whether the store said a moment ago that it has no such epoch."""
+        return self._clock.monotonic() - self._absent.get(claim, float("-inf")) < self._memory
+
+    async def ask(self, claims: Collection[EpochClaim]) -> None:
+        """Looks these epochs up. Calls at the same time share a query.
+
+        Raises:
+            StorageAwayError: The store can't be reached.
+        """
+        if not claims:
+            return
+        self._wanted.update(claim.key for claim in claims)
+        if self._next is None:
+            self._next = asyncio.create_task(self._look_up(self._running))
+        asked_at = self._clock.monotonic()
+        try:
+            found = await asyncio.shield(self._next)
+        except StoreError as error:
+            raise StorageAwayError(_RETRY_AFTER) from error
+        for claim in claims:
+            if claim.key not in found:
+                self._note_absent(claim, asked_at)
+
+    async def end(self) -> None:
+        """Gives up what nobody waits for any more."""
+        tasks = [task for task in (self._next, self._running) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _look_up(
+        self, before: "asyncio.Task[Mapping[EpochKey, EpochTerms]] | None"
+    ) -> Mapping[EpochKey, EpochTerms]:
+        """Waits for the query that is under way, and makes one of all that was wanted meanwhile."""
+        if before is not None:
+            await asyncio.wait([before])
+        self._running, self._next = self._next, None
+        wanted, self._wanted = self._wanted, set()
+        found = await self._find(wanted)
+        for key, terms in found.items():
+            self._remember(key, terms)
+        return found
+
+    def _remember(self, key: EpochKey, terms: EpochTerms) -> None:
+        if key in self._found:
+            return
+        self._found[key] = terms
+        self._n_bytes += terms.n_bytes
+        while self._n_bytes > _MOST_BYTES:
+            self._n_bytes -= self._found.pop(next(iter(self._found))).n_bytes
+
+    def _note_absent(self, claim: EpochClaim, asked_at: float) -> None:
+        self._absent.pop(claim, None)
+        if len(self._absent) >= _MOST_ABSENT:
+            self._absent.pop(next(iter(self._absent)))
+        self._absent[claim] = asked_at

@@ -1,0 +1,350 @@
+"""The ledger: a reward is checked, queued, and acknowledged once it is committed."""
+
+import asyncio
+import enum
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
+from math import isfinite
+from typing import Final, NamedTuple, TypeAlias, cast
+
+from bandit.decision_id import NO_UNIT, Basis, InvalidDecisionError, Signer, UnknownKeyError, key_of
+from bandit.experiment import AnalysisUnit
+from bandit.metric import Metric, MetricKind, OutcomeValueError
+from bandit.validation import Violation, namespace_of, shown
+from server.services.errors import (
+    ClockInDoubtError,
+    DecisionExpiredError,
+    DecisionIdInvalidError,
+    DecisionSealedError,
+    ExperimentNotFoundError,
+    InvalidInputError,
+    OutcomeConflictError,
+    PermissionDeniedError,
+    ServiceError,
+)
+from server.services.reward.commit_queue import RewardQueue
+from server.services.reward.inquiries import KEYS, Inquiries, Subject
+from server.services.reward.known_epochs import EpochClaim, KnownEpochs
+from server.services.runtime.clock import Clock
+from server.services.snapshot.snapshot import Snapshot
+from server.store.records import (
+    Conflicting,
+    ExperimentRecord,
+    Expired,
+    OutcomeEntry,
+    OutcomeResult,
+    Recorded,
+    Refused,
+    Revoked,
+    RewardEntry,
+    Sealed,
+    Verdict,
+)
+from server.store.records.epoch_terms import EpochKey
+
+MAX_OUTCOMES: Final = 64
+_RETRY_WHEN_IN_DOUBT: Final = timedelta(seconds=30)
+
+
+class Report(NamedTuple):
+    """A reward as it was posted.
+
+    Attributes:
+        decision_id: The signed decision.
+        outcomes: Metric name to value.
+        revision: A higher one replaces a value of a lower one.
+    """
+
+    decision_id: str
+    outcomes: Mapping[str, float]
+    revision: int
+
+
+class _Rules:
+    """What the rewards of one experiment are checked against, compiled from a revision of it."""
+
+    __slots__ = ("counts_units", "max_age_ms", "metrics", "names", "record")
+
+    def __init__(self, record: ExperimentRecord) -> None:
+        self.record = record
+        self.counts_units = record.experiment.analysis_unit is AnalysisUnit.UNIT
+        self.max_age_ms = record.experiment.max_decision_age.total_seconds() * 1000
+        self.metrics: dict[str, tuple[int, Metric, float]] = {
+            metric.name: (record.metric_numbers[metric.name], metric, _window_ms(metric))
+            for metric in record.experiment.metrics
+        }
+        self.names = {number: name for name, number in record.metric_numbers.items()}
+
+
+class _Age(enum.Enum):
+    """How old a decision is, against what its experiment accepts."""
+
+    OPEN = "open"
+    EXPIRED = "expired"
+
+
+_Question: TypeAlias = Subject | EpochClaim
+"""What the store is asked before an answer is final."""
+
+
+class _BadOutcomes(NamedTuple):
+    """Outcomes that break rules.
+
+    Attributes:
+        violations: The broken rules.
+        is_in_doubt: Whether a later revision of the experiment may have no such rule.
+    """
+
+    violations: Sequence[Violation]
+    is_in_doubt: bool
+
+
+class _Provisional(NamedTuple):
+    """An answer that rests on something not known here, which the store may know.
+
+    Attributes:
+        answer: What it is if the store knows no more than this server.
+        questions: What to ask the store.
+    """
+
+    answer: RewardEntry | ServiceError
+    questions: frozenset[_Question]
+
+
+_Finding: TypeAlias = RewardEntry | ServiceError | _Provisional
+
+
+class Ledger:
+    """Checks rewards and hands them to the queue. Belongs to the event loop's thread.
+
+    Args:
+        snapshot: What is known of experiments.
+        signer: Reads decisions.
+        queue: Where checked rewards wait for a commit.
+        clock: The time.
+        inquiries: Asks the store about experiments and keys before a reward is refused on their account.
+        epochs: Looks up the epochs of decisions.
+
+    Attributes:
+        signer: As above; it may be replaced at any time.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        signer: Signer,
+        queue: RewardQueue,
+        clock: Clock,
+        *,
+        inquiries: Inquiries,
+        epochs: KnownEpochs,
+    ) -> None:
+        self._snapshot = snapshot
+        self.signer = signer
+        self._queue = queue
+        self._clock = clock
+        self._inquiries = inquiries
+        self._epochs = epochs
+        self._rules: dict[int, _Rules] = {}
+
+    async def reward(
+        self, reports: Sequence[Report], namespaces: Collection[str] | None = None
+    ) -> list[Mapping[str, OutcomeResult] | ServiceError]:
+        """What became of each reward, in order; those that passed the checks are committed.
+
+        Args:
+            reports: The rewards as they were posted.
+            namespaces: Those whose experiments the caller may reward; None for all.
+
+        Raises:
+            OverloadedError: The queue is full, or the store has no room left; nothing was stored.
+            StorageAwayError: The store can't be reached; nothing was acknowledged.
+        """
+        checked = await self._check_all(reports, namespaces)
+        entries = [entry for entry in checked if isinstance(entry, RewardEntry)]
+        verdicts = iter(await self._queue.submit(entries) if entries else ())
+        return [self._answer(c, next(verdicts)) if isinstance(c, RewardEntry) else c for c in checked]
+
+    async def _check_all(
+        self, reports: Sequence[Report], namespaces: Collection[str] | None
+    ) -> list[RewardEntry | ServiceError]:
+        """Checks every reward, those again that rest on something which the store was asked meanwhile."""
+        now_ms = self._clock.time_ms()
+        findings = [self._find(report, now_ms, namespaces) for report in reports]
+        asked: set[_Question] = set()
+        while provisional := {n: each for n, each in enumerate(findings) if isinstance(each, _Provisional)}:
+            open_questions: set[_Question] = set()
+            for number, finding in provisional.items():
+                if self._is_answered(finding, asked):
+                    findings[number] = finding.answer
+                else:
+                    open_questions |= finding.questions
+            open_questions -= asked
+            await self._ask(open_questions)
+            asked |= open_questions
+            for number in provisional:
+                if isinstance(findings[number], _Provisional):
+                    findings[number] = self._find(reports[number], now_ms, namespaces)
+        return cast("list[RewardEntry | ServiceError]", findings)  # none of them is provisional any more
+
+    def _is_answered(self, finding: _Provisional, asked: Collection[_Question]) -> bool:
+        return all(
+            question in asked
+            or (
+                self._epochs.is_answered(question)
+                if isinstance(question, EpochClaim)
+                else self._inquiries.is_answered(question)
+            )
+            for question in finding.questions
+        )
+
+    async def _ask(self, questions: Collection[_Question]) -> None:
+        """Takes in what the store knows; of experiments and epochs at the same time."""
+        claims = [question for question in questions if isinstance(question, EpochClaim)]
+        subjects = [question for question in questions if not isinstance(question, EpochClaim)]
+        await asyncio.gather(self._inquiries.ask(subjects), self._epochs.ask(claims))
+
+    def _find(self, report: Report, now_ms: int, namespaces: Collection[str] | None) -> _Finding:
+        """What becomes of a reward, as far as it is known here."""
+        try:
+            return self._check(report, now_ms, namespaces)
+        except UnknownKeyError:
+            return _Provisional(DecisionIdInvalidError(), frozenset({KEYS}))
+        except InvalidDecisionError:
+            return DecisionIdInvalidError()
+        except ServiceError as error:
+            return error
+
+    def _check(self, report: Report, now_ms: int, namespaces: Collection[str] | None) -> _Finding:
+        """As `_find`.
+
+        Raises:
+            ServiceError: The reward is refused, whatever the store may know.
+            InvalidDecisionError: So is the decision id; if it is an UnknownKeyError, the store may know more.
+        """
+        decision = self.signer.read(report.decision_id)
+        unique_id, (experiment, epoch, nonce, segment, arm, basis, _), unit = decision
+        known_nonce = self._epochs.nonce_of(experiment, segment, epoch)
+        rules = self._rules_of(experiment, namespaces)
+        if rules is None:
+            refusal = ExperimentNotFoundError(None) if namespaces is None else PermissionDeniedError()
+            return _Provisional(refusal, frozenset({experiment}))
+        age_ms = max(now_ms - decision.decided_ms, 0)  # one of the future is of a clock that was wrong
+        age = _judge_age(age_ms, rules)
+        outcomes = _check_outcomes(report.outcomes, rules, age_ms)
+        if isinstance(outcomes, _BadOutcomes):
+            error = InvalidInputError(outcomes.violations)
+            return _Provisional(error, frozenset({experiment})) if outcomes.is_in_doubt else error
+        # While the time is not known well, too late for its window can't be told from in time.
+        is_late = not self._clock.is_settled and any(outcome.is_late for outcome in outcomes)
+        is_apart = known_nonce != nonce
+        keeps_unit = rules.counts_units and basis is Basis.POLICY and not is_apart
+        entry = RewardEntry(
+            unique_id,
+            experiment,
+            epoch,
+            segment,
+            arm,
+            basis,
+            outcomes,
+            report.revision,
+            now_ms,
+            age is _Age.EXPIRED or is_late,
+            is_apart,
+            int.from_bytes(unit) if keeps_unit and unit != NO_UNIT else None,
+            key_of(report.decision_id),
+        )
+        if known_nonce is not None and age is _Age.OPEN:
+            return entry
+        claim = EpochClaim(EpochKey(experiment, segment, epoch), nonce) if known_nonce is None else None
+        return _Provisional(entry, _questions(claim, None if age is _Age.OPEN else experiment))
+
+    def _rules_of(self, experiment: int, namespaces: Collection[str] | None) -> _Rules | None:
+        """The rules of an experiment; None if it is not known here.
+
+        Raises:
+            PermissionDeniedError: It is of a namespace that is not the caller's.
+        """
+        live = self._snapshot.find_live(experiment)
+        if live is None:
+            return None
+        if namespaces is not None and namespace_of(live.record.name) not in namespaces:
+            raise PermissionDeniedError
+        rules = self._rules.get(experiment)
+        if rules is None or rules.record is not live.record:
+            rules = self._rules[experiment] = _Rules(live.record)
+        return rules
+
+    def _answer(self, entry: RewardEntry, verdict: Verdict) -> Mapping[str, OutcomeResult] | ServiceError:
+        names = self._rules[entry.experiment].names
+        if isinstance(verdict, Recorded):  # before the match, which takes values apart at ten times the price
+            results = zip(entry.outcomes, verdict.results, strict=True)
+            return {names[outcome.metric]: result for outcome, result in results}
+        match verdict:
+            case Conflicting(metrics):
+                return OutcomeConflictError(names[metric] for metric in metrics)
+            case Expired(metrics):
+                is_sure = self._clock.is_settled and not self._clock.is_doubted
+                expired = DecisionExpiredError(names[metric] for metric in metrics)
+                return expired if is_sure else ClockInDoubtError(_RETRY_WHEN_IN_DOUBT)
+            case Sealed():
+                return DecisionSealedError()
+            case Revoked():
+                return DecisionIdInvalidError()
+            case Refused():
+                return InvalidInputError.of("outcomes", "the store refused these values")
+
+
+def _outcome(number: int, metric: Metric, value: float, *, is_late: bool) -> OutcomeEntry:
+    """The entry of a value; -0.0 and what is too small for a normal number are kept as 0."""
+    quanta = metric.quantise(value)
+    if not metric.keeps_values:
+        return OutcomeEntry(number, quanta, is_late)
+    kept = float(value) if abs(value) >= sys.float_info.min else 0.0
+    return OutcomeEntry(number, quanta, is_late, kept, metric.kind is MetricKind.REAL)
+
+
+def _window_ms(metric: Metric) -> float:
+    return float("inf") if metric.window is None else metric.window.total_seconds() * 1000
+
+
+def _questions(claim: EpochClaim | None, experiment: int | None) -> frozenset[_Question]:
+    """What is in doubt of an epoch and of an experiment's rules, where they are given."""
+    return frozenset(question for question in (claim, experiment) if question is not None)
+
+
+def _judge_age(age_ms: int, rules: _Rules) -> _Age:
+    """Whether first outcomes of a decision are accepted; the only place where ages decide that."""
+    return _Age.EXPIRED if age_ms > rules.max_age_ms else _Age.OPEN
+
+
+def _check_outcomes(
+    outcomes: Mapping[str, float], rules: _Rules, age_ms: float
+) -> tuple[OutcomeEntry, ...] | _BadOutcomes:
+    """What to record, in order of metric number; or the broken rules, all of them."""
+    entries: list[OutcomeEntry] = []
+    violations: list[Violation] = []
+    is_in_doubt = False
+    for name, value in outcomes.items():
+        known = rules.metrics.get(name)
+        if known is None:
+            is_in_doubt = True
+            rule = f"experiment {rules.record.name!r} has no such metric"
+            violations.append(Violation(f"outcomes[{shown(name)}]", rule))
+            continue
+        number, metric, window_ms = known
+        try:
+            entries.append(_outcome(number, metric, value, is_late=age_ms > window_ms))
+        except OutcomeValueError as error:
+            is_in_doubt |= isfinite(value)  # the metric may clip by now
+            violations.append(Violation(f"outcomes[{name!r}]", f"{value!r}: {error.rule}"))
+    if not outcomes or len(outcomes) > MAX_OUTCOMES:
+        is_in_doubt = False
+        rule = f"{len(outcomes)} entries; there must be 1 to {MAX_OUTCOMES}"
+        violations.append(Violation("outcomes", rule))
+    if violations:
+        return _BadOutcomes(violations, is_in_doubt)
+    if len(entries) > 1:
+        entries.sort()
+    return tuple(entries)

@@ -1,0 +1,1 @@
+"""What every service stands on: time, threads, and files."""

@@ -1,0 +1,294 @@
+"""Service time: what all services go by, from a clock that can't be set and readings of one that can.
+
+    service time = anchor + monotonic time
+
+A reading that differs by at most a second is followed by slewing, unseen. One that differs by more starts
+*doubt*: time runs on as before, and nothing is begun that goes by it, until the reading agrees again, or has
+been consistent for long enough to be followed. Time never goes back, but to where it was before a start that
+ran ahead of everything in the database. How long is long enough is a multiple of one setting: see `Pace`.
+"""
+
+import enum
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
+
+from typing_extensions import override
+
+from server.services.runtime.clock import Clock
+from server.store.contract.clock import ClockReading, ClockRecord
+
+EARLIEST: Final = datetime(2026, 1, 1, tzinfo=UTC)
+"""No clock of a running service can be before this: one that was never set says 1970."""
+
+MOST_AHEAD_MS: Final = 60_000
+"""How far a decision's id may lie in the future, for clocks that disagree."""
+
+_START: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_SECOND: Final = 1_000_000
+_SLACK: Final = 1 * _SECOND
+_DRIFT: Final = 0.01
+"""By how much a consistent clock may gain or lose on the monotonic one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long the clock is watched before it is believed; all of it follows from one time.
+
+    Attributes:
+        settle: Without doubt for so long, the mark moves; a reading far ahead is followed after it.
+    """
+
+    settle: timedelta = timedelta(minutes=10)
+
+    @property
+    def near(self) -> timedelta:
+        """How long a reading at most `far` away has to be consistent before it is followed."""
+        return self.settle / 10
+
+    @property
+    def far(self) -> timedelta:
+        """What is more than this apart is not told from a mistake by a glance."""
+        return 6 * self.settle
+
+    @property
+    def beat(self) -> timedelta:
+        """How often a server says that it runs free of doubt."""
+        return min(timedelta(minutes=1), self.settle / 10)
+
+
+class Change(enum.StrEnum):
+    """What a reading changed; the values are words of the log."""
+
+    BEGAN = "began"
+    DOUBTED = "doubted"
+    AGREED = "agreed"
+    FOLLOWED = "followed"
+    SETTLED = "settled"
+    ACCEPTED = "accepted"
+
+
+class _Line(NamedTuple):
+    """Service time as a function of monotonic time, replaced as a whole: other threads read it.
+
+    Attributes:
+        offset: Service time minus monotonic time where nothing is slewed, in microseconds.
+        slew: What is still to be added, at half a second a second.
+        since: Monotonic time from which it is added.
+    """
+
+    offset: int
+    slew: int
+    since: float
+
+    def at(self, seconds: float) -> int:
+        """Service time in microseconds since 1970."""
+        micros = int(seconds * _SECOND) + self.offset
+        if self.slew:
+            most = max(int((seconds - self.since) * _SECOND) // 2, 0)
+            micros += min(self.slew, most) if self.slew > 0 else max(self.slew, -most)
+        return micros
+
+
+class _Doubt(NamedTuple):
+    """A reading that differs: reading minus monotonic time, and since when it says so."""
+
+    offset: int
+    since: float
+
+
+class ServiceClock(Clock):
+    """Service time. Readings are taken on the event loop's thread; any thread may ask for the time.
+
+    Until the first reading it runs from the host's time at its making.
+
+    Args:
+        host: The clocks of this machine.
+        pace: How long a reading is watched.
+        is_shared: Whether servers share the clock that is read: then doubt makes decisions unconfirmed.
+
+    Attributes:
+        record: What the database keeps of the clock, as of the last reading; None before the first.
+        offset: By how much the last reading was ahead of service time.
+    """
+
+    def __init__(self, host: Clock, pace: Pace | None = None, *, is_shared: bool = False) -> None:
+        self.host = host
+        self.pace = pace or Pace()
+        self._is_shared = is_shared
+        self.monotonic = self._monotonic = host.monotonic
+        self._line = _line_through(max(host.now(), EARLIEST), host.monotonic())
+        self._doubt: _Doubt | None = None
+        self._unsettled_since: float | None = None
+        self._free_since = host.monotonic()
+        self._baseline: datetime | None = None
+        self.record: ClockRecord | None = None
+        self.offset = timedelta()
+
+    @override
+    def time_ms(self) -> int:
+        line = self._line
+        if line.slew:
+            return line.at(self._monotonic()) // 1000
+        return (int(self._monotonic() * _SECOND) + line.offset) // 1000  # as above, at half the price
+
+    @override
+    def now(self) -> datetime:
+        return _instant(self._line.at(self._monotonic()))
+
+    @override
+    def trusted_until(self) -> datetime | None:
+        if self.record is None or self.record.trusted is None or self.record.mark is None:
+            return None
+        if self.is_doubted or not self.is_settled:
+            return None
+        return min(self.record.trusted, self.record.mark, self.now())
+
+    @property
+    def free_since(self) -> float | None:
+        """Monotonic time since when there was no doubt; None in doubt, or before time has settled."""
+        return None if self.is_doubted or not self.is_settled or self.record is None else self._free_since
+
+    @property
+    def next_mark(self) -> datetime | None:
+        """What to mark: service time, once there was no doubt for long enough."""
+        since = self.free_since
+        is_due = since is not None and self._monotonic() - since >= self.pace.settle.total_seconds()
+        return self.now() if is_due else None
+
+    def take(self, reading: ClockReading, asked_at: float, told_at: float) -> list[Change]:
+        """Takes in a reading that was made between two monotonic times; returns what changed."""
+        before, self.record = self.record, reading.record
+        middle = (asked_at + told_at) / 2
+        if before is None:
+            return self._begin(reading, middle)
+        if reading.record.generation != before.generation:
+            return self._accept(reading, middle)
+        changes = self._compare(reading.at, middle, int((told_at - asked_at) * _SECOND / 2))
+        since = self._unsettled_since
+        if since is not None and not self.is_doubted and middle - since >= self.pace.settle.total_seconds():
+            self._settle(since)
+            changes.append(Change.SETTLED)
+        return changes
+
+    def _begin(self, reading: ClockReading, seconds: float) -> list[Change]:
+        mark = reading.record.mark
+        self._baseline = mark or reading.last_seen
+        start = max(reading.at, mark or EARLIEST)
+        self._line = _line_through(start, seconds)
+        self._free_since = seconds
+        if self._baseline is not None and not self._is_near(self._baseline, start):
+            self._unsettle(seconds)
+        changes = [Change.BEGAN]
+        if start - reading.at > _SLACK * _MICROSECOND:
+            changes += self._compare(reading.at, seconds, 0)
+        return changes
+
+    def _accept(self, reading: ClockReading, seconds: float) -> list[Change]:
+        self._line = _line_through(max(reading.at, EARLIEST), seconds)
+        self._end_doubt(seconds)
+        self._settle(seconds)
+        return [Change.ACCEPTED]
+
+    def _compare(self, at: datetime, seconds: float, unsure: int) -> list[Change]:
+        """Follows a reading, doubts it, or waits; it is of some moment within `unsure` microseconds."""
+        offset = _micros(at) - int(seconds * _SECOND)
+        error = offset - self._line.offset - self._line.slew
+        self.offset = (_micros(at) - self._line.at(seconds)) * _MICROSECOND
+        slack = _SLACK + unsure
+        if abs(error) <= slack:
+            if abs(error) > unsure:
+                self._slew_to(offset - unsure if error > 0 else offset + unsure)
+            if self._doubt is None:
+                return []
+            self._end_doubt(seconds)
+            return [Change.AGREED]
+        if self._doubt is None or not self._is_consistent(self._doubt, offset, seconds, slack):
+            is_new = self._doubt is None
+            self._doubt = _Doubt(offset, seconds)
+            self._set_doubted(is_doubted=True)
+            return [Change.DOUBTED] if is_new else []
+        if seconds - self._doubt.since >= self._patience(at, error):
+            return self._follow(at, error, seconds)
+        return []
+
+    def _slew_to(self, offset: int) -> None:
+        """Plans to reach an offset to monotonic time, from now on and never backwards."""
+        seconds = self._monotonic()
+        reached = self._line.at(seconds) - int(seconds * _SECOND)
+        self._line = _Line(reached, offset - reached, seconds)
+
+    def _is_consistent(self, doubt: _Doubt, offset: int, seconds: float, slack: int) -> bool:
+        return abs(offset - doubt.offset) <= slack + _DRIFT * (seconds - doubt.since) * _SECOND
+
+    def _patience(self, at: datetime, error: int) -> float:
+        """Seconds for which a reading has to be consistent before it is followed."""
+        if at < EARLIEST:
+            return float("inf")
+        if abs(error) * _MICROSECOND <= self.pace.far:
+            return self.pace.near.total_seconds()
+        if error < 0 and not self._may_go_back_to(at):
+            return float("inf")  # until somebody accepts it
+        if (
+            error < 0
+            and not self.is_settled
+            and self._baseline is not None
+            and self._is_near(self._baseline, at)
+        ):
+            return self.pace.near.total_seconds()  # where time was before the start or jump
+        return self.pace.settle.total_seconds()
+
+    def _may_go_back_to(self, at: datetime) -> bool:
+        """Whether what is taken back was never marked: then this is what a start would begin with."""
+        mark = None if self.record is None else self.record.mark
+        return mark is None or at >= mark
+
+    def _follow(self, at: datetime, error: int, seconds: float) -> list[Change]:
+        is_far = abs(error) * _MICROSECOND > self.pace.far
+        if is_far or _micros(at) >= self._line.at(seconds):
+            self._line = _line_through(at, seconds)
+        else:
+            self._slew_to(_micros(at) - int(seconds * _SECOND))
+        self._end_doubt(seconds)
+        if is_far and error > 0:
+            self._unsettle(seconds)
+        elif is_far:
+            self._settle(seconds)
+        return [Change.FOLLOWED]
+
+    def _is_near(self, baseline: datetime, at: datetime) -> bool:
+        """Whether the instant is what a clock may say that was read last at the baseline."""
+        return -self.pace.near <= at - baseline <= self.pace.far
+
+    def _unsettle(self, seconds: float) -> None:
+        self._unsettled_since = seconds
+        self.is_settled = False
+
+    def _settle(self, seconds: float) -> None:
+        self._unsettled_since = None
+        self._free_since = seconds
+        self.is_settled = True
+
+    def _end_doubt(self, seconds: float) -> None:
+        self._doubt = None
+        self._free_since = seconds
+        if self._unsettled_since is not None:
+            self._unsettled_since = seconds
+        self._set_doubted(is_doubted=False)
+
+    def _set_doubted(self, *, is_doubted: bool) -> None:
+        self.is_doubted = is_doubted
+        self.confirms_decisions = not (is_doubted and self._is_shared)
+
+
+def _line_through(instant: datetime, seconds: float) -> _Line:
+    return _Line(_micros(instant) - int(seconds * _SECOND), 0, seconds)
+
+
+def _micros(instant: datetime) -> int:
+    return (instant - _START) // _MICROSECOND
+
+
+def _instant(micros: int) -> datetime:
+    return _START + micros * _MICROSECOND

@@ -1,0 +1,1 @@
+"""The keys that sign decisions: loaded, rotated, and kept on disk."""

@@ -1,0 +1,106 @@
+"""The keys file: what a start without the store signs and checks with. It is as secret as the keys.
+
+A JSON object: `format`, `version`, `signing_key`, `keys`, key id to secret in hexadecimal, and `signs_at`,
+key id to the instant from which it signs, for keys that take turns. The server keeps it up to date; it may
+also be handed over by whoever hands over secrets, and be read-only.
+"""
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from server.services.runtime.atomic_file import replace_file
+from server.services.runtime.input_files import InputFileError, read_bytes
+from server.store.records import KeyRing
+
+_FORMAT: Final = "bandit-server keys"
+_VERSION: Final = 1
+_MODE: Final = 0o600
+_OTHERS: Final = 0o077
+_SHORTEST: Final = 16
+_N_KEYS: Final = 256
+_MOST_BYTES: Final = 1 << 20
+_EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(9000, 1, 1, tzinfo=UTC)
+"""Turns beyond are of no clock, and leave no room for the day in which a key may still have signed."""
+
+
+class KeysFileError(Exception):
+    """The keys file can't be used; the text says why, and holds no secret."""
+
+
+def read_keys(path: Path) -> KeyRing:
+    """The ring in a keys file.
+
+    Raises:
+        KeysFileError: It is not there, can't be read, or is none.
+    """
+    try:
+        data = read_bytes(path, most_bytes=_MOST_BYTES, may_be_pipe=False)
+    except InputFileError as error:
+        raise KeysFileError(f"{path}: {error}") from error
+    if len(data) > _MOST_BYTES:
+        raise KeysFileError(f"{path} is larger than any keys file")
+    try:
+        body = json.loads(data, object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError):
+        raise KeysFileError(f"{path} is damaged, or no keys file") from None
+    try:
+        return _to_ring(body)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        raise KeysFileError(f"{path} is no keys file of this version") from None
+
+
+def write_keys(path: Path, ring: KeyRing) -> None:
+    """Writes a keys file that only its owner can read; OSError if it can't be written."""
+    body = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "signing_key": ring.signing_key,
+        "keys": {str(key): secret.hex() for key, secret in sorted(ring.secrets.items())},
+        "signs_at": {str(key): at.isoformat() for key, at in sorted(ring.signs_at.items())},
+    }
+    replace_file(path, (json.dumps(body, indent=2) + "\n").encode(), mode=_MODE)
+
+
+def is_open_to_others(path: Path) -> bool:
+    """Whether somebody beside this user and root may read or write a keys file; not if it is gone."""
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    return bool(found.st_mode & _OTHERS) or found.st_uid not in {0, os.geteuid()}
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; ValueError if it says one thing twice: a reader might take the one or the other."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands there twice")
+    return found
+
+
+def _to_ring(body: Any) -> KeyRing:
+    if (body["format"], body["version"]) != (_FORMAT, _VERSION):
+        raise ValueError("another format")
+    secrets = {_to_id(key): bytes.fromhex(secret) for key, secret in body["keys"].items()}
+    signing_key = body["signing_key"]
+    is_usable = type(signing_key) is int and signing_key in secrets
+    if not is_usable or any(len(secret) < _SHORTEST for secret in secrets.values()):
+        raise ValueError("keys that can't sign")
+    signs_at = {_to_id(key): datetime.fromisoformat(at) for key, at in body.get("signs_at", {}).items()}
+    if not signs_at.keys() <= secrets.keys():
+        raise ValueError("turns of keys that are not there")
+    if not all(at.tzinfo is not None and _EARLIEST <= at <= _LATEST for at in signs_at.values()):
+        raise ValueError("turns without a time zone, or at no time")
+    return KeyRing(secrets, signing_key, signs_at)
+
+
+def _to_id(text: str) -> int:
+    """A key id as it is written, and in no other way, so that none is there twice; ValueError otherwise."""
+    key = int(text)
+    if text != str(key) or not 0 <= key < _N_KEYS:
+        raise ValueError("no key id")
+    return key

@@ -1,0 +1,246 @@
+"""The keys that sign decisions: taken from the store, put to use when their time comes, and rotated.
+
+Until the store has told them, `UnknownKeys` stand for them.
+
+A rotation has three steps, and the clock takes them: the new key is *distributed* to every server, then it
+*signs*, and the one before it only *verifies*, for as long as decisions live, and later: a repeated reward is
+answered as a duplicate however old it is. What a replaced key seems to have signed after its turn is refused,
+so that a key that leaked is of no use once its last decisions have expired. Who can't wait for that revokes
+it: all that it signed, rewarded or open, is as if it had been made up.
+"""
+
+import asyncio
+import enum
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from bandit.decision_id import Signer
+from server.services.errors import (
+    RevocationRefusedError,
+    RevocationUnsettledError,
+    RotationRefusedError,
+    StorageAwayError,
+)
+from server.services.runtime.clock import Clock
+from server.services.runtime.threads import Workers
+from server.services.signing_keys.signers import GRACE, UnknownKeys, last_ms_of, signer_of
+from server.services.snapshot.snapshot import Snapshot
+from server.store.contract import Store
+from server.store.errors import KeysNotReadyError, StoreError
+from server.store.records import KeyRing
+
+SECRET_BYTES: Final = 32
+_RETRY_AFTER: Final = timedelta(seconds=1)
+_LOOK_SECONDS: Final = 0.1
+_UNSETTLED_SECONDS: Final = 15.0
+"""A server's transactions are ended by the database sooner, also if the server is frozen."""
+
+log = structlog.get_logger()
+
+
+class KeyState(enum.StrEnum):
+    """Where a key is in its life."""
+
+    DISTRIBUTING = "distributing"
+    SIGNING = "signing"
+    VERIFYING = "verifying"
+    RETIRED = "retired"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionKey:
+    """A key without its secret.
+
+    Attributes:
+        id: In [0, 256), as it stands in decisions.
+        state: Where it is in its life.
+        signs_at: When it begins to sign; None if it did from the start.
+        signed_until: When the next key begins to sign; None if there is no next key.
+    """
+
+    id: int
+    state: KeyState
+    signs_at: datetime | None
+    signed_until: datetime | None
+
+
+def fresh_ring() -> KeyRing:
+    """A ring of one new key, for a store that has none."""
+    return KeyRing({1: secrets.token_bytes(SECRET_BYTES)}, 1)
+
+
+class DecisionKeys:
+    """Keeps the signer at the store's ring. Belongs to the event loop's thread.
+
+    Args:
+        store: Where the ring is.
+        workers: Whose threads wait for the store.
+        snapshot: Tells how long decisions live.
+        clock: The time.
+        convergence: How soon a change made by one replica is known to all.
+
+    Attributes:
+        signer: Signs and reads decisions; another one once the first ring is taken.
+        on_changed: Told of every ring that is taken.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        workers: Workers,
+        snapshot: Snapshot,
+        clock: Clock,
+        *,
+        convergence: timedelta,
+    ) -> None:
+        self._store = store
+        self._workers = workers
+        self._snapshot = snapshot
+        self._clock = clock
+        self._ring: KeyRing | None = None
+        self._signing_key: int | None = None
+        self._delay = convergence if store.is_shared else timedelta()
+        self.signer: Signer = UnknownKeys()
+        self.on_changed: Callable[[KeyRing], None] = lambda _: None
+
+    def turn(self) -> None:
+        """Lets the key sign whose time has come."""
+        if self._ring is None:
+            return
+        signing_key = self._ring.signing_key_at(self._clock.now())
+        if signing_key != self._signing_key:
+            log.info("key.signs", key=signing_key, before=self._signing_key)
+            self._signing_key = signing_key
+            self.signer.exchange(self._ring.secrets, signing_key, last_ms=last_ms_of(self._ring))
+
+    def take(self, ring: KeyRing) -> None:
+        """Uses a ring as the store has it."""
+        if ring == self._ring:
+            return
+        signing_key = ring.signing_key_at(self._clock.now())
+        if self._ring is None:
+            self.signer = signer_of(ring, self._clock.now())
+        else:
+            log.info("keys.changed", keys=sorted(ring.secrets))
+            self.signer.exchange(ring.secrets, signing_key, last_ms=last_ms_of(ring))
+        self._ring, self._signing_key = ring, signing_key
+        self.on_changed(ring)
+
+    async def refresh(self) -> None:
+        """Takes the ring that the store has; StoreError if it can't be reached."""
+        self._take_found(await self._workers.poll(self._store.read_keys))
+
+    def _take_found(self, ring: KeyRing | None) -> None:
+        if ring is not None:
+            self.take(ring)
+
+    async def rotate(self, caller: str) -> list[DecisionKey]:
+        """Adds a key; returns once every replica that reaches the store has it, and this one signs with it.
+
+        Raises:
+            RotationRefusedError: The last rotation has not settled, there is no id left, or the clock, which
+                turns go by, is in doubt.
+        """
+        if self._clock.is_doubted or not self._clock.is_settled:
+            raise RotationRefusedError("the server's clock is in doubt; see `bandit-server clock show`")
+        trusted = self._clock.trusted_until()
+        try:
+            ring = await self._workers.write(
+                self._store.rotate_keys,
+                secrets.token_bytes(SECRET_BYTES),
+                self._clock.now(),
+                delay=self._delay,
+                ended_before=None if trusted is None else trusted - self._memory(),
+                caller=caller,
+            )
+        except KeysNotReadyError as error:
+            raise RotationRefusedError(error.why) from None
+        except StoreError as error:
+            raise StorageAwayError(_RETRY_AFTER) from error
+        self.take(ring)
+        await asyncio.sleep(self._delay.total_seconds())
+        self.turn()
+        return self.describe(ring)
+
+    async def revoke(self, key: int, caller: str) -> list[DecisionKey]:
+        """Forgets a replaced key; returns once every replica that reaches the store has forgotten it.
+
+        Repeated after a call whose end is not known, it says that there is no such key once that holds.
+
+        Raises:
+            RevocationRefusedError: The key signs, or there is none of this id, for any replica.
+            RevocationUnsettledError: It is revoked, and a transaction is open that may not know it.
+        """
+        known = await self.read()
+        if key not in {each.id for each in known}:
+            await self._let_all_hear(key)
+            raise RevocationRefusedError(f"there is no key {key}, nor a transaction that may know one")
+        try:
+            ring = await self._workers.write(self._store.revoke_key, key, self._clock.now(), caller=caller)
+        except KeysNotReadyError as error:
+            raise RevocationRefusedError(error.why) from None
+        except StoreError as error:
+            raise StorageAwayError(_RETRY_AFTER) from error
+        self.take(ring)
+        await self._let_all_hear(key)
+        return self.describe(ring)
+
+    async def _let_all_hear(self, key: int) -> None:
+        """Waits for transactions that may have looked at the ring before it changed, as a frozen server's."""
+        await asyncio.sleep(self._delay.total_seconds())
+        give_up_at = self._clock.monotonic() + _UNSETTLED_SECONDS
+        try:
+            mark = await self._workers.read(self._store.read_mark)
+            while not await self._workers.read(self._store.has_passed, mark):
+                if self._clock.monotonic() > give_up_at:
+                    raise RevocationUnsettledError(key)
+                await asyncio.sleep(_LOOK_SECONDS)
+        except StoreError as error:
+            raise StorageAwayError(_RETRY_AFTER) from error
+
+    async def read(self) -> list[DecisionKey]:
+        """The keys that the store has, the newest first."""
+        try:
+            self._take_found(await self._workers.read(self._store.read_keys))
+        except StoreError as error:
+            raise StorageAwayError(_RETRY_AFTER) from error
+        if self._ring is None:
+            raise StorageAwayError(_RETRY_AFTER)
+        return self.describe(self._ring)
+
+    def describe(self, ring: KeyRing) -> list[DecisionKey]:
+        """The keys of a ring, the newest first."""
+        now = self._clock.now()
+        keys = [
+            DecisionKey(
+                id=key,
+                state=self._state(ring, key, now),
+                signs_at=at if (at := ring.signs_at.get(key)) is None or at.timestamp() > 0 else None,
+                signed_until=ring.signed_until(key),
+            )
+            for key in ring.secrets
+        ]
+        return sorted(keys, key=lambda key: (key.id != ring.signing_key, _newest_first(key)))
+
+    def _state(self, ring: KeyRing, key: int, now: datetime) -> KeyState:
+        if key == ring.signing_key_at(now):
+            return KeyState.SIGNING
+        at, end = ring.signs_at.get(key), ring.signed_until(key)
+        if at is not None and at > now:
+            return KeyState.DISTRIBUTING
+        is_over = end is not None and end + self._memory() <= now
+        return KeyState.RETIRED if is_over else KeyState.VERIFYING
+
+    def _memory(self) -> timedelta:
+        """How long after its turn a key may have decisions that are accepted as new."""
+        ages = [live.record.experiment.max_decision_age for live in self._snapshot]
+        return max(ages, default=timedelta()) + GRACE
+
+
+def _newest_first(key: DecisionKey) -> float:
+    return 0.0 if key.signs_at is None else -key.signs_at.timestamp()

@@ -1,0 +1,60 @@
+"""From a ring of keys to what signs and reads decisions, also before the store has told any."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Final, NoReturn
+
+from typing_extensions import override
+
+from bandit.decision_id import Signer
+from server.services.errors import StorageAwayError
+from server.store.records import KeyRing
+
+GRACE: Final = timedelta(days=1)
+"""How long after its turn a key may still have signed: on a server that was cut off from the store."""
+
+_RETRY_AFTER: Final = timedelta(seconds=1)
+
+
+class UnknownKeys(Signer):
+    """Stands for keys that are not known yet: what needs one is answered as without a store."""
+
+    def __init__(self) -> None:
+        """Has no keys."""
+
+    @override
+    def sign(self, decision_id: bytes, packed_terms: bytes, unit_hash: bytes) -> NoReturn:
+        raise StorageAwayError(_RETRY_AFTER)
+
+    @override
+    def sign_each(
+        self, decision_ids: Iterable[bytes], packed_terms: Iterable[bytes], unit_hashes: Iterable[bytes]
+    ) -> NoReturn:
+        raise StorageAwayError(_RETRY_AFTER)
+
+    @override
+    def read(self, text: str) -> NoReturn:
+        raise StorageAwayError(_RETRY_AFTER)
+
+
+def signer_of(ring: KeyRing, now: datetime) -> Signer:
+    """Signs and reads decisions with the keys of a ring, as their turns are at an instant."""
+    return Signer(ring.secrets, ring.signing_key_at(now), last_ms=last_ms_of(ring))
+
+
+def last_ms_of(ring: KeyRing) -> dict[int, int]:
+    """Key id to the last moment from which its decisions are accepted; keys without an end are left out."""
+    ends = {key: ring.signed_until(key) for key in ring.secrets}
+    return {key: int((end + GRACE).timestamp() * 1000) for key, end in ends.items() if end is not None}
+
+
+def agree(ring: KeyRing, other: KeyRing) -> bool:
+    """Whether two rings are of one deployment: they share a key, and no id stands for two secrets.
+
+    >>> agree(KeyRing({1: b"a", 2: b"b"}, 2), KeyRing({2: b"b", 3: b"c"}, 3))
+    True
+    >>> agree(KeyRing({1: b"a"}, 1), KeyRing({1: b"b"}, 1))
+    False
+    """
+    shared = ring.secrets.keys() & other.secrets.keys()
+    return bool(shared) and all(ring.secrets[key] == other.secrets[key] for key in shared)

@@ -1,0 +1,201 @@
+"""The snapshot file: what Choose reads, on disk, so that a server can start without the store.
+
+One line of header, and one for each experiment that was started. The header has the format, its version,
+when the store last confirmed what follows, the SHA-256 of the lines, and an HMAC over all that by a key of
+the ring: a file that was torn, damaged, or made by somebody without the keys is never served from.
+"""
+
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from bandit.facts import Epoch
+from server.services.runtime.atomic_file import open_file, replace_file
+from server.services.runtime.input_files import shown_value
+from server.store.declaration_json import Declaration, from_document, to_document
+from server.store.records import ExperimentRecord, KeyRing, LiveExperiment, State
+from server.store.tables.times import from_micros, to_micros
+
+_FORMAT: Final = "bandit-server snapshot"
+VERSION: Final = 1
+_MODE: Final = 0o600
+_MOST_HEADER_BYTES: Final = 4_096
+
+
+class SnapshotFileError(Exception):
+    """The snapshot file can't be used; the text says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptSnapshot:
+    """What a snapshot file holds.
+
+    Attributes:
+        live: Every experiment that was started.
+        confirmed_ms: When the store last confirmed them, in milliseconds since 1970.
+    """
+
+    live: tuple[LiveExperiment, ...]
+    confirmed_ms: int
+
+
+def write_snapshot(path: Path, live: Sequence[LiveExperiment], confirmed_ms: int, ring: KeyRing) -> None:
+    """Replaces the file, and leaves the interpreter to others often; OSError if it can't be written."""
+    pieces = []
+    for each in live:
+        pieces.append(to_line(each) + b"\n")
+        time.sleep(0)  # the event loop answers Choose, and waits for this thread's lock
+    body = b"".join(pieces)
+    digest = hashlib.sha256(body).hexdigest()
+    header = {
+        "format": _FORMAT,
+        "version": VERSION,
+        "key": ring.signing_key,
+        "confirmed_ms": confirmed_ms,
+        "sha256": digest,
+        "hmac": _mac(ring.secrets[ring.signing_key], confirmed_ms, digest),
+    }
+    replace_file(path, json.dumps(header).encode() + b"\n" + body, mode=_MODE)
+
+
+def read_snapshot(path: Path, ring: KeyRing) -> KeptSnapshot:
+    """What a file holds, if it is whole and made with a key of the ring.
+
+    What was not made with such a key is not read beyond its header, and what was changed since is not kept in
+    memory, however large it is.
+
+    Raises:
+        SnapshotFileError: It is not there, can't be read, damaged, of another version or deployment.
+    """
+    try:
+        with open_file(path) as file:
+            confirmed_ms, digest = _check(path, file.readline(_MOST_HEADER_BYTES), ring)
+            began_at = file.tell()
+            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                raise SnapshotFileError(f"{path} is damaged")
+            file.seek(began_at)
+            live = _read_lines(path, file, digest)
+    except OSError as error:
+        raise SnapshotFileError(f"{path}: {str(error.strerror).lower()}") from error
+    return KeptSnapshot(live=live, confirmed_ms=confirmed_ms)
+
+
+def _read_lines(path: Path, lines: Iterable[bytes], digest: str) -> tuple[LiveExperiment, ...]:
+    """The experiments, if the lines are still those that were checked."""
+    found = []
+    seen = hashlib.sha256()
+    try:
+        for line in lines:
+            seen.update(line)
+            found.append(from_line(line))
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise SnapshotFileError(f"{path} holds what this version can't read") from error
+    if seen.hexdigest() != digest:
+        raise SnapshotFileError(f"{path} was changed while it was read")
+    return tuple(found)
+
+
+def _check(path: Path, head: bytes, ring: KeyRing) -> tuple[int, str]:
+    """When what follows was confirmed, and its digest; SnapshotFileError unless the header is ours."""
+    try:
+        header: Any = json.loads(head)
+        name, version = header["format"], header["version"]
+        key, confirmed_ms = int(header["key"]), int(header["confirmed_ms"])
+        digest, mac = str(header["sha256"]), str(header["hmac"]).encode()
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
+        raise SnapshotFileError(f"{path} is damaged, or no snapshot") from None
+    if (name, version) != (_FORMAT, VERSION):
+        raise SnapshotFileError(
+            f"{path} is of version {shown_value(version)}, this one reads version {VERSION}"
+        )
+    secret = ring.secrets.get(key)
+    if secret is None or not hmac.compare_digest(_mac(secret, confirmed_ms, digest).encode(), mac):
+        raise SnapshotFileError(f"{path} was not made with one of the keys of the keys file")
+    return confirmed_ms, digest
+
+
+def _mac(secret: bytes, confirmed_ms: int, digest: str) -> str:
+    """By a key of its own, so that nothing that is signed as a decision is ever taken for a snapshot."""
+    key = hmac.digest(secret, b"snapshot", "sha256")
+    return hmac.digest(key, f"{_FORMAT} {VERSION} {confirmed_ms} {digest}".encode(), "sha256").hex()
+
+
+def to_line(live: LiveExperiment) -> bytes:
+    """The line of an experiment and its epoch in force, without its end."""
+    record = live.record
+    declaration = Declaration(
+        experiment=record.experiment,
+        arm_numbers=record.arm_numbers,
+        metric_numbers=record.metric_numbers,
+        winner=record.winner,
+    )
+    body = {
+        "number": record.number,
+        "state": record.state,
+        "revision": record.revision,
+        "created_at": to_micros(record.created_at),
+        "updated_at": to_micros(record.updated_at),
+        "started_at": to_micros(record.started_at),
+        "concluded_at": to_micros(record.concluded_at),
+        "document": to_document(declaration),
+        "epoch": None if live.epoch is None else _epoch_to_json(live.epoch),
+        "unknown": record.unknown,
+    }
+    return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def from_line(line: bytes) -> LiveExperiment:
+    """The inverse of `to_line`; KeyError, TypeError or ValueError for what it did not write."""
+    body = json.loads(line)
+    declaration = from_document(body["document"])
+    record = ExperimentRecord(
+        number=body["number"],
+        experiment=declaration.experiment,
+        state=State(body["state"]),
+        revision=body["revision"],
+        arm_numbers=declaration.arm_numbers,
+        metric_numbers=declaration.metric_numbers,
+        winner=declaration.winner,
+        created_at=from_micros(body["created_at"]),
+        updated_at=from_micros(body["updated_at"]),
+        started_at=from_micros(body["started_at"]),
+        concluded_at=from_micros(body["concluded_at"]),
+        unknown=(*declaration.unknown, *body.get("unknown", ())),
+    )
+    return LiveExperiment(record, None if body["epoch"] is None else _epoch_from_json(body["epoch"]))
+
+
+def _epoch_to_json(epoch: Epoch) -> dict[str, Any]:
+    return {
+        "experiment": epoch.experiment,
+        "segment": epoch.segment,
+        "number": epoch.number,
+        "nonce": epoch.nonce,
+        "revision": epoch.revision,
+        "started_at": to_micros(epoch.started_at),
+        "champion": epoch.champion,
+        "shares": dict(epoch.shares),
+        "warming_up": sorted(epoch.warming_up),
+        "means": {metric: dict(means) for metric, means in epoch.means.items()},
+    }
+
+
+def _epoch_from_json(body: dict[str, Any]) -> Epoch:
+    """JSON turns the numbers that are keys into text."""
+    return Epoch(
+        **body
+        | {
+            "started_at": from_micros(body["started_at"]),
+            "shares": {int(arm): float(share) for arm, share in body["shares"].items()},
+            "warming_up": frozenset(body["warming_up"]),
+            "means": {
+                int(metric): {int(arm): float(mean) for arm, mean in means.items()}
+                for metric, means in body["means"].items()
+            },
+        }
+    )

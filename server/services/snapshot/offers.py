@@ -1,0 +1,194 @@
+"""Offers: everything about an answer of Choose that does not change from call to call, made once an epoch."""
+
+import enum
+from collections.abc import Collection
+from typing import Final
+
+from bandit.assignment import Picker, UnitHasher
+from bandit.decision_id import Basis, DecisionTerms, UnitMarker
+from bandit.experiment import SEGMENT_ALL, AnalysisUnit, Arm
+from bandit.facts import DecisionKey, Epoch
+from server.store.records import ExperimentRecord, State
+
+_MAX_SUBSETS = 256
+"""How many sets of eligible arms an epoch keeps compiled."""
+
+
+class Reason(enum.StrEnum):
+    """Why an arm was the answer."""
+
+    POLICY = "policy"
+    WARM_UP = "warm-up"
+    PINNED = "pinned"
+    PAUSED = "paused"
+    CONCLUDED = "concluded"
+    STALE = "stale"
+    NO_ELIGIBLE_ARM = "no eligible arm"
+
+
+_CERTAIN: Final = {
+    State.DRAFT: Reason.PAUSED,
+    State.PAUSED: Reason.PAUSED,
+    State.CONCLUDED: Reason.CONCLUDED,
+}
+
+
+class Offer:
+    """An arm that may be the answer, with the terms on which it is.
+
+    Attributes:
+        arm: The arm, as declared.
+        reason: Why it would be the answer.
+        terms: What the decision says.
+        packed_terms: The terms as they stand in the decision id.
+        key: Under which key the decision is counted.
+        keeps_units: Whether units get rows: those of policy decisions, where units are counted.
+        keeps_groups: Whether policy decisions are counted by group of units, where decisions are counted.
+        encoded: A place for the transport's own rendering of the offer; no service reads it.
+    """
+
+    __slots__ = ("arm", "encoded", "keeps_groups", "keeps_units", "key", "packed_terms", "reason", "terms")
+
+    def __init__(self, arm: Arm, reason: Reason, terms: DecisionTerms, *, counts_units: bool = False) -> None:
+        self.arm = arm
+        self.reason = reason
+        self.terms = terms
+        self.packed_terms = terms.pack()
+        self.key = DecisionKey(terms.experiment, terms.epoch, terms.segment, terms.arm, terms.basis)
+        self.keeps_units = counts_units and terms.basis is Basis.POLICY
+        self.keeps_groups = not counts_units and terms.basis is Basis.POLICY
+        self.encoded: bytes | None = None
+
+
+class OfferSet:
+    """The offers of an epoch for one basis, and the picker among them.
+
+    Attributes:
+        picker: Picks an index by unit or by chance.
+        offers: The offer at each index.
+        is_certain: Whether nothing is chosen: the answer is the same for every unit, and is marked with none.
+    """
+
+    __slots__ = ("is_certain", "offers", "picker")
+
+    def __init__(self, picker: Picker, offers: tuple[Offer, ...], *, is_certain: bool = False) -> None:
+        self.picker = picker
+        self.offers = offers
+        self.is_certain = is_certain
+
+
+class CompiledExperiment:
+    """One experiment in one epoch, compiled for answering.
+
+    Args:
+        record: The experiment.
+        epoch: Its epoch in force.
+
+    Attributes:
+        certain_reason: Why there is nothing to choose and the answer is certain; None while shares decide.
+    """
+
+    __slots__ = (
+        *("_fallbacks", "_sets", "arms", "certain_reason", "counts_units", "epoch"),
+        *("hash_unit", "mark_unit", "record", "salt", "state"),
+    )
+
+    def __init__(self, record: ExperimentRecord, epoch: Epoch) -> None:
+        self.record = record
+        self.epoch = epoch
+        self.state = record.state
+        self.certain_reason = _CERTAIN.get(record.state, Reason.STALE if record.unknown else None)
+        self.salt = record.experiment.salt
+        self.hash_unit = UnitHasher(self.salt)
+        self.mark_unit = UnitMarker(self.salt)
+        self.counts_units = record.experiment.analysis_unit is AnalysisUnit.UNIT
+        self.arms = {arm.id: arm for arm in record.experiment.arms}
+        self._sets: dict[tuple[Basis, frozenset[str] | None], OfferSet | None] = {}
+        self._fallbacks: dict[Reason, OfferSet] = {}
+
+    def offers(self, basis: Basis) -> OfferSet:
+        """Offers of all arms with a share."""
+        found = self._sets.get((basis, None))
+        if found is None:
+            found = self._sets[basis, None] = self._compile(basis, self._shares())
+        return found
+
+    def offers_among(self, basis: Basis, eligible: Collection[str]) -> OfferSet | None:
+        """Offers of those arms, in proportion to their shares; None if none of them is in service.
+
+        Arms in service whose shares are all 0 share evenly: the caller can serve nothing else. Where they are
+        all that is in service nothing is restricted, and the offers are those of all arms.
+
+        Args:
+            basis: `RESTRICTED`, or `UNCONFIRMED` where the epoch could not be confirmed in time.
+            eligible: The arms that the caller can serve; ids that are not the experiment's count for nothing.
+        """
+        subset = frozenset(eligible)
+        if (basis, subset) not in self._sets:
+            if len(self._sets) > _MAX_SUBSETS:
+                self._sets.clear()
+            self._sets[basis, subset] = self._offers_of(basis, subset)
+        return self._sets[basis, subset]
+
+    def _offers_of(self, basis: Basis, eligible: Collection[str]) -> OfferSet | None:
+        in_service = {arm_id: share for arm_id, share in self._shares().items() if self.is_in_service(arm_id)}
+        left = {arm_id: share for arm_id, share in in_service.items() if arm_id in eligible}
+        if not left:
+            return None
+        if len(left) == len(in_service):
+            return self.offers(Basis.POLICY if basis is Basis.RESTRICTED else basis)
+        total = sum(left.values())
+        scaled = {arm_id: share / total if total else 1 / len(left) for arm_id, share in left.items()}
+        return self._compile(basis, scaled)
+
+    def fallback(self, reason: Reason) -> OfferSet:
+        """The certain answer: the winner once concluded, else the champion."""
+        found = self._fallbacks.get(reason)
+        if found is None:
+            offer = self._fallback_offer(reason)
+            picker = Picker([offer.arm.id], [1.0])
+            found = self._fallbacks[reason] = OfferSet(picker, (offer,), is_certain=True)
+        return found
+
+    def pinned(self, terms: DecisionTerms) -> Offer | None:
+        """The offer of an earlier decision; None if its arm is no longer in service."""
+        arm_id = next((a for a, number in self.record.arm_numbers.items() if number == terms.arm), "")
+        return Offer(self.arms[arm_id], Reason.PINNED, terms) if self.is_in_service(arm_id) else None
+
+    def is_in_service(self, arm_id: str) -> bool:
+        """Whether the experiment has this arm, and it has not been taken out."""
+        arm = self.arms.get(arm_id)
+        return arm is not None and not arm.is_taken_out
+
+    def _fallback_offer(self, reason: Reason) -> Offer:
+        is_over = self.state is State.CONCLUDED and self.record.winner is not None
+        arm_id = self.record.winner if is_over else self.record.experiment.champion
+        return self._offer(str(arm_id), reason, Basis.FALLBACK, 1.0)
+
+    def _shares(self) -> dict[str, float]:
+        """Declared arms to their shares; an arm that is not in the epoch yet has none."""
+        numbers = self.record.arm_numbers
+        return {arm_id: self.epoch.shares.get(numbers[arm_id], 0.0) for arm_id in self.arms}
+
+    def _compile(self, basis: Basis, shares: dict[str, float]) -> OfferSet:
+        picker = Picker(list(shares), list(shares.values()))
+        offers = tuple(
+            self._offer(arm_id, self._reason(arm_id), basis, shares[arm_id]) for arm_id in picker.arm_ids
+        )
+        return OfferSet(picker, offers)
+
+    def _reason(self, arm_id: str) -> Reason:
+        is_warming_up = self.record.arm_numbers[arm_id] in self.epoch.warming_up
+        return Reason.WARM_UP if is_warming_up else Reason.POLICY
+
+    def _offer(self, arm_id: str, reason: Reason, basis: Basis, propensity: float) -> Offer:
+        terms = DecisionTerms(
+            experiment=self.record.number,
+            epoch=self.epoch.number,
+            nonce=self.epoch.nonce,
+            segment=SEGMENT_ALL,
+            arm=self.record.arm_numbers[arm_id],
+            basis=basis,
+            propensity=propensity,
+        )
+        return Offer(self.arms[arm_id], reason, terms, counts_units=self.counts_units)

@@ -1,0 +1,147 @@
+"""The snapshot: what Choose reads instead of the database.
+
+It belongs to the event loop's thread. Each experiment in it is an immutable value that is replaced as a
+whole.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Final
+
+from bandit.facts import Epoch
+from server.services.runtime.clock import Clock
+from server.services.snapshot.offers import CompiledExperiment
+from server.store.records import Changes, LiveExperiment
+
+_NEVER: Final = float("-inf")
+
+
+class Snapshot:
+    """Experiments by name and number, compiled when first asked for.
+
+    Args:
+        clock: Tells how old the snapshot is.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._live: dict[int, LiveExperiment] = {}
+        self._numbers: dict[str, int] = {}
+        self._compiled: dict[str, CompiledExperiment] = {}
+        self._confirmed_at = _NEVER
+        self._is_restored = False
+        self.watermark: int | None = None
+
+    def find(self, name: str) -> CompiledExperiment | None:
+        """The experiment of this name, if it is here and not a draft."""
+        found = self._compiled.get(name)
+        return self._compile(name) if found is None else found
+
+    def find_live(self, number: int) -> LiveExperiment | None:
+        """The experiment of this number, if it is here."""
+        return self._live.get(number)
+
+    def find_by_name(self, name: str) -> LiveExperiment | None:
+        """The experiment of this name, if it is here, drafts included."""
+        return self._live.get(self._numbers.get(name, 0))
+
+    def __iter__(self) -> Iterator[LiveExperiment]:
+        """Every experiment."""
+        return iter(list(self._live.values()))
+
+    @property
+    def age_seconds(self) -> float:
+        """Seconds since the store last confirmed what is here; infinite before the first time."""
+        return self._clock.monotonic() - self._confirmed_at
+
+    @property
+    def is_restored(self) -> bool:
+        """Whether what is here was never confirmed by the store since the start."""
+        return self._is_restored
+
+    @property
+    def age(self) -> timedelta:
+        """Time since the store last confirmed what is here; at most a year."""
+        return timedelta(seconds=min(max(self.age_seconds, 0.0), 365 * 86_400))
+
+    def restore(self, live: Iterable[LiveExperiment], age_seconds: float) -> None:
+        """Takes in what was kept outside the store, until the store is heard of: its word replaces all of it.
+
+        Args:
+            live: Every experiment that was started.
+            age_seconds: How long ago the store confirmed them.
+        """
+        for each in live:
+            self.put(each)
+        self._is_restored = True
+        self._confirmed_at = self._clock.monotonic() - age_seconds
+
+    def apply(self, changes: Changes, asked_at: float) -> list[int]:
+        """Takes in what a load found; returns the numbers of experiments that are new or changed here.
+
+        Args:
+            changes: What the store said.
+            asked_at: The clock's monotonic time when the store was asked: what is here is as old as that.
+        """
+        if self._is_restored:  # what was restored may be gone from the store, or newer than a restored backup
+            self.clear()
+        changed = [live.record.number for live in changes.live if self.put(live)]
+        for number in changes.deleted:
+            self.drop(number)
+        for number in changes.unreadable:
+            self._doubt(number)
+        self.watermark = changes.watermark
+        self._confirmed_at = max(self._confirmed_at, asked_at)
+        return changed
+
+    def clear(self) -> None:
+        """Forgets everything, as before the first load."""
+        self._live.clear()
+        self._numbers.clear()
+        self._compiled.clear()
+        self._is_restored = False
+        self._confirmed_at = _NEVER
+        self.watermark = None
+
+    def put(self, live: LiveExperiment) -> bool:
+        """Replaces one experiment, unless what is here is as new; returns whether it did."""
+        known = self._live.get(live.record.number)
+        if known is not None and _version(known) >= _version(live):
+            return False
+        self._live[live.record.number] = live
+        self._numbers[live.record.name] = live.record.number
+        self._compiled.pop(live.record.name, None)
+        return True
+
+    def put_epoch(self, epoch: Epoch) -> None:
+        """Puts an epoch in force, unless it was made from a revision that is not here yet."""
+        known = self._live.get(epoch.experiment)
+        if known is not None and epoch.revision <= known.record.revision:
+            self.put(LiveExperiment(known.record, epoch))
+
+    def drop(self, number: int) -> None:
+        """Forgets an experiment."""
+        known = self._live.pop(number, None)
+        if known is not None:
+            self._numbers.pop(known.record.name, None)
+            self._compiled.pop(known.record.name, None)
+
+    def _doubt(self, number: int) -> None:
+        """Has the champion answer for an experiment of which a newer release said what can't be read here."""
+        known = self._live.get(number)
+        if known is not None and not known.record.unknown:
+            self._live[number] = LiveExperiment(replace(known.record, unknown=("all of it",)), known.epoch)
+            self._compiled.pop(known.record.name, None)
+
+    def _compile(self, name: str) -> CompiledExperiment | None:
+        live = self.find_by_name(name)
+        if live is None or live.epoch is None:
+            return None
+        compiled = self._compiled[name] = CompiledExperiment(live.record, live.epoch)
+        return compiled
+
+
+def _version(live: LiveExperiment) -> tuple[int, int]:
+    """Orders the states of one experiment: by revision, then by epoch."""
+    return live.record.revision, 0 if live.epoch is None else live.epoch.number

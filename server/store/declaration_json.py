@@ -1,0 +1,251 @@
+"""An experiment's declaration as the JSON document that its row holds, and back.
+
+**Old and new code read the same documents.** What old code makes of a key that it does not know depends on
+where the key is:
+
+- at the top, it is ignored. What it says must be safe to ignore.
+- inside an arm, a metric, the limits, the policy or a prior, it changes what these mean, and code before
+  0.3.0 fails on it. So such a key is written only where its value differs from the default, and its first use
+  passes the gate (`server.store.gate`). Code from 0.3.0 on reads the rest and names the key among `unknown`:
+  it answers for such an experiment with the champion, which is no evidence of anything, takes its rewards,
+  and does not change it.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final, TypeAlias, assert_never
+
+from bandit.experiment import AnalysisUnit, Arm, DeclaredPolicy, Experiment, WeightedSplit
+from bandit.limits import Limits
+from bandit.metric import Direction, Metric, MetricKind
+from bandit.policies import EpsilonGreedy, ThompsonSampling
+from bandit.posteriors.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior, Prior
+
+# What json.loads returns: keys and types were written by this module, so they are taken at their word.
+_Json: TypeAlias = dict[str, Any]
+
+WRITTEN_ALWAYS: Final[Mapping[type, frozenset[str]]] = {
+    Arm: frozenset({"id", "model_uri", "digest", "payload", "is_taken_out"}),
+    Metric: frozenset(
+        {"name", "kind", "direction", "minimum", "maximum", "clip", "window", "default_value"}
+        | {"is_guardrail", "prior"}
+    ),
+    Limits: frozenset(
+        {"minimum_share", "minimum_shares", "maximum_share", "maximum_step_per_hour"}
+        | {"warm_up_decisions", "warm_up_duration"}
+    ),
+}
+"""The nested keys that every release knows, those before 0.3.0 included; never to be added to."""
+
+
+class DocumentError(ValueError):
+    """The document says something that this code can't read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declaration:
+    """What a document holds.
+
+    Attributes:
+        experiment: What was declared, as far as it is understood.
+        arm_numbers: Arm id to number.
+        metric_numbers: Metric name to number.
+        winner: The arm that answers once concluded.
+        unknown: What was left out because this code does not know it, such as `arms[0].weight`.
+    """
+
+    experiment: Experiment
+    arm_numbers: Mapping[str, int]
+    metric_numbers: Mapping[str, int]
+    winner: str | None
+    unknown: tuple[str, ...] = ()
+
+
+def to_document(declaration: Declaration) -> str:
+    """The document of a declaration, with keys in a fixed order."""
+    experiment = declaration.experiment
+    body = {
+        "name": experiment.name,
+        "description": experiment.description,
+        "arms": [without_new_defaults(arm, dataclasses.asdict(arm), Arm) for arm in experiment.arms],
+        "champion": experiment.champion,
+        "policy": _policy_to_json(experiment.policy),
+        "metrics": [_metric_to_json(metric) for metric in experiment.metrics],
+        "reward_metric": experiment.reward_metric,
+        "limits": without_new_defaults(
+            experiment.limits, _with_seconds(dataclasses.asdict(experiment.limits)), Limits
+        ),
+        "half_life": _to_seconds(experiment.half_life),
+        "lookback": _to_seconds(experiment.lookback),
+        "max_decision_age": _to_seconds(experiment.max_decision_age),
+        "salt": experiment.salt.hex(),
+        "analysis_unit": experiment.analysis_unit.value,
+        "arm_numbers": dict(declaration.arm_numbers),
+        "metric_numbers": dict(declaration.metric_numbers),
+        "winner": declaration.winner,
+    }
+    return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def without_new_defaults(value: Arm | Metric | Limits, body: _Json, kind: type) -> _Json:
+    """The body of a nested value without the keys that old code does not know and that say nothing."""
+    always = WRITTEN_ALWAYS[kind]
+    silent = {
+        field.name
+        for field in dataclasses.fields(value)
+        if field.name not in always and getattr(value, field.name) == _default_of(field)
+    }
+    return {key: item for key, item in body.items() if key not in silent}
+
+
+def _default_of(field: "dataclasses.Field[Any]") -> object:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def from_document(document: str) -> Declaration:
+    """The inverse of `to_document`.
+
+    Raises:
+        DocumentError: What it says can't even be read in part.
+    """
+    reading = _Reading()
+    try:
+        body = json.loads(document)
+        return Declaration(
+            experiment=_experiment_from_json(body, reading),
+            arm_numbers=body["arm_numbers"],
+            metric_numbers=body["metric_numbers"],
+            winner=body["winner"],
+            unknown=tuple(reading.unknown),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DocumentError("the declaration holds what this version can't read") from error
+
+
+class _Reading:
+    """One reading of a document.
+
+    Attributes:
+        unknown: Paths of what was left out.
+    """
+
+    def __init__(self) -> None:
+        self.unknown: list[str] = []
+
+    def known(self, kind: type[Any], body: _Json, path: str) -> _Json:
+        """The part of a body that a dataclass has fields for; the rest is noted."""
+        names = {field.name for field in dataclasses.fields(kind)}
+        self.unknown += [f"{path}.{key}" for key in body if key not in names]
+        return {key: value for key, value in body.items() if key in names}
+
+
+def _experiment_from_json(body: _Json, reading: _Reading) -> Experiment:
+    limits = reading.known(Limits, body["limits"], "limits")
+    limits["warm_up_duration"] = _from_seconds(limits["warm_up_duration"])
+    max_decision_age = _from_seconds(body["max_decision_age"])
+    assert max_decision_age is not None  # noqa: S101 - written by to_document, which always has it
+    return Experiment(
+        name=body["name"],
+        description=body["description"],
+        arms=tuple(
+            Arm(**reading.known(Arm, arm, f"arms[{number}]")) for number, arm in enumerate(body["arms"])
+        ),
+        champion=body["champion"],
+        policy=_policy_from_json(body["policy"], reading),
+        metrics=tuple(
+            _metric_from_json(metric, f"metrics[{number}]", reading)
+            for number, metric in enumerate(body["metrics"])
+        ),
+        reward_metric=body["reward_metric"],
+        limits=Limits(**limits),
+        half_life=_from_seconds(body["half_life"]),
+        lookback=_from_seconds(body["lookback"]),
+        max_decision_age=max_decision_age,
+        salt=bytes.fromhex(body["salt"]),
+        analysis_unit=AnalysisUnit(body.get("analysis_unit", AnalysisUnit.DECISION)),
+    )
+
+
+def _to_seconds(duration: timedelta | None) -> float | None:
+    return None if duration is None else duration.total_seconds()
+
+
+def _from_seconds(seconds: float | None) -> timedelta | None:
+    return None if seconds is None else timedelta(seconds=seconds)
+
+
+def _with_seconds(values: _Json) -> _Json:
+    return {key: _to_seconds(v) if isinstance(v, timedelta) else v for key, v in values.items()}
+
+
+def _policy_to_json(policy: DeclaredPolicy) -> _Json:
+    match policy:
+        case ThompsonSampling():
+            return {"kind": "thompson_sampling"}
+        case EpsilonGreedy():
+            return {"kind": "epsilon_greedy", **dataclasses.asdict(policy)}
+        case WeightedSplit():
+            return {"kind": "static_split", "weights": dict(policy.weights)}
+        case _:
+            assert_never(policy)
+
+
+_POLICY_KINDS: Final[Mapping[str, type[DeclaredPolicy]]] = {
+    "thompson_sampling": ThompsonSampling,
+    "epsilon_greedy": EpsilonGreedy,
+    "static_split": WeightedSplit,
+}
+
+
+def _policy_from_json(body: _Json, reading: _Reading) -> DeclaredPolicy:
+    """The policy; one that is not known stands as Thompson sampling, by which then nothing is allocated."""
+    kind = _POLICY_KINDS.get(str(body["kind"]))
+    if kind is None:
+        reading.unknown.append(f"policy.kind={body['kind']}")
+        return ThompsonSampling()
+    arguments = {key: value for key, value in body.items() if key != "kind"}
+    return kind(**reading.known(kind, arguments, "policy"))
+
+
+_PRIOR_KINDS: Final[Mapping[str, type[Prior]]] = {
+    "beta": BetaPrior,
+    "normal_inverse_gamma": NormalInverseGammaPrior,
+    "gamma": GammaPrior,
+}
+
+
+def _metric_to_json(metric: Metric) -> _Json:
+    body = _with_seconds({field.name: getattr(metric, field.name) for field in dataclasses.fields(metric)})
+    if metric.prior is not None:
+        kind = next(kind for kind, prior in _PRIOR_KINDS.items() if isinstance(metric.prior, prior))
+        body["prior"] = {"kind": kind, **dataclasses.asdict(metric.prior)}
+    return without_new_defaults(metric, body, Metric)
+
+
+def _metric_from_json(body: _Json, path: str, reading: _Reading) -> Metric:
+    return Metric(
+        **reading.known(Metric, body, path)
+        | {
+            "kind": MetricKind(body["kind"]),
+            "direction": Direction(body["direction"]),
+            "window": _from_seconds(body["window"]),
+            "prior": _prior_from_json(body["prior"], f"{path}.prior", reading),
+        }
+    )
+
+
+def _prior_from_json(body: _Json | None, path: str, reading: _Reading) -> Prior | None:
+    """The prior; one that is not known is left out."""
+    if body is None:
+        return None
+    kind = _PRIOR_KINDS.get(str(body["kind"]))
+    if kind is None:
+        reading.unknown.append(f"{path}.kind={body['kind']}")
+        return None
+    arguments = {key: value for key, value in body.items() if key != "kind"}
+    return kind(**reading.known(kind, arguments, path))

@@ -1,0 +1,1 @@
+"""Work on a whole database: purging, comparing the ledger, and repairs."""

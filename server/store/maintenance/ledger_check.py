@@ -1,0 +1,51 @@
+"""The books: the reward log, folded anew, beside the sums that were kept as it was written."""
+
+from collections.abc import Mapping
+
+from sqlalchemy import Connection
+
+from bandit.facts import OutcomeKey, Tally
+from server.store.contract import Rebuilt
+from server.store.maintenance import purge, sum_repair
+from server.store.records import Progress
+from server.store.tables import facts
+from server.store.tables.exact_sums import StoredTally
+
+
+def fold(connection: Connection, progress: Progress) -> dict[OutcomeKey, StoredTally]:
+    """The sums that the whole log and the seals of what was purged from it say, one experiment at a time."""
+    folded: dict[OutcomeKey, StoredTally] = {}
+    numbers = facts.logged_experiments(connection)
+    for done, number in enumerate(numbers):
+        progress(done, len(numbers))
+        folded.update(facts.fold_log(connection, number))
+    progress(len(numbers), len(numbers))
+    for key, tally in purge.read_sealed(connection).items():
+        folded[key] = folded[key].plus(tally) if key in folded else tally
+    return folded
+
+
+def audit(
+    connection: Connection, progress: Progress
+) -> tuple[dict[OutcomeKey, Tally], dict[OutcomeKey, Tally]]:
+    """The fold and the sums that were kept, both in steps."""
+    folded, stored = fold(connection, progress), facts.sum_all(connection)
+    return _in_steps(folded), _in_steps(stored)
+
+
+def _in_steps(tallies: Mapping[OutcomeKey, StoredTally]) -> dict[OutcomeKey, Tally]:
+    return {key: tally.in_steps() for key, tally in tallies.items()}
+
+
+def rebuild(connection: Connection, progress: Progress) -> Rebuilt:
+    """Writes the sums anew. The caller keeps writers away."""
+    lost = sum_repair.mend(connection).lost
+    folded = fold(connection, progress)
+    facts.clear_outcomes(connection)
+    facts.add_outcomes(connection, folded, slot=0)
+    return Rebuilt(len(folded), lost)
+
+
+def count_apart(connection: Connection) -> int:
+    """How many outcomes were recorded apart, in the log and purged from it."""
+    return facts.count_apart(connection) + purge.count_apart_purged(connection)

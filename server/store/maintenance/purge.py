@@ -1,0 +1,179 @@
+"""Purging: rows of sealed epochs leave the log, and their sums are kept, in one and the same transaction.
+
+At every instant the outcome facts are the sealed sums plus the fold of the log, also after a crash between
+any two steps. Several servers may purge at once: each passes over rows that another one has locked.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, Row, and_, bindparam, delete, func, select, text, update
+
+from bandit.decision_id import Basis
+from bandit.facts import OutcomeKey
+from server.store.records.seals import PurgeStep, SealSummary
+from server.store.tables import units
+from server.store.tables.exact_sums import SUM_COLUMNS, StoredTally, addition_of_tallies
+from server.store.tables.experiments import find_by_number
+from server.store.tables.schema import configurations, epochs, experiments, rewards, sealed_facts, seals
+from server.store.tables.seals import IS_PURGEABLE, note_purged
+from server.store.tables.times import from_micros
+from server.store.tables.units import UnitOutcome
+
+_KEY: Final = [sealed_facts.c[name] for name in OutcomeKey._fields]
+_COLUMNS: Final = [
+    rewards.c[name]
+    for name in (*OutcomeKey._fields, "quanta", "steps", "is_late", "is_apart", "unit", "received_ms")
+]
+
+_ADD: Final = text(
+    f"""
+    INSERT INTO sealed_facts (experiment, epoch, segment, arm, basis, metric, {", ".join(SUM_COLUMNS)})
+    VALUES (:experiment, :epoch, :segment, :arm, :basis, :metric, :{", :".join(SUM_COLUMNS)})
+    ON CONFLICT (experiment, epoch, segment, arm, basis, metric) DO UPDATE SET
+        {addition_of_tallies("sealed_facts")}
+    """  # noqa: S608 - made of names that stand in the code
+)
+
+
+class _Sums(NamedTuple):
+    """What rows add up to: outcomes by key, and how many of an experiment and segment are kept apart."""
+
+    tallies: Mapping[OutcomeKey, StoredTally]
+    n_apart: Mapping[tuple[int, int], int]
+
+
+def purge_step(connection: Connection, start: bytes, end: bytes, n_looked_at: int) -> PurgeStep:
+    """Purges what is sealed and settled among the next rows of the log, in the order of ids.
+
+    Args:
+        connection: Inside a transaction.
+        start: The first id to look at.
+        end: The first id not to look at any more.
+        n_looked_at: How many rows to look at, about; more than a decision has outcomes.
+    """
+    of_range = select(rewards.c.decision).where(rewards.c.decision >= start, rewards.c.decision < end)
+    boundary = connection.execute(
+        of_range.order_by(rewards.c.decision).offset(n_looked_at).limit(1)
+    ).scalar_one_or_none()
+    rows = connection.execute(
+        select(rewards.c.decision, *_COLUMNS)
+        .join(seals, IS_PURGEABLE)
+        .where(rewards.c.decision >= start, rewards.c.decision < (boundary or end))
+        .order_by(rewards.c.decision, rewards.c.metric)
+        .with_for_update(skip_locked=True, of=rewards)
+    ).all()
+    rows = note_purged(connection, rows)
+    if rows:
+        _move(connection, rows)
+    return PurgeStep(len(rows), boundary)
+
+
+def _move(connection: Connection, rows: Sequence[Row[Any]]) -> None:
+    sums = _sum(rows)
+    _keep_units(connection, rows)
+    connection.execute(
+        delete(rewards).where(
+            rewards.c.decision == bindparam("of_decision"), rewards.c.metric == bindparam("of_metric")
+        ),
+        [{"of_decision": row.decision, "of_metric": row.metric} for row in rows],
+    )
+    if sums.tallies:
+        connection.execute(
+            _ADD,
+            [
+                {**key._asdict(), "basis": int(key.basis), **tally.to_columns()}
+                for key, tally in sorted(sums.tallies.items())
+            ],
+        )
+    for (experiment, segment), count in sorted(sums.n_apart.items()):
+        connection.execute(
+            update(seals)
+            .where(seals.c.experiment == experiment, seals.c.segment == segment)
+            .values(n_apart=seals.c.n_apart + count)
+        )
+
+
+def _keep_units(connection: Connection, rows: Sequence[Row[Any]]) -> None:
+    """Keeps by unit what is counted by unit: outcomes in the windows that the metrics have now."""
+    outcomes = [
+        UnitOutcome(row.experiment, row.segment, row.unit, row.metric, row.quanta, row.steps, row.received_ms)
+        for row in rows
+        if row.unit is not None and not row.is_apart
+    ]
+    windows_ms = {}
+    for experiment in {outcome.experiment for outcome in outcomes}:
+        record = find_by_number(connection, experiment)
+        for metric in () if record is None else record.experiment.metrics:
+            if record is not None and metric.window is not None:
+                window_ms = int(metric.window.total_seconds() * 1000)
+                windows_ms[experiment, record.metric_numbers[metric.name]] = window_ms
+    units.seal(connection, outcomes, windows_ms)
+
+
+def _sum(rows: Sequence[Row[Any]]) -> _Sums:
+    tallies: defaultdict[OutcomeKey, StoredTally] = defaultdict(StoredTally)
+    n_apart: defaultdict[tuple[int, int], int] = defaultdict(int)
+    for row in rows:
+        experiment, epoch, segment, arm, basis, metric, quanta, steps, is_late, is_apart = tuple(row)[1:11]
+        if is_apart:
+            n_apart[experiment, segment] += 1
+            continue
+        key = OutcomeKey(experiment, epoch, segment, arm, Basis(basis), metric)
+        tallies[key] = tallies[key].plus(StoredTally.of(quanta, steps, is_late=is_late))
+    return _Sums(tallies, n_apart)
+
+
+def read_sealed(connection: Connection) -> dict[OutcomeKey, StoredTally]:
+    """The sealed sums."""
+    found = connection.execute(select(*_KEY, *(sealed_facts.c[name] for name in SUM_COLUMNS)))
+    return {
+        OutcomeKey(row[0], row[1], row[2], row[3], Basis(row[4]), row[5]): StoredTally.of_columns(row[6:])
+        for row in found
+    }
+
+
+def replace_sealed(connection: Connection, key: OutcomeKey, tally: StoredTally) -> None:
+    """Writes a sealed sum in place of the one that stands."""
+    is_key = and_(*(column == value for column, value in zip(_KEY, key, strict=True)))
+    connection.execute(update(sealed_facts).where(is_key).values(tally.to_columns()))
+
+
+def summarise(connection: Connection) -> SealSummary:
+    """What is sealed in the whole store."""
+    named = select(experiments.c.name, seals.c.epoch, seals.c.sealed_at, seals.c.n_apart)
+    joined = named.join(seals, seals.c.experiment == experiments.c.number)
+    rows = connection.execute(joined.order_by(experiments.c.name)).all()
+    n_outcomes = select(func.coalesce(func.sum(sealed_facts.c.n + sealed_facts.c.late_n), 0))
+    return SealSummary(
+        epochs={row.name: row.epoch for row in rows if row.epoch > 0},
+        sealed_at=from_micros(max((row.sealed_at for row in rows), default=None)),
+        n_outcomes=int(connection.execute(n_outcomes).scalar_one()),
+        n_apart=sum(row.n_apart for row in rows),
+    )
+
+
+def count_apart_purged(connection: Connection) -> int:
+    """How many rows kept apart were purged."""
+    return int(connection.execute(select(func.coalesce(func.sum(seals.c.n_apart), 0))).scalar_one())
+
+
+def purge_configurations(connection: Connection, before: int) -> int:
+    """Deletes revisions that were stored before an instant, explain no epoch and are not in force."""
+    of_epoch = select(epochs.c.number).where(
+        epochs.c.experiment == configurations.c.experiment, epochs.c.revision == configurations.c.revision
+    )
+    newest = (
+        select(experiments.c.revision)
+        .where(experiments.c.number == configurations.c.experiment)
+        .scalar_subquery()
+    )
+    result = connection.execute(
+        delete(configurations).where(
+            configurations.c.created_at < before,
+            configurations.c.revision < newest,
+            ~of_epoch.exists(),
+        )
+    )
+    return result.rowcount

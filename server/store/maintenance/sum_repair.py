@@ -1,0 +1,108 @@
+"""Mends sums that are no longer whole numbers.
+
+SQLite turns a sum that overflows 64 bits into a floating-point number, and every later one of its row. That
+happened to sums of squares up to version 0.2, after some eight million outcomes at a metric's maximum in one
+epoch. Outcome facts are the sealed sums plus the fold of the log, so any one of the three follows from the
+other two.
+"""
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+import structlog
+from sqlalchemy import Connection, text
+
+from bandit.facts import OutcomeKey
+from server.store.errors import SchemaError
+from server.store.maintenance import purge
+from server.store.tables import facts
+from server.store.tables.exact_sums import StoredTally
+
+log = structlog.get_logger()
+
+_TABLES: Final = ("outcome_facts", "sealed_facts")
+_IS_INEXACT: Final = "typeof(squares) = 'real' OR typeof(late_squares) = 'real'"
+"""No sum of whole numbers outgrows 64 bits before that of their squares does."""
+
+_KEY: Final = ", ".join(OutcomeKey._fields)
+_IS_KEY: Final = " AND ".join(f"{name} = :{name}" for name in OutcomeKey._fields)
+
+
+INEXACT: Final = "sums that are no longer whole numbers, since they outgrew 64 bits under an older version"
+
+
+class Mended(NamedTuple):
+    """What was mended.
+
+    Attributes:
+        n_sums: How many keys had a sum that was no whole number.
+        lost: Those of them whose sealed sum stays what SQLite rounded it to: the outcomes were purged, and
+            the facts were rounded, too.
+    """
+
+    n_sums: int = 0
+    lost: tuple[OutcomeKey, ...] = ()
+
+
+def find_inexact(connection: Connection) -> list[str]:
+    """Names of the tables that hold a sum which is no whole number; only SQLite has such."""
+    if connection.dialect.name != "sqlite":
+        return []
+    query = "SELECT EXISTS (SELECT 1 FROM {table} WHERE {condition})"
+    return [
+        table
+        for table in _TABLES
+        if connection.exec_driver_sql(query.format(table=table, condition=_IS_INEXACT)).scalar_one()
+    ]
+
+
+def require_exact(connection: Connection) -> None:
+    """Raises SchemaError if a sum is no whole number; looks at the facts, and not at the log."""
+    for table in find_inexact(connection):
+        raise SchemaError(
+            f"the table {table} holds {INEXACT}: `bandit-server rebuild` counts anew, with the server stopped"
+        )
+
+
+def mend(connection: Connection) -> Mended:
+    """Makes every sum a whole number again, from the log; looks at no other sum than those that are not.
+
+    It goes through the log once for each experiment that has such a sum. The caller keeps writers away.
+    """
+    if not find_inexact(connection):
+        return Mended()
+    of_facts, of_seals = (_inexact_keys(connection, table) for table in _TABLES)
+    folded: dict[OutcomeKey, StoredTally] = {}
+    for number in sorted({key.experiment for key in of_facts | of_seals}):
+        log.info("sums.recounting", experiment=number)
+        folded |= facts.fold_log(connection, number)
+    sealed = purge.read_sealed(connection)
+    stored = facts.sum_all(connection)
+    for key in sorted(of_seals):
+        exact = sealed[key]
+        if key not in of_facts:
+            exact = stored.get(key, StoredTally()).minus(folded.get(key, StoredTally()))
+        purge.replace_sealed(connection, key, exact)
+        sealed[key] = exact
+    _delete(connection, of_facts)
+    facts.add_outcomes(
+        connection,
+        {key: sealed.get(key, StoredTally()).plus(folded.get(key, StoredTally())) for key in of_facts},
+        slot=0,
+    )
+    mended = Mended(len(of_facts | of_seals), tuple(sorted(of_facts & of_seals)))
+    for key in mended.lost:
+        log.warning("sums.rounded", **key._asdict() | {"basis": key.basis.name.lower()})
+    log.info("sums.mended", n_sums=mended.n_sums, n_rounded=len(mended.lost))
+    return mended
+
+
+def _inexact_keys(connection: Connection, table: str) -> set[OutcomeKey]:
+    query = f"SELECT DISTINCT {_KEY} FROM {table} WHERE {_IS_INEXACT}"  # noqa: S608 - names of the code
+    return {facts.key_of(row) for row in connection.exec_driver_sql(query)}
+
+
+def _delete(connection: Connection, keys: Iterable[OutcomeKey]) -> None:
+    statement = text(f"DELETE FROM outcome_facts WHERE {_IS_KEY}")  # noqa: S608 - as above
+    for key in sorted(keys):
+        connection.execute(statement, {**key._asdict(), "basis": int(key.basis)})

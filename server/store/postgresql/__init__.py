@@ -1,0 +1,1 @@
+"""PostgreSQL: its dialect, its errors, and what makes its commits durable."""

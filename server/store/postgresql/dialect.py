@@ -1,0 +1,306 @@
+"""PostgreSQL: many processes, each with one writer connection, and transactions that are repeated when lost.
+
+Writes are READ COMMITTED: every one of them is an increment, an insert, or an update on condition, in the
+order of keys, so that a stricter level would only add failures. Reads see one snapshot.
+"""
+
+import os
+import random
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, Final, TypeVar, cast
+
+import psycopg
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, literal_column
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+from typing_extensions import override
+
+from server.store.dialect import Dialect, Row, RowKey, Standing, Touched, UnitRow, Work
+from server.store.postgresql.durability import Durability
+from server.store.postgresql.errors import is_lost, is_worth_a_retry, translated_errors
+from server.store.postgresql.watchdog import Watchdog
+from server.store.records.bounds import Bounds, EndedRun
+from server.store.records.seals import Seal
+from server.store.tables.units import UPSERT as UPSERT_UNITS
+
+_Result = TypeVar("_Result")
+
+CALL_SECONDS: Final = 5.0
+"""How long a transaction may take before the watchdog ends it; the server ends a statement sooner."""
+
+_RETRY_SECONDS: Final = 2.0
+"""A transaction that is lost later than this after its start is not repeated: the caller waits already."""
+
+_MOST_ATTEMPTS: Final = 8
+_FIRST_PAUSE: Final = 0.01
+_LONGEST_PAUSE: Final = 0.3
+_N_READERS: Final = 4
+"""One for each thread that reads: see `server.services.runtime.threads`."""
+
+_MIGRATION_LOCK: Final = int.from_bytes(b"bandit-a")
+_NAMES_LOCK: Final = int.from_bytes(b"name")
+_BOUNDS: Final[Mapping[str, int]] = {
+    "statement_timeout": 4_000,
+    "lock_timeout": 3_000,
+    "idle_in_transaction_session_timeout": 10_000,
+}
+"""What the server ends by itself, in milliseconds."""
+
+_OPTIONS: Final[Mapping[str, object]] = {
+    "connect_timeout": 2,
+    "tcp_user_timeout": 2000,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "application_name": "bandit-server",
+}
+_READERS_MS: Final = 500
+"""How long a lock against readers may be waited for, and they behind it."""
+
+_UPSERT: Final = """
+    INSERT INTO rewards (decision, metric, experiment, epoch, segment, arm, basis,
+                         quanta, revision, is_late, is_apart, received_ms, unit, value, steps)
+    SELECT * FROM unnest(%b::bytea[], %b::smallint[], %b::bigint[], %b::integer[], %b::smallint[],
+                         %b::integer[], %b::smallint[], %b::bigint[], %b::bigint[], %b::boolean[],
+                         %b::boolean[], %b::bigint[], %b::bigint[], %b::double precision[],
+                         %b::bigint[])
+    ORDER BY 1, 2
+    ON CONFLICT (decision, metric) DO UPDATE SET
+        replaced_quanta = rewards.quanta, quanta = excluded.quanta, revision = excluded.revision,
+        replaced_steps = rewards.steps, steps = excluded.steps, value = excluded.value
+    WHERE excluded.revision > rewards.revision
+    RETURNING decision, metric, replaced_quanta, is_late, is_apart, basis, replaced_steps
+"""
+_FIND: Final = """
+    SELECT decision, metric, quanta, revision, value, steps
+    FROM rewards
+    JOIN unnest(%b::bytea[], %b::smallint[]) AS wanted (decision, metric) USING (decision, metric)
+"""
+_UPSERT_UNITS: Final = UPSERT_UNITS.format(
+    rows="""
+    SELECT * FROM unnest(%b::bigint[], %b::smallint[], %b::bigint[], %b::bigint[], %b::integer[],
+                         %b::integer[], %b::bigint[])
+    ORDER BY 1, 2, 3
+    """
+)
+_WATERMARK: Final = """
+    SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, current_setting('fsync')
+"""
+_BOUNDS_OF: Final = """
+    SELECT pg_current_xact_id(), current_setting('fsync');
+    SELECT experiment, segment, epoch, before FROM seals WHERE experiment = ANY ('{{{numbers}}}'::bigint[]);
+    SELECT run, sequence, flushed_ms FROM ended_runs WHERE run = ANY ('{{{runs}}}'::integer[]);
+    SELECT id FROM signing_keys
+"""
+"""Several statements: the later ones' snapshots are of moments at which the transaction has its version."""
+
+
+class PostgresqlDialect(Dialect):
+    """A PostgreSQL database.
+
+    Args:
+        url: `postgresql+psycopg://…`; what its query says is stronger than the options here.
+    """
+
+    is_shared = True
+    version = literal_column("pg_current_xact_id()::text::bigint")
+    """The writing transaction's own number. A change that commits late has an early one: a sequence, or the
+    largest version seen, would pass it by for ever; `read_watermark` does not."""
+
+    def __init__(self, url: URL) -> None:
+        self._watchdog = Watchdog()
+        self._durability = Durability()
+        self.writer = _create_engine(url, 1, self._durability, psycopg.IsolationLevel.READ_COMMITTED)
+        self.reader = _create_engine(url, _N_READERS, None, psycopg.IsolationLevel.REPEATABLE_READ)
+
+    @override
+    def close(self) -> None:
+        self._is_closed = True
+        self.reader.dispose()
+        self.writer.dispose()
+        self._watchdog.end()
+
+    @property
+    @override
+    def flaw(self) -> str | None:
+        return self._durability.flaw
+
+    @override
+    @contextmanager
+    def writing(self, *, is_long: bool = False) -> Iterator[Connection]:
+        self._durability.require()
+        with translated_errors(), self._transaction(self.writer, is_long=is_long) as connection:
+            yield connection
+
+    @override
+    @contextmanager
+    def reading(self, *, is_long: bool = False) -> Iterator[Connection]:
+        with translated_errors(), self._transaction(self.reader, is_long=is_long) as connection:
+            yield connection
+
+    @override
+    def write(self, work: Work[_Result], *, repeat: Work[_Result] | None = None) -> _Result:
+        self._durability.require()
+        return self._insist(self.writer, work, repeat or work)
+
+    @override
+    def read(self, work: Work[_Result]) -> _Result:
+        return self._insist(self.reader, work, work)
+
+    def _insist(self, engine: Engine, work: Work[_Result], repeat: Work[_Result]) -> _Result:
+        """Does the work, and again if its transaction was lost and there is time."""
+        give_up_at = time.monotonic() + _RETRY_SECONDS
+        pause = _FIRST_PAUSE
+        with translated_errors():
+            for _ in range(_MOST_ATTEMPTS - 1):
+                try:
+                    with self._transaction(engine) as connection:
+                        return work(connection)
+                except DBAPIError as error:
+                    if time.monotonic() + pause > give_up_at or not is_worth_a_retry(error):
+                        raise
+                    work = repeat if is_lost(error) else work
+                time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - two losers should not meet again
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            with self._transaction(engine) as connection:
+                return work(connection)
+
+    @contextmanager
+    def _transaction(self, engine: Engine, *, is_long: bool = False) -> Iterator[Connection]:
+        self._require_open()
+        with engine.connect() as connection:
+            if is_long:
+                with connection.begin():
+                    for bound in _BOUNDS:
+                        connection.exec_driver_sql(f"SET LOCAL {bound} = 0")
+                    yield connection
+            else:
+                with self._watchdog.watching(connection.info["socket"], CALL_SECONDS), connection.begin():
+                    yield connection
+
+    @override
+    def lock_schema(self, connection: Connection) -> None:
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+
+    @override
+    def lock_tables(self, connection: Connection, *tables: Table) -> None:
+        names = ", ".join(table.name for table in tables)
+        connection.exec_driver_sql(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE")
+
+    @override
+    def lock_name(self, connection: Connection, name: str) -> None:
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (_NAMES_LOCK, name))
+
+    @override
+    def read_watermark(self, connection: Connection) -> int:
+        xmin, fsync = connection.exec_driver_sql(_WATERMARK).one()
+        self._durability.hear(fsync)
+        return int(xmin)
+
+    @override
+    def read_horizon(self, connection: Connection) -> int:
+        query = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+        return int(connection.exec_driver_sql(query).scalar_one())
+
+    @override
+    def lock_against_readers(self, connection: Connection, table: Table) -> None:
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_READERS_MS}")
+        connection.exec_driver_sql(f"LOCK TABLE {table.name} IN ACCESS EXCLUSIVE MODE")
+
+    @override
+    def read_bounds(self, connection: Connection, experiments: Sequence[int], runs: Sequence[int]) -> Bounds:
+        statements = _BOUNDS_OF.format(numbers=_listed(experiments), runs=_listed(runs))
+        cursor = connection.connection.cursor()
+        try:
+            cursor.execute(statements)  # without parameters several statements are one trip
+            ((_, fsync),) = cursor.fetchall()
+            self._durability.hear(fsync)
+            self._durability.require()  # before anything is written that would be acknowledged
+            cursor.nextset()
+            seals = {(number, segment): Seal(*seal) for number, segment, *seal in cursor.fetchall()}
+            cursor.nextset()
+            ended = {run: EndedRun(*counted) for run, *counted in cursor.fetchall()}
+            cursor.nextset()
+            return Bounds(seals, ended, frozenset(key for (key,) in cursor.fetchall()))
+        finally:
+            cursor.close()
+
+    @override
+    def read_clock(self, connection: Connection, now: datetime) -> int:
+        query = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+        return int(connection.exec_driver_sql(query).scalar_one())
+
+    @override
+    def upsert_rewards(self, connection: Connection, rows: Sequence[Row]) -> Mapping[RowKey, Touched]:
+        found = _fetch(connection, _UPSERT, rows)
+        return {(decision, metric): Touched(*touched) for decision, metric, *touched in found}
+
+    @override
+    def find_rewards(self, connection: Connection, keys: Sequence[RowKey]) -> Mapping[RowKey, Standing]:
+        found = _fetch(connection, _FIND, keys)
+        return {(decision, metric): Standing(*standing) for decision, metric, *standing in found}
+
+    @override
+    def upsert_units(self, connection: Connection, rows: Sequence[UnitRow]) -> None:
+        if rows:
+            columns = tuple(list(column) for column in zip(*rows, strict=True))
+            connection.exec_driver_sql(_UPSERT_UNITS, columns)
+
+    @override
+    def check_integrity(self, connection: Connection) -> Sequence[str]:
+        counted = "SELECT coalesce(checksum_failures, 0) FROM pg_stat_database"
+        mine = f"{counted} WHERE datname = current_database()"
+        n_failures = int(connection.exec_driver_sql(mine).scalar_one())
+        return [f"{n_failures} pages failed their checksum"] if n_failures else []
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ",".join(str(int(number)) for number in numbers)
+
+
+def _fetch(connection: Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> Sequence[Any]:
+    """Runs a statement over rows, handed over as one array a column, so that one plan serves any number."""
+    if not rows:
+        return ()
+    columns = tuple(list(column) for column in zip(*rows, strict=True))
+    return connection.exec_driver_sql(statement, columns).all()
+
+
+def _create_engine(
+    url: URL, n_connections: int, durability: Durability | None, isolation: psycopg.IsolationLevel
+) -> Engine:
+    given = url.query
+    options: dict[str, object] = {key: value for key, value in _OPTIONS.items() if key not in given}
+    bounds = " ".join(f"-c {name}={value}" for name, value in _BOUNDS.items())
+    options["options"] = f"{bounds} {given.get('options', '')}".strip()
+    engine = create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=n_connections,
+        max_overflow=0,
+        hide_parameters=True,
+        use_native_hstore=False,
+        connect_args=options,
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+        driver = cast("psycopg.Connection[Any]", connection)
+        if durability is not None:
+            durability.settle(driver)
+        driver.isolation_level = isolation
+        driver.read_only = isolation is psycopg.IsolationLevel.REPEATABLE_READ or None
+        # Of our own, so that the watchdog never shuts a socket that took the number of a closed one.
+        entry.info["socket"] = socket.socket(fileno=os.dup(driver.fileno()))
+
+    @event.listens_for(engine, "close")
+    def close(_: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+        if "socket" in entry.info:
+            entry.info["socket"].close()
+
+    return engine

@@ -1,0 +1,91 @@
+"""The keys that sign decisions, in a SQL database; see `KeyStore` for the contract."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+from typing_extensions import override
+
+from server.store.contract.signing_keys import ANYONE, KeyStore
+from server.store.dialect import Dialect
+from server.store.errors import KeysNotReadyError
+from server.store.records import Action, KeyRing
+from server.store.tables import audit
+from server.store.tables import signing_keys as statements
+from server.store.tables.schema import signing_keys
+
+
+class SqlKeyStore(KeyStore):
+    """Keeps the ring in the database of `_dialect`."""
+
+    @property
+    @abstractmethod
+    def _dialect(self) -> Dialect:
+        """The database, once it is known to be of this version's schema."""
+
+    @override
+    def adopt_keys(self, candidate: KeyRing) -> KeyRing:
+        def adopt(connection: Connection) -> KeyRing:
+            self._dialect.lock_tables(connection, signing_keys)
+            return statements.read(connection) or statements.insert_all(connection, candidate)
+
+        return self._dialect.write(adopt)
+
+    @override
+    def read_keys(self) -> KeyRing | None:
+        return self._dialect.read(statements.read)
+
+    @override
+    def rotate_keys(
+        self,
+        secret: bytes,
+        now: datetime,
+        *,
+        delay: timedelta,
+        ended_before: datetime | None,
+        caller: str = ANYONE,
+    ) -> KeyRing:
+        def rotate(connection: Connection, ring: KeyRing, at: datetime) -> KeyRing:
+            if secret in ring.secrets.values():
+                return ring
+            return statements.rotate(connection, ring, secret, at, delay=delay, ended_before=ended_before)
+
+        return self._change_keys(rotate, Action.ROTATE_KEY, now, caller)
+
+    @override
+    def revoke_key(self, key: int, now: datetime, *, caller: str = ANYONE) -> KeyRing:
+        def revoke(connection: Connection, ring: KeyRing, at: datetime) -> KeyRing:
+            return statements.revoke(connection, ring, key, at) if key in ring.secrets else ring
+
+        return self._change_keys(revoke, Action.REVOKE_KEY, now, caller)
+
+    def _change_keys(
+        self,
+        change: Callable[[Connection, KeyRing, datetime], KeyRing],
+        action: Action,
+        now: datetime,
+        caller: str,
+    ) -> KeyRing:
+        """Changes the ring, with an entry for the audit unless it is the same afterwards."""
+
+        def run(connection: Connection) -> KeyRing:
+            self._dialect.lock_tables(connection, signing_keys)
+            ring = statements.read(connection)
+            if ring is None:
+                raise KeysNotReadyError("there are no keys yet")
+            changed = change(connection, ring, now)
+            if changed is not ring:
+                before, after = audit.describe_keys(ring), audit.describe_keys(changed)
+                audit.write(connection, now, caller, action, before=before, after=after)
+            return changed
+
+        return self._dialect.write(run)
+
+    @override
+    def read_mark(self) -> int:
+        return self._dialect.read(self._dialect.read_horizon)
+
+    @override
+    def has_passed(self, mark: int) -> bool:
+        return not self._dialect.is_shared or self._dialect.read(self._dialect.read_watermark) >= mark

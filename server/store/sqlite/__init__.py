@@ -1,0 +1,1 @@
+"""SQLite: its dialect, the ownership of its file, and backups."""

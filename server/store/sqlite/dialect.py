@@ -1,0 +1,358 @@
+"""SQLite: one process, one writer connection, and a commit that has reached the disk.
+
+WAL with `synchronous=FULL`: with NORMAL, a power cut loses acknowledged rewards. Two writing processes would
+starve each other, so the file has an owner, by a lock that the kernel drops with the process.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from functools import lru_cache
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, func, select
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+from typing_extensions import override
+
+from bandit.decision_id import Basis
+from server.store.dialect import Dialect, Row, RowKey, Standing, Touched, UnitRow
+from server.store.errors import (
+    RowRefusedError,
+    SchemaError,
+    StoreBrokenError,
+    StoreError,
+    StoreFullError,
+    StoreReadOnlyError,
+    StoreUnavailableError,
+)
+from server.store.records.bounds import Bounds, EndedRun
+from server.store.records.seals import Seal
+from server.store.sqlite.file_lock import FileLock
+from server.store.sqlite.files import FilesInPlace, require_own_log
+from server.store.tables.schema import experiments
+from server.store.tables.times import to_micros
+from server.store.tables.units import UPSERT as UPSERT_UNITS
+
+_Item = TypeVar("_Item")
+
+OLDEST: Final = (3, 35, 0)
+"""The first SQLite with RETURNING."""
+
+_N_READERS: Final = 4
+"""One for each thread that reads: see `server.services.runtime.threads`."""
+_OWNERS_PRAGMA: Final = "journal_mode=WAL"
+"""Kept in the file: who only reads leaves it as it is."""
+
+_PRAGMAS: Final = (
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    "temp_store=MEMORY",
+    f"journal_size_limit={8 * 1024 * 1024}",  # a log that a long read made larger is cut when it can be
+)
+_UPSERT: Final = """
+    INSERT INTO rewards (decision, metric, experiment, epoch, segment, arm, basis,
+                         quanta, revision, is_late, is_apart, received_ms, unit, value, steps)
+    VALUES {rows}
+    ON CONFLICT (decision, metric) DO UPDATE SET
+        replaced_quanta = rewards.quanta, quanta = excluded.quanta, revision = excluded.revision,
+        replaced_steps = rewards.steps, steps = excluded.steps, value = excluded.value
+    WHERE excluded.revision > rewards.revision
+    RETURNING decision, metric, replaced_quanta, is_late, is_apart, basis, replaced_steps
+"""
+_FIND: Final = """
+    SELECT decision, metric, quanta, revision, value, steps
+    FROM rewards WHERE (decision, metric) IN (VALUES {rows})
+"""
+_UPSERT_UNITS: Final = UPSERT_UNITS.format(rows="VALUES {rows}")
+_SEALS: Final = """
+    SELECT experiment, segment, epoch, before FROM seals WHERE experiment IN (VALUES {rows})
+"""
+_ENDED: Final = """
+    SELECT run, sequence, flushed_ms FROM ended_runs WHERE run IN (VALUES {rows})
+"""
+_KEYS: Final = "SELECT id FROM signing_keys"
+_LARGEST_CHUNK: Final = 512
+_INSERTED: Final = {
+    (is_late, is_apart, basis): Touched(None, is_late, is_apart, int(basis))
+    for is_late in (False, True)
+    for is_apart in (False, True)
+    for basis in Basis
+}
+"""New rows differ in nothing else, and there are thousands of them a second."""
+
+
+class SqliteDialect(Dialect):
+    """An SQLite file.
+
+    Args:
+        url: `sqlite:///FILE`.
+        is_owner: Whether this process is to own the file; otherwise it must only read.
+
+    Raises:
+        StoreInUseError: Another process owns the file.
+        SchemaError: The write-ahead log beside it is that of another database.
+        StoreUnavailableError: There is no such file to read, its folder can't be written, or the SQLite
+            library is too old.
+    """
+
+    is_shared = False
+    version = select(func.coalesce(func.max(experiments.c.version), 0) + 1).scalar_subquery()
+
+    def __init__(self, url: URL, *, is_owner: bool) -> None:
+        _require_library()
+        if url.database in {None, "", ":memory:"}:
+            raise StoreUnavailableError(
+                "this version keeps its state in a file: name one, as in sqlite:///FILE"
+            )
+        file = Path(url.database)
+        if not is_owner and not file.exists():
+            raise StoreUnavailableError(f"there is no database {file}")
+        self._lock = FileLock(file) if is_owner else None
+        try:
+            require_own_log(file)
+        except SchemaError:
+            self._release()
+            raise
+        if not file.exists():
+            _create(file)
+        self._wal = file.with_name(file.name + "-wal")
+        self._files = FilesInPlace(file)
+        pragmas = (_OWNERS_PRAGMA, *_PRAGMAS) if is_owner else _PRAGMAS
+        self.writer = _create_engine(url, 1, "BEGIN IMMEDIATE", pragmas)
+        self.reader = _create_engine(url, _N_READERS, "BEGIN", pragmas)
+
+    @override
+    def close(self) -> None:
+        self._is_closed = True
+        self.reader.dispose()
+        self.writer.dispose()
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+
+    @property
+    @override
+    def wal_bytes(self) -> int | None:
+        try:
+            return self._wal.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    @override
+    @contextmanager
+    def writing(self, *, is_long: bool = False) -> Iterator[Connection]:
+        self._require_open()
+        with _translated_errors(), self.writer.begin() as connection:
+            yield connection
+        self._files.check()
+
+    @override
+    @contextmanager
+    def reading(self, *, is_long: bool = False) -> Iterator[Connection]:
+        self._require_open()
+        with _translated_errors(), self.reader.begin() as connection:
+            yield connection
+
+    @override
+    def lock_schema(self, connection: Connection) -> None:
+        """Nothing: the transaction of the one writer is alone."""
+
+    @override
+    def lock_tables(self, connection: Connection, *tables: Table) -> None:
+        """Nothing: the transaction of the one writer is alone."""
+
+    @override
+    def lock_name(self, connection: Connection, name: str) -> None:
+        """Nothing: the transaction of the one writer is alone."""
+
+    @override
+    def read_watermark(self, connection: Connection) -> int:
+        return int(connection.execute(select(self.version)).scalar_one())
+
+    @override
+    def read_horizon(self, connection: Connection) -> int:
+        return self.read_watermark(connection) + 1
+
+    @override
+    def lock_against_readers(self, connection: Connection, table: Table) -> None:
+        """Nothing: whoever records rewards is the one writer."""
+
+    @override
+    def read_bounds(self, connection: Connection, experiments: Sequence[int], runs: Sequence[int]) -> Bounds:
+        seals, ended = {}, {}
+        for chunk in _chunks([(number,) for number in experiments]):
+            for experiment, segment, epoch, before in _execute(connection, _SEALS, chunk):
+                seals[experiment, segment] = Seal(epoch, before)
+        for chunk in _chunks([(run,) for run in runs]):
+            for run, sequence, flushed_ms in _execute(connection, _ENDED, chunk):
+                ended[run] = EndedRun(sequence, flushed_ms)
+        keys = connection.connection.cursor().execute(_KEYS).fetchall()
+        return Bounds(seals, ended, frozenset(key for (key,) in keys))
+
+    @override
+    def read_clock(self, connection: Connection, now: datetime) -> int:
+        return to_micros(now)
+
+    @override
+    def upsert_rewards(self, connection: Connection, rows: Sequence[Row]) -> Mapping[RowKey, Touched]:
+        touched: dict[RowKey, Touched] = {}
+        for chunk in _chunks(rows):
+            for decision, metric, replaced, is_late, is_apart, basis, steps in _execute(
+                connection, _UPSERT, chunk
+            ):
+                touched[decision, metric] = (
+                    _INSERTED[is_late, is_apart, basis]
+                    if replaced is None
+                    else Touched(replaced, bool(is_late), bool(is_apart), basis, steps)
+                )
+        return touched
+
+    @override
+    def find_rewards(self, connection: Connection, keys: Sequence[RowKey]) -> Mapping[RowKey, Standing]:
+        found: dict[RowKey, Standing] = {}
+        for chunk in _chunks(keys):
+            for decision, metric, *standing in _execute(connection, _FIND, chunk):
+                found[decision, metric] = Standing(*standing)
+        return found
+
+    @override
+    def upsert_units(self, connection: Connection, rows: Sequence[UnitRow]) -> None:
+        for chunk in _chunks(rows):
+            _execute(connection, _UPSERT_UNITS, chunk)
+
+    @override
+    def check_integrity(self, connection: Connection) -> Sequence[str]:
+        found = list(connection.exec_driver_sql("PRAGMA integrity_check").scalars())
+        return [] if found == ["ok"] else found
+
+
+def _create(file: Path) -> None:
+    """Makes an empty file that only its owner can read: the keys that sign decisions will be in it.
+
+    SQLite gives its own files beside it the same mode.
+    """
+    try:
+        os.close(os.open(file, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise StoreUnavailableError(f"can't create {file}: {error.strerror}") from error
+
+
+def _require_library() -> None:
+    if sqlite3.sqlite_version_info < OLDEST:
+        raise StoreUnavailableError(
+            f"SQLite {sqlite3.sqlite_version} is too old: "
+            f"this Python must come with {'.'.join(map(str, OLDEST))} or later"
+        )
+
+
+def _create_engine(url: URL, n_connections: int, begin: str, pragmas: Sequence[str]) -> Engine:
+    engine = create_engine(
+        url,
+        hide_parameters=True,
+        poolclass=QueuePool,
+        pool_size=n_connections,
+        max_overflow=0,
+        connect_args={"timeout": 5.0, "check_same_thread": False, "cached_statements": 256},
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+        connection.isolation_level = None  # transactions begin where the listener below says
+        cursor = connection.cursor()
+        for pragma in pragmas:
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin_transaction(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _execute(
+    connection: Connection, statement: str, chunk: Sequence[tuple[object, ...]]
+) -> list[tuple[Any, ...]]:
+    """Runs a statement over rows of values on the driver itself: a Row costs more than SQLite does."""
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(
+            statement.format(rows=_placeholders(len(chunk), len(chunk[0]))),
+            tuple(chain.from_iterable(chunk)),
+        )
+        return list(cursor.fetchall())
+    finally:
+        cursor.close()
+
+
+def _chunks(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
+    """Cuts into pieces whose lengths are powers of two, so that a few statements serve all."""
+    start = 0
+    while start < len(items):
+        length = min(_LARGEST_CHUNK, 1 << (len(items) - start).bit_length() - 1)
+        yield items[start : start + length]
+        start += length
+
+
+@lru_cache(maxsize=64)
+def _placeholders(n_rows: int, n_columns: int) -> str:
+    row = "(" + ",".join("?" * n_columns) + ")"
+    return ",".join([row] * n_rows)
+
+
+_ERRORS: Final[Mapping[int, type[StoreError]]] = {
+    sqlite3.SQLITE_FULL: StoreFullError,
+    sqlite3.SQLITE_READONLY: StoreReadOnlyError,
+    sqlite3.SQLITE_IOERR: StoreBrokenError,
+    sqlite3.SQLITE_CORRUPT: StoreBrokenError,
+    sqlite3.SQLITE_NOTADB: SchemaError,
+    sqlite3.SQLITE_CONSTRAINT: RowRefusedError,
+    sqlite3.SQLITE_TOOBIG: RowRefusedError,
+    sqlite3.SQLITE_MISMATCH: RowRefusedError,
+}
+_EXPLANATIONS: Final[Mapping[type[StoreError], str]] = {
+    StoreFullError: "no room left for the database",
+    StoreReadOnlyError: "the database can't be written",
+    StoreBrokenError: "a write to stable storage failed, or the database is damaged",
+    SchemaError: "the file is not a database of this service",
+    RowRefusedError: "the database refused a value",
+}
+
+_ABSENCES: Final[Mapping[int, str]] = {
+    sqlite3.SQLITE_CANTOPEN: "the database file can't be opened: is it a file, and may this user read it?",
+    sqlite3.SQLITE_PERM: "the database file can't be opened: may this user read it?",
+    sqlite3.SQLITE_BUSY: "another program has locked the database",
+}
+
+
+@contextmanager
+def _translated_errors() -> Iterator[None]:
+    """Turns the driver's errors into the store's; their texts hold no SQL and no path."""
+    try:
+        yield
+    except (DBAPIError, sqlite3.Error, OverflowError) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        kind = _kind_of(cause)
+        raise kind(_EXPLANATIONS.get(kind) or _explain_absence(cause)) from error
+
+
+def _explain_absence(cause: BaseException | None) -> str:
+    """What keeps a file away, as far as SQLite tells."""
+    code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    return _ABSENCES.get(code, "the database can't be reached")
+
+
+def _kind_of(error: BaseException | None) -> type[StoreError]:
+    """The store's error for one of the driver's; a whole number beyond 64 bits is an OverflowError there."""
+    if isinstance(error, OverflowError | sqlite3.IntegrityError | sqlite3.DataError):
+        return RowRefusedError
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return _ERRORS.get(code & 0xFF, StoreUnavailableError)

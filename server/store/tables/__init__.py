@@ -1,0 +1,1 @@
+"""The tables and their SQL, one module for each."""

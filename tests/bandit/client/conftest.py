@@ -1,0 +1,53 @@
+"""Fixtures of the client's tests: a scripted peer, and both clients of it.
+
+Tests that take `client` run on the blocking client and on that of asyncio: `settle` awaits what needs it.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from bandit.client import AsyncBanditClient, BanditClient, Fallback, RetryPolicy
+from tests.bandit.client.peer import AnyClient, ClientFactory, Peer, Script, settle
+
+
+@pytest.fixture
+def script() -> Script:
+    """What the peer does."""
+    return Script()
+
+
+@pytest.fixture
+def peer(script: Script) -> Iterator[Peer]:
+    """A server that plays the script."""
+    server = Peer(script)
+    yield server
+    script.released.set()
+    server.stop()
+
+
+@pytest.fixture
+def retry() -> RetryPolicy:
+    """Retries without long waits."""
+    return RetryPolicy(initial_backoff=0.001, maximum_backoff=0.01)
+
+
+@pytest.fixture(params=[BanditClient, AsyncBanditClient])
+async def new_client(request: pytest.FixtureRequest) -> AsyncIterator[ClientFactory]:
+    """Makes clients of either kind; closes them at the end."""
+    factory = ClientFactory(request.param)
+    yield factory
+    for client in factory.clients:
+        await settle(client.close())
+
+
+@pytest.fixture
+def client(new_client: ClientFactory, peer: Peer, retry: RetryPolicy) -> AnyClient:
+    """A client of the peer, of either kind, patient enough for a busy machine."""
+    return new_client(peer.target, choose_timeout=10.0, batch_choose_timeout=10.0, retry=retry)
+
+
+@pytest.fixture
+def fallback() -> Fallback:
+    """What the caller serves by itself."""
+    return Fallback("v0", {"temperature": 0.2})

@@ -1,0 +1,101 @@
+"""What a client shows: tokens from files that may be replaced, and certificates."""
+
+# ruff: noqa: ASYNC240 - a file of a few bytes, written by a test
+
+from pathlib import Path
+
+import grpc
+import pytest
+
+from bandit.client import AccessError, BanditClient, Fallback, Tls
+from bandit.client.credentials import Bearer
+from bandit.v1 import bandit_pb2
+from tests.bandit.client.peer import AnyClient, Behaviour, ClientFactory, Peer, answer, settle
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A file that holds a token."""
+    path = tmp_path / "token"
+    path.write_text("first\n")
+    return path
+
+
+def takes(token: str) -> Behaviour:
+    """Answers who shows this token, and refuses all others."""
+
+    def behave(request: bytes, context: grpc.ServicerContext) -> bytes:
+        if ("authorization", f"Bearer {token}") not in [
+            tuple(pair) for pair in context.invocation_metadata()
+        ]:
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "no")
+        return answer(bandit_pb2.ChooseResponse(arm="v1"))(request, context)
+
+    return behave
+
+
+def client_with(new_client: ClientFactory, peer: Peer, token: Path) -> AnyClient:
+    """A client, of either kind, with a token from a file."""
+    return new_client(peer.target, choose_timeout=10.0, token=token)
+
+
+async def test_a_token_is_read_from_its_file(
+    new_client: ClientFactory, peer: Peer, fallback: Fallback, file: Path
+) -> None:
+    """Without the line's end."""
+    peer.script.on("Choose", takes("first"))
+    choice = await settle(client_with(new_client, peer, file).choose("ranker", fallback=fallback))
+    assert choice.arm == "v1"
+
+
+async def test_a_refused_token_is_read_again_and_tried_once(
+    new_client: ClientFactory, peer: Peer, fallback: Fallback, file: Path
+) -> None:
+    """What took its place in the file is sent, within the same call."""
+    peer.script.on("Choose", takes("second"))
+    client = client_with(new_client, peer, file)
+    file.write_text("second\n")
+    assert (await settle(client.choose("ranker", fallback=fallback))).arm == "v1"
+    assert (await settle(client.choose("ranker", fallback=fallback))).arm == "v1"
+    assert len(peer.script.received) == 3
+
+
+async def test_a_token_that_stays_refused_is_an_access_error(
+    new_client: ClientFactory, peer: Peer, fallback: Fallback, file: Path
+) -> None:
+    """Sent once while the file stays as it is, or can't be read."""
+    peer.script.on("Choose", takes("second"))
+    client = client_with(new_client, peer, file)
+    for _ in range(2):
+        cause = (await settle(client.choose("ranker", fallback=fallback))).fallback_cause
+        assert isinstance(cause, AccessError)
+        file.unlink(missing_ok=True)
+    assert len(peer.script.received) == 2
+
+
+def test_a_text_is_a_token_and_never_a_path(file: Path) -> None:
+    """What looks like a path is sent as it stands."""
+    assert Bearer(str(file)).metadata == (("authorization", f"Bearer {file}"),)
+
+
+def test_a_file_that_is_missing_or_holds_no_token_is_told_at_once(file: Path, tmp_path: Path) -> None:
+    """Where the client is made; what the file holds is not in the text."""
+    with pytest.raises(OSError, match="no-token"):
+        BanditClient(token=tmp_path / "no-token")
+    file.write_text("two words")
+    with pytest.raises(ValueError, match="printable ASCII") as caught:
+        BanditClient(token=file)
+    assert "words" not in str(caught.value)
+
+
+def test_a_certificate_goes_with_its_key(tmp_path: Path) -> None:
+    """One without the other is refused, and so are two ways to say what is trusted."""
+    with pytest.raises(ValueError, match="needs its key"):
+        Tls(certificate=tmp_path / "c.pem")
+    with pytest.raises(ValueError, match="needs its key"):
+        Tls(key=tmp_path / "c.key")
+    with pytest.raises(ValueError, match="exclude each other"):
+        BanditClient(tls=Tls(), credentials=grpc.ssl_channel_credentials())
+    with pytest.raises(OSError, match=r"ca\.pem"):
+        BanditClient(tls=Tls(ca=tmp_path / "ca.pem"))
+    BanditClient("bandit.internal:443", tls=Tls(), token="sent").close()  # noqa: S106 - a test's own

@@ -1,0 +1,149 @@
+"""Hypothesis strategies for declarations that keep every rule of `bandit.validation`."""
+
+from datetime import timedelta
+
+from hypothesis import strategies as st
+
+from bandit.experiment import AnalysisUnit, Arm, DeclaredPolicy, Experiment, JsonValue, WeightedSplit
+from bandit.limits import Limits
+from bandit.metric import LARGEST_COUNT, Direction, Metric, MetricKind
+from bandit.policies import EpsilonGreedy, ThompsonSampling
+from bandit.posteriors.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior, Prior
+from bandit.validation import LONGEST_DECISION_AGE, LONGEST_MEMORY, LONGEST_WINDOW, PRIOR_WEIGHTS
+
+MOMENT = timedelta(microseconds=1)
+
+names = st.text("abyz09-", min_size=1, max_size=12)
+printable = st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=12)
+weights = st.floats(*PRIOR_WEIGHTS)
+json_values: st.SearchStrategy[JsonValue] = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+memories = st.none() | st.timedeltas(MOMENT, LONGEST_MEMORY)
+windows = st.none() | st.timedeltas(MOMENT, LONGEST_WINDOW)
+
+
+@st.composite
+def ranges(draw: st.DrawFn, kind: MetricKind) -> tuple[float, float]:
+    """A range that the kind may have; for real values also extreme ones."""
+    match kind:
+        case MetricKind.BINARY:
+            return 0.0, 1.0
+        case MetricKind.COUNT:
+            least = draw(st.integers(0, 5))
+            return float(least), float(draw(st.integers(least + 1, LARGEST_COUNT)))
+        case MetricKind.REAL:
+            if draw(st.booleans()):
+                low = draw(st.floats(-1e6, 1e6))
+                return low, low + draw(st.floats(1e-3, 1e6))
+            extremes = [(0.0, 1e-100), (0.0, 1e100), (-1e100, 1e100), (1e9, 1e9 + 0.5)]
+            return draw(st.sampled_from(extremes))
+
+
+@st.composite
+def priors(draw: st.DrawFn, kind: MetricKind, low: float, high: float) -> Prior | None:
+    """A prior within the bounds for the kind and the range; often none."""
+    if draw(st.booleans()):
+        return None
+    match kind:
+        case MetricKind.BINARY:
+            return BetaPrior(draw(weights), draw(weights))
+        case MetricKind.COUNT:
+            return GammaPrior(draw(weights), draw(weights))
+        case MetricKind.REAL:
+            return NormalInverseGammaPrior(
+                mean=draw(st.floats(low, high)),
+                pseudo_observations=draw(weights),
+                shape=draw(st.floats(0.1, PRIOR_WEIGHTS[1])),
+                scale=(high - low) ** 2 * draw(st.floats(1e-11, 1e11)),
+            )
+
+
+@st.composite
+def metrics(draw: st.DrawFn, name: str, *, may_guard: bool) -> Metric:
+    """A metric of any kind."""
+    kind = draw(st.sampled_from(MetricKind))
+    low, high = draw(ranges(kind))
+    window = draw(windows)
+    default: float | None = None
+    if window is not None and draw(st.booleans()):
+        is_real = kind is MetricKind.REAL
+        default = draw(st.floats(low, high)) if is_real else float(draw(st.integers(int(low), int(high))))
+    return Metric(
+        name=name,
+        kind=kind,
+        direction=draw(st.sampled_from(Direction)),
+        minimum=low,
+        maximum=high,
+        clip=draw(st.booleans()),
+        window=window,
+        default_value=default,
+        is_guardrail=may_guard and draw(st.booleans()),
+        prior=draw(priors(kind, low, high)),
+    )
+
+
+@st.composite
+def limits_of(draw: st.DrawFn, ids: list[str]) -> Limits:
+    """Limits that these arms can meet."""
+    fair = 1 / len(ids)
+    floors = st.floats(0, fair * 0.9)
+    by_arm = draw(st.dictionaries(st.sampled_from(ids), floors))
+    warm_up = draw(st.none() | st.timedeltas(MOMENT, LONGEST_MEMORY))
+    return Limits(
+        minimum_share=draw(floors),
+        minimum_shares=by_arm,
+        maximum_share=draw(st.floats(fair, 1)),
+        maximum_step_per_hour=draw(st.none() | st.floats(1e-3, 1)),
+        warm_up_decisions=0 if warm_up is None else draw(st.integers(0, 2**40)),
+        warm_up_duration=warm_up,
+    )
+
+
+@st.composite
+def policies(draw: st.DrawFn, ids: list[str]) -> DeclaredPolicy:
+    """Any policy."""
+    match draw(st.integers(0, 2)):
+        case 0:
+            return ThompsonSampling()
+        case 1:
+            return EpsilonGreedy(draw(st.floats(0, 1)), draw(st.none() | st.floats(1e-6, 1e9)))
+        case _:
+            by_arm = draw(st.dictionaries(st.sampled_from(ids), st.floats(0, 1e9)))
+            return WeightedSplit(weights=by_arm | {ids[0]: draw(st.floats(1e-6, 1e9))})
+
+
+@st.composite
+def experiments(draw: st.DrawFn) -> Experiment:
+    """Any valid experiment of a few arms and metrics."""
+    ids = draw(st.lists(names, min_size=1, max_size=5, unique=True))
+    metric_names = draw(st.lists(names, min_size=1, max_size=3, unique=True))
+    declared = tuple(draw(metrics(name, may_guard=index > 0)) for index, name in enumerate(metric_names))
+    longest = max((metric.window or MOMENT for metric in declared), default=MOMENT)
+    namespace = draw(st.just("") | names.map(lambda name: name + "/"))
+    return Experiment(
+        name=namespace + draw(names),
+        description=draw(st.text(max_size=20)),
+        arms=tuple(
+            Arm(
+                id=arm_id,
+                model_uri=draw(printable),
+                digest=draw(printable),
+                payload=draw(st.dictionaries(st.text(max_size=4), json_values, max_size=2)),
+                is_taken_out=draw(st.booleans()),
+            )
+            for arm_id in ids
+        ),
+        champion=draw(st.sampled_from(ids)),
+        policy=draw(policies(ids)),
+        metrics=declared,
+        reward_metric=declared[0].name,
+        limits=draw(limits_of(ids)),
+        half_life=draw(memories),
+        lookback=draw(memories),
+        max_decision_age=draw(st.timedeltas(longest, LONGEST_DECISION_AGE)),
+        salt=draw(st.binary(min_size=16, max_size=16)),
+        analysis_unit=draw(st.sampled_from(AnalysisUnit)),
+    )

@@ -1,0 +1,357 @@
+"""Whole assessments: which test stands behind a claim, how p-values are adjusted, and what can't be said."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass, replace
+from datetime import timedelta
+from math import isfinite, isnan
+
+import numpy as np
+import pytest
+
+from bandit.allocation import Standing
+from bandit.decision_id import Basis
+from bandit.experiment import Arm
+from bandit.facts import DecisionKey, Facts, OutcomeKey, Tally
+from bandit.inference.data.table import EvidenceTable, evidence_table
+from bandit.inference.reasons import CannotSay, Reason
+from bandit.inference.sequential.aipw import Comparison, MeanEstimate
+from bandit.inference.sequential.multiplicity import mean_process
+from bandit.inference.sequential.odds import OddsComparison, compare_odds
+from bandit.inference.sequential.results import EProcess
+from bandit.inference.sequential.sample_ratio import SampleRatio
+from bandit.inference.verdict.assessment import Assessment, assess
+from bandit.inference.verdict.claims import ALPHA, ChallengerEvidence, Claim, TestKind
+from bandit.metric import Direction, Metric, MetricKind
+from tests.bandit.inference.standings import CLICK, ERROR, FLOORS, HOUR, STARTED_AT, Stretch, at, even, stand
+
+CLEAR = even(*[((500, 50, 5), (500, 100, 5))] * 8)
+"""The challenger has twice the clicks."""
+
+SPEND = Metric(
+    name="spend", kind=MetricKind.COUNT, maximum=10.0, window=HOUR, default_value=0.0, is_guardrail=True
+)
+
+
+def claim_of(claim: Claim | CannotSay) -> Claim:
+    """The claim, which there is."""
+    assert isinstance(claim, Claim)
+    return claim
+
+
+def table_of(standing: Standing, metric: Metric, arms: Sequence[int] = (0, 1)) -> EvidenceTable:
+    """The table of closed epochs."""
+    numbered = standing.metric_numbers[metric.name], metric
+    found = evidence_table(
+        standing.facts, standing.epochs, numbered, arms, lag=standing.lag, now=standing.now
+    )
+    assert isinstance(found, EvidenceTable)
+    return found
+
+
+def test_a_yes_no_reward_is_judged_by_the_mean_of_both_processes() -> None:
+    """Neither is chosen by what was seen: row by row the e-value is the mean of AIPW's and odds'."""
+    standing = stand(CLEAR)
+    seen = assess(standing, FLOORS).reward.challengers[1]
+    odds = compare_odds(table_of(standing, CLICK), 1, 0, ALPHA)
+    assert isinstance(odds, OddsComparison)
+    assert isinstance(seen.difference, Comparison)
+    for claim, parts in (
+        (claim_of(seen.better), [seen.difference.better, odds.better]),
+        (claim_of(seen.worse), [seen.difference.worse, odds.worse]),
+    ):
+        assert claim.test is TestKind.MEAN
+        expected = np.exp([part.log_values for part in parts]).mean(axis=0)
+        np.testing.assert_allclose(np.exp(claim.process.log_values), expected, rtol=1e-9)
+
+
+def test_a_clear_difference_is_established_in_its_own_direction_only() -> None:
+    """Twice the clicks are better, beyond any doubt, and not worse; bounds agree."""
+    seen = assess(stand(CLEAR), FLOORS).reward.challengers[1]
+    assert claim_of(seen.better).p_value < 1e-3
+    assert claim_of(seen.worse).p_value == 1.0
+    assert isinstance(seen.difference, Comparison)
+    assert seen.difference.interval.lower > 0
+    assert not isinstance(seen.lift, CannotSay)
+    assert seen.lift.lower > 0
+
+
+def test_a_guardrail_is_judged_by_odds_as_of_now_and_over_open_epochs() -> None:
+    """Errors that came a minute ago count, though no epoch has closed; a maximum over epochs is not taken."""
+    standing = stand(even(*[((500, 0, 5), (500, 0, 50))] * 4))
+    early = at(standing, STARTED_AT + timedelta(minutes=1))
+    worse = claim_of(assess(early, FLOORS).others["error"].challengers[1].worse)
+    assert worse.test is TestKind.ODDS
+    assert len(worse.process.log_values) == 1
+    assert worse.p_value < ALPHA
+    better = assess(early, FLOORS).others["error"].challengers[1].better
+    assert better == CannotSay(Reason.NO_CLOSED_EPOCH)
+
+
+def test_what_was_better_once_and_is_worse_now_has_lapsed() -> None:
+    """The p-value remembers the best look; the claim says that all decisions so far do not bear it out."""
+    novelty = even(*[((500, 50, 0), (500, 100, 0))] * 8, *[((500, 100, 0), (500, 25, 0))] * 16)
+    seen = assess(stand(novelty), FLOORS).reward.challengers[1]
+    assert claim_of(seen.better).p_value < 1e-3
+    assert claim_of(seen.better).is_lapsed
+    assert claim_of(seen.worse).p_value < ALPHA
+    assert not claim_of(seen.worse).is_lapsed
+    clear = assess(stand(CLEAR), FLOORS).reward.challengers[1]
+    assert not claim_of(clear.better).is_lapsed
+
+
+@pytest.mark.parametrize("direction", list(Direction))
+def test_a_ratio_that_rose_while_the_difference_fell_is_contradicted(direction: Direction) -> None:
+    """The odds find twice the rate where both are rare; over all decisions the arm has the lower mean."""
+    crossed = even(*[((1900, 570, 0), (100, 20, 0))] * 8, shares=(0.95, 0.05))
+    crossed += even(*[((500, 10, 0), (500, 20, 0))] * 30)
+    metric = replace(CLICK, direction=direction)
+    seen = assess(stand(crossed, metrics=(metric, ERROR)), FLOORS).reward.challengers[1]
+    assert isinstance(seen.difference, Comparison)
+    assert seen.difference.difference < 0
+    more, less = seen.better, seen.worse
+    if direction is Direction.MINIMIZE:
+        more, less = less, more
+    assert claim_of(more).process.log_value > 0
+    assert claim_of(more).is_contradicted
+    assert not claim_of(less).is_contradicted
+
+
+def test_harm_that_only_open_epochs_show_is_early() -> None:
+    """Events that are only reported sooner look the same, until the epochs in which they fell have closed."""
+    standing = stand(even(*[((500, 0, 5), (500, 0, 50))] * 4))
+    first_minute = at(standing, STARTED_AT + timedelta(minutes=1))
+    early = claim_of(assess(first_minute, FLOORS).others["error"].challengers[1].worse)
+    settled = claim_of(assess(standing, FLOORS).others["error"].challengers[1].worse)
+    assert (early.is_early, settled.is_early) == (True, False)
+
+
+def test_a_guardrail_of_numbers_is_judged_by_means() -> None:
+    """A count has no events whose arms could be counted: AIPW, over closed epochs."""
+    standing = stand(CLEAR, metrics=(CLICK, SPEND))
+    seen = assess(standing, FLOORS).others["spend"].challengers[1]
+    assert claim_of(seen.worse).test is TestKind.AIPW
+    assert claim_of(seen.better).test is TestKind.AIPW
+
+
+def test_a_yes_no_guardrail_without_events_is_not_judged_by_another_test() -> None:
+    """With no error anywhere the odds can't say anything, and AIPW does not step in until they can."""
+    standing = stand(even(*[((500, 50, 0), (500, 50, 0))] * 3))
+    seen = assess(standing, FLOORS).others["error"].challengers[1]
+    assert (seen.better, seen.worse) == (CannotSay(Reason.NO_EVENTS), CannotSay(Reason.NO_EVENTS))
+
+
+@pytest.mark.parametrize(
+    ("stretches", "silent"),
+    [
+        (even(*[((500, 0, 0), (500, 0, 0))] * 3), "odds"),
+        (even(*[((990, 50, 0), (10, 5, 0))] * 3, shares=(0.99, 0.01)), "aipw"),
+    ],
+)
+def test_a_test_that_cannot_speak_yet_counts_as_one(stretches: list[Stretch], silent: str) -> None:
+    """The e-value is the mean of 1 and the other's; to leave it out would be a choice by the data."""
+    standing = stand(stretches)
+    seen = assess(standing, FLOORS).reward.challengers[1]
+    odds = compare_odds(table_of(standing, CLICK), 1, 0, ALPHA)
+    one = EProcess((0.0,) * 3)
+    if silent == "odds":
+        assert odds == CannotSay(Reason.NO_EVENTS)
+        assert isinstance(seen.difference, Comparison)
+        said = seen.difference.better
+    else:
+        assert seen.difference == CannotSay(Reason.SHARES_BELOW_FLOOR)
+        assert isinstance(odds, OddsComparison)
+        said = odds.better
+    claim = claim_of(seen.better)
+    assert claim.test is TestKind.MEAN
+    assert claim.process.log_values == pytest.approx(mean_process([said, one]).log_values)
+
+
+def test_p_values_are_adjusted_over_challengers_and_directions() -> None:
+    """Two challengers in two directions are four hypotheses: the smallest p-value is multiplied by four."""
+    row = ((400, 40, 4), (400, 60, 4), (400, 40, 4))
+    found = assess(stand(even(*[row] * 6), n_arms=3), FLOORS).reward.challengers
+    raw = {arm: claim_of(found[arm].better).process.p_value for arm in (1, 2)}
+    assert raw[1] < raw[2]
+    assert claim_of(found[1].better).p_value == pytest.approx(min(1.0, 4 * raw[1]))
+    assert claim_of(found[2].better).p_value == pytest.approx(
+        min(1.0, max(4 * raw[1], 3 * min(raw[2], claim_of(found[2].worse).process.p_value)))
+    )
+
+
+def test_the_family_keeps_every_challenger_that_there_ever_was() -> None:
+    """An arm that was dropped weeks ago still counts, so that arms can't be tried one after the other."""
+    first = Stretch({0: 0.5, 2: 0.5}, {0: (500, 50, 5), 2: (500, 50, 5)})
+    later = [Stretch({0: 0.5, 1: 0.5}, {0: (500, 50, 5), 1: (500, 80, 5)})] * 6
+    assessment = assess(stand([first, *later]), FLOORS)
+    better = claim_of(assessment.reward.challengers[1].better)
+    assert set(assessment.reward.challengers) == {1, 2}
+    assert better.p_value == pytest.approx(min(1.0, 4 * better.process.p_value))
+
+
+def test_an_arm_added_a_moment_ago_is_said_to_have_had_no_share() -> None:
+    """It has no epoch yet; nobody has to guess whether it was forgotten."""
+    standing = stand(CLEAR)
+    added = replace(
+        standing, experiment=replace(standing.experiment, arms=_arms("champion", "first", "second"))
+    )
+    seen = assess(added, FLOORS).reward.challengers[2]
+    reason = CannotSay(Reason.ARM_WITHOUT_SHARE)
+    assert (seen.difference, seen.better, seen.worse, seen.lift) == (reason,) * 4
+
+
+def test_a_champion_without_an_epoch_is_no_error() -> None:
+    """A champion that was named before it had traffic: no comparison can be made, and the report says so."""
+    standing = stand(CLEAR)
+    experiment = replace(standing.experiment, arms=_arms("champion", "first", "fourth"), champion="fourth")
+    assessment = assess(replace(standing, experiment=experiment), FLOORS)
+    assert assessment.champion == 4
+    differences = [seen.difference for seen in assessment.reward.challengers.values()]
+    assert differences == [CannotSay(Reason.ARM_WITHOUT_SHARE)] * 2
+    assert isinstance(assessment.reward.means[0], MeanEstimate)
+
+
+def test_withheld_evidence_is_withheld_everywhere() -> None:
+    """Where units return, no mean, claim, split or sample ratio is printed, and every one says why."""
+    why = CannotSay(Reason.REPEATED_UNITS)
+    assessment = assess(stand(CLEAR), FLOORS, withheld=why, splits=[{0: 0.5, 1: 0.5}])
+    assert assessment.sample_ratio == why
+    assert assessment.splits == (why,)
+    for evidence in (assessment.reward, *assessment.others.values()):
+        assert set(evidence.means.values()) == {why}
+        for seen in evidence.challengers.values():
+            assert (seen.difference, seen.lift, seen.better, seen.worse) == (why,) * 4
+
+
+def test_units_are_counted_in_place_of_decisions_where_they_are_given() -> None:
+    """Every figure is that of the unit facts, whatever the decisions were."""
+    by_unit = stand(CLEAR)
+    by_decision = stand(even(*[((5000, 900, 90), (5000, 100, 10))] * 8))
+    counted = assess(by_decision, FLOORS, counted=by_unit.facts)
+    assert counted.reward.challengers == assess(by_unit, FLOORS).reward.challengers
+    assert isinstance(counted.sample_ratio, SampleRatio)
+    assert counted.sample_ratio.observed == {0: 4000, 1: 4000}
+
+
+def test_fallbacks_late_outcomes_and_open_epochs_change_nothing() -> None:
+    """Evidence is over policy decisions of closed epochs, and over outcomes that came within the window."""
+    extra = Facts(
+        decisions={DecisionKey(1, 1, 0, 0, Basis.FALLBACK): 900, DecisionKey(1, 9, 0, 1, Basis.POLICY): 90},
+        outcomes={
+            OutcomeKey(1, 1, 0, 0, Basis.FALLBACK, 0): Tally(n=900, total=900, squares=900),
+            OutcomeKey(1, 9, 0, 1, Basis.POLICY, 0): Tally(n=90, total=90, squares=90),
+            OutcomeKey(1, 8, 0, 2, Basis.POLICY, 0): Tally(late_n=9, late_total=9, late_squares=9),
+        },
+    )
+    assert assess(stand(CLEAR, extra=extra), FLOORS).reward == assess(stand(CLEAR), FLOORS).reward
+
+
+def test_outcomes_that_ignore_silence_need_answers_alike() -> None:
+    """Where one arm answers half as often, its answers are no sample of its decisions."""
+    ignoring = replace(CLICK, default_value=None)
+    standing = stand(even(*[((500, 200, 0), (500, 100, 0))] * 8), metrics=(ignoring, ERROR))
+    seen = assess(standing, FLOORS).reward.challengers[1]
+    assert seen.better == CannotSay(Reason.UNEQUAL_RESPONSE)
+
+
+def test_rows_end_where_the_next_epoch_began() -> None:
+    """The rows of processes can be placed in time."""
+    assessment = assess(stand(CLEAR), FLOORS)
+    assert assessment.reward.row_ends == tuple(STARTED_AT + (row + 1) * HOUR for row in range(8))
+    assert len(claim_of(assessment.reward.challengers[1].better).process.log_values) == 8
+
+
+SITUATIONS: dict[str, Standing] = {
+    "no epoch": stand([]),
+    "no closed epoch": at(stand(CLEAR), STARTED_AT),
+    "no decision": stand(even(*[((0, 0, 0), (0, 0, 0))] * 3)),
+    "one decision": stand(even(((1, 1, 0), (0, 0, 0)))),
+    "one arm silent": stand(even(*[((50, 5, 0), (0, 0, 0))] * 3)),
+    "no success": stand(even(*[((500, 0, 0), (500, 0, 0))] * 3)),
+    "all successes": stand(even(*[((500, 500, 500), (500, 500, 500))] * 3)),
+    "only one arm succeeds": stand(even(*[((500, 0, 0), (500, 500, 500))] * 3)),
+    "one arm only": stand(even(*[((500, 50, 5),)] * 3), n_arms=1),
+    "no share for one": stand(even(*[((500, 50, 5), (0, 0, 0))] * 3, shares=(1.0, 0.0))),
+    "tiny share": stand(even(*[((500, 50, 5), (1, 1, 0))] * 3, shares=(0.999, 0.001))),
+    "no window": stand(CLEAR, metrics=(replace(CLICK, window=None), ERROR)),
+    "counts lost in a crash": stand(even(*[((3, 50, 5), (2, 40, 5))] * 3)),
+    "minimised reward": stand(CLEAR, metrics=(replace(CLICK, direction=Direction.MINIMIZE), ERROR)),
+    "negative range": stand(
+        CLEAR, metrics=(Metric(name="gain", kind=MetricKind.REAL, minimum=-1.0, window=HOUR), ERROR)
+    ),
+}
+
+
+@pytest.mark.parametrize("floors", [{0: 0.0, 1: 0.0}, FLOORS], ids=["zero", "declared"])
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_nothing_is_nan_and_no_p_value_leaves_its_range(situation: str, floors: dict[int, float]) -> None:
+    """In every awkward standing there is a figure or a reason; intervals hold their estimates."""
+    standing = SITUATIONS[situation]
+    split = dict.fromkeys(range(len(standing.experiment.arms)), 0.5)
+    assessment = assess(standing, floors, splits=[split])
+    for value in _numbers(assessment):
+        assert not isnan(value)
+    for evidence in (assessment.reward, *assessment.others.values()):
+        for mean in evidence.means.values():
+            if isinstance(mean, MeanEstimate):
+                assert mean.interval.lower <= mean.mean <= mean.interval.upper
+                assert mean.interval.lower < mean.interval.upper
+        for seen in evidence.challengers.values():
+            _require_sound(seen)
+
+
+def test_few_data_never_make_a_narrow_interval() -> None:
+    """Twenty decisions, all successes, leave means and difference all but unknown."""
+    assessment = assess(stand(even(((10, 10, 0), (10, 10, 0)))), FLOORS)
+    difference = assessment.reward.challengers[1].difference
+    assert isinstance(difference, Comparison)
+    assert difference.interval.lower < -0.5
+    assert difference.interval.upper > 0.5
+
+
+def test_evidence_under_a_metric_to_minimise_is_mirrored() -> None:
+    """More of what should be little is worse."""
+    minimised = stand(CLEAR, metrics=(replace(CLICK, direction=Direction.MINIMIZE), ERROR))
+    seen = assess(minimised, FLOORS).reward.challengers[1]
+    assert claim_of(seen.worse).p_value < 1e-3
+    assert claim_of(seen.better).p_value == 1.0
+
+
+def _require_sound(seen: ChallengerEvidence) -> None:
+    for claim in (seen.better, seen.worse):
+        if isinstance(claim, Claim):
+            assert 0 < claim.p_value <= 1
+            assert claim.p_value >= claim.process.p_value
+            assert all(isfinite(value) for value in claim.process.log_values)
+    if isinstance(seen.difference, Comparison):
+        interval = seen.difference.interval
+        assert interval.lower <= seen.difference.difference <= interval.upper
+    if isinstance(seen.lift, CannotSay):
+        assert seen.lift.explanation
+
+
+def _numbers(value: object) -> Iterator[float]:
+    """Every float in nested results."""
+    match value:
+        case bool() | int() | str() | None:
+            return
+        case float():
+            yield value
+        case dict():
+            for part in value.values():
+                yield from _numbers(part)
+        case list() | tuple():
+            for part in value:
+                yield from _numbers(part)
+        case _ if is_dataclass(value):
+            for field in fields(value):
+                yield from _numbers(getattr(value, field.name))
+
+
+def _arms(*ids: str) -> tuple[Arm, ...]:
+    return tuple(Arm(id=arm_id) for arm_id in ids)
+
+
+def test_an_assessment_is_a_fold_and_leaves_no_trace() -> None:
+    """The same standing gives the same assessment twice."""
+    first: Assessment = assess(stand(CLEAR), FLOORS, splits=[{0: 0.5, 1: 0.5}])
+    assert first == assess(stand(CLEAR), FLOORS, splits=[{0: 0.5, 1: 0.5}])

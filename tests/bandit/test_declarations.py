@@ -1,0 +1,70 @@
+"""Whatever passes validation can be allocated: no declaration stops an experiment once it was accepted."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bandit.allocation import allocate
+from bandit.experiment import Experiment
+from bandit.facts import Facts, OutcomeKey, Tally
+from bandit.metric import Metric, MetricKind
+from bandit.validation import require_valid
+from tests.bandit.builders import START, decision_key, make_epoch, outcome_key, stand
+from tests.bandit.declarations import experiments
+
+YEAR = timedelta(days=365)
+
+
+@st.composite
+def tallies(draw: st.DrawFn, metric: Metric) -> Tally:
+    """Outcomes at the ends of a metric's range, and one between."""
+    low, high = metric.quantise(metric.minimum), metric.quantise(metric.maximum)
+    values = {low: draw(st.integers(0, 2**20)), high: draw(st.integers(0, 2**20))}
+    middle = (low + high) // 2
+    values[middle] = values.get(middle, 0) + draw(st.integers(0, 1))
+    return Tally(
+        n=sum(values.values()),
+        total=sum(quanta * count for quanta, count in values.items()),
+        squares=sum(quanta**2 * count for quanta, count in values.items()),
+    )
+
+
+@st.composite
+def facts_of(draw: st.DrawFn, experiment: Experiment) -> Facts:
+    """Facts of one long-closed epoch, extreme in number and value."""
+    outcomes: dict[OutcomeKey, Tally] = {}
+    for number, metric in enumerate(experiment.metrics):
+        for arm in range(len(experiment.arms)):
+            outcomes[outcome_key(1, arm, metric=number)] = draw(tallies(metric))
+    decisions = {decision_key(1, arm): draw(st.integers(0, 2**22)) for arm in range(len(experiment.arms))}
+    return Facts(decisions=decisions, outcomes=outcomes)
+
+
+def test_the_strategy_makes_valid_declarations_of_every_kind() -> None:
+    """What the strategy draws keeps every rule and reaches every kind: the property below is not idle."""
+    seen: set[MetricKind] = set()
+
+    @settings(max_examples=40)
+    @given(experiments())
+    def look(experiment: Experiment) -> None:
+        require_valid(experiment)
+        seen.update(metric.kind for metric in experiment.metrics)
+
+    look()
+    assert seen == set(MetricKind)
+
+
+@settings(max_examples=60)
+@given(data=st.data())
+def test_every_valid_declaration_can_be_allocated(data: st.DataObject) -> None:
+    """A valid experiment has shares that sum to 1, before its first outcome and after extreme ones."""
+    experiment = data.draw(experiments())
+    first = allocate(stand(experiment))
+    assert sum(first.shares.values()) == pytest.approx(1, abs=1e-9)
+    epochs = [make_epoch(1, shares=first.shares), make_epoch(2, START + YEAR / 12, shares=first.shares)]
+    facts = data.draw(facts_of(experiment))
+    later = allocate(stand(experiment, epochs, facts, now=START + YEAR))
+    assert sum(later.shares.values()) == pytest.approx(1, abs=1e-9)
+    assert min(later.shares.values()) >= 0

@@ -1,0 +1,100 @@
+"""Every change that would falsify what was recorded of a started experiment, with the field and the rule."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from bandit.experiment import Arm, Experiment, WeightedSplit
+from bandit.limits import Limits
+from bandit.metric import Metric, MetricKind
+from bandit.update_rules import require_compatible, require_numbers_left
+from bandit.validation import InvalidExperimentError
+from tests.bandit.builders import HOUR, declare
+
+DAY = timedelta(days=1)
+BEFORE = declare(
+    arms=[Arm(id="champion", model_uri="s3://1", digest="d", payload={"t": 0.5}), Arm(id="challenger")]
+)
+
+
+def incompatibilities(
+    after: Experiment, arms_ever: frozenset[str] = frozenset(), metrics_ever: frozenset[str] = frozenset()
+) -> dict[str, str]:
+    """Field to rule of what would falsify the records of `BEFORE`."""
+    arms = {arm.id for arm in BEFORE.arms} | arms_ever
+    metrics = {metric.name for metric in BEFORE.metrics} | metrics_ever
+    try:
+        require_compatible(BEFORE, after, arms_ever=arms, metrics_ever=metrics)
+    except InvalidExperimentError as error:
+        return dict(error.violations)
+    return {}
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "fragment"),
+    [
+        ({"model_uri": "s3://2"}, "arms[0].model_uri", "can't change from 's3://1' to 's3://2'"),
+        ({"digest": "e"}, "arms[0].digest", "can't change from 'd' to 'e'"),
+        ({"payload": {}}, "arms[0].payload", "add a new one under another name"),
+    ],
+)
+def test_the_model_of_an_arm_stays(change: Mapping[str, object], field: str, fragment: str) -> None:
+    """Once started, an arm's model can't change: its facts are those of one model version."""
+    arms = (replace(BEFORE.arms[0], **change), BEFORE.arms[1])  # type: ignore[arg-type]
+    found = incompatibilities(replace(BEFORE, arms=arms))
+    assert list(found) == [field]
+    assert fragment in found[field]
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"kind": MetricKind.COUNT}, "metrics[1].kind"),
+        ({"direction": "minimize"}, "metrics[1].direction"),
+        ({"minimum": -1.0}, "metrics[1].minimum"),
+        ({"maximum": 200.0}, "metrics[1].maximum"),
+    ],
+)
+def test_the_meaning_of_a_metric_stays(change: Mapping[str, object], field: str) -> None:
+    """Once started, a metric's kind, direction and range can't change: its sums are in quanta of them."""
+    metrics = (BEFORE.metrics[0], replace(BEFORE.metrics[1], **change))  # type: ignore[arg-type]
+    assert list(incompatibilities(replace(BEFORE, metrics=metrics))) == [field]
+
+
+def test_a_salt_stays() -> None:
+    """Once started, the salt can't change: it would shuffle every unit."""
+    assert list(incompatibilities(replace(BEFORE, salt=bytes(16)))) == ["salt"]
+
+
+def test_what_was_dropped_does_not_return() -> None:
+    """An arm or a metric that was dropped can't come back under its name: it might be another."""
+    again = declare(arms=[*BEFORE.arms, Arm(id="old")], metrics=[*BEFORE.metrics, Metric(name="gone")])
+    found = incompatibilities(again, frozenset({"old"}), frozenset({"gone"}))
+    assert list(found) == ["arms[2].id", "metrics[2].name"]
+    assert "'old' was dropped from this experiment and can't return" in found["arms[2].id"]
+
+
+def test_what_may_change() -> None:
+    """Arms and metrics may come, go, and be taken out; windows, policy, limits and memory may change."""
+    after = replace(
+        declare(
+            arms=[replace(BEFORE.arms[0], is_taken_out=True), Arm(id="new")],
+            metrics=[replace(BEFORE.metrics[0], window=HOUR, default_value=0.0), Metric(name="new")],
+            policy=WeightedSplit(weights={"new": 1.0}),
+            limits=Limits(minimum_share=0.1),
+            half_life=DAY,
+        ),
+        champion="new",
+        description="another",
+    )
+    assert incompatibilities(after) == {}
+
+
+def test_numbers_of_arms_and_metrics_run_out() -> None:
+    """Decision ids hold 65,536 arms of an experiment's life, the log 32,768 metrics; one more is refused."""
+    require_numbers_left(65_536, 32_768)
+    with pytest.raises(InvalidExperimentError) as refusal:
+        require_numbers_left(65_537, 32_769)
+    assert [violation.field for violation in refusal.value.violations] == ["arms", "metrics"]

@@ -1,0 +1,121 @@
+"""Planning before the start: by a file or by flags, for the declared floors and for others beside them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from bandit.inference.planning.power import Forecast, Plan, forecast_report
+from bandit.inference.sequential.design import Design
+
+Run = Callable[..., Result]
+RANKER = (Path(__file__).parents[1] / "ranker.toml").read_text()
+TRAFFIC = ("--decisions-per-day", "4000", "--base-rate", "0.05")
+
+
+@pytest.fixture
+def file() -> str:
+    """The file of an experiment with floors of 20 % and 5 %."""
+    Path("ranker.toml").write_text(RANKER)
+    return "ranker.toml"
+
+
+def plans(run: Run, *arguments: str) -> dict[str, dict[str, float]]:
+    """Name of the floors to what is planned for them."""
+    result = run("plan", *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return {each["floors"]: each for each in json.loads(result.stdout, parse_constant=pytest.fail)["plans"]}
+
+
+def test_the_declared_floors_are_planned_for(run: Run, file: str) -> None:
+    """The numbers are the library's; of the two arms the better one has most of the decisions."""
+    declared = plans(run, file, *TRAFFIC)["declared"]
+    plan = Plan(
+        base_mean=0.05,
+        lift=0.1,
+        decisions_per_day=4_000,
+        champion_floor=0.2,
+        challenger_floor=0.05,
+        rest=0.75,
+        design=Design(floors={0: 0.2, 1: 0.05}),
+    )
+    forecast = forecast_report(plan, is_yes_no=True)
+    assert isinstance(forecast, Forecast)
+    assert declared["days_at_half"] == pytest.approx(forecast.days_at_half)
+    assert declared["days_at_most"] == pytest.approx(forecast.days_at_most)
+    assert 0.2 < declared["champion_share"] < 0.5 < declared["challenger_share"] < 0.8
+
+
+def test_power_is_a_matter_of_floors(run: Run) -> None:
+    """The smaller the floors, the longer; an even split is not much faster than 20 % and 5 %."""
+    found = plans(run, *TRAFFIC)
+    days = [found[name]["days_at_most"] for name in ("even split", "20/5", "5/5", "1/1")]
+    assert days == sorted(days)
+    assert days[1] < 2 * days[0]
+    assert days[3] > 10 * days[0]
+
+
+def test_flags_describe_an_experiment_without_a_file(run: Run) -> None:
+    """Floors that are not given take an even part; floors for which there is no room are left out."""
+    found = plans(run, "--arms", "5", "--champion-share", "0.2", "--challenger-share", "0.05", *TRAFFIC)
+    assert found["declared"] == {**found["20/5"], "floors": "declared"}
+    assert plans(run, "--arms", "4", *TRAFFIC)["declared"]["champion_share"] == pytest.approx(0.25)
+    assert set(plans(run, "--arms", "50", *TRAFFIC)) == {"declared", "1/1", "even split"}
+
+
+def test_a_table_fits_and_says_what_it_is_about(run: Run, file: str) -> None:
+    """In 100 columns, with what never happens called so."""
+    text = run("plan", file, *TRAFFIC, "--lift", "0.001").stdout
+    assert "click: a lift of +0.1 % with 1 challenger at 4,000 decisions a day" in text
+    assert "never" in text
+    assert all(len(line) <= 100 for line in text.splitlines())
+
+
+def test_a_metric_that_is_not_yes_no_wants_a_variance(run: Run, file: str) -> None:
+    """With it the plan scales by the range."""
+    text = RANKER.replace('reward_metric = "click"', 'reward_metric = "latency-ms"')
+    text = text.replace("guardrail = true", 'window = "1h"\ndefault_value = 0')
+    Path("real.toml").write_text(text)
+    arguments = ("real.toml", "--decisions-per-day", "4000", "--base-rate", "200", "--lift", "-0.1")
+    result = run("plan", *arguments)
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "error: --variance is needed, since latency-ms is not yes/no\n",
+    )
+    assert plans(run, *arguments, "--variance", "10000")["declared"]["days_at_half"] > 0
+    assert run("plan", file, *TRAFFIC).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--decisions-per-day", "nan", "--base-rate", "0.1"), "nothing could be seen"),
+        (("--decisions-per-day", "-1", "--base-rate", "0.1"), "nothing could be seen"),
+        (("--decisions-per-day", "100", "--base-rate", "0"), "nothing could be seen"),
+        (("--decisions-per-day", "100", "--base-rate", "2"), "within the metric's range"),
+        (("--decisions-per-day", "100", "--base-rate", "0.1", "--lift", "0"), "--lift not 0"),
+        (("--decisions-per-day", "100", "--base-rate", "0.95", "--lift", "0.5"), "mean after the lift"),
+        (("--decisions-per-day", "100", "--base-rate", "nan"), "nothing could be seen"),
+        ((*TRAFFIC, "--variance", "9"), "--variance must be in (0, 0.25]"),
+        ((*TRAFFIC, "--champion-share", "0.9", "--challenger-share", "0.2"), "add up to more than 1"),
+        (("missing.toml", *TRAFFIC), "missing.toml: no such file or directory"),
+        (("ranker.toml", "--arms", "3", *TRAFFIC), "are what FILE would say"),
+    ],
+)
+@pytest.mark.usefixtures("file")
+def test_what_can_t_be_planned_is_said_in_one_line(run: Run, arguments: tuple[str, ...], words: str) -> None:
+    """Exit code 2, and what is wrong."""
+    result = run("plan", *arguments)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_broken_file_is_named_with_its_key(run: Run) -> None:
+    """As when it is applied."""
+    Path("broken.toml").write_text(RANKER.replace('champion = "v1"', 'champion = "v9"'))
+    result = run("plan", "broken.toml", *TRAFFIC)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: broken.toml: champion: ")

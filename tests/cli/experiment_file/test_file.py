@@ -1,0 +1,279 @@
+"""Experiment files: read with every error named, written so that reading gives them back."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bandit.v1.experiment_pb2 import Experiment
+from server.cli.experiment_file.durations import format_duration
+from server.cli.experiment_file.example import EXAMPLE
+from server.cli.experiment_file.file import (
+    REFUSED,
+    ExperimentFileError,
+    format_experiment,
+    parse_experiment,
+    read_experiment,
+)
+from server.cli.experiment_file.toml_writer import TomlTable, dumps
+
+RANKER = Path(__file__).parents[1] / "ranker.toml"
+PROTO = Path(__file__).parents[3] / "protos/bandit/v1/experiment.proto"
+
+
+texts = st.text(st.characters(codec="utf-8"), max_size=6)
+doubles = st.floats(allow_nan=False, allow_infinity=False)
+flags = st.booleans()
+durations = st.integers(0, 10**9).map(lambda n: format_duration(Experiment().half_life.__class__(seconds=n)))
+json_scalars = st.one_of(flags, doubles, texts, st.integers(-(2**53), 2**53))
+json_values = st.recursive(
+    json_scalars,
+    lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(texts, inner, max_size=2)),
+    max_leaves=6,
+)
+
+
+def tables(**optional: st.SearchStrategy[object]) -> st.SearchStrategy[dict[str, object]]:
+    """Tables with any of these keys."""
+    return st.fixed_dictionaries({}, optional=optional)
+
+
+arms = tables(
+    id=texts,
+    model_uri=texts,
+    digest=texts,
+    taken_out=flags,
+    payload=st.dictionaries(texts, json_values, max_size=3),
+)
+policies = st.one_of(
+    st.sampled_from(["thompson_sampling", "epsilon_greedy", "static_split"]),
+    tables(epsilon=doubles, decay_observations=doubles).map(lambda table: {"epsilon_greedy": table}),
+    st.dictionaries(texts, doubles).map(lambda weights: {"static_split": {"weights": weights}}),
+)
+priors = st.one_of(
+    tables(alpha=doubles, beta=doubles).map(lambda table: {"beta": table}),
+    tables(mean=doubles, scale=doubles).map(lambda table: {"normal_inverse_gamma": table}),
+)
+metrics = tables(
+    name=texts,
+    kind=st.sampled_from(["binary", "real", "count"]),
+    direction=st.sampled_from(["maximize", "minimize"]),
+    minimum=doubles,
+    maximum=doubles,
+    clip=flags,
+    window=durations,
+    default_value=doubles,
+    guardrail=flags,
+    prior=priors,
+)
+limits = tables(
+    minimum_share=doubles,
+    minimum_shares=st.dictionaries(texts, doubles, max_size=2),
+    maximum_share=doubles,
+    warm_up_decisions=st.integers(0, 2**64 - 1),
+    warm_up_duration=durations,
+)
+files = tables(
+    name=texts,
+    description=texts,
+    champion=texts,
+    reward_metric=texts,
+    arms=st.lists(arms, max_size=3),
+    policy=policies,
+    metrics=st.lists(metrics, max_size=2),
+    limits=limits,
+    half_life=durations,
+    max_decision_age=durations,
+    salt=texts,
+    analysis_unit=st.sampled_from(["decision", "unit"]),
+)
+
+
+def problems_of(text: str) -> list[str]:
+    """Path and text of all that is wrong with a file, which must be."""
+    with pytest.raises(ExperimentFileError) as caught:
+        parse_experiment(text, "x.toml")
+    assert str(caught.value).splitlines() == [
+        f"x.toml: {each.path}: {each.text}" for each in caught.value.problems
+    ]
+    return [f"{each.path}: {each.text}" for each in caught.value.problems]
+
+
+@given(files)
+def test_file_to_message_to_file_to_message_is_identity(table: TomlTable) -> None:
+    """Whatever a file can say survives being shown and applied again."""
+    message = parse_experiment(dumps(table))
+    assert parse_experiment(format_experiment(message)) == message
+
+
+@given(files)
+def test_the_text_of_a_message_is_stable(table: TomlTable) -> None:
+    """A text that has been read is written the same, so that differences mean something."""
+    text = format_experiment(parse_experiment(dumps(table)))
+    assert format_experiment(parse_experiment(text)) == text
+
+
+def test_the_order_of_keys_in_a_payload_is_no_difference() -> None:
+    """Maps have none on the wire, so the text sorts them."""
+    keys = [f"k{number:02}" for number in range(30)]
+    texts_of_both = set()
+    for order in (keys, keys[::-1]):
+        experiment = Experiment()
+        experiment.arms.add().payload.update(dict.fromkeys(order, 1))
+        texts_of_both.add(format_experiment(experiment))
+    (text,) = texts_of_both
+    assert re.findall(r"k\d\d", text) == keys
+
+
+def test_a_file_becomes_the_message_that_it_describes() -> None:
+    """Enums, durations, numbers, maps, choices and payloads arrive as what they mean."""
+    experiment = read_experiment(str(RANKER))
+    assert experiment.policy.WhichOneof("kind") == "thompson_sampling"
+    assert [arm.id for arm in experiment.arms] == ["v1", "v2"]
+    assert dict(experiment.arms[1].payload) == {"temperature": 0.2, "layers": [64, 32]}
+    click, latency = experiment.metrics
+    assert (click.kind, click.window.seconds, click.HasField("default_value")) == (1, 3_600, True)
+    assert (latency.direction, latency.maximum, latency.HasField("default_value")) == (2, 2_000, False)
+    assert experiment.limits.minimum_shares == {"v1": 0.2}
+
+
+def test_the_example_is_a_complete_experiment() -> None:
+    """What `experiment example` prints can be applied as it is."""
+    experiment = parse_experiment(EXAMPLE)
+    assert experiment.champion in {arm.id for arm in experiment.arms}
+    assert experiment.reward_metric in {metric.name for metric in experiment.metrics}
+
+
+def test_the_example_explains_every_key() -> None:
+    """A key that the example forgets would be found by nobody."""
+    known = {name for message in _messages(Experiment.DESCRIPTOR.full_name) for name in message}
+    assert {name for name in known - REFUSED.keys() if not re.search(rf"\b{name}\b", EXAMPLE)} == set()
+
+
+def test_every_line_of_the_example_that_is_commented_out_is_right() -> None:
+    """With its `#` removed, each optional key is taken."""
+    lines = (re.sub(r"^# (?=\[|\w+ = )", "", line) for line in EXAMPLE.splitlines())
+    text = "\n".join(lines).replace('policy = "thompson_sampling"', "")
+    one_policy = re.sub(r"\[policy\.static_split\.weights\].*?\n\n", "", text, flags=re.DOTALL)
+    for prior in ("beta", "normal_inverse_gamma", "gamma"):
+        others = {"beta", "normal_inverse_gamma", "gamma"} - {prior}
+        one_prior = one_policy
+        for other in others:
+            one_prior = re.sub(rf"\[metrics\.prior\.{other}\].*?\n\n", "\n", one_prior, flags=re.DOTALL)
+        assert (
+            parse_experiment(one_prior).metrics[0 if prior == "beta" else 1].prior.WhichOneof("kind") == prior
+        )
+
+
+def test_what_the_service_sets_is_refused() -> None:
+    """The refused keys are those that the contract calls output only, and the etag."""
+    body = PROTO.read_text().partition("message Experiment {")[2].partition("\n}")[0]
+    fields = re.findall(r"((?:  //.*\n)+)  [\w.]+ (\w+) = \d+;", body)
+    assert {name for comment, name in fields if "Output only." in comment} | {"etag"} == set(REFUSED)
+    for name in REFUSED:
+        (problem,) = problems_of(f'{name} = "x"')
+        assert problem.startswith(f"{name}: is set by the service, not by a file")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('descripton = "x"', "descripton: no such key; did you mean description?"),
+        ('[[arms]]\nmodle_uri = "x"', "arms[0].modle_uri: no such key; did you mean model_uri?"),
+        ("[limits]\nzzz = 1", "limits.zzz: no such key; there are minimum_share, minimum_shares, "),
+        ("name = 5", "name: must be a string, got 5"),
+        ("arms = 1", "arms: must be an array of tables, [[arms]], got 1"),
+        ("arms = [1]", "arms[0]: must be a table, got 1"),
+        ("limits = 1", "limits: must be a table, got 1"),
+        ("[[arms]]\ntaken_out = 1", "arms[0].taken_out: must be true or false, got 1"),
+        (
+            '[[metrics]]\nkind = "binray"',
+            'metrics[0].kind: must be one of "binary", "real", "count", got "binray"',
+        ),
+        ('[[metrics]]\nkind = "unspecified"', 'metrics[0].kind: must be one of "binary", "real", "count"'),
+        (
+            '[[metrics]]\nkind = "METRIC_KIND_REAL"',
+            'metrics[0].kind: must be one of "binary", "real", "count"',
+        ),
+        ("[[metrics]]\nkind = 1", 'metrics[0].kind: must be one of "binary", "real", "count", got 1'),
+        ('[[metrics]]\nmaximum = "1"', 'metrics[0].maximum: must be a number, got "1"'),
+        ("[[metrics]]\nmaximum = true", "metrics[0].maximum: must be a number, got true"),
+        ("[[metrics]]\nmaximum = inf", "metrics[0].maximum: must be a finite number, got inf"),
+        ("[[metrics]]\nmaximum = nan", "metrics[0].maximum: must be a finite number, got nan"),
+        (f"[[metrics]]\nmaximum = 1{'0' * 400}", "metrics[0].maximum: must be a finite number, got 1000"),
+        ("[[metrics]]\nwindow = 60", "metrics[0].window: must be a duration such as"),
+        ('[[metrics]]\nwindow = "1.5h"', 'metrics[0].window: must be a duration such as "250ms"'),
+        ("[limits]\nwarm_up_decisions = -1", "limits.warm_up_decisions: must be a whole number from 0 to"),
+        ("[limits]\nwarm_up_decisions = 1.0", "limits.warm_up_decisions: must be a whole number from 0 to"),
+        (
+            f"[limits]\nwarm_up_decisions = {2**64}",
+            "limits.warm_up_decisions: must be a whole number from 0 to",
+        ),
+        ('[limits.minimum_shares]\nv1 = "x"', 'limits.minimum_shares["v1"]: must be a number, got "x"'),
+        (
+            'policy = "thompson"',
+            "policy: must be one of thompson_sampling, epsilon_greedy, static_split, got",
+        ),
+        ("[policy]", "policy: must have exactly one of thompson_sampling, epsilon_greedy, static_split"),
+        (
+            "policy = {thompson_sampling = {}, static_split = {}}",
+            "policy: must have exactly one of thompson_sampling, epsilon_greedy, static_split",
+        ),
+        (
+            "[[arms]]\npayload = {at = 2026-11-22}",
+            "arms[0].payload.at: must be a JSON value: write 2026-11-22",
+        ),
+        ("[[arms]]\npayload = {a = [1, inf]}", "arms[0].payload.a[1]: must be a finite number, got inf"),
+        (
+            f"[[arms]]\npayload = {{a = {2**53 + 1}}}",
+            "arms[0].payload.a: must be at most 2^53, or JSON rounds it",
+        ),
+    ],
+)
+def test_a_problem_names_path_rule_and_value(text: str, problem: str) -> None:
+    """One line, which a person can act on."""
+    (found,) = problems_of(text)
+    assert found.startswith(problem)
+
+
+def test_all_problems_are_found_at_once() -> None:
+    """Nobody corrects a file one run at a time."""
+    assert [line.partition(":")[0] for line in problems_of("name = 1\nx = 2\n[[arms]]\nid = 3")] == [
+        "name",
+        "x",
+        "arms[0].id",
+    ]
+
+
+@pytest.mark.parametrize("content", [b"name = ", b"\xff", b"x = " + b"[" * 9_999])
+def test_a_file_that_is_no_toml_is_one_line(content: bytes, tmp_path: Path) -> None:
+    """Broken syntax, a strange encoding and endless nesting end the same way."""
+    file = tmp_path / "broken.toml"
+    file.write_bytes(content)
+    with pytest.raises(ExperimentFileError) as caught:
+        read_experiment(str(file))
+    assert re.fullmatch(rf"{re.escape(str(file))}: not (TOML|UTF-8): .+", str(caught.value))
+
+
+def test_a_missing_file_is_one_line() -> None:
+    """The name and the reason."""
+    with pytest.raises(ExperimentFileError, match=r"^no\.toml: no such file or directory$"):
+        read_experiment("no.toml")
+
+
+def _messages(name: str) -> list[list[str]]:
+    """Field names of every message of the package below the message `name`, itself first."""
+    found: dict[str, list[str]] = {}
+    pending = [Experiment.DESCRIPTOR]
+    while pending:
+        descriptor = pending.pop()
+        if descriptor.full_name in found or descriptor.file.package != "bandit.v1":
+            continue
+        if descriptor.name == "Epoch" or descriptor.GetOptions().map_entry:
+            continue
+        found[descriptor.full_name] = list(descriptor.fields_by_name)
+        pending.extend(field.message_type for field in descriptor.fields if field.message_type)
+    assert name in found
+    return list(found.values())

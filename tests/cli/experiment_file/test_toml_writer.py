@@ -1,0 +1,43 @@
+"""The TOML writer: what it writes, the standard library reads back."""
+
+import tomllib
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.cli.experiment_file.toml_writer import TomlTable, dumps
+
+texts = st.text(st.characters(codec="utf-8"), max_size=8)
+scalars = st.one_of(st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False), texts)
+values = st.recursive(
+    scalars,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(texts, inner, max_size=3)),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(texts, values, max_size=4))
+def test_what_is_written_is_read_back(table: TomlTable) -> None:
+    """Any table, with whatever characters in keys and values."""
+    assert tomllib.loads(dumps(table)) == table
+
+
+def test_scalars_stand_before_tables() -> None:
+    """A scalar after a table's heading would belong to that table."""
+    assert dumps({"b": {"x": 1}, "a": 2}) == "a = 2\n\n[b]\nx = 1"
+
+
+def test_whole_floats_are_written_without_a_point() -> None:
+    """People write 1, not 1.0."""
+    assert dumps({"maximum": 1.0, "minimum": 0.05}) == "maximum = 1\nminimum = 0.05"
+
+
+def test_null_is_no_toml() -> None:
+    """What TOML can't say fails when it is read, instead of saying something else."""
+    assert dumps({"x": None}) == "x = null"
+
+
+@given(st.dictionaries(texts, values, max_size=4))
+def test_nothing_that_is_written_steers_a_terminal(table: TomlTable) -> None:
+    """Control characters of both sets, and marks that turn the direction of text, are escaped."""
+    assert all(letter.isprintable() or letter == "\n" for letter in dumps(table))

@@ -1,0 +1,203 @@
+"""What a person reads when something fails: one line for each thing, an exit code, and no traceback."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import grpc
+import pytest
+from click.testing import Result
+
+import server
+from bandit.client import CallError, FieldViolation
+from server.cli.framework.connection import explain
+from server.settings import Settings
+
+Run = Callable[..., Result]
+NOBODY = "127.0.0.1:1"
+
+
+class StartupError(Exception):
+    """Stands in for the server's."""
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A server in name only: each test gives it what it needs."""
+    module = ModuleType("server.app")
+    module.StartupError = StartupError  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "server.app", module)
+    monkeypatch.setattr(server, "app", module, raising=False)
+    return module
+
+
+def test_serve_hands_over_settings_and_returns_the_exit_code(app: ModuleType, run: Run) -> None:
+    """Flags arrive as settings, and what the server returns is what the shell sees."""
+    taken: list[Settings] = []
+
+    def serve(settings: Settings) -> int:
+        taken.append(settings)
+        return 7
+
+    app.serve = serve  # type: ignore[attr-defined]
+    result = run("serve", "--listen", "127.0.0.1:0", "--no-migrate", "--drain-seconds", "3")
+    assert result.exit_code == 7
+    assert taken == [Settings(listen="127.0.0.1:0", migrate=False, drain_seconds=3)]
+
+
+def test_a_server_that_cannot_start_says_why(app: ModuleType, run: Run) -> None:
+    """One line, exit code 1."""
+
+    def refuse(_settings: Settings) -> int:
+        raise StartupError("another server uses bandit.db")
+
+    app.serve = refuse  # type: ignore[attr-defined]
+    result = run("serve")
+    assert (result.exit_code, result.stderr) == (1, "error: another server uses bandit.db\n")
+
+
+def test_wrong_settings_are_a_wrong_use(run: Run) -> None:
+    """Exit code 2, before the server is loaded."""
+    result = run("serve", "--listen", "0.0.0.0:50051")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: 0.0.0.0:50051 is beyond loopback")
+
+
+def test_verify_is_quiet_about_success(app: ModuleType, run: Run) -> None:
+    """One line says what was compared; notes come before it."""
+    report = SimpleNamespace(
+        is_clean=True, n_outcomes=12_345, n_experiments=3, differences=(), notes=["epoch 1 of a is sealed"]
+    )
+    app.verify = lambda _settings, progress: progress(1, 1) or report  # type: ignore[attr-defined]
+    result = run("verify", "--database", "sqlite:///x.db")
+    assert result.exit_code == 0
+    assert result.stdout == (
+        "note: epoch 1 of a is sealed\n"
+        "clean: 12,345 outcomes of 3 experiments add up to exactly what is stored\n"
+    )
+    assert result.stderr == ""
+
+
+def test_verify_fails_on_a_difference(app: ModuleType, run: Run) -> None:
+    """Each is a line; of very many only the first are shown, with how many more there are."""
+    differences = [f"difference {number}" for number in range(60)]
+    report = SimpleNamespace(is_clean=False, n_outcomes=1, n_experiments=1, differences=differences, notes=())
+    app.verify = lambda _settings, _progress: report  # type: ignore[attr-defined]
+    result = run("verify")
+    assert result.exit_code == 1
+    lines = result.stderr.splitlines()
+    assert lines[0] == "error: difference 0"
+    assert lines[50:] == [
+        "error: and 10 more differences",
+        "error: `bandit-server rebuild` counts anew, with the server stopped",
+    ]
+
+
+def test_rebuild_says_what_it_counted(app: ModuleType, run: Run) -> None:
+    """Outcomes read and rows written; notes come before it."""
+    report = SimpleNamespace(n_outcomes=12_345, n_rows=67, notes=["a sum stays rounded"])
+    app.rebuild = lambda _settings, _progress: report  # type: ignore[attr-defined]
+    result = run("rebuild")
+    said = "note: a sum stays rounded\nrebuilt: 12,345 outcomes counted into 67 rows\n"
+    assert (result.exit_code, result.stdout) == (0, said)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("experiment", "list"),
+        ("experiment", "show", "ranker"),
+        ("experiment", "apply", str(Path(__file__).parents[1] / "ranker.toml")),
+        ("experiment", "start", "ranker"),
+        ("experiment", "pause", "ranker"),
+        ("experiment", "conclude", "ranker", "--winner", "v1"),
+        ("experiment", "delete", "ranker"),
+        ("report", "ranker"),
+        ("choose", "ranker"),
+        ("reward", "decision", "click=1"),
+    ],
+)
+def test_without_a_server_one_line_says_how_to_start_one(arguments: tuple[str, ...], run: Run) -> None:
+    """The same for every command that needs one."""
+    result = run(*arguments, "--server", NOBODY)
+    assert result.exit_code == 1
+    assert result.stderr == f"error: no server answers at {NOBODY}: start one with `bandit-server serve`\n"
+
+
+def test_the_server_can_be_named_by_the_environment(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    """`BANDIT_SERVER` is the default of `--server`."""
+    monkeypatch.setenv("BANDIT_SERVER", NOBODY)
+    assert NOBODY in run("experiment", "list").stderr
+
+
+def test_a_file_is_checked_before_the_server_is_asked(run: Run) -> None:
+    """What is wrong with it needs no server to be said."""
+    Path("x.toml").write_text('nam = "x"\n[[arms]]\nid = 1\n')
+    result = run("experiment", "apply", "x.toml", "--server", NOBODY)
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "error: x.toml: nam: no such key; did you mean name?\n"
+        "error: x.toml: arms[0].id: must be a string, got 1\n"
+    )
+
+
+def test_field_violations_point_into_the_file() -> None:
+    """The service's path, without the request around it, behind the file's name."""
+    error = CallError(
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "two fields are bad",
+        "INVALID_EXPERIMENT",
+        field_violations=(
+            FieldViolation("experiment.arms[1].model_uri", "must be at most 2,048 characters, got 5,000"),
+            FieldViolation("limits.minimum_share", "must be below 1, got 1.5"),
+        ),
+    )
+    assert explain(error, NOBODY, "ranker.toml") == [
+        "ranker.toml: arms[1].model_uri: must be at most 2,048 characters, got 5,000",
+        "ranker.toml: limits.minimum_share: must be below 1, got 1.5",
+    ]
+
+
+def test_a_store_that_is_away_is_not_a_server_that_is_away() -> None:
+    """A reason comes from a server."""
+    error = CallError(grpc.StatusCode.UNAVAILABLE, "the store is away", "STORE_UNAVAILABLE")
+    assert explain(error, NOBODY) == ["the store is away"]
+
+
+def test_a_silent_server_is_told_from_an_absent_one() -> None:
+    """It took too long."""
+    error = CallError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+    assert explain(error, NOBODY) == [f"the server at {NOBODY} did not answer in time"]
+
+
+@pytest.mark.parametrize("text", ["click", "=1", "click=", "click=one", "click=nan", "click=inf"])
+def test_an_outcome_is_a_metric_and_a_number(text: str, run: Run) -> None:
+    """Anything else is a wrong use."""
+    result = run("reward", "decision", text)
+    assert result.exit_code == 2
+    assert "is not METRIC=VALUE, such as click=1" in result.stderr
+
+
+def test_a_metric_is_named_once(run: Run) -> None:
+    """Which of two values was meant can't be known."""
+    result = run("reward", "decision", "click=1", "click=0")
+    assert result.exit_code == 2
+    assert "'click=0' names a metric twice" in result.stderr
+
+
+def test_no_decision_is_not_a_fallback(run: Run) -> None:
+    """An empty id by hand is a variable that a script did not set, and not a reward that is done."""
+    result = run("reward", "", "click=1")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "error: the decision id is empty: nothing can be rewarded\n"
+
+
+def test_one_is_not_many(app: ModuleType, run: Run) -> None:
+    """Numbers are spoken of as people do."""
+    report = SimpleNamespace(is_clean=True, n_outcomes=1, n_experiments=1, n_rows=1, differences=(), notes=())
+    app.verify = lambda _settings, _progress: report  # type: ignore[attr-defined]
+    app.rebuild = lambda _settings, _progress: report  # type: ignore[attr-defined]
+    clean = "clean: 1 outcome of 1 experiment adds up to exactly what is stored\n"
+    assert run("verify").stdout == clean
+    assert run("rebuild").stdout == "rebuilt: 1 outcome counted into 1 row\n"

@@ -1,0 +1,122 @@
+"""Help: there is some for everything, it fits, and it comes at once."""
+
+import doctest
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import Result
+
+import server.cli
+from server.cli.main import COMMANDS, cli
+
+Run = Callable[..., Result]
+REPOSITORY = Path(__file__).parents[3]
+
+
+def walk(
+    command: click.Command, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command below `command`, with the words that call it."""
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None
+            yield from walk(child, (*path, name))
+
+
+ALL = [pytest.param(path, command, id=" ".join(path) or "root") for path, command in walk(cli)]
+
+
+@pytest.mark.parametrize(("path", "command"), ALL)
+def test_every_command_and_flag_has_help(path: tuple[str, ...], command: click.Command) -> None:
+    """A sentence each."""
+    assert command.help, path
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, (path, parameter.name)
+
+
+@pytest.mark.parametrize(("path", "command"), ALL)
+def test_help_lists_every_flag_and_fits(path: tuple[str, ...], command: click.Command, run: Run) -> None:
+    """In 100 columns, without colour where nobody sees it."""
+    result = run(*path, "--help")
+    assert result.exit_code == 0
+    assert all(len(line) <= 100 for line in result.output.splitlines())
+    assert "\x1b" not in result.output
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.opts[0] in result.output
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_line_in_the_root_help_is_the_commands_own(name: str) -> None:
+    """Said in two places, so that the root need not import the command, and the same in both."""
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    assert command.get_short_help_str(limit=100) == COMMANDS[name][1]
+
+
+def test_serve_shows_default_and_range(run: Run) -> None:
+    """What an operator would otherwise look up."""
+    text = re.sub(r"\s+", " ", run("serve", "--help").output)
+    assert "[default: 127.0.0.1:50051]" in text
+    assert "[default: 33_554_432; from 65_536 to 1_073_741_824]" in text
+
+
+def test_help_imports_neither_grpc_nor_the_server() -> None:
+    """It is there before a server would have been loaded."""
+    code = (
+        "import sys; from server.cli.main import cli; "
+        "cli(['--help'], standalone_mode=False); cli(['serve', '--help'], standalone_mode=False); "
+        "sys.exit(bool({'grpc', 'numpy', 'sqlalchemy', 'server.app'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, cwd=REPOSITORY)
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_the_server_extra_one_line_says_what_to_install() -> None:
+    """A base install has the console script too."""
+    code = "import sys; sys.modules['click'] = None; from server.__main__ import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=False, cwd=REPOSITORY, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "pip install 'bandit-allocator[server]'" in done.stderr
+
+
+def test_a_terminal_without_unicode_is_no_traceback() -> None:
+    """What it can't show becomes a question mark."""
+    done = subprocess.run(
+        [sys.executable, "-m", "server", "experiment", "example"],
+        capture_output=True,
+        check=True,
+        cwd=REPOSITORY,
+        text=True,
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+    )
+    assert 'digest = "sha256:4f0a?"' in done.stdout
+
+
+def test_a_wrong_command_is_a_wrong_use(run: Run) -> None:
+    """Exit code 2, as for a wrong flag."""
+    assert run("nonsense").exit_code == 2
+    assert run("serve", "--nonsense").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "name", [module.name for module in pkgutil.walk_packages(server.cli.__path__, "server.cli.")]
+)
+def test_the_examples_in_docstrings_hold(name: str) -> None:
+    """Each is run."""
+    assert doctest.testmod(import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE).failed == 0

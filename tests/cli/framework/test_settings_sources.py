@@ -1,0 +1,241 @@
+"""Settings: where they come from, which win, and what is said about wrong ones."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from server.addresses import is_loopback, split_address
+from server.cli.framework.settings_sources import DEFAULT_FILE, load_settings
+from server.settings import Settings, SettingsError, check_listen
+
+
+def problems_of(flags: dict[str, object], config: Path | None = None) -> tuple[str, ...]:
+    """What is said about these settings, which must be wrong."""
+    with pytest.raises(SettingsError) as caught:
+        load_settings(flags, config)
+    return caught.value.problems
+
+
+def test_every_setting_has_a_default() -> None:
+    """Without file, environment and flags the service still starts."""
+    assert load_settings({}) == Settings()
+
+
+def test_every_setting_is_described() -> None:
+    """A description is a sentence that ends."""
+    for field in Settings.model_fields.values():
+        assert field.description is not None
+        assert field.description.endswith(".")
+
+
+def test_flags_beat_environment_beats_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each source yields to the stronger, setting by setting."""
+    DEFAULT_FILE.write_text("drain_seconds = 1\npoll_seconds = 2\nlag_seconds = 3\n")
+    monkeypatch.setenv("BANDIT_POLL_SECONDS", "0.2")
+    monkeypatch.setenv("BANDIT_LAG_SECONDS", "0.3")
+    settings = load_settings({"lag_seconds": "0.4", "listen": None})
+    assert (settings.drain_seconds, settings.poll_seconds, settings.lag_seconds) == (1, 0.2, 0.4)
+
+
+def test_settings_built_in_code_ignore_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only `load_settings` looks around."""
+    monkeypatch.setenv("BANDIT_DRAIN_SECONDS", "3")
+    assert Settings().drain_seconds == 10
+
+
+def test_a_flag_can_take_back_what_the_file_allows() -> None:
+    """A false flag is a given flag."""
+    DEFAULT_FILE.write_text("insecure = true\n")
+    assert load_settings({}).insecure
+    assert not load_settings({"insecure": False}).insecure
+
+
+def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`BANDIT_METRICS_LISTEN=` means the default."""
+    monkeypatch.setenv("BANDIT_METRICS_LISTEN", "")
+    assert load_settings({}).metrics_listen is None
+
+
+def test_strange_variables_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kubernetes' variables for a service called bandit do no harm."""
+    monkeypatch.setenv("BANDIT_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("BANDIT_PORT", "tcp://10.0.0.1:50051")
+    assert load_settings({}) == Settings()
+
+
+def test_an_unknown_key_names_file_key_and_nearest() -> None:
+    """A typo in the file is refused, with what was probably meant."""
+    DEFAULT_FILE.write_text('databse = "sqlite:///x.db"\n')
+    assert problems_of({}) == ("bandit-server.toml: databse: no such setting; did you mean database?",)
+
+
+def test_a_bad_value_names_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """File, variable and flag are told apart, and all that is wrong is said at once."""
+    DEFAULT_FILE.write_text("reward_queue_rows = 0\n")
+    monkeypatch.setenv("BANDIT_LOG_LEVEL", "loud")
+    assert sorted(problems_of({"drain_seconds": "-1"})) == [
+        "--drain-seconds: must be greater than or equal to 0, got '-1'",
+        "BANDIT_LOG_LEVEL: must be 'debug', 'info', 'warning' or 'error', got 'loud'",
+        "bandit-server.toml: reward_queue_rows: must be greater than or equal to 1, got 0",
+    ]
+
+
+def test_a_retention_that_is_too_short_is_refused_with_the_numbers() -> None:
+    """An old epoch may be gone on with for a while, and clocks disagree; a log that is kept has no bound."""
+    (problem,) = problems_of({"retention_seconds": "4000"})
+    assert problem == (
+        "--retention-seconds: must be at least 4205: max_staleness_seconds (600) and lag_seconds (5), for "
+        "which a replica may go on with an old epoch, and 3600 for clocks that disagree, got '4000'"
+    )
+    assert load_settings({"retention_seconds": "4205"}).retention_seconds == 4205
+    assert not load_settings({"retention_seconds": "1", "purge": False}).purge
+
+
+@pytest.mark.parametrize("value", ["3", '""', "[]"])
+def test_what_is_no_path_is_refused_in_words(value: str) -> None:
+    """Every setting that names a file says so, and an empty name is none."""
+    names = ("tls_certificate", "tls_key", "tls_client_ca", "tokens", "snapshot", "keys")
+    DEFAULT_FILE.write_text("".join(f"{name} = {value}\n" for name in names))
+    said = "must be the path of a file, got"
+    assert all(f"{name}: {said}" in problem for name, problem in zip(names, problems_of({}), strict=True))
+
+
+def test_a_missing_file_is_refused_if_asked_for() -> None:
+    """`--config` names a file that must exist; the default one need not."""
+    assert problems_of({}, Path("no.toml")) == ("no.toml: no such file or directory",)
+
+
+def test_broken_toml_names_file_and_place() -> None:
+    """A syntax error says where."""
+    DEFAULT_FILE.write_text("listen = \n")
+    (problem,) = problems_of({})
+    assert re.fullmatch(r"bandit-server\.toml: not TOML: .*line 1.*", problem)
+
+
+@pytest.mark.parametrize("name", ["lag_seconds", "max_staleness_seconds"])
+def test_a_time_shorter_than_the_poll_is_refused(name: str) -> None:
+    """Between two polls every decision would be unconfirmed or stale."""
+    (problem,) = problems_of({name: 2, "poll_seconds": 2})
+    assert problem == f"--{name.replace('_', '-')}: must be more than poll_seconds (2), got 2"
+
+
+@pytest.mark.parametrize("value", ["inf", "nan"])
+def test_staleness_is_finite(value: str) -> None:
+    """A cut-off server can't serve old shares for ever."""
+    (problem,) = problems_of({"max_staleness_seconds": value})
+    assert "finite" in problem or "less than" in problem
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:///bandit.db",
+        "sqlite:////var/lib/bandit.db",
+        "postgresql+psycopg://user:secret@host:5432/bandit",
+    ],
+)
+def test_databases_on_disk_and_postgresql_are_taken(url: str) -> None:
+    """Files by relative and absolute path, and PostgreSQL by psycopg."""
+    assert load_settings({"database": url}).database == url
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"]
+)
+def test_a_database_in_memory_is_refused_with_the_reason(url: str) -> None:
+    """Each thread would have its own."""
+    (problem,) = problems_of({"database": url})
+    assert "a database in memory gives every thread its own" in problem
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://h/x", "postgres://h/x", "postgresql://h/x", "bandit.db", "sqlite://x"]
+)
+def test_other_databases_are_refused(url: str) -> None:
+    """Only what the store is built for."""
+    assert len(problems_of({"database": url})) == 1
+
+
+def test_a_password_is_not_printed() -> None:
+    """A refused URL is shown without its secret."""
+    (problem,) = problems_of({"database": "postgres://user:secret@host/bandit"})
+    assert "user:***@host" in problem
+    assert "secret" not in problem
+
+
+@pytest.mark.parametrize(
+    "address", ["", "50051", ":50051", "::1:50051", "host:", "host:x", "host:65536", "a b:1"]
+)
+def test_an_address_is_host_and_port(address: str) -> None:
+    """Everything else is refused."""
+    with pytest.raises(ValueError, match="HOST:PORT"):
+        split_address(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("127.0.0.1:0", True),
+        ("127.8.9.1:1", True),
+        ("[::1]:1", True),
+        ("localhost:1", True),
+        ("0.0.0.0:1", False),
+        ("[::]:1", False),
+        ("10.0.0.1:1", False),
+        ("localhost.example.com:1", False),
+    ],
+)
+def test_loopback_is_what_only_this_machine_reaches(address: str, *, expected: bool) -> None:
+    """Wildcards and names are beyond it."""
+    assert is_loopback(address) is expected
+
+
+TLS = {"tls_certificate": Path("c.pem"), "tls_key": Path("c.key")}
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ({}, "there is no TLS"),
+        ({"tokens": Path("t")}, "there is no TLS"),
+        (TLS, "nobody has to say who they are"),
+    ],
+)
+def test_an_address_beyond_loopback_needs_tls_and_callers(given: dict[str, Path], missing: str) -> None:
+    """The line names the address, what is missing, and the flag that does without."""
+    with pytest.raises(SettingsError, match=rf"0\.0\.0\.0:1 is beyond loopback and {missing}.* --insecure"):
+        check_listen(Settings(listen="0.0.0.0:1", **given))  # type: ignore[arg-type]
+    check_listen(Settings(listen="0.0.0.0:1", insecure=True, **given))  # type: ignore[arg-type]
+    check_listen(Settings(listen="127.0.0.1:1", **given))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", [{"tokens": Path("t.toml")}, {"tls_client_ca": Path("ca.pem")}])
+def test_tls_with_known_callers_may_listen_anywhere(given: dict[str, Path]) -> None:
+    """By token or by certificate."""
+    check_listen(Settings(listen="0.0.0.0:1", **TLS, **given))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"tls_certificate": "c.pem"}, "--tls-certificate: must come with tls_key, got 'c.pem'"),
+        ({"tls_key": "c.key"}, "--tls-key: must come with tls_certificate, got 'c.key'"),
+        (
+            {"tls_client_ca": "ca.pem"},
+            "--tls-client-ca: must come with tls_certificate and tls_key, got 'ca.pem'",
+        ),
+        ({"calls_per_second": "0"}, "--calls-per-second: must be greater than 0, got '0'"),
+    ],
+)
+def test_half_of_tls_is_refused(given: dict[str, object], problem: str) -> None:
+    """With the half that is missing."""
+    assert problems_of(given) == (problem,)
+
+
+def test_metrics_have_a_port_of_their_own() -> None:
+    """Two servers in one process can't share one; free ports are never the same."""
+    given: dict[str, object] = {"listen": "127.0.0.1:9090", "metrics_listen": "127.0.0.1:9090"}
+    (problem,) = problems_of(given)
+    assert problem.startswith("--metrics-listen: is where RPCs are answered already")
+    assert load_settings({"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0"}).metrics_listen

@@ -1,0 +1,252 @@
+"""Evidence in a table: what it shows, what it never shows, and that one reason is said once."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from bandit.experiment import WeightedSplit
+from bandit.facts import Epoch, Facts
+from bandit.limits import Limits
+from bandit.metric import Direction, Metric
+from bandit.v1 import evidence_pb2, experiment_pb2
+from server.cli.report_view.formatting import (
+    e_value_text,
+    finding,
+    interval_text,
+    lift_texts,
+    p_value_text,
+    split_name,
+    unsaid_texts,
+)
+from server.services.reports.values import Wanted
+from tests.bandit.builders import (
+    HOUR,
+    MINUTE,
+    START,
+    binary_tally,
+    decision_key,
+    declare,
+    make_epoch,
+    outcome_key,
+)
+from tests.support.reports import drawn, report_on, require_sane
+
+CLICK = Metric(name="click", window=MINUTE, default_value=0.0)
+ERROR = Metric(
+    name="error", window=MINUTE, default_value=0.0, is_guardrail=True, direction=Direction.MINIMIZE
+)
+EVEN = WeightedSplit(weights={"champion": 1, "challenger": 1, "base": 1, "v2": 1})
+WINS = {0: 100, 1: 400, 2: 100}
+"""Of 2,000 decisions of each arm."""
+
+
+def report(days: int = 20) -> experiment_pb2.Report:
+    """Four days of an even split over three arms, the second is better; reported after so many days."""
+    epochs = [
+        make_epoch(number, START + number * 24 * HOUR, shares=dict.fromkeys(range(3), 1 / 3))
+        for number in range(1, 6)
+    ]
+    cells = [(number, arm) for number in range(1, 5) for arm in range(3)]
+    clicks = {cell: WINS[cell[1]] // 4 for cell in cells}
+    facts = Facts(
+        decisions={decision_key(*cell): 500 for cell in cells},
+        outcomes={
+            **{outcome_key(*cell): binary_tally(n, n) for cell, n in clicks.items()},
+            **{outcome_key(*cell, metric=1): binary_tally(5, 5) for cell in cells},
+        },
+    )
+    declared = declare(
+        arms=["base", "better", "alike"], metrics=[CLICK, ERROR], limits=Limits(minimum_share=0.2)
+    )
+    return report_on(declared, epochs, facts, now=START + days * 24 * HOUR)
+
+
+def rows(text: str, title: str) -> list[str]:
+    """The lines of the table below a title."""
+    lines = text.splitlines()
+    begin = next(number for number, line in enumerate(lines) if line.startswith(title)) + 3
+    return lines[begin : lines.index("", begin)]
+
+
+def test_a_row_has_mean_difference_lift_and_both_claims() -> None:
+    """Two lines an arm: "better" above, "worse" below, and what is established."""
+    made = report()
+    require_sane(made)
+    champion, _, above, below, alike, _ = rows(drawn(made), "evidence on click")
+    assert champion.split() == ["base", "0.050", "champion"]
+    assert above.split()[0] == "better"
+    assert "+0.150" in above
+    assert "better?" in above
+    assert above.split()[-1] == "better"
+    assert "worse?" in below
+    assert " to +" in below
+    assert alike.rstrip().endswith("not established")
+
+
+def test_before_two_weeks_nothing_is_promoted() -> None:
+    """However strong the evidence; the verdict says what it waits for."""
+    made = report(days=6)
+    assert made.verdict.advice == evidence_pb2.ADVICE_WAIT
+    assert made.verdict.headline == "Wait: nothing is promoted before 2 whole weeks (0 so far)."
+    assert any(line.startswith("click: better is better") for line in made.verdict.evidence)
+
+
+def test_splits_and_checks_stand_in_the_report() -> None:
+    """What an even split would have earned is what it earned; the gain over it is none."""
+    text = drawn(report())
+    split = " ".join(" ".join(rows(text, "static splits")).split())
+    assert {"alike", "base", "better", "0.333"} <= set(split.split())
+    assert " 0.1000 ± 0.0041 0.1000 +0.0000 ± 0 " in split
+    assert "Sample ratio: decisions follow the shares" in text
+    assert "Decisions answered with click: base 5.0 %, better 20.0 %, alike 5.0 %" in text
+
+
+def test_one_reason_is_said_once_with_its_arms() -> None:
+    """Not for each arm and field; of many arms, a few are named."""
+    unsaid = evidence_pb2.Unsaid(
+        subjects=["estimate", "comparison.relative_lift"],
+        metric="click",
+        reason="x",
+        explanation="because",
+        arms=[f"arm-{number}" for number in range(40)],
+    )
+    (line,) = unsaid_texts([unsaid])
+    assert line == (
+        "click: estimate, relative lift of arm-0, arm-1, arm-2, arm-3, arm-4 and 35 more arms: because"
+    )
+
+
+def claim(log_e_value: float = 0.0, *, established: bool = False) -> evidence_pb2.Claim:
+    """A claim."""
+    return evidence_pb2.Claim(log_e_value=log_e_value, p_value=1.0, established=established)
+
+
+def test_e_values_and_p_values_are_neither_infinite_nor_zero() -> None:
+    """However strong, they are numbers with a bound."""
+    assert e_value_text(1e9) == ">1e+06"
+    assert e_value_text(math.log(23.4)) == "23.4"
+    assert p_value_text(1e-300) == "<1e-06"
+    assert p_value_text(0.0123) == "0.012"
+
+
+def test_the_p_value_is_explained_by_the_largest_e_value() -> None:
+    """Evidence that has faded: e now is small, p is one over the largest e so far, and both e are shown."""
+    made = report_on(
+        declare(metrics=[CLICK], policy=EVEN),
+        *faded(),
+        now=START + 30 * 24 * HOUR,
+        wanted=Wanted(max_epochs=5),
+    )
+    require_sane(made)
+    better = made.arms[1].metrics[0].comparison.better
+    assert better.log_e_value < better.log_largest_e_value
+    n_claims = 2
+    assert better.p_value == pytest.approx(n_claims * math.exp(-better.log_largest_e_value))
+    now, most = (e_value_text(each) for each in (better.log_e_value, better.log_largest_e_value))
+    text = drawn(made)
+    assert f"{now}/{most}" in text
+    assert "p is 1/b, adjusted by Holm" in " ".join(text.split())
+    (sentence,) = [line for line in made.verdict.evidence if line.startswith("click:")]
+    assert f"e-value {now} now, {most} at most, anytime p {better.p_value:.2g} after Holm" in sentence
+
+
+def faded() -> tuple[list[Epoch], Facts]:
+    """Epochs in which the challenger is better, and as many in which it is worse."""
+    epochs = [make_epoch(number, START + number * HOUR) for number in range(1, 12)]
+    wins = {
+        (number, arm): 60 + (30 if (arm == 1) == (number <= 5) else 0)
+        for number in range(1, 9)
+        for arm in (0, 1)
+    }
+    return epochs, Facts(
+        decisions={decision_key(*cell): 300 for cell in wins},
+        outcomes={outcome_key(*cell): binary_tally(n, n) for cell, n in wins.items()},
+    )
+
+
+def skewed(n_errors: int = 0) -> experiment_pb2.Report:
+    """Half of the challenger's decisions are missing; what is left of it looks far better."""
+    epochs = [make_epoch(number, START + number * 24 * HOUR) for number in range(1, 21)]
+    cells = {
+        (number, arm): (500, 50) if arm == 0 else (250, 100) for number in range(1, 20) for arm in (0, 1)
+    }
+    clicks = {outcome_key(*cell): binary_tally(n, n) for cell, (_, n) in cells.items()}
+    errors = {
+        outcome_key(*cell, metric=1): binary_tally(n_errors, n_errors) for cell in cells if cell[1] == 1
+    }
+    facts = Facts(
+        decisions={decision_key(*cell): n for cell, (n, _) in cells.items()},
+        outcomes={**clicks, **(errors if n_errors else {})},
+    )
+    declared = declare(arms=["base", "v2"], metrics=[CLICK, ERROR], policy=EVEN)
+    return report_on(declared, epochs, facts, now=START + 40 * 24 * HOUR)
+
+
+def test_while_decisions_do_not_follow_the_shares_no_arm_is_better() -> None:
+    """The alarm leads, nothing is established, and neither sentence, table nor page calls an arm better."""
+    made = skewed()
+    require_sane(made)
+    better = made.arms[1].metrics[0].comparison.better
+    assert (made.sample_ratio.alarming, better.established) == (True, False)
+    assert better.p_value < 0.001
+    assert made.verdict.advice == evidence_pb2.ADVICE_CHECK
+    assert made.verdict.headline.startswith("Look at assignment and counting first")
+    words = " ".join([made.verdict.headline, *made.verdict.evidence, *made.verdict.belief]).lower()
+    assert not {"better", "worse", "promote", "best"} & set(words.replace(",", " ").replace(":", " ").split())
+    assert words.index("do not follow the shares") < words.index("nothing is said of any arm")
+    text = drawn(made)
+    assert "evidence on click: NOT TO BE TRUSTED" in text
+    assert "withheld" in text
+    assert "DECISIONS DO NOT FOLLOW THE SHARES" in text
+    _, _, above, *_ = rows(text, "evidence on click")
+    assert above.split()[-1] == "withheld"
+
+
+def test_harm_takes_an_arm_out_also_while_the_alarm_stands() -> None:
+    """As a precaution: the headline leads with the alarm, and does not call the arm worse."""
+    made = skewed(n_errors=40)
+    assert (made.verdict.advice, made.verdict.arm) == (evidence_pb2.ADVICE_ROLL_BACK, "v2")
+    assert made.verdict.headline == (
+        "Look at assignment and counting first: decisions do not follow the shares. Take v2 out "
+        "meanwhile, as a precaution: error gives cause, though no number of this report can be trusted "
+        "until then."
+    )
+
+
+def test_an_end_without_a_bound_is_said_to_be_none() -> None:
+    """It is not infinity."""
+    assert interval_text(evidence_pb2.Interval(lower=0.5), 2, "+") == "+0.50 to no bound"
+    assert lift_texts(evidence_pb2.Interval(upper=30)) == ("no bound", "31 times")
+    assert lift_texts(evidence_pb2.Interval(lower=-0.25, upper=0.5)) == ("-25.0 %", "+50.0 %")
+
+
+@pytest.mark.parametrize(
+    ("comparison", "words"),
+    [
+        (evidence_pb2.Comparison(better=claim(established=True)), "better"),
+        (evidence_pb2.Comparison(better=evidence_pb2.Claim(established=True, lapsed=True)), "was better"),
+        (evidence_pb2.Comparison(better=claim(), worse=claim(established=True)), "worse"),
+        (evidence_pb2.Comparison(better=claim(), worse=claim()), "not established"),
+        (evidence_pb2.Comparison(champion="a"), "can't be said"),
+    ],
+)
+def test_a_finding_is_what_is_established(comparison: evidence_pb2.Comparison, words: str) -> None:
+    """And nothing else."""
+    assert finding(experiment_pb2.MetricReport(comparison=comparison)) == words
+
+
+def test_a_split_over_many_arms_is_not_spelled_out() -> None:
+    """How many, and whether evenly."""
+    even = evidence_pb2.SplitReport(weights={f"a{number}": 0.1 for number in range(10)})
+    assert split_name(even) == "even over 10 arms"
+    assert split_name(evidence_pb2.SplitReport(weights={"b": 0.25, "a": 0.75})) == "a 0.75 / b 0.25"
+
+
+def test_a_metric_without_evidence_has_no_table_of_it() -> None:
+    """Its posted outcomes are shown all the same."""
+    declared = declare(metrics=[replace(CLICK, window=None, default_value=None)])
+    made = report_on(declared, [make_epoch()], now=START + HOUR)
+    text = drawn(made)
+    assert "evidence on" not in text
+    assert "What can't be said" in text

@@ -1,0 +1,142 @@
+"""The report as a table."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from bandit.v1.evidence_pb2 import INTERVAL_KIND_POSTERIOR
+from bandit.v1.experiment_pb2 import (
+    DIRECTION_MAXIMIZE,
+    STATE_RUNNING,
+    Report,
+)
+from server.cli.framework.console import decimals_for, percent
+from server.cli.report_view.terminal import print_report, sparkline
+
+
+@pytest.fixture
+def report() -> Report:
+    """Two arms with numbers, one taken out, and a share that moves from .5 to .9 half-way."""
+    made = Report(
+        experiment="team-a/ranker",
+        state=STATE_RUNNING,
+        champion="v1",
+        reward_metric="click",
+        direction=DIRECTION_MAXIMIZE,
+        n_epochs=2,
+        notes=["[bold]not markup[/bold]"],
+    )
+    made.report_time.FromSeconds(1_000)
+    for number, (start, share) in enumerate([(0, 0.5), (500, 0.9)], start=1):
+        epoch = made.epochs.add(number=number, shares={"v1": 1 - share, "v2": share})
+        epoch.start_time.FromSeconds(start)
+    for name, mean in [("v1", 0.04), ("v2", 0.05)]:
+        arm = made.arms.add(arm=name, share=0.5, probability_best=0.25, expected_loss=0.001)
+        arm.decisions.policy = 12_000
+        arm.decisions.fallback = 345
+        metric = arm.metrics.add(
+            metric="click", outcomes=11_000, open_outcomes=70, late_outcomes=3, mean=mean
+        )
+        metric.interval.lower = mean - 0.01
+        metric.interval.upper = mean + 0.01
+        metric.interval.level = 0.95
+        metric.interval.kind = INTERVAL_KIND_POSTERIOR
+        arm.metrics.add(metric="latency", outcomes=17)
+    made.arms.add(arm="old", out_of_service=True)
+    return made
+
+
+def drawn(report: Report) -> str:
+    """The report as it goes into a pipe."""
+    stream = io.StringIO()
+    print_report(report, Console(file=stream, width=100, markup=False, highlight=False))
+    return stream.getvalue()
+
+
+def test_an_arm_shows_all_that_is_known(report: Report) -> None:
+    """Share, decisions, outcomes, mean, interval, P(best), expected loss; decisions of every basis."""
+    (row,) = [line.split() for line in drawn(report).splitlines() if line.startswith("v1 ") and "%" in line]
+    assert row == [
+        "v1",
+        "50.0",
+        "%",
+        "12,345",
+        "11,000",
+        "0.040",
+        "0.030",
+        "to",
+        "0.050",
+        "25.0",
+        "%",
+        "0.001",
+    ]
+
+
+def test_an_interval_is_labelled_by_its_kind(report: Report) -> None:
+    """A posterior interval is a belief, and says so."""
+    assert "95 % posterior" in drawn(report)
+
+
+def test_what_is_unknown_is_a_dash_and_not_a_zero(report: Report) -> None:
+    """An arm out of service has no mean, interval, P(best) or expected loss."""
+    (row,) = [line.split() for line in drawn(report).splitlines() if line.startswith("old (out)")]
+    assert row[-4:] == ["-", "-", "-", "-"]
+
+
+def test_what_does_not_count_is_said(report: Report) -> None:
+    """Open and late outcomes stand below the table, and so do the server's notes, as they are."""
+    text = drawn(report)
+    assert "click: 140 outcomes wait for their epoch to close" in text
+    assert "click: 6 outcomes came after their window" in text
+    assert "· [bold]not markup[/bold]" in text
+
+
+def test_other_metrics_have_a_table_of_their_own(report: Report) -> None:
+    """Guardrails stand below the reward metric."""
+    text = drawn(report)
+    assert text.index("\nlatency") > text.index("P(best)")
+
+
+def test_the_sparkline_is_proportional_in_time(report: Report) -> None:
+    """A share that moved half-way moves in the middle, however many epochs there were."""
+    line = sparkline("v2", report)
+    assert set(line[: len(line) // 2 - 1]) == {"▅"}
+    assert set(line[len(line) // 2 :]) == {"█"}
+
+
+def test_an_arm_that_was_not_there_leaves_blanks(report: Report) -> None:
+    """Absence is not a share of zero."""
+    assert sparkline("old", report).strip() == ""
+
+
+def test_a_report_without_epochs_or_numbers_is_drawn(report: Report) -> None:
+    """A young experiment has neither."""
+    del report.epochs[:]
+    for arm in report.arms:
+        del arm.metrics[:]
+    assert "P(best)" in drawn(report)
+
+
+def test_a_thousand_arms_with_long_names_fit(report: Report) -> None:
+    """Nothing is cut off: a long name takes more lines."""
+    for number in range(1_000):
+        report.arms.add(arm=f"{number:04}-" + "x" * 58, share=0.001)
+    lines = drawn(report).splitlines()
+    assert all(len(line) <= 100 for line in lines)
+    assert sum(line.startswith("0999-") for line in lines) == 3
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0, "0.0 %"), (1e-9, "<0.1 %"), (0.12345, "12.3 %"), (1 - 1e-9, ">99.9 %"), (1, "100.0 %")],
+)
+def test_what_is_not_quite_none_or_all_is_not_shown_as_such(share: float, text: str) -> None:
+    """Zero and one are claims of their own."""
+    assert percent(share) == text
+
+
+@pytest.mark.parametrize(("widths", "decimals"), [([], 3), ([0.0], 3), ([0.25], 2), ([30], 0), ([1e-30], 8)])
+def test_decimals_follow_the_narrowest_interval(widths: list[float], decimals: int) -> None:
+    """Two figures of what is known, and never more than eight."""
+    assert decimals_for(widths) == decimals

@@ -1,0 +1,335 @@
+"""Good messages with bad values on the data plane: a clear status, nothing stored, and the server goes on."""
+
+import math
+from collections.abc import Iterator
+from functools import partial
+
+import grpc
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from bandit.decision_id import NO_UNIT, Basis, DecisionTerms, Signer, new_id
+from bandit.v1 import bandit_pb2, experiment_pb2
+from bandit.validation import is_experiment_name
+from tests.support.process import ServerProcess, eventually
+from tests.support.refusals import INNARDS, Refusal, refused, require_safe_text
+from tests.support.wire import Wire, metric
+
+HOSTILE = [
+    pytest.param("a\0b", id="NUL"),
+    pytest.param("a\r\nb", id="CR LF"),
+    pytest.param('a\n{"event": "forged"}', id="a line of a log"),
+    pytest.param("\x1b[31mred\x1b[0m", id="ANSI"),
+    pytest.param("\u202egnp.exe", id="bidi"),
+    pytest.param("\u2066a\u2069", id="bidi isolates"),
+    pytest.param("a\u0085b\u2028c", id="other line ends"),
+    pytest.param("'; DROP TABLE rewards; --", id="SQL"),
+    pytest.param("../../etc/passwd", id="a path"),
+    pytest.param("%s%n{0}${jndi:x}", id="formats"),
+    pytest.param("A" * 60_000, id="60,000 letters"),
+    pytest.param("\U0001f600" * 300, id="300 faces"),
+]
+SOME_EXAMPLES = settings(
+    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=300).filter(lambda text: INNARDS.search(text) is None)
+"""Any text; one that looks like our innards would be taken for a leak when it is quoted back."""
+"""Any text that protobuf can carry."""
+
+
+@pytest.fixture(scope="module")
+def name(shared_wire: Wire) -> str:
+    """A running experiment with a binary, a real-valued and a counting metric."""
+    real = metric("spend", kind=experiment_pb2.METRIC_KIND_REAL, minimum=-5, maximum=5)
+    count = metric("items", kind=experiment_pb2.METRIC_KIND_COUNT, maximum=10)
+    return shared_wire.running(metrics=[metric("click"), real, count])
+
+
+@pytest.fixture
+def untouched(wire: Wire, name: str) -> Iterator[None]:
+    """Fails if the test stored an outcome."""
+    before = wire.n_outcomes(name)
+    yield
+    assert wire.n_outcomes(name) == before
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_line_an_event(shared_process: ServerProcess) -> Iterator[None]:
+    """Whatever these tests send, the log has one JSON object a line and none of their making."""
+    yield
+    assert "forged" not in {event["event"] for event in shared_process.events()}
+
+
+def is_good_unit(unit: str) -> bool:
+    """The rule of a unit, the empty one meaning that there is none."""
+    return len(unit) <= 256 and unit.isprintable()
+
+
+@SOME_EXAMPLES
+@given(unit=TEXTS)
+def test_a_unit_is_printable_or_refused(shared_wire: Wire, name: str, unit: str) -> None:
+    """Up to 256 printable characters are a unit, and nothing else is."""
+    if is_good_unit(unit):
+        assert shared_wire.choose(name, unit=unit).arm in {"a", "b"}
+    else:
+        refusal = refused(lambda: shared_wire.choose(name, unit=unit))
+        assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert set(refusal.violations) == {"unit"}
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_hostile_unit_is_refused_by_its_rule(wire: Wire, name: str, text: str) -> None:
+    """The refusal shows the value escaped and the rule; those that are mere text are units like any other."""
+    if is_good_unit(text):
+        assert wire.choose(name, unit=text).arm
+        return
+    refusal = refused(lambda: wire.choose(name, unit=text))
+    assert refusal.reason == "INVALID_INPUT"
+    assert "a unit has 1 to 256, all of them printable" in refusal.violations["unit"]
+
+
+@SOME_EXAMPLES
+@given(wanted=TEXTS)
+def test_an_experiment_has_a_name_or_is_refused(shared_wire: Wire, wanted: str) -> None:
+    """A name off the pattern is INVALID_ARGUMENT; one on it that nothing has is NOT_FOUND."""
+    refusal = refused(lambda: shared_wire.choose(wanted))
+    if is_experiment_name(wanted):
+        assert refusal.code is grpc.StatusCode.NOT_FOUND
+    else:
+        assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert set(refusal.violations) == {"experiment"}
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_hostile_experiment_name_is_refused(wire: Wire, text: str) -> None:
+    """On either plane; where it only looks something up, as not found."""
+    assert "[a-z0-9-]{1,63}" in refused(lambda: wire.choose(text)).violations["experiment"]
+    for call in (wire.get, wire.start, wire.pause, wire.delete, wire.report):
+        refusal = refused(partial(call, text))
+        assert refusal.code is grpc.StatusCode.NOT_FOUND
+
+
+@SOME_EXAMPLES
+@given(key=TEXTS, value=TEXTS)
+def test_attributes_are_printable_or_refused(shared_wire: Wire, name: str, key: str, value: str) -> None:
+    """Keys of 1 to 63 and values of up to 256 printable characters, and nothing else."""
+    is_good = 1 <= len(key) <= 63 and key.isprintable() and is_good_unit(value)
+    if is_good:
+        assert shared_wire.choose(name, attributes={key: value}).arm
+    else:
+        refusal = refused(lambda: shared_wire.choose(name, attributes={key: value}))
+        (field,) = refusal.violations
+        assert field.startswith("attributes[")
+
+
+def test_too_many_attributes_are_refused(wire: Wire, name: str) -> None:
+    """32 are taken, 33 are not."""
+    assert wire.choose(name, attributes={f"k{i}": "v" for i in range(32)}).arm
+    refusal = refused(lambda: wire.choose(name, attributes={f"k{i}": "v" for i in range(33)}))
+    assert refusal.violations == {"attributes": "33 entries; at most 32"}
+
+
+@SOME_EXAMPLES
+@given(arms=st.lists(TEXTS, min_size=1, max_size=5))
+def test_arms_that_there_are_not_leave_the_champion(shared_wire: Wire, name: str, arms: list[str]) -> None:
+    """Eligible arms that the experiment does not have are passed over, whatever they are called."""
+    assume(not {"a", "b"} & set(arms))
+    choice = shared_wire.choose(name, eligible_arms=arms)
+    assert (choice.arm, choice.reason, choice.propensity) == ("a", bandit_pb2.REASON_NO_ELIGIBLE_ARM, 1.0)
+    assert shared_wire.choose(name, eligible_arms=[*arms, "b"]).arm == "b"
+
+
+def test_too_many_eligible_arms_are_refused(wire: Wire, name: str) -> None:
+    """1,000 are taken, 1,001 are not."""
+    assert wire.choose(name, eligible_arms=["b"] * 1_000).arm == "b"
+    refusal = refused(lambda: wire.choose(name, eligible_arms=["b"] * 1_001))
+    assert refusal.violations == {"eligible_arms": "1001 arms; there may be at most 1000"}
+
+
+@SOME_EXAMPLES
+@given(text=TEXTS)
+def test_a_previous_decision_that_is_none_is_passed_over(shared_wire: Wire, name: str, text: str) -> None:
+    """Choose answers as if there had been none."""
+    choice = shared_wire.choose(name, previous_decision_id=text)
+    assert choice.reason == bandit_pb2.REASON_POLICY
+    assert choice.decision_id != text
+
+
+def test_an_unknown_experiment_is_not_found(wire: Wire) -> None:
+    """NOT_FOUND, with the name."""
+    refusal = refused(lambda: wire.choose("team-z/no-such-one"))
+    assert refusal == Refusal(
+        code=grpc.StatusCode.NOT_FOUND,
+        message="no experiment 'team-z/no-such-one'",
+        reason="EXPERIMENT_NOT_FOUND",
+        violations={},
+        retry_seconds=None,
+    )
+
+
+# Rewards: what is no value, no metric, no decision.
+
+FORGED = "DECISION_ID_INVALID"
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("metric_name", ["click", "spend", "items"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e308, -1e308])
+def test_a_value_that_is_no_number_is_refused(wire: Wire, name: str, metric_name: str, value: float) -> None:
+    """NaN, infinities and 1e308 are INVALID_ARGUMENT on every kind of metric, and nothing is stored."""
+    decision_id = wire.choose(name).decision_id
+    refusal = refused(lambda: wire.reward(decision_id, {metric_name: value}))
+    assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert refusal.violations.keys() == {f"outcomes['{metric_name}']"}
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize(
+    ("metric_name", "value", "rule"),
+    [
+        ("click", 0.5, "it must be 0 or 1"),
+        ("click", 2.0, "it must be in [0, 1]"),
+        ("spend", 5.000001, "it must be in [-5, 5]"),
+        ("items", 1.5, "it must be a whole number"),
+        ("items", -1.0, "it must be in [0, 10]"),
+        ("items", 11.0, "it must be in [0, 10]"),
+    ],
+)
+def test_a_value_outside_its_metric_is_refused(
+    wire: Wire, name: str, metric_name: str, value: float, rule: str
+) -> None:
+    """The refusal names the field, the value and the rule."""
+    decision_id = wire.choose(name).decision_id
+    refusal = refused(lambda: wire.reward(decision_id, {metric_name: value}))
+    assert refusal.violations == {f"outcomes['{metric_name}']": f"{value!r}: {rule}"}
+
+
+@pytest.mark.parametrize("value", [-0.0, 5e-324, -5e-324, 2.2e-308])
+@pytest.mark.parametrize("metric_name", ["click", "spend", "items"])
+def test_next_to_nothing_is_zero(wire: Wire, name: str, metric_name: str, value: float) -> None:
+    """-0.0 and subnormal numbers are recorded as 0: posting 0 again is the same outcome."""
+    decision_id = wire.choose(name).decision_id
+    assert wire.reward(decision_id, {metric_name: value}) == {metric_name: bandit_pb2.OUTCOME_RESULT_RECORDED}
+    assert wire.reward(decision_id, {metric_name: 0.0}) == {metric_name: bandit_pb2.OUTCOME_RESULT_DUPLICATE}
+
+
+def test_a_reward_is_all_or_nothing(wire: Wire, name: str) -> None:
+    """One bad value, and the good one beside it is not stored either."""
+    decision_id = wire.choose(name).decision_id
+    refusal = refused(lambda: wire.reward(decision_id, {"click": 1, "spend": 99, "items": -1}))
+    assert refusal.violations.keys() == {"outcomes['spend']", "outcomes['items']"}
+    assert wire.reward(decision_id, {"click": 0}) == {"click": bandit_pb2.OUTCOME_RESULT_RECORDED}
+
+
+@SOME_EXAMPLES
+@given(metric_name=TEXTS)
+def test_a_metric_that_is_not_declared_is_refused(shared_wire: Wire, name: str, metric_name: str) -> None:
+    """Whatever it is called."""
+    assume(metric_name not in {"click", "spend", "items"})
+    decision_id = shared_wire.choose(name).decision_id
+    refusal = refused(lambda: shared_wire.reward(decision_id, {metric_name: 1.0}))
+    assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert list(refusal.violations.values()) == [f"experiment '{name}' has no such metric"]
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_reward_needs_an_outcome(wire: Wire, name: str) -> None:
+    """None, or more than 64, is INVALID_ARGUMENT."""
+    decision_id = wire.choose(name).decision_id
+    assert refused(lambda: wire.reward(decision_id, {})).violations == {
+        "outcomes": "0 entries; there must be 1 to 64"
+    }
+    many = {f"m{number}": 1.0 for number in range(65)}
+    assert refused(lambda: wire.reward(decision_id, many)).code is grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.usefixtures("untouched")
+@SOME_EXAMPLES
+@given(text=TEXTS)
+def test_a_decision_id_that_is_none_is_refused(shared_wire: Wire, text: str) -> None:
+    """Whatever it is, with one message."""
+    refusal = refused(lambda: shared_wire.reward(text, {"click": 1}))
+    assert (refusal.reason, refusal.message) == (FORGED, "decision_id: was not issued by this service")
+
+
+@pytest.mark.usefixtures("untouched")
+def test_every_flipped_bit_is_found(wire: Wire, name: str) -> None:
+    """A decision id with any one character changed is refused like any forgery."""
+    decision_id = wire.choose(name, unit="u").decision_id
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    flipped = [
+        decision_id[:position] + alphabet[alphabet.index(character) ^ bit] + decision_id[position + 1 :]
+        for position, character in enumerate(decision_id)
+        for bit in (1, 32)
+    ]
+    requests = [bandit_pb2.RewardRequest(decision_id=text, outcomes={"click": 1}) for text in flipped]
+    assert {result.error.reason for result in wire.batch_reward(*requests)} == {FORGED}
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_cut_or_padded_decision_id_is_refused(wire: Wire, name: str) -> None:
+    """Only the text as it was handed out is that decision, and no other spelling of it."""
+    text = wire.choose(name).decision_id
+    spellings = [
+        *(text[:end] for end in range(0, len(text), 7)),
+        text + "A",
+        text + "=",
+        f" {text}",
+        f"{text}\n",
+    ]
+    spellings.append(text.replace("-", "+").replace("_", "/") + "====")
+    requests = [bandit_pb2.RewardRequest(decision_id=each, outcomes={"click": 1}) for each in spellings]
+    assert {result.error.reason for result in wire.batch_reward(*requests)} == {FORGED}
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_decision_of_another_deployment_is_refused(wire: Wire, name: str) -> None:
+    """The right form under another key is a forgery, and is not told apart from one."""
+    terms = DecisionTerms(
+        experiment=1, epoch=1, nonce=0, segment=0, arm=0, basis=Basis.POLICY, propensity=0.5
+    )
+    elsewhere = Signer({1: bytes(32)}, 1).sign(new_id(1_700_000_000_000, 7), terms.pack(), NO_UNIT)
+    assert len(elsewhere) == len(wire.choose(name).decision_id)
+    refusal = refused(lambda: wire.reward(elsewhere, {"click": 1}))
+    assert (refusal.reason, refusal.message) == (FORGED, "decision_id: was not issued by this service")
+
+
+# Batches.
+
+
+@pytest.mark.parametrize("n_requests", [0, 1_001])
+def test_a_batch_has_one_to_a_thousand_requests(wire: Wire, n_requests: int) -> None:
+    """None, or one too many, is refused as a whole."""
+    rule = {"requests": f"{n_requests} requests; there must be 1 to 1000"}
+    chooses = [bandit_pb2.ChooseRequest(experiment="x")] * n_requests
+    rewards = [bandit_pb2.RewardRequest(decision_id="x")] * n_requests
+    assert refused(lambda: wire.batch_choose(*chooses)).violations == rule
+    assert refused(lambda: wire.batch_reward(*rewards)).violations == rule
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_errors_in_a_batch_are_as_clear_as_errors_of_calls(wire: Wire, name: str, text: str) -> None:
+    """Code, reason, text and violations of a result are those of the call on its own."""
+    alone = refused(lambda: wire.choose(text))
+    first, second = wire.batch_choose(
+        bandit_pb2.ChooseRequest(experiment=text),
+        bandit_pb2.ChooseRequest(experiment=name),
+    )
+    assert second.choice.arm
+    assert first.error.code == alone.code.value[0]
+    assert (first.error.message, first.error.reason) == (alone.message, alone.reason)
+    assert {v.field: v.description for v in first.error.field_violations} == alone.violations
+    require_safe_text(first.error.message)
+
+
+# Nothing is counted that was not answered.
+
+
+def test_a_refused_choose_is_no_decision(wire: Wire) -> None:
+    """Decisions are counted as they are answered: none for a refusal."""
+    name = wire.running()
+    for unit in ("\0", "ok", "x" * 257, "", "\n"):
+        wire.batch_choose(bandit_pb2.ChooseRequest(experiment=name, unit=unit))
+    expected = {"policy": 2, "restricted": 0, "fallback": 0, "unconfirmed": 0}
+    assert eventually(lambda: wire.n_decisions(name), until=lambda n: sum(n.values()) >= 2) == expected

@@ -1,0 +1,110 @@
+"""Every method has a rule, and the rule is what is kept on the wire."""
+
+from pathlib import Path
+
+import grpc
+import pytest
+from google.protobuf import descriptor_pool
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
+
+from bandit.v1 import admin_pb2, bandit_pb2, evidence_pb2, experiment_pb2
+from server.rpc.guard.permissions import REFLECTION, RULES
+from server.services.access.callers import Role
+from tests.security.conftest import Enter, TokensFile
+from tests.support.process import ServerProcess
+from tests.support.refusals import call_of, refused
+from tests.support.wire import METHODS, Wire
+
+PROTOS = Path(__file__).parents[2] / "protos" / "bandit" / "v1"
+FILES = (
+    *(admin_pb2.DESCRIPTOR, bandit_pb2.DESCRIPTOR, evidence_pb2.DESCRIPTOR, experiment_pb2.DESCRIPTOR),
+    *(health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR),
+)
+CLOSED = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
+
+
+def method_names() -> set[str]:
+    """The full name of every method of every service in our protos, of health and of reflection."""
+    services = [service for file in FILES for service in file.services_by_name.values()]
+    return {f"/{service.full_name}/{method.name}" for service in services for method in service.methods}
+
+
+def code_of(wire: Wire, method: str) -> grpc.StatusCode:
+    """How a method answers an empty message."""
+    try:
+        wire.call(method, b"")
+    except grpc.RpcError as error:
+        return call_of(error).code()
+    return grpc.StatusCode.OK
+
+
+def test_every_proto_file_is_walked() -> None:
+    """A proto file that is new is among those that the tests here look at."""
+    ours = {f"bandit/v1/{path.name}" for path in PROTOS.glob("*.proto")}
+    assert ours <= {file.name for file in FILES}
+    assert all(descriptor_pool.Default().FindFileByName(name) for name in ours)
+
+
+def test_every_method_has_a_rule() -> None:
+    """And no rule is about a method that does not exist, unless an older health package lacks it."""
+    assert method_names() - RULES.keys() == set()
+    assert RULES.keys() - method_names() <= {"/grpc.health.v1.Health/List"}
+
+
+def test_only_health_is_open() -> None:
+    """Every other rule names a role."""
+    assert {method.split("/")[1] for method, roles in RULES.items() if not roles} == {"grpc.health.v1.Health"}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_without_credentials_nothing_is_answered(method: str, guarded: ServerProcess, enter: Enter) -> None:
+    """Whatever the method: it is UNAUTHENTICATED before its request is read."""
+    wire = enter(guarded)
+    refusal = refused(lambda: wire.call(method, b"\xff no message"))
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
+
+
+@pytest.mark.parametrize("role", Role)
+def test_a_role_may_do_what_the_table_says(
+    role: Role, guarded: ServerProcess, tokens: TokensFile, enter: Enter
+) -> None:
+    """Each method lets each role in if its rule names the role, and answers PERMISSION_DENIED else."""
+    wire = enter(guarded, tokens.token(role))
+    answers = {method: code_of(wire, method) for method in METHODS}
+    let_in = {method for method, code in answers.items() if code not in CLOSED}
+    assert let_in == {method for method in METHODS if role in RULES[method]}
+    assert set(answers.values()) & CLOSED == {grpc.StatusCode.PERMISSION_DENIED}
+
+
+def test_health_is_answered_to_everybody(guarded: ServerProcess, enter: Enter) -> None:
+    """A load balancer has no token."""
+    assert enter(guarded).health_of("") == health_pb2.HealthCheckResponse.SERVING
+
+
+@pytest.mark.parametrize(
+    ("caller", "expected"),
+    [("", grpc.StatusCode.UNAUTHENTICATED), ("choose", grpc.StatusCode.PERMISSION_DENIED), ("viewer", None)],
+)
+def test_reflection_is_for_viewers(
+    caller: str,
+    expected: grpc.StatusCode | None,
+    guarded: ServerProcess,
+    tokens: TokensFile,
+    enter: Enter,
+) -> None:
+    """What can be called is told to those who may look."""
+    metadata = (("authorization", f"Bearer {tokens.token(caller)}"),) if caller else ()
+    ask = enter(guarded).channel.stream_stream(
+        REFLECTION,
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    question = reflection_pb2.ServerReflectionRequest(list_services="")
+    answers = ask(iter([question]), metadata=metadata, timeout=20)
+    if expected is None:
+        (answer,) = list(answers)
+        names = {service.name for service in answer.list_services_response.service}
+        assert "bandit.v1.AdminService" in names
+    else:
+        assert refused(lambda: list(answers)).code is expected

@@ -1,0 +1,110 @@
+"""What a verdict says in words of findings that are out of date, or not settled yet."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from bandit.metric import Metric
+from tests.bandit.builders import START
+from tests.bandit.inference.standings import CLICK, ERROR, STARTED_AT, Stretch, even, stand
+from tests.support.reports import report_on, require_sane
+
+SINCE = START - STARTED_AT
+
+
+def sentences(
+    stretches: Sequence[Stretch],
+    about: str,
+    now: datetime | None = None,
+    metrics: tuple[Metric, ...] = (CLICK, ERROR),
+) -> list[str]:
+    """The sentences of evidence on a metric, from a report that is sane."""
+    standing = stand(stretches, metrics=metrics)
+    epochs = [replace(epoch, started_at=epoch.started_at + SINCE) for epoch in standing.epochs]
+    report = report_on(standing.experiment, epochs, standing.facts, now=(now or standing.now) + SINCE)
+    require_sane(report)
+    return [each for each in report.verdict.evidence if each.startswith(f"{about}: ")]
+
+
+def headline_of(
+    stretches: Sequence[Stretch],
+    metrics: tuple[Metric, ...] = (CLICK, ERROR),
+    n_arms: int = 2,
+) -> str:
+    """The headline of a report on epochs of a day each."""
+    standing = stand(stretches, metrics=metrics, length=timedelta(days=1), n_arms=n_arms)
+    epochs = [replace(epoch, started_at=epoch.started_at + SINCE) for epoch in standing.epochs]
+    return report_on(standing.experiment, epochs, standing.facts, now=standing.now + SINCE).verdict.headline
+
+
+def said(stretches: Sequence[Stretch], about: str, now: datetime | None = None) -> str:
+    """The one sentence about the challenger."""
+    (sentence,) = sentences(stretches, about, now)
+    return sentence
+
+
+def test_what_was_better_once_is_said_in_the_past() -> None:
+    """A novelty that wore off: `was better`, and `is worse`, never both in the present."""
+    novelty = even(*[((500, 50, 0), (500, 100, 0))] * 8, *[((500, 100, 0), (500, 25, 0))] * 16)
+    sentence = said(novelty, "click")
+    assert "first was at an earlier look, but no longer is over all decisions so far, better (" in sentence
+    assert " and is worse (" in sentence
+
+
+def test_what_still_holds_is_said_in_the_present() -> None:
+    """A plain difference is one."""
+    sentence = said(even(*[((500, 50, 0), (500, 100, 0))] * 8), "click")
+    assert sentence.startswith("click: first is better (e-value ")
+    assert "earlier" not in sentence
+
+
+def test_harm_in_open_epochs_says_what_else_would_look_the_same() -> None:
+    """Until closed epochs show it alone."""
+    harmful = even(*[((500, 0, 5), (500, 0, 50))] * 4)
+    doubt = "so far in open epochs: events that are only reported sooner look the same"
+    assert doubt in said(harmful, "error", STARTED_AT + timedelta(minutes=1))
+    assert doubt not in said(harmful, "error")
+
+
+def test_ignored_silence_is_said_where_evidence_rests_on_it() -> None:
+    """Answered decisions only; not where every decision counts, nor where nothing can be said."""
+    half_answered = even(*[((500, 50, 0), (500, 50, 0))] * 8)
+    ignoring = (replace(CLICK, default_value=None), ERROR)
+    doubt = "click: evidence is about answered decisions only"
+    assert any(doubt in each for each in sentences(half_answered, "click", metrics=ignoring))
+    assert not any(doubt in each for each in sentences(half_answered, "click"))
+    at_once = STARTED_AT + timedelta(minutes=1)
+    assert not any(doubt in each for each in sentences(half_answered, "click", at_once, ignoring))
+
+
+def test_a_headline_never_denies_what_is_established() -> None:
+    """Better on all days and at the ends of weeks, at no week's end, once, or not believed best."""
+    alike, better, worse = (((500, 50, 0), (500, clicks, 0)) for clicks in (50, 100, 20))
+    assert headline_of(even(*[better] * 15)) == (
+        "Promote first: it is better than champion, and no guardrail speaks against it."
+    )
+    assert headline_of(even(*[better] * 15), metrics=(CLICK,)) == (
+        "Promote first: it is better than champion, and there is no guardrail to speak against it."
+    )
+    assert headline_of(even(*[better] * 4)) == "Wait: nothing is promoted before 2 whole weeks (0 so far)."
+    assert headline_of(even(*[alike] * 15)) == (
+        "Wait: no challenger is established as better, and no guardrail has fired."
+    )
+    assert headline_of(even(*[better] * 8, *[worse] * 14)) == (
+        "Wait: first was better than champion at an earlier look, and no longer is over all decisions so far."
+    )
+    assert headline_of(even(*[((500, 50, 0), (500, 100, 0), (500, 100, 0))] * 15), n_arms=3) == (
+        "Wait: first is better than champion, and is not believed to be the best arm."
+    )
+    between_weeks = even(*[alike] * 14, *[better] * 6)
+    assert headline_of(between_weeks) == (
+        "Wait: first is better than champion, but has not shown it where a whole week ends."
+    )
+
+
+def test_error_rates_are_those_of_each_metric_by_itself() -> None:
+    """Two metrics are two families, and the report says what that makes; one needs no such sentence."""
+    (sentence,) = sentences(even(*[((500, 50, 0), (500, 50, 0))] * 8), "Error rates")
+    together = "so at most 0.1 for a false finding on any of the 2"
+    assert sentence == f"Error rates: at most 0.05 for each metric by itself, {together}."
+    assert not sentences(even(*[((500, 50), (500, 50))] * 8), "Error rates", metrics=(CLICK,))  # type: ignore[arg-type]

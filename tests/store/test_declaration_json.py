@@ -1,0 +1,128 @@
+"""Declarations as documents: what is stored comes back as it was, for anything that may be declared."""
+
+import dataclasses
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bandit.experiment import Arm, Experiment
+from bandit.metric import Metric
+from bandit.posteriors.priors import BetaPrior
+from bandit.validation import LONGEST_MEMORY
+from server.store.declaration_json import (
+    WRITTEN_ALWAYS,
+    Declaration,
+    DocumentError,
+    from_document,
+    to_document,
+    without_new_defaults,
+)
+from tests.bandit.builders import declare
+from tests.bandit.declarations import experiments, names
+
+numbers = st.dictionaries(names, st.integers(0, 2**31), max_size=4)
+
+
+@settings(max_examples=50)
+@given(experiment=experiments(), arm_numbers=numbers, metric_numbers=numbers, winner=st.none() | names)
+def test_a_document_reads_as_it_was_written(
+    experiment: Experiment, arm_numbers: dict[str, int], metric_numbers: dict[str, int], winner: str | None
+) -> None:
+    """Writing and reading is the identity on every valid declaration, to the last digit and microsecond."""
+    declaration = Declaration(
+        experiment=experiment, arm_numbers=arm_numbers, metric_numbers=metric_numbers, winner=winner
+    )
+    document = to_document(declaration)
+    assert from_document(document) == declaration
+    assert to_document(from_document(document)) == document
+    json.loads(document, parse_constant=_refuse)
+
+
+def _refuse(constant: str) -> None:
+    raise AssertionError(f"{constant} is not JSON")
+
+
+def test_durations_keep_their_microseconds() -> None:
+    """The longest durations that may be declared come back exact."""
+    longest = LONGEST_MEMORY - timedelta(microseconds=1)
+    metric = Metric(name="x", window=timedelta(days=89, microseconds=999_999), default_value=0.1 + 0.2)
+    experiment = declare(metrics=[metric], half_life=longest, lookback=timedelta(microseconds=1))
+    declaration = Declaration(experiment=experiment, arm_numbers={}, metric_numbers={}, winner=None)
+    assert from_document(to_document(declaration)).experiment == experiment
+
+
+def document_of(experiment: Experiment) -> dict[str, Any]:
+    """The document of an experiment, as JSON has it."""
+    body = json.loads(
+        to_document(Declaration(experiment=experiment, arm_numbers={}, metric_numbers={}, winner=None))
+    )
+    assert isinstance(body, dict)
+    return body
+
+
+@pytest.mark.parametrize(
+    ("path", "unknown"),
+    [
+        (("arms", 0, "weight"), "arms[0].weight"),
+        (("metrics", 0, "resolution"), "metrics[0].resolution"),
+        (("limits", "champion_minimum_share"), "limits.champion_minimum_share"),
+        (("policy", "temperature"), "policy.temperature"),
+        (("metrics", 0, "prior", "shift"), "metrics[0].prior.shift"),
+    ],
+)
+def test_a_nested_key_of_a_newer_release_is_named_and_left_out(path: tuple[Any, ...], unknown: str) -> None:
+    """Whatever is nested, the rest of the declaration is read as if the key were not there."""
+    experiment = declare(metrics=[Metric(name="click", prior=BetaPrior(1.0, 1.0))])
+    body = document_of(experiment)
+    place: Any = body
+    for step in path[:-1]:
+        place = place[step]
+    if path[-1] == "resolution":  # not the name of a key that some release knows
+        path, unknown = (*path[:-1], "of a newer release"), "metrics[0].of a newer release"
+    place[path[-1]] = 0.5
+    found = from_document(json.dumps(body))
+    assert found.unknown == (unknown,)
+    assert found.experiment == experiment
+
+
+def test_a_policy_of_a_newer_release_is_named() -> None:
+    """A kind of policy that is not known does not keep the declaration from being read."""
+    body = document_of(declare())
+    body["policy"] = {"kind": "top_two"}
+    assert from_document(json.dumps(body)).unknown == ("policy.kind=top_two",)
+
+
+def test_a_key_at_the_top_is_ignored() -> None:
+    """At the top, every release ignores what it does not know."""
+    body = document_of(declare()) | {"launch": {"stage": "canary"}}
+    found = from_document(json.dumps(body))
+    assert found.unknown == ()
+    assert found.experiment == declare()
+
+
+def test_what_cannot_be_read_in_part_is_an_error_of_its_own() -> None:
+    """A document that lacks what every release writes is refused as a whole, by name."""
+    body = document_of(declare())
+    body["metrics"][0]["kind"] = "vector"
+    with pytest.raises(DocumentError):
+        from_document(json.dumps(body))
+
+
+def test_a_nested_key_that_says_nothing_is_not_written() -> None:
+    """A field that a later release adds stays out of the document until it differs from its default."""
+
+    @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+    class NewerArm(Arm):
+        weight: float = 1.0
+        tags: tuple[str, ...] = ()
+
+    plain, heavy = NewerArm(id="a"), NewerArm(id="b", weight=2.0)
+    assert set(without_new_defaults(plain, dataclasses.asdict(plain), Arm)) == WRITTEN_ALWAYS[Arm]
+    assert set(without_new_defaults(heavy, dataclasses.asdict(heavy), Arm)) == {
+        *WRITTEN_ALWAYS[Arm],
+        "weight",
+    }
