@@ -13,12 +13,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from bandit.allocation import Allocation, Standing, allocate, needs_epoch, posteriors_from
+    from bandit.allocation import Allocation, ExperimentState, allocate, needs_epoch, posteriors_from
     from bandit.assignment import Picker, arm_key, unit_hash
     from bandit.decision_id import Basis, Decision, DecisionTerms, InvalidDecisionError, Signer
     from bandit.experiment import AnalysisUnit, Arm, Experiment, WeightedSplit
     from bandit.facts import DecisionKey, Epoch, Facts, OutcomeKey, Tally
-    from bandit.facts.fold import ArmEvidence, Weighting, fold_facts
+    from bandit.facts.fold import ArmObservations, Weighting, fold_facts
     from bandit.inference.data.floors import declared_floors, smallest_floors
     from bandit.inference.data.table import (
         EvidenceTable,
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
         best_arm_summary,
         value_remaining_probability,
     )
-    from bandit.posteriors.moments import OutcomeSums
+    from bandit.posteriors.moments import OutcomeMoments
     from bandit.posteriors.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior, Prior
     from bandit.validation import InvalidExperimentError, Violation, require_valid
 
@@ -83,7 +83,7 @@ _MODULE_OF: Final = {
     "Allocation": "allocation",
     "AnalysisUnit": "experiment",
     "Arm": "experiment",
-    "ArmEvidence": "facts.fold",
+    "ArmObservations": "facts.fold",
     "ArmResponse": "inference.sequential.response",
     "ArmStanding": "limits",
     "Assessment": "inference.verdict.assessment",
@@ -130,7 +130,7 @@ _MODULE_OF: Final = {
     "NormalPosterior": "posteriors",
     "OddsComparison": "inference.sequential.odds",
     "OutcomeKey": "facts",
-    "OutcomeSums": "posteriors.moments",
+    "OutcomeMoments": "posteriors.moments",
     "OutcomeValueError": "metric",
     "Picker": "assignment",
     "Plan": "inference.planning.power",
@@ -147,7 +147,7 @@ _MODULE_OF: Final = {
     "SharePath": "inference.planning.share_path",
     "Signer": "decision_id",
     "SplitValue": "inference.sequential.off_policy",
-    "Standing": "allocation",
+    "ExperimentState": "allocation",
     "StaticSplit": "policies",
     "StudentTBatch": "posteriors.batches",
     "StudentTPosterior": "posteriors",
@@ -204,7 +204,7 @@ __all__ = [
     "Allocation",
     "AnalysisUnit",
     "Arm",
-    "ArmEvidence",
+    "ArmObservations",
     "ArmResponse",
     "ArmStanding",
     "Assessment",
@@ -228,6 +228,7 @@ __all__ = [
     "EpsilonGreedy",
     "EvidenceTable",
     "Experiment",
+    "ExperimentState",
     "ExposureTable",
     "Facts",
     "Forecast",
@@ -251,7 +252,7 @@ __all__ = [
     "NormalPosterior",
     "OddsComparison",
     "OutcomeKey",
-    "OutcomeSums",
+    "OutcomeMoments",
     "OutcomeValueError",
     "Picker",
     "Plan",
@@ -268,7 +269,6 @@ __all__ = [
     "SharePath",
     "Signer",
     "SplitValue",
-    "Standing",
     "StaticSplit",
     "StudentTBatch",
     "StudentTPosterior",

@@ -10,7 +10,7 @@ from typing import Final
 
 from bandit.experiment import Experiment, policy_over
 from bandit.facts import Epoch, Facts, starts_of
-from bandit.facts.fold import ArmEvidence, Weighting, fold_facts
+from bandit.facts.fold import ArmObservations, Weighting, fold_facts
 from bandit.limits import ArmStanding, apply_limits
 from bandit.metric import Direction, Metric
 from bandit.posteriors import Posterior
@@ -44,7 +44,7 @@ class Allocation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class ExperimentState:
     """An experiment, what is known about it, and when: all that shares depend on.
 
     Attributes:
@@ -89,7 +89,7 @@ class Standing:
         declared = self.experiment
         return Weighting(half_life=declared.half_life, lookback=declared.lookback, lag=self.lag)
 
-    def evidence(self, metric: Metric, arms: Iterable[int] | None = None) -> dict[int, ArmEvidence]:
+    def observations(self, metric: Metric, arms: Iterable[int] | None = None) -> dict[int, ArmObservations]:
         """Arm number to what is known on a metric; of the declared arms if none are named."""
         if arms is None:
             arms = self.numbers
@@ -125,39 +125,41 @@ class Standing:
         return {arm: started_at for epoch, started_at in starts for arm in epoch.shares}
 
 
-def allocate(standing: Standing) -> Allocation:
+def allocate(state: ExperimentState) -> Allocation:
     """The shares that the facts ask for, within the limits.
 
     With every arm taken out the champion gets everything, since something has to answer.
     """
-    experiment = standing.experiment
+    experiment = state.experiment
     if all(arm.is_taken_out for arm in experiment.arms):
-        return Allocation(shares=_all_to(standing.arm_numbers[experiment.champion], standing))
-    evidence = {metric.name: standing.evidence(metric) for metric in experiment.metrics}
-    beliefs = {metric.name: posteriors_from(metric, evidence[metric.name]) for metric in experiment.metrics}
+        return Allocation(shares=_all_to(state.arm_numbers[experiment.champion], state))
+    observations = {metric.name: state.observations(metric) for metric in experiment.metrics}
+    beliefs = {
+        metric.name: posteriors_from(metric, observations[metric.name]) for metric in experiment.metrics
+    }
     return Allocation(
-        shares=_limited_shares(standing, evidence[experiment.reward_metric]),
+        shares=_limited_shares(state, observations[experiment.reward_metric]),
         warming_up=frozenset(
             number
-            for number, arm in zip(standing.numbers, standing.arms, strict=True)
+            for number, arm in zip(state.numbers, state.arms, strict=True)
             if arm.eligible and experiment.limits.is_new(arm)
         ),
         means={
-            standing.metric_numbers[name]: {arm: belief.mean for arm, belief in of_arm.items()}
+            state.metric_numbers[name]: {arm: belief.mean for arm, belief in of_arm.items()}
             for name, of_arm in beliefs.items()
         },
     )
 
 
-def needs_epoch(standing: Standing, allocation: Allocation, threshold: float) -> bool:
+def needs_epoch(state: ExperimentState, allocation: Allocation, threshold: float) -> bool:
     """Whether the allocation is worth an epoch of its own.
 
     True if some share's log-odds have moved by more than `threshold` since the epoch in force, if arms came,
     went or changed their warm-up, or if that epoch has decisions and is too old or too full. An epoch that
     starts in the future is too old: until it is capped, nothing before it ends.
     """
-    current = standing.epochs[-1]
-    if current.is_ahead(standing.now):
+    current = state.epochs[-1]
+    if current.is_ahead(state.now):
         return True
     if {a for a, s in allocation.shares.items() if s > 0} != {a for a, s in current.shares.items() if s > 0}:
         return True
@@ -165,9 +167,9 @@ def needs_epoch(standing: Standing, allocation: Allocation, threshold: float) ->
         return True
     if furthest_move(current.shares, allocation.shares) > threshold:
         return True
-    n_decisions = standing.n_decisions_in_force
+    n_decisions = state.n_decisions_in_force
     return n_decisions >= MAX_EPOCH_DECISIONS or (
-        n_decisions > 0 and standing.now - current.started_at >= longest_epoch(standing)
+        n_decisions > 0 and state.now - current.started_at >= longest_epoch(state)
     )
 
 
@@ -181,13 +183,13 @@ def furthest_move(before: Mapping[int, float], after: Mapping[int, float]) -> fl
     return max(abs(_log_odds(after.get(arm, 0.0)) - _log_odds(before.get(arm, 0.0))) for arm in arms)
 
 
-def longest_epoch(standing: Standing) -> timedelta:
+def longest_epoch(state: ExperimentState) -> timedelta:
     """How old an epoch with decisions may grow: max(window / 4, lifetime / 2000), at most half-life / 50.
 
     Without a window at least ten seconds: nothing waits for the epoch to close.
     """
-    experiment = standing.experiment
-    lifetime = standing.now - starts_of(standing.epochs)[0]
+    experiment = state.experiment
+    lifetime = state.now - starts_of(state.epochs)[0]
     window = experiment.metric(experiment.reward_metric).window
     shortest = _SHORTEST_WITHOUT_WINDOW if window is None else window / _WINDOW_PARTS
     longest = max(shortest, lifetime / _LIFETIME_PARTS)
@@ -196,40 +198,38 @@ def longest_epoch(standing: Standing) -> timedelta:
     return longest
 
 
-def _limited_shares(standing: Standing, evidence: Mapping[int, ArmEvidence]) -> dict[int, float]:
+def _limited_shares(state: ExperimentState, observations: Mapping[int, ArmObservations]) -> dict[int, float]:
     """Arm number to what the policy's shares become within the limits, given the shares in force."""
-    current = standing.epochs[-1] if standing.epochs else None
+    current = state.epochs[-1] if state.epochs else None
     shares = apply_limits(
-        _policy_shares(standing, evidence),
-        standing.arms,
-        standing.experiment.limits,
-        previous=None
-        if current is None
-        else [current.shares.get(number, 0.0) for number in standing.numbers],
-        elapsed=timedelta() if current is None else max(standing.now - current.started_at, timedelta()),
+        _policy_shares(state, observations),
+        state.arms,
+        state.experiment.limits,
+        previous=None if current is None else [current.shares.get(number, 0.0) for number in state.numbers],
+        elapsed=timedelta() if current is None else max(state.now - current.started_at, timedelta()),
     )
-    return dict(zip(standing.numbers, shares.tolist(), strict=True))
+    return dict(zip(state.numbers, shares.tolist(), strict=True))
 
 
-def _policy_shares(standing: Standing, evidence: Mapping[int, ArmEvidence]) -> list[float]:
+def _policy_shares(state: ExperimentState, observations: Mapping[int, ArmObservations]) -> list[float]:
     """The policy's shares over the arms in service, 0 for the others; in the order of the declared arms."""
-    experiment = standing.experiment
+    experiment = state.experiment
     metric = experiment.metric(experiment.reward_metric)
-    beliefs = posteriors_from(metric, evidence)
+    beliefs = posteriors_from(metric, observations)
     in_service = {
-        arm.id: number for arm, number in zip(standing.arms, standing.numbers, strict=True) if arm.eligible
+        arm.id: number for arm, number in zip(state.arms, state.numbers, strict=True) if arm.eligible
     }
     shares = policy_over(experiment.policy, tuple(in_service)).shares(
         [beliefs[number] for number in in_service.values()],
         maximize=metric.direction is Direction.MAXIMIZE,
-        n_observations=sum(seen.sums.n for seen in evidence.values()),
+        n_observations=sum(seen.sums.n for seen in observations.values()),
     )
     by_number = dict(zip(in_service.values(), shares.tolist(), strict=True))
-    return [by_number.get(number, 0.0) for number in standing.numbers]
+    return [by_number.get(number, 0.0) for number in state.numbers]
 
 
-def _all_to(champion: int, standing: Standing) -> dict[int, float]:
-    return {number: 1.0 if number == champion else 0.0 for number in standing.numbers}
+def _all_to(champion: int, state: ExperimentState) -> dict[int, float]:
+    return {number: 1.0 if number == champion else 0.0 for number in state.numbers}
 
 
 def _log_odds(share: float) -> float:
@@ -237,7 +237,7 @@ def _log_odds(share: float) -> float:
     return math.log(bounded / (1 - bounded))
 
 
-def posteriors_from(metric: Metric, evidence: Mapping[int, ArmEvidence]) -> dict[int, Posterior]:
-    """Arm number to the posterior of its mean, prior and evidence together."""
+def posteriors_from(metric: Metric, observations: Mapping[int, ArmObservations]) -> dict[int, Posterior]:
+    """Arm number to the posterior of its mean, prior and observations together."""
     prior = metric.effective_prior
-    return {arm: prior.update(seen.sums) for arm, seen in evidence.items()}
+    return {arm: prior.update(seen.sums) for arm, seen in observations.items()}

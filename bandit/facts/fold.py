@@ -16,7 +16,7 @@ from bandit.decision_id import STEERING
 from bandit.facts import Epoch, Facts, n_closed, starts_of
 from bandit.facts.columns import NO_OUTCOMES, Cells, OutcomeColumns, exact_sums, look_up, positions
 from bandit.metric import Metric
-from bandit.posteriors.moments import OutcomeSums
+from bandit.posteriors.moments import OutcomeMoments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class Weighting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ArmEvidence:
+class ArmObservations:
     """What steers one arm on one metric.
 
     Attributes:
@@ -57,7 +57,7 @@ class ArmEvidence:
         n_late: Outcomes that came after their window; they never steer.
     """
 
-    sums: OutcomeSums = field(default_factory=OutcomeSums)
+    sums: OutcomeMoments = field(default_factory=OutcomeMoments)
     n_outcomes: int = 0
     n_open: int = 0
     n_late: int = 0
@@ -71,7 +71,7 @@ def fold_facts(
     *,
     weighting: Weighting,
     now: datetime,
-) -> dict[int, ArmEvidence]:
+) -> dict[int, ArmObservations]:
     """Folds one metric's facts over the epochs of one segment.
 
     With a window, a decision's outcome and its silence are counted together, when its epoch has closed;
@@ -87,7 +87,7 @@ def fold_facts(
         now: The moment to fold for.
 
     Returns:
-        Arm number to its evidence, for every one of `arms`.
+        Arm number to its observations, for every one of `arms`.
     """
     number, declared = metric
     wanted, n_done = list(arms), n_closed(epochs, declared.window, weighting.lag, now)
@@ -104,7 +104,7 @@ def fold_facts(
     n_outcomes, n_open = (exact_sums(part[:, :, 0]) for part in (posted[:n_done], posted[n_done:]))
     n_late = _count_late(columns, wanted)
     return {
-        arm: ArmEvidence(
+        arm: ArmObservations(
             sums=sums[column], n_outcomes=n_outcomes[column], n_open=n_open[column], n_late=n_late[column]
         )
         for column, arm in enumerate(wanted)
@@ -152,13 +152,13 @@ def _count_late(columns: OutcomeColumns, arms: Sequence[int]) -> list[int]:
     return [int(count) for count in n_late]
 
 
-def _sum_even(counted: NDArray[Any], metric: Metric) -> list[OutcomeSums]:
+def _sum_even(counted: NDArray[Any], metric: Metric) -> list[OutcomeMoments]:
     """Each arm's sums over all epochs, none of which weighs more than another; exact."""
     moments = [exact_sums(counted[:, :, moment]) for moment in range(_N_MOMENTS)]
     return [_to_sums(each, metric) for each in zip(*moments, strict=True)]
 
 
-def _sum_weighted(counted: NDArray[Any], metric: Metric, weights: Sequence[float]) -> list[OutcomeSums]:
+def _sum_weighted(counted: NDArray[Any], metric: Metric, weights: Sequence[float]) -> list[OutcomeMoments]:
     """Each arm's sums, every epoch with its weight; merged in the order of epochs."""
     sums = []
     for of_arm in counted.swapaxes(0, 1):
@@ -167,13 +167,13 @@ def _sum_weighted(counted: NDArray[Any], metric: Metric, weights: Sequence[float
             for row in np.flatnonzero(of_arm[:, 0]).tolist()
             if weights[row] > 0
         )
-        sums.append(reduce(OutcomeSums.merge, weighted, OutcomeSums()))
+        sums.append(reduce(OutcomeMoments.merge, weighted, OutcomeMoments()))
     return sums
 
 
-def _to_sums(moments: Sequence[int], metric: Metric) -> OutcomeSums:
+def _to_sums(moments: Sequence[int], metric: Metric) -> OutcomeMoments:
     n, total, squares = moments
-    return OutcomeSums.from_integers(n, total, squares, quantum=metric.quantum, offset=metric.offset)
+    return OutcomeMoments.from_integers(n, total, squares, quantum=metric.quantum, offset=metric.offset)
 
 
 _N_MOMENTS = 3

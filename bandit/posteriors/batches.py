@@ -106,7 +106,7 @@ class GammaBatch:
 
 @dataclass(frozen=True, slots=True)
 class SumsBatch:
-    """Sums of the outcomes of many runs; see `OutcomeSums`, whose mean is ``total / n``.
+    """Sums of the outcomes of many runs; see `OutcomeMoments`, whose mean is ``total / n``.
 
     Attributes:
         n: how many outcomes, weighted, shape (..., n_arms).

@@ -5,7 +5,7 @@ from math import isfinite
 
 
 @dataclass(frozen=True, slots=True)
-class OutcomeSums:
+class OutcomeMoments:
     """Count, mean and centred squares of the resolved outcomes of one arm.
 
     In this form and not as plain sums, because ``sum of squares - n * mean**2`` loses every digit once the
@@ -35,7 +35,7 @@ class OutcomeSums:
     @classmethod
     def from_integers(
         cls, n: int, total: int, squares: int, *, quantum: float = 1.0, offset: float = 0.0
-    ) -> "OutcomeSums":
+    ) -> "OutcomeMoments":
         """From exact integer sums of outcomes ``offset + quantum * i``.
 
         Args:
@@ -48,8 +48,8 @@ class OutcomeSums:
         Raises:
             ValueError: no set of `n` integers has these sums, or `quantum` is not positive and finite.
 
-        >>> OutcomeSums.from_integers(3, 3_000_006, 3_000_012_000_014, quantum=0.5)
-        OutcomeSums(n=3.0, mean=500001.0, centred_squares=0.5)
+        >>> OutcomeMoments.from_integers(3, 3_000_006, 3_000_012_000_014, quantum=0.5)
+        OutcomeMoments(n=3.0, mean=500001.0, centred_squares=0.5)
         """
         if not (isfinite(quantum) and quantum > 0):
             raise ValueError(f"quantum must be positive and finite, got {quantum}")
@@ -64,7 +64,7 @@ class OutcomeSums:
         return cls(float(n), offset + quantum * (total / n), scaled / n * quantum * quantum)
 
     @classmethod
-    def from_successes(cls, n: float, successes: float) -> "OutcomeSums":
+    def from_successes(cls, n: float, successes: float) -> "OutcomeMoments":
         """From yes/no outcomes: `successes` ones and ``n - successes`` zeros.
 
         Raises:
@@ -81,31 +81,31 @@ class OutcomeSums:
         """Sum of the outcomes, weighted, in the metric's unit."""
         return self.n * self.mean
 
-    def weighted(self, weight: float) -> "OutcomeSums":
+    def weighted(self, weight: float) -> "OutcomeMoments":
         """The same outcomes, each counting `weight` times: decay by age, or 0 to forget.
 
         Raises:
             ValueError: `weight` is negative or not finite.
 
-        >>> OutcomeSums(10.0, 0.3, 2.1).weighted(0.5)
-        OutcomeSums(n=5.0, mean=0.3, centred_squares=1.05)
+        >>> OutcomeMoments(10.0, 0.3, 2.1).weighted(0.5)
+        OutcomeMoments(n=5.0, mean=0.3, centred_squares=1.05)
         """
         if not (isfinite(weight) and weight >= 0):
             raise ValueError(f"weight must be finite and not negative, got {weight}")
-        return OutcomeSums(self.n * weight, self.mean, self.centred_squares * weight)
+        return OutcomeMoments(self.n * weight, self.mean, self.centred_squares * weight)
 
-    def merge(self, other: "OutcomeSums") -> "OutcomeSums":
+    def merge(self, other: "OutcomeMoments") -> "OutcomeMoments":
         """These outcomes and the others together, without cancellation (Chan, Golub & LeVeque 1979, eq. 2.1).
 
-        >>> OutcomeSums.from_successes(2, 1).merge(OutcomeSums.from_successes(2, 2))
-        OutcomeSums(n=4.0, mean=0.75, centred_squares=0.75)
+        >>> OutcomeMoments.from_successes(2, 1).merge(OutcomeMoments.from_successes(2, 2))
+        OutcomeMoments(n=4.0, mean=0.75, centred_squares=0.75)
         """
         n = self.n + other.n
         if n == 0:
-            return OutcomeSums()
+            return OutcomeMoments()
         gap = other.mean - self.mean if self.n and other.n else 0.0
         anchor = self.mean if self.n else other.mean
         between = gap * gap * self.n * (other.n / n)
-        return OutcomeSums(
+        return OutcomeMoments(
             n, anchor + gap * (other.n / n), self.centred_squares + other.centred_squares + between
         )

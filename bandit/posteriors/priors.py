@@ -8,7 +8,7 @@ from math import isfinite, sqrt
 from typing import TypeAlias
 
 from bandit.posteriors import BetaPosterior, GammaPosterior, StudentTPosterior, require_positive
-from bandit.posteriors.moments import OutcomeSums
+from bandit.posteriors.moments import OutcomeMoments
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +25,13 @@ class BetaPrior:
     def __post_init__(self) -> None:
         require_positive(self, "alpha", "beta")
 
-    def update(self, sums: OutcomeSums) -> BetaPosterior:
+    def update(self, sums: OutcomeMoments) -> BetaPosterior:
         """The posterior after outcomes in [0, 1], usually 0 or 1.
 
         Raises:
             ValueError: the outcomes' mean is not in [0, 1].
 
-        >>> BetaPrior().update(OutcomeSums.from_successes(n=1000, successes=30))
+        >>> BetaPrior().update(OutcomeMoments.from_successes(n=1000, successes=30))
         BetaPosterior(alpha=31.0, beta=971.0)
         """
         if sums.n and not 0 <= sums.mean <= 1:
@@ -67,11 +67,11 @@ class NormalInverseGammaPrior:
             raise ValueError(f"mean must be finite, got {self.mean}")
         require_positive(self, "pseudo_observations", "shape", "scale")
 
-    def update(self, sums: OutcomeSums) -> StudentTPosterior:
+    def update(self, sums: OutcomeMoments) -> StudentTPosterior:
         """The posterior of the mean after real-valued outcomes (Murphy 2007, eqs. 141 to 153).
 
         >>> prior = NormalInverseGammaPrior(mean=0.0, pseudo_observations=1.0, shape=1.0, scale=1.0)
-        >>> prior.update(OutcomeSums(n=3.0, mean=4.0, centred_squares=2.0))
+        >>> prior.update(OutcomeMoments(n=3.0, mean=4.0, centred_squares=2.0))
         StudentTPosterior(mean=3.0, scale=0.894427190999915..., df=5.0)
         """
         weight = self.pseudo_observations + sums.n
@@ -98,13 +98,13 @@ class GammaPrior:
     def __post_init__(self) -> None:
         require_positive(self, "shape", "rate")
 
-    def update(self, sums: OutcomeSums) -> GammaPosterior:
+    def update(self, sums: OutcomeMoments) -> GammaPosterior:
         """The posterior after counts.
 
         Raises:
             ValueError: the counts' mean is negative.
 
-        >>> GammaPrior().update(OutcomeSums(n=9.0, mean=2.0, centred_squares=4.0))
+        >>> GammaPrior().update(OutcomeMoments(n=9.0, mean=2.0, centred_squares=4.0))
         GammaPosterior(shape=19.0, rate=10.0)
         """
         if sums.n and sums.mean < 0:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Self
 
 
-class Cable:
+class TcpProxy:
     """Forwards connections to a port of this machine, each way in a thread of its own.
 
     Args:
@@ -74,7 +74,7 @@ class Cable:
                 client, _ = self._listener.accept()
                 try:
                     server = socket.create_connection(("127.0.0.1", self._target))
-                except OSError:  # the database is down: as if there were no cable
+                except OSError:  # the database is down: as if there were no network
                     client.close()
                     continue
                 self.n_connections += 1

@@ -29,7 +29,7 @@ from benchmarks.harness.faked_clock import INSTALLATION, FakedClock, find_librar
 from benchmarks.harness.postgresql import PostgresqlProcess
 from benchmarks.harness.processes import ChildError, database_of, end_on_sigterm, free_port
 from benchmarks.harness.replicas import Replica
-from benchmarks.harness.tcp_proxy import Cable
+from benchmarks.harness.tcp_proxy import TcpProxy
 from benchmarks.soak import clocks
 from benchmarks.soak.check import Verdict, check, n_left
 from benchmarks.soak.clients import Books, Load
@@ -111,14 +111,14 @@ class _Stage:
         replicas: The servers.
         sqlite_file: The database, if it is one.
         postgresql: The database, if it is one.
-        cables: Between the servers and PostgreSQL, one each.
+        proxies: Between the servers and PostgreSQL, one each.
     """
 
     url: str
     replicas: list[Replica]
     sqlite_file: Path | None = None
     postgresql: PostgresqlProcess | None = None
-    cables: list[Cable] = field(default_factory=list)
+    proxies: list[TcpProxy] = field(default_factory=list)
 
     @property
     def clocks(self) -> list[FakedClock]:
@@ -173,13 +173,13 @@ def _with_postgresql(soak: Soak, folder: Path, stack: ExitStack) -> _Stage:
     postgresql = PostgresqlProcess(folder / "postgresql", clock=clock)
     stack.callback(postgresql.kill)
     url = postgresql.create_database()
-    cables = [Cable(postgresql.port) for _ in range(_N_REPLICAS)]
-    for cable in cables:
-        stack.callback(cable.close)
+    proxies = [TcpProxy(postgresql.port) for _ in range(_N_REPLICAS)]
+    for proxy in proxies:
+        stack.callback(proxy.close)
     replicas = [
-        _replica(soak, folder, url.replace(str(postgresql.port), str(cable.port))) for cable in cables
+        _replica(soak, folder, url.replace(str(postgresql.port), str(proxy.port))) for proxy in proxies
     ]
-    return _Stage(url, replicas, postgresql=postgresql, cables=cables)
+    return _Stage(url, replicas, postgresql=postgresql, proxies=proxies)
 
 
 async def _run(soak: Soak, stage: _Stage, seconds: float, n_workers: int) -> Books:
@@ -187,7 +187,7 @@ async def _run(soak: Soak, stage: _Stage, seconds: float, n_workers: int) -> Boo
     await _declare(stage.replicas[0].address)
     generator = random.Random(soak.seed)
     load = Load([replica.address for replica in stage.replicas], NAME, n_workers, generator.getrandbits(64))
-    scene = Scene(load, stage.replicas, generator, stage.sqlite_file, stage.postgresql, stage.cables)
+    scene = Scene(load, stage.replicas, generator, stage.sqlite_file, stage.postgresql, stage.proxies)
     kinds = ON_SERVERS | (ON_SQLITE if soak.database == "sqlite" else ON_POSTGRESQL)
     learning = await _learning(soak, stage, scene)
     if soak.has_wrong_clocks:

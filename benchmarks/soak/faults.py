@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 from benchmarks.harness.postgresql import PostgresqlProcess
 from benchmarks.harness.processes import ChildError
 from benchmarks.harness.replicas import Replica
-from benchmarks.harness.tcp_proxy import Cable
+from benchmarks.harness.tcp_proxy import TcpProxy
 from benchmarks.soak.clients import Load
 
 RECOVERY_SECONDS: Final = 30.0
@@ -59,7 +59,7 @@ class Scene:
     generator: random.Random
     sqlite_file: Path | None = None
     postgresql: PostgresqlProcess | None = None
-    cables: list[Cable] = field(default_factory=list)
+    cables: list[TcpProxy] = field(default_factory=list)
     until_learning: Callable[[float, float], Awaitable[float | None]] | None = None
 
     def hit(self) -> int:

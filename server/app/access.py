@@ -11,7 +11,7 @@ from server.rpc.guard.authentication import Authenticator
 from server.rpc.guard.tls import CertificateFiles, credentials_of
 from server.services.access.tokens_file import TokensFileError, load_tokens
 from server.services.runtime.clock import Clock
-from server.services.runtime.reloading_file import Watched
+from server.services.runtime.reloading_file import ReloadingFile
 from server.settings import Settings
 
 LOOK_SECONDS: Final = 1.0
@@ -20,7 +20,7 @@ LOOK_SECONDS: Final = 1.0
 log = structlog.get_logger()
 
 
-class Door:
+class Access:
     """What stands before the services.
 
     Attributes:
@@ -38,7 +38,7 @@ class Door:
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings = settings
-        self._watched: list[Watched[Any]] = []
+        self._watched: list[ReloadingFile[Any]] = []
         self.credentials = self._open_tls()
         self.authenticator = self._open_tokens(clock)
 
@@ -73,6 +73,6 @@ class Door:
         path = self._settings.tokens
         watched = None
         if path is not None:
-            watched = Watched("tokens", [path], lambda: load_tokens(path), TokensFileError)
+            watched = ReloadingFile("tokens", [path], lambda: load_tokens(path), TokensFileError)
             self._watched.append(watched)
         return Authenticator(watched, clock, calls_per_second=self._settings.calls_per_second)

@@ -1,4 +1,4 @@
-"""Runs the service: brings its parts up, keeps them going, and takes them down in order."""
+"""Runs the service: brings the application up, keeps them going, and takes them down in order."""
 
 import asyncio
 import gc
@@ -18,7 +18,7 @@ from server.app.errors import StartupError, startup_errors
 from server.app.log_setup import set_up_logs
 from server.app.process_limits import require_address_space, room_for_connections
 from server.app.prometheus import serve_metrics
-from server.app.wiring import Parts
+from server.app.wiring import Application
 from server.services.background import ended_runs
 from server.services.experiments.allocator import load_mathematics
 from server.settings import Settings
@@ -85,7 +85,7 @@ def serve_here(settings: Settings, placement: Placement = ALONE) -> int:
 
 
 async def _serve_on(settings: Settings, store: Store, placement: Placement) -> int:
-    """Serves from a store. The parts are made here, since gRPC belongs to the loop it is made in."""
+    """Serves from a store. The application is made here, since gRPC belongs to the loop it is made in."""
     return await _Service(settings, store, placement).run()
 
 
@@ -99,18 +99,18 @@ class _Service:
         self._failure: StoreError | None = None
         self._address = ""
         self._stopping = asyncio.Event()
-        parts = Parts(settings, store, number=placement.number, on_broken=self._stop_broken)
-        self._door = parts.door
-        self._workers = parts.workers
-        self._upkeep = parts.upkeep
-        self._inquiries = parts.inquiries
-        self._epochs = parts.epochs
-        self._queue = parts.queue
-        self._standby = parts.standby
-        self._rpc = parts.rpc
-        self._purger = parts.purger
-        self._ender = parts.ender
-        self._collector = parts.collector
+        application = Application(settings, store, number=placement.number, on_broken=self._stop_broken)
+        self._access = application.access
+        self._workers = application.workers
+        self._upkeep = application.upkeep
+        self._inquiries = application.inquiries
+        self._epochs = application.epochs
+        self._queue = application.queue
+        self._standby = application.standby
+        self._rpc = application.rpc
+        self._purger = application.purger
+        self._ender = application.ender
+        self._collector = application.collector
 
     async def run(self) -> int:
         """Serves until told to stop; returns the exit code."""
@@ -144,7 +144,7 @@ class _Service:
             asyncio.create_task(self._upkeep.poll(self._settings.poll_seconds)),
             asyncio.create_task(self._upkeep.allocate(self._settings.epoch_interval_seconds)),
             asyncio.create_task(self._upkeep.repeat(self._standby.save, self._settings.snapshot_seconds)),
-            asyncio.create_task(self._upkeep.repeat(self._door.look, LOOK_SECONDS)),
+            asyncio.create_task(self._upkeep.repeat(self._access.look, LOOK_SECONDS)),
         ]
 
     def _start_more_chores(self, *, has_answered: bool) -> "list[asyncio.Task[None]]":
@@ -199,8 +199,8 @@ class _Service:
                 text = f"can't serve metrics at {self._settings.metrics_listen}: {error.strerror}"
                 raise StartupError(text) from error
             log.info("metrics.serving", port=port)
-        port = await self._rpc.start(self._settings.listen, self._door.credentials, is_serving=can_answer)
-        self._door.say_who_may_enter()
+        port = await self._rpc.start(self._settings.listen, self._access.credentials, is_serving=can_answer)
+        self._access.say_who_may_enter()
         host, _ = split_address(self._settings.listen)
         self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._tell(can_answer=can_answer)

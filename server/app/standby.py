@@ -15,7 +15,7 @@ import structlog
 from server.services.background.timekeeping import Timekeeper
 from server.services.choose.chooser import Chooser
 from server.services.choose.decision_counter import DecisionCounter
-from server.services.errors import StorageAwayError
+from server.services.errors import StorageUnavailableError
 from server.services.reward.ledger import Ledger
 from server.services.runtime.clock import Clock
 from server.services.runtime.threads import Workers
@@ -27,7 +27,7 @@ from server.services.snapshot.file import KeptSnapshot, SnapshotFileError, read_
 from server.services.snapshot.snapshot import Snapshot
 from server.settings import Settings
 from server.store.contract import Store
-from server.store.errors import StoreAwayError, StoreError
+from server.store.errors import StoreError, StoreUnreachableError
 from server.store.records import KeyRing, LiveExperiment
 
 _PAUSE_SECONDS: Final = 1.0
@@ -107,9 +107,9 @@ class Standby:
         """
         try:
             await self._reach()
-        except StoreAwayError as error:
+        except StoreUnreachableError as error:
             return self._restore(str(error))
-        except StorageAwayError as error:
+        except StorageUnavailableError as error:
             if not self._store.is_shared and isinstance(error.__cause__, StoreError):
                 raise error.__cause__ from None
             return self._restore(str(error.__cause__))
@@ -126,7 +126,7 @@ class Standby:
             await asyncio.sleep(_PAUSE_SECONDS)
             try:
                 await self._reach()
-            except (StoreAwayError, StorageAwayError):
+            except (StoreUnreachableError, StorageUnavailableError):
                 continue
             except StoreError as error:
                 if not self._snapshot.is_restored:

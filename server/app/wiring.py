@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Callable
 from datetime import timedelta
 
-from server.app.access import Door
+from server.app.access import Access
 from server.app.process_limits import room_for_connections
 from server.app.prometheus import ServiceCollector
 from server.app.standby import Standby
@@ -35,7 +35,7 @@ from server.settings import Settings
 from server.store.contract import Store
 
 
-class Parts:
+class Application:
     """The parts of one run of the service. To be made on its event loop, to which gRPC belongs.
 
     Args:
@@ -45,7 +45,7 @@ class Parts:
         on_broken: Told that durability can't be promised any more.
 
     Attributes:
-        door: Who may enter.
+        access: Who may enter.
         workers: The threads that wait for the store and compute.
         upkeep: What goes on beside the calls.
         inquiries: Asks the store before something is refused for good.
@@ -72,7 +72,7 @@ class Parts:
         self._clock = clock = ServiceClock(Clock(), pace, is_shared=store.is_shared)
         self._lag = timedelta(seconds=settings.lag_seconds)
         self._writer = Writer(secrets.token_bytes(16), slot=0)
-        self.door = Door(settings, clock)
+        self.access = Access(settings, clock)
         self.workers = Workers()
         self._snapshot = Snapshot(clock)
         self._keys = DecisionKeys(
@@ -208,7 +208,7 @@ class Parts:
             BanditService(self._chooser, self._ledger, self._snapshot, self.inquiries),
             ExperimentService(experiments, reporter),
             AdminService(self._keys, Audit(self._store, self.workers)),
-            self.door.authenticator,
+            self.access.authenticator,
             self._clock,
             max_calls=self._settings.max_concurrent_calls,
             has_reflection=self._settings.reflection,

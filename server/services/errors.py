@@ -21,7 +21,7 @@
     ├── OverloadedError             try again after `retry_after`
     │   └── StorageFullError        as above, once there is room
     ├── ClockInDoubtError           as above: whether it is too late can't be told now
-    └── StorageAwayError            try again after `retry_after`
+    └── StorageUnavailableError            try again after `retry_after`
         └── StorageUnsafeError      as above, once the database is configured to keep what it acknowledges
 
 Texts are for the caller to read: they hold no SQL, no path and no class name.
@@ -255,7 +255,7 @@ class ClockInDoubtError(ServiceError):
         )
 
 
-class StorageAwayError(ServiceError):
+class StorageUnavailableError(ServiceError):
     """The store can't be reached; nothing was acknowledged."""
 
     reason = "STORAGE_UNAVAILABLE"
@@ -265,7 +265,7 @@ class StorageAwayError(ServiceError):
         super().__init__("the store can't be reached; nothing was acknowledged, try again")
 
 
-class StorageUnsafeError(StorageAwayError):
+class StorageUnsafeError(StorageUnavailableError):
     """The store would acknowledge what it could still lose; so nothing was acknowledged."""
 
     reason = "STORAGE_UNSAFE"

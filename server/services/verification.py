@@ -55,7 +55,7 @@ def verify(store: Store, progress: Progress) -> VerifyReport:
     """
     faults = [f"the database's own check: {fault}" for fault in store.check_integrity()]
     try:
-        folded, stored = store.audit(progress)
+        folded, stored = store.compare_ledger(progress)
         notes = [*_notes(store), *_uncounted(folded)]
     except StoreBrokenError as error:
         faults.append(f"the log can't be compared with what was counted: {error}")
@@ -106,7 +106,7 @@ def _uncounted(folded: Mapping[OutcomeKey, Tally]) -> Iterator[str]:
 def rebuild(store: Store, progress: Progress) -> RebuildReport:
     """Writes the outcome facts anew from the reward log; decision counts stay."""
     rebuilt = store.rebuild_outcomes(progress)
-    _, stored = store.audit(lambda _done, _total: None)
+    _, stored = store.compare_ledger(lambda _done, _total: None)
     return RebuildReport(
         n_outcomes=_n_outcomes(stored.values()),
         n_rows=rebuilt.n_rows,

@@ -62,7 +62,7 @@ class Touched(NamedTuple):
     replaced_steps: int | None = None
 
 
-class Standing(NamedTuple):
+class StoredOutcome(NamedTuple):
     """A row as it stands."""
 
     quanta: int
@@ -199,7 +199,7 @@ class Dialect(ABC):
         """
 
     @abstractmethod
-    def find_rewards(self, connection: Connection, keys: Sequence[RowKey]) -> Mapping[RowKey, Standing]:
+    def find_rewards(self, connection: Connection, keys: Sequence[RowKey]) -> Mapping[RowKey, StoredOutcome]:
         """Reads rows by key, those included that others committed after the transaction began."""
 
     @abstractmethod

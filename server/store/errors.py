@@ -2,7 +2,7 @@
 
 StoreError
 ├── StoreUnavailableError    nothing was stored; try again later
-│   ├── StoreAwayError       nobody answers where it should be; it may be back at any moment
+│   ├── StoreUnreachableError       nobody answers where it should be; it may be back at any moment
 │   ├── StoreFullError       no room left; try again once there is
 │   ├── StoreReadOnlyError   writes are refused until somebody changes that
 │   └── StoreUnsafeError     what it acknowledges could be lost, until somebody changes that
@@ -33,7 +33,7 @@ class StoreUnavailableError(StoreError):
     """The store can't be reached; nothing was stored."""
 
 
-class StoreAwayError(StoreUnavailableError):
+class StoreUnreachableError(StoreUnavailableError):
     """Nobody answers where the store should be, or not yet; nothing was stored."""
 
 

@@ -31,8 +31,8 @@ from server.store.records import (
     Progress,
     ReportFacts,
     RewardEntry,
+    RewardVerdict,
     State,
-    Verdict,
 )
 from server.store.records.bounds import MoveStep
 from server.store.records.epoch_terms import EpochKey, EpochTerms
@@ -215,9 +215,9 @@ class SqlStore(SqlClockStore, SqlKeyStore, Store):
     @override
     def add_epoch(self, epoch: Epoch) -> Epoch | None:
         def add(connection: Connection) -> Epoch | None:
-            standing = epochs.find(connection, epoch.experiment, epoch.segment, epoch.number)
-            if standing is not None:
-                return standing
+            existing = epochs.find(connection, epoch.experiment, epoch.segment, epoch.number)
+            if existing is not None:
+                return existing
             # Whoever else would begin an epoch waits for the touched row; who waited for it looks again.
             if not experiments.touch(connection, epoch.experiment, epoch.revision, self._version):
                 return None
@@ -295,7 +295,7 @@ class SqlStore(SqlClockStore, SqlKeyStore, Store):
             return None if record is None else units.read(connection, record)
 
     @override
-    def record_rewards(self, entries: Sequence[RewardEntry], slot: int) -> list[Verdict]:
+    def record_rewards(self, entries: Sequence[RewardEntry], slot: int) -> list[RewardVerdict]:
         return self._dialect.write(lambda c: reward_batch.record(c, self._dialect, self._log, entries, slot))
 
     @override
@@ -332,9 +332,11 @@ class SqlStore(SqlClockStore, SqlKeyStore, Store):
             yield history.find(connection, name)
 
     @override
-    def audit(self, progress: Progress) -> tuple[Mapping[OutcomeKey, Tally], Mapping[OutcomeKey, Tally]]:
+    def compare_ledger(
+        self, progress: Progress
+    ) -> tuple[Mapping[OutcomeKey, Tally], Mapping[OutcomeKey, Tally]]:
         with self._dialect.reading(is_long=True) as connection:
-            return ledger_check.audit(connection, progress)
+            return ledger_check.compare(connection, progress)
 
     @override
     def count_apart(self) -> int:

@@ -19,7 +19,7 @@ from bandit.inference.verdict.assessment import Assessment, assess
 from bandit.inference.verdict.claims import Claim
 from bandit.v1 import bandit_pb2, evidence_pb2, experiment_pb2
 from server.cli.main import cli
-from server.services.experiments.epochs import standing_of
+from server.services.experiments.epochs import state_of
 from server.store.opening import open_reader
 from tests.support.process import ServerProcess, eventually, serving
 from tests.support.reports import require_sane
@@ -122,10 +122,10 @@ def library_says(
         units = store.read_units(record.number)
     assert units is not None
     epochs = tuple(epoch for epoch in found.epochs if epoch.started_at <= now)
-    standing = standing_of(found.record, epochs, found.facts, timedelta(seconds=LAG), now)
+    state = state_of(found.record, epochs, found.facts, timedelta(seconds=LAG), now)
     is_counted = found.record.experiment.analysis_unit == "unit"
     return assess(
-        standing,
+        state,
         floors,
         counted=units.facts if is_counted else None,
         splits=[{record.arm_numbers[arm]: weight for arm, weight in split.items()}],

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from bandit.allocation import Standing
+from bandit.allocation import ExperimentState
 from bandit.decision_id import Basis
 from bandit.experiment import Arm, DeclaredPolicy, Experiment
 from bandit.facts import DecisionKey, Epoch, Facts, OutcomeKey, Tally
@@ -94,9 +94,9 @@ def stand(
     *,
     now: datetime = START,
     lag: timedelta = timedelta(),
-) -> Standing:
+) -> ExperimentState:
     """Where an experiment stands whose arms and metrics are numbered in their order."""
-    return Standing(
+    return ExperimentState(
         experiment=experiment,
         arm_numbers={arm.id: number for number, arm in enumerate(experiment.arms)},
         metric_numbers={metric.name: number for number, metric in enumerate(experiment.metrics)},

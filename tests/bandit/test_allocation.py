@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bandit.allocation import (
     MAX_EPOCH_DECISIONS,
     Allocation,
-    Standing,
+    ExperimentState,
     allocate,
     furthest_move,
     longest_epoch,
@@ -59,7 +59,7 @@ id_to_record = st.fixed_dictionaries(
 )
 
 
-def stand_with(experiment: Experiment, id_to_counts: Mapping[str, tuple[int, int]]) -> Standing:
+def stand_with(experiment: Experiment, id_to_counts: Mapping[str, tuple[int, int]]) -> ExperimentState:
     """An hour into its first epoch, after so many outcomes and successes by arm id."""
     decisions: dict[DecisionKey, int] = {}
     outcomes: dict[OutcomeKey, Tally] = {}
@@ -72,10 +72,10 @@ def stand_with(experiment: Experiment, id_to_counts: Mapping[str, tuple[int, int
     return stand(experiment, [make_epoch(1, shares=even)], facts, now=START + 30 * MINUTE)
 
 
-def shares_by_id(standing: Standing) -> dict[str, float]:
+def shares_by_id(state: ExperimentState) -> dict[str, float]:
     """Arm id to share."""
-    shares = allocate(standing).shares
-    return {arm_id: shares[number] for arm_id, number in standing.arm_numbers.items()}
+    shares = allocate(state).shares
+    return {arm_id: shares[number] for arm_id, number in state.arm_numbers.items()}
 
 
 @settings(max_examples=60)
@@ -112,17 +112,17 @@ def test_shares_sum_to_one_and_do_not_depend_on_the_order_of_arms(
 
 def test_thompson_shares_are_the_probabilities_of_being_best() -> None:
     """Without limits the shares are P(best) of prior and facts, and the better arm has more."""
-    standing = stand_with(declare(arms=("a", "b"), metrics=[CLICKS]), {"a": (100, 10), "b": (100, 20)})
+    state = stand_with(declare(arms=("a", "b"), metrics=[CLICKS]), {"a": (100, 10), "b": (100, 20)})
     expected = best_arm_probabilities([BetaPosterior(11, 91), BetaPosterior(21, 81)])
-    assert list(allocate(standing).shares.values()) == pytest.approx(expected.tolist(), abs=ROUNDING)
+    assert list(allocate(state).shares.values()) == pytest.approx(expected.tolist(), abs=ROUNDING)
     assert expected[1] > 0.9
 
 
 def test_minimising_turns_the_preference() -> None:
     """For a metric to minimise, the arm with fewer events gets more."""
     fewer = Metric(name="errors", direction=Direction.MINIMIZE)
-    standing = stand_with(declare(arms=("a", "b"), metrics=[fewer]), {"a": (100, 10), "b": (100, 20)})
-    assert allocate(standing).shares[0] > 0.9
+    state = stand_with(declare(arms=("a", "b"), metrics=[fewer]), {"a": (100, 10), "b": (100, 20)})
+    assert allocate(state).shares[0] > 0.9
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -207,13 +207,13 @@ EVEN = {0: 0.5, 1: 0.5}
 
 
 def is_due(
-    standing: Standing,
+    state: ExperimentState,
     shares: Mapping[int, float] | None = None,
     warming_up: frozenset[int] = frozenset(),
 ) -> bool:
     """Whether these shares are worth an epoch."""
     allocation = Allocation(shares=EVEN if shares is None else shares, warming_up=warming_up)
-    return needs_epoch(standing, allocation, THRESHOLD)
+    return needs_epoch(state, allocation, THRESHOLD)
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.5, False), (0.549, False), (0.551, True), (0.449, True)])
@@ -314,7 +314,7 @@ def test_numbers_and_not_places_carry_the_facts(order: tuple[int, ...]) -> None:
     """Facts belong to arm numbers: an arm keeps them wherever the declaration lists it."""
     arms = [Arm(id=IDS[index]) for index in order]
     experiment = declare(arms=arms, metrics=[CLICKS])
-    standing = Standing(
+    state = ExperimentState(
         experiment=experiment,
         arm_numbers={"a": 7, "b": 2, "c": 5},
         metric_numbers={"clicks": 4},
@@ -323,6 +323,6 @@ def test_numbers_and_not_places_carry_the_facts(order: tuple[int, ...]) -> None:
         lag=timedelta(),
         now=START + HOUR,
     )
-    shares = allocate(standing).shares
+    shares = allocate(state).shares
     assert set(shares) == {7, 2, 5}
     assert shares[2] > 0.9

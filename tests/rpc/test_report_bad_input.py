@@ -13,7 +13,7 @@ from bandit.metric import N_STEPS, Direction, Metric, MetricKind
 from bandit.v1 import evidence_pb2, experiment_pb2
 from server.rpc.messages.report import to_bytes
 from server.services.errors import InvalidInputError
-from server.services.reports.values import Wanted
+from server.services.reports.values import ReportRequest
 from tests.bandit.builders import (
     HOUR,
     MINUTE,
@@ -234,7 +234,7 @@ def test_a_thousand_arms_fit_into_a_message_and_a_screen() -> None:
         outcomes={outcome_key(*cell): binary_tally(1 + cell[1] % 3, 1 + cell[1] % 3) for cell in cells},
     )
     declared = declare(arms=ids, metrics=[CLICK, ERROR])
-    report = report_on(declared, epochs, facts, now=LATER, wanted=Wanted(max_epochs=5_000))
+    report = report_on(declared, epochs, facts, now=LATER, wanted=ReportRequest(max_epochs=5_000))
     require_sane(report)
     assert report.ByteSize() < 4 * 1024 * 1024
     assert len(report.epochs) >= 20

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from bandit.client import BanditClient, CallError, Fallback, Tls
-from server.app.access import Door
+from server.app.access import Access
 from server.app.errors import StartupError, startup_errors
 from server.cli.main import cli
 from server.rpc.guard.tls import CertificateError, CertificateFiles
@@ -202,7 +202,7 @@ def test_a_server_without_its_certificate_does_not_start(tmp_path: Path) -> None
     """One line for the person who started it."""
     settings = Settings(tls_certificate=tmp_path / "no.pem", tls_key=tmp_path / "no.key")
     with pytest.raises(StartupError, match=r"no\.pem: no such file or directory"), startup_errors():
-        Door(settings, Clock())
+        Access(settings, Clock())
 
 
 def test_the_client_speaks_tls_with_a_token(

@@ -22,7 +22,7 @@ from server.services.access.callers import (
 )
 from server.services.access.tokens_file import TokensFileError, load_tokens, parse_tokens
 from server.services.errors import PermissionDeniedError
-from server.services.runtime.reloading_file import Watched
+from server.services.runtime.reloading_file import ReloadingFile
 
 HASH = format_hash(digest_of("bandit_one"))
 OTHER = format_hash(digest_of("bandit_two"))
@@ -170,7 +170,7 @@ def test_a_file_is_loaded_again_only_when_it_changed(tmp_path: Path) -> None:
         n_loads.append(1)
         return int(file.read_text())
 
-    watched = Watched("numbers", [file], load, ValueError)
+    watched = ReloadingFile("numbers", [file], load, ValueError)
     watched.look()
     assert (watched.value, len(n_loads)) == (1, 1)
     (tmp_path / "two").write_text("2")

@@ -15,7 +15,7 @@ from bandit.decision_id import Basis
 from bandit.v1 import bandit_pb2
 from benchmarks.harness.processes import free_port
 from server.app import maintenance
-from server.app.wiring import Parts
+from server.app.wiring import Application
 from server.services.signing_keys.file import read_keys, write_keys
 from server.services.signing_keys.rotation import fresh_ring
 from server.services.snapshot.file import SnapshotFileError, read_snapshot, write_snapshot
@@ -233,7 +233,7 @@ async def test_keys_that_could_not_be_written_are_written_later(tmp_path: Path) 
     url = NOBODY.format(port=1)
     settings = Settings(database=url, snapshot=folder / "snapshot", keys=folder / "keys")
     store = find_store(url)
-    parts = Parts(settings, store, number=None, on_broken=lambda: None)
+    parts = Application(settings, store, number=None, on_broken=lambda: None)
     ring = fresh_ring()
     parts.standby.take_keys(ring)
     folder.mkdir()
@@ -254,7 +254,7 @@ async def test_a_snapshot_from_the_future_does_not_count_as_young(
     write_keys(tmp_path / "keys", ring)
     write_snapshot(tmp_path / "snapshot", (), time.time_ns() // 1_000_000 + ahead_ms, ring)
     store = find_store(url)
-    parts = Parts(settings, store, number=None, on_broken=lambda: None)
+    parts = Application(settings, store, number=None, on_broken=lambda: None)
     assert await parts.standby.begin()
     assert (parts._snapshot.age_seconds >= settings.max_staleness_seconds) is is_stale
     await parts.upkeep.end()
@@ -267,7 +267,7 @@ async def test_nothing_is_kept_before_the_database_was_heard(tmp_path: Path) -> 
     url = NOBODY.format(port=1)
     settings = Settings(database=url, snapshot=tmp_path / "snapshot", keys=tmp_path / "keys")
     store = find_store(url)
-    parts = Parts(settings, store, number=None, on_broken=lambda: None)
+    parts = Application(settings, store, number=None, on_broken=lambda: None)
     parts.standby.take_keys(fresh_ring())
     await parts.standby.save()
     await parts.standby.save(is_last=True)

@@ -19,8 +19,8 @@ from server.store.records import (
     OutcomeResult,
     Recorded,
     RewardEntry,
+    RewardVerdict,
     State,
-    Verdict,
 )
 from server.store.sql_store import SqlStore
 from server.store.sqlite.dialect import SqliteDialect
@@ -103,7 +103,7 @@ def key_of(entry: RewardEntry, metric: int = 0) -> OutcomeKey:
 def sums_of(store: Store) -> dict[OutcomeKey, Tally]:
     """The outcome facts that are not zero, in steps; equal to the fold of the log, or it fails."""
     folded, stored = (
-        {key: tally for key, tally in side.items() if any(tally)} for side in store.audit(silently)
+        {key: tally for key, tally in side.items() if any(tally)} for side in store.compare_ledger(silently)
     )
     assert stored == folded
     return stored
@@ -141,12 +141,12 @@ def statements_of(store: SqlStore) -> Iterator[list[str]]:
         event.remove(engine, "before_cursor_execute", note)
 
 
-def post(store: Store, *entries: RewardEntry, slot: int = 0) -> list[Verdict]:
+def post(store: Store, *entries: RewardEntry, slot: int = 0) -> list[RewardVerdict]:
     """Records the entries in one batch."""
     return store.record_rewards(entries, slot)
 
 
-def one(store: Store, entry: RewardEntry) -> Verdict:
+def one(store: Store, entry: RewardEntry) -> RewardVerdict:
     """Records an entry in a batch of its own."""
     (verdict,) = post(store, entry)
     return verdict

@@ -10,7 +10,7 @@ from server.store.records import (
     OutcomeResult,
     Recorded,
     RewardEntry,
-    Verdict,
+    RewardVerdict,
 )
 
 
@@ -31,7 +31,7 @@ class LedgerModel:
 
     rows: dict[tuple[bytes, int], Row] = field(default_factory=dict)
 
-    def record(self, entry: RewardEntry) -> Verdict:
+    def record(self, entry: RewardEntry) -> RewardVerdict:
         """What the entry gets, and what it leaves."""
         known = {o.metric: self.rows.get((entry.decision, o.metric)) for o in entry.outcomes}
         missing = tuple(metric for metric, row in known.items() if row is None)

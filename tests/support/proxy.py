@@ -1,4 +1,4 @@
-"""A cable to the database that loses a COMMIT, or what the database said to it."""
+"""A proxy to the database that loses a COMMIT, or what the database said to it."""
 
 import enum
 import socket
@@ -8,7 +8,7 @@ from typing import Final
 
 from typing_extensions import override
 
-from benchmarks.harness.tcp_proxy import Cable
+from benchmarks.harness.tcp_proxy import TcpProxy
 
 _COMMIT: Final = b"Q\x00\x00\x00\x0bCOMMIT\x00"
 """COMMIT in PostgreSQL's wire protocol: a simple query with its length."""
@@ -21,8 +21,8 @@ class Loss(enum.Enum):
     REQUEST = "request"
 
 
-class Proxy(Cable):
-    """A cable that can lose a COMMIT.
+class Proxy(TcpProxy):
+    """A TCP proxy that can lose a COMMIT.
 
     Attributes:
         lose: What to lose of the next COMMIT; None once it is lost.

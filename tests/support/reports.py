@@ -16,11 +16,11 @@ from bandit.v1 import experiment_pb2
 from server.cli.report_view.terminal import print_report
 from server.rpc.messages.report import to_report
 from server.services.reports.build import make_report
-from server.services.reports.values import Report, Wanted
+from server.services.reports.values import Report, ReportRequest
 from server.store.records import ExperimentFacts, ExperimentRecord, ReportFacts, State
 from tests.bandit.builders import NOTHING, START
 
-WANTED = Wanted(max_epochs=200)
+WANTED = ReportRequest(max_epochs=200)
 
 
 def report_on(
@@ -30,7 +30,7 @@ def report_on(
     *,
     now: datetime,
     groups: Mapping[int, int] | None = None,
-    wanted: Wanted = WANTED,
+    wanted: ReportRequest = WANTED,
 ) -> experiment_pb2.Report:
     """The message of a report, made as the server makes it; arms and metrics are numbered in their order."""
     return to_report(made_of(experiment, epochs, facts, now=now, groups=groups, wanted=wanted))
@@ -43,7 +43,7 @@ def made_of(
     *,
     now: datetime,
     groups: Mapping[int, int] | None = None,
-    wanted: Wanted = WANTED,
+    wanted: ReportRequest = WANTED,
 ) -> Report:
     """The report as a value."""
     draft = ExperimentRecord.draft(experiment, START)

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from bandit.allocation import Standing
+from bandit.allocation import ExperimentState
 from bandit.facts import Facts, ends_of
 from bandit.inference.data.layout import FactGrid
 from bandit.inference.data.table import EvidenceTable, closed_table, exposures, open_table
@@ -93,7 +93,7 @@ class Assessment:
 
 
 def assess(
-    standing: Standing,
+    state: ExperimentState,
     floors: Mapping[int, float],
     *,
     counted: Facts | None = None,
@@ -104,34 +104,38 @@ def assess(
     """The evidence at one moment.
 
     Args:
-        standing: The experiment, its epochs and facts, and the moment.
+        state: The experiment, its epochs and facts, and the moment.
         floors: Arm number to its smallest declared floor; see `smallest_floors`.
         counted: What evidence counts, where that is not decisions: facts of units at their first exposure.
         withheld: Why there can be no evidence at all; None if there can.
         splits: Static splits to value on the reward metric, each arm number to weight.
         grid: What evidence counts, where it is laid out already; see `grid_of`.
     """
-    grid = grid or grid_of(standing, counted)
-    return _Assessor(standing, floors, grid, withheld).assess(splits)
+    grid = grid or grid_of(state, counted)
+    return _Assessor(state, floors, grid, withheld).assess(splits)
 
 
-def grid_of(standing: Standing, counted: Facts | None = None) -> FactGrid:
+def grid_of(state: ExperimentState, counted: Facts | None = None) -> FactGrid:
     """What evidence counts, by epoch and by arm that is declared or ever had a share."""
-    declared = {standing.arm_numbers[arm.id] for arm in standing.experiment.arms}
-    arms = sorted(declared.union(*(epoch.shares for epoch in standing.epochs)))
-    return FactGrid(counted or standing.facts, standing.epochs, arms)
+    declared = {state.arm_numbers[arm.id] for arm in state.experiment.arms}
+    arms = sorted(declared.union(*(epoch.shares for epoch in state.epochs)))
+    return FactGrid(counted or state.facts, state.epochs, arms)
 
 
 class _Assessor:
     """One assessment in the making."""
 
     def __init__(
-        self, standing: Standing, floors: Mapping[int, float], grid: FactGrid, withheld: CannotSay | None
+        self,
+        state: ExperimentState,
+        floors: Mapping[int, float],
+        grid: FactGrid,
+        withheld: CannotSay | None,
     ) -> None:
-        self._standing = standing
+        self._standing = state
         self._grid = grid
         self._withheld = withheld
-        self._champion = standing.arm_numbers[standing.experiment.champion]
+        self._champion = state.arm_numbers[state.experiment.champion]
         self._challengers = [arm for arm in grid.arms if arm != self._champion]
         self._design = Design(alpha=ALPHA, floors=dict(floors))
 
@@ -168,15 +172,15 @@ class _Assessor:
         return self._standing.metric_numbers[metric.name], metric
 
     def _metric(self, metric: Metric, table: EvidenceTable | CannotSay) -> MetricEvidence:
-        standing = self._standing
+        state = self._standing
         n_rows = 0 if isinstance(table, CannotSay) else len(table.shares)
         return MetricEvidence(
             metric=metric,
             means=self._means(table),
             challengers=self._compared(metric, table),
             paths=self._paths(table),
-            response=response_of(self._grid, self._numbered(metric), standing.lag, standing.now),
-            row_ends=tuple(ends_of(standing.epochs)[:n_rows]),
+            response=response_of(self._grid, self._numbered(metric), state.lag, state.now),
+            row_ends=tuple(ends_of(state.epochs)[:n_rows]),
         )
 
     def _means(self, table: EvidenceTable | CannotSay) -> Mapping[int, MeanEstimate | CannotSay]:

@@ -3,7 +3,7 @@
 from bandit.limits import ArmStanding, apply_limits
 from bandit.metric import MetricKind
 from bandit.policies import EpsilonGreedy, StaticSplit, ThompsonSampling
-from bandit.posteriors.moments import OutcomeSums
+from bandit.posteriors.moments import OutcomeMoments
 from bandit.posteriors.priors import NormalInverseGammaPrior
 from bandit.v1 import experiment_pb2 as pb
 from benchmarks.regret.players.contestants import Contestant, arm_id
@@ -57,7 +57,7 @@ class RunFacts:
         """Arm id to the share that the outcomes ask for."""
         metric = self._metric
         sums = [
-            OutcomeSums.from_integers(*tally, quantum=metric.quantum, offset=metric.offset)
+            OutcomeMoments.from_integers(*tally, quantum=metric.quantum, offset=metric.offset)
             for tally in self._tallies
         ]
         posteriors = [metric.effective_prior.update(each) for each in sums]

@@ -13,7 +13,7 @@ from server.services.access.callers import ANYONE, Caller, Directory, Role
 from server.services.access.rate_limit import Bucket
 from server.services.errors import PermissionDeniedError
 from server.services.runtime.clock import Clock
-from server.services.runtime.reloading_file import Watched
+from server.services.runtime.reloading_file import ReloadingFile
 
 if TYPE_CHECKING:
     Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
@@ -58,7 +58,7 @@ class Authenticator:
     """
 
     def __init__(
-        self, tokens: Watched[Directory] | None, clock: Clock, *, calls_per_second: float | None
+        self, tokens: ReloadingFile[Directory] | None, clock: Clock, *, calls_per_second: float | None
     ) -> None:
         self._tokens = tokens
         self._now = clock.monotonic

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import grpc
 
 from server.services.runtime.input_files import InputFileError, read_bytes
-from server.services.runtime.reloading_file import Watched
+from server.services.runtime.reloading_file import ReloadingFile
 
 Configuration: TypeAlias = grpc.ServerCertificateConfiguration
 
@@ -35,10 +35,10 @@ class CertificateFiles:
     key: Path
     client_ca: Path | None = None
 
-    def watched(self) -> Watched[Configuration]:
+    def watched(self) -> ReloadingFile[Configuration]:
         """The certificate of now; CertificateError if the files can't be used."""
         paths = [self.certificate, self.key] + ([self.client_ca] if self.client_ca else [])
-        return Watched("tls", paths, self._load, CertificateError)
+        return ReloadingFile("tls", paths, self._load, CertificateError)
 
     def _load(self) -> Configuration:
         """Reads the files, and looks whether they belong together: gRPC would say so to clients only."""
@@ -70,7 +70,7 @@ class CertificateFiles:
             ) from None
 
 
-def credentials_of(watched: Watched[Configuration], *, wants_client: bool) -> grpc.ServerCredentials:
+def credentials_of(watched: ReloadingFile[Configuration], *, wants_client: bool) -> grpc.ServerCredentials:
     """Credentials that show the certificate of now; `wants_client` requires one of the client, too."""
     shown = watched.value
 

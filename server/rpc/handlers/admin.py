@@ -10,9 +10,9 @@ from server.rpc.guard.authentication import Admission
 from server.rpc.guard.calls import parse
 from server.rpc.messages.paging import page_size, within_bytes
 from server.rpc.messages.times import to_timestamp
-from server.services.errors import InvalidInputError, StorageAwayError
+from server.services.errors import InvalidInputError, StorageUnavailableError
 from server.services.runtime.threads import Workers
-from server.services.signing_keys.rotation import DecisionKey, DecisionKeys, KeyState
+from server.services.signing_keys.rotation import DecisionKeys, KeyState, SigningKey
 from server.store.contract import Store
 from server.store.errors import StoreError
 from server.store.records import AuditEntry
@@ -50,7 +50,7 @@ class Audit:
                 self._store.list_audit_entries, before, limit, experiment, namespaces
             )
         except StoreError as error:
-            raise StorageAwayError(_RETRY_AFTER) from error
+            raise StorageUnavailableError(_RETRY_AFTER) from error
 
 
 class AdminService:
@@ -104,7 +104,7 @@ class AdminService:
         return admin_pb2.ListAuditEntriesResponse(entries=page, next_page_token=token).SerializeToString()
 
 
-def _to_key(key: DecisionKey) -> admin_pb2.DecisionKey:
+def _to_key(key: SigningKey) -> admin_pb2.DecisionKey:
     return admin_pb2.DecisionKey(
         id=key.id,
         state=_STATES[key.state],

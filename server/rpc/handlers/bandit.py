@@ -16,10 +16,10 @@ from server.services.errors import (
     ExperimentNotStartedError,
     InvalidInputError,
     ServiceError,
-    StorageAwayError,
+    StorageUnavailableError,
 )
 from server.services.reward.inquiries import Inquiries
-from server.services.reward.ledger import Ledger, Report
+from server.services.reward.ledger import Ledger, PostedReward
 from server.services.snapshot.offers import CompiledExperiment
 from server.services.snapshot.snapshot import Snapshot
 
@@ -97,11 +97,11 @@ class BanditService:
         """Asks the store about names not known here; one that can't be a name is not worth asking."""
         await self._inquiries.ask([name for name in names if is_experiment_name(name)])
 
-    async def _try_refresh_for(self, names: Iterable[str]) -> StorageAwayError | None:
+    async def _try_refresh_for(self, names: Iterable[str]) -> StorageUnavailableError | None:
         """As `_refresh_for`; a store that is away must not fail those of a batch that need it not."""
         try:
             await self._refresh_for(names)
-        except StorageAwayError as error:
+        except StorageUnavailableError as error:
             return error
         return None
 
@@ -213,6 +213,6 @@ def _require_batch(n_requests: int) -> None:
         raise InvalidInputError.of("requests", f"{n_requests} requests; there must be 1 to {MAX_BATCH}")
 
 
-def _to_report(request: bandit_pb2.RewardRequest) -> Report:
+def _to_report(request: bandit_pb2.RewardRequest) -> PostedReward:
     outcomes = request.outcomes
-    return Report(request.decision_id, {name: outcomes[name] for name in outcomes}, request.revision)
+    return PostedReward(request.decision_id, {name: outcomes[name] for name in outcomes}, request.revision)

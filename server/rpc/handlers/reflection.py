@@ -12,8 +12,8 @@ from server.rpc.messages.status import Failure
 from server.services.errors import ServiceError
 
 
-class _Door:
-    """gRPC's own servicer, behind the same door as every other method."""
+class _GuardedReflection:
+    """gRPC's own servicer, behind the same checks as every other method."""
 
     def __init__(self, services: Sequence[str], authenticator: Authenticator) -> None:
         self._servicer: Any = reflection.aio.ReflectionServicer(services)
@@ -39,10 +39,10 @@ async def _refuse(context: "grpc.aio.ServicerContext[Any, Any]", failure: Failur
 
 def serve_reflection(server: grpc.aio.Server, services: Sequence[str], authenticator: Authenticator) -> None:
     """Answers which methods and messages the services have."""
-    door = _Door((*services, reflection.SERVICE_NAME), authenticator)
+    reflected = _GuardedReflection((*services, reflection.SERVICE_NAME), authenticator)
     _, method = REFLECTION.lstrip("/").split("/")
     handler: Any = grpc.stream_stream_rpc_method_handler(
-        door.answer,
+        reflected.answer,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )

@@ -18,7 +18,7 @@ from server.services.errors import (
     ExperimentNotFoundError,
     ExperimentNotStartedError,
     ServiceError,
-    StorageAwayError,
+    StorageUnavailableError,
 )
 from server.services.snapshot.offers import Offer, Reason
 from server.store.records import OutcomeResult
@@ -66,7 +66,7 @@ def _encoded(offer: Offer) -> bytes:
 
 
 def encode_choices(
-    answers: Iterable[Choice | ServiceError], age: bytes, away: StorageAwayError | None
+    answers: Iterable[Choice | ServiceError], age: bytes, away: StorageUnavailableError | None
 ) -> bytes:
     """The response of BatchChoose.
 

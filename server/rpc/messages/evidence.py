@@ -23,7 +23,7 @@ from bandit.posteriors import (
 )
 from bandit.v1 import evidence_pb2, experiment_pb2
 from server.rpc.messages.times import to_timestamp
-from server.services.reports.evidence import Outlook, Weighed
+from server.services.reports.evidence import EvidenceSummary, Outlook
 from server.services.reports.sentences import Words
 
 _TESTS: Final = {
@@ -121,7 +121,7 @@ def to_sample_ratio(check: SampleRatio | CannotSay, arm_ids: Mapping[int, str]) 
     )
 
 
-def to_splits(weighed: Weighed, arm_ids: Mapping[int, str]) -> list[evidence_pb2.SplitReport]:
+def to_splits(weighed: EvidenceSummary, arm_ids: Mapping[int, str]) -> list[evidence_pb2.SplitReport]:
     """The messages of the static splits."""
     values = weighed.assessment.splits
     return [_split(value, split, arm_ids) for value, split in zip(values, weighed.splits, strict=True)]

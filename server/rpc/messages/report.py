@@ -19,7 +19,7 @@ from server.rpc.messages.experiment import DIRECTIONS, STATES, to_epoch
 from server.rpc.messages.times import to_timestamp
 from server.services.errors import InvalidInputError
 from server.services.reports.sentences import Words, outlook_text, verdict
-from server.services.reports.values import LEVEL, ArmReport, MetricReport, Report, Wanted
+from server.services.reports.values import LEVEL, ArmReport, MetricReport, Report, ReportRequest
 
 DEFAULT_EPOCHS: Final = 200
 MAX_EPOCHS: Final = 5_000
@@ -34,7 +34,7 @@ _SHORTENED: Final = (
 _LIFT_BOUNDS: Final = (-1.0, 10.0)
 
 
-def to_wanted(request: experiment_pb2.GetReportRequest) -> Wanted:
+def to_wanted(request: experiment_pb2.GetReportRequest) -> ReportRequest:
     """What the request asks for.
 
     Raises:
@@ -53,7 +53,7 @@ def to_wanted(request: experiment_pb2.GetReportRequest) -> Wanted:
         violations.append(Violation("max_bytes", f"{request.max_bytes} must be in [0, {MAX_BYTES}]"))
     if violations:
         raise InvalidInputError(violations)
-    return Wanted(
+    return ReportRequest(
         max_epochs=min(request.max_epochs or DEFAULT_EPOCHS, MAX_EPOCHS),
         splits=[dict(split.weights) for split in request.splits],
         lift=request.lift or None,
@@ -156,10 +156,10 @@ def _to_metric(metric: MetricReport, arm: int, report: Report) -> experiment_pb2
     evidence = assessment.others.get(metric.metric, assessment.reward)
     message = experiment_pb2.MetricReport(
         metric=metric.metric,
-        outcomes=metric.evidence.n_outcomes,
-        open_outcomes=metric.evidence.n_open,
-        late_outcomes=metric.evidence.n_late,
-        observations=metric.evidence.sums.n,
+        outcomes=metric.observations.n_outcomes,
+        open_outcomes=metric.observations.n_open,
+        late_outcomes=metric.observations.n_late,
+        observations=metric.observations.sums.n,
         mean=metric.mean,
         guardrail=metric.is_guardrail,
         posterior=to_posterior(metric.belief),

@@ -46,7 +46,7 @@ CODES: Final[Mapping[type[errors.ServiceError], grpc.StatusCode]] = {
     errors.OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.StorageFullError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.ClockInDoubtError: grpc.StatusCode.UNAVAILABLE,
-    errors.StorageAwayError: grpc.StatusCode.UNAVAILABLE,
+    errors.StorageUnavailableError: grpc.StatusCode.UNAVAILABLE,
     errors.StorageUnsafeError: grpc.StatusCode.UNAVAILABLE,
 }
 """Every error that a service raises, and the code that it travels under."""

@@ -17,7 +17,7 @@ from server.services.runtime.clock import Clock
 from server.services.runtime.threads import Workers
 from server.services.runtime.writer import Writer
 from server.store.contract import Store
-from server.store.errors import OlderServersError, StoreAwayError, StoreUnavailableError
+from server.store.errors import OlderServersError, StoreUnavailableError, StoreUnreachableError
 from server.store.tables.writers import WriterState
 
 SILENCE: Final = timedelta(minutes=15)
@@ -125,7 +125,7 @@ class RunEnder:
             ended = await self._workers.write(self._store.end_runs, silent, self._clock.now())
         except OlderServersError as error:
             self._complain("runs.wait_for_older_servers", str(error))
-        except StoreAwayError:
+        except StoreUnreachableError:
             raise
         except StoreUnavailableError as error:  # a long transaction reads what would have to be locked
             self._complain("runs.wait_for_readers", str(error))

@@ -11,7 +11,7 @@ import structlog
 from bandit.decision_id import new_id
 from server.services.background.timekeeping import Timekeeper
 from server.services.choose.decision_counter import DecisionCounter
-from server.services.errors import StorageAwayError
+from server.services.errors import StorageUnavailableError
 from server.services.experiments.allocator import Allocator
 from server.services.runtime.clock import Clock
 from server.services.runtime.service_time import MOST_AHEAD_MS
@@ -91,14 +91,14 @@ class Upkeep:
         """Takes in what the store had when this was called, or later. Calls at the same time share a load.
 
         Raises:
-            StorageAwayError: The store can't be reached.
+            StorageUnavailableError: The store can't be reached.
         """
         if self._load_after is None:
             self._load_after = asyncio.create_task(self._load_next(self._loading))
         try:
             await asyncio.shield(self._load_after)
         except StoreError as error:
-            raise StorageAwayError(_RETRY_AFTER) from error
+            raise StorageUnavailableError(_RETRY_AFTER) from error
 
     async def flush(self) -> None:
         """Adds the decisions counted so far to the facts.
@@ -193,7 +193,7 @@ class Upkeep:
                 return
             except OutdatedError as error:
                 self._note_outdated(error)
-            except (StoreError, StorageAwayError) as error:
+            except (StoreError, StorageUnavailableError) as error:
                 self._note_store(is_away=True, error=error)
             except Exception:
                 log.exception("upkeep.failed")

@@ -7,11 +7,11 @@ from typing import Final
 
 import structlog
 
-from bandit.allocation import Standing, allocate, longest_epoch, needs_epoch
+from bandit.allocation import ExperimentState, allocate, longest_epoch, needs_epoch
 from bandit.facts import Epoch, ends_of
 from bandit.posteriors import BetaPosterior
 from bandit.posteriors.best_arm import best_arm_probabilities
-from server.services.experiments.epochs import new_epoch, standing_of
+from server.services.experiments.epochs import new_epoch, state_of
 from server.services.runtime.clock import Clock
 from server.services.runtime.threads import Workers
 from server.services.snapshot.snapshot import Snapshot
@@ -158,30 +158,30 @@ class Allocator:
         if found.record.state is not State.RUNNING:
             return None, None
         now = self._clock.now()
-        standing = standing_of(found.record, found.epochs, found.facts, self._lag, now)
-        allocation = allocate(standing)
+        state = state_of(found.record, found.epochs, found.facts, self._lag, now)
+        allocation = allocate(state)
         epoch = None
-        if needs_epoch(standing, allocation, self._threshold):
+        if needs_epoch(state, allocation, self._threshold):
             epoch = new_epoch(found.record, found.epochs[-1], allocation, now)
-        return epoch, self._next_look(standing, found)
+        return epoch, self._next_look(state, found)
 
-    def _next_look(self, standing: Standing, found: ExperimentFacts) -> datetime | None:
+    def _next_look(self, state: ExperimentState, found: ExperimentFacts) -> datetime | None:
         """The earliest moment at which shares may move although no fact does."""
         experiment = found.record.experiment
         current = found.epochs[-1]
         moments: list[datetime] = []
-        if standing.n_decisions_in_force > 0:
-            moments.append(current.started_at + longest_epoch(standing))
+        if state.n_decisions_in_force > 0:
+            moments.append(current.started_at + longest_epoch(state))
         for window in {metric.window for metric in experiment.metrics} - {None}:
             closings = (end + self._lag + window for end in ends_of(found.epochs) if window is not None)
-            moments.extend(sorted(moment for moment in closings if moment > standing.now)[:1])
+            moments.extend(sorted(moment for moment in closings if moment > state.now)[:1])
         if experiment.half_life is not None:
-            moments.append(standing.now + experiment.half_life / 50)
+            moments.append(state.now + experiment.half_life / 50)
         if experiment.limits.maximum_step_per_hour is not None:
-            moments.append(standing.now + _STEP_PAUSE)
+            moments.append(state.now + _STEP_PAUSE)
         if experiment.limits.warm_up_duration is not None:
             deadlines = (
-                standing.first_seen_at[arm] + experiment.limits.warm_up_duration for arm in current.shares
+                state.first_seen_at[arm] + experiment.limits.warm_up_duration for arm in current.shares
             )
-            moments.extend(deadline for deadline in deadlines if deadline > standing.now)
-        return max(min(moments), standing.now + timedelta(milliseconds=50)) if moments else None
+            moments.extend(deadline for deadline in deadlines if deadline > state.now)
+        return max(min(moments), state.now + timedelta(milliseconds=50)) if moments else None

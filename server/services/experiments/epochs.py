@@ -4,7 +4,7 @@ import secrets
 from datetime import datetime, timedelta
 from typing import Final
 
-from bandit.allocation import Allocation, Standing, allocate
+from bandit.allocation import Allocation, ExperimentState, allocate
 from bandit.experiment import SEGMENT_ALL
 from bandit.facts import Epoch, Facts
 from server.store.records import ExperimentFacts, ExperimentRecord
@@ -12,11 +12,11 @@ from server.store.records import ExperimentFacts, ExperimentRecord
 _NOTHING: Final = Facts(decisions={}, outcomes={})
 
 
-def standing_of(
+def state_of(
     record: ExperimentRecord, epochs: tuple[Epoch, ...], facts: Facts, lag: timedelta, now: datetime
-) -> Standing:
+) -> ExperimentState:
     """What the shares of an experiment depend on."""
-    return Standing(
+    return ExperimentState(
         experiment=record.experiment,
         arm_numbers=record.arm_numbers,
         metric_numbers=record.metric_numbers,
@@ -50,4 +50,4 @@ def first_allocation(
 ) -> Allocation:
     """The shares with which an experiment starts, or goes on under a changed configuration."""
     epochs, facts = ((), _NOTHING) if found is None else (found.epochs, found.facts)
-    return allocate(standing_of(record, epochs, facts, lag, now))
+    return allocate(state_of(record, epochs, facts, lag, now))

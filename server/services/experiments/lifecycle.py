@@ -24,7 +24,7 @@ from server.services.errors import (
     QuotaReachedError,
     ServerOutdatedError,
     ServiceError,
-    StorageAwayError,
+    StorageUnavailableError,
     TransitionRefusedError,
 )
 from server.services.experiments.allocator import Allocator
@@ -145,7 +145,7 @@ class Experiments:
         try:
             records = await self._workers.read(self._store.list_experiments, after, limit, state, namespaces)
         except StoreError as error:
-            raise StorageAwayError(_RETRY_AFTER) from error
+            raise StorageUnavailableError(_RETRY_AFTER) from error
         known = {record.number: self._snapshot.find_live(record.number) for record in records}
         return [
             LiveExperiment(record, live.epoch if (live := known[record.number]) is not None else None)
@@ -236,7 +236,7 @@ class Experiments:
         except StaleRevisionError:
             raise ExperimentChangedError(name) from None
         except StoreError as error:
-            raise StorageAwayError(_RETRY_AFTER) from error
+            raise StorageUnavailableError(_RETRY_AFTER) from error
         self._snapshot.drop(record.number)
         log.info("experiment.deleted", experiment=name, caller=caller)
         await self._wait_for_replicas(self._convergence)
@@ -245,7 +245,7 @@ class Experiments:
         try:
             is_taken = await self._workers.read(self._store.has_name, name)
         except StoreError as error:
-            raise StorageAwayError(_RETRY_AFTER) from error
+            raise StorageUnavailableError(_RETRY_AFTER) from error
         if is_taken:
             raise ExperimentExistsError(name)
 
@@ -253,7 +253,7 @@ class Experiments:
         try:
             record = await self._workers.read(self._store.find_experiment, name)
         except StoreError as error:
-            raise StorageAwayError(_RETRY_AFTER) from error
+            raise StorageUnavailableError(_RETRY_AFTER) from error
         if record is None:
             raise ExperimentNotFoundError(name)
         return record
@@ -341,7 +341,7 @@ def _refusal(error: StoreError) -> ServiceError:
         case store_errors.OlderServersError():
             return OlderServersError(str(error))
         case _:
-            return StorageAwayError(_RETRY_AFTER)
+            return StorageUnavailableError(_RETRY_AFTER)
 
 
 def _require_valid(experiment: Experiment) -> None:

@@ -8,19 +8,19 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.allocation import Standing, posteriors_from
+from bandit.allocation import ExperimentState, posteriors_from
 from bandit.decision_id import Basis
 from bandit.experiment import Experiment
 from bandit.facts import Epoch, Facts
-from bandit.facts.fold import ArmEvidence
+from bandit.facts.fold import ArmObservations
 from bandit.metric import Direction, Metric
 from bandit.posteriors import Posterior
 from bandit.posteriors.best_arm import best_arm_summary
 from bandit.validation import Violation, shown
 from server.services.errors import InvalidInputError
-from server.services.experiments.epochs import standing_of
-from server.services.reports.evidence import Material, material_of, weigh
-from server.services.reports.values import LEVEL, ArmReport, MetricReport, Report, Wanted
+from server.services.experiments.epochs import state_of
+from server.services.reports.evidence import EvidenceInput, evidence_input, weigh
+from server.services.reports.values import LEVEL, ArmReport, MetricReport, Report, ReportRequest
 from server.store.records import ExperimentFacts, ExperimentRecord, ReportFacts
 
 MOST_CELLS: Final = 20_000
@@ -65,7 +65,7 @@ _FLUSH_INTERVAL: Final = timedelta(seconds=1)
 
 
 def make_report(
-    known: ReportFacts, wanted: Wanted, lag: timedelta, now: datetime, *, n_uncounted: int = 0
+    known: ReportFacts, wanted: ReportRequest, lag: timedelta, now: datetime, *, n_uncounted: int = 0
 ) -> Report:
     """The report as it follows from what the store holds.
 
@@ -83,9 +83,9 @@ def make_report(
     found = known.found
     splits = _numbered_splits(found.record, wanted.splits)
     metrics = _wanted_metrics(found.record.experiment, wanted.metrics)
-    standing = standing_of(found.record, found.epochs, found.facts, lag, now)
-    material = material_of(standing, known.declarations, known.units)
-    beliefs = _Beliefs(found.record, standing)
+    state = state_of(found.record, found.epochs, found.facts, lag, now)
+    material = evidence_input(state, known.declarations, known.units)
+    beliefs = _Beliefs(found.record, state)
     even = [dict.fromkeys(beliefs.in_service, 1 / len(beliefs.in_service))] if beliefs.in_service else []
     return Report(
         record=found.record,
@@ -106,7 +106,7 @@ def make_report(
             *_uncounted(n_uncounted),
             *_notes(material, beliefs),
             *_bias_of_old_runs(found, metrics, known.n_old_runs, now),
-            *_traffic_notes(material.standing.facts),
+            *_traffic_notes(material.state.facts),
         ),
         n_uncounted=n_uncounted,
     )
@@ -125,13 +125,13 @@ class _Beliefs:
         losses: Arm number to expected loss, of arms in service; may be infinite.
     """
 
-    def __init__(self, record: ExperimentRecord, standing: Standing) -> None:
+    def __init__(self, record: ExperimentRecord, state: ExperimentState) -> None:
         declared = record.experiment
         self._champion = record.arm_numbers[declared.champion]
         self.reward = declared.metric(declared.reward_metric)
         self.metrics = (self.reward, *(each for each in declared.metrics if each is not self.reward))
         everyone = list(record.arm_numbers.values())
-        self.counted = {metric.name: standing.evidence(metric, everyone) for metric in self.metrics}
+        self.counted = {metric.name: state.observations(metric, everyone) for metric in self.metrics}
         self.posteriors = {
             metric.name: posteriors_from(metric, self.counted[metric.name]) for metric in self.metrics
         }
@@ -200,12 +200,12 @@ def _in_order(record: ExperimentRecord) -> list[tuple[str, int]]:
     return [(arm_id, record.arm_numbers[arm_id]) for arm_id in declared | dict.fromkeys(record.arm_numbers)]
 
 
-def _metric_report(metric: Metric, counted: ArmEvidence, belief: Posterior) -> MetricReport:
+def _metric_report(metric: Metric, counted: ArmObservations, belief: Posterior) -> MetricReport:
     lower, upper = belief.interval(LEVEL)
     return MetricReport(
         metric=metric.name,
         is_guardrail=metric.is_guardrail,
-        evidence=counted,
+        observations=counted,
         mean=counted.sums.mean if counted.sums.n > 0 else None,
         belief=belief,
         interval=(max(lower, metric.minimum), min(upper, metric.maximum)),
@@ -283,7 +283,7 @@ def _bias_of_old_runs(
         )
 
 
-def _notes(material: Material, beliefs: _Beliefs) -> Iterator[str]:
+def _notes(material: EvidenceInput, beliefs: _Beliefs) -> Iterator[str]:
     yield _BELIEFS
     if material.repeats is not None and material.repeats.is_too_much:
         yield f"Evidence is withheld: {material.repeats.explanation}."

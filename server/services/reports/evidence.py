@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from bandit.allocation import Standing
+from bandit.allocation import ExperimentState
 from bandit.decision_id import Basis
 from bandit.experiment import AnalysisUnit, Experiment
 from bandit.facts import Facts
@@ -46,7 +46,7 @@ class Outlook:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Weighed:
+class EvidenceSummary:
     """Evidence, what it calls for, and the outlook.
 
     Attributes:
@@ -63,18 +63,18 @@ class Weighed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Material:
+class EvidenceInput:
     """What evidence is weighed from.
 
     Attributes:
-        standing: The experiment, its epochs and facts, and the moment.
+        state: The experiment, its epochs and facts, and the moment.
         declarations: Every declaration under which it has run.
         counted: What evidence counts where that is not decisions; None for decisions.
         withheld: Why there can be no evidence; None if there can.
         repeats: How much units repeat, where decisions are counted.
     """
 
-    standing: Standing
+    state: ExperimentState
     declarations: Sequence[Experiment]
     counted: Facts | None = None
     withheld: CannotSay | None = None
@@ -83,32 +83,34 @@ class Material:
     @property
     def evidence_facts(self) -> Facts:
         """What evidence counts."""
-        return self.counted or self.standing.facts
+        return self.counted or self.state.facts
 
     @cached_property
     def grid(self) -> FactGrid:
         """What evidence counts, by epoch and arm."""
-        return grid_of(self.standing, self.counted)
+        return grid_of(self.state, self.counted)
 
 
-def material_of(standing: Standing, declarations: Sequence[Experiment], units: UnitFacts) -> Material:
+def evidence_input(
+    state: ExperimentState, declarations: Sequence[Experiment], units: UnitFacts
+) -> EvidenceInput:
     """What evidence is weighed from: units where they are counted, else decisions if few units return."""
-    if standing.experiment.analysis_unit is AnalysisUnit.UNIT:
-        return Material(standing=standing, declarations=declarations, counted=units.facts)
+    if state.experiment.analysis_unit is AnalysisUnit.UNIT:
+        return EvidenceInput(state=state, declarations=declarations, counted=units.facts)
     repeats = estimate_repeats(units.groups)
     withheld = CannotSay(Reason.REPEATED_UNITS) if repeats.is_too_much else None
-    return Material(standing=standing, declarations=declarations, withheld=withheld, repeats=repeats)
+    return EvidenceInput(state=state, declarations=declarations, withheld=withheld, repeats=repeats)
 
 
 def weigh(
     record: ExperimentRecord,
-    material: Material,
+    material: EvidenceInput,
     probability_best: Mapping[int, float],
     champion_loss: float | None,
     *,
     splits: Sequence[Mapping[int, float]],
     lift: float | None,
-) -> Weighed:
+) -> EvidenceSummary:
     """The evidence on a started experiment, and what follows.
 
     Args:
@@ -119,28 +121,28 @@ def weigh(
         splits: Static splits to value, each arm number to weight.
         lift: The relative lift of the outlook; None: a tenth, for the better.
     """
-    standing = material.standing
-    floors = smallest_floors(material.declarations, standing.arm_numbers)
-    assessment = assess(standing, floors, grid=material.grid, withheld=material.withheld, splits=splits)
+    state = material.state
+    floors = smallest_floors(material.declarations, state.arm_numbers)
+    assessment = assess(state, floors, grid=material.grid, withheld=material.withheld, splits=splits)
     beliefs = Beliefs(probability_best=probability_best, champion_loss=champion_loss, harms=_harms(material))
-    started_at = record.started_at or standing.now
-    return Weighed(
+    started_at = record.started_at or state.now
+    return EvidenceSummary(
         assessment=assessment,
-        ruling=rule(assessment, beliefs, started_at, standing.now),
+        ruling=rule(assessment, beliefs, started_at, state.now),
         splits=tuple(splits),
         outlook=_look_out(record, material, floors, lift),
     )
 
 
-def _harms(material: Material) -> dict[tuple[str, int], Harm]:
+def _harms(material: EvidenceInput) -> dict[tuple[str, int], Harm]:
     """Harmful events by guardrail and challenger, open epochs included."""
-    standing = material.standing
-    champion = standing.arm_numbers[standing.experiment.champion]
+    state = material.state
+    champion = state.arm_numbers[state.experiment.champion]
     harms = {}
-    for metric in standing.experiment.metrics:
+    for metric in state.experiment.metrics:
         if not metric.is_harmful_event:
             continue
-        numbered = (standing.metric_numbers[metric.name], metric)
+        numbered = (state.metric_numbers[metric.name], metric)
         table = open_table(material.grid, numbered)
         for arm in table.arms:
             if arm != champion:
@@ -160,16 +162,16 @@ def _harm(table: EvidenceTable, arm: int, champion: int) -> Harm:
 
 
 def _look_out(
-    record: ExperimentRecord, material: Material, floors: Mapping[int, float], wanted_lift: float | None
+    record: ExperimentRecord, material: EvidenceInput, floors: Mapping[int, float], wanted_lift: float | None
 ) -> Outlook:
-    standing = material.standing
-    reward = standing.experiment.metric(standing.experiment.reward_metric)
+    state = material.state
+    reward = state.experiment.metric(state.experiment.reward_metric)
     lift = wanted_lift or (_DEFAULT_LIFT if reward.direction is Direction.MAXIMIZE else -_DEFAULT_LIFT)
-    days = (standing.now - (record.started_at or standing.now)) / _DAY
+    days = (state.now - (record.started_at or state.now)) / _DAY
     counts = material.evidence_facts.count_decisions()
     n_decisions = sum(count for (_, basis), count in counts.items() if basis is Basis.POLICY)
     per_day = n_decisions / days if days > 0 else 0.0
-    plan = _plan(standing, floors, lift, per_day)
+    plan = _plan(state, floors, lift, per_day)
     if material.withheld is not None:
         plan = material.withheld
     is_yes_no = reward.kind is MetricKind.BINARY
@@ -177,17 +179,19 @@ def _look_out(
     return Outlook(lift=lift, decisions_per_day=per_day, forecast=forecast)
 
 
-def _plan(standing: Standing, floors: Mapping[int, float], lift: float, per_day: float) -> Plan | CannotSay:
+def _plan(
+    state: ExperimentState, floors: Mapping[int, float], lift: float, per_day: float
+) -> Plan | CannotSay:
     """The plan of the challenger with the smallest floor, on the champion's mean so far."""
-    experiment = standing.experiment
+    experiment = state.experiment
     reward = experiment.metric(experiment.reward_metric)
-    champion = standing.arm_numbers[experiment.champion]
+    champion = state.arm_numbers[experiment.champion]
     challengers = [
-        standing.arm_numbers[arm.id]
+        state.arm_numbers[arm.id]
         for arm in experiment.arms
         if not arm.is_taken_out and arm.id != experiment.champion
     ]
-    sums = standing.evidence(reward, [champion])[champion].sums
+    sums = state.observations(reward, [champion])[champion].sums
     if reward.window is None:
         return CannotSay(Reason.NO_WINDOW)
     if not challengers or sums.n == 0 or per_day == 0:

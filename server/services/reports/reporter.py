@@ -9,10 +9,10 @@ from server.services.errors import (
     ExperimentNotFoundError,
     ExperimentNotStartedError,
     OverloadedError,
-    StorageAwayError,
+    StorageUnavailableError,
 )
 from server.services.reports.build import make_report
-from server.services.reports.values import Report, Wanted
+from server.services.reports.values import Report, ReportRequest
 from server.services.runtime.clock import Clock
 from server.services.runtime.threads import Workers
 from server.store.contract import Store
@@ -57,7 +57,9 @@ class Reporter:
         self._turn = asyncio.Lock()
         self._n_waiting = 0
 
-    async def report(self, name: str, wanted: Wanted, render: Callable[[Report], _Rendered]) -> _Rendered:
+    async def report(
+        self, name: str, wanted: ReportRequest, render: Callable[[Report], _Rendered]
+    ) -> _Rendered:
         """What is made of the report on an experiment, in the thread for reports: it may be large.
 
         Reports are made one after the other, and while one waits nothing is asked of the store for it.
@@ -68,7 +70,7 @@ class Reporter:
                 or a metric is not declared.
             ExperimentNotFoundError: There is none of this name.
             ExperimentNotStartedError: It is a draft.
-            StorageAwayError: The store can't be read.
+            StorageUnavailableError: The store can't be read.
         """
         if self._n_waiting >= MAX_WAITING:
             raise OverloadedError(f"{self._n_waiting} reports wait already", _RETRY_AFTER)
@@ -79,12 +81,14 @@ class Reporter:
         finally:
             self._n_waiting -= 1
 
-    async def _make(self, name: str, wanted: Wanted, render: Callable[[Report], _Rendered]) -> _Rendered:
+    async def _make(
+        self, name: str, wanted: ReportRequest, render: Callable[[Report], _Rendered]
+    ) -> _Rendered:
         try:
             is_flushed = await self._try_to_flush()
             known = await self._workers.report(self._store.read_report, name)
         except StoreError as error:
-            raise StorageAwayError(_RETRY_AFTER) from error
+            raise StorageUnavailableError(_RETRY_AFTER) from error
         if known is None:
             raise ExperimentNotFoundError(name)
         if known.found.record.state is State.DRAFT:

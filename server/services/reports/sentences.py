@@ -14,7 +14,7 @@ from bandit.inference.sequential.sample_ratio import SampleRatio
 from bandit.inference.verdict.advice import Advice, Rules, Ruling
 from bandit.inference.verdict.assessment import MetricEvidence
 from bandit.inference.verdict.claims import ALPHA, ChallengerEvidence, Claim
-from server.services.reports.evidence import Outlook, Weighed
+from server.services.reports.evidence import EvidenceSummary, Outlook
 
 _MOST_DAYS: Final = 3_650
 _FEW: Final = 5
@@ -44,7 +44,7 @@ class Words:
 
 
 def verdict(
-    weighed: Weighed,
+    weighed: EvidenceSummary,
     arm_ids: Mapping[int, str],
     probability_best: Mapping[str, float],
     expected_losses: Mapping[str, float],
@@ -80,7 +80,9 @@ def _alarm(ruling: Ruling, arm_ids: Mapping[int, str]) -> str:
     )
 
 
-def _headline(weighed: Weighed, arm_ids: Mapping[int, str], probability_best: Mapping[str, float]) -> str:
+def _headline(
+    weighed: EvidenceSummary, arm_ids: Mapping[int, str], probability_best: Mapping[str, float]
+) -> str:
     ruling, rules = weighed.ruling, Rules()
     arm, best = "" if ruling.arm is None else arm_ids[ruling.arm], arm_ids[weighed.assessment.champion]
     has_guardrail = any(other.metric.is_guardrail for other in weighed.assessment.others.values())
@@ -100,7 +102,9 @@ def _headline(weighed: Weighed, arm_ids: Mapping[int, str], probability_best: Ma
     }[ruling.advice]
 
 
-def _why_wait(weighed: Weighed, arm_ids: Mapping[int, str], probability_best: Mapping[str, float]) -> str:
+def _why_wait(
+    weighed: EvidenceSummary, arm_ids: Mapping[int, str], probability_best: Mapping[str, float]
+) -> str:
     """What promotion waits for; never at odds with what the evidence below it establishes."""
     rules, champion = Rules(), arm_ids[weighed.assessment.champion]
     if weighed.ruling.cycles < rules.least_cycles:
@@ -122,7 +126,7 @@ def _why_wait(weighed: Weighed, arm_ids: Mapping[int, str], probability_best: Ma
     return f"{arm} is better than {champion}, but has not shown it where a whole week ends"
 
 
-def _evidence(weighed: Weighed, arm_ids: Mapping[int, str]) -> Iterator[str]:
+def _evidence(weighed: EvidenceSummary, arm_ids: Mapping[int, str]) -> Iterator[str]:
     assessment = weighed.assessment
     champion = arm_ids[assessment.champion]
     for evidence in (assessment.reward, *assessment.others.values()):

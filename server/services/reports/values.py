@@ -7,9 +7,9 @@ from typing import Final
 
 from bandit.decision_id import Basis
 from bandit.facts import Epoch
-from bandit.facts.fold import ArmEvidence
+from bandit.facts.fold import ArmObservations
 from bandit.posteriors import Posterior
-from server.services.reports.evidence import Weighed
+from server.services.reports.evidence import EvidenceSummary
 from server.store.records import ExperimentRecord
 
 LEVEL: Final = 0.95
@@ -17,7 +17,7 @@ LEVEL: Final = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class ReportRequest:
     """What a report is asked for.
 
     Attributes:
@@ -40,7 +40,7 @@ class MetricReport:
     Attributes:
         metric: The metric's name.
         is_guardrail: Whether it must not get worse.
-        evidence: What was counted.
+        observations: What was counted.
         mean: Mean of the observations, in the metric's unit; None without any.
         belief: The posterior of the mean.
         interval: Posterior interval of the mean at `LEVEL`, within the metric's range.
@@ -48,7 +48,7 @@ class MetricReport:
 
     metric: str
     is_guardrail: bool
-    evidence: ArmEvidence
+    observations: ArmObservations
     mean: float | None
     belief: Posterior
     interval: tuple[float, float]
@@ -101,6 +101,6 @@ class Report:
     epochs: tuple[Epoch, ...]
     n_epochs: int
     metrics: frozenset[str]
-    weighed: Weighed
+    weighed: EvidenceSummary
     notes: tuple[str, ...]
     n_uncounted: int = 0

@@ -12,8 +12,8 @@ import structlog
 from server.services.errors import (
     OverloadedError,
     ServiceError,
-    StorageAwayError,
     StorageFullError,
+    StorageUnavailableError,
     StorageUnsafeError,
 )
 from server.services.runtime.clock import Clock
@@ -28,7 +28,7 @@ from server.store.errors import (
     StoreUnavailableError,
     StoreUnsafeError,
 )
-from server.store.records import Recorded, Refused, RewardEntry, Verdict
+from server.store.records import Recorded, Refused, RewardEntry, RewardVerdict
 
 MAX_COMMIT_ROWS: Final = 4_096
 """No commit is larger, so that none keeps the others waiting for long."""
@@ -51,7 +51,7 @@ class _Submission:
 
     __slots__ = ("done", "entries", "n_bytes", "n_rows")
 
-    def __init__(self, entries: Sequence[RewardEntry], done: asyncio.Future[list[Verdict]]) -> None:
+    def __init__(self, entries: Sequence[RewardEntry], done: asyncio.Future[list[RewardVerdict]]) -> None:
         self.entries = entries
         self.done = done
         self.n_rows, self.n_bytes = _size(entries)
@@ -101,7 +101,7 @@ class _Turns:
             self._n_turns[entry.decision] = self._n_turns.get(entry.decision, 0) + 1
 
 
-class _Complaints:
+class ThrottledLog:
     """Says in the log that commits fail: in an outage now and then, and not once for each of them."""
 
     def __init__(self, clock: Clock) -> None:
@@ -164,20 +164,20 @@ class RewardQueue:
         self._n_bytes = 0
         self._arrived = asyncio.Event()
         self._is_closed = False
-        self._complaints = _Complaints(clock)
+        self._complaints = ThrottledLog(clock)
         self.n_rows = 0
         self.commit_seconds = 0.0
         self.observers: list[Callable[[int, float], None]] = []
         self.results: Counter[tuple[int, int, int, str]] = Counter()
 
-    async def submit(self, entries: Sequence[RewardEntry]) -> list[Verdict]:
+    async def submit(self, entries: Sequence[RewardEntry]) -> list[RewardVerdict]:
         """One verdict for each entry, once they are committed.
 
         Cancelling the call does not take the entries back: they may still be committed.
 
         Raises:
             OverloadedError: The queue is full; nothing was stored.
-            StorageAwayError: The store can't be reached; nothing was acknowledged.
+            StorageUnavailableError: The store can't be reached; nothing was acknowledged.
         """
         n_rows, n_bytes = _size(entries)
         is_full = self.n_rows + n_rows > self._max_rows or self._n_bytes + n_bytes > self._max_bytes
@@ -255,7 +255,7 @@ class RewardQueue:
             self.n_rows -= n_rows
             self._observe(n_rows, self._clock.monotonic() - started_at)
 
-    async def _record(self, entries: Sequence[RewardEntry]) -> list[Verdict]:
+    async def _record(self, entries: Sequence[RewardEntry]) -> list[RewardVerdict]:
         """Records the entries; those that the database refuses are found by halving and fail alone."""
         try:
             return await self._workers.write(self._store.record_rewards, entries, self._writer.slot)
@@ -267,7 +267,7 @@ class RewardQueue:
             return [*await self._record(entries[:half]), *await self._record(entries[half:])]
 
     def _settle(
-        self, taken: Sequence[_Submission], entries: Sequence[RewardEntry], verdicts: Sequence[Verdict]
+        self, taken: Sequence[_Submission], entries: Sequence[RewardEntry], verdicts: Sequence[RewardVerdict]
     ) -> None:
         self._complaints.end()
         self._on_recorded({entry.experiment for entry in entries})
@@ -302,5 +302,5 @@ def _to_service_error(error: Exception) -> Exception:
     if isinstance(error, StoreUnsafeError):
         return StorageUnsafeError(str(error), _RETRY_WHEN_AWAY)
     if isinstance(error, StoreError):
-        return StorageAwayError(_RETRY_WHEN_AWAY)
+        return StorageUnavailableError(_RETRY_WHEN_AWAY)
     return error if isinstance(error, ServiceError) else RuntimeError("the commit failed")

@@ -55,7 +55,7 @@ class Inquiries:
         """Takes in what the store knows about these subjects, unless it said so a moment ago.
 
         Raises:
-            StorageAwayError: The store can't be reached.
+            StorageUnavailableError: The store can't be reached.
         """
         unanswered = [subject for subject in subjects if not self.is_answered(subject)]
         if not unanswered:

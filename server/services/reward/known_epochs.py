@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import timedelta
 from typing import Final, NamedTuple
 
-from server.services.errors import StorageAwayError
+from server.services.errors import StorageUnavailableError
 from server.services.runtime.clock import Clock
 from server.services.snapshot.snapshot import Snapshot
 from server.store.errors import StoreError
@@ -79,7 +79,7 @@ class KnownEpochs:
         """Looks these epochs up. Calls at the same time share a query.
 
         Raises:
-            StorageAwayError: The store can't be reached.
+            StorageUnavailableError: The store can't be reached.
         """
         if not claims:
             return
@@ -90,7 +90,7 @@ class KnownEpochs:
         try:
             found = await asyncio.shield(self._next)
         except StoreError as error:
-            raise StorageAwayError(_RETRY_AFTER) from error
+            raise StorageUnavailableError(_RETRY_AFTER) from error
         for claim in claims:
             if claim.key not in found:
                 self._note_absent(claim, asked_at)

@@ -38,8 +38,8 @@ from server.store.records import (
     Refused,
     Revoked,
     RewardEntry,
+    RewardVerdict,
     Sealed,
-    Verdict,
 )
 from server.store.records.epoch_terms import EpochKey
 
@@ -47,7 +47,7 @@ MAX_OUTCOMES: Final = 64
 _RETRY_WHEN_IN_DOUBT: Final = timedelta(seconds=30)
 
 
-class Report(NamedTuple):
+class PostedReward(NamedTuple):
     """A reward as it was posted.
 
     Attributes:
@@ -149,7 +149,7 @@ class Ledger:
         self._rules: dict[int, _Rules] = {}
 
     async def reward(
-        self, reports: Sequence[Report], namespaces: Collection[str] | None = None
+        self, reports: Sequence[PostedReward], namespaces: Collection[str] | None = None
     ) -> list[Mapping[str, OutcomeResult] | ServiceError]:
         """What became of each reward, in order; those that passed the checks are committed.
 
@@ -159,7 +159,7 @@ class Ledger:
 
         Raises:
             OverloadedError: The queue is full, or the store has no room left; nothing was stored.
-            StorageAwayError: The store can't be reached; nothing was acknowledged.
+            StorageUnavailableError: The store can't be reached; nothing was acknowledged.
         """
         checked = await self._check_all(reports, namespaces)
         entries = [entry for entry in checked if isinstance(entry, RewardEntry)]
@@ -167,7 +167,7 @@ class Ledger:
         return [self._answer(c, next(verdicts)) if isinstance(c, RewardEntry) else c for c in checked]
 
     async def _check_all(
-        self, reports: Sequence[Report], namespaces: Collection[str] | None
+        self, reports: Sequence[PostedReward], namespaces: Collection[str] | None
     ) -> list[RewardEntry | ServiceError]:
         """Checks every reward, those again that rest on something which the store was asked meanwhile."""
         now_ms = self._clock.time_ms()
@@ -205,7 +205,7 @@ class Ledger:
         subjects = [question for question in questions if not isinstance(question, EpochClaim)]
         await asyncio.gather(self._inquiries.ask(subjects), self._epochs.ask(claims))
 
-    def _find(self, report: Report, now_ms: int, namespaces: Collection[str] | None) -> _Finding:
+    def _find(self, report: PostedReward, now_ms: int, namespaces: Collection[str] | None) -> _Finding:
         """What becomes of a reward, as far as it is known here."""
         try:
             return self._check(report, now_ms, namespaces)
@@ -216,7 +216,7 @@ class Ledger:
         except ServiceError as error:
             return error
 
-    def _check(self, report: Report, now_ms: int, namespaces: Collection[str] | None) -> _Finding:
+    def _check(self, report: PostedReward, now_ms: int, namespaces: Collection[str] | None) -> _Finding:
         """As `_find`.
 
         Raises:
@@ -276,7 +276,9 @@ class Ledger:
             rules = self._rules[experiment] = _Rules(live.record)
         return rules
 
-    def _answer(self, entry: RewardEntry, verdict: Verdict) -> Mapping[str, OutcomeResult] | ServiceError:
+    def _answer(
+        self, entry: RewardEntry, verdict: RewardVerdict
+    ) -> Mapping[str, OutcomeResult] | ServiceError:
         names = self._rules[entry.experiment].names
         if isinstance(verdict, Recorded):  # before the match, which takes values apart at ten times the price
             results = zip(entry.outcomes, verdict.results, strict=True)

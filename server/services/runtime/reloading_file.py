@@ -12,7 +12,7 @@ _Mark: TypeAlias = tuple[tuple[int, int, int] | None, ...]
 log = structlog.get_logger()
 
 
-class Watched(Generic[_Value]):
+class ReloadingFile(Generic[_Value]):
     """A value from files. `look` may be called from any thread; `value` is replaced as a whole.
 
     Args:

@@ -24,7 +24,7 @@ from server.services.errors import (
     RevocationRefusedError,
     RevocationUnsettledError,
     RotationRefusedError,
-    StorageAwayError,
+    StorageUnavailableError,
 )
 from server.services.runtime.clock import Clock
 from server.services.runtime.threads import Workers
@@ -53,7 +53,7 @@ class KeyState(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DecisionKey:
+class SigningKey:
     """A key without its secret.
 
     Attributes:
@@ -139,7 +139,7 @@ class DecisionKeys:
         if ring is not None:
             self.take(ring)
 
-    async def rotate(self, caller: str) -> list[DecisionKey]:
+    async def rotate(self, caller: str) -> list[SigningKey]:
         """Adds a key; returns once every replica that reaches the store has it, and this one signs with it.
 
         Raises:
@@ -161,13 +161,13 @@ class DecisionKeys:
         except KeysNotReadyError as error:
             raise RotationRefusedError(error.why) from None
         except StoreError as error:
-            raise StorageAwayError(_RETRY_AFTER) from error
+            raise StorageUnavailableError(_RETRY_AFTER) from error
         self.take(ring)
         await asyncio.sleep(self._delay.total_seconds())
         self.turn()
         return self.describe(ring)
 
-    async def revoke(self, key: int, caller: str) -> list[DecisionKey]:
+    async def revoke(self, key: int, caller: str) -> list[SigningKey]:
         """Forgets a replaced key; returns once every replica that reaches the store has forgotten it.
 
         Repeated after a call whose end is not known, it says that there is no such key once that holds.
@@ -185,7 +185,7 @@ class DecisionKeys:
         except KeysNotReadyError as error:
             raise RevocationRefusedError(error.why) from None
         except StoreError as error:
-            raise StorageAwayError(_RETRY_AFTER) from error
+            raise StorageUnavailableError(_RETRY_AFTER) from error
         self.take(ring)
         await self._let_all_hear(key)
         return self.describe(ring)
@@ -201,23 +201,23 @@ class DecisionKeys:
                     raise RevocationUnsettledError(key)
                 await asyncio.sleep(_LOOK_SECONDS)
         except StoreError as error:
-            raise StorageAwayError(_RETRY_AFTER) from error
+            raise StorageUnavailableError(_RETRY_AFTER) from error
 
-    async def read(self) -> list[DecisionKey]:
+    async def read(self) -> list[SigningKey]:
         """The keys that the store has, the newest first."""
         try:
             self._take_found(await self._workers.read(self._store.read_keys))
         except StoreError as error:
-            raise StorageAwayError(_RETRY_AFTER) from error
+            raise StorageUnavailableError(_RETRY_AFTER) from error
         if self._ring is None:
-            raise StorageAwayError(_RETRY_AFTER)
+            raise StorageUnavailableError(_RETRY_AFTER)
         return self.describe(self._ring)
 
-    def describe(self, ring: KeyRing) -> list[DecisionKey]:
+    def describe(self, ring: KeyRing) -> list[SigningKey]:
         """The keys of a ring, the newest first."""
         now = self._clock.now()
         keys = [
-            DecisionKey(
+            SigningKey(
                 id=key,
                 state=self._state(ring, key, now),
                 signs_at=at if (at := ring.signs_at.get(key)) is None or at.timestamp() > 0 else None,
@@ -242,5 +242,5 @@ class DecisionKeys:
         return max(ages, default=timedelta()) + GRACE
 
 
-def _newest_first(key: DecisionKey) -> float:
+def _newest_first(key: SigningKey) -> float:
     return 0.0 if key.signs_at is None else -key.signs_at.timestamp()

@@ -7,7 +7,7 @@ from typing import Final, NoReturn
 from typing_extensions import override
 
 from bandit.decision_id import Signer
-from server.services.errors import StorageAwayError
+from server.services.errors import StorageUnavailableError
 from server.store.records import KeyRing
 
 GRACE: Final = timedelta(days=1)
@@ -24,17 +24,17 @@ class UnknownKeys(Signer):
 
     @override
     def sign(self, decision_id: bytes, packed_terms: bytes, unit_hash: bytes) -> NoReturn:
-        raise StorageAwayError(_RETRY_AFTER)
+        raise StorageUnavailableError(_RETRY_AFTER)
 
     @override
     def sign_each(
         self, decision_ids: Iterable[bytes], packed_terms: Iterable[bytes], unit_hashes: Iterable[bytes]
     ) -> NoReturn:
-        raise StorageAwayError(_RETRY_AFTER)
+        raise StorageUnavailableError(_RETRY_AFTER)
 
     @override
     def read(self, text: str) -> NoReturn:
-        raise StorageAwayError(_RETRY_AFTER)
+        raise StorageUnavailableError(_RETRY_AFTER)
 
 
 def signer_of(ring: KeyRing, now: datetime) -> Signer:

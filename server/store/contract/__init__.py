@@ -37,8 +37,8 @@ from server.store.records import (
     Progress,
     ReportFacts,
     RewardEntry,
+    RewardVerdict,
     State,
-    Verdict,
 )
 from server.store.records.bounds import MoveStep
 from server.store.records.epoch_terms import EpochKey, EpochTerms
@@ -93,7 +93,7 @@ class Store(ClockStore, KeyStore, ABC):
         Raises:
             SchemaError: It is of another version and may not or can't be migrated, is not ours, or holds sums
                 that are no whole numbers.
-            StoreAwayError: It can't be reached now; it may be later.
+            StoreUnreachableError: It can't be reached now; it may be later.
         """
 
     @abstractmethod
@@ -274,7 +274,7 @@ class Store(ClockStore, KeyStore, ABC):
         """
 
     @abstractmethod
-    def record_rewards(self, entries: Sequence[RewardEntry], slot: int) -> list[Verdict]:
+    def record_rewards(self, entries: Sequence[RewardEntry], slot: int) -> list[RewardVerdict]:
         """Writes outcomes into the log and adds what is new to the facts, in one commit.
 
         Entries take effect in their order. Exact when repeated: what was recorded comes back as a duplicate.
@@ -350,7 +350,9 @@ class Store(ClockStore, KeyStore, ABC):
     # Care of the ledger
 
     @abstractmethod
-    def audit(self, progress: Progress) -> tuple[Mapping[OutcomeKey, Tally], Mapping[OutcomeKey, Tally]]:
+    def compare_ledger(
+        self, progress: Progress
+    ) -> tuple[Mapping[OutcomeKey, Tally], Mapping[OutcomeKey, Tally]]:
         """The sealed sums with the fold of the log, and the outcome facts, all of one snapshot.
 
         Both in steps, of which the quantum of a real metric is one and that of another is 2^20; a sum of

@@ -25,7 +25,7 @@ def fold(connection: Connection, progress: Progress) -> dict[OutcomeKey, StoredT
     return folded
 
 
-def audit(
+def compare(
     connection: Connection, progress: Progress
 ) -> tuple[dict[OutcomeKey, Tally], dict[OutcomeKey, Tally]]:
     """The fold and the sums that were kept, both in steps."""

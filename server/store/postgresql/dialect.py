@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from typing_extensions import override
 
-from server.store.dialect import Dialect, Row, RowKey, Standing, Touched, UnitRow, Work
+from server.store.dialect import Dialect, Row, RowKey, StoredOutcome, Touched, UnitRow, Work
 from server.store.postgresql.durability import Durability
 from server.store.postgresql.errors import is_lost, is_worth_a_retry, translated_errors
 from server.store.postgresql.watchdog import Watchdog
@@ -241,9 +241,9 @@ class PostgresqlDialect(Dialect):
         return {(decision, metric): Touched(*touched) for decision, metric, *touched in found}
 
     @override
-    def find_rewards(self, connection: Connection, keys: Sequence[RowKey]) -> Mapping[RowKey, Standing]:
+    def find_rewards(self, connection: Connection, keys: Sequence[RowKey]) -> Mapping[RowKey, StoredOutcome]:
         found = _fetch(connection, _FIND, keys)
-        return {(decision, metric): Standing(*standing) for decision, metric, *standing in found}
+        return {(decision, metric): StoredOutcome(*stored) for decision, metric, *stored in found}
 
     @override
     def upsert_units(self, connection: Connection, rows: Sequence[UnitRow]) -> None:

@@ -10,11 +10,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from server.store.errors import (
     RowRefusedError,
-    StoreAwayError,
     StoreError,
     StoreFullError,
     StoreReadOnlyError,
     StoreUnavailableError,
+    StoreUnreachableError,
 )
 
 _LOST_RACES: Final = frozenset({"40001", "40P01", "55P03"})
@@ -67,7 +67,7 @@ def _translated(error: DBAPIError) -> StoreError:
     if _is_mistake(error):
         return StoreUnavailableError("the database refuses the connection: check user, password and its name")
     if is_lost(error):
-        return StoreAwayError("the database can't be reached")
+        return StoreUnreachableError("the database can't be reached")
     return StoreUnavailableError("the database can't be reached, or refuses the connection")
 
 

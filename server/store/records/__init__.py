@@ -355,4 +355,4 @@ class Refused(NamedTuple):
     """Nothing of the entry was stored: the database refused its values."""
 
 
-Verdict = Recorded | Conflicting | Expired | Sealed | Revoked | Refused
+RewardVerdict = Recorded | Conflicting | Expired | Sealed | Revoked | Refused

@@ -21,7 +21,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from typing_extensions import override
 
 from bandit.decision_id import Basis
-from server.store.dialect import Dialect, Row, RowKey, Standing, Touched, UnitRow
+from server.store.dialect import Dialect, Row, RowKey, StoredOutcome, Touched, UnitRow
 from server.store.errors import (
     RowRefusedError,
     SchemaError,
@@ -216,11 +216,11 @@ class SqliteDialect(Dialect):
         return touched
 
     @override
-    def find_rewards(self, connection: Connection, keys: Sequence[RowKey]) -> Mapping[RowKey, Standing]:
-        found: dict[RowKey, Standing] = {}
+    def find_rewards(self, connection: Connection, keys: Sequence[RowKey]) -> Mapping[RowKey, StoredOutcome]:
+        found: dict[RowKey, StoredOutcome] = {}
         for chunk in _chunks(keys):
-            for decision, metric, *standing in _execute(connection, _FIND, chunk):
-                found[decision, metric] = Standing(*standing)
+            for decision, metric, *stored in _execute(connection, _FIND, chunk):
+                found[decision, metric] = StoredOutcome(*stored)
         return found
 
     @override

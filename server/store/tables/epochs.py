@@ -78,10 +78,10 @@ def find(connection: Connection, experiment: int, segment: int, number: int) -> 
 
 def find_or_add(connection: Connection, epoch: Epoch) -> Epoch:
     """The epoch of that number: the one that is stored, or this one, stored now."""
-    standing = find(connection, epoch.experiment, epoch.segment, epoch.number)
-    if standing is None:
+    existing = find(connection, epoch.experiment, epoch.segment, epoch.number)
+    if existing is None:
         _add(connection, epoch)
-    return standing or epoch
+    return existing or epoch
 
 
 def _add(connection: Connection, epoch: Epoch) -> None:

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from server.store.dialect import Dialect
-from server.store.records import RewardEntry, Verdict
+from server.store.records import RewardEntry, RewardVerdict
 from server.store.tables import facts, seals, uncounted
 from server.store.tables.rewards import RewardLog
 
 
 def record(
     connection: Connection, dialect: Dialect, log: RewardLog, entries: Sequence[RewardEntry], slot: int
-) -> list[Verdict]:
+) -> list[RewardVerdict]:
     """Writes entries into the log and adds what is new to the facts, inside the caller's transaction."""
     experiments = sorted({entry.experiment for entry in entries})
     found = dialect.read_bounds(connection, experiments, uncounted.runs_in(entries))

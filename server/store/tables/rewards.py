@@ -14,19 +14,19 @@ from sqlalchemy import Connection
 
 from bandit.decision_id import Basis
 from bandit.facts import OutcomeKey
-from server.store.dialect import Row, RowKey, Standing, Touched, logged_as
+from server.store.dialect import Row, RowKey, StoredOutcome, Touched, logged_as
 from server.store.records import (
     Conflicting,
     Expired,
     OutcomeResult,
     Recorded,
     RewardEntry,
-    Verdict,
+    RewardVerdict,
 )
 from server.store.tables.exact_sums import StoredTally, rests_of
 
 Upsert: TypeAlias = Callable[[Connection, Sequence[Row]], Mapping[RowKey, Touched]]
-Find: TypeAlias = Callable[[Connection, Sequence[RowKey]], Mapping[RowKey, Standing]]
+Find: TypeAlias = Callable[[Connection, Sequence[RowKey]], Mapping[RowKey, StoredOutcome]]
 
 
 class RewardLog:
@@ -43,13 +43,13 @@ class RewardLog:
 
     def record(
         self, connection: Connection, entries: Sequence[RewardEntry]
-    ) -> tuple[list[Verdict], dict[OutcomeKey, StoredTally]]:
+    ) -> tuple[list[RewardVerdict], dict[OutcomeKey, StoredTally]]:
         """Writes the entries inside the caller's transaction.
 
         Returns:
             One verdict for each entry, and what to add to the facts.
         """
-        verdicts: dict[int, Verdict] = {}
+        verdicts: dict[int, RewardVerdict] = {}
         increments: dict[OutcomeKey, StoredTally] = {}
         rounds, copies = _plan_rounds(entries)
         for numbers in rounds:
@@ -63,14 +63,14 @@ class RewardLog:
 
     def _record_round(
         self, connection: Connection, entries: dict[int, RewardEntry]
-    ) -> tuple[dict[int, Verdict], dict[OutcomeKey, StoredTally]]:
+    ) -> tuple[dict[int, RewardVerdict], dict[OutcomeKey, StoredTally]]:
         """Writes entries that share no key."""
         verdicts = self._find_expired(connection, entries)
         while True:
             open_entries = {n: entry for n, entry in entries.items() if n not in verdicts}
             savepoint = connection.begin_nested() if _can_conflict_in_part(open_entries.values()) else None
-            touched, standing = self._write(connection, open_entries.values())
-            judged = {n: _judge(entry, touched, standing) for n, entry in open_entries.items()}
+            touched, existing = self._write(connection, open_entries.values())
+            judged = {n: _judge(entry, touched, existing) for n, entry in open_entries.items()}
             broken = {
                 n: verdict
                 for n, verdict in judged.items()
@@ -83,10 +83,12 @@ class RewardLog:
             savepoint.rollback()
             verdicts |= broken
 
-    def _find_expired(self, connection: Connection, entries: Mapping[int, RewardEntry]) -> dict[int, Verdict]:
+    def _find_expired(
+        self, connection: Connection, entries: Mapping[int, RewardEntry]
+    ) -> dict[int, RewardVerdict]:
         expired = {number: entry for number, entry in entries.items() if entry.is_expired}
         known = self._find(connection, sorted(_keys(expired.values()))) if expired else {}
-        verdicts: dict[int, Verdict] = {}
+        verdicts: dict[int, RewardVerdict] = {}
         for number, entry in expired.items():
             missing = tuple(o.metric for o in entry.outcomes if (entry.decision, o.metric) not in known)
             if missing:
@@ -95,7 +97,7 @@ class RewardLog:
 
     def _write(
         self, connection: Connection, entries: Iterable[RewardEntry]
-    ) -> tuple[Mapping[RowKey, Touched], Mapping[RowKey, Standing]]:
+    ) -> tuple[Mapping[RowKey, Touched], Mapping[RowKey, StoredOutcome]]:
         rows = sorted(row for entry in entries for row in _rows(entry))
         touched = self._upsert(connection, rows) if rows else {}
         if len(touched) == len(rows):
@@ -142,7 +144,7 @@ def _is_copy(entry: RewardEntry, original: RewardEntry) -> bool:
     )
 
 
-def _verdict_of_copy(verdict: Verdict) -> Verdict:
+def _verdict_of_copy(verdict: RewardVerdict) -> RewardVerdict:
     """What an entry gets that repeats one with this verdict right after it."""
     if not isinstance(verdict, Recorded):
         return verdict
@@ -208,8 +210,8 @@ _ALONE_REVISED: Final = Recorded((OutcomeResult.REVISED,))
 
 
 def _judge(
-    entry: RewardEntry, touched: Mapping[RowKey, Touched], standing: Mapping[RowKey, Standing]
-) -> Verdict:
+    entry: RewardEntry, touched: Mapping[RowKey, Touched], existing: Mapping[RowKey, StoredOutcome]
+) -> RewardVerdict:
     if len(entry.outcomes) == 1:
         row = touched.get((entry.decision, entry.outcomes[0].metric))
         if row is not None:
@@ -222,7 +224,7 @@ def _judge(
         if row is not None:
             results += _verdict_of_touched(row).results
             continue
-        stored = standing[entry.decision, metric]
+        stored = existing[entry.decision, metric]
         if stored.revision > entry.revision:
             results.append(OutcomeResult.SUPERSEDED)
         elif stored.holds(outcome):

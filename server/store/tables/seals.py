@@ -25,9 +25,9 @@ from server.store.dialect import Dialect
 from server.store.records import (
     Revoked,
     RewardEntry,
+    RewardVerdict,
     Sealed,
     State,
-    Verdict,
 )
 from server.store.records.bounds import Bounds
 from server.store.records.seals import Seal, SealedEpochs
@@ -71,12 +71,12 @@ def is_sealed(entry: RewardEntry, seal: Seal) -> bool:
     return entry.epoch <= seal.epoch
 
 
-def tell_barred(entries: Sequence[RewardEntry], bounds: Bounds) -> list[Verdict | None]:
+def tell_barred(entries: Sequence[RewardEntry], bounds: Bounds) -> list[RewardVerdict | None]:
     """Why the log takes an entry no more; None for those that it may take."""
     return [_bar(entry, bounds) for entry in entries]
 
 
-def _bar(entry: RewardEntry, bounds: Bounds) -> Verdict | None:
+def _bar(entry: RewardEntry, bounds: Bounds) -> RewardVerdict | None:
     is_known = entry.key is None or entry.key in bounds.keys
     if not is_known and bounds.keys:  # a revocation leaves the ring at least the key that signs
         return Revoked()

@@ -112,8 +112,8 @@ def end_runs(
     OlderServersError if a live server is of a release that can't read what follows.
     """
     dialect.lock_tables(connection, writers)
-    standing = {each.incarnation: each for each in writer_slots.read_all(connection)}
-    ending = [each for each in silent if standing.get(each.incarnation) == each and each.ended_at is None]
+    existing = {each.incarnation: each for each in writer_slots.read_all(connection)}
+    ending = [each for each in silent if existing.get(each.incarnation) == each and each.ended_at is None]
     if not ending:
         return []
     gate.require_feature(connection, dialect, FEATURE, now)

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from bandit.allocation import posteriors_from
 from bandit.decision_id import STEERING, Basis
 from bandit.facts import DecisionKey, Epoch, Facts, OutcomeKey, Tally
-from bandit.facts.fold import ArmEvidence, Weighting, fold_facts
+from bandit.facts.fold import ArmObservations, Weighting, fold_facts
 from bandit.metric import Metric, MetricKind
 from bandit.posteriors import BetaPosterior
-from bandit.posteriors.moments import OutcomeSums
+from bandit.posteriors.moments import OutcomeMoments
 from bandit.posteriors.priors import BetaPrior
 from tests.bandit.builders import (
     HOUR,
@@ -135,20 +135,20 @@ def replay(history: History, metric: Metric, arm: int) -> list[tuple[Event, int]
     return steering
 
 
-def exact_sums(quanta: Iterable[tuple[int, Fraction]], metric: Metric) -> OutcomeSums:
+def exact_sums(quanta: Iterable[tuple[int, Fraction]], metric: Metric) -> OutcomeMoments:
     """Number, mean and centred squares of weighted quanta, in exact fractions."""
     values = [
         (Fraction(metric.offset) + value * Fraction(metric.quantum), weight) for value, weight in quanta
     ]
     n = sum((weight for _, weight in values), Fraction())
     if n == 0:
-        return OutcomeSums()
+        return OutcomeMoments()
     mean = sum((weight * value for value, weight in values), Fraction()) / n
     squares = sum((weight * (value - mean) ** 2 for value, weight in values), Fraction())
-    return OutcomeSums(float(n), float(mean), float(squares))
+    return OutcomeMoments(float(n), float(mean), float(squares))
 
 
-def assert_close(found: OutcomeSums, expected: OutcomeSums) -> None:
+def assert_close(found: OutcomeMoments, expected: OutcomeMoments) -> None:
     """Equal but for rounding."""
     assert found.n == pytest.approx(expected.n, rel=1e-12, abs=1e-12)
     if expected.n > 0:
@@ -156,7 +156,7 @@ def assert_close(found: OutcomeSums, expected: OutcomeSums) -> None:
         assert found.centred_squares == pytest.approx(expected.centred_squares, rel=1e-9, abs=1e-9)
 
 
-def fold(history: History, metric: Metric, weighting: Weighting) -> dict[int, ArmEvidence]:
+def fold(history: History, metric: Metric, weighting: Weighting) -> dict[int, ArmObservations]:
     """The fold of what was counted."""
     facts = history.facts(metric.window)
     return fold_facts(facts, history.epochs, (METRIC, metric), ARMS, weighting=weighting, now=history.now)
@@ -238,7 +238,7 @@ def test_facts_fold_in_any_order(history: History, seed: object) -> None:
     seed.shuffle(outcomes)  # type: ignore[attr-defined]
     shuffled = Facts(decisions=dict(decisions), outcomes=dict(outcomes))
 
-    def folded(of: Facts) -> dict[int, ArmEvidence]:
+    def folded(of: Facts) -> dict[int, ArmObservations]:
         weighting = Weighting(half_life=HOUR, lag=LAG)
         return fold_facts(
             of, history.epochs, (METRIC, WITH_DEFAULT), ARMS, weighting=weighting, now=history.now
@@ -252,7 +252,7 @@ LATER = START + 10 * HOUR
 SUBSCRIBED = Metric(name="subscribed", window=WINDOW, default_value=0.0)
 
 
-def fold_closed(facts: Facts, metric: Metric, epochs: Sequence[Epoch] = CLOSED) -> ArmEvidence:
+def fold_closed(facts: Facts, metric: Metric, epochs: Sequence[Epoch] = CLOSED) -> ArmObservations:
     """What is known about the first arm, long after."""
     return fold_facts(facts, epochs, (0, metric), [0], weighting=Weighting(lag=LAG), now=LATER)[0]
 
@@ -272,9 +272,9 @@ def test_only_policy_and_restricted_decisions_steer(basis: Basis) -> None:
 def test_an_outcome_whose_decision_was_never_counted_counts() -> None:
     """A crash loses decision counts and no outcome: three outcomes of two counted decisions are three."""
     facts = Facts(decisions={decision_key(1, 0): 2}, outcomes={outcome_key(1, 0): binary_tally(3, 2)})
-    assert fold_closed(facts, SUBSCRIBED).sums == OutcomeSums.from_successes(3, 2)
+    assert fold_closed(facts, SUBSCRIBED).sums == OutcomeMoments.from_successes(3, 2)
     uncounted = Facts(decisions={}, outcomes=facts.outcomes)
-    assert fold_closed(uncounted, SUBSCRIBED).sums == OutcomeSums.from_successes(3, 2)
+    assert fold_closed(uncounted, SUBSCRIBED).sums == OutcomeMoments.from_successes(3, 2)
 
 
 def test_a_late_outcome_was_silence() -> None:
@@ -282,13 +282,13 @@ def test_a_late_outcome_was_silence() -> None:
     late = Tally.of(1, is_late=True)
     facts = Facts(decisions={decision_key(1, 0): 1}, outcomes={outcome_key(1, 0): late})
     seen = fold_closed(facts, SUBSCRIBED)
-    assert seen == ArmEvidence(sums=OutcomeSums.from_successes(1, 0), n_late=1)
+    assert seen == ArmObservations(sums=OutcomeMoments.from_successes(1, 0), n_late=1)
 
 
 def test_silence_of_an_open_epoch_is_not_yet_known() -> None:
     """In the epoch in force, neither its outcomes nor its silence steer."""
     facts = Facts(decisions={decision_key(2, 0): 100}, outcomes={outcome_key(2, 0): binary_tally(5, 5)})
-    assert fold_closed(facts, SUBSCRIBED) == ArmEvidence(n_open=5)
+    assert fold_closed(facts, SUBSCRIBED) == ArmObservations(n_open=5)
 
 
 def test_other_metrics_and_arms_are_left_out() -> None:
@@ -303,8 +303,8 @@ def test_other_metrics_and_arms_are_left_out() -> None:
     )
     evidence = fold_facts(facts, CLOSED, (0, Metric(name="x")), [0, 5], weighting=Weighting(), now=LATER)
     assert evidence == {
-        0: ArmEvidence(sums=OutcomeSums.from_successes(2, 1), n_outcomes=2),
-        5: ArmEvidence(),
+        0: ArmObservations(sums=OutcomeMoments.from_successes(2, 1), n_outcomes=2),
+        5: ArmObservations(),
     }
 
 
@@ -312,7 +312,7 @@ def test_without_facts_there_is_no_evidence() -> None:
     """Before the first decision every arm's evidence is empty, and its posterior the prior."""
     metric = Metric(name="x", prior=BetaPrior(2.0, 3.0))
     evidence = fold_facts(NOTHING, [], (0, metric), ARMS, weighting=Weighting(), now=START)
-    assert evidence == {0: ArmEvidence(), 1: ArmEvidence()}
+    assert evidence == {0: ArmObservations(), 1: ArmObservations()}
     assert posteriors_from(metric, evidence) == dict.fromkeys(ARMS, BetaPosterior(2.0, 3.0))
 
 

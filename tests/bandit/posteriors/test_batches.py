@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bandit.posteriors.batches import NormalBatch, SumsBatch, repeated, updated
-from bandit.posteriors.moments import OutcomeSums
+from bandit.posteriors.moments import OutcomeMoments
 from bandit.posteriors.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior, Prior
 
 PRIORS: list[Prior] = [
@@ -25,7 +25,7 @@ def test_updated_is_update_for_every_run_and_arm(prior: Prior) -> None:
     batch = updated(prior, SumsBatch(N, N * MEAN, SQUARES))
     parameters = [np.broadcast_to(column, N.shape) for column in astuple(batch)]  # type: ignore[call-overload]
     for cell in np.ndindex(N.shape):
-        sums = OutcomeSums(float(N[cell]), float(MEAN[cell]), float(SQUARES[cell]))
+        sums = OutcomeMoments(float(N[cell]), float(MEAN[cell]), float(SQUARES[cell]))
         found = [float(column[cell]) for column in parameters]
         assert found == pytest.approx(astuple(prior.update(sums)), rel=1e-12)
 

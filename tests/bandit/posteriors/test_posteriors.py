@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandit.posteriors import BetaPosterior, GammaPosterior, NormalPosterior, Posterior, StudentTPosterior
-from bandit.posteriors.moments import OutcomeSums
+from bandit.posteriors.moments import OutcomeMoments
 from bandit.posteriors.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior
 
 POSTERIORS: list[Posterior] = [
@@ -24,10 +24,10 @@ POSTERIORS: list[Posterior] = [
 outcomes = st.lists(st.integers(-(2**20), 2**20), min_size=1, max_size=30)
 
 
-def sums_of(values: list[int], quantum: float = 1.0, offset: float = 0.0) -> OutcomeSums:
+def sums_of(values: list[int], quantum: float = 1.0, offset: float = 0.0) -> OutcomeMoments:
     """The sums of outcomes offset + quantum * value."""
     squares = sum(value * value for value in values)
-    return OutcomeSums.from_integers(len(values), sum(values), squares, quantum=quantum, offset=offset)
+    return OutcomeMoments.from_integers(len(values), sum(values), squares, quantum=quantum, offset=offset)
 
 
 def density(posterior: Posterior, x: mpmath.mpf) -> mpmath.mpf:
@@ -101,17 +101,17 @@ def test_heavy_tails_have_no_moments() -> None:
         (lambda: NormalInverseGammaPrior(math.nan, 1.0, 1.0, 1.0), "mean must be finite, got nan"),
         (lambda: BetaPosterior(1, 1).quantile(1.0), r"q must be in \(0, 1\), got 1.0"),
         (lambda: BetaPosterior(1, 1).interval(0.0), r"level must be in \(0, 1\), got 0.0"),
-        (lambda: OutcomeSums(n=-1.0), "n must be finite and not negative, got -1.0"),
-        (lambda: OutcomeSums(1.0, math.inf), "mean must be finite, got inf"),
-        (lambda: OutcomeSums(1.0, 0.0, -1.0), "centred_squares must be finite and not negative"),
-        (lambda: OutcomeSums(1.0).weighted(-0.1), "weight must be finite and not negative, got -0.1"),
-        (lambda: OutcomeSums.from_integers(2, 3, 1), "no 2 integers have the sum 3"),
-        (lambda: OutcomeSums.from_integers(0, 0, 1), "no 0 integers"),
-        (lambda: OutcomeSums.from_integers(-1, 0, 0), "n must not be negative, got -1"),
-        (lambda: OutcomeSums.from_integers(1, 1, 1, quantum=0.0), "quantum must be positive"),
-        (lambda: OutcomeSums.from_successes(3, 4), r"successes must be in \[0, 3\], got 4"),
-        (lambda: BetaPrior().update(OutcomeSums(2.0, 1.5)), r"mean in \[0, 1\], got 1.5"),
-        (lambda: GammaPrior().update(OutcomeSums(2.0, -1.0)), "not negative, got -1.0"),
+        (lambda: OutcomeMoments(n=-1.0), "n must be finite and not negative, got -1.0"),
+        (lambda: OutcomeMoments(1.0, math.inf), "mean must be finite, got inf"),
+        (lambda: OutcomeMoments(1.0, 0.0, -1.0), "centred_squares must be finite and not negative"),
+        (lambda: OutcomeMoments(1.0).weighted(-0.1), "weight must be finite and not negative, got -0.1"),
+        (lambda: OutcomeMoments.from_integers(2, 3, 1), "no 2 integers have the sum 3"),
+        (lambda: OutcomeMoments.from_integers(0, 0, 1), "no 0 integers"),
+        (lambda: OutcomeMoments.from_integers(-1, 0, 0), "n must not be negative, got -1"),
+        (lambda: OutcomeMoments.from_integers(1, 1, 1, quantum=0.0), "quantum must be positive"),
+        (lambda: OutcomeMoments.from_successes(3, 4), r"successes must be in \[0, 3\], got 4"),
+        (lambda: BetaPrior().update(OutcomeMoments(2.0, 1.5)), r"mean in \[0, 1\], got 1.5"),
+        (lambda: GammaPrior().update(OutcomeMoments(2.0, -1.0)), "not negative, got -1.0"),
     ],
 )
 def test_impossible_numbers_are_refused(build: type[object], message: str) -> None:
@@ -136,7 +136,7 @@ def test_sums_merge_in_any_order(first: list[int], second: list[int], third: lis
     """Merging gives the sums of all outcomes together, whichever were merged first."""
     a, b, c = sums_of(first), sums_of(second), sums_of(third)
     together = sums_of(first + second + third)
-    for merged in (a.merge(b).merge(c), c.merge(a.merge(b)), OutcomeSums().merge(b.merge(c)).merge(a)):
+    for merged in (a.merge(b).merge(c), c.merge(a.merge(b)), OutcomeMoments().merge(b.merge(c)).merge(a)):
         assert merged.n == together.n
         # Relative to the size of the outcomes, 2**20.
         assert merged.mean == pytest.approx(together.mean, abs=1e-9)
@@ -164,8 +164,8 @@ def test_quantum_and_offset_scale_outcomes() -> None:
 
 def test_successes_are_outcomes_of_zero_and_one() -> None:
     """Yes/no sums are the integer sums of zeros and ones."""
-    assert OutcomeSums.from_successes(5, 2) == OutcomeSums.from_integers(5, 2, 2)
-    assert OutcomeSums.from_successes(0, 0) == OutcomeSums()
+    assert OutcomeMoments.from_successes(5, 2) == OutcomeMoments.from_integers(5, 2, 2)
+    assert OutcomeMoments.from_successes(0, 0) == OutcomeMoments()
 
 
 PRIORS = [
@@ -183,7 +183,7 @@ def test_no_outcome_leaves_the_prior(prior: BetaPrior | GammaPrior | NormalInver
         GammaPrior: GammaPosterior(0.5, 2.0),
         NormalInverseGammaPrior: StudentTPosterior(0.3, math.sqrt(0.2 / (1.5 * 0.5)), 3.0),
     }
-    assert prior.update(OutcomeSums()) == expected[type(prior)]
+    assert prior.update(OutcomeMoments()) == expected[type(prior)]
 
 
 def test_the_normal_update_is_that_of_plain_sums() -> None:
@@ -206,8 +206,8 @@ def test_a_small_spread_far_from_zero_survives() -> None:
     """With a million outcomes of 1e9 +- 1, the posterior's scale is that of the same outcomes around 0."""
     n = 1_000_000
     prior = NormalInverseGammaPrior(1e9, 1.0, 1.0, 1.0)
-    far = OutcomeSums.from_integers(n, n * 10**9, n * (10**18 + 1))
-    near = NormalInverseGammaPrior(0.0, 1.0, 1.0, 1.0).update(OutcomeSums.from_integers(n, 0, n))
+    far = OutcomeMoments.from_integers(n, n * 10**9, n * (10**18 + 1))
+    near = NormalInverseGammaPrior(0.0, 1.0, 1.0, 1.0).update(OutcomeMoments.from_integers(n, 0, n))
     assert prior.update(far).scale == pytest.approx(near.scale, rel=1e-14)
 
 
@@ -221,7 +221,7 @@ def test_posteriors_cover_the_truth() -> None:
         variance = 4.0 / rng.gamma(3.0)
         truth = rng.normal(1.0, math.sqrt(variance / 2.0))
         sample = rng.normal(truth, math.sqrt(variance), 5)
-        sums = OutcomeSums(5.0, float(sample.mean()), float(((sample - sample.mean()) ** 2).sum()))
+        sums = OutcomeMoments(5.0, float(sample.mean()), float(((sample - sample.mean()) ** 2).sum()))
         low, high = prior.update(sums).interval(0.9)
         hits += low < truth < high
     # Five binomial standard errors: a false alarm in fewer than 1e-6 of seeds.

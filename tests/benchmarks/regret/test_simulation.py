@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from bandit.posteriors.moments import OutcomeSums
+from bandit.posteriors.moments import OutcomeMoments
 from bandit.posteriors.priors import BetaPrior, NormalInverseGammaPrior
 from benchmarks.regret.blocks import Match, play_all
 from benchmarks.regret.moments import Moments
@@ -136,7 +136,7 @@ def test_outcomes_age_by_the_refresh_of_their_decision() -> None:
 
 
 def test_real_outcomes_make_the_posterior_that_the_library_makes() -> None:
-    """Sums kept as arrays, about the prior's mean, give the same belief as `OutcomeSums`."""
+    """Sums kept as arrays, about the prior's mean, give the same belief as `OutcomeMoments`."""
     prior = NormalInverseGammaPrior(mean=1e6, pseudo_observations=2.0, shape=1.5, scale=0.7)
     values = np.random.default_rng(2).normal(1e6 + 1, 0.5, size=(30, 1))
     arms = np.arange(30, dtype=np.int64).reshape(30, 1) % 2
@@ -144,7 +144,7 @@ def test_real_outcomes_make_the_posterior_that_the_library_makes() -> None:
     beliefs.learn([Outcomes(0, 0, arms[:29], values[:29]), Outcomes(29, 0, arms[29:], values[29:])], 30)
     seen = values[arms == 0]
     spread = float(((seen - seen.mean()) ** 2).sum())
-    expected = prior.update(OutcomeSums(n=15.0, mean=float(seen.mean()), centred_squares=spread))
+    expected = prior.update(OutcomeMoments(n=15.0, mean=float(seen.mean()), centred_squares=spread))
     batch = beliefs.posteriors()
     assert batch.means[0, 0] == pytest.approx(expected.mean, rel=1e-12)
     assert float(batch.scale[0, 0]) == pytest.approx(expected.scale, rel=1e-6)  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from statsmodels.stats.proportion import proportions_ztest
 
-from bandit.allocation import Standing
+from bandit.allocation import ExperimentState
 from bandit.decision_id import Basis
 from bandit.experiment import Arm, Experiment
 from bandit.inference.data.table import EvidenceTable
@@ -61,9 +61,9 @@ def log_of(seen: History, *, is_messy: bool = False) -> Log:
     )
 
 
-def standing_of(log: Log) -> Standing:
+def state_of(log: Log) -> ExperimentState:
     """The experiment that would have kept this log, once its last epoch has closed."""
-    return Standing(
+    return ExperimentState(
         experiment=Experiment(
             name="x",
             arms=tuple(Arm(id=arm) for arm in IDS),
@@ -86,7 +86,7 @@ def test_verdicts_are_those_of_a_whole_assessment(*, is_messy: bool) -> None:
     """E-values, adjusted p-values and what is established: the same from facts as by the short cut."""
     log = log_of(history(), is_messy=is_messy)
     table, exposures = tables(log)
-    short, whole = decide(table, DESIGN), assess(standing_of(log), DESIGN.floors)
+    short, whole = decide(table, DESIGN), assess(state_of(log), DESIGN.floors)
     established = set()
     for arm, pair in short.processes.items():
         seen = whole.reward.challengers[arm]

@@ -19,7 +19,7 @@ from server.cli.report_view.formatting import (
     split_name,
     unsaid_texts,
 )
-from server.services.reports.values import Wanted
+from server.services.reports.values import ReportRequest
 from tests.bandit.builders import (
     HOUR,
     MINUTE,
@@ -136,7 +136,7 @@ def test_the_p_value_is_explained_by_the_largest_e_value() -> None:
         declare(metrics=[CLICK], policy=EVEN),
         *faded(),
         now=START + 30 * 24 * HOUR,
-        wanted=Wanted(max_epochs=5),
+        wanted=ReportRequest(max_epochs=5),
     )
     require_sane(made)
     better = made.arms[1].metrics[0].comparison.better

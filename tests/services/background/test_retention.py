@@ -18,10 +18,10 @@ from server.services.background.retention import Purger
 from server.services.errors import DecisionExpiredError, DecisionSealedError
 from server.services.reports.build import make_report
 from server.services.reports.values import Report as ExperimentReport
-from server.services.reports.values import Wanted
+from server.services.reports.values import ReportRequest
 from server.services.reward.inquiries import Inquiries
 from server.services.reward.known_epochs import KnownEpochs
-from server.services.reward.ledger import Ledger, Report
+from server.services.reward.ledger import Ledger, PostedReward
 from server.services.runtime.threads import Workers
 from server.services.snapshot.snapshot import Snapshot
 from server.services.verification import verify
@@ -137,7 +137,7 @@ def report_on(store: SqlStore, record: ExperimentRecord, made_at: datetime) -> E
     """The report on one experiment."""
     known = store.read_report(record.name)
     assert known is not None
-    return make_report(known, Wanted(max_epochs=50), DAY, made_at)
+    return make_report(known, ReportRequest(max_epochs=50), DAY, made_at)
 
 
 def size_of(file: Path) -> int:
@@ -227,7 +227,7 @@ class Desk:
 
     async def post(self, decision: str, clicks: float = 1, revision: int = 0) -> object:
         """What became of one reward: a result, or the kind of error."""
-        (answer,) = await self.ledger.reward([Report(decision, {"clicks": clicks}, revision)])
+        (answer,) = await self.ledger.reward([PostedReward(decision, {"clicks": clicks}, revision)])
         return type(answer) if isinstance(answer, Exception) else dict(answer)["clicks"]
 
     def jump(self, by: timedelta) -> None:

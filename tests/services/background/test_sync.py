@@ -13,7 +13,7 @@ from sqlalchemy import Connection, event
 from bandit.decision_id import NO_UNIT, Basis
 from server.services.background.sync import Upkeep
 from server.services.choose.decision_counter import DecisionCounter
-from server.services.errors import StorageAwayError
+from server.services.errors import StorageUnavailableError
 from server.services.experiments.allocator import Allocator
 from server.services.runtime.threads import Workers
 from server.services.runtime.writer import Writer
@@ -147,7 +147,7 @@ async def test_a_refresh_that_fails_can_be_repeated(desk: Desk, store: SqlStore)
     with closing(engines_of(store)[0].raw_connection()) as connection:
         connection.cursor().execute("ALTER TABLE experiments RENAME TO elsewhere")
     results = await asyncio.gather(*(desk.upkeep.refresh() for _ in range(3)), return_exceptions=True)
-    assert [type(result) for result in results] == [StorageAwayError] * 3
+    assert [type(result) for result in results] == [StorageUnavailableError] * 3
     assert desk.snapshot.age_seconds > 1e9
     with closing(engines_of(store)[0].raw_connection()) as connection:
         connection.cursor().execute("ALTER TABLE elsewhere RENAME TO experiments")

@@ -8,7 +8,7 @@ import pytest
 from bandit.decision_id import Basis
 from bandit.experiment import AnalysisUnit
 from server.services.choose.chooser import Choice
-from server.services.errors import StorageAwayError
+from server.services.errors import StorageUnavailableError
 from server.services.signing_keys.signers import UnknownKeys
 from server.services.snapshot.offers import CompiledExperiment, Reason
 from server.store.records import State
@@ -111,9 +111,9 @@ def test_without_keys_nothing_is_counted() -> None:
     """Before the keys are known no decision is handed out, alone or together, and none is counted."""
     bench = Bench.of(SHARES)
     bench.chooser.signer = UnknownKeys()
-    with pytest.raises(StorageAwayError):
+    with pytest.raises(StorageUnavailableError):
         bench.chooser.choose(bench.experiment, "user-1")
-    with pytest.raises(StorageAwayError):
+    with pytest.raises(StorageUnavailableError):
         bench.chooser.choose_each([(bench.experiment, "user-1")])
     assert bench.counter.flush() is None
 

@@ -241,7 +241,7 @@ def test_notes_say_what_may_be_weighed_and_what_is_missing(store: SqlStore, tmp_
     assert list(whole.notes) == ["1 of 3 epochs are closed for click; weigh only these", apart]
     with store.writing() as connection:
         purged = connection.execute(delete(rewards).where(rewards.c.epoch == 2, ~rewards.c.is_apart)).rowcount
-    n_counted = sum(tally.n + tally.late_n for tally in store.audit(silently)[1].values())
+    n_counted = sum(tally.n + tally.late_n for tally in store.compare_ledger(silently)[1].values())
     lacking = write(store, tmp_path / "lacking").notes[-1]
     assert lacking == (
         f"{purged} of {n_counted} outcomes that the facts count are no longer in the log: "

@@ -9,7 +9,7 @@ from bandit.facts import DecisionKey, Facts, OutcomeKey, Tally
 from bandit.facts.units import UnitFacts
 from bandit.metric import Metric
 from server.services.reports.build import make_report
-from server.services.reports.values import Wanted
+from server.services.reports.values import ReportRequest
 from server.store.records import ExperimentFacts, ExperimentRecord, ReportFacts, State
 from tests.bandit.builders import START, declare, make_epoch
 
@@ -24,7 +24,7 @@ def notes_of(experiment: Experiment, facts: Facts, *, n_old_runs: int = 0) -> li
     found = ExperimentFacts(record, (make_epoch(1, START),), facts)
     units = UnitFacts(facts=Facts(decisions={}, outcomes={}), n_decisions=0, groups={})
     known = ReportFacts(found=found, declarations=[experiment], units=units, n_old_runs=n_old_runs)
-    report = make_report(known, Wanted(max_epochs=10), timedelta(), START + HOUR)
+    report = make_report(known, ReportRequest(max_epochs=10), timedelta(), START + HOUR)
     return [note for note in report.notes if "killed" in note]
 
 

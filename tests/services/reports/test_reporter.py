@@ -8,7 +8,7 @@ import pytest
 
 from server.services.errors import ExperimentNotFoundError, OverloadedError
 from server.services.reports.reporter import MAX_WAITING, Reporter
-from server.services.reports.values import Wanted
+from server.services.reports.values import ReportRequest
 from server.services.runtime.threads import Workers
 from server.store.sql_store import SqlStore
 from tests.services.support import ManualClock
@@ -31,7 +31,7 @@ async def test_a_flood_of_reports_is_bounded(store: SqlStore, workers: Workers, 
     )
     is_over = threading.Event()
     busy = asyncio.create_task(workers.report(is_over.wait, 60))
-    wanted = Wanted(max_epochs=10)
+    wanted = ReportRequest(max_epochs=10)
     calls = [asyncio.create_task(reporter.report("ranker", wanted, render)) for _ in range(MAX_WAITING)]
     with statements_of(store) as sent:
         await asyncio.sleep(0)  # lets each of them begin to wait

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from bandit.metric import Metric
 from tests.bandit.builders import START
-from tests.bandit.inference.standings import CLICK, ERROR, STARTED_AT, Stretch, even, stand
+from tests.bandit.inference.experiment_states import CLICK, ERROR, STARTED_AT, Stretch, even, stand
 from tests.support.reports import report_on, require_sane
 
 SINCE = START - STARTED_AT
@@ -19,9 +19,9 @@ def sentences(
     metrics: tuple[Metric, ...] = (CLICK, ERROR),
 ) -> list[str]:
     """The sentences of evidence on a metric, from a report that is sane."""
-    standing = stand(stretches, metrics=metrics)
-    epochs = [replace(epoch, started_at=epoch.started_at + SINCE) for epoch in standing.epochs]
-    report = report_on(standing.experiment, epochs, standing.facts, now=(now or standing.now) + SINCE)
+    state = stand(stretches, metrics=metrics)
+    epochs = [replace(epoch, started_at=epoch.started_at + SINCE) for epoch in state.epochs]
+    report = report_on(state.experiment, epochs, state.facts, now=(now or state.now) + SINCE)
     require_sane(report)
     return [each for each in report.verdict.evidence if each.startswith(f"{about}: ")]
 
@@ -32,9 +32,9 @@ def headline_of(
     n_arms: int = 2,
 ) -> str:
     """The headline of a report on epochs of a day each."""
-    standing = stand(stretches, metrics=metrics, length=timedelta(days=1), n_arms=n_arms)
-    epochs = [replace(epoch, started_at=epoch.started_at + SINCE) for epoch in standing.epochs]
-    return report_on(standing.experiment, epochs, standing.facts, now=standing.now + SINCE).verdict.headline
+    state = stand(stretches, metrics=metrics, length=timedelta(days=1), n_arms=n_arms)
+    epochs = [replace(epoch, started_at=epoch.started_at + SINCE) for epoch in state.epochs]
+    return report_on(state.experiment, epochs, state.facts, now=state.now + SINCE).verdict.headline
 
 
 def said(stretches: Sequence[Stretch], about: str, now: datetime | None = None) -> str:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from structlog.typing import EventDict
 
-from server.services.errors import OverloadedError, StorageAwayError, StorageFullError
+from server.services.errors import OverloadedError, StorageFullError, StorageUnavailableError
 from server.services.reward.commit_queue import MAX_COMMIT_ROWS, MAX_TURNS, RewardQueue
-from server.store.records import Conflicting, OutcomeResult, Recorded, Refused, RewardEntry, Verdict
+from server.store.records import Conflicting, OutcomeResult, Recorded, Refused, RewardEntry, RewardVerdict
 from server.store.sql_store import SqlStore
 from tests.services.support import QueueFactory
 from tests.store.builders import DUPLICATE, RECORDED, engines_of, facts_of, key_of, reward, statements_of
@@ -19,7 +19,7 @@ REFUSED_REVISION = 2**63
 """A revision that the database can't hold."""
 
 
-def submit(queue: RewardQueue, *entries: RewardEntry) -> "asyncio.Task[list[Verdict]]":
+def submit(queue: RewardQueue, *entries: RewardEntry) -> "asyncio.Task[list[RewardVerdict]]":
     """Submits entries, and lets them reach the queue."""
     return asyncio.create_task(queue.submit(entries))
 
@@ -180,7 +180,7 @@ async def test_a_store_that_is_away_acknowledges_nothing(
     entry = reward()
     with closing(sqlite3.connect(tmp_path / "bandit.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StorageAwayError, match="nothing was acknowledged"):
+        with pytest.raises(StorageUnavailableError, match="nothing was acknowledged"):
             await queue.submit([entry])
         other.execute("ROLLBACK")
     assert queue.n_rows == 0
@@ -244,7 +244,7 @@ async def test_an_outage_is_one_line_in_the_log(
         with closing(sqlite3.connect(tmp_path / "bandit.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             for _ in range(5):
-                with pytest.raises(StorageAwayError):
+                with pytest.raises(StorageUnavailableError):
                     await queue.submit([reward()])
         assert await queue.submit([reward()]) == [RECORDED]
     failed = [event for event in logs if event["event"] == "reward.commit_failed"]

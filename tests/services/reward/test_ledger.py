@@ -20,7 +20,7 @@ from server.services.errors import (
 )
 from server.services.reward.inquiries import Inquiries
 from server.services.reward.known_epochs import KnownEpochs
-from server.services.reward.ledger import Ledger, Report
+from server.services.reward.ledger import Ledger, PostedReward
 from server.services.runtime.threads import Workers
 from server.services.snapshot.snapshot import Snapshot
 from server.store.records import ExperimentRecord, OutcomeResult, State
@@ -84,7 +84,7 @@ class Office:
         self, decision: str, outcomes: Mapping[str, float], revision: int = 0
     ) -> Mapping[str, OutcomeResult] | ServiceError:
         """What became of one reward."""
-        (result,) = await self.ledger.reward([Report(decision, outcomes, revision)])
+        (result,) = await self.ledger.reward([PostedReward(decision, outcomes, revision)])
         return result
 
 
@@ -204,11 +204,11 @@ async def test_calls_of_a_batch_are_judged_apart(office: Office) -> None:
     decision = office.decision()
     results = await office.ledger.reward(
         [
-            Report(decision, {"clicks": 1}, 0),
-            Report("A" * 80, {"clicks": 1}, 0),
-            Report(decision, {"clicks": 0}, 0),
-            Report(office.decision(), {"clicks": 7}, 0),
-            Report(decision, {"clicks": 1}, 0),
+            PostedReward(decision, {"clicks": 1}, 0),
+            PostedReward("A" * 80, {"clicks": 1}, 0),
+            PostedReward(decision, {"clicks": 0}, 0),
+            PostedReward(office.decision(), {"clicks": 7}, 0),
+            PostedReward(decision, {"clicks": 1}, 0),
         ]
     )
     assert results[0] == {"clicks": OutcomeResult.RECORDED}
@@ -220,15 +220,15 @@ async def test_calls_of_a_batch_are_judged_apart(office: Office) -> None:
     ]
 
 
-def bad_reports(office: Office, n_reports: int) -> list[Report]:
+def bad_reports(office: Office, n_reports: int) -> list[PostedReward]:
     """Rewards that are refused: for a metric, for a value, of an old decision, and of an unknown key."""
     late = office.decision()
     office.clock.advance(timedelta(days=30).total_seconds() + 0.001)
-    kinds: list[Callable[[int], Report]] = [
-        lambda n: Report(office.decision(), {f"unknown-{n}": 1}, 0),
-        lambda _: Report(office.decision(), {"clicks": 0.5}, 0),
-        lambda _: Report(late, {"likes": 1}, 0),
-        lambda _: Report("AckA" + office.decision()[4:], {"clicks": 1}, 0),
+    kinds: list[Callable[[int], PostedReward]] = [
+        lambda n: PostedReward(office.decision(), {f"unknown-{n}": 1}, 0),
+        lambda _: PostedReward(office.decision(), {"clicks": 0.5}, 0),
+        lambda _: PostedReward(late, {"likes": 1}, 0),
+        lambda _: PostedReward("AckA" + office.decision()[4:], {"clicks": 1}, 0),
     ]
     return [kinds[number % len(kinds)](number) for number in range(n_reports)]
 
@@ -277,7 +277,7 @@ async def test_an_epoch_is_looked_up_alone_and_once(office: Office) -> None:
         office.store.add_epoch(epoch_of(office.record, number, nonce=number))
     await office.refresh()
     decisions = [office.decision(epoch=number, nonce=number) for number in range(2, 12)]
-    reports = [Report(decision, {"clicks": 1}, 0) for decision in decisions]
+    reports = [PostedReward(decision, {"clicks": 1}, 0) for decision in decisions]
     with statements_of(office.store) as sent:
         await office.ledger.reward(reports)
         await asyncio.gather(*(office.ledger.reward([report]) for report in reports))

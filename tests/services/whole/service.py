@@ -17,7 +17,7 @@ from server.services.experiments.lifecycle import Experiments
 from server.services.reward.commit_queue import RewardQueue
 from server.services.reward.inquiries import Inquiries
 from server.services.reward.known_epochs import KnownEpochs
-from server.services.reward.ledger import Ledger, Report
+from server.services.reward.ledger import Ledger, PostedReward
 from server.services.runtime.clock import Clock
 from server.services.runtime.service_time import ServiceClock
 from server.services.runtime.threads import Workers
@@ -138,7 +138,7 @@ class WholeService:
         """Choose."""
         return self.chooser.choose(experiment, unit)
 
-    def reward(self, report: Report) -> object:
+    def reward(self, report: PostedReward) -> object:
         """What became of a reward: metric to result, or the error."""
         (answer,) = self.run(self.ledger.reward([report]))
         return answer

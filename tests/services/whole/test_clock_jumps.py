@@ -8,7 +8,7 @@ import pytest
 
 from bandit.decision_id import Basis
 from bandit.metric import Metric
-from server.services.reward.ledger import Report
+from server.services.reward.ledger import PostedReward
 from server.services.snapshot.offers import Reason
 from server.store.records import OutcomeResult
 from tests.bandit.builders import HOUR, declare
@@ -53,15 +53,15 @@ def test_no_decision_is_stale_for_a_jump(service: WholeService, clock: ManualClo
 def test_rewards_count_once_across_a_jump(service: WholeService, clock: ManualClock, jump: timedelta) -> None:
     """What was recorded before is a duplicate after; an outcome is late only by a clock that says so."""
     before, open_ended = choose(service)[0], choose(service)[0]
-    report = Report(before, {"clicks": 1.0}, 0)
+    report = PostedReward(before, {"clicks": 1.0}, 0)
     assert service.reward(report) == {"clicks": OutcomeResult.RECORDED}
     clock.jump(jump)
     assert service.reward(report) == {"clicks": OutcomeResult.DUPLICATE}
     expected = OutcomeResult.LATE if jump > timedelta() else OutcomeResult.RECORDED
-    assert service.reward(Report(open_ended, {"clicks": 1.0}, 0)) == {"clicks": expected}
-    assert service.reward(Report(open_ended, {"spend": 1.0}, 0)) == {"spend": OutcomeResult.RECORDED}
+    assert service.reward(PostedReward(open_ended, {"clicks": 1.0}, 0)) == {"clicks": expected}
+    assert service.reward(PostedReward(open_ended, {"spend": 1.0}, 0)) == {"spend": OutcomeResult.RECORDED}
     after = choose(service)[0]
-    assert service.reward(Report(after, {"clicks": 1.0}, 0)) == {"clicks": OutcomeResult.RECORDED}
+    assert service.reward(PostedReward(after, {"clicks": 1.0}, 0)) == {"clicks": OutcomeResult.RECORDED}
 
 
 @pytest.mark.parametrize("jump", JUMPS, ids=["an hour forward", "a day back"])

@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 from bandit.decision_id import Basis
 from bandit.limits import Limits
 from server.services import errors
-from server.services.reward.ledger import Report
+from server.services.reward.ledger import PostedReward
 from server.services.snapshot.offers import Reason
 from server.store.records import (
     Conflicting,
@@ -256,7 +256,7 @@ class History(RuleBasedStateMachine):
     def post(self, posted: Posted, replica: int) -> None:
         """Posts, and compares with the model."""
         service = self.services[replica % len(self.services)]
-        report = Report(posted.decision.id, posted.outcomes, posted.revision)
+        report = PostedReward(posted.decision.id, posted.outcomes, posted.revision)
         expected = self.expected_result(posted)
         answer = service.reward(report)
         if isinstance(expected, type):

@@ -19,8 +19,8 @@ from server.services.errors import (
     DecisionExpiredError,
     DecisionSealedError,
 )
-from server.services.experiments.epochs import standing_of
-from server.services.reward.ledger import Report
+from server.services.experiments.epochs import state_of
+from server.services.reward.ledger import PostedReward
 from server.store.records import OutcomeResult
 from tests.bandit.builders import HOUR, MINUTE, SECOND, START, declare
 from tests.services.support import LAG, ManualClock
@@ -69,7 +69,7 @@ def choose(service: WholeService) -> str:
 
 def spend(service: WholeService, decision: str) -> object:
     """What becomes of a reward without a window: the result, or the kind of error."""
-    answer = service.reward(Report(decision, {"spend": 1.0}, 0))
+    answer = service.reward(PostedReward(decision, {"spend": 1.0}, 0))
     return type(answer) if isinstance(answer, Exception) else answer["spend"]  # type: ignore[index]
 
 
@@ -101,11 +101,11 @@ def n_closed(service: WholeService) -> int:
     assert live is not None
     found = service.store.read_report(NAME)
     assert found is not None
-    standing = standing_of(
+    standing = state_of(
         live.record, found.found.epochs, found.found.facts, timedelta(seconds=LAG), service.clock.now()
     )
     return sum(
-        seen.n_outcomes for seen in standing.evidence(live.record.experiment.metric("clicks")).values()
+        seen.n_outcomes for seen in standing.observations(live.record.experiment.metric("clicks")).values()
     )
 
 
@@ -181,7 +181,7 @@ def test_learning_goes_on_after_a_jump(start: Start, clock: ManualClock, *, is_r
     wait(service, clock, SECOND, SECOND)
     before, counted = epoch(service), n_closed(service)
     for _ in range(5):
-        service.reward(Report(choose(service), {"clicks": 1.0}, 0))
+        service.reward(PostedReward(choose(service), {"clicks": 1.0}, 0))
         service.flush()
         wait(service, clock, WINDOW, SECOND)
     assert epoch(service) > before
@@ -296,7 +296,7 @@ def test_late_is_not_said_before_the_clock_has_settled(start: Start, clock: Manu
     service.stop()
     clock.jump(DAY)
     service = start()
-    report = Report(decision, {"clicks": 1.0}, 0)
+    report = PostedReward(decision, {"clicks": 1.0}, 0)
     assert isinstance(service.reward(report), ClockInDoubtError)
     service.stop()
     clock.jump(-DAY)
@@ -332,4 +332,4 @@ def test_a_decision_of_the_future_is_new_and_not_pinned(start: Start, clock: Man
     again = service.chooser.choose_within(found, Question(previous_decision_id=decision))
     assert again.decision_id != decision
     assert again.offer.key.basis is Basis.POLICY
-    assert service.reward(Report(decision, {"clicks": 1.0}, 0)) == {"clicks": OutcomeResult.RECORDED}
+    assert service.reward(PostedReward(decision, {"clicks": 1.0}, 0)) == {"clicks": OutcomeResult.RECORDED}

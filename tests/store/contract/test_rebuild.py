@@ -107,7 +107,7 @@ def test_what_comes_after_a_rebuild_is_added(store: Store) -> None:
 def test_progress_is_reported(store: Store) -> None:
     """An audit and a rebuild say how far they are, from nothing to all of it."""
     fill(store)
-    for work in (store.audit, store.rebuild_outcomes):
+    for work in (store.compare_ledger, store.rebuild_outcomes):
         steps: list[tuple[int, int]] = []
         work(lambda done, total, steps=steps: steps.append((done, total)))  # type: ignore[misc]
         assert steps == [(0, 2), (1, 2), (2, 2)]

@@ -12,7 +12,7 @@ from server.store.records import (
     OutcomeResult,
     Recorded,
     RewardEntry,
-    Verdict,
+    RewardVerdict,
 )
 from tests.store.builders import (
     DUPLICATE,
@@ -70,7 +70,7 @@ def test_revisions_of_one_decision_in_any_order_within_a_batch(store: Store, ord
     """Revisions in one batch take effect in their order: the highest stands, whatever the order was."""
     decision = some_id()
     verdicts = post(store, *(reward(decision, 10 + revision, revision) for revision in order))
-    expected: list[Verdict] = []
+    expected: list[RewardVerdict] = []
     for index, revision in enumerate(order):
         is_highest = revision > max(order[:index], default=-1)
         expected.append(SUPERSEDED if not is_highest else REVISED if index else RECORDED)
@@ -137,7 +137,7 @@ def test_a_large_batch_with_everything_in_it(store: Store) -> None:
     known = [reward(values={0: 1, 1: 1}) for _ in range(600)]
     post(store, *known)
     batch: list[RewardEntry] = []
-    expected: list[Verdict] = []
+    expected: list[RewardVerdict] = []
     for number, entry in enumerate(known):
         match number % 4:
             case 0:

@@ -17,7 +17,7 @@ from server.store.records import (
     OutcomeResult,
     Recorded,
     Revoked,
-    Verdict,
+    RewardVerdict,
 )
 from tests.store.builders import (
     DUPLICATE,
@@ -143,7 +143,7 @@ def test_an_expired_outcome_that_is_known_gets_its_answer(store: Store) -> None:
     entry = reward(quanta=3, revision=1)
     one(store, entry)
 
-    def later(quanta: int, revision: int) -> Verdict:
+    def later(quanta: int, revision: int) -> RewardVerdict:
         return one(store, reward(entry.decision, quanta, revision, is_expired=True))
 
     assert later(3, 1) == DUPLICATE

@@ -109,7 +109,7 @@ def test_of_racing_epochs_all_writers_get_the_same(store: Store) -> None:
 def contents(store: Store, experiment: int) -> tuple[object, ...]:
     """What a store holds; the watermark moves with every transaction of the database, its own chores' too."""
     changes = replace(store.load_changes(None), watermark=0)
-    return store.read_facts(experiment), changes, store.audit(silently)
+    return store.read_facts(experiment), changes, store.compare_ledger(silently)
 
 
 def test_a_reopened_store_has_everything(url: str) -> None:

@@ -21,7 +21,7 @@ from typing import Final
 from bandit.decision_id import NO_UNIT, Basis, DecisionTerms, Signer, new_id
 from bandit.facts import DecisionKey
 from server.services.reports.build import make_report
-from server.services.reports.values import Wanted
+from server.services.reports.values import ReportRequest
 from server.store.contract import Store
 from server.store.opening import open_store
 from server.store.records import ExperimentRecord, Flush, KeyRing, OutcomeEntry, RewardEntry, State
@@ -137,7 +137,7 @@ def reports(store: Store) -> dict[str, object]:
 def _report(store: Store, name: str) -> object:
     known = store.read_report(name)
     assert known is not None
-    report = make_report(known, Wanted(max_epochs=10), LAG, REPORTED_AT)
+    report = make_report(known, ReportRequest(max_epochs=10), LAG, REPORTED_AT)
     return {
         "state": known.found.record.state,
         "n_epochs": report.n_epochs,

@@ -15,11 +15,11 @@ from server.services.verification import verify
 from server.store.errors import (
     RowRefusedError,
     SchemaError,
-    StoreAwayError,
     StoreError,
     StoreFullError,
     StoreReadOnlyError,
     StoreUnavailableError,
+    StoreUnreachableError,
 )
 from server.store.opening import find_store, open_reader, open_store
 from server.store.records import State
@@ -154,7 +154,7 @@ def test_errors_are_the_stores(store: SqlStore, url: str, state: str, error: typ
 
 def test_a_server_that_is_not_there_is_away() -> None:
     """A server that can't be reached is told so without its host or the password."""
-    with pytest.raises(StoreAwayError) as caught:
+    with pytest.raises(StoreUnreachableError) as caught:
         open_store(f"postgresql+psycopg://somebody:secret@127.0.0.1:{free_port()}/bandit")
     assert str(caught.value) == "the database can't be reached"
 
@@ -164,7 +164,7 @@ def test_a_wrong_name_is_no_server_that_is_away(url: str, right: str, wrong: str
     """A user or a database that the server does not know is a mistake, which waiting does not mend."""
     with pytest.raises(StoreUnavailableError, match="check user, password and its name") as caught:
         open_store(url.replace(right, wrong))
-    assert not isinstance(caught.value, StoreAwayError)
+    assert not isinstance(caught.value, StoreUnreachableError)
 
 
 def test_a_store_is_used_only_once_it_is_prepared(url: str) -> None:

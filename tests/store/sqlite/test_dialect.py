@@ -93,7 +93,7 @@ def test_a_reader_beside_the_owner_sees_what_is_committed(store: SqlStore, url: 
     entry = reward()
     store.record_rewards([entry], 0)
     with closing(open_reader(url)) as reader:
-        assert reader.audit(silently) == store.audit(silently)
+        assert reader.compare_ledger(silently) == store.compare_ledger(silently)
         store.record_rewards([reward()], 0)
         assert facts_of(reader)[key_of(entry)].n == 2
 
@@ -232,7 +232,7 @@ def test_a_damaged_file_is_broken(url: str, file: Path) -> None:
     with closing(open_reader(url)) as store:
         assert store.check_integrity() != []
         with pytest.raises(StoreBrokenError, match="the database is damaged"):
-            store.audit(silently)
+            store.compare_ledger(silently)
 
 
 def test_a_constraint_is_a_refused_row(store: SqlStore) -> None:

@@ -14,7 +14,7 @@ from bandit.inference.verdict.advice import Advice, Beliefs, Harm, Rules, Ruling
 from bandit.inference.verdict.assessment import Assessment, MetricEvidence
 from bandit.inference.verdict.claims import ChallengerEvidence, Claim, TestKind
 from bandit.metric import Metric
-from tests.bandit.inference.standings import CLICK, ERROR, STARTED_AT
+from tests.bandit.inference.experiment_states import CLICK, ERROR, STARTED_AT
 
 DAY = timedelta(days=1)
 NOTHING = CannotSay(Reason.NO_DECISIONS)

@@ -8,7 +8,7 @@ from math import isfinite, isnan
 import numpy as np
 import pytest
 
-from bandit.allocation import Standing
+from bandit.allocation import ExperimentState
 from bandit.decision_id import Basis
 from bandit.experiment import Arm
 from bandit.facts import DecisionKey, Facts, OutcomeKey, Tally
@@ -22,7 +22,17 @@ from bandit.inference.sequential.sample_ratio import SampleRatio
 from bandit.inference.verdict.assessment import Assessment, assess
 from bandit.inference.verdict.claims import ALPHA, ChallengerEvidence, Claim, TestKind
 from bandit.metric import Direction, Metric, MetricKind
-from tests.bandit.inference.standings import CLICK, ERROR, FLOORS, HOUR, STARTED_AT, Stretch, at, even, stand
+from tests.bandit.inference.experiment_states import (
+    CLICK,
+    ERROR,
+    FLOORS,
+    HOUR,
+    STARTED_AT,
+    Stretch,
+    at,
+    even,
+    stand,
+)
 
 CLEAR = even(*[((500, 50, 5), (500, 100, 5))] * 8)
 """The challenger has twice the clicks."""
@@ -38,21 +48,19 @@ def claim_of(claim: Claim | CannotSay) -> Claim:
     return claim
 
 
-def table_of(standing: Standing, metric: Metric, arms: Sequence[int] = (0, 1)) -> EvidenceTable:
+def table_of(state: ExperimentState, metric: Metric, arms: Sequence[int] = (0, 1)) -> EvidenceTable:
     """The table of closed epochs."""
-    numbered = standing.metric_numbers[metric.name], metric
-    found = evidence_table(
-        standing.facts, standing.epochs, numbered, arms, lag=standing.lag, now=standing.now
-    )
+    numbered = state.metric_numbers[metric.name], metric
+    found = evidence_table(state.facts, state.epochs, numbered, arms, lag=state.lag, now=state.now)
     assert isinstance(found, EvidenceTable)
     return found
 
 
 def test_a_yes_no_reward_is_judged_by_the_mean_of_both_processes() -> None:
     """Neither is chosen by what was seen: row by row the e-value is the mean of AIPW's and odds'."""
-    standing = stand(CLEAR)
-    seen = assess(standing, FLOORS).reward.challengers[1]
-    odds = compare_odds(table_of(standing, CLICK), 1, 0, ALPHA)
+    state = stand(CLEAR)
+    seen = assess(state, FLOORS).reward.challengers[1]
+    odds = compare_odds(table_of(state, CLICK), 1, 0, ALPHA)
     assert isinstance(odds, OddsComparison)
     assert isinstance(seen.difference, Comparison)
     for claim, parts in (
@@ -77,8 +85,8 @@ def test_a_clear_difference_is_established_in_its_own_direction_only() -> None:
 
 def test_a_guardrail_is_judged_by_odds_as_of_now_and_over_open_epochs() -> None:
     """Errors that came a minute ago count, though no epoch has closed; a maximum over epochs is not taken."""
-    standing = stand(even(*[((500, 0, 5), (500, 0, 50))] * 4))
-    early = at(standing, STARTED_AT + timedelta(minutes=1))
+    state = stand(even(*[((500, 0, 5), (500, 0, 50))] * 4))
+    early = at(state, STARTED_AT + timedelta(minutes=1))
     worse = claim_of(assess(early, FLOORS).others["error"].challengers[1].worse)
     assert worse.test is TestKind.ODDS
     assert len(worse.process.log_values) == 1
@@ -118,25 +126,25 @@ def test_a_ratio_that_rose_while_the_difference_fell_is_contradicted(direction: 
 
 def test_harm_that_only_open_epochs_show_is_early() -> None:
     """Events that are only reported sooner look the same, until the epochs in which they fell have closed."""
-    standing = stand(even(*[((500, 0, 5), (500, 0, 50))] * 4))
-    first_minute = at(standing, STARTED_AT + timedelta(minutes=1))
+    state = stand(even(*[((500, 0, 5), (500, 0, 50))] * 4))
+    first_minute = at(state, STARTED_AT + timedelta(minutes=1))
     early = claim_of(assess(first_minute, FLOORS).others["error"].challengers[1].worse)
-    settled = claim_of(assess(standing, FLOORS).others["error"].challengers[1].worse)
+    settled = claim_of(assess(state, FLOORS).others["error"].challengers[1].worse)
     assert (early.is_early, settled.is_early) == (True, False)
 
 
 def test_a_guardrail_of_numbers_is_judged_by_means() -> None:
     """A count has no events whose arms could be counted: AIPW, over closed epochs."""
-    standing = stand(CLEAR, metrics=(CLICK, SPEND))
-    seen = assess(standing, FLOORS).others["spend"].challengers[1]
+    state = stand(CLEAR, metrics=(CLICK, SPEND))
+    seen = assess(state, FLOORS).others["spend"].challengers[1]
     assert claim_of(seen.worse).test is TestKind.AIPW
     assert claim_of(seen.better).test is TestKind.AIPW
 
 
 def test_a_yes_no_guardrail_without_events_is_not_judged_by_another_test() -> None:
     """With no error anywhere the odds can't say anything, and AIPW does not step in until they can."""
-    standing = stand(even(*[((500, 50, 0), (500, 50, 0))] * 3))
-    seen = assess(standing, FLOORS).others["error"].challengers[1]
+    state = stand(even(*[((500, 50, 0), (500, 50, 0))] * 3))
+    seen = assess(state, FLOORS).others["error"].challengers[1]
     assert (seen.better, seen.worse) == (CannotSay(Reason.NO_EVENTS), CannotSay(Reason.NO_EVENTS))
 
 
@@ -149,9 +157,9 @@ def test_a_yes_no_guardrail_without_events_is_not_judged_by_another_test() -> No
 )
 def test_a_test_that_cannot_speak_yet_counts_as_one(stretches: list[Stretch], silent: str) -> None:
     """The e-value is the mean of 1 and the other's; to leave it out would be a choice by the data."""
-    standing = stand(stretches)
-    seen = assess(standing, FLOORS).reward.challengers[1]
-    odds = compare_odds(table_of(standing, CLICK), 1, 0, ALPHA)
+    state = stand(stretches)
+    seen = assess(state, FLOORS).reward.challengers[1]
+    odds = compare_odds(table_of(state, CLICK), 1, 0, ALPHA)
     one = EProcess((0.0,) * 3)
     if silent == "odds":
         assert odds == CannotSay(Reason.NO_EVENTS)
@@ -190,10 +198,8 @@ def test_the_family_keeps_every_challenger_that_there_ever_was() -> None:
 
 def test_an_arm_added_a_moment_ago_is_said_to_have_had_no_share() -> None:
     """It has no epoch yet; nobody has to guess whether it was forgotten."""
-    standing = stand(CLEAR)
-    added = replace(
-        standing, experiment=replace(standing.experiment, arms=_arms("champion", "first", "second"))
-    )
+    state = stand(CLEAR)
+    added = replace(state, experiment=replace(state.experiment, arms=_arms("champion", "first", "second")))
     seen = assess(added, FLOORS).reward.challengers[2]
     reason = CannotSay(Reason.ARM_WITHOUT_SHARE)
     assert (seen.difference, seen.better, seen.worse, seen.lift) == (reason,) * 4
@@ -201,9 +207,9 @@ def test_an_arm_added_a_moment_ago_is_said_to_have_had_no_share() -> None:
 
 def test_a_champion_without_an_epoch_is_no_error() -> None:
     """A champion that was named before it had traffic: no comparison can be made, and the report says so."""
-    standing = stand(CLEAR)
-    experiment = replace(standing.experiment, arms=_arms("champion", "first", "fourth"), champion="fourth")
-    assessment = assess(replace(standing, experiment=experiment), FLOORS)
+    state = stand(CLEAR)
+    experiment = replace(state.experiment, arms=_arms("champion", "first", "fourth"), champion="fourth")
+    assessment = assess(replace(state, experiment=experiment), FLOORS)
     assert assessment.champion == 4
     differences = [seen.difference for seen in assessment.reward.challengers.values()]
     assert differences == [CannotSay(Reason.ARM_WITHOUT_SHARE)] * 2
@@ -248,8 +254,8 @@ def test_fallbacks_late_outcomes_and_open_epochs_change_nothing() -> None:
 def test_outcomes_that_ignore_silence_need_answers_alike() -> None:
     """Where one arm answers half as often, its answers are no sample of its decisions."""
     ignoring = replace(CLICK, default_value=None)
-    standing = stand(even(*[((500, 200, 0), (500, 100, 0))] * 8), metrics=(ignoring, ERROR))
-    seen = assess(standing, FLOORS).reward.challengers[1]
+    state = stand(even(*[((500, 200, 0), (500, 100, 0))] * 8), metrics=(ignoring, ERROR))
+    seen = assess(state, FLOORS).reward.challengers[1]
     assert seen.better == CannotSay(Reason.UNEQUAL_RESPONSE)
 
 
@@ -260,7 +266,7 @@ def test_rows_end_where_the_next_epoch_began() -> None:
     assert len(claim_of(assessment.reward.challengers[1].better).process.log_values) == 8
 
 
-SITUATIONS: dict[str, Standing] = {
+SITUATIONS: dict[str, ExperimentState] = {
     "no epoch": stand([]),
     "no closed epoch": at(stand(CLEAR), STARTED_AT),
     "no decision": stand(even(*[((0, 0, 0), (0, 0, 0))] * 3)),
@@ -284,10 +290,10 @@ SITUATIONS: dict[str, Standing] = {
 @pytest.mark.parametrize("floors", [{0: 0.0, 1: 0.0}, FLOORS], ids=["zero", "declared"])
 @pytest.mark.parametrize("situation", SITUATIONS)
 def test_nothing_is_nan_and_no_p_value_leaves_its_range(situation: str, floors: dict[int, float]) -> None:
-    """In every awkward standing there is a figure or a reason; intervals hold their estimates."""
-    standing = SITUATIONS[situation]
-    split = dict.fromkeys(range(len(standing.experiment.arms)), 0.5)
-    assessment = assess(standing, floors, splits=[split])
+    """In every awkward state there is a figure or a reason; intervals hold their estimates."""
+    state = SITUATIONS[situation]
+    split = dict.fromkeys(range(len(state.experiment.arms)), 0.5)
+    assessment = assess(state, floors, splits=[split])
     for value in _numbers(assessment):
         assert not isnan(value)
     for evidence in (assessment.reward, *assessment.others.values()):
@@ -352,6 +358,6 @@ def _arms(*ids: str) -> tuple[Arm, ...]:
 
 
 def test_an_assessment_is_a_fold_and_leaves_no_trace() -> None:
-    """The same standing gives the same assessment twice."""
+    """The same state gives the same assessment twice."""
     first: Assessment = assess(stand(CLEAR), FLOORS, splits=[{0: 0.5, 1: 0.5}])
     assert first == assess(stand(CLEAR), FLOORS, splits=[{0: 0.5, 1: 0.5}])

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from bandit.allocation import Standing
+from bandit.allocation import ExperimentState
 from bandit.decision_id import Basis
 from bandit.experiment import Arm, Experiment
 from bandit.facts import DecisionKey, Epoch, Facts, OutcomeKey, Tally
@@ -40,8 +40,8 @@ def stand(
     metrics: tuple[Metric, ...] = (CLICK, ERROR),
     length: timedelta = HOUR,
     extra: Facts | None = None,
-) -> Standing:
-    """The standing after these epochs, each of the same length; a last one, in force, has nothing yet.
+) -> ExperimentState:
+    """The state after these epochs, each of the same length; a last one, in force, has nothing yet.
 
     `now` is when all of them but that one have closed.
     """
@@ -55,7 +55,7 @@ def stand(
                 tally = Tally(n=count, total=count, squares=count)
                 outcomes[OutcomeKey(1, number, 0, arm, Basis.POLICY, metric)] = tally
     last = stretches[-1:] or [Stretch({}, {})]
-    return Standing(
+    return ExperimentState(
         experiment=Experiment(
             name="x",
             arms=tuple(Arm(id=arm_id) for arm_id in ids),
@@ -85,9 +85,9 @@ def even(
     ]
 
 
-def at(standing: Standing, now: datetime) -> Standing:
+def at(state: ExperimentState, now: datetime) -> ExperimentState:
     """The same at another moment."""
-    return replace(standing, now=now)
+    return replace(state, now=now)
 
 
 def _epoch(row: int, stretch: Stretch, length: timedelta) -> Epoch:
