@@ -1,4 +1,4 @@
-"""Every method has a rule, and the rule is what is kept on the wire."""
+"""Every method has a row with its roles, and the row is what holds on the wire."""
 
 from pathlib import Path
 
@@ -9,7 +9,8 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from bandit.v1 import admin_pb2, bandit_pb2, evidence_pb2, experiment_pb2
-from server.rpc.guard.permissions import REFLECTION, RULES
+from server.rpc.handlers.reflection import REFLECTION
+from server.rpc.methods import ADMIN, BANDIT, EXPERIMENTS
 from server.services.access.callers import Role
 from tests.security.conftest import Enter, TokensFile
 from tests.support.process import ServerProcess
@@ -17,15 +18,17 @@ from tests.support.refusals import call_of, refused
 from tests.support.wire import METHODS, Wire
 
 PROTOS = Path(__file__).parents[2] / "protos" / "bandit" / "v1"
-FILES = (
-    *(admin_pb2.DESCRIPTOR, bandit_pb2.DESCRIPTOR, evidence_pb2.DESCRIPTOR, experiment_pb2.DESCRIPTOR),
-    *(health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR),
-)
+FILES = (admin_pb2.DESCRIPTOR, bandit_pb2.DESCRIPTOR, evidence_pb2.DESCRIPTOR, experiment_pb2.DESCRIPTOR)
+ROLES = {
+    **{f"/{BANDIT.name}/{method.name}": method.roles for method in BANDIT.methods},
+    **{f"/{EXPERIMENTS.name}/{method.name}": method.roles for method in EXPERIMENTS.methods},
+    **{f"/{ADMIN.name}/{method.name}": method.roles for method in ADMIN.methods},
+}
 CLOSED = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
 
 
 def method_names() -> set[str]:
-    """The full name of every method of every service in our protos, of health and of reflection."""
+    """The full name of every method of every service in our protos."""
     services = [service for file in FILES for service in file.services_by_name.values()]
     return {f"/{service.full_name}/{method.name}" for service in services for method in service.methods}
 
@@ -46,15 +49,11 @@ def test_every_proto_file_is_walked() -> None:
     assert all(descriptor_pool.Default().FindFileByName(name) for name in ours)
 
 
-def test_every_method_has_a_rule() -> None:
-    """And no rule is about a method that does not exist, unless an older health package lacks it."""
-    assert method_names() - RULES.keys() == set()
-    assert RULES.keys() - method_names() <= {"/grpc.health.v1.Health/List"}
-
-
-def test_only_health_is_open() -> None:
-    """Every other rule names a role."""
-    assert {method.split("/")[1] for method, roles in RULES.items() if not roles} == {"grpc.health.v1.Health"}
+def test_every_method_is_served() -> None:
+    """Each has one row, with its roles, and no row is about a method that does not exist."""
+    assert ROLES.keys() == method_names()
+    assert len(ROLES) == len(BANDIT.methods) + len(EXPERIMENTS.methods) + len(ADMIN.methods)
+    assert all(ROLES.values())
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -69,11 +68,11 @@ def test_without_credentials_nothing_is_answered(method: str, guarded: ServerPro
 def test_a_role_may_do_what_the_table_says(
     role: Role, guarded: ServerProcess, tokens: TokensFile, enter: Enter
 ) -> None:
-    """Each method lets each role in if its rule names the role, and answers PERMISSION_DENIED else."""
+    """Each method lets each role in if its row names the role, and answers PERMISSION_DENIED otherwise."""
     wire = enter(guarded, tokens.token(role))
     answers = {method: code_of(wire, method) for method in METHODS}
     let_in = {method for method, code in answers.items() if code not in CLOSED}
-    assert let_in == {method for method in METHODS if role in RULES[method]}
+    assert let_in == {method for method in METHODS if role in ROLES[method]}
     assert set(answers.values()) & CLOSED == {grpc.StatusCode.PERMISSION_DENIED}
 
 

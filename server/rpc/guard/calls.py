@@ -4,7 +4,7 @@ import asyncio
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 import grpc
 import structlog
@@ -25,10 +25,6 @@ from server.rpc.messages.status import (
 )
 from server.services.errors import ServiceError
 from server.services.runtime.clock import Clock
-
-SINGLE_CALL_BYTES: Final = 64 * 1024
-BATCH_CALL_BYTES: Final = 1024 * 1024
-CONTROL_CALL_BYTES: Final = 1024 * 1024
 
 _Request = TypeVar("_Request", bound=Message)
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"

@@ -1,30 +1,32 @@
-"""Reflection, for callers who may look."""
+"""gRPC reflection, for callers who may read."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from server.rpc.guard.authentication import Authenticator, RefusedCallError
-from server.rpc.guard.permissions import REFLECTION, RULES
+from server.rpc.guard.authentication import RefusedCallError
+from server.rpc.guard.calls import Admit
 from server.rpc.messages.status import Failure
 from server.services.errors import ServiceError
+
+REFLECTION: Final = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 
 
 class _GuardedReflection:
     """gRPC's own servicer, behind the same checks as every other method."""
 
-    def __init__(self, services: Sequence[str], authenticator: Authenticator) -> None:
+    def __init__(self, services: Sequence[str], admit: Admit) -> None:
         self._servicer: Any = reflection.aio.ReflectionServicer(services)
-        self._authenticator = authenticator
+        self._admit = admit
 
     async def answer(
         self, requests: AsyncIterable[Any], context: "grpc.aio.ServicerContext[Any, Any]"
     ) -> AsyncIterator[Any]:
-        """Answers a stream of questions."""
+        """Answer a stream of questions."""
         try:
-            self._authenticator.admit(context, RULES[REFLECTION])
+            self._admit(context)
         except RefusedCallError as error:
             await _refuse(context, error.failure)
         except ServiceError as error:
@@ -37,9 +39,9 @@ async def _refuse(context: "grpc.aio.ServicerContext[Any, Any]", failure: Failur
     await context.abort(failure.code, failure.message, failure.trailing_metadata)
 
 
-def serve_reflection(server: grpc.aio.Server, services: Sequence[str], authenticator: Authenticator) -> None:
-    """Answers which methods and messages the services have."""
-    reflected = _GuardedReflection((*services, reflection.SERVICE_NAME), authenticator)
+def serve_reflection(server: grpc.aio.Server, services: Sequence[str], admit: Admit) -> None:
+    """Serve which methods and messages the services have, to callers whom `admit` lets in."""
+    reflected = _GuardedReflection((*services, reflection.SERVICE_NAME), admit)
     _, method = REFLECTION.lstrip("/").split("/")
     handler: Any = grpc.stream_stream_rpc_method_handler(
         reflected.answer,

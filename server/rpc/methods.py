@@ -1,0 +1,87 @@
+"""The methods that are served: what answers each, who may call it, how large a request may be.
+
+A method without a row here is not served, and a row needs all four.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from bandit.v1 import admin_pb2, bandit_pb2, experiment_pb2
+from server.rpc.guard.authentication import Admission
+from server.rpc.handlers.admin import AdminService
+from server.rpc.handlers.bandit import BanditService
+from server.rpc.handlers.experiments import ExperimentService
+from server.services.access.callers import Role
+
+_Service = TypeVar("_Service")
+
+VIEWER: Final = frozenset({Role.VIEWER, Role.OPERATOR, Role.ADMIN})
+_OPERATOR: Final = frozenset({Role.OPERATOR, Role.ADMIN})
+_ADMIN: Final = frozenset({Role.ADMIN})
+_CHOOSE: Final = frozenset({Role.CHOOSE})
+_REWARD: Final = frozenset({Role.REWARD})
+
+SMALL_BYTES: Final = 64 * 1024
+LARGE_BYTES: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Method(Generic[_Service]):
+    """One method of a service.
+
+    Attributes:
+        name: As in the proto.
+        answer: The service's function from request bytes and caller to response bytes.
+        roles: A caller needs one of them.
+        max_bytes: A larger request is refused before it is parsed.
+    """
+
+    name: str
+    answer: Callable[[_Service, bytes, Admission], Awaitable[bytes]]
+    roles: frozenset[Role]
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Service(Generic[_Service]):
+    """A service of the protos, by its full name, and its methods."""
+
+    name: str
+    methods: Sequence[Method[_Service]]
+
+
+BANDIT: Final[Service[BanditService]] = Service(
+    bandit_pb2.DESCRIPTOR.services_by_name["BanditService"].full_name,
+    (
+        Method("Choose", BanditService.choose, _CHOOSE, SMALL_BYTES),
+        Method("BatchChoose", BanditService.batch_choose, _CHOOSE, LARGE_BYTES),
+        Method("Reward", BanditService.reward, _REWARD, SMALL_BYTES),
+        Method("BatchReward", BanditService.batch_reward, _REWARD, LARGE_BYTES),
+    ),
+)
+
+EXPERIMENTS: Final[Service[ExperimentService]] = Service(
+    experiment_pb2.DESCRIPTOR.services_by_name["ExperimentService"].full_name,
+    (
+        Method("GetExperiment", ExperimentService.get_experiment, VIEWER, LARGE_BYTES),
+        Method("ListExperiments", ExperimentService.list_experiments, VIEWER, LARGE_BYTES),
+        Method("GetReport", ExperimentService.get_report, VIEWER, LARGE_BYTES),
+        Method("CreateExperiment", ExperimentService.create_experiment, _OPERATOR, LARGE_BYTES),
+        Method("UpdateExperiment", ExperimentService.update_experiment, _OPERATOR, LARGE_BYTES),
+        Method("StartExperiment", ExperimentService.start_experiment, _OPERATOR, LARGE_BYTES),
+        Method("PauseExperiment", ExperimentService.pause_experiment, _OPERATOR, LARGE_BYTES),
+        Method("ConcludeExperiment", ExperimentService.conclude_experiment, _OPERATOR, LARGE_BYTES),
+        Method("DeleteExperiment", ExperimentService.delete_experiment, _ADMIN, LARGE_BYTES),
+    ),
+)
+
+ADMIN: Final[Service[AdminService]] = Service(
+    admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name,
+    (
+        Method("RotateDecisionKey", AdminService.rotate_decision_key, _ADMIN, LARGE_BYTES),
+        Method("RevokeDecisionKey", AdminService.revoke_decision_key, _ADMIN, LARGE_BYTES),
+        Method("ListDecisionKeys", AdminService.list_decision_keys, _ADMIN, LARGE_BYTES),
+        Method("ListAuditEntries", AdminService.list_audit_entries, _ADMIN, LARGE_BYTES),
+    ),
+)
