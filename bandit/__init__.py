@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bandit.allocation import Allocation, ExperimentState, allocate, needs_epoch, posteriors_from
     from bandit.assignment import Picker, arm_key, unit_hash
     from bandit.decision_id import Basis, Decision, DecisionTerms, InvalidDecisionError, Signer
-    from bandit.experiment import AnalysisUnit, Arm, Experiment, WeightedSplit
+    from bandit.experiment import AnalysisUnit, Arm, Experiment
     from bandit.facts import DecisionKey, Epoch, Facts, OutcomeKey, Tally
     from bandit.facts.fold import ArmObservations, Weighting, fold_facts
     from bandit.inference.data.floors import declared_floors, smallest_floors
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from bandit.inference.verdict.claims import ChallengerEvidence, Claim, TestKind
     from bandit.limits import ArmStanding, InfeasibleLimitsError, Limits, apply_limits
     from bandit.metric import Direction, Metric, MetricKind, OutcomeValueError
-    from bandit.policies import EpsilonGreedy, Policy, StaticSplit, ThompsonSampling
+    from bandit.policies import EpsilonGreedy, Policy, StaticSplit, ThompsonSampling, WeightedSplit
     from bandit.posteriors import (
         BetaPosterior,
         GammaPosterior,

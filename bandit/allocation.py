@@ -8,11 +8,12 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Final
 
-from bandit.experiment import Experiment, policy_over
+from bandit.experiment import Experiment
 from bandit.facts import Epoch, Facts, starts_of
 from bandit.facts.fold import ArmObservations, Weighting, fold_facts
 from bandit.limits import ArmStanding, apply_limits
 from bandit.metric import Direction, Metric
+from bandit.policies import policy_over
 from bandit.posteriors import Posterior
 
 MAX_EPOCH_DECISIONS: Final = 4_000_000

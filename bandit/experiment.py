@@ -1,4 +1,4 @@
-"""An experiment as it is declared: arms, metrics, policy and limits. A value; the service adds its life."""
+"""An experiment as it is declared: arms, metrics, policy and limits. A value; the service adds its state."""
 
 import enum
 from collections.abc import Mapping
@@ -8,7 +8,8 @@ from typing import Final, TypeAlias
 
 from bandit.limits import Limits
 from bandit.metric import Metric
-from bandit.policies import EpsilonGreedy, StaticSplit, ThompsonSampling
+from bandit.policies import POLICIES, DeclaredPolicy, ThompsonSampling
+from bandit.posteriors.priors import PRIORS, Prior
 
 JsonValue: TypeAlias = "bool | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 """What an arm's payload may hold: JSON, with numbers as doubles."""
@@ -16,6 +17,11 @@ JsonValue: TypeAlias = "bool | float | str | list[JsonValue] | dict[str, JsonVal
 DEFAULT_MAX_DECISION_AGE: Final = timedelta(days=30)
 SEGMENT_ALL: Final = 0
 """The number of the one segment that every unit is in."""
+
+KIND_OF: Final[Mapping[type[DeclaredPolicy | Prior], str]] = {
+    known: kind for kinds in (POLICIES, PRIORS) for kind, known in kinds.items()
+}
+"""Each policy and prior to its kind: its name on the wire, in experiment files and in the store."""
 
 
 class AnalysisUnit(enum.StrEnum):
@@ -25,20 +31,6 @@ class AnalysisUnit(enum.StrEnum):
     """Every decision: right where units do not come back."""
     UNIT = "unit"
     """A unit, at its first policy decision; see `bandit.facts.units`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WeightedSplit:
-    """A static split declared by arm id, before it meets an order of arms.
-
-    Attributes:
-        weights: Arm id to weight, at least zero, with a positive sum; arms not named have weight zero.
-    """
-
-    weights: Mapping[str, float]
-
-
-DeclaredPolicy: TypeAlias = ThompsonSampling | EpsilonGreedy | WeightedSplit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,16 +98,3 @@ class Experiment:
     def longest_window(self) -> timedelta:
         """The longest window of any metric; zero if none has one."""
         return max((metric.window or timedelta() for metric in self.metrics), default=timedelta())
-
-
-def policy_over(
-    policy: DeclaredPolicy, arm_ids: tuple[str, ...]
-) -> ThompsonSampling | EpsilonGreedy | StaticSplit:
-    """The policy as it applies to these arms in this order.
-
-    A static split whose weights name none of them splits evenly, so that taking arms out never stops traffic.
-    """
-    if not isinstance(policy, WeightedSplit):
-        return policy
-    weights = tuple(policy.weights.get(arm_id, 0.0) for arm_id in arm_ids)
-    return StaticSplit(weights if sum(weights) > 0 else (1.0,) * len(arm_ids))

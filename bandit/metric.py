@@ -82,9 +82,19 @@ class Metric:
     prior: Prior | None = None
 
     @property
+    def is_real(self) -> bool:
+        """Whether values are counted in steps of the range, and not as the whole numbers that they are."""
+        return self.kind is _REAL
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether values are 0 or 1."""
+        return self.kind is MetricKind.BINARY
+
+    @property
     def offset(self) -> float:
         """The value that zero quanta stand for."""
-        return self.minimum if self.kind is MetricKind.REAL else 0.0
+        return self.minimum if self.is_real else 0.0
 
     @property
     def quantum(self) -> float:
@@ -121,7 +131,7 @@ class Metric:
             return _nearest((value - self.minimum) / self.quantum)
         if not float(value).is_integer():
             if abs(value) >= math.ulp(1.0):
-                rule = "it must be 0 or 1" if self.kind is MetricKind.BINARY else "it must be a whole number"
+                rule = "it must be 0 or 1" if self.is_binary else "it must be a whole number"
                 raise OutcomeValueError(self.name, value, rule)
             value = 0.0
         return int(value)
@@ -142,18 +152,20 @@ class Metric:
     @property
     def is_harmful_event(self) -> bool:
         """Whether it is a guardrail whose events can only be bad, so that nobody has to wait for the rest."""
-        is_event = self.kind is MetricKind.BINARY and self.direction is Direction.MINIMIZE
-        return self.is_guardrail and is_event
+        return self.is_guardrail and self.is_binary and self.direction is Direction.MINIMIZE
 
     @property
     def effective_prior(self) -> Prior:
-        """The declared prior, or the weak one of the kind.
+        """The declared prior, or the weak one of the kind."""
+        return self.prior or self.weak_prior
+
+    @property
+    def weak_prior(self) -> Prior:
+        """The weak prior of the kind; a declared prior is of the same family.
 
         Binary: Beta(1, 1). Count: Gamma(1, 1). Real: normal-inverse-gamma about the middle of the range,
         worth one observation, with a standard deviation of a sixth of the range.
         """
-        if self.prior is not None:
-            return self.prior
         match self.kind:
             case MetricKind.BINARY:
                 return BetaPrior()

@@ -6,10 +6,10 @@ any order and treat them alike. Pass only arms that may be chosen: limits are ap
 `bandit.limits`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -213,3 +213,40 @@ class StaticSplit:
 def _require_arms(posteriors: Sequence[Posterior]) -> None:
     if not posteriors:
         raise ValueError("at least one posterior is needed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightedSplit:
+    """A static split declared by arm id, before it meets an order of arms.
+
+    Attributes:
+        weights: Arm id to weight, at least zero, with a positive sum; arms not named have weight zero.
+    """
+
+    weights: Mapping[str, float]
+
+
+LearningPolicy: TypeAlias = ThompsonSampling | EpsilonGreedy
+DeclaredPolicy: TypeAlias = LearningPolicy | WeightedSplit
+
+POLICIES: Final[Mapping[str, type[DeclaredPolicy]]] = {
+    "thompson_sampling": ThompsonSampling,
+    "epsilon_greedy": EpsilonGreedy,
+    "static_split": WeightedSplit,
+}
+"""Every policy that can be declared, by its kind: its name on the wire, in experiment files and in the store.
+
+The message of that name in `experiment.proto` has the fields of the class; a field whose default is None is
+None where the message has 0.
+"""
+
+
+def policy_over(policy: DeclaredPolicy, arm_ids: tuple[str, ...]) -> LearningPolicy | StaticSplit:
+    """The policy as it applies to these arms in this order.
+
+    A static split whose weights name none of them splits evenly, so that taking arms out never stops traffic.
+    """
+    if not isinstance(policy, WeightedSplit):
+        return policy
+    weights = tuple(policy.weights.get(arm_id, 0.0) for arm_id in arm_ids)
+    return StaticSplit(weights if sum(weights) > 0 else (1.0,) * len(arm_ids))

@@ -1,4 +1,4 @@
-"""The rules that an experiment must keep, each broken one named by its field, its value and the rule."""
+"""The rules that an experiment must keep; each broken one is named by its field, its value and the rule."""
 
 import json
 import re
@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from math import isfinite, ulp
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, assert_never
 
 from bandit.assignment import SALT_BYTES
-from bandit.experiment import Arm, Experiment, WeightedSplit
+from bandit.experiment import KIND_OF, Arm, Experiment
 from bandit.limits import InfeasibleLimitsError
 from bandit.metric import LARGEST_COUNT, N_COARSE_STEPS, Metric, MetricKind, OutcomeValueError
+from bandit.policies import WeightedSplit
 from bandit.posteriors.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior
 from bandit.sizes import MAX_ARMS
 
@@ -38,16 +39,6 @@ NAME_RULE: Final = "[a-z0-9-]{1,63}"
 _NAME: Final = re.compile(NAME_RULE, re.ASCII)
 _EXPERIMENT_NAME: Final = re.compile(f"({NAME_RULE}/)?{NAME_RULE}", re.ASCII)
 _SHOWN: Final = 80
-_PRIOR_OF_KIND: Final = {
-    MetricKind.BINARY: BetaPrior,
-    MetricKind.REAL: NormalInverseGammaPrior,
-    MetricKind.COUNT: GammaPrior,
-}
-_PRIOR_NAMES: Final = {
-    BetaPrior: "beta",
-    NormalInverseGammaPrior: "normal-inverse-gamma",
-    GammaPrior: "gamma",
-}
 
 
 class Violation(NamedTuple):
@@ -163,22 +154,34 @@ def _check_range(metric: Metric) -> Iterator[Violation]:
     low, high = metric.minimum, metric.maximum
     if not (isfinite(low) and isfinite(high) and low < high and isfinite(high - low)):
         yield Violation("maximum", f"the range [{low:g}, {high:g}] must be finite and not empty")
-    elif metric.kind is MetricKind.BINARY and (low, high) != (0.0, 1.0):
-        yield Violation("maximum", f"a binary metric has the range [0, 1], got [{low:g}, {high:g}]")
-    elif metric.kind is MetricKind.COUNT and not (
-        low >= 0 and high <= LARGEST_COUNT and float(low).is_integer() and float(high).is_integer()
-    ):
-        rule = f"a count has a range of whole numbers within [0, {LARGEST_COUNT}], got [{low:g}, {high:g}]"
-        yield Violation("maximum", rule)
-    elif metric.kind is MetricKind.REAL and high - low < NARROWEST_RANGE:
-        rule = f"the range [{low!r}, {high!r}] is too narrow: it must be at least {NARROWEST_RANGE:g} wide"
-        yield Violation("maximum", rule)
-    elif metric.kind is MetricKind.REAL and (high - low) / N_COARSE_STEPS < ulp(max(abs(low), abs(high))):
-        steps = f"{N_COARSE_STEPS} steps in it are the same doubles"
-        rule = f"the range [{low!r}, {high!r}] is too narrow: {steps}"
+    elif rule := _broken_range_rule(metric.kind, low, high):
         yield Violation("maximum", rule)
     elif max(abs(low), abs(high)) > LARGEST_VALUE:
         yield Violation("maximum", f"the range [{low:g}, {high:g}] must be within {LARGEST_VALUE:g} of 0")
+
+
+def _broken_range_rule(kind: MetricKind, low: float, high: float) -> str:
+    """The rule of the kind that a finite range breaks; empty if it keeps them."""
+    match kind:
+        case MetricKind.BINARY:
+            if (low, high) != (0.0, 1.0):
+                return f"a binary metric has the range [0, 1], got [{low:g}, {high:g}]"
+        case MetricKind.COUNT:
+            if not (
+                low >= 0 and high <= LARGEST_COUNT and float(low).is_integer() and float(high).is_integer()
+            ):
+                bounds = f"[0, {LARGEST_COUNT}], got [{low:g}, {high:g}]"
+                return f"a count has a range of whole numbers within {bounds}"
+        case MetricKind.REAL:
+            if high - low < NARROWEST_RANGE:
+                rule = f"it must be at least {NARROWEST_RANGE:g} wide"
+                return f"the range [{low!r}, {high!r}] is too narrow: {rule}"
+            if (high - low) / N_COARSE_STEPS < ulp(max(abs(low), abs(high))):
+                steps = f"{N_COARSE_STEPS} steps in it are the same doubles"
+                return f"the range [{low!r}, {high!r}] is too narrow: {steps}"
+        case _:
+            assert_never(kind)
+    return ""
 
 
 def _check_silence(metric: Metric) -> Iterator[Violation]:
@@ -197,14 +200,11 @@ def _check_silence(metric: Metric) -> Iterator[Violation]:
 
 def _check_prior(metric: Metric) -> Iterator[Violation]:
     prior = metric.prior
-    expected = _PRIOR_OF_KIND[metric.kind]
     if prior is None:
         return
-    if not isinstance(prior, expected):
-        found = _PRIOR_NAMES[type(prior)]
-        yield Violation(
-            "prior", f"a {metric.kind} metric takes a {_PRIOR_NAMES[expected]} prior, not {found}"
-        )
+    expected, found = (KIND_OF[type(each)].replace("_", "-") for each in (metric.weak_prior, prior))
+    if found != expected:
+        yield Violation("prior", f"a {metric.kind} metric takes a {expected} prior, not {found}")
         return
     least, most = PRIOR_WEIGHTS
     match prior:

@@ -16,7 +16,7 @@ from math import sqrt
 from typing import Final
 
 from bandit.facts import Facts
-from bandit.metric import N_STEPS, Metric, MetricKind
+from bandit.metric import N_STEPS, Metric
 
 N_GROUPS: Final = 256
 """Groups that decisions are counted in; a decision's group is the first byte of its unit's hash."""
@@ -112,4 +112,4 @@ def largest_quanta(metric: Metric) -> int:
     >>> largest_quanta(Metric(name="click"))
     1
     """
-    return N_STEPS if metric.kind is MetricKind.REAL else int(metric.maximum)
+    return N_STEPS if metric.is_real else int(metric.maximum)

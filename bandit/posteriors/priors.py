@@ -3,9 +3,10 @@
 A prior is kept apart from the facts, and a posterior is always computed from both: ``prior.update(sums)``.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite, sqrt
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from bandit.posteriors import BetaPosterior, GammaPosterior, StudentTPosterior, require_positive
 from bandit.posteriors.moments import OutcomeMoments
@@ -113,3 +114,10 @@ class GammaPrior:
 
 
 Prior: TypeAlias = BetaPrior | NormalInverseGammaPrior | GammaPrior
+
+PRIORS: Final[Mapping[str, type[Prior]]] = {
+    "beta": BetaPrior,
+    "normal_inverse_gamma": NormalInverseGammaPrior,
+    "gamma": GammaPrior,
+}
+"""Every prior by its kind: its name on the wire, in experiment files and in the store."""

@@ -16,16 +16,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, TypeAlias, assert_never
+from typing import Any, Final, TypeAlias, TypeVar
 
-from bandit.experiment import AnalysisUnit, Arm, DeclaredPolicy, Experiment, WeightedSplit
+from bandit.experiment import KIND_OF, AnalysisUnit, Arm, Experiment
 from bandit.limits import Limits
 from bandit.metric import Direction, Metric, MetricKind
-from bandit.policies import EpsilonGreedy, ThompsonSampling
-from bandit.posteriors.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior, Prior
+from bandit.policies import POLICIES, DeclaredPolicy, ThompsonSampling
+from bandit.posteriors.priors import PRIORS, Prior
 
 # What json.loads returns: keys and types were written by this module, so they are taken at their word.
 _Json: TypeAlias = dict[str, Any]
+_Kind = TypeVar("_Kind", DeclaredPolicy, Prior)
 
 WRITTEN_ALWAYS: Final[Mapping[type, frozenset[str]]] = {
     Arm: frozenset({"id", "model_uri", "digest", "payload", "is_taken_out"}),
@@ -72,7 +73,7 @@ def to_document(declaration: Declaration) -> str:
         "description": experiment.description,
         "arms": [without_new_defaults(arm, dataclasses.asdict(arm), Arm) for arm in experiment.arms],
         "champion": experiment.champion,
-        "policy": _policy_to_json(experiment.policy),
+        "policy": _kind_to_json(experiment.policy),
         "metrics": [_metric_to_json(metric) for metric in experiment.metrics],
         "reward_metric": experiment.reward_metric,
         "limits": without_new_defaults(
@@ -156,7 +157,8 @@ def _experiment_from_json(body: _Json, reading: _Reading) -> Experiment:
             Arm(**reading.known(Arm, arm, f"arms[{number}]")) for number, arm in enumerate(body["arms"])
         ),
         champion=body["champion"],
-        policy=_policy_from_json(body["policy"], reading),
+        # Nothing is allocated by a declaration with an unknown part: then this only stands in for the policy.
+        policy=_kind_from_json(POLICIES, body["policy"], "policy", reading) or ThompsonSampling(),
         metrics=tuple(
             _metric_from_json(metric, f"metrics[{number}]", reading)
             for number, metric in enumerate(body["metrics"])
@@ -183,69 +185,37 @@ def _with_seconds(values: _Json) -> _Json:
     return {key: _to_seconds(v) if isinstance(v, timedelta) else v for key, v in values.items()}
 
 
-def _policy_to_json(policy: DeclaredPolicy) -> _Json:
-    match policy:
-        case ThompsonSampling():
-            return {"kind": "thompson_sampling"}
-        case EpsilonGreedy():
-            return {"kind": "epsilon_greedy", **dataclasses.asdict(policy)}
-        case WeightedSplit():
-            return {"kind": "static_split", "weights": dict(policy.weights)}
-        case _:
-            assert_never(policy)
+def _kind_to_json(value: DeclaredPolicy | Prior) -> _Json:
+    return {"kind": KIND_OF[type(value)], **dataclasses.asdict(value)}
 
 
-_POLICY_KINDS: Final[Mapping[str, type[DeclaredPolicy]]] = {
-    "thompson_sampling": ThompsonSampling,
-    "epsilon_greedy": EpsilonGreedy,
-    "static_split": WeightedSplit,
-}
-
-
-def _policy_from_json(body: _Json, reading: _Reading) -> DeclaredPolicy:
-    """The policy; one that is not known stands as Thompson sampling, by which then nothing is allocated."""
-    kind = _POLICY_KINDS.get(str(body["kind"]))
+def _kind_from_json(
+    kinds: Mapping[str, type[_Kind]], body: _Json, path: str, reading: _Reading
+) -> _Kind | None:
+    """The policy or prior of a body; None, named among `unknown`, for a kind that this code does not know."""
+    kind = kinds.get(str(body["kind"]))
     if kind is None:
-        reading.unknown.append(f"policy.kind={body['kind']}")
-        return ThompsonSampling()
-    arguments = {key: value for key, value in body.items() if key != "kind"}
-    return kind(**reading.known(kind, arguments, "policy"))
-
-
-_PRIOR_KINDS: Final[Mapping[str, type[Prior]]] = {
-    "beta": BetaPrior,
-    "normal_inverse_gamma": NormalInverseGammaPrior,
-    "gamma": GammaPrior,
-}
+        reading.unknown.append(f"{path}.kind={body['kind']}")
+        return None
+    settings = {key: value for key, value in body.items() if key != "kind"}
+    return kind(**reading.known(kind, settings, path))
 
 
 def _metric_to_json(metric: Metric) -> _Json:
     body = _with_seconds({field.name: getattr(metric, field.name) for field in dataclasses.fields(metric)})
     if metric.prior is not None:
-        kind = next(kind for kind, prior in _PRIOR_KINDS.items() if isinstance(metric.prior, prior))
-        body["prior"] = {"kind": kind, **dataclasses.asdict(metric.prior)}
+        body["prior"] = _kind_to_json(metric.prior)
     return without_new_defaults(metric, body, Metric)
 
 
 def _metric_from_json(body: _Json, path: str, reading: _Reading) -> Metric:
+    prior = body["prior"]
     return Metric(
         **reading.known(Metric, body, path)
         | {
             "kind": MetricKind(body["kind"]),
             "direction": Direction(body["direction"]),
             "window": _from_seconds(body["window"]),
-            "prior": _prior_from_json(body["prior"], f"{path}.prior", reading),
+            "prior": None if prior is None else _kind_from_json(PRIORS, prior, f"{path}.prior", reading),
         }
     )
-
-
-def _prior_from_json(body: _Json | None, path: str, reading: _Reading) -> Prior | None:
-    """The prior; one that is not known is left out."""
-    if body is None:
-        return None
-    kind = _PRIOR_KINDS.get(str(body["kind"]))
-    if kind is None:
-        reading.unknown.append(f"{path}.kind={body['kind']}")
-        return None
-    arguments = {key: value for key, value in body.items() if key != "kind"}
-    return kind(**reading.known(kind, arguments, path))

@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 from bandit.allocation import ExperimentState
 from bandit.decision_id import Basis
-from bandit.experiment import Arm, DeclaredPolicy, Experiment
+from bandit.experiment import Arm, Experiment
 from bandit.facts import DecisionKey, Epoch, Facts, OutcomeKey, Tally
 from bandit.limits import Limits
 from bandit.metric import Metric, MetricKind
-from bandit.policies import ThompsonSampling
+from bandit.policies import DeclaredPolicy, ThompsonSampling
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

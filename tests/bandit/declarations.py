@@ -4,10 +4,10 @@ from datetime import timedelta
 
 from hypothesis import strategies as st
 
-from bandit.experiment import AnalysisUnit, Arm, DeclaredPolicy, Experiment, JsonValue, WeightedSplit
+from bandit.experiment import AnalysisUnit, Arm, Experiment, JsonValue
 from bandit.limits import Limits
 from bandit.metric import LARGEST_COUNT, Direction, Metric, MetricKind
-from bandit.policies import EpsilonGreedy, ThompsonSampling
+from bandit.policies import POLICIES, DeclaredPolicy, EpsilonGreedy, WeightedSplit
 from bandit.posteriors.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior, Prior
 from bandit.validation import LONGEST_DECISION_AGE, LONGEST_MEMORY, LONGEST_WINDOW, PRIOR_WEIGHTS
 
@@ -104,15 +104,16 @@ def limits_of(draw: st.DrawFn, ids: list[str]) -> Limits:
 
 @st.composite
 def policies(draw: st.DrawFn, ids: list[str]) -> DeclaredPolicy:
-    """Any policy."""
-    match draw(st.integers(0, 2)):
-        case 0:
-            return ThompsonSampling()
-        case 1:
+    """Any policy; one that is not named here with its defaults."""
+    kind = draw(st.sampled_from(sorted(POLICIES)))
+    match kind:
+        case "epsilon_greedy":
             return EpsilonGreedy(draw(st.floats(0, 1)), draw(st.none() | st.floats(1e-6, 1e9)))
-        case _:
+        case "static_split":
             by_arm = draw(st.dictionaries(st.sampled_from(ids), st.floats(0, 1e9)))
             return WeightedSplit(weights=by_arm | {ids[0]: draw(st.floats(1e-6, 1e9))})
+        case _:
+            return POLICIES[kind]()  # type: ignore[call-arg]  # a policy that needs arguments is named above
 
 
 @st.composite

@@ -18,11 +18,11 @@ from bandit.allocation import (
     needs_epoch,
 )
 from bandit.decision_id import Basis
-from bandit.experiment import Arm, DeclaredPolicy, Experiment, WeightedSplit
+from bandit.experiment import Arm, Experiment
 from bandit.facts import DecisionKey, Facts, OutcomeKey, Tally
 from bandit.limits import Limits
 from bandit.metric import Direction, Metric, MetricKind
-from bandit.policies import EpsilonGreedy, ThompsonSampling
+from bandit.policies import DeclaredPolicy, EpsilonGreedy, ThompsonSampling, WeightedSplit
 from bandit.posteriors import BetaPosterior
 from bandit.posteriors.best_arm import best_arm_probabilities
 from tests.bandit.builders import (

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
-from bandit.policies import EpsilonGreedy, Policy, StaticSplit, ThompsonSampling
+from bandit.policies import EpsilonGreedy, LearningPolicy, Policy, StaticSplit
 from bandit.posteriors import BetaPosterior, GammaPosterior, NormalPosterior, Posterior, StudentTPosterior
 from bandit.posteriors.batches import BetaBatch, GammaBatch, NormalBatch, StudentTBatch, stacked
 
@@ -23,19 +24,18 @@ ARMS: dict[str, list[Posterior]] = {
     "gamma": [GammaPosterior(20, 10), GammaPosterior(3, 2), GammaPosterior(0.4, 0.2)],
     "tied": [BetaPosterior(2, 2), BetaPosterior(2, 2), BetaPosterior(1, 3)],
 }
-POLICIES: list[Policy] = [
-    ThompsonSampling(),
+LEARNING: list[Policy] = [
+    *(known() for known in get_args(LearningPolicy)),
     EpsilonGreedy(epsilon=0.3),
     EpsilonGreedy(epsilon=0.3, decay_observations=500),
     EpsilonGreedy(epsilon=0.0),
-    StaticSplit(weights=(5, 3, 2)),
-    StaticSplit(),
 ]
+ALL: list[Policy] = [*LEARNING, StaticSplit(weights=(5, 3, 2)), StaticSplit()]
 
 
 @pytest.mark.parametrize("maximize", [True, False])
 @pytest.mark.parametrize("family", ARMS)
-@pytest.mark.parametrize("policy", POLICIES, ids=repr)
+@pytest.mark.parametrize("policy", ALL, ids=repr)
 def test_draws_follow_the_shares(policy: Policy, family: str, maximize: bool) -> None:  # noqa: FBT001
     """Arms are drawn with the probabilities that `shares` states, for every policy and family."""
     arms = ARMS[family]
@@ -58,7 +58,7 @@ def test_draws_follow_the_shares(policy: Policy, family: str, maximize: bool) ->
 @given(
     order=st.permutations(range(3)),
     family=st.sampled_from(sorted(ARMS)),
-    policy=st.sampled_from(POLICIES[:4]),
+    policy=st.sampled_from(LEARNING),
     maximize=st.booleans(),
     n_observations=st.floats(0, 1e9),
 )
@@ -81,7 +81,7 @@ def test_permuting_arms_permutes_shares(
 def test_equal_posteriors_share_equally(n_arms: int) -> None:
     """Arms that nothing tells apart get 1/K each, whatever the policy."""
     arms = [BetaPosterior(3, 9)] * n_arms
-    for policy in (ThompsonSampling(), EpsilonGreedy(epsilon=0.2), EpsilonGreedy(epsilon=0.0), StaticSplit()):
+    for policy in (*LEARNING, StaticSplit()):
         assert policy.shares(arms) == pytest.approx(np.full(n_arms, 1 / n_arms), abs=1e-12)
 
 
@@ -119,14 +119,14 @@ def test_each_run_decays_by_its_own_observations() -> None:
 def test_batches_keep_their_shape() -> None:
     """A batch with several leading axes gives one arm per leading position."""
     batch = BetaBatch(np.full((4, 5, 3), 2.0), np.ones(3))
-    for policy in (ThompsonSampling(), EpsilonGreedy(), StaticSplit()):
+    for policy in (*LEARNING, StaticSplit()):
         assert policy.draw(batch, np.random.default_rng(1)).shape == (4, 5)
 
 
 def test_draws_repeat_with_their_generator() -> None:
     """The same generator state gives the same arms: there is no other source of randomness."""
     batch = stacked(ARMS["student"], 100)
-    for policy in POLICIES:
+    for policy in ALL:
         first = policy.draw(batch, np.random.default_rng(9))
         assert first.tolist() == policy.draw(batch, np.random.default_rng(9)).tolist()
 
@@ -158,7 +158,7 @@ def test_parameters_of_a_batch_broadcast() -> None:
         assert batch.means.shape == batch.sample(rng).shape == (7, 3)
 
 
-@pytest.mark.parametrize("policy", [ThompsonSampling(), EpsilonGreedy(), StaticSplit()], ids=repr)
+@pytest.mark.parametrize("policy", ALL, ids=repr)
 def test_no_arm_is_an_error(policy: Policy) -> None:
     """No policy has shares for no arms."""
     with pytest.raises(ValueError, match="at least one posterior"):

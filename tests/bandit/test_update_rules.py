@@ -6,9 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from bandit.experiment import Arm, Experiment, WeightedSplit
+from bandit.experiment import Arm, Experiment
 from bandit.limits import Limits
 from bandit.metric import Metric, MetricKind
+from bandit.policies import WeightedSplit
 from bandit.update_rules import require_compatible, require_numbers_left
 from bandit.validation import InvalidExperimentError
 from tests.bandit.builders import HOUR, declare

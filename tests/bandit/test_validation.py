@@ -7,9 +7,10 @@ from math import inf, nan
 
 import pytest
 
-from bandit.experiment import Arm, Experiment, WeightedSplit
+from bandit.experiment import Arm, Experiment
 from bandit.limits import Limits
 from bandit.metric import Metric, MetricKind
+from bandit.policies import WeightedSplit
 from bandit.posteriors.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior
 from bandit.validation import (
     InvalidExperimentError,

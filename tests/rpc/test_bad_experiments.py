@@ -61,6 +61,8 @@ BETA = beta(1, 1)
 GAMMA = experiment_pb2.Prior(gamma=experiment_pb2.GammaPrior(shape=1, rate=1))
 NAN = float("nan")
 INF = float("inf")
+NEWER_KIND = b"\xa2\x06\x00"  # an empty message in field 100, which no release has
+POLICY_RULE = "must be one of thompson_sampling, epsilon_greedy, static_split"
 
 
 @pytest.mark.parametrize(
@@ -114,6 +116,13 @@ INF = float("inf")
         (click(kind=COUNT, maximum=5, prior=BETA), "metrics[0].prior", "count"),
         (click(prior=beta(0, 1)), "metrics[0].prior.beta", "alpha"),
         (click(prior=beta(1, NAN)), "metrics[0].prior.beta", "nan"),
+        ({"policy": experiment_pb2.Policy()}, "policy", POLICY_RULE),
+        ({"policy": experiment_pb2.Policy.FromString(NEWER_KIND)}, "policy", POLICY_RULE),
+        (
+            click(prior=experiment_pb2.Prior.FromString(NEWER_KIND)),
+            "metrics[0].prior",
+            "must be one of beta,",
+        ),
         (greedy(1.5), "policy.epsilon_greedy", "epsilon must be in [0, 1], got 1.5"),
         (greedy(NAN), "policy.epsilon_greedy", "epsilon must be in [0, 1]"),
         (greedy(0.1, -1), "policy.epsilon_greedy", "decay_observations must be positive"),

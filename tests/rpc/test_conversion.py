@@ -1,17 +1,22 @@
 """Experiments from wire to domain and back: nothing is lost or changed on the way. No server takes part."""
 
+from collections.abc import Mapping
+from dataclasses import fields
 from datetime import timedelta
+from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bandit.experiment import AnalysisUnit, Arm, DeclaredPolicy, Experiment, WeightedSplit
+from bandit.experiment import AnalysisUnit, Arm, Experiment
 from bandit.limits import Limits
 from bandit.metric import Direction, Metric, MetricKind
-from bandit.policies import EpsilonGreedy, ThompsonSampling
-from bandit.posteriors.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior
+from bandit.policies import POLICIES
+from bandit.posteriors.priors import PRIORS, BetaPrior, GammaPrior, NormalInverseGammaPrior
 from bandit.v1 import experiment_pb2
 from server.rpc.messages.experiment import declaration_to_message, to_etag, to_experiment, to_revision
+from tests.bandit.declarations import policies
 
 ANOTHER_SALT = b"not the one sent"
 
@@ -31,11 +36,6 @@ payloads = st.dictionaries(
     max_size=3,
 )
 arms = st.builds(Arm, id=names, model_uri=texts, digest=texts, payload=payloads, is_taken_out=st.booleans())
-policies: st.SearchStrategy[DeclaredPolicy] = st.one_of(
-    st.builds(ThompsonSampling),
-    st.builds(EpsilonGreedy, epsilon=unit_floats, decay_observations=st.none() | positives),
-    st.builds(WeightedSplit, weights=st.dictionaries(names, numbers, max_size=3)),
-)
 priors = st.one_of(
     st.none(),
     st.builds(BetaPrior, positives, positives),
@@ -76,7 +76,7 @@ experiments = st.builds(
     description=texts,
     arms=st.lists(arms, max_size=3).map(tuple),
     champion=names,
-    policy=policies,
+    policy=policies(["a", "b"]),
     metrics=st.lists(metrics, max_size=3).map(tuple),
     reward_metric=names,
     limits=limits,
@@ -124,3 +124,13 @@ def test_an_etag_has_one_spelling(etag: str) -> None:
     """Any other text is of no revision."""
     revision = to_revision(etag)
     assert revision == -1 or to_etag(revision or 0) == etag
+
+
+@pytest.mark.parametrize(("name", "kinds"), [("Policy", POLICIES), ("Prior", PRIORS)])
+def test_the_protos_name_what_the_library_has(name: str, kinds: Mapping[str, type[Any]]) -> None:
+    """Every policy and prior has a message, named by its kind, with the same fields."""
+    sent = {
+        kind.name: {field.name for field in kind.message_type.fields}
+        for kind in getattr(experiment_pb2, name).DESCRIPTOR.fields
+    }
+    assert sent == {kind: {field.name for field in fields(known)} for kind, known in kinds.items()}

@@ -6,10 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from bandit.experiment import Arm, WeightedSplit
+from bandit.experiment import Arm
 from bandit.facts import Epoch, Facts, Tally
 from bandit.limits import Limits
 from bandit.metric import N_STEPS, Direction, Metric, MetricKind
+from bandit.policies import WeightedSplit
 from bandit.v1 import evidence_pb2, experiment_pb2
 from server.rpc.messages.report import to_bytes
 from server.services.errors import InvalidInputError

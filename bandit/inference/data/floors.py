@@ -8,8 +8,8 @@ counts as well, within the additive limits, ``f + (1 - sum f) * p``, and the max
 from collections.abc import Iterable, Mapping
 from math import fsum
 
-from bandit.experiment import Experiment, policy_over
-from bandit.policies import EpsilonGreedy, StaticSplit
+from bandit.experiment import Experiment
+from bandit.policies import EpsilonGreedy, StaticSplit, policy_over
 
 
 def smallest_floors(declarations: Iterable[Experiment], arm_numbers: Mapping[str, int]) -> dict[int, float]:
@@ -30,7 +30,8 @@ def smallest_floors(declarations: Iterable[Experiment], arm_numbers: Mapping[str
 def declared_floors(experiment: Experiment) -> dict[str, float]:
     """Arm id to the share that it has whatever the outcomes, of arms in service; in [0, 1].
 
-    >>> from bandit.experiment import Arm, WeightedSplit
+    >>> from bandit.experiment import Arm
+    >>> from bandit.policies import WeightedSplit
     >>> from bandit.limits import Limits
     >>> from bandit.metric import Metric
     >>> declared_floors(

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from bandit.facts import Epoch, Facts, n_closed
 from bandit.inference.data.layout import FactGrid
 from bandit.inference.reasons import CannotSay, Reason
-from bandit.metric import Direction, Metric, MetricKind
+from bandit.metric import Direction, Metric
 
 FloatArray = NDArray[np.float64]
 
@@ -50,7 +50,7 @@ class ValueScale:
         return cls(
             minimum=metric.minimum,
             maximum=metric.maximum,
-            is_binary=metric.kind is MetricKind.BINARY,
+            is_binary=metric.is_binary,
             direction=metric.direction,
         )
 

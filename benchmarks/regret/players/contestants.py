@@ -13,17 +13,15 @@ with `floor=0.05` (of every arm), `champion-floor=0.2` and `half-life=5000` (rou
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
 
 from bandit.limits import InfeasibleLimitsError, Limits, draws_above_floors
-from bandit.policies import EpsilonGreedy, StaticSplit, ThompsonSampling
+from bandit.policies import EpsilonGreedy, LearningPolicy, StaticSplit, ThompsonSampling
 from bandit.posteriors.batches import FloatArray, PosteriorBatch, repeated
 from benchmarks.regret.players.beliefs import IntArray
 from benchmarks.regret.problems.problem import Problem, ProblemError
-
-KnownPolicy: TypeAlias = ThompsonSampling | EpsilonGreedy | StaticSplit
 
 NAMES: Final = ("thompson", "epsilon-greedy", "uniform", "split")
 _OPTIONS: Final = ("decay", "floor", "champion-floor", "half-life")
@@ -42,7 +40,7 @@ class Contestant:
     """
 
     label: str
-    policy: KnownPolicy
+    policy: LearningPolicy | StaticSplit
     floor: float = 0.0
     champion_floor: float | None = None
     half_life: float | None = None
@@ -135,7 +133,7 @@ def parse_contestant(text: str, problem: Problem, defaults: Contestant | None = 
 
 def _policy(
     name: str, value: str | None, options: Mapping[str, float], text: str, problem: Problem
-) -> KnownPolicy:
+) -> LearningPolicy | StaticSplit:
     if name in {"thompson", "uniform"} and value is not None:
         raise _wrong(text, f"has the value {value!r}, but {name} takes none")
     match name:

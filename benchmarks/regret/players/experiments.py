@@ -1,34 +1,32 @@
 """A run as an experiment: how it is declared to a server, and the shares that its outcomes ask for."""
 
+import secrets
+
+from bandit.assignment import SALT_BYTES
+from bandit.experiment import Arm, Experiment
 from bandit.limits import ArmStanding, apply_limits
-from bandit.metric import MetricKind
-from bandit.policies import EpsilonGreedy, StaticSplit, ThompsonSampling
+from bandit.policies import DeclaredPolicy, StaticSplit, WeightedSplit
 from bandit.posteriors.moments import OutcomeMoments
-from bandit.posteriors.priors import NormalInverseGammaPrior
 from bandit.v1 import experiment_pb2 as pb
 from benchmarks.regret.players.contestants import Contestant, arm_id
 from benchmarks.regret.problems.problem import Problem
 from benchmarks.regret.problems.rewards import METRIC
-
-_TO_KIND = {
-    MetricKind.BINARY: pb.METRIC_KIND_BINARY,
-    MetricKind.REAL: pb.METRIC_KIND_REAL,
-    MetricKind.COUNT: pb.METRIC_KIND_COUNT,
-}
+from server.rpc.messages.experiment import declaration_to_message
 
 
 def declared(name: str, problem: Problem, contestant: Contestant) -> pb.Experiment:
     """The experiment of one run: a metric without window, so that what is posted counts at once."""
-    limits = contestant.limits(problem)
-    return pb.Experiment(
+    experiment = Experiment(
         name=name,
-        arms=[pb.Arm(id=arm_id(arm)) for arm in range(problem.n_arms)],
+        arms=tuple(Arm(id=arm_id(arm)) for arm in range(problem.n_arms)),
         champion=arm_id(problem.champion),
         policy=_policy(problem, contestant),
-        metrics=[_metric(problem)],
+        metrics=(problem.metric,),
         reward_metric=METRIC,
-        limits=pb.Limits(minimum_share=limits.minimum_share, minimum_shares=dict(limits.minimum_shares)),
+        limits=contestant.limits(problem),
+        salt=secrets.token_bytes(SALT_BYTES),
     )
+    return declaration_to_message(experiment)
 
 
 class RunFacts:
@@ -67,34 +65,8 @@ class RunFacts:
         return dict(zip(ids, shares.tolist(), strict=True))
 
 
-def _policy(problem: Problem, contestant: Contestant) -> pb.Policy:
-    match contestant.policy:
-        case ThompsonSampling():
-            return pb.Policy(thompson_sampling=pb.ThompsonSampling())
-        case EpsilonGreedy(epsilon=epsilon, decay_observations=decay):
-            greedy = pb.EpsilonGreedy(epsilon=epsilon, decay_observations=decay or 0.0)
-            return pb.Policy(epsilon_greedy=greedy)
-        case StaticSplit(weights=weights):
-            named = {arm_id(arm): weight for arm, weight in enumerate(weights or (1.0,) * problem.n_arms)}
-            return pb.Policy(static_split=pb.StaticSplit(weights=named))
-
-
-def _metric(problem: Problem) -> pb.Metric:
-    metric = problem.metric
-    message = pb.Metric(
-        name=METRIC,
-        kind=_TO_KIND[metric.kind],
-        minimum=metric.minimum,
-        maximum=metric.maximum,
-        clip=metric.clip,
-    )
-    if isinstance(metric.prior, NormalInverseGammaPrior):
-        message.prior.normal_inverse_gamma.CopyFrom(
-            pb.NormalInverseGammaPrior(
-                mean=metric.prior.mean,
-                pseudo_observations=metric.prior.pseudo_observations,
-                shape=metric.prior.shape,
-                scale=metric.prior.scale,
-            )
-        )
-    return message
+def _policy(problem: Problem, contestant: Contestant) -> DeclaredPolicy:
+    if not isinstance(contestant.policy, StaticSplit):
+        return contestant.policy
+    weights = contestant.policy.weights or (1.0,) * problem.n_arms
+    return WeightedSplit(weights={arm_id(arm): weight for arm, weight in enumerate(weights)})

@@ -132,7 +132,7 @@ def _answers(item: Experiment) -> str:
     """Who answers Choose: the policy's kind, or one arm."""
     match state_name(item.state):
         case "running":
-            return (item.policy.WhichOneof("kind") or "thompson_sampling").replace("_", " ")
+            return (item.policy.WhichOneof("kind") or "a newer policy").replace("_", " ")
         case "paused":
             return item.champion
         case "concluded":

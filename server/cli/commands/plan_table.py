@@ -10,7 +10,7 @@ from bandit.inference.data.floors import declared_floors
 from bandit.inference.planning.power import Plan, forecast_report
 from bandit.inference.reasons import CannotSay
 from bandit.inference.sequential.design import Design
-from bandit.metric import Direction, MetricKind
+from bandit.metric import Direction
 from bandit.validation import InvalidExperimentError, require_valid
 from server.cli.experiment_file.decode import Problem
 from server.cli.experiment_file.file import ExperimentFileError, file_label, read_experiment
@@ -94,7 +94,7 @@ def _planned(experiment: Experiment, label: str) -> Planned:
     reward = experiment.metric(experiment.reward_metric)
     return Planned(
         metric=reward.name,
-        is_yes_no=reward.kind is MetricKind.BINARY,
+        is_yes_no=reward.is_binary,
         is_less_better=reward.direction is Direction.MINIMIZE,
         minimum=reward.minimum,
         width=reward.maximum - reward.minimum,

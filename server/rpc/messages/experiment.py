@@ -1,9 +1,13 @@
-"""Experiments between wire and domain: `to_experiment` and `to_message` are inverse to each other."""
+"""Experiments between wire and domain: `to_experiment` and `to_message` are inverse to each other.
 
+Enums, policies and priors are found by their names, which the protos and the library share.
+"""
+
+import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import Final, TypeVar, assert_never
+from typing import Any, Final, TypeVar
 
 from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
@@ -11,45 +15,33 @@ from google.protobuf.message import Message
 
 from bandit.experiment import (
     DEFAULT_MAX_DECISION_AGE,
+    KIND_OF,
     AnalysisUnit,
     Arm,
-    DeclaredPolicy,
     Experiment,
     JsonValue,
-    WeightedSplit,
 )
 from bandit.facts import Epoch
 from bandit.limits import Limits
 from bandit.metric import Direction, Metric, MetricKind
-from bandit.policies import EpsilonGreedy, ThompsonSampling
-from bandit.posteriors.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior, Prior
+from bandit.policies import POLICIES, DeclaredPolicy, ThompsonSampling
+from bandit.posteriors.priors import PRIORS, Prior
 from bandit.v1 import experiment_pb2
 from bandit.validation import Violation, shown
 from server.rpc.messages.times import to_duration, to_timestamp
 from server.services.errors import InvalidInputError
 from server.store.records import LiveExperiment, State
 
-STATES: Final = {
-    State.DRAFT: experiment_pb2.STATE_DRAFT,
-    State.RUNNING: experiment_pb2.STATE_RUNNING,
-    State.PAUSED: experiment_pb2.STATE_PAUSED,
-    State.CONCLUDED: experiment_pb2.STATE_CONCLUDED,
-}
-KINDS: Final = {
-    MetricKind.BINARY: experiment_pb2.METRIC_KIND_BINARY,
-    MetricKind.REAL: experiment_pb2.METRIC_KIND_REAL,
-    MetricKind.COUNT: experiment_pb2.METRIC_KIND_COUNT,
-}
+STATES: Final = {state: experiment_pb2.State.Value(f"STATE_{state.name}") for state in State}
+KINDS: Final = {kind: experiment_pb2.MetricKind.Value(f"METRIC_KIND_{kind.name}") for kind in MetricKind}
 DIRECTIONS: Final = {
-    Direction.MAXIMIZE: experiment_pb2.DIRECTION_MAXIMIZE,
-    Direction.MINIMIZE: experiment_pb2.DIRECTION_MINIMIZE,
+    direction: experiment_pb2.Direction.Value(f"DIRECTION_{direction.name}") for direction in Direction
 }
 ANALYSIS_UNITS: Final = {
-    AnalysisUnit.DECISION: experiment_pb2.ANALYSIS_UNIT_DECISION,
-    AnalysisUnit.UNIT: experiment_pb2.ANALYSIS_UNIT_UNIT,
+    unit: experiment_pb2.AnalysisUnit.Value(f"ANALYSIS_UNIT_{unit.name}") for unit in AnalysisUnit
 }
-_KINDS_BACK: Final = {number: kind for kind, number in KINDS.items()}
-_DIRECTIONS_BACK: Final = {
+_KINDS_BACK: Final[Mapping[int, MetricKind]] = {number: kind for kind, number in KINDS.items()}
+_DIRECTIONS_BACK: Final[Mapping[int, Direction]] = {
     experiment_pb2.DIRECTION_UNSPECIFIED: Direction.MAXIMIZE,
     **{number: direction for direction, number in DIRECTIONS.items()},
 }
@@ -59,21 +51,39 @@ _ANALYSIS_UNITS_BACK: Final[Mapping[int, AnalysisUnit]] = {
 }
 _ETAG: Final = re.compile(r"r([1-9][0-9]{0,9})", re.ASCII)
 _Built = TypeVar("_Built")
+_Kind = TypeVar("_Kind", DeclaredPolicy, Prior)
 
 
 class Reader:
-    """Turns messages into values, and collects what is wrong with them instead of stopping at the first."""
+    """Turns messages into values, and collects every violation instead of stopping at the first."""
 
     def __init__(self) -> None:
         self.violations: list[Violation] = []
 
     def build(self, field: str, make: Callable[[], _Built], otherwise: _Built) -> _Built:
-        """What `make` returns; if it raises ValueError, notes that for `field` and returns `otherwise`."""
+        """The result of `make`; if it raises ValueError, note that for `field` and return `otherwise`."""
         try:
             return make()
         except ValueError as error:
             self.violations.append(Violation(field, str(error)))
             return otherwise
+
+    def enum(self, field: str, number: int, known: Mapping[int, _Built], rule: str) -> _Built:
+        """The value of a number; for an unknown one, note `rule` and return any value."""
+        found = known.get(number)
+        if found is None:
+            self.violations.append(Violation(field, rule))
+            return next(iter(known.values()))
+        return found
+
+    def kind(self, field: str, message: Message, kinds: Mapping[str, type[_Kind]]) -> _Kind | None:
+        """The policy or prior in a message; None, with a violation, without a kind that is known."""
+        name = message.WhichOneof("kind")
+        if name not in kinds:
+            self.violations.append(Violation(field, f"must be one of {', '.join(kinds)}"))
+            return None
+        kind, settings = kinds[name], getattr(message, name)
+        return self.build(f"{field}.{name}", lambda: kind(**_settings(kind, settings)), None)
 
     def duration(self, field: str, message: Message, name: str) -> timedelta | None:
         """The duration in a field of `message`; None if it is not set."""
@@ -87,7 +97,7 @@ class Reader:
             return None
 
     def require_valid(self) -> None:
-        """Raises InvalidInputError if anything was wrong."""
+        """Raise InvalidInputError if there are violations."""
         if self.violations:
             raise InvalidInputError(self.violations)
 
@@ -96,7 +106,7 @@ def to_experiment(message: experiment_pb2.Experiment, new_salt: bytes) -> Experi
     """The declaration in a message; `new_salt` if it has no salt.
 
     Raises:
-        InvalidInputError: Some values can't be read. Rules between fields are the domain's to check.
+        InvalidInputError: Some values can't be read. Rules between fields are checked by the domain.
     """
     reader = Reader()
     metrics = tuple(_to_metric(reader, index, metric) for index, metric in enumerate(message.metrics))
@@ -108,7 +118,7 @@ def to_experiment(message: experiment_pb2.Experiment, new_salt: bytes) -> Experi
         description=message.description,
         arms=tuple(_to_arm(reader, index, arm) for index, arm in enumerate(message.arms)),
         champion=message.champion,
-        policy=_to_policy(reader, message.policy),
+        policy=_to_policy(reader, message),
         metrics=metrics,
         reward_metric=message.reward_metric,
         limits=_to_limits(reader, message.limits),
@@ -116,14 +126,19 @@ def to_experiment(message: experiment_pb2.Experiment, new_salt: bytes) -> Experi
         lookback=reader.duration("lookback", message, "lookback"),
         max_decision_age=default_age if max_decision_age is None else max_decision_age,
         salt=_to_salt(reader, message.salt) if message.salt else new_salt,
-        analysis_unit=_to_analysis_unit(reader, message.analysis_unit),
+        analysis_unit=reader.enum(
+            "analysis_unit",
+            message.analysis_unit,
+            _ANALYSIS_UNITS_BACK,
+            f"{message.analysis_unit} is not an analysis unit",
+        ),
     )
     reader.require_valid()
     return experiment
 
 
 def to_message(live: LiveExperiment) -> experiment_pb2.Experiment:
-    """An experiment with its life, as it is handed out."""
+    """An experiment with its state, as clients get it."""
     record = live.record
     message = declaration_to_message(record.experiment)
     message.state = STATES[record.state]
@@ -141,13 +156,13 @@ def to_message(live: LiveExperiment) -> experiment_pb2.Experiment:
 
 
 def declaration_to_message(experiment: Experiment) -> experiment_pb2.Experiment:
-    """What was declared, without its life."""
+    """The declaration, without its state."""
     message = experiment_pb2.Experiment(
         name=experiment.name,
         description=experiment.description,
         arms=[_from_arm(arm) for arm in experiment.arms],
         champion=experiment.champion,
-        policy=_from_policy(experiment.policy),
+        policy=experiment_pb2.Policy(**_from_kind(experiment.policy)),
         metrics=[_from_metric(metric) for metric in experiment.metrics],
         reward_metric=experiment.reward_metric,
         limits=_from_limits(experiment.limits),
@@ -186,13 +201,6 @@ def to_revision(etag: str) -> int | None:
     return -1 if match is None else int(match[1])
 
 
-def _to_analysis_unit(reader: Reader, number: int) -> AnalysisUnit:
-    unit = _ANALYSIS_UNITS_BACK.get(number)
-    if unit is None:
-        reader.violations.append(Violation("analysis_unit", f"{number} is not an analysis unit"))
-    return unit or AnalysisUnit.DECISION
-
-
 def _to_salt(reader: Reader, salt: str) -> bytes:
     def make() -> bytes:
         if len(salt) != 32 or not salt.isascii():  # noqa: PLR2004 - said in the text
@@ -226,49 +234,34 @@ def _from_arm(arm: Arm) -> experiment_pb2.Arm:
     return message
 
 
-def _to_policy(reader: Reader, message: experiment_pb2.Policy) -> DeclaredPolicy:
-    match message.WhichOneof("kind"):
-        case "epsilon_greedy":
-            greedy = message.epsilon_greedy
-            return reader.build(
-                "policy.epsilon_greedy",
-                lambda: EpsilonGreedy(
-                    epsilon=greedy.epsilon, decay_observations=greedy.decay_observations or None
-                ),
-                EpsilonGreedy(epsilon=0.0),
-            )
-        case "static_split":
-            return WeightedSplit(weights=dict(message.static_split.weights))
-        case _:
-            return ThompsonSampling()
+def _to_policy(reader: Reader, message: experiment_pb2.Experiment) -> DeclaredPolicy:
+    """The policy, Thompson sampling if the message has none."""
+    policy = reader.kind("policy", message.policy, POLICIES) if message.HasField("policy") else None
+    return policy or ThompsonSampling()
 
 
-def _from_policy(policy: DeclaredPolicy) -> experiment_pb2.Policy:
-    match policy:
-        case ThompsonSampling():
-            return experiment_pb2.Policy(thompson_sampling=experiment_pb2.ThompsonSampling())
-        case EpsilonGreedy():
-            return experiment_pb2.Policy(
-                epsilon_greedy=experiment_pb2.EpsilonGreedy(
-                    epsilon=policy.epsilon, decay_observations=policy.decay_observations or 0.0
-                )
-            )
-        case WeightedSplit():
-            return experiment_pb2.Policy(static_split=experiment_pb2.StaticSplit(weights=policy.weights))
-        case _:
-            assert_never(policy)
+def _settings(kind: type[DeclaredPolicy | Prior], message: Message) -> dict[str, Any]:
+    """The fields of a policy or prior; 0 stands for None where that is the default."""
+    settings: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):
+        value = getattr(message, field.name)
+        if field.default is None:
+            value = value or None
+        settings[field.name] = dict(value) if isinstance(value, Mapping) else value
+    return settings
+
+
+def _from_kind(value: DeclaredPolicy | Prior) -> dict[str, Any]:
+    """The arguments of the message that holds a policy or prior."""
+    return {KIND_OF[type(value)]: dataclasses.asdict(value)}
 
 
 def _to_metric(reader: Reader, index: int, message: experiment_pb2.Metric) -> Metric:
     path = f"metrics[{index}]"
-    kind = _KINDS_BACK.get(message.kind)
-    if kind is None:
-        reader.violations.append(Violation(f"{path}.kind", "must be binary, real or count"))
-        kind = MetricKind.BINARY
-    direction = _DIRECTIONS_BACK.get(message.direction)
-    if direction is None:
-        reader.violations.append(Violation(f"{path}.direction", "must be maximize or minimize"))
-        direction = Direction.MAXIMIZE
+    kind = reader.enum(f"{path}.kind", message.kind, _KINDS_BACK, f"must be {_either(MetricKind)}")
+    direction = reader.enum(
+        f"{path}.direction", message.direction, _DIRECTIONS_BACK, f"must be {_either(Direction)}"
+    )
     is_default_range = kind is MetricKind.BINARY and message.minimum == message.maximum == 0
     return Metric(
         name=message.name,
@@ -280,7 +273,7 @@ def _to_metric(reader: Reader, index: int, message: experiment_pb2.Metric) -> Me
         window=reader.duration(f"{path}.window", message, "window"),
         default_value=message.default_value if message.HasField("default_value") else None,
         is_guardrail=message.guardrail,
-        prior=_to_prior(reader, f"{path}.prior", message.prior),
+        prior=reader.kind(f"{path}.prior", message.prior, PRIORS) if message.HasField("prior") else None,
     )
 
 
@@ -298,48 +291,13 @@ def _from_metric(metric: Metric) -> experiment_pb2.Metric:
     if metric.window is not None:
         message.window.CopyFrom(to_duration(metric.window))
     if metric.prior is not None:
-        message.prior.CopyFrom(_from_prior(metric.prior))
+        message.prior.CopyFrom(experiment_pb2.Prior(**_from_kind(metric.prior)))
     return message
 
 
-def _to_prior(reader: Reader, path: str, message: experiment_pb2.Prior) -> Prior | None:
-    match message.WhichOneof("kind"):
-        case "beta":
-            beta = message.beta
-            return reader.build(f"{path}.beta", lambda: BetaPrior(beta.alpha, beta.beta), None)
-        case "normal_inverse_gamma":
-            normal = message.normal_inverse_gamma
-            return reader.build(
-                f"{path}.normal_inverse_gamma",
-                lambda: NormalInverseGammaPrior(
-                    mean=normal.mean,
-                    pseudo_observations=normal.pseudo_observations,
-                    shape=normal.shape,
-                    scale=normal.scale,
-                ),
-                None,
-            )
-        case "gamma":
-            gamma = message.gamma
-            return reader.build(f"{path}.gamma", lambda: GammaPrior(gamma.shape, gamma.rate), None)
-        case _:
-            return None
-
-
-def _from_prior(prior: Prior) -> experiment_pb2.Prior:
-    match prior:
-        case BetaPrior(alpha, beta):
-            return experiment_pb2.Prior(beta=experiment_pb2.BetaPrior(alpha=alpha, beta=beta))
-        case GammaPrior(shape, rate):
-            return experiment_pb2.Prior(gamma=experiment_pb2.GammaPrior(shape=shape, rate=rate))
-        case NormalInverseGammaPrior(mean, pseudo_observations, shape, scale):
-            return experiment_pb2.Prior(
-                normal_inverse_gamma=experiment_pb2.NormalInverseGammaPrior(
-                    mean=mean, pseudo_observations=pseudo_observations, shape=shape, scale=scale
-                )
-            )
-        case _:
-            assert_never(prior)
+def _either(names: Iterable[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} or {last}"
 
 
 def _to_limits(reader: Reader, message: experiment_pb2.Limits) -> Limits:

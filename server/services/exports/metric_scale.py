@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 from bandit.facts import Tally
-from bandit.metric import Metric, MetricKind
+from bandit.metric import Metric
 
 
 class Unit:
@@ -19,13 +19,14 @@ class Unit:
     __slots__ = ("_is_whole", "_offset", "_quantum")
 
     def __init__(self, metric: Metric) -> None:
-        self._is_whole = metric.kind is not MetricKind.REAL
+        self._is_whole = not metric.is_real
         self._quantum = Fraction(metric.quantum)
         self._offset = Fraction(metric.offset)
 
     def sums(self, tally: Tally) -> tuple[float, float]:
         """The sum and the sum of squares of the outcomes in time.
 
+        >>> from bandit.metric import MetricKind
         >>> spend = Metric(name="spend", kind=MetricKind.REAL, minimum=-1.0)
         >>> Unit(spend).sums(Tally(n=2, total=2**40, squares=2**80))
         (0.0, 2.0)

@@ -23,7 +23,7 @@ from bandit.inference.sequential.design import Design
 from bandit.inference.verdict.advice import Beliefs, Harm, Ruling, rule
 from bandit.inference.verdict.assessment import Assessment, assess, grid_of
 from bandit.inference.verdict.claims import ALPHA
-from bandit.metric import Direction, MetricKind
+from bandit.metric import Direction
 from server.store.records import ExperimentRecord
 
 _DEFAULT_LIFT: Final = 0.1
@@ -174,7 +174,7 @@ def _look_out(
     plan = _plan(state, floors, lift, per_day)
     if material.withheld is not None:
         plan = material.withheld
-    is_yes_no = reward.kind is MetricKind.BINARY
+    is_yes_no = reward.is_binary
     forecast = plan if isinstance(plan, CannotSay) else forecast_report(plan, is_yes_no=is_yes_no)
     return Outlook(lift=lift, decisions_per_day=per_day, forecast=forecast)
 
@@ -208,7 +208,7 @@ def _plan(
         challenger_floor=floors.get(challenger, 0.0),
         rest=max(1 - fsum(floors.get(arm, 0.0) for arm in (champion, *challengers)), 0.0),
         is_less_better=reward.direction is Direction.MINIMIZE,
-        variance=None if reward.kind is MetricKind.BINARY else sums.centred_squares / sums.n / scale.width**2,
+        variance=None if reward.is_binary else sums.centred_squares / sums.n / scale.width**2,
         n_challengers=len(challengers),
         design=Design(alpha=ALPHA, floors={0: design.floor(champion), 1: design.floor(challenger)}),
     )

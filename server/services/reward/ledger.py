@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, TypeAlias, cast
 
 from bandit.decision_id import NO_UNIT, Basis, InvalidDecisionError, Signer, UnknownKeyError, key_of
 from bandit.experiment import AnalysisUnit
-from bandit.metric import Metric, MetricKind, OutcomeValueError
+from bandit.metric import Metric, OutcomeValueError
 from bandit.validation import Violation, namespace_of, shown
 from server.services.errors import (
     ClockInDoubtError,
@@ -304,7 +304,7 @@ def _outcome(number: int, metric: Metric, value: float, *, is_late: bool) -> Out
     if not metric.keeps_values:
         return OutcomeEntry(number, quanta, is_late)
     kept = float(value) if abs(value) >= sys.float_info.min else 0.0
-    return OutcomeEntry(number, quanta, is_late, kept, metric.kind is MetricKind.REAL)
+    return OutcomeEntry(number, quanta, is_late, kept, metric.is_real)
 
 
 def _window_ms(metric: Metric) -> float:

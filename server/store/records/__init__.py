@@ -10,7 +10,6 @@ from bandit.decision_id import Basis
 from bandit.experiment import Experiment
 from bandit.facts import DecisionKey, Epoch, Facts
 from bandit.facts.units import UnitFacts
-from bandit.metric import MetricKind
 
 Progress = Callable[[int, int], None]
 """Called with how many of how many steps are done."""
@@ -68,9 +67,7 @@ class ExperimentRecord:
     def real_metrics(self) -> frozenset[int]:
         """Numbers of the declared metrics of real values."""
         return frozenset(
-            self.metric_numbers[metric.name]
-            for metric in self.experiment.metrics
-            if metric.kind is MetricKind.REAL
+            self.metric_numbers[metric.name] for metric in self.experiment.metrics if metric.is_real
         )
 
     @classmethod

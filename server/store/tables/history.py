@@ -5,7 +5,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Row, select
 
-from bandit.metric import Metric, MetricKind
+from bandit.metric import Metric
 from server.store.declaration_json import from_document
 from server.store.records import ExperimentFacts, ExperimentRecord
 from server.store.tables import epochs, experiments, facts
@@ -78,7 +78,7 @@ class History:
         value, steps, quanta = row.value, row.steps, row.quanta
         if value is None or steps is None or quanta_of(steps) != quanta:
             metric = self.metrics[row.metric]
-            value = metric.to_value(quanta << STEP_BITS if metric.kind is MetricKind.REAL else quanta)
+            value = metric.to_value(quanta << STEP_BITS if metric.is_real else quanta)
         return LoggedOutcome(
             row.decision,
             row.metric,
@@ -100,7 +100,7 @@ def find(connection: Connection, name: str) -> History | None:
     if record is None:
         return None
     metrics = _every_metric(connection, record)
-    real = {number for number, metric in metrics.items() if metric.kind is MetricKind.REAL}
+    real = {number for number, metric in metrics.items() if metric.is_real}
     found = ExperimentFacts(
         record, epochs.read_all(connection, record.number), facts.read(connection, record.number, real)
     )

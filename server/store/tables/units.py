@@ -14,7 +14,7 @@ from bandit.decision_id import Basis
 from bandit.experiment import SEGMENT_ALL
 from bandit.facts import DecisionKey, Facts, OutcomeKey, Tally
 from bandit.facts.units import UnitFacts, largest_quanta
-from bandit.metric import Metric, MetricKind
+from bandit.metric import Metric
 from server.store.dialect import UnitRow
 from server.store.records import ExperimentRecord, Flush
 from server.store.tables.exact_sums import (
@@ -255,7 +255,7 @@ def _read_outcomes(
     """Number, sum and sum of squares of the outcomes of a portion's units; none without a window."""
     if metric.window is None:
         return
-    number, is_real = record.metric_numbers[metric.name], metric.kind is MetricKind.REAL
+    number, is_real = record.metric_numbers[metric.name], metric.is_real
     most = largest_quanta(metric)
     arguments = {
         **portion,

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from bandit.experiment import WeightedSplit
 from bandit.facts import Epoch, Facts
 from bandit.limits import Limits
 from bandit.metric import Direction, Metric
+from bandit.policies import WeightedSplit
 from bandit.v1 import evidence_pb2, experiment_pb2
 from server.cli.report_view.formatting import (
     e_value_text,

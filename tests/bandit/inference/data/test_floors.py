@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bandit.experiment import Arm, DeclaredPolicy, Experiment, WeightedSplit, policy_over
+from bandit.experiment import Arm, Experiment
 from bandit.inference.data.floors import declared_floors, smallest_floors
 from bandit.limits import ArmStanding, Limits, apply_limits
 from bandit.metric import Metric
-from bandit.policies import EpsilonGreedy, ThompsonSampling
+from bandit.policies import DeclaredPolicy, EpsilonGreedy, ThompsonSampling, WeightedSplit, policy_over
 from bandit.posteriors import BetaPosterior
 
 ARMS = (Arm(id="a"), Arm(id="b"), Arm(id="c"))
