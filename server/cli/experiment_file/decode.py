@@ -5,10 +5,9 @@ Keys are field names. An enum is its value in lower case without the type's pref
 `policy = "thompson_sampling"`. Everything wrong is found in one pass, each with its path and the rule.
 """
 
-import difflib
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -23,6 +22,7 @@ from server.cli.experiment_file.descriptors import choices, enum_values, fields,
 from server.cli.experiment_file.durations import parse_duration
 from server.cli.experiment_file.toml_writer import inline, quoted_key
 from server.services.runtime.input_files import printable
+from server.services.runtime.suggestions import did_you_mean
 
 _INTEGER_RANGES = {
     FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
@@ -32,7 +32,6 @@ _INTEGER_RANGES = {
 }
 _EXACT_INTEGER = 2**53
 _MOST_PROBLEMS = 50
-_LONGEST_KEY = 64
 _MOST_PAYLOAD_LEVELS = 98
 """What protobuf's readers leave a payload of their 100 messages within messages: a table takes three of them,
 an array two. So 32 tables may stand within each other, the payload itself among them."""
@@ -59,13 +58,6 @@ def fill(message: Message, table: Mapping[str, object]) -> list[Problem]:
     return reader.problems
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
-    """A hint at the valid name that `name` was meant to be, or at all of them if none is near."""
-    names = list(valid)
-    match = difflib.get_close_matches(name, names, n=1) if len(name) <= _LONGEST_KEY else []
-    return f"did you mean {match[0]}?" if match else f"there are {', '.join(names)}"
-
-
 class _Reader:
     """One pass over a table; `problems` grows up to a number that somebody may read, then `n_more`."""
 
@@ -82,7 +74,8 @@ class _Reader:
                 with self._blaming(inner, value):
                     self._set(message, valid[key], value, inner)
             else:
-                self._blame(inner, f"no such key; {nearest(key, valid)}")
+                hint = did_you_mean(key, valid) or f"; there are {', '.join(valid)}"
+                self._blame(inner, f"no such key{hint}")
         if names and len(table.keys() & set(names)) != 1:
             self._blame(path, f"must have exactly one of {', '.join(names)}")
 

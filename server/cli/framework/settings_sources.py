@@ -4,7 +4,6 @@ What is wrong with them becomes a `SettingsError` with one line for each bad val
 rule, the value.
 """
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,10 +14,10 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import EnvSettingsSource
 
 from server.services.runtime.input_files import InputFileError, parse_toml, printable, read_text, shown_value
+from server.services.runtime.suggestions import did_you_mean
 from server.settings import ENVIRONMENT_PREFIX, Settings, SettingsError
 
 _MOST_UNKNOWN = 50
-_LONGEST_NAME = 64
 DEFAULT_FILE = Path("bandit-server.toml")
 _PASSWORD = re.compile(r"(?<=://)([^:/@\s]*):[^@\s]*@")
 
@@ -69,18 +68,14 @@ def _file(config: Path | None) -> _Source:
         raise SettingsError(f"{path}: {error}") from None
     if unknown := sorted(values.keys() - Settings.model_fields.keys()):
         lines = [
-            f"{path}: {printable(name)}: no such setting{_nearest(name)}" for name in unknown[:_MOST_UNKNOWN]
+            f"{path}: {printable(name)}: no such setting{did_you_mean(name, Settings.model_fields)}"
+            for name in unknown[:_MOST_UNKNOWN]
         ]
         n_more = len(unknown) - len(lines)
         raise SettingsError(
             *lines, *([f"{path}: and {n_more:,} more that are no settings"] if n_more else [])
         )
     return _Source(values=values, label=label)
-
-
-def _nearest(name: str) -> str:
-    match = difflib.get_close_matches(name[:_LONGEST_NAME], Settings.model_fields, n=1)
-    return f"; did you mean {match[0]}?" if match else ""
 
 
 def _line(details: ErrorDetails, merged: Mapping[str, tuple[object, _Source]]) -> str:

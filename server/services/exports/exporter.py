@@ -1,6 +1,5 @@
 """Writes an export: the tables one after the other, of one database snapshot, then all under their names."""
 
-import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime, timedelta
@@ -16,6 +15,7 @@ from server.services.exports.staging import Staging, staging
 from server.services.exports.tables import FACTS, REWARDS, Column, Row, TableName, epochs_columns
 from server.services.exports.targets import Target
 from server.services.exports.writers import open_writer, require_format, write_json
+from server.services.runtime.suggestions import did_you_mean
 from server.store.contract import Store
 from server.store.records import Progress
 from server.store.tables.history import History
@@ -168,5 +168,4 @@ def _batched(rows: Iterable[_Item]) -> Iterator[Sequence[_Item]]:
 
 def _unknown(store: Store, name: str) -> str:
     known = [record.name for record in store.list_experiments("", limit=1000)]
-    nearest = difflib.get_close_matches(name, known, n=1)
-    return f"there is no experiment {name!r}{f'; did you mean {nearest[0]}?' if nearest else ''}"
+    return f"there is no experiment {name!r}{did_you_mean(name, known)}"
