@@ -4,95 +4,59 @@ From facts and epochs to a table (`evidence_table`), from the table to means, co
 values of static splits. A function that has too little to go on returns a `CannotSay` with its reason.
 """
 
-from bandit.inference.data.floors import declared_floors, smallest_floors
-from bandit.inference.data.table import (
-    EvidenceTable,
-    ExposureTable,
-    ValueScale,
-    evidence_table,
-    exposure_table,
-    open_evidence_table,
-)
-from bandit.inference.planning.power import (
-    Forecast,
-    Plan,
-    expected_shares,
-    forecast_aipw,
-    forecast_odds,
-    forecast_report,
-)
-from bandit.inference.planning.share_path import SharePath
-from bandit.inference.reasons import CannotSay, Reason
-from bandit.inference.sequential.aipw import Comparison, MeanEstimate, compare_means, estimate_mean
-from bandit.inference.sequential.design import UNDECLARED_FLOOR, Design
-from bandit.inference.sequential.lift import relative_lift
-from bandit.inference.sequential.mean_path import MeanLook, look_at_mean
-from bandit.inference.sequential.mixture import Mixture
-from bandit.inference.sequential.multiplicity import e_bh, holm, mean_process
-from bandit.inference.sequential.odds import OddsComparison, compare_odds, harm_process
-from bandit.inference.sequential.off_policy import SplitValue, value_of_split
-from bandit.inference.sequential.response import ArmResponse, Response, measure_response, require_alike
-from bandit.inference.sequential.results import EProcess, Interval
-from bandit.inference.sequential.sample_ratio import SampleRatio, check_sample_ratio
-from bandit.inference.verdict.advice import Advice, Beliefs, Harm, Rules, Ruling, p_values_at_cycles, rule
-from bandit.inference.verdict.assessment import Assessment, MetricEvidence, assess
-from bandit.inference.verdict.claims import ChallengerEvidence, Claim, TestKind
-
-__all__ = [
-    "UNDECLARED_FLOOR",
-    "Advice",
-    "ArmResponse",
-    "Assessment",
-    "Beliefs",
-    "CannotSay",
-    "ChallengerEvidence",
-    "Claim",
-    "Comparison",
-    "Design",
-    "EProcess",
-    "EvidenceTable",
-    "ExposureTable",
-    "Forecast",
-    "Harm",
-    "Interval",
-    "MeanEstimate",
-    "MeanLook",
-    "MetricEvidence",
-    "Mixture",
-    "OddsComparison",
-    "Plan",
-    "Reason",
-    "Response",
-    "Rules",
-    "Ruling",
-    "SampleRatio",
-    "SharePath",
-    "SplitValue",
-    "TestKind",
-    "ValueScale",
-    "assess",
-    "check_sample_ratio",
-    "compare_means",
-    "compare_odds",
-    "declared_floors",
-    "e_bh",
-    "estimate_mean",
-    "evidence_table",
-    "expected_shares",
-    "exposure_table",
-    "forecast_aipw",
-    "forecast_odds",
-    "forecast_report",
-    "harm_process",
-    "holm",
-    "look_at_mean",
-    "mean_process",
-    "measure_response",
-    "open_evidence_table",
-    "p_values_at_cycles",
-    "relative_lift",
-    "require_alike",
-    "rule",
-    "smallest_floors",
-    "value_of_split",
-]
+from bandit.inference.data.floors import declared_floors as declared_floors
+from bandit.inference.data.floors import smallest_floors as smallest_floors
+from bandit.inference.data.table import EvidenceTable as EvidenceTable
+from bandit.inference.data.table import ExposureTable as ExposureTable
+from bandit.inference.data.table import ValueScale as ValueScale
+from bandit.inference.data.table import evidence_table as evidence_table
+from bandit.inference.data.table import exposure_table as exposure_table
+from bandit.inference.data.table import open_evidence_table as open_evidence_table
+from bandit.inference.planning.power import Forecast as Forecast
+from bandit.inference.planning.power import Plan as Plan
+from bandit.inference.planning.power import expected_shares as expected_shares
+from bandit.inference.planning.power import forecast_aipw as forecast_aipw
+from bandit.inference.planning.power import forecast_odds as forecast_odds
+from bandit.inference.planning.power import forecast_report as forecast_report
+from bandit.inference.planning.share_path import SharePath as SharePath
+from bandit.inference.reasons import CannotSay as CannotSay
+from bandit.inference.reasons import Reason as Reason
+from bandit.inference.sequential.aipw import Comparison as Comparison
+from bandit.inference.sequential.aipw import MeanEstimate as MeanEstimate
+from bandit.inference.sequential.aipw import compare_means as compare_means
+from bandit.inference.sequential.aipw import estimate_mean as estimate_mean
+from bandit.inference.sequential.design import UNDECLARED_FLOOR as UNDECLARED_FLOOR
+from bandit.inference.sequential.design import Design as Design
+from bandit.inference.sequential.lift import relative_lift as relative_lift
+from bandit.inference.sequential.mean_path import MeanLook as MeanLook
+from bandit.inference.sequential.mean_path import look_at_mean as look_at_mean
+from bandit.inference.sequential.mixture import Mixture as Mixture
+from bandit.inference.sequential.multiplicity import e_bh as e_bh
+from bandit.inference.sequential.multiplicity import holm as holm
+from bandit.inference.sequential.multiplicity import mean_process as mean_process
+from bandit.inference.sequential.odds import OddsComparison as OddsComparison
+from bandit.inference.sequential.odds import compare_odds as compare_odds
+from bandit.inference.sequential.odds import harm_process as harm_process
+from bandit.inference.sequential.off_policy import SplitValue as SplitValue
+from bandit.inference.sequential.off_policy import value_of_split as value_of_split
+from bandit.inference.sequential.response import ArmResponse as ArmResponse
+from bandit.inference.sequential.response import Response as Response
+from bandit.inference.sequential.response import measure_response as measure_response
+from bandit.inference.sequential.response import require_alike as require_alike
+from bandit.inference.sequential.results import EProcess as EProcess
+from bandit.inference.sequential.results import Interval as Interval
+from bandit.inference.sequential.sample_ratio import SampleRatio as SampleRatio
+from bandit.inference.sequential.sample_ratio import check_sample_ratio as check_sample_ratio
+from bandit.inference.verdict.advice import Advice as Advice
+from bandit.inference.verdict.advice import Beliefs as Beliefs
+from bandit.inference.verdict.advice import Harm as Harm
+from bandit.inference.verdict.advice import Rules as Rules
+from bandit.inference.verdict.advice import Ruling as Ruling
+from bandit.inference.verdict.advice import p_values_at_cycles as p_values_at_cycles
+from bandit.inference.verdict.advice import rule as rule
+from bandit.inference.verdict.assessment import Assessment as Assessment
+from bandit.inference.verdict.assessment import MetricEvidence as MetricEvidence
+from bandit.inference.verdict.assessment import assess as assess
+from bandit.inference.verdict.claims import ChallengerEvidence as ChallengerEvidence
+from bandit.inference.verdict.claims import Claim as Claim
+from bandit.inference.verdict.claims import TestKind as TestKind
