@@ -22,7 +22,7 @@ Both factors are those of MurmurHash3's finaliser (Appleby 2011). Its outer shif
 """
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from itertools import accumulate
 from math import fsum, inf, isfinite, log
@@ -163,21 +163,6 @@ class Picker:
     def draw(self, uniform: float) -> int:
         """The index in `arm_ids` of the arm that chance gives, for `uniform` drawn uniformly from [0, 1)."""
         return self._rows[bisect_right(self._inner_edges, uniform)][0]
-
-    def restricted_to(self, allowed_ids: Collection[str]) -> "Picker":
-        """The picker among fewer arms: same ids and indices, shares of the others 0, the rest in proportion.
-
-        Raises:
-            ValueError: no allowed arm has a positive share.
-        """
-        kept = [
-            share if arm_id in allowed_ids else 0.0
-            for arm_id, share in zip(self.arm_ids, self.shares, strict=True)
-        ]
-        total = fsum(kept)
-        if total <= 0:
-            raise ValueError("none of the allowed arms has a positive share")
-        return Picker(self.arm_ids, [share / total for share in kept])
 
 
 def pick_each(pickers: Sequence[Picker], unit_hashes: Sequence[int]) -> list[int]:

@@ -4,14 +4,12 @@ A batch has the shape ``(..., n_arms)``: any leading axes (runs, say), then the 
 against one another. Nothing is validated element by element: a batch is made anew in every simulated round.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Protocol, TypeAlias, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.posteriors import BetaPosterior, GammaPosterior, NormalPosterior, Posterior, StudentTPosterior
 from bandit.posteriors.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior, Prior
 
 FloatArray: TypeAlias = NDArray[np.float64]
@@ -146,22 +144,6 @@ def repeated(batch: PosteriorBatch, n_rounds: int) -> PosteriorBatch:
     return type(batch)(*(np.broadcast_to(column, shape) for column in columns))
 
 
-def stacked(posteriors: Sequence[Posterior], n_runs: int) -> PosteriorBatch:
-    """The same posteriors in each of `n_runs` runs: a batch of shape (n_runs, n_arms).
-
-    Raises:
-        ValueError: there is no posterior, or they are not all of one family.
-    """
-    if not posteriors:
-        raise ValueError("a batch needs at least one posterior")
-    (family, *others) = {type(posterior) for posterior in posteriors}
-    if others:
-        raise ValueError("the posteriors of a batch must all be of one family")
-    shape = (n_runs, len(posteriors))
-    columns = zip(*(astuple(posterior) for posterior in posteriors), strict=True)
-    return _FAMILY_TO_BATCH[family](*(np.broadcast_to(np.array(column), shape) for column in columns))
-
-
 def _updated_normal(prior: NormalInverseGammaPrior, sums: SumsBatch) -> StudentTBatch:
     """Murphy 2007, eqs. 141 to 153, as in `NormalInverseGammaPrior.update`."""
     if sums.centred_squares is None:
@@ -172,11 +154,3 @@ def _updated_normal(prior: NormalInverseGammaPrior, sums: SumsBatch) -> StudentT
     between = prior.pseudo_observations * (sums.n / weight) * gap * gap
     scale = prior.scale + (sums.centred_squares + between) / 2
     return StudentTBatch(prior.mean + gap * (sums.n / weight), np.sqrt(scale / (shape * weight)), 2 * shape)
-
-
-_FAMILY_TO_BATCH: dict[type[Posterior], Callable[..., PosteriorBatch]] = {
-    BetaPosterior: BetaBatch,
-    NormalPosterior: NormalBatch,
-    StudentTPosterior: StudentTBatch,
-    GammaPosterior: GammaBatch,
-}

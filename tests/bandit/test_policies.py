@@ -1,7 +1,8 @@
 """What policies promise: shares that are probabilities, equal treatment, and draws by the shares' law."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import astuple
 from typing import get_args
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy import special
 
 from bandit.policies import EpsilonGreedy, LearningPolicy, Policy, StaticSplit
 from bandit.posteriors import BetaPosterior, GammaPosterior, NormalPosterior, Posterior, StudentTPosterior
-from bandit.posteriors.batches import BetaBatch, GammaBatch, NormalBatch, StudentTBatch, stacked
+from bandit.posteriors.batches import BetaBatch, GammaBatch, NormalBatch, PosteriorBatch, StudentTBatch
 
 FALSE_ALARM_RATE = 1e-6
 N_RUNS = 200_000
@@ -31,6 +32,21 @@ LEARNING: list[Policy] = [
     EpsilonGreedy(epsilon=0.0),
 ]
 ALL: list[Policy] = [*LEARNING, StaticSplit(weights=(5, 3, 2)), StaticSplit()]
+
+
+BATCHES: dict[type[Posterior], Callable[..., PosteriorBatch]] = {
+    BetaPosterior: BetaBatch,
+    NormalPosterior: NormalBatch,
+    StudentTPosterior: StudentTBatch,
+    GammaPosterior: GammaBatch,
+}
+
+
+def stacked(posteriors: Sequence[Posterior], n_runs: int) -> PosteriorBatch:
+    """The same posteriors, of one family, in each of `n_runs` runs: a batch of shape (n_runs, n_arms)."""
+    shape = (n_runs, len(posteriors))
+    columns = zip(*(astuple(posterior) for posterior in posteriors), strict=True)
+    return BATCHES[type(posteriors[0])](*(np.broadcast_to(np.array(column), shape) for column in columns))
 
 
 @pytest.mark.parametrize("maximize", [True, False])
@@ -163,14 +179,6 @@ def test_no_arm_is_an_error(policy: Policy) -> None:
     """No policy has shares for no arms."""
     with pytest.raises(ValueError, match="at least one posterior"):
         policy.shares([])
-
-
-def test_batches_are_of_one_family() -> None:
-    """Posteriors of no family, or of two, can't be stacked."""
-    with pytest.raises(ValueError, match="at least one posterior"):
-        stacked([], 3)
-    with pytest.raises(ValueError, match="one family"):
-        stacked([BetaPosterior(1, 1), GammaPosterior(1, 1)], 3)
 
 
 def test_epsilon_must_be_a_probability() -> None:

@@ -41,11 +41,6 @@ def print_report(report: Report, console: Console) -> None:
         _print_section(section, console)
 
 
-def sparkline(arm: str, report: Report) -> str:
-    """The arm's share in equal stretches of time until the report; a space where it was not in it."""
-    return _line(arm, _epochs_in_force(report))
-
-
 def _line(arm: str, epochs: Sequence[Epoch]) -> str:
     return "".join(_block(epoch, arm) for epoch in epochs)
 
