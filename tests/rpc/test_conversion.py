@@ -15,7 +15,16 @@ from bandit.metric import Direction, Metric, MetricKind
 from bandit.policies import POLICIES
 from bandit.posteriors.priors import PRIORS, BetaPrior, GammaPrior, NormalInverseGammaPrior
 from bandit.v1 import experiment_pb2
-from server.rpc.messages.experiment import declaration_to_message, to_etag, to_experiment, to_revision
+from server.rpc.messages.experiment import (
+    ANALYSIS_UNITS,
+    DIRECTIONS,
+    KINDS,
+    STATES,
+    declaration_to_message,
+    to_etag,
+    to_experiment,
+    to_revision,
+)
 from tests.bandit.declarations import policies
 
 ANOTHER_SALT = b"not the one sent"
@@ -134,3 +143,17 @@ def test_the_protos_name_what_the_library_has(name: str, kinds: Mapping[str, typ
         for kind in getattr(experiment_pb2, name).DESCRIPTOR.fields
     }
     assert sent == {kind: {field.name for field in fields(known)} for kind, known in kinds.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [
+        ("State", STATES),
+        ("MetricKind", KINDS),
+        ("Direction", DIRECTIONS),
+        ("AnalysisUnit", ANALYSIS_UNITS),
+    ],
+)
+def test_the_protos_number_what_the_library_has(name: str, numbers: Mapping[str, int]) -> None:
+    """Every value of an enum but the unspecified one is one of the library's."""
+    assert set(getattr(experiment_pb2, name).values()) - {0} == set(numbers.values())
