@@ -1,8 +1,8 @@
-"""Reads a TOML table into a protobuf message, led by the message's descriptor.
+"""TOML tables read into protobuf messages, by the descriptors of the messages.
 
 Keys are field names. An enum is its value in lower case without the type's prefix, a duration is text such as
 `"1h30m"`, and a message that is one choice of several may be the bare name of the choice:
-`policy = "thompson_sampling"`. Everything wrong is found in one pass, each with its path and the rule.
+`policy = "thompson_sampling"`. One pass finds every problem, each with its path and the rule.
 """
 
 import math
@@ -47,9 +47,9 @@ class Problem:
 
 
 def fill(message: Message, table: Mapping[str, object]) -> list[Problem]:
-    """Sets the fields of `message` that `table` names, and returns what is wrong, in the table's order.
+    """Set the fields of `message` that `table` names, and return the problems, in the table's order.
 
-    If anything is, the message is left half filled.
+    With problems the message is left half filled.
     """
     reader = _Reader()
     reader.fill(message, table, "")
@@ -59,7 +59,7 @@ def fill(message: Message, table: Mapping[str, object]) -> list[Problem]:
 
 
 class _Reader:
-    """One pass over a table; `problems` grows up to a number that somebody may read, then `n_more`."""
+    """One pass over a table; `problems` holds as many as a person may read, `n_more` counts the rest."""
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []

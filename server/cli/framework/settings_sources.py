@@ -1,7 +1,6 @@
-"""Merges the three sources of settings, TOML file, environment and flags, each stronger than the last.
+"""The three sources of settings: TOML file, environment and flags, each overriding the one before.
 
-What is wrong with them becomes a `SettingsError` with one line for each bad value: where it was set, the
-rule, the value.
+Bad values become a `SettingsError` with one line for each: where it was set, the rule, the value.
 """
 
 import re
@@ -34,7 +33,7 @@ class _Source:
 
 
 def load_settings(flags: Mapping[str, object], config: Path | None = None) -> Settings:
-    """Merges file, environment and flags, each stronger than the last.
+    """Merge file, environment and flags, each overriding the one before.
 
     Args:
         flags: setting to value; a None is a flag that was not given.

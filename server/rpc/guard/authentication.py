@@ -1,6 +1,6 @@
-"""Who calls: by bearer token or by client certificate, within their rate and their roles.
+"""Authentication by bearer token or client certificate, then the caller's rate, then their roles.
 
-The order is that of cost: known or not, then how often, then what. Nothing of a refused request is parsed.
+Cheap checks come first, and nothing of a refused request is parsed.
 """
 
 from hashlib import sha256
@@ -24,7 +24,7 @@ _CERTIFICATE_NAMES: Final = ("x509_subject_alternative_name", "x509_common_name"
 
 
 class RefusedCallError(Exception):
-    """A call that ends with a failure of the wire, and not of a service."""
+    """A call that fails before it reaches a service."""
 
     def __init__(self, failure: Failure) -> None:
         self.failure = failure
@@ -35,26 +35,26 @@ class Admission(NamedTuple):
     """A caller who was let in.
 
     Attributes:
-        caller: Who.
-        bucket: Their permits; None if they may call as often as they like.
+        caller: The caller.
+        bucket: Their permits; None without a rate limit.
     """
 
     caller: Caller
     bucket: Bucket | None
 
     def charge(self, n_items: int) -> None:
-        """Counts the items of a batch, of which the call itself was counted as the first."""
+        """Charge the items of a batch; the call itself was charged as the first of them."""
         if self.bucket is not None:
             self.bucket.charge(n_items - 1)
 
 
 class Authenticator:
-    """Lets callers in, or not. Belongs to the event loop's thread.
+    """Lets callers in or refuses them. Belongs to the event loop's thread.
 
     Args:
         tokens: The callers; None lets everybody in as `anyone`.
         clock: The time.
-        calls_per_second: How often a caller may call whose own entry does not say; None for no limit.
+        calls_per_second: The limit of callers whose entry has none; None: no limit.
     """
 
     def __init__(
@@ -69,10 +69,10 @@ class Authenticator:
         self._anyone = self._admit(ANYONE)
 
     def admit(self, context: "Context", roles: frozenset[Role]) -> Admission:
-        """Who calls, if they have one of the roles.
+        """Identify the caller, charge their rate and check their roles.
 
         Raises:
-            RefusedCallError: They are not known, or call too often.
+            RefusedCallError: They are unknown, or call too often.
             PermissionDeniedError: They have none of the roles.
         """
         admission = self._anyone if self._tokens is None else self._identify(context, self._tokens.value)
@@ -88,7 +88,7 @@ class Authenticator:
         return admission
 
     def _identify(self, context: "Context", directory: Directory) -> Admission:
-        if directory is not self._directory:  # the file was read anew: what was known may no longer hold
+        if directory is not self._directory:  # the file was read again: cached admissions may be out of date
             self._directory = directory
             self._admissions = {}
         for key, value in context.invocation_metadata() or ():
@@ -111,7 +111,7 @@ class Authenticator:
         return known
 
     def _identify_certificate(self, context: "Context", directory: Directory) -> Admission:
-        """By the names of a client certificate, which the handshake has verified."""
+        """Identify the caller by the names of a client certificate, which the handshake has verified."""
         identity = context.auth_context()
         for key in _CERTIFICATE_NAMES:
             for name in identity.get(key, ()):

@@ -1,4 +1,4 @@
-"""What every method has around it: limits, who may call it, measurements, errors to statuses."""
+"""The guard around every method: limits, permissions, measurements, and errors as statuses."""
 
 import asyncio
 from asyncio import CancelledError
@@ -36,7 +36,7 @@ log = structlog.get_logger()
 
 
 class Gate:
-    """Says whether calls are still taken, and ends those that take too long.
+    """Whether calls are still taken; ends those that take too long.
 
     Attributes:
         is_open: Whether calls are taken.
@@ -49,23 +49,23 @@ class Gate:
         self._is_over = False
 
     def close(self) -> None:
-        """From now on calls are refused as `UNAVAILABLE`."""
+        """Refuse calls from now on, as `UNAVAILABLE`."""
         self.is_open = False
 
     def end_calls(self) -> None:
-        """Ends the calls in flight as `UNAVAILABLE`. What one has asked the store for may still be done."""
+        """End the calls in flight as `UNAVAILABLE`. The store may still do what they asked of it."""
         self._is_over = True
         for task in self.in_flight:
             if task is not None:
                 task.cancel()
 
     def has_ended(self) -> bool:
-        """Whether a call that is cancelled now was ended here, and not by its client."""
+        """Whether a call that is cancelled now was ended by `end_calls`, and not by its client."""
         return self._is_over
 
 
 def parse(message_type: type[_Request], data: bytes) -> _Request:
-    """The message that `data` holds; RefusedCallError if it is none."""
+    """Parse a message; raise RefusedCallError if `data` is malformed."""
     try:
         return message_type.FromString(data)
     except DecodeError:
@@ -75,7 +75,7 @@ def parse(message_type: type[_Request], data: bytes) -> _Request:
 def _checks(
     measurements: MethodMeasurements, gate: Gate, max_bytes: int, max_calls: int
 ) -> Callable[[int], None]:
-    """Refuses a call of so many bytes that is too large, or one too many, or comes after the end."""
+    """Make the check of a call by its size in bytes: not too large, not one too many, not after the end."""
 
     def check(n_bytes: int) -> None:
         if measurements.n_in_flight > max_calls:
@@ -90,12 +90,12 @@ def _checks(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guard:
-    """What stands around every method of a server.
+    """Wraps every method of a server.
 
     Attributes:
         gate: Whether calls are still taken.
         clock: The time.
-        refusals: Told of calls that failed.
+        refusals: Logs calls that failed.
         max_calls: Calls of one method that may be in flight.
     """
 
@@ -107,9 +107,9 @@ class Guard:
     def around(
         self, answer: Answer, measurements: MethodMeasurements, admit: Admit, *, max_bytes: int
     ) -> Handler:
-        """The handler of a method: `answer`, from request bytes to response bytes, with everything around it.
+        """Make the handler of a method from `answer`, which turns request bytes into response bytes.
 
-        Size first, then who calls, how often and whether they may (`admit`); only then is anything parsed.
+        Checks the size first, then the caller, their rate and their roles (`admit`), and only then parses.
         """
         now, gate = self.clock.monotonic, self.gate
         check = _checks(measurements, gate, max_bytes, self.max_calls)
@@ -130,7 +130,7 @@ class Guard:
                 failure = STOPPING if gate.has_ended() else CANCELED
                 if failure is CANCELED:
                     raise
-            except Exception as error:  # noqa: BLE001 - what is no refusal is logged
+            except Exception as error:  # noqa: BLE001 - errors that are no refusals are logged
                 failure = _failure_of(error, measurements.method)
             finally:
                 gate.in_flight.discard(task)

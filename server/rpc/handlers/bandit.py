@@ -1,4 +1,4 @@
-"""BanditService: Choose and Reward on the wire."""
+"""BanditService on the wire: Choose and Reward."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
@@ -94,11 +94,11 @@ class BanditService:
         return b"".join(map(encode_reward, answers))
 
     async def _refresh_for(self, names: Iterable[str]) -> None:
-        """Asks the store about names not known here; one that can't be a name is not worth asking."""
+        """Ask the store about names not known here; one that can't be a name is not worth asking."""
         await self._inquiries.ask([name for name in names if is_experiment_name(name)])
 
     async def _try_refresh_for(self, names: Iterable[str]) -> StorageUnavailableError | None:
-        """As `_refresh_for`; a store that is away must not fail those of a batch that need it not."""
+        """As `_refresh_for`, but return the error: items of a batch that need no store must not fail."""
         try:
             await self._refresh_for(names)
         except StorageUnavailableError as error:
@@ -182,7 +182,7 @@ def _to_question(request: bandit_pb2.ChooseRequest) -> Question:
 
 
 def _check(request: bandit_pb2.ChooseRequest) -> None:
-    """Raises InvalidInputError unless unit and attributes keep to the rules."""
+    """Raise InvalidInputError unless unit and attributes keep to the rules."""
     unit = request.unit
     if unit and (len(unit) > MAX_UNIT or not unit.isprintable()):
         raise InvalidInputError([_bad_unit(unit)])

@@ -1,4 +1,4 @@
-"""ExperimentService: the life of experiments, and their reports, on the wire."""
+"""ExperimentService on the wire: the life of experiments, and their reports."""
 
 import base64
 import secrets
@@ -130,7 +130,7 @@ class ExperimentService:
 
 
 def _merged(stored: Experiment, wanted: experiment_pb2.Experiment, paths: frozenset[str]) -> Experiment:
-    """The stored declaration with the named fields as in `wanted`; without names, all of them."""
+    """The stored declaration with the named fields, or without names all fields, as in `wanted`."""
     message = declaration_to_message(stored)
     for path in paths or _MASKABLE - (frozenset() if wanted.salt else {"salt"}):
         message.ClearField(path)  # type: ignore[arg-type]  # the stub knows literal names only
