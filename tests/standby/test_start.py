@@ -160,9 +160,14 @@ def test_a_damaged_snapshot_is_ignored_and_the_server_waits(
 def test_a_server_without_a_snapshot_waits_for_its_database_and_stops_when_told(
     start_on: StartOn, connect: Connect
 ) -> None:
-    """It says so on standard output and in its log, is not ready, and ends with 0."""
-    server = start_on(NOBODY.format(port=free_port()))
-    assert connect(server).health_of("") == NOT_SERVING
+    """It logs so, is not ready, refuses single and batched calls alike, shows metrics, and ends with 0."""
+    server = start_on(NOBODY.format(port=free_port()), "--metrics-listen", "127.0.0.1:0")
+    wire = connect(server)
+    assert wire.health_of("") == NOT_SERVING
+    assert refused(lambda: wire.choose("any")).code is grpc.StatusCode.UNAVAILABLE
+    (answer,) = wire.batch_choose(bandit_pb2.ChooseRequest(experiment="any"))
+    assert answer.error.code == grpc.StatusCode.UNAVAILABLE.value[0]
+    assert "bandit_store_up 0.0" in server.scrape()
     assert "standby.waiting" in events(server)
     assert "server.serving" not in events(server)
     assert server.terminate() == 0
