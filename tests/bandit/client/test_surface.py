@@ -129,7 +129,7 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 def test_three_lines(peer: Peer) -> None:
-    """The README's three lines choose an arm and reward it."""
+    """The three lines of the package's docstring choose an arm and reward it."""
     peer.script.on("Choose", answer(bandit_pb2.ChooseResponse(arm="v1", decision_id="signed")))
     recorded = bandit_pb2.RewardResponse(results={"click": bandit_pb2.OUTCOME_RESULT_RECORDED})
     peer.script.on("Reward", answer(recorded))

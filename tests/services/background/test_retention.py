@@ -47,7 +47,7 @@ N_EXPERIMENTS: Final = 2
 N_DAYS: Final = 365
 REWARDS_A_DAY: Final = 50
 BYTES_AN_OUTCOME: Final = 100
-"""What an outcome in the log takes of an SQLite file, free pages included; the README states it."""
+"""What an outcome in the log takes of an SQLite file, free pages included; `operating.md` states it."""
 
 BYTES_AN_EPOCH: Final = 300
 """What an epoch takes for ever: its row, its facts and its sealed sums, here of two arms and one metric."""
