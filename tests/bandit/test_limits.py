@@ -219,7 +219,11 @@ def test_without_any_share_to_start_from_there_is_no_step() -> None:
     ("limits", "n_arms", "message"),
     [
         (Limits(minimum_share=0.05), 24, "minimum shares sum to 1.2 over 24 eligible arms; .* at most 1"),
-        (Limits(maximum_share=0.3), 3, "maximum share of 0.3 gives 3 eligible arms less than 1; .* 0.333333"),
+        (
+            Limits(maximum_share=0.3),
+            3,
+            "3 eligible arms with at most 0.3 each sum to less than 1; .* 0.333333",
+        ),
         (
             Limits(minimum_shares={"arm-1": 0.7}, maximum_share=0.6),
             2,

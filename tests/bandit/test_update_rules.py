@@ -73,7 +73,7 @@ def test_what_was_dropped_does_not_return() -> None:
     again = declare(arms=[*BEFORE.arms, Arm(id="old")], metrics=[*BEFORE.metrics, Metric(name="gone")])
     found = incompatibilities(again, frozenset({"old"}), frozenset({"gone"}))
     assert list(found) == ["arms[2].id", "metrics[2].name"]
-    assert "'old' was dropped from this experiment and can't return" in found["arms[2].id"]
+    assert "'old' was dropped from this experiment and can't come back" in found["arms[2].id"]
 
 
 def test_what_may_change() -> None:

@@ -95,7 +95,7 @@ BROKEN: Mapping[str, tuple[Callable[[], Experiment], str, str]] = {
     "the same arm twice": (
         lambda: declare(arms=["a", "b", "a"]),
         "arms[2].id",
-        "'a' is there more than once",
+        "'a' appears more than once",
     ),
     "unprintable model uri": (
         lambda: with_arm(Arm(id="b", model_uri="s3://x\r\n")),
@@ -140,7 +140,7 @@ BROKEN: Mapping[str, tuple[Callable[[], Experiment], str, str]] = {
     "the same metric twice": (
         lambda: declare(metrics=[CLICKS, CLICKS]),
         "metrics[1].name",
-        "'clicks' is there more than once",
+        "'clicks' appears more than once",
     ),
     "empty range": (lambda: real(3, 3), "metrics[1].maximum", "[3, 3] must be finite and not empty"),
     "reversed range": (lambda: real(4, 3), "metrics[1].maximum", "[4, 3] must be finite and not empty"),
@@ -224,11 +224,11 @@ BROKEN: Mapping[str, tuple[Callable[[], Experiment], str, str]] = {
         "metrics[1].prior.scale",
         "1e+17 must be in [1e-08, 1e+16]",
     ),
-    "unknown champion": (lambda: replace(VALID, champion="x"), "champion", "'x' is none of the arms"),
+    "unknown champion": (lambda: replace(VALID, champion="x"), "champion", "'x' is not one of the arms"),
     "unknown reward metric": (
         lambda: replace(VALID, reward_metric="x"),
         "reward_metric",
-        "'x' is none of the metrics",
+        "'x' is not one of the metrics",
     ),
     "guardrail as reward": (
         lambda: declare(metrics=[Metric(name="errors", is_guardrail=True)]),
@@ -238,12 +238,12 @@ BROKEN: Mapping[str, tuple[Callable[[], Experiment], str, str]] = {
     "minimum share of a stranger": (
         lambda: limit(Limits(minimum_shares={"x": 0.1})),
         'limits.minimum_shares["x"]',
-        "'x' is none of the arms",
+        "'x' is not one of the arms",
     ),
     "weight of a stranger": (
         lambda: weigh({"champion": 1.0, "x": 1.0}),
         'policy.static_split.weights["x"]',
-        "'x' is none of the arms",
+        "'x' is not one of the arms",
     ),
     "negative weight": (
         lambda: weigh({"champion": 1.0, "challenger": -0.5}),
@@ -311,7 +311,7 @@ BROKEN: Mapping[str, tuple[Callable[[], Experiment], str, str]] = {
     "caps below 1": (
         lambda: limit(Limits(maximum_share=0.4)),
         "limits",
-        "a maximum share of 0.4 gives 2 eligible arms less than 1",
+        "2 eligible arms with at most 0.4 each sum to less than 1",
     ),
     "floor above the cap": (
         lambda: limit(Limits(minimum_shares={"champion": 0.7}, maximum_share=0.6)),

@@ -110,8 +110,8 @@ def test_heavy_tails_have_no_moments() -> None:
         (lambda: OutcomeMoments.from_integers(-1, 0, 0), "n must not be negative, got -1"),
         (lambda: OutcomeMoments.from_integers(1, 1, 1, quantum=0.0), "quantum must be positive"),
         (lambda: OutcomeMoments.from_successes(3, 4), r"successes must be in \[0, 3\], got 4"),
-        (lambda: BetaPrior().update(OutcomeMoments(2.0, 1.5)), r"mean in \[0, 1\], got 1.5"),
-        (lambda: GammaPrior().update(OutcomeMoments(2.0, -1.0)), "not negative, got -1.0"),
+        (lambda: BetaPrior().update(OutcomeMoments(2.0, 1.5)), r"must be in \[0, 1\], got 1.5"),
+        (lambda: GammaPrior().update(OutcomeMoments(2.0, -1.0)), "must not be negative, got -1.0"),
     ],
 )
 def test_impossible_numbers_are_refused(build: type[object], message: str) -> None:
