@@ -1,4 +1,4 @@
-"""Every rule of a declaration, broken once: the field's path, the value and the rule are in the message."""
+"""Rules of a declaration, each broken once: the message has the field's path, the value and the rule."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -25,7 +25,7 @@ DAY = timedelta(days=1)
 
 
 def violations_of(experiment: Experiment) -> tuple[Violation, ...]:
-    """The rules that an experiment breaks; none if it is valid."""
+    """Return the rules that an experiment breaks; empty if it is valid."""
     try:
         require_valid(experiment)
     except InvalidExperimentError as error:
@@ -34,40 +34,40 @@ def violations_of(experiment: Experiment) -> tuple[Violation, ...]:
 
 
 def with_metric(metric: Metric) -> Experiment:
-    """An experiment whose second metric is this one."""
+    """Return an experiment whose second metric is this one."""
     return declare(metrics=[CLICKS, metric])
 
 
 def with_arm(arm: Arm) -> Experiment:
-    """An experiment whose second arm is this one."""
+    """Return an experiment whose second arm is this one."""
     return declare(arms=[Arm(id="champion"), arm])
 
 
 def real(low: float, high: float) -> Experiment:
-    """An experiment whose second metric has this range."""
+    """Return an experiment whose second metric has this range."""
     return with_metric(Metric(name="x", kind=MetricKind.REAL, minimum=low, maximum=high))
 
 
 def count(low: float, high: float) -> Experiment:
-    """An experiment whose second metric counts in this range."""
+    """Return an experiment whose second metric counts in this range."""
     return with_metric(Metric(name="x", kind=MetricKind.COUNT, minimum=low, maximum=high))
 
 
 def with_prior(
     mean: float = 50.0, pseudo_observations: float = 1.0, shape: float = 1.0, scale: float = 1.0
 ) -> Experiment:
-    """An experiment whose second metric, in [0, 100], has this prior."""
+    """Return an experiment whose second metric, in [0, 100], has this prior."""
     prior = NormalInverseGammaPrior(mean, pseudo_observations, shape, scale)
     return with_metric(replace(SPEND, prior=prior))
 
 
 def weigh(weights: Mapping[str, float]) -> Experiment:
-    """An experiment split by these weights."""
+    """Return an experiment split by these weights."""
     return declare(policy=WeightedSplit(weights=weights))
 
 
 def limit(limits: Limits) -> Experiment:
-    """An experiment of two arms within these limits."""
+    """Return an experiment of two arms within these limits."""
     return declare(limits=limits)
 
 
@@ -337,7 +337,7 @@ def test_a_broken_rule_is_named(case: str) -> None:
     [name for name in BROKEN if name not in {"no arms", "no metrics", "infinite weight"}],
 )
 def test_one_broken_rule_is_one_violation(case: str) -> None:
-    """A single fault is reported once, and not as a cascade of others."""
+    """A single fault is reported once, not as a cascade of others."""
     assert len(violations_of(BROKEN[case][0]())) == 1
 
 
@@ -381,7 +381,7 @@ def test_all_broken_rules_are_reported_together() -> None:
     ids=range(19),
 )
 def test_the_edges_are_valid(experiment: Experiment) -> None:
-    """What is just within a rule is accepted."""
+    """Values at the edge of a rule are accepted."""
     assert violations_of(experiment) == ()
 
 
@@ -390,11 +390,11 @@ def test_the_edges_are_valid(experiment: Experiment) -> None:
     [("a", True), ("a/b", True), ("/b", False), ("a/", False), ("a//b", False), ("a b", False), ("ä", False)],
 )
 def test_experiment_names(name: str, *, expected: bool) -> None:
-    """A name may stand behind one namespace, and both are of the same pattern."""
+    """A name may follow one namespace, and both match the same pattern."""
     assert is_experiment_name(name) is expected
 
 
 def test_shown_escapes_and_cuts() -> None:
-    """A client's text stands in a message escaped, in quotes and cut at 80 characters."""
+    """A client's text in a message is escaped, in quotes and cut at 80 characters."""
     assert shown("a\x1b\n\u202e'") == '"a\\x1b\\n\\u202e\'"'
     assert shown("x" * 81) == "'" + "x" * 80 + "...'"
