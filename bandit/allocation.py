@@ -156,7 +156,7 @@ def needs_epoch(state: ExperimentState, allocation: Allocation, threshold: float
 
     It is if some share's log-odds have moved by more than `threshold` since the current epoch, if arms came,
     went or changed their warm-up, or if that epoch has decisions and is too old or too full. An epoch that
-    starts in the future counts as too old: until it is capped, no earlier epoch ends.
+    starts in the future is too old even without decisions: until it is capped, no earlier epoch ends.
     """
     current = state.epochs[-1]
     if current.is_ahead(state.now):

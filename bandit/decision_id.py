@@ -24,7 +24,7 @@ The 74 bits that UUIDv7 leaves free are `IdBits`, from the highest:
 | bits | field |
 |---|---|
 | 24 | the run of the server that decided; no two live runs have the same |
-| 14 | which flush of that run carries the decision's count, modulo 2^14; the time resolves the modulus |
+| 14 | which flush of that run carries the decision's count, modulo 2^14; time distinguishes the cycles |
 | 20 | random, and unique within a millisecond of a run; the first four split a burst into parts |
 | 16 | random; they decide whether a decision is sampled, and a shadow of it differs in these only |
 
@@ -308,8 +308,8 @@ class Signer:
     Args:
         keys: Key id, in [0, 256), to secret; decisions signed with any of them are accepted.
         signing_key: The id of the key for new decisions.
-        last_ms: Key id to the latest time at which it signed, in milliseconds since 1970. Later decisions
-            are rejected, since a key that was replaced may have leaked.
+        last_ms: Key id to the latest time at which it can have signed, in milliseconds since 1970. Later
+            decisions are rejected, since a key that was replaced may have leaked.
 
     Raises:
         ValueError: The signing key is not in the ring, or a secret is shorter than 16 bytes.
@@ -334,7 +334,7 @@ class Signer:
         """Sign and check with this ring from now on; arguments and errors are those of the class."""
         if signing_key not in keys:
             raise ValueError(f"signing key {signing_key} is not among the keys {sorted(keys)}")
-        if any(len(secret) < 16 for secret in keys.values()):  # noqa: PLR2004 - 128 bits, said below
+        if any(len(secret) < 16 for secret in keys.values()):  # noqa: PLR2004 - 128 bits
             raise ValueError("a signing secret must have at least 16 bytes")
         self._macs = {key_id: _Mac(secret) for key_id, secret in keys.items()}
         self._head = bytes((VERSION, signing_key))

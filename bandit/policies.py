@@ -34,7 +34,7 @@ class Policy(Protocol):
         of the experiment, for policies whose exploration decays.
 
         Raises:
-            ValueError: there is no posterior, or the policy has weights and not one for each posterior.
+            ValueError: there is no posterior, or the policy's own weights differ from them in number.
         """
         ...
 

@@ -79,7 +79,7 @@ class Forecast:
     """Decisions and days until a lift is seen; infinite if it never is.
 
     Attributes:
-        decisions_at_half: Decisions over all arms after which it is seen with probability .5, about.
+        decisions_at_half: Decisions over all arms after which it is seen with a probability of about .5.
         decisions_at_most: The same for .8.
         days_at_half: `decisions_at_half` at the planned traffic.
         days_at_most: `decisions_at_most` at the planned traffic.

@@ -1,6 +1,6 @@
 """Events of two arms by epoch, and the ratios of their rates that they refute.
 
-The searches for a thousand challengers run in parallel: an evaluation is one pass over the events of all
+The searches for a thousand challengers run together: an evaluation is one pass over the events of all
 challengers whose search is not over.
 """
 
@@ -79,7 +79,7 @@ def _search(joined: "_Joined", grid: Sequence[float], alpha: float, sign: float)
 def last_refuted(
     surplus: Callable[[FloatArray, NDArray[np.intp]], FloatArray], refuted: FloatArray, unknown: FloatArray
 ) -> FloatArray:
-    """Return where monotone functions fall below 0, each between its two ends, from the side of 0 or more.
+    """Return where monotone functions fall below 0, between two ends each; there they are still 0 or more.
 
     The Illinois variant of false position (Dowell & Jarratt 1971), with every third step a bisection: about
     half as many evaluations as bisection alone.

@@ -84,7 +84,7 @@ class Beliefs:
 
     Attributes:
         probability_best: Arm number to P(best), of arms in service.
-        champion_loss: The champion's expected loss relative to its mean; None if unknown.
+        champion_loss: The champion's expected loss relative to its mean; None if undefined.
         harms: (Metric name, arm number) to harmful events, of yes/no guardrails whose events are bad.
     """
 

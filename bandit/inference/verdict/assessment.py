@@ -219,7 +219,7 @@ class _Assessor:
     def _pairs(
         self, metric: Metric, table: EvidenceTable | CannotSay, watched: EvidenceTable | None
     ) -> dict[int, Pair]:
-        """Compare every challenger with the champion; the searches for their bounds run in parallel."""
+        """Compare every challenger with the champion; the searches for their bounds run together."""
         arms, champion, design = self._challengers, self._champion, self._design
         differences: Mapping[int, Comparison | CannotSay]
         odds: Mapping[int, OddsComparison | CannotSay]

@@ -179,11 +179,11 @@ def test_forecasts_are_borne_out(forecast: object) -> None:
         challenger_floor=0.5,
         design=design,
     )
-    said = forecast_aipw(plan) if forecast is forecast_aipw else forecast_odds(plan)
-    assert isinstance(said, Forecast)
-    assert said.days_at_half == pytest.approx(said.decisions_at_half / 500)
+    found = forecast_aipw(plan) if forecast is forecast_aipw else forecast_odds(plan)
+    assert isinstance(found, Forecast)
+    assert found.days_at_half == pytest.approx(found.decisions_at_half / 500)
     seen = np.array([crossed_at(plan, forecast is forecast_aipw, seed) for seed in range(n_runs)])
-    for limit, power in ((said.decisions_at_half, 0.5), (said.decisions_at_most, 0.8)):
+    for limit, power in ((found.decisions_at_half, 0.5), (found.decisions_at_most, 0.8)):
         chance = 4.9 * sqrt(power * (1 - power) / n_runs)
         assert power - chance <= (seen <= limit).mean() <= power + 0.15 + chance
 
@@ -221,7 +221,7 @@ def test_floors_decide_how_long_it_takes() -> None:
     """Smaller floors and more challengers need more decisions; a loss can be found like a lift."""
 
     def needed(champion: float, challenger: float, n_challengers: int = 1, lift: float = 0.2) -> float:
-        said = forecast_aipw(
+        found = forecast_aipw(
             Plan(
                 base_mean=0.1,
                 lift=lift,
@@ -233,8 +233,8 @@ def test_floors_decide_how_long_it_takes() -> None:
                 design=Design(floors={0: champion, 1: challenger}),
             )
         )
-        assert isinstance(said, Forecast)
-        return said.decisions_at_half
+        assert isinstance(found, Forecast)
+        return found.decisions_at_half
 
     assert needed(0.5, 0.5) < needed(0.2, 0.05) < needed(0.05, 0.05) < needed(0.01, 0.01)
     assert needed(0.2, 0.05) < needed(0.2, 0.05, n_challengers=4)

@@ -122,8 +122,10 @@ def test_tables_of_merged_facts_are_sums() -> None:
 
 def test_a_metric_without_a_window_is_no_evidence() -> None:
     """A metric without a window has no table: a missing outcome never counts as silence."""
-    said = evidence_table(NOTHING, three_epochs(), (0, Metric(name="x")), ARMS, lag=LAG, now=START + 9 * HOUR)
-    assert said == CannotSay(Reason.NO_WINDOW)
+    found = evidence_table(
+        NOTHING, three_epochs(), (0, Metric(name="x")), ARMS, lag=LAG, now=START + 9 * HOUR
+    )
+    assert found == CannotSay(Reason.NO_WINDOW)
 
 
 @pytest.mark.parametrize(

@@ -164,14 +164,14 @@ def test_a_test_without_a_result_counts_as_one(stretches: list[Stretch], silent:
     if silent == "odds":
         assert odds == CannotSay(Reason.NO_EVENTS)
         assert isinstance(seen.difference, Comparison)
-        said = seen.difference.better
+        process = seen.difference.better
     else:
         assert seen.difference == CannotSay(Reason.SHARES_BELOW_FLOOR)
         assert isinstance(odds, OddsComparison)
-        said = odds.better
+        process = odds.better
     claim = claim_of(seen.better)
     assert claim.test is TestKind.MEAN
-    assert claim.process.log_values == pytest.approx(mean_process([said, one]).log_values)
+    assert claim.process.log_values == pytest.approx(mean_process([process, one]).log_values)
 
 
 def test_p_values_are_adjusted_over_challengers_and_directions() -> None:
