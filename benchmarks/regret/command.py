@@ -19,7 +19,7 @@ import click
 
 from bandit.client import CallError
 from benchmarks.harness.console import console, progress_bar
-from benchmarks.harness.processes import ChildError, end_on_sigterm
+from benchmarks.harness.processes import ChildError
 from benchmarks.regret.blocks import Match, play_all
 from benchmarks.regret.matches import Plan, make_plans
 from benchmarks.regret.options import MOST_RUNS, OneLineCommand, OptionError, Options, problem_options
@@ -37,6 +37,7 @@ from benchmarks.regret.through_server import (
     print_comparisons,
     require_servable,
 )
+from server.cli.framework.progress import ending_on_sigterm
 
 _IN_PROCESS_RUNS: Final = 4_000
 """How often at least a problem is played in-process, to be compared with a server's runs."""
@@ -90,12 +91,12 @@ Options of ours: floor=0.05, champion-floor=0.2, half-life=5000.
     "--through-server", is_flag=True, help="Play through a real server, and compare with in-process."
 )
 @click.pass_context
+@ending_on_sigterm()
 def main(context: click.Context, /, **options: Any) -> None:
     """Simulate bandit problems and print what each policy costs.
 
     Without --means the named problems are played; --list names them.
     """
-    end_on_sigterm()
     if options["is_list"]:
         print_list(NAMED.values(), console())
         return

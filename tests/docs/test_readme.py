@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from benchmarks.harness.processes import clean_environment
 from server.cli.main import cli
-from tests.support.process import ServerProcess, clean_environment
+from tests.support.process import ServerProcess
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
