@@ -1,6 +1,6 @@
-"""The load of a soak: backends that choose, report, repeat themselves, revise, and at times send nonsense.
+"""Load for servers under faults: backends that choose, reward, repeat themselves, revise and send bad input.
 
-Every reward is posted until it is answered with OK, to whichever replica, so that at the end the books can be
+Every reward is posted until it is answered with OK, to any replica, so that at the end the database can be
 compared with what was sent, to the last outcome.
 """
 
@@ -21,7 +21,7 @@ REPLAYED: Final = 0.1
 REVISED: Final = 0.05
 NONSENSE: Final = 0.05
 UNITS: Final = 0.5
-"""How often a decision is for a unit."""
+"""Share of decisions that are for a unit."""
 _CALL_SECONDS: Final = 8.0
 _PAUSE_SECONDS: Final = 0.05
 _OPTIONS: Final = (
@@ -48,7 +48,7 @@ Results: TypeAlias = frozenset[int]
 
 @dataclass(slots=True)
 class Books:
-    """What the clients know.
+    """The record that the clients keep.
 
     Attributes:
         sent: Decision to the values posted, in order of revision: a click each.
@@ -88,16 +88,16 @@ def decision_key(decision_id: str) -> bytes:
 
 
 class Load:
-    """Workers over every replica.
+    """Workers that call every replica.
 
     Args:
         addresses: Of the replicas.
         experiment: The name of what is chosen from; its metric is `click`.
-        n_workers: How many.
-        seed: Of what they draw.
+        n_workers: The number of workers.
+        seed: Of their random choices.
 
     Attributes:
-        books: What they know.
+        books: Their record.
         ailing: Replicas that a fault has down or frozen: a Choose may fail there.
     """
 
@@ -115,10 +115,10 @@ class Load:
         self._tasks = [asyncio.create_task(self._work(generator)) for generator in generators]
 
     async def until_acked(self, replica: int | None, since: float, seconds: float) -> float | None:
-        """Waits for a reward that was sent after `since` and acknowledged by a replica, or by any.
+        """Wait for a reward that was sent after `since` and acknowledged by a replica, or by any.
 
         Returns:
-            How long after `since` that was; None if it is not within `seconds`.
+            The seconds from `since` to then; None if there is none within `seconds`.
         """
 
         def last() -> float:
@@ -132,13 +132,13 @@ class Load:
         return time.monotonic() - since
 
     async def finish(self, seconds: float) -> None:
-        """Ends; each worker first brings its last reward to its OK. TimeoutError if one can't."""
+        """End once each worker's last reward is acknowledged; TimeoutError if one is not in time."""
         self._is_over.set()
         await asyncio.wait_for(asyncio.gather(*self._tasks), seconds)
         await self._close()
 
     async def abandon(self) -> None:
-        """Ends at once."""
+        """End at once."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -192,7 +192,7 @@ class Load:
     async def _settle(
         self, generator: random.Random, decision_id: str, click: int, revision: int, first: Results
     ) -> None:
-        """Posts until OK; the answer must be `first`, or duplicate on a retry."""
+        """Post until OK; the answer must be `first`, or duplicate on a retry."""
         results, is_retry = await self._post(generator, decision_id, click, revision)
         self.books.acked[decision_key(decision_id)] += 1
         if results == DUPLICATE and is_retry:
@@ -230,8 +230,8 @@ class Load:
             return frozenset(answer.results.values()), is_retry
 
     async def _send_nonsense(self, generator: random.Random, decision_id: str) -> None:
-        """Sends a bad input to some replica: it must be refused for what it is, or for now."""
-        what, request, code = generator.choice(_NONSENSE)(generator, decision_id)
+        """Send bad input to some replica: it must be rejected for its fault, or for now."""
+        what, request, code = generator.choice(_NONSENSE)(generator, decision_id, self._experiment)
         stub = generator.choice(self._stubs)
         try:
             if isinstance(request, bandit_pb2.RewardRequest):
@@ -252,7 +252,7 @@ Nonsense: TypeAlias = tuple[str, Request, grpc.StatusCode]
 _BAD: Final = grpc.StatusCode.INVALID_ARGUMENT
 
 
-def _forged(generator: random.Random, decision_id: str) -> Nonsense:
+def _forged(generator: random.Random, decision_id: str, _: str) -> Nonsense:
     at = generator.randrange(len(decision_id) - 1)
     other = "A" if decision_id[at] != "A" else "B"
     forged = decision_id[:at] + other + decision_id[at + 1 :]
@@ -263,28 +263,28 @@ def _forged(generator: random.Random, decision_id: str) -> Nonsense:
     )
 
 
-def _bad_value(generator: random.Random, decision_id: str) -> Nonsense:
+def _bad_value(generator: random.Random, decision_id: str, _: str) -> Nonsense:
     value = generator.choice([float("nan"), float("inf"), -1.0, 0.5, 1e308])
     request = bandit_pb2.RewardRequest(decision_id=decision_id, outcomes={"click": value})
     return f"a reward of {value}", request, _BAD
 
 
-def _unknown_metric(_: random.Random, decision_id: str) -> Nonsense:
+def _unknown_metric(_: random.Random, decision_id: str, __: str) -> Nonsense:
     request = bandit_pb2.RewardRequest(decision_id=decision_id, outcomes={"'; DROP TABLE rewards": 1})
     return "an unknown metric", request, _BAD
 
 
-def _bad_unit(generator: random.Random, _: str) -> Nonsense:
+def _bad_unit(generator: random.Random, _: str, experiment: str) -> Nonsense:
     unit = generator.choice(["\0", "a\r\nb", "\x1b[31m", "u" * 300, "\u202e"])
-    return "a bad unit", bandit_pb2.ChooseRequest(experiment="soak", unit=unit), _BAD
+    return "a bad unit", bandit_pb2.ChooseRequest(experiment=experiment, unit=unit), _BAD
 
 
-def _unknown_experiment(_: random.Random, __: str) -> Nonsense:
+def _unknown_experiment(_: random.Random, __: str, ___: str) -> Nonsense:
     request = bandit_pb2.ChooseRequest(experiment="no-such-experiment")
     return "an unknown experiment", request, grpc.StatusCode.NOT_FOUND
 
 
-_NONSENSE: Final[tuple[Callable[[random.Random, str], Nonsense], ...]] = (
+_NONSENSE: Final[tuple[Callable[[random.Random, str, str], Nonsense], ...]] = (
     _forged,
     _bad_value,
     _unknown_metric,
