@@ -9,7 +9,8 @@ import base64
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -22,7 +23,6 @@ REVISED: Final = 0.05
 NONSENSE: Final = 0.05
 UNITS: Final = 0.5
 """Share of decisions that are for a unit."""
-_CALL_SECONDS: Final = 8.0
 _PAUSE_SECONDS: Final = 0.05
 _OPTIONS: Final = (
     ("grpc.enable_http_proxy", 0),
@@ -95,16 +95,25 @@ class Load:
         experiment: The name of what is chosen from; its metric is `click`.
         n_workers: The number of workers.
         seed: Of their random choices.
+        call_seconds: The deadline of each call.
 
     Attributes:
         books: Their record.
         ailing: Replicas that a fault has down or frozen: a Choose may fail there.
     """
 
-    def __init__(self, addresses: list[str], experiment: str, n_workers: int, seed: int) -> None:
+    def __init__(
+        self,
+        addresses: list[str],
+        experiment: str,
+        n_workers: int,
+        seed: int,
+        call_seconds: float = 8.0,
+    ) -> None:
         self.books = Books()
         self.ailing: set[int] = set()
         self._experiment = experiment
+        self._call_seconds = call_seconds
         self._channels = [grpc.aio.insecure_channel(address, options=_OPTIONS) for address in addresses]
         self._stubs = [bandit_pb2_grpc.BanditServiceStub(channel) for channel in self._channels]
         self._is_over = asyncio.Event()
@@ -130,6 +139,15 @@ class Load:
         except TimeoutError:
             return None
         return time.monotonic() - since
+
+    @asynccontextmanager
+    async def settled(self, seconds: float) -> AsyncIterator[None]:
+        """End with the block: finished within `seconds`, or abandoned if the block fails."""
+        try:
+            yield
+            await self.finish(seconds)
+        finally:
+            await self.abandon()
 
     async def finish(self, seconds: float) -> None:
         """End once each worker's last reward is acknowledged; TimeoutError if one is not in time."""
@@ -164,7 +182,7 @@ class Load:
         began = time.monotonic()
         was_ailing = replica in self.ailing
         try:
-            choice = await self._stubs[replica].Choose(request, timeout=_CALL_SECONDS)
+            choice = await self._stubs[replica].Choose(request, timeout=self._call_seconds)
         except grpc.aio.AioRpcError as error:
             if was_ailing or replica in self.ailing:
                 self.books.failovers += 1
@@ -216,7 +234,7 @@ class Load:
             replica = generator.randrange(len(self._stubs))
             sent_at = time.monotonic()
             try:
-                answer = await self._stubs[replica].Reward(request, timeout=_CALL_SECONDS)
+                answer = await self._stubs[replica].Reward(request, timeout=self._call_seconds)
             except grpc.aio.AioRpcError as error:
                 self.books.refusals[error.code().name] += 1
                 if error.code() not in RETRYABLE:
@@ -235,9 +253,9 @@ class Load:
         stub = generator.choice(self._stubs)
         try:
             if isinstance(request, bandit_pb2.RewardRequest):
-                await stub.Reward(request, timeout=_CALL_SECONDS)
+                await stub.Reward(request, timeout=self._call_seconds)
             else:
-                await stub.Choose(request, timeout=_CALL_SECONDS)
+                await stub.Choose(request, timeout=self._call_seconds)
         except grpc.aio.AioRpcError as error:
             if error.code() is code:
                 self.books.n_nonsense += 1

@@ -54,7 +54,7 @@ async def test_replicas_and_database_die_and_the_ledger_is_exact(
         name = wires[0].running()
         load = Load([server.address for server in servers], name, N_WORKERS, generator.getrandbits(64))
         books = load.books
-        try:
+        async with load.settled(60.0):
             await await_work(load)
             await asyncio.to_thread(own_postgresql.kill)
             await asyncio.to_thread(own_postgresql.start)
@@ -75,9 +75,6 @@ async def test_replicas_and_database_die_and_the_ledger_is_exact(
                 load.ailing.clear()
                 await await_work(load)
                 n_kills += 1
-            await load.finish(60.0)
-        finally:
-            await load.abandon()
         eventually(lambda: is_one_service(wires, name))
         for wire in wires:
             wire.close()
