@@ -15,11 +15,12 @@ from google.protobuf.duration_pb2 import Duration
 from bandit.experiment import SEGMENT_ALL
 from bandit.inference import Design, EvidenceTable, SplitValue, evidence_table, value_of_split
 from bandit.v1 import experiment_pb2
+from benchmarks.harness.processes import clean_environment
 from server.store.opening import open_reader
 from server.store.records import ExperimentFacts
 from tests.docs.pages import ROOT
 from tests.support.closing import LAG, WINDOW, closing_soon, send_until_closed
-from tests.support.process import ServerProcess, clean_environment, eventually
+from tests.support.process import ServerProcess, eventually
 from tests.support.wire import Wire, experiment, metric
 
 PAGE = (ROOT / "server" / "docs" / "reports.md").read_text()

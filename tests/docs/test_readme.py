@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from benchmarks.harness.processes import clean_environment
 from tests.docs.pages import README
-from tests.support.process import ServerProcess, clean_environment
+from tests.support.process import ServerProcess
 
 MOST_LINES: Final = 200
 QUICK_START: Final = re.findall(
