@@ -14,13 +14,14 @@ import uvloop
 
 from server.addresses import split_address
 from server.app.access import LOOK_SECONDS
+from server.app.application import Application
 from server.app.errors import StartupError, startup_errors
 from server.app.log_setup import set_up_logs
 from server.app.process_limits import require_address_space, room_for_connections
 from server.app.prometheus import serve_metrics
-from server.app.wiring import Application
 from server.services.background import ended_runs
 from server.services.experiments.allocator import load_mathematics
+from server.services.runtime.async_store import Thread
 from server.settings import Settings
 from server.store.contract import Store
 from server.store.errors import StoreError
@@ -99,24 +100,14 @@ class _Service:
         self._failure: StoreError | None = None
         self._address = ""
         self._stopping = asyncio.Event()
-        application = Application(settings, store, number=placement.number, on_broken=self._stop_broken)
-        self._access = application.access
-        self._workers = application.workers
-        self._upkeep = application.upkeep
-        self._inquiries = application.inquiries
-        self._epochs = application.epochs
-        self._queue = application.queue
-        self._standby = application.standby
-        self._rpc = application.rpc
-        self._purger = application.purger
-        self._ender = application.ender
-        self._collector = application.collector
+        self._application = Application(settings, store, number=placement.number, on_broken=self._stop_broken)
+        self._services = self._application.services
 
     async def run(self) -> int:
         """Serves until told to stop; returns the exit code."""
         self._heed_signals()
         can_answer = await self._begin()
-        commits = asyncio.create_task(self._queue.run())
+        commits = asyncio.create_task(self._services.queue.run())
         chores = self._start_chores()
         await self._start(can_answer=can_answer)
         chores += self._start_more_chores(has_answered=can_answer)
@@ -125,14 +116,14 @@ class _Service:
         for chore in chores:
             chore.cancel()
         await asyncio.gather(*chores, return_exceptions=True)
-        await self._inquiries.end()
-        await self._epochs.end()
-        await self._upkeep.end()
-        self._queue.close()
+        await self._services.inquiries.end()
+        await self._services.epochs.end()
+        await self._services.sync.end()
+        self._services.queue.close()
         await commits
         await self._flush_counts()
-        await self._standby.save(is_last=True)
-        self._workers.close()
+        await self._application.standby.save(is_last=True)
+        self._services.store.close()
         if self._failure is not None:
             raise self._failure
         log.info("server.stopped", exit_code=self._exit_code)
@@ -141,21 +132,29 @@ class _Service:
     def _start_chores(self) -> "list[asyncio.Task[None]]":
         """What goes on before there can be a call."""
         return [
-            asyncio.create_task(self._upkeep.poll(self._settings.poll_seconds)),
-            asyncio.create_task(self._upkeep.allocate(self._settings.epoch_interval_seconds)),
-            asyncio.create_task(self._upkeep.repeat(self._standby.save, self._settings.snapshot_seconds)),
-            asyncio.create_task(self._upkeep.repeat(self._access.look, LOOK_SECONDS)),
+            asyncio.create_task(self._services.sync.poll(self._settings.poll_seconds)),
+            asyncio.create_task(self._services.sync.allocate(self._settings.epoch_interval_seconds)),
+            asyncio.create_task(
+                self._services.sync.repeat(self._application.standby.save, self._settings.snapshot_seconds)
+            ),
+            asyncio.create_task(self._services.sync.repeat(self._application.access.look, LOOK_SECONDS)),
         ]
 
     def _start_more_chores(self, *, has_answered: bool) -> "list[asyncio.Task[None]]":
         """What can wait until the server has said where it is."""
-        chores = [asyncio.create_task(self._workers.compute(load_mathematics))]
-        if not self._standby.is_connected:
+        chores = [asyncio.create_task(self._services.store.run(Thread.COMPUTE, lambda _: load_mathematics()))]
+        if not self._application.standby.is_connected:
             chores.append(asyncio.create_task(self._connect(has_answered=has_answered)))
-        chores.append(asyncio.create_task(self._upkeep.repeat(self._ender.run_once, ended_runs.LOOK_SECONDS)))
+        chores.append(
+            asyncio.create_task(
+                self._services.sync.repeat(self._services.reaper.run_once, ended_runs.LOOK_SECONDS)
+            )
+        )
         if self._settings.purge:
             seconds = self._settings.purge_interval_seconds
-            chores.append(asyncio.create_task(self._upkeep.repeat(self._purger.run_once, seconds)))
+            chores.append(
+                asyncio.create_task(self._services.sync.repeat(self._services.purger.run_once, seconds))
+            )
         return chores
 
     def _heed_signals(self) -> None:
@@ -169,22 +168,22 @@ class _Service:
     async def _begin(self) -> bool:
         """Reaches the store or does without; whether calls can be answered."""
         try:
-            return await self._standby.begin()
+            return await self._application.standby.begin()
         except StoreError:
-            self._workers.close()
+            self._services.store.close()
             raise
 
     async def _connect(self, *, has_answered: bool) -> None:
         """Reaches the store that was away at the start; from then on nothing is different."""
         try:
-            await self._standby.connect()
+            await self._application.standby.connect()
         except StoreError as error:
             self._failure = error
             self._stopping.set()
             return
         log.info("standby.over")
         if not has_answered and not self._stopping.is_set():
-            await self._rpc.say_serving()
+            await self._application.rpc.say_serving()
             self._tell(can_answer=True)
 
     def _tell(self, *, can_answer: bool) -> None:
@@ -194,13 +193,17 @@ class _Service:
     async def _start(self, *, can_answer: bool) -> None:
         if self._settings.metrics_listen is not None:
             try:
-                port = serve_metrics(self._settings.metrics_listen, self._rpc, self._collector)
+                port = serve_metrics(
+                    self._settings.metrics_listen, self._application.rpc, self._application.collector
+                )
             except OSError as error:
                 text = f"can't serve metrics at {self._settings.metrics_listen}: {error.strerror}"
                 raise StartupError(text) from error
             log.info("metrics.serving", port=port)
-        port = await self._rpc.start(self._settings.listen, self._access.credentials, is_serving=can_answer)
-        self._access.say_who_may_enter()
+        port = await self._application.rpc.start(
+            self._settings.listen, self._application.access.credentials, is_serving=can_answer
+        )
+        self._application.access.say_who_may_enter()
         host, _ = split_address(self._settings.listen)
         self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._tell(can_answer=can_answer)
@@ -208,14 +211,14 @@ class _Service:
     async def _drain(self) -> None:
         """Lets clients look away, and calls in flight finish."""
         log.info("server.draining")
-        await self._rpc.say_not_serving()
+        await self._application.rpc.say_not_serving()
         if self._exit_code == 0:
             await asyncio.sleep(self._settings.drain_delay_seconds)
-        await self._rpc.stop(self._settings.drain_seconds if self._exit_code == 0 else 0.0)
+        await self._application.rpc.stop(self._settings.drain_seconds if self._exit_code == 0 else 0.0)
 
     async def _flush_counts(self) -> None:
         try:
-            await self._upkeep.end_run()
+            await self._services.sync.end_run()
         except StoreError as error:
             log.warning("counts.lost", error=str(error))
 

@@ -13,10 +13,9 @@ from typing import Final
 import structlog
 
 from server.services.experiments.allocator import Allocator
+from server.services.runtime.async_store import AsyncStore
 from server.services.runtime.clock import Clock
-from server.services.runtime.threads import Workers
 from server.services.runtime.writer import Writer
-from server.store.contract import Store
 from server.store.errors import OlderServersError, StoreUnavailableError, StoreUnreachableError
 from server.store.tables.writers import WriterState
 
@@ -60,12 +59,11 @@ class Silence:
         return silence
 
 
-class RunEnder:
+class RunReaper:
     """Ends silent runs and moves their uncounted outcomes. Belongs to the event loop's thread.
 
     Args:
         store: Where the runs are.
-        workers: Whose threads wait for it.
         writer: This run, which is never ended here.
         allocator: Told whose facts changed.
         clock: The time.
@@ -77,8 +75,7 @@ class RunEnder:
 
     def __init__(
         self,
-        store: Store,
-        workers: Workers,
+        store: AsyncStore,
         writer: Writer,
         allocator: Allocator,
         clock: Clock,
@@ -86,7 +83,6 @@ class RunEnder:
         may_end: Callable[[], bool] = lambda: True,
     ) -> None:
         self._store = store
-        self._workers = workers
         self._writer = writer
         self._allocator = allocator
         self._clock = clock
@@ -108,7 +104,7 @@ class RunEnder:
 
     async def _find_silent(self) -> list[WriterState]:
         """The other runs that are dead and tell in their ids what they counted."""
-        states = await self._workers.read(self._store.read_writers)
+        states = await self._store.read_writers()
         enough = SILENCE.total_seconds() if self._store.is_shared else 0.0
         return [
             state
@@ -122,7 +118,7 @@ class RunEnder:
 
     async def _end(self, silent: list[WriterState]) -> None:
         try:
-            ended = await self._workers.write(self._store.end_runs, silent, self._clock.now())
+            ended = await self._store.end_runs(silent, self._clock.now())
         except OlderServersError as error:
             self._complain("runs.wait_for_older_servers", str(error))
         except StoreUnreachableError:
@@ -143,7 +139,7 @@ class RunEnder:
     async def _move(self) -> None:
         n_rows = 0
         while True:
-            step = await self._workers.write(self._store.move_uncounted, self._writer.slot, _ROWS)
+            step = await self._store.move_uncounted(self._writer.slot, _ROWS)
             if step is None:
                 break
             n_rows += step.n_rows

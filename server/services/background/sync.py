@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from functools import partial
 from typing import Final
 
@@ -13,13 +12,12 @@ from server.services.background.timekeeping import Timekeeper
 from server.services.choose.decision_counter import DecisionCounter
 from server.services.errors import StorageUnavailableError
 from server.services.experiments.allocator import Allocator
+from server.services.runtime.async_store import AsyncStore
 from server.services.runtime.clock import Clock
 from server.services.runtime.service_time import MOST_AHEAD_MS
-from server.services.runtime.threads import Workers
 from server.services.runtime.writer import Writer, claim_slot
 from server.services.signing_keys.rotation import DecisionKeys
 from server.services.snapshot.snapshot import Snapshot
-from server.store.contract import Store
 from server.store.errors import (
     OutdatedError,
     RunEndedError,
@@ -29,7 +27,6 @@ from server.store.errors import (
 )
 from server.store.records import Changes
 
-_RETRY_AFTER: Final = timedelta(seconds=1)
 _CLAIM_SECONDS: Final = 10.0
 """How often a writer says that it lives, where others could take its slot."""
 
@@ -39,12 +36,11 @@ _RELOAD_SECONDS: Final = 60.0
 log = structlog.get_logger()
 
 
-class Upkeep:
+class StoreSync:
     """Keeps snapshot, counts and epochs up to date. Belongs to the event loop's thread.
 
     Args:
         store: Where the truth is.
-        workers: Whose threads wait for the store.
         snapshot: What Choose reads.
         counter: What Choose counted.
         writer: Who it is to the store.
@@ -57,8 +53,7 @@ class Upkeep:
 
     def __init__(
         self,
-        store: Store,
-        workers: Workers,
+        store: AsyncStore,
         snapshot: Snapshot,
         counter: DecisionCounter,
         writer: Writer,
@@ -72,7 +67,7 @@ class Upkeep:
         self._keys = keys
         self._timekeeper = timekeeper
         self._store = store
-        self._workers = workers
+        self._store_for_calls = store.for_calls
         self._snapshot = snapshot
         self._counter = counter
         self._writer = writer
@@ -95,10 +90,7 @@ class Upkeep:
         """
         if self._load_after is None:
             self._load_after = asyncio.create_task(self._load_next(self._loading))
-        try:
-            await asyncio.shield(self._load_after)
-        except StoreError as error:
-            raise StorageUnavailableError(_RETRY_AFTER) from error
+        await asyncio.shield(self._load_after)
 
     async def flush(self) -> None:
         """Adds the decisions counted so far to the facts.
@@ -112,12 +104,12 @@ class Upkeep:
             if flush is None:
                 return
             try:
-                await self._workers.write(self._store.add_decisions, flush)
+                await self._store.add_decisions(flush)
             except WriterUnknownError:  # silent for so long that the store forgot it
                 await self._claim_slot()
                 if self._writer.incarnation != flush.incarnation:
                     return
-                await self._workers.write(self._store.add_decisions, flush)
+                await self._store.add_decisions(flush)
             except RunEndedError:  # so long that its decisions are settled as uncounted
                 await self._claim_slot()
                 return
@@ -131,7 +123,7 @@ class Upkeep:
             StoreError: They are not, or it can't be said: somebody will look for what was lost.
         """
         await self.flush()
-        await self._workers.write(self._store.end_cleanly, self._writer.incarnation, self._clock.now())
+        await self._store.end_cleanly(self._writer.incarnation, self._clock.now())
 
     async def poll(self, seconds: float) -> None:
         """Flushes and refreshes every `seconds`, for ever."""
@@ -174,9 +166,7 @@ class Upkeep:
     async def _claim_slot(self) -> None:
         """Says that this writer lives, and takes another slot if its own was given away."""
         before = self._writer.slot
-        await claim_slot(
-            self._store, self._workers, self._writer, self._clock, begin_run=self._counter.begin_run
-        )
+        await claim_slot(self._store, self._writer, self._clock, begin_run=self._counter.begin_run)
         if self._writer.slot != before:
             log.warning("slot.changed", before=before, now=self._writer.slot)
         self._claim_at = self._clock.monotonic() + _CLAIM_SECONDS
@@ -236,7 +226,7 @@ class Upkeep:
         asked_at = self._clock.monotonic()
         is_whole = self._store.is_shared and asked_at >= self._reload_at
         since = None if is_whole else self._snapshot.watermark
-        changes = await self._workers.poll(self._store.load_changes, since)
+        changes = await self._store_for_calls.load_changes(since)
         if self._keys is not None and self._store.is_shared:
             await self._keys.refresh()
         if is_whole:

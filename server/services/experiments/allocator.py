@@ -12,8 +12,8 @@ from bandit.facts import Epoch, ends_of
 from bandit.posteriors import BetaPosterior
 from bandit.posteriors.best_arm import best_arm_probabilities
 from server.services.experiments.epochs import new_epoch, state_of
+from server.services.runtime.async_store import AsyncStore, Thread
 from server.services.runtime.clock import Clock
-from server.services.runtime.threads import Workers
 from server.services.snapshot.snapshot import Snapshot
 from server.store.contract import Store
 from server.store.errors import StoreError
@@ -38,7 +38,6 @@ class Allocator:
 
     Args:
         store: Where facts and epochs are.
-        workers: Whose computing thread folds and integrates.
         snapshot: Where new epochs are put in force.
         clock: The time.
         lag: How long a replica may go on with an epoch after its end.
@@ -47,8 +46,7 @@ class Allocator:
 
     def __init__(
         self,
-        store: Store,
-        workers: Workers,
+        store: AsyncStore,
         snapshot: Snapshot,
         clock: Clock,
         *,
@@ -56,7 +54,6 @@ class Allocator:
         threshold: float,
     ) -> None:
         self._store = store
-        self._workers = workers
         self._snapshot = snapshot
         self._clock = clock
         self._lag = lag
@@ -135,9 +132,9 @@ class Allocator:
         if live is None or live.record.state is not State.RUNNING or live.record.unknown:
             self._due_at.pop(number, None)
             return
-        computed, look_again_at = await self._workers.compute(self._compute, number)
+        computed, look_again_at = await self._store.run(Thread.COMPUTE, self._compute, number)
         if computed is not None:
-            stored = await self._workers.write(self._store.add_epoch, computed)
+            stored = await self._store.add_epoch(computed)
             if stored is None:
                 self._changed[number] = None
                 return
@@ -150,9 +147,9 @@ class Allocator:
         if look_again_at is not None:
             self._look_at(number, look_again_at)
 
-    def _compute(self, number: int) -> tuple[Epoch | None, datetime | None]:
+    def _compute(self, store: Store, number: int) -> tuple[Epoch | None, datetime | None]:
         """The next epoch, if there should be one, and when to look again without any news."""
-        found = self._store.read_facts(number)
+        found = store.read_facts(number)
         if found is None or not found.epochs or found.record.unknown:
             return None, None
         if found.record.state is not State.RUNNING:

@@ -20,26 +20,19 @@ from server.services.errors import (
     ExperimentExistsError,
     ExperimentNotFoundError,
     InvalidInputError,
-    OlderServersError,
     QuotaReachedError,
-    ServerOutdatedError,
-    ServiceError,
-    StorageUnavailableError,
     TransitionRefusedError,
 )
 from server.services.experiments.allocator import Allocator
 from server.services.experiments.epochs import first_allocation, new_epoch
+from server.services.runtime.async_store import AsyncStore, Thread
 from server.services.runtime.clock import Clock
-from server.services.runtime.threads import Workers
 from server.services.snapshot.snapshot import Snapshot
-from server.store import errors as store_errors
 from server.store.contract import Store
 from server.store.contract.signing_keys import ANYONE
-from server.store.errors import NameTakenError, OutdatedError, StaleRevisionError, StoreError
-from server.store.errors import QuotaReachedError as StoreQuotaReachedError
+from server.store.errors import StaleRevisionError
 from server.store.records import ExperimentRecord, LiveExperiment, State
 
-_RETRY_AFTER = timedelta(seconds=1)
 _ATTEMPTS = 5
 
 log = structlog.get_logger()
@@ -71,7 +64,6 @@ class Experiments:
 
     Args:
         store: Where experiments are.
-        workers: Whose threads wait for the store.
         snapshot: Where changes are put in force.
         allocator: Told of experiments that run.
         clock: The time.
@@ -82,8 +74,7 @@ class Experiments:
 
     def __init__(
         self,
-        store: Store,
-        workers: Workers,
+        store: AsyncStore,
         snapshot: Snapshot,
         allocator: Allocator,
         clock: Clock,
@@ -92,8 +83,7 @@ class Experiments:
         convergence: timedelta,
         quotas: Quotas = NO_QUOTAS,
     ) -> None:
-        self._store = store
-        self._workers = workers
+        self._store = store.for_calls
         self._snapshot = snapshot
         self._allocator = allocator
         self._clock = clock
@@ -117,16 +107,7 @@ class Experiments:
         if validate_only:
             await self._require_free(experiment.name)
             return LiveExperiment(ExperimentRecord.draft(experiment, now), None)
-        try:
-            record = await self._workers.write(
-                self._store.create_experiment, experiment, now, caller, quota=self._quotas.experiments
-            )
-        except NameTakenError:
-            raise ExperimentExistsError(experiment.name) from None
-        except StoreQuotaReachedError as error:
-            raise QuotaReachedError.of_experiments(error.namespace, error.most) from None
-        except StoreError as error:
-            raise _refusal(error) from error
+        record = await self._store.create_experiment(experiment, now, caller, quota=self._quotas.experiments)
         return await self._settled(self._put_in_force(LiveExperiment(record, None), "created", caller))
 
     async def get(self, name: str) -> LiveExperiment:
@@ -142,10 +123,7 @@ class Experiments:
 
         Only those in one of the namespaces, if any are given.
         """
-        try:
-            records = await self._workers.read(self._store.list_experiments, after, limit, state, namespaces)
-        except StoreError as error:
-            raise StorageUnavailableError(_RETRY_AFTER) from error
+        records = await self._store.list_experiments(after, limit, state, namespaces)
         known = {record.number: self._snapshot.find_live(record.number) for record in records}
         return [
             LiveExperiment(record, live.epoch if (live := known[record.number]) is not None else None)
@@ -232,28 +210,19 @@ class Experiments:
         if record.state is State.RUNNING:
             raise TransitionRefusedError(name, record.state, "deleted before it is paused")
         try:
-            await self._workers.write(self._store.delete_experiment, record, self._clock.now(), caller)
+            await self._store.delete_experiment(record, self._clock.now(), caller)
         except StaleRevisionError:
             raise ExperimentChangedError(name) from None
-        except StoreError as error:
-            raise StorageUnavailableError(_RETRY_AFTER) from error
         self._snapshot.drop(record.number)
         log.info("experiment.deleted", experiment=name, caller=caller)
         await self._wait_for_replicas(self._convergence)
 
     async def _require_free(self, name: str) -> None:
-        try:
-            is_taken = await self._workers.read(self._store.has_name, name)
-        except StoreError as error:
-            raise StorageUnavailableError(_RETRY_AFTER) from error
-        if is_taken:
+        if await self._store.has_name(name):
             raise ExperimentExistsError(name)
 
     async def _find(self, name: str) -> ExperimentRecord:
-        try:
-            record = await self._workers.read(self._store.find_experiment, name)
-        except StoreError as error:
-            raise StorageUnavailableError(_RETRY_AFTER) from error
+        record = await self._store.find_experiment(name)
         if record is None:
             raise ExperimentNotFoundError(name)
         return record
@@ -283,8 +252,6 @@ class Experiments:
                 return await self._settled(await self._store_change(before, after, event, caller))
             except StaleRevisionError:
                 continue
-            except StoreError as error:
-                raise _refusal(error) from error
         raise ExperimentChangedError(name)
 
     async def _store_change(
@@ -292,8 +259,8 @@ class Experiments:
     ) -> LiveExperiment:
         epoch = None
         if after.state is State.RUNNING:
-            epoch = await self._workers.compute(self._next_epoch, before, after)
-        record = await self._workers.write(self._store.change_experiment, before, after, epoch, caller=caller)
+            epoch = await self._store.run(Thread.COMPUTE, self._next_epoch, before, after)
+        record = await self._store.change_experiment(before, after, epoch, caller=caller)
         known = self._snapshot.find_live(record.number)
         if epoch is not None:
             in_force: Epoch | None = replace(epoch, revision=record.revision)
@@ -302,10 +269,10 @@ class Experiments:
             in_force = known.epoch if known is not None and is_current else None
         return self._put_in_force(LiveExperiment(record, in_force), event, caller)
 
-    def _next_epoch(self, before: ExperimentRecord, after: ExperimentRecord) -> Epoch:
+    def _next_epoch(self, store: Store, before: ExperimentRecord, after: ExperimentRecord) -> Epoch:
         """The epoch with which a running experiment goes on after a change."""
         now = self._clock.now()
-        found = self._store.read_facts(before.number)
+        found = store.read_facts(before.number)
         allocation = first_allocation(after, found, self._lag, now)
         current = found.epochs[-1] if found is not None and found.epochs else None
         return new_epoch(after, current, allocation, now)
@@ -331,17 +298,6 @@ class Experiments:
             caller=caller,
         )
         return live
-
-
-def _refusal(error: StoreError) -> ServiceError:
-    """What a caller is told of a change that the store did not make."""
-    match error:
-        case OutdatedError():
-            return ServerOutdatedError(str(error))
-        case store_errors.OlderServersError():
-            return OlderServersError(str(error))
-        case _:
-            return StorageUnavailableError(_RETRY_AFTER)
 
 
 def _require_valid(experiment: Experiment) -> None:

@@ -16,10 +16,9 @@ from server.services.errors import (
     StorageUnavailableError,
     StorageUnsafeError,
 )
+from server.services.runtime.async_store import AsyncStore
 from server.services.runtime.clock import Clock
-from server.services.runtime.threads import Workers
 from server.services.runtime.writer import Writer
-from server.store.contract import Store
 from server.store.errors import (
     RowRefusedError,
     StoreBrokenError,
@@ -39,7 +38,7 @@ MAX_TURNS: Final = 16
 _ENTRY_BYTES: Final = 400
 _OUTCOME_BYTES: Final = 160
 _RETRY_WHEN_FULL: Final = timedelta(milliseconds=200)
-_RETRY_WHEN_AWAY: Final = timedelta(seconds=1)
+_RETRY_WHEN_NO_ROOM: Final = timedelta(seconds=1)
 _SMOOTHING: Final = 0.2
 _COMPLAINT_SECONDS: Final = 10.0
 
@@ -131,7 +130,6 @@ class RewardQueue:
 
     Args:
         store: Where rewards go.
-        workers: Whose writing thread commits.
         writer: In whose slot rewards are counted.
         clock: Times the commits.
         max_rows: Outcomes that may wait; more are refused.
@@ -142,8 +140,7 @@ class RewardQueue:
 
     def __init__(
         self,
-        store: Store,
-        workers: Workers,
+        store: AsyncStore,
         writer: Writer,
         clock: Clock,
         *,
@@ -153,7 +150,6 @@ class RewardQueue:
         on_broken: Callable[[], None],
     ) -> None:
         self._store = store
-        self._workers = workers
         self._writer = writer
         self._clock = clock
         self._max_rows = max_rows
@@ -258,7 +254,7 @@ class RewardQueue:
     async def _record(self, entries: Sequence[RewardEntry]) -> list[RewardVerdict]:
         """Records the entries; those that the database refuses are found by halving and fail alone."""
         try:
-            return await self._workers.write(self._store.record_rewards, entries, self._writer.slot)
+            return await self._store.record_rewards(entries, self._writer.slot)
         except RowRefusedError:
             if len(entries) == 1:
                 log.exception("reward.refused_by_database", experiment=entries[0].experiment)
@@ -298,9 +294,9 @@ class RewardQueue:
 
 def _to_service_error(error: Exception) -> Exception:
     if isinstance(error, StoreFullError):
-        return StorageFullError("the store has no room left", _RETRY_WHEN_AWAY)
+        return StorageFullError("the store has no room left", _RETRY_WHEN_NO_ROOM)
     if isinstance(error, StoreUnsafeError):
-        return StorageUnsafeError(str(error), _RETRY_WHEN_AWAY)
+        return StorageUnsafeError(str(error))
     if isinstance(error, StoreError):
-        return StorageUnavailableError(_RETRY_WHEN_AWAY)
+        return StorageUnavailableError()
     return error if isinstance(error, ServiceError) else RuntimeError("the commit failed")

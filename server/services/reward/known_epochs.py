@@ -2,16 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from datetime import timedelta
 from typing import Final, NamedTuple
 
-from server.services.errors import StorageUnavailableError
 from server.services.runtime.clock import Clock
 from server.services.snapshot.snapshot import Snapshot
-from server.store.errors import StoreError
 from server.store.records.epoch_terms import EpochKey, EpochTerms
 
-_RETRY_AFTER: Final = timedelta(seconds=1)
 _MOST_BYTES: Final = 32 * 1024 * 1024
 """Memory for epochs that were looked up: some sixty thousand of a few arms, the oldest forgotten first."""
 
@@ -38,7 +34,7 @@ class KnownEpochs:
 
     Args:
         snapshot: Knows the epochs in force.
-        find: The store's epochs by key, those that there are.
+        find: Looks up those of the epochs that there are, as `AsyncStore.for_calls` does.
         clock: The time.
         memory_seconds: How long it is remembered that the store has no such epoch.
     """
@@ -87,10 +83,7 @@ class KnownEpochs:
         if self._next is None:
             self._next = asyncio.create_task(self._look_up(self._running))
         asked_at = self._clock.monotonic()
-        try:
-            found = await asyncio.shield(self._next)
-        except StoreError as error:
-            raise StorageUnavailableError(_RETRY_AFTER) from error
+        found = await asyncio.shield(self._next)
         for claim in claims:
             if claim.key not in found:
                 self._note_absent(claim, asked_at)

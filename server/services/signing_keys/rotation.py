@@ -26,16 +26,14 @@ from server.services.errors import (
     RotationRefusedError,
     StorageUnavailableError,
 )
+from server.services.runtime.async_store import AsyncStore
 from server.services.runtime.clock import Clock
-from server.services.runtime.threads import Workers
 from server.services.signing_keys.signers import GRACE, UnknownKeys, last_ms_of, signer_of
 from server.services.snapshot.snapshot import Snapshot
-from server.store.contract import Store
-from server.store.errors import KeysNotReadyError, StoreError
+from server.store.errors import KeysNotReadyError
 from server.store.records import KeyRing
 
 SECRET_BYTES: Final = 32
-_RETRY_AFTER: Final = timedelta(seconds=1)
 _LOOK_SECONDS: Final = 0.1
 _UNSETTLED_SECONDS: Final = 15.0
 """A server's transactions are ended by the database sooner, also if the server is frozen."""
@@ -79,7 +77,6 @@ class DecisionKeys:
 
     Args:
         store: Where the ring is.
-        workers: Whose threads wait for the store.
         snapshot: Tells how long decisions live.
         clock: The time.
         convergence: How soon a change made by one replica is known to all.
@@ -91,15 +88,13 @@ class DecisionKeys:
 
     def __init__(
         self,
-        store: Store,
-        workers: Workers,
+        store: AsyncStore,
         snapshot: Snapshot,
         clock: Clock,
         *,
         convergence: timedelta,
     ) -> None:
-        self._store = store
-        self._workers = workers
+        self._store = store.for_calls
         self._snapshot = snapshot
         self._clock = clock
         self._ring: KeyRing | None = None
@@ -132,8 +127,8 @@ class DecisionKeys:
         self.on_changed(ring)
 
     async def refresh(self) -> None:
-        """Takes the ring that the store has; StoreError if it can't be reached."""
-        self._take_found(await self._workers.poll(self._store.read_keys))
+        """Take the ring that the store has; StorageUnavailableError if it can't be reached."""
+        self._take_found(await self._store.poll_keys())
 
     def _take_found(self, ring: KeyRing | None) -> None:
         if ring is not None:
@@ -150,8 +145,7 @@ class DecisionKeys:
             raise RotationRefusedError("the server's clock is in doubt; see `bandit-server clock show`")
         trusted = self._clock.trusted_until()
         try:
-            ring = await self._workers.write(
-                self._store.rotate_keys,
+            ring = await self._store.rotate_keys(
                 secrets.token_bytes(SECRET_BYTES),
                 self._clock.now(),
                 delay=self._delay,
@@ -160,8 +154,6 @@ class DecisionKeys:
             )
         except KeysNotReadyError as error:
             raise RotationRefusedError(error.why) from None
-        except StoreError as error:
-            raise StorageUnavailableError(_RETRY_AFTER) from error
         self.take(ring)
         await asyncio.sleep(self._delay.total_seconds())
         self.turn()
@@ -181,11 +173,9 @@ class DecisionKeys:
             await self._let_all_hear(key)
             raise RevocationRefusedError(f"there is no key {key}, nor a transaction that may know one")
         try:
-            ring = await self._workers.write(self._store.revoke_key, key, self._clock.now(), caller=caller)
+            ring = await self._store.revoke_key(key, self._clock.now(), caller=caller)
         except KeysNotReadyError as error:
             raise RevocationRefusedError(error.why) from None
-        except StoreError as error:
-            raise StorageUnavailableError(_RETRY_AFTER) from error
         self.take(ring)
         await self._let_all_hear(key)
         return self.describe(ring)
@@ -194,23 +184,17 @@ class DecisionKeys:
         """Waits for transactions that may have looked at the ring before it changed, as a frozen server's."""
         await asyncio.sleep(self._delay.total_seconds())
         give_up_at = self._clock.monotonic() + _UNSETTLED_SECONDS
-        try:
-            mark = await self._workers.read(self._store.read_mark)
-            while not await self._workers.read(self._store.has_passed, mark):
-                if self._clock.monotonic() > give_up_at:
-                    raise RevocationUnsettledError(key)
-                await asyncio.sleep(_LOOK_SECONDS)
-        except StoreError as error:
-            raise StorageUnavailableError(_RETRY_AFTER) from error
+        mark = await self._store.read_mark()
+        while not await self._store.has_passed(mark):
+            if self._clock.monotonic() > give_up_at:
+                raise RevocationUnsettledError(key)
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def read(self) -> list[SigningKey]:
         """The keys that the store has, the newest first."""
-        try:
-            self._take_found(await self._workers.read(self._store.read_keys))
-        except StoreError as error:
-            raise StorageUnavailableError(_RETRY_AFTER) from error
+        self._take_found(await self._store.read_keys())
         if self._ring is None:
-            raise StorageUnavailableError(_RETRY_AFTER)
+            raise StorageUnavailableError
         return self.describe(self._ring)
 
     def describe(self, ring: KeyRing) -> list[SigningKey]:
