@@ -1,4 +1,4 @@
-"""Runs the service: brings the application up, keeps them going, and takes them down in order."""
+"""One process of the server: starts the application, keeps it going, and stops it in order."""
 
 import asyncio
 import gc
@@ -31,35 +31,35 @@ _GC_THRESHOLDS: Final = (50_000, 20, 100)
 """Calls leave no cycles behind, so Python need not look for them every few calls."""
 
 _BROKEN_EXIT: Final = 70
-"""Exit code after a failed write to stable storage: EX_SOFTWARE, so that a supervisor starts anew."""
+"""Exit code after a failed write to stable storage: EX_SOFTWARE, so that a supervisor restarts the server."""
 
 log = structlog.get_logger()
 
 
-def print_place(address: str, *, is_serving: bool) -> None:
-    """Says on standard output where a server is, and whether it serves yet."""
+def print_address(address: str, *, is_serving: bool) -> None:
+    """Print the address of the server, and whether it serves yet."""
     doing = "serving" if is_serving else "waiting for its database"
     sys.stdout.write(f"bandit-server is {doing} at {address}\n")
     sys.stdout.flush()
 
 
 def stop_signals() -> set[signal.Signals]:
-    """The signals that end a server in order: SIGHUP, of a terminal that is closed, but not below nohup."""
+    """Return the signals that stop a server; SIGHUP is among them unless it is ignored, as under nohup."""
     ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
     return {signal.SIGTERM, signal.SIGINT, signal.SIGHUP} - ignored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Where a process stands among those of its server.
+    """The place of a process among those of its server.
 
     Attributes:
-        tell: Told the address, and whether calls are answered there yet; again once they are.
+        announce: Called with the address, and whether it serves yet; again once it does.
         number: Counted from 1 where several processes share the port; the first writes the server's files.
         end: A file descriptor that can be read once the process is to stop; None if only signals say so.
     """
 
-    tell: Callable[..., None] = print_place
+    announce: Callable[..., None] = print_address
     number: int | None = None
     end: int | None = None
 
@@ -68,13 +68,15 @@ ALONE: Final = Placement()
 
 
 def serve_here(settings: Settings, placement: Placement = ALONE) -> int:
-    """Serves in this process until a signal stops it, and returns the exit code.
+    """Serve in this process until a signal stops it, and return the exit code.
 
     Raises:
         StartupError: The service can't start.
     """
     require_address_space()
-    room_for_connections(settings.max_connections)  # looked at first: what opens a file would only fail
+    room_for_connections(
+        settings.max_connections
+    )  # first: whatever opens a file would fail without saying why
     set_up_logs(settings.log_level, worker=placement.number)
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
@@ -86,7 +88,7 @@ def serve_here(settings: Settings, placement: Placement = ALONE) -> int:
 
 
 async def _serve_on(settings: Settings, store: Store, placement: Placement) -> int:
-    """Serves from a store. The application is made here, since gRPC belongs to the loop it is made in."""
+    """Serve from a store. The application is made here, since gRPC belongs to the loop it is made in."""
     return await _Service(settings, store, placement).run()
 
 
@@ -104,13 +106,13 @@ class _Service:
         self._services = self._application.services
 
     async def run(self) -> int:
-        """Serves until told to stop; returns the exit code."""
-        self._heed_signals()
+        """Serve until stopped; return the exit code."""
+        self._handle_signals()
         can_answer = await self._begin()
         commits = asyncio.create_task(self._services.queue.run())
         chores = self._start_chores()
         await self._start(can_answer=can_answer)
-        chores += self._start_more_chores(has_answered=can_answer)
+        chores += self._start_late_chores(has_answered=can_answer)
         await self._stopping.wait()
         await self._drain()
         for chore in chores:
@@ -130,7 +132,7 @@ class _Service:
         return self._exit_code
 
     def _start_chores(self) -> "list[asyncio.Task[None]]":
-        """What goes on before there can be a call."""
+        """Start what has to run before the first call."""
         return [
             asyncio.create_task(self._services.sync.poll(self._settings.poll_seconds)),
             asyncio.create_task(self._services.sync.allocate(self._settings.epoch_interval_seconds)),
@@ -140,8 +142,8 @@ class _Service:
             asyncio.create_task(self._services.sync.repeat(self._application.access.look, LOOK_SECONDS)),
         ]
 
-    def _start_more_chores(self, *, has_answered: bool) -> "list[asyncio.Task[None]]":
-        """What can wait until the server has said where it is."""
+    def _start_late_chores(self, *, has_answered: bool) -> "list[asyncio.Task[None]]":
+        """Start what can wait until the server has announced its address."""
         chores = [asyncio.create_task(self._services.store.run(Thread.COMPUTE, lambda _: load_mathematics()))]
         if not self._application.standby.is_connected:
             chores.append(asyncio.create_task(self._connect(has_answered=has_answered)))
@@ -157,16 +159,16 @@ class _Service:
             )
         return chores
 
-    def _heed_signals(self) -> None:
+    def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in stop_signals():
             loop.add_signal_handler(number, self._stopping.set)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals())  # a parent held them back
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals())  # the parent blocked them
         if self._placement.end is not None:
             loop.add_reader(self._placement.end, self._stopping.set)
 
     async def _begin(self) -> bool:
-        """Reaches the store or does without; whether calls can be answered."""
+        """Reach the store or do without; return whether calls can be answered."""
         try:
             return await self._application.standby.begin()
         except StoreError:
@@ -174,7 +176,7 @@ class _Service:
             raise
 
     async def _connect(self, *, has_answered: bool) -> None:
-        """Reaches the store that was away at the start; from then on nothing is different."""
+        """Reach the store that was away at the start."""
         try:
             await self._application.standby.connect()
         except StoreError as error:
@@ -184,10 +186,10 @@ class _Service:
         log.info("standby.over")
         if not has_answered and not self._stopping.is_set():
             await self._application.rpc.say_serving()
-            self._tell(can_answer=True)
+            self._announce(can_answer=True)
 
-    def _tell(self, *, can_answer: bool) -> None:
-        self._placement.tell(self._address, is_serving=can_answer)
+    def _announce(self, *, can_answer: bool) -> None:
+        self._placement.announce(self._address, is_serving=can_answer)
         log.info("server.serving" if can_answer else "server.waiting", address=self._address)
 
     async def _start(self, *, can_answer: bool) -> None:
@@ -203,13 +205,13 @@ class _Service:
         port = await self._application.rpc.start(
             self._settings.listen, self._application.access.credentials, is_serving=can_answer
         )
-        self._application.access.say_who_may_enter()
+        self._application.access.log_access()
         host, _ = split_address(self._settings.listen)
         self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        self._tell(can_answer=can_answer)
+        self._announce(can_answer=can_answer)
 
     async def _drain(self) -> None:
-        """Lets clients look away, and calls in flight finish."""
+        """Let clients find another server, and calls in flight finish."""
         log.info("server.draining")
         await self._application.rpc.say_not_serving()
         if self._exit_code == 0:
@@ -223,7 +225,7 @@ class _Service:
             log.warning("counts.lost", error=str(error))
 
     def _stop_broken(self) -> None:
-        """After a failed write to stable storage nothing that a later one says can be trusted."""
+        """Stop after a failed write to stable storage: no later write can be trusted."""
         if self._exit_code == 0:
             log.critical("store.broken", advice="check the disk, then start again")
             self._exit_code = _BROKEN_EXIT

@@ -1,4 +1,4 @@
-"""A start with its store away: from a snapshot and keys on disk, or waiting; and what keeps those fresh.
+"""Startup without the store: from a snapshot and keys on disk, which are kept fresh, or waiting.
 
 store there ─────────────────────────────▶ serving
 store away ──▶ usable snapshot and keys? ──▶ serving from it ──▶ store there: goes on by itself
@@ -30,7 +30,7 @@ log = structlog.get_logger()
 
 
 class Standby:
-    """Reaches the store, and does without it until then. Belongs to the event loop's thread.
+    """Reaches the store, and restores a snapshot until then. Belongs to the event loop's thread.
 
     Args:
         settings: What the operator set.
@@ -60,7 +60,7 @@ class Standby:
         self.is_connected = False
 
     async def begin(self) -> bool:
-        """Reaches the store once, or else restores the snapshot; returns whether calls can be answered.
+        """Reach the store once, or else restore the snapshot; return whether calls can be answered.
 
         Raises:
             StoreError: The store is there and can't be used, or is a file.
@@ -76,12 +76,12 @@ class Standby:
         return True
 
     async def connect(self) -> None:
-        """Reaches the store, however long it takes.
+        """Reach the store, however long it takes.
 
         Raises:
             StoreError: It is there and can't be used, and there is no snapshot to go on with.
         """
-        complaint = ""
+        logged = ""
         while not self.is_connected:
             await asyncio.sleep(_PAUSE_SECONDS)
             try:
@@ -91,12 +91,12 @@ class Standby:
             except StoreError as error:
                 if not self._snapshot.is_restored:
                     raise
-                if str(error) != complaint:
-                    complaint = str(error)
-                    log.error("store.unusable", error=complaint)  # noqa: TRY400 - the text is for the operator
+                if str(error) != logged:
+                    logged = str(error)
+                    log.error("store.unusable", error=logged)  # noqa: TRY400 - the text is for the operator
 
     async def save(self, *, is_last: bool = False) -> None:
-        """Writes the snapshot file if it lacks something that the store has confirmed, or grows old.
+        """Write the snapshot file if it lacks something that the store has confirmed, or grows old.
 
         Also the keys file, if that failed when they changed.
 
@@ -106,7 +106,7 @@ class Standby:
         if self._snapshot_path is None or self._ring is None or not self._is_keeper:
             return
         await asyncio.to_thread(self._save_keys, self._ring)
-        if isinf(self._snapshot.age_seconds):  # the keys are here already, and what they are for is not
+        if isinf(self._snapshot.age_seconds):  # there are keys, and no experiment yet
             return
         live = [each for each in self._snapshot if each.epoch is not None]
         confirmed_ms = self._clock.time_ms() - round(self._snapshot.age_seconds * 1000)
@@ -122,7 +122,7 @@ class Standby:
             self._saved, self._saved_ms = live, confirmed_ms
 
     def take_keys(self, ring: KeyRing) -> None:
-        """Signs and checks with the keys of the store from now on, and with those that follow them."""
+        """Sign and verify with the keys of the store from now on, and with those that follow them."""
         if self._snapshot.is_restored and self._file_ring is not None and not agree(ring, self._file_ring):
             log.error("snapshot.foreign", advice="the database is of another deployment than the keys file")
             self._snapshot.clear()
@@ -134,13 +134,13 @@ class Standby:
         keys.on_changed = self._keep_keys
 
     def _keep_keys(self, ring: KeyRing) -> None:
-        """Keeps the keys for a start without the store."""
+        """Save the keys for a start without the store."""
         self._ring = ring
         if self._is_keeper:
             self._save_keys(ring)
 
     def _save_keys(self, ring: KeyRing) -> None:
-        """Writes the keys file unless it holds these keys; that it can't is said once for each ring."""
+        """Write the keys file unless it holds these keys; log a failure once per ring."""
         if self._keys_path is None or ring == self._file_ring:
             return
         try:
@@ -182,9 +182,9 @@ class Standby:
         return True
 
     def _age_of(self, kept: KeptSnapshot) -> float:
-        """Never younger than the lag, so that no decision is taken for one that the store has confirmed.
+        """Return the age of a snapshot in seconds: at least the lag, so that no decision counts as confirmed.
 
-        What was confirmed in the future was so by a wrong clock, or is it now: nobody knows how old it is.
+        One that was confirmed in the future tells of a wrong clock, then or now: it counts as stale.
         """
         age_seconds = (self._clock.time_ms() - kept.confirmed_ms) / 1000
         if age_seconds >= -self._settings.lag_seconds:
@@ -198,7 +198,7 @@ class Standby:
         try:
             ring = read_keys(self._keys_path)
         except KeysFileError as error:
-            if not isinstance(error.__cause__, FileNotFoundError):
+            if self._keys_path.exists():  # there is none before the first start
                 log.warning("keys.ignored", reason=str(error))
             return None
         if is_open_to_others(self._keys_path):

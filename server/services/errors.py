@@ -1,4 +1,4 @@
-"""What the services refuse, named by what the caller should do.
+"""Errors of the services, each with what the caller should do.
 
     ServiceError
     ├── InvalidInputError           correct the fields named and call again
@@ -228,7 +228,7 @@ class RevocationUnsettledError(ServiceError):
 
 
 class OverloadedError(ServiceError):
-    """More waits than may; nothing was stored."""
+    """Too much waits already; nothing was stored."""
 
     reason = "OVERLOADED"
 
@@ -269,6 +269,3 @@ class StorageUnsafeError(StorageUnavailableError):
     """The store would acknowledge what it could still lose; so nothing was acknowledged."""
 
     reason = "STORAGE_UNSAFE"
-
-    def __init__(self, why: str) -> None:
-        super().__init__(why)

@@ -223,6 +223,7 @@ def test_the_files_are_only_their_owners(
     server = start_on(url, *keeping)
     keys, snapshot = tmp_path / "keys", tmp_path / "snapshot"
     eventually(snapshot.exists)
+    assert "keys.ignored" not in events(server)
     assert [stat.S_IMODE(file.stat().st_mode) for file in (keys, snapshot)] == [0o600, 0o600]
     assert server.terminate() == 0
     keys.chmod(0o644)

@@ -1,4 +1,4 @@
-"""AdminService: keys and the audit on the wire."""
+"""AdminService: signing keys and the audit on the wire."""
 
 from typing import Final
 

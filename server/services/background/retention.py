@@ -67,9 +67,7 @@ class Purger:
         self.n_epochs = 0
 
     async def run_once(self) -> None:
-        """Seals and purges what there is.
-
-        It goes by the latest instant that is trusted: nothing is purged because a clock was wrong.
+        """Seal and purge what is due by the latest instant that is trusted, so that no wrong clock purges.
 
         Raises:
             StoreError: What was done so far stays done; the next run goes on.
@@ -79,7 +77,7 @@ class Purger:
             return
         self._waiting += await self._seal(now)
         if not await self._store.settle_seals():
-            return  # somebody's transaction is still under way: the next run purges
+            return  # a transaction is still under way: the next run purges
         is_whole = self._clock.monotonic() >= self._whole_at
         if not is_whole and not self._waiting:
             return
@@ -100,7 +98,7 @@ class Purger:
             )
 
     async def _seal(self, now: datetime) -> list[SealedEpochs]:
-        """Seals what may be sealed, a page of experiments at a time."""
+        """Seal what may be sealed, a page of experiments at a time; return it."""
         sealed: list[SealedEpochs] = []
         after: int | None = 0
         while after is not None:
@@ -112,7 +110,7 @@ class Purger:
         return sealed
 
     def _stretch(self, now: datetime, *, is_whole: bool) -> _Stretch:
-        """Where in the log sealed rows are: what is sealed was decided before now and the retention."""
+        """Return where in the log sealed rows are: all were decided before now minus the retention."""
         end = _id_of(now - self._retention + _MARGIN)
         if is_whole:
             return _Stretch(_FIRST_ID, end)
@@ -120,7 +118,7 @@ class Purger:
         return _Stretch(start, min(end, max(_last_ids(self._waiting))))
 
     async def _sweep(self, stretch: _Stretch) -> int:
-        """Purges what is sealed within a stretch; returns how many rows there were."""
+        """Purge what is sealed within a stretch; return the number of rows."""
         n_rows = 0
         start: bytes | None = stretch.start
         while start is not None and start < stretch.end:
@@ -134,7 +132,7 @@ class Purger:
 
 
 def _last_ids(sealed: list[SealedEpochs]) -> Iterator[bytes]:
-    """Beyond the decisions that each of these seals, as far as clocks agree."""
+    """Yield, for each, an id above those of the decisions that it seals, as far as clocks agree."""
     for each in sealed:
         yield new_id(int.from_bytes(each.before[:6]) + _MARGIN // timedelta(milliseconds=1), 0)
 

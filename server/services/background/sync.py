@@ -1,4 +1,4 @@
-"""What goes on beside the calls: flushing counts, hearing what changed, and beginning epochs."""
+"""Synchronisation with the store: flushing counts, loading what changed, and beginning epochs."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -28,10 +28,10 @@ from server.store.errors import (
 from server.store.records import Changes
 
 _CLAIM_SECONDS: Final = 10.0
-"""How often a writer says that it lives, where others could take its slot."""
+"""How often a writer reports that it lives, where others could take its slot."""
 
 _RELOAD_SECONDS: Final = 60.0
-"""How often everything is loaded, where others write, in case that a database was restored meanwhile."""
+"""How often everything is loaded, where others write, in case a database was restored meanwhile."""
 
 log = structlog.get_logger()
 
@@ -43,12 +43,12 @@ class StoreSync:
         store: Where the truth is.
         snapshot: What Choose reads.
         counter: What Choose counted.
-        writer: Who it is to the store.
+        writer: This run, as the store knows it.
         allocator: Begins epochs.
         clock: The time.
-        on_broken: Told that durability can't be promised any more.
-        keys: Kept at the ring that the store has; None where nobody signs.
-        timekeeper: Reads the clock with each poll; None where the host's is believed.
+        on_broken: Called when durability can't be promised any more.
+        keys: Kept at the ring of the store; None where no decision is signed.
+        timekeeper: Reads the clock with each poll; None if `clock` needs no readings.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class StoreSync:
         self.is_store_away = False
 
     async def refresh(self) -> None:
-        """Takes in what the store had when this was called, or later. Calls at the same time share a load.
+        """Load what the store has when this is called, or later. Concurrent calls share a load.
 
         Raises:
             StorageUnavailableError: The store can't be reached.
@@ -93,7 +93,7 @@ class StoreSync:
         await asyncio.shield(self._load_after)
 
     async def flush(self) -> None:
-        """Adds the decisions counted so far to the facts.
+        """Add the decisions counted so far to the facts.
 
         Raises:
             StoreError: They are kept, and sent again by the next flush.
@@ -117,31 +117,31 @@ class StoreSync:
             self._allocator.mark_decided({key.experiment for key in flush.counts})
 
     async def end_run(self) -> None:
-        """Says that this run ends, once all its decisions are counted.
+        """Flush, and record that this run ends with all its decisions counted.
 
         Raises:
-            StoreError: They are not, or it can't be said: somebody will look for what was lost.
+            StoreError: It failed; another server will look for what was lost.
         """
         await self.flush()
         await self._store.end_cleanly(self._writer.incarnation, self._clock.now())
 
     async def poll(self, seconds: float) -> None:
-        """Flushes and refreshes every `seconds`, for ever."""
+        """Flush and refresh every `seconds`, for ever."""
         await self.repeat(self._poll_once, seconds)
 
     async def allocate(self, seconds: float) -> None:
-        """Begins epochs where shares have moved, every `seconds`, for ever; a quarter of the time at most."""
+        """Begin epochs every `seconds`, for ever, for at most a quarter of the time."""
         await self.repeat(partial(self._allocator.run_once, seconds / 4), seconds)
 
     async def end(self) -> None:
-        """Gives up loads that nobody waits for any more, before the threads end that they need."""
+        """Cancel loads that are under way, before the threads end that they need."""
         loads = [load for load in (self._loading, self._load_after) if load is not None]
         for load in loads:
             load.cancel()
         await asyncio.gather(*loads, return_exceptions=True)
 
     async def _poll_once(self) -> None:
-        """Writes and reads at the same time: a writer that waits for a lock must not age the snapshot."""
+        """Write and read at the same time: a writer that waits for a lock must not age the snapshot."""
         if self._keys is not None:
             self._keys.turn()
         outcomes = await asyncio.gather(
@@ -150,7 +150,7 @@ class StoreSync:
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
-        # Not said by a pass of the allocator, which may have had nothing to do.
+        # Not noted by a pass of the allocator, which may have had nothing to do.
         flaw = self._store.flaw
         self._note_store(is_away=flaw is not None, error=flaw)
 
@@ -164,7 +164,7 @@ class StoreSync:
             await self._timekeeper.look()
 
     async def _claim_slot(self) -> None:
-        """Says that this writer lives, and takes another slot if its own was given away."""
+        """Report that this writer lives, and take another slot if its own was given away."""
         before = self._writer.slot
         await claim_slot(self._store, self._writer, self._clock, begin_run=self._counter.begin_run)
         if self._writer.slot != before:
@@ -172,7 +172,7 @@ class StoreSync:
         self._claim_at = self._clock.monotonic() + _CLAIM_SECONDS
 
     async def repeat(self, step: Callable[[], Awaitable[None]], seconds: float) -> None:
-        """Does a chore every `seconds`, for ever: without the store, too, and after it failed."""
+        """Run `step` every `seconds`, for ever, whatever it raises but StoreBrokenError."""
         while True:
             began_at = self._clock.monotonic()
             try:
@@ -190,13 +190,13 @@ class StoreSync:
             await asyncio.sleep(max(seconds - (self._clock.monotonic() - began_at), seconds / 10))
 
     def _note_outdated(self, error: OutdatedError) -> None:
-        """Logs once that a newer release keeps this server from changing anything."""
+        """Log once that a newer release keeps this server from changing anything."""
         if not self._is_outdated:
             log.error("server.outdated", error=str(error))
         self._is_outdated = True
 
     def _note_unknown(self, changes: Changes) -> None:
-        """Logs which experiments a newer release declared that this one knows in part, or not at all."""
+        """Log the experiments of a newer release that this one can read in part, or not at all."""
         for number, name in changes.unreadable.items():
             if number not in self._unreadable:
                 self._unreadable.add(number)
@@ -211,7 +211,7 @@ class StoreSync:
                 )
 
     def _note_store(self, *, is_away: bool, error: object = None) -> None:
-        """Logs when the store goes, and when it is back: one line each."""
+        """Log when the store goes away, and when it is back."""
         if is_away and not self.is_store_away:
             log.warning("store.away", error=str(error))
         elif self.is_store_away and not is_away:
@@ -219,7 +219,7 @@ class StoreSync:
         self.is_store_away = is_away
 
     async def _load_next(self, before: "asyncio.Task[None] | None") -> None:
-        """Waits for the load that is under way, whose answer may be too old, and makes another."""
+        """Wait for the load that is under way, whose answer may be too old, then load."""
         if before is not None:
             await asyncio.wait([before])
         self._loading, self._load_after = self._load_after, None

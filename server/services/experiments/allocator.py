@@ -1,4 +1,4 @@
-"""The allocator: looks at the facts that changed, and begins a new epoch where shares have moved."""
+"""The allocator: begins a new epoch for an experiment whose shares have moved with its facts."""
 
 import heapq
 from collections.abc import Iterable
@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 
 def load_mathematics() -> None:
-    """Loads what the first epoch needs and Choose does not: half a second that a start need not wait for."""
+    """Import what the first epoch needs and Choose does not: half a second that a start need not wait for."""
     best_arm_probabilities([BetaPosterior(1, 1), BetaPosterior(1, 1)])
 
 
@@ -65,11 +65,11 @@ class Allocator:
         self.n_epochs = 0
 
     def mark_grown(self, experiments: Iterable[int]) -> None:
-        """Says that the facts of these experiments grew: they are looked at first."""
+        """Note that the facts of these experiments grew: they are looked at first."""
         self._grown.update(dict.fromkeys(experiments))
 
     def mark_decided(self, experiments: Iterable[int]) -> None:
-        """Says that decisions were counted for these experiments.
+        """Note that decisions were counted for these experiments.
 
         Decisions alone move no share, but they end a warm-up, and an epoch that has some grows old: such
         experiments are looked at when a quarter of the window has passed.
@@ -87,18 +87,18 @@ class Allocator:
                 self._look_at(number, now + (_AGE_PAUSE if window is None else window / 4))
 
     def _look_at(self, number: int, instant: datetime) -> None:
-        """At the latest then: a look that is due earlier is not put off, whatever the clock is set to."""
+        """Look at the experiment then at the latest; an earlier look stays, whatever the clock is set to."""
         moment = self._clock.monotonic() + (instant - self._clock.now()).total_seconds()
         if moment <= self._due_at.get(number, moment):
             self._due_at[number] = moment
             heapq.heappush(self._due, (moment, number))
 
     def mark_changed(self, experiments: Iterable[int]) -> None:
-        """Says that these experiments are new here or changed: they are looked at when there is time."""
+        """Note that these experiments are new here or changed: they are looked at when there is time."""
         self._changed.update(dict.fromkeys(experiments))
 
     async def run_once(self, seconds: float) -> None:
-        """Looks at experiments whose facts grew or whose time has come, for about so many seconds.
+        """Look at experiments whose facts grew or whose time has come, for about `seconds`.
 
         Those that are left are first in the next pass: ten thousand experiments that all want an epoch at
         once must not take the processor from Choose. While the clock is in doubt all of them wait.
@@ -148,7 +148,7 @@ class Allocator:
             self._look_at(number, look_again_at)
 
     def _compute(self, store: Store, number: int) -> tuple[Epoch | None, datetime | None]:
-        """The next epoch, if there should be one, and when to look again without any news."""
+        """Return the next epoch, if there should be one, and when to look again if no fact changes."""
         found = store.read_facts(number)
         if found is None or not found.epochs or found.record.unknown:
             return None, None
@@ -163,7 +163,7 @@ class Allocator:
         return epoch, self._next_look(state, found)
 
     def _next_look(self, state: ExperimentState, found: ExperimentFacts) -> datetime | None:
-        """The earliest moment at which shares may move although no fact does."""
+        """Return the earliest instant at which shares may move although no fact does."""
         experiment = found.record.experiment
         current = found.epochs[-1]
         moments: list[datetime] = []

@@ -40,7 +40,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quotas:
-    """How much there may be; None for no limit.
+    """Limits on what is declared; None for no limit.
 
     Attributes:
         experiments: In a namespace, those without one counted as a namespace.
@@ -51,7 +51,7 @@ class Quotas:
     arms: int | None = None
 
     def require_arms(self, n_arms: int, *, n_before: int = 0) -> None:
-        """Raises QuotaReachedError if there would be more arms than before, and more than there may be."""
+        """Raise QuotaReachedError if there would be more arms than before, and more than allowed."""
         if self.arms is not None and n_arms > max(self.arms, n_before):
             raise QuotaReachedError.of_arms(n_arms, self.arms)
 
@@ -65,11 +65,11 @@ class Experiments:
     Args:
         store: Where experiments are.
         snapshot: Where changes are put in force.
-        allocator: Told of experiments that run.
+        allocator: Notified of experiments that run.
         clock: The time.
         lag: How long a replica may go on with an epoch after its end.
         convergence: How soon a change made by one replica is known to all.
-        quotas: How much there may be.
+        quotas: Limits on what is declared.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Experiments:
     async def create(
         self, experiment: Experiment, *, validate_only: bool = False, caller: str = ANYONE
     ) -> LiveExperiment:
-        """Stores a draft.
+        """Store a draft.
 
         Raises:
             InvalidInputError: It breaks rules.
@@ -111,7 +111,7 @@ class Experiments:
         return await self._settled(self._put_in_force(LiveExperiment(record, None), "created", caller))
 
     async def get(self, name: str) -> LiveExperiment:
-        """One experiment, as the store has it; ExperimentNotFoundError if there is none."""
+        """Return an experiment as the store has it; ExperimentNotFoundError if there is none."""
         record = await self._find(name)
         known = self._snapshot.find_live(record.number)
         return LiveExperiment(record, None if known is None else known.epoch)
@@ -119,7 +119,7 @@ class Experiments:
     async def list(
         self, after: str, limit: int, state: State | None, namespaces: Collection[str] | None = None
     ) -> list[LiveExperiment]:
-        """At most `limit` experiments in the order of names, from the first beyond `after`.
+        """Return at most `limit` experiments in the order of names, from the first after `after`.
 
         Only those in one of the namespaces, if any are given.
         """
@@ -139,14 +139,14 @@ class Experiments:
         validate_only: bool = False,
         caller: str = ANYONE,
     ) -> LiveExperiment:
-        """Changes what is declared. A running experiment goes on with an epoch of the new declaration.
+        """Change what is declared. A running experiment goes on with an epoch of the new declaration.
 
         Args:
             name: The experiment's name.
             apply: From the stored declaration to the new one; may be called more than once.
             revision: Change only this revision; None for whichever is stored.
             validate_only: Store nothing.
-            caller: Who wants it.
+            caller: Who asks for it.
 
         Raises:
             InvalidInputError: The new declaration breaks rules, or falsifies what is recorded.
@@ -167,7 +167,7 @@ class Experiments:
         return await self._change(name, change, revision, "updated", caller, validate_only=validate_only)
 
     async def start(self, name: str, revision: int | None, caller: str = ANYONE) -> LiveExperiment:
-        """Lets shares decide; nothing changes if they do already."""
+        """Let shares decide; nothing changes if they do already."""
 
         def change(record: ExperimentRecord) -> ExperimentRecord:
             if record.state is State.CONCLUDED:
@@ -178,7 +178,7 @@ class Experiments:
         return await self._change(name, change, revision, "started", caller)
 
     async def pause(self, name: str, revision: int | None, caller: str = ANYONE) -> LiveExperiment:
-        """Lets the champion answer; nothing changes if it does already."""
+        """Let the champion answer; nothing changes if it does already."""
 
         def change(record: ExperimentRecord) -> ExperimentRecord:
             if record.state not in {State.RUNNING, State.PAUSED}:
@@ -190,7 +190,7 @@ class Experiments:
     async def conclude(
         self, name: str, winner: str, revision: int | None, caller: str = ANYONE
     ) -> LiveExperiment:
-        """Lets the winner answer from now on; nothing changes if it does already."""
+        """Let the winner answer from now on; nothing changes if it does already."""
 
         def change(record: ExperimentRecord) -> ExperimentRecord:
             if winner not in {arm.id for arm in record.experiment.arms}:
@@ -203,7 +203,7 @@ class Experiments:
         return await self._change(name, change, revision, "concluded", caller)
 
     async def delete(self, name: str, revision: int | None, caller: str = ANYONE) -> None:
-        """Deletes an experiment that is not running."""
+        """Delete an experiment that is not running."""
         record = await self._find(name)
         if revision is not None and record.revision != revision:
             raise ExperimentChangedError(name)
@@ -237,7 +237,7 @@ class Experiments:
         *,
         validate_only: bool = False,
     ) -> LiveExperiment:
-        """Reads, changes and writes back on condition that nobody else did; tries again if somebody did."""
+        """Read, change and write back unless the stored experiment has changed meanwhile; then try again."""
         for _ in range(_ATTEMPTS):
             before = await self._find(name)
             if revision is not None and before.revision != revision:
@@ -270,7 +270,7 @@ class Experiments:
         return self._put_in_force(LiveExperiment(record, in_force), event, caller)
 
     def _next_epoch(self, store: Store, before: ExperimentRecord, after: ExperimentRecord) -> Epoch:
-        """The epoch with which a running experiment goes on after a change."""
+        """Return the epoch with which a running experiment goes on after a change."""
         now = self._clock.now()
         found = store.read_facts(before.number)
         allocation = first_allocation(after, found, self._lag, now)
@@ -278,7 +278,7 @@ class Experiments:
         return new_epoch(after, current, allocation, now)
 
     async def _settled(self, live: LiveExperiment) -> LiveExperiment:
-        """Returns once every replica that reaches the store knows this revision."""
+        """Return once every replica that reaches the store knows this revision."""
         age = max(self._clock.now() - live.record.updated_at, timedelta())
         await self._wait_for_replicas(self._convergence - age)
         return live

@@ -145,12 +145,12 @@ class AsyncStore:
         bound = partial(call, self._store, *args, **kwargs)
         try:
             return await loop.run_in_executor(self._executors[thread], bound)
+        except (errors.StaleRevisionError, errors.KeysNotReadyError):
+            raise
         except errors.StoreError as error:
-            if not self._translates or isinstance(
-                error, errors.StaleRevisionError | errors.KeysNotReadyError
-            ):
-                raise
-            raise service_error(error) from error
+            if self._translates:
+                raise service_error(error) from error
+            raise
 
     def close(self) -> None:
         """Wait for the calls that were made, and end the threads; the store itself stays open."""

@@ -30,17 +30,17 @@ class Writer:
 async def claim_slot(
     store: AsyncStore, writer: Writer, clock: Clock, *, begin_run: Callable[[], int]
 ) -> None:
-    """Says that a writer lives, and takes another slot, or another incarnation, where it has to.
+    """Report that a writer lives, and give it another slot, or another incarnation, where needed.
 
     Args:
-        store: Where writers are known.
-        writer: Who lives.
+        store: Where writers are registered.
+        writer: Updated in place.
         clock: Its time.
         begin_run: Called once the writer has another incarnation; returns the number of decisions that are
             dropped with the last one.
 
     Raises:
-        StoreError: Neither was changed but to an incarnation that nobody has.
+        StoreError: The slot is unchanged; the incarnation may be a new one that no other run has.
     """
     while True:
         try:

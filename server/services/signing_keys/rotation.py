@@ -1,12 +1,12 @@
-"""The keys that sign decisions: taken from the store, put to use when their time comes, and rotated.
+"""The keys that sign decisions: loaded from the store, put to use when their time comes, and rotated.
 
-Until the store has told them, `UnknownKeys` stand for them.
+Until they are loaded, `UnknownKeys` stands in for them.
 
 A rotation has three steps, and the clock takes them: the new key is *distributed* to every server, then it
 *signs*, and the one before it only *verifies*, for as long as decisions live, and later: a repeated reward is
 answered as a duplicate however old it is. What a replaced key seems to have signed after its turn is refused,
-so that a key that leaked is of no use once its last decisions have expired. Who can't wait for that revokes
-it: all that it signed, rewarded or open, is as if it had been made up.
+so that a key that leaked is of no use once its last decisions have expired. Whoever can't wait for that
+revokes it: all that it signed, rewarded or not, is then refused as never issued.
 """
 
 import asyncio
@@ -77,13 +77,13 @@ class DecisionKeys:
 
     Args:
         store: Where the ring is.
-        snapshot: Tells how long decisions live.
+        snapshot: Experiments, whose decisions live for a time.
         clock: The time.
         convergence: How soon a change made by one replica is known to all.
 
     Attributes:
         signer: Signs and reads decisions; another one once the first ring is taken.
-        on_changed: Told of every ring that is taken.
+        on_changed: Called with every ring that is taken.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class DecisionKeys:
         self.on_changed: Callable[[KeyRing], None] = lambda _: None
 
     def turn(self) -> None:
-        """Lets the key sign whose time has come."""
+        """Sign with the key whose time has come."""
         if self._ring is None:
             return
         signing_key = self._ring.signing_key_at(self._clock.now())
@@ -114,7 +114,7 @@ class DecisionKeys:
             self.signer.exchange(self._ring.secrets, signing_key, last_ms=last_ms_of(self._ring))
 
     def take(self, ring: KeyRing) -> None:
-        """Uses a ring as the store has it."""
+        """Use a ring of the store."""
         if ring == self._ring:
             return
         signing_key = ring.signing_key_at(self._clock.now())
@@ -135,7 +135,7 @@ class DecisionKeys:
             self.take(ring)
 
     async def rotate(self, caller: str) -> list[SigningKey]:
-        """Adds a key; returns once every replica that reaches the store has it, and this one signs with it.
+        """Add a key; return once every replica that reaches the store has it, and this one signs with it.
 
         Raises:
             RotationRefusedError: The last rotation has not settled, there is no id left, or the clock, which
@@ -160,9 +160,9 @@ class DecisionKeys:
         return self.describe(ring)
 
     async def revoke(self, key: int, caller: str) -> list[SigningKey]:
-        """Forgets a replaced key; returns once every replica that reaches the store has forgotten it.
+        """Revoke a replaced key; return once every replica that reaches the store has forgotten it.
 
-        Repeated after a call whose end is not known, it says that there is no such key once that holds.
+        Repeated after a call whose outcome is not known, it raises RevocationRefusedError once that holds.
 
         Raises:
             RevocationRefusedError: The key signs, or there is none of this id, for any replica.
@@ -170,18 +170,18 @@ class DecisionKeys:
         """
         known = await self.read()
         if key not in {each.id for each in known}:
-            await self._let_all_hear(key)
+            await self._wait_for_all(key)
             raise RevocationRefusedError(f"there is no key {key}, nor a transaction that may know one")
         try:
             ring = await self._store.revoke_key(key, self._clock.now(), caller=caller)
         except KeysNotReadyError as error:
             raise RevocationRefusedError(error.why) from None
         self.take(ring)
-        await self._let_all_hear(key)
+        await self._wait_for_all(key)
         return self.describe(ring)
 
-    async def _let_all_hear(self, key: int) -> None:
-        """Waits for transactions that may have looked at the ring before it changed, as a frozen server's."""
+    async def _wait_for_all(self, key: int) -> None:
+        """Wait for transactions that may have read the ring before it changed, as a frozen server's."""
         await asyncio.sleep(self._delay.total_seconds())
         give_up_at = self._clock.monotonic() + _UNSETTLED_SECONDS
         mark = await self._store.read_mark()
@@ -191,14 +191,14 @@ class DecisionKeys:
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def read(self) -> list[SigningKey]:
-        """The keys that the store has, the newest first."""
+        """Return the keys of the store, the newest first."""
         self._take_found(await self._store.read_keys())
         if self._ring is None:
             raise StorageUnavailableError
         return self.describe(self._ring)
 
     def describe(self, ring: KeyRing) -> list[SigningKey]:
-        """The keys of a ring, the newest first."""
+        """Return the keys of a ring, the newest first."""
         now = self._clock.now()
         keys = [
             SigningKey(
@@ -221,7 +221,7 @@ class DecisionKeys:
         return KeyState.RETIRED if is_over else KeyState.VERIFYING
 
     def _memory(self) -> timedelta:
-        """How long after its turn a key may have decisions that are accepted as new."""
+        """Return how long after its turn a key may have decisions that are accepted as new."""
         ages = [live.record.experiment.max_decision_age for live in self._snapshot]
         return max(ages, default=timedelta()) + GRACE
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from bandit.facts import Epoch
-from server.services.runtime.atomic_file import open_file, replace_file
-from server.services.runtime.input_files import shown_value
+from server.services.runtime.atomic_file import replace_file
+from server.services.runtime.input_files import InputFileError, opened, shown_value
 from server.store.declaration_json import Declaration, from_document, to_document
 from server.store.records import ExperimentRecord, KeyRing, LiveExperiment, State
 from server.store.tables.times import from_micros, to_micros
@@ -73,15 +73,15 @@ def read_snapshot(path: Path, ring: KeyRing) -> KeptSnapshot:
         SnapshotFileError: It is not there, can't be read, damaged, of another version or deployment.
     """
     try:
-        with open_file(path) as file:
+        with opened(path, may_be_pipe=False) as file:
             confirmed_ms, digest = _check(path, file.readline(_MOST_HEADER_BYTES), ring)
             began_at = file.tell()
             if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                 raise SnapshotFileError(f"{path} is damaged")
             file.seek(began_at)
             live = _read_lines(path, file, digest)
-    except OSError as error:
-        raise SnapshotFileError(f"{path}: {str(error.strerror).lower()}") from error
+    except InputFileError as error:
+        raise SnapshotFileError(f"{path}: {error}") from error
     return KeptSnapshot(live=live, confirmed_ms=confirmed_ms)
 
 
