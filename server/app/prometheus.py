@@ -68,7 +68,7 @@ class ServiceCollector:
         yield from self._clock_families()
         wal_bytes = self._services.store.wal_bytes
         if wal_bytes is not None:
-            text = "Bytes of SQLite's write-ahead log; it grows while somebody holds a read open."
+            text = "Bytes of SQLite's write-ahead log; it grows while a read is held open."
             yield _gauge("bandit_wal_bytes", text, wal_bytes)
         yield _counter(
             "bandit_epochs_begun", "Epochs begun by this server.", self._services.allocator.n_epochs

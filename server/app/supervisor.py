@@ -119,7 +119,7 @@ class _Supervisor:
         self._wake, self._waker = os.pipe()
 
     def run(self) -> int:
-        """Supervises until told to stop; returns the worst exit code of the workers.
+        """Supervise until stopped; return the worst exit code of the workers.
 
         Raises:
             StartupError: A worker can't start.

@@ -67,6 +67,7 @@ class Services:
     ) -> None:
         lag = timedelta(seconds=settings.lag_seconds)
         retention = timedelta(seconds=settings.retention_seconds)
+        memory = settings.poll_seconds
         self.store = store
         self.clock = clock
         self.timekeeper = timekeeper
@@ -77,55 +78,64 @@ class Services:
         self.allocator = Allocator(store, self.snapshot, clock, lag=lag, threshold=settings.epoch_threshold)
         if timekeeper is not None:
             timekeeper.on_jump = self._look_at_all_experiments
-        self.sync = StoreSync(
-            store,
+        self.sync = self._make_sync(on_broken)
+        self.inquiries = Inquiries(self.sync.refresh, clock, memory_seconds=memory)
+        self.epochs = KnownEpochs(self.snapshot, store.for_calls.find_epochs, clock, memory_seconds=memory)
+        self.queue = self._make_queue(settings, on_broken)
+        self.chooser = self._make_chooser(settings)
+        self.ledger = Ledger(
+            self.snapshot, self.keys.signer, self.queue, clock, inquiries=self.inquiries, epochs=self.epochs
+        )
+        self.experiments = self._make_experiments(settings, lag)
+        count_waiting = self.counter.count_waiting
+        self.reporter = Reporter(store, clock, lag=lag, flush=self.sync.flush, count_waiting=count_waiting)
+        self.purger = Purger(store, clock, retention=retention)
+        self.reaper = RunReaper(store, self.writer, self.allocator, clock)
+
+    def _make_sync(self, on_broken: Callable[[], None]) -> StoreSync:
+        return StoreSync(
+            self.store,
             self.snapshot,
             self.counter,
             self.writer,
             self.allocator,
-            clock,
+            self.clock,
             on_broken=on_broken,
             keys=self.keys,
-            timekeeper=timekeeper,
+            timekeeper=self.timekeeper,
         )
-        self.inquiries = Inquiries(self.sync.refresh, clock, memory_seconds=settings.poll_seconds)
-        self.epochs = KnownEpochs(
-            self.snapshot, store.for_calls.find_epochs, clock, memory_seconds=settings.poll_seconds
-        )
-        self.queue = RewardQueue(
-            store,
+
+    def _make_queue(self, settings: Settings, on_broken: Callable[[], None]) -> RewardQueue:
+        return RewardQueue(
+            self.store,
             self.writer,
-            clock,
+            self.clock,
             max_rows=settings.reward_queue_rows,
             max_bytes=settings.reward_queue_bytes,
             on_recorded=self.allocator.mark_grown,
             on_broken=on_broken,
         )
-        self.chooser = Chooser(
+
+    def _make_chooser(self, settings: Settings) -> Chooser:
+        return Chooser(
             self.snapshot,
             self.keys.signer,
             self.counter,
-            clock,
+            self.clock,
             lag_seconds=settings.lag_seconds,
             max_staleness_seconds=settings.max_staleness_seconds,
         )
-        self.ledger = Ledger(
-            self.snapshot, self.keys.signer, self.queue, clock, inquiries=self.inquiries, epochs=self.epochs
-        )
-        self.experiments = Experiments(
-            store,
+
+    def _make_experiments(self, settings: Settings, lag: timedelta) -> Experiments:
+        return Experiments(
+            self.store,
             self.snapshot,
             self.allocator,
-            clock,
+            self.clock,
             lag=lag,
             convergence=settings.convergence,
             quotas=Quotas(experiments=settings.max_experiments, arms=settings.max_arms),
         )
-        self.reporter = Reporter(
-            store, clock, lag=lag, flush=self.sync.flush, count_waiting=self.counter.count_waiting
-        )
-        self.purger = Purger(store, clock, retention=retention)
-        self.reaper = RunReaper(store, self.writer, self.allocator, clock)
 
     def _look_at_all_experiments(self) -> None:
         self.allocator.mark_changed(live.record.number for live in self.snapshot)
