@@ -6,6 +6,7 @@ from typing import Final, TypeAlias
 
 from bandit.decision_id import Basis
 from bandit.facts import DecisionKey, OutcomeKey, Tally
+from bandit.facts.silence import silence_of, with_silence
 from bandit.metric import Metric
 from server.services.exports.metric_scale import Unit
 from server.services.exports.resolved_history import EpochKey, View
@@ -140,15 +141,8 @@ def _fact_row(view: View, cell: _Cell, metric: int, unit: Unit, n_decisions: int
 
 def _resolved(metric: Metric, n_decisions: int, tally: Tally) -> Tally:
     """The observations of a closed epoch, silence with them where it has a value; as the posterior counts."""
-    if metric.window is None or metric.default_value is None:
-        return Tally(n=tally.n, total=tally.total, squares=tally.squares)
-    n_silent = max(n_decisions - tally.n, 0)
-    quanta = metric.quantise(metric.default_value)
-    return Tally(
-        n=tally.n + n_silent,
-        total=tally.total + n_silent * quanta,
-        squares=tally.squares + n_silent * quanta * quanta,
-    )
+    moments, quanta = (tally.n, tally.total, tally.squares), silence_of(metric)
+    return Tally(*moments if quanta is None else with_silence(moments, n_decisions, quanta))
 
 
 def _propensity(view: View, key: EpochKey, arm: int, basis: int) -> float | None:

@@ -13,9 +13,9 @@ from bandit.allocation import ExperimentState
 from bandit.decision_id import Basis
 from bandit.experiment import AnalysisUnit, Experiment
 from bandit.facts import Facts
+from bandit.facts.grid import FactGrid
 from bandit.facts.units import RepeatEstimate, UnitFacts, estimate_repeats
 from bandit.inference.data.floors import smallest_floors
-from bandit.inference.data.layout import FactGrid
 from bandit.inference.data.table import EvidenceTable, ValueScale, open_table
 from bandit.inference.planning.power import Forecast, Plan, forecast_report
 from bandit.inference.reasons import CannotSay, Reason
