@@ -58,7 +58,7 @@ class Reporter:
         self._n_waiting = 0
 
     async def report(
-        self, name: str, wanted: ReportRequest, render: Callable[[Report], _Rendered]
+        self, name: str, request: ReportRequest, render: Callable[[Report], _Rendered]
     ) -> _Rendered:
         """What is made of the report on an experiment, in the thread for reports: it may be large.
 
@@ -77,12 +77,12 @@ class Reporter:
         self._n_waiting += 1
         try:
             async with self._turn:
-                return await self._make(name, wanted, render)
+                return await self._make(name, request, render)
         finally:
             self._n_waiting -= 1
 
     async def _make(
-        self, name: str, wanted: ReportRequest, render: Callable[[Report], _Rendered]
+        self, name: str, request: ReportRequest, render: Callable[[Report], _Rendered]
     ) -> _Rendered:
         try:
             is_flushed = await self._try_to_flush()
@@ -96,7 +96,7 @@ class Reporter:
         n_uncounted = 0 if is_flushed else self._count_waiting(known.found.record.number)
 
         def make(known: ReportFacts, now: datetime) -> _Rendered:
-            return render(make_report(known, wanted, self._lag, now, n_uncounted=n_uncounted))
+            return render(make_report(known, request, self._lag, now, n_uncounted=n_uncounted))
 
         return await self._workers.report(make, known, self._clock.now())
 

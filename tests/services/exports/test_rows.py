@@ -12,7 +12,7 @@ from bandit.facts.fold import Weighting, fold_facts
 from bandit.inference.data.table import EvidenceTable, evidence_table
 from bandit.metric import Metric, MetricKind
 from bandit.posteriors.moments import OutcomeMoments
-from server.services.exports.resolved_history import View
+from server.services.exports.resolved_history import ResolvedHistory
 from server.services.exports.rows import fact_rows
 from server.services.exports.tables import FACTS
 from server.store.records import ExperimentFacts, ExperimentRecord, State
@@ -76,7 +76,7 @@ def exported(facts: Facts, metric: Metric) -> dict[str, object]:
     """The row of the first arm's policy decisions in the first epoch, by heading."""
     draft = ExperimentRecord.draft(declare(metrics=[metric]), START)
     record = replace(draft, number=1, state=State.RUNNING, started_at=START)
-    view = View(ExperimentFacts(record, EPOCHS, facts), {0: metric}, 0 * HOUR, NOW)
+    view = ResolvedHistory(ExperimentFacts(record, EPOCHS, facts), {0: metric}, 0 * HOUR, NOW)
     names = [column.name for column in FACTS]
     rows = [dict(zip(names, row, strict=True)) for row in fact_rows(view)]
     (row,) = [
