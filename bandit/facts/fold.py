@@ -74,7 +74,7 @@ def fold_facts(
     weighting: Weighting,
     now: datetime,
 ) -> dict[int, ArmObservations]:
-    """Folds one metric's facts over the epochs of one segment.
+    """Fold one metric's facts over the epochs of one segment: arm number to its observations.
 
     With a window, a decision's outcome and its silence are counted together, when its epoch has closed;
     without one, posted outcomes count at once and silence counts for nothing. Only policy and restricted
@@ -87,29 +87,21 @@ def fold_facts(
         arms: Numbers of the arms to report on.
         weighting: Weights of epochs.
         now: The moment to fold for.
-
-    Returns:
-        Arm number to its observations, for every one of `arms`.
     """
     number, declared = metric
     grid = FactGrid(facts, epochs, list(arms), bases=STEERING, is_exact=True)
     n_done = n_closed(epochs, declared.window, weighting.lag, now)
     posted = grid.moments(number)
     observed = _observe(posted[:, :n_done], grid, declared)
-    if weighting.is_even:
-        sums = _sum_even(observed, declared)
-    else:
-        weights = [weighting.weight(started_at, now) for started_at in starts_of(epochs)[:n_done]]
-        sums = _sum_weighted(observed, declared, weights)
-    counts = zip(
-        exact_sums(posted[0, :n_done]),
-        exact_sums(posted[0, n_done:]),
-        _count_late(facts.outcome_columns.get(number, NO_OUTCOMES), grid.arms),
-        strict=True,
-    )
+    weights = [weighting.weight(started_at, now) for started_at in starts_of(epochs)[:n_done]]
+    sums = _sum_even(observed, declared) if weighting.is_even else _sum_weighted(observed, declared, weights)
+    n_outcomes, n_open = exact_sums(posted[0, :n_done]), exact_sums(posted[0, n_done:])
+    n_late = _count_late(facts.outcome_columns.get(number, NO_OUTCOMES), grid.arms)
     return {
-        arm: ArmObservations(sums=sums[column], n_outcomes=n_outcomes, n_open=n_open, n_late=n_late)
-        for column, (arm, (n_outcomes, n_open, n_late)) in enumerate(zip(grid.arms, counts, strict=True))
+        arm: ArmObservations(
+            sums=sums[column], n_outcomes=n_outcomes[column], n_open=n_open[column], n_late=n_late[column]
+        )
+        for column, arm in enumerate(grid.arms)
     }
 
 

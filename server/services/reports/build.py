@@ -1,4 +1,4 @@
-"""From what the store holds to a report: beliefs by folding facts, evidence by weighing them."""
+"""From what the store holds to a report: beliefs by folding facts, evidence by sequential tests on them."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -233,7 +233,7 @@ def _numbered_splits(
     """The splits by number of arm.
 
     Raises:
-        InvalidInputError: A split names an arm that the experiment never had, or its weights are none.
+        InvalidInputError: A split names an arm that the experiment never had, or has bad weights.
     """
     violations = []
     for index, split in enumerate(splits):

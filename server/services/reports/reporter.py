@@ -1,4 +1,4 @@
-"""Reads what is known of an experiment, and has a report made of it."""
+"""Builds reports from the store, one at a time."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -60,14 +60,14 @@ class Reporter:
     async def report(
         self, name: str, request: ReportRequest, render: Callable[[Report], _Rendered]
     ) -> _Rendered:
-        """What is made of the report on an experiment, in the thread for reports: it may be large.
+        """Build the report on an experiment and return `render` of it, both in the thread for reports.
 
-        Reports are made one after the other, and while one waits nothing is asked of the store for it.
+        Reports are made one after the other; one that waits has asked nothing of the store.
 
         Raises:
             OverloadedError: Too many wait already.
-            InvalidInputError: A split names an arm that the experiment never had, or its weights are none;
-                or a metric is not declared.
+            InvalidInputError: A split names an arm that the experiment never had, or has bad weights; or a
+                metric is not declared.
             ExperimentNotFoundError: There is none of this name.
             ExperimentNotStartedError: It is a draft.
             StorageUnavailableError: The store can't be read.
@@ -101,7 +101,7 @@ class Reporter:
         return await self._workers.report(make, known, self._clock.now())
 
     async def _try_to_flush(self) -> bool:
-        """Whether the counts so far are in the store: one that takes no writes may still be read.
+        """Flush, and return whether the counts are in the store: one that takes no writes may still be read.
 
         Raises:
             StoreBrokenError: What it holds can't be trusted.
