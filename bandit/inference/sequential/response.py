@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from bandit.facts import Epoch, Facts
-from bandit.inference.data.layout import FactGrid
+from bandit.facts.grid import FactGrid
 from bandit.inference.data.table import EvidenceTable, ExposureTable, count_closed, tabulate
 from bandit.inference.reasons import CannotSay, Reason
 from bandit.inference.sequential.sample_ratio import SampleRatio, check_sample_ratio

@@ -24,7 +24,7 @@ from typing import Final
 
 from bandit.allocation import ExperimentState
 from bandit.facts import Facts, ends_of
-from bandit.inference.data.layout import FactGrid
+from bandit.facts.grid import FactGrid
 from bandit.inference.data.table import EvidenceTable, closed_table, exposures, open_table
 from bandit.inference.reasons import CannotSay
 from bandit.inference.sequential.aipw import Comparison, MeanEstimate, compare_each, estimate_means

@@ -1,4 +1,4 @@
-"""Reads what is known of an experiment, and has a report made of it."""
+"""Builds reports from the store, one at a time."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -54,16 +54,16 @@ class Reporter:
         self._n_waiting = 0
 
     async def report(
-        self, name: str, wanted: ReportRequest, render: Callable[[Report], _Rendered]
+        self, name: str, request: ReportRequest, render: Callable[[Report], _Rendered]
     ) -> _Rendered:
-        """What is made of the report on an experiment, in the thread for reports: it may be large.
+        """Build the report on an experiment and return `render` of it, both in the thread for reports.
 
-        Reports are made one after the other, and while one waits nothing is asked of the store for it.
+        Reports are made one after the other; one that waits has asked nothing of the store.
 
         Raises:
             OverloadedError: Too many wait already.
-            InvalidInputError: A split names an arm that the experiment never had, or its weights are none;
-                or a metric is not declared.
+            InvalidInputError: A split names an arm that the experiment never had, or has bad weights; or a
+                metric is not declared.
             ExperimentNotFoundError: There is none of this name.
             ExperimentNotStartedError: It is a draft.
             StorageUnavailableError: The store can't be read.
@@ -73,12 +73,12 @@ class Reporter:
         self._n_waiting += 1
         try:
             async with self._turn:
-                return await self._make(name, wanted, render)
+                return await self._make(name, request, render)
         finally:
             self._n_waiting -= 1
 
     async def _make(
-        self, name: str, wanted: ReportRequest, render: Callable[[Report], _Rendered]
+        self, name: str, request: ReportRequest, render: Callable[[Report], _Rendered]
     ) -> _Rendered:
         is_flushed = await self._try_to_flush()
         known = await self._store.read_report(name)
@@ -89,12 +89,12 @@ class Reporter:
         n_uncounted = 0 if is_flushed else self._count_waiting(known.found.record.number)
 
         def make(_: Store, known: ReportFacts, now: datetime) -> _Rendered:
-            return render(make_report(known, wanted, self._lag, now, n_uncounted=n_uncounted))
+            return render(make_report(known, request, self._lag, now, n_uncounted=n_uncounted))
 
         return await self._store.run(Thread.REPORT, make, known, self._clock.now())
 
     async def _try_to_flush(self) -> bool:
-        """Whether the counts so far are in the store: one that takes no writes may still be read.
+        """Flush, and return whether the counts are in the store: one that takes no writes may still be read.
 
         Raises:
             StorageUnavailableError: What it holds can't be trusted.

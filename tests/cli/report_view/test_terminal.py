@@ -11,8 +11,9 @@ from bandit.v1.experiment_pb2 import (
     STATE_RUNNING,
     Report,
 )
-from server.cli.framework.console import decimals_for, percent
-from server.cli.report_view.terminal import print_report, sparkline
+from server.cli.framework.console import decimals_for
+from server.cli.report_view.terminal import print_report, sparklines
+from server.wording import percent
 
 
 @pytest.fixture
@@ -100,14 +101,14 @@ def test_other_metrics_have_a_table_of_their_own(report: Report) -> None:
 
 def test_the_sparkline_is_proportional_in_time(report: Report) -> None:
     """A share that moved half-way moves in the middle, however many epochs there were."""
-    line = sparkline("v2", report)
+    line = sparklines(report)["v2"]
     assert set(line[: len(line) // 2 - 1]) == {"▅"}
     assert set(line[len(line) // 2 :]) == {"█"}
 
 
 def test_an_arm_that_was_not_there_leaves_blanks(report: Report) -> None:
     """Absence is not a share of zero."""
-    assert sparkline("old", report).strip() == ""
+    assert sparklines(report)["old"].strip() == ""
 
 
 def test_a_report_without_epochs_or_numbers_is_drawn(report: Report) -> None:

@@ -31,12 +31,12 @@ async def test_a_flood_of_reports_is_bounded(
     reporter = Reporter(async_store, clock, lag=timedelta(seconds=5), flush=flush, count_waiting=lambda _: 0)
     is_over = threading.Event()
     busy = asyncio.create_task(async_store.run(Thread.REPORT, lambda _: is_over.wait(60)))
-    wanted = ReportRequest(max_epochs=10)
-    calls = [asyncio.create_task(reporter.report("ranker", wanted, render)) for _ in range(MAX_WAITING)]
+    request = ReportRequest(max_epochs=10)
+    calls = [asyncio.create_task(reporter.report("ranker", request, render)) for _ in range(MAX_WAITING)]
     with statements_of(store) as sent:
         await asyncio.sleep(0)  # lets each of them begin to wait
         with pytest.raises(OverloadedError, match="64 reports wait already"):
-            await reporter.report("ranker", wanted, render)
+            await reporter.report("ranker", request, render)
         assert (n_flushes, sent) == (1, [])
     is_over.set()
     assert await busy
