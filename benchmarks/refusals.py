@@ -27,6 +27,7 @@ _UNKNOWN_KEY: Final = 200
 _HISTORY: Final = """
     WITH RECURSIVE numbers(n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?)
     INSERT INTO epochs
+        (experiment, segment, number, nonce, revision, started_at, champion, shares, warming_up, means)
     SELECT experiment, segment, n, nonce, revision, started_at, champion, shares, warming_up, means
     FROM epochs CROSS JOIN numbers
 """

@@ -16,7 +16,7 @@ TARGET = PROTOS.parent / "bandit" / "v1"
 
 
 def generate(destination: Path) -> None:
-    """Writes messages, stubs of services, and the type stubs of both below `destination`.
+    """Write messages, stubs of services, and the type stubs of both below `destination`.
 
     Raises:
         RuntimeError: protoc refused the sources; it has printed why.
@@ -36,7 +36,7 @@ def generated_files(folder: Path) -> dict[str, str]:
 
 
 def main() -> int:
-    """Runs the command; the exit code is 1 if `--check` finds a difference."""
+    """Run the command; the exit code is 1 if `--check` finds a difference."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; fail if the code is stale")
     check = parser.parse_args().check

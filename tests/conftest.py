@@ -87,6 +87,16 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresqlP
     assert "deadlock detected" not in server.log
 
 
+@pytest.fixture(params=["postgresql", "sqlite"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'bandit.db'}"
+    postgresql = request.getfixturevalue("postgresql")
+    assert isinstance(postgresql, PostgresqlProcess)
+    return postgresql.create_database()
+
+
 @pytest.fixture
 def own_postgresql(tmp_path: Path) -> Iterator[PostgresqlProcess]:
     """A PostgreSQL of the test's own, which it may kill."""

@@ -13,11 +13,11 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
+from benchmarks.harness.parallel import OnProgress, run_all
 from benchmarks.regret.players.contestants import Contestant
 from benchmarks.regret.players.peers import PeerContestant, PeerPlayer
 from benchmarks.regret.players.policy_player import PolicyPlayer
 from benchmarks.regret.problems.problem import Problem, ProblemError
-from benchmarks.regret.processes import OnRounds, run_all
 from benchmarks.regret.simulation import Measured, simulate
 
 Entrant: TypeAlias = Contestant | PeerContestant
@@ -89,7 +89,7 @@ class Block:
     number: int
     n_runs: int
 
-    def play(self, on_rounds: OnRounds) -> Measured:
+    def play(self, on_rounds: OnProgress) -> Measured:
         """Plays its runs, and calls back with how many rounds more were played."""
         problem, entrant = self.match.problem, self.match.entrant
         label = 1 + zlib.crc32(entrant.label.encode())
@@ -106,7 +106,7 @@ class Block:
         return np.random.default_rng(sequence)
 
 
-def play_all(matches: Sequence[Match], n_processes: int, on_rounds: OnRounds) -> list[Measured]:
+def play_all(matches: Sequence[Match], n_processes: int, on_rounds: OnProgress) -> list[Measured]:
     """Plays matches, and returns what each measured, in order.
 
     Args:

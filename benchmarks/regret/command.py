@@ -11,17 +11,15 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import click
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from bandit.client import CallError
-from benchmarks.harness.console import console
-from benchmarks.harness.processes import ChildError, end_on_sigterm
+from benchmarks.harness.console import console, progress_bar
+from benchmarks.harness.processes import ChildError
 from benchmarks.regret.blocks import Match, play_all
 from benchmarks.regret.matches import Plan, make_plans
 from benchmarks.regret.options import MOST_RUNS, OneLineCommand, OptionError, Options, problem_options
@@ -29,7 +27,6 @@ from benchmarks.regret.players.server_player import ServerPlayError
 from benchmarks.regret.plots import PlotsUnavailableError, require_plots, write_plots
 from benchmarks.regret.problems.named_problems import NAMED
 from benchmarks.regret.problems.problem import ProblemError
-from benchmarks.regret.processes import OnRounds
 from benchmarks.regret.results import Result, exact_anchor, ours_as_anchor, to_json
 from benchmarks.regret.simulation import Measured
 from benchmarks.regret.tables import print_list, print_results
@@ -40,6 +37,7 @@ from benchmarks.regret.through_server import (
     print_comparisons,
     require_servable,
 )
+from server.cli.framework.progress import ending_on_sigterm
 
 _IN_PROCESS_RUNS: Final = 4_000
 """How often at least a problem is played in-process, to be compared with a server's runs."""
@@ -93,12 +91,12 @@ Options of ours: floor=0.05, champion-floor=0.2, half-life=5000.
     "--through-server", is_flag=True, help="Play through a real server, and compare with in-process."
 )
 @click.pass_context
+@ending_on_sigterm()
 def main(context: click.Context, /, **options: Any) -> None:
     """Simulate bandit problems and print what each policy costs.
 
     Without --means the named problems are played; --list names them.
     """
-    end_on_sigterm()
     if options["is_list"]:
         print_list(NAMED.values(), console())
         return
@@ -149,9 +147,8 @@ def _measure(plans: Sequence[Plan], options: Options) -> None:
 def _play(plans: Sequence[Plan], n_processes: int | None) -> list[Result]:
     matches = [match for plan in plans for match in plan.matches]
     if n_processes is None:
-        n_rounds = sum(match.n_rounds for match in matches)
-        n_processes = os.cpu_count() or 1 if n_rounds > _MOST_ROUNDS_ALONE else 1
-    with _progress("playing", matches) as on_rounds:
+        n_processes = os.cpu_count() or 1 if _n_rounds(matches) > _MOST_ROUNDS_ALONE else 1
+    with progress_bar("playing", _n_rounds(matches)) as on_rounds:
         measured = iter(play_all(matches, n_processes, on_rounds))
     return [result for plan in plans for result in _results(plan, measured)]
 
@@ -175,7 +172,7 @@ def _compare(plan: Plan, options: Options) -> None:
     if plan.missing:
         raise OptionError("--through-server can't serve another library's policies: leave them out")
     require_servable(plan.matches)
-    with _progress("through a server", plan.matches) as on_rounds:
+    with progress_bar("through a server", _n_rounds(plan.matches)) as on_rounds:
         served, verdict = play_through_server(plan.matches, on_rounds)
     often = [replace(match, n_runs=max(match.n_runs, _IN_PROCESS_RUNS)) for match in plan.matches]
     in_process = _play([replace(plan, matches=often)], options["jobs"])
@@ -197,11 +194,6 @@ def _write_json(file: Path, document: list[dict[str, object]]) -> None:
     file.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-@contextmanager
-def _progress(description: str, matches: Sequence[Match]) -> Iterator[OnRounds]:
-    """A bar on standard error, if that is a terminal; it counts rounds of all runs."""
-    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
-    errors = console(stderr=True)
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
-        task = progress.add_task(description, total=sum(match.n_rounds for match in matches))
-        yield lambda n_rounds: progress.advance(task, n_rounds)
+def _n_rounds(matches: Sequence[Match]) -> int:
+    """The rounds of all runs of all matches."""
+    return sum(match.n_rounds for match in matches)

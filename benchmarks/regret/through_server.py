@@ -17,12 +17,12 @@ from rich.console import Console
 
 from bandit.client import BanditClient
 from benchmarks.harness.console import plain_table
+from benchmarks.harness.parallel import OnProgress
 from benchmarks.harness.processes import serving, verify
 from benchmarks.regret.blocks import Match
 from benchmarks.regret.players.contestants import Contestant
 from benchmarks.regret.players.server_player import MOST_RUNS, ServerPlayer
 from benchmarks.regret.problems.problem import ProblemError
-from benchmarks.regret.processes import OnRounds
 from benchmarks.regret.results import Result, to_json
 from benchmarks.regret.simulation import simulate
 
@@ -92,7 +92,7 @@ def require_servable(matches: Sequence[Match]) -> None:
 
 
 def play_through_server(
-    matches: Sequence[Match], on_rounds: OnRounds
+    matches: Sequence[Match], on_rounds: OnProgress
 ) -> tuple[list[tuple[Result, int]], str]:
     """Plays matches through one server.
 
@@ -116,7 +116,7 @@ def play_through_server(
         return played, verify(folder)
 
 
-def _play(client: BanditClient, match: Match, on_rounds: OnRounds) -> tuple[Result, int]:
+def _play(client: BanditClient, match: Match, on_rounds: OnProgress) -> tuple[Result, int]:
     if not isinstance(match.entrant, Contestant):
         raise TypeError(f"{match.entrant.label} is another library's")
     player = ServerPlayer(client, match.problem, match.entrant, match.n_runs, THRESHOLD)

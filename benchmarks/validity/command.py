@@ -12,14 +12,14 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import click
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from benchmarks.harness.console import console
+from benchmarks.harness.console import console, progress_bar
+from benchmarks.harness.parallel import run_all
 from benchmarks.validity.cells import Cell, all_cells
 from benchmarks.validity.groups import row_of
 from benchmarks.validity.measures.measurements import Sample
 from benchmarks.validity.measures.results import Row
-from benchmarks.validity.parallel import joined, pieces_of, play_all
+from benchmarks.validity.pieces import joined, pieces_of
 from benchmarks.validity.tables import print_rows
 
 _RUNS, _QUICK_RUNS = 1_000, 100
@@ -86,22 +86,18 @@ def _chosen(pattern: str | None) -> list[Cell]:
 
 
 def _measure(cells: Sequence[Cell], runs: int, seed: int, jobs: int) -> Measured:
-    started, cpu_seconds = time.perf_counter(), 0.0
-    samples: defaultdict[str, dict[int, Sample]] = defaultdict(dict)
-    n_pieces = sum(len(pieces_of(cell, runs, seed)) for cell in cells)
-    with _progress() as progress:
-        task = progress.add_task("simulating", total=n_pieces)
-        for piece, sample, seconds in play_all(cells, runs, seed, jobs):
-            samples[piece.cell][piece.number] = sample
-            cpu_seconds += seconds
-            progress.advance(task)
-    rows = [row_of(cell, joined(samples[cell.title])) for cell in cells]
-    return Measured(rows=rows, seconds=time.perf_counter() - started, cpu_seconds=cpu_seconds)
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console(stderr=True), transient=True)
+    started = time.perf_counter()
+    pieces = pieces_of(cells, runs, seed)
+    with progress_bar("simulating", len(pieces)) as advance:
+        played = run_all([piece.play for piece in pieces], jobs, advance)
+    samples: defaultdict[str, list[Sample]] = defaultdict(list)
+    for piece, (sample, _) in zip(pieces, played, strict=True):
+        samples[piece.cell].append(sample)
+    return Measured(
+        rows=[row_of(cell, joined(samples[cell.title])) for cell in cells],
+        seconds=time.perf_counter() - started,
+        cpu_seconds=sum(seconds for _, seconds in played),
+    )
 
 
 def _to_json(measured: Measured, runs: int, seed: int) -> str:

@@ -103,7 +103,7 @@ class SqlStore(SqlClockStore, SqlKeyStore, Store):
     @property
     @override
     def wal_bytes(self) -> int | None:
-        return self._dialect.wal_bytes
+        return self._opened.wal_bytes
 
     @property
     @override

@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from bandit.v1 import bandit_pb2
+from benchmarks.harness.processes import clean_environment
 from server.app import StartupError, maintenance
 from server.cli.main import cli
 from server.settings import Settings
@@ -22,7 +23,7 @@ from server.store.opening import open_store
 from tests.conftest import Connect, StartServer
 from tests.store.builders import reward, silently
 from tests.support.ledger import decision_of, logged_decisions, query
-from tests.support.process import ServerProcess, clean_environment, command, eventually, refused_start
+from tests.support.process import ServerProcess, command, eventually, refused_start
 from tests.support.refusals import call_of
 from tests.support.wire import Wire, metric
 

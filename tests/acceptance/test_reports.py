@@ -217,7 +217,7 @@ def test_a_guardrail_that_fell_is_the_verdict_and_is_readable(server: ServerProc
         "error (guardrail)",
         "Take c out: error is worse than under a.",
         "a 0.9 / b 0.1",
-        "Sample ratio: decisions follow the shares",
+        "No sample ratio mismatch (SRM): decisions follow the shares",
         "Evidence",
         "Belief",
         "A lift of +10 % would be seen",

@@ -1,4 +1,4 @@
-"""What the library offers, and that nothing else can pass for it."""
+"""The library's exports, and their protection from another package of the same name."""
 
 import ast
 import subprocess
@@ -12,14 +12,14 @@ ROOT = Path(bandit.__file__).parents[1]
 
 
 def modules_for_type_checkers() -> set[str]:
-    """Modules that `bandit/__init__.py` imports under TYPE_CHECKING."""
+    """Return the modules that `bandit/__init__.py` imports under TYPE_CHECKING."""
     tree = ast.parse((ROOT / "bandit" / "__init__.py").read_text())
     block = next(node for node in tree.body if isinstance(node, ast.If))
     return {str(node.module) for node in block.body if isinstance(node, ast.ImportFrom)}
 
 
 def test_every_export_can_be_imported() -> None:
-    """Every name in `__all__` is there."""
+    """Every name in `__all__` can be imported."""
     assert [name for name in bandit.__all__ if not hasattr(bandit, name)] == []
 
 
@@ -37,12 +37,12 @@ def test_the_client_needs_no_numpy() -> None:
 
 
 def test_unknown_names_are_attribute_errors() -> None:
-    """A name that is not exported is an AttributeError, as in any module."""
+    """A name that is not exported raises AttributeError, as in any module."""
     assert not hasattr(bandit, "ThomsonSampling")
 
 
 def test_client_exports_are_documented() -> None:
-    """Every export of the client has a docstring of its own."""
+    """Every export of the client has its own docstring."""
     exports = [getattr(bandit.client, name) for name in bandit.client.__all__]
     classes = [export for export in exports if isinstance(export, type)]
     assert classes
@@ -50,7 +50,7 @@ def test_client_exports_are_documented() -> None:
 
 
 def test_another_package_of_this_name_is_an_import_error(tmp_path: Path) -> None:
-    """Where another `bandit` took over the package's root, the client does not import."""
+    """If another `bandit` has replaced the package's root, importing the client fails."""
     foreign = tmp_path / "bandit"
     foreign.mkdir()
     (foreign / "__init__.py").write_text('"""Finds common security issues in Python code."""\n')

@@ -1,4 +1,4 @@
-"""The README's estimate from exported files is the report's value of that split, and the library's."""
+"""The estimate of `reports.md` from exported files is the report's value of that split, and the library's."""
 
 import json
 import re
@@ -15,14 +15,18 @@ from google.protobuf.duration_pb2 import Duration
 from bandit.experiment import SEGMENT_ALL
 from bandit.inference import Design, EvidenceTable, SplitValue, evidence_table, value_of_split
 from bandit.v1 import experiment_pb2
+from benchmarks.harness.processes import clean_environment
 from server.store.opening import open_reader
 from server.store.records import ExperimentFacts
+from tests.docs.pages import ROOT
 from tests.support.closing import LAG, WINDOW, closing_soon, send_until_closed
-from tests.support.process import ServerProcess, clean_environment, eventually
+from tests.support.process import ServerProcess, eventually
 from tests.support.wire import Wire, experiment, metric
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-BLOCKS = re.findall(r"^<!-- off policy -->\n```(sh|python)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+PAGE = (ROOT / "server" / "docs" / "reports.md").read_text()
+BLOCKS = re.findall(r"^<!-- off policy -->\n```(sh|python)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+MINIMUM_SHARE = 0.1
+"""The quick start's, which the page's script names."""
 
 
 @pytest.fixture
@@ -35,7 +39,7 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
             arms=[experiment_pb2.Arm(id="v1"), experiment_pb2.Arm(id="v2")],
             champion="v1",
             metrics=[metric("click", window=Duration(seconds=int(WINDOW)), default_value=0.0)],
-            limits=experiment_pb2.Limits(minimum_share=0.05),
+            limits=experiment_pb2.Limits(minimum_share=MINIMUM_SHARE),
         )
         wire.create(demo)
         wire.start("demo")
@@ -44,8 +48,8 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
         yield started
 
 
-def printed_by_the_readme(folder: Path) -> float:
-    """What the README's export and the script after it print."""
+def printed_by_the_page(folder: Path) -> float:
+    """What the page's export and the script after it print."""
     assert [language for language, _ in BLOCKS] == ["sh", "python"]
     (_, shell), (_, script) = BLOCKS
     shell = shell.replace(".venv/bin/", f"{Path(sys.executable).parent}/")
@@ -72,19 +76,19 @@ def value_in(found: ExperimentFacts, now: datetime) -> SplitValue:
         now=now,
     )
     assert isinstance(table, EvidenceTable)
-    floors = {record.arm_numbers[arm.id]: 0.05 for arm in record.experiment.arms}
+    floors = {record.arm_numbers[arm.id]: MINIMUM_SHARE for arm in record.experiment.arms}
     value = value_of_split(table, dict.fromkeys(arms, 0.5), Design(floors=floors))
     assert isinstance(value, SplitValue)
     return value
 
 
-def test_the_readmes_estimate_is_the_reports(server: ServerProcess, tmp_path: Path) -> None:
+def test_the_pages_estimate_is_the_reports(server: ServerProcess, tmp_path: Path) -> None:
     """Inverse propensity weights over the exported facts, as a newcomer would type them: equal to 1e-12."""
     wire = Wire(server.address)
     wire.pause("demo")
     last = wire.report("demo").epochs[-1].start_time.ToNanoseconds() / 1e9
     eventually(lambda: time.time() > last + LAG + WINDOW)  # from here on nothing closes
-    printed = printed_by_the_readme(tmp_path)
+    printed = printed_by_the_page(tmp_path)
     manifest = json.loads((tmp_path / "export" / "manifest.json").read_text())
     store = open_reader(server.url)
     try:

@@ -17,7 +17,7 @@ from tests.support.process import eventually
 from tests.support.wire import Wire, experiment, metric
 
 BOUND = 1.5 * float(FLAGS[1]) + 0.25
-"""The convergence bound of these servers, as the README states it."""
+"""The convergence bound of these servers, as `postgresql.md` states it."""
 
 SLACK = 1.0
 """What a busy machine may take on top of a bound."""

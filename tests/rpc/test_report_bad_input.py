@@ -235,7 +235,7 @@ def test_a_thousand_arms_fit_into_a_message_and_a_screen() -> None:
         outcomes={outcome_key(*cell): binary_tally(1 + cell[1] % 3, 1 + cell[1] % 3) for cell in cells},
     )
     declared = declare(arms=ids, metrics=[CLICK, ERROR])
-    report = report_on(declared, epochs, facts, now=LATER, wanted=ReportRequest(max_epochs=5_000))
+    report = report_on(declared, epochs, facts, now=LATER, request=ReportRequest(max_epochs=5_000))
     require_sane(report)
     assert report.ByteSize() < 4 * 1024 * 1024
     assert len(report.epochs) >= 20

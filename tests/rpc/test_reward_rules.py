@@ -1,4 +1,4 @@
-"""What becomes of an outcome: the table of the README, over the wire."""
+"""What becomes of an outcome: the table of `wire.md`, over the wire."""
 
 import time
 from functools import partial

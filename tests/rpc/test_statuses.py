@@ -32,8 +32,8 @@ EXAMPLES = [
     errors.OverloadedError("too much waits", timedelta(milliseconds=200)),
     errors.StorageFullError("no room", timedelta(seconds=1)),
     errors.ClockInDoubtError(timedelta(seconds=30)),
-    errors.StorageUnavailableError(timedelta(seconds=1)),
-    errors.StorageUnsafeError("fsync is off", timedelta(seconds=1)),
+    errors.StorageUnavailableError(),
+    errors.StorageUnsafeError("fsync is off"),
 ]
 
 

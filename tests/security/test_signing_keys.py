@@ -24,7 +24,7 @@ from bandit.decision_id import (
 )
 from bandit.v1 import admin_pb2, bandit_pb2
 from server.services.errors import RotationRefusedError
-from server.services.runtime.threads import Workers
+from server.services.runtime.async_store import AsyncStore
 from server.services.signing_keys.rotation import DecisionKeys, KeyState
 from server.services.signing_keys.signers import GRACE
 from server.services.snapshot.snapshot import Snapshot
@@ -175,12 +175,12 @@ def test_a_replaced_key_signs_nothing_new() -> None:
 
 async def test_the_clock_takes_the_steps_of_a_rotation(store: SqlStore) -> None:
     """Distributed, then signing; the one before verifies, and retires when its decisions have expired."""
-    workers, clock = Workers(), ManualClock()
+    async_store, clock = AsyncStore(store), ManualClock()
     run(store)
     snapshot = Snapshot(clock)
     snapshot.apply(store.load_changes(None), clock.monotonic())
     (live,) = list(snapshot)
-    keys = DecisionKeys(store, workers, snapshot, clock, convergence=SECOND)
+    keys = DecisionKeys(async_store, snapshot, clock, convergence=SECOND)
     keys.take(FIRST)
     at = START + 60 * SECOND
     keys.take(KeyRing({1: b"1" * 32, 2: b"2" * 32}, 2, {1: START - SECOND, 2: at}))
@@ -199,20 +199,20 @@ async def test_the_clock_takes_the_steps_of_a_rotation(store: SqlStore) -> None:
     clock.advance((live.record.experiment.max_decision_age + GRACE).total_seconds())
     assert states() == [KeyState.SIGNING, KeyState.RETIRED]
     assert keys.signer.read(decision).terms == unpack_terms(TERMS)
-    workers.close()
+    async_store.close()
 
 
 async def test_no_key_is_rotated_while_the_clock_is_in_doubt(store: SqlStore) -> None:
     """Turns go by it; the key that signs goes on."""
-    workers, clock = Workers(), ManualClock()
-    keys = DecisionKeys(store, workers, Snapshot(clock), clock, convergence=timedelta())
+    async_store, clock = AsyncStore(store), ManualClock()
+    keys = DecisionKeys(async_store, Snapshot(clock), clock, convergence=timedelta())
     await keys.refresh()
     clock.is_doubted = True
     with pytest.raises(RotationRefusedError, match="in doubt"):
         await keys.rotate("ops")
     clock.is_doubted = False
     assert len(await keys.rotate("ops")) == 2
-    workers.close()
+    async_store.close()
 
 
 def rotated(wire: Wire) -> list[tuple[int, int]]:

@@ -15,7 +15,7 @@ from bandit.decision_id import Basis
 from bandit.v1 import bandit_pb2
 from benchmarks.harness.processes import free_port
 from server.app import maintenance
-from server.app.wiring import Application
+from server.app.application import Application
 from server.services.signing_keys.file import read_keys, write_keys
 from server.services.signing_keys.rotation import fresh_ring
 from server.services.snapshot.file import SnapshotFileError, read_snapshot, write_snapshot
@@ -160,9 +160,14 @@ def test_a_damaged_snapshot_is_ignored_and_the_server_waits(
 def test_a_server_without_a_snapshot_waits_for_its_database_and_stops_when_told(
     start_on: StartOn, connect: Connect
 ) -> None:
-    """It says so on standard output and in its log, is not ready, and ends with 0."""
-    server = start_on(NOBODY.format(port=free_port()))
-    assert connect(server).health_of("") == NOT_SERVING
+    """It logs so, is not ready, refuses single and batched calls alike, shows metrics, and ends with 0."""
+    server = start_on(NOBODY.format(port=free_port()), "--metrics-listen", "127.0.0.1:0")
+    wire = connect(server)
+    assert wire.health_of("") == NOT_SERVING
+    assert refused(lambda: wire.choose("any")).code is grpc.StatusCode.UNAVAILABLE
+    (answer,) = wire.batch_choose(bandit_pb2.ChooseRequest(experiment="any"))
+    assert answer.error.code == grpc.StatusCode.UNAVAILABLE.value[0]
+    assert "bandit_store_up 0.0" in server.scrape()
     assert "standby.waiting" in events(server)
     assert "server.serving" not in events(server)
     assert server.terminate() == 0
@@ -218,6 +223,7 @@ def test_the_files_are_only_their_owners(
     server = start_on(url, *keeping)
     keys, snapshot = tmp_path / "keys", tmp_path / "snapshot"
     eventually(snapshot.exists)
+    assert "keys.ignored" not in events(server)
     assert [stat.S_IMODE(file.stat().st_mode) for file in (keys, snapshot)] == [0o600, 0o600]
     assert server.terminate() == 0
     keys.chmod(0o644)
@@ -233,13 +239,13 @@ async def test_keys_that_could_not_be_written_are_written_later(tmp_path: Path) 
     url = NOBODY.format(port=1)
     settings = Settings(database=url, snapshot=folder / "snapshot", keys=folder / "keys")
     store = find_store(url)
-    parts = Application(settings, store, number=None, on_broken=lambda: None)
+    application = Application(settings, store, number=None, on_broken=lambda: None)
     ring = fresh_ring()
-    parts.standby.take_keys(ring)
+    application.standby.take_keys(ring)
     folder.mkdir()
-    await parts.standby.save()
+    await application.standby.save()
     assert read_keys(folder / "keys") == ring
-    parts.workers.close()
+    application.services.store.close()
     store.close()
 
 
@@ -254,11 +260,11 @@ async def test_a_snapshot_from_the_future_does_not_count_as_young(
     write_keys(tmp_path / "keys", ring)
     write_snapshot(tmp_path / "snapshot", (), time.time_ns() // 1_000_000 + ahead_ms, ring)
     store = find_store(url)
-    parts = Application(settings, store, number=None, on_broken=lambda: None)
-    assert await parts.standby.begin()
-    assert (parts._snapshot.age_seconds >= settings.max_staleness_seconds) is is_stale
-    await parts.upkeep.end()
-    parts.workers.close()
+    application = Application(settings, store, number=None, on_broken=lambda: None)
+    assert await application.standby.begin()
+    assert (application.services.snapshot.age_seconds >= settings.max_staleness_seconds) is is_stale
+    await application.services.sync.end()
+    application.services.store.close()
     store.close()
 
 
@@ -267,10 +273,10 @@ async def test_nothing_is_kept_before_the_database_was_heard(tmp_path: Path) -> 
     url = NOBODY.format(port=1)
     settings = Settings(database=url, snapshot=tmp_path / "snapshot", keys=tmp_path / "keys")
     store = find_store(url)
-    parts = Application(settings, store, number=None, on_broken=lambda: None)
-    parts.standby.take_keys(fresh_ring())
-    await parts.standby.save()
-    await parts.standby.save(is_last=True)
+    application = Application(settings, store, number=None, on_broken=lambda: None)
+    application.standby.take_keys(fresh_ring())
+    await application.standby.save()
+    await application.standby.save(is_last=True)
     assert os.listdir(tmp_path) == ["keys"]  # noqa: PTH208 - a path would be said to block
-    parts.workers.close()
+    application.services.store.close()
     store.close()

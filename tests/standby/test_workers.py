@@ -9,11 +9,12 @@ import grpc
 import pytest
 
 from bandit.v1 import bandit_pb2, bandit_pb2_grpc
+from benchmarks.harness.processes import clean_environment
 from server.settings import Settings
 from tests.conftest import Connect
 from tests.standby.conftest import StartOn
 from tests.support.postgresql import PostgresqlProcess, query
-from tests.support.process import ServerProcess, clean_environment, command, eventually, run_command
+from tests.support.process import ServerProcess, command, eventually, run_command
 from tests.support.wire import CALL_SECONDS
 
 N_WORKERS = 3

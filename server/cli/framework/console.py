@@ -79,19 +79,6 @@ def decimals_for(widths: Sequence[float]) -> int:
     return min(max(1 - math.floor(math.log10(narrowest)), 0), _MOST_DECIMALS)
 
 
-def percent(share: float) -> str:
-    """A probability in percent; what is not quite none or all is not shown as such.
-
-    >>> percent(0.25), percent(0.00001), percent(0.99999)
-    ('25.0 %', '<0.1 %', '>99.9 %')
-    """
-    if 0 < share < 0.001:  # noqa: PLR2004 - what one decimal of a percent can show
-        return "<0.1 %"
-    if 0.999 < share < 1:  # noqa: PLR2004 - as above
-        return ">99.9 %"
-    return f"{share:.1%}".replace("%", " %")
-
-
 def state_name(state: State.ValueType) -> str:
     """`running` for STATE_RUNNING; the number of a state that a newer server sent."""
     try:

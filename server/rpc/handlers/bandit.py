@@ -1,6 +1,7 @@
 """BanditService on the wire: Choose and Reward."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import inf
 from typing import Final
 
 from bandit.v1 import bandit_pb2
@@ -156,8 +157,11 @@ class BanditService:
         raise ExperimentNotFoundError(name)
 
     def _age(self) -> bytes:
-        """The snapshot's age as a piece of a response, to a hundredth of a second."""
-        hundredths = int(self._snapshot.age_seconds * 100)
+        """The snapshot's age as a piece of a response, to 10 ms; empty before the first load."""
+        seconds = self._snapshot.age_seconds
+        if seconds == inf:
+            return b""
+        hundredths = int(seconds * 100)
         if hundredths != self._age_hundredths:
             self._age_hundredths = hundredths
             age = to_duration(self._snapshot.age)

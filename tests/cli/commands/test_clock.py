@@ -11,7 +11,6 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from tests.conftest import Connect, StartServer
-from tests.support.postgresql import PostgresqlProcess
 from tests.support.postgresql import query as ask_postgresql
 from tests.support.process import eventually, run_command
 
@@ -19,16 +18,6 @@ YEAR = 365 * 86_400
 FLAGS = ("--metrics-listen", "127.0.0.1:0", "--poll-seconds", "0.05")
 
 Clock = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture(params=["postgresql", "sqlite"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'bandit.db'}"
-    postgresql = request.getfixturevalue("postgresql")
-    assert isinstance(postgresql, PostgresqlProcess)
-    return postgresql.create_database()
 
 
 @pytest.fixture

@@ -18,11 +18,11 @@ from bandit.v1 import evidence_pb2, experiment_pb2
 from server.cli.report_view.html_page import render_page
 from server.cli.report_view.plots import MOST_ARMS, density_of
 from server.cli.report_view.sections import sections
-from server.cli.report_view.terminal import belief_tables, evidence_tables
+from server.cli.report_view.tables import belief_table, evidence_tables
 from tests.bandit.builders import HOUR, MINUTE, START, binary_tally, decision_key, declare, outcome_key
 from tests.bandit.builders import make_epoch as epoch
 from tests.support.process import ServerProcess
-from tests.support.reports import report_on
+from tests.support.reports import drawn, report_on
 from tests.support.wire import Wire
 
 Run = Callable[..., Result]
@@ -98,13 +98,24 @@ def test_a_page_has_every_cell_and_sentence_of_the_command_line(
 ) -> None:
     """The same tables, the same words."""
     text = " ".join(" ".join(parsed(page).itertext()).split())
-    for table in (*belief_tables(made), *evidence_tables(made)):
-        for cell in chain.from_iterable(column.cells for column in table.columns):
-            assert " ".join(str(cell).split()) in text
+    for table in (belief_table(made), *evidence_tables(made)):
+        headings = [column.heading for column in table.columns]
+        for cell in chain(headings, *(row.cells for row in table.rows)):
+            assert " ".join(cell.split()) in text
     for section in sections(made):
         assert all(line in text for line in section.lines)
     for arm in made.arms:
         assert arm.arm in text
+
+
+def test_the_terms_of_the_field_stand_beside_ours(page: str, made: experiment_pb2.Report) -> None:
+    """In the terminal and on the page alike, so that a reader of other tools finds what they look for."""
+    for text in (drawn(made), " ".join(parsed(page).itertext())):
+        flat = " ".join(text.split())
+        assert flat.count("sample ratio mismatch (SRM)") == 1
+        for ours, theirs in (("P(best)", "(chance"), ("exp. loss", "(risk)"), ("relative", "(uplift)")):
+            assert ours in flat
+            assert theirs in flat
 
 
 def test_a_page_draws_shares_means_and_posteriors(page: str) -> None:

@@ -11,8 +11,9 @@ from bandit.v1.experiment_pb2 import (
     STATE_RUNNING,
     Report,
 )
-from server.cli.framework.console import decimals_for, percent
-from server.cli.report_view.terminal import print_report
+from server.cli.framework.console import decimals_for
+from server.cli.report_view.terminal import print_report, sparklines
+from server.wording import percent
 
 
 @pytest.fixture
@@ -98,22 +99,16 @@ def test_other_metrics_have_a_table_of_their_own(report: Report) -> None:
     assert text.index("\nlatency") > text.index("P(best)")
 
 
-def share_over_time(arm: str, report: Report) -> str:
-    """What the report draws for an arm below that title."""
-    history = drawn(report).partition("share over time")[2].splitlines()[1:]
-    return next(line.removeprefix(arm).strip() for line in history if line.startswith(f"{arm} "))
-
-
-def test_the_share_over_time_is_proportional(report: Report) -> None:
+def test_the_sparkline_is_proportional_in_time(report: Report) -> None:
     """A share that moved half-way moves in the middle, however many epochs there were."""
-    line = share_over_time("v2", report)
+    line = sparklines(report)["v2"]
     assert set(line[: len(line) // 2 - 1]) == {"▅"}
     assert set(line[len(line) // 2 :]) == {"█"}
 
 
 def test_an_arm_that_was_not_there_leaves_blanks(report: Report) -> None:
     """Absence is not a share of zero."""
-    assert share_over_time("old", report) == ""
+    assert sparklines(report)["old"].strip() == ""
 
 
 def test_a_report_without_epochs_or_numbers_is_drawn(report: Report) -> None:

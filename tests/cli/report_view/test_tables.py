@@ -10,16 +10,10 @@ from bandit.limits import Limits
 from bandit.metric import Direction, Metric
 from bandit.policies import WeightedSplit
 from bandit.v1 import evidence_pb2, experiment_pb2
-from server.cli.report_view.formatting import (
-    e_value_text,
-    finding,
-    interval_text,
-    lift_texts,
-    p_value_text,
-    split_name,
-    unsaid_texts,
-)
+from server.cli.report_view.sections import unsaid_texts
+from server.cli.report_view.tables import e_value_text, finding, interval_text, lift_texts, p_value_text
 from server.services.reports.values import ReportRequest
+from server.wording import split_name
 from tests.bandit.builders import (
     HOUR,
     MINUTE,
@@ -65,8 +59,9 @@ def report(days: int = 20) -> experiment_pb2.Report:
 def rows(text: str, title: str) -> list[str]:
     """The lines of the table below a title."""
     lines = text.splitlines()
-    begin = next(number for number, line in enumerate(lines) if line.startswith(title)) + 3
-    return lines[begin : lines.index("", begin)]
+    title_line = next(number for number, line in enumerate(lines) if line.startswith(title))
+    rule = next(number for number in range(title_line, len(lines)) if lines[number].startswith("─"))
+    return lines[rule + 1 : lines.index("", rule)]
 
 
 def test_a_row_has_mean_difference_lift_and_both_claims() -> None:
@@ -98,7 +93,7 @@ def test_splits_and_checks_stand_in_the_report() -> None:
     split = " ".join(" ".join(rows(text, "static splits")).split())
     assert {"alike", "base", "better", "0.333"} <= set(split.split())
     assert " 0.1000 ± 0.0041 0.1000 +0.0000 ± 0 " in split
-    assert "Sample ratio: decisions follow the shares" in text
+    assert "No sample ratio mismatch (SRM): decisions follow the shares" in text
     assert "Decisions answered with click: base 5.0 %, better 20.0 %, alike 5.0 %" in text
 
 
@@ -136,7 +131,7 @@ def test_the_p_value_is_explained_by_the_largest_e_value() -> None:
         declare(metrics=[CLICK], policy=EVEN),
         *faded(),
         now=START + 30 * 24 * HOUR,
-        wanted=ReportRequest(max_epochs=5),
+        request=ReportRequest(max_epochs=5),
     )
     require_sane(made)
     better = made.arms[1].metrics[0].comparison.better
@@ -198,7 +193,7 @@ def test_while_decisions_do_not_follow_the_shares_no_arm_is_better() -> None:
     text = drawn(made)
     assert "evidence on click: NOT TO BE TRUSTED" in text
     assert "withheld" in text
-    assert "DECISIONS DO NOT FOLLOW THE SHARES" in text
+    assert "Sample ratio mismatch (SRM): decisions do not follow the shares" in text
     _, _, above, *_ = rows(text, "evidence on click")
     assert above.split()[-1] == "withheld"
 
@@ -218,7 +213,7 @@ def test_an_end_without_a_bound_is_said_to_be_none() -> None:
     """It is not infinity."""
     assert interval_text(evidence_pb2.Interval(lower=0.5), 2, "+") == "+0.50 to no bound"
     assert lift_texts(evidence_pb2.Interval(upper=30)) == ("no bound", "31 times")
-    assert lift_texts(evidence_pb2.Interval(lower=-0.25, upper=0.5)) == ("-25.0 %", "+50.0 %")
+    assert lift_texts(evidence_pb2.Interval(lower=-0.25, upper=0.5)) == ("-25 %", "+50 %")
 
 
 @pytest.mark.parametrize(
@@ -239,8 +234,8 @@ def test_a_finding_is_what_is_established(comparison: evidence_pb2.Comparison, w
 def test_a_split_over_many_arms_is_not_spelled_out() -> None:
     """How many, and whether evenly."""
     even = evidence_pb2.SplitReport(weights={f"a{number}": 0.1 for number in range(10)})
-    assert split_name(even) == "even over 10 arms"
-    assert split_name(evidence_pb2.SplitReport(weights={"b": 0.25, "a": 0.75})) == "a 0.75 / b 0.25"
+    assert split_name(even.weights) == "even over 10 arms"
+    assert split_name({"b": 0.25, "a": 0.75}) == "a 0.75 / b 0.25"
 
 
 def test_a_metric_without_evidence_has_no_table_of_it() -> None:
