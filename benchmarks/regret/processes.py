@@ -1,4 +1,4 @@
-"""Work on several cores that reports how far it is, and ends soon when it is called off."""
+"""Parallel work that reports its progress and stops soon after it is cancelled."""
 
 import multiprocessing
 import time
@@ -9,29 +9,29 @@ from typing import Final, TypeAlias, TypeVar
 
 ResultT = TypeVar("ResultT")
 OnRounds: TypeAlias = Callable[[int], None]
-"""Called with how many more rounds were played."""
+"""Called with the number of rounds played since the last call."""
 
 Work: TypeAlias = Callable[[OnRounds], ResultT]
-"""Something to do that says how far it is; other processes get it pickled."""
+"""Picklable function that reports its progress and returns a result."""
 
 _REPORT_SECONDS: Final = 0.1
 _CALLED_OFF: Final = -(2**62)
 
 
 def run_all(works: Sequence[Work[ResultT]], n_processes: int, on_rounds: OnRounds) -> list[ResultT]:
-    """Does all of it, and returns what came of each, in order.
+    """Run all works, and return their results in order.
 
     Args:
-        works: What is to be done.
-        n_processes: How many processes do it; 1: this one.
-        on_rounds: Called now and then.
+        works: Functions to run.
+        n_processes: Number of processes; 1 runs in this process.
+        on_rounds: Called from time to time, at most ten times a second.
 
     Raises:
         BrokenProcessPool: A process was killed.
     """
     if min(n_processes, len(works)) == 1:
         return [_throttled(work, on_rounds) for work in works]
-    context = multiprocessing.get_context("spawn")  # a fork would copy the locks of threads it leaves behind
+    context = multiprocessing.get_context("spawn")  # a fork would copy locks held by other threads
     counter: Synchronized[int] = context.Value("q", 0)
     with ProcessPoolExecutor(min(n_processes, len(works)), context, _Counter.attach, (counter,)) as pool:
         try:
@@ -40,13 +40,13 @@ def run_all(works: Sequence[Work[ResultT]], n_processes: int, on_rounds: OnRound
                 on_rounds(n_rounds)
             return [future.result() for future in futures]
         except BaseException:
-            counter.value = _CALLED_OFF  # or leaving would wait for the work under way
+            counter.value = _CALLED_OFF  # otherwise leaving the pool would wait for running works
             pool.shutdown(cancel_futures=True)
             raise
 
 
 def _throttled(work: Work[ResultT], on_rounds: OnRounds) -> ResultT:
-    """Does a work that reports every few microseconds, and reports ten times a second."""
+    """Run a work that reports every few microseconds, and pass its reports on ten times a second."""
     waiting, report_at = 0, 0.0
 
     def report(n_rounds: int) -> None:
@@ -62,7 +62,7 @@ def _throttled(work: Work[ResultT], on_rounds: OnRounds) -> ResultT:
 
 
 def _progress(futures: Sequence[Future[ResultT]], counter: "Synchronized[int]") -> Iterator[int]:
-    """How many more rounds were played, now and then, until all is done or one failed."""
+    """Yield the number of rounds played since the last yield, until all works are done or one failed."""
     waiting, seen = set(futures), 0
     while waiting:
         done, waiting = wait(waiting, _REPORT_SECONDS, FIRST_COMPLETED)
@@ -74,20 +74,20 @@ def _progress(futures: Sequence[Future[ResultT]], counter: "Synchronized[int]") 
 
 
 class _Counter:
-    """A process's access to the number of rounds that all of them have played."""
+    """A process's access to the shared number of rounds."""
 
     shared: "Synchronized[int] | None" = None
 
     @classmethod
     def attach(cls, counter: "Synchronized[int]") -> None:
-        """Called once in each process."""
+        """Set the shared counter; called once in each process."""
         cls.shared = counter
 
     @classmethod
     def add(cls, n_rounds: int) -> None:
-        """Adds rounds; KeyboardInterrupt if the work was called off."""
+        """Add rounds; raise KeyboardInterrupt if the work was cancelled."""
         if cls.shared is None:
-            raise RuntimeError("this process was not started to count")
+            raise RuntimeError("no counter attached: this process was not started by run_all")
         with cls.shared.get_lock():
             if cls.shared.value < 0:
                 raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""The tables: which columns a group of cells has, and what they mean."""
+"""Definition of the tables: the cells and columns of each."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from benchmarks.validity.measures.results import Figure, Kind, Row, figure_of
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A figure of every cell in a table: its key in the sample, its heading, and what it is."""
+    """A column of a table: its key in the sample, its heading, and the kind of its figures."""
 
     key: str
     heading: str
@@ -23,9 +23,9 @@ class Group:
     """A table.
 
     Attributes:
-        title: What it shows.
-        cells: Groups of cells that it takes.
-        columns: Its figures.
+        title: Its title.
+        cells: Groups of the cells that it shows.
+        columns: Its columns.
     """
 
     title: str
@@ -149,7 +149,7 @@ GROUPS: Final = (
 
 
 def row_of(cell: Cell, sample: Sample) -> Row:
-    """The cell's figures, for all tables that it is in."""
+    """Return the cell's figures, for all of its tables."""
     columns = _columns(cell)
     runs = len(next(iter(sample.values())))
     figures: Mapping[str, Figure] = {
@@ -159,7 +159,7 @@ def row_of(cell: Cell, sample: Sample) -> Row:
 
 
 def groups_with(rows: Sequence[Row]) -> list[tuple[Group, list[Row]]]:
-    """The tables that have a row, with their rows."""
+    """Return the tables that have rows, with their rows."""
     of_group = [(group, [row for row in rows if row.group in group.cells]) for group in GROUPS]
     return [(group, found) for group, found in of_group if found]
 
@@ -170,5 +170,5 @@ def _columns(cell: Cell) -> dict[str, Column]:
 
 
 def _is_apt(cell: Cell, column: Column) -> bool:
-    """Where arms cross there is no constant lift to hold."""
+    """True if the column applies to the cell: arms that cross have no constant lift to cover."""
     return not (cell.group == "crossing" and column.key == "holds_lift")

@@ -1,4 +1,4 @@
-"""Plays cells in several processes; what comes out depends on the seed and not on how many there are."""
+"""Parallel simulation of cells; results depend on the seed and not on the number of processes."""
 
 import time
 import zlib
@@ -14,7 +14,7 @@ from benchmarks.validity.cells import Cell, all_cells
 from benchmarks.validity.measures.measurements import Sample
 
 CHUNK: Final = 50
-"""Runs of one piece of work, which has a seed of its own."""
+"""Runs of one piece of work, which has its own seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +28,14 @@ class Piece:
 
 
 def pieces_of(cell: Cell, runs: int, seed: int) -> list[Piece]:
-    """The cell's runs in chunks."""
+    """Split the cell's runs into pieces."""
     total = ceil(runs * cell.weight)
     sizes = [min(CHUNK, total - start) for start in range(0, total, CHUNK)]
     return [Piece(cell.title, number, size, seed) for number, size in enumerate(sizes)]
 
 
 def play(piece: Piece) -> tuple[Piece, Sample, float]:
-    """The piece's figures, and the CPU seconds that they took."""
+    """Return the piece, its figures, and the CPU seconds that they took."""
     started = time.process_time()
     entropy = (piece.seed, zlib.crc32(piece.cell.encode()), piece.number)
     rng = np.random.default_rng(np.random.SeedSequence(entropy))
@@ -45,7 +45,7 @@ def play(piece: Piece) -> tuple[Piece, Sample, float]:
 
 
 def play_all(cells: Sequence[Cell], runs: int, seed: int, jobs: int) -> Iterator[tuple[Piece, Sample, float]]:
-    """Every piece of every cell, as they are done."""
+    """Yield every piece of every cell, in the order in which they finish."""
     pieces = [piece for cell in cells for piece in pieces_of(cell, runs, seed)]
     if jobs == 1:
         yield from map(play, pieces)
@@ -60,6 +60,6 @@ def play_all(cells: Sequence[Cell], runs: int, seed: int, jobs: int) -> Iterator
 
 
 def joined(samples: dict[int, Sample]) -> Sample:
-    """The samples of one cell's pieces, in the order of their numbers."""
+    """Join the samples of one cell's pieces, in the order of their numbers."""
     ordered = [samples[number] for number in sorted(samples)]
     return {key: np.concatenate([sample[key] for sample in ordered]) for key in ordered[0]}
