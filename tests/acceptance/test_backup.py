@@ -218,9 +218,9 @@ def end_backup(server: ServerProcess, copy: Path, number: int) -> None:
         if any(draft.stat().st_size > 0 for draft in set(copy.parent.glob(f".{copy.name}.*")) - known):
             break
     backup.send_signal(number)
-    _, said = backup.communicate(timeout=60)
+    _, errors = backup.communicate(timeout=60)
     assert backup.returncode != 0, "the backup finished before the signal"
-    assert "Traceback" not in said
+    assert "Traceback" not in errors
 
 
 def rewarded(wire: Wire, name: str, n_decisions: int) -> set[bytes]:

@@ -82,7 +82,8 @@ def test_health_says_not_serving_before_calls_are_refused(
     server.signal(signal.SIGTERM)
     signalled_at = time.monotonic()
     eventually(
-        lambda: {wire.health_of(service) for service in NAMES}, until=lambda said: said == {NOT_SERVING}
+        lambda: {wire.health_of(service) for service in NAMES},
+        until=lambda statuses: statuses == {NOT_SERVING},
     )
     assert wire.choose(name).arm
     assert wire.reward(decision_id, {"click": 1}) == {"click": bandit_pb2.OUTCOME_RESULT_RECORDED}

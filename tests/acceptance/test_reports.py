@@ -108,7 +108,7 @@ def _is_closed(wire: Wire, name: str) -> bool:
     return n_outcomes > n_open
 
 
-def library_says(
+def library_assessment(
     server: ServerProcess, report: experiment_pb2.Report, split: Mapping[str, float]
 ) -> Assessment:
     """Return the library's assessment of the same facts, read from the file, at the same time."""
@@ -132,9 +132,9 @@ def library_says(
     )
 
 
-def require_equal(report: experiment_pb2.Report, said: Assessment, numbers: Mapping[str, int]) -> None:
+def require_equal(report: experiment_pb2.Report, assessment: Assessment, numbers: Mapping[str, int]) -> None:
     """Check that every number of evidence in the report is the library's."""
-    for evidence in (said.reward, *said.others.values()):
+    for evidence in (assessment.reward, *assessment.others.values()):
         for arm in report.arms:
             (found,) = [each for each in arm.metrics if each.metric == evidence.metric.name]
             mean = evidence.means[numbers[arm.arm]]
@@ -175,7 +175,7 @@ def require_estimate(
     assert found.interval.kind == evidence_pb2.INTERVAL_KIND_CONFIDENCE_SEQUENCE
 
 
-def asked(wire: Wire, name: str, **request: object) -> experiment_pb2.Report:
+def get_report(wire: Wire, name: str, **request: object) -> experiment_pb2.Report:
     """Call GetReport with splits and a lift."""
     message = experiment_pb2.GetReportRequest(name=name, **request)  # type: ignore[arg-type]  # passed on
     return wire.experiments.GetReport(message, timeout=20)
@@ -187,21 +187,23 @@ def test_the_numbers_are_the_librarys(server: ServerProcess, wire: Wire, unit: s
     n_units = 10**9 if unit == "ANALYSIS_UNIT_DECISION" else 700
     analysis_unit = experiment_pb2.AnalysisUnit.Value(unit)
     name = run(wire, lambda number: f"u{number % n_units}", analysis_unit=analysis_unit)
-    report = asked(wire, name, splits=[experiment_pb2.StaticSplit(weights=SPLIT)], lift=0.2)
+    report = get_report(wire, name, splits=[experiment_pb2.StaticSplit(weights=SPLIT)], lift=0.2)
     require_sane(report)
-    said = library_says(server, report, SPLIT)
-    require_equal(report, said, {arm: number for number, arm in enumerate(RATES)})
-    (value,), (split,) = said.splits, report.splits
+    assessment = library_assessment(server, report, SPLIT)
+    require_equal(report, assessment, {arm: number for number, arm in enumerate(RATES)})
+    (value,), (split,) = assessment.splits, report.splits
     assert isinstance(value, SplitValue)
     assert dict(split.weights) == {"a": 0.5, "b": 0.5}
     require_estimate(split.value, value.value, value.standard_error, value.interval)
     require_estimate(split.gain, value.gain, value.gain_standard_error, value.gain_interval)
     assert split.gain.value == pytest.approx(split.earned - split.value.value)
-    assert isinstance(said.sample_ratio, SampleRatio)
-    assert report.sample_ratio.p_value == pytest.approx(said.sample_ratio.process.p_value)
-    assert [arm.observed for arm in report.sample_ratio.arms] == list(said.sample_ratio.observed.values())
+    assert isinstance(assessment.sample_ratio, SampleRatio)
+    assert report.sample_ratio.p_value == pytest.approx(assessment.sample_ratio.process.p_value)
+    assert [arm.observed for arm in report.sample_ratio.arms] == list(
+        assessment.sample_ratio.observed.values()
+    )
     n_policy = sum(arm.decisions.policy for arm in report.arms)
-    is_fewer = sum(said.sample_ratio.observed.values()) < n_policy
+    is_fewer = sum(assessment.sample_ratio.observed.values()) < n_policy
     assert is_fewer is (unit == "ANALYSIS_UNIT_UNIT")
     assert (report.outlook.lift, report.outlook.HasField("unsaid")) == (0.2, False)
 

@@ -34,11 +34,11 @@ class Run:
     def send_wave(self, generator: random.Random) -> None:
         """Choose for a wave of visitors, then reward each."""
         first = len(self.choices)
-        asked = [
+        requests = [
             bandit_pb2.ChooseRequest(experiment=self.name, unit=f"visitor-{first + number}")
             for number in range(WAVE)
         ]
-        choices = [result.choice for result in self.wire.batch_choose(*asked)]
+        choices = [result.choice for result in self.wire.batch_choose(*requests)]
         rewards = []
         for choice in choices:
             is_click = generator.random() < RATES[choice.arm]
@@ -86,11 +86,13 @@ def test_most_traffic_ends_on_the_best_arm(run: Run) -> None:
 def test_every_propensity_is_the_stored_share(run: Run) -> None:
     """The propensity in the answer exactly equals the stored share of the arm in its epoch."""
     stored = {epoch.number: epoch.shares for epoch in stored_epochs(run.server.database, run.name)}
-    said = {(choice.epoch, choice.arm, choice.propensity) for choice in run.choices}
-    assert said <= {
+    answered = {(choice.epoch, choice.arm, choice.propensity) for choice in run.choices}
+    assert answered <= {
         (number, arm, share) for number, shares in stored.items() for arm, share in shares.items()
     }
-    assert len({epoch for epoch, _, _ in said}) >= 3  # otherwise shares did not move, and the test is weak
+    assert (
+        len({epoch for epoch, _, _ in answered}) >= 3
+    )  # otherwise shares did not move, and the test is weak
     assert {choice.reason for choice in run.choices} == {bandit_pb2.REASON_POLICY}
 
 
@@ -130,11 +132,11 @@ def test_ninety_ten_is_served_as_ninety_ten(shared_wire: Wire, has_units: bool) 
     name = shared_wire.running(policy=split, salt="0ddba11e" * 4)
     n_smaller = 0
     for wave in range(20):
-        asked = [
+        requests = [
             bandit_pb2.ChooseRequest(experiment=name, unit=f"{wave}/{number}" if has_units else "")
             for number in range(1_000)
         ]
-        n_smaller += sum(result.choice.arm == "b" for result in shared_wire.batch_choose(*asked))
+        n_smaller += sum(result.choice.arm == "b" for result in shared_wire.batch_choose(*requests))
     score = (n_smaller - 2_000) / (20_000 * 0.9 * 0.1) ** 0.5
     assert score**2 < chi2.isf(FALSE_ALARMS, 1)
 

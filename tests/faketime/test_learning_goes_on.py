@@ -29,8 +29,8 @@ def declare(wire: Wire) -> str:
 
 def work(wire: Wire, name: str) -> None:
     """Make decisions, and post a click for each that goes to arm b; the others get no outcome."""
-    asked = [bandit_pb2.ChooseRequest(experiment=name)] * N_DECISIONS
-    choices = [result.choice for result in wire.batch_choose(*asked)]
+    requests = [bandit_pb2.ChooseRequest(experiment=name)] * N_DECISIONS
+    choices = [result.choice for result in wire.batch_choose(*requests)]
     clicks = [c.decision_id for c in choices if c.arm == "b"]
     wire.batch_reward(*(bandit_pb2.RewardRequest(decision_id=id_, outcomes={"click": 1}) for id_ in clicks))
 

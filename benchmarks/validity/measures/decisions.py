@@ -92,8 +92,8 @@ def decide(table: EvidenceTable, design: Design) -> Verdict:
     claims = {(arm, side): pair[side].mean for arm, pair in pairs.items() for side in (0, 1)}
     adjusted = holm({key: process.p_value for key, process in claims.items()})
     better, worse = (
-        frozenset(arm for arm, side in claims if side == wanted and adjusted[arm, side] <= design.alpha)
-        for wanted in (0, 1)
+        frozenset(arm for arm, side in claims if side == direction and adjusted[arm, side] <= design.alpha)
+        for direction in (0, 1)
     )
     row = first_crossing(claims, design.alpha)
     return Verdict(better=better, worse=worse, row=row, processes=pairs)
