@@ -143,7 +143,7 @@ def decide_beyond(wire: Wire, name: str, epoch: int) -> bandit_pb2.ChooseRespons
     return eventually(decide, until=lambda choice: choice.epoch > epoch + 1)
 
 
-def test_a_copy_beside_the_log_of_what_it_replaced_is_refused(
+def test_a_copy_next_to_the_log_of_the_replaced_database_is_refused(
     start_server: StartServer, connect: Connect, tmp_path: Path
 ) -> None:
     """Start and verify refuse a copy next to the replaced database's log, and name the files to delete.
@@ -175,7 +175,7 @@ def test_a_copy_beside_the_log_of_what_it_replaced_is_refused(
     assert logged_decisions(server.database) == before
 
 
-def test_a_copy_that_is_ended_in_the_middle(
+def test_an_interrupted_copy_leaves_the_old_file(
     start_server: StartServer, connect: Connect, tmp_path: Path
 ) -> None:
     """A backup ended by a signal replaces nothing, rewards continue, and the next one removes leftovers."""
@@ -251,7 +251,7 @@ def delete_log(server: ServerProcess) -> None:
 
 
 @pytest.mark.parametrize("change", [replace, delete, delete_log])
-def test_a_server_whose_files_were_taken_away_acknowledges_nothing_more(
+def test_a_server_whose_files_are_removed_acknowledges_no_more_rewards(
     start_server: StartServer, connect: Connect, change: Callable[[ServerProcess], None]
 ) -> None:
     """It acknowledges no more rewards, whose commits would be lost with the files, and exits with 70."""
@@ -268,7 +268,7 @@ def test_a_server_whose_files_were_taken_away_acknowledges_nothing_more(
     assert "while the server used it" in server.log.read_text()
 
 
-def test_a_file_that_is_there_is_not_replaced(shared_process: ServerProcess, tmp_path: Path) -> None:
+def test_an_existing_file_is_replaced_only_by_force(shared_process: ServerProcess, tmp_path: Path) -> None:
     """Without --force it stays unchanged and nothing is left behind; with it, the whole file is replaced."""
     database, target = shared_process.database, tmp_path / "there.db"
     target.write_text("precious")
@@ -289,7 +289,7 @@ def test_a_file_that_is_there_is_not_replaced(shared_process: ServerProcess, tmp
     assert [file.name for file in tmp_path.iterdir()] == ["there.db"]
 
 
-def test_what_is_not_ours_or_not_sound_is_not_copied(tmp_path: Path) -> None:
+def test_foreign_and_damaged_databases_are_not_copied(tmp_path: Path) -> None:
     """Missing, foreign and damaged databases are refused with their name, and no copy is left."""
     damaged = damaged_database(tmp_path)
     other, text = tmp_path / "other.db", tmp_path / "text.db"
@@ -329,7 +329,7 @@ def damaged_database(folder: Path) -> Path:
     return file
 
 
-def test_the_command_says_what_it_copied(shared_process: ServerProcess, tmp_path: Path) -> None:
+def test_the_command_prints_what_it_copied(shared_process: ServerProcess, tmp_path: Path) -> None:
     """The command prints what it copied; for PostgreSQL, the pg_dump command without the password."""
     arguments = ["backup", "--database", shared_process.url, str(tmp_path / "copy.db")]
     done = CliRunner().invoke(cli, arguments)

@@ -71,9 +71,7 @@ def test_calls_in_flight_finish_and_nothing_acknowledged_is_lost(
     assert events[-2:] == ["server.draining", "server.stopped"]
 
 
-def test_health_says_not_serving_before_calls_are_refused(
-    start_server: StartServer, connect: Connect
-) -> None:
+def test_health_is_not_serving_before_calls_are_refused(start_server: StartServer, connect: Connect) -> None:
     """During --drain-delay-seconds every call is answered; later ones get UNAVAILABLE; the exit code is 0."""
     server = start_server("--drain-delay-seconds", "1.5")
     wire = connect(server)
@@ -102,7 +100,7 @@ def test_health_says_not_serving_before_calls_are_refused(
     assert logged_decisions(server.database) == {decision_of(decision_id)}
 
 
-def test_a_watch_of_health_holds_nothing_up(start_server: StartServer, connect: Connect) -> None:
+def test_a_watch_of_health_does_not_delay_the_stop(start_server: StartServer, connect: Connect) -> None:
     """A client that watches health, as gRPC's balancers do, gets NOT_SERVING and does not delay the stop."""
     server = start_server("--drain-seconds", "60")
     watch = connect(server).channel.unary_stream(

@@ -47,7 +47,7 @@ def n_waiting(url: str) -> int:
     return int(count)
 
 
-def test_calls_in_flight_have_the_grace_and_no_longer(
+def test_calls_in_flight_get_the_grace_and_no_more(
     postgresql: PostgresqlProcess, tmp_path: Path, connect: Connect
 ) -> None:
     """With a grace of 3 s, a call that takes 1 s more is answered; one that hangs gets UNAVAILABLE after 3 s.
@@ -155,9 +155,7 @@ def test_a_client_that_honours_health_sees_no_failure_of_a_drain(
     assert callers.failures == []
 
 
-def test_a_connection_that_grows_old_is_renewed_without_an_error(
-    start_server: StartServer, connect: Connect
-) -> None:
+def test_an_old_connection_is_renewed_without_an_error(start_server: StartServer, connect: Connect) -> None:
     """Under load, the client is made to reconnect about every second, and no call fails."""
     server = start_server("--connection-seconds", "1")
     name = connect(server).running()

@@ -71,7 +71,7 @@ def test_shares_move_no_faster_than_the_step(shared_process: ServerProcess, shar
     assert epochs[0].shares["a"] < epochs[-1].shares["a"] < 0.1
 
 
-def test_an_arm_taken_out_gets_nothing_at_once(shared_process: ServerProcess, shared_wire: Wire) -> None:
+def test_an_arm_taken_out_gets_no_traffic_at_once(shared_process: ServerProcess, shared_wire: Wire) -> None:
     """From the answer of Update on, an arm taken out has no share, whatever the step and its floor."""
     limits = experiment_pb2.Limits(minimum_share=0.2, maximum_step_per_hour=0.01)
     name = shared_wire.running(arms=arms(*"abc"), limits=limits)

@@ -235,7 +235,7 @@ def test_a_guardrail_that_fell_is_the_verdict_and_is_readable(server: ServerProc
     assert (found["verdict"]["arm"], found["verdict"]["metric"]) == ("c", "error")
 
 
-def test_units_that_return_are_no_evidence(wire: Wire) -> None:
+def test_returning_units_are_not_evidence(wire: Wire) -> None:
     """If decisions are counted, evidence is withheld and the notes give the remedy."""
     name = run(wire, lambda number: f"u{number % 40}")
     report = wire.report(name)
@@ -246,7 +246,7 @@ def test_units_that_return_are_no_evidence(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize(("n_restricted", "is_said"), [(9, False), (10, True)])
-def test_a_report_says_when_much_traffic_is_left_out(
+def test_a_report_notes_when_much_traffic_is_left_out(
     shared_wire: Wire, n_restricted: int, *, is_said: bool
 ) -> None:
     """If a tenth of all decisions or more were restricted, a note explains why they are not evidence."""
@@ -259,7 +259,7 @@ def test_a_report_says_when_much_traffic_is_left_out(
     assert [note[: len(expected)] for note in found] == [expected] * is_said
 
 
-def test_a_report_says_when_most_answers_are_fallbacks(shared_wire: Wire) -> None:
+def test_a_report_notes_when_many_answers_are_fallbacks(shared_wire: Wire) -> None:
     """If a pause answered half of all calls, a note reports and explains the fallbacks."""
     name = shared_wire.running()
     shared_wire.batch_choose(*[bandit_pb2.ChooseRequest(experiment=name)] * 5)

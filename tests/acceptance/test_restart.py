@@ -25,7 +25,7 @@ def declared(message: experiment_pb2.Experiment) -> experiment_pb2.Experiment:
     return message
 
 
-def test_a_server_started_again_goes_on(start_server: StartServer, connect: Connect) -> None:
+def test_a_restarted_server_continues(start_server: StartServer, connect: Connect) -> None:
     """Units keep their arms, and rewards of earlier decisions, and repeats of them, are answered properly."""
     first = start_server()
     wire = connect(first)
@@ -109,7 +109,7 @@ def test_a_second_server_on_one_port_is_refused(shared_process: ServerProcess, t
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0", "example.org:50051"])
-def test_an_address_beyond_loopback_has_to_be_meant(tmp_path: Path, address: str) -> None:
+def test_an_address_beyond_loopback_needs_insecure(tmp_path: Path, address: str) -> None:
     """Without --insecure such an address is refused, before the server listens or stores anything."""
     database = f"sqlite:///{tmp_path / 'bandit.db'}"
     done = run_command("serve", "--listen", address, "--database", database, folder=tmp_path)

@@ -80,7 +80,7 @@ def test_returning_units_count_once(start_server: StartServer, connect: Connect)
     assert sum(tally.total for tally in found.facts.outcomes.values()) == 20
 
 
-def test_where_decisions_are_counted_repeats_are_known(start_server: StartServer, connect: Connect) -> None:
+def test_if_decisions_are_counted_repeats_are_estimated(start_server: StartServer, connect: Connect) -> None:
     """Units have no rows, and repeats are estimated from the spread of their decisions."""
     server = start_server()
     wire = connect(server)

@@ -61,7 +61,7 @@ def test_apply_creates_then_changes_nothing_then_updates(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("server")
-def test_apply_and_show_say_how_finely_values_count(run: Run) -> None:
+def test_apply_and_show_print_the_step_of_values(run: Run) -> None:
     """Both print the step of each metric with real values; apply only when the metric is new or changes."""
     text = RANKER.replace(
         "[[metrics]]", '[[metrics]]\nname = "worth"\nkind = "real"\nmaximum = 10_000_000\n\n[[metrics]]', 1
@@ -75,7 +75,7 @@ def test_apply_and_show_say_how_finely_values_count(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("server")
-def test_a_dry_run_shows_the_difference_and_makes_none(run: Run) -> None:
+def test_a_dry_run_shows_the_difference_without_applying_it(run: Run) -> None:
     """A dry run changes nothing, whether the experiment exists or not."""
     file = write("dry")
     assert "dry would be created; nothing was changed" in succeed(
@@ -90,7 +90,7 @@ def test_a_dry_run_shows_the_difference_and_makes_none(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("server")
-def test_what_show_prints_can_be_applied(run: Run) -> None:
+def test_the_output_of_show_can_be_applied(run: Run) -> None:
     """The output is a file of the current experiment, and applying it changes nothing."""
     succeed(run, "experiment", "apply", write("shown"))
     text = succeed(run, "experiment", "show", "shown")
@@ -106,7 +106,7 @@ def test_the_example_can_be_applied(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("server")
-def test_an_arm_that_leaves_is_pointed_out(run: Run) -> None:
+def test_a_removed_arm_is_noted(run: Run) -> None:
     """A note names the removed arm, whose id can't be used again."""
     file = write("leaving")
     succeed(run, "experiment", "apply", file)

@@ -81,7 +81,7 @@ def value_in(found: ExperimentFacts, now: datetime) -> SplitValue:
     return value
 
 
-def test_the_pages_estimate_is_the_reports(server: ServerProcess, tmp_path: Path) -> None:
+def test_the_pages_estimate_equals_the_reports(server: ServerProcess, tmp_path: Path) -> None:
     """Inverse propensity weighting of the exported facts, as written in the page, agrees within 1e-12."""
     wire = Wire(server.address)
     wire.pause("demo")

@@ -133,7 +133,7 @@ def test_commands_exist(page: Page) -> None:
     assert list(filter(None, wrong)) == []
 
 
-def test_what_is_no_command_is_found() -> None:
+def test_unknown_commands_are_found() -> None:
     """Commands and flags that do not exist are found."""
     assert unknown(["serve", "--listen", "127.0.0.1:0"]) == ""
     assert unknown(["experiment", "apply", "ranker.toml", "--dry-run"]) == ""
@@ -184,7 +184,7 @@ def test_shell_is_marked_as_such(page: Page) -> None:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if ">>> " in page.code], ids=str)
-def test_sessions_hold(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sessions_pass(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     """The interpreter sessions of a page, run as one session, print what they show."""
     monkeypatch.chdir(ROOT)
     session = doctest.DocTestParser().get_doctest(page.code, {}, str(page), str(page), 0)
@@ -195,7 +195,7 @@ def test_sessions_hold(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pages
-def test_python_blocks_name_what_is_there(page: Page) -> None:
+def test_python_blocks_import_existing_names(page: Page) -> None:
     """Python blocks parse, and the names that they import from this repository exist."""
     for block in page.blocks("python"):
         if ">>> " in block:
@@ -229,7 +229,7 @@ def leads_somewhere(path: Path, link: str) -> bool:
     return not has_anchor or (target.suffix == ".md" and anchor in Page(target).anchors)
 
 
-def test_what_leads_nowhere_is_found(tmp_path: Path) -> None:
+def test_broken_links_are_found(tmp_path: Path) -> None:
     """Anchors are made as on GitHub, and wrong anchors and missing files do not resolve."""
     page = tmp_path / "page.md"
     page.write_text("# What `it` isn't: a *test*\n\n## Twice\n\n## Twice\n\n```sh\n# no heading\n```\n")

@@ -34,7 +34,7 @@ def run(script: list[str], server: ServerProcess, folder: Path) -> str:
     return done.stdout
 
 
-def test_it_is_read_to_the_end() -> None:
+def test_it_is_short() -> None:
     """The README has at most 200 lines."""
     assert len(README.text.splitlines()) <= MOST_LINES
 

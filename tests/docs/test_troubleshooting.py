@@ -50,7 +50,7 @@ def test_every_log_event_has_an_entry() -> None:
     )
 
 
-def test_log_levels_are_true() -> None:
+def test_log_levels_are_correct() -> None:
     """The level in the row of an event is one that the event is logged with."""
     events = SOURCE.find_events()
     table = [row for row in rows(section(TROUBLESHOOTING, "Log events")) if row[0].startswith("`")]
@@ -104,7 +104,7 @@ def test_named_metrics_exist(page: Path) -> None:
     } == set()
 
 
-def test_collectors_find_what_is_hidden() -> None:
+def test_collectors_find_indirect_events_and_reasons() -> None:
     """Events in conditions, enums, parameters and logger aliases, and reasons of functions, are found."""
     events = SOURCE.find_events()
     assert events["server.waiting"] == {"info"}
@@ -119,7 +119,7 @@ def test_collectors_find_what_is_hidden() -> None:
     "text",
     ["log.info('store.' + name)", "log.info(name)", "log.info('no event')", "Failure(code, text, why)"],
 )
-def test_what_cannot_be_resolved_is_an_error(text: str) -> None:
+def test_an_unresolved_event_is_an_error(text: str) -> None:
     """A call that computes its event or reason fails the tests, instead of being ignored."""
     source = Source({"made_up.py": f"def note(name, why):\n    {text}\n"})
     with pytest.raises(UnresolvedError, match=r"made_up.py:2: "):

@@ -91,7 +91,7 @@ def test_months_of_downtime_need_no_operator(site: Site) -> None:
 
 
 @by_the_clock
-def test_a_clock_that_was_followed_is_put_right_by_the_operator(site: Site) -> None:
+def test_a_followed_wrong_clock_is_corrected_by_the_operator(site: Site) -> None:
     """A clock that is wrong until it is marked is followed; `clock accept` ends that, and nothing is lost."""
     with site.serving(*SETTLED_SOON) as wire:
         traffic = declare(wire)
@@ -146,7 +146,7 @@ def test_the_same_wrong_time_twice_is_not_believed_sooner(site: Site) -> None:
 
 
 @by_the_clock
-def test_what_a_trusted_wrong_clock_sealed_is_repaired(site: Site) -> None:
+def test_seals_of_a_trusted_wrong_clock_are_repaired(site: Site) -> None:
     """A clock that is wrong until it is trusted seals and purges; after `clock repair` rewards work again."""
     with site.serving(*TRUSTED_SOON) as wire:
         traffic = declare(wire)
@@ -161,7 +161,7 @@ def test_what_a_trusted_wrong_clock_sealed_is_repaired(site: Site) -> None:
 
 
 @by_the_clock
-def test_expired_is_said_only_free_of_doubt(site: Site) -> None:
+def test_decisions_expire_only_free_of_doubt(site: Site) -> None:
     """An expired decision is refused temporarily under a wrong clock, and permanently afterwards."""
     with site.serving() as wire:
         name = wire.running(max_decision_age=Duration(seconds=1))
@@ -178,7 +178,7 @@ def test_expired_is_said_only_free_of_doubt(site: Site) -> None:
 
 
 @all_at_once
-def test_keys_are_turned_under_a_wrong_clock(site: Site) -> None:
+def test_keys_are_rotated_under_a_wrong_clock(site: Site) -> None:
     """Rotation may be refused under a wrong clock; afterwards it works, and all decisions are rewardable."""
     with site.serving() as wire:
         name = wire.running()

@@ -104,7 +104,7 @@ def test_deep_nesting_is_refused(wire: Wire, depth: int) -> None:
     assert_goes_on(wire)
 
 
-def test_nesting_that_is_accepted_can_be_served(wire: Wire) -> None:
+def test_accepted_nesting_can_be_served(wire: Wire) -> None:
     """Choose can return the deepest payload that Create accepts, although it nests it deeper."""
     declared = experiment_pb2.Experiment.FromString(wire.call(CREATE, nested_payload(32)))
     wire.start(declared.name)
@@ -149,7 +149,7 @@ def test_no_damage_breaks_create(shared_wire: Wire, end: int, position: int, bit
 
 
 @pytest.mark.parametrize("method", SINGLE_METHODS)
-def test_a_single_call_is_held_to_64_kib(wire: Wire, method: str) -> None:
+def test_a_single_call_is_limited_to_64_kib(wire: Wire, method: str) -> None:
     """One byte more gets RESOURCE_EXHAUSTED with both sizes, and without a retry delay."""
     request = bandit_pb2.ChooseRequest(unit="u" * 65_533)
     assert len(request.SerializeToString()) == 65_536 + 1
@@ -188,7 +188,7 @@ def test_a_length_of_3_gib_reserves_nothing(
     assert_goes_on(wire)
 
 
-def test_a_gzip_bomb_does_not_go_off(wire: Wire, shared_process: ServerProcess, raw: RawConnection) -> None:
+def test_a_gzip_bomb_is_refused(wire: Wire, shared_process: ServerProcess, raw: RawConnection) -> None:
     """Less than a mebibyte that unpacks to 800 MiB is refused during unpacking, and memory does not grow."""
     packer = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
     begin = packer.compress(bytes(MIB)) + packer.flush(zlib.Z_FULL_FLUSH)
@@ -203,7 +203,7 @@ def test_a_gzip_bomb_does_not_go_off(wire: Wire, shared_process: ServerProcess, 
     assert_goes_on(wire)
 
 
-def test_calls_without_a_message_hold_no_place(
+def test_calls_without_a_message_do_not_block_others(
     wire: Wire, shared_process: ServerProcess, raw: RawConnection
 ) -> None:
     """A connection full of streams that end before their message does not make others wait."""
@@ -215,7 +215,7 @@ def test_calls_without_a_message_hold_no_place(
     assert shared_process.memory() - before < 16 * MIB
 
 
-def test_half_a_message_holds_no_place(wire: Wire, raw: RawConnection) -> None:
+def test_half_a_message_does_not_block_others(wire: Wire, raw: RawConnection) -> None:
     """Streams that stop in the middle of their message do not make others wait."""
     for stream in range(1, 100, 2):
         raw.begin(stream, REWARD)

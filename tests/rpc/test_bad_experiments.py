@@ -175,7 +175,7 @@ def test_a_thousand_broken_rules_fit_into_one_answer(wire: Wire) -> None:
     assert refusal.violations.keys() >= {f"arms[{i}].id" for i in range(10)}
 
 
-def test_a_thousand_arms_are_taken(wire: Wire) -> None:
+def test_a_thousand_arms_are_accepted(wire: Wire) -> None:
     """An experiment may have exactly the stated maximum of arms."""
     arms = [arm(f"a{i}") for i in range(1_000)]
     assert len(wire.create(experiment(arms=arms, champion="a0")).arms) == 1_000
@@ -192,7 +192,7 @@ def test_names_are_never_used_again(wire: Wire) -> None:
             wire.delete(declared.name)
 
 
-def test_a_draft_decides_nothing(wire: Wire) -> None:
+def test_a_draft_makes_no_decisions(wire: Wire) -> None:
     """On a draft, Choose, GetReport, Pause and Conclude get FAILED_PRECONDITION."""
     name = wire.create(experiment()).name
     for call in (wire.choose, wire.report):
@@ -283,7 +283,7 @@ def test_a_change_to_another_version_is_aborted(wire: Wire, etag: str) -> None:
         ("salt", {"salt": "0" * 32}, "salt"),
     ],
 )
-def test_what_is_recorded_can_not_be_falsified(
+def test_recorded_definitions_can_not_change(
     wire: Wire, path: str, changes: dict[str, Any], field: str
 ) -> None:
     """After the start, an arm's model, a metric's kind, direction and range, and the salt can't change."""

@@ -131,7 +131,7 @@ def test_too_many_attributes_are_refused(wire: Wire, name: str) -> None:
 
 @SOME_EXAMPLES
 @given(arms=st.lists(TEXTS, min_size=1, max_size=5))
-def test_arms_that_there_are_not_leave_the_champion(shared_wire: Wire, name: str, arms: list[str]) -> None:
+def test_unknown_eligible_arms_leave_the_champion(shared_wire: Wire, name: str, arms: list[str]) -> None:
     """Eligible arms that the experiment does not have are ignored, whatever their names."""
     assume(not {"a", "b"} & set(arms))
     choice = shared_wire.choose(name, eligible_arms=arms)
@@ -148,7 +148,7 @@ def test_too_many_eligible_arms_are_refused(wire: Wire, name: str) -> None:
 
 @SOME_EXAMPLES
 @given(text=TEXTS)
-def test_a_previous_decision_that_is_none_is_passed_over(shared_wire: Wire, name: str, text: str) -> None:
+def test_an_invalid_previous_decision_is_ignored(shared_wire: Wire, name: str, text: str) -> None:
     """Choose answers as if no previous decision was sent."""
     choice = shared_wire.choose(name, previous_decision_id=text)
     assert choice.reason == bandit_pb2.REASON_POLICY
@@ -175,7 +175,9 @@ FORGED = "DECISION_ID_INVALID"
 @pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize("metric_name", ["click", "spend", "items"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e308, -1e308])
-def test_a_value_that_is_no_number_is_refused(wire: Wire, name: str, metric_name: str, value: float) -> None:
+def test_a_value_that_is_not_a_number_is_refused(
+    wire: Wire, name: str, metric_name: str, value: float
+) -> None:
     """NaN, infinities and 1e308 get INVALID_ARGUMENT on every kind of metric, and nothing is stored."""
     decision_id = wire.choose(name).decision_id
     refusal = refused(lambda: wire.reward(decision_id, {metric_name: value}))
@@ -206,7 +208,7 @@ def test_a_value_outside_its_metric_is_refused(
 
 @pytest.mark.parametrize("value", [-0.0, 5e-324, -5e-324, 2.2e-308])
 @pytest.mark.parametrize("metric_name", ["click", "spend", "items"])
-def test_next_to_nothing_is_zero(wire: Wire, name: str, metric_name: str, value: float) -> None:
+def test_tiny_values_are_zero(wire: Wire, name: str, metric_name: str, value: float) -> None:
     """-0.0 and subnormal numbers are recorded as 0, so that posting 0 again is a duplicate."""
     decision_id = wire.choose(name).decision_id
     assert wire.reward(decision_id, {metric_name: value}) == {metric_name: bandit_pb2.OUTCOME_RESULT_RECORDED}
@@ -246,7 +248,7 @@ def test_a_reward_needs_an_outcome(wire: Wire, name: str) -> None:
 @pytest.mark.usefixtures("untouched")
 @SOME_EXAMPLES
 @given(text=TEXTS)
-def test_a_decision_id_that_is_none_is_refused(shared_wire: Wire, text: str) -> None:
+def test_an_invalid_decision_id_is_refused(shared_wire: Wire, text: str) -> None:
     """Any text that is not a decision id is refused with the same message."""
     refusal = refused(lambda: shared_wire.reward(text, {"click": 1}))
     assert (refusal.reason, refusal.message) == (FORGED, "decision_id: was not issued by this service")
@@ -325,7 +327,7 @@ def test_errors_in_a_batch_are_as_clear_as_errors_of_calls(wire: Wire, name: str
 # Only answered calls are counted.
 
 
-def test_a_refused_choose_is_no_decision(wire: Wire) -> None:
+def test_a_refused_choose_is_not_a_decision(wire: Wire) -> None:
     """A refused Choose does not count as a decision."""
     name = wire.running()
     for unit in ("\0", "ok", "x" * 257, "", "\n"):

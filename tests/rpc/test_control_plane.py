@@ -90,7 +90,7 @@ def full_experiment() -> experiment_pb2.Experiment:
     )
 
 
-def test_everything_declared_comes_back(wire: Wire) -> None:
+def test_every_declared_field_is_returned(wire: Wire) -> None:
     """Create, Get, List and Start return every declared field unchanged."""
     requested = full_experiment()
     assert {field.name for field, _ in requested.ListFields()} == {
@@ -104,7 +104,7 @@ def test_everything_declared_comes_back(wire: Wire) -> None:
     assert declared(wire.start(requested.name)) == requested
 
 
-def test_defaults_are_said(wire: Wire) -> None:
+def test_defaults_are_returned(wire: Wire) -> None:
     """Fields left unset return their defaults: policy, direction, range, age and a random salt."""
     one, other = wire.create(experiment()), wire.create(experiment())
     assert one.policy.HasField("thompson_sampling")
@@ -117,7 +117,7 @@ def test_defaults_are_said(wire: Wire) -> None:
     assert wire.create(experiment(metrics=[long])).max_decision_age == Duration(seconds=80 * 86_400)
 
 
-def test_output_only_fields_are_not_taken(wire: Wire) -> None:
+def test_output_only_fields_are_ignored(wire: Wire) -> None:
     """Output-only fields of a request are ignored, so that a new experiment is always a draft."""
     requested = experiment(state=experiment_pb2.STATE_CONCLUDED, winner="b", etag="r9")
     requested.create_time.FromSeconds(1)
@@ -158,7 +158,7 @@ def test_the_life_of_an_experiment(wire: Wire) -> None:
     assert refused(lambda: wire.get(name)).code is grpc.StatusCode.NOT_FOUND
 
 
-def test_an_etag_lets_one_of_two_writers_through(wire: Wire) -> None:
+def test_an_etag_admits_one_of_two_writers(wire: Wire) -> None:
     """A change to the current version succeeds, and a change to the version before it is aborted."""
     name = wire.create(experiment()).name
     etag = wire.get(name).etag
@@ -205,7 +205,7 @@ def test_a_mask_changes_the_field_it_names(wire: Wire, path: str, changes: dict[
     assert declared(wire.get(before.name)) == expected
 
 
-def test_a_field_that_is_named_and_not_set_is_cleared(wire: Wire) -> None:
+def test_a_masked_field_that_is_not_set_is_cleared(wire: Wire) -> None:
     """A field in the mask that is not set returns to its default."""
     before = full_experiment()
     wire.create(before)
@@ -303,7 +303,7 @@ def test_a_page_ends_before_it_is_too_large_for_a_client(wire: Wire) -> None:
         wire.delete(name)
 
 
-def test_a_list_can_be_of_one_state(wire: Wire) -> None:
+def test_a_list_can_be_filtered_by_state(wire: Wire) -> None:
     """A list filtered by state has only experiments in that state."""
     draft, running = wire.create(experiment()).name, wire.running()
     paused, concluded = wire.running(), wire.running()
@@ -347,7 +347,7 @@ def test_the_first_report_has_every_field(wire: Wire) -> None:
     assert any("posterior" in note for note in report.notes)
 
 
-def test_a_report_has_what_was_committed(wire: Wire) -> None:
+def test_a_report_has_committed_data(wire: Wire) -> None:
     """Outcomes are in it at once, decisions within about a second, and epochs are thinned as requested."""
     name = wire.running()
     for _ in range(4):

@@ -92,7 +92,7 @@ def test_an_assignment_can_be_computed_by_anyone(wire: Wire) -> None:
     assert [result.choice.propensity for result in answers] == [weights[arm] / 8 for arm in expected]
 
 
-def test_without_a_unit_chance_decides(wire: Wire) -> None:
+def test_without_a_unit_arms_are_drawn_at_random(wire: Wire) -> None:
     """Without a unit, both arms are chosen, in a different order each time."""
     name = wire.running()
     arms = [
@@ -136,7 +136,7 @@ def test_a_previous_decision_is_returned_while_it_holds(wire: Wire) -> None:
     assert eventually(lambda: wire.n_decisions(name)["policy"]) == 2
 
 
-def test_a_previous_decision_of_somebody_else_is_passed_over(wire: Wire) -> None:
+def test_a_previous_decision_of_another_unit_is_ignored(wire: Wire) -> None:
     """A decision of another unit or experiment, or on an arm that is not eligible, gives a new one."""
     name, other = wire.running(), wire.running()
     mine = wire.choose(name, unit="u").decision_id
@@ -179,7 +179,7 @@ def test_a_previous_decision_ends_with_its_window(wire: Wire) -> None:
     assert again.decision_id != first
 
 
-def test_an_arm_that_warms_up_says_so(wire: Wire) -> None:
+def test_a_warming_arm_has_its_reason(wire: Wire) -> None:
     """The reason is warm-up if the arm's warm-up set its share."""
     limits = experiment_pb2.Limits(warm_up_decisions=10**6)
     limits.warm_up_duration.FromSeconds(3_600)
@@ -187,7 +187,7 @@ def test_an_arm_that_warms_up_says_so(wire: Wire) -> None:
     assert (choice.reason, choice.propensity) == (bandit_pb2.REASON_WARM_UP, 0.5)
 
 
-def test_paused_and_concluded_experiments_answer_for_certain(wire: Wire) -> None:
+def test_paused_and_concluded_experiments_give_a_certain_answer(wire: Wire) -> None:
     """The champion or winner answers with propensity 1, and the report counts fallbacks."""
     name = wire.running(arms=[experiment_pb2.Arm(id=arm) for arm in "abc"], champion="b")
     wire.pause(name)
@@ -206,7 +206,7 @@ def test_paused_and_concluded_experiments_answer_for_certain(wire: Wire) -> None
     assert by_arm == {"a": 0, "b": 4, "c": 2}
 
 
-def test_a_paused_experiment_pins_nobody(wire: Wire) -> None:
+def test_a_paused_experiment_pins_no_one(wire: Wire) -> None:
     """A previous decision is ignored, and the champion answers until the experiment runs again."""
     name = wire.running()
     first = wire.choose(name, unit="u", eligible_arms=["b"])

@@ -108,7 +108,7 @@ def test_too_many_rewards_are_refused_for_now(start_server: StartServer, connect
     verify(server.database)
 
 
-def test_choose_goes_on_when_the_store_does_not(server: ServerProcess, connect: Connect) -> None:
+def test_choose_continues_when_the_store_does_not(server: ServerProcess, connect: Connect) -> None:
     """While the database is locked, Reward gets UNAVAILABLE within seconds, and Choose answers.
 
     Afterwards, retries of refused rewards are stored, and the decisions made meanwhile are counted once.

@@ -47,7 +47,7 @@ def test_reflection_is_off_by_default(wire: Wire) -> None:
     assert call_of(caught.value).code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_reflection_tells_of_every_service(start_server: StartServer, connect: Connect) -> None:
+def test_reflection_lists_every_service(start_server: StartServer, connect: Connect) -> None:
     """With --reflection, it lists all services, with health and itself, and their descriptors."""
     wire = connect(start_server("--reflection"))
     listed = ask(wire, list_services="").list_services_response

@@ -155,7 +155,7 @@ def sockets_of(pid: int) -> Iterator[str]:
                 yield target.removeprefix("socket:[").rstrip("]")
 
 
-def test_metrics_are_served_nowhere_by_default(shared_process: ServerProcess) -> None:
+def test_metrics_are_not_served_by_default(shared_process: ServerProcess) -> None:
     """The process listens on one port only, the one for calls."""
     inodes = set(sockets_of(shared_process.process.pid))
     listening = set()

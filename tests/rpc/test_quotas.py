@@ -25,7 +25,7 @@ def arms(n_arms: int) -> list[experiment_pb2.Arm]:
     return [experiment_pb2.Arm(id=f"a{number}" if number else "a") for number in range(n_arms)]
 
 
-def test_a_full_namespace_takes_no_experiment(wire: Wire) -> None:
+def test_a_full_namespace_accepts_no_experiment(wire: Wire) -> None:
     """The third experiment is refused, other namespaces accept it, and deleting one makes room."""
     for name in ("one", "team/one", "team/two"):
         wire.create(experiment(name=name))
@@ -48,7 +48,7 @@ def test_an_experiment_has_no_more_arms_than_are_allowed(wire: Wire) -> None:
     assert refused(lambda: wire.update(declared, "arms")).reason == "QUOTA_REACHED"
 
 
-def test_an_experiment_of_before_the_limit_can_still_be_changed(
+def test_an_experiment_from_before_the_limit_can_still_be_changed(
     start_server: StartServer, connect: Connect
 ) -> None:
     """An experiment with more arms than are allowed now keeps them, but can't add any."""

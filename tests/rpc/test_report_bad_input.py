@@ -73,9 +73,7 @@ def metrics_of(report: experiment_pb2.Report, name: str = "click") -> dict[str, 
         pytest.param(Metric(name="click"), LATER, "no-window", id="no window"),
     ],
 )
-def test_without_anything_to_stand_on_no_evidence_is_shown(
-    metric: Metric, now: timedelta, reason: str
-) -> None:
+def test_without_data_no_evidence_is_shown(metric: Metric, now: timedelta, reason: str) -> None:
     """One reason is given for everything that is missing, and not repeated for each arm."""
     epochs = hourly(1 if reason == "no-closed-epoch" else 3)
     report = report_on(declare(metrics=[metric], policy=EVEN), epochs, now=now)  # type: ignore[arg-type]  # an instant
@@ -115,7 +113,7 @@ def test_an_arm_without_an_outcome_is_not_compared() -> None:
 
 
 @pytest.mark.parametrize("n", [5, 20, 100])
-def test_all_successes_leave_room_for_a_failure(n: int) -> None:
+def test_intervals_are_not_too_narrow_after_successes_only(n: int) -> None:
     """The interval contains the exact fixed-sample bound for n successes of n, so it is not too narrow."""
     facts = facts_of([(n, n), (n, n)])
     report = report_on(declare(metrics=[CLICK], policy=EVEN), hourly(3), facts, now=LATER)
@@ -153,7 +151,7 @@ def test_without_floors_scarce_arms_are_not_bounded() -> None:
     assert (missing.reason, list(missing.arms)) == ("shares-below-floor", ["challenger"])
 
 
-def test_an_arm_added_yesterday_is_told_apart() -> None:
+def test_an_arm_added_yesterday_is_reported_separately() -> None:
     """It has no closed epoch, and the other arms are still compared."""
     declared = declare(arms=["champion", "challenger", "new"], metrics=[CLICK], limits=FLOORS)
     third = dict.fromkeys(range(3), 1 / 3)
@@ -213,7 +211,7 @@ def test_with_every_arm_taken_out_there_is_still_a_report() -> None:
     assert all(arm.out_of_service and not arm.HasField("probability_best") for arm in report.arms)
 
 
-def test_a_lift_for_the_better_is_asked_for_where_less_is_better() -> None:
+def test_the_default_lift_is_an_improvement_if_less_is_better() -> None:
     """The default outlook is for an improvement, which is a decrease if less is better."""
     declared = declare(metrics=[replace(ERROR, is_guardrail=False)], policy=EVEN)
     report = report_on(declared, hourly(3), facts_of([(500, 50), (500, 50)]), now=LATER)

@@ -57,7 +57,7 @@ def test_a_lift_is_within_bounds(wire: Wire, name: str, lift: float) -> None:
     assert refused(lambda: ask(wire, name, lift=lift)).violations == {"lift": f"{lift:g} {rule}"}
 
 
-def test_epochs_are_counted_from_none(wire: Wire, name: str) -> None:
+def test_the_number_of_epochs_is_not_negative(wire: Wire, name: str) -> None:
     """A negative number of epochs is refused."""
     violations = refused(lambda: ask(wire, name, max_epochs=-1)).violations
     assert violations == {"max_epochs": "-1 must be at least 0"}
@@ -95,7 +95,9 @@ def test_a_report_larger_than_the_caller_takes_is_refused(wire: Wire, name: str)
     assert ask(wire, name, max_bytes=2 * n_bytes).ByteSize() <= 2 * n_bytes
 
 
-def test_the_client_takes_what_a_plain_one_would_not(shared_process: ServerProcess, wire: Wire) -> None:
+def test_the_client_accepts_reports_above_the_default_limit(
+    shared_process: ServerProcess, wire: Wire
+) -> None:
     """The client receives a report on 1,000 arms and 40 metrics, larger than gRPC's default of 4 MiB."""
     metrics = [metric(f"m-{number}") for number in range(40)]
     arms = [experiment_pb2.Arm(id=f"arm-{number:03}-{'x' * 50}") for number in range(1_000)]

@@ -95,7 +95,7 @@ def test_a_decision_in_a_batch_twice_with_other_values_conflicts(wire: Wire, nam
     assert dict(higher.reward.results) == {"click": REVISED}
 
 
-def test_an_expired_decision_takes_no_first_outcome(wire: Wire) -> None:
+def test_an_expired_decision_accepts_no_first_outcome(wire: Wire) -> None:
     """It gets FAILED_PRECONDITION after max_decision_age; timely outcomes can be repeated and revised."""
     declared = experiment(metrics=[metric("click"), metric("buy")])
     declared.max_decision_age.FromMilliseconds(1_500)
@@ -129,7 +129,7 @@ def test_an_outcome_past_its_window_is_late(wire: Wire) -> None:
     assert sum(m.outcomes + m.open_outcomes for m in clicks) == 0
 
 
-def test_rewards_are_taken_while_paused_and_once_concluded(wire: Wire, name: str) -> None:
+def test_rewards_are_accepted_while_paused_and_after_the_conclusion(wire: Wire, name: str) -> None:
     """A decision's outcome counts even if its experiment was paused or concluded since."""
     ids = [wire.choose(name).decision_id for _ in range(2)]
     wire.pause(name)
@@ -159,7 +159,7 @@ def test_rewards_of_a_deleted_experiment_are_not_found(wire: Wire, name: str) ->
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "EXPERIMENT_NOT_FOUND")
 
 
-def test_rewards_of_a_removed_arm_are_taken(wire: Wire, name: str) -> None:
+def test_rewards_of_a_removed_arm_are_accepted(wire: Wire, name: str) -> None:
     """The decision has its arm, and the report still shows the arm, out of service."""
     decision_id = wire.choose(name, eligible_arms=["b"]).decision_id
     wire.update(experiment(name=name, arms=[experiment_pb2.Arm(id="a")]), "arms")
@@ -177,7 +177,7 @@ def test_rewards_of_a_removed_metric_are_refused(wire: Wire, name: str) -> None:
     assert wire.reward(decision_id, {"click": 1}) == {"click": RECORDED}
 
 
-def test_a_metric_that_clips_takes_what_is_out_of_range(wire: Wire) -> None:
+def test_a_metric_that_clips_accepts_values_out_of_range(wire: Wire) -> None:
     """Values beyond the range count as its nearest end, and are kept as posted; infinity is refused."""
     real = metric("spend", kind=experiment_pb2.METRIC_KIND_REAL, minimum=-1, maximum=1, clip=True)
     name = wire.running(metrics=[real], reward_metric="spend")

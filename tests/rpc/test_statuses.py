@@ -62,14 +62,14 @@ def test_reasons_are_stable_words() -> None:
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
-def test_what_passes_says_when_to_retry(error: errors.ServiceError) -> None:
+def test_temporary_errors_have_a_retry_delay(error: errors.ServiceError) -> None:
     """RESOURCE_EXHAUSTED and UNAVAILABLE carry a delay; no other error does."""
     failure = Failure.of(error)
     assert (failure.retry_after is not None) == (failure.code in RETRYABLE)
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
-def test_what_is_bad_says_which_field(error: errors.ServiceError) -> None:
+def test_input_errors_have_violations(error: errors.ServiceError) -> None:
     """INVALID_ARGUMENT carries violations; no other error does."""
     failure = Failure.of(error)
     assert bool(failure.violations) == (failure.code is grpc.StatusCode.INVALID_ARGUMENT)

@@ -91,7 +91,7 @@ def test_the_deepest_payload_can_be_read_again(
     assert json.loads(entry.after)["declaration"]["arms"][0]["payload"] == json.loads(text)
 
 
-def test_a_rotation_is_entered_without_a_secret(
+def test_the_entry_of_a_rotation_has_no_secret(
     guarded: ServerProcess, tokens: TokensFile, enter: Enter
 ) -> None:
     """The entry of a rotation has ids, times and caller, and no secret."""
@@ -133,7 +133,7 @@ def store(tmp_path: Path) -> SqlStore:
 
 
 @pytest.mark.parametrize("change", ["create", "start", "delete", "rotate", "revoke"])
-def test_a_change_without_its_entry_is_none(store: SqlStore, change: str) -> None:
+def test_a_change_without_its_entry_is_rolled_back(store: SqlStore, change: str) -> None:
     """If the audit entry can't be written, nothing changes."""
     ring = store.adopt_keys(KeyRing({1: b"k" * 32, 2: b"l" * 32}, 2))
     draft = create(store)

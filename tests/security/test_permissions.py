@@ -39,7 +39,7 @@ def code_of(wire: Wire, method: str) -> grpc.StatusCode:
     return grpc.StatusCode.OK
 
 
-def test_every_proto_file_is_walked() -> None:
+def test_every_proto_file_is_covered() -> None:
     """The tests here cover every proto file, also a new one."""
     ours = {f"bandit/v1/{path.name}" for path in PROTOS.glob("*.proto")}
     assert ours <= {file.name for file in FILES}
@@ -77,7 +77,7 @@ def test_a_role_may_do_what_the_table_says(
     assert set(answers.values()) & CLOSED == {grpc.StatusCode.PERMISSION_DENIED}
 
 
-def test_health_is_answered_to_everybody(guarded: ServerProcess, enter: Enter) -> None:
+def test_health_needs_no_credentials(guarded: ServerProcess, enter: Enter) -> None:
     """Health needs no credentials, as load balancers have no token."""
     assert enter(guarded).health_of("") == health_pb2.HealthCheckResponse.SERVING
 

@@ -19,7 +19,7 @@ def test_a_bucket_lets_through_its_rate_and_a_seconds_burst() -> None:
     assert taken == pytest.approx(50 * 10 + 50, abs=1)
 
 
-def test_a_bucket_says_exactly_when_there_is_a_permit() -> None:
+def test_a_bucket_returns_the_exact_delay() -> None:
     """After the returned delay one call is let through, and no earlier call is."""
     bucket = Bucket(4.0, now=0.0)
     assert [bucket.take(0.0) for _ in range(4)] == [0.0] * 4
@@ -63,7 +63,7 @@ def test_a_caller_beyond_its_rate_is_refused_and_no_other_is(
     assert slow.health_of("") == 1
 
 
-def test_without_tokens_all_callers_are_one(start_server: StartServer, enter: Enter) -> None:
+def test_without_tokens_all_callers_share_a_limit(start_server: StartServer, enter: Enter) -> None:
     """Without tokens, `--calls-per-second` limits all callers together."""
     server = start_server("--calls-per-second", "0.1")
     enter(server).list_page()

@@ -52,7 +52,7 @@ def test_a_log_holds_no_secret(
     assert [secret for secret in secrets if secret in log] == []
 
 
-def test_a_database_out_of_reach_is_told_without_its_password(tmp_path: Path) -> None:
+def test_an_unreachable_database_is_logged_without_its_password(tmp_path: Path) -> None:
     """The log of a server that waits for its database does not have the password."""
     url = "postgresql+psycopg://bandit:s3cret@127.0.0.1:1/bandit"
     server = ServerProcess.start(tmp_path / "unused.db", "--database", url, "--log-level", "debug")

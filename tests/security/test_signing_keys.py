@@ -101,7 +101,7 @@ def test_an_upgrade_keeps_the_keys(fresh_url: str) -> None:
         assert store.adopt_keys(KeyRing({9: b"9" * 32}, 9)) == FIRST
 
 
-def test_a_rotation_repeated_is_the_same_one(store: SqlStore) -> None:
+def test_a_repeated_rotation_happens_once(store: SqlStore) -> None:
     """A rotation retried after a COMMIT in doubt happens once, with one audit entry."""
     assert rotate(store, b"2" * 32, delay=60) == rotate(store, b"2" * 32, delay=60)
     assert len(store.list_audit_entries(None, 10)) == 1
@@ -136,7 +136,7 @@ def test_a_key_that_signs_is_not_revoked(store: SqlStore) -> None:
     assert len(store.list_audit_entries(None, 10)) == 1
 
 
-def test_ids_are_used_again_once_their_decisions_have_expired(tmp_path: Path) -> None:
+def test_key_ids_are_used_again_after_their_decisions_have_expired(tmp_path: Path) -> None:
     """After 256 keys the oldest key's id is used again, but not while its decisions may be accepted."""
     secrets = {key: f"secret number {key:3}".encode() for key in range(256)}
     turns = {key: START - (256 - key) * SECOND for key in secrets}
@@ -251,7 +251,7 @@ def revoke(wire: Wire, key: int) -> list[int]:
     return [each.id for each in response.keys]
 
 
-def test_what_a_revoked_key_signed_is_refused(start_server: StartServer, connect: Connect) -> None:
+def test_decisions_of_a_revoked_key_are_refused(start_server: StartServer, connect: Connect) -> None:
     """Its decisions are refused, at once and after a restart; recorded outcomes stay, and new ones count."""
     started = start_server()
     wire = connect(started)
@@ -293,7 +293,7 @@ def test_every_replica_forgets_a_revoked_key(
         assert third.reward(other.choose(name).decision_id, {"click": 1.0}) == {"click": RECORDED}
 
 
-def test_replicas_take_each_others_keys(
+def test_replicas_use_each_others_keys(
     postgresql: PostgresqlProcess, tmp_path: Path, connect: Connect
 ) -> None:
     """After a rotation on one of them, all sign with the new key, and each credits what another signed.

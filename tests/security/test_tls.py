@@ -53,7 +53,7 @@ def n_calls(server: ServerProcess) -> float:
     return server.sample("grpc_server_started_total", **labels, grpc_method="ListExperiments")
 
 
-def test_who_has_a_certificate_is_known_by_it(
+def test_a_caller_is_known_by_its_certificate(
     server: ServerProcess, authority: Authority, enter: Enter
 ) -> None:
     """A caller is known by the common name or an alternative name that the tokens file lists."""
@@ -169,9 +169,7 @@ def test_a_new_certificate_is_shown_without_a_restart_and_without_a_failed_call(
 
 
 @pytest.mark.parametrize("case", ["missing", "no PEM", "another's key"])
-def test_a_certificate_that_cannot_be_used_is_told_by_name(
-    case: str, tmp_path: Path, authority: Authority
-) -> None:
+def test_an_unusable_certificate_is_logged_by_name(case: str, tmp_path: Path, authority: Authority) -> None:
     """The log has the files and the reason, and nothing of a key."""
     certificate, key = authority.issue("server.test").write(tmp_path, "server")
     if case == "missing":
@@ -186,9 +184,7 @@ def test_a_certificate_that_cannot_be_used_is_told_by_name(
     assert "PRIVATE" not in str(caught.value)
 
 
-def test_a_key_that_wants_a_password_is_refused_and_not_asked_for(
-    tmp_path: Path, authority: Authority
-) -> None:
+def test_an_encrypted_key_is_refused(tmp_path: Path, authority: Authority) -> None:
     """An encrypted key is refused, as no one is there to type its password."""
     certificate, key = authority.issue("server.test").write(tmp_path, "server")
     secret = load_pem_private_key(key.read_bytes(), None)

@@ -40,7 +40,7 @@ def test_a_wrong_token_is_refused_without_being_repeated(guarded: ServerProcess,
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic {token}", "{token}", "Bearer {token} x"])
-def test_only_a_bearer_token_is_one(
+def test_only_a_bearer_token_is_accepted(
     header: str, guarded: ServerProcess, tokens: TokensFile, enter: Enter
 ) -> None:
     """Another scheme, or more text than the token, is refused."""
@@ -51,7 +51,7 @@ def test_only_a_bearer_token_is_one(
     assert refusal.code is UNAUTHENTICATED
 
 
-def test_the_scheme_is_of_any_case(guarded: ServerProcess, tokens: TokensFile, enter: Enter) -> None:
+def test_the_scheme_is_case_insensitive(guarded: ServerProcess, tokens: TokensFile, enter: Enter) -> None:
     """The scheme is case-insensitive, as RFC 7235 requires."""
     metadata = (("authorization", f"bEARER {tokens.token('viewer')}"),)
     request = experiment_pb2.ListExperimentsRequest()
@@ -63,7 +63,7 @@ def test_both_tokens_of_a_caller_are_valid(guarded: ServerProcess, tokens: Token
     assert [is_known(enter(guarded, token)) for token in tokens.tokens["viewer"]] == [True, True]
 
 
-def test_a_token_that_was_taken_out_is_refused_without_a_restart(
+def test_a_removed_token_is_refused_without_a_restart(
     start_server: StartServer, tmp_path: Path, enter: Enter
 ) -> None:
     """The file is read again; a broken one is logged once, without hashes, and the last one stays valid."""
@@ -83,7 +83,7 @@ def test_a_token_that_was_taken_out_is_refused_without_a_restart(
     assert "sha256:" not in event["error"]
 
 
-def test_a_tokens_file_in_disorder_refuses_nobody(
+def test_a_broken_tokens_file_refuses_no_known_caller(
     start_server: StartServer, enter: Enter, tmp_path: Path
 ) -> None:
     """If it is cut off, garbage, empty, a folder, missing or a dangling link, the last one stays valid."""
@@ -182,7 +182,7 @@ def test_a_reward_belongs_to_the_namespace_of_its_decision(
     assert refused(lambda: team.reward(own, {"click": 1.0}, revision=1)).code is DENIED
 
 
-def test_what_all_share_is_not_for_a_namespace(
+def test_shared_resources_are_not_for_a_namespace(
     guarded: ServerProcess, tokens: TokensFile, enter: Enter
 ) -> None:
     """An admin of a namespace can't rotate keys, and reads audit entries of its own experiments only."""
@@ -197,15 +197,13 @@ def test_what_all_share_is_not_for_a_namespace(
     assert {entry.experiment.split("/")[0] for entry in page.entries} == {"team-a"}
 
 
-def test_without_a_tokens_file_the_log_says_what_that_means(shared_process: ServerProcess) -> None:
+def test_without_a_tokens_file_the_log_explains_the_meaning(shared_process: ServerProcess) -> None:
     """Without a tokens file, the log warns that anyone who reaches the port may do everything."""
     (event,) = [event for event in shared_process.events() if event["event"] == "access.open"]
     assert (event["level"], event["meaning"]) == ("info", "whoever reaches the port may do everything")
 
 
-def test_who_is_not_let_in_is_told_in_the_log(
-    start_server: StartServer, tmp_path: Path, enter: Enter
-) -> None:
+def test_refused_callers_are_logged(start_server: StartServer, tmp_path: Path, enter: Enter) -> None:
     """It has caller, method and address, once for many calls, without the token or accepted calls."""
     lines = 'roles = ["viewer", "operator"]\nnamespaces = ["team-a"]'
     file = TokensFile.create(tmp_path / "tokens.toml", {"team": lines})

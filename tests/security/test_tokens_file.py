@@ -50,7 +50,7 @@ def problems_of(text: str) -> tuple[str, ...]:
     return caught.value.problems
 
 
-def test_everything_that_a_file_says_is_taken() -> None:
+def test_every_key_of_a_file_is_read() -> None:
     """Each key of a caller is read, and missing keys have their defaults."""
     (caller,) = parse_tokens(COMPLETE, "t.toml").callers
     assert caller == Caller(
@@ -96,7 +96,7 @@ def test_everything_that_a_file_says_is_taken() -> None:
         ("a = " + "[" * 10_000, "t.toml: not TOML: values are nested too deeply"),
     ],
 )
-def test_a_wrong_file_is_told_by_key_and_rule(text: str, expected: str) -> None:
+def test_a_wrong_file_is_reported_by_key_and_rule(text: str, expected: str) -> None:
     """An error has the key and the rule, and repeats neither a hash nor a possible token."""
     problems = problems_of(text)
     assert any(expected in problem for problem in problems), problems
@@ -104,12 +104,12 @@ def test_a_wrong_file_is_told_by_key_and_rule(text: str, expected: str) -> None:
     assert "bandit_token" not in "".join(problems)
 
 
-def test_all_that_is_wrong_is_said_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     """All problems are reported at once, one per line."""
     assert len(problems_of(good(name="1", roles="[]", calls_per_second="-1"))) == 3
 
 
-def test_a_file_that_is_not_there_or_not_text_is_told_by_name(tmp_path: Path) -> None:
+def test_a_missing_or_binary_file_is_reported_by_name(tmp_path: Path) -> None:
     """The error is one line with the path."""
     with pytest.raises(TokensFileError, match=r"no\.toml: no such file"):
         load_tokens(tmp_path / "no.toml")
@@ -149,7 +149,7 @@ def test_a_directory_finds_each_caller_by_each_token() -> None:
         ("team-a/x/y", False),
     ],
 )
-def test_a_namespace_is_what_stands_before_the_slash(name: str, *, is_allowed: bool) -> None:
+def test_a_namespace_is_the_part_before_the_slash(name: str, *, is_allowed: bool) -> None:
     """A namespace must match exactly, and a name without a slash has no namespace."""
     caller = Caller(name="a", roles=frozenset(Role), namespaces=frozenset({"team-a", "team-b"}))
     ANYONE.require_experiment(name)
@@ -215,7 +215,7 @@ def test_a_new_token_is_printed_once_with_its_lines(run: Callable[..., Result]) 
     )
 
 
-def test_tokens_are_appended_to_a_file_as_people_wrote_it(run: Callable[..., Result], tmp_path: Path) -> None:
+def test_appending_tokens_keeps_the_rest_of_the_file(run: Callable[..., Result], tmp_path: Path) -> None:
     """A second token is added to the first; comments, order, other callers and the file's mode stay."""
     file = tmp_path / "tokens.toml"
     other = good(name='"b"', token_hashes=f'["{OTHER}"]')
@@ -263,7 +263,7 @@ def test_a_token_that_does_not_go_with_the_file_is_refused(
 
 
 @pytest.mark.parametrize("text", ["callers = 3\n", "callers\n"])
-def test_a_token_is_not_added_to_a_file_that_is_none_of_callers(
+def test_a_token_is_not_added_to_another_kind_of_file(
     text: str, run: Callable[..., Result], tmp_path: Path
 ) -> None:
     """One line gives the reason, and the file is unchanged."""

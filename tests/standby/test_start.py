@@ -64,7 +64,7 @@ def keep_one(
     return url, name, arms
 
 
-def test_a_server_starts_from_its_snapshot_and_goes_on_when_the_database_is_back(
+def test_a_server_starts_from_its_snapshot_and_recovers_with_the_database(
     own_postgresql: PostgresqlProcess, start_on: StartOn, connect: Connect, keeping: tuple[str, ...]
 ) -> None:
     """Without its database it serves every unit the same arm, and reports the age of its snapshot.
@@ -156,7 +156,7 @@ def test_a_damaged_snapshot_is_ignored_and_the_server_waits(
     assert server.process.stdout.readline() == f"bandit-server is serving at {server.address}\n"
 
 
-def test_a_server_without_a_snapshot_waits_for_its_database_and_stops_when_told(
+def test_a_server_without_a_snapshot_waits_for_its_database_and_stops_on_sigterm(
     start_on: StartOn, connect: Connect
 ) -> None:
     """It logs that, is not ready, refuses single and batched calls, shows metrics, and exits with 0."""
@@ -214,7 +214,7 @@ def test_a_wrong_database_is_an_error_at_once(
     assert "Traceback" not in done.stderr
 
 
-def test_the_files_are_only_their_owners(
+def test_the_files_are_private_to_their_owner(
     postgresql: PostgresqlProcess, start_on: StartOn, keeping: tuple[str, ...], tmp_path: Path
 ) -> None:
     """Only the owner can read keys and snapshot; keys that others can read cause a warning."""
@@ -248,7 +248,7 @@ async def test_keys_that_could_not_be_written_are_written_later(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(("ahead_ms", "is_stale"), [(1_000, False), (3_600_000, True)])
-async def test_a_snapshot_from_the_future_does_not_count_as_young(
+async def test_a_snapshot_from_the_future_does_not_count_as_fresh(
     tmp_path: Path, ahead_ms: int, *, is_stale: bool
 ) -> None:
     """Its age is unknown, so the champion answers; clocks may differ by the lag."""
@@ -266,7 +266,7 @@ async def test_a_snapshot_from_the_future_does_not_count_as_young(
     store.close()
 
 
-async def test_nothing_is_kept_before_the_database_was_heard(tmp_path: Path) -> None:
+async def test_no_snapshot_is_written_before_the_first_load(tmp_path: Path) -> None:
     """Between receiving the keys and the first load, no snapshot is written."""
     url = NOBODY.format(port=1)
     settings = Settings(database=url, snapshot=tmp_path / "snapshot", keys=tmp_path / "keys")

@@ -116,7 +116,7 @@ def test_a_second_server_at_the_port_is_refused(
     assert done.stderr.splitlines()[-1].startswith(f"error: can't listen at {server.address}")
 
 
-def test_workers_that_can_not_start_end_the_server(postgresql: PostgresqlProcess, tmp_path: Path) -> None:
+def test_workers_that_fail_to_start_end_the_server(postgresql: PostgresqlProcess, tmp_path: Path) -> None:
     """One line gives the reason, as without workers."""
     url = postgresql.create_database()
     query(url, "CREATE TABLE songs (title text)")
@@ -160,9 +160,7 @@ def test_settings_that_do_not_go_together_are_refused(settings: dict[str, object
         Settings.model_validate(settings)
 
 
-def test_a_server_that_is_told_to_stop_while_it_starts_ends_well(
-    postgresql: PostgresqlProcess, tmp_path: Path
-) -> None:
+def test_sigterm_during_the_start_ends_with_0(postgresql: PostgresqlProcess, tmp_path: Path) -> None:
     """SIGTERM does not kill a worker before its handler is installed: the exit code is 0."""
     arguments = ("serve", "--listen", "127.0.0.1:0", "--workers", "2")
     with subprocess.Popen(

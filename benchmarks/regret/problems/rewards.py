@@ -74,7 +74,7 @@ def divergence(kind: RewardKind, mean: float, best: float, standard_deviation: f
     ``ln(1 + (best - mean)**2 / sd**2) / 2`` (Burnetas & Katehakis 1996).
 
     >>> round(divergence(RewardKind.BERNOULLI, 0.2, 0.25, 1.0), 6)
-    0.007089
+    0.007002
     """
     match kind:
         case RewardKind.BERNOULLI:
@@ -92,7 +92,7 @@ def lai_robbins(kind: RewardKind, means: Sequence[float], standard_deviation: fl
     infinity; at a finite T, C ln T is not a lower bound, but the slope of regret in ln T tends to C.
 
     >>> round(lai_robbins(RewardKind.BERNOULLI, [0.2, 0.25]), 3)
-    7.053
+    7.141
     """
     best = max(means)
     worse = [mean for mean in means if mean < best]

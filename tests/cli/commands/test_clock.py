@@ -78,14 +78,14 @@ def test_an_accepted_clock_is_followed_by_a_running_server(
     assert "accept_clock" in done.stdout
 
 
-def test_a_repair_works_beside_a_running_server(url: str, clock: Clock, start_server: StartServer) -> None:
+def test_a_repair_works_next_to_a_running_server(url: str, clock: Clock, start_server: StartServer) -> None:
     """A repair prints what it changed."""
     start_server("--database", url)
     text = "repaired: 0 seals lowered, 0 experiments capped, 0 instants brought back from the future"
     assert clock("repair", "--reason", "to be sure").stdout.strip() == text
 
 
-def test_a_database_in_order_says_so(url: str, clock: Clock, start_server: StartServer) -> None:
+def test_a_healthy_database_needs_no_action(url: str, clock: Clock, start_server: StartServer) -> None:
     """Before the first mark, and a month after the last one, `clock show` asks for no action."""
     start_server("--database", url).terminate()
     shown = clock("show").stdout
@@ -103,7 +103,7 @@ def test_accepting_needs_a_reason(tmp_path: Path) -> None:
     assert "--reason" in done.stderr
 
 
-def test_there_must_be_a_database(tmp_path: Path) -> None:
+def test_the_database_must_exist(tmp_path: Path) -> None:
     """A missing file is an error, and is not created."""
     for arguments in (("show",), ("accept", "--reason", "why"), ("repair",)):
         done = run_command("clock", *arguments, "--database", "sqlite:///missing.db", folder=tmp_path)

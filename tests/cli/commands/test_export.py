@@ -73,7 +73,7 @@ def export(run: Run, server: ServerProcess, *arguments: str) -> Result:
 
 
 @pytest.mark.parametrize("file_format", ["parquet", "csv"])
-def test_an_estimate_from_the_files_is_that_of_the_store(
+def test_an_estimate_from_the_files_equals_that_of_the_store(
     server: ServerProcess, experiment: str, run: Run, file_format: str
 ) -> None:
     """Inverse propensity weighting gives the same value from exported facts and from the store's tables."""
@@ -89,7 +89,7 @@ def test_an_estimate_from_the_files_is_that_of_the_store(
     assert 0.1 < expected < 0.9
 
 
-def test_an_export_says_what_it_wrote(server: ServerProcess, experiment: str, run: Run) -> None:
+def test_an_export_prints_what_it_wrote(server: ServerProcess, experiment: str, run: Run) -> None:
     """It prints tables, files and rows, and which epochs are closed."""
     result = export(run, server, experiment, "out")
     lines = result.stdout.splitlines()
@@ -120,7 +120,7 @@ def test_one_file_is_the_facts(server: ServerProcess, experiment: str, run: Run)
         (("draft",), 2, "Missing argument 'TARGET'"),
     ],
 )
-def test_what_can_not_be_exported_is_told_in_a_line(
+def test_a_failed_export_is_reported_in_one_line(
     server: ServerProcess, run: Run, arguments: tuple[str, ...], exit_code: int, text: str
 ) -> None:
     """The error is one line, and no file is left behind."""
@@ -147,7 +147,7 @@ def make_draft(server: ServerProcess) -> None:
         wire.close()
 
 
-def test_what_is_there_is_replaced_by_force_only(server: ServerProcess, experiment: str, run: Run) -> None:
+def test_existing_files_are_replaced_only_by_force(server: ServerProcess, experiment: str, run: Run) -> None:
     """A second export to the same place is refused, and the error names --force."""
     assert export(run, server, experiment, "one.csv").exit_code == 0
     again = export(run, server, experiment, "one.csv")
@@ -155,7 +155,7 @@ def test_what_is_there_is_replaced_by_force_only(server: ServerProcess, experime
     assert export(run, server, experiment, "one.csv", "--force").exit_code == 0
 
 
-def test_without_pyarrow_only_parquet_is_missed(
+def test_without_pyarrow_only_parquet_fails(
     server: ServerProcess, experiment: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The error names the package to install and the alternative; CSV works without it."""
@@ -170,7 +170,7 @@ def test_without_pyarrow_only_parquet_is_missed(
     assert export(run, server, experiment, "out", "--format", "csv").exit_code == 0
 
 
-def test_a_database_that_is_not_there_is_told(run: Run) -> None:
+def test_a_missing_database_is_reported(run: Run) -> None:
     """A missing database is an error, and is not created."""
     result = run("export", "ranker", "out", "--database", "sqlite:///nowhere.db")
     assert (result.exit_code, result.stderr) == (1, "error: there is no database nowhere.db\n")

@@ -48,7 +48,7 @@ def test_the_declared_floors_are_planned_for(run: Run, file: str) -> None:
     assert 0.2 < declared["champion_share"] < 0.5 < declared["challenger_share"] < 0.8
 
 
-def test_power_is_a_matter_of_floors(run: Run) -> None:
+def test_smaller_floors_take_longer(run: Run) -> None:
     """Smaller floors take longer; an even split is not much faster than 20 % and 5 %."""
     found = plans(run, *TRAFFIC)
     days = [found[name]["days_at_most"] for name in ("even split", "20/5", "5/5", "1/1")]
@@ -65,7 +65,7 @@ def test_flags_describe_an_experiment_without_a_file(run: Run) -> None:
     assert set(plans(run, "--arms", "50", *TRAFFIC)) == {"declared", "1/1", "even split"}
 
 
-def test_a_table_fits_and_says_what_it_is_about(run: Run, file: str) -> None:
+def test_a_table_fits_and_names_lift_and_traffic(run: Run, file: str) -> None:
     """The table fits in 100 columns, names the lift and the traffic, and shows "never"."""
     text = run("plan", file, *TRAFFIC, "--lift", "0.001").stdout
     assert "click: a lift of +0.1 % with 1 challenger at 4,000 decisions a day" in text
@@ -73,7 +73,7 @@ def test_a_table_fits_and_says_what_it_is_about(run: Run, file: str) -> None:
     assert all(len(line) <= 100 for line in text.splitlines())
 
 
-def test_a_metric_that_is_not_yes_no_wants_a_variance(run: Run, file: str) -> None:
+def test_a_metric_that_is_not_yes_no_needs_a_variance(run: Run, file: str) -> None:
     """Other metrics need --variance, and the plan then scales with their range."""
     text = RANKER.replace('reward_metric = "click"', 'reward_metric = "latency-ms"')
     text = text.replace("guardrail = true", 'window = "1h"\ndefault_value = 0')
@@ -105,7 +105,7 @@ def test_a_metric_that_is_not_yes_no_wants_a_variance(run: Run, file: str) -> No
     ],
 )
 @pytest.mark.usefixtures("file")
-def test_what_can_t_be_planned_is_said_in_one_line(run: Run, arguments: tuple[str, ...], words: str) -> None:
+def test_an_impossible_plan_is_refused_in_one_line(run: Run, arguments: tuple[str, ...], words: str) -> None:
     """The exit code is 2, and one line has the reason."""
     result = run("plan", *arguments)
     assert result.exit_code == 2

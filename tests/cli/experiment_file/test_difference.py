@@ -38,7 +38,7 @@ def test_a_changed_value_shows_old_and_new() -> None:
     ]
 
 
-def test_arms_are_told_apart_by_id() -> None:
+def test_arms_are_matched_by_id() -> None:
     """Removing the first arm does not make all others differ."""
     after = ranker()
     del after.arms[0]
@@ -54,7 +54,7 @@ def test_another_order_is_a_difference() -> None:
     assert lines(ranker(), after) == ["~ order of arms v1, v2 → v2, v1"]
 
 
-def test_another_policy_shows_what_goes_and_comes() -> None:
+def test_another_policy_shows_both_policies() -> None:
     """A policy is replaced as a whole."""
     after = ranker()
     after.policy.epsilon_greedy.epsilon = 0.1
@@ -72,7 +72,7 @@ def test_a_key_with_a_dot_is_not_a_table() -> None:
     assert lines(before, after) == ['- arms.v1.payload."a.b" 1', "+ arms.v1.payload.a.b 1"]
 
 
-def test_an_arm_without_a_word_about_it_still_shows() -> None:
+def test_an_empty_arm_is_shown() -> None:
     """An arm with nothing but an id is shown as an empty table."""
     after = ranker()
     after.arms.add(id="v3")

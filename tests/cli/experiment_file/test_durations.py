@@ -35,7 +35,7 @@ def test_units_add_up(text: str, nanoseconds: int) -> None:
 @pytest.mark.parametrize(
     "text", ["", "1", "s", "1.5h", "-1s", "1 h", "30m1h", "1h1h", "1H", "1w", "\u0661s", "1s\n"]
 )
-def test_what_is_no_duration_is_refused(text: str) -> None:
+def test_an_invalid_duration_is_refused(text: str) -> None:
     """The error gives the rule, with examples."""
     with pytest.raises(ValueError, match='such as "250ms"'):
         parse_duration(text)

@@ -115,7 +115,7 @@ def test_the_text_of_a_message_is_stable(table: TomlTable) -> None:
     assert format_experiment(parse_experiment(text)) == text
 
 
-def test_the_order_of_keys_in_a_payload_is_no_difference() -> None:
+def test_the_order_of_keys_in_a_payload_is_not_a_difference() -> None:
     """The text sorts the keys of maps, which have no order on the wire."""
     keys = [f"k{number:02}" for number in range(30)]
     texts_of_both = set()
@@ -152,7 +152,7 @@ def test_the_example_explains_every_key() -> None:
     assert {name for name in known - REFUSED.keys() if not re.search(rf"\b{name}\b", EXAMPLE)} == set()
 
 
-def test_every_line_of_the_example_that_is_commented_out_is_right() -> None:
+def test_every_commented_line_of_the_example_is_valid() -> None:
     """With its `#` removed, each optional key is valid."""
     lines = (re.sub(r"^# (?=\[|\w+ = )", "", line) for line in EXAMPLE.splitlines())
     text = "\n".join(lines).replace('policy = "thompson_sampling"', "")
@@ -167,7 +167,7 @@ def test_every_line_of_the_example_that_is_commented_out_is_right() -> None:
         )
 
 
-def test_what_the_service_sets_is_refused() -> None:
+def test_output_only_keys_are_refused() -> None:
     """The refused keys are those that the proto marks as output only, and the etag."""
     body = PROTO.read_text().partition("message Experiment {")[2].partition("\n}")[0]
     fields = re.findall(r"((?:  //.*\n)+)  [\w.]+ (\w+) = \d+;", body)
@@ -248,7 +248,7 @@ def test_all_problems_are_found_at_once() -> None:
 
 
 @pytest.mark.parametrize("content", [b"name = ", b"\xff", b"x = " + b"[" * 9_999])
-def test_a_file_that_is_no_toml_is_one_line(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_not_toml_is_one_line(content: bytes, tmp_path: Path) -> None:
     """Broken syntax, a wrong encoding and deep nesting are each an error of one line."""
     file = tmp_path / "broken.toml"
     file.write_bytes(content)

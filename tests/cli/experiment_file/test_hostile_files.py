@@ -107,7 +107,7 @@ def test_a_hostile_file_is_refused_in_lines(run: Run, command: str, kind: str) -
 
 
 @pytest.mark.parametrize("command", ["apply", "serve", "plan", "token"])
-def test_what_is_no_file_is_refused_in_lines(run: Run, command: str) -> None:
+def test_directories_and_pipes_are_refused_in_lines(run: Run, command: str) -> None:
     """A directory is named as one, and a command that does not allow pipes does not wait for one."""
     Path("hostile.toml").mkdir()
     check(run(*COMMANDS[command]), time.process_time())
@@ -137,12 +137,12 @@ def test_a_deep_payload_is_refused_by_its_path(depth: int, *, is_refused: bool) 
         parse_experiment(text)
 
 
-def test_a_byte_order_mark_is_passed_over() -> None:
+def test_a_byte_order_mark_is_ignored() -> None:
     """A byte order mark, which some editors write, is ignored."""
     assert parse_toml(decode(b'\xef\xbb\xbfname = "x"')) == {"name": "x"}
 
 
-def test_sentences_and_numbers_are_no_keys() -> None:
+def test_sentences_and_numbers_are_not_keys() -> None:
     """Many dots on a line are refused only if they could be in one key."""
     sentences = "It was so. " * 300
     numbers = ", ".join(["1.5"] * 300)
@@ -164,7 +164,7 @@ texts = st.one_of(st.lists(words, max_size=60).map("".join), st.text(max_size=80
 @settings(max_examples=300)
 @given(texts)
 @example("a = 1" + "0" * 5_000)
-def test_no_text_is_more_than_wrong(text: str) -> None:
+def test_any_text_is_read_or_refused(text: str) -> None:
     """Any file of experiments or callers is either read or refused with its own error."""
     errors = ""
     try:
@@ -212,7 +212,7 @@ def test_no_text_is_more_than_wrong(text: str) -> None:
     b'"sha256":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}\n'
 )
 @example(b'{"format":"bandit-server snapshot","version":1,"key":1e999,"confirmed_ms":1}')
-def test_no_bytes_are_more_than_damaged(tmp_path: Path, data: bytes) -> None:
+def test_any_bytes_are_read_or_refused(tmp_path: Path, data: bytes) -> None:
     """Any keys or snapshot file is either read or refused with its own error."""
     file = tmp_path / "file"
     file.write_bytes(data)
@@ -222,7 +222,7 @@ def test_no_bytes_are_more_than_damaged(tmp_path: Path, data: bytes) -> None:
         read_snapshot(file, KeyRing({1: b"k" * 32}, 1))
 
 
-def test_a_server_waits_for_no_pipe(tmp_path: Path) -> None:
+def test_a_server_does_not_wait_for_pipes(tmp_path: Path) -> None:
     """Files that a server reads while it serves must be regular files."""
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(KeysFileError, match="not a regular file"):
@@ -231,7 +231,7 @@ def test_a_server_waits_for_no_pipe(tmp_path: Path) -> None:
         read_snapshot(tmp_path / "pipe", KeyRing({1: b"k" * 32}, 1))
 
 
-def test_a_long_line_of_dots_is_looked_at_once() -> None:
+def test_a_long_line_of_dots_takes_linear_time() -> None:
     """The search for long keys takes time proportional to the length of the text."""
     began_at = time.process_time()
     for text in ("a." * (MIB // 2), "." * MIB, '".' * (MIB // 2), "a . " * (MIB // 4), "'." * (MIB // 2)):

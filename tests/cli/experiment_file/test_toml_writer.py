@@ -32,12 +32,12 @@ def test_whole_floats_are_written_without_a_point() -> None:
     assert dumps({"maximum": 1.0, "minimum": 0.05}) == "maximum = 1\nminimum = 0.05"
 
 
-def test_null_is_no_toml() -> None:
+def test_null_is_not_toml() -> None:
     """A value that TOML does not have makes invalid TOML, instead of another value."""
     assert dumps({"x": None}) == "x = null"
 
 
 @given(st.dictionaries(texts, values, max_size=4))
-def test_nothing_that_is_written_steers_a_terminal(table: TomlTable) -> None:
+def test_control_characters_are_escaped(table: TomlTable) -> None:
     """Control characters of both sets, and marks that change the direction of text, are escaped."""
     assert all(letter.isprintable() or letter == "\n" for letter in dumps(table))

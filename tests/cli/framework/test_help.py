@@ -59,7 +59,7 @@ def test_help_lists_every_flag_and_fits(path: tuple[str, ...], command: click.Co
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_line_in_the_root_help_is_the_commands_own(name: str) -> None:
+def test_the_root_help_has_each_commands_own_line(name: str) -> None:
     """Both texts are the same; the root has a copy, so that it need not import the command."""
     command = cli.get_command(click.Context(cli), name)
     assert command is not None
@@ -84,7 +84,7 @@ def test_help_imports_neither_grpc_nor_the_server() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_without_the_server_extra_one_line_says_what_to_install() -> None:
+def test_without_the_server_extra_one_line_names_the_package() -> None:
     """The console script, which a base install has too, names the extra to install."""
     code = "import sys; sys.modules['click'] = None; from server.__main__ import main; main()"
     done = subprocess.run(
@@ -95,7 +95,7 @@ def test_without_the_server_extra_one_line_says_what_to_install() -> None:
     assert "pip install 'bandit-allocator[server]'" in done.stderr
 
 
-def test_a_terminal_without_unicode_is_no_traceback() -> None:
+def test_a_terminal_without_unicode_gets_question_marks() -> None:
     """Characters that the terminal can't show become question marks."""
     done = subprocess.run(
         [sys.executable, "-m", "server", "experiment", "example"],
@@ -108,7 +108,7 @@ def test_a_terminal_without_unicode_is_no_traceback() -> None:
     assert 'digest = "sha256:4f0a?"' in done.stdout
 
 
-def test_a_wrong_command_is_a_wrong_use(run: Run) -> None:
+def test_an_unknown_command_is_a_usage_error(run: Run) -> None:
     """An unknown command exits with code 2, as an unknown flag does."""
     assert run("nonsense").exit_code == 2
     assert run("serve", "--nonsense").exit_code == 2
@@ -117,6 +117,6 @@ def test_a_wrong_command_is_a_wrong_use(run: Run) -> None:
 @pytest.mark.parametrize(
     "name", [module.name for module in pkgutil.walk_packages(server.cli.__path__, "server.cli.")]
 )
-def test_the_examples_in_docstrings_hold(name: str) -> None:
+def test_the_examples_in_docstrings_pass(name: str) -> None:
     """Every doctest of the command line passes."""
     assert doctest.testmod(import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE).failed == 0

@@ -44,7 +44,7 @@ def test_settings_built_in_code_ignore_the_environment(monkeypatch: pytest.Monke
     assert Settings().drain_seconds == 10
 
 
-def test_a_flag_can_take_back_what_the_file_allows() -> None:
+def test_a_flag_can_disallow_what_the_file_allows() -> None:
     """A flag set to false counts as given."""
     DEFAULT_FILE.write_text("insecure = true\n")
     assert load_settings({}).insecure
@@ -57,7 +57,7 @@ def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings({}).metrics_listen is None
 
 
-def test_strange_variables_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_foreign_variables_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kubernetes' variables for a service called bandit are ignored."""
     monkeypatch.setenv("BANDIT_SERVICE_HOST", "10.0.0.1")
     monkeypatch.setenv("BANDIT_PORT", "tcp://10.0.0.1:50051")
@@ -93,7 +93,7 @@ def test_a_retention_that_is_too_short_is_refused_with_the_numbers() -> None:
 
 
 @pytest.mark.parametrize("value", ["3", '""', "[]"])
-def test_what_is_no_path_is_refused_in_words(value: str) -> None:
+def test_an_invalid_path_is_refused(value: str) -> None:
     """Every setting that names a file refuses other values, and an empty name."""
     names = ("tls_certificate", "tls_key", "tls_client_ca", "tokens", "snapshot", "keys")
     DEFAULT_FILE.write_text("".join(f"{name} = {value}\n" for name in names))
@@ -135,7 +135,7 @@ def test_staleness_is_finite(value: str) -> None:
         "postgresql+psycopg://user:secret@host:5432/bandit",
     ],
 )
-def test_databases_on_disk_and_postgresql_are_taken(url: str) -> None:
+def test_databases_on_disk_and_postgresql_are_accepted(url: str) -> None:
     """Files by relative and absolute path, and PostgreSQL with psycopg, are accepted."""
     assert load_settings({"database": url}).database == url
 
@@ -186,7 +186,7 @@ def test_an_address_is_host_and_port(address: str) -> None:
         ("localhost.example.com:1", False),
     ],
 )
-def test_loopback_is_what_only_this_machine_reaches(address: str, *, expected: bool) -> None:
+def test_loopback_is_reachable_from_this_machine_only(address: str, *, expected: bool) -> None:
     """Wildcard addresses and host names do not count as loopback."""
     assert is_loopback(address) is expected
 
@@ -233,7 +233,7 @@ def test_half_of_tls_is_refused(given: dict[str, object], problem: str) -> None:
     assert problems_of(given) == (problem,)
 
 
-def test_metrics_have_a_port_of_their_own() -> None:
+def test_metrics_need_a_separate_port() -> None:
     """The metrics port must differ from the RPC port, unless both are 0."""
     given: dict[str, object] = {"listen": "127.0.0.1:9090", "metrics_listen": "127.0.0.1:9090"}
     (problem,) = problems_of(given)

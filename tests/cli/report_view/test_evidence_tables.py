@@ -92,7 +92,7 @@ def test_before_two_weeks_nothing_is_promoted() -> None:
     assert any(line.startswith("click: better is better") for line in made.verdict.evidence)
 
 
-def test_splits_and_checks_stand_in_the_report() -> None:
+def test_splits_and_checks_are_in_the_report() -> None:
     """An even split has no gain over an even split, and the checks are shown."""
     text = drawn(report())
     split = " ".join(" ".join(rows(text, "static splits")).split())
@@ -102,7 +102,7 @@ def test_splits_and_checks_stand_in_the_report() -> None:
     assert "Decisions answered with click: base 5.0 %, better 20.0 %, alike 5.0 %" in text
 
 
-def test_one_reason_is_said_once_with_its_arms() -> None:
+def test_one_reason_is_printed_once_with_its_arms() -> None:
     """A reason is not repeated for each arm and field, and of many arms only a few are named."""
     unsaid = evidence_pb2.Unsaid(
         subjects=["estimate", "comparison.relative_lift"],
@@ -203,7 +203,7 @@ def test_while_decisions_do_not_follow_the_shares_no_arm_is_better() -> None:
     assert above.split()[-1] == "withheld"
 
 
-def test_harm_takes_an_arm_out_also_while_the_alarm_stands() -> None:
+def test_harm_takes_an_arm_out_even_during_the_alarm() -> None:
     """The headline starts with the alarm, and takes the arm out as a precaution without calling it worse."""
     made = skewed(n_errors=40)
     assert (made.verdict.advice, made.verdict.arm) == (evidence_pb2.ADVICE_ROLL_BACK, "v2")
@@ -214,7 +214,7 @@ def test_harm_takes_an_arm_out_also_while_the_alarm_stands() -> None:
     )
 
 
-def test_an_end_without_a_bound_is_said_to_be_none() -> None:
+def test_a_missing_bound_is_printed_as_no_bound() -> None:
     """A missing bound is printed as "no bound", and not as infinity."""
     assert interval_text(evidence_pb2.Interval(lower=0.5), 2, "+") == "+0.50 to no bound"
     assert lift_texts(evidence_pb2.Interval(upper=30)) == ("no bound", "31 times")
@@ -231,7 +231,7 @@ def test_an_end_without_a_bound_is_said_to_be_none() -> None:
         (evidence_pb2.Comparison(champion="a"), "can't be said"),
     ],
 )
-def test_a_finding_is_what_is_established(comparison: evidence_pb2.Comparison, words: str) -> None:
+def test_a_finding_must_be_established(comparison: evidence_pb2.Comparison, words: str) -> None:
     """A finding is shown only if it is established, and a lapsed one in the past tense."""
     assert finding(experiment_pb2.MetricReport(comparison=comparison)) == words
 
@@ -243,7 +243,7 @@ def test_a_split_over_many_arms_is_not_spelled_out() -> None:
     assert split_name(evidence_pb2.SplitReport(weights={"b": 0.25, "a": 0.75})) == "a 0.75 / b 0.25"
 
 
-def test_a_metric_without_evidence_has_no_table_of_it() -> None:
+def test_a_metric_without_evidence_has_no_evidence_table() -> None:
     """It has no table of evidence; the reason is listed instead."""
     declared = declare(metrics=[replace(CLICK, window=None, default_value=None)])
     made = report_on(declared, [make_epoch()], now=START + HOUR)

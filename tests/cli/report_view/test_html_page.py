@@ -75,7 +75,7 @@ def parsed(page: str) -> ET.Element:
     return ET.fromstring(rest)  # noqa: S314 - our own page
 
 
-def test_a_page_is_well_formed_and_its_ids_are_its_own(page: str) -> None:
+def test_a_page_is_well_formed_and_its_ids_are_unique(page: str) -> None:
     """Drawings on one page share no ids, and every reference has its target."""
     ids = [element.attrib["id"] for element in parsed(page).iter() if "id" in element.attrib]
     assert len(ids) == len(set(ids)) > 0
@@ -137,7 +137,7 @@ def test_texts_are_escaped(made: experiment_pb2.Report) -> None:
     assert "".join(parsed(page).itertext()).count(hostile) >= 6
 
 
-def test_of_many_arms_those_with_the_largest_shares_are_drawn() -> None:
+def test_plots_show_the_arms_with_the_largest_shares() -> None:
     """Plots are limited to them, and tables still have all arms."""
     text = render_page(report(n_arms=60))
     shares = next(parsed(text).iter("{http://www.w3.org/2000/svg}svg"))
@@ -146,7 +146,7 @@ def test_of_many_arms_those_with_the_largest_shares_are_drawn() -> None:
     assert all(f">arm-{arm}<" in text for arm in range(60))
 
 
-def test_a_report_without_anything_is_a_page_too() -> None:
+def test_an_empty_report_has_a_page() -> None:
     """A new experiment, without history or evidence, has a page."""
     page = render_page(experiment_pb2.Report(experiment="young", champion="a", reward_metric="click"))
     assert "young" in "".join(parsed(page).itertext())
@@ -174,7 +174,7 @@ def test_a_page_that_can_t_be_written_is_one_line(run: Run, name: str) -> None:
     assert (result.exit_code, result.stderr) == (1, "error: missing/page.html: no such file or directory\n")
 
 
-def test_without_the_plots_extra_one_line_says_what_to_install(
+def test_without_the_plots_extra_one_line_names_the_package(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The error comes before any call to a server."""

@@ -84,7 +84,7 @@ def test_what_is_unknown_is_a_dash_and_not_a_zero(report: Report) -> None:
     assert row[-4:] == ["-", "-", "-", "-"]
 
 
-def test_what_does_not_count_is_said(report: Report) -> None:
+def test_outcomes_that_do_not_count_are_listed(report: Report) -> None:
     """Open and late outcomes are listed below the table, and so are the server's notes, unchanged."""
     text = drawn(report)
     assert "click: 140 outcomes wait for their epoch to close" in text
@@ -92,7 +92,7 @@ def test_what_does_not_count_is_said(report: Report) -> None:
     assert "· [bold]not markup[/bold]" in text
 
 
-def test_other_metrics_have_a_table_of_their_own(report: Report) -> None:
+def test_other_metrics_have_a_separate_table(report: Report) -> None:
     """Guardrails have a table below the reward metric's."""
     text = drawn(report)
     assert text.index("\nlatency") > text.index("P(best)")
@@ -105,7 +105,7 @@ def test_the_sparkline_is_proportional_in_time(report: Report) -> None:
     assert set(line[len(line) // 2 :]) == {"█"}
 
 
-def test_an_arm_that_was_not_there_leaves_blanks(report: Report) -> None:
+def test_a_missing_arm_leaves_blanks(report: Report) -> None:
     """Blanks, and not a share of zero, show that an arm did not exist."""
     assert sparkline("old", report).strip() == ""
 
@@ -131,7 +131,7 @@ def test_a_thousand_arms_with_long_names_fit(report: Report) -> None:
     ("share", "text"),
     [(0, "0.0 %"), (1e-9, "<0.1 %"), (0.12345, "12.3 %"), (1 - 1e-9, ">99.9 %"), (1, "100.0 %")],
 )
-def test_what_is_not_quite_none_or_all_is_not_shown_as_such(share: float, text: str) -> None:
+def test_only_exact_zeros_and_ones_are_shown_as_such(share: float, text: str) -> None:
     """Only exact zeros and ones are shown as 0 % and 100 %."""
     assert percent(share) == text
 
