@@ -74,7 +74,9 @@ _OPTIONS: Final = (
     click.option(
         "--refresh-every", type=int, default=1, show_default=True, help="Rounds between posterior updates."
     ),
-    click.option("--delay", type=int, default=0, show_default=True, help="Rounds until an outcome is known."),
+    click.option(
+        "--delay", type=int, default=0, show_default=True, help="Further rounds until an outcome is known."
+    ),
     click.option(
         "--champion",
         type=int,

@@ -48,7 +48,7 @@ GROUPS: Final = (
         ),
     ),
     Group(
-        title="Coverage: the 95 % interval holds the truth at all of 40 looks",
+        title="Coverage: the 95 % interval covers the truth at all of 40 looks",
         cells=("equal", "different", "crossing"),
         columns=(
             Column("holds_champion", "mean of\nchampion"),
@@ -60,7 +60,7 @@ GROUPS: Final = (
         ),
     ),
     Group(
-        title="Power: one challenger at .12, all else at .10; decisions until the verdict (quartiles)",
+        title="Power: one challenger at .12, all others at .10; decisions until the verdict (quartiles)",
         cells=("different",),
         columns=(
             Column("first_better", "verdict"),
@@ -74,7 +74,7 @@ GROUPS: Final = (
         ),
     ),
     Group(
-        title="Defects of logs, arms equal: what the report says, and would say with the defect folded in",
+        title="Defects of logs, arms equal: the report, and the same tests with the defect folded in",
         cells=("defects",),
         columns=(
             Column("any", "verdict:\nany difference"),
