@@ -40,7 +40,7 @@ def run_all(works: Sequence[Work[ResultT]], n_processes: int, on_progress: OnPro
                 on_progress(n_steps)
             return [future.result() for future in futures]
         except BaseException:
-            counter.value = _CALLED_OFF  # or leaving would wait for the work under way
+            counter.value = _CALLED_OFF  # otherwise leaving the pool would wait for running works
             pool.shutdown(cancel_futures=True)
             raise
 
@@ -87,7 +87,7 @@ class _Counter:
     def add(cls, n_steps: int) -> None:
         """Add steps; KeyboardInterrupt if the work was called off."""
         if cls.shared is None:
-            raise RuntimeError("this process was not started to count")
+            raise RuntimeError("no counter attached: this process was not started by run_all")
         with cls.shared.get_lock():
             if cls.shared.value < 0:
                 raise KeyboardInterrupt

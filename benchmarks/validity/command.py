@@ -27,7 +27,7 @@ _RUNS, _QUICK_RUNS = 1_000, 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """All rows, and what they took."""
+    """All rows, and the time that they took."""
 
     rows: list[Row]
     seconds: float
@@ -36,16 +36,19 @@ class Measured:
 
 @click.command()
 @click.option(
-    "--runs", type=click.IntRange(2), help="Runs of a cell; some take twice as many.  [default: 1000]"
+    "--runs", type=click.IntRange(2), help="Runs per cell; some cells take twice as many.  [default: 1000]"
 )
-@click.option("--quick", is_flag=True, help="100 runs of a cell: a look in a minute, too few to judge by.")
+@click.option("--quick", is_flag=True, help="100 runs per cell: takes a minute, too few for conclusions.")
 @click.option("--cells", metavar="PATTERN", help="Only cells whose 'group: name' matches, such as '*drift*'.")
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of all luck.")
-@click.option("--jobs", type=click.IntRange(1, 1_024), help="Processes.  [default: one a core]")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Random seed.")
+@click.option("--jobs", type=click.IntRange(1, 1_024), help="Number of processes.  [default: one per core]")
 @click.option(
-    "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures there."
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write all figures there as JSON.",
 )
-@click.option("--list", "is_list", is_flag=True, help="Name the cells, and simulate none.")
+@click.option("--list", "is_list", is_flag=True, help="List the cells and exit.")
 def main(
     runs: int | None,
     cells: str | None,
@@ -56,9 +59,9 @@ def main(
     quick: bool,
     is_list: bool,
 ) -> None:
-    """Simulate experiments, and print how often the report's inference errs, covers and finds.
+    """Simulate experiments, and print the error rates, coverage and power of the report's inference.
 
-    A figure stands with its standard error. Results depend on the seed and not on the number of processes.
+    Figures come with standard errors. Results depend on the seed and not on the number of processes.
     """
     chosen = _chosen(cells)
     if is_list:
@@ -81,7 +84,7 @@ def main(
 def _chosen(pattern: str | None) -> list[Cell]:
     cells = [cell for cell in all_cells() if pattern is None or fnmatch(cell.title, pattern)]
     if not cells:
-        raise click.UsageError(f"--cells matches none of the cells: {pattern!r}; --list names them")
+        raise click.UsageError(f"--cells must match at least one cell, got {pattern!r}; --list shows them")
     return cells
 
 
