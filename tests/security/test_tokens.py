@@ -225,7 +225,7 @@ def test_who_is_not_let_in_is_told_in_the_log(
         ("RotateDecisionKey", None),
         ("GetExperiment", "team"),
     ]
-    assert "the token is none that this server knows" in told[0]["why"]
+    assert "this server does not know the token" in told[0]["why"]
     assert "caller 'team' has none of the roles" in told[1]["why"]
     assert all("127.0.0.1" in event["peer"] for event in told)
     assert told[1]["n_unsaid"] == 19

@@ -240,9 +240,9 @@ def test_tokens_are_appended_to_a_file_as_people_wrote_it(run: Callable[..., Res
     ("arguments", "said"),
     [
         (("--caller", "full"), "has 2 tokens already"),
-        (("--caller", "a", "--role", "admin"), "caller a has other roles"),
-        (("--caller", "a", "--namespace", "team-a"), "caller a has other namespaces"),
-        (("--caller", "new"), "--role: caller new is new, and needs one"),
+        (("--caller", "a", "--role", "admin"), "caller a has other roles in the file"),
+        (("--caller", "a", "--namespace", "team-a"), "caller a has other namespaces in the file"),
+        (("--caller", "new"), "--role: caller new is new, and needs a role"),
         (("--caller", "two words", "--role", "admin"), "--caller: must match"),
         (("--caller", "new", "--role", "admin", "--namespace", "A/b"), "callers[2].namespaces: must be"),
     ],

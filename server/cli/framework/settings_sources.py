@@ -1,7 +1,7 @@
-"""Merges the three sources of settings, TOML file, environment and flags, each stronger than the last.
+"""Merging of settings from TOML file, environment and flags, each overriding the one before.
 
-What is wrong with them becomes a `SettingsError` with one line for each bad value: where it was set, the
-rule, the value.
+Invalid settings raise one `SettingsError` with a line for each bad value: where it was set, the rule, the
+value.
 """
 
 import difflib
@@ -17,7 +17,7 @@ from pydantic_settings import EnvSettingsSource
 from server.services.runtime.input_files import InputFileError, parse_toml, printable, read_text, shown_value
 from server.settings import ENVIRONMENT_PREFIX, Settings, SettingsError
 
-_MOST_UNKNOWN = 50
+_MAX_UNKNOWN = 50
 _LONGEST_NAME = 64
 DEFAULT_FILE = Path("bandit-server.toml")
 _PASSWORD = re.compile(r"(?<=://)([^:/@\s]*):[^@\s]*@")
@@ -25,7 +25,7 @@ _PASSWORD = re.compile(r"(?<=://)([^:/@\s]*):[^@\s]*@")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Source:
-    """Raw values of one source; `label` turns a setting's name into where it was set."""
+    """Raw values of one source; `label` is the template for where a setting was set."""
 
     values: Mapping[str, object]
     label: str
@@ -35,19 +35,19 @@ class _Source:
 
 
 def load_settings(flags: Mapping[str, object], config: Path | None = None) -> Settings:
-    """Merges file, environment and flags, each stronger than the last.
+    """Merge file, environment and flags; later ones override earlier ones.
 
     Args:
-        flags: setting to value; a None is a flag that was not given.
-        config: the TOML file; None takes `./bandit-server.toml` if it exists.
+        flags: setting to value; None for a flag that was not given.
+        config: the TOML file; None for `./bandit-server.toml` if it exists.
 
     Raises:
-        SettingsError: the file can't be read or a value can't be used; all that is wrong, at once.
+        SettingsError: the file can't be read, or values are invalid; lists all problems.
     """
     given = {name: value for name, value in flags.items() if value is not None}
     sources = (
         _file(config),
-        # Others' BANDIT_ variables are passed over: Kubernetes sets some for any service called bandit.
+        # Unknown BANDIT_ variables are ignored: Kubernetes sets some for any service called bandit.
         _Source(values=EnvSettingsSource(Settings)(), label=ENVIRONMENT_PREFIX + "{upper}"),
         _Source(values=given, label="--{kebab}"),
     )
@@ -69,12 +69,10 @@ def _file(config: Path | None) -> _Source:
         raise SettingsError(f"{path}: {error}") from None
     if unknown := sorted(values.keys() - Settings.model_fields.keys()):
         lines = [
-            f"{path}: {printable(name)}: no such setting{_nearest(name)}" for name in unknown[:_MOST_UNKNOWN]
+            f"{path}: {printable(name)}: no such setting{_nearest(name)}" for name in unknown[:_MAX_UNKNOWN]
         ]
         n_more = len(unknown) - len(lines)
-        raise SettingsError(
-            *lines, *([f"{path}: and {n_more:,} more that are no settings"] if n_more else [])
-        )
+        raise SettingsError(*lines, *([f"{path}: and {n_more:,} more unknown settings"] if n_more else []))
     return _Source(values=values, label=label)
 
 

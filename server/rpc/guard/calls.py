@@ -1,4 +1,4 @@
-"""What every method has around it: limits, who may call it, measurements, errors to statuses."""
+"""The wrapper of every method: limits, admission, measurements, and errors as statuses."""
 
 import asyncio
 from asyncio import CancelledError
@@ -40,10 +40,10 @@ log = structlog.get_logger()
 
 
 class Gate:
-    """Says whether calls are still taken, and ends those that take too long.
+    """The switch that stops accepting calls, and ends those that take too long.
 
     Attributes:
-        is_open: Whether calls are taken.
+        is_open: Whether calls are accepted.
         in_flight: The tasks of the calls that are being answered.
     """
 
@@ -53,23 +53,23 @@ class Gate:
         self._is_over = False
 
     def close(self) -> None:
-        """From now on calls are refused as `UNAVAILABLE`."""
+        """Refuse calls from now on, as `UNAVAILABLE`."""
         self.is_open = False
 
     def end_calls(self) -> None:
-        """Ends the calls in flight as `UNAVAILABLE`. What one has asked the store for may still be done."""
+        """End the calls in flight as `UNAVAILABLE`. The store may still do what they asked for."""
         self._is_over = True
         for task in self.in_flight:
             if task is not None:
                 task.cancel()
 
     def has_ended(self) -> bool:
-        """Whether a call that is cancelled now was ended here, and not by its client."""
+        """True if a call that is cancelled now was ended by `end_calls`, and not by its client."""
         return self._is_over
 
 
 def parse(message_type: type[_Request], data: bytes) -> _Request:
-    """The message that `data` holds; RefusedCallError if it is none."""
+    """Parse a message; raise RefusedCallError if `data` is malformed."""
     try:
         return message_type.FromString(data)
     except DecodeError:
@@ -79,7 +79,7 @@ def parse(message_type: type[_Request], data: bytes) -> _Request:
 def _checks(
     measurements: MethodMeasurements, gate: Gate, max_bytes: int, max_calls: int
 ) -> Callable[[int], None]:
-    """Refuses a call of so many bytes that is too large, or one too many, or comes after the end."""
+    """Return a check that refuses a call of `n_bytes` if it is too large, one too many, or after the end."""
 
     def check(n_bytes: int) -> None:
         if measurements.n_in_flight > max_calls:
@@ -94,13 +94,13 @@ def _checks(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guard:
-    """What stands around every method of a server.
+    """The wrapper around every method of a server.
 
     Attributes:
-        gate: Whether calls are still taken.
+        gate: Whether calls are still accepted.
         clock: The time.
-        refusals: Told of calls that failed.
-        max_calls: Calls of one method that may be in flight.
+        refusals: The log of refused calls.
+        max_calls: Most calls of one method that may be in flight.
     """
 
     gate: Gate
@@ -111,9 +111,9 @@ class Guard:
     def around(
         self, answer: Answer, measurements: MethodMeasurements, admit: Admit, *, max_bytes: int
     ) -> Handler:
-        """The handler of a method: `answer`, from request bytes to response bytes, with everything around it.
+        """Return the handler of a method, which wraps `answer`, from request bytes to response bytes.
 
-        Size first, then who calls, how often and whether they may (`admit`); only then is anything parsed.
+        The size is checked first, then identity, rate and roles (`admit`); only then is the request parsed.
         """
         now, gate = self.clock.monotonic, self.gate
         check = _checks(measurements, gate, max_bytes, self.max_calls)
@@ -134,7 +134,7 @@ class Guard:
                 failure = STOPPING if gate.has_ended() else CANCELED
                 if failure is CANCELED:
                     raise
-            except Exception as error:  # noqa: BLE001 - what is no refusal is logged
+            except Exception as error:  # noqa: BLE001 - unexpected errors are logged
                 failure = _failure_of(error, measurements.method)
             finally:
                 gate.in_flight.discard(task)

@@ -1,4 +1,4 @@
-"""Reflection, for callers who may look."""
+"""gRPC reflection, for callers with permission."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ class _GuardedReflection:
     async def answer(
         self, requests: AsyncIterable[Any], context: "grpc.aio.ServicerContext[Any, Any]"
     ) -> AsyncIterator[Any]:
-        """Answers a stream of questions."""
+        """Answer a stream of reflection requests."""
         try:
             self._authenticator.admit(context, RULES[REFLECTION])
         except RefusedCallError as error:
@@ -38,7 +38,7 @@ async def _refuse(context: "grpc.aio.ServicerContext[Any, Any]", failure: Failur
 
 
 def serve_reflection(server: grpc.aio.Server, services: Sequence[str], authenticator: Authenticator) -> None:
-    """Answers which methods and messages the services have."""
+    """Add gRPC reflection for the services to the server."""
     reflected = _GuardedReflection((*services, reflection.SERVICE_NAME), authenticator)
     _, method = REFLECTION.lstrip("/").split("/")
     handler: Any = grpc.stream_stream_rpc_method_handler(
