@@ -112,7 +112,7 @@ def test_an_arm_that_leaves_is_pointed_out(run: Run) -> None:
     succeed(run, "experiment", "apply", file)
     without = re.sub(r'\[\[arms\]\]\nid = "v2".*?(?=\[\[metrics)', "", RANKER, flags=re.DOTALL)
     write("leaving", without)
-    assert "note: arm v2 leaves" in succeed(run, "experiment", "apply", file)
+    assert "note: arm v2 is removed" in succeed(run, "experiment", "apply", file)
 
 
 @pytest.mark.usefixtures("server")
