@@ -1,4 +1,4 @@
-"""From facts to the next epoch's shares: fold, policy, limits; and whether that is worth an epoch."""
+"""Allocation: from facts to the next epoch's shares, and whether they are worth a new epoch."""
 
 import math
 from collections import Counter
@@ -16,11 +16,11 @@ from bandit.metric import Direction, Metric
 from bandit.posteriors import Posterior
 
 MAX_EPOCH_DECISIONS: Final = 4_000_000
-"""An epoch ends here, so that its sums of counts fit in 64 bits, which makes folds fast; beyond, as in an
-experiment that is paused and whose epoch never ends, they are exact all the same."""
+"""An epoch ends at this many decisions, so that its sums of counts fit in 64 bits, which makes folds fast.
+Larger sums, as in a paused experiment, whose epoch never ends, are exact too."""
 
 _SMALLEST_SHARE: Final = 1e-6
-"""Shares below this are the same nothing: their log-odds may wander without making epochs."""
+"""Smaller shares count as this one, so that changes of their log-odds do not cause epochs."""
 
 _LIFETIME_PARTS: Final = 2000
 _HALF_LIFE_PARTS: Final = 50
@@ -30,12 +30,12 @@ _SHORTEST_WITHOUT_WINDOW: Final = timedelta(seconds=10)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allocation:
-    """The shares that facts ask for.
+    """The shares that follow from the facts.
 
     Attributes:
         shares: Arm number to share; sums to 1 within 1e-9.
         warming_up: Numbers of the arms whose share is set by their warm-up.
-        means: Metric number to the posterior mean of every arm.
+        means: Metric number to arm number to posterior mean.
     """
 
     shares: Mapping[int, float]
@@ -45,16 +45,16 @@ class Allocation:
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentState:
-    """An experiment, what is known about it, and when: all that shares depend on.
+    """An experiment, its epochs and facts, and the time: everything that shares depend on.
 
     Attributes:
-        experiment: What was declared.
-        arm_numbers: Arm id to number, for every arm there ever was.
-        metric_numbers: Metric name to number, for every metric there ever was.
+        experiment: The declared experiment.
+        arm_numbers: Arm id to number, for every arm that the experiment ever had.
+        metric_numbers: Metric name to number, for every metric that the experiment ever had.
         epochs: The segment's epochs, in order; empty before the first.
         facts: What was counted.
-        lag: How long a replica may go on with an epoch after its end.
-        now: The moment.
+        lag: How long a replica may continue to use an epoch after its end.
+        now: The current time.
     """
 
     experiment: Experiment
@@ -72,7 +72,7 @@ class ExperimentState:
 
     @cached_property
     def arms(self) -> list[ArmStanding]:
-        """The declared arms as limits see them, in their order."""
+        """The state of each declared arm for the limits, in their order."""
         return [
             ArmStanding(
                 id=arm.id,
@@ -85,12 +85,12 @@ class ExperimentState:
 
     @property
     def weighting(self) -> Weighting:
-        """How the experiment weighs its epochs."""
+        """How the experiment weights its epochs."""
         declared = self.experiment
         return Weighting(half_life=declared.half_life, lookback=declared.lookback, lag=self.lag)
 
     def observations(self, metric: Metric, arms: Iterable[int] | None = None) -> dict[int, ArmObservations]:
-        """Arm number to what is known on a metric; of the declared arms if none are named."""
+        """Return arm number to observations of a metric, for `arms` or, by default, the declared arms."""
         if arms is None:
             arms = self.numbers
         number = self.metric_numbers[metric.name]
@@ -100,7 +100,7 @@ class ExperimentState:
 
     @cached_property
     def decisions_by_arm(self) -> Counter[int]:
-        """Arm number to all decisions for it so far."""
+        """Arm number to the number of decisions for it so far."""
         counts = Counter[int]()
         for (arm, _), count in self.facts.count_decisions().items():
             counts[arm] += count
@@ -108,12 +108,12 @@ class ExperimentState:
 
     @cached_property
     def n_decisions_in_force(self) -> int:
-        """All decisions of the epoch in force so far."""
+        """The number of decisions in the current epoch so far."""
         columns = self.facts.decision_columns
         return int(columns.counts[columns.cells.epoch == self.epochs[-1].number].sum())
 
     def age_of(self, arm: int) -> timedelta:
-        """Since the arm's first epoch; zero without a warm-up whose deadline depends on it."""
+        """Return the time since the arm's first epoch; zero without a warm-up duration."""
         if self.experiment.limits.warm_up_duration is None:
             return timedelta()
         return self.now - self.first_seen_at.get(arm, self.now)
@@ -126,9 +126,9 @@ class ExperimentState:
 
 
 def allocate(state: ExperimentState) -> Allocation:
-    """The shares that the facts ask for, within the limits.
+    """Return the shares that follow from the facts, within the limits.
 
-    With every arm taken out the champion gets everything, since something has to answer.
+    If every arm is taken out, the champion gets all traffic, since some arm has to answer.
     """
     experiment = state.experiment
     if all(arm.is_taken_out for arm in experiment.arms):
@@ -152,11 +152,11 @@ def allocate(state: ExperimentState) -> Allocation:
 
 
 def needs_epoch(state: ExperimentState, allocation: Allocation, threshold: float) -> bool:
-    """Whether the allocation is worth an epoch of its own.
+    """True if the allocation is worth a new epoch.
 
-    True if some share's log-odds have moved by more than `threshold` since the epoch in force, if arms came,
+    It is if some share's log-odds have moved by more than `threshold` since the current epoch, if arms came,
     went or changed their warm-up, or if that epoch has decisions and is too old or too full. An epoch that
-    starts in the future is too old: until it is capped, nothing before it ends.
+    starts in the future is too old even without decisions: until it is capped, no earlier epoch ends.
     """
     current = state.epochs[-1]
     if current.is_ahead(state.now):
@@ -174,7 +174,7 @@ def needs_epoch(state: ExperimentState, allocation: Allocation, threshold: float
 
 
 def furthest_move(before: Mapping[int, float], after: Mapping[int, float]) -> float:
-    """The largest change of any share, in log-odds; shares are taken as at least 1e-6 from 0 and 1.
+    """Return the largest change of any share, in log-odds; shares are clamped to [1e-6, 1 - 1e-6].
 
     >>> round(furthest_move({0: 0.5, 1: 0.5}, {0: 0.6, 1: 0.4}), 4)
     0.4055
@@ -184,9 +184,10 @@ def furthest_move(before: Mapping[int, float], after: Mapping[int, float]) -> fl
 
 
 def longest_epoch(state: ExperimentState) -> timedelta:
-    """How old an epoch with decisions may grow: max(window / 4, lifetime / 2000), at most half-life / 50.
+    """Return how old an epoch with decisions may grow: max(window / 4, lifetime / 2000) or half-life / 50.
 
-    Without a window at least ten seconds: nothing waits for the epoch to close.
+    The smaller of the two applies. Without a window, ten seconds replace window / 4: nothing waits for the
+    epoch to close.
     """
     experiment = state.experiment
     lifetime = state.now - starts_of(state.epochs)[0]
@@ -199,7 +200,7 @@ def longest_epoch(state: ExperimentState) -> timedelta:
 
 
 def _limited_shares(state: ExperimentState, observations: Mapping[int, ArmObservations]) -> dict[int, float]:
-    """Arm number to what the policy's shares become within the limits, given the shares in force."""
+    """Return arm number to the policy's share within the limits, given the current shares."""
     current = state.epochs[-1] if state.epochs else None
     shares = apply_limits(
         _policy_shares(state, observations),
@@ -212,7 +213,7 @@ def _limited_shares(state: ExperimentState, observations: Mapping[int, ArmObserv
 
 
 def _policy_shares(state: ExperimentState, observations: Mapping[int, ArmObservations]) -> list[float]:
-    """The policy's shares over the arms in service, 0 for the others; in the order of the declared arms."""
+    """Return the policy's shares of the arms in service, 0 for the others, in the order of declaration."""
     experiment = state.experiment
     metric = experiment.metric(experiment.reward_metric)
     beliefs = posteriors_from(metric, observations)
@@ -238,6 +239,6 @@ def _log_odds(share: float) -> float:
 
 
 def posteriors_from(metric: Metric, observations: Mapping[int, ArmObservations]) -> dict[int, Posterior]:
-    """Arm number to the posterior of its mean, prior and observations together."""
+    """Return arm number to the posterior of its mean, from the prior and the observations."""
     prior = metric.effective_prior
     return {arm: prior.update(seen.sums) for arm, seen in observations.items()}

@@ -1,24 +1,24 @@
-"""Which arm a unit gets: a stable function of salt, unit and shares, the same in every process and language.
+"""Assignment of units to arms: a function of salt, unit and shares, the same in every process and language.
 
 Weighted rendezvous hashing (Thaler & Ravishankar 1998; weights after Schindelhauer & Schomaker 2005): every
 arm a gets a number u_a in (0, 1) from the unit's hash and its own key, and the arm with the least
 ``-ln(u_a) / share_a`` wins. Those scores are independent exponentials whose rates are the shares, so arm a
 wins with probability exactly ``share_a``. When shares move, at most ``2 TV / (1 + TV)`` of the units change
-arm, TV being the total variation distance of old and new shares, the least that any stateless scheme can
-promise (Bavarian et al. 2020).
+arm, where TV is the total variation distance between old and new shares. No stateless scheme can promise
+less (Bavarian et al. 2020).
 
-The recipe, bit by bit, on unsigned 64-bit integers that wrap; ``assignment_vectors.json`` holds examples:
+The algorithm, bit by bit, on unsigned 64-bit integers that wrap; ``assignment_vectors.json`` holds examples:
 
 1. ``h`` = BLAKE2b of the unit's UTF-8 bytes, key = the experiment's 16-byte salt, 8 bytes, little-endian.
-2. ``k`` = BLAKE2b of the arm id's UTF-8 bytes, personalisation ``bandit-arm`` and zeros up to its
+2. ``k`` = BLAKE2b of the arm id's UTF-8 bytes, personalisation ``bandit-arm`` padded with zeros to
    16 bytes, 8 bytes, little-endian.
 3. ``x = (h ^ k) * 0xFF51AFD7ED558CCD``; then ``x = (x ^ x >> 32) * 0xC4CEB9FE1A85EC53``.
 4. ``u = (x >> 11 | 1) * 2**-53``: odd multiples of 2**-53, exact in a double, never 0 and never 1.
-5. The winner is the least ``-ln(u) / share`` in double precision over the arms with a positive share; the
-   first of them in a tie, which happens about once in 10**15 units.
+5. The arm with the least ``-ln(u) / share`` in double precision wins, over the arms with a positive share;
+   in a tie, which happens about once in 10**15 units, the first of them.
 
 Both factors are those of MurmurHash3's finaliser (Appleby 2011). Its outer shifts are left out: ``h`` and
-``k`` are hashes already, and only the top bits of the last product, its best mixed ones, are used.
+``k`` are hashes already, and only the top bits of the last product, which are mixed best, are used.
 """
 
 from bisect import bisect_right
@@ -45,16 +45,16 @@ _SHARE_SUM_TOLERANCE = 1e-9
 # From here on a dozen numpy calls cost less than a loop in Python (measured: they break even at 7 arms).
 _VECTOR_FROM_ARMS = 8
 
-# Units that are picked for in one pass of numpy: so many that its two dozen calls cost each of them little,
-# and so few that the arrays stay in the processor's cache; fewer than 8 cost less one by one (measured).
+# Units per pass of numpy: enough that its two dozen calls cost little per unit, and few enough that the
+# arrays stay in the processor's cache; fewer than 8 cost less one by one (measured).
 _UNITS_AT_ONCE = 256
 _AT_ONCE_FROM_UNITS = 8
 
 
 def unit_hash(salt: bytes, unit: str) -> int:
-    """The 64-bit hash of a unit in an experiment, in [0, 2**64); compute it once per request.
+    """Return the 64-bit hash of a unit in an experiment, in [0, 2**64); compute it once per request.
 
-    Experiments need salts of their own: under one salt, a unit's arms in two experiments would be correlated.
+    Each experiment needs its own salt: under one salt, a unit's arms in two experiments would be correlated.
 
     Raises:
         ValueError: `salt` is not 16 bytes long.
@@ -66,7 +66,7 @@ def unit_hash(salt: bytes, unit: str) -> int:
 
 
 class UnitHasher:
-    """`unit_hash` under one salt, for whoever asks often: copying a hash that has its key costs half.
+    """`unit_hash` under one salt, for repeated use: copying a keyed hash costs half as much as keying one.
 
     Raises:
         ValueError: `salt` is not 16 bytes long.
@@ -83,14 +83,14 @@ class UnitHasher:
         self._keyed = blake2b(key=salt, digest_size=8)
 
     def __call__(self, unit: bytes) -> int:
-        """The hash of a unit, in UTF-8."""
+        """Return the hash of a unit, given in UTF-8."""
         hashed = self._keyed.copy()
         hashed.update(unit)
         return int.from_bytes(hashed.digest(), "little")
 
 
 def arm_key(arm_id: str) -> int:
-    """The 64-bit key of an arm, in [0, 2**64): it depends on the arm's id and on nothing else.
+    """Return the 64-bit key of an arm, in [0, 2**64); it depends on the arm's id only.
 
     >>> arm_key("champion")
     15013636353242398421
@@ -110,11 +110,11 @@ class Picker:
     """The shares of one epoch, compiled for picking arms.
 
     Takes the arms' ids, unique, and their shares in the same order: finite, not negative, summing to 1 within
-    1e-9 (the rest is divided out). Arms with share 0 are left out, so nothing can pick them. An instance
+    1e-9 (they are then normalised). Arms with share 0 are left out, so they are never picked. An instance
     reuses its buffers between calls and belongs to one thread.
 
     Raises:
-        ValueError: ids repeat, lengths differ, or the shares are none.
+        ValueError: there is no arm, ids repeat, lengths differ, or the shares are invalid.
 
     >>> picker = Picker(["champion", "challenger", "retired"], [0.75, 0.25, 0.0])
     >>> picker.arm_ids[picker.pick(unit_hash(bytes(16), "user-1"))]
@@ -139,14 +139,14 @@ class Picker:
 
     @property
     def columns(self) -> _Columns:
-        """What numpy needs, made when first asked for."""
+        """The arms as numpy arrays, built on first use."""
         if self._columns is None:
             indices, keys, rates = zip(*self._rows, strict=True)
             self._columns = _Columns(list(indices), np.array(keys, dtype=np.uint64), np.array(rates))
         return self._columns
 
     def pick(self, unit_hash: int) -> int:
-        """The index in `arm_ids` of the arm that the unit with this hash gets; see `unit_hash`."""
+        """Return the index in `arm_ids` of the arm that the unit with this hash gets; see `unit_hash`."""
         if self._vector is not None:
             return self._vector.pick(unit_hash)
         best_score = inf
@@ -161,11 +161,11 @@ class Picker:
         return best_index
 
     def draw(self, uniform: float) -> int:
-        """The index in `arm_ids` of the arm that chance gives, for `uniform` drawn uniformly from [0, 1)."""
+        """Return the index in `arm_ids` of a random arm, for `uniform` drawn uniformly from [0, 1)."""
         return self._rows[bisect_right(self._inner_edges, uniform)][0]
 
     def restricted_to(self, allowed_ids: Collection[str]) -> "Picker":
-        """The picker among fewer arms: same ids and indices, shares of the others 0, the rest in proportion.
+        """Return a picker among fewer arms: same ids and indices, other shares 0, the rest in proportion.
 
         Raises:
             ValueError: no allowed arm has a positive share.
@@ -181,10 +181,10 @@ class Picker:
 
 
 def pick_each(pickers: Sequence[Picker], unit_hashes: Sequence[int]) -> list[int]:
-    """What each picker's `pick` gives for the hash in its place.
+    """Return each picker's `pick` for the hash at the same position.
 
-    Numpy's price is paid for many units at once: one costs a tenth of what it costs alone, among ten arms or
-    a hundred (measured).
+    Many units share numpy's overhead: each costs a tenth of what it costs alone, among ten arms or a hundred
+    (measured).
     """
     picked: list[int] = []
     for start in range(0, len(pickers), _UNITS_AT_ONCE):
@@ -205,12 +205,12 @@ def _pick_at_once(pickers: Sequence[Picker], unit_hashes: Sequence[int]) -> Iter
     rates = np.concatenate([each.rates for each in columns])
     scores = _score(mixed, rates, np.empty_like(mixed), np.empty_like(rates))
     leasts = np.flatnonzero(scores == np.repeat(np.minimum.reduceat(scores, starts), lengths))
-    rows = leasts[np.searchsorted(leasts, starts)] - starts  # the first one, should two be the least
+    rows = leasts[np.searchsorted(leasts, starts)] - starts  # the first one in a tie
     return (each.indices[row] for each, row in zip(columns, rows.tolist(), strict=True))
 
 
 class _VectorRows:
-    """`Picker.pick` for many arms: the same arithmetic in numpy, every step written into a kept buffer."""
+    """`Picker.pick` for many arms: the same arithmetic in numpy, each step written to a reused buffer."""
 
     __slots__ = ("_floats", "_hash", "_indices", "_keys", "_mixed", "_rates", "_shifted")
 
@@ -228,13 +228,13 @@ class _VectorRows:
 
 
 def _score(mixed: _Integers, rates: _Floats, shifted: _Integers, floats: _Floats) -> _Floats:
-    """Steps 3 to 5 of the recipe, from ``h ^ k``, which is overwritten, to scores.
+    """Return scores from ``h ^ k``: steps 3 to 5 of the algorithm.
 
     Args:
-        mixed: Unit hashes and arm keys, combined.
+        mixed: Unit hashes xor arm keys; overwritten.
         rates: -1 / share of each.
-        shifted: Room for as many integers.
-        floats: Room for the scores.
+        shifted: Buffer of the same shape and type as `mixed`.
+        floats: Buffer for the scores.
     """
     np.multiply(mixed, _FIRST_FACTOR_64, mixed)
     np.right_shift(mixed, _MIDDLE_SHIFT_64, shifted)
@@ -248,7 +248,7 @@ def _score(mixed: _Integers, rates: _Floats, shifted: _Integers, floats: _Floats
     return np.multiply(floats, rates, floats)
 
 
-# Arrays without dimensions: numpy converts a Python number or a numpy scalar anew in every call.
+# Zero-dimensional arrays: numpy would convert a Python number or a numpy scalar on every call.
 _FIRST_FACTOR_64 = np.array(_FIRST_FACTOR, dtype=np.uint64)
 _SECOND_FACTOR_64 = np.array(_SECOND_FACTOR, dtype=np.uint64)
 _MIDDLE_SHIFT_64 = np.array(32, dtype=np.uint64)

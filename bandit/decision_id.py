@@ -1,38 +1,38 @@
 """The decision id: a signed value that lets any server credit any reward without a lookup.
 
-Sixty bytes, in URL-safe base64 eighty characters. Big-endian:
+It has 60 bytes, big-endian, as 80 characters of URL-safe base64:
 
 | bytes | field |
 |---|---|
 | 1 | version, 1 |
 | 1 | id of the signing key |
-| 16 | time-ordered unique id (UUIDv7, RFC 9562): milliseconds since 1970, then 74 bits, see below |
+| 16 | time-ordered unique id (UUIDv7, RFC 9562): milliseconds since 1970, then 74 bits (see below) |
 | 4 | experiment |
 | 4 | epoch number |
-| 4 | epoch nonce: tells the epoch from one of the same number in a restored database |
+| 4 | epoch nonce: distinguishes the epoch from one with the same number in a restored database |
 | 1 | segment |
 | 2 | arm number |
 | 1 | basis |
 | 8 | propensity, IEEE 754 double |
-| 6 | keyed hash of the unit; without one zero, or where units are counted a hash of the unique id |
-| 12 | the first 12 bytes of HMAC-SHA256 over all before |
+| 6 | keyed hash of the unit; without a unit zero, or a hash of the unique id where units are counted |
+| 12 | the first 12 bytes of HMAC-SHA256 over everything before |
 
-It is signed and not encrypted, so nothing in it is secret: the unit itself is not in it.
+It is signed but not encrypted, so it holds nothing secret: the unit itself is not in it.
 
 The 74 bits that UUIDv7 leaves free are `IdBits`, from the highest:
 
 | bits | field |
 |---|---|
-| 24 | the run of the server that decided: no two live ones have the same |
-| 14 | which flush of that run carries the decision's count, modulo 2^14; time tells the turns apart |
-| 20 | random, and never twice in a millisecond of a run: its first four split a burst into parts |
-| 16 | random: they say whether a decision is sampled, and a shadow of it differs from it in these alone |
+| 24 | the run of the server that decided; no two live runs have the same |
+| 14 | which flush of that run carries the decision's count, modulo 2^14; time distinguishes the cycles |
+| 20 | random, and unique within a millisecond of a run; the first four split a burst into parts |
+| 16 | random; they decide whether a decision is sampled, and a shadow of it differs in these only |
 
-So two ids of one run are never equal, nor those of two runs that the store knows, whatever the rate, and all
-that is said of them holds without the last 16 bits as well. Two servers that started without the store have
-the same 24 bits with a chance of 2^-24; deciding 36,000 times a second each, such a pair then makes two
-equal ids once in 15 hours, so over all pairs once in 28,000 years of doing without the store. In ids made
-before 0.3.0 all 74 bits are random: at 36,000 decisions a second two are equal once in 9 * 10^8 years.
+So two ids of one run, or of two runs that the store knows, always differ, however fast decisions are made,
+even without the last 16 bits. Two servers that started without the store have the same 24 bits with
+probability 2^-24. If each decides 36,000 times a second, such a pair makes two equal ids once in 15 hours, so
+over all pairs once in 28,000 years of running without the store. In ids made before 0.3.0 all 74 bits are
+random: at 36,000 decisions a second two are equal once in 9 * 10^8 years.
 """
 
 import binascii
@@ -72,29 +72,29 @@ LOT_BITS: Final = 20
 SAMPLE_BITS: Final = 16
 _EPOCH_START: Final = datetime(1970, 1, 1, tzinfo=UTC)
 NO_UNIT: Final = bytes(_UNIT_BYTES)
-"""Stands for the unit hash of a decision without a unit."""
+"""The unit hash of a decision without a unit."""
 
 
 class Basis(enum.IntEnum):
-    """What kind of decision it was, which says what it may be used for."""
+    """The kind of a decision, which determines what it may be used for."""
 
     POLICY = 1
     """Drawn from the epoch's shares: steers, and enters inference."""
     RESTRICTED = 2
-    """The caller allowed fewer arms: steers."""
+    """The caller allowed fewer arms: steers, but does not enter inference."""
     FALLBACK = 3
-    """Paused, concluded, stale or no arm eligible: a certain answer, neither steers nor enters inference."""
+    """A certain answer (paused, concluded, stale, no eligible arm): neither steers nor enters inference."""
     UNCONFIRMED = 4
     """Made by a server that could not confirm its epoch in time: neither steers nor enters inference."""
     SHADOW = 5
     """Seen by an arm that did not answer."""
     UNCOUNTED = 6
-    """Only of outcomes: their decision's count was lost with its server. Neither steers nor enters inference.
-    No decision is made with it; what the decision was stays in its id."""
+    """For outcomes only: their decision's count was lost with its server. Neither steers nor enters
+    inference. Decisions never have this basis; their own basis stays in their id."""
 
 
 LOSABLE: Final = frozenset({Basis.POLICY, Basis.RESTRICTED, Basis.SHADOW})
-"""The bases whose outcomes become `UNCOUNTED` with the count of their decision: those that are compared."""
+"""The bases that are compared: their outcomes become `UNCOUNTED` if their decision's count is lost."""
 
 STEERING: Final = frozenset({Basis.POLICY, Basis.RESTRICTED})
 """The bases whose decisions and outcomes enter the posterior."""
@@ -108,19 +108,19 @@ class InvalidDecisionError(ValueError):
 
 
 class UnknownKeyError(InvalidDecisionError):
-    """the decision id was not issued by this service, or with a key that is not known here yet."""
+    """the decision id was not issued by this service, or its key is not known here yet."""
 
 
 class DecisionTerms(NamedTuple):
-    """What every decision for one arm of one epoch has in common.
+    """The terms that all decisions for one arm of one epoch share.
 
     Attributes:
-        experiment: The store's number of the experiment, in [1, 2^32).
+        experiment: The store's number for the experiment, in [1, 2^32).
         epoch: Number of the epoch, in [1, 2^32).
         nonce: The epoch's random mark, in [0, 2^32).
         segment: Number of the segment, in [0, 256).
-        arm: The experiment's number of the arm, in [0, 2^16).
-        basis: What kind of decision it is.
+        arm: The experiment's number for the arm, in [0, 2^16).
+        basis: The kind of decision.
         propensity: The probability with which the arm was chosen, in (0, 1].
     """
 
@@ -133,7 +133,7 @@ class DecisionTerms(NamedTuple):
     propensity: float
 
     def pack(self) -> bytes:
-        """The terms as they stand in the decision id."""
+        """Return the terms as encoded in the decision id."""
         return _TAIL.pack(
             self.experiment, self.epoch, self.nonce, self.segment, self.arm, self.basis, self.propensity
         )
@@ -141,10 +141,10 @@ class DecisionTerms(NamedTuple):
 
 @lru_cache(maxsize=8192)
 def unpack_terms(packed: bytes) -> DecisionTerms:
-    """The inverse of `DecisionTerms.pack`; remembered, since the decisions of an epoch share their terms.
+    """Return the inverse of `DecisionTerms.pack`; cached, since the decisions of an epoch share their terms.
 
     Raises:
-        ValueError: The basis is none of this version's.
+        ValueError: This version does not know the basis.
     """
     experiment, epoch, nonce, segment, arm, basis, propensity = _TAIL.unpack(packed)
     return DecisionTerms(experiment, epoch, nonce, segment, arm, Basis(basis), propensity)
@@ -156,7 +156,7 @@ class Decision(NamedTuple):
     Attributes:
         id: The unique id, 16 bytes, ordered by time.
         terms: What was decided.
-        unit_hash: Keyed hash of the unit, 6 bytes, `NO_UNIT` without one.
+        unit_hash: Keyed hash of the unit, 6 bytes; `NO_UNIT` without a unit.
     """
 
     id: bytes
@@ -176,12 +176,12 @@ class Decision(NamedTuple):
 
 
 class IdBits(NamedTuple):
-    """What the 74 bits of a unique id say, since 0.3.0.
+    """The contents of the 74 bits of a unique id, since 0.3.0.
 
     Attributes:
-        run: Of the server that decided, in [0, 2^24).
+        run: The run of the server that decided, in [0, 2^24).
         flush: The number of the flush that carries the decision's count, modulo 2^14.
-        lot: Random, in [0, 2^20); no two of a millisecond of a run are equal.
+        lot: Random, in [0, 2^20); unique within a millisecond of a run.
         sample: Random, in [0, 2^16).
     """
 
@@ -191,7 +191,7 @@ class IdBits(NamedTuple):
     sample: int
 
     def pack(self) -> int:
-        """The bits as `new_id` takes them.
+        """Return the bits as `new_id` takes them.
 
         >>> IdBits(run=1, flush=0, lot=0, sample=0).pack() == 1 << 50
         True
@@ -201,7 +201,7 @@ class IdBits(NamedTuple):
 
     @classmethod
     def of(cls, decision_id: bytes) -> Self:
-        """Those of a unique id.
+        """Return the bits of a unique id.
 
         >>> IdBits.of(new_id(7, IdBits(9, 8, 7, 6).pack()))
         IdBits(run=9, flush=8, lot=7, sample=6)
@@ -218,7 +218,7 @@ class IdBits(NamedTuple):
 
 
 def run_of(incarnation: bytes) -> int:
-    """The 24 bits that stand for a run of a server in its decisions.
+    """Return the 24 bits that identify a server's run in its decisions.
 
     >>> run_of(bytes(range(1, 17)))
     66051
@@ -227,7 +227,7 @@ def run_of(incarnation: bytes) -> int:
 
 
 def new_id(time_ms: int, random_bits: int) -> bytes:
-    """A UUIDv7 of `time_ms` milliseconds since 1970 and 74 bits.
+    """Return a UUIDv7 of `time_ms` milliseconds since 1970 and 74 random bits.
 
     >>> new_id(1, 0).hex()
     '00000000000170008000000000000000'
@@ -238,11 +238,11 @@ def new_id(time_ms: int, random_bits: int) -> bytes:
 
 
 def hash_unit(salt: bytes, unit: bytes) -> bytes:
-    """The 6-byte hash that marks a unit in its decisions; not `NO_UNIT` but by chance (2^-48).
+    """Return the 6-byte hash that marks a unit in its decisions; equals `NO_UNIT` with probability 2^-48.
 
-    Keyed by the experiment's salt and not by a signing key: the mark is the same for as long as the
-    experiment lives, so a rotation of keys makes no unit a new one; and a unit's marks in two experiments
-    tell nobody that they are of one unit.
+    Keyed by the experiment's salt and not by a signing key: the mark stays the same for the experiment's
+    life, so a key rotation does not turn a unit into a new one; and no one can link a unit's marks in two
+    experiments.
 
     >>> hash_unit(bytes(16), b"user-1").hex()
     '050edae8a669'
@@ -251,7 +251,7 @@ def hash_unit(salt: bytes, unit: bytes) -> bytes:
 
 
 class UnitMarker:
-    """`hash_unit` under one salt, for whoever asks often: copying a hash that has its key costs half.
+    """`hash_unit` under one salt, for repeated use: copying a keyed hash costs half as much as keying one.
 
     >>> UnitMarker(bytes(16))(b"user-1") == hash_unit(bytes(16), b"user-1")
     True
@@ -263,14 +263,14 @@ class UnitMarker:
         self._keyed = hashlib.blake2b(key=salt, person=b"bandit-unit", digest_size=_UNIT_BYTES)
 
     def __call__(self, unit: bytes) -> bytes:
-        """The mark of a unit, in UTF-8."""
+        """Return the mark of a unit, given in UTF-8."""
         marked = self._keyed.copy()
         marked.update(unit)
         return marked.digest()
 
 
 def hash_lone_decision(salt: bytes, decision_id: bytes) -> bytes:
-    """The mark of a decision without a unit that is to count as a unit of its own."""
+    """Return the mark of a decision without a unit, which counts as a unit of its own."""
     return hashlib.blake2b(decision_id, key=salt, person=b"bandit-lone", digest_size=_UNIT_BYTES).digest()
 
 
@@ -281,7 +281,7 @@ class _Hash(Protocol):
 
 
 class _Mac:
-    """HMAC-SHA256 (RFC 2104) under one key, cut to 12 bytes; on short texts faster than `hmac.digest`.
+    """HMAC-SHA256 (RFC 2104) under one key, truncated to 12 bytes; faster than `hmac.digest` on short texts.
 
     >>> expected = hmac.digest(b"k" * 32, b"text", "sha256")[:12]
     >>> _Mac(b"k" * 32)(b"text") == expected
@@ -303,13 +303,13 @@ class _Mac:
 
 
 class Signer:
-    """Signs and checks decision ids with a ring of keys, which may be exchanged. Belongs to one thread.
+    """Signs and checks decision ids with a ring of keys, which can be exchanged. Belongs to one thread.
 
     Args:
-        keys: Key id, in [0, 256), to secret; every decision that carries one of them is accepted.
+        keys: Key id, in [0, 256), to secret; decisions signed with any of them are accepted.
         signing_key: The id of the key for new decisions.
-        last_ms: Key id to when its last decision can have been made, in milliseconds since 1970: with a key
-            that has been replaced, and may have leaked, no later decision is accepted.
+        last_ms: Key id to the latest time at which it can have signed, in milliseconds since 1970. Later
+            decisions are rejected, since a key that was replaced may have leaked.
 
     Raises:
         ValueError: The signing key is not in the ring, or a secret is shorter than 16 bytes.
@@ -331,10 +331,10 @@ class Signer:
         *,
         last_ms: Mapping[int, int] | None = None,
     ) -> None:
-        """Signs and checks with this ring from now on; arguments and errors are those of the class."""
+        """Sign and check with this ring from now on; arguments and errors are those of the class."""
         if signing_key not in keys:
             raise ValueError(f"signing key {signing_key} is not among the keys {sorted(keys)}")
-        if any(len(secret) < 16 for secret in keys.values()):  # noqa: PLR2004 - 128 bits, said below
+        if any(len(secret) < 16 for secret in keys.values()):  # noqa: PLR2004 - 128 bits
             raise ValueError("a signing secret must have at least 16 bytes")
         self._macs = {key_id: _Mac(secret) for key_id, secret in keys.items()}
         self._head = bytes((VERSION, signing_key))
@@ -342,13 +342,13 @@ class Signer:
         self._last_ms = dict(last_ms or {})
 
     def sign(self, decision_id: bytes, packed_terms: bytes, unit_hash: bytes) -> str:
-        """The decision id as text, 80 characters of `[A-Za-z0-9_-]`."""
+        """Return the decision id as text, 80 characters of `[A-Za-z0-9_-]`."""
         return _to_text(self._seal(decision_id, packed_terms, unit_hash))
 
     def sign_each(
         self, decision_ids: Iterable[bytes], packed_terms: Iterable[bytes], unit_hashes: Iterable[bytes]
     ) -> list[str]:
-        """What `sign` gives for each, made text in one go: base64 of 60 bytes ends where the 60 bytes end."""
+        """Return `sign` of each, encoded in one go: 60 bytes are exactly 80 characters of base64."""
         text = _to_text(b"".join(map(self._seal, decision_ids, packed_terms, unit_hashes)))
         return [text[start : start + TEXT_LENGTH] for start in range(0, len(text), TEXT_LENGTH)]
 
@@ -357,12 +357,12 @@ class Signer:
         return body + self._mac(body)
 
     def read(self, text: str) -> Decision:
-        """The decision that `text` stands for.
+        """Return the decision that `text` encodes.
 
         Raises:
             UnknownKeyError: It names a key that is not in the ring.
-            InvalidDecisionError: It is forged, damaged, of another deployment, or made after its key was
-                replaced; the error does not say which.
+            InvalidDecisionError: It is forged, damaged, from another deployment, or was made after its key
+                was replaced; the error does not reveal which.
         """
         body = self._authentic_body(text)
         try:
@@ -392,7 +392,7 @@ class Signer:
 
 
 def key_of(text: str) -> int:
-    """The id of the key that signed a decision, from the text that `Signer.read` has found authentic."""
+    """Return the id of the key that signed a decision, from a text that `Signer.read` accepted."""
     return binascii.a2b_base64(text[:4].encode("ascii").translate(_FROM_URL_SAFE))[1]
 
 

@@ -1,4 +1,4 @@
-"""An experiment as it is declared: arms, metrics, policy and limits. A value; the service adds its life."""
+"""Declared experiments: arms, metrics, policy and limits. Values only; the service adds the life cycle."""
 
 import enum
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from bandit.metric import Metric
 from bandit.policies import EpsilonGreedy, StaticSplit, ThompsonSampling
 
 JsonValue: TypeAlias = "bool | float | str | list[JsonValue] | dict[str, JsonValue] | None"
-"""What an arm's payload may hold: JSON, with numbers as doubles."""
+"""A value in an arm's payload: JSON, with numbers as doubles."""
 
 DEFAULT_MAX_DECISION_AGE: Final = timedelta(days=30)
 SEGMENT_ALL: Final = 0
@@ -19,17 +19,17 @@ SEGMENT_ALL: Final = 0
 
 
 class AnalysisUnit(enum.StrEnum):
-    """What evidence counts once."""
+    """What evidence counts as one observation."""
 
     DECISION = "decision"
-    """Every decision: right where units do not come back."""
+    """Every decision: right if units do not come back."""
     UNIT = "unit"
     """A unit, at its first policy decision; see `bandit.facts.units`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightedSplit:
-    """A static split declared by arm id, before it meets an order of arms.
+    """A static split declared by arm id, independent of the order of arms.
 
     Attributes:
         weights: Arm id to weight, at least zero, with a positive sum; arms not named have weight zero.
@@ -50,7 +50,7 @@ class Arm:
         model_uri: Where the model is, for the backend.
         digest: A digest of the model, for the backend to check.
         payload: Data handed out with every decision for this arm.
-        is_taken_out: Whether an operator took the arm out of service; the one thing that may change.
+        is_taken_out: True if an operator took the arm out of service; the only attribute that may change.
     """
 
     id: str
@@ -65,19 +65,19 @@ class Experiment:
     """A question of which arm serves best.
 
     Attributes:
-        name: `[a-z0-9-]{1,63}`, optionally behind a namespace of the same pattern and a slash.
+        name: `[a-z0-9-]{1,63}`, optionally after a namespace of the same pattern and a slash.
         description: For people.
         arms: The arms, in the order of the report.
         champion: The id of the arm in production.
-        policy: How shares follow from posteriors.
+        policy: Turns posteriors into shares.
         metrics: The metrics that outcomes may name.
         reward_metric: The name of the metric that steers.
         limits: What shares must keep to.
-        half_life: Weighs an epoch by 2^(-age / half_life) in the posterior; None: nothing is forgotten.
-        lookback: Leaves epochs that began longer ago out of the posterior; None: all count.
+        half_life: Weights an epoch by 2^(-age / half_life) in the posterior; None: nothing is forgotten.
+        lookback: Excludes epochs that began longer ago from the posterior; None: all count.
         max_decision_age: How long after a decision its first outcome is accepted.
         salt: 16 bytes that seed the assignment of units, and key the hashes that stand for them.
-        analysis_unit: What evidence counts once.
+        analysis_unit: What evidence counts as one observation.
     """
 
     name: str
@@ -95,25 +95,25 @@ class Experiment:
     analysis_unit: AnalysisUnit = AnalysisUnit.DECISION
 
     def arm(self, arm_id: str) -> Arm:
-        """The arm of this id; KeyError if there is none."""
+        """Return the arm with this id; KeyError if there is no such arm."""
         return {arm.id: arm for arm in self.arms}[arm_id]
 
     def metric(self, name: str) -> Metric:
-        """The metric of this name; KeyError if there is none."""
+        """Return the metric with this name; KeyError if there is no such metric."""
         return {metric.name: metric for metric in self.metrics}[name]
 
     @property
     def longest_window(self) -> timedelta:
-        """The longest window of any metric; zero if none has one."""
+        """The longest window of any metric; zero if no metric has one."""
         return max((metric.window or timedelta() for metric in self.metrics), default=timedelta())
 
 
 def policy_over(
     policy: DeclaredPolicy, arm_ids: tuple[str, ...]
 ) -> ThompsonSampling | EpsilonGreedy | StaticSplit:
-    """The policy as it applies to these arms in this order.
+    """Return the policy as it applies to these arms in this order.
 
-    A static split whose weights name none of them splits evenly, so that taking arms out never stops traffic.
+    A static split that gives none of them a weight splits evenly, so taking arms out never stops traffic.
     """
     if not isinstance(policy, WeightedSplit):
         return policy

@@ -1,15 +1,15 @@
-"""What stands between a policy's wish and the traffic: floors, caps, ramps, warm-up, and arms taken out.
+"""Limits on shares: floors, caps, ramps, warm-up, and arms taken out.
 
-`apply_limits` shapes shares in this order:
+`apply_limits` shapes a policy's shares in this order:
 
 1. Arms that are not eligible get exactly 0; the policy's shares are scaled up over the others.
 2. Each *new* arm gets an equal part, 1/n of n eligible arms; the policy divides the rest among the others.
-3. Minimum shares are additive, ``f + (1 - sum f) * p``: clip-and-renormalise would end below the floor. A new
-   arm's equal part is thus one of what the floors leave, and never a piece of the champion's reserve.
+3. Minimum shares are additive, ``f + (1 - sum f) * p``: clip-and-renormalise would end below the floor. So a
+   new arm's equal part comes out of what the floors leave, and never out of the champion's reserve.
 4. What exceeds the maximum share goes to the arms below it in proportion to their shares.
 5. Shares move from the previous epoch's to these along a straight line, no faster than the maximum step. On
-   that line sum, floors and caps hold wherever the previous shares held them; where those did not (a floor
-   was raised, an arm is new), the limit is approached at the same pace.
+   that line the sum, the floors and the caps hold if the previous shares kept to them. Where those did not (a
+   floor was raised, an arm is new), shares approach the limit at the same pace.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ _ROUNDING = 1e-12
 
 
 class InfeasibleLimitsError(ValueError):
-    """Limits that no shares can meet: `demand` says what they ask for, `rule` what can be asked for."""
+    """Limits that no shares can meet: `demand` is what they ask for, `rule` is what they may ask for."""
 
     def __init__(self, demand: str, rule: str) -> None:
         self.demand = demand
@@ -35,16 +35,17 @@ class InfeasibleLimitsError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bounds on the shares of an experiment; the default bounds nothing.
+    """Bounds on the shares of an experiment; the defaults bound nothing.
 
     Attributes:
         minimum_share: floor of every eligible arm, in [0, 1].
-        minimum_shares: floors of single arms by id, in place of `minimum_share`: the champion's reserve.
+        minimum_shares: floors of single arms by id, in place of `minimum_share`, such as the champion's
+            reserve.
         maximum_share: cap of every arm, in (0, 1].
-        maximum_step_per_hour: by how much the share of any arm may move per hour; None for no bound.
+        maximum_step_per_hour: how far the share of any arm may move per hour; None for no bound.
         warm_up_decisions: an arm with fewer decisions is new; 0 for no such bound.
-        warm_up_duration: an arm of this age is not new any more, whatever its decisions; None for no such
-            bound.
+        warm_up_duration: an arm of this age is no longer new, however few decisions it has had; None for no
+            such bound.
 
     Raises:
         ValueError: a bound is outside its range.
@@ -77,18 +78,18 @@ class Limits:
         return self.minimum_shares.get(arm_id, self.minimum_share)
 
     def is_new(self, arm: "ArmStanding") -> bool:
-        """Whether the arm is warming up: every warm-up bound that is set has yet to be reached."""
+        """True if the arm is warming up: it has reached none of the warm-up bounds that are set."""
         if self.warm_up_decisions == 0:
             return self.warm_up_duration is not None and arm.age < self.warm_up_duration
         is_young = self.warm_up_duration is None or arm.age < self.warm_up_duration
         return is_young and arm.decisions < self.warm_up_decisions
 
     def require_feasible(self, eligible_ids: Iterable[str]) -> None:
-        """Check that some shares of these arms meet the limits; done when an experiment is configured.
+        """Check that some shares of these arms meet the limits; called when an experiment is configured.
 
         Raises:
-            InfeasibleLimitsError: the floors sum to more than 1, the caps to less, or a floor is above the
-                cap.
+            InfeasibleLimitsError: the floors sum to more than 1, the caps to less than 1, or a floor is above
+                the cap.
         """
         floors = {arm_id: self.floor_of(arm_id) for arm_id in eligible_ids}
         n_eligible = len(floors)
@@ -96,12 +97,12 @@ class Limits:
         if total > 1 + _ROUNDING:
             raise InfeasibleLimitsError(
                 f"minimum shares sum to {total:.6g} over {n_eligible} eligible arms",
-                "they must leave something to the policy: at most 1",
+                "their sum must be at most 1",
             )
         if n_eligible and self.maximum_share * n_eligible < 1 - _ROUNDING:
             raise InfeasibleLimitsError(
-                f"a maximum share of {self.maximum_share:.6g} gives {n_eligible} eligible arms less than 1",
-                f"it must be at least {1 / n_eligible:.6g}",
+                f"{n_eligible} eligible arms with at most {self.maximum_share:.6g} each sum to less than 1",
+                f"the maximum share must be at least {1 / n_eligible:.6g}",
             )
         for arm_id, floor in floors.items():
             if floor > self.maximum_share:
@@ -113,13 +114,13 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmStanding:
-    """Where an arm stands when shares are computed.
+    """An arm's state when shares are computed.
 
     Attributes:
         id: the arm's id.
         eligible: False once an operator or a guardrail has taken it out.
         decisions: how many decisions it has had; for warm-up.
-        age: since it joined the experiment; for warm-up.
+        age: time since it joined the experiment; for warm-up.
     """
 
     id: str
@@ -136,14 +137,14 @@ def apply_limits(
     previous: ArrayLike | None = None,
     elapsed: timedelta = timedelta(0),
 ) -> NDArray[np.float64]:
-    """The shares to serve, of shape (n_arms,), summing to 1 within 1e-9.
+    """Return the shares to serve, of shape (n_arms,), summing to 1 within 1e-9.
 
     `raw_shares` are a policy's, shape (n_arms,), not negative; those of arms that are new or not eligible are
-    ignored. `previous` are the shares of the previous epoch (0 for an arm that it did not have), and
-    `elapsed` the time since that epoch *began*; without `previous` nothing bounds the step. An arm that is
-    taken out drops to 0 at once: its previous share is first spread over the others in proportion, and that
-    is exempt from the bound. Taking arms out never makes limits fail: a maximum share below 1/n of n eligible
-    arms is read as 1/n.
+    ignored. `previous` holds the shares of the previous epoch (0 for an arm that it did not have), and
+    `elapsed` is the time since that epoch *began*; without `previous` nothing bounds the step. An arm that is
+    taken out drops to 0 at once: its previous share is first spread over the others in proportion, exempt
+    from the bound on steps. Taking arms out never makes limits infeasible: a maximum share below 1/n of n
+    eligible arms is read as 1/n.
 
     Raises:
         InfeasibleLimitsError: the floors of the eligible arms sum to more than 1.
@@ -175,10 +176,10 @@ def apply_limits(
 def draws_above_floors(
     draws: NDArray[np.int64], floors: ArrayLike, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """A policy's draws, moved so that floors hold: for simulation, the law that `apply_limits` gives shares.
+    """Return a policy's draws, changed so that floors hold: `apply_limits` for simulated choices.
 
-    Additive floors are a mixture, ``f + (1 - sum f) * p``: with probability f an arm gets the draw as its
-    floor, else the policy's choice stands. `draws` are arms' indices of any shape, `floors` has shape
+    Additive floors are a mixture, ``f + (1 - sum f) * p``: an arm gets the draw with the probability of its
+    floor, otherwise the policy's choice stands. `draws` holds arms' indices in any shape, `floors` has shape
     (n_arms,); the result has the shape of `draws`.
 
     Raises:
@@ -187,9 +188,7 @@ def draws_above_floors(
     """
     edges = np.cumsum(_checked_shares("floors", floors, np.size(floors)))
     if edges[-1] > 1 + _ROUNDING:
-        raise InfeasibleLimitsError(
-            f"minimum shares sum to {edges[-1]:.6g}", "they must leave something to the policy: at most 1"
-        )
+        raise InfeasibleLimitsError(f"minimum shares sum to {edges[-1]:.6g}", "their sum must be at most 1")
     lots = np.searchsorted(edges, rng.random(draws.shape), side="right")
     return np.asarray(np.where(lots < edges.size, lots, draws), dtype=np.int64)
 
@@ -204,7 +203,7 @@ def _checked_shares(name: str, values: ArrayLike, n_arms: int) -> NDArray[np.flo
 
 
 def _proportional(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weights scaled to sum to 1; equal parts if all are 0."""
+    """Return the weights scaled to sum to 1; equal parts if all are 0."""
     total = weights.sum()
     return weights / total if total > 0 else np.full_like(weights, 1 / weights.size)
 
@@ -218,7 +217,7 @@ def _warmed_up(raw: NDArray[np.float64], is_new: NDArray[np.bool_]) -> NDArray[n
 
 
 def _capped(shares: NDArray[np.float64], cap: float) -> NDArray[np.float64]:
-    """Pour what exceeds the cap into the other arms until none overflows: at most n_arms rounds."""
+    """Move what exceeds the cap to the other arms until no arm exceeds it: at most n_arms rounds."""
     capped = shares.copy()
     is_full = np.zeros(shares.size, dtype=bool)
     while (is_over := capped > cap + _ROUNDING).any():

@@ -1,7 +1,7 @@
-"""A metric: a named value observed for a decision, and the whole numbers that it counts as.
+"""Metrics: named values observed for decisions, and their conversion to whole numbers.
 
-Values count as whole numbers of a *quantum*, so that sums and sums of squares are exact in any order. The
-value as it was posted is kept beside that.
+Values are counted in whole numbers of a *quantum*, so that sums and sums of squares are exact in any order.
+The posted value is kept as well.
 """
 
 import enum
@@ -20,13 +20,13 @@ LARGEST_COUNT: Final = 2**20
 """The largest value of a count."""
 
 N_COARSE_STEPS: Final = 2**20
-"""Quanta in the range of a real-valued metric up to version 0.2, which may be rounded to afterwards."""
+"""Quanta in the range of a real-valued metric up to version 0.2; finer quanta can be rounded to these."""
 
 _COARSE_STEP: Final = N_STEPS // N_COARSE_STEPS
 
 
 class MetricKind(enum.StrEnum):
-    """What kind of value a metric is; decides the family of its posterior."""
+    """The kind of a metric's values, which determines the family of its posterior."""
 
     BINARY = "binary"
     REAL = "real"
@@ -37,7 +37,7 @@ _REAL: Final = MetricKind.REAL  # looking a member up costs a quarter of what a 
 
 
 class Direction(enum.StrEnum):
-    """Whether more of a metric is better."""
+    """Whether larger or smaller values of a metric are better."""
 
     MAXIMIZE = "maximize"
     MINIMIZE = "minimize"
@@ -60,14 +60,14 @@ class Metric:
     Attributes:
         name: `[a-z0-9-]{1,63}`.
         kind: Binary (0 or 1), real (a number in the range) or count (a whole number of events).
-        direction: Whether more is better.
+        direction: Whether larger or smaller values are better.
         minimum: The smallest value accepted.
         maximum: The largest value accepted.
-        clip: Whether values outside the range are moved to its nearest end instead of being refused.
+        clip: True if values outside the range are moved to its nearest end instead of being refused.
         window: How long after its decision an outcome steers; None: outcomes count at once and always.
-        default_value: What a decision counts as if nothing came within the window; None: it is left out.
-        is_guardrail: Whether this is a metric that must not get worse; it does not steer.
-        prior: What is believed before any outcome; None: the weak prior of the kind.
+        default_value: The value of a decision without an outcome in the window; None: it is left out.
+        is_guardrail: True if the metric must not get worse; it does not steer.
+        prior: The belief before any outcome; None: the weak prior of the kind.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Metric:
 
     @property
     def offset(self) -> float:
-        """The value that zero quanta stand for."""
+        """The value of zero quanta."""
         return self.minimum if self.kind is MetricKind.REAL else 0.0
 
     @property
@@ -93,22 +93,22 @@ class Metric:
 
     @property
     def resolution(self) -> float:
-        """The smallest difference between two values that counts: one quantum."""
+        """The smallest difference between two values that is counted: one quantum."""
         return self.quantum
 
     @property
     def keeps_values(self) -> bool:
-        """Whether a posted value may be another than that which its quanta stand for."""
+        """True if a posted value may differ from the value of its quanta."""
         return self.kind is _REAL or self.clip
 
     def quantise(self, value: float) -> int:
-        """The number of quanta nearest to `value`: in [0, 2^40] for real values, else the value itself.
+        """Return the number of quanta nearest to `value`, in [0, 2^40]; of a binary or a count, the value.
 
-        A real value just beside the middle between two of 2^20 steps is taken to its side of it. So what it
-        is in those steps follows from its quanta, and is what rounding to them at once would give.
+        A real value next to the midpoint between two of 2^20 coarse steps is rounded to its own side of the
+        midpoint. So rounding its quanta to coarse steps gives the same as rounding the value itself.
 
         Raises:
-            OutcomeValueError: `value` is not finite, outside the range, or not whole where it has to be.
+            OutcomeValueError: `value` is not finite, outside the range, or not whole where it must be.
 
         >>> Metric(name="spend", kind=MetricKind.REAL, maximum=4.0).quantise(1.0)
         274877906944
@@ -127,21 +127,21 @@ class Metric:
         return int(value)
 
     def _moved_inside(self, value: float) -> float:
-        """The value in the range that one outside of it stands for."""
+        """Return the value in the range that counts for a value outside it."""
         if abs(value) < sys.float_info.min:
-            value = 0.0  # what a subnormal stands for
+            value = 0.0  # a subnormal counts as 0
         if not self.minimum <= value <= self.maximum and not self.clip:
             rule = f"it must be in [{self.minimum:g}, {self.maximum:g}]"
             raise OutcomeValueError(self.name, value, rule)
         return min(max(value, self.minimum), self.maximum)
 
     def to_value(self, quanta: int) -> float:
-        """The value that `quanta` stands for."""
+        """Return the value of `quanta`."""
         return self.offset + quanta * self.quantum
 
     @property
     def is_harmful_event(self) -> bool:
-        """Whether it is a guardrail whose events can only be bad, so that nobody has to wait for the rest."""
+        """True for a guardrail whose events can only be bad: they count before their window has closed."""
         is_event = self.kind is MetricKind.BINARY and self.direction is Direction.MINIMIZE
         return self.is_guardrail and is_event
 
@@ -149,7 +149,7 @@ class Metric:
     def effective_prior(self) -> Prior:
         """The declared prior, or the weak one of the kind.
 
-        Binary: Beta(1, 1). Count: Gamma(1, 1). Real: normal-inverse-gamma about the middle of the range,
+        Binary: Beta(1, 1). Count: Gamma(1, 1). Real: normal-inverse-gamma centred on the middle of the range,
         worth one observation, with a standard deviation of a sixth of the range.
         """
         if self.prior is not None:
@@ -169,7 +169,7 @@ class Metric:
 
 
 def _nearest(position: float) -> int:
-    """The whole number nearest to a position; never the middle of a coarse step, unless it is just that."""
+    """Return the nearest whole number; the middle of a coarse step only for exactly that position."""
     quanta = round(position)
     if quanta % _COARSE_STEP == _COARSE_STEP // 2 and quanta != position:
         quanta += 1 if position > quanta else -1

@@ -1,9 +1,9 @@
 """Policies: pure functions from posteriors to shares.
 
-A policy is a value that holds only its settings. `shares` gives each arm the probability with which the
-policy would choose it; `draw` chooses arms by the same law, vectorised over simulated runs. Both take arms in
-any order and treat them alike. Pass only arms that may be chosen: limits are applied afterwards, by
-`bandit.limits`.
+A policy is a value that holds only its settings. `shares` returns the probability with which the policy would
+choose each arm; `draw` chooses arms with those probabilities, vectorised over simulated runs. Both take arms
+in any order and treat them alike. Pass only arms that may be chosen: `bandit.limits` applies limits
+afterwards.
 """
 
 from collections.abc import Sequence
@@ -23,18 +23,18 @@ ArmIndices: TypeAlias = NDArray[np.int64]
 
 
 class Policy(Protocol):
-    """How an experiment turns beliefs into shares."""
+    """Turns an experiment's beliefs into shares."""
 
     def shares(
         self, posteriors: Sequence[Posterior], *, maximize: bool = True, n_observations: float = 0.0
     ) -> Shares:
-        """The probability of each arm, shape (n_arms,), summing to 1 within 1e-9.
+        """Return the probability of each arm, shape (n_arms,), summing to 1 within 1e-9.
 
-        `maximize` says whether large values are good; `n_observations` is how many decisions the experiment
-        has seen over all arms, for policies that explore less and less.
+        `maximize` is True if large values are good; `n_observations` is the number of decisions over all arms
+        of the experiment, for policies whose exploration decays.
 
         Raises:
-            ValueError: there is no posterior, or their number is not that of the policy's own weights.
+            ValueError: there is no posterior, or the policy's own weights differ from them in number.
         """
         ...
 
@@ -46,16 +46,17 @@ class Policy(Protocol):
         maximize: bool = True,
         n_observations: ArrayLike = 0.0,
     ) -> ArmIndices:
-        """An arm's index per run, shape (...) for a batch of shape (..., n_arms), by the law of `shares`.
+        """Draw one arm per run with the probabilities of `shares`.
 
-        `n_observations` broadcasts to the shape of the result.
+        Returns the arms' indices, of shape (...) for a batch of shape (..., n_arms). `n_observations`
+        broadcasts to the shape of the result.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ThompsonSampling:
-    """Each arm gets the probability that it is the best one (Thompson 1933).
+    """Chooses each arm with the probability that it is the best one (Thompson 1933).
 
     >>> from bandit.posteriors import BetaPosterior
     >>> ThompsonSampling().shares([BetaPosterior(31, 971), BetaPosterior(37, 965)]).round(6).tolist()
@@ -69,7 +70,7 @@ class ThompsonSampling:
         maximize: bool = True,
         n_observations: float = 0.0,  # noqa: ARG002 - part of the protocol
     ) -> Shares:
-        """P(arm is best), exact within 1e-9; see `Policy.shares`."""
+        """Return P(arm is best), exact within 1e-9; see `Policy.shares`."""
         return best_arm_probabilities(posteriors, maximize=maximize)
 
     def draw(
@@ -80,7 +81,7 @@ class ThompsonSampling:
         maximize: bool = True,
         n_observations: ArrayLike = 0.0,  # noqa: ARG002 - part of the protocol
     ) -> ArmIndices:
-        """The best arm of one posterior sample per run; see `Policy.draw`."""
+        """Return the best arm of one posterior sample per run; see `Policy.draw`."""
         samples = batch.sample(rng)
         best = samples.argmax(axis=-1) if maximize else samples.argmin(axis=-1)
         return np.asarray(best, dtype=np.int64)
@@ -88,10 +89,10 @@ class ThompsonSampling:
 
 @dataclass(frozen=True, slots=True)
 class EpsilonGreedy:
-    """Any arm with probability epsilon, else the arm with the best posterior mean; ties are split evenly.
+    """Chooses any arm with probability epsilon, else the arm with the best posterior mean; ties split evenly.
 
-    With `decay_observations` D, epsilon falls with the number n of observations: ``epsilon / (1 + n / D)``,
-    half of it after D. For large n that is the ``min(1, c K / (d**2 n))`` of Auer, Cesa-Bianchi & Fischer
+    With `decay_observations` D, epsilon falls with the number n of observations as ``epsilon / (1 + n / D)``,
+    to half after D. For large n that is the ``min(1, c K / (d**2 n))`` of Auer, Cesa-Bianchi & Fischer
     (2002, figure 3), whose regret grows with ln n if ``epsilon * D = c K / d**2`` for K arms, c > 5 and a gap
     of at least d between the best arm and the next. Without `decay_observations` epsilon is constant.
 
@@ -118,7 +119,7 @@ class EpsilonGreedy:
             raise ValueError(f"decay_observations must be positive and finite, got {decay}")
 
     def epsilon_at(self, n_observations: float) -> float:
-        """The probability of exploring after so many observations."""
+        """Return the probability of exploring after `n_observations`."""
         if self.decay_observations is None:
             return self.epsilon
         return self.epsilon / (1 + n_observations / self.decay_observations)
@@ -126,7 +127,7 @@ class EpsilonGreedy:
     def shares(
         self, posteriors: Sequence[Posterior], *, maximize: bool = True, n_observations: float = 0.0
     ) -> Shares:
-        """Epsilon spread over all arms, the rest over those with the best mean; see `Policy.shares`."""
+        """Spread epsilon over all arms and the rest over those with the best mean; see `Policy.shares`."""
         _require_arms(posteriors)
         means = np.array([posterior.mean for posterior in posteriors])
         is_best = means == (means.max() if maximize else means.min())
@@ -141,27 +142,27 @@ class EpsilonGreedy:
         maximize: bool = True,
         n_observations: ArrayLike = 0.0,
     ) -> ArmIndices:
-        """A coin per run for exploring or not, then an arm; see `Policy.draw`."""
+        """Draw per run whether to explore, then an arm; see `Policy.draw`."""
         means = batch.means if maximize else -batch.means
         is_best = means == means.max(axis=-1, keepdims=True)
         decay = np.inf if self.decay_observations is None else self.decay_observations
         epsilon = self.epsilon / (1 + np.asarray(n_observations) / decay)
         explores = rng.random(means.shape[:-1]) < epsilon
-        # The largest of independent uniforms is equally often any of the arms that may be chosen.
+        # Each arm that may be chosen is equally likely to have the largest of independent uniforms.
         lots = np.where(is_best | explores[..., np.newaxis], rng.random(means.shape), -1.0)
         return np.asarray(lots.argmax(axis=-1), dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
 class StaticSplit:
-    """Fixed shares that learn nothing: an A/B test, or a gradual rollout by hand.
+    """Fixed shares, whatever the posteriors: an A/B test, or a gradual rollout by hand.
 
     Attributes:
         weights: one per arm, in the order of the posteriors, in any unit; not negative, not all 0. None for
             equal shares.
 
     Raises:
-        ValueError: a weight is negative or not finite, or none is positive.
+        ValueError: a weight is negative or not finite, or no weight is positive.
 
     >>> from bandit.posteriors import BetaPosterior
     >>> StaticSplit(weights=(90, 10)).shares([BetaPosterior(1, 1), BetaPosterior(1, 1)]).tolist()
@@ -186,7 +187,7 @@ class StaticSplit:
         maximize: bool = True,  # noqa: ARG002 - part of the protocol
         n_observations: float = 0.0,  # noqa: ARG002 - part of the protocol
     ) -> Shares:
-        """The weights scaled to sum to 1; see `Policy.shares`."""
+        """Return the weights scaled to sum to 1; see `Policy.shares`."""
         _require_arms(posteriors)
         return self.fixed_shares(len(posteriors))
 
@@ -198,12 +199,12 @@ class StaticSplit:
         maximize: bool = True,  # noqa: ARG002 - part of the protocol
         n_observations: ArrayLike = 0.0,  # noqa: ARG002 - part of the protocol
     ) -> ArmIndices:
-        """An arm by the weights per run; see `Policy.draw`."""
+        """Draw one arm per run by the weights; see `Policy.draw`."""
         *runs, n_arms = batch.means.shape
         return rng.choice(n_arms, size=tuple(runs), p=self.fixed_shares(n_arms))
 
     def fixed_shares(self, n_arms: int) -> Shares:
-        """The shares of so many arms, shape (n_arms,); ValueError if there are not as many weights."""
+        """Return the shares of `n_arms` arms, shape (n_arms,); ValueError if weights differ in number."""
         weights = np.ones(n_arms) if self.weights is None else np.array(self.weights, dtype=np.float64)
         if weights.size != n_arms:
             raise ValueError(f"{n_arms} arms need as many weights, got {weights.size}")

@@ -1,4 +1,4 @@
-"""What a change may not do to an experiment that has started: falsify what was recorded of it."""
+"""Update rules: a change to a started experiment must not falsify what was recorded of it."""
 
 from collections.abc import Collection, Container, Iterable, Iterator
 from typing import Final
@@ -8,16 +8,16 @@ from bandit.validation import InvalidExperimentError, Violation, shown
 
 MAX_ARMS_EVER: Final = 2**16
 MAX_METRICS_EVER: Final = 2**15
-"""Numbers are never used again, and stand in decision ids and in the log."""
+"""Numbers of arms and metrics are never reused: decision ids and the log hold them."""
 
 
 def require_compatible(
     before: Experiment, after: Experiment, *, arms_ever: Collection[str], metrics_ever: Collection[str]
 ) -> None:
-    """Raises InvalidExperimentError if `after` would falsify what was recorded of a started experiment.
+    """Raise InvalidExperimentError if `after` would falsify what was recorded of a started experiment.
 
-    An arm's model, and a metric's kind, direction and range, stay what they were; an arm or a metric that was
-    dropped does not come back, since it might come back as another.
+    An arm's model, and a metric's kind, direction and range, must not change. An arm or a metric that was
+    dropped must not come back, since the name might come back for a different one.
     """
     arms = {arm.id: arm for arm in before.arms}
     metrics = {metric.name: metric for metric in before.metrics}
@@ -36,7 +36,7 @@ def require_compatible(
     if after.analysis_unit != before.analysis_unit:
         rule = (
             f"can't change from {before.analysis_unit} to {after.analysis_unit} once the experiment has "
-            "started: the units seen until then were counted the other way; begin a new experiment instead"
+            "started: earlier units were counted the other way; create a new experiment instead"
         )
         violations.append(Violation("analysis_unit", rule))
     if violations:
@@ -44,10 +44,10 @@ def require_compatible(
 
 
 def require_numbers_left(n_arms_ever: int, n_metrics_ever: int) -> None:
-    """Raises InvalidExperimentError if an experiment had more arms or metrics than there are numbers."""
+    """Raise InvalidExperimentError if an experiment had more arms or metrics than there are numbers."""
     counts = {"arms": (n_arms_ever, MAX_ARMS_EVER), "metrics": (n_metrics_ever, MAX_METRICS_EVER)}
     violations = [
-        Violation(field, f"{count} in this experiment's life; there may be {most}: begin a new experiment")
+        Violation(field, f"{count} over the experiment's life; at most {most}: create a new experiment")
         for field, (count, most) in counts.items()
         if count > most
     ]
@@ -57,7 +57,7 @@ def require_numbers_left(n_arms_ever: int, n_metrics_ever: int) -> None:
 
 def _not_dropped(path: str, name: str, present: Container[str], ever: Container[str]) -> Iterator[Violation]:
     if name in ever and name not in present:
-        rule = f"{shown(name)} was dropped from this experiment and can't return; take another name"
+        rule = f"{shown(name)} was dropped from this experiment and can't come back; use another name"
         yield Violation(path, rule)
 
 

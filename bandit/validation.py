@@ -1,4 +1,4 @@
-"""The rules that an experiment must keep, each broken one named by its field, its value and the rule."""
+"""Validation of declared experiments: each broken rule is reported with its field, value and rule."""
 
 import json
 import re
@@ -27,10 +27,10 @@ LONGEST_MEMORY: Final = timedelta(days=3650)
 
 LARGEST_VALUE: Final = 1e100
 NARROWEST_RANGE: Final = 1e-100
-"""Within these, squares of values and of quanta neither overflow nor vanish."""
+"""Within these two bounds, squares of values and of quanta neither overflow nor underflow."""
 
 PRIOR_WEIGHTS: Final = (1e-6, 1e9)
-"""The bounds of what a prior may be worth, in outcomes."""
+"""The least and the greatest weight of a prior, in outcomes."""
 
 _LEAST_SHAPE: Final = 0.1
 _SCALE_BOUNDS: Final = (1e-12, 1e12)
@@ -63,7 +63,7 @@ class Violation(NamedTuple):
 
 
 class InvalidExperimentError(ValueError):
-    """An experiment breaks rules; `violations` has one entry for each."""
+    """An experiment breaks rules; `violations` has one entry for each broken rule."""
 
     def __init__(self, violations: Iterable[Violation]) -> None:
         self.violations = tuple(violations)
@@ -71,12 +71,12 @@ class InvalidExperimentError(ValueError):
 
 
 def shown(value: str) -> str:
-    """A client's text as it may stand in a message: escaped, in quotes and at most 80 characters long."""
+    """Return a client's text for use in a message: escaped, in quotes, cut after 80 characters."""
     return ascii(value if len(value) <= _SHOWN else value[:_SHOWN] + "...")
 
 
 def is_experiment_name(name: str) -> bool:
-    """Whether `name` is `[a-z0-9-]{1,63}`, optionally behind a namespace of the same pattern and a slash.
+    """True if `name` is `[a-z0-9-]{1,63}`, optionally after a namespace of the same pattern and a slash.
 
     >>> [is_experiment_name(name) for name in ("ranker", "team-a/ranker", "Ranker", "a/b/c", "")]
     [True, True, False, False, False]
@@ -85,7 +85,7 @@ def is_experiment_name(name: str) -> bool:
 
 
 def namespace_of(name: str) -> str:
-    """The namespace that an experiment's name carries; empty without one.
+    """Return the namespace in an experiment's name; empty if there is none.
 
     >>> namespace_of("team-a/ranker"), namespace_of("ranker")
     ('team-a', '')
@@ -94,7 +94,7 @@ def namespace_of(name: str) -> str:
 
 
 def require_valid(experiment: Experiment) -> None:
-    """Raises InvalidExperimentError with every broken rule, if any is."""
+    """Raise InvalidExperimentError with every broken rule, if there are any."""
     violations = [
         *_check_names(experiment),
         *_check_arms(experiment.arms),
@@ -110,7 +110,7 @@ def require_valid(experiment: Experiment) -> None:
 
 def _check_names(experiment: Experiment) -> Iterator[Violation]:
     if not is_experiment_name(experiment.name):
-        rule = f"{shown(experiment.name)} must match {NAME_RULE}, optionally behind a namespace and a slash"
+        rule = f"{shown(experiment.name)} must match {NAME_RULE}, optionally after a namespace and a slash"
         yield Violation("name", rule)
     if len(experiment.description) > MAX_DESCRIPTION:
         yield Violation("description", f"must have at most {MAX_DESCRIPTION} characters")
@@ -138,7 +138,7 @@ def _check_distinct(path: str, key: str, names: list[str]) -> Iterator[Violation
         if _NAME.fullmatch(name) is None:
             yield Violation(f"{path}[{index}].{key}", f"{shown(name)} must match {NAME_RULE}")
         elif counts[name] > 1 and name in seen:
-            yield Violation(f"{path}[{index}].{key}", f"{shown(name)} is there more than once")
+            yield Violation(f"{path}[{index}].{key}", f"{shown(name)} appears more than once")
         seen.add(name)
 
 
@@ -174,8 +174,8 @@ def _check_range(metric: Metric) -> Iterator[Violation]:
         rule = f"the range [{low!r}, {high!r}] is too narrow: it must be at least {NARROWEST_RANGE:g} wide"
         yield Violation("maximum", rule)
     elif metric.kind is MetricKind.REAL and (high - low) / N_COARSE_STEPS < ulp(max(abs(low), abs(high))):
-        steps = f"{N_COARSE_STEPS} steps in it are the same doubles"
-        rule = f"the range [{low!r}, {high!r}] is too narrow: {steps}"
+        reason = f"it holds fewer than {N_COARSE_STEPS} distinct doubles"
+        rule = f"the range [{low!r}, {high!r}] is too narrow: {reason}"
         yield Violation("maximum", rule)
     elif max(abs(low), abs(high)) > LARGEST_VALUE:
         yield Violation("maximum", f"the range [{low:g}, {high:g}] must be within {LARGEST_VALUE:g} of 0")
@@ -232,14 +232,14 @@ def _check_bounds(path: str, bounds: Mapping[str, tuple[float, float, float]]) -
 def _check_references(experiment: Experiment) -> Iterator[Violation]:
     arms = {arm.id for arm in experiment.arms}
     if experiment.champion not in arms:
-        yield Violation("champion", f"{shown(experiment.champion)} is none of the arms")
+        yield Violation("champion", f"{shown(experiment.champion)} is not one of the arms")
     reward = next((m for m in experiment.metrics if m.name == experiment.reward_metric), None)
     if reward is None:
-        yield Violation("reward_metric", f"{shown(experiment.reward_metric)} is none of the metrics")
+        yield Violation("reward_metric", f"{shown(experiment.reward_metric)} is not one of the metrics")
     elif reward.is_guardrail:
         yield Violation("reward_metric", f"{shown(reward.name)} is a guardrail, which does not steer")
     for arm_id in experiment.limits.minimum_shares.keys() - arms:
-        yield Violation(f'limits.minimum_shares["{arm_id[:63]}"]', f"{shown(arm_id)} is none of the arms")
+        yield Violation(f'limits.minimum_shares["{arm_id[:63]}"]', f"{shown(arm_id)} is not one of the arms")
     if isinstance(experiment.policy, WeightedSplit):
         yield from _check_weights(experiment.policy, arms)
 
@@ -248,7 +248,7 @@ def _check_weights(split: WeightedSplit, arms: set[str]) -> Iterator[Violation]:
     path = "policy.static_split.weights"
     for arm_id, weight in split.weights.items():
         if arm_id not in arms:
-            yield Violation(f'{path}["{arm_id[:63]}"]', f"{shown(arm_id)} is none of the arms")
+            yield Violation(f'{path}["{arm_id[:63]}"]', f"{shown(arm_id)} is not one of the arms")
         elif not (isfinite(weight) and weight >= 0):
             yield Violation(f'{path}["{arm_id}"]', f"{weight:g} must be finite and at least 0")
     total = sum(split.weights.values())

@@ -1,4 +1,4 @@
-"""What making the id of a decision costs, beside all of Choose, in this process and without a network.
+"""Cost of making a decision id, alone and within Choose, in this process and without a network.
 
 `python -m benchmarks.ids` compares ids that name their run and flush with ids of 74 random bits, in turns:
 the maker alone, and Choose with either maker.
@@ -8,29 +8,18 @@ import random
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Final
 
 import click
 from typing_extensions import override
 
-from bandit.decision_id import Signer, new_id
-from bandit.experiment import Arm, Experiment
-from bandit.facts import Epoch
-from bandit.metric import Metric
-from server.services.choose.chooser import Chooser
-from server.services.choose.decision_counter import DecisionCounter
+from bandit.decision_id import new_id
+from benchmarks.harness.choosers import make_chooser, make_counter
 from server.services.choose.decision_ids import IdMaker
 from server.services.runtime.clock import Clock
-from server.services.runtime.writer import Writer
-from server.services.snapshot.offers import CompiledExperiment
-from server.services.snapshot.snapshot import Snapshot
-from server.store.records import Changes, ExperimentRecord, LiveExperiment, State
 
 _N_CALLS: Final = 20_000
 _N_ARMS: Final = 10
-_STARTED_AT: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class _RandomIds(IdMaker):
@@ -41,46 +30,6 @@ class _RandomIds(IdMaker):
         return new_id(now_ms, self._generator.getrandbits(74))
 
 
-def _experiment() -> tuple[ExperimentRecord, Epoch]:
-    arms = tuple(Arm(id=f"arm-{number}") for number in range(_N_ARMS))
-    declared = Experiment(
-        name="ids",
-        arms=arms,
-        champion="arm-0",
-        metrics=(Metric(name="click"),),
-        reward_metric="click",
-        salt=bytes(16),
-    )
-    draft = ExperimentRecord.draft(declared, _STARTED_AT)
-    record = replace(draft, number=1, state=State.RUNNING, revision=2, started_at=_STARTED_AT)
-    epoch = Epoch(
-        experiment=1,
-        segment=0,
-        number=1,
-        nonce=7,
-        revision=2,
-        started_at=_STARTED_AT,
-        champion=0,
-        shares=dict.fromkeys(range(_N_ARMS), 1 / _N_ARMS),
-    )
-    return record, epoch
-
-
-def _chooser(maker: type[IdMaker]) -> tuple[Chooser, CompiledExperiment]:
-    clock = Clock()
-    snapshot = Snapshot(clock)
-    record, epoch = _experiment()
-    snapshot.apply(Changes((LiveExperiment(record, epoch),), frozenset(), 1), clock.monotonic())
-    compiled = snapshot.find("ids")
-    assert compiled is not None  # noqa: S101 - it was put there
-    counter = DecisionCounter(Writer(bytes(16), 0))
-    signer = Signer({1: bytes(32)}, 1)
-    chooser = Chooser(
-        snapshot, signer, counter, clock, lag_seconds=3600.0, max_staleness_seconds=7200.0, id_maker=maker
-    )
-    return chooser, compiled
-
-
 def _microseconds(work: Callable[[], object]) -> float:
     began_at = time.perf_counter()
     for _ in range(_N_CALLS):
@@ -89,13 +38,13 @@ def _microseconds(work: Callable[[], object]) -> float:
 
 
 def _make(maker: type[IdMaker]) -> Callable[[], object]:
-    ids = maker(DecisionCounter(Writer(bytes(16), 0)), random.Random(7))
+    ids = maker(make_counter(), random.Random(7))
     clock = Clock()
     return lambda: ids.make(clock.time_ms())
 
 
 def _choose(maker: type[IdMaker]) -> Callable[[], object]:
-    chooser, compiled = _chooser(maker)
+    chooser, compiled = make_chooser(_N_ARMS, id_maker=maker)
     return lambda: chooser.choose(compiled, "user-1")
 
 

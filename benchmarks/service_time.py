@@ -1,7 +1,7 @@
-"""What service time costs a Choose: `python -m benchmarks.service_time`.
+"""Cost of service time in Choose: `python -m benchmarks.service_time`.
 
 Times the service's own Choose, in process, by the host's wall clock, by service time, and by service time
-that is slewed, in alternating rounds, so that what else the machine does falls on all alike; and the clocks
+that is slewed, in alternating rounds, so that other work of the machine affects all alike; and the clocks
 alone.
 """
 
@@ -13,8 +13,8 @@ from typing import Final
 
 from typing_extensions import override
 
-from bandit.experiment import AnalysisUnit
-from benchmarks.unit_rows import N_UNITS, make_chooser, time_round
+from benchmarks.harness.choosers import make_chooser, make_counter
+from benchmarks.unit_rows import N_UNITS, PlainCounter, time_round
 from server.services.runtime.clock import Clock
 from server.services.runtime.service_time import ServiceClock
 from server.store.contract.clock import ClockReading, ClockRecord
@@ -61,8 +61,7 @@ def measure(n_rounds: int) -> None:
     units = [f"user-{number}" for number in range(N_UNITS)]
     clocks = {"wall clock": _WallClock(), "service time": ServiceClock(Clock()), "slewed": slewed_clock()}
     choosers = {
-        name: make_chooser(AnalysisUnit.DECISION, is_plain=True, clock=clock)[:2]
-        for name, clock in clocks.items()
+        name: make_chooser(counter=make_counter(PlainCounter), clock=clock) for name, clock in clocks.items()
     }
     calls = dict.fromkeys(clocks, float("inf"))
     asks = dict.fromkeys(clocks, float("inf"))

@@ -1,15 +1,19 @@
-"""What a backend imports: Choose and Reward with deadlines, retries and a fallback arm.
+"""The client that a backend imports: Choose and Reward with deadlines, retries and a fallback arm.
 
     client = BanditClient("127.0.0.1:50051")
     choice = client.choose("ranker", unit=user_id, fallback=Fallback("v1"))
     client.reward(choice, {"click": 1.0})
 
-`choose` always answers with an arm: the service's, or the caller's fallback when the service is slow, down or
-refuses. `reward` may be called again and again: a decision counts once for each metric. `AsyncBanditClient`
-has the same methods as coroutines. Both stand on grpcio and protobuf alone.
+`choose` always returns an arm: the service's, or the caller's fallback when the service is slow, down or
+refuses. `reward` may be called any number of times: a decision counts once for each metric.
+`AsyncBanditClient` has the same methods as coroutines. Both need only grpcio and protobuf.
+
+They are one client, written for asyncio in `aio/`. The blocking one, `blocking/`, is generated from it by
+`python protos/generate_client.py`; `transport` holds what truly differs between the two.
 """
 
-from bandit.client.async_client import AsyncBanditClient
+from bandit.client.aio.client import AsyncBanditClient
+from bandit.client.blocking.client import BanditClient
 from bandit.client.credentials import Tls
 from bandit.client.errors import (
     AccessError,
@@ -24,7 +28,6 @@ from bandit.client.errors import (
     UnavailableError,
 )
 from bandit.client.retry import RetryPolicy
-from bandit.client.sync_client import BanditClient
 from bandit.client.values import (
     Choice,
     Fallback,

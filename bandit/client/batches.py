@@ -1,4 +1,4 @@
-"""Batches in which one bad item fails alone, and only what may still succeed is sent again."""
+"""Batches of calls: one bad item fails alone, and only what may still succeed is sent again."""
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
@@ -20,8 +20,8 @@ class Batch(Generic[RequestT, AnswerT]):
     """Requests by position, and the answer that each has so far.
 
     Attributes:
-        pending: the requests that are still to be sent, in order; the same messages at each attempt.
-        answers: what each request got: its answer, or why there is none.
+        pending: the requests still to be sent, in order; the same messages at each attempt.
+        answers: the latest answer to each request, or the error in its place.
     """
 
     def __init__(self) -> None:
@@ -29,10 +29,10 @@ class Batch(Generic[RequestT, AnswerT]):
         self.answers: dict[int, AnswerT | CallError] = {}
 
     def absorb(self, answers: Sequence[AnswerT | CallError]) -> None:
-        """Takes one answer for each pending request, in order.
+        """Record one answer for each pending request, in order.
 
         Raises:
-            InternalError: there are more answers or fewer.
+            InternalError: the number of answers differs from that of pending requests.
         """
         if len(answers) != len(self.pending):
             raise malformed_error(f"{len(self.pending)} requests got {len(answers)} answers")
@@ -40,19 +40,19 @@ class Batch(Generic[RequestT, AnswerT]):
             self._settle(position, answer)
 
     def fail(self, error: CallError) -> None:
-        """Takes the failure of the whole call as the answer to each pending request."""
+        """Record the failure of the whole call as the answer to each pending request."""
         for position in tuple(self.pending):
             before = self.answers.get(position)
             self._settle(position, more_telling(before if isinstance(before, CallError) else None, error))
 
     def find_trouble(self) -> CallError | None:
-        """Returns why requests are pending: the error that asks for the longest wait; None if none is."""
+        """Return the error of a pending request that asks for the longest wait; None if none is pending."""
         errors = (self.answers.get(position) for position in self.pending)
         troubles = (error for error in errors if isinstance(error, CallError))
         return max(troubles, key=lambda error: error.retry_delay or timedelta(0), default=None)
 
     def in_order(self) -> list[AnswerT | CallError]:
-        """Returns the answers in the order of the requests."""
+        """Return the answers in the order of the requests."""
         return [self.answers[position] for position in sorted(self.answers)]
 
     def _settle(self, position: int, answer: AnswerT | CallError) -> None:
@@ -66,11 +66,11 @@ RewardBatch = Batch[bandit_pb2.RewardRequest, RewardResult]
 
 
 def choose_batch(questions: Sequence[Question]) -> ChooseBatch:
-    """Returns the batch of these questions.
+    """Return the batch of these questions.
 
     Raises:
-        TypeError: an argument of a question has a wrong type, or a fallback is none.
-        ValueError: there are more than 1,000.
+        TypeError: an argument of a question has a wrong type.
+        ValueError: there are more than 1,000 questions.
     """
     check_size(questions)
     batch = ChooseBatch()
@@ -90,11 +90,11 @@ def choose_batch(questions: Sequence[Question]) -> ChooseBatch:
 
 
 def reward_batch(rewards: Sequence[Reward]) -> RewardBatch:
-    """Returns the batch of these rewards; those of fallbacks have their answer already.
+    """Return the batch of these rewards; rewards of fallbacks are answered already.
 
     Raises:
         TypeError: an argument of a reward has a wrong type.
-        ValueError: there are more than 1,000.
+        ValueError: there are more than 1,000 rewards.
     """
     check_size(rewards)
     batch = RewardBatch()
@@ -112,28 +112,28 @@ def reward_batch(rewards: Sequence[Reward]) -> RewardBatch:
 
 
 def check_size(items: Sequence[object]) -> None:
-    """Raises ValueError for more than one call takes."""
+    """Raise ValueError if there are more items than one call may hold."""
     if len(items) > MAX_BATCH:
         raise ValueError(f"a batch holds at most {MAX_BATCH:,} items, got {len(items):,}")
 
 
 def batch_choose_request(batch: ChooseBatch) -> bandit_pb2.BatchChooseRequest:
-    """Returns one call for all that is pending."""
+    """Return one call for all that is pending."""
     return bandit_pb2.BatchChooseRequest(requests=batch.pending.values())
 
 
 def batch_reward_request(batch: RewardBatch) -> bandit_pb2.BatchRewardRequest:
-    """Returns one call for all that is pending."""
+    """Return one call for all that is pending."""
     return bandit_pb2.BatchRewardRequest(requests=batch.pending.values())
 
 
 def choices(results: Iterable[bandit_pb2.BatchChooseResult]) -> list[Choice | CallError]:
-    """Returns the answers to a BatchChoose."""
+    """Return the answers to a BatchChoose."""
     return [_choice_or_error(result) for result in results]
 
 
 def reward_results(results: Iterable[bandit_pb2.BatchRewardResult]) -> list[RewardResult | CallError]:
-    """Returns the answers to a BatchReward."""
+    """Return the answers to a BatchReward."""
     return [_reward_result_or_error(result) for result in results]
 
 

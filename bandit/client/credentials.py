@@ -1,4 +1,4 @@
-"""What a client shows and trusts: certificates, and a bearer token that may be replaced while it runs."""
+"""Certificates, and a bearer token that may be replaced while the client runs."""
 
 import re
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ _MOST_BYTES: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tls:
-    """TLS to the service, from PEM files.
+    """TLS to the service, configured from PEM files.
 
     Attributes:
-        ca: the roots that the service's certificate is checked against; None for those that gRPC brings.
-        certificate: the client's own certificate, where the service asks for one.
+        ca: the root certificates that the service's is verified against; None for those that gRPC brings.
+        certificate: the client's own certificate, for services that require one.
         key: the private key of `certificate`.
 
     Raises:
@@ -35,7 +35,7 @@ class Tls:
             raise ValueError("a client certificate needs its key, and a key its certificate")
 
     def read(self) -> grpc.ChannelCredentials:
-        """Returns the credentials of the files as they are now; OSError if one can't be read."""
+        """Return the channel credentials of the files as they are now; OSError if one can't be read."""
         ca, certificate, key = (
             None if path is None else _read_some(Path(path)) for path in (self.ca, self.certificate, self.key)
         )
@@ -43,13 +43,13 @@ class Tls:
 
 
 class Bearer:
-    """A bearer token: a text, or a file that is read again when the service refuses what it held.
+    """A bearer token: a string, or a file that is read again when the service refuses its content.
 
     Args:
-        source: the token, or the path of the file that holds it; None for no token.
+        source: the token as a str, or the path of the file that holds it; None for no token.
 
     Raises:
-        ValueError: the token can't stand in a header. It is not in the message.
+        ValueError: the token can't be sent in a header. The message does not contain it.
         OSError: the file can't be read.
     """
 
@@ -62,11 +62,11 @@ class Bearer:
             self.metadata = _to_metadata(_read(self._path))
 
     def renew(self, refused: Metadata | None) -> bool:
-        """Returns whether there is another token to try than the one that was refused."""
+        """Read the file again; True if the token now differs from the one that was refused."""
         if self._path is not None:
             try:
                 self.metadata = _to_metadata(_read(self._path))
-            except (OSError, ValueError):  # in the middle of its replacement: the next refusal looks again
+            except (OSError, ValueError):  # in the middle of its replacement: the next refusal reads it again
                 return False
         return self.metadata != refused
 
@@ -76,13 +76,13 @@ def _read(path: Path) -> str:
 
 
 def _read_some(path: Path) -> bytes:
-    """What is in a small file; of anything larger, which is no token or certificate, a beginning."""
+    """The content of a file, cut off at 1 MiB: anything larger is not a token or a certificate."""
     with path.open("rb") as file:
         return file.read(_MOST_BYTES)
 
 
 def _to_metadata(token: str | None) -> Metadata | None:
-    """What is sent with every call."""
+    """The metadata that is sent with every call."""
     if token is None:
         return None
     if not re.fullmatch(r"[\x21-\x7e]+", token):

@@ -1,4 +1,4 @@
-"""Where the service is and how it is reached: target, credentials and channel options."""
+"""The address of the service and how to reach it: target, credentials and channel options."""
 
 import re
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from os import PathLike
 
 import grpc
 
-from bandit import DISTRIBUTION  # an ImportError where the linter of the same import name is in the way
+from bandit import DISTRIBUTION  # an ImportError if the linter with the same import name shadows this package
 from bandit.client.credentials import Bearer
 
 DEFAULT_TARGET = "127.0.0.1:50051"
@@ -67,20 +67,10 @@ class Endpoint:
         """True if calls do not leave this machine."""
         return _LOOPBACK.fullmatch(self.target) is not None
 
-    def open_channel(self) -> grpc.Channel:
-        """Returns a channel; it connects with its first call."""
-        if self.credentials is None:
-            return grpc.insecure_channel(self.target, self._options())
-        return grpc.secure_channel(self.target, self.credentials, self._options())
-
-    def open_aio_channel(self) -> grpc.aio.Channel:
-        """Returns a channel of the running event loop; it connects with its first call."""
-        if self.credentials is None:
-            return grpc.aio.insecure_channel(self.target, self._options())
-        return grpc.aio.secure_channel(self.target, self.credentials, self._options())
-
-    def _options(self) -> list[tuple[str, str | int]]:
+    def channel_arguments(self) -> tuple[str, grpc.ChannelCredentials | None, list[tuple[str, str | int]]]:
+        """Return the target, credentials and options of a channel."""
         # gRPC sends even loopback calls to the proxy of the environment unless `no_proxy` lists them.
         proxy = {"grpc.enable_http_proxy": 0} if self.is_loopback else {}
         # One value for each key: of two, gRPC would take the first.
-        return list({**dict(CHANNEL_OPTIONS), **proxy, **dict(self.options)}.items())
+        options = {**dict(CHANNEL_OPTIONS), **proxy, **dict(self.options)}
+        return self.target, self.credentials, list(options.items())

@@ -3,7 +3,7 @@
     CallError                      a call failed
     ├── InvalidArgumentError       correct the request (INVALID_ARGUMENT, OUT_OF_RANGE)
     ├── NotFoundError              check the name (NOT_FOUND)
-    ├── AlreadyExistsError         it stands already, with another content (ALREADY_EXISTS)
+    ├── AlreadyExistsError         it exists already, with other content (ALREADY_EXISTS)
     ├── FailedPreconditionError    change the experiment's state first (FAILED_PRECONDITION)
     ├── ConflictError              read again, decide again (ABORTED)
     ├── AccessError                present other credentials (UNAUTHENTICATED, PERMISSION_DENIED)
@@ -20,7 +20,7 @@ from types import MappingProxyType
 
 import grpc
 
-# Repeating a reward is safe whatever happened to it, so every status that may pass by itself is repeated.
+# Repeating a reward is safe whatever happened to it, so every status that may be temporary is retried.
 RETRYABLE_CODES = frozenset(
     {
         grpc.StatusCode.ABORTED,
@@ -49,10 +49,10 @@ class CallError(Exception):
 
     Attributes:
         code: the canonical status.
-        message: what the service, or gRPC, says for a developer to read.
-        reason: the service's stable reason, such as `EXPERIMENT_NOT_FOUND`; empty if it gave none.
-        retry_delay: how long the service asks to wait before a retry; below zero if it asks for no retry.
-        field_violations: which fields were bad, where input was.
+        message: a text for developers, from the service or from gRPC.
+        reason: the service's stable reason, such as `EXPERIMENT_NOT_FOUND`; empty if there is none.
+        retry_delay: how long the service asks to wait before a retry; negative if there must be none.
+        field_violations: the invalid fields of the request.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class CallError(Exception):
 
     @property
     def is_retryable(self) -> bool:
-        """True if the same call may succeed later by itself."""
+        """True if the same call may succeed later without a change."""
         is_unwanted = self.retry_delay is not None and self.retry_delay < timedelta(0)
         return self.code in RETRYABLE_CODES and not is_unwanted
 
@@ -86,11 +86,11 @@ class InvalidArgumentError(CallError):
 
 
 class NotFoundError(CallError):
-    """There is no experiment of this name, or it was deleted."""
+    """No experiment has this name, or it was deleted."""
 
 
 class AlreadyExistsError(CallError):
-    """The name is or was in use, or another value stands at the same revision."""
+    """The name is or was in use, or another value is stored at the same revision."""
 
 
 class FailedPreconditionError(CallError):
@@ -98,7 +98,7 @@ class FailedPreconditionError(CallError):
 
 
 class ConflictError(CallError):
-    """The experiment has changed since it was read: its etag is another."""
+    """The experiment has changed since it was read: its etag differs."""
 
 
 class AccessError(CallError):
@@ -106,7 +106,7 @@ class AccessError(CallError):
 
 
 class UnavailableError(CallError):
-    """The service did not answer in time, or asked to be spared; nothing says that the call was wrong."""
+    """The service did not answer in time, or asked callers to wait; the call itself may be valid."""
 
 
 class InternalError(CallError):
@@ -138,7 +138,7 @@ def call_error(
     retry_delay: timedelta | None = None,
     field_violations: tuple[FieldViolation, ...] = (),
 ) -> CallError:
-    """Returns the error of the tree that stands for the status.
+    """Return the error of the tree for a status.
 
     >>> call_error(grpc.StatusCode.NOT_FOUND, "no experiment 'ranker'")
     NotFoundError(<StatusCode.NOT_FOUND: (5, 'not found')>, "no experiment 'ranker'", '', None, ())
@@ -148,19 +148,19 @@ def call_error(
 
 
 def more_telling(earlier: CallError | None, later: CallError) -> CallError:
-    """Returns which of two errors of one call says why it failed.
+    """Return the error of one call, of two, that says more about why it failed.
 
-    That is the later one, unless only time ran out where the service had said before what was wrong.
+    That is the later one, unless it is a mere timeout and the earlier one carries the service's reason.
     """
     ran_out = later.code is grpc.StatusCode.DEADLINE_EXCEEDED and not later.reason
     return earlier if ran_out and earlier is not None and earlier.reason else later
 
 
 def closed_error() -> CallError:
-    """Returns the error of a call on a client that is closed."""
+    """Return the error of a call on a client that is closed."""
     return call_error(grpc.StatusCode.CANCELLED, "the client is closed")
 
 
 def malformed_error(message: str) -> CallError:
-    """Returns the error of an answer that keeps to protobuf and not to the contract."""
+    """Return the error of an answer that is valid protobuf and breaks the contract."""
     return call_error(grpc.StatusCode.INTERNAL, message)

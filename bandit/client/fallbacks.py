@@ -1,4 +1,4 @@
-"""Serves the caller's fallback, and says so in the log without flooding it."""
+"""Fallbacks: served in place of a failed answer, and logged without flooding the log."""
 
 import copy
 import logging
@@ -30,7 +30,7 @@ class Fallbacks:
         self._n_unsaid = 0
 
     def serve(self, experiment: str, fallback: Fallback, cause: CallError) -> Choice:
-        """Returns the fallback as a choice that says so."""
+        """Return the fallback as a choice, with its cause; log a warning."""
         self._warn(experiment, fallback.arm, cause)
         return Choice(
             arm=fallback.arm,
@@ -41,7 +41,7 @@ class Fallbacks:
         )
 
     def serve_batch(self, questions: Sequence[Question], batch: ChooseBatch) -> list[Choice]:
-        """Returns the answers of a batch, each failed one replaced by its fallback."""
+        """Return the answers of a batch, with the fallback in place of each failed one."""
         return [
             self.serve(question.experiment, question.fallback, answer)
             if isinstance(answer, CallError)

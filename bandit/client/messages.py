@@ -1,8 +1,8 @@
-"""Values to requests and responses to values: the pure half that both clients share.
+"""Conversion of values to requests and of responses to values.
 
-An argument of a wrong type is a TypeError before any call. A value that the wire can't carry, such as half a
-surrogate pair in a unit, is the InvalidArgumentError that the service would have answered: it may come from
-a user, and Choose answers it with the fallback.
+An argument of a wrong type raises TypeError before any call. A value that the wire can't carry, such as half
+a surrogate pair in a unit, raises the InvalidArgumentError that the service would have returned: it may come
+from a user, and `choose` serves the fallback for it.
 """
 
 from collections.abc import Collection, Mapping
@@ -33,7 +33,12 @@ def choose_request(
     eligible_arms: Collection[str] | None,
     previous: Choice | str | None,
 ) -> bandit_pb2.ChooseRequest:
-    """Returns the request of one question."""
+    """Return the request for one choice.
+
+    Raises:
+        TypeError: an argument has a wrong type.
+        InvalidArgumentError: a value can't be encoded, or `eligible_arms` is empty.
+    """
     previous_decision_id = previous.decision_id if isinstance(previous, Choice) else previous
     try:
         _check_types(experiment, eligible_arms)
@@ -61,7 +66,7 @@ def choose_request(
 
 
 def choice(response: bandit_pb2.ChooseResponse) -> Choice:
-    """Returns the answer of the service."""
+    """Return the service's answer as a Choice; InternalError if it names no arm."""
     if not response.arm:
         raise malformed_error("the answer names no arm")
     return Choice(
@@ -77,7 +82,7 @@ def choice(response: bandit_pb2.ChooseResponse) -> Choice:
 
 
 def check_fallback(fallback: Fallback) -> None:
-    """Raises TypeError if the fallback is none, before it is needed."""
+    """Raise TypeError if `fallback` is not a Fallback, before any call is made."""
     if not isinstance(fallback, Fallback):
         raise TypeError(f"fallback must be a Fallback, got {type(fallback).__name__}")
 
@@ -85,7 +90,12 @@ def check_fallback(fallback: Fallback) -> None:
 def reward_request(
     decision: Choice | str, outcomes: Mapping[str, float], revision: int
 ) -> bandit_pb2.RewardRequest | RewardResult:
-    """Returns the request of one reward, or the result of not sending one for a fallback."""
+    """Return the request for one reward, or its result where nothing is sent: for a fallback.
+
+    Raises:
+        TypeError: an argument has a wrong type.
+        InvalidArgumentError: a value can't be encoded.
+    """
     decision_id = decision.decision_id if isinstance(decision, Choice) else decision
     try:
         _check_types(decision_id, None)
@@ -100,7 +110,7 @@ def reward_request(
 
 
 def reward_result(response: bandit_pb2.RewardResponse) -> RewardResult:
-    """Returns what became of one reward."""
+    """Return the service's answer to one reward as a RewardResult."""
     return RewardResult(
         {
             metric: _NUMBER_TO_OUTCOME_RESULT.get(result, OutcomeResult.UNRECOGNIZED)
@@ -110,7 +120,7 @@ def reward_result(response: bandit_pb2.RewardResponse) -> RewardResult:
 
 
 def _check_types(text: object, texts: object) -> None:
-    """Raises TypeError for what protobuf lets pass: no text at all, and one text as a list of letters."""
+    """Raise TypeError for what protobuf accepts: None for a string, and a string as a list of its letters."""
     if not isinstance(text, str) or isinstance(texts, str | bytes):
         raise TypeError
 

@@ -1,8 +1,8 @@
-"""When a reward is sent again: exponential backoff with full jitter, within one deadline for all attempts.
+"""Retries of rewards: exponential backoff with full jitter, within one deadline for all attempts.
 
 Repeating is safe: a decision counts once for each metric, so an attempt whose answer was lost comes back as
 `OutcomeResult.DUPLICATE`. Full jitter (a delay drawn uniformly from zero to the backoff) spreads the callers
-of a service that comes back; see M. Brooker (2015), "Exponential Backoff And Jitter", AWS Architecture Blog.
+of a service that restarts; see M. Brooker (2015), "Exponential Backoff And Jitter", AWS Architecture Blog.
 """
 
 import math
@@ -16,12 +16,12 @@ from bandit.client.errors import CallError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How long and how often a reward is tried. All durations are seconds, more than zero.
+    """How long and how often a reward is tried. All durations are positive, in seconds.
 
     Attributes:
         timeout: for all attempts and the waits between them.
-        attempt_timeout: for one attempt, so that a lost packet does not use up the whole.
-        initial_backoff: the longest wait after the first attempt; it doubles with each.
+        attempt_timeout: for one attempt, so that one lost packet does not use up all the time.
+        initial_backoff: the longest wait after the first attempt; it doubles after each further one.
         maximum_backoff: the longest wait after any attempt.
     """
 
@@ -35,7 +35,7 @@ class RetryPolicy:
             check_seconds(name, getattr(self, name))
 
     def backoff(self, n_attempts: int) -> float:
-        """Returns the longest wait after so many attempts, in seconds.
+        """Return the longest wait after `n_attempts` attempts (counted from 1), in seconds.
 
         >>> [RetryPolicy().backoff(n) for n in (1, 2, 3, 5, 6, 5000)]
         [0.05, 0.1, 0.2, 0.8, 1.0, 1.0]
@@ -45,7 +45,7 @@ class RetryPolicy:
 
 
 class Attempts:
-    """The attempts of one call: how long the next may take, and whether and when it comes.
+    """The attempts of one call: how long the next may take, and whether and when to make it.
 
     Args:
         policy: the durations.
@@ -69,15 +69,15 @@ class Attempts:
         self._deadline = clock() + (policy.timeout if timeout is None else timeout)
 
     def begin(self) -> float:
-        """Counts an attempt and returns how long it may take, in seconds."""
+        """Count an attempt and return how long it may take, in seconds; not positive if no time is left."""
         self._n_attempts += 1
         return min(self._policy.attempt_timeout, self._remaining())
 
     def find_delay(self, error: CallError | None) -> float | None:
-        """Returns the seconds to wait before the next attempt, or None if there is to be none.
+        """Return the seconds to wait before the next attempt, or None to give up.
 
-        The service's own delay comes first and the jitter on top, so that those it sent away together do not
-        return together.
+        The jitter is added to the delay that the service asks for, so that callers that it refused together
+        do not return together.
         """
         if error is None or not error.is_retryable:
             return None
@@ -93,6 +93,6 @@ class Attempts:
 
 
 def check_seconds(name: str, value: float) -> None:
-    """Raises ValueError unless the duration is finite and more than zero."""
+    """Raise ValueError unless the duration is positive and finite."""
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"{name} must be more than zero and finite, got {value}")

@@ -1,7 +1,7 @@
-"""Reads a failed call from the wire: a gRPC error, or one failed item of a batch.
+"""Decoding of failed calls: a gRPC error, or one failed item of a batch.
 
 The service adds google.rpc details to every error. A base install does not have those types, so the one
-detail that is found nowhere else, the field violations, is read by field number.
+detail that is not available elsewhere, the field violations, is read by field number.
 """
 
 from collections.abc import Iterable, Iterator
@@ -25,7 +25,7 @@ _NUMBER_TO_CODE = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def from_rpc_error(error: grpc.RpcError) -> CallError:
-    """Returns what a gRPC error says."""
+    """Return the CallError for a gRPC error."""
     if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return call_error(grpc.StatusCode.UNKNOWN, str(error))
     metadata = dict(error.trailing_metadata() or ())
@@ -39,7 +39,7 @@ def from_rpc_error(error: grpc.RpcError) -> CallError:
 
 
 def from_status(status: bandit_pb2.Status) -> CallError:
-    """Returns what one failed item of a batch says."""
+    """Return the CallError for one failed item of a batch."""
     return call_error(
         _NUMBER_TO_CODE.get(status.code, grpc.StatusCode.UNKNOWN),
         status.message,
@@ -50,7 +50,7 @@ def from_status(status: bandit_pb2.Status) -> CallError:
 
 
 def to_timedelta(duration: Duration) -> timedelta:
-    """Returns the duration to the microsecond; four times as fast as `Duration.ToTimedelta`."""
+    """Return the duration to the microsecond; four times as fast as `Duration.ToTimedelta`."""
     return timedelta(seconds=duration.seconds, microseconds=duration.nanos // 1000)
 
 
@@ -59,7 +59,7 @@ def _text(value: str | bytes) -> str:
 
 
 def _pushback(milliseconds: str) -> timedelta | None:
-    """Returns gRPC's retry pushback (proposal A6): less than zero, or no number, forbids the retry."""
+    """Return gRPC's retry pushback (proposal A6): negative, or not a number, forbids a retry."""
     if not milliseconds:
         return None
     try:
@@ -73,7 +73,7 @@ def _violations(violations: Iterable[bandit_pb2.FieldViolation]) -> Iterator[Fie
 
 
 def _violations_of_details(status: str | bytes) -> Iterator[FieldViolation]:
-    """Yields the field violations of a serialized google.rpc.Status; none if it can't be read."""
+    """Yield the field violations of a serialized google.rpc.Status; nothing if it can't be read."""
     try:
         yield from _violations(list(_read_bad_requests(status)))
     except DecodeError:
@@ -90,7 +90,7 @@ def _read_bad_requests(status: str | bytes) -> Iterator[bandit_pb2.FieldViolatio
 
 
 def _messages(message: str | bytes, field_number: int) -> Iterator[bytes]:
-    """Yields the messages in one field of a serialized message of which the type is not at hand."""
+    """Yield the messages in one field of a serialized message whose type is not installed."""
     data = message if isinstance(message, bytes) else message.encode()
     fields = UnknownFieldSet(Empty.FromString(data))
     for field in (fields[index] for index in range(len(fields))):

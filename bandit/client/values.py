@@ -1,4 +1,4 @@
-"""What goes into the client and comes out of it: frozen values, no protobuf."""
+"""Arguments and results of the client: frozen values, no protobuf."""
 
 import copy
 from collections.abc import Collection, Mapping, Sequence
@@ -12,7 +12,7 @@ from google.protobuf.struct_pb2 import Struct, Value
 from bandit.client.errors import CallError
 
 JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
-"""What JSON can say. The service's numbers are floats, whole ones too: `{"top_k": 10}` returns as 10.0."""
+"""A JSON value. The service's numbers are floats, whole ones too: `{"top_k": 10}` comes back as 10.0."""
 
 _SCALARS = frozenset({"bool_value", "number_value", "string_value"})
 
@@ -25,13 +25,13 @@ class Reason(StrEnum):
     WARM_UP = auto()
     """As POLICY, and the arm's share was set by its warm-up."""
     PINNED = auto()
-    """The previous decision still holds: the same decision again."""
+    """The previous decision still holds and is returned again."""
     PAUSED = auto()
     """The experiment is paused: the champion."""
     CONCLUDED = auto()
     """The experiment is concluded: the winner."""
     STALE = auto()
-    """The service has been cut off from its store for too long: the champion."""
+    """The service has lost its store for too long: the champion."""
     NO_ELIGIBLE_ARM = auto()
     """None of the eligible arms is in service: the champion, which may not be eligible either."""
     FALLBACK = auto()
@@ -41,31 +41,31 @@ class Reason(StrEnum):
 
 
 class OutcomeResult(StrEnum):
-    """What became of one outcome."""
+    """The fate of one outcome."""
 
     RECORDED = auto()
     """New, and counted."""
     LATE = auto()
-    """New, but after its window: kept and reported, and never steers."""
+    """New, but after its window: stored and reported, and has no influence on shares."""
     DUPLICATE = auto()
-    """Known already: nothing changed."""
+    """Recorded before: nothing changed."""
     REVISED = auto()
     """Replaced the value of a lower revision."""
     SUPERSEDED = auto()
     """A higher revision is stored: nothing changed."""
     FALLBACK = auto()
-    """Not sent: the arm was the caller's fallback, which no decision stands behind."""
+    """Not sent: the arm was the caller's fallback, for which there is no decision."""
     UNRECOGNIZED = auto()
     """A result of a newer service."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fallback:
-    """The arm to serve when the service does not say.
+    """The arm to serve when the service does not answer.
 
     Attributes:
-        arm: what the caller serves without an answer; any text that is not empty.
-        payload: data handed out with it, in the shape of the arms' own payload.
+        arm: what the caller serves without an answer; any string that is not empty.
+        payload: data returned with it, in the shape of the arms' own payload.
     """
 
     arm: str
@@ -91,9 +91,9 @@ class Choice:
         reason: why this arm is the answer.
         model_uri: the URI of the arm's model; empty for a fallback.
         epoch: the number of the epoch whose shares decided, counted from 1; 0 for a fallback.
-        snapshot_age: how long ago the service last heard from its store; 0 for a fallback.
+        snapshot_age: how long ago the service last read its store; 0 for a fallback.
         fallback_cause: why the fallback was served; None if the service answered.
-        payload_source: the arm's own data as it came; read `payload`.
+        payload_source: the arm's own data as received; read `payload` instead.
     """
 
     arm: str
@@ -107,7 +107,7 @@ class Choice:
     payload_source: Struct | Mapping[str, JsonValue] = field(default_factory=dict, repr=False, hash=False)
     _payload: dict[str, JsonValue] | None = field(
         default=None, init=False, repr=False, compare=False
-    )  # converted by the first reading: a large payload costs more than all else of a choice
+    )  # converted when first read: a large payload costs more than the rest of a choice
 
     @property
     def is_fallback(self) -> bool:
@@ -116,7 +116,7 @@ class Choice:
 
     @property
     def payload(self) -> dict[str, JsonValue]:
-        """The arm's own data as a plain dict, which is the caller's to change; all numbers are floats."""
+        """The arm's own data as a plain dict, which the caller may change; all numbers are floats."""
         payload = self._payload
         if payload is None:
             source = self.payload_source
@@ -148,11 +148,11 @@ class Reward:
 
 @dataclass(frozen=True, slots=True)
 class RewardResult:
-    """What became of the outcomes of one decision.
+    """The fate of the outcomes of one decision.
 
     Attributes:
         metric_to_result: the same metrics as in the reward.
-        is_fallback: True if nothing was sent, since the arm was the caller's fallback.
+        is_fallback: True if nothing was sent, because the arm was the caller's fallback.
     """
 
     metric_to_result: Mapping[str, OutcomeResult] = field(hash=False)

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from bandit.decision_id import STEERING
 from bandit.facts import Epoch, Facts, n_closed, starts_of
-from bandit.facts.columns import NO_OUTCOMES, Cells, OutcomeColumns, exact_sums, look_up, positions
+from bandit.facts.columns import NO_OUTCOMES, OutcomeColumns, exact_sums, look_up, positions
+from bandit.facts.grid import FactGrid
+from bandit.facts.silence import silence_of, with_silence
 from bandit.metric import Metric
 from bandit.posteriors.moments import OutcomeMoments
 
@@ -72,7 +74,7 @@ def fold_facts(
     weighting: Weighting,
     now: datetime,
 ) -> dict[int, ArmObservations]:
-    """Folds one metric's facts over the epochs of one segment.
+    """Fold one metric's facts over the epochs of one segment: arm number to its observations.
 
     With a window, a decision's outcome and its silence are counted together, when its epoch has closed;
     without one, posted outcomes count at once and silence counts for nothing. Only policy and restricted
@@ -85,62 +87,35 @@ def fold_facts(
         arms: Numbers of the arms to report on.
         weighting: Weights of epochs.
         now: The moment to fold for.
-
-    Returns:
-        Arm number to its observations, for every one of `arms`.
     """
     number, declared = metric
-    wanted, n_done = list(arms), n_closed(epochs, declared.window, weighting.lag, now)
-    columns = facts.outcome_columns.get(number, NO_OUTCOMES)
-    places = _Places(epochs, wanted)
-    posted = places.lay_out(columns.cells, columns.tallies[:, :_N_MOMENTS])
-    counted = posted[:n_done]
-    if declared.window is not None and declared.default_value is not None:
-        decisions = facts.decision_columns
-        decided = places.lay_out(decisions.cells, decisions.counts[:, np.newaxis])[:n_done, :, 0]
-        counted = _with_silence(counted, decided, declared.quantise(declared.default_value))
+    grid = FactGrid(facts, epochs, list(arms), bases=STEERING, is_exact=True)
+    n_done = n_closed(epochs, declared.window, weighting.lag, now)
+    posted = grid.moments(number)
+    observed = _observe(posted[:, :n_done], grid, declared)
     weights = [weighting.weight(started_at, now) for started_at in starts_of(epochs)[:n_done]]
-    sums = _sum_even(counted, declared) if weighting.is_even else _sum_weighted(counted, declared, weights)
-    n_outcomes, n_open = (exact_sums(part[:, :, 0]) for part in (posted[:n_done], posted[n_done:]))
-    n_late = _count_late(columns, wanted)
+    sums = _sum_even(observed, declared) if weighting.is_even else _sum_weighted(observed, declared, weights)
+    n_outcomes, n_open = exact_sums(posted[0, :n_done]), exact_sums(posted[0, n_done:])
+    n_late = _count_late(facts.outcome_columns.get(number, NO_OUTCOMES), grid.arms)
     return {
         arm: ArmObservations(
             sums=sums[column], n_outcomes=n_outcomes[column], n_open=n_open[column], n_late=n_late[column]
         )
-        for column, arm in enumerate(wanted)
+        for column, arm in enumerate(grid.arms)
     }
 
 
-class _Places:
-    """Where the facts of an epoch and an arm stand in an array of shape (n_epochs, n_arms, ...)."""
-
-    def __init__(self, epochs: Sequence[Epoch], arms: Sequence[int]) -> None:
-        self._shape = len(epochs), len(arms)
-        self._rows = positions([epoch.number for epoch in epochs])
-        self._columns = positions(arms)
-
-    def lay_out(self, cells: Cells, values: NDArray[Any]) -> NDArray[Any]:
-        """What steers of these values, of shape (n_rows, n), as whole numbers of (n_epochs, n_arms, n)."""
-        rows, columns = look_up(self._rows, cells.epoch), look_up(self._columns, cells.arm)
-        is_known = (rows >= 0) & (columns >= 0)
-        laid_out = np.zeros((*self._shape, values.shape[1]), dtype=values.dtype)
-        for basis in sorted(STEERING):  # a cell has one row of each basis and segment
-            is_own = is_known & (cells.basis == basis)
-            np.add.at(laid_out, (rows[is_own], columns[is_own]), values[is_own])
-        return laid_out
-
-
-def _with_silence(counted: NDArray[Any], decided: NDArray[Any], quanta: int) -> NDArray[Any]:
-    """Adds the default value for every decision of a closed epoch that no outcome in time came for.
-
-    A late outcome was silence when its window closed. A crash loses up to a second of decision counts, so
-    there may be more outcomes than decisions: then there was no silence.
-    """
-    most = max(int(decided.max(initial=0)) * max(quanta, 1) ** 2, int(counted.max(initial=0)))
-    if most > _MOST_ADDED:
-        counted, decided = counted.astype(object), decided.astype(object)
-    n_silent = np.maximum(decided - counted[:, :, 0], 0)
-    return np.asarray(counted + n_silent[:, :, np.newaxis] * np.array([1, quanta, quanta * quanta]))
+def _observe(posted: NDArray[Any], grid: FactGrid, metric: Metric) -> tuple[NDArray[Any], ...]:
+    """Moments of the observations of closed epochs, from those of their posted outcomes; exact."""
+    n, total, squares = posted
+    quanta = silence_of(metric)
+    if quanta is None:
+        return n, total, squares
+    decided = grid.decided[: len(n)]
+    largest = max(int(decided.max(initial=1)) * max(quanta, 1) ** 2, int(posted.max(initial=0)))
+    if largest > _MOST_ADDED:
+        n, total, squares, decided = (each.astype(object) for each in (n, total, squares, decided))
+    return with_silence((n, total, squares), decided, quanta)
 
 
 def _count_late(columns: OutcomeColumns, arms: Sequence[int]) -> list[int]:
@@ -152,16 +127,17 @@ def _count_late(columns: OutcomeColumns, arms: Sequence[int]) -> list[int]:
     return [int(count) for count in n_late]
 
 
-def _sum_even(counted: NDArray[Any], metric: Metric) -> list[OutcomeMoments]:
+def _sum_even(moments: Iterable[NDArray[Any]], metric: Metric) -> list[OutcomeMoments]:
     """Each arm's sums over all epochs, none of which weighs more than another; exact."""
-    moments = [exact_sums(counted[:, :, moment]) for moment in range(_N_MOMENTS)]
-    return [_to_sums(each, metric) for each in zip(*moments, strict=True)]
+    return [_to_sums(each, metric) for each in zip(*map(exact_sums, moments), strict=True)]
 
 
-def _sum_weighted(counted: NDArray[Any], metric: Metric, weights: Sequence[float]) -> list[OutcomeMoments]:
+def _sum_weighted(
+    moments: Sequence[NDArray[Any]], metric: Metric, weights: Sequence[float]
+) -> list[OutcomeMoments]:
     """Each arm's sums, every epoch with its weight; merged in the order of epochs."""
     sums = []
-    for of_arm in counted.swapaxes(0, 1):
+    for of_arm in np.stack(moments, axis=-1).swapaxes(0, 1):
         weighted = (
             _to_sums(of_arm[row].tolist(), metric).weighted(weights[row])
             for row in np.flatnonzero(of_arm[:, 0]).tolist()

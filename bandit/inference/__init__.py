@@ -1,7 +1,7 @@
 """Inference on data that a bandit collected: valid at any look, under any allocation, and under drift.
 
 From facts and epochs to a table (`evidence_table`), from the table to means, comparisons, relative lifts and
-values of static splits. A function that has too little to go on returns a `CannotSay` with its reason.
+values of static splits. A function without enough data returns a `CannotSay` with the reason.
 """
 
 from bandit.inference.data.floors import declared_floors, smallest_floors

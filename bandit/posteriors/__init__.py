@@ -1,8 +1,8 @@
-"""What is believed about an arm: the four families of posterior, as values.
+"""Posteriors of an arm: the four families, as values.
 
-Each family describes the one number that a policy compares between arms, called the *value* here: the success
-rate (Beta), the mean outcome (Normal, Student-t) or the mean count per decision (Gamma). Priors, and how they
-become posteriors, are in `bandit.posteriors.priors`; many arms at once are in `bandit.posteriors.curves` and
+Each family describes the number that a policy compares between arms, called the *value* here: the success
+rate (Beta), the mean outcome (Normal, Student-t) or the mean count per decision (Gamma). Priors and their
+updates are in `bandit.posteriors.priors`; many arms at once are in `bandit.posteriors.curves` and
 `bandit.posteriors.batches`.
 """
 
@@ -88,10 +88,10 @@ class BetaPosterior:
 
 @dataclass(frozen=True, slots=True)
 class NormalPosterior:
-    """A mean outcome whose uncertainty is Gaussian: a mean of many, or one with known variance.
+    """A mean outcome with Gaussian uncertainty: of many outcomes, or of outcomes with known variance.
 
     Raises:
-        ValueError: `mean` is not finite, or `sd` not positive and finite.
+        ValueError: `mean` is not finite, or `sd` is not positive and finite.
 
     >>> NormalPosterior(0.0, 1.0).quantile(0.975)
     1.95996398...
@@ -123,12 +123,12 @@ class NormalPosterior:
 
 @dataclass(frozen=True, slots=True)
 class StudentTPosterior:
-    """A mean outcome whose variance is unknown too: ``mean + scale * t`` with `df` degrees of freedom.
+    """A mean of outcomes with unknown variance: ``mean + scale * t`` with `df` degrees of freedom.
 
-    With `df` <= 1 there is no expectation: `mean` is then the median only, and expected losses are infinite.
+    With `df` <= 1 there is no expectation: `mean` is then only the median, and expected losses are infinite.
 
     Raises:
-        ValueError: `mean` is not finite, or `scale` or `df` not positive and finite.
+        ValueError: `mean` is not finite, or `scale` or `df` is not positive and finite.
 
     >>> StudentTPosterior(0.0, 1.0, 4.0).variance
     2.0

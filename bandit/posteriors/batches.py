@@ -1,7 +1,7 @@
-"""Posteriors of many runs at once, for simulation: arrays in place of values, one array per parameter.
+"""Posteriors of many runs at once, for simulation: arrays instead of values, one array per parameter.
 
-A batch has the shape ``(..., n_arms)``: any leading axes (runs, say), then the arms. Parameters broadcast
-against one another. Nothing is validated element by element: a batch is made anew in every simulated round.
+A batch has the shape ``(..., n_arms)``: any leading axes (such as runs), then the arms. Parameters broadcast
+against one another. Elements are not validated, since every simulated round makes a new batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ FloatArray: TypeAlias = NDArray[np.float64]
 
 
 class PosteriorBatch(Protocol):
-    """What a policy needs to draw arms for many runs in lockstep."""
+    """The interface that a policy needs to draw arms for many runs in lockstep."""
 
     @property
     def means(self) -> FloatArray:
@@ -109,9 +109,10 @@ class SumsBatch:
     """Sums of the outcomes of many runs; see `OutcomeMoments`, whose mean is ``total / n``.
 
     Attributes:
-        n: how many outcomes, weighted, shape (..., n_arms).
+        n: number of outcomes, weighted, shape (..., n_arms).
         total: their weighted sum, in the metric's unit, shape (..., n_arms).
-        centred_squares: weighted squares about their mean, shape (..., n_arms); only real outcomes need them.
+        centred_squares: sum of weighted squared distances from their mean, shape (..., n_arms); needed for
+            real outcomes only.
     """
 
     n: FloatArray
@@ -120,10 +121,10 @@ class SumsBatch:
 
 
 def updated(prior: Prior, sums: SumsBatch) -> PosteriorBatch:
-    """The posteriors of many runs after their outcomes: what `prior.update` says of each, on arrays.
+    """Return the posteriors of many runs after their outcomes: `prior.update` on arrays.
 
     Raises:
-        ValueError: a prior of real outcomes is given no `centred_squares`.
+        ValueError: the prior is one of real outcomes, and `centred_squares` are missing.
 
     >>> updated(BetaPrior(), SumsBatch(np.array([2.0, 0.0]), np.array([1.0, 0.0]))).means.tolist()
     [0.5, 0.5]
@@ -140,23 +141,23 @@ def updated(prior: Prior, sums: SumsBatch) -> PosteriorBatch:
 
 
 def repeated(batch: PosteriorBatch, n_rounds: int) -> PosteriorBatch:
-    """The same posteriors in each of so many rounds: shape (n_rounds, ..., n_arms), without a copy."""
+    """Return the same posteriors in each of `n_rounds` rounds: shape (n_rounds, ..., n_arms), not copied."""
     columns = [getattr(batch, field.name) for field in fields(batch)]  # type: ignore[arg-type]
     shape = (n_rounds, *np.broadcast_shapes(*(column.shape for column in columns)))
     return type(batch)(*(np.broadcast_to(column, shape) for column in columns))
 
 
 def stacked(posteriors: Sequence[Posterior], n_runs: int) -> PosteriorBatch:
-    """The same posteriors in each of `n_runs` runs: a batch of shape (n_runs, n_arms).
+    """Return the same posteriors in each of `n_runs` runs: a batch of shape (n_runs, n_arms).
 
     Raises:
-        ValueError: there is no posterior, or they are not all of one family.
+        ValueError: there is no posterior, or they are of different families.
     """
     if not posteriors:
         raise ValueError("a batch needs at least one posterior")
     (family, *others) = {type(posterior) for posterior in posteriors}
     if others:
-        raise ValueError("the posteriors of a batch must all be of one family")
+        raise ValueError("all posteriors of a batch must be of one family")
     shape = (n_runs, len(posteriors))
     columns = zip(*(astuple(posterior) for posterior in posteriors), strict=True)
     return _FAMILY_TO_BATCH[family](*(np.broadcast_to(np.array(column), shape) for column in columns))

@@ -1,11 +1,11 @@
 """P(arm is best), expected losses and the value remaining, by quadrature instead of simulation.
 
-``p_a = integral of f_a(z) * product over b != a of F_b(z)``, f being densities and F distribution functions
-over a coordinate in which every posterior is smooth (`bandit.posteriors.curves`). The line is cut into
-panels no wider than the narrowest density that is alive there, with a Gauss-Legendre rule on each. F is not
-evaluated but integrated along with f, by the interpolating polynomial of the panel, from its value at the
-left end: one exponential a node in place of an incomplete beta function. The probabilities' sum, which is
-the change of the product of all F, must come out as 1, and that is checked on every call.
+``p_a = integral of f_a(z) * product over b != a of F_b(z)``, where f are densities and F distribution
+functions over a coordinate in which every posterior is smooth (`bandit.posteriors.curves`). The line is cut
+into panels no wider than the narrowest density with mass there, with a Gauss-Legendre rule on each. F is not
+evaluated but integrated with f, by the interpolating polynomial of the panel, from its value at the left end:
+this costs one exponential per node instead of an incomplete beta function. The sum of the probabilities is
+the change of the product of all F and must be 1; every call checks it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from bandit.posteriors.curves import Curves, curves_of
 from bandit.posteriors.curves.panels import FloatArray, Panels, Rows, chunks, panel_edges
 
 SUM_TOLERANCE = 1e-9
-"""How far probabilities may be from summing to 1 before they are scaled to do so."""
+"""How far the sum of the probabilities may be from 1 before they are normalised."""
 
 # Elements of the largest temporary array, 1 MB: a chunk fits into the cache.
 _CHUNK_ELEMENTS = 1 << 17
@@ -27,7 +27,7 @@ _TINY = 1e-300
 
 
 class QuadratureError(ArithmeticError):
-    """The probabilities did not sum to 1: the posteriors are beyond what floating point can integrate."""
+    """The probabilities do not sum to 1: floating point cannot integrate these posteriors."""
 
     def __init__(self, total: float, n_arms: int) -> None:
         self.total = total
@@ -37,15 +37,14 @@ class QuadratureError(ArithmeticError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BestArmSummary:
-    """What is believed about which arm is best.
+    """Beliefs about which arm is best.
 
     Attributes:
         probabilities: P(arm is best), shape (n_arms,), summing to 1 within 1e-9.
-        expected_losses: how much is lost on average by choosing the arm for good, E[best value] - E[its
-            value] (its value less the best, if small values are good), shape (n_arms,), not negative, in the
-            metric's unit, within 1e-9 of the widest posterior's 90 % interval (less exact for Student-t with
-            df < 3). Infinite where an expectation does not exist: among several arms, one a Student-t with
-            df <= 1.
+        expected_losses: the expected loss of choosing the arm for good, E[best value] - E[its value] (the
+            other way round if small values are good), shape (n_arms,), not negative, in the metric's unit,
+            within 1e-9 of the widest posterior's 90 % interval (less exact for Student-t with df < 3).
+            Infinite if an expectation does not exist: if one of several arms is a Student-t with df <= 1.
     """
 
     probabilities: FloatArray
@@ -53,14 +52,13 @@ class BestArmSummary:
 
 
 def best_arm_probabilities(posteriors: Sequence[Posterior], *, maximize: bool = True) -> FloatArray:
-    """P(arm has the best value), shape (n_arms,), each within 1e-9, summing to 1.
+    """Return P(arm has the best value), shape (n_arms,), each within 1e-9, summing to 1.
 
-    An arm that can't matter, since another is better with all but some 1e-13 of probability, gets exactly 0.
+    An arm gets exactly 0 if another arm is better with probability 1 up to about 1e-13.
 
     Raises:
-        ValueError: there is no posterior, or they are not comparable: Normal and Student-t may be mixed, and
-            no other families.
-        QuadratureError: the sum's check failed.
+        ValueError: there is no posterior, or they are not comparable: only Normal and Student-t may be mixed.
+        QuadratureError: the probabilities do not sum to 1.
 
     >>> from bandit.posteriors import BetaPosterior
     >>> best_arm_probabilities([BetaPosterior(31, 971), BetaPosterior(37, 965)]).round(9).tolist()
@@ -74,7 +72,7 @@ def best_arm_probabilities(posteriors: Sequence[Posterior], *, maximize: bool = 
 
 
 def best_arm_summary(posteriors: Sequence[Posterior], *, maximize: bool = True) -> BestArmSummary:
-    """P(arm is best) and expected losses; see `best_arm_probabilities` for what it raises.
+    """Return P(arm is best) and expected losses; raises the errors of `best_arm_probabilities`.
 
     >>> from bandit.posteriors import NormalPosterior
     >>> summary = best_arm_summary([NormalPosterior(0, 1), NormalPosterior(0, 1)])
@@ -87,7 +85,7 @@ def best_arm_summary(posteriors: Sequence[Posterior], *, maximize: bool = True) 
     for piece in _pieces(curves, np.arange(len(posteriors))):
         probabilities[piece.rows] += piece.hazard @ (piece.product * piece.weights)
         per_value = piece.weights * curves.slopes(piece.nodes)
-        # Rounding may leave F above 1 or below the product, and a heavy tail would magnify it.
+        # Rounding may leave F above 1 or below the product, and a heavy tail would magnify the error.
         gains = np.full(len(posteriors), np.maximum(1 - piece.product, 0.0) @ per_value)
         gains[piece.rows] = np.maximum(piece.cumulative - piece.product, 0.0) @ per_value
         losses += gains
@@ -97,22 +95,22 @@ def best_arm_summary(posteriors: Sequence[Posterior], *, maximize: bool = True) 
 def value_remaining_probability(
     posteriors: Sequence[Posterior], margin: float, *, arm: int, maximize: bool = True
 ) -> float:
-    """P(some other arm is better than arm number `arm` by more than `margin`, in proportion to its value).
+    """Return P(some other arm is better than `arm` by more than `margin`, relative to the value of `arm`).
 
     The value remaining in an experiment is ``(best value - value of the arm) / value of the arm`` (Scott
     2015), or ``(value of the arm - best value) / value of the arm`` if small values are good. Meant for
-    values that are positive. The result is in [0, 1], within 1e-9.
+    positive values. The result is in [0, 1], within 1e-9.
 
     Args:
         posteriors: comparable with each other, see `best_arm_probabilities`.
         margin: not negative; below 1 if small values are good.
         arm: index of the arm that would be chosen.
-        maximize: whether large values are good.
+        maximize: True if large values are good.
 
     Raises:
         ValueError: `margin` is outside its range, or the posteriors are not comparable.
         IndexError: there is no such arm.
-        QuadratureError: the sum's check failed.
+        QuadratureError: the probabilities do not sum to 1.
 
     >>> from bandit.posteriors import BetaPosterior
     >>> arms = [BetaPosterior(31, 971), BetaPosterior(37, 965)]
@@ -139,7 +137,7 @@ def value_remaining_probability(
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A run of panels with everything evaluated at its nodes; arms not in `rows` lie to the left of it."""
+    """A run of panels with all functions evaluated at its nodes; arms not in `rows` lie to the left of it."""
 
     rows: Rows
     nodes: FloatArray
@@ -150,7 +148,7 @@ class _Piece:
 
 
 def _pieces(curves: Curves, arms: Rows, extra_edges: FloatArray | None = None) -> Iterator[_Piece]:
-    """March over the line from the last of these arms' lower ends to the last of their upper ends."""
+    """Yield pieces from the last of these arms' lower ends to the last of their upper ends."""
     start = float(curves.lower[arms].max())
     contenders = arms[curves.upper[arms] > start]
     upper = curves.upper[contenders]
@@ -186,10 +184,11 @@ def _scaled_to_one(probabilities: FloatArray) -> FloatArray:
 
 
 def _losses_outside(curves: Curves) -> FloatArray:
-    """What lies outside the panels of the losses, integrals of ``F_a - product of all F`` over values.
+    """Return the part of the losses outside the panels.
 
-    In that form they are no differences of large numbers, as of means. Left of the first panel the product
-    is 0; right of the last one, F is 1 and the product lacks what the other arms exceed.
+    Losses are integrals of ``F_a - product of all F`` over values; unlike differences of means, they do not
+    subtract large numbers. Left of the first panel the product is 0; right of the last one F is 1, and the
+    product is below 1 by the excess of the other arms.
     """
     if curves.lower.size == 1:
         return np.zeros(1)

@@ -1,4 +1,4 @@
-"""The moments of an arm's outcomes: the facts that a posterior is updated with."""
+"""Moments of an arm's outcomes, from which posteriors are computed."""
 
 from dataclasses import dataclass
 from math import isfinite
@@ -8,12 +8,12 @@ from math import isfinite
 class OutcomeMoments:
     """Count, mean and centred squares of the resolved outcomes of one arm.
 
-    In this form and not as plain sums, because ``sum of squares - n * mean**2`` loses every digit once the
-    spread is small beside the mean. The default is no outcome at all.
+    Plain sums would not do: ``sum of squares - n * mean**2`` loses every digit if the spread is small
+    compared with the mean. The default is no outcome at all.
 
     Attributes:
-        n: how many decisions are resolved, weighted; not negative.
-        mean: mean outcome, in the metric's unit; without meaning when `n` is 0.
+        n: number of resolved decisions, weighted; not negative.
+        mean: mean outcome, in the metric's unit; meaningless if `n` is 0.
         centred_squares: sum of ``weight * (outcome - mean)**2``; not negative.
 
     Raises:
@@ -36,14 +36,14 @@ class OutcomeMoments:
     def from_integers(
         cls, n: int, total: int, squares: int, *, quantum: float = 1.0, offset: float = 0.0
     ) -> "OutcomeMoments":
-        """From exact integer sums of outcomes ``offset + quantum * i``.
+        """Create from exact integer sums of outcomes ``offset + quantum * i``.
 
         Args:
-            n: how many outcomes, not negative.
+            n: number of outcomes, not negative.
             total: sum of the integers i.
             squares: sum of their squares; at least ``total**2 / n``.
             quantum: the metric's unit per integer step, positive.
-            offset: the outcome that integer 0 stands for.
+            offset: the outcome at integer 0.
 
         Raises:
             ValueError: no set of `n` integers has these sums, or `quantum` is not positive and finite.
@@ -65,7 +65,7 @@ class OutcomeMoments:
 
     @classmethod
     def from_successes(cls, n: float, successes: float) -> "OutcomeMoments":
-        """From yes/no outcomes: `successes` ones and ``n - successes`` zeros.
+        """Create from yes/no outcomes: `successes` ones and ``n - successes`` zeros.
 
         Raises:
             ValueError: `successes` is not in [0, n].
@@ -95,7 +95,7 @@ class OutcomeMoments:
         return OutcomeMoments(self.n * weight, self.mean, self.centred_squares * weight)
 
     def merge(self, other: "OutcomeMoments") -> "OutcomeMoments":
-        """These outcomes and the others together, without cancellation (Chan, Golub & LeVeque 1979, eq. 2.1).
+        """Merge with other outcomes, without cancellation (Chan, Golub & LeVeque 1979, eq. 2.1).
 
         >>> OutcomeMoments.from_successes(2, 1).merge(OutcomeMoments.from_successes(2, 2))
         OutcomeMoments(n=4.0, mean=0.75, centred_squares=0.75)

@@ -1,6 +1,6 @@
-"""What is believed about an arm before its first outcome, and how outcomes change it.
+"""Priors of an arm, and their update by outcomes.
 
-A prior is kept apart from the facts, and a posterior is always computed from both: ``prior.update(sums)``.
+A prior is kept separate from the facts, and a posterior is always computed from both: ``prior.update(sums)``.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class BetaPrior:
         require_positive(self, "alpha", "beta")
 
     def update(self, sums: OutcomeMoments) -> BetaPosterior:
-        """The posterior after outcomes in [0, 1], usually 0 or 1.
+        """Return the posterior after outcomes in [0, 1], usually 0 or 1.
 
         Raises:
             ValueError: the outcomes' mean is not in [0, 1].
@@ -35,26 +35,27 @@ class BetaPrior:
         BetaPosterior(alpha=31.0, beta=971.0)
         """
         if sums.n and not 0 <= sums.mean <= 1:
-            raise ValueError(f"yes/no outcomes have a mean in [0, 1], got {sums.mean}")
+            raise ValueError(f"the mean of yes/no outcomes must be in [0, 1], got {sums.mean}")
         return BetaPosterior(self.alpha + sums.n * sums.mean, self.beta + sums.n * (1 - sums.mean))
 
 
 @dataclass(frozen=True, slots=True)
 class NormalInverseGammaPrior:
-    """Prior of the mean of real outcomes whose variance is unknown (Murphy 2007, section 6).
+    """Prior of the mean of real outcomes with unknown variance (Murphy 2007, section 6).
 
     The variance is InverseGamma(shape, scale) and, given the variance, the mean outcome is Normal around
     `mean` with that variance divided by `pseudo_observations`.
 
     Attributes:
-        mean: the outcome expected, in the metric's unit.
+        mean: the expected outcome, in the metric's unit.
         pseudo_observations: how many outcomes that expectation is worth; positive.
-        shape: half of how many outcomes the expected variance is worth; positive. The posterior before any
-            outcome has ``2 * shape`` degrees of freedom: with 0.5 or less its mean does not exist.
-        scale: `shape` times the variance expected, in the metric's unit squared; positive.
+        shape: half the number of outcomes that the expected variance is worth; positive. Before any outcome
+            the posterior has ``2 * shape`` degrees of freedom: with a shape of 0.5 or less its mean does not
+            exist.
+        scale: `shape` times the expected variance, in the metric's unit squared; positive.
 
     Raises:
-        ValueError: `mean` is not finite, or another parameter not positive and finite.
+        ValueError: `mean` is not finite, or another parameter is not positive and finite.
     """
 
     mean: float
@@ -68,7 +69,7 @@ class NormalInverseGammaPrior:
         require_positive(self, "pseudo_observations", "shape", "scale")
 
     def update(self, sums: OutcomeMoments) -> StudentTPosterior:
-        """The posterior of the mean after real-valued outcomes (Murphy 2007, eqs. 141 to 153).
+        """Return the posterior of the mean after real-valued outcomes (Murphy 2007, eqs. 141 to 153).
 
         >>> prior = NormalInverseGammaPrior(mean=0.0, pseudo_observations=1.0, shape=1.0, scale=1.0)
         >>> prior.update(OutcomeMoments(n=3.0, mean=4.0, centred_squares=2.0))
@@ -99,7 +100,7 @@ class GammaPrior:
         require_positive(self, "shape", "rate")
 
     def update(self, sums: OutcomeMoments) -> GammaPosterior:
-        """The posterior after counts.
+        """Return the posterior after counts.
 
         Raises:
             ValueError: the counts' mean is negative.
@@ -108,7 +109,7 @@ class GammaPrior:
         GammaPosterior(shape=19.0, rate=10.0)
         """
         if sums.n and sums.mean < 0:
-            raise ValueError(f"counts have a mean that is not negative, got {sums.mean}")
+            raise ValueError(f"the mean of counts must not be negative, got {sums.mean}")
         return GammaPosterior(self.shape + sums.n * sums.mean, self.rate + sums.n)
 
 

@@ -33,13 +33,13 @@ from benchmarks.harness.processes import (
     Child,
     ChildError,
     database_of,
-    end_on_sigterm,
     free_port,
     running,
 )
 from benchmarks.harness.timings import Spread
 from benchmarks.harness.workloads import BatchRewards, Rewards, Workload
 from server.app import maintenance
+from server.cli.framework.progress import ending_on_sigterm
 from server.settings import Settings
 from server.store.opening import open_store
 
@@ -107,9 +107,9 @@ class _Stage:
 @click.option("--seconds", type=click.FloatRange(0.5, 60), default=2.0, show_default=True, help="Of a round.")
 @click.option("--rounds", type=click.IntRange(1, 100), default=5, show_default=True)
 @click.option("--quick", is_flag=True, help="One round of a second each: a smoke test.")
+@ending_on_sigterm()
 def main(*, json_file: Path | None, seconds: float, rounds: int, quick: bool) -> None:
     """Measure durable rewards a second beside the bare driver's rate for the same work."""
-    end_on_sigterm()
     seconds, rounds = (1.0, 1) if quick else (seconds, rounds)
     rows: list[Durable] = []
     try:

@@ -23,8 +23,9 @@ from bandit.v1 import bandit_pb2, bandit_pb2_grpc
 from benchmarks.flood.attacker import FloodTotals, flood
 from benchmarks.harness.console import console, plain_table
 from benchmarks.harness.experiments import declare, named
-from benchmarks.harness.processes import Child, ChildError, end_on_sigterm, serving
+from benchmarks.harness.processes import Child, ChildError, serving
 from benchmarks.harness.workloads import CHOOSE, METRIC
+from server.cli.framework.progress import ending_on_sigterm
 
 MOST_GROWTH: Final = 1.3
 """Memory a while after the flood, over that of before."""
@@ -189,9 +190,9 @@ def _channel(server: Child) -> grpc.aio.Channel:
     show_default=True,
     help="Seconds until memory is compared.",
 )
+@ending_on_sigterm()
 def main(*, seconds: float, rest: float) -> None:
     """Measure honest calls in bursts and beside a flood; exit code 1 if any ends badly or memory stays."""
-    end_on_sigterm()
     try:
         with TemporaryDirectory(prefix="bandit-flood-") as scratch:
             result = measure(Path(scratch), seconds=seconds, rest=rest)

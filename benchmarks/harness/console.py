@@ -1,9 +1,12 @@
 """Tables and progress in a terminal."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from rich import box
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 _PIPE_WIDTH: Final = 150
@@ -15,6 +18,16 @@ def console(*, stderr: bool = False) -> Console:
     if not made.is_terminal:
         made.width = _PIPE_WIDTH
     return made
+
+
+@contextmanager
+def progress_bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error, if that is a terminal; the callable takes how many more steps are done."""
+    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
+    errors = console(stderr=True)
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        task = progress.add_task(description, total=total)
+        yield lambda n_steps: progress.advance(task, n_steps)
 
 
 def plain_table(title: str, *columns: str, n_left: int = 1, no_wrap: bool = False) -> Table:

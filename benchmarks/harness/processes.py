@@ -1,9 +1,8 @@
-"""Servers as child processes: started on a free port, measured from outside, and always taken down."""
+"""Child processes: started, measured from outside, and always taken down."""
 
 import os
 import random
 import select
-import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from grpc import RpcError, insecure_channel
@@ -21,14 +21,14 @@ from grpc_health.v1 import health, health_pb2
 SERVE: Final = ("-m", "server", "serve")
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 _HEALTH_CHECK: Final = f"/{health.SERVICE_NAME}/Check"
-_START_SECONDS: Final = 60.0
-_STOP_SECONDS: Final = 30.0
+_START_SECONDS: Final = 90.0
+_STOP_SECONDS: Final = 60.0
 _LOG_LINES: Final = 5
 _LOWEST_PORT: Final = 10_000
 
 
 class ChildError(Exception):
-    """A child process that did not do what it was started for; the text shows its last words."""
+    """A child process failed; the message ends with the last lines of its log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,10 +46,18 @@ class Child:
     start_seconds: float
 
     def resident_mib(self) -> float:
-        """Its resident memory (VmRSS) in MiB."""
-        status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
-        kib = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:"))
-        return int(kib) / 1024
+        """Its resident memory in MiB."""
+        return resident_mib(self.pid)
+
+
+def resident_mib(pid: int, field: str = "VmRSS") -> float:
+    """Resident memory of a process in MiB: at present (VmRSS), or the most that it ever had (VmHWM).
+
+    Raises:
+        OSError: There is no such process.
+    """
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(f"{field}:")) / 1024
 
 
 def cpu_seconds(pid: int) -> float:
@@ -59,42 +67,93 @@ def cpu_seconds(pid: int) -> float:
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
+def start(
+    arguments: Sequence[str],
+    folder: Path,
+    log: Path,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    *,
+    in_own_session: bool = False,
+) -> "tuple[subprocess.Popen[str], str]":
+    """Start `python ARGUMENTS`; returns the process and the first line of its output.
+
+    Args:
+        arguments: After the interpreter.
+        folder: Its working directory.
+        log: Where its standard error is appended.
+        environment: Of the process, in addition.
+        in_own_session: Whether signals of the terminal pass it by.
+
+    Raises:
+        ChildError: It printed no line within 90 s; it has been stopped.
+    """
+    with log.open("a") as errors:
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            cwd=folder,
+            env={**clean_environment(), **environment},
+            start_new_session=in_own_session,
+        )
+    line = ""
+    try:
+        line = _first_line(process)
+    finally:
+        if not line:
+            process.terminate()
+            wait(process)
+    if not line:
+        raise ChildError(f"{' '.join(arguments)} did not start: {last_words(log)}")
+    return process, line
+
+
+def wait(process: "subprocess.Popen[str]") -> int:
+    """Wait for the end of a process; returns its exit code, that of a kill if it does not end within 60 s."""
+    try:
+        return process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
+    finally:
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def last_words(log: Path) -> str:
+    """The last lines of a log, as one line."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return " | ".join(lines[-_LOG_LINES:]) or "it wrote no log"
+
+
 @contextmanager
 def running(arguments: Sequence[str], folder: Path) -> Iterator[Child]:
-    """Runs `python ARGUMENTS` until the block ends; its first line must end with its address.
+    """Run `python ARGUMENTS` until the block ends; its first line must end with its address.
 
     Args:
         arguments: After the interpreter.
         folder: Its working directory, and where its log goes.
 
     Raises:
-        ChildError: It says nothing within a minute, or doesn't end well on SIGTERM.
+        ChildError: It printed no line in time, or its exit code on SIGTERM is not 0.
     """
     log = folder / "server.log"
     began = time.perf_counter()
-    with log.open("ab") as errors:
-        process = subprocess.Popen(
-            [sys.executable, *arguments],
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            cwd=folder,
-            env=clean_environment(),
-        )
+    process, line = start(arguments, folder, log)
+    seconds = time.perf_counter() - began
     try:
-        line = _first_line(process)
-        if not line:
-            raise ChildError(f"{' '.join(arguments)} did not start: {_last_words(log)}")
-        seconds = time.perf_counter() - began
         yield Child(pid=process.pid, address=line.split()[-1], start_seconds=seconds)
     finally:
-        exit_code = _stop(process)
+        process.terminate()
+        exit_code = wait(process)
     if exit_code != 0:
-        raise ChildError(f"{' '.join(arguments)} ended with {exit_code}: {_last_words(log)}")
+        raise ChildError(f"{' '.join(arguments)} ended with {exit_code}: {last_words(log)}")
 
 
 @contextmanager
 def serving(folder: Path, *flags: str, command: Sequence[str] = SERVE) -> Iterator[Child]:
-    """Runs a bandit-server on the database of `folder` until the block ends.
+    """Run a bandit-server on the database of `folder` until the block ends.
 
     Args:
         folder: Where the database is, or will be.
@@ -112,10 +171,10 @@ def database_of(folder: Path) -> str:
 
 
 def verify(folder: Path) -> str:
-    """What `bandit-server verify` says of a folder's database: one line, if it is clean.
+    """The line that `bandit-server verify` prints of a clean database.
 
     Raises:
-        ChildError: It is not.
+        ChildError: It is not clean.
     """
     command = [sys.executable, "-m", "server", "verify", "--database", database_of(folder)]
     done = subprocess.run(
@@ -127,7 +186,7 @@ def verify(folder: Path) -> str:
 
 
 def require_serving(address: str) -> None:
-    """Asks for health once; ChildError unless the answer is SERVING."""
+    """Check the health of a server once; ChildError unless it is SERVING."""
     with insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
         check = channel.unary_unary(
             _HEALTH_CHECK,
@@ -145,7 +204,7 @@ def require_serving(address: str) -> None:
 def free_port(n_ports: int = 1) -> int:
     """The first of `n_ports` neighbours on 127.0.0.1 that were free a moment ago.
 
-    For programs that can't take a free port and say which, or that come back to theirs. The kernel gives none
+    For programs that can't take a free port and print it, or that restart on theirs. The kernel gives none
     of these ports to others meanwhile: they lie below those that it chooses from.
 
     Raises:
@@ -159,7 +218,7 @@ def free_port(n_ports: int = 1) -> int:
 
 
 def _below_the_kernels() -> Iterator[int]:
-    """The ports that the kernel never chooses by itself, over and over; threads may share it."""
+    """Yield the ports that the kernel never chooses by itself, over and over; threads may share it."""
     lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
     ports = range(_LOWEST_PORT, max(lowest, _LOWEST_PORT + 10_000))
     start = random.SystemRandom().randrange(len(ports))  # whatever seeds tests: processes rarely try the same
@@ -177,38 +236,16 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def end_on_sigterm() -> None:
-    """Lets SIGTERM end this process as an exception does, so that children are taken down first."""
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-
-
-def _first_line(process: subprocess.Popen[bytes]) -> str:
+def _first_line(process: "subprocess.Popen[str]") -> str:
     if process.stdout is None or not select.select([process.stdout], [], [], _START_SECONDS)[0]:
         return ""
-    return process.stdout.readline().decode().strip()
+    return process.stdout.readline().strip()
 
 
-def _stop(process: subprocess.Popen[bytes]) -> int:
-    process.terminate()
-    try:
-        return process.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return process.wait()
-    finally:
-        if process.stdout is not None:
-            process.stdout.close()
+def clean_environment() -> dict[str, str]:
+    """The environment of a child: none of this shell's settings, and the repository on its import path.
 
-
-def _last_words(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return " | ".join(lines[-_LOG_LINES:]) or "it wrote no log"
-
-
-def clean_environment() -> Mapping[str, str]:
-    """For children: no setting of this shell reaches them; the repository can be imported from any folder.
-
-    They keep the bytecode of what they import, as an installed server has it.
+    It caches the bytecode of its imports, like an installed server.
     """
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("BANDIT_")}
     kept.pop("PYTHONDONTWRITEBYTECODE", None)

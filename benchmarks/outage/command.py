@@ -23,9 +23,10 @@ import uvloop
 
 from bandit.v1 import experiment_pb2, experiment_pb2_grpc
 from benchmarks.harness.postgresql import PostgresqlProcess, query
-from benchmarks.harness.processes import SERVE, Child, end_on_sigterm, running
+from benchmarks.harness.processes import SERVE, Child, running
 from benchmarks.outage.clients import PHASES, Load, Phase
 from server.app import maintenance
+from server.cli.framework.progress import ending_on_sigterm
 from server.settings import Settings
 
 _NAME: Final = "outage"
@@ -112,12 +113,12 @@ FAULTS: Final[Mapping[str, Callable[[PostgresqlProcess, float], None]]] = {
 )
 @click.option("--replicas", default=2, show_default=True, help="Servers on the database.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@ending_on_sigterm()
 def main(seconds: float, around: float, fault: str, replicas: int, *, as_json: bool) -> None:
     """Take the database away from servers under load, and give it back.
 
     The exit code is 1 if a call of Choose failed, or a reward was lost or doubled.
     """
-    end_on_sigterm()
     with TemporaryDirectory(prefix="bandit-outage-") as folder:
         result = measure(Path(folder), fault=fault, seconds=seconds, around=around, n_replicas=replicas)
     print(json.dumps(asdict(result), indent=2) if as_json else "\n".join(table(result)))

@@ -1,4 +1,4 @@
-"""Runs the command line: `python -m benchmarks.regret`."""
+"""Entry point of `python -m benchmarks.regret`."""
 
 from benchmarks.regret.command import main
 

@@ -1,7 +1,7 @@
-"""Matches on all cores: blocks of runs, each with seeds of its own, so that no figure depends on the machine.
+"""Blocks of runs, which play a match on all cores with results that do not depend on the machine.
 
 The seeds of a block follow from the seed, the contestant's label and the block's number, as children of one
-`SeedSequence`. So figures are the same with any number of processes and whoever else takes part, and all
+`SeedSequence`. So figures do not depend on the number of processes or on the other contestants, and all
 contestants meet the same worlds.
 """
 
@@ -13,11 +13,11 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
+from benchmarks.harness.parallel import OnProgress, run_all
 from benchmarks.regret.players.contestants import Contestant
 from benchmarks.regret.players.peers import PeerContestant, PeerPlayer
 from benchmarks.regret.players.policy_player import PolicyPlayer
 from benchmarks.regret.problems.problem import Problem, ProblemError
-from benchmarks.regret.processes import OnRounds, run_all
 from benchmarks.regret.simulation import Measured, simulate
 
 Entrant: TypeAlias = Contestant | PeerContestant
@@ -37,10 +37,10 @@ class Match:
     """A contestant on a problem.
 
     Attributes:
-        problem: What is played.
-        entrant: Who plays.
-        n_runs: How often.
-        seed: Where all luck comes from.
+        problem: The problem to play.
+        entrant: The contestant.
+        n_runs: Number of independent runs.
+        seed: Seed of all random numbers.
     """
 
     problem: Problem
@@ -50,14 +50,14 @@ class Match:
 
     @property
     def n_rounds(self) -> int:
-        """Rounds of all runs together."""
+        """Rounds in all runs together."""
         return self.n_runs * self.problem.horizon
 
     def blocks(self) -> list["Block"]:
-        """Groups of runs of about the same size, whatever the machine.
+        """Split the runs into blocks of about the same size, which does not depend on the machine.
 
         Raises:
-            ProblemError: more outcomes would wait for their delay than fit into memory.
+            ProblemError: More outcomes would wait for their delay than fit into memory.
         """
         n_blocks = -(-self.n_runs // self._runs_of_a_block())
         bounds = [self.n_runs * number // n_blocks for number in range(n_blocks + 1)]
@@ -67,7 +67,7 @@ class Match:
         problem = self.problem
         n_waiting = min(problem.delay + problem.refresh_every, problem.horizon)
         if n_waiting > _MOST_WAITING:
-            rule = f"and --refresh-every make {n_waiting:,} outcomes wait, and memory holds {_MOST_WAITING:,}"
+            rule = f"and --refresh-every keep {n_waiting:,} outcomes waiting, at most {_MOST_WAITING:,} fit"
             raise ProblemError("delay", rule)
         if isinstance(self.entrant, PeerContestant):
             return _RUNS_OF_PEERS
@@ -81,16 +81,16 @@ class Block:
 
     Attributes:
         match: The match.
-        number: Which block it is, from 0.
-        n_runs: How many runs.
+        number: Index of the block, from 0.
+        n_runs: Number of runs in it.
     """
 
     match: Match
     number: int
     n_runs: int
 
-    def play(self, on_rounds: OnRounds) -> Measured:
-        """Plays its runs, and calls back with how many rounds more were played."""
+    def play(self, on_rounds: OnProgress) -> Measured:
+        """Play the runs, and call `on_rounds` with the number of rounds played since its last call."""
         problem, entrant = self.match.problem, self.match.entrant
         label = 1 + zlib.crc32(entrant.label.encode())
         worlds, choices, outcomes = self._rng(_WORLD), self._rng(label, 0), self._rng(label, 1)
@@ -106,13 +106,13 @@ class Block:
         return np.random.default_rng(sequence)
 
 
-def play_all(matches: Sequence[Match], n_processes: int, on_rounds: OnRounds) -> list[Measured]:
-    """Plays matches, and returns what each measured, in order.
+def play_all(matches: Sequence[Match], n_processes: int, on_rounds: OnProgress) -> list[Measured]:
+    """Play matches, and return the measurements of each, in order.
 
     Args:
-        matches: What is played, by whom.
-        n_processes: How many processes play; 1: this one.
-        on_rounds: Called with how many more rounds of a run were played.
+        matches: The matches to play.
+        n_processes: Number of processes; 1 plays in this process.
+        on_rounds: Called with the number of rounds played since its last call.
     """
     of_match = [match.blocks() for match in matches]
     blocks = [block for blocks in of_match for block in blocks]

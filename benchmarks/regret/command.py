@@ -1,7 +1,7 @@
 """The command line of `python -m benchmarks.regret`.
 
-With --means (or --means-beta) that problem is played; else the named ones are: those with an anchor, those on
-which a bandit does not win, checks that can't come out otherwise, and other libraries side by side.
+--means or --means-beta plays one problem. Without them, the named problems are played: some have an anchor, a
+bandit does not win on others, some are checks with an exact answer, and some compare other libraries.
 """
 
 import json
@@ -11,17 +11,15 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import click
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from bandit.client import CallError
-from benchmarks.harness.console import console
-from benchmarks.harness.processes import ChildError, end_on_sigterm
+from benchmarks.harness.console import console, progress_bar
+from benchmarks.harness.processes import ChildError
 from benchmarks.regret.blocks import Match, play_all
 from benchmarks.regret.matches import Plan, make_plans
 from benchmarks.regret.options import MOST_RUNS, OneLineCommand, OptionError, Options, problem_options
@@ -29,7 +27,6 @@ from benchmarks.regret.players.server_player import ServerPlayError
 from benchmarks.regret.plots import PlotsUnavailableError, require_plots, write_plots
 from benchmarks.regret.problems.named_problems import NAMED
 from benchmarks.regret.problems.problem import ProblemError
-from benchmarks.regret.processes import OnRounds
 from benchmarks.regret.results import Result, exact_anchor, ours_as_anchor, to_json
 from benchmarks.regret.simulation import Measured
 from benchmarks.regret.tables import print_list, print_results
@@ -40,22 +37,23 @@ from benchmarks.regret.through_server import (
     print_comparisons,
     require_servable,
 )
+from server.cli.framework.progress import ending_on_sigterm
 
 _IN_PROCESS_RUNS: Final = 4_000
-"""How often at least a problem is played in-process, to be compared with a server's runs."""
+"""Fewest in-process runs of a problem, for comparison with a server's runs."""
 
 _MOST_ROUNDS_ALONE: Final = 1_000_000
-"""Rounds of all runs that are played before other processes would have started."""
+"""Rounds, in all runs together, that this process plays in less time than other processes take to start."""
 
 _EXAMPLE: Final = """
 \b
-Policies are NAME[:VALUE][:OPTION=VALUE], with commas between them:
+Policies are NAME[:VALUE][:OPTION=VALUE], separated by commas:
   thompson                          Thompson sampling
-  epsilon-greedy:0.1:decay=1000     explores 10 %, half of that after 1,000
+  epsilon-greedy:0.1:decay=1000     explores 10 %, and 5 % after 1,000
   uniform                           equal shares
-  split:90/10                       fixed shares, the champion's first
+  split:90/10                       fixed shares, champion first
   mabwiser-thompson, mabwiser-epsilon-greedy:0.1, river-thompson, ...
-Options of ours: floor=0.05, champion-floor=0.2, half-life=5000.
+Options of this library's policies: floor=0.05, champion-floor=0.2, half-life=5000.
 """
 
 
@@ -65,17 +63,17 @@ Options of ours: floor=0.05, champion-floor=0.2, half-life=5000.
 @click.option(
     "--peer-runs",
     type=click.IntRange(1, MOST_RUNS),
-    help="Those of MABWiser; river plays ten times as many.  [default: 40]",
+    help="Runs of MABWiser's policies; river's get ten times as many.  [default: 40]",
 )
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of all luck.")
-@click.option("--jobs", type=click.IntRange(1, 1_024), help="Processes.  [default: one a core]")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Random seed.")
+@click.option("--jobs", type=click.IntRange(1, 1_024), help="Number of processes.  [default: one per core]")
 @click.option(
     "--json",
     "json_file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write an object a policy there.",
+    help="Write one JSON object per policy to this file.",
 )
-@click.option("--curve", is_flag=True, help="With --json: regret over rounds as well, with 95 % bands.")
+@click.option("--curve", is_flag=True, help="Add regret by round, with 95 % bands, to the JSON.")
 @click.option(
     "--plots", type=click.Path(path_type=Path, file_okay=False), help="Write plots and a page to this folder."
 )
@@ -87,18 +85,18 @@ Options of ours: floor=0.05, champion-floor=0.2, half-life=5000.
     metavar="NAME",
     help="Play this named problem; may be repeated.",
 )
-@click.option("--quick", is_flag=True, help="Play the named problems in a twentieth of their runs.")
-@click.option("--list", "is_list", is_flag=True, help="Name the problems, and play none.")
+@click.option("--quick", is_flag=True, help="Play the named problems with a twentieth of their runs.")
+@click.option("--list", "is_list", is_flag=True, help="List the named problems and exit.")
 @click.option(
-    "--through-server", is_flag=True, help="Play through a real server, and compare with in-process."
+    "--through-server", is_flag=True, help="Play through a real server, and compare with in-process runs."
 )
 @click.pass_context
+@ending_on_sigterm()
 def main(context: click.Context, /, **options: Any) -> None:
-    """Simulate bandit problems and print what each policy costs.
+    """Simulate bandit problems and print each policy's regret.
 
-    Without --means the named problems are played; --list names them.
+    Without --means the named problems are played; --list shows them.
     """
-    end_on_sigterm()
     if options["is_list"]:
         print_list(NAMED.values(), console())
         return
@@ -115,17 +113,17 @@ def main(context: click.Context, /, **options: Any) -> None:
         raise click.ClickException(str(error)) from error
     except BrokenProcessPool as error:
         raise click.ClickException(
-            "a process was killed, perhaps for want of memory: try --jobs 1"
+            "a process was killed, perhaps because memory ran out: try --jobs 1"
         ) from error
 
 
 def _check_files(options: Options) -> None:
-    """Finds out before the work, and not after it, that its results have nowhere to go."""
+    """Check before the simulation that its results can be written."""
     file = options["json_file"]
     if file is not None and not file.absolute().parent.is_dir():
         raise OptionError(f"--json must name a file in a folder that exists, got {file}")
     if options["curve"] and file is None:
-        raise OptionError("--curve goes into the JSON: add --json FILE")
+        raise OptionError("--curve writes to the JSON file: add --json FILE")
     if options["plots"] is not None:
         require_plots()
 
@@ -137,7 +135,7 @@ def _measure(plans: Sequence[Plan], options: Options) -> None:
     out = console()
     print_results(results, out)
     for package in sorted({package for plan in plans for package in plan.missing}):
-        out.print(f"· {package} is not installed and did not play: pip install {package}")
+        out.print(f"· left out {package}, which is not installed: pip install {package}")
     out.print(f"· seed {options['seed']}; {seconds:.1f} s")
     if options["json_file"] is not None:
         _write_json(options["json_file"], [to_json(each, has_curve=options["curve"]) for each in results])
@@ -149,15 +147,14 @@ def _measure(plans: Sequence[Plan], options: Options) -> None:
 def _play(plans: Sequence[Plan], n_processes: int | None) -> list[Result]:
     matches = [match for plan in plans for match in plan.matches]
     if n_processes is None:
-        n_rounds = sum(match.n_rounds for match in matches)
-        n_processes = os.cpu_count() or 1 if n_rounds > _MOST_ROUNDS_ALONE else 1
-    with _progress("playing", matches) as on_rounds:
+        n_processes = os.cpu_count() or 1 if _n_rounds(matches) > _MOST_ROUNDS_ALONE else 1
+    with progress_bar("playing", _n_rounds(matches)) as on_rounds:
         measured = iter(play_all(matches, n_processes, on_rounds))
     return [result for plan in plans for result in _results(plan, measured)]
 
 
 def _results(plan: Plan, measured: Iterator[Measured]) -> list[Result]:
-    """One result for each match, with what it should have come to."""
+    """Return one result for each match, with its anchor."""
     results = [Result(title=plan.title, match=match, measured=next(measured)) for match in plan.matches]
     return [
         replace(
@@ -171,11 +168,11 @@ def _results(plan: Plan, measured: Iterator[Measured]) -> list[Result]:
 
 
 def _compare(plan: Plan, options: Options) -> None:
-    """Plays through a server and in-process; exit code 1 if they don't agree."""
+    """Play through a server and in-process; exit with code 1 if the results disagree."""
     if plan.missing:
         raise OptionError("--through-server can't serve another library's policies: leave them out")
     require_servable(plan.matches)
-    with _progress("through a server", plan.matches) as on_rounds:
+    with progress_bar("through a server", _n_rounds(plan.matches)) as on_rounds:
         served, verdict = play_through_server(plan.matches, on_rounds)
     often = [replace(match, n_runs=max(match.n_runs, _IN_PROCESS_RUNS)) for match in plan.matches]
     in_process = _play([replace(plan, matches=often)], options["jobs"])
@@ -189,7 +186,7 @@ def _compare(plan: Plan, options: Options) -> None:
         _write_json(options["json_file"], [each.to_json(has_curve=options["curve"]) for each in comparisons])
     if not all(each.agrees for each in comparisons):
         raise click.ClickException(
-            f"server and simulation are more than {MOST_ERRORS:g} standard errors apart"
+            f"server and simulation differ by more than {MOST_ERRORS:g} standard errors"
         )
 
 
@@ -197,11 +194,6 @@ def _write_json(file: Path, document: list[dict[str, object]]) -> None:
     file.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-@contextmanager
-def _progress(description: str, matches: Sequence[Match]) -> Iterator[OnRounds]:
-    """A bar on standard error, if that is a terminal; it counts rounds of all runs."""
-    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
-    errors = console(stderr=True)
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
-        task = progress.add_task(description, total=sum(match.n_rounds for match in matches))
-        yield lambda n_rounds: progress.advance(task, n_rounds)
+def _n_rounds(matches: Sequence[Match]) -> int:
+    """Return the number of rounds in all runs of all matches."""
+    return sum(match.n_rounds for match in matches)

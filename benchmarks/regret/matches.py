@@ -1,4 +1,4 @@
-"""From the command line to matches: a problem of one's own, or the named ones."""
+"""Matches from the command line: of the problem that options describe, or of named problems."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from benchmarks.regret.problems.problem import Problem
 from benchmarks.regret.results import Anchor
 
 OWN: Final = "problem"
-"""The title of a problem without a name."""
+"""Title of a problem that options describe."""
 
 _DEFAULT_RUNS: Final = 1_000
 _DEFAULT_PEER_RUNS: Final = 40
@@ -30,13 +30,13 @@ _DEFAULT_PEER_RUNS: Final = 40
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Matches of one problem, and what they should come to.
+    """Matches of one problem, and their expected regret.
 
     Attributes:
         title: The problem's name.
-        matches: Who plays how often.
-        anchors: Label of a policy to what it should cost.
-        missing: Packages without which some can't play.
+        matches: The contestants and their runs.
+        anchors: Label of a policy to its expected regret.
+        missing: Packages that are not installed; policies that need them are left out of `matches`.
     """
 
     title: str
@@ -46,16 +46,16 @@ class Plan:
 
 
 def make_plans(context: click.Context, options: Options) -> list[Plan]:
-    """What is to be played.
+    """Make the plans that the options ask for.
 
     Raises:
-        OptionError: the options contradict each other, or say something that can't be played.
+        OptionError: The options contradict each other, or describe something that can't be played.
     """
     if options["means"] is not None or options["means_beta"] is not None:
         for name in ("names", "quick"):
             if options[name]:
                 option = {"names": "--problem", "quick": "--quick"}[name]
-                raise OptionError(f"{option} is for named problems: leave it out beside --means")
+                raise OptionError(f"{option} is for named problems: leave it out, or leave out --means")
         return [_own_plan(options)]
     given = sorted(
         parameter.opts[0]
@@ -64,7 +64,7 @@ def make_plans(context: click.Context, options: Options) -> list[Plan]:
         and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
     )
     if given:
-        raise OptionError(f"{given[0]} needs a problem of your own: add --means, such as --means 0.2,0.25")
+        raise OptionError(f"{given[0]} needs --means or --means-beta, such as --means 0.2,0.25")
     names = options["names"] or [name for name, named in NAMED.items() if named.is_default]
     named = [NAMED[name].quick() if options["quick"] else NAMED[name] for name in names]
     return [_named_plan(each, options) for each in named]
@@ -76,7 +76,8 @@ def _own_plan(options: Options) -> Plan:
     n_runs = options["runs"] or _DEFAULT_RUNS, options["peer_runs"] or _DEFAULT_PEER_RUNS
     plan = _plan(OWN, problem, entrants, n_runs, options["seed"])
     if plan.missing and not plan.matches:
-        raise OptionError(f"--policies needs {', '.join(sorted(plan.missing))}: not installed")
+        missing = sorted(plan.missing)
+        raise OptionError(f"--policies needs {', '.join(missing)}: pip install {' '.join(missing)}")
     return plan
 
 
@@ -94,7 +95,10 @@ def _plan(
     seed: int,
     anchors: Mapping[str, Anchor] | None = None,
 ) -> Plan:
-    """A plan without those whose package is not installed; `n_runs` are ours and other libraries'."""
+    """Make a plan without contestants whose package is not installed.
+
+    `n_runs` is the number of runs of this library's policies, and of other libraries'.
+    """
     matches = []
     missing = set()
     for entrant in entrants:

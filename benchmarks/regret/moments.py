@@ -9,12 +9,12 @@ from benchmarks.regret.problems.rewards import FloatArray
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Mean and scatter of one or more figures over runs.
+    """Mean and spread of one or more figures over runs.
 
     Attributes:
-        n: How many runs.
-        mean: Over runs, of any shape.
-        squares: Sum over runs of squares about the mean, of the same shape.
+        n: Number of runs.
+        mean: Mean over runs, of any shape.
+        squares: Sum over runs of squared deviations from the mean, of the same shape.
     """
 
     n: int
@@ -23,12 +23,12 @@ class Moments:
 
     @classmethod
     def of(cls, values: FloatArray) -> "Moments":
-        """From figures of shape (..., n_runs)."""
+        """Compute the moments of figures of shape (..., n_runs)."""
         mean = values.mean(axis=-1)
         return cls(values.shape[-1], mean, ((values - mean[..., np.newaxis]) ** 2).sum(axis=-1))
 
     def merge(self, other: "Moments") -> "Moments":
-        """Both groups of runs together (Chan, Golub & LeVeque 1979).
+        """Return the moments of both groups of runs together (Chan, Golub & LeVeque 1979).
 
         >>> one, two = Moments.of(np.array([1.0, 2.0])), Moments.of(np.array([3.0, 6.0]))
         >>> one.merge(two) == Moments.of(np.array([1.0, 2.0, 3.0, 6.0]))
@@ -41,7 +41,7 @@ class Moments:
 
     @property
     def standard_error(self) -> FloatArray:
-        """Of the mean; NaN for a single run."""
+        """Standard error of the mean; NaN for a single run."""
         if self.n == 1:
             return np.full_like(self.mean, np.nan)
         return np.asarray(np.sqrt(self.squares / (self.n - 1) / self.n), dtype=np.float64)

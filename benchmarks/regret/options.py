@@ -1,4 +1,4 @@
-"""What the command line says, made into problems and contestants."""
+"""Options of the command line, and the problems and contestants that they describe."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -15,17 +15,17 @@ from benchmarks.regret.problems.rewards import RewardKind
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., object])
 Options: TypeAlias = Mapping[str, Any]
-"""What click has read, by parameter."""
+"""Parameter name to the value that click has read."""
 
 MOST_RUNS: Final = 1_000_000
 _N_BETA: Final = 2
 
 
 class OneLineCommand(click.Command):
-    """A command whose errors are one line: the option and its rule, without the usage before it."""
+    """A command whose errors are one line with the option and its rule, without usage text."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Reads the arguments."""
+        """Parse the arguments."""
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
@@ -34,7 +34,7 @@ class OneLineCommand(click.Command):
 
 
 class OptionError(click.ClickException):
-    """An option that can't be used; one line on standard error and exit code 2."""
+    """Invalid option; one line on standard error and exit code 2."""
 
     exit_code = 2
 
@@ -42,13 +42,13 @@ class OptionError(click.ClickException):
 def _numbers(
     context: click.Context, parameter: click.Parameter, text: str | None
 ) -> tuple[float, ...] | None:
-    """Numbers with commas between them."""
+    """Parse numbers separated by commas."""
     if text is None:
         return None
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        rule = f"{text!r} must be numbers with commas between them, such as 0.2,0.25"
+        rule = f"must be numbers separated by commas, such as 0.2,0.25, got {text!r}"
         raise click.BadParameter(rule, context, parameter) from None
 
 
@@ -57,20 +57,22 @@ def _numbers_option(name: str, explanation: str) -> Callable[[FunctionT], Functi
 
 
 _OPTIONS: Final = (
-    _numbers_option("--means", "What each arm is worth, such as 0.2,0.25."),
-    click.option("--arms", type=int, default=0, help="How many arms --means-beta draws."),
+    _numbers_option("--means", "Mean of each arm, such as 0.2,0.25."),
+    click.option("--arms", type=int, default=0, help="Number of arms with --means-beta."),
     _numbers_option("--means-beta", "Draw each run's means from this Beta, such as 1,1."),
     click.option(
         "--reward",
         type=click.Choice([kind.value for kind in RewardKind]),
         default=RewardKind.BERNOULLI.value,
         show_default=True,
-        help="The distribution of outcomes.",
+        help="Distribution of outcomes.",
     ),
-    click.option("--sd", type=float, default=1.0, show_default=True, help="Of Gaussian outcomes."),
-    click.option("--horizon", type=int, default=10_000, show_default=True, help="Rounds of a run."),
     click.option(
-        "--refresh-every", type=int, default=1, show_default=True, help="Rounds between looks at outcomes."
+        "--sd", type=float, default=1.0, show_default=True, help="Standard deviation of Gaussian outcomes."
+    ),
+    click.option("--horizon", type=int, default=10_000, show_default=True, help="Rounds per run."),
+    click.option(
+        "--refresh-every", type=int, default=1, show_default=True, help="Rounds between posterior updates."
     ),
     click.option(
         "--delay", type=int, default=0, show_default=True, help="Further rounds until an outcome is known."
@@ -81,25 +83,26 @@ _OPTIONS: Final = (
         default=0,
         show_default=True,
         metavar="INDEX",
-        help="The arm in production, counted from 0: the first weight of a split is its.",
+        help="Index of the arm in production, from 0; a split's first weight is for it.",
     ),
     click.option(
-        "--drift", type=float, default=0.0, help="Means wander: the walk's standard deviation at the end."
+        "--drift", type=float, default=0.0, help="Standard deviation of each mean's random walk at the end."
     ),
+    click.option("--switch-at", type=int, metavar="ROUND", help="Round from which --switch-means hold."),
+    _numbers_option("--switch-means", "Means after the switch.  [default: --means in reverse order]"),
+    _numbers_option("--weekend-means", "Means on two days of seven."),
     click.option(
-        "--switch-at", type=int, metavar="ROUND", help="From this round on arms change their worth."
+        "--weekly-swing",
+        type=float,
+        default=0.0,
+        help="Part in [0, 1] by which all means rise and fall over a week.",
     ),
-    _numbers_option("--switch-means", "... to this; not given: in reverse order."),
-    _numbers_option("--weekend-means", "What arms are worth on two days of seven."),
-    click.option(
-        "--weekly-swing", type=float, default=0.0, help="All means rise and fall by this part over a week."
-    ),
-    click.option("--rounds-per-day", type=int, default=500, show_default=True, help="How long a day is."),
+    click.option("--rounds-per-day", type=int, default=500, show_default=True, help="Rounds per day."),
     click.option(
         "--turnover",
         type=float,
         default=0.0,
-        help="Probability, a round, that an arm is replaced by a new one.",
+        help="Probability, in each round, that a new arm replaces one.",
     ),
 )
 _CONTESTANTS: Final = (
@@ -107,12 +110,12 @@ _CONTESTANTS: Final = (
         "--policies",
         default="thompson,epsilon-greedy,uniform",
         show_default=True,
-        help="Who plays; see below.",
+        help="Policies to play; see below.",
     ),
-    click.option("--peers", is_flag=True, help="Let MABWiser's and river's policies play, too."),
-    click.option("--half-life", type=float, help="Rounds after which an outcome weighs half."),
-    click.option("--floor", type=float, default=0.0, help="The least share of every arm."),
-    click.option("--champion-floor", type=float, help="The least share of the champion."),
+    click.option("--peers", is_flag=True, help="Also play MABWiser's and river's policies."),
+    click.option("--half-life", type=float, help="Rounds after which an outcome counts half."),
+    click.option("--floor", type=float, default=0.0, help="Minimum share of every arm."),
+    click.option("--champion-floor", type=float, help="Minimum share of the champion."),
 )
 
 PROBLEM_OPTIONS: Final = frozenset(
@@ -130,21 +133,21 @@ PROBLEM_OPTIONS: Final = frozenset(
         *("half_life", "floor", "champion_floor", "policies", "peers", "through_server"),
     )
 )
-"""Parameters that say what is played: they make no sense beside a named problem."""
+"""Parameters that describe a problem, and so do not apply to named problems."""
 
 
 def problem_options(function: FunctionT) -> FunctionT:
-    """Adds the options of a problem to a command."""
+    """Add the options of a problem to a command."""
     for option in reversed((*_OPTIONS, *_CONTESTANTS)):
         function = option(function)
     return function
 
 
 def read_problem(options: Options) -> Problem:
-    """The problem that the options describe.
+    """Return the problem that the options describe.
 
     Raises:
-        OptionError: there is none like that.
+        OptionError: An option is outside its range, or contradicts another.
     """
     means = options["means"] or ()
     beta = options["means_beta"]
@@ -177,10 +180,10 @@ def read_problem(options: Options) -> Problem:
 
 
 def read_entrants(text: str, problem: Problem, options: Options) -> tuple[Entrant, ...]:
-    """The contestants that the options name.
+    """Return the contestants that the options name.
 
     Raises:
-        OptionError: one of them is none, or can't play this problem.
+        OptionError: A label names no contestant, or one that can't play this problem.
     """
     half_life = options["half_life"]
     if half_life is not None and not (math.isfinite(half_life) and half_life > 0):
@@ -201,13 +204,13 @@ def read_entrants(text: str, problem: Problem, options: Options) -> tuple[Entran
 def parse_entrants(
     labels: Sequence[str], problem: Problem, defaults: Contestant | None = None
 ) -> tuple[Entrant, ...]:
-    """Contestants from their labels.
+    """Parse the labels of contestants.
 
     Raises:
-        OptionError: one of them is none, or can't play this problem.
+        OptionError: A label names no contestant, or one that can't play this problem.
     """
     if len(set(labels)) < len(labels):
-        raise OptionError("--policies must not name a policy twice")
+        raise OptionError("--policies must name each policy only once")
     try:
         return tuple(
             parse_peer(label, problem) or parse_contestant(label, problem, defaults) for label in labels

@@ -1,4 +1,4 @@
-"""Curves of regret and of the best arm's share, as PNG files and one page that carries them along."""
+"""Plots of regret and of the best arm's share, as PNG files and one page that embeds them."""
 
 import base64
 import importlib
@@ -31,7 +31,7 @@ class PlotsUnavailableError(Exception):
 
 
 def require_plots() -> None:
-    """PlotsUnavailableError unless matplotlib can be imported."""
+    """Raise PlotsUnavailableError if matplotlib can't be imported."""
     try:
         importlib.import_module("matplotlib").use("Agg")
     except ImportError as error:
@@ -39,12 +39,12 @@ def require_plots() -> None:
 
 
 def write_plots(results: Sequence[Result], folder: Path, command: str) -> list[Path]:
-    """Writes a PNG for each problem and one page with all of them and their figures.
+    """Write a PNG for each problem and one page with all plots and tables.
 
     Args:
-        results: What is shown, problem by problem.
-        folder: Where the files go; made if it is not there.
-        command: What makes them again.
+        results: Results to show, grouped by problem.
+        folder: Folder of the files; created if it does not exist.
+        command: Command that reproduces them.
 
     Returns:
         The files, the page last.
@@ -64,7 +64,7 @@ def write_plots(results: Sequence[Result], folder: Path, command: str) -> list[P
 
 
 def _draw(results: Sequence[Result], file: Path) -> None:
-    # Imported here: one who wants no plots needs no matplotlib.
+    # Imported here, as matplotlib is only needed for plots.
     figure_module = importlib.import_module("matplotlib.figure")
     figure = figure_module.Figure(figsize=(11, 4.2), layout="constrained")
     regret, share = figure.subplots(1, 2)

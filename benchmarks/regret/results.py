@@ -1,4 +1,4 @@
-"""What a match came to, and how it stands to what is known about it."""
+"""Results of matches, and their distance from known answers."""
 
 import math
 from collections.abc import Sequence
@@ -11,17 +11,17 @@ from benchmarks.regret.players.peers import PeerContestant
 from benchmarks.regret.simulation import Measured
 
 _BAND_ERRORS: Final = 1.96
-"""Half the width of a curve's band, in standard errors: 95 % at each point."""
+"""Half the width of a curve's band, in standard errors; it covers 95 % at each point."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anchor:
-    """A figure that regret should come to.
+    """Expected regret of a match.
 
     Attributes:
-        regret: The figure.
-        error: Its own standard error or rounding; 0 where it is exact, None where it is not known.
-        source: Whose it is.
+        regret: The expected regret.
+        error: Its standard error or rounding; 0 if it is exact, None if unknown.
+        source: Its source.
     """
 
     regret: float
@@ -31,13 +31,13 @@ class Anchor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """A match and what was measured.
+    """A match and its measurements.
 
     Attributes:
         title: The problem's name.
-        match: What was played.
-        measured: What it cost.
-        anchor: What it should have cost, where that is known.
+        match: The match.
+        measured: Its measurements.
+        anchor: Its expected regret; None if unknown.
     """
 
     title: str
@@ -52,12 +52,12 @@ class Result:
 
     @property
     def standard_error(self) -> float:
-        """Of the mean; NaN for a single run."""
+        """Standard error of the mean regret; NaN for a single run."""
         return float(self.measured.regret.standard_error[-1])
 
     @property
     def share_of_best(self) -> float:
-        """The part of all rounds in which a best arm was chosen."""
+        """Fraction of all rounds that chose a best arm."""
         return float(self.measured.share_of_best.mean[-1])
 
     @property
@@ -67,17 +67,17 @@ class Result:
 
     @property
     def errors_off(self) -> float | None:
-        """How many combined standard errors the mean is from its anchor; None where that can't be said."""
+        """Distance of the mean from its anchor in combined standard errors; None if they are unknown."""
         if self.anchor is None or self.anchor.error is None:
             return None
         gap = self.mean - self.anchor.regret
         combined = math.hypot(self.standard_error, self.anchor.error)
-        # A policy that never varies is off by rounding only, or for good.
+        # A policy without variance differs from its anchor by rounding, or really.
         return gap / combined if combined > 0 else 0.0 if math.isclose(gap, 0.0, abs_tol=1e-6) else math.inf
 
 
 def exact_anchor(match: Match) -> Anchor | None:
-    """What fixed shares cost where arms stay what they are; None for any other match."""
+    """Return the exact regret of fixed shares if means are constant; None for any other match."""
     if not isinstance(match.entrant, Contestant):
         return None
     shares = match.entrant.fixed_shares(match.problem)
@@ -86,7 +86,7 @@ def exact_anchor(match: Match) -> Anchor | None:
 
 
 def ours_as_anchor(results: Sequence[Result], entrant: Entrant) -> Anchor | None:
-    """What our policy of the same kind cost, for one of another library; None where there is none."""
+    """Return the regret of this library's policy of the same kind, for one of another library; else None."""
     if not isinstance(entrant, PeerContestant):
         return None
     for result in results:
@@ -96,7 +96,7 @@ def ours_as_anchor(results: Sequence[Result], entrant: Entrant) -> Anchor | None
 
 
 def to_json(result: Result, *, has_curve: bool) -> dict[str, object]:
-    """One object for the result, with nothing in it that JSON does not have."""
+    """Return the result as a JSON object; numbers that JSON does not have become None."""
     problem, measured = result.match.problem, result.measured
     document: dict[str, object] = {
         "problem": result.title,

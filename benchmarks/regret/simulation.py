@@ -1,4 +1,4 @@
-"""Runs in lockstep: a world, a player, and what it cost."""
+"""Simulation of runs in lockstep: a player in a world, and its regret."""
 
 import math
 from collections.abc import Callable
@@ -19,12 +19,12 @@ _TENTH: Final = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What a group of runs cost.
+    """Measurements of a group of runs.
 
     Attributes:
         checkpoints: Numbers of rounds after which the curves were read, the last being the horizon.
-        regret: At each checkpoint.
-        share_of_best: Of all rounds up to each checkpoint, those that chose a best arm.
+        regret: Regret up to each checkpoint.
+        share_of_best: Fraction of the rounds up to each checkpoint that chose a best arm.
         slope: (R(T) - R(T/10)) / ln 10.
     """
 
@@ -34,7 +34,7 @@ class Measured:
     slope: Moments
 
     def merge(self, other: "Measured") -> "Measured":
-        """Both groups of runs together."""
+        """Return the measurements of both groups of runs together."""
         return Measured(
             checkpoints=self.checkpoints,
             regret=self.regret.merge(other.regret),
@@ -44,7 +44,7 @@ class Measured:
 
 
 def checkpoints_of(horizon: int) -> tuple[int, ...]:
-    """Rounds at which curves are read: evenly spaced, and evenly in the logarithm; T/10 and T among them.
+    """Return the rounds at which curves are read, spaced evenly and logarithmically, with T/10 and T.
 
     >>> checkpoints_of(5)
     (1, 2, 3, 4, 5)
@@ -56,12 +56,12 @@ def checkpoints_of(horizon: int) -> tuple[int, ...]:
 
 
 def tenth_of(horizon: int) -> int:
-    """The round from which the slope is taken."""
+    """Return the round from which the slope is taken."""
     return max(1, horizon // _TENTH)
 
 
 class Ledger:
-    """Regret and choices of the best arm, added up as rounds go by and read at the checkpoints."""
+    """Cumulative regret and number of choices of a best arm, recorded at the checkpoints."""
 
     def __init__(self, horizon: int, n_runs: int) -> None:
         self._checkpoints = checkpoints_of(horizon)
@@ -71,7 +71,7 @@ class Ledger:
         self._readings = np.zeros((2, len(self._checkpoints), n_runs))
 
     def add(self, regrets: FloatArray) -> None:
-        """Takes what the next rounds cost, shape (n_rounds, n_runs): 0 where a best arm was chosen."""
+        """Add the regret of the next rounds, shape (n_rounds, n_runs); 0 where a best arm was chosen."""
         end = self._n_rounds + len(regrets)
         while self._n_read < len(self._checkpoints) and self._checkpoints[self._n_read] <= end:
             n = self._checkpoints[self._n_read] - self._n_rounds
@@ -82,7 +82,7 @@ class Ledger:
         self._advance(regrets)
 
     def measured(self) -> Measured:
-        """What all rounds cost."""
+        """Return the measurements over all rounds."""
         regret, n_best = self._readings
         rounds = np.array(self._checkpoints, dtype=np.float64)
         tenth = self._checkpoints.index(tenth_of(self._checkpoints[-1]))
@@ -100,26 +100,26 @@ class Ledger:
 
 
 class Player(Protocol):
-    """Who chooses arms, in several runs at once."""
+    """Chooses arms, in several runs at once."""
 
     def refresh(self, now: int) -> None:
-        """Called before round `now`: takes in what is known by then, if this is a round in which it does."""
+        """Learn the outcomes known before round `now`, if a refresh is due then."""
         ...
 
     def forget(self, runs: IntArray, arms: IntArray) -> None:
-        """Called when these arms of these runs were replaced by new ones."""
+        """Forget these arms of these runs, which new arms replace."""
         ...
 
     def stretch(self, first: int) -> int:
-        """How many rounds from `first` on it can choose for before it has to be refreshed again."""
+        """Return the number of rounds from `first` on until the next refresh."""
         ...
 
     def choose(self, n_rounds: int) -> IntArray:
-        """Arms of the next rounds, shape (n_rounds, n_runs)."""
+        """Return the arms of the next rounds, shape (n_rounds, n_runs)."""
         ...
 
     def observe(self, first: int, arms: IntArray, rewards: FloatArray) -> None:
-        """Takes what came of rounds from `first` on, which it may heed when their delay has passed."""
+        """Take the outcomes of rounds from `first` on, which it may use only after their delay."""
         ...
 
 
@@ -130,14 +130,14 @@ def simulate(
     generators: tuple[np.random.Generator, np.random.Generator],
     on_rounds: Callable[[int], None] = lambda _: None,
 ) -> Measured:
-    """Plays a problem in so many independent runs.
+    """Play a problem in `n_runs` independent runs, in lockstep.
 
     Args:
-        problem: What is played.
-        player: Who chooses.
-        n_runs: How often, in lockstep.
-        generators: The luck of the worlds, and that of outcomes.
-        on_rounds: Called with how many more rounds of a run were played.
+        problem: The problem to play.
+        player: The player that chooses arms.
+        n_runs: Number of runs.
+        generators: Generators of the worlds and of outcomes.
+        on_rounds: Called with the number of rounds played since its last call.
     """
     world_rng, rng = generators
     world = World(problem, n_runs, world_rng)
@@ -159,7 +159,7 @@ def simulate(
 
 
 def _pick(values: FloatArray, arms: IntArray) -> FloatArray:
-    """The value of each chosen arm, shape (n_rounds, n_runs)."""
+    """Return the value of each chosen arm, shape (n_rounds, n_runs)."""
     n_rounds, n_runs = arms.shape
     rounds = np.arange(n_rounds)[:, np.newaxis] if len(values) > 1 else 0
     runs = np.arange(n_runs) if values.shape[1] > 1 else 0

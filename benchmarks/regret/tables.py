@@ -1,4 +1,4 @@
-"""How regret looks to a person."""
+"""Tables of regret for the terminal."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -15,15 +15,15 @@ from benchmarks.regret.results import Result
 
 _MOST_MEANS: Final = 10
 HOW_TO_READ: Final = (
-    "regret: what the best arm of each round is worth less what the chosen one is, summed over rounds, mean "
-    "over runs ± its standard error; best: share of rounds that chose a best arm; slope: (R(T) - R(T/10)) / "
-    "ln 10, which tends to Lai & Robbins' C for a policy that is asymptotically optimal (C ln T is no lower "
-    "bound at finite T); off: how far from the anchor, in combined standard errors where it has one"
+    "regret: mean of the best arm of each round less that of the chosen arm, summed over rounds, averaged "
+    "over runs ± standard error; best: share of rounds that chose a best arm; slope: (R(T) - R(T/10)) / "
+    "ln 10, which tends to Lai & Robbins' C for an asymptotically optimal policy (C ln T is not a lower "
+    "bound at finite T); off: distance from the anchor, in combined standard errors if the anchor has one"
 )
 
 
 def print_results(results: Sequence[Result], out: Console) -> None:
-    """One table for each problem."""
+    """Print one table for each problem."""
     for _, group in groupby(results, key=lambda result: result.title):
         of_problem = list(group)
         out.print(Text(heading(of_problem[0]), style="bold"), soft_wrap=True)
@@ -33,7 +33,7 @@ def print_results(results: Sequence[Result], out: Console) -> None:
 
 
 def print_list(problems: Iterable[Named], out: Console) -> None:
-    """Every named problem in a line."""
+    """Print the named problems, one per line."""
     table = plain_table("Named problems", "name", "about", "rounds", "runs", "played", n_left=2)
     for named in problems:
         played = "by default" if named.is_default else "by name"
@@ -42,7 +42,7 @@ def print_list(problems: Iterable[Named], out: Console) -> None:
 
 
 def cells(result: Result) -> tuple[str, ...]:
-    """Policy, runs, regret, its standard error, share of the best arm, slope, C, anchor and distance."""
+    """Return the texts of a row, in the order of `HEADINGS`."""
     problem = result.match.problem
     constant = problem.lai_robbins
     return (
@@ -59,11 +59,11 @@ def cells(result: Result) -> tuple[str, ...]:
 
 
 HEADINGS: Final = ("policy", "runs", "regret", "SE", "best", "slope", "C", "anchor", "off")
-"""Of `cells`."""
+"""Headings of `cells`."""
 
 
 def distance(result: Result) -> str:
-    """How far a result is from its anchor."""
+    """Return a result's distance from its anchor."""
     if result.anchor is None or not math.isfinite(result.mean):
         return ""
     if result.errors_off is None:
@@ -72,7 +72,7 @@ def distance(result: Result) -> str:
 
 
 def heading(result: Result) -> str:
-    """A problem's name, what it is about, and how long it is."""
+    """Return a problem's name, description and horizon."""
     problem = result.match.problem
     if result.title in NAMED:
         return f"{result.title}: {NAMED[result.title].about} ({problem.horizon:,} rounds)"

@@ -1,7 +1,7 @@
-"""The whole problem through a real server over gRPC, and whether it costs there what it costs in-process.
+"""Matches through a real server over gRPC, and the comparison of their regret with in-process runs.
 
-A `bandit-server` is started on a scratch database. Each run is an experiment of its own; outcomes are drawn
-here, arms there. The server's luck is its own, so its figures differ from time to time within their errors.
+A `bandit-server` is started on a scratch database. Each run is a separate experiment. Outcomes are drawn
+here, arms by the server without a fixed seed, so its figures vary within their standard errors.
 """
 
 import math
@@ -17,20 +17,20 @@ from rich.console import Console
 
 from bandit.client import BanditClient
 from benchmarks.harness.console import plain_table
+from benchmarks.harness.parallel import OnProgress
 from benchmarks.harness.processes import serving, verify
 from benchmarks.regret.blocks import Match
 from benchmarks.regret.players.contestants import Contestant
 from benchmarks.regret.players.server_player import MOST_RUNS, ServerPlayer
 from benchmarks.regret.problems.problem import ProblemError
-from benchmarks.regret.processes import OnRounds
 from benchmarks.regret.results import Result, to_json
 from benchmarks.regret.simulation import simulate
 
 MOST_ERRORS: Final = 4.0
-"""Combined standard errors within which two figures agree: off by chance once in 16,000."""
+"""Combined standard errors within which two figures agree; chance exceeds them once in 16,000."""
 
 THRESHOLD: Final = 1e-6
-"""The server's threshold of log-odds: every outcome that moves a share makes an epoch."""
+"""The server's threshold of log-odds, so low that every outcome that moves a share makes an epoch."""
 
 _EPOCH_INTERVAL: Final = "0.01"
 _CALL_SECONDS: Final = 60.0
@@ -40,12 +40,12 @@ _SERVER: Final = 1_000_003
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """What a contestant cost through a server and in-process.
+    """Regret of a contestant through a server and in-process.
 
     Attributes:
-        served: Through the server.
-        in_process: By simulation.
-        n_epochs: Epochs of the server's runs, all together.
+        served: Result through the server.
+        in_process: Result of the simulation.
+        n_epochs: Number of epochs in all of the server's runs together.
     """
 
     served: Result
@@ -54,7 +54,7 @@ class Comparison:
 
     @property
     def errors_apart(self) -> float:
-        """The difference of the means in combined standard errors; NaN if there was one run only."""
+        """Difference of the means in combined standard errors; NaN for a single run."""
         gap = self.served.mean - self.in_process.mean
         combined = math.hypot(self.served.standard_error, self.in_process.standard_error)
         if combined == 0:
@@ -63,11 +63,11 @@ class Comparison:
 
     @property
     def agrees(self) -> bool:
-        """Whether they are within four combined standard errors."""
+        """True if they are within four combined standard errors."""
         return abs(self.errors_apart) <= MOST_ERRORS
 
     def to_json(self, *, has_curve: bool) -> dict[str, object]:
-        """The server's figures as an object, and beside them those in-process."""
+        """Return the server's figures as a JSON object, with the in-process ones in it."""
         return to_json(self.served, has_curve=has_curve) | {
             "n_epochs": self.n_epochs,
             "in_process": to_json(self.in_process, has_curve=has_curve),
@@ -77,12 +77,13 @@ class Comparison:
 
 
 def require_servable(matches: Sequence[Match]) -> None:
-    """ProblemError unless a server can play these matches."""
+    """Raise ProblemError if a server can't play these matches."""
     for match in matches:
         if not isinstance(match.entrant, Contestant):
             raise ProblemError("through-server", "can't serve another library's policies: leave them out")
         if match.entrant.half_life is not None:
-            raise ProblemError("half-life", "is time on a server and rounds here: leave out --through-server")
+            rule = "is in rounds, and a server's is in time: leave out --half-life or --through-server"
+            raise ProblemError("half-life", rule)
         if match.problem.turnover:
             raise ProblemError("turnover", "can't be combined with --through-server")
         if not 2 <= match.n_runs <= MOST_RUNS:  # noqa: PLR2004 - one run has no standard error
@@ -92,16 +93,16 @@ def require_servable(matches: Sequence[Match]) -> None:
 
 
 def play_through_server(
-    matches: Sequence[Match], on_rounds: OnRounds
+    matches: Sequence[Match], on_rounds: OnProgress
 ) -> tuple[list[tuple[Result, int]], str]:
-    """Plays matches through one server.
+    """Play matches through one server.
 
     Returns:
-        For each match what it cost and how many epochs it had, and what `verify` says of the books after.
+        For each match its result and number of epochs, and the output of `verify` on the ledger afterwards.
 
     Raises:
-        ChildError: The server did not start or stop as it must, or its books don't add up.
-        ServerPlayError: It did not answer as it must.
+        ChildError: The server did not start or stop properly, or its ledger does not add up.
+        ServerPlayError: The server gave an unexpected answer.
     """
     with TemporaryDirectory(prefix="bandit-regret-") as scratch:
         folder = Path(scratch)
@@ -116,9 +117,9 @@ def play_through_server(
         return played, verify(folder)
 
 
-def _play(client: BanditClient, match: Match, on_rounds: OnRounds) -> tuple[Result, int]:
+def _play(client: BanditClient, match: Match, on_rounds: OnProgress) -> tuple[Result, int]:
     if not isinstance(match.entrant, Contestant):
-        raise TypeError(f"{match.entrant.label} is another library's")
+        raise TypeError(f"a server can't play another library's policy, got {match.entrant.label}")
     player = ServerPlayer(client, match.problem, match.entrant, match.n_runs, THRESHOLD)
     worlds, outcomes = (
         np.random.default_rng(np.random.SeedSequence(match.seed, spawn_key=(_SERVER, number)))
@@ -129,7 +130,7 @@ def _play(client: BanditClient, match: Match, on_rounds: OnRounds) -> tuple[Resu
 
 
 def print_comparisons(comparisons: Sequence[Comparison], out: Console) -> None:
-    """Both figures side by side, and whether they agree."""
+    """Print both figures of each contestant side by side, and whether they agree."""
     table = plain_table(
         "Through a server over gRPC, and in-process",
         *(

@@ -24,10 +24,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bandit.client import BanditClient, CallError, Fallback, OutcomeResult, Question, Reward
 from bandit.v1 import experiment_pb2 as pb
 from benchmarks.harness.console import console
-from benchmarks.harness.processes import ChildError, end_on_sigterm, serving, verify
+from benchmarks.harness.processes import ChildError, serving, verify
 from benchmarks.replay.method import Event, Tally, resampled
 from benchmarks.replay.movielens import DataUnavailableError, Film, fetch, most_rated
 from benchmarks.replay.tables import print_replay
+from server.cli.framework.progress import ending_on_sigterm
 
 N_FILMS: Final = 10
 NAME: Final = "films"
@@ -54,9 +55,9 @@ class ReplayError(Exception):
 @click.option(
     "--seed", type=int, default=1, show_default=True, help="Of the events; the server draws for itself."
 )
+@ending_on_sigterm()
 def main(*, events: int, json_file: Path | None, seed: int) -> None:
     """Replay MovieLens-100k through Choose and Reward, and print the gain over a uniform split."""
-    end_on_sigterm()
     try:
         films = most_rated(fetch(), N_FILMS)
         with TemporaryDirectory(prefix="bandit-replay-") as scratch:

@@ -1,6 +1,6 @@
-"""The load of a soak: backends that choose, report, repeat themselves, revise, and at times send nonsense.
+"""Load for servers under faults: backends that choose, reward, repeat themselves, revise and send bad input.
 
-Every reward is posted until it is answered with OK, to whichever replica, so that at the end the books can be
+Every reward is posted until it is answered with OK, to any replica, so that at the end the database can be
 compared with what was sent, to the last outcome.
 """
 
@@ -9,7 +9,8 @@ import base64
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -21,8 +22,7 @@ REPLAYED: Final = 0.1
 REVISED: Final = 0.05
 NONSENSE: Final = 0.05
 UNITS: Final = 0.5
-"""How often a decision is for a unit."""
-_CALL_SECONDS: Final = 8.0
+"""Share of decisions that are for a unit."""
 _PAUSE_SECONDS: Final = 0.05
 _OPTIONS: Final = (
     ("grpc.enable_http_proxy", 0),
@@ -48,7 +48,7 @@ Results: TypeAlias = frozenset[int]
 
 @dataclass(slots=True)
 class Books:
-    """What the clients know.
+    """The record that the clients keep.
 
     Attributes:
         sent: Decision to the values posted, in order of revision: a click each.
@@ -88,23 +88,32 @@ def decision_key(decision_id: str) -> bytes:
 
 
 class Load:
-    """Workers over every replica.
+    """Workers that call every replica.
 
     Args:
         addresses: Of the replicas.
         experiment: The name of what is chosen from; its metric is `click`.
-        n_workers: How many.
-        seed: Of what they draw.
+        n_workers: The number of workers.
+        seed: Of their random choices.
+        call_seconds: The deadline of each call.
 
     Attributes:
-        books: What they know.
+        books: Their record.
         ailing: Replicas that a fault has down or frozen: a Choose may fail there.
     """
 
-    def __init__(self, addresses: list[str], experiment: str, n_workers: int, seed: int) -> None:
+    def __init__(
+        self,
+        addresses: list[str],
+        experiment: str,
+        n_workers: int,
+        seed: int,
+        call_seconds: float = 8.0,
+    ) -> None:
         self.books = Books()
         self.ailing: set[int] = set()
         self._experiment = experiment
+        self._call_seconds = call_seconds
         self._channels = [grpc.aio.insecure_channel(address, options=_OPTIONS) for address in addresses]
         self._stubs = [bandit_pb2_grpc.BanditServiceStub(channel) for channel in self._channels]
         self._is_over = asyncio.Event()
@@ -115,10 +124,10 @@ class Load:
         self._tasks = [asyncio.create_task(self._work(generator)) for generator in generators]
 
     async def until_acked(self, replica: int | None, since: float, seconds: float) -> float | None:
-        """Waits for a reward that was sent after `since` and acknowledged by a replica, or by any.
+        """Wait for a reward that was sent after `since` and acknowledged by a replica, or by any.
 
         Returns:
-            How long after `since` that was; None if it is not within `seconds`.
+            The seconds from `since` to then; None if there is none within `seconds`.
         """
 
         def last() -> float:
@@ -131,14 +140,23 @@ class Load:
             return None
         return time.monotonic() - since
 
+    @asynccontextmanager
+    async def settled(self, seconds: float) -> AsyncIterator[None]:
+        """End with the block: finished within `seconds`, or abandoned if the block fails."""
+        try:
+            yield
+            await self.finish(seconds)
+        finally:
+            await self.abandon()
+
     async def finish(self, seconds: float) -> None:
-        """Ends; each worker first brings its last reward to its OK. TimeoutError if one can't."""
+        """End once each worker's last reward is acknowledged; TimeoutError if one is not in time."""
         self._is_over.set()
         await asyncio.wait_for(asyncio.gather(*self._tasks), seconds)
         await self._close()
 
     async def abandon(self) -> None:
-        """Ends at once."""
+        """End at once."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -164,7 +182,7 @@ class Load:
         began = time.monotonic()
         was_ailing = replica in self.ailing
         try:
-            choice = await self._stubs[replica].Choose(request, timeout=_CALL_SECONDS)
+            choice = await self._stubs[replica].Choose(request, timeout=self._call_seconds)
         except grpc.aio.AioRpcError as error:
             if was_ailing or replica in self.ailing:
                 self.books.failovers += 1
@@ -192,7 +210,7 @@ class Load:
     async def _settle(
         self, generator: random.Random, decision_id: str, click: int, revision: int, first: Results
     ) -> None:
-        """Posts until OK; the answer must be `first`, or duplicate on a retry."""
+        """Post until OK; the answer must be `first`, or duplicate on a retry."""
         results, is_retry = await self._post(generator, decision_id, click, revision)
         self.books.acked[decision_key(decision_id)] += 1
         if results == DUPLICATE and is_retry:
@@ -216,7 +234,7 @@ class Load:
             replica = generator.randrange(len(self._stubs))
             sent_at = time.monotonic()
             try:
-                answer = await self._stubs[replica].Reward(request, timeout=_CALL_SECONDS)
+                answer = await self._stubs[replica].Reward(request, timeout=self._call_seconds)
             except grpc.aio.AioRpcError as error:
                 self.books.refusals[error.code().name] += 1
                 if error.code() not in RETRYABLE:
@@ -230,14 +248,14 @@ class Load:
             return frozenset(answer.results.values()), is_retry
 
     async def _send_nonsense(self, generator: random.Random, decision_id: str) -> None:
-        """Sends a bad input to some replica: it must be refused for what it is, or for now."""
-        what, request, code = generator.choice(_NONSENSE)(generator, decision_id)
+        """Send bad input to some replica: it must be rejected for its fault, or for now."""
+        what, request, code = generator.choice(_NONSENSE)(generator, decision_id, self._experiment)
         stub = generator.choice(self._stubs)
         try:
             if isinstance(request, bandit_pb2.RewardRequest):
-                await stub.Reward(request, timeout=_CALL_SECONDS)
+                await stub.Reward(request, timeout=self._call_seconds)
             else:
-                await stub.Choose(request, timeout=_CALL_SECONDS)
+                await stub.Choose(request, timeout=self._call_seconds)
         except grpc.aio.AioRpcError as error:
             if error.code() is code:
                 self.books.n_nonsense += 1
@@ -252,7 +270,7 @@ Nonsense: TypeAlias = tuple[str, Request, grpc.StatusCode]
 _BAD: Final = grpc.StatusCode.INVALID_ARGUMENT
 
 
-def _forged(generator: random.Random, decision_id: str) -> Nonsense:
+def _forged(generator: random.Random, decision_id: str, _: str) -> Nonsense:
     at = generator.randrange(len(decision_id) - 1)
     other = "A" if decision_id[at] != "A" else "B"
     forged = decision_id[:at] + other + decision_id[at + 1 :]
@@ -263,28 +281,28 @@ def _forged(generator: random.Random, decision_id: str) -> Nonsense:
     )
 
 
-def _bad_value(generator: random.Random, decision_id: str) -> Nonsense:
+def _bad_value(generator: random.Random, decision_id: str, _: str) -> Nonsense:
     value = generator.choice([float("nan"), float("inf"), -1.0, 0.5, 1e308])
     request = bandit_pb2.RewardRequest(decision_id=decision_id, outcomes={"click": value})
     return f"a reward of {value}", request, _BAD
 
 
-def _unknown_metric(_: random.Random, decision_id: str) -> Nonsense:
+def _unknown_metric(_: random.Random, decision_id: str, __: str) -> Nonsense:
     request = bandit_pb2.RewardRequest(decision_id=decision_id, outcomes={"'; DROP TABLE rewards": 1})
     return "an unknown metric", request, _BAD
 
 
-def _bad_unit(generator: random.Random, _: str) -> Nonsense:
+def _bad_unit(generator: random.Random, _: str, experiment: str) -> Nonsense:
     unit = generator.choice(["\0", "a\r\nb", "\x1b[31m", "u" * 300, "\u202e"])
-    return "a bad unit", bandit_pb2.ChooseRequest(experiment="soak", unit=unit), _BAD
+    return "a bad unit", bandit_pb2.ChooseRequest(experiment=experiment, unit=unit), _BAD
 
 
-def _unknown_experiment(_: random.Random, __: str) -> Nonsense:
+def _unknown_experiment(_: random.Random, __: str, ___: str) -> Nonsense:
     request = bandit_pb2.ChooseRequest(experiment="no-such-experiment")
     return "an unknown experiment", request, grpc.StatusCode.NOT_FOUND
 
 
-_NONSENSE: Final[tuple[Callable[[random.Random, str], Nonsense], ...]] = (
+_NONSENSE: Final[tuple[Callable[[random.Random, str, str], Nonsense], ...]] = (
     _forged,
     _bad_value,
     _unknown_metric,

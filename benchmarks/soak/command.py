@@ -27,7 +27,7 @@ from bandit.v1 import experiment_pb2 as pb
 from benchmarks.harness.console import console
 from benchmarks.harness.faked_clock import INSTALLATION, FakedClock, find_library
 from benchmarks.harness.postgresql import PostgresqlProcess
-from benchmarks.harness.processes import ChildError, database_of, end_on_sigterm, free_port
+from benchmarks.harness.processes import ChildError, database_of, free_port
 from benchmarks.harness.replicas import Replica
 from benchmarks.harness.tcp_proxy import TcpProxy
 from benchmarks.soak import clocks
@@ -36,6 +36,7 @@ from benchmarks.soak.clients import Books, Load
 from benchmarks.soak.faults import ON_POSTGRESQL, ON_SERVERS, ON_SQLITE, Happened, Scene, do_faults
 from benchmarks.soak.results import Database, Sample, Soak
 from benchmarks.soak.tables import print_soak
+from server.cli.framework.progress import ending_on_sigterm
 
 NAME: Final = "soak"
 _N_REPLICAS: Final = 3
@@ -67,6 +68,7 @@ _SETTLING_SECONDS: Final = 60.0
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write all that was seen there.",
 )
+@ending_on_sigterm()
 def main(
     *,
     minutes: float,
@@ -82,7 +84,6 @@ def main(
             f"libfaketime is not installed, so no clock can be set. Install it ({INSTALLATION}), or leave "
             "wrong clocks out with --no-clock-jumps"
         )
-    end_on_sigterm()
     soak = Soak(
         database,
         secrets.randbits(32) if seed is None else seed,

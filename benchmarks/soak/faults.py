@@ -48,7 +48,7 @@ class Scene:
         replicas: The servers.
         sqlite_file: The database, if it is one.
         postgresql: The database, if it is one.
-        cables: Between the replicas and PostgreSQL, one each.
+        proxies: Between the replicas and PostgreSQL, one each.
         generator: Draws replicas and durations.
         until_learning: Waits for epochs to begin, from a moment on and for so many seconds; returns how long
             that took, None if there was none. For soaks in which clocks are set.
@@ -59,7 +59,7 @@ class Scene:
     generator: random.Random
     sqlite_file: Path | None = None
     postgresql: PostgresqlProcess | None = None
-    cables: list[TcpProxy] = field(default_factory=list)
+    proxies: list[TcpProxy] = field(default_factory=list)
     until_learning: Callable[[float, float], Awaitable[float | None]] | None = None
 
     def hit(self) -> int:
@@ -150,11 +150,11 @@ async def freeze_database(scene: Scene) -> None:
 async def cut_network(scene: Scene) -> int:
     """One replica is cut off from its database."""
     number = scene.generator.randrange(len(scene.replicas))
-    scene.cables[number].cut()
+    scene.proxies[number].cut()
     try:
         await asyncio.sleep(scene.generator.uniform(1.0, 8.0))
     finally:
-        scene.cables[number].mend()
+        scene.proxies[number].mend()
     return number
 
 

@@ -24,13 +24,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from benchmarks.harness.console import console
 from benchmarks.harness.experiments import declare, response_bytes
 from benchmarks.harness.load_client import LoadClient, LoadError
-from benchmarks.harness.processes import Child, ChildError, end_on_sigterm, serving, verify
+from benchmarks.harness.processes import Child, ChildError, serving, verify
 from benchmarks.harness.timings import Comparison
 from benchmarks.throughput.cases import Row, choose_rows, few_experiments, many_experiments, other_rows
 from benchmarks.throughput.interleaved import Comparer, echoing
 from benchmarks.throughput.profiling import profile
 from benchmarks.throughput.startup import N_STARTS, Startup, measure_startup, start_once, summarise
 from benchmarks.throughput.tables import comparison_table, print_profile, startup_table
+from server.cli.framework.progress import ending_on_sigterm
 
 _ROUND_SECONDS: Final = 0.5
 _N_MANY: Final = 10_000
@@ -61,9 +62,9 @@ _Step = Callable[[str], Callable[[], None]]
     "--quick", is_flag=True, help="A second a row, and 200 experiments in place of 10,000: a smoke test."
 )
 @click.option("--profile", "is_profile", is_flag=True, help="Show what the server's time goes to instead.")
+@ending_on_sigterm()
 def main(*, json_file: Path | None, seconds: float, quick: bool, is_profile: bool) -> None:
     """Measure Choose, Reward and their batches against a bare echo RPC, then start-up and memory."""
-    end_on_sigterm()
     try:
         with TemporaryDirectory(prefix="bandit-throughput-") as scratch:
             if is_profile:

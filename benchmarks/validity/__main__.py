@@ -1,4 +1,4 @@
-"""Runs the command line: `python -m benchmarks.validity`."""
+"""Entry point of `python -m benchmarks.validity`."""
 
 from benchmarks.validity.command import main
 

@@ -1,4 +1,4 @@
-"""Every cell of the default set: a world, a bandit in it, and the table that its figures go to."""
+"""Cells, the rows of the tables: each is a world, a bandit in it, and the table of its figures."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ Play: TypeAlias = Callable[[np.random.Generator, int], Sample]
 
 N_EPOCHS: Final = 40
 SIZE: Final = 500
-"""40 epochs of 500 decisions, and a look after each."""
+"""40 epochs of 500 decisions, with a look after each."""
 
 EQUAL, BETTER = (0.1, 0.1), (0.1, 0.12)
 FLOORS: Final = {
@@ -51,8 +51,8 @@ class Cell:
     Attributes:
         group: The table.
         name: What is simulated; unique in its group.
-        play: Simulates so many runs.
-        weight: Runs in proportion to the others'.
+        play: Function of a generator and a number of runs that simulates them.
+        weight: Factor of the number of runs.
     """
 
     group: str
@@ -62,12 +62,12 @@ class Cell:
 
     @property
     def title(self) -> str:
-        """Group and name: unique."""
+        """Group and name; unique."""
         return f"{self.group}: {self.name}"
 
 
 def all_cells() -> tuple[Cell, ...]:
-    """In the order of the tables."""
+    """Return all cells, in the order of the tables."""
     return (
         *(*_equal(), *_different(), *_defective(), *_promotions(), *_roll_backs(), *_splits()),
         *_broken(),

@@ -12,14 +12,14 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import click
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from benchmarks.harness.console import console
+from benchmarks.harness.console import console, progress_bar
+from benchmarks.harness.parallel import run_all
 from benchmarks.validity.cells import Cell, all_cells
 from benchmarks.validity.groups import row_of
 from benchmarks.validity.measures.measurements import Sample
 from benchmarks.validity.measures.results import Row
-from benchmarks.validity.parallel import joined, pieces_of, play_all
+from benchmarks.validity.pieces import joined, pieces_of
 from benchmarks.validity.tables import print_rows
 
 _RUNS, _QUICK_RUNS = 1_000, 100
@@ -27,7 +27,7 @@ _RUNS, _QUICK_RUNS = 1_000, 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """All rows, and what they took."""
+    """All rows, and the time that they took."""
 
     rows: list[Row]
     seconds: float
@@ -36,16 +36,19 @@ class Measured:
 
 @click.command()
 @click.option(
-    "--runs", type=click.IntRange(2), help="Runs of a cell; some take twice as many.  [default: 1000]"
+    "--runs", type=click.IntRange(2), help="Runs per cell; some cells take twice as many.  [default: 1000]"
 )
-@click.option("--quick", is_flag=True, help="100 runs of a cell: a look in a minute, too few to judge by.")
+@click.option("--quick", is_flag=True, help="100 runs per cell: takes a minute, too few for conclusions.")
 @click.option("--cells", metavar="PATTERN", help="Only cells whose 'group: name' matches, such as '*drift*'.")
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of all luck.")
-@click.option("--jobs", type=click.IntRange(1, 1_024), help="Processes.  [default: one a core]")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Random seed.")
+@click.option("--jobs", type=click.IntRange(1, 1_024), help="Number of processes.  [default: one per core]")
 @click.option(
-    "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures there."
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write all figures there as JSON.",
 )
-@click.option("--list", "is_list", is_flag=True, help="Name the cells, and simulate none.")
+@click.option("--list", "is_list", is_flag=True, help="List the cells and exit.")
 def main(
     runs: int | None,
     cells: str | None,
@@ -56,9 +59,9 @@ def main(
     quick: bool,
     is_list: bool,
 ) -> None:
-    """Simulate experiments, and print how often the report's inference errs, covers and finds.
+    """Simulate experiments, and print the error rates, coverage and power of the report's inference.
 
-    A figure stands with its standard error. Results depend on the seed and not on the number of processes.
+    Figures come with standard errors. Results depend on the seed and not on the number of processes.
     """
     chosen = _chosen(cells)
     if is_list:
@@ -81,27 +84,23 @@ def main(
 def _chosen(pattern: str | None) -> list[Cell]:
     cells = [cell for cell in all_cells() if pattern is None or fnmatch(cell.title, pattern)]
     if not cells:
-        raise click.UsageError(f"--cells matches none of the cells: {pattern!r}; --list names them")
+        raise click.UsageError(f"--cells must match at least one cell, got {pattern!r}; --list shows them")
     return cells
 
 
 def _measure(cells: Sequence[Cell], runs: int, seed: int, jobs: int) -> Measured:
-    started, cpu_seconds = time.perf_counter(), 0.0
-    samples: defaultdict[str, dict[int, Sample]] = defaultdict(dict)
-    n_pieces = sum(len(pieces_of(cell, runs, seed)) for cell in cells)
-    with _progress() as progress:
-        task = progress.add_task("simulating", total=n_pieces)
-        for piece, sample, seconds in play_all(cells, runs, seed, jobs):
-            samples[piece.cell][piece.number] = sample
-            cpu_seconds += seconds
-            progress.advance(task)
-    rows = [row_of(cell, joined(samples[cell.title])) for cell in cells]
-    return Measured(rows=rows, seconds=time.perf_counter() - started, cpu_seconds=cpu_seconds)
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console(stderr=True), transient=True)
+    started = time.perf_counter()
+    pieces = pieces_of(cells, runs, seed)
+    with progress_bar("simulating", len(pieces)) as advance:
+        played = run_all([piece.play for piece in pieces], jobs, advance)
+    samples: defaultdict[str, list[Sample]] = defaultdict(list)
+    for piece, (sample, _) in zip(pieces, played, strict=True):
+        samples[piece.cell].append(sample)
+    return Measured(
+        rows=[row_of(cell, joined(samples[cell.title])) for cell in cells],
+        seconds=time.perf_counter() - started,
+        cpu_seconds=sum(seconds for _, seconds in played),
+    )
 
 
 def _to_json(measured: Measured, runs: int, seed: int) -> str:

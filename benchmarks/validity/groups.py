@@ -1,4 +1,4 @@
-"""The tables: which columns a group of cells has, and what they mean."""
+"""Definition of the tables: the cells and columns of each."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from benchmarks.validity.measures.results import Figure, Kind, Row, figure_of
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A figure of every cell in a table: its key in the sample, its heading, and what it is."""
+    """A column of a table: its key in the sample, its heading, and the kind of its figures."""
 
     key: str
     heading: str
@@ -23,9 +23,9 @@ class Group:
     """A table.
 
     Attributes:
-        title: What it shows.
-        cells: Groups of cells that it takes.
-        columns: Its figures.
+        title: Its title.
+        cells: Groups of the cells that it shows.
+        columns: Its columns.
     """
 
     title: str
@@ -48,7 +48,7 @@ GROUPS: Final = (
         ),
     ),
     Group(
-        title="Coverage: the 95 % interval holds the truth at all of 40 looks",
+        title="Coverage: the 95 % interval covers the truth at all of 40 looks",
         cells=("equal", "different", "crossing"),
         columns=(
             Column("holds_champion", "mean of\nchampion"),
@@ -60,7 +60,7 @@ GROUPS: Final = (
         ),
     ),
     Group(
-        title="Power: one challenger at .12, all else at .10; decisions until the verdict (quartiles)",
+        title="Power: one challenger at .12, all others at .10; decisions until the verdict (quartiles)",
         cells=("different",),
         columns=(
             Column("first_better", "verdict"),
@@ -74,7 +74,7 @@ GROUPS: Final = (
         ),
     ),
     Group(
-        title="Defects of logs, arms equal: what the report says, and would say with the defect folded in",
+        title="Defects of logs, arms equal: the report, and the same tests with the defect folded in",
         cells=("defects",),
         columns=(
             Column("any", "verdict:\nany difference"),
@@ -149,7 +149,7 @@ GROUPS: Final = (
 
 
 def row_of(cell: Cell, sample: Sample) -> Row:
-    """The cell's figures, for all tables that it is in."""
+    """Return the cell's figures, for all of its tables."""
     columns = _columns(cell)
     runs = len(next(iter(sample.values())))
     figures: Mapping[str, Figure] = {
@@ -159,7 +159,7 @@ def row_of(cell: Cell, sample: Sample) -> Row:
 
 
 def groups_with(rows: Sequence[Row]) -> list[tuple[Group, list[Row]]]:
-    """The tables that have a row, with their rows."""
+    """Return the tables that have rows, with their rows."""
     of_group = [(group, [row for row in rows if row.group in group.cells]) for group in GROUPS]
     return [(group, found) for group, found in of_group if found]
 
@@ -170,5 +170,5 @@ def _columns(cell: Cell) -> dict[str, Column]:
 
 
 def _is_apt(cell: Cell, column: Column) -> bool:
-    """Where arms cross there is no constant lift to hold."""
+    """True if the column applies to the cell: arms that cross have no constant lift to cover."""
     return not (cell.group == "crossing" and column.key == "holds_lift")

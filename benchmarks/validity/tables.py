@@ -1,4 +1,4 @@
-"""How figures look to a person."""
+"""Tables of figures for the terminal."""
 
 from collections.abc import Sequence
 from math import isfinite
@@ -11,7 +11,7 @@ from benchmarks.validity.measures.results import Figure, Row
 
 
 def print_rows(rows: Sequence[Row], out: Console) -> None:
-    """Every table that has rows; figures with their standard errors."""
+    """Print every table that has rows, with standard errors."""
     for group, found in groups_with(rows):
         table = plain_table(group.title, "cell", *(column.heading for column in group.columns), "runs")
         for row in found:

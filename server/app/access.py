@@ -1,4 +1,4 @@
-"""Who may enter: TLS and tokens as the settings have them, read anew when their files change."""
+"""Access: TLS and tokens from the settings, loaded again when their files change."""
 
 import asyncio
 from typing import Any, Final
@@ -21,10 +21,10 @@ log = structlog.get_logger()
 
 
 class Access:
-    """What stands before the services.
+    """TLS and authentication, as set.
 
     Attributes:
-        authenticator: Lets callers in.
+        authenticator: Tells who calls.
         credentials: For the port; None for plain text.
 
     Args:
@@ -38,25 +38,25 @@ class Access:
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings = settings
-        self._watched: list[ReloadingFile[Any]] = []
+        self._reloading: list[ReloadingFile[Any]] = []
         self.credentials = self._open_tls()
         self.authenticator = self._open_tokens(clock)
 
     async def look(self) -> None:
-        """Takes in what changed in the files, in a thread: they may be far away."""
-        for watched in self._watched:
-            await asyncio.to_thread(watched.look)
+        """Load the files that changed, on a thread: they may be on a network."""
+        for reloading in self._reloading:
+            await asyncio.to_thread(reloading.look)
 
-    def say_who_may_enter(self) -> None:
-        """One line for the log: loud where everybody may come from anywhere."""
+    def log_access(self) -> None:
+        """Log who can call; as a warning where anyone can, from anywhere."""
         facts = {
             "tls": self._settings.tls_certificate is not None,
             "client_certificates": self._settings.tls_client_ca is not None,
             "tokens": self._settings.tokens is not None,
         }
         if self._settings.tokens is None and self._settings.tls_client_ca is None:
-            say = log.info if is_loopback(self._settings.listen) else log.warning
-            say("access.open", **facts, meaning="whoever reaches the port may do everything")
+            write = log.info if is_loopback(self._settings.listen) else log.warning
+            write("access.open", **facts, meaning="whoever reaches the port may do everything")
         else:
             log.info("access.guarded", **facts)
 
@@ -65,14 +65,14 @@ class Access:
         if certificate is None or key is None:
             return None
         client_ca = self._settings.tls_client_ca
-        watched = CertificateFiles(certificate=certificate, key=key, client_ca=client_ca).watched()
-        self._watched.append(watched)
-        return credentials_of(watched, wants_client=client_ca is not None)
+        reloading = CertificateFiles(certificate=certificate, key=key, client_ca=client_ca).watched()
+        self._reloading.append(reloading)
+        return credentials_of(reloading, wants_client=client_ca is not None)
 
     def _open_tokens(self, clock: Clock) -> Authenticator:
         path = self._settings.tokens
-        watched = None
+        reloading = None
         if path is not None:
-            watched = ReloadingFile("tokens", [path], lambda: load_tokens(path), TokensFileError)
-            self._watched.append(watched)
-        return Authenticator(watched, clock, calls_per_second=self._settings.calls_per_second)
+            reloading = ReloadingFile("tokens", [path], lambda: load_tokens(path), TokensFileError)
+            self._reloading.append(reloading)
+        return Authenticator(reloading, clock, calls_per_second=self._settings.calls_per_second)

@@ -1,4 +1,4 @@
-"""Commands that look at and mend the clock of a database, also beside running servers."""
+"""Commands that show and repair the clock of a database, with or without running servers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from server.store.opening import open_beside
 
 
 def show_clock(settings: Settings) -> list[str]:
-    """The clock in plain words, line by line.
+    """Return the clock in plain words, line by line.
 
     Raises:
         StartupError: The database can't be opened.
@@ -30,7 +30,7 @@ def show_clock(settings: Settings) -> list[str]:
 
 
 def accept_clock(settings: Settings, *, reason: str, caller: str) -> datetime:
-    """Makes the clock that is read right; returns its time. Servers follow with their next poll.
+    """Accept the clock that is read, and return its time. Servers follow with their next poll.
 
     Raises:
         StartupError: The database can't be opened or written.
@@ -40,7 +40,7 @@ def accept_clock(settings: Settings, *, reason: str, caller: str) -> datetime:
 
 
 def repair_clock(settings: Settings, *, reason: str, caller: str) -> ClockRepair:
-    """Mends what a clock that was ahead left in the database.
+    """Repair what a clock that was ahead left in the database.
 
     Raises:
         StartupError: The database can't be opened or written.

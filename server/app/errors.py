@@ -1,4 +1,4 @@
-"""What keeps a command from starting."""
+"""Startup errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ class StartupError(Exception):
 
 @contextmanager
 def startup_errors() -> Iterator[None]:
-    """Turns errors of the layers below into one for people."""
+    """Raise StartupError for errors of the layers below."""
     try:
         yield
     except (StoreError, ListenError, CertificateError, TokensFileError) as error:

@@ -10,7 +10,7 @@ _LONGEST_TEXT = 2_000
 
 
 def set_up_logs(level: str, *, worker: int | None = None) -> None:
-    """Sends every event of at least `level` to standard error, with the worker's number, if it has one."""
+    """Log events of at least `level` to standard error, with the number of the worker, if any."""
 
     def add_worker(
         _logger: object, _method: str, event: structlog.typing.EventDict
@@ -39,7 +39,7 @@ def set_up_logs(level: str, *, worker: int | None = None) -> None:
 
 
 class _Relay(logging.Handler):
-    """Hands what libraries log or warn of to structlog, so that it is an event like any other."""
+    """Logs what libraries log or warn of through structlog, as events like any other."""
 
     def emit(self, record: logging.LogRecord) -> None:
         structlog.get_logger().log(

@@ -18,7 +18,7 @@ from server.store.sqlite.backup import Backup
 
 
 def verify(settings: Settings, progress: Progress) -> VerifyReport:
-    """Compares the reward log with the outcome facts; beside a running server, too.
+    """Compare the reward log with the outcome facts; a server may be running.
 
     Raises:
         StartupError: The database can't be opened.
@@ -32,7 +32,7 @@ def verify(settings: Settings, progress: Progress) -> VerifyReport:
 
 
 def rebuild(settings: Settings, progress: Progress) -> RebuildReport:
-    """Writes the outcome facts anew from the reward log.
+    """Rebuild the outcome facts from the reward log.
 
     Raises:
         StartupError: A server uses the database, or it can't be opened.
@@ -48,7 +48,7 @@ def rebuild(settings: Settings, progress: Progress) -> RebuildReport:
 def export(
     settings: Settings, name: str, target: Target, *, may_replace: bool, progress: Progress
 ) -> ExportReport:
-    """Writes an experiment's tables as files; beside a running server, too.
+    """Write an experiment's tables as files; a server may be running.
 
     Raises:
         StartupError: The database can't be opened or read.
@@ -72,7 +72,7 @@ def export(
 
 
 def back_up(settings: Settings, file: Path, progress: Progress, *, may_replace: bool) -> Backup:
-    """Copies an SQLite database to a file, beside a running server, too.
+    """Copy an SQLite database to a file; a server may be running.
 
     Raises:
         StartupError: The database can't be read, or the file can't be written.

@@ -1,4 +1,4 @@
-"""Runs the service: brings the application up, keeps them going, and takes them down in order."""
+"""One process of the server: starts the application, keeps it going, and stops it in order."""
 
 import asyncio
 import gc
@@ -14,13 +14,14 @@ import uvloop
 
 from server.addresses import split_address
 from server.app.access import LOOK_SECONDS
+from server.app.application import Application
 from server.app.errors import StartupError, startup_errors
 from server.app.log_setup import set_up_logs
 from server.app.process_limits import require_address_space, room_for_connections
 from server.app.prometheus import serve_metrics
-from server.app.wiring import Application
 from server.services.background import ended_runs
 from server.services.experiments.allocator import load_mathematics
+from server.services.runtime.async_store import Thread
 from server.settings import Settings
 from server.store.contract import Store
 from server.store.errors import StoreError
@@ -30,35 +31,35 @@ _GC_THRESHOLDS: Final = (50_000, 20, 100)
 """Calls leave no cycles behind, so Python need not look for them every few calls."""
 
 _BROKEN_EXIT: Final = 70
-"""Exit code after a failed write to stable storage: EX_SOFTWARE, so that a supervisor starts anew."""
+"""Exit code after a failed write to stable storage: EX_SOFTWARE, so that a supervisor restarts the server."""
 
 log = structlog.get_logger()
 
 
-def print_place(address: str, *, is_serving: bool) -> None:
-    """Says on standard output where a server is, and whether it serves yet."""
+def print_address(address: str, *, is_serving: bool) -> None:
+    """Print the address of the server, and whether it serves yet."""
     doing = "serving" if is_serving else "waiting for its database"
     sys.stdout.write(f"bandit-server is {doing} at {address}\n")
     sys.stdout.flush()
 
 
 def stop_signals() -> set[signal.Signals]:
-    """The signals that end a server in order: SIGHUP, of a terminal that is closed, but not below nohup."""
+    """Return the signals that stop a server; SIGHUP is among them unless it is ignored, as under nohup."""
     ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
     return {signal.SIGTERM, signal.SIGINT, signal.SIGHUP} - ignored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Where a process stands among those of its server.
+    """The place of a process among those of its server.
 
     Attributes:
-        tell: Told the address, and whether calls are answered there yet; again once they are.
+        announce: Called with the address, and whether it serves yet; again once it does.
         number: Counted from 1 where several processes share the port; the first writes the server's files.
         end: A file descriptor that can be read once the process is to stop; None if only signals say so.
     """
 
-    tell: Callable[..., None] = print_place
+    announce: Callable[..., None] = print_address
     number: int | None = None
     end: int | None = None
 
@@ -67,13 +68,15 @@ ALONE: Final = Placement()
 
 
 def serve_here(settings: Settings, placement: Placement = ALONE) -> int:
-    """Serves in this process until a signal stops it, and returns the exit code.
+    """Serve in this process until a signal stops it, and return the exit code.
 
     Raises:
         StartupError: The service can't start.
     """
     require_address_space()
-    room_for_connections(settings.max_connections)  # looked at first: what opens a file would only fail
+    room_for_connections(
+        settings.max_connections
+    )  # first: whatever opens a file would fail without saying why
     set_up_logs(settings.log_level, worker=placement.number)
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
@@ -85,7 +88,7 @@ def serve_here(settings: Settings, placement: Placement = ALONE) -> int:
 
 
 async def _serve_on(settings: Settings, store: Store, placement: Placement) -> int:
-    """Serves from a store. The application is made here, since gRPC belongs to the loop it is made in."""
+    """Serve from a store. The application is made here, since gRPC belongs to the loop it is made in."""
     return await _Service(settings, store, placement).run()
 
 
@@ -99,128 +102,130 @@ class _Service:
         self._failure: StoreError | None = None
         self._address = ""
         self._stopping = asyncio.Event()
-        application = Application(settings, store, number=placement.number, on_broken=self._stop_broken)
-        self._access = application.access
-        self._workers = application.workers
-        self._upkeep = application.upkeep
-        self._inquiries = application.inquiries
-        self._epochs = application.epochs
-        self._queue = application.queue
-        self._standby = application.standby
-        self._rpc = application.rpc
-        self._purger = application.purger
-        self._ender = application.ender
-        self._collector = application.collector
+        self._application = Application(settings, store, number=placement.number, on_broken=self._stop_broken)
+        self._services = self._application.services
 
     async def run(self) -> int:
-        """Serves until told to stop; returns the exit code."""
-        self._heed_signals()
+        """Serve until stopped; return the exit code."""
+        self._handle_signals()
         can_answer = await self._begin()
-        commits = asyncio.create_task(self._queue.run())
+        commits = asyncio.create_task(self._services.queue.run())
         chores = self._start_chores()
         await self._start(can_answer=can_answer)
-        chores += self._start_more_chores(has_answered=can_answer)
+        chores += self._start_late_chores(has_answered=can_answer)
         await self._stopping.wait()
         await self._drain()
         for chore in chores:
             chore.cancel()
         await asyncio.gather(*chores, return_exceptions=True)
-        await self._inquiries.end()
-        await self._epochs.end()
-        await self._upkeep.end()
-        self._queue.close()
+        await self._services.inquiries.end()
+        await self._services.epochs.end()
+        await self._services.sync.end()
+        self._services.queue.close()
         await commits
         await self._flush_counts()
-        await self._standby.save(is_last=True)
-        self._workers.close()
+        await self._application.standby.save(is_last=True)
+        self._services.store.close()
         if self._failure is not None:
             raise self._failure
         log.info("server.stopped", exit_code=self._exit_code)
         return self._exit_code
 
     def _start_chores(self) -> "list[asyncio.Task[None]]":
-        """What goes on before there can be a call."""
+        """Start what has to run before the first call."""
         return [
-            asyncio.create_task(self._upkeep.poll(self._settings.poll_seconds)),
-            asyncio.create_task(self._upkeep.allocate(self._settings.epoch_interval_seconds)),
-            asyncio.create_task(self._upkeep.repeat(self._standby.save, self._settings.snapshot_seconds)),
-            asyncio.create_task(self._upkeep.repeat(self._access.look, LOOK_SECONDS)),
+            asyncio.create_task(self._services.sync.poll(self._settings.poll_seconds)),
+            asyncio.create_task(self._services.sync.allocate(self._settings.epoch_interval_seconds)),
+            asyncio.create_task(
+                self._services.sync.repeat(self._application.standby.save, self._settings.snapshot_seconds)
+            ),
+            asyncio.create_task(self._services.sync.repeat(self._application.access.look, LOOK_SECONDS)),
         ]
 
-    def _start_more_chores(self, *, has_answered: bool) -> "list[asyncio.Task[None]]":
-        """What can wait until the server has said where it is."""
-        chores = [asyncio.create_task(self._workers.compute(load_mathematics))]
-        if not self._standby.is_connected:
+    def _start_late_chores(self, *, has_answered: bool) -> "list[asyncio.Task[None]]":
+        """Start what can wait until the server has announced its address."""
+        chores = [asyncio.create_task(self._services.store.run(Thread.COMPUTE, lambda _: load_mathematics()))]
+        if not self._application.standby.is_connected:
             chores.append(asyncio.create_task(self._connect(has_answered=has_answered)))
-        chores.append(asyncio.create_task(self._upkeep.repeat(self._ender.run_once, ended_runs.LOOK_SECONDS)))
+        chores.append(
+            asyncio.create_task(
+                self._services.sync.repeat(self._services.reaper.run_once, ended_runs.LOOK_SECONDS)
+            )
+        )
         if self._settings.purge:
             seconds = self._settings.purge_interval_seconds
-            chores.append(asyncio.create_task(self._upkeep.repeat(self._purger.run_once, seconds)))
+            chores.append(
+                asyncio.create_task(self._services.sync.repeat(self._services.purger.run_once, seconds))
+            )
         return chores
 
-    def _heed_signals(self) -> None:
+    def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in stop_signals():
             loop.add_signal_handler(number, self._stopping.set)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals())  # a parent held them back
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals())  # the parent blocked them
         if self._placement.end is not None:
             loop.add_reader(self._placement.end, self._stopping.set)
 
     async def _begin(self) -> bool:
-        """Reaches the store or does without; whether calls can be answered."""
+        """Reach the store or do without; return whether calls can be answered."""
         try:
-            return await self._standby.begin()
+            return await self._application.standby.begin()
         except StoreError:
-            self._workers.close()
+            self._services.store.close()
             raise
 
     async def _connect(self, *, has_answered: bool) -> None:
-        """Reaches the store that was away at the start; from then on nothing is different."""
+        """Reach the store that was away at the start."""
         try:
-            await self._standby.connect()
+            await self._application.standby.connect()
         except StoreError as error:
             self._failure = error
             self._stopping.set()
             return
         log.info("standby.over")
         if not has_answered and not self._stopping.is_set():
-            await self._rpc.say_serving()
-            self._tell(can_answer=True)
+            await self._application.rpc.say_serving()
+            self._announce(can_answer=True)
 
-    def _tell(self, *, can_answer: bool) -> None:
-        self._placement.tell(self._address, is_serving=can_answer)
+    def _announce(self, *, can_answer: bool) -> None:
+        self._placement.announce(self._address, is_serving=can_answer)
         log.info("server.serving" if can_answer else "server.waiting", address=self._address)
 
     async def _start(self, *, can_answer: bool) -> None:
         if self._settings.metrics_listen is not None:
             try:
-                port = serve_metrics(self._settings.metrics_listen, self._rpc, self._collector)
+                port = serve_metrics(
+                    self._settings.metrics_listen, self._application.rpc, self._application.collector
+                )
             except OSError as error:
                 text = f"can't serve metrics at {self._settings.metrics_listen}: {error.strerror}"
                 raise StartupError(text) from error
             log.info("metrics.serving", port=port)
-        port = await self._rpc.start(self._settings.listen, self._access.credentials, is_serving=can_answer)
-        self._access.say_who_may_enter()
+        port = await self._application.rpc.start(
+            self._settings.listen, self._application.access.credentials, is_serving=can_answer
+        )
+        self._application.access.log_access()
         host, _ = split_address(self._settings.listen)
         self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        self._tell(can_answer=can_answer)
+        self._announce(can_answer=can_answer)
 
     async def _drain(self) -> None:
-        """Lets clients look away, and calls in flight finish."""
+        """Let clients find another server, and calls in flight finish."""
         log.info("server.draining")
-        await self._rpc.say_not_serving()
+        await self._application.rpc.say_not_serving()
         if self._exit_code == 0:
             await asyncio.sleep(self._settings.drain_delay_seconds)
-        await self._rpc.stop(self._settings.drain_seconds if self._exit_code == 0 else 0.0)
+        await self._application.rpc.stop(self._settings.drain_seconds if self._exit_code == 0 else 0.0)
 
     async def _flush_counts(self) -> None:
         try:
-            await self._upkeep.end_run()
+            await self._services.sync.end_run()
         except StoreError as error:
             log.warning("counts.lost", error=str(error))
 
     def _stop_broken(self) -> None:
-        """After a failed write to stable storage nothing that a later one says can be trusted."""
+        """Stop after a failed write to stable storage: no later write can be trusted."""
         if self._exit_code == 0:
             log.critical("store.broken", advice="check the disk, then start again")
             self._exit_code = _BROKEN_EXIT

@@ -1,4 +1,4 @@
-"""What the system allows a process: taken as far as it goes, and one clear line where that is too little."""
+"""Limits of the process: raised as far as the system allows, and an error where that is too little."""
 
 import resource
 from typing import Final
@@ -7,7 +7,7 @@ from server.app.errors import StartupError
 from server.settings import MIB
 
 RESERVED: Final = 96
-"""What everything but clients' connections takes: libraries, databases, logs, scrapes, files read again."""
+"""Open files beside clients' connections: libraries, databases, logs, scrapes, files that are reloaded."""
 
 FEWEST_CONNECTIONS: Final = 32
 LEAST_ADDRESS_SPACE: Final = 1024 * MIB
@@ -17,23 +17,23 @@ _MOST: Final = 1 << 20
 """Asking for more is refused by some systems, whatever their limit says."""
 
 
-def room_for_connections(wanted: int) -> int:
-    """How many connections of clients fit, at most `wanted`; raises the soft limit to what they take.
+def room_for_connections(requested: int) -> int:
+    """Return how many connections of clients fit, at most `requested`; raise the soft limit for them.
 
     Raises:
         StartupError: The limit leaves room for too few.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _MOST if hard == resource.RLIM_INFINITY else min(hard, _MOST)
-    needed = wanted + RESERVED
+    needed = requested + RESERVED
     if soft != resource.RLIM_INFINITY and soft < min(needed, most):
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(needed, most), hard))
         except (ValueError, OSError):
             most = soft
-    room = min(wanted, most - RESERVED)
-    if room < min(wanted, FEWEST_CONNECTIONS):
-        fewest = RESERVED + min(wanted, FEWEST_CONNECTIONS)
+    room = min(requested, most - RESERVED)
+    if room < min(requested, FEWEST_CONNECTIONS):
+        fewest = RESERVED + min(requested, FEWEST_CONNECTIONS)
         raise StartupError(
             f"the system allows this process {most} open files, and bandit-server needs {fewest} or more: "
             "raise the limit (ulimit -n, or LimitNOFILE of systemd)"

@@ -1,7 +1,7 @@
-"""What Prometheus is told of experiments, ledger and snapshot. No unit and no decision is in a label."""
+"""Prometheus metrics of experiments, ledger and snapshot. No unit and no decision is in a label."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Final
 
@@ -10,97 +10,79 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from server.addresses import split_address
 from server.app.series_limit import OTHER, SeriesLimit
+from server.app.wiring import Services
 from server.rpc.floods.offenders import Flooders
 from server.rpc.floods.unsent_requests import Arrivals
 from server.rpc.guard.metrics import CallCollector, Histogram
 from server.rpc.server import RpcServer
-from server.services.background.retention import Purger
-from server.services.background.sync import Upkeep
-from server.services.choose.decision_counter import DecisionCounter
-from server.services.experiments.allocator import Allocator
-from server.services.reward.commit_queue import RewardQueue
 from server.services.runtime.service_time import ServiceClock
-from server.services.snapshot.snapshot import Snapshot
 from server.store.records import ExperimentRecord
 
 _COMMIT_ROWS: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0)
 
 
 class ServiceCollector:
-    """Hands the state of the services to Prometheus when it asks.
+    """Collects the state of the services when Prometheus scrapes.
 
     Args:
-        snapshot: Names of experiments and arms, epochs, age.
-        counter: Decisions.
-        queue: Rewards and commits.
-        allocator: Epochs begun here.
-        upkeep: Whether the store is away.
-        purger: What was purged here.
+        services: Whose state it is.
         clock: Whether the time is in doubt.
         convergence: How soon a change made by one replica is known to all.
-        wal_bytes: Asks for the size of the database's write-ahead log; None where there is none to see.
         max_series: How many combinations of experiment and arm a metric may have.
     """
 
     def __init__(
-        self,
-        snapshot: Snapshot,
-        counter: DecisionCounter,
-        queue: RewardQueue,
-        allocator: Allocator,
-        upkeep: Upkeep,
-        purger: Purger,
-        clock: ServiceClock,
-        convergence: timedelta,
-        wal_bytes: Callable[[], int | None],
-        *,
-        max_series: int,
+        self, services: Services, clock: ServiceClock, *, convergence: timedelta, max_series: int
     ) -> None:
-        self._snapshot = snapshot
-        self._counter = counter
-        self._queue = queue
-        self._allocator = allocator
-        self._upkeep = upkeep
-        self._purger = purger
+        self._services = services
         self._clock = clock
         self._convergence = convergence
-        self._wal_bytes = wal_bytes
         self._commit_seconds = Histogram()
         self._commit_rows = Histogram(_COMMIT_ROWS)
         self._decision_series = SeriesLimit(max_series)
         self._outcome_series = SeriesLimit(max_series)
         self._epoch_series = SeriesLimit(max_series)
-        queue.observers.append(self._observe_commit)
+        services.queue.observers.append(self._observe_commit)
 
     def collect(self) -> Iterator[Metric]:
         """The families, as Prometheus reads them."""
         yield self._decisions()
         yield self._outcomes()
         yield self._epochs()
-        yield _gauge("bandit_reward_queue_rows", "Outcomes that wait for a commit.", self._queue.n_rows)
+        yield _gauge(
+            "bandit_reward_queue_rows", "Outcomes that wait for a commit.", self._services.queue.n_rows
+        )
         yield _gauge(
             "bandit_snapshot_age_seconds",
             "Seconds since the store last confirmed what Choose reads.",
-            self._snapshot.age.total_seconds(),
+            self._services.snapshot.age.total_seconds(),
         )
         yield _gauge(
             "bandit_convergence_bound_seconds",
             "Seconds within which replicas that reach the store know what one of them changed.",
             self._convergence.total_seconds(),
         )
-        yield _gauge("bandit_store_up", "1 if the store answered last.", int(not self._upkeep.is_store_away))
+        yield _gauge(
+            "bandit_store_up", "1 if the store answered last.", int(not self._services.sync.is_store_away)
+        )
         yield from self._clock_families()
-        wal_bytes = self._wal_bytes()
+        wal_bytes = self._services.store.wal_bytes
         if wal_bytes is not None:
-            text = "Bytes of SQLite's write-ahead log; it grows while somebody holds a read open."
+            text = "Bytes of SQLite's write-ahead log; it grows while a read is held open."
             yield _gauge("bandit_wal_bytes", text, wal_bytes)
-        yield _counter("bandit_epochs_begun", "Epochs begun by this server.", self._allocator.n_epochs)
-        yield _counter("bandit_purged_rows", "Rows of the reward log purged here.", self._purger.n_rows)
-        yield _counter("bandit_sealed_epochs", "Epochs sealed by this server.", self._purger.n_epochs)
+        yield _counter(
+            "bandit_epochs_begun", "Epochs begun by this server.", self._services.allocator.n_epochs
+        )
+        yield _counter(
+            "bandit_purged_rows", "Rows of the reward log purged here.", self._services.purger.n_rows
+        )
+        yield _counter(
+            "bandit_sealed_epochs", "Epochs sealed by this server.", self._services.purger.n_epochs
+        )
         yield _counter(
             "bandit_units_dropped",
             "Decisions whose unit was not noted: too many waited for the store.",
-            self._counter.units.n_dropped,
+            self._services.counter.units.n_dropped,
         )
         yield _histogram("bandit_commit_seconds", "How long commits took, in seconds.", self._commit_seconds)
         yield _histogram("bandit_commit_outcomes", "How many outcomes a commit held.", self._commit_rows)
@@ -135,7 +117,7 @@ class ServiceCollector:
             "bandit_decisions", "Decisions flushed.", labels=("experiment", "arm", "basis")
         )
         others: Counter[str] = Counter()
-        for (number, arm, basis), count in list(self._counter.totals.items()):
+        for (number, arm, basis), count in list(self._services.counter.totals.items()):
             record = self._record(number)
             if self._decision_series.admits((number, arm), record):
                 if record is not None:
@@ -153,7 +135,7 @@ class ServiceCollector:
             labels=("experiment", "arm", "metric", "result"),
         )
         others: Counter[str] = Counter()
-        for (number, arm, metric, result), count in list(self._queue.results.items()):
+        for (number, arm, metric, result), count in list(self._services.queue.results.items()):
             record = self._record(number)
             if self._outcome_series.admits((number, arm, metric), record):
                 if record is not None:
@@ -167,18 +149,18 @@ class ServiceCollector:
 
     def _epochs(self) -> Metric:
         family = GaugeMetricFamily("bandit_epoch", "Number of the epoch in force.", labels=("experiment",))
-        for live in self._snapshot:
+        for live in self._services.snapshot:
             if live.epoch is not None and self._epoch_series.admits((live.record.number,), live.record):
                 family.add_metric([live.record.name], live.epoch.number)
         return family
 
     def _record(self, number: int) -> ExperimentRecord | None:
-        live = self._snapshot.find_live(number)
+        live = self._services.snapshot.find_live(number)
         return None if live is None else live.record
 
 
 class ConnectionCollector:
-    """Hands what is known of calls without requests, and of their connections, to Prometheus when it asks.
+    """Collects calls without requests, and their connections, when Prometheus scrapes.
 
     Args:
         arrivals: Calls that wait for their requests.

@@ -1,4 +1,4 @@
-"""How many series a metric may have: what a caller names must not let a scrape grow without end."""
+"""A bound on the series of a metric: names chosen by callers must not let a scrape grow without end."""
 
 from collections import Counter
 from typing import Final
@@ -10,7 +10,7 @@ OTHER: Final = "(other)"
 """The label under which the rest is summed; no experiment, arm or metric can have this name."""
 
 _SHARE_OF_ONE: Final = 2
-"""One namespace may take one in so many of the series, so that none keeps all others out."""
+"""A namespace may take one in so many of the series, so that it can't keep out the others."""
 
 
 class SeriesLimit:

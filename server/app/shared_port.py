@@ -10,16 +10,16 @@ from server.rpc.server import ListenError
 
 @contextmanager
 def reserved_port(address: str) -> Iterator[int]:
-    """Holds the port of `address` without listening, so that it stays while workers come and go.
+    """Hold the port of `address` without listening, so that it stays while workers come and go.
 
     A port that is shared may be joined by any process of the same user, and the kernel would give a second
-    server half of the traffic: so it is first taken alone, which fails if anybody has it, sharing or not.
+    server half of the traffic: so it is first bound alone, which fails if any process has it, shared or not.
 
     Yields:
         The port, which is a free one if `address` names port 0.
 
     Raises:
-        ListenError: Somebody has it, or the address is not of this machine.
+        ListenError: The port is taken, or the address is not of this machine.
     """
     host, port = split_address(address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -1,4 +1,4 @@
-"""A start with its store away: from a snapshot and keys on disk, or waiting; and what keeps those fresh.
+"""Startup without the store: from a snapshot and keys on disk, which are kept fresh, or waiting.
 
 store there ─────────────────────────────▶ serving
 store away ──▶ usable snapshot and keys? ──▶ serving from it ──▶ store there: goes on by itself
@@ -6,27 +6,19 @@ store away ──▶ usable snapshot and keys? ──▶ serving from it ──�
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from math import isinf
 from typing import Final
 
 import structlog
 
-from server.services.background.timekeeping import Timekeeper
-from server.services.choose.chooser import Chooser
-from server.services.choose.decision_counter import DecisionCounter
+from server.app.wiring import Services
 from server.services.errors import StorageUnavailableError
-from server.services.reward.ledger import Ledger
-from server.services.runtime.clock import Clock
-from server.services.runtime.threads import Workers
-from server.services.runtime.writer import Writer, claim_slot
+from server.services.runtime.writer import claim_slot
 from server.services.signing_keys.file import KeysFileError, is_open_to_others, read_keys, write_keys
-from server.services.signing_keys.rotation import DecisionKeys
+from server.services.signing_keys.rotation import fresh_ring
 from server.services.signing_keys.signers import agree, signer_of
 from server.services.snapshot.file import KeptSnapshot, SnapshotFileError, read_snapshot, write_snapshot
-from server.services.snapshot.snapshot import Snapshot
 from server.settings import Settings
-from server.store.contract import Store
 from server.store.errors import StoreError, StoreUnreachableError
 from server.store.records import KeyRing, LiveExperiment
 
@@ -38,60 +30,28 @@ log = structlog.get_logger()
 
 
 class Standby:
-    """Reaches the store, and does without it until then. Belongs to the event loop's thread.
+    """Reaches the store, and restores a snapshot until then. Belongs to the event loop's thread.
 
     Args:
         settings: What the operator set.
-        store: Not prepared yet.
-        workers: Whose threads wait for the store.
-        writer: Gets its slot.
-        snapshot: What Choose reads; restored if the store is away.
-        counter: Forgets what was counted on a snapshot that turns out to be foreign.
-        chooser: Gets the keys of the store, or those of the file until then.
-        ledger: Gets the keys of the store.
-        keys: Told of the keys of the store, and tells when they change.
-        clock: The time.
-        timekeeper: Reads the clock of the store.
-        refresh: Loads the snapshot from the store.
-        candidate: The keys of a store that has none yet, unless there is a keys file.
+        services: Whose store is reached, and whose snapshot and keys are restored until then.
         is_keeper: Whether this process writes the files.
+
+    Attributes:
+        is_connected: Whether the store was reached.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        store: Store,
-        workers: Workers,
-        writer: Writer,
-        snapshot: Snapshot,
-        counter: DecisionCounter,
-        chooser: Chooser,
-        ledger: Ledger,
-        keys: DecisionKeys,
-        clock: Clock,
-        timekeeper: Timekeeper,
-        *,
-        refresh: Callable[[], Awaitable[None]],
-        candidate: KeyRing,
-        is_keeper: bool,
-    ) -> None:
+    def __init__(self, settings: Settings, services: Services, *, is_keeper: bool) -> None:
         self._settings = settings
-        self._store = store
-        self._workers = workers
-        self._writer = writer
-        self._snapshot = snapshot
-        self._counter = counter
-        self._chooser = chooser
-        self._ledger = ledger
-        self._keys = keys
-        self._clock = clock
-        self._timekeeper = timekeeper
-        self._refresh = refresh
+        self._services = services
+        self._store = services.store
+        self._snapshot = services.snapshot
+        self._clock = services.clock
         self._snapshot_path = settings.snapshot
         self._keys_path = settings.keys
         self._is_keeper = is_keeper
         self._file_ring = self._read_keys()
-        self._candidate = self._file_ring or candidate
+        self._candidate = self._file_ring or fresh_ring()
         self._ring: KeyRing | None = None
         self._unsaved_ring: KeyRing | None = None
         self._saved: list[LiveExperiment] = []
@@ -100,7 +60,7 @@ class Standby:
         self.is_connected = False
 
     async def begin(self) -> bool:
-        """Reaches the store once, or else restores the snapshot; returns whether calls can be answered.
+        """Reach the store once, or else restore the snapshot; return whether calls can be answered.
 
         Raises:
             StoreError: The store is there and can't be used, or is a file.
@@ -116,12 +76,12 @@ class Standby:
         return True
 
     async def connect(self) -> None:
-        """Reaches the store, however long it takes.
+        """Reach the store, however long it takes.
 
         Raises:
             StoreError: It is there and can't be used, and there is no snapshot to go on with.
         """
-        complaint = ""
+        logged = ""
         while not self.is_connected:
             await asyncio.sleep(_PAUSE_SECONDS)
             try:
@@ -131,12 +91,12 @@ class Standby:
             except StoreError as error:
                 if not self._snapshot.is_restored:
                     raise
-                if str(error) != complaint:
-                    complaint = str(error)
-                    log.error("store.unusable", error=complaint)  # noqa: TRY400 - the text is for the operator
+                if str(error) != logged:
+                    logged = str(error)
+                    log.error("store.unusable", error=logged)  # noqa: TRY400 - the text is for the operator
 
     async def save(self, *, is_last: bool = False) -> None:
-        """Writes the snapshot file if it lacks something that the store has confirmed, or grows old.
+        """Write the snapshot file if it lacks something that the store has confirmed, or grows old.
 
         Also the keys file, if that failed when they changed.
 
@@ -146,7 +106,7 @@ class Standby:
         if self._snapshot_path is None or self._ring is None or not self._is_keeper:
             return
         await asyncio.to_thread(self._save_keys, self._ring)
-        if isinf(self._snapshot.age_seconds):  # the keys are here already, and what they are for is not
+        if isinf(self._snapshot.age_seconds):  # there are keys, and no experiment yet
             return
         live = [each for each in self._snapshot if each.epoch is not None]
         confirmed_ms = self._clock.time_ms() - round(self._snapshot.age_seconds * 1000)
@@ -162,24 +122,25 @@ class Standby:
             self._saved, self._saved_ms = live, confirmed_ms
 
     def take_keys(self, ring: KeyRing) -> None:
-        """Signs and checks with the keys of the store from now on, and with those that follow them."""
+        """Sign and verify with the keys of the store from now on, and with those that follow them."""
         if self._snapshot.is_restored and self._file_ring is not None and not agree(ring, self._file_ring):
             log.error("snapshot.foreign", advice="the database is of another deployment than the keys file")
             self._snapshot.clear()
-            self._counter.forget()
-        self._keys.take(ring)
-        self._chooser.signer = self._ledger.signer = self._keys.signer
+            self._services.counter.forget()
+        keys = self._services.keys
+        keys.take(ring)
+        self._services.chooser.signer = self._services.ledger.signer = keys.signer
         self._keep_keys(ring)
-        self._keys.on_changed = self._keep_keys
+        keys.on_changed = self._keep_keys
 
     def _keep_keys(self, ring: KeyRing) -> None:
-        """Keeps the keys for a start without the store."""
+        """Save the keys for a start without the store."""
         self._ring = ring
         if self._is_keeper:
             self._save_keys(ring)
 
     def _save_keys(self, ring: KeyRing) -> None:
-        """Writes the keys file unless it holds these keys; that it can't is said once for each ring."""
+        """Write the keys file unless it holds these keys; log a failure once per ring."""
         if self._keys_path is None or ring == self._file_ring:
             return
         try:
@@ -192,14 +153,14 @@ class Standby:
             self._file_ring = ring
 
     async def _reach(self) -> None:
-        await self._workers.write(self._store.prepare, may_migrate=self._settings.migrate)
-        await self._timekeeper.read()  # before anything is written by service time
-        ring = await self._workers.write(self._store.adopt_keys, self._candidate)
-        await claim_slot(
-            self._store, self._workers, self._writer, self._clock, begin_run=self._counter.begin_run
-        )
+        services = self._services
+        await self._store.prepare(may_migrate=self._settings.migrate)
+        if services.timekeeper is not None:
+            await services.timekeeper.read()  # before anything is written by service time
+        ring = await self._store.adopt_keys(self._candidate)
+        await claim_slot(self._store, services.writer, self._clock, begin_run=services.counter.begin_run)
         self.take_keys(ring)
-        await self._refresh()
+        await services.sync.refresh()
         self.is_connected = True
 
     def _restore(self, error: str) -> bool:
@@ -214,16 +175,16 @@ class Standby:
             return False
         age_seconds = self._age_of(kept)
         self._snapshot.restore(kept.live, age_seconds)
-        self._chooser.signer = signer_of(self._file_ring, self._clock.now())
+        self._services.chooser.signer = signer_of(self._file_ring, self._clock.now())
         log.warning(
             "standby.serving", error=error, experiments=len(kept.live), age_seconds=round(age_seconds, 1)
         )
         return True
 
     def _age_of(self, kept: KeptSnapshot) -> float:
-        """Never younger than the lag, so that no decision is taken for one that the store has confirmed.
+        """Return the age of a snapshot in seconds: at least the lag, so that no decision counts as confirmed.
 
-        What was confirmed in the future was so by a wrong clock, or is it now: nobody knows how old it is.
+        One that was confirmed in the future tells of a wrong clock, then or now: it counts as stale.
         """
         age_seconds = (self._clock.time_ms() - kept.confirmed_ms) / 1000
         if age_seconds >= -self._settings.lag_seconds:
@@ -237,7 +198,7 @@ class Standby:
         try:
             ring = read_keys(self._keys_path)
         except KeysFileError as error:
-            if not isinstance(error.__cause__, FileNotFoundError):
+            if self._keys_path.exists():  # there is none before the first start
                 log.warning("keys.ignored", reason=str(error))
             return None
         if is_open_to_others(self._keys_path):

@@ -1,7 +1,7 @@
 """One process or several: `--workers N` is a parent that answers no call, and N processes that share a port.
 
-The parent holds the port without listening, starts the workers, starts another for each that dies, hands on
-a signal to stop and waits for all to drain. A worker that loses its parent stops, as after SIGTERM.
+The parent holds the port without listening, starts the workers, replaces those that die, passes on a signal
+to stop, and waits for all to drain. A worker that loses its parent stops, as after SIGTERM.
 """
 
 import multiprocessing
@@ -21,26 +21,26 @@ import structlog
 from server.addresses import split_address
 from server.app.errors import StartupError, startup_errors
 from server.app.log_setup import set_up_logs
-from server.app.process import Placement, print_place, serve_here, stop_signals
+from server.app.process import Placement, print_address, serve_here, stop_signals
 from server.app.shared_port import reserved_port
 from server.settings import Settings
 
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 10.0
 _LONG_LIFE: Final = 10.0
-"""A worker that served for so many seconds is replaced at once; one that did not, ever later."""
+"""A worker that served for so many seconds is replaced at once; the others after ever longer pauses."""
 
 _MOST_FAILURES: Final = 5
 """After so many replacements in a row that can't start, the server gives up, unless other workers go on."""
 
 _LAST_SECONDS: Final = 30.0
-"""What a worker gets on top of its drain before it is killed: a commit may take its time."""
+"""What a worker gets on top of its drain before it is killed, for a slow commit."""
 
 log = structlog.get_logger()
 
 
 def serve(settings: Settings) -> int:
-    """Serves until SIGTERM or SIGINT, in as many processes as are wanted, and returns the exit code.
+    """Serve until SIGTERM or SIGINT, in as many processes as set, and return the exit code.
 
     Raises:
         StartupError: The service can't start.
@@ -50,21 +50,21 @@ def serve(settings: Settings) -> int:
     set_up_logs(settings.log_level)
     with startup_errors(), reserved_port(settings.listen) as port:
         host, _ = split_address(settings.listen)
-        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        return _Supervisor(settings.model_copy(update={"listen": where})).run()
+        shared = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return _Supervisor(settings.model_copy(update={"listen": shared})).run()
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """What a worker tells: where it is, and whether it answers calls there yet."""
+class _Address:
+    """Sent by a worker: its address, and whether it serves there yet."""
 
-    address: str
+    text: str
     is_serving: bool
 
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """What a worker tells that can't start."""
+    """Sent by a worker that can't start."""
 
     text: str
 
@@ -75,25 +75,25 @@ class _Worker:
 
     Attributes:
         process: The child.
-        pipe: What it tells comes here; closing it tells the child to stop.
+        pipe: Where it sends; closing it tells the child to stop.
         started_at: On the monotonic clock.
-        place: What it told last; None before it has begun to listen.
+        address: What it sent last; None before it listens.
         failure: Why it can't start.
     """
 
     process: SpawnProcess
     pipe: Connection
     started_at: float
-    place: _Place | None = None
+    address: _Address | None = None
     failure: str = ""
 
     def listen(self) -> None:
-        """Takes in what it told; nothing if that is its end."""
+        """Take in what it has sent."""
         try:
             while self.pipe.poll():
                 match self.pipe.recv():
-                    case _Place() as place:
-                        self.place = place
+                    case _Address() as address:
+                        self.address = address
                     case _Failure(text):
                         self.failure = text
         except (EOFError, OSError):
@@ -114,23 +114,23 @@ class _Supervisor:
         self._pauses = dict.fromkeys(self._due, _FIRST_PAUSE)
         self._n_failures = 0
         self._has_served = False
-        self._has_told_waiting = False
+        self._has_announced_waiting = False
         self._is_stopping = False
         self._wake, self._waker = os.pipe()
 
     def run(self) -> int:
-        """Supervises until told to stop; returns the worst exit code of the workers.
+        """Supervise until stopped; return the worst exit code of the workers.
 
         Raises:
             StartupError: A worker can't start.
         """
         for number in stop_signals():
-            signal.signal(number, self._heed)
+            signal.signal(number, self._note_signal)
         try:
             while not self._is_stopping:
                 self._start_due()
                 self._wait()
-                self._look()
+                self._check_workers()
         except StartupError:
             self._stop()
             raise
@@ -138,7 +138,7 @@ class _Supervisor:
         log.info("server.stopped", exit_code=exit_code)
         return exit_code
 
-    def _heed(self, _number: int, _frame: object) -> None:
+    def _note_signal(self, _number: int, _frame: object) -> None:
         self._is_stopping = True
         os.write(self._waker, b".")
 
@@ -150,46 +150,46 @@ class _Supervisor:
             log.info("worker.started", worker=number, pid=worker.process.pid)
 
     def _wait(self) -> None:
-        """Until a worker tells something or ends, a signal comes, or one is to be started."""
+        """Wait until a worker sends something or ends, a signal comes, or a worker is to be started."""
         news: list[Connection | int] = [self._wake]
         for worker in self._workers.values():
             news += (worker.pipe, worker.process.sentinel)
         timeout = max(min(self._due.values()) - time.monotonic(), 0.0) if self._due else None
         wait(news, timeout)
 
-    def _look(self) -> None:
+    def _check_workers(self) -> None:
         for number, worker in list(self._workers.items()):
             is_over = not worker.process.is_alive()
             worker.listen()
             if is_over and not self._is_stopping:
-                self._bury(number, worker)
-        places = [worker.place for worker in self._workers.values()]
-        if not self._due and all(place is not None for place in places):
-            self._tell([place for place in places if place is not None])
+                self._replace(number, worker)
+        addresses = [worker.address for worker in self._workers.values()]
+        if not self._due and all(address is not None for address in addresses):
+            self._announce([address for address in addresses if address is not None])
 
-    def _tell(self, places: list[_Place]) -> None:
-        """Says once that all workers are there, and once that all serve."""
-        is_serving = all(place.is_serving for place in places)
+    def _announce(self, addresses: list[_Address]) -> None:
+        """Announce once that all workers are there, and once that all serve."""
+        is_serving = all(address.is_serving for address in addresses)
         if is_serving:
             self._n_failures = 0
         if is_serving and not self._has_served:
             self._has_served = True
-            print_place(places[0].address, is_serving=True)
-            log.info("server.serving", address=places[0].address, workers=len(places))
-        elif not is_serving and not self._has_served and not self._has_told_waiting:
-            self._has_told_waiting = True
-            print_place(places[0].address, is_serving=False)
+            print_address(addresses[0].text, is_serving=True)
+            log.info("server.serving", address=addresses[0].text, workers=len(addresses))
+        elif not is_serving and not self._has_served and not self._has_announced_waiting:
+            self._has_announced_waiting = True
+            print_address(addresses[0].text, is_serving=False)
 
-    def _bury(self, number: int, worker: _Worker) -> None:
-        """Plans a replacement for a worker that has died, or gives up: StartupError."""
+    def _replace(self, number: int, worker: _Worker) -> None:
+        """Plan a replacement for a worker that has died, or give up: StartupError."""
         del self._workers[number]
         worker.pipe.close()
         code = worker.process.exitcode or 0
-        if worker.place is None:
-            self._n_failures += code >= 0  # who was killed might have started
+        if worker.address is None:
+            self._n_failures += code >= 0  # one that was killed might have started
             if self._is_hopeless:
                 raise StartupError(worker.failure or f"worker {number} ended with {code} before it served")
-        has_lived = worker.place is not None and time.monotonic() - worker.started_at > _LONG_LIFE
+        has_lived = worker.address is not None and time.monotonic() - worker.started_at > _LONG_LIFE
         pause = _FIRST_PAUSE if has_lived else self._pauses[number]
         self._pauses[number] = min(2 * pause, _LONGEST_PAUSE)
         self._due[number] = time.monotonic() + pause
@@ -197,13 +197,13 @@ class _Supervisor:
 
     @property
     def _is_hopeless(self) -> bool:
-        """Whether workers that can't start are to end the server: not as long as others of them go on."""
-        has_begun = self._has_served or self._has_told_waiting
-        goes_on = any(worker.place is not None for worker in self._workers.values())
-        return not has_begun or (self._n_failures >= _MOST_FAILURES and not goes_on)
+        """Whether workers that can't start end the server: not as long as others go on."""
+        has_begun = self._has_served or self._has_announced_waiting
+        has_others = any(worker.address is not None for worker in self._workers.values())
+        return not has_begun or (self._n_failures >= _MOST_FAILURES and not has_others)
 
     def _stop(self) -> int:
-        """Ends every worker; the worst of their exit codes, a signal as a shell has it."""
+        """End every worker; return the worst exit code, of a signal as shells give it."""
         settings = self._settings
         give_up_at = time.monotonic() + settings.drain_delay_seconds + settings.drain_seconds + _LAST_SECONDS
         for worker in self._workers.values():
@@ -228,7 +228,7 @@ def _start(settings: Settings, number: int) -> _Worker:
         own = f"{host}:{int(port) + number - 1 if int(port) else 0}"
         settings = settings.model_copy(update={"metrics_listen": own})
     process = context.Process(target=_work, args=(settings, number, theirs), name=f"worker-{number}")
-    resource_tracker.ensure_running()  # else the first start would do it, and let the signals in again
+    resource_tracker.ensure_running()  # or the first start would do it, and unblock the signals
     with _signals_held():
         process.start()
     theirs.close()
@@ -237,7 +237,7 @@ def _start(settings: Settings, number: int) -> _Worker:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Keeps back what would stop it: a child begins like that, and lets it in when it can heed it."""
+    """Block the signals to stop: a child starts with them blocked, and unblocks them when it is ready."""
     held = signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals())
     try:
         yield
@@ -248,11 +248,11 @@ def _signals_held() -> Iterator[None]:
 def _work(settings: Settings, number: int, pipe: Connection) -> None:
     """The whole life of a worker."""
 
-    def tell(address: str, *, is_serving: bool) -> None:
-        with suppress(OSError):  # without a parent it stops, for which it needs not be told
-            pipe.send(_Place(address, is_serving))
+    def announce(address: str, *, is_serving: bool) -> None:
+        with suppress(OSError):  # without a parent it stops anyway
+            pipe.send(_Address(address, is_serving))
 
-    placement = Placement(tell=tell, number=number, end=pipe.fileno())
+    placement = Placement(announce=announce, number=number, end=pipe.fileno())
     try:
         code = serve_here(settings, placement)
     except StartupError as error:

@@ -1,4 +1,4 @@
-"""What an operator is told of the clock, and what can be done about it."""
+"""Description of the clock for an operator, with advice."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -12,7 +12,7 @@ _GO_BY_ITSELF: Final = "nothing: servers go on by themselves"
 
 
 def describe(reading: ClockReading, *, is_shared: bool, trust_after: timedelta, pace: Pace) -> Iterator[str]:
-    """The clock in plain words, a line each: what is read, what servers go by, and what to do."""
+    """Yield the clock in plain words, line by line: what is read, what servers go by, and what to do."""
     record = reading.record
     whose = "the database's" if is_shared else "this machine's"
     yield f"clock:          {_shown(reading.at)} ({whose})"

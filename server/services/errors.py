@@ -1,4 +1,4 @@
-"""What the services refuse, named by what the caller should do.
+"""Errors of the services, each with what the caller should do.
 
     ServiceError
     ├── InvalidInputError           correct the fields named and call again
@@ -21,7 +21,7 @@
     ├── OverloadedError             try again after `retry_after`
     │   └── StorageFullError        as above, once there is room
     ├── ClockInDoubtError           as above: whether it is too late can't be told now
-    └── StorageUnavailableError            try again after `retry_after`
+    └── StorageUnavailableError     try again after `retry_after`
         └── StorageUnsafeError      as above, once the database is configured to keep what it acknowledges
 
 Texts are for the caller to read: they hold no SQL, no path and no class name.
@@ -228,7 +228,7 @@ class RevocationUnsettledError(ServiceError):
 
 
 class OverloadedError(ServiceError):
-    """More waits than may; nothing was stored."""
+    """Too much waits already; nothing was stored."""
 
     reason = "OVERLOADED"
 
@@ -259,17 +259,13 @@ class StorageUnavailableError(ServiceError):
     """The store can't be reached; nothing was acknowledged."""
 
     reason = "STORAGE_UNAVAILABLE"
+    retry_after = timedelta(seconds=1)
 
-    def __init__(self, retry_after: timedelta) -> None:
-        self.retry_after = retry_after
-        super().__init__("the store can't be reached; nothing was acknowledged, try again")
+    def __init__(self, why: str = "the store can't be reached") -> None:
+        super().__init__(f"{why}; nothing was acknowledged, try again")
 
 
 class StorageUnsafeError(StorageUnavailableError):
     """The store would acknowledge what it could still lose; so nothing was acknowledged."""
 
     reason = "STORAGE_UNSAFE"
-
-    def __init__(self, why: str, retry_after: timedelta) -> None:
-        super().__init__(retry_after)
-        self.args = (f"{why}; nothing was acknowledged, try again",)

@@ -1,4 +1,4 @@
-"""Care of the ledger: the log against the facts, and the facts anew from the log."""
+"""Verification of the ledger: the reward log against the facts, and facts rebuilt from the log."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ _N_SEALS_SHOWN: Final = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyReport:
-    """What a comparison of log and facts found.
+    """The result of comparing log and facts.
 
     Attributes:
         is_clean: Whether they are equal, and the database is sound.
         n_outcomes: Outcomes in the log and in sealed sums, those kept apart left out.
         n_experiments: Experiments that the log knows.
         differences: One line for each sum that differs, and for each fault of the database.
-        notes: What to know beside that.
+        notes: What else to know.
     """
 
     is_clean: bool
@@ -49,7 +49,7 @@ class RebuildReport:
 
 
 def verify(store: Store, progress: Progress) -> VerifyReport:
-    """Compares the sealed sums and the fold of the reward log with the outcome facts, exactly.
+    """Compare the sealed sums and the fold of the reward log with the outcome facts, exactly.
 
     The database's own check comes first, and a database that is too damaged to be read is reported as such.
     """
@@ -75,7 +75,7 @@ def verify(store: Store, progress: Progress) -> VerifyReport:
 
 
 def _notes(store: Store) -> list[str]:
-    """What is sealed, and what lies apart."""
+    """Return notes on what is sealed, and on outcomes kept apart."""
     notes = []
     sealed = store.summarise_seals()
     if sealed.sealed_at is not None:
@@ -104,7 +104,7 @@ def _uncounted(folded: Mapping[OutcomeKey, Tally]) -> Iterator[str]:
 
 
 def rebuild(store: Store, progress: Progress) -> RebuildReport:
-    """Writes the outcome facts anew from the reward log; decision counts stay."""
+    """Rebuild the outcome facts from the reward log; decision counts stay."""
     rebuilt = store.rebuild_outcomes(progress)
     _, stored = store.compare_ledger(lambda _done, _total: None)
     return RebuildReport(
@@ -138,6 +138,6 @@ def _place(key: OutcomeKey) -> str:
 
 
 def _in_quanta(in_steps: int, name: str) -> str:
-    """A sum in the quanta of the log, to the last step."""
+    """Return a sum in the quanta of the log, to the last step."""
     quanta, steps = divmod(in_steps, 1 << SUM_BITS.get(name, 0))
     return f"{quanta} and {steps}/{1 << SUM_BITS[name]}" if steps else str(quanta)

@@ -1,4 +1,4 @@
-"""A copy of a database in service is of one moment, and what restoring it means for decisions still open."""
+"""Backups: a copy of a database in use is consistent, and open decisions survive a restore."""
 
 import re
 import signal
@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from bandit.v1 import bandit_pb2
+from benchmarks.harness.processes import clean_environment
 from server.app import StartupError, maintenance
 from server.cli.main import cli
 from server.settings import Settings
@@ -22,7 +23,7 @@ from server.store.opening import open_store
 from tests.conftest import Connect, StartServer
 from tests.store.builders import reward, silently
 from tests.support.ledger import decision_of, logged_decisions, query
-from tests.support.process import ServerProcess, clean_environment, command, eventually, refused_start
+from tests.support.process import ServerProcess, command, eventually, refused_start
 from tests.support.refusals import call_of
 from tests.support.wire import Wire, metric
 
@@ -32,7 +33,7 @@ PADDING_BYTES = 60_000_000
 
 
 class Reporter(threading.Thread):
-    """Asks and rewards without a pause, until it is told to stop.
+    """Chooses and rewards in a loop until it is stopped.
 
     Attributes:
         acked: Decisions whose reward was acknowledged, in order.
@@ -46,7 +47,7 @@ class Reporter(threading.Thread):
         self.acked: list[bytes] = []
 
     def run(self) -> None:
-        """Works."""
+        """Choose and reward until stopped."""
         while not self.is_over.is_set():
             choice = self._wire.choose(self._name)
             self._wire.reward(choice.decision_id, {"click": len(self.acked) % 2})
@@ -55,7 +56,7 @@ class Reporter(threading.Thread):
 
 @contextmanager
 def load(wire: Wire, name: str) -> Iterator[Reporter]:
-    """Rewards under way during the block."""
+    """Run a reporter during the block."""
     reporter = Reporter(wire, name)
     reporter.start()
     try:
@@ -69,12 +70,12 @@ def load(wire: Wire, name: str) -> Iterator[Reporter]:
 
 
 def settings_of(file: Path) -> Settings:
-    """Settings that name a database."""
+    """Return settings with this database."""
     return Settings(database=f"sqlite:///{file}")
 
 
 def back_up(file: Path, target: Path, *, may_replace: bool = False) -> None:
-    """Copies a database in service, with progress to the end."""
+    """Copy a database in use, and check that progress reaches the end."""
     steps: list[tuple[int, int]] = []
     made = maintenance.back_up(
         settings_of(file), target, lambda *step: steps.append(step), may_replace=may_replace
@@ -84,17 +85,17 @@ def back_up(file: Path, target: Path, *, may_replace: bool = False) -> None:
 
 
 def verify(file: Path) -> Sequence[str]:
-    """The notes of `verify`, which must find all clean."""
+    """Return the notes of `verify`, which must find no differences."""
     report = maintenance.verify(settings_of(file), silently)
     assert report.is_clean, report.differences
     return report.notes
 
 
 def test_a_copy_under_load_is_restored(start_server: StartServer, connect: Connect, tmp_path: Path) -> None:
-    """What was acknowledged before is in the copy, and is not counted again; open decisions are credited.
+    """Rewards acknowledged before the copy are in it and count once; open decisions can be rewarded.
 
-    What was acknowledged after the copy is not in it, and can be posted again; decisions of epochs that the
-    copy does not have, and whose numbers are used again, are recorded apart.
+    Rewards acknowledged after the copy are not in it, and can be posted again. Rewards for decisions of
+    epochs that are missing in the copy, and whose numbers are used again, are kept separately.
     """
     server = start_server("--epoch-interval-seconds", "0.05")
     wire = connect(server)
@@ -132,7 +133,7 @@ def test_a_copy_under_load_is_restored(start_server: StartServer, connect: Conne
 
 
 def decide_beyond(wire: Wire, name: str, epoch: int) -> bandit_pb2.ChooseResponse:
-    """A decision of an epoch that is beyond the next after that one; rewards bring it about."""
+    """Reward decisions until an epoch beyond `epoch` + 1 begins; return a decision of it."""
 
     def decide() -> bandit_pb2.ChooseResponse:
         choice = wire.choose(name)
@@ -143,12 +144,13 @@ def decide_beyond(wire: Wire, name: str, epoch: int) -> bandit_pb2.ChooseRespons
     return eventually(decide, until=lambda choice: choice.epoch > epoch + 1)
 
 
-def test_a_copy_beside_the_log_of_what_it_replaced_is_refused(
+def test_a_copy_next_to_the_log_of_the_replaced_database_is_refused(
     start_server: StartServer, connect: Connect, tmp_path: Path
 ) -> None:
-    """SQLite would replay that log into the copy: start and verify refuse, and name the files to delete.
+    """Start and verify refuse a copy next to the replaced database's log, and name the files to delete.
 
-    What was acknowledged before the copy would be lost without a word. Once the log is deleted, it is there.
+    SQLite would replay that log into the copy, and rewards acknowledged before the copy would be lost
+    silently. After the log is deleted, they are there.
     """
     server = start_server()
     wire = connect(server)
@@ -174,12 +176,12 @@ def test_a_copy_beside_the_log_of_what_it_replaced_is_refused(
     assert logged_decisions(server.database) == before
 
 
-def test_a_copy_that_is_ended_in_the_middle(
+def test_an_interrupted_copy_leaves_the_old_file(
     start_server: StartServer, connect: Connect, tmp_path: Path
 ) -> None:
-    """By a signal: what it would have replaced stays, rewards go on, the next one leaves nothing behind."""
+    """A backup ended by a signal replaces nothing, rewards continue, and the next one removes leftovers."""
     server = start_server()
-    with closing(sqlite3.connect(server.database)) as connection:  # so much that the copy takes a while
+    with closing(sqlite3.connect(server.database)) as connection:  # padding, so that the copy takes a while
         connection.execute("CREATE TABLE padding (zeros BLOB)")
         connection.execute("INSERT INTO padding VALUES (zeroblob(?))", [PADDING_BYTES])
         connection.commit()
@@ -205,7 +207,7 @@ def test_a_copy_that_is_ended_in_the_middle(
 
 
 def end_backup(server: ServerProcess, copy: Path, number: int) -> None:
-    """Begins a backup, and ends it by a signal as soon as it has written something."""
+    """Start a backup, and end it by a signal as soon as it has written something."""
     known = set(copy.parent.glob(".*"))
     backup = subprocess.Popen(
         command("backup", "--database", server.url, "--force", str(copy)),
@@ -217,13 +219,13 @@ def end_backup(server: ServerProcess, copy: Path, number: int) -> None:
         if any(draft.stat().st_size > 0 for draft in set(copy.parent.glob(f".{copy.name}.*")) - known):
             break
     backup.send_signal(number)
-    _, said = backup.communicate(timeout=60)
-    assert backup.returncode != 0, "it was over before it could be ended"
-    assert "Traceback" not in said
+    _, errors = backup.communicate(timeout=60)
+    assert backup.returncode != 0, "the backup finished before the signal"
+    assert "Traceback" not in errors
 
 
 def rewarded(wire: Wire, name: str, n_decisions: int) -> set[bytes]:
-    """Decisions made and rewarded, ten in a commit."""
+    """Make and reward decisions, ten per commit, and return their ids."""
     results = wire.batch_choose(*[bandit_pb2.ChooseRequest(experiment=name)] * n_decisions)
     ids = [result.choice.decision_id for result in results]
     rewards = [bandit_pb2.RewardRequest(decision_id=each, outcomes={"click": 1}) for each in ids]
@@ -233,27 +235,27 @@ def rewarded(wire: Wire, name: str, n_decisions: int) -> set[bytes]:
 
 
 def replace(server: ServerProcess) -> None:
-    """Puts a copy in the place of the database, as for a restore."""
+    """Put a copy in place of the database, as in a restore."""
     copy = server.database.with_name("copy.db")
     back_up(server.database, copy)
     copy.rename(server.database)
 
 
 def delete(server: ServerProcess) -> None:
-    """Takes the database away."""
+    """Delete the database."""
     server.database.unlink()
 
 
 def delete_log(server: ServerProcess) -> None:
-    """Takes away the log, in which the newest commits are."""
+    """Delete the write-ahead log, which has the newest commits."""
     Path(f"{server.database}-wal").unlink()
 
 
 @pytest.mark.parametrize("change", [replace, delete, delete_log])
-def test_a_server_whose_files_were_taken_away_acknowledges_nothing_more(
+def test_a_server_whose_files_are_removed_acknowledges_no_more_rewards(
     start_server: StartServer, connect: Connect, change: Callable[[ServerProcess], None]
 ) -> None:
-    """What it commits from then on would be gone with it: no reward is acknowledged, and it exits with 70."""
+    """It acknowledges no more rewards, whose commits would be lost with the files, and exits with 70."""
     server = start_server()
     wire = connect(server)
     name = wire.running()
@@ -267,8 +269,8 @@ def test_a_server_whose_files_were_taken_away_acknowledges_nothing_more(
     assert "while the server used it" in server.log.read_text()
 
 
-def test_a_file_that_is_there_is_not_replaced(shared_process: ServerProcess, tmp_path: Path) -> None:
-    """Unless that is wanted, it stays as it is, and nothing is left behind; or it is replaced as a whole."""
+def test_an_existing_file_is_replaced_only_by_force(shared_process: ServerProcess, tmp_path: Path) -> None:
+    """Without --force it stays unchanged and nothing is left behind; with it, the whole file is replaced."""
     database, target = shared_process.database, tmp_path / "there.db"
     target.write_text("precious")
     with pytest.raises(StartupError, match=r"there\.db is there already: name another file, or .* --force$"):
@@ -288,8 +290,8 @@ def test_a_file_that_is_there_is_not_replaced(shared_process: ServerProcess, tmp
     assert [file.name for file in tmp_path.iterdir()] == ["there.db"]
 
 
-def test_what_is_not_ours_or_not_sound_is_not_copied(tmp_path: Path) -> None:
-    """A missing, a foreign and a damaged database are refused by name, and no copy is left."""
+def test_foreign_and_damaged_databases_are_not_copied(tmp_path: Path) -> None:
+    """Missing, foreign and damaged databases are refused with their name, and no copy is left."""
     damaged = damaged_database(tmp_path)
     other, text = tmp_path / "other.db", tmp_path / "text.db"
     with closing(sqlite3.connect(other)) as connection:
@@ -309,7 +311,7 @@ def test_what_is_not_ours_or_not_sound_is_not_copied(tmp_path: Path) -> None:
 
 
 def test_verify_reports_a_damaged_database(tmp_path: Path) -> None:
-    """What its own check finds, and that the log can't be read: a report, and no error."""
+    """SQLite's integrity check and the unreadable log appear as differences, without an error."""
     report = maintenance.verify(settings_of(damaged_database(tmp_path)), silently)
     assert not report.is_clean
     assert report.differences[0].startswith("the database's own check: ")
@@ -328,8 +330,8 @@ def damaged_database(folder: Path) -> Path:
     return file
 
 
-def test_the_command_says_what_it_copied(shared_process: ServerProcess, tmp_path: Path) -> None:
-    """And of PostgreSQL, which command does it there, without the password."""
+def test_the_command_prints_what_it_copied(shared_process: ServerProcess, tmp_path: Path) -> None:
+    """The command prints what it copied; for PostgreSQL, the pg_dump command without the password."""
     arguments = ["backup", "--database", shared_process.url, str(tmp_path / "copy.db")]
     done = CliRunner().invoke(cli, arguments)
     assert done.exit_code == 0, done.output

@@ -1,4 +1,4 @@
-"""SIGTERM: clients are told, calls in flight finish, nothing acknowledged is lost, exit 0."""
+"""SIGTERM: clients are notified, calls in flight finish, no acknowledged reward is lost, exit code 0."""
 
 import signal
 import time
@@ -25,7 +25,7 @@ LABELS: Final = {
 
 
 def batches(wire: Wire, name: str, n: int) -> list[bandit_pb2.BatchRewardRequest]:
-    """So many batches of a thousand rewards."""
+    """Return `n` batches of a thousand rewards."""
     made = []
     for _ in range(n):
         results = wire.batch_choose(*[bandit_pb2.ChooseRequest(experiment=name)] * 1_000)
@@ -40,7 +40,7 @@ def batches(wire: Wire, name: str, n: int) -> list[bandit_pb2.BatchRewardRequest
 def test_calls_in_flight_finish_and_nothing_acknowledged_is_lost(
     start_server: StartServer, connect: Connect
 ) -> None:
-    """What the server had begun when the signal came is answered OK; everything else is UNAVAILABLE."""
+    """Calls that the server had begun when the signal came are answered OK; all others get UNAVAILABLE."""
     server = start_server("--metrics-listen", "127.0.0.1:0")
     wire = connect(server)
     name = wire.running(metrics=[metric("click"), metric("buy")])
@@ -71,10 +71,8 @@ def test_calls_in_flight_finish_and_nothing_acknowledged_is_lost(
     assert events[-2:] == ["server.draining", "server.stopped"]
 
 
-def test_health_says_not_serving_before_calls_are_refused(
-    start_server: StartServer, connect: Connect
-) -> None:
-    """For --drain-delay-seconds every call is still answered; then later ones get UNAVAILABLE, and exit 0."""
+def test_health_is_not_serving_before_calls_are_refused(start_server: StartServer, connect: Connect) -> None:
+    """During --drain-delay-seconds every call is answered; later ones get UNAVAILABLE; the exit code is 0."""
     server = start_server("--drain-delay-seconds", "1.5")
     wire = connect(server)
     name = wire.running()
@@ -82,7 +80,8 @@ def test_health_says_not_serving_before_calls_are_refused(
     server.signal(signal.SIGTERM)
     signalled_at = time.monotonic()
     eventually(
-        lambda: {wire.health_of(service) for service in NAMES}, until=lambda said: said == {NOT_SERVING}
+        lambda: {wire.health_of(service) for service in NAMES},
+        until=lambda statuses: statuses == {NOT_SERVING},
     )
     assert wire.choose(name).arm
     assert wire.reward(decision_id, {"click": 1}) == {"click": bandit_pb2.OUTCOME_RESULT_RECORDED}
@@ -101,24 +100,24 @@ def test_health_says_not_serving_before_calls_are_refused(
     assert logged_decisions(server.database) == {decision_of(decision_id)}
 
 
-def test_a_watch_of_health_holds_nothing_up(start_server: StartServer, connect: Connect) -> None:
-    """A client that watches health, as gRPC's own balancers do, is told, and does not use up the grace."""
+def test_a_watch_of_health_does_not_delay_the_stop(start_server: StartServer, connect: Connect) -> None:
+    """A client that watches health, as gRPC's balancers do, gets NOT_SERVING and does not delay the stop."""
     server = start_server("--drain-seconds", "60")
     watch = connect(server).channel.unary_stream(
         "/grpc.health.v1.Health/Watch",
         request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
         response_deserializer=health_pb2.HealthCheckResponse.FromString,
     )
-    told = watch(health_pb2.HealthCheckRequest(service="bandit.v1.BanditService"))
-    assert next(told).status == health_pb2.HealthCheckResponse.SERVING
+    answers = watch(health_pb2.HealthCheckRequest(service="bandit.v1.BanditService"))
+    assert next(answers).status == health_pb2.HealthCheckResponse.SERVING
     server.signal(signal.SIGTERM)
-    assert next(told).status == NOT_SERVING
+    assert next(answers).status == NOT_SERVING
     assert server.wait(20) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_idle_server_stops_at_once(start_server: StartServer, connect: Connect, number: int) -> None:
-    """With exit 0, although a client is connected; decisions counted a moment ago are flushed."""
+    """It exits with 0 although a client is connected; the newest counts of decisions are flushed."""
     server = start_server("--poll-seconds", "60", "--lag-seconds", "61", "--max-staleness-seconds", "90")
     wire = connect(server)
     name = wire.running()

@@ -1,4 +1,4 @@
-"""What clients see of a stop, and of a connection that grows old."""
+"""Graceful stops and renewed connections, as clients see them."""
 
 import json
 import signal
@@ -34,25 +34,25 @@ OF_A_REWARD = """
 
 @contextmanager
 def held_up(url: str, decision_id: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
-    """A transaction that the reward of this decision has to wait for; it ends by `rollback`."""
+    """Open a transaction that blocks the reward of this decision until it is rolled back."""
     with closing(psycopg.connect(url.replace("+psycopg", ""))) as connection:
         connection.execute(OF_A_REWARD.encode(), (decision_of(decision_id),))
         yield connection
 
 
 def n_waiting(url: str) -> int:
-    """How many connections wait for a lock."""
+    """Return the number of connections that wait for a lock."""
     activity = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
     ((count,),) = query(url, f"{activity} AND datname = current_database()")
     return int(count)
 
 
-def test_calls_in_flight_have_the_grace_and_no_longer(
+def test_calls_in_flight_get_the_grace_and_no_more(
     postgresql: PostgresqlProcess, tmp_path: Path, connect: Connect
 ) -> None:
-    """With a grace of 3 s, a call that takes 1 s more is answered; one that hangs is UNAVAILABLE after 3 s.
+    """With a grace of 3 s, a call that takes 1 s more is answered; one that hangs gets UNAVAILABLE after 3 s.
 
-    The first is recorded; the second was never acknowledged; the server ends with 0.
+    The first is recorded, the second was never acknowledged, and the server exits with 0.
     """
     url = postgresql.create_database()
     flags = ("--drain-seconds", f"{GRACE}", "--metrics-listen", "127.0.0.1:0")
@@ -69,7 +69,7 @@ def test_calls_in_flight_have_the_grace_and_no_longer(
             eventually(lambda: in_flight(server) == 2)
             server.signal(signal.SIGTERM)
             signalled_at = time.monotonic()
-            time.sleep(1.0)  # how long the short call takes, not a wait for anything
+            time.sleep(1.0)  # the duration of the short call; nothing is awaited
             assert not short.done()
             first.rollback()
             assert dict(short.result().results) == {"click": RECORDED}
@@ -83,13 +83,13 @@ def test_calls_in_flight_have_the_grace_and_no_longer(
 
 
 def in_flight(server: ServerProcess) -> float:
-    """How many calls of Reward are being answered."""
+    """Return the number of Reward calls in flight."""
     labels = {"grpc_type": "unary", "grpc_service": "bandit.v1.BanditService", "grpc_method": "Reward"}
     return server.sample("grpc_server_in_flight", **labels)
 
 
 class Callers:
-    """Threads that choose and reward on one channel, and keep what failed."""
+    """Threads that choose and reward on one channel, and keep the errors."""
 
     def __init__(self, channel: grpc.Channel, name: str) -> None:
         self._stub = bandit_pb2_grpc.BanditServiceStub(channel)
@@ -101,7 +101,7 @@ class Callers:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Calls during the block."""
+        """Make calls during the block."""
         for thread in self._threads:
             thread.start()
         try:
@@ -113,7 +113,7 @@ class Callers:
 
     @property
     def n_done(self) -> int:
-        """How many calls were made."""
+        """Return the number of calls made."""
         return self.n_calls.total()
 
     def _work(self) -> None:
@@ -131,7 +131,7 @@ class Callers:
 def test_a_client_that_honours_health_sees_no_failure_of_a_drain(
     postgresql: PostgresqlProcess, tmp_path: Path
 ) -> None:
-    """SIGTERM, NOT_SERVING, a delay, grace, flush: gRPC's own balancer with health checks loses no call."""
+    """During SIGTERM, NOT_SERVING, delay, grace and flush, gRPC's health-checking balancer loses no call."""
     config = {
         "loadBalancingConfig": [{"round_robin": {}}],
         "healthCheckConfig": {"serviceName": "bandit.v1.BanditService"},
@@ -155,10 +155,8 @@ def test_a_client_that_honours_health_sees_no_failure_of_a_drain(
     assert callers.failures == []
 
 
-def test_a_connection_that_grows_old_is_renewed_without_an_error(
-    start_server: StartServer, connect: Connect
-) -> None:
-    """Under load every second or so the client is told to connect anew, and no call fails."""
+def test_an_old_connection_is_renewed_without_an_error(start_server: StartServer, connect: Connect) -> None:
+    """Under load, the client is made to reconnect about every second, and no call fails."""
     server = start_server("--connection-seconds", "1")
     name = connect(server).running()
     with Proxy(server.port) as proxy:

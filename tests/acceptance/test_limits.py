@@ -1,4 +1,4 @@
-"""What an operator allows holds in every epoch that is ever stored."""
+"""Limits hold in every stored epoch."""
 
 from itertools import pairwise
 
@@ -15,7 +15,7 @@ HOUR = 3_600e6
 
 
 def reward_all(wire: Wire, name: str, rewards: dict[str, float], n: int = 300) -> None:
-    """Makes decisions, and rewards each by its arm."""
+    """Make `n` decisions, and reward each by its arm."""
     results = wire.batch_choose(*[bandit_pb2.ChooseRequest(experiment=name)] * n)
     wire.batch_reward(
         *(
@@ -28,21 +28,21 @@ def reward_all(wire: Wire, name: str, rewards: dict[str, float], n: int = 300) -
 
 
 def moved(server: ServerProcess, name: str, n_epochs: int) -> list[StoredEpoch]:
-    """The epochs, once there are so many."""
+    """Wait for `n_epochs` epochs, and return them."""
     return eventually(
         lambda: stored_epochs(server.database, name), until=lambda epochs: len(epochs) >= n_epochs
     )
 
 
 def arms(*names: str) -> list[experiment_pb2.Arm]:
-    """Arms of these names."""
+    """Return arms with these ids."""
     return [experiment_pb2.Arm(id=name) for name in names]
 
 
 def test_floors_and_caps_hold_under_overwhelming_evidence(
     shared_process: ServerProcess, shared_wire: Wire
 ) -> None:
-    """The champion keeps its reserve, every other arm its floor, and the best stays below the cap."""
+    """The champion keeps its floor, every other arm its own, and the best arm stays below the cap."""
     limits = experiment_pb2.Limits(minimum_share=0.05, minimum_shares={"a": 0.2}, maximum_share=0.6)
     name = shared_wire.running(arms=arms(*"abcd"), limits=limits)
     for _ in range(4):
@@ -56,7 +56,7 @@ def test_floors_and_caps_hold_under_overwhelming_evidence(
 
 
 def test_shares_move_no_faster_than_the_step(shared_process: ServerProcess, shared_wire: Wire) -> None:
-    """Between two stored epochs no share moves by more than the step, times the hours between them."""
+    """Between two stored epochs, no share moves by more than the step times the hours between them."""
     step = 1.0
     limits = experiment_pb2.Limits(maximum_step_per_hour=step)
     name = shared_wire.running(arms=arms(*"ab"), limits=limits, policy=split(a=1, b=999))
@@ -71,8 +71,8 @@ def test_shares_move_no_faster_than_the_step(shared_process: ServerProcess, shar
     assert epochs[0].shares["a"] < epochs[-1].shares["a"] < 0.1
 
 
-def test_an_arm_taken_out_gets_nothing_at_once(shared_process: ServerProcess, shared_wire: Wire) -> None:
-    """However small the step and whatever its floor: from the answer of Update on."""
+def test_an_arm_taken_out_gets_no_traffic_at_once(shared_process: ServerProcess, shared_wire: Wire) -> None:
+    """From the answer of Update on, an arm taken out has no share, whatever the step and its floor."""
     limits = experiment_pb2.Limits(minimum_share=0.2, maximum_step_per_hour=0.01)
     name = shared_wire.running(arms=arms(*"abc"), limits=limits)
     out = [*arms(*"ab"), experiment_pb2.Arm(id="c", taken_out=True)]
@@ -86,7 +86,7 @@ def test_an_arm_taken_out_gets_nothing_at_once(shared_process: ServerProcess, sh
 def test_a_new_arm_warms_up_and_then_has_to_earn_its_share(
     shared_process: ServerProcess, shared_wire: Wire
 ) -> None:
-    """It holds an equal part of what the floors leave until it has its decisions."""
+    """It has an equal part of the share above the floors until its warm-up decisions are made."""
     limits = experiment_pb2.Limits(
         minimum_shares={"a": 0.5}, warm_up_decisions=200, warm_up_duration=Duration(seconds=3_600)
     )
@@ -105,5 +105,5 @@ def test_a_new_arm_warms_up_and_then_has_to_earn_its_share(
 
 
 def split(**weights: float) -> experiment_pb2.Policy:
-    """A static split."""
+    """Return a static split."""
     return experiment_pb2.Policy(static_split=experiment_pb2.StaticSplit(weights=weights))

@@ -1,4 +1,4 @@
-"""Reports of a real server on real traffic: their numbers are the library's, and people can read them."""
+"""Reports of a real server on real traffic: their numbers are the library's, and their text is readable."""
 
 import json
 import random
@@ -33,7 +33,7 @@ SPLIT = {"a": 50.0, "b": 50.0}
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server whose epochs close soon."""
+    """Start a server whose epochs close soon."""
     flags = ("--lag-seconds", str(LAG), "--poll-seconds", "0.1", "--epoch-interval-seconds", "0.05")
     with serving(tmp_path_factory.mktemp("reports") / "bandit.db", *flags) as process:
         yield process
@@ -41,13 +41,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="module")
 def wire(server: ServerProcess) -> Iterator[Wire]:
-    """A channel to it."""
+    """Open a channel to it."""
     with closing(Wire(server.address)) as channel:
         yield channel
 
 
 def declared(**changes: object) -> experiment_pb2.Experiment:
-    """Three arms; clicks, an error that must not get worse, and what was spent, within a second."""
+    """Return an experiment of three arms with clicks, errors as a guardrail, and spend, within a second."""
     second = Duration(seconds=1)
     return experiment(
         arms=[experiment_pb2.Arm(id=arm) for arm in RATES],
@@ -68,7 +68,7 @@ def declared(**changes: object) -> experiment_pb2.Experiment:
 
 
 def serve(wire: Wire, name: str, units: list[str], rng: random.Random) -> None:
-    """A decision for each unit, and what came of it."""
+    """Make a decision for each unit, and post its outcomes."""
     requests = [bandit_pb2.ChooseRequest(experiment=name, unit=unit) for unit in units]
     rewards = []
     for result in wire.batch_choose(*requests):
@@ -86,7 +86,7 @@ def serve(wire: Wire, name: str, units: list[str], rng: random.Random) -> None:
 
 
 def run(wire: Wire, unit_of: Callable[[int], str], **changes: object) -> str:
-    """An experiment with 2,000 decisions, of which at least half are in closed epochs; returns its name."""
+    """Run an experiment of 2,000 decisions, at least half of them in closed epochs, and return its name."""
     made = declared(**changes)
     wire.create(made)
     wire.start(made.name)
@@ -100,7 +100,7 @@ def run(wire: Wire, unit_of: Callable[[int], str], **changes: object) -> str:
 
 
 def _is_closed(wire: Wire, name: str) -> bool:
-    """Whether most decisions are in closed epochs; one more lets an old epoch end."""
+    """Make one more decision, so that an old epoch ends; True if most decisions are in closed epochs."""
     wire.choose(name)
     report = wire.report(name)
     n_outcomes = sum(each.outcomes for arm in report.arms for each in arm.metrics)
@@ -108,10 +108,10 @@ def _is_closed(wire: Wire, name: str) -> bool:
     return n_outcomes > n_open
 
 
-def library_says(
+def library_assessment(
     server: ServerProcess, report: experiment_pb2.Report, split: Mapping[str, float]
 ) -> Assessment:
-    """The assessment of the same facts at the same moment, from the file."""
+    """Return the library's assessment of the same facts, read from the file, at the same time."""
     now = report.report_time.ToDatetime(UTC)
     with closing(open_reader(server.url)) as store:
         record = store.find_experiment(report.experiment)
@@ -132,9 +132,9 @@ def library_says(
     )
 
 
-def require_equal(report: experiment_pb2.Report, said: Assessment, numbers: Mapping[str, int]) -> None:
-    """Every number of evidence in the report is the library's."""
-    for evidence in (said.reward, *said.others.values()):
+def require_equal(report: experiment_pb2.Report, assessment: Assessment, numbers: Mapping[str, int]) -> None:
+    """Check that every number of evidence in the report is the library's."""
+    for evidence in (assessment.reward, *assessment.others.values()):
         for arm in report.arms:
             (found,) = [each for each in arm.metrics if each.metric == evidence.metric.name]
             mean = evidence.means[numbers[arm.arm]]
@@ -167,7 +167,7 @@ def require_equal(report: experiment_pb2.Report, said: Assessment, numbers: Mapp
 def require_estimate(
     found: evidence_pb2.Estimate, value: float, standard_error: float, interval: Interval
 ) -> None:
-    """The message of an estimate has these numbers."""
+    """Check that the message of an estimate has these numbers."""
     assert found.value == pytest.approx(value)
     assert found.standard_error == pytest.approx(standard_error)
     ends = [interval.lower, interval.upper]
@@ -175,39 +175,41 @@ def require_estimate(
     assert found.interval.kind == evidence_pb2.INTERVAL_KIND_CONFIDENCE_SEQUENCE
 
 
-def asked(wire: Wire, name: str, **request: object) -> experiment_pb2.Report:
-    """GetReport with splits and a lift."""
+def get_report(wire: Wire, name: str, **request: object) -> experiment_pb2.Report:
+    """Call GetReport with splits and a lift."""
     message = experiment_pb2.GetReportRequest(name=name, **request)  # type: ignore[arg-type]  # passed on
     return wire.experiments.GetReport(message, timeout=20)
 
 
 @pytest.mark.parametrize("unit", ["ANALYSIS_UNIT_DECISION", "ANALYSIS_UNIT_UNIT"])
 def test_the_numbers_are_the_librarys(server: ServerProcess, wire: Wire, unit: str) -> None:
-    """Estimates, comparisons, splits and the sample ratio, whether decisions or units are counted."""
+    """Estimates, comparisons, splits and sample ratio equal the library's, by decisions and by units."""
     n_units = 10**9 if unit == "ANALYSIS_UNIT_DECISION" else 700
     analysis_unit = experiment_pb2.AnalysisUnit.Value(unit)
     name = run(wire, lambda number: f"u{number % n_units}", analysis_unit=analysis_unit)
-    report = asked(wire, name, splits=[experiment_pb2.StaticSplit(weights=SPLIT)], lift=0.2)
+    report = get_report(wire, name, splits=[experiment_pb2.StaticSplit(weights=SPLIT)], lift=0.2)
     require_sane(report)
-    said = library_says(server, report, SPLIT)
-    require_equal(report, said, {arm: number for number, arm in enumerate(RATES)})
-    (value,), (split,) = said.splits, report.splits
+    assessment = library_assessment(server, report, SPLIT)
+    require_equal(report, assessment, {arm: number for number, arm in enumerate(RATES)})
+    (value,), (split,) = assessment.splits, report.splits
     assert isinstance(value, SplitValue)
     assert dict(split.weights) == {"a": 0.5, "b": 0.5}
     require_estimate(split.value, value.value, value.standard_error, value.interval)
     require_estimate(split.gain, value.gain, value.gain_standard_error, value.gain_interval)
     assert split.gain.value == pytest.approx(split.earned - split.value.value)
-    assert isinstance(said.sample_ratio, SampleRatio)
-    assert report.sample_ratio.p_value == pytest.approx(said.sample_ratio.process.p_value)
-    assert [arm.observed for arm in report.sample_ratio.arms] == list(said.sample_ratio.observed.values())
+    assert isinstance(assessment.sample_ratio, SampleRatio)
+    assert report.sample_ratio.p_value == pytest.approx(assessment.sample_ratio.process.p_value)
+    assert [arm.observed for arm in report.sample_ratio.arms] == list(
+        assessment.sample_ratio.observed.values()
+    )
     n_policy = sum(arm.decisions.policy for arm in report.arms)
-    is_fewer = sum(said.sample_ratio.observed.values()) < n_policy
+    is_fewer = sum(assessment.sample_ratio.observed.values()) < n_policy
     assert is_fewer is (unit == "ANALYSIS_UNIT_UNIT")
     assert (report.outlook.lift, report.outlook.HasField("unsaid")) == (0.2, False)
 
 
 def test_a_guardrail_that_fell_is_the_verdict_and_is_readable(server: ServerProcess, wire: Wire) -> None:
-    """The command line shows evidence, belief and what to do; its JSON is the message, without NaN."""
+    """The command line shows evidence, belief and advice; its JSON is the message, without NaN."""
     name = run(wire, lambda number: f"u{number}")
     runner = CliRunner(env={"BANDIT_SERVER": server.address, "COLUMNS": "100"})
     text = runner.invoke(cli, ["report", name, "--split", "a=90,b=10", "--split", "b=1"]).stdout
@@ -217,7 +219,7 @@ def test_a_guardrail_that_fell_is_the_verdict_and_is_readable(server: ServerProc
         "error (guardrail)",
         "Take c out: error is worse than under a.",
         "a 0.9 / b 0.1",
-        "Sample ratio: decisions follow the shares",
+        "No sample ratio mismatch (SRM): decisions follow the shares",
         "Evidence",
         "Belief",
         "A lift of +10 % would be seen",
@@ -233,8 +235,8 @@ def test_a_guardrail_that_fell_is_the_verdict_and_is_readable(server: ServerProc
     assert (found["verdict"]["arm"], found["verdict"]["metric"]) == ("c", "error")
 
 
-def test_units_that_return_are_no_evidence(wire: Wire) -> None:
-    """Where decisions are counted, evidence is withheld and the report says what to do."""
+def test_returning_units_are_not_evidence(wire: Wire) -> None:
+    """If decisions are counted, evidence is withheld and the notes give the remedy."""
     name = run(wire, lambda number: f"u{number % 40}")
     report = wire.report(name)
     require_sane(report)
@@ -244,10 +246,10 @@ def test_units_that_return_are_no_evidence(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize(("n_restricted", "is_said"), [(9, False), (10, True)])
-def test_a_report_says_when_much_traffic_is_left_out(
+def test_a_report_notes_when_much_traffic_is_left_out(
     shared_wire: Wire, n_restricted: int, *, is_said: bool
 ) -> None:
-    """From a tenth of all decisions on, the notes say that restricted ones are no evidence, and why."""
+    """If a tenth of all decisions or more were restricted, a note explains why they are not evidence."""
     name = shared_wire.running()
     plain = [bandit_pb2.ChooseRequest(experiment=name, eligible_arms=["a", "b"])] * (100 - n_restricted)
     restricted = [bandit_pb2.ChooseRequest(experiment=name, eligible_arms=["a"])] * n_restricted
@@ -257,8 +259,8 @@ def test_a_report_says_when_much_traffic_is_left_out(
     assert [note[: len(expected)] for note in found] == [expected] * is_said
 
 
-def test_a_report_says_when_most_answers_are_fallbacks(shared_wire: Wire) -> None:
-    """A pause that answered half of all calls is in the notes, with what such answers are."""
+def test_a_report_notes_when_many_answers_are_fallbacks(shared_wire: Wire) -> None:
+    """If a pause answered half of all calls, a note reports and explains the fallbacks."""
     name = shared_wire.running()
     shared_wire.batch_choose(*[bandit_pb2.ChooseRequest(experiment=name)] * 5)
     shared_wire.pause(name)

@@ -1,4 +1,4 @@
-"""A server that ends and another that takes over its file, or must not."""
+"""Restarts on the same file, and second servers on one file or port."""
 
 import socket
 from pathlib import Path
@@ -14,19 +14,19 @@ from tests.support.wire import Wire, experiment, metric
 
 
 def arms_of(wire: Wire, name: str) -> list[str]:
-    """The arms of 500 units."""
+    """Return the arms of 500 units."""
     requests = [bandit_pb2.ChooseRequest(experiment=name, unit=f"u{number}") for number in range(500)]
     return [result.choice.arm for result in wire.batch_choose(*requests)]
 
 
 def declared(message: experiment_pb2.Experiment) -> experiment_pb2.Experiment:
-    """An experiment without its epoch, which may be followed by another at any time."""
+    """Return an experiment without its epoch, as another epoch may begin at any time."""
     message.ClearField("epoch")
     return message
 
 
-def test_a_server_started_again_goes_on(start_server: StartServer, connect: Connect) -> None:
-    """The same units on the same arms; rewards for its predecessor's decisions, and their repeats."""
+def test_a_restarted_server_continues(start_server: StartServer, connect: Connect) -> None:
+    """Units keep their arms, and rewards of earlier decisions, and repeats of them, are answered properly."""
     first = start_server()
     wire = connect(first)
     arms = [experiment_pb2.Arm(id=arm) for arm in "abc"]
@@ -60,7 +60,7 @@ def test_a_server_started_again_goes_on(start_server: StartServer, connect: Conn
 
 
 def test_every_state_survives_a_restart(start_server: StartServer, connect: Connect) -> None:
-    """A draft stays a draft, a pause a pause, a winner the winner, and what is deleted stays deleted."""
+    """Drafts, pauses, winners and deletions are the same after a restart."""
     first = start_server()
     wire = connect(first)
     draft = wire.create(experiment(metrics=[metric("click", window=Duration(seconds=9))])).name
@@ -82,7 +82,7 @@ def test_every_state_survives_a_restart(start_server: StartServer, connect: Conn
 
 
 def test_a_second_server_on_one_file_is_refused(start_server: StartServer, connect: Connect) -> None:
-    """Exit code 1 and one line that says who has it; the first goes on undisturbed."""
+    """It exits with code 1 and one line that names the process in the way; the first server continues."""
     first = start_server()
     wire = connect(first)
     name = wire.running()
@@ -98,7 +98,7 @@ def test_a_second_server_on_one_file_is_refused(start_server: StartServer, conne
 
 
 def test_a_second_server_on_one_port_is_refused(shared_process: ServerProcess, tmp_path: Path) -> None:
-    """It does not take half of the traffic in silence."""
+    """It exits with an error instead of silently taking half of the traffic."""
     address, database = shared_process.address, f"sqlite:///{tmp_path / 'bandit.db'}"
     done = run_command("serve", "--listen", address, "--database", database, folder=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
@@ -109,8 +109,8 @@ def test_a_second_server_on_one_port_is_refused(shared_process: ServerProcess, t
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0", "example.org:50051"])
-def test_an_address_beyond_loopback_has_to_be_meant(tmp_path: Path, address: str) -> None:
-    """Without --insecure it is refused in words, before anything listens or is stored."""
+def test_an_address_beyond_loopback_needs_insecure(tmp_path: Path, address: str) -> None:
+    """Without --insecure such an address is refused, before the server listens or stores anything."""
     database = f"sqlite:///{tmp_path / 'bandit.db'}"
     done = run_command("serve", "--listen", address, "--database", database, folder=tmp_path)
     assert done.returncode != 0
@@ -122,7 +122,7 @@ def test_an_address_beyond_loopback_has_to_be_meant(tmp_path: Path, address: str
 
 
 def test_the_port_that_is_printed_is_the_one_that_listens(shared_process: ServerProcess) -> None:
-    """On loopback, and nowhere else."""
+    """The server listens on the printed port, on loopback only."""
     server = shared_process
     with socket.create_connection(("127.0.0.1", server.port), timeout=5):
         pass

@@ -1,4 +1,4 @@
-"""The service's promise: traffic moves to the arm that does better, and every number about it is true."""
+"""The service's promise: traffic moves to the better arm, and every number about it is correct."""
 
 import random
 from collections import Counter, defaultdict
@@ -18,11 +18,11 @@ RATES: Final[Mapping[str, float]] = {"v1": 0.02, "v2": 0.1, "v3": 0.05}
 N_DECISIONS: Final = 10_000
 WAVE: Final = 200
 FALSE_ALARMS: Final = 1e-6
-"""The rate at which a true service may fail each statistical test here."""
+"""The false-alarm rate of each statistical test here."""
 
 
 class Run:
-    """What 10,000 visitors saw: the answers, and what each was rewarded with."""
+    """The answers to 10,000 visitors, and their rewards."""
 
     def __init__(self, server: ServerProcess, wire: Wire, name: str) -> None:
         self.server = server
@@ -32,13 +32,13 @@ class Run:
         self.clicks: Counter[str] = Counter()
 
     def send_wave(self, generator: random.Random) -> None:
-        """Asks for a wave of visitors, then reports what each of them did."""
+        """Choose for a wave of visitors, then reward each."""
         first = len(self.choices)
-        asked = [
+        requests = [
             bandit_pb2.ChooseRequest(experiment=self.name, unit=f"visitor-{first + number}")
             for number in range(WAVE)
         ]
-        choices = [result.choice for result in self.wire.batch_choose(*asked)]
+        choices = [result.choice for result in self.wire.batch_choose(*requests)]
         rewards = []
         for choice in choices:
             is_click = generator.random() < RATES[choice.arm]
@@ -54,7 +54,7 @@ class Run:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """One run of 10,000 decisions on arms of .02, .1 and .05, through a server of its own."""
+    """Make 10,000 decisions on arms of .02, .1 and .05, through a separate server."""
     flags = ("--epoch-interval-seconds", "0.02")
     with serving(tmp_path_factory.mktemp("shifting") / "bandit.db", *flags) as server:
         wire = Wire(server.address)
@@ -70,10 +70,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 
 def test_most_traffic_ends_on_the_best_arm(run: Run) -> None:
-    """The last tenth of the visitors went to it for the most part, and so does the share in force.
+    """Most of the last tenth of the visitors, and most of the current share, go to the best arm.
 
-    A service that does not learn leaves a third of them there; one that does has told .1 from .05 apart after
-    some hundred visitors to each, so nothing here is close.
+    A service that does not learn sends a third of them there; one that learns distinguishes .1 from .05 after
+    some hundred visitors to each, so the test is far from its limits.
     """
     last = Counter(choice.arm for choice in run.choices[-N_DECISIONS // 10 :])
     assert last["v2"] > 0.7 * N_DECISIONS / 10
@@ -84,23 +84,26 @@ def test_most_traffic_ends_on_the_best_arm(run: Run) -> None:
 
 
 def test_every_propensity_is_the_stored_share(run: Run) -> None:
-    """Equal, and not nearly so: what Choose said is what the row of its epoch says for its arm."""
+    """The propensity in the answer exactly equals the stored share of the arm in its epoch."""
     stored = {epoch.number: epoch.shares for epoch in stored_epochs(run.server.database, run.name)}
-    said = {(choice.epoch, choice.arm, choice.propensity) for choice in run.choices}
-    assert said <= {
+    answered = {(choice.epoch, choice.arm, choice.propensity) for choice in run.choices}
+    assert answered <= {
         (number, arm, share) for number, shares in stored.items() for arm, share in shares.items()
     }
-    assert len({epoch for epoch, _, _ in said}) >= 3  # or nothing moved, and this was a weak test
+    assert (
+        len({epoch for epoch, _, _ in answered}) >= 3
+    )  # otherwise shares did not move, and the test is weak
     assert {choice.reason for choice in run.choices} == {bandit_pb2.REASON_POLICY}
 
 
 def test_assignment_is_proportional(run: Run) -> None:
-    """Over all epochs, each arm got the visitors that its shares promised.
+    """Over all epochs, each arm got visitors in proportion to its shares.
 
-    Given the epoch, a visitor's arm is drawn with the epoch's shares p, whatever came before: counts minus
-    expectations, summed over visitors, are a martingale D whose conditional covariance is
-    V = sum of n_e (diag(p_e) - p_e p_e') over epochs. By its central limit theorem D' V^- D is chi-square
-    with (arms - 1) degrees of freedom. Visitors are all different, or the same hash would count twice.
+    Given the epoch, a visitor's arm is drawn with the epoch's shares p, independently of the past. So counts
+    minus expectations, summed over visitors, are a martingale D with the conditional covariance
+    V = sum of n_e (diag(p_e) - p_e p_e') over epochs. By the martingale central limit theorem, D' V^- D is
+    chi-square with (arms - 1) degrees of freedom. Visitors are all different; otherwise a hash would count
+    twice.
     """
     stored = {epoch.number: epoch.shares for epoch in stored_epochs(run.server.database, run.name)}
     by_epoch: defaultdict[int, Counter[str]] = defaultdict(Counter)
@@ -119,27 +122,27 @@ def test_assignment_is_proportional(run: Run) -> None:
 
 @pytest.mark.parametrize("has_units", [True, False])
 def test_ninety_ten_is_served_as_ninety_ten(shared_wire: Wire, has_units: bool) -> None:  # noqa: FBT001 - a parameter
-    """By units' hashes and by chance alike, 20,000 decisions split as their weights say.
+    """20,000 decisions are split in proportion to the weights, with units' hashes and by chance.
 
     The count of the smaller arm is binomial, so its squared standard score is chi-square with one degree of
-    freedom. Served as 94/6, as by weight times hash, it would lie 19 standard deviations off.
+    freedom. A split of 94/6, as from weight times hash, would be 19 standard deviations off.
     """
     weights = {"a": 0.9, "b": 0.1}
     split = experiment_pb2.Policy(static_split=experiment_pb2.StaticSplit(weights=weights))
     name = shared_wire.running(policy=split, salt="0ddba11e" * 4)
     n_smaller = 0
     for wave in range(20):
-        asked = [
+        requests = [
             bandit_pb2.ChooseRequest(experiment=name, unit=f"{wave}/{number}" if has_units else "")
             for number in range(1_000)
         ]
-        n_smaller += sum(result.choice.arm == "b" for result in shared_wire.batch_choose(*asked))
+        n_smaller += sum(result.choice.arm == "b" for result in shared_wire.batch_choose(*requests))
     score = (n_smaller - 2_000) / (20_000 * 0.9 * 0.1) ** 0.5
     assert score**2 < chi2.isf(FALSE_ALARMS, 1)
 
 
 def test_shares_keep_to_their_limits(run: Run) -> None:
-    """In every epoch they sum to 1, and no arm is below its floor."""
+    """In every epoch, shares sum to 1 and no arm is below its floor."""
     for epoch in stored_epochs(run.server.database, run.name):
         assert sum(epoch.shares.values()) == pytest.approx(1, abs=1e-9)
         assert epoch.shares.keys() == RATES.keys()
@@ -147,7 +150,7 @@ def test_shares_keep_to_their_limits(run: Run) -> None:
 
 
 def test_the_report_is_what_happened(run: Run) -> None:
-    """Decisions, outcomes and means of each arm are those that were seen from outside."""
+    """Decisions, outcomes and means of each arm equal those that the client saw."""
     n_chosen = Counter(choice.arm for choice in run.choices)
     report = eventually(
         lambda: run.wire.report(run.name),
@@ -165,7 +168,7 @@ def test_the_report_is_what_happened(run: Run) -> None:
 
 
 def test_epochs_are_few(run: Run) -> None:
-    """Shares are recomputed again and again, and stored when they moved: the history stays a table."""
+    """Shares are recomputed often but only stored when they move, so the history stays short."""
     epochs = stored_epochs(run.server.database, run.name)
     assert [epoch.number for epoch in epochs] == list(range(1, len(epochs) + 1))
     assert [epoch.started_at for epoch in epochs] == sorted(epoch.started_at for epoch in epochs)

@@ -1,4 +1,4 @@
-"""Units through a real server: one that returns counts once, also over a crash; and where none is counted."""
+"""Units through a real server: returning units count once, also after a crash, or decisions are counted."""
 
 from collections import Counter
 from contextlib import closing
@@ -19,18 +19,18 @@ EVEN = experiment_pb2.Policy(static_split=experiment_pb2.StaticSplit(weights={"a
 
 
 def metrics() -> list[experiment_pb2.Metric]:
-    """A click, looked for during a minute, that is 0 if it does not come."""
+    """Return a click metric with a window of a minute, and 0 for silence."""
     return [metric("click", window=Duration(seconds=60), default_value=0.0)]
 
 
 def ask(wire: Wire, name: str, units: list[str]) -> list[bandit_pb2.ChooseResponse]:
-    """A decision for each unit; empty names ask without one."""
+    """Make a decision for each unit; an empty name makes one without a unit."""
     requests = [bandit_pb2.ChooseRequest(experiment=name, unit=unit) for unit in units]
     return [result.choice for result in wire.batch_choose(*requests)]
 
 
 def click(wire: Wire, choices: list[bandit_pb2.ChooseResponse], value: float = 1, revision: int = 0) -> None:
-    """Posts a click for each."""
+    """Post a click for each."""
     requests = (
         bandit_pb2.RewardRequest(decision_id=c.decision_id, outcomes={"click": value}, revision=revision)
         for c in choices
@@ -39,7 +39,7 @@ def click(wire: Wire, choices: list[bandit_pb2.ChooseResponse], value: float = 1
 
 
 def units_in(database: Path) -> UnitFacts:
-    """What the database knows of the units of its first experiment."""
+    """Return the stored facts of the units of the first experiment."""
     with closing(open_reader(f"sqlite:///{database}")) as store:
         found = store.read_units(1)
     assert found is not None
@@ -47,7 +47,7 @@ def units_in(database: Path) -> UnitFacts:
 
 
 def test_returning_units_count_once(start_server: StartServer, connect: Connect) -> None:
-    """With their clicks from before and after a crash; who was not flushed counts from their return on."""
+    """They count once, with clicks from before and after a crash; unflushed units count when they return."""
     first = start_server("--poll-seconds", "60", "--lag-seconds", "300")  # only a report flushes
     wire = connect(first)
     units = [f"u{number}" for number in range(100)]
@@ -63,7 +63,7 @@ def test_returning_units_count_once(start_server: StartServer, connect: Connect)
     second = start_server()
     wire = connect(second)
     click(wire, choices[100:120])  # other decisions, of the same units and of ten more
-    click(wire, choices[:5], 0, revision=1)  # these clicked again, which stands
+    click(wire, choices[:5], 0, revision=1)  # these clicked again, and keep that click
     click(wire, choices[105:107], 0, revision=1)
     (returned,) = ask(wire, name, ["lost"])
     lone = ask(wire, name, ["", ""])
@@ -80,8 +80,8 @@ def test_returning_units_count_once(start_server: StartServer, connect: Connect)
     assert sum(tally.total for tally in found.facts.outcomes.values()) == 20
 
 
-def test_where_decisions_are_counted_repeats_are_known(start_server: StartServer, connect: Connect) -> None:
-    """Nobody has a row; that units come back is told from the spread of their decisions."""
+def test_if_decisions_are_counted_repeats_are_estimated(start_server: StartServer, connect: Connect) -> None:
+    """Units have no rows, and repeats are estimated from the spread of their decisions."""
     server = start_server()
     wire = connect(server)
     name = wire.running(metrics=metrics(), policy=EVEN)
@@ -96,7 +96,7 @@ def test_where_decisions_are_counted_repeats_are_known(start_server: StartServer
 
 
 def test_the_analysis_unit_is_fixed_by_the_start(start_server: StartServer, connect: Connect) -> None:
-    """A draft may change it, a running experiment may not, and an unknown one is refused with its field."""
+    """A draft can change it, a running experiment can't, and an unknown value is refused with its field."""
     wire = connect(start_server())
     declared = experiment(metrics=metrics())
     assert wire.create(declared).analysis_unit == experiment_pb2.ANALYSIS_UNIT_DECISION

@@ -1,4 +1,4 @@
-"""Outcomes and silence under a window: counted together, when the epoch has closed, and late truth apart."""
+"""Windows: outcomes and silence count together after the epoch has closed, late outcomes separately."""
 
 import time
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from tests.support.wire import Wire, metric
 
 @pytest.fixture(scope="module")
 def wire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]:
-    """A channel to a server whose epochs close soon after their windows."""
+    """Open a channel to a server whose epochs close soon after their windows."""
     flags = ("--lag-seconds", "0.2", "--poll-seconds", "0.05", "--epoch-interval-seconds", "0.05")
     with serving(tmp_path_factory.mktemp("windows") / "bandit.db", *flags) as server:
         wire = Wire(server.address)
@@ -22,13 +22,13 @@ def wire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]:
 
 
 def ask(wire: Wire, name: str, n: int) -> list[bandit_pb2.ChooseResponse]:
-    """So many decisions for arm a."""
+    """Make `n` decisions for arm a."""
     request = bandit_pb2.ChooseRequest(experiment=name, eligible_arms=["a"])
     return [result.choice for result in wire.batch_choose(*[request] * n)]
 
 
 def post(wire: Wire, choices: list[bandit_pb2.ChooseResponse]) -> set[int]:
-    """Posts a click for each; what became of them."""
+    """Post a click for each, and return the results."""
     results = wire.batch_reward(
         *(bandit_pb2.RewardRequest(decision_id=c.decision_id, outcomes={"click": 1}) for c in choices)
     )
@@ -36,12 +36,12 @@ def post(wire: Wire, choices: list[bandit_pb2.ChooseResponse]) -> set[int]:
 
 
 def click_of(wire: Wire, name: str) -> experiment_pb2.MetricReport:
-    """What is known of arm a."""
+    """Return the report on the clicks of arm a."""
     return wire.report(name).arms[0].metrics[0]
 
 
 def test_silence_is_evidence_when_its_epoch_has_closed(wire: Wire) -> None:
-    """Until then nothing counts, neither what came nor what did not; then every decision does, once."""
+    """Before that, neither outcomes nor silence count; afterwards every decision counts once."""
     name = wire.running(metrics=[metric("click", window=Duration(seconds=2), default_value=0.0)])
     decided_at = time.monotonic()
     in_time, late, silent = (ask(wire, name, n) for n in (10, 4, 16))
@@ -60,7 +60,7 @@ def test_silence_is_evidence_when_its_epoch_has_closed(wire: Wire) -> None:
 
 
 def test_silence_without_a_default_counts_for_nothing(wire: Wire) -> None:
-    """Decisions that nothing came of are left out; outcomes count when their epoch has closed."""
+    """Decisions without an outcome are left out; outcomes count when their epoch has closed."""
     name = wire.running(metrics=[metric("click", window=Duration(seconds=2))])
     choices = ask(wire, name, 30)
     assert post(wire, choices[:5]) == {bandit_pb2.OUTCOME_RESULT_RECORDED}
@@ -69,7 +69,7 @@ def test_silence_without_a_default_counts_for_nothing(wire: Wire) -> None:
 
 
 def test_without_a_window_outcomes_count_at_once(wire: Wire) -> None:
-    """And silence never does."""
+    """Outcomes count at once, and silence never counts."""
     name = wire.running()
     choices = ask(wire, name, 20)
     wire.reward(choices[0].decision_id, {"click": 1})

@@ -30,7 +30,7 @@ def declare(
     half_life: timedelta | None = None,
     lookback: timedelta | None = None,
 ) -> Experiment:
-    """A valid experiment: the first arm is the champion, the first metric steers."""
+    """Return a valid experiment: the first arm is the champion, the first metric steers."""
     declared = tuple(arm if isinstance(arm, Arm) else Arm(id=arm) for arm in arms)
     return Experiment(
         name=name,
@@ -57,7 +57,7 @@ def make_epoch(
     warming_up: frozenset[int] = frozenset(),
     means: Mapping[int, Mapping[int, float]] | None = None,
 ) -> Epoch:
-    """An epoch of the only segment, with the first arm as champion."""
+    """Return an epoch of the only segment, with the first arm as champion."""
     return Epoch(
         experiment=experiment,
         segment=0,
@@ -73,17 +73,17 @@ def make_epoch(
 
 
 def decision_key(epoch: int, arm: int, basis: Basis = Basis.POLICY) -> DecisionKey:
-    """The key of an arm's decisions in an epoch of experiment 1."""
+    """Return the key of an arm's decisions in an epoch of experiment 1."""
     return DecisionKey(1, epoch, 0, arm, basis)
 
 
 def outcome_key(epoch: int, arm: int, basis: Basis = Basis.POLICY, metric: int = 0) -> OutcomeKey:
-    """The key of an arm's outcomes in an epoch of experiment 1."""
+    """Return the key of an arm's outcomes in an epoch of experiment 1."""
     return OutcomeKey(1, epoch, 0, arm, basis, metric)
 
 
 def binary_tally(n: int, successes: int) -> Tally:
-    """The tally of yes/no outcomes in time."""
+    """Return the tally of yes/no outcomes that came in time."""
     return Tally(n=n, total=successes, squares=successes)
 
 
@@ -95,7 +95,7 @@ def stand(
     now: datetime = START,
     lag: timedelta = timedelta(),
 ) -> ExperimentState:
-    """Where an experiment stands whose arms and metrics are numbered in their order."""
+    """Return the state of an experiment whose arms and metrics are numbered in their order."""
     return ExperimentState(
         experiment=experiment,
         arm_numbers={arm.id: number for number, arm in enumerate(experiment.arms)},

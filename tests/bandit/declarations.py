@@ -27,7 +27,7 @@ windows = st.none() | st.timedeltas(MOMENT, LONGEST_WINDOW)
 
 @st.composite
 def ranges(draw: st.DrawFn, kind: MetricKind) -> tuple[float, float]:
-    """A range that the kind may have; for real values also extreme ones."""
+    """A range that is valid for the kind; extreme ones too for real values."""
     match kind:
         case MetricKind.BINARY:
             return 0.0, 1.0
@@ -44,7 +44,7 @@ def ranges(draw: st.DrawFn, kind: MetricKind) -> tuple[float, float]:
 
 @st.composite
 def priors(draw: st.DrawFn, kind: MetricKind, low: float, high: float) -> Prior | None:
-    """A prior within the bounds for the kind and the range; often none."""
+    """A prior within the bounds for the kind and the range; often None."""
     if draw(st.booleans()):
         return None
     match kind:

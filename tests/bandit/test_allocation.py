@@ -1,4 +1,4 @@
-"""From facts to shares: sums, symmetry, limits; and when that is worth an epoch."""
+"""Allocation: sums, symmetry and limits of shares, and when they are worth a new epoch."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -60,7 +60,7 @@ id_to_record = st.fixed_dictionaries(
 
 
 def stand_with(experiment: Experiment, id_to_counts: Mapping[str, tuple[int, int]]) -> ExperimentState:
-    """An hour into its first epoch, after so many outcomes and successes by arm id."""
+    """Return a state half an hour into its first epoch, with outcomes and successes by arm id."""
     decisions: dict[DecisionKey, int] = {}
     outcomes: dict[OutcomeKey, Tally] = {}
     for number, arm in enumerate(experiment.arms):
@@ -73,7 +73,7 @@ def stand_with(experiment: Experiment, id_to_counts: Mapping[str, tuple[int, int
 
 
 def shares_by_id(state: ExperimentState) -> dict[str, float]:
-    """Arm id to share."""
+    """Return arm id to share."""
     shares = allocate(state).shares
     return {arm_id: shares[number] for arm_id, number in state.arm_numbers.items()}
 
@@ -111,7 +111,7 @@ def test_shares_sum_to_one_and_do_not_depend_on_the_order_of_arms(
 
 
 def test_thompson_shares_are_the_probabilities_of_being_best() -> None:
-    """Without limits the shares are P(best) of prior and facts, and the better arm has more."""
+    """Without limits the shares are P(best) from prior and facts, and the better arm has more."""
     state = stand_with(declare(arms=("a", "b"), metrics=[CLICKS]), {"a": (100, 10), "b": (100, 20)})
     expected = best_arm_probabilities([BetaPosterior(11, 91), BetaPosterior(21, 81)])
     assert list(allocate(state).shares.values()) == pytest.approx(expected.tolist(), abs=ROUNDING)
@@ -127,20 +127,20 @@ def test_minimising_turns_the_preference() -> None:
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_with_every_arm_taken_out_the_champion_answers(policy: DeclaredPolicy) -> None:
-    """Something has to answer: the champion gets everything, although it is out as well."""
+    """If every arm is taken out, the champion gets all traffic, since some arm has to answer."""
     arms = [Arm(id=arm_id, is_taken_out=True) for arm_id in IDS]
     assert shares_by_id(stand(declare(arms=arms, policy=policy))) == {"a": 1.0, "b": 0.0, "c": 0.0}
 
 
 def test_a_split_whose_arms_are_all_out_is_even() -> None:
-    """Taking out every arm that a static split names splits evenly over the others."""
+    """With every arm that a static split names taken out, the others share evenly."""
     arms = [Arm(id="a", is_taken_out=True), Arm(id="b"), Arm(id="c")]
     experiment = declare(arms=arms, policy=WeightedSplit(weights={"a": 1.0}))
     assert shares_by_id(stand(experiment)) == {"a": 0.0, "b": 0.5, "c": 0.5}
 
 
 def test_means_are_those_of_every_metric_at_the_start() -> None:
-    """The epoch keeps the posterior mean of every arm on every metric, guardrails included."""
+    """The epoch stores the posterior mean of every arm on every metric, including guardrails."""
     revenue = Metric(name="revenue", kind=MetricKind.REAL, maximum=10.0, is_guardrail=True)
     experiment = declare(arms=("a", "b"), metrics=[CLICKS, revenue])
     facts = Facts(decisions={}, outcomes={outcome_key(1, 0): binary_tally(8, 2)})
@@ -149,7 +149,7 @@ def test_means_are_those_of_every_metric_at_the_start() -> None:
 
 
 def test_an_arm_in_warm_up_has_an_equal_share_and_is_named() -> None:
-    """A new arm gets an equal share until its minimum of decisions, and the epoch says which arms are new."""
+    """A new arm gets an equal share until its minimum of decisions, and the epoch lists the new arms."""
     limits = Limits(warm_up_decisions=50, warm_up_duration=HOUR)
     experiment = declare(arms=("a", "b", "c"), metrics=[CLICKS], limits=limits)
     allocation = allocate(stand_with(experiment, {"a": (60, 1), "b": (60, 50), "c": (49, 0)}))
@@ -158,7 +158,7 @@ def test_an_arm_in_warm_up_has_an_equal_share_and_is_named() -> None:
 
 
 def test_warm_up_ends_with_its_duration() -> None:
-    """An arm that never reports is not new any more once its first epoch is old enough."""
+    """An arm that never reports is no longer new once its first epoch is old enough."""
     limits = Limits(warm_up_decisions=50, warm_up_duration=HOUR)
     experiment = declare(arms=("a", "b"), metrics=[CLICKS], limits=limits)
     epochs = [make_epoch(1, shares={0: 1.0}), make_epoch(2, START + HOUR)]
@@ -169,7 +169,7 @@ def test_warm_up_ends_with_its_duration() -> None:
 @settings(max_examples=50)
 @given(minutes=st.integers(0, 600), step=st.floats(0.01, 1), before=st.floats(0.01, 0.99))
 def test_no_share_moves_faster_than_the_step(minutes: int, step: float, before: float) -> None:
-    """Since the epoch in force began, no share moves by more than the step an hour; and it does move."""
+    """Since the current epoch began, shares move by at most the step per hour, and they do move."""
     experiment = declare(
         arms=("a", "b"),
         metrics=[CLICKS],
@@ -182,21 +182,21 @@ def test_no_share_moves_faster_than_the_step(minutes: int, step: float, before: 
 
 
 def test_a_clock_that_went_back_moves_nothing() -> None:
-    """With a step bound, an epoch that began in the future holds its shares."""
+    """With a step bound, an epoch that began in the future keeps its shares."""
     experiment = declare(arms=("a", "b"), metrics=[CLICKS], limits=Limits(maximum_step_per_hour=0.5))
     epochs = [make_epoch(1, START + HOUR, shares={0: 0.8, 1: 0.2})]
     assert allocate(stand(experiment, epochs, now=START)).shares == pytest.approx({0: 0.8, 1: 0.2})
 
 
 def test_furthest_move_is_in_log_odds() -> None:
-    """From .01 to .02 is as far as from .98 to .99, and farther than from .5 to .6."""
+    """A move from .01 to .02 is as far as one from .98 to .99, and farther than one from .5 to .6."""
     small = furthest_move({0: 0.01, 1: 0.99}, {0: 0.02, 1: 0.98})
     assert small == pytest.approx(furthest_move({0: 0.98, 1: 0.02}, {0: 0.99, 1: 0.01}))
     assert small > furthest_move({0: 0.5, 1: 0.5}, {0: 0.6, 1: 0.4})
 
 
 def test_a_new_arm_has_moved_from_nothing() -> None:
-    """An arm that one side does not have counts as a share of 0 there; below 1e-6 all shares are alike."""
+    """An arm that one side lacks has a share of 0 there; all shares below 1e-6 are equal."""
     assert furthest_move({0: 1.0}, {0: 0.5, 1: 0.5}) > 10
     assert furthest_move({0: 1.0, 1: 0.0}, {0: 1 - 1e-7, 1: 1e-7}) == pytest.approx(0, abs=1e-9)
 
@@ -211,7 +211,7 @@ def is_due(
     shares: Mapping[int, float] | None = None,
     warming_up: frozenset[int] = frozenset(),
 ) -> bool:
-    """Whether these shares are worth an epoch."""
+    """True if these shares are worth a new epoch."""
     allocation = Allocation(shares=EVEN if shares is None else shares, warming_up=warming_up)
     return needs_epoch(state, allocation, THRESHOLD)
 
@@ -220,12 +220,12 @@ def is_due(
 def test_an_epoch_begins_when_log_odds_have_moved_beyond_the_threshold(
     share: float, *, expected: bool
 ) -> None:
-    """A share that moved by less than the threshold, in log-odds, makes no epoch; one by more does."""
+    """A new epoch begins only if a share's log-odds moved by more than the threshold."""
     assert is_due(stand(EXPERIMENT, [make_epoch()], now=START), {0: share, 1: 1 - share}) is expected
 
 
 def test_an_epoch_begins_when_an_arm_comes_or_goes() -> None:
-    """An arm that joins, leaves or is taken out makes an epoch."""
+    """A new epoch begins if an arm joins, leaves or is taken out."""
     now = stand(EXPERIMENT, [make_epoch()], now=START)
     assert is_due(now, {0: 1.0, 1: 0.0})
     assert is_due(now, {0: 0.45, 1: 0.45, 2: 0.1})
@@ -233,7 +233,7 @@ def test_an_epoch_begins_when_an_arm_comes_or_goes() -> None:
 
 
 def test_an_epoch_begins_when_a_warm_up_begins_or_ends() -> None:
-    """The reason of an answer is the epoch's, so a changed set of new arms makes an epoch."""
+    """A new epoch begins if the set of new arms changes, since answers take their reason from the epoch."""
     assert is_due(stand(EXPERIMENT, [make_epoch()], now=START), warming_up=frozenset({1}))
     in_warm_up = stand(EXPERIMENT, [make_epoch(warming_up=frozenset({1}))], now=START)
     assert is_due(in_warm_up)
@@ -242,20 +242,20 @@ def test_an_epoch_begins_when_a_warm_up_begins_or_ends() -> None:
 
 @pytest.mark.parametrize(("n_decisions", "expected"), [(0, False), (1, True)])
 def test_an_old_epoch_ends_only_if_it_has_decisions(n_decisions: int, *, expected: bool) -> None:
-    """An epoch without decisions stays for ever; with one it ends when it is too old."""
+    """An epoch without decisions stays forever; with one it ends when it is too old."""
     facts = Facts(decisions={decision_key(1, 0): n_decisions} if n_decisions else {}, outcomes={})
     assert is_due(stand(EXPERIMENT, [make_epoch()], facts, now=START + 8000 * HOUR)) is expected
 
 
 def test_decisions_of_earlier_epochs_do_not_age_this_one() -> None:
-    """Only the epoch in force's own decisions let it grow too old."""
+    """An epoch becomes too old only if it has decisions of its own."""
     facts = Facts(decisions={decision_key(1, 0): 100}, outcomes={})
     epochs = [make_epoch(1), make_epoch(2, START + HOUR)]
     assert not is_due(stand(EXPERIMENT, epochs, facts, now=START + 8000 * HOUR))
 
 
 def test_an_epoch_ends_at_four_million_decisions() -> None:
-    """Before its sums of squares could overflow, an epoch ends, decisions of every basis counted."""
+    """An epoch ends before its sums of squares could overflow; decisions of every basis count."""
     windowed = declare(arms=("a", "b"), metrics=[Metric(name="x", window=HOUR)])
 
     def due_at(n: int) -> bool:
@@ -291,7 +291,7 @@ def test_too_old_is_a_part_of_window_lifetime_and_half_life(
 
 
 def test_the_fold_of_an_allocation_uses_half_life_and_lookback() -> None:
-    """What an experiment declares of memory reaches the fold: forgotten successes do not steer."""
+    """Allocation folds with the declared half-life and lookback: forgotten successes do not steer."""
     old = {"a": (100, 90), "b": (100, 10)}
     forgetting = declare(arms=("a", "b"), metrics=[CLICKS], lookback=10 * MINUTE)
     assert list(allocate(stand_with(forgetting, old)).shares.values()) == pytest.approx([0.5, 0.5])
@@ -301,7 +301,7 @@ def test_the_fold_of_an_allocation_uses_half_life_and_lookback() -> None:
 
 
 def test_epsilon_falls_with_the_observations_of_all_arms() -> None:
-    """A decaying epsilon sees the observations of every arm, those taken out included."""
+    """A decaying epsilon counts the observations of every arm, including those taken out."""
     arms = [Arm(id="a"), Arm(id="b"), Arm(id="c", is_taken_out=True)]
     policy = EpsilonGreedy(epsilon=0.4, decay_observations=100)
     experiment = declare(arms=arms, metrics=[CLICKS], policy=policy)
@@ -311,7 +311,7 @@ def test_epsilon_falls_with_the_observations_of_all_arms() -> None:
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
 def test_numbers_and_not_places_carry_the_facts(order: tuple[int, ...]) -> None:
-    """Facts belong to arm numbers: an arm keeps them wherever the declaration lists it."""
+    """Facts belong to arm numbers: an arm keeps its facts wherever the declaration lists it."""
     arms = [Arm(id=IDS[index]) for index in order]
     experiment = declare(arms=arms, metrics=[CLICKS])
     state = ExperimentState(

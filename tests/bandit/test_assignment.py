@@ -1,4 +1,4 @@
-"""What `bandit.assignment` promises: exact proportions, few moves, and the same arm everywhere."""
+"""Assignment of units: exact proportions, few moves, and the same arm everywhere."""
 
 import json
 import math
@@ -20,14 +20,14 @@ SALT = bytes(range(16))
 
 
 def random_hashes(n_units: int, seed: int) -> list[int]:
-    """Unit hashes are the output of a keyed hash; a generator stands in for it, for speed."""
+    """Return random unit hashes; a generator replaces the keyed hash, for speed."""
     rng = np.random.default_rng(seed)
     hashes: list[int] = rng.integers(0, 2**64, n_units, dtype=np.uint64).tolist()
     return hashes
 
 
 def chi_square_p_value(observed: NDArray[np.int64], shares: NDArray[np.float64]) -> float:
-    """P-value of Pearson's test; cells of zero share must be empty."""
+    """Return the p-value of Pearson's test; cells of zero share must be empty."""
     expected = shares * observed.sum()
     is_used = expected > 0
     assert not observed[~is_used].any()
@@ -36,12 +36,12 @@ def chi_square_p_value(observed: NDArray[np.int64], shares: NDArray[np.float64])
 
 
 def picked(picker: Picker, hashes: list[int]) -> NDArray[np.int64]:
-    """The arm's index for each unit."""
+    """Return the arm's index for each unit."""
     return np.array([picker.pick(unit_hash) for unit_hash in hashes])
 
 
 def reference_arm(salt: bytes, unit: str, arms: list[str], shares: list[float]) -> str:
-    """The module docstring's recipe, written down once more without looking at the code."""
+    """Return the arm by the algorithm of the module's docstring, implemented independently of the code."""
     unit_bits = int.from_bytes(blake2b(unit.encode("utf-8"), key=salt, digest_size=8).digest(), "little")
     scores = {}
     for arm, share in zip(arms, shares, strict=True):
@@ -55,7 +55,7 @@ def reference_arm(salt: bytes, unit: str, arms: list[str], shares: list[float]) 
 
 
 def test_shipped_vectors_hold() -> None:
-    """Every shipped vector comes out of the package, bit for bit, and these files never change."""
+    """The package reproduces every shipped vector bit for bit, and these files never change."""
     vectors = json.loads(resources.files("bandit").joinpath("assignment_vectors.json").read_text("utf-8"))
     for arm, key in vectors["arm_keys"].items():
         assert arm_key(arm) == int(key, 16)
@@ -68,7 +68,7 @@ def test_shipped_vectors_hold() -> None:
 
 
 def test_vectors_follow_from_the_documented_recipe() -> None:
-    """An independent implementation of the documented recipe agrees with every shipped vector."""
+    """An independent implementation of the documented algorithm agrees with every shipped vector."""
     vectors = json.loads(resources.files("bandit").joinpath("assignment_vectors.json").read_text("utf-8"))
     for case in vectors["cases"]:
         salt = bytes.fromhex(case["salt"])
@@ -77,7 +77,7 @@ def test_vectors_follow_from_the_documented_recipe() -> None:
 
 @given(unit=st.text(max_size=20), n_arms=st.integers(1, 30), seed=st.integers(0, 2**32 - 1))
 def test_any_unit_follows_the_documented_recipe(unit: str, n_arms: int, seed: int) -> None:
-    """For any unit, in any script, the arm is that of the documented recipe."""
+    """For any unit, in any script, the arm is that of the documented algorithm."""
     shares = np.random.default_rng(seed).dirichlet(np.ones(n_arms)).tolist()
     arms = [f"arm-{index}" for index in range(n_arms)]
     picker = Picker(arms, shares)
@@ -85,7 +85,7 @@ def test_any_unit_follows_the_documented_recipe(unit: str, n_arms: int, seed: in
 
 
 def test_both_routes_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loop for few arms and numpy for many give every unit the same arm."""
+    """The loop for few arms and numpy's arithmetic for many give every unit the same arm."""
     hashes = random_hashes(5_000, seed=1)
     for n_arms in (2, 3, 7, 8, 40):
         shares = np.random.default_rng(n_arms).dirichlet(np.ones(n_arms)).tolist()
@@ -98,7 +98,7 @@ def test_both_routes_agree(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("n_units", [0, 1, 7, 8, 255, 256, 257, 700])
 def test_many_picks_at_once_are_those_of_one_by_one(n_units: int) -> None:
-    """Units of experiments with few arms, many, and some without a share get what each would alone."""
+    """Picked together, units get the arms that they get alone: with few arms, many, and zero shares."""
     rng = np.random.default_rng(n_units)
     hashes = random_hashes(n_units, seed=n_units)
     pickers = []
@@ -138,7 +138,7 @@ def test_real_units_are_proportional_too() -> None:
 
 
 def test_assignment_is_independent_between_salts() -> None:
-    """A unit's arm in one experiment says nothing about its arm in another."""
+    """A unit's arm in one experiment is independent of its arm in another."""
     picker = Picker(["champion", "challenger"], [0.7, 0.3])
     units = [f"user-{index}" for index in range(100_000)]
     first = picked(picker, [unit_hash(SALT, unit) for unit in units])
@@ -148,7 +148,7 @@ def test_assignment_is_independent_between_salts() -> None:
 
 
 def test_proportions_hold_among_units_of_one_arm() -> None:
-    """The units of one arm, offered the other arms only, spread over those by their shares."""
+    """If the units of one arm may only get the other arms, they spread over those by their shares."""
     shares = [0.4, 0.3, 0.2, 0.1]
     arms = ["a", "b", "c", "d"]
     hashes = random_hashes(200_000, seed=3)
@@ -186,7 +186,7 @@ def test_a_growing_arm_only_takes() -> None:
 
 @given(seed=st.integers(0, 2**32 - 1), n_arms=st.integers(1, 12), hashed=st.integers(0, 2**64 - 1))
 def test_the_order_of_arms_does_not_matter(seed: int, n_arms: int, hashed: int) -> None:
-    """Listing the arms in another order gives every unit the same arm."""
+    """Every unit gets the same arm in whatever order the arms are listed."""
     rng = np.random.default_rng(seed)
     shares = rng.dirichlet(np.ones(n_arms))
     order = rng.permutation(n_arms)
@@ -205,7 +205,7 @@ def test_an_arm_without_share_is_never_picked(hashed: int, n_dead: int, uniform:
 
 
 def test_draw_inverts_the_cumulative_shares() -> None:
-    """A draw cuts [0, 1) into the arms' shares in their order, without gap or overlap."""
+    """A draw divides [0, 1) into the arms' shares in their order, without gaps or overlaps."""
     picker = Picker(["a", "b", "c", "d"], [0.25, 0.0, 0.5, 0.25])
     just_below = [math.nextafter(edge, 0) for edge in (0.25, 0.75, 1.0)]
     assert [picker.draw(uniform) for uniform in (0.0, 0.25, 0.75, *just_below)] == [0, 2, 3, 0, 2, 3]
@@ -233,12 +233,12 @@ def test_restriction_keeps_indices_and_proportions() -> None:
     ],
 )
 def test_impossible_shares_are_refused(arms: list[str], shares: list[float], message: str) -> None:
-    """Shares that are no probabilities of these arms raise, and say why."""
+    """Shares that are not probabilities of these arms raise an error that gives the rule."""
     with pytest.raises(ValueError, match=message):
         Picker(arms, shares)
 
 
 def test_a_salt_has_sixteen_bytes() -> None:
-    """A salt of another length is refused: it would be silently weaker, or another key."""
+    """A salt of another length is refused: it would be weaker, or a different key, without notice."""
     with pytest.raises(ValueError, match="16 bytes long, got 15"):
         unit_hash(bytes(15), "user-1")

@@ -1,4 +1,4 @@
-"""The decision id: what is signed comes back, and nothing else does."""
+"""The decision id: what was signed can be read, and everything else is refused."""
 
 import hashlib
 import hmac
@@ -49,7 +49,7 @@ terms_of_any_kind = st.builds(
 
 
 def is_refused(text: str, signer: Signer = SIGNER) -> bool:
-    """Whether the text is refused, with the one message that there is."""
+    """True if the text is refused with the only message that exists."""
     with pytest.raises(InvalidDecisionError) as caught:
         signer.read(text)
     return str(caught.value) == "the decision id was not issued by this service"
@@ -57,7 +57,7 @@ def is_refused(text: str, signer: Signer = SIGNER) -> bool:
 
 @given(terms=st.lists(terms_of_any_kind, max_size=20), seed=st.integers(0, 2**32 - 1))
 def test_many_signed_at_once_are_signed_alike(terms: list[DecisionTerms], seed: int) -> None:
-    """Decisions that are signed together have the text that each would have alone."""
+    """Decisions that are signed together have the same texts as when signed one by one."""
     generator = random.Random(seed)
     ids = [new_id(generator.getrandbits(48), generator.getrandbits(74)) for _ in terms]
     marks = [generator.randbytes(6) for _ in terms]
@@ -96,7 +96,7 @@ def test_every_flipped_bit_is_noticed() -> None:
 
 @given(place=st.integers(0, 79), letter=st.sampled_from(ALPHABET))
 def test_every_changed_letter_is_noticed(place: int, letter: str) -> None:
-    """With any letter changed for another one, a decision id is refused: no two texts are one decision."""
+    """With any letter replaced, a decision id is refused: no two texts are the same decision."""
     changed = TEXT[:place] + letter + TEXT[place + 1 :]
     if changed != TEXT:
         assert is_refused(changed)
@@ -127,13 +127,13 @@ def test_every_changed_letter_is_noticed(place: int, letter: str) -> None:
     ids=range(18),
 )
 def test_what_is_no_decision_id_is_refused(text: str) -> None:
-    """Truncated, extended, not of the alphabet or anything else: refused with one message."""
+    """Texts that are truncated, extended, outside the alphabet or anything else get the same refusal."""
     assert is_refused(text)
 
 
 @pytest.mark.parametrize(("standard", "url_safe"), [("+", "-"), ("/", "_")])
 def test_only_one_spelling_is_accepted(standard: str, url_safe: str) -> None:
-    """The standard alphabet's letters are refused where the URL-safe ones are right."""
+    """The standard alphabet's letters are refused in place of the URL-safe ones."""
     texts = (SIGNER.sign(new_id(n, n), TERMS.pack(), NO_UNIT) for n in range(100))
     text = next(text for text in texts if url_safe in text)
     assert SIGNER.read(text).terms == TERMS
@@ -141,24 +141,24 @@ def test_only_one_spelling_is_accepted(standard: str, url_safe: str) -> None:
 
 
 def test_another_deployment_is_refused() -> None:
-    """The same key id with another secret, and a key id that the ring does not have, are refused alike."""
+    """A key id with another secret and a key id that is not in the ring are refused alike."""
     assert is_refused(TEXT, Signer({3: b"x" * 32}, 3))
     assert is_refused(TEXT, Signer({4: RING[3]}, 4))
 
 
 def test_a_retired_key_is_refused_and_a_rotated_one_is_not() -> None:
-    """Decisions outlive the change of the signing key, for as long as their key is in the ring."""
+    """Decisions stay valid after a change of the signing key, as long as their key is in the ring."""
     assert Signer(RING, 200).read(TEXT).terms == TERMS
     assert is_refused(TEXT, Signer({200: RING[200]}, 200))
 
 
 def _signed(body: bytes) -> str:
-    """A body with the right code, as only the owner of the key could make it."""
+    """Return a body with a valid code, as only the owner of the key could make it."""
     return urlsafe_b64encode(body + hmac.digest(RING[3], body, "sha256")[:12]).decode()
 
 
 def test_the_layout_is_the_documented_one() -> None:
-    """The bytes are those of the module's table, in its order and sizes, big-endian."""
+    """The bytes have the order and sizes of the module's table, big-endian."""
     of_bytes, of_bits = str(decision_module.__doc__).split("The 74 bits")
     rows = re.findall(r"^\| (\d+) \|", of_bytes, re.MULTILINE)
     assert sum(map(int, re.findall(r"^\| (\d+) \|", of_bits, re.MULTILINE))) == 74
@@ -187,7 +187,7 @@ def test_the_layout_is_the_documented_one() -> None:
 
 @pytest.mark.parametrize("change", [(0, 2), (44 - 11, 9)], ids=["version", "basis"])
 def test_a_field_of_a_later_version_is_refused(change: tuple[int, int]) -> None:
-    """A version byte or a basis that this version does not know is refused, although the code is right."""
+    """A version byte or a basis that this version does not know is refused, although the code is valid."""
     body = bytearray(urlsafe_b64decode(TEXT)[:48])
     place, value = change
     body[place] = value
@@ -199,7 +199,7 @@ def test_a_field_of_a_later_version_is_refused(change: tuple[int, int]) -> None:
     bits=st.tuples(st.integers(0, 2**74 - 1), st.integers(0, 2**74 - 1)),
 )
 def test_ids_are_ordered_by_time(times: list[int], bits: tuple[int, int]) -> None:
-    """Ids sort by their milliseconds, whatever their random bits are."""
+    """Ids sort by their milliseconds, whatever their random bits."""
     earlier, later = sorted(times)
     assert new_id(earlier, bits[0]) < new_id(later, bits[1])
 
@@ -218,7 +218,7 @@ def test_the_time_of_a_decision_is_read_from_its_id() -> None:
 
 
 def test_units_are_marked_under_the_salt_of_their_experiment() -> None:
-    """A unit's mark depends on the unit and the salt, and not on a key that may be rotated."""
+    """A unit's mark depends on the unit and the salt, not on a key that may be rotated."""
     marks = {hash_unit(SALT, b"a"), hash_unit(SALT, b"b"), hash_unit(bytes(16), b"a"), NO_UNIT}
     marks |= {hash_lone_decision(SALT, ID), hash_unit(SALT, ID)}
     assert len(marks) == 6

@@ -1,4 +1,4 @@
-"""Whatever passes validation can be allocated: no declaration stops an experiment once it was accepted."""
+"""Every declaration that passes validation can be allocated, so none stops an experiment later."""
 
 from datetime import timedelta
 
@@ -19,7 +19,7 @@ YEAR = timedelta(days=365)
 
 @st.composite
 def tallies(draw: st.DrawFn, metric: Metric) -> Tally:
-    """Outcomes at the ends of a metric's range, and one between."""
+    """Tallies of outcomes at the ends of a metric's range, and one between."""
     low, high = metric.quantise(metric.minimum), metric.quantise(metric.maximum)
     values = {low: draw(st.integers(0, 2**20)), high: draw(st.integers(0, 2**20))}
     middle = (low + high) // 2
@@ -33,7 +33,7 @@ def tallies(draw: st.DrawFn, metric: Metric) -> Tally:
 
 @st.composite
 def facts_of(draw: st.DrawFn, experiment: Experiment) -> Facts:
-    """Facts of one long-closed epoch, extreme in number and value."""
+    """Facts of one epoch that closed long ago, extreme in number and value."""
     outcomes: dict[OutcomeKey, Tally] = {}
     for number, metric in enumerate(experiment.metrics):
         for arm in range(len(experiment.arms)):
@@ -43,7 +43,7 @@ def facts_of(draw: st.DrawFn, experiment: Experiment) -> Facts:
 
 
 def test_the_strategy_makes_valid_declarations_of_every_kind() -> None:
-    """What the strategy draws keeps every rule and reaches every kind: the property below is not idle."""
+    """The strategy keeps every rule and reaches every kind, so the property below is not vacuous."""
     seen: set[MetricKind] = set()
 
     @settings(max_examples=40)

@@ -1,4 +1,4 @@
-"""What the library offers, and that nothing else can pass for it."""
+"""The library's exports, and their protection from another package of the same name."""
 
 import ast
 import subprocess
@@ -12,7 +12,7 @@ ROOT = Path(bandit.__file__).parents[1]
 
 
 def names_for_type_checkers() -> set[str]:
-    """Names that `bandit/__init__.py` imports under TYPE_CHECKING."""
+    """Return the names that `bandit/__init__.py` imports under TYPE_CHECKING."""
     tree = ast.parse((ROOT / "bandit" / "__init__.py").read_text())
     block = next(node for node in tree.body if isinstance(node, ast.If))
     imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
@@ -20,22 +20,22 @@ def names_for_type_checkers() -> set[str]:
 
 
 def test_every_export_can_be_imported() -> None:
-    """Every name in `__all__` is there."""
+    """Every name in `__all__` can be imported."""
     assert [name for name in bandit.__all__ if not hasattr(bandit, name)] == []
 
 
 def test_type_checkers_see_the_exports() -> None:
-    """What type checkers are told is what is exported."""
+    """Type checkers see exactly the exported names."""
     assert names_for_type_checkers() | {"DISTRIBUTION"} == set(bandit.__all__)
 
 
 def test_unknown_names_are_attribute_errors() -> None:
-    """A name that is not exported is an AttributeError, as in any module."""
+    """A name that is not exported raises AttributeError, as in any module."""
     assert not hasattr(bandit, "ThomsonSampling")
 
 
 def test_client_exports_are_documented() -> None:
-    """Every export of the client has a docstring of its own."""
+    """Every export of the client has its own docstring."""
     exports = [getattr(bandit.client, name) for name in bandit.client.__all__]
     classes = [export for export in exports if isinstance(export, type)]
     assert classes
@@ -43,7 +43,7 @@ def test_client_exports_are_documented() -> None:
 
 
 def test_another_package_of_this_name_is_an_import_error(tmp_path: Path) -> None:
-    """Where another `bandit` took over the package's root, the client does not import."""
+    """If another `bandit` has replaced the package's root, importing the client fails."""
     foreign = tmp_path / "bandit"
     foreign.mkdir()
     (foreign / "__init__.py").write_text('"""Finds common security issues in Python code."""\n')

@@ -1,4 +1,4 @@
-"""What `bandit.limits` promises of shares, for any policy and any limits."""
+"""Limits on shares, for any policy and any limits."""
 
 import math
 from datetime import timedelta
@@ -17,7 +17,7 @@ HOUR = timedelta(hours=1)
 
 
 def standings(n_arms: int) -> list[ArmStanding]:
-    """Arms that are eligible and past any warm-up."""
+    """Return arms that are eligible and past any warm-up."""
     return [ArmStanding(id=f"arm-{i}", decisions=10**9, age=timedelta(days=999)) for i in range(n_arms)]
 
 
@@ -98,7 +98,7 @@ def test_steps_are_bounded(data: st.DataObject, n_arms: int, hours: float, step:
     assert np.abs(shares - previous).max() <= step * hours + ROUNDING
     assert (shares >= np.array([limits.floor_of(arm.id) for arm in arms]) - ROUNDING).all()
     assert (shares <= limits.maximum_share + ROUNDING).all()
-    # On the straight line, and as far along it as allowed.
+    # On the straight line, and as far along it as the bound allows.
     reached = np.abs(target - shares).max() <= ROUNDING
     assert reached or np.abs(shares - previous).max() == pytest.approx(step * hours, abs=ROUNDING)
     assert (
@@ -118,7 +118,7 @@ def test_limits_treat_arms_alike(data: st.DataObject, n_arms: int) -> None:
 
 
 def test_no_limits_change_nothing() -> None:
-    """The default limits hand the policy's shares through."""
+    """The default limits leave the policy's shares unchanged."""
     wish = [0.0, 0.25, 0.75]
     assert apply_limits(wish, standings(3), Limits()).tolist() == wish
 
@@ -131,7 +131,7 @@ def test_minimum_shares_are_additive() -> None:
 
 
 def test_excess_goes_to_the_others_in_proportion() -> None:
-    """What the cap takes from one arm, the others get in proportion, until none of them overflows."""
+    """The others get what the cap takes from one arm, in proportion, until no arm exceeds the cap."""
     limits = Limits(maximum_share=0.4)
     shares = apply_limits([0.8, 0.16, 0.03, 0.01], standings(4), limits)
     assert shares == pytest.approx([0.4, 0.4, 0.15, 0.05])
@@ -153,7 +153,7 @@ def test_a_cap_that_too_few_arms_are_left_for_is_relaxed() -> None:
 
 
 def test_a_new_arm_gets_an_equal_part_of_what_the_floors_leave() -> None:
-    """A new challenger takes 1/n of the free traffic, whatever the policy says, and none of the reserve."""
+    """A new challenger gets 1/n of the free traffic, whatever the policy, and none of the reserve."""
     arms = [
         ArmStanding(id="champion", decisions=10_000),
         ArmStanding(id="old", decisions=5_000),
@@ -175,7 +175,7 @@ def test_warm_up_ends_at_either_bound(decisions: int, age: timedelta, is_new: bo
 
 
 def test_each_warm_up_bound_works_alone() -> None:
-    """A warm-up may be bounded by decisions only, by time only, or not exist."""
+    """A warm-up may be bounded by decisions only, by time only, or be absent."""
     arm = ArmStanding(id="a", decisions=50, age=HOUR)
     assert Limits(warm_up_decisions=51).is_new(arm)
     assert Limits(warm_up_duration=2 * HOUR).is_new(arm)
@@ -184,7 +184,7 @@ def test_each_warm_up_bound_works_alone() -> None:
 
 
 def test_only_new_arms_share_evenly() -> None:
-    """At the start, when every arm is new, the policy has no say."""
+    """At the start, when every arm is new, the policy has no effect."""
     arms = [ArmStanding(id="a"), ArmStanding(id="b")]
     assert apply_limits([0.9, 0.1], arms, Limits(warm_up_decisions=1)).tolist() == [0.5, 0.5]
 
@@ -219,7 +219,11 @@ def test_without_any_share_to_start_from_there_is_no_step() -> None:
     ("limits", "n_arms", "message"),
     [
         (Limits(minimum_share=0.05), 24, "minimum shares sum to 1.2 over 24 eligible arms; .* at most 1"),
-        (Limits(maximum_share=0.3), 3, "maximum share of 0.3 gives 3 eligible arms less than 1; .* 0.333333"),
+        (
+            Limits(maximum_share=0.3),
+            3,
+            "3 eligible arms with at most 0.3 each sum to less than 1; .* 0.333333",
+        ),
         (
             Limits(minimum_shares={"arm-1": 0.7}, maximum_share=0.6),
             2,
@@ -228,7 +232,7 @@ def test_without_any_share_to_start_from_there_is_no_step() -> None:
     ],
 )
 def test_limits_that_nothing_can_meet_are_refused(limits: Limits, n_arms: int, message: str) -> None:
-    """Configuring limits that no shares meet fails with the numbers that clash."""
+    """Limits that no shares meet are refused with the conflicting numbers."""
     with pytest.raises(InfeasibleLimitsError, match=message):
         limits.require_feasible(arm.id for arm in standings(n_arms))
 
@@ -247,14 +251,14 @@ def test_floors_above_one_are_refused_when_applied() -> None:
         ([0.5, 0.5, np.nan], "finite"),
     ],
 )
-def test_shares_that_are_none_are_refused(raw: list[float], message: str) -> None:
-    """Raw shares of the wrong shape, negative or not finite raise."""
+def test_invalid_shares_are_refused(raw: list[float], message: str) -> None:
+    """Raw shares of the wrong shape, negative or not finite raise ValueError."""
     with pytest.raises(ValueError, match=message):
         apply_limits(raw, standings(3), Limits())
 
 
 def test_without_an_eligible_arm_there_are_no_shares() -> None:
-    """No eligible arm is an error here: the service answers with its fallback instead."""
+    """Without an eligible arm ValueError is raised; the service answers with its fallback instead."""
     with pytest.raises(ValueError, match="no arm is eligible"):
         apply_limits([1.0], [ArmStanding(id="a", eligible=False)], Limits())
 
@@ -271,13 +275,13 @@ def test_without_an_eligible_arm_there_are_no_shares() -> None:
     ],
 )
 def test_bounds_outside_their_range_are_refused(build: type[Limits], message: str) -> None:
-    """Each bound is checked when limits are made, and named."""
+    """Limits check each bound when they are created, and the error names it."""
     with pytest.raises(ValueError, match=message):
         build()
 
 
-def test_draws_above_floors_have_the_law_of_the_limits() -> None:
-    """Simulated draws come as often as shares with the same floors say: a chi-square at 1e-6."""
+def test_draws_above_floors_follow_the_limits() -> None:
+    """Simulated draws follow the shares with the same floors: a chi-square test at 1e-6."""
     n_runs, floors = 200_000, [0.2, 0.05, 0.05]
     raw = np.array([0.1, 0.7, 0.2])
     rng = np.random.default_rng(3)
@@ -290,7 +294,7 @@ def test_draws_above_floors_have_the_law_of_the_limits() -> None:
 
 
 @pytest.mark.parametrize("floors", [[0.6, 0.6], [-0.1, 0.2], [math.nan, 0.1]])
-def test_draws_above_floors_want_floors_that_can_be_met(floors: list[float]) -> None:
-    """Floors beyond 1, below 0 or not a number are refused."""
+def test_draws_above_floors_refuse_infeasible_floors(floors: list[float]) -> None:
+    """Floors that sum to more than 1, are negative or are not numbers are refused."""
     with pytest.raises(ValueError, match=r"shares sum|floors must be"):
         draws_above_floors(np.zeros(3, dtype=np.int64), floors, np.random.default_rng(1))

@@ -1,4 +1,4 @@
-"""Values as whole quanta: exact, bounded, and never anything that is not a number."""
+"""Values as whole quanta: exact, bounded, and always numbers."""
 
 import math
 import sys
@@ -21,7 +21,7 @@ KINDS = pytest.mark.parametrize("metric", [BINARY, COUNT, REAL], ids=lambda metr
 
 @st.composite
 def real_metrics(draw: st.DrawFn) -> Metric:
-    """Real-valued metrics of ordinary and of extreme ranges."""
+    """Real-valued metrics with ordinary and extreme ranges."""
     if draw(st.booleans()):
         low, high = draw(st.sampled_from([(0.0, 1e-100), (-1e100, 1e100), (9e99, 1e100), (1e9, 1e9 + 0.5)]))
     else:
@@ -32,7 +32,7 @@ def real_metrics(draw: st.DrawFn) -> Metric:
 
 @given(metric=real_metrics(), part=st.floats(0, 1))
 def test_a_real_value_is_kept_to_a_quantum(metric: Metric, part: float) -> None:
-    """A value and what its quanta stand for differ by at most a quantum, and rounding."""
+    """A value and the value of its quanta differ by at most one quantum, plus rounding."""
     value = min(metric.minimum + part * (metric.maximum - metric.minimum), metric.maximum)
     quanta = metric.quantise(value)
     rounding = 4 * math.ulp(max(abs(metric.minimum), abs(metric.maximum)))
@@ -56,7 +56,7 @@ def test_quanta_keep_the_order_of_values(metric: Metric, parts: tuple[float, flo
 
 @given(count=st.integers(0, 1000))
 def test_whole_numbers_stand_for_themselves(count: int) -> None:
-    """A count is its own number of quanta, and comes back as it was."""
+    """A count is its own number of quanta, and converts back unchanged."""
     assert COUNT.quantise(float(count)) == count
     assert COUNT.quantise(count) == count
     assert COUNT.to_value(count) == count
@@ -66,7 +66,7 @@ def test_whole_numbers_stand_for_themselves(count: int) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("clip", [False, True])
 def test_a_value_that_is_no_number_is_refused(metric: Metric, value: float, *, clip: bool) -> None:
-    """NaN and infinities are refused, also where values are clipped."""
+    """NaN and infinities are refused, even if values are clipped."""
     lenient = Metric(name="x", kind=metric.kind, minimum=metric.minimum, maximum=metric.maximum, clip=clip)
     with pytest.raises(OutcomeValueError, match="must be finite") as caught:
         lenient.quantise(value)
@@ -87,7 +87,7 @@ def test_a_value_outside_the_range_is_refused(metric: Metric, value: float) -> N
 
 @pytest.mark.parametrize("excess", [1e308, 6.000001, math.nextafter(6.0, 7.0)])
 def test_clip_moves_a_value_to_the_nearest_end(excess: float) -> None:
-    """A metric that clips takes what is beyond its range for the nearest end of it."""
+    """A metric that clips moves values beyond its range to the nearest end."""
     metric = Metric(name="delta", kind=MetricKind.REAL, minimum=-2.0, maximum=6.0, clip=True)
     assert metric.quantise(excess) == N_STEPS
     assert metric.quantise(4.0 - excess) == 0
@@ -99,7 +99,7 @@ def test_clip_moves_a_value_to_the_nearest_end(excess: float) -> None:
 @pytest.mark.parametrize("kind", list(MetricKind))
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_negative_zero_and_subnormals_are_zero(tiny: float, kind: MetricKind, sign: float) -> None:
-    """-0.0 and subnormals of either sign stand for 0, at either end of a range."""
+    """-0.0 and subnormals of either sign count as 0, at either end of a range."""
     is_below = sign < 0 and kind is MetricKind.REAL
     metric = Metric(name="x", kind=kind, minimum=-1.0 if is_below else 0.0, maximum=0.0 if is_below else 1.0)
     quanta = metric.quantise(tiny)
@@ -110,7 +110,7 @@ def test_negative_zero_and_subnormals_are_zero(tiny: float, kind: MetricKind, si
 
 @pytest.mark.parametrize("value", [0.5, 1e-9, math.nextafter(1.0, 0.0)])
 def test_a_yes_or_no_is_nothing_in_between(value: float) -> None:
-    """A binary metric takes 0 and 1, and says so."""
+    """A binary metric accepts only 0 and 1, and the error gives this rule."""
     assert (BINARY.quantise(0.0), BINARY.quantise(1.0)) == (0, 1)
     with pytest.raises(OutcomeValueError, match="must be 0 or 1"):
         BINARY.quantise(value)
@@ -118,7 +118,7 @@ def test_a_yes_or_no_is_nothing_in_between(value: float) -> None:
 
 @pytest.mark.parametrize("value", [0.5, 999.999, 1e-9])
 def test_a_count_is_whole(value: float) -> None:
-    """A count takes whole numbers only, and says so."""
+    """A count accepts only whole numbers, and the error gives this rule."""
     with pytest.raises(OutcomeValueError, match="must be a whole number"):
         COUNT.quantise(value)
 
@@ -130,7 +130,7 @@ def test_squares_of_a_full_epoch_of_counts_fit_in_63_bits() -> None:
 
 @given(metric=real_metrics(), part=st.floats(0, 1), nearby=st.integers(-3, 3))
 def test_quanta_round_to_those_of_an_older_version(metric: Metric, part: float, nearby: int) -> None:
-    """In steps of range / 2^20 a value is what rounding to them at once gives, also beside their middles."""
+    """Rounding quanta to range / 2^20 equals rounding the value itself, even next to midpoints."""
     span = metric.maximum - metric.minimum
     middle = metric.minimum + (math.floor(part * (2**20 - 1)) + 0.5) * (span / 2**20)
     value = middle

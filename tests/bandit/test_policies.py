@@ -1,4 +1,4 @@
-"""What policies promise: shares that are probabilities, equal treatment, and draws by the shares' law."""
+"""Policies: shares that are probabilities, equal treatment of arms, and draws that follow the shares."""
 
 import math
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ POLICIES: list[Policy] = [
 @pytest.mark.parametrize("family", ARMS)
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
 def test_draws_follow_the_shares(policy: Policy, family: str, maximize: bool) -> None:  # noqa: FBT001
-    """Arms are drawn with the probabilities that `shares` states, for every policy and family."""
+    """Arms are drawn with the probabilities of `shares`, for every policy and family."""
     arms = ARMS[family]
     shares = policy.shares(arms, maximize=maximize, n_observations=250)
     drawn = policy.draw(
@@ -66,7 +66,7 @@ def test_draws_follow_the_shares(policy: Policy, family: str, maximize: bool) ->
 def test_permuting_arms_permutes_shares(
     order: Sequence[int], family: str, policy: Policy, *, maximize: bool, n_observations: float
 ) -> None:
-    """A policy knows arms by their posteriors only: in another order they get the same shares."""
+    """Shares depend on the posteriors only: in another order, arms get the same shares."""
     arms = ARMS[family]
     shares = policy.shares(arms, maximize=maximize, n_observations=n_observations)
     permuted = policy.shares(
@@ -79,7 +79,7 @@ def test_permuting_arms_permutes_shares(
 
 @pytest.mark.parametrize("n_arms", [1, 2, 7])
 def test_equal_posteriors_share_equally(n_arms: int) -> None:
-    """Arms that nothing tells apart get 1/K each, whatever the policy."""
+    """Arms with equal posteriors get 1/K each, whatever the policy."""
     arms = [BetaPosterior(3, 9)] * n_arms
     for policy in (ThompsonSampling(), EpsilonGreedy(epsilon=0.2), EpsilonGreedy(epsilon=0.0), StaticSplit()):
         assert policy.shares(arms) == pytest.approx(np.full(n_arms, 1 / n_arms), abs=1e-12)
@@ -91,7 +91,7 @@ def test_epsilon_one_is_uniform() -> None:
 
 
 def test_greedy_follows_the_direction() -> None:
-    """All but epsilon goes to the largest mean, or to the smallest; ties divide it."""
+    """All but epsilon goes to the largest mean, or to the smallest; ties split it."""
     arms = [GammaPosterior(1, 1), GammaPosterior(3, 1), GammaPosterior(1, 1)]
     policy = EpsilonGreedy(epsilon=0.3)
     assert policy.shares(arms) == pytest.approx([0.1, 0.8, 0.1])
@@ -99,7 +99,7 @@ def test_greedy_follows_the_direction() -> None:
 
 
 def test_epsilon_decays_with_observations() -> None:
-    """Epsilon halves after `decay_observations`, then falls as one over their number; else it is constant."""
+    """Epsilon halves after `decay_observations` and then falls as 1/n; without them it is constant."""
     policy = EpsilonGreedy(epsilon=0.4, decay_observations=100)
     assert [policy.epsilon_at(n) for n in (0, 100, 300)] == pytest.approx([0.4, 0.2, 0.1])
     assert policy.epsilon_at(1e9) * 1e9 == pytest.approx(40, rel=1e-6)
@@ -117,14 +117,14 @@ def test_each_run_decays_by_its_own_observations() -> None:
 
 
 def test_batches_keep_their_shape() -> None:
-    """A batch with several leading axes gives one arm per leading position."""
+    """A batch with several leading axes yields one arm per leading position."""
     batch = BetaBatch(np.full((4, 5, 3), 2.0), np.ones(3))
     for policy in (ThompsonSampling(), EpsilonGreedy(), StaticSplit()):
         assert policy.draw(batch, np.random.default_rng(1)).shape == (4, 5)
 
 
 def test_draws_repeat_with_their_generator() -> None:
-    """The same generator state gives the same arms: there is no other source of randomness."""
+    """The same generator state yields the same arms: there is no other source of randomness."""
     batch = stacked(ARMS["student"], 100)
     for policy in POLICIES:
         first = policy.draw(batch, np.random.default_rng(9))
@@ -160,13 +160,13 @@ def test_parameters_of_a_batch_broadcast() -> None:
 
 @pytest.mark.parametrize("policy", [ThompsonSampling(), EpsilonGreedy(), StaticSplit()], ids=repr)
 def test_no_arm_is_an_error(policy: Policy) -> None:
-    """No policy has shares for no arms."""
+    """Every policy refuses an empty list of arms."""
     with pytest.raises(ValueError, match="at least one posterior"):
         policy.shares([])
 
 
 def test_batches_are_of_one_family() -> None:
-    """Posteriors of no family, or of two, can't be stacked."""
+    """Posteriors of two families, or no posteriors, can't be stacked."""
     with pytest.raises(ValueError, match="at least one posterior"):
         stacked([], 3)
     with pytest.raises(ValueError, match="one family"):
@@ -185,13 +185,13 @@ def test_epsilon_must_be_a_probability() -> None:
     ("weights", "message"),
     [((), "at least one weight"), ((0.0, 0.0), "at least one weight"), ((1.0, -1.0), "not negative")],
 )
-def test_weights_must_be_some(weights: tuple[float, ...], message: str) -> None:
-    """Weights are not negative, and not all 0."""
+def test_weights_must_have_a_positive_sum(weights: tuple[float, ...], message: str) -> None:
+    """Weights that are negative or all 0 are refused."""
     with pytest.raises(ValueError, match=message):
         StaticSplit(weights)
 
 
 def test_weights_must_fit_the_arms() -> None:
-    """A split of three is no split of two."""
+    """A split of three arms can't be applied to two."""
     with pytest.raises(ValueError, match="2 arms need as many weights, got 3"):
         StaticSplit((1, 1, 1)).shares([BetaPosterior(1, 1)] * 2)

@@ -1,4 +1,4 @@
-"""Every change that would falsify what was recorded of a started experiment, with the field and the rule."""
+"""Changes that would falsify what was recorded of a started experiment: each is refused with its field."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,7 +22,7 @@ BEFORE = declare(
 def incompatibilities(
     after: Experiment, arms_ever: frozenset[str] = frozenset(), metrics_ever: frozenset[str] = frozenset()
 ) -> dict[str, str]:
-    """Field to rule of what would falsify the records of `BEFORE`."""
+    """Return field to rule of the changes that would falsify the records of `BEFORE`."""
     arms = {arm.id for arm in BEFORE.arms} | arms_ever
     metrics = {metric.name for metric in BEFORE.metrics} | metrics_ever
     try:
@@ -58,26 +58,26 @@ def test_the_model_of_an_arm_stays(change: Mapping[str, object], field: str, fra
     ],
 )
 def test_the_meaning_of_a_metric_stays(change: Mapping[str, object], field: str) -> None:
-    """Once started, a metric's kind, direction and range can't change: its sums are in quanta of them."""
+    """Once started, a metric's kind, direction and range can't change: they define the quanta of its sums."""
     metrics = (BEFORE.metrics[0], replace(BEFORE.metrics[1], **change))  # type: ignore[arg-type]
     assert list(incompatibilities(replace(BEFORE, metrics=metrics))) == [field]
 
 
 def test_a_salt_stays() -> None:
-    """Once started, the salt can't change: it would shuffle every unit."""
+    """Once started, the salt can't change: all units would be reassigned."""
     assert list(incompatibilities(replace(BEFORE, salt=bytes(16)))) == ["salt"]
 
 
 def test_what_was_dropped_does_not_return() -> None:
-    """An arm or a metric that was dropped can't come back under its name: it might be another."""
+    """An arm or a metric that was dropped can't come back under its name: it might be a different one."""
     again = declare(arms=[*BEFORE.arms, Arm(id="old")], metrics=[*BEFORE.metrics, Metric(name="gone")])
     found = incompatibilities(again, frozenset({"old"}), frozenset({"gone"}))
     assert list(found) == ["arms[2].id", "metrics[2].name"]
-    assert "'old' was dropped from this experiment and can't return" in found["arms[2].id"]
+    assert "'old' was dropped from this experiment and can't come back" in found["arms[2].id"]
 
 
 def test_what_may_change() -> None:
-    """Arms and metrics may come, go, and be taken out; windows, policy, limits and memory may change."""
+    """Arms and metrics may come, go and be taken out; windows, policy, limits and memory may change."""
     after = replace(
         declare(
             arms=[replace(BEFORE.arms[0], is_taken_out=True), Arm(id="new")],
@@ -93,7 +93,7 @@ def test_what_may_change() -> None:
 
 
 def test_numbers_of_arms_and_metrics_run_out() -> None:
-    """Decision ids hold 65,536 arms of an experiment's life, the log 32,768 metrics; one more is refused."""
+    """Decision ids have room for 65,536 arms over an experiment's life, the log for 32,768 metrics."""
     require_numbers_left(65_536, 32_768)
     with pytest.raises(InvalidExperimentError) as refusal:
         require_numbers_left(65_537, 32_769)

@@ -1,4 +1,4 @@
-"""Every rule of a declaration, broken once: the field's path, the value and the rule are in the message."""
+"""Rules of a declaration, each broken once: the message has the field's path, the value and the rule."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -25,7 +25,7 @@ DAY = timedelta(days=1)
 
 
 def violations_of(experiment: Experiment) -> tuple[Violation, ...]:
-    """The rules that an experiment breaks; none if it is valid."""
+    """Return the rules that an experiment breaks; empty if it is valid."""
     try:
         require_valid(experiment)
     except InvalidExperimentError as error:
@@ -34,40 +34,40 @@ def violations_of(experiment: Experiment) -> tuple[Violation, ...]:
 
 
 def with_metric(metric: Metric) -> Experiment:
-    """An experiment whose second metric is this one."""
+    """Return an experiment whose second metric is this one."""
     return declare(metrics=[CLICKS, metric])
 
 
 def with_arm(arm: Arm) -> Experiment:
-    """An experiment whose second arm is this one."""
+    """Return an experiment whose second arm is this one."""
     return declare(arms=[Arm(id="champion"), arm])
 
 
 def real(low: float, high: float) -> Experiment:
-    """An experiment whose second metric has this range."""
+    """Return an experiment whose second metric has this range."""
     return with_metric(Metric(name="x", kind=MetricKind.REAL, minimum=low, maximum=high))
 
 
 def count(low: float, high: float) -> Experiment:
-    """An experiment whose second metric counts in this range."""
+    """Return an experiment whose second metric counts in this range."""
     return with_metric(Metric(name="x", kind=MetricKind.COUNT, minimum=low, maximum=high))
 
 
 def with_prior(
     mean: float = 50.0, pseudo_observations: float = 1.0, shape: float = 1.0, scale: float = 1.0
 ) -> Experiment:
-    """An experiment whose second metric, in [0, 100], has this prior."""
+    """Return an experiment whose second metric, in [0, 100], has this prior."""
     prior = NormalInverseGammaPrior(mean, pseudo_observations, shape, scale)
     return with_metric(replace(SPEND, prior=prior))
 
 
 def weigh(weights: Mapping[str, float]) -> Experiment:
-    """An experiment split by these weights."""
+    """Return an experiment split by these weights."""
     return declare(policy=WeightedSplit(weights=weights))
 
 
 def limit(limits: Limits) -> Experiment:
-    """An experiment of two arms within these limits."""
+    """Return an experiment of two arms within these limits."""
     return declare(limits=limits)
 
 
@@ -95,7 +95,7 @@ BROKEN: Mapping[str, tuple[Callable[[], Experiment], str, str]] = {
     "the same arm twice": (
         lambda: declare(arms=["a", "b", "a"]),
         "arms[2].id",
-        "'a' is there more than once",
+        "'a' appears more than once",
     ),
     "unprintable model uri": (
         lambda: with_arm(Arm(id="b", model_uri="s3://x\r\n")),
@@ -140,7 +140,7 @@ BROKEN: Mapping[str, tuple[Callable[[], Experiment], str, str]] = {
     "the same metric twice": (
         lambda: declare(metrics=[CLICKS, CLICKS]),
         "metrics[1].name",
-        "'clicks' is there more than once",
+        "'clicks' appears more than once",
     ),
     "empty range": (lambda: real(3, 3), "metrics[1].maximum", "[3, 3] must be finite and not empty"),
     "reversed range": (lambda: real(4, 3), "metrics[1].maximum", "[4, 3] must be finite and not empty"),
@@ -224,11 +224,11 @@ BROKEN: Mapping[str, tuple[Callable[[], Experiment], str, str]] = {
         "metrics[1].prior.scale",
         "1e+17 must be in [1e-08, 1e+16]",
     ),
-    "unknown champion": (lambda: replace(VALID, champion="x"), "champion", "'x' is none of the arms"),
+    "unknown champion": (lambda: replace(VALID, champion="x"), "champion", "'x' is not one of the arms"),
     "unknown reward metric": (
         lambda: replace(VALID, reward_metric="x"),
         "reward_metric",
-        "'x' is none of the metrics",
+        "'x' is not one of the metrics",
     ),
     "guardrail as reward": (
         lambda: declare(metrics=[Metric(name="errors", is_guardrail=True)]),
@@ -238,12 +238,12 @@ BROKEN: Mapping[str, tuple[Callable[[], Experiment], str, str]] = {
     "minimum share of a stranger": (
         lambda: limit(Limits(minimum_shares={"x": 0.1})),
         'limits.minimum_shares["x"]',
-        "'x' is none of the arms",
+        "'x' is not one of the arms",
     ),
     "weight of a stranger": (
         lambda: weigh({"champion": 1.0, "x": 1.0}),
         'policy.static_split.weights["x"]',
-        "'x' is none of the arms",
+        "'x' is not one of the arms",
     ),
     "negative weight": (
         lambda: weigh({"champion": 1.0, "challenger": -0.5}),
@@ -311,7 +311,7 @@ BROKEN: Mapping[str, tuple[Callable[[], Experiment], str, str]] = {
     "caps below 1": (
         lambda: limit(Limits(maximum_share=0.4)),
         "limits",
-        "a maximum share of 0.4 gives 2 eligible arms less than 1",
+        "2 eligible arms with at most 0.4 each sum to less than 1",
     ),
     "floor above the cap": (
         lambda: limit(Limits(minimum_shares={"champion": 0.7}, maximum_share=0.6)),
@@ -337,7 +337,7 @@ def test_a_broken_rule_is_named(case: str) -> None:
     [name for name in BROKEN if name not in {"no arms", "no metrics", "infinite weight"}],
 )
 def test_one_broken_rule_is_one_violation(case: str) -> None:
-    """A single fault is reported once, and not as a cascade of others."""
+    """A single fault is reported once, not as a cascade of others."""
     assert len(violations_of(BROKEN[case][0]())) == 1
 
 
@@ -381,7 +381,7 @@ def test_all_broken_rules_are_reported_together() -> None:
     ids=range(19),
 )
 def test_the_edges_are_valid(experiment: Experiment) -> None:
-    """What is just within a rule is accepted."""
+    """Values at the edge of a rule are accepted."""
     assert violations_of(experiment) == ()
 
 
@@ -390,11 +390,11 @@ def test_the_edges_are_valid(experiment: Experiment) -> None:
     [("a", True), ("a/b", True), ("/b", False), ("a/", False), ("a//b", False), ("a b", False), ("ä", False)],
 )
 def test_experiment_names(name: str, *, expected: bool) -> None:
-    """A name may stand behind one namespace, and both are of the same pattern."""
+    """A name may follow one namespace, and both match the same pattern."""
     assert is_experiment_name(name) is expected
 
 
 def test_shown_escapes_and_cuts() -> None:
-    """A client's text stands in a message escaped, in quotes and cut at 80 characters."""
+    """A client's text in a message is escaped, in quotes and cut at 80 characters."""
     assert shown("a\x1b\n\u202e'") == '"a\\x1b\\n\\u202e\'"'
     assert shown("x" * 81) == "'" + "x" * 80 + "...'"

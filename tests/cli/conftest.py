@@ -1,4 +1,4 @@
-"""What the tests of the command line share: an empty directory, a width, and a way to run it."""
+"""Fixtures of the command line's tests: an empty directory, a terminal width, and a runner."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture(autouse=True)
 def clean_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """100 columns, and a working directory of the test's own."""
+    """Set a width of 100 columns and an empty working directory."""
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -21,7 +21,7 @@ def clean_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run() -> Run:
-    """Runs `bandit-server` with these arguments; an error that no person should see fails the test."""
+    """Run `bandit-server` with these arguments; an unexpected exception fails the test."""
 
     def invoke(*arguments: str, text: str | None = None) -> Result:
         result = CliRunner().invoke(cli, arguments, input=text, prog_name="bandit-server")

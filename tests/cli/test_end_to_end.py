@@ -1,4 +1,4 @@
-"""Every command against a real server, as an operator would call it."""
+"""Every command against a real server, as an operator would use it."""
 
 import json
 import re
@@ -19,7 +19,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture(scope="module")
 def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """One server for the tests of this file; each has an experiment of its own."""
+    """Start one server for the tests of this file, each of which has its own experiment."""
     server = ServerProcess.start(tmp_path_factory.mktemp("server") / "bandit.db")
     yield server
     assert server.terminate() == 0
@@ -27,19 +27,19 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]
 
 @pytest.fixture
 def server(process: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> ServerProcess:
-    """The server, and `BANDIT_SERVER` naming it."""
+    """Set `BANDIT_SERVER` to the server's address."""
     monkeypatch.setenv("BANDIT_SERVER", process.address)
     return process
 
 
 def write(name: str, text: str = RANKER) -> str:
-    """Writes the example under another name, and returns the file's."""
+    """Write the example under another name, and return the file's name."""
     Path(f"{name}.toml").write_text(text.replace('name = "ranker"', f'name = "{name}"'))
     return f"{name}.toml"
 
 
 def succeed(run: Run, *arguments: str) -> str:
-    """What a command prints that must succeed."""
+    """Run a command, which must succeed, and return its output."""
     result = run(*arguments)
     assert result.exit_code == 0, result.output
     return result.stdout
@@ -47,7 +47,7 @@ def succeed(run: Run, *arguments: str) -> str:
 
 @pytest.mark.usefixtures("server")
 def test_apply_creates_then_changes_nothing_then_updates(run: Run) -> None:
-    """The same command each time, and each time it says what it did."""
+    """The same command creates, changes nothing or updates, and prints which."""
     file = write("applied")
     created = succeed(run, "experiment", "apply", file)
     assert re.search(r'^\+ arms\.v1\.model_uri +"models:/ranker/1"$', created, re.MULTILINE)
@@ -61,8 +61,8 @@ def test_apply_creates_then_changes_nothing_then_updates(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("server")
-def test_apply_and_show_say_how_finely_values_count(run: Run) -> None:
-    """For each metric of real values: when it comes, and whenever somebody looks."""
+def test_apply_and_show_print_the_step_of_values(run: Run) -> None:
+    """Both print the step of each metric with real values; apply only when the metric is new or changes."""
     text = RANKER.replace(
         "[[metrics]]", '[[metrics]]\nname = "worth"\nkind = "real"\nmaximum = 10_000_000\n\n[[metrics]]', 1
     )
@@ -75,8 +75,8 @@ def test_apply_and_show_say_how_finely_values_count(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("server")
-def test_a_dry_run_shows_the_difference_and_makes_none(run: Run) -> None:
-    """Before the experiment exists, and after."""
+def test_a_dry_run_shows_the_difference_without_applying_it(run: Run) -> None:
+    """A dry run changes nothing, whether the experiment exists or not."""
     file = write("dry")
     assert "dry would be created; nothing was changed" in succeed(
         run, "experiment", "apply", file, "--dry-run"
@@ -90,8 +90,8 @@ def test_a_dry_run_shows_the_difference_and_makes_none(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("server")
-def test_what_show_prints_can_be_applied(run: Run) -> None:
-    """It is the file of the experiment as it stands."""
+def test_the_output_of_show_can_be_applied(run: Run) -> None:
+    """The output is a file of the current experiment, and applying it changes nothing."""
     succeed(run, "experiment", "apply", write("shown"))
     text = succeed(run, "experiment", "show", "shown")
     assert text.startswith("# shown: draft")
@@ -100,14 +100,14 @@ def test_what_show_prints_can_be_applied(run: Run) -> None:
 
 @pytest.mark.usefixtures("server")
 def test_the_example_can_be_applied(run: Run) -> None:
-    """As it is printed."""
+    """The printed example can be applied unchanged."""
     result = run("experiment", "apply", "-", text=succeed(run, "experiment", "example"))
     assert "ranker is created" in result.stdout
 
 
 @pytest.mark.usefixtures("server")
-def test_an_arm_that_leaves_is_pointed_out(run: Run) -> None:
-    """Its id can't come back."""
+def test_a_removed_arm_is_noted(run: Run) -> None:
+    """A note names the removed arm, whose id can't be used again."""
     file = write("leaving")
     succeed(run, "experiment", "apply", file)
     without = re.sub(r'\[\[arms\]\]\nid = "v2".*?(?=\[\[metrics)', "", RANKER, flags=re.DOTALL)
@@ -117,7 +117,7 @@ def test_an_arm_that_leaves_is_pointed_out(run: Run) -> None:
 
 @pytest.mark.usefixtures("server")
 def test_a_rule_of_the_service_points_into_the_file(run: Run) -> None:
-    """File, key, rule."""
+    """An error of the service is printed with file, key and rule."""
     file = write("wrong", RANKER.replace('champion = "v1"', 'champion = "v9"'))
     result = run("experiment", "apply", file)
     assert result.exit_code == 1
@@ -127,7 +127,7 @@ def test_a_rule_of_the_service_points_into_the_file(run: Run) -> None:
 def test_what_someone_else_changed_meanwhile_is_not_overwritten(
     server: ServerProcess, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only the version that was compared is changed."""
+    """Apply changes only the version that it compared, and fails if another came in between."""
     file = write("raced")
     succeed(run, "experiment", "apply", file)
 
@@ -148,7 +148,7 @@ def test_what_someone_else_changed_meanwhile_is_not_overwritten(
 
 @pytest.mark.usefixtures("server")
 def test_the_life_of_an_experiment(run: Run) -> None:
-    """From draft to deletion, by hand."""
+    """Commands take an experiment from draft to deletion."""
     succeed(run, "experiment", "apply", write("life"))
     assert run("choose", "life").exit_code == 1
     assert succeed(run, "experiment", "start", "life") == "life is running\n"
@@ -173,7 +173,7 @@ def test_the_life_of_an_experiment(run: Run) -> None:
 
 @pytest.mark.usefixtures("server")
 def test_a_tally_counts_every_choice(run: Run) -> None:
-    """More than one batch of them; a unit gets one arm however often it asks."""
+    """The tally covers several batches, and a unit always gets the same arm."""
     succeed(run, "experiment", "apply", write("tally"))
     succeed(run, "experiment", "start", "tally")
     tally = json.loads(succeed(run, "choose", "tally", "--count", "1500", "--json"))["tally"]
@@ -189,7 +189,7 @@ def test_a_tally_counts_every_choice(run: Run) -> None:
 
 @pytest.mark.usefixtures("server")
 def test_a_report_is_a_table_and_json(run: Run) -> None:
-    """The same report; names in JSON as in the proto."""
+    """Both show the same report, and JSON has the names of the proto."""
     succeed(run, "experiment", "apply", write("reported"))
     assert run("report", "reported").exit_code == 1
     succeed(run, "experiment", "start", "reported")
@@ -202,7 +202,7 @@ def test_a_report_is_a_table_and_json(run: Run) -> None:
 
 @pytest.mark.usefixtures("server")
 def test_the_list_is_machine_readable(run: Run) -> None:
-    """In the order of names."""
+    """JSON lists experiments in the order of their names."""
     succeed(run, "experiment", "apply", write("listed"))
     names = [each["name"] for each in json.loads(succeed(run, "experiment", "list", "--json"))["experiments"]]
     assert "listed" in names
@@ -212,7 +212,7 @@ def test_the_list_is_machine_readable(run: Run) -> None:
 def test_the_log_is_verified_and_rebuilt_with_the_server_stopped(
     run: Run, start_server: Callable[..., ServerProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SIGTERM ends with 0; then what was counted is what was logged, before and after a rebuild."""
+    """After SIGTERM and exit code 0, the sums equal the log, before and after a rebuild."""
     server = start_server()
     monkeypatch.setenv("BANDIT_SERVER", server.address)
     succeed(run, "experiment", "apply", write("logged"))
@@ -228,7 +228,7 @@ def test_the_log_is_verified_and_rebuilt_with_the_server_stopped(
 
 
 def test_a_second_server_on_one_file_is_refused(server: ServerProcess, run: Run, tmp_path: Path) -> None:
-    """One line, and the first goes on."""
+    """The second exits with one line of error, and the first continues."""
     done = run_command("serve", "--listen", "127.0.0.1:0", "--database", server.url, folder=tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")

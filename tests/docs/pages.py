@@ -1,4 +1,4 @@
-"""The Markdown pages of the repository, taken apart: text, blocks of code, links, anchors."""
+"""Parser of the repository's Markdown pages: text, code blocks, links and anchors."""
 
 import re
 from collections import Counter
@@ -29,42 +29,42 @@ class Page:
 
     @cached_property
     def text(self) -> str:
-        """All of it."""
+        """The whole text."""
         return self.path.read_text()
 
     @cached_property
     def prose(self) -> str:
-        """The page without its blocks of code."""
+        """The text without code blocks."""
         return _FENCE.sub("", self.text)
 
     @cached_property
     def spans(self) -> list[str]:
-        """What stands between backticks in the prose, with line breaks as spaces."""
+        """Spans of code in the prose, with line breaks as spaces."""
         return [" ".join(span.split()) for _, span in _SPAN.findall(self.prose)]
 
     @cached_property
     def links(self) -> list[str]:
-        """Targets of links and images, except for those on the web."""
+        """Targets of links and images, except those on the web."""
         targets = _LINK.findall(_SPAN.sub(_without_brackets, self.prose))
         return [target for target in targets if not re.match(r"[a-z]+:", target)]
 
     @cached_property
     def anchors(self) -> set[str]:
-        """What a link may name behind a `#`, as GitHub makes it of headings."""
+        """Anchors of the page, including those that GitHub makes from headings."""
         return {*_slugs(_HEADING.findall(self.prose)), *_ANCHOR.findall(self.prose)}
 
     @cached_property
     def languages(self) -> set[str]:
-        """Languages of the blocks of code."""
+        """Languages of the code blocks."""
         return {language for language, _ in _FENCE.findall(self.text)}
 
     def blocks(self, language: str) -> list[str]:
-        """The blocks of code in a language."""
+        """Return the code blocks in a language."""
         return [block for own, block in _FENCE.findall(self.text) if own == language]
 
     @cached_property
     def code(self) -> str:
-        """The blocks of code alone, every line where it stands on the page."""
+        """The code blocks only, with every line at its place in the page."""
         pieces, end = [], 0
         for match in _FENCE.finditer(self.text):
             pieces += ["\n" * self.text.count("\n", end, match.start(2)), match[2]]
@@ -73,7 +73,7 @@ class Page:
 
 
 def _without_brackets(span: re.Match[str]) -> str:
-    """A span of code in which nothing looks like a link."""
+    """Return a span of code in which nothing looks like a link."""
     return re.sub(r"[\[\]()]", "", span[0])
 
 
@@ -92,6 +92,6 @@ PAGES: Final = [
         [*ROOT.glob("*.md"), *(path for name in _FOLDERS for path in (ROOT / name).rglob("*.md"))]
     )
 ]
-"""Every page that people are meant to read."""
+"""All pages for readers."""
 
 README: Final = Page(ROOT / "README.md")

@@ -1,4 +1,4 @@
-"""Every example of `experiments.md` is one that a server accepts."""
+"""A server accepts every example of `experiments.md`."""
 
 import tomllib
 from typing import Final
@@ -13,11 +13,11 @@ from tests.support.process import ServerProcess
 BLOCKS: Final = Page(ROOT / "server" / "docs" / "experiments.md").blocks("toml")
 
 TOP: Final = 'name = "documented"\nchampion = "v1"\nreward_metric = "click"\n'
-"""What every file begins with; the keys of an example stand below it."""
+"""First lines of every file; the keys of an example follow."""
 
 
 def whole_file(example: str) -> str:
-    """The example with what else an experiment must have: arms `v1` and `v2`, and the reward metric."""
+    """Complete the example with what an experiment needs: arms `v1` and `v2`, and the reward metric."""
     declared = tomllib.loads(example)
     arms = {arm["id"] for arm in declared.get("arms", [])}
     metrics = {metric["name"] for metric in declared.get("metrics", [])}
@@ -38,7 +38,7 @@ def test_examples_are_accepted(example: str, shared_process: ServerProcess) -> N
 
 
 def test_a_wrong_example_is_refused(shared_process: ServerProcess) -> None:
-    """What the server does not accept does not pass."""
+    """An example that the server does not accept fails."""
     arguments = ["experiment", "apply", "--dry-run", "--server", shared_process.address, "-"]
     wrong = whole_file("[limits]\nminimum_share = 0.6\n")
     assert CliRunner().invoke(cli, arguments, input=wrong).exit_code != 0

@@ -1,4 +1,4 @@
-"""The estimate of `reports.md` from exported files is the report's value of that split, and the library's."""
+"""The estimate of `reports.md` from exported files equals the report's and the library's value."""
 
 import json
 import re
@@ -15,22 +15,23 @@ from google.protobuf.duration_pb2 import Duration
 from bandit.experiment import SEGMENT_ALL
 from bandit.inference import Design, EvidenceTable, SplitValue, evidence_table, value_of_split
 from bandit.v1 import experiment_pb2
+from benchmarks.harness.processes import clean_environment
 from server.store.opening import open_reader
 from server.store.records import ExperimentFacts
 from tests.docs.pages import ROOT
 from tests.support.closing import LAG, WINDOW, closing_soon, send_until_closed
-from tests.support.process import ServerProcess, clean_environment, eventually
+from tests.support.process import ServerProcess, eventually
 from tests.support.wire import Wire, experiment, metric
 
 PAGE = (ROOT / "server" / "docs" / "reports.md").read_text()
 BLOCKS = re.findall(r"^<!-- off policy -->\n```(sh|python)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 MINIMUM_SHARE = 0.1
-"""The quick start's, which the page's script names."""
+"""Experiment of the quick start, which the page's script uses."""
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ServerProcess]:
-    """A server with the quick start's experiment, its metric under a window, and three closed epochs."""
+    """Start a server with the quick start's experiment, a window for its metric, and three closed epochs."""
     with closing_soon(tmp_path) as started:
         wire = Wire(started.address)
         demo = experiment(
@@ -48,7 +49,7 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
 
 
 def printed_by_the_page(folder: Path) -> float:
-    """What the page's export and the script after it print."""
+    """Run the page's export and script, and return the printed estimate."""
     assert [language for language, _ in BLOCKS] == ["sh", "python"]
     (_, shell), (_, script) = BLOCKS
     shell = shell.replace(".venv/bin/", f"{Path(sys.executable).parent}/")
@@ -61,7 +62,7 @@ def printed_by_the_page(folder: Path) -> float:
 
 
 def value_in(found: ExperimentFacts, now: datetime) -> SplitValue:
-    """The library's value of an even split at this moment."""
+    """Return the library's value of an even split at `now`."""
     record = found.record
     epochs = [epoch for epoch in found.epochs if epoch.segment == SEGMENT_ALL]
     click = record.experiment.metric("click")
@@ -81,12 +82,12 @@ def value_in(found: ExperimentFacts, now: datetime) -> SplitValue:
     return value
 
 
-def test_the_pages_estimate_is_the_reports(server: ServerProcess, tmp_path: Path) -> None:
-    """Inverse propensity weights over the exported facts, as a newcomer would type them: equal to 1e-12."""
+def test_the_pages_estimate_equals_the_reports(server: ServerProcess, tmp_path: Path) -> None:
+    """Inverse propensity weighting of the exported facts, as written in the page, agrees within 1e-12."""
     wire = Wire(server.address)
     wire.pause("demo")
     last = wire.report("demo").epochs[-1].start_time.ToNanoseconds() / 1e9
-    eventually(lambda: time.time() > last + LAG + WINDOW)  # from here on nothing closes
+    eventually(lambda: time.time() > last + LAG + WINDOW)  # no epoch closes after this
     printed = printed_by_the_page(tmp_path)
     manifest = json.loads((tmp_path / "export" / "manifest.json").read_text())
     store = open_reader(server.url)

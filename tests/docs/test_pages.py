@@ -1,4 +1,4 @@
-"""Every page is true: commands, flags, modules, settings, examples and links that it names are there."""
+"""Pages are correct: the commands, flags, modules, settings, examples and links in them exist."""
 
 import ast
 import doctest
@@ -38,7 +38,7 @@ OF_OTHER_PROGRAMS: Final = frozenset(
 
 @cache
 def command_at(path: tuple[str, ...]) -> click.Command | None:
-    """The command of this path; None if there is none."""
+    """Return the command of this path; None if it does not exist."""
     command: click.Command | None = cli
     for name in path:
         if not isinstance(command, click.Group):
@@ -48,14 +48,14 @@ def command_at(path: tuple[str, ...]) -> click.Command | None:
 
 
 def flags_of(command: click.Command) -> set[str]:
-    """What may follow a command."""
+    """Return the flags of a command."""
     own = (flag for param in command.params for flag in (*param.opts, *param.secondary_opts))
     return {*own, "--help", "-h"}
 
 
 @cache
 def every_command() -> tuple[click.Command, ...]:
-    """All commands, of every depth."""
+    """Return all commands, at every depth."""
     found: list[click.Command] = []
     waiting: list[tuple[str, ...]] = [()]
     while waiting:
@@ -70,7 +70,7 @@ def every_command() -> tuple[click.Command, ...]:
 
 @cache
 def every_flag() -> frozenset[str]:
-    """Flags of all commands, and of the programs beside them, whose source has them as strings."""
+    """Return the flags of all commands, and of the other programs, whose source has them as strings."""
     found = set(OF_OTHER_PROGRAMS).union(*map(flags_of, every_command()))
     for program in [*(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "protos").rglob("*.py")]:
         found |= set(re.findall(r"[\"/](--[a-z][a-z-]+)", program.read_text()))
@@ -79,7 +79,7 @@ def every_flag() -> frozenset[str]:
 
 @cache
 def every_variable() -> frozenset[str]:
-    """Variables of the environment that settings and commands are read from."""
+    """Return the environment variables of settings and commands."""
     settings = {f"BANDIT_{name.upper()}" for name in Settings.model_fields}
     named = (param.envvar for command in every_command() for param in command.params)
     read = {variable for variable in named if isinstance(variable, str)}
@@ -87,7 +87,7 @@ def every_variable() -> frozenset[str]:
 
 
 def unknown(words: list[str]) -> str:
-    """What is wrong with words that follow `bandit-server`; empty if nothing is."""
+    """Return what is wrong with the words after `bandit-server`; empty if they are valid."""
     path: tuple[str, ...] = ()
     while words and command_at((*path, words[0])) is not None:
         path = (*path, words.pop(0))
@@ -101,7 +101,7 @@ def unknown(words: list[str]) -> str:
 
 
 def commands_of(shell: str) -> Iterator[list[str]]:
-    """The words that follow `bandit-server` in each command of a shell script."""
+    """Yield the words after `bandit-server` in each command of a shell script."""
     script = HERE_DOCUMENT.sub(r"\2", shell).replace("\\\n", " ")
     for line in script.splitlines():
         words: list[str] | None = None
@@ -116,7 +116,7 @@ def commands_of(shell: str) -> Iterator[list[str]]:
 
 
 def named(page: Page) -> Iterator[list[str]]:
-    """The words that follow `bandit-server` in prose; a command of two words may do without that."""
+    """Yield the words after `bandit-server` in prose, which commands of two words may leave out."""
     for span in page.spans:
         words = span.removeprefix("bandit-server ").split()
         if OF_TWO_WORDS.fullmatch(" ".join(words)):
@@ -127,14 +127,14 @@ def named(page: Page) -> Iterator[list[str]]:
 
 @pages
 def test_commands_exist(page: Page) -> None:
-    """Every `bandit-server` command is one, with these flags, in shell blocks and in prose."""
+    """Every `bandit-server` command in shell blocks and prose exists, with its flags."""
     wrong = [unknown(words) for block in page.blocks("sh") for words in commands_of(block)]
     wrong += [unknown(words) for words in named(page)]
     assert list(filter(None, wrong)) == []
 
 
-def test_what_is_no_command_is_found() -> None:
-    """Commands and flags that are not there are told from those that are."""
+def test_unknown_commands_are_found() -> None:
+    """Commands and flags that do not exist are found."""
     assert unknown(["serve", "--listen", "127.0.0.1:0"]) == ""
     assert unknown(["experiment", "apply", "ranker.toml", "--dry-run"]) == ""
     assert unknown(["experiment", "aply", "ranker.toml"]) == "no command: experiment aply"
@@ -145,20 +145,20 @@ def test_what_is_no_command_is_found() -> None:
 
 @pages
 def test_flags_exist(page: Page) -> None:
-    """Every flag that prose names is one of this repository's programs."""
+    """Every flag in prose belongs to a program of this repository."""
     flags = {flag for span in page.spans for flag in re.findall(r"(?:^|[ (])(--[a-z][\w-]*)", span)}
     assert flags - every_flag() == set()
 
 
 @pages
 def test_settings_exist(page: Page) -> None:
-    """Every variable `BANDIT_...` is a setting, or read by a command."""
+    """Every variable `BANDIT_...` is a setting, or is read by a command."""
     assert set(re.findall(r"\bBANDIT_[A-Z_]*[A-Z]\b", page.text)) - every_variable() == set()
 
 
 @pages
 def test_modules_exist(page: Page) -> None:
-    """Every `python -m` runs a module that is there, and every benchmark named in prose is one."""
+    """Every module after `python -m`, and every benchmark named in prose, exists."""
     run = {name for name in MODULE.findall(page.text) if not is_runnable(name)}
     spans = [span.split(" ")[0] for span in page.spans]
     named = {name for name in spans if re.fullmatch(r"benchmarks(\.[a-z_]+)+", name)}
@@ -166,26 +166,26 @@ def test_modules_exist(page: Page) -> None:
 
 
 def is_runnable(name: str) -> bool:
-    """Whether `python -m` would run something."""
+    """True if `python -m` can run it."""
     path = ROOT / name.replace(".", "/")
     return path.with_suffix(".py").is_file() or (path / "__main__.py").is_file()
 
 
 def is_module(name: str) -> bool:
-    """Whether there is such a module or package."""
+    """True if the module or package exists."""
     path = ROOT / name.replace(".", "/")
     return path.with_suffix(".py").is_file() or path.is_dir()
 
 
 @pages
 def test_shell_is_marked_as_such(page: Page) -> None:
-    """Shell blocks are marked `sh`: others would not be looked at."""
+    """Shell blocks are marked `sh`, as others would not be checked."""
     assert page.languages & {"bash", "console", "shell", "zsh"} == set()
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if ">>> " in page.code], ids=str)
-def test_sessions_hold(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The interpreter sessions of the page print what they say; one after the other, as one session."""
+def test_sessions_pass(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter sessions of a page, run as one session, print what they show."""
     monkeypatch.chdir(ROOT)
     session = doctest.DocTestParser().get_doctest(page.code, {}, str(page), str(page), 0)
     printed: list[str] = []
@@ -195,8 +195,8 @@ def test_sessions_hold(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pages
-def test_python_blocks_name_what_is_there(page: Page) -> None:
-    """Python blocks parse, and what they import of this repository exists."""
+def test_python_blocks_import_existing_names(page: Page) -> None:
+    """Python blocks parse, and the names that they import from this repository exist."""
     for block in page.blocks("python"):
         if ">>> " in block:
             continue
@@ -209,7 +209,7 @@ def test_python_blocks_name_what_is_there(page: Page) -> None:
 
 @pages
 def test_toml_blocks_parse(page: Page) -> None:
-    """TOML blocks are TOML."""
+    """TOML blocks are valid TOML."""
     for block in page.blocks("toml"):
         tomllib.loads(block)
 
@@ -221,7 +221,7 @@ def test_links_resolve(page: Page) -> None:
 
 
 def leads_somewhere(path: Path, link: str) -> bool:
-    """Whether a link on the page at `path` resolves."""
+    """True if a link on the page at `path` resolves."""
     name, has_anchor, anchor = link.partition("#")
     target = (path.parent / name).resolve() if name else path
     if not (target.exists() and target.is_relative_to(ROOT)):
@@ -229,8 +229,8 @@ def leads_somewhere(path: Path, link: str) -> bool:
     return not has_anchor or (target.suffix == ".md" and anchor in Page(target).anchors)
 
 
-def test_what_leads_nowhere_is_found(tmp_path: Path) -> None:
-    """Anchors are made as GitHub makes them; a wrong one, or a missing file, does not resolve."""
+def test_broken_links_are_found(tmp_path: Path) -> None:
+    """Anchors are made as on GitHub, and wrong anchors and missing files do not resolve."""
     page = tmp_path / "page.md"
     page.write_text("# What `it` isn't: a *test*\n\n## Twice\n\n## Twice\n\n```sh\n# no heading\n```\n")
     assert Page(page).anchors == {"what-it-isnt-a-test", "twice", "twice-1"}

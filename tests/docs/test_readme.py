@@ -1,4 +1,4 @@
-"""The README is short, and what it tells a newcomer to type works as written."""
+"""The README is short, and its commands work as written."""
 
 import re
 import subprocess
@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from benchmarks.harness.processes import clean_environment
 from tests.docs.pages import README
-from tests.support.process import ServerProcess, clean_environment
+from tests.support.process import ServerProcess
 
 MOST_LINES: Final = 200
 QUICK_START: Final = re.findall(
@@ -20,27 +21,27 @@ BACKEND: Final = [
 
 
 def here(block: str, server: ServerProcess) -> str:
-    """A block of the README, with this test's server and environment in place of the newcomer's."""
+    """Return a block of the README, with this test's server and environment in place of the reader's."""
     return block.replace("127.0.0.1:50051", server.address).replace(
         ".venv/bin/", f"{Path(sys.executable).parent}/"
     )
 
 
 def run(script: list[str], server: ServerProcess, folder: Path) -> str:
-    """What a script printed; it must succeed."""
+    """Run a script, which must succeed, and return its output."""
     environment = clean_environment() | {"BANDIT_SERVER": server.address}
     done = subprocess.run(script, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-def test_it_is_read_to_the_end() -> None:
-    """A newcomer reads 200 lines and no more."""
+def test_it_is_short() -> None:
+    """The README has at most 200 lines."""
     assert len(README.text.splitlines()) <= MOST_LINES
 
 
 def test_quick_start_shifts_traffic(start_server: Callable[..., ServerProcess], tmp_path: Path) -> None:
-    """The quick start, typed as it stands, ends with most traffic on the better arm, and evidence on it."""
+    """The quick start, typed as written, ends with most traffic on the better arm, and evidence for it."""
     server = start_server()
     printed = run(["bash", "-ec", here("\n".join(QUICK_START), server)], server, tmp_path)
     waves = [int(percent) for percent in re.findall(r"^wave +\d+: +(\d+) % to v2", printed, re.MULTILINE)]

@@ -1,4 +1,4 @@
-"""`troubleshooting.md` explains all that a server can log and answer, and nothing that it no longer can."""
+"""`troubleshooting.md` explains every log event and error reason of the server, and no removed ones."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,7 @@ WIRE: Final = (DOCS / "wire.md").read_text()
 SOURCE: Final = Source.below(ROOT / "server")
 
 NEVER_LOGGED: Final = {"clock.began"}
-"""A start is logged as `clock.unsettled`, and only if it is far from the last write."""
+"""A start is logged as `clock.unsettled`, and only if its time is far from the last write."""
 
 NEVER_SENT: Final = {"UNKNOWN"}
 """The reason of the base class, which every error replaces."""
@@ -27,31 +27,31 @@ OF_A_HISTOGRAM: Final = re.compile(r"_(bucket|sum|count)$")
 
 
 def section(page: str, title: str) -> str:
-    """The text below a heading of the second level, up to the next one."""
+    """Return the text below a heading of the second level, up to the next one."""
     found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
     assert found, f"there is no section {title!r}"
     return found[1]
 
 
 def rows(text: str) -> list[list[str]]:
-    """The cells of every row of the tables in a text."""
+    """Return the cells of every row of the tables in a text."""
     return [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
 
 
 def entries(text: str) -> list[str]:
-    """The code in the first column of the tables in a text."""
+    """Return the code in the first column of the tables in a text."""
     return [entry for first, *_ in rows(text) for entry in re.findall(r"`([^`]+)`", first)]
 
 
 def test_every_log_event_has_an_entry() -> None:
-    """Each event that a server can log has one entry, and no entry is of an event that is gone."""
+    """Each event that a server can log has one entry, and no entry is for a removed event."""
     assert sorted(entries(section(TROUBLESHOOTING, "Log events"))) == sorted(
         SOURCE.find_events().keys() - NEVER_LOGGED
     )
 
 
-def test_log_levels_are_true() -> None:
-    """The level beside an event is one that it is logged with."""
+def test_log_levels_are_correct() -> None:
+    """The level in the row of an event is one that the event is logged with."""
     events = SOURCE.find_events()
     table = [row for row in rows(section(TROUBLESHOOTING, "Log events")) if row[0].startswith("`")]
     wrong = [row[:2] for row in table if not set(row[1].split(", ")) <= events[row[0].strip("`")]]
@@ -64,19 +64,19 @@ def test_log_levels_are_true() -> None:
     ids=["troubleshooting", "wire"],
 )
 def test_every_error_reason_has_an_entry(text: str) -> None:
-    """Each reason of an error has one entry on both pages, and no entry is of one that is gone."""
+    """Each reason of an error has one entry on both pages, and no entry is for a removed reason."""
     assert sorted(entries(text)) == sorted(SOURCE.find_reasons() - NEVER_SENT)
 
 
 def test_every_alert_has_an_entry() -> None:
-    """Each alerting rule of `operating.md` has one entry, and no entry is of one that is gone."""
+    """Each alerting rule of `operating.md` has one entry, and no entry is for a removed rule."""
     rules = re.findall(r"^ *- alert: (\w+)$", OPERATING, re.MULTILINE)
     assert rules
     assert sorted(entries(section(TROUBLESHOOTING, "Alerts"))) == sorted(rules)
 
 
 def test_quoted_messages_exist() -> None:
-    """A start-up error, as the page quotes it, is one that the source can make."""
+    """Each start-up error quoted in the page can come from the source."""
     quoted = entries(section(TROUBLESHOOTING, "Start-up errors"))
     assert quoted
     texts = SOURCE.find_texts()
@@ -90,13 +90,13 @@ def test_quoted_messages_exist() -> None:
 
 
 def test_every_metric_is_listed() -> None:
-    """The table of metrics lists what a scrape answers, and nothing else."""
+    """The table of metrics lists exactly the metrics of a scrape."""
     assert sorted(entries(section(OPERATING, "Metrics"))) == sorted(SOURCE.find_metrics())
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.stem)
 def test_named_metrics_exist(page: Path) -> None:
-    """Every metric that a page names, in its text or in a query, is served."""
+    """Every metric named in a page, in text or in a query, exists."""
     served = SOURCE.find_metrics()
     named = set(METRIC.findall(page.read_text())) - NO_METRICS
     assert {
@@ -104,8 +104,8 @@ def test_named_metrics_exist(page: Path) -> None:
     } == set()
 
 
-def test_collectors_find_what_is_hidden() -> None:
-    """Events behind choices, enumerations, parameters and aliases of a logger; reasons made by functions."""
+def test_collectors_find_indirect_events_and_reasons() -> None:
+    """Events in conditions, enums, parameters and logger aliases, and reasons of functions, are found."""
     events = SOURCE.find_events()
     assert events["server.waiting"] == {"info"}
     assert events["access.open"] == {"info", "warning"}
@@ -119,8 +119,8 @@ def test_collectors_find_what_is_hidden() -> None:
     "text",
     ["log.info('store.' + name)", "log.info(name)", "log.info('no event')", "Failure(code, text, why)"],
 )
-def test_what_cannot_be_resolved_is_an_error(text: str) -> None:
-    """A call that builds its event or reason fails the tests, instead of being passed over."""
+def test_an_unresolved_event_is_an_error(text: str) -> None:
+    """A call that computes its event or reason fails the tests, instead of being ignored."""
     source = Source({"made_up.py": f"def note(name, why):\n    {text}\n"})
     with pytest.raises(UnresolvedError, match=r"made_up.py:2: "):
         source.find_events() or source.find_reasons()

@@ -1,4 +1,4 @@
-"""`wire.md` lists the calls of the service: all of them, and no other."""
+"""`wire.md` lists exactly the calls of the service."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ SERVICES: Final = [
 
 @pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)
 def test_every_call_is_listed(service: object) -> None:
-    """The section of a service has a table of its calls, with a row for each."""
+    """The section of a service has a table with a row for each of its calls."""
     name, calls = service.name, [method.name for method in service.methods]  # type: ignore[attr-defined]
     found = re.search(rf"^## {name}\n+(.*?)(?=^## |\Z)", WIRE, re.MULTILINE | re.DOTALL)
     assert found, f"there is no section {name!r}"
@@ -28,7 +28,7 @@ def test_every_call_is_listed(service: object) -> None:
 
 @pytest.mark.parametrize("name", ["Reason", "OutcomeResult"])
 def test_every_answer_is_explained(name: str) -> None:
-    """Each reason of Choose and each result of Reward is on the page."""
+    """The page has each reason of Choose and each result of Reward."""
     values = bandit_pb2.DESCRIPTOR.enum_types_by_name[name].values_by_name
     prefix = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).upper() + "_"
     words = {value.removeprefix(prefix) for value in values} - {"UNSPECIFIED"}

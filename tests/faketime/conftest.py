@@ -1,4 +1,4 @@
-"""Real servers and a real PostgreSQL whose wall clocks lie, by libfaketime, which must be installed."""
+"""Fixtures of real servers and PostgreSQL with wrong wall clocks, by libfaketime, which must be installed."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,10 +20,10 @@ class _Database(NamedTuple):
 
 @pytest.fixture(scope="session")
 def faked_postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Database]:
-    """One PostgreSQL under a clock that each test must leave right."""
+    """Start one PostgreSQL under a fake clock, which each test must set right again."""
     folder = tmp_path_factory.mktemp("faked-postgresql")
     for parent in (folder, *folder.parents[:2]):
-        parent.chmod(0o755)  # started by root it runs as somebody else, who reads the clock's file
+        parent.chmod(0o755)  # if root starts it, it runs as another user, who reads the clock's file
     clock = FakedClock(folder / "clock")
     process = PostgresqlProcess(folder / "postgresql", clock)
     yield _Database(process, clock)
@@ -32,7 +32,7 @@ def faked_postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Data
 
 @pytest.fixture
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
-    """Servers on one database; the parameter says whose clock lies, as `DATABASE: LIARS`."""
+    """Make a site; the parameter `DATABASE: WRONG` names the database and the wrong clocks."""
     database, liars = request.param.split(": ")
     clock = FakedClock(tmp_path / "clock")
     if database == "SQLite":

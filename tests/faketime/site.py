@@ -1,4 +1,4 @@
-"""Servers on one database, whose wall clocks are set while they run; and what must hold afterwards."""
+"""Servers on one database whose wall clocks tests set, and checks that must pass afterwards."""
 
 import json
 import time
@@ -24,11 +24,11 @@ EVERYWHERE: Final = (
     "PostgreSQL: the database",
     "PostgreSQL: all",
 )
-"""Whose clock may lie."""
+"""The databases, and the processes whose clocks are wrong."""
 
 
 def wrong_by(**times: timedelta) -> pytest.MarkDecorator:
-    """Runs a test with the first wrong time wherever a clock may lie, and with the others on SQLite."""
+    """Run a test with the first wrong time at every site, and with the others on SQLite only."""
     (first, *others) = times.items()
     cases = [(site, *first) for site in EVERYWHERE] + [(EVERYWHERE[0], *other) for other in others]
     params = [pytest.param(site, off, id=f"{site}, {name}") for site, name, off in cases]
@@ -39,7 +39,7 @@ FLAGS: Final = (
     *("--poll-seconds", "0.2", "--lag-seconds", "0.5", "--drain-seconds", "1"),
     *("--epoch-interval-seconds", "0.05", "--purge-interval-seconds", "0.1"),
 )
-"""Chores come often, so that a moment under a wrong clock has many of each."""
+"""Background jobs run often, so that many of each fall into a short time under a wrong clock."""
 
 
 @dataclass(slots=True)
@@ -47,11 +47,11 @@ class Site:
     """Servers on one database.
 
     Attributes:
-        folder: Where their logs go.
-        url: The database.
-        clock: That of the servers that may lie.
+        folder: Folder of their logs.
+        url: URL of the database.
+        clock: Clock of the servers whose time may be wrong.
         lying: The clocks that are set.
-        servers: Those started, in order.
+        servers: The started servers, in order.
     """
 
     folder: Path
@@ -62,22 +62,22 @@ class Site:
     _wires: list[Wire] = field(default_factory=list)
 
     def set_off(self, by: timedelta) -> None:
-        """Sets the lying clocks ahead or back."""
+        """Set the lying clocks ahead or back."""
         for clock in self.lying:
             clock.set_off(by)
 
     def set_to_1970(self) -> None:
-        """Sets the lying clocks to where a host without a battery begins."""
+        """Set the lying clocks to the time at which a host without a battery starts."""
         for clock in self.lying:
             clock.set_to_1970()
 
     def set_right(self) -> None:
-        """Sets the lying clocks to the true time."""
+        """Set the lying clocks to the true time."""
         for clock in self.lying:
             clock.set_right()
 
     def start(self, *flags: str, is_right: bool = False) -> Wire:
-        """Starts a server, whose clock never lies if `is_right`; returns a channel to it."""
+        """Start a server, whose clock is always right if `is_right`, and return a channel to it."""
         file = self.folder / (f"server-{len(self.servers)}.db" if "postgresql" in self.url else "bandit.db")
         server = ServerProcess.start(
             file,
@@ -90,7 +90,7 @@ class Site:
         return self._wires[-1]
 
     def stop(self) -> None:
-        """Stops every server as a supervisor would; each must end with 0."""
+        """Stop every server as a supervisor would; each must exit with 0."""
         running = [server for server in self.servers if server.process.poll() is None]
         for server in running:
             server.process.terminate()
@@ -98,18 +98,18 @@ class Site:
 
     @contextmanager
     def serving(self, *flags: str, is_right: bool = False) -> Iterator[Wire]:
-        """One server, for the block."""
+        """Run one server during the block."""
         yield self.start(*flags, is_right=is_right)
         self.stop()
 
     def query(self, statement: str) -> list[tuple[Any, ...]]:
-        """The rows of a statement, asked beside the servers."""
+        """Return the rows of a statement, run over a separate connection."""
         if self.url.startswith("postgresql"):
             return postgresql.query(self.url, statement)
         return ledger.query(self.folder / "bandit.db", statement)
 
     def take_down(self) -> None:
-        """Ends what still runs, whatever state it is in."""
+        """Kill all servers that still run."""
         for wire in self._wires:
             wire.close()
         for server in self.servers:
@@ -118,7 +118,7 @@ class Site:
         clear_away(server.process.pid for server in self.servers)
 
     def require_sound(self) -> None:
-        """No server logged a failure, and the sums are the fold of the log; if there was one."""
+        """Check that no server logged a failure and the sums are the fold of the log, if any server ran."""
         if not self.servers:
             return
         events = [event for log in {server.log for server in self.servers} for event in _events(log)]
@@ -128,7 +128,7 @@ class Site:
 
 
 def lasting(seconds: float) -> None:
-    """Waits for as long as a fault is to last."""
+    """Wait for the duration of a fault."""
     over_at = time.monotonic() + seconds
     eventually(lambda: time.monotonic() > over_at)
 

@@ -1,4 +1,4 @@
-"""The control: what real processes see of a faked clock, so that the other tests here try what they say."""
+"""Controls: real processes see the fake clock, so that the other tests here test what they claim."""
 
 import time
 from datetime import datetime, timedelta
@@ -14,18 +14,18 @@ from tests.support.ledger import commits_held_up
 
 OFF = [timedelta(days=90), timedelta(days=-30)]
 SLACK = 2.0
-"""Seconds that a busy machine may take."""
+"""Seconds of delay that a busy machine may add."""
 
 
 def test_libfaketime_is_installed() -> None:
-    """Without it nothing here would be tried, so this fails and does not skip."""
+    """Without libfaketime the tests here would test nothing, so this fails instead of skipping."""
     assert find_library() is not None, INSTALLATION
 
 
 @pytest.mark.parametrize("site", ["PostgreSQL: the database"], indirect=True)
 @pytest.mark.parametrize("off", OFF, ids=["ahead", "behind"])
 def test_postgresql_sees_the_wrong_time_and_measures_durations_truly(site: Site, off: timedelta) -> None:
-    """Its clock is off by what was set, and a statement's timeout takes as long as it says."""
+    """Its clock is off by the set time, and a sleep takes its true duration."""
     site.set_off(off)
     ((now,),) = site.query("SELECT extract(epoch FROM clock_timestamp())")
     assert float(now) - time.time() == pytest.approx(off.total_seconds(), abs=SLACK)
@@ -37,7 +37,7 @@ def test_postgresql_sees_the_wrong_time_and_measures_durations_truly(site: Site,
 @pytest.mark.parametrize("site", ["SQLite: the server"], indirect=True)
 @pytest.mark.parametrize("off", OFF, ids=["ahead", "behind"])
 def test_a_server_measures_deadlines_truly(site: Site, off: timedelta, tmp_path: Path) -> None:
-    """A call that can't be answered ends at its deadline, neither at once nor never."""
+    """A call that can't be answered ends at its deadline, and not at once or never."""
     wire = site.start()
     name = wire.running()
     decision = wire.choose(name).decision_id
@@ -52,7 +52,7 @@ def test_a_server_measures_deadlines_truly(site: Site, off: timedelta, tmp_path:
 
 @pytest.mark.parametrize("site", ["SQLite: the server"], indirect=True)
 def test_a_server_that_starts_under_a_wrong_clock_dates_its_log_by_it(site: Site) -> None:
-    """The process has the wrong time from its first line on, which is what the other tests rest on."""
+    """The process has the wrong time from its first log line on, which the other tests assume."""
     site.set_off(timedelta(days=90))
     site.start()
     first = site.servers[0].events()[0]

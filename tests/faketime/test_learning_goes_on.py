@@ -1,4 +1,4 @@
-"""A clock that is wrong for seconds delays learning by about the window of the metric, never by its error."""
+"""A clock that is wrong for seconds delays learning by about the metric's window, and not by its error."""
 
 import time
 from datetime import timedelta
@@ -14,7 +14,7 @@ from tests.support.wire import Wire, metric
 
 WINDOW: Final = Duration(seconds=2)
 BOUND: Final = 12.0
-"""Seconds: a window of 2, an epoch of at most half of that, the lag of half a second, and a busy machine."""
+"""Seconds: a window of 2, an epoch of at most half of that, a lag of 0.5, and delays of a busy machine."""
 
 N_DECISIONS: Final = 40
 YEAR: Final = timedelta(days=365)
@@ -23,27 +23,27 @@ wrong_times = wrong_by(ahead=YEAR, little_ahead=timedelta(hours=2), behind=timed
 
 
 def declare(wire: Wire) -> str:
-    """A running experiment whose clicks are waited for during the window."""
+    """Start an experiment whose clicks have a window, and return its name."""
     return wire.running(metrics=[metric("click", window=WINDOW, default_value=0.0)])
 
 
 def work(wire: Wire, name: str) -> None:
-    """Decisions, and a click for each that goes to arm b; the rest are silent."""
-    asked = [bandit_pb2.ChooseRequest(experiment=name)] * N_DECISIONS
-    choices = [result.choice for result in wire.batch_choose(*asked)]
+    """Make decisions, and post a click for each that goes to arm b; the others get no outcome."""
+    requests = [bandit_pb2.ChooseRequest(experiment=name)] * N_DECISIONS
+    choices = [result.choice for result in wire.batch_choose(*requests)]
     clicks = [c.decision_id for c in choices if c.arm == "b"]
     wire.batch_reward(*(bandit_pb2.RewardRequest(decision_id=id_, outcomes={"click": 1}) for id_ in clicks))
 
 
 def counted(wire: Wire, name: str) -> float:
-    """Decisions whose window has closed, so that they are evidence."""
+    """Return the number of decisions whose window has closed, so that they are evidence."""
     return sum(arm.metrics[0].observations for arm in wire.report(name).arms)
 
 
 def require_learning(wire: Wire, name: str) -> None:
-    """Decisions made from now on are evidence soon, and steer: a new epoch begins."""
+    """Check that decisions made from now on soon become evidence, and steer, so that a new epoch begins."""
     began_at = time.monotonic()
-    n_before = wire.n_decisions(name)["policy"]  # those of a time of doubt are unconfirmed: never evidence
+    n_before = wire.n_decisions(name)["policy"]  # decisions made in doubt are unconfirmed, and never evidence
     epoch = wire.choose(name).epoch
 
     def look() -> tuple[float, int]:
@@ -55,7 +55,7 @@ def require_learning(wire: Wire, name: str) -> None:
 
 
 def work_for(wire: Wire, name: str, seconds: float) -> None:
-    """Traffic for a while."""
+    """Make traffic for a while."""
     over_at = time.monotonic() + seconds
     while time.monotonic() < over_at:
         work(wire, name)
@@ -63,7 +63,7 @@ def work_for(wire: Wire, name: str, seconds: float) -> None:
 
 @wrong_times
 def test_after_a_jump_of_a_running_server_and_after_its_restart(site: Site, off: timedelta) -> None:
-    """For three seconds under traffic."""
+    """Learning resumes after a clock was wrong for three seconds under traffic, and after a restart."""
     with site.serving() as wire:
         name = declare(wire)
         work_for(wire, name, 1)
@@ -77,7 +77,7 @@ def test_after_a_jump_of_a_running_server_and_after_its_restart(site: Site, off:
 
 @wrong_times
 def test_after_a_start_under_a_wrong_clock(site: Site, off: timedelta) -> None:
-    """For three seconds under traffic, between two starts under the right one."""
+    """Learning resumes after a start and three seconds of traffic under a wrong clock."""
     with site.serving() as wire:
         name = declare(wire)
         work_for(wire, name, 1)
@@ -91,7 +91,7 @@ def test_after_a_start_under_a_wrong_clock(site: Site, off: timedelta) -> None:
 
 @pytest.mark.parametrize("site", EVERYWHERE[1:], indirect=True)
 def test_with_one_wrong_server_of_two(site: Site) -> None:
-    """Under traffic on both."""
+    """Learning resumes after one of two servers had a wrong clock, with traffic on both."""
     wires = [site.start(is_right=True), site.start()]
     name = declare(wires[0])
     site.set_off(YEAR)
@@ -106,7 +106,7 @@ def test_with_one_wrong_server_of_two(site: Site) -> None:
 
 @pytest.mark.parametrize("site", ["SQLite: the server"], indirect=True)
 def test_an_experiment_that_is_declared_and_paused_under_a_wrong_clock(site: Site) -> None:
-    """What begins a year ahead does not have to wait for it: it learns, pauses, and starts."""
+    """An experiment that began a year ahead need not wait that long: it learns, pauses and starts."""
     with site.serving() as wire:
         lasting(0.5)
         site.set_off(YEAR)

@@ -1,4 +1,4 @@
-"""A clock that is wrong for seconds makes nothing permanent: every decision can be rewarded afterwards."""
+"""A clock that is wrong for seconds has no lasting effect: every decision can be rewarded afterwards."""
 
 from datetime import timedelta
 
@@ -16,7 +16,7 @@ wrong_times = wrong_by(ahead=AHEAD, far_ahead=timedelta(days=3_650), behind=time
 
 
 def require_nothing_for_good(wire: Wire, traffic: Traffic) -> None:
-    """Under the wrong clock a server chooses, and refuses no open decision for good."""
+    """Check that under the wrong clock a server chooses, and refuses no open decision permanently."""
     for state, name in traffic.names.items():
         assert wire.choose(name).arm in {"a", "b"}
         answer = posted(wire, traffic.open[state].pop())
@@ -25,7 +25,7 @@ def require_nothing_for_good(wire: Wire, traffic: Traffic) -> None:
 
 @wrong_times
 def test_a_start_under_a_wrong_clock(site: Site, off: timedelta) -> None:
-    """For three seconds, between two starts under the right one."""
+    """Three seconds under a wrong clock, between two starts under the right one, lose nothing."""
     with site.serving() as wire:
         traffic = declare(wire)
     site.set_off(off)
@@ -39,7 +39,7 @@ def test_a_start_under_a_wrong_clock(site: Site, off: timedelta) -> None:
 
 @wrong_times
 def test_a_clock_that_is_set_under_a_running_server(site: Site, off: timedelta) -> None:
-    """For five seconds; afterwards all goes on in the same process, and in the next."""
+    """Five seconds under a wrong clock lose nothing, in the same process and in the next."""
     with site.serving() as wire:
         traffic = declare(wire)
         site.set_off(off)
@@ -53,7 +53,7 @@ def test_a_clock_that_is_set_under_a_running_server(site: Site, off: timedelta) 
 
 @pytest.mark.parametrize("site", ON_POSTGRESQL, indirect=True)
 def test_one_wrong_server_of_two(site: Site) -> None:
-    """Wrong for four seconds beside one that is right; neither harms what either decided."""
+    """A server that is wrong for four seconds, next to a right one, harms no decision of either."""
     right = site.start(is_right=True)
     wrong = site.start()
     traffics = [declare(wire) for wire in (right, wrong)]
@@ -72,7 +72,7 @@ def test_one_wrong_server_of_two(site: Site) -> None:
 
 @everywhere
 def test_a_clock_at_1970(site: Site) -> None:
-    """Nothing fails and nothing is refused for good, whether it is so at the start or from then on."""
+    """Nothing fails or is refused permanently, whether the clock is at 1970 at the start or later."""
     with site.serving() as wire:
         traffic = declare(wire)
         site.set_to_1970()

@@ -1,4 +1,4 @@
-"""After months of downtime all goes on by itself; after a clock was wrong for long, an operator helps."""
+"""Months of downtime need no operator; a clock that was wrong for long needs one."""
 
 import time
 from datetime import timedelta
@@ -28,44 +28,44 @@ MONTHS = timedelta(days=90)
 SETTLED_SOON = ("--clock-settle-seconds", "1")
 TRUSTED_SOON = (*SETTLED_SOON, "--trust-clock-after-seconds", "1")
 FOLLOWING = ["SQLite: the server", "PostgreSQL: the database"]
-"""Whose clock a server goes by."""
+"""Sites with one wrong clock, which servers follow."""
 
 by_the_clock = pytest.mark.parametrize("site", FOLLOWING, indirect=True)
 all_at_once = pytest.mark.parametrize("site", ["SQLite: the server", "PostgreSQL: all"], indirect=True)
 
 
 def ahead(wire: Wire, name: str) -> timedelta:
-    """How far ahead of the true time a decision is dated."""
+    """Return how far ahead of the true time a decision is dated."""
     decided_ms = int.from_bytes(decision_of(wire.choose(name).decision_id)[:6])
     return timedelta(milliseconds=decided_ms - time.time_ns() // 1_000_000)
 
 
 def marked_ahead(site: Site) -> timedelta:
-    """How far ahead of the true time the mark in the database is."""
+    """Return how far ahead of the true time the mark in the database is."""
     ((mark,),) = site.query("SELECT mark FROM clock")
     return timedelta(microseconds=(mark or 0) - time.time_ns() // 1_000)
 
 
 def running_free_of_doubt(site: Site) -> int:
-    """What the database has added up, in milliseconds."""
+    """Return the time free of doubt that the database has added up, in milliseconds."""
     return int(site.query("SELECT running FROM clock")[0][0])
 
 
 def clock_command(site: Site, *arguments: str) -> str:
-    """What `bandit-server clock` prints; it must end well."""
+    """Run `bandit-server clock`, which must succeed, and return its output."""
     done = run_command("clock", *arguments, "--database", site.url, folder=site.folder)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def n_logged(site: Site) -> int:
-    """Rows of the log."""
+    """Return the number of rows in the log."""
     return int(site.query("SELECT count(*) FROM rewards")[0][0])
 
 
 @all_at_once
 def test_months_of_downtime_need_no_operator(site: Site) -> None:
-    """It serves and learns at once, says nothing that is for good until it is sure, and then purges."""
+    """It serves and learns at once, gives no final refusals until it is sure of the time, and then purges."""
     site.set_off(-MONTHS)
     with site.serving() as wire:
         traffic = declare(wire)
@@ -91,8 +91,8 @@ def test_months_of_downtime_need_no_operator(site: Site) -> None:
 
 
 @by_the_clock
-def test_a_clock_that_was_followed_is_put_right_by_the_operator(site: Site) -> None:
-    """Wrong until it is marked, it is followed; right again, it is accepted by a word. Nothing was lost."""
+def test_a_followed_wrong_clock_is_corrected_by_the_operator(site: Site) -> None:
+    """A clock that is wrong until it is marked is followed; `clock accept` ends that, and nothing is lost."""
     with site.serving(*SETTLED_SOON) as wire:
         traffic = declare(wire)
         running = traffic.names["running"]
@@ -102,7 +102,7 @@ def test_a_clock_that_was_followed_is_put_right_by_the_operator(site: Site) -> N
         eventually(lambda: marked_ahead(site) > MONTHS / 2, seconds=20)
         site.set_right()
         lasting(2)
-        assert ahead(wire, running) > MONTHS / 2, "time does not go back further than the mark by itself"
+        assert ahead(wire, running) > MONTHS / 2, "time must not go back behind the mark by itself"
         assert "clock accept" in clock_command(site, "show")
         clock_command(site, "accept", "--reason", "a new battery")
         eventually(lambda: abs(ahead(wire, running)) < timedelta(seconds=10), seconds=20)
@@ -113,7 +113,7 @@ def test_a_clock_that_was_followed_is_put_right_by_the_operator(site: Site) -> N
 
 @by_the_clock
 def test_a_clock_put_right_before_its_error_was_marked_needs_no_operator(site: Site) -> None:
-    """Followed, but not yet marked, it goes back by itself, and running free of doubt adds up again."""
+    """If followed but not yet marked, time goes back by itself, and running free of doubt adds up again."""
     with site.serving("--clock-settle-seconds", "4") as wire:
         traffic = declare(wire)
         running = traffic.names["running"]
@@ -131,7 +131,7 @@ def test_a_clock_put_right_before_its_error_was_marked_needs_no_operator(site: S
 
 @by_the_clock
 def test_the_same_wrong_time_twice_is_not_believed_sooner(site: Site) -> None:
-    """A start under a wrong clock leaves nothing in the database that vouches for it."""
+    """A start under a wrong clock leaves nothing in the database that would confirm it."""
     with site.serving() as wire:
         name = wire.running()
     site.set_off(MONTHS)
@@ -146,8 +146,8 @@ def test_the_same_wrong_time_twice_is_not_believed_sooner(site: Site) -> None:
 
 
 @by_the_clock
-def test_what_a_trusted_wrong_clock_sealed_is_repaired(site: Site) -> None:
-    """Wrong for longer than it takes to be trusted, it seals and purges; `clock repair` is the way back."""
+def test_seals_of_a_trusted_wrong_clock_are_repaired(site: Site) -> None:
+    """A clock that is wrong until it is trusted seals and purges; after `clock repair` rewards work again."""
     with site.serving(*TRUSTED_SOON) as wire:
         traffic = declare(wire)
         site.set_off(MONTHS)
@@ -161,8 +161,8 @@ def test_what_a_trusted_wrong_clock_sealed_is_repaired(site: Site) -> None:
 
 
 @by_the_clock
-def test_expired_is_said_only_free_of_doubt(site: Site) -> None:
-    """A decision that has really expired is refused for now under a wrong clock, and then for good."""
+def test_decisions_expire_only_free_of_doubt(site: Site) -> None:
+    """An expired decision is refused temporarily under a wrong clock, and permanently afterwards."""
     with site.serving() as wire:
         name = wire.running(max_decision_age=Duration(seconds=1))
         decision = wire.choose(name).decision_id
@@ -178,8 +178,8 @@ def test_expired_is_said_only_free_of_doubt(site: Site) -> None:
 
 
 @all_at_once
-def test_keys_are_turned_under_a_wrong_clock(site: Site) -> None:
-    """Or not, for the time being; afterwards they turn, and all decisions are rewardable."""
+def test_keys_are_rotated_under_a_wrong_clock(site: Site) -> None:
+    """Rotation may be refused under a wrong clock; afterwards it works, and all decisions are rewardable."""
     with site.serving() as wire:
         name = wire.running()
         decisions = [wire.choose(name).decision_id]
@@ -198,7 +198,7 @@ def test_keys_are_turned_under_a_wrong_clock(site: Site) -> None:
         of_the_future = wire.choose(name).decision_id
     site.set_right()
     with site.serving(*SETTLED_SOON) as wire:
-        # Later it would be refused: it is dated after its key's turn, as what a leaked key signs would be.
+        # Later it would be refused: it is dated after its key was replaced, like a forgery with a leaked key.
         assert settled(wire, of_the_future) == RECORDED
         eventually(lambda: rotate(wire), seconds=20)
         decisions.append(wire.choose(name).decision_id)
@@ -209,7 +209,7 @@ def test_keys_are_turned_under_a_wrong_clock(site: Site) -> None:
 
 @all_at_once
 def test_no_unit_was_first_seen_in_the_future(site: Site) -> None:
-    """A unit that came under a wrong clock, and comes again, has a true first time."""
+    """A unit that came under a wrong clock and returns has a correct first time."""
     with site.serving() as wire:
         name = wire.running(analysis_unit=experiment_pb2.ANALYSIS_UNIT_UNIT)
         site.set_off(MONTHS)
@@ -226,12 +226,12 @@ def test_no_unit_was_first_seen_in_the_future(site: Site) -> None:
 
 
 def is_rewardable(wire: Wire, name: str) -> bool:
-    """Whether a decision made now can be rewarded now."""
+    """True if a decision made now can be rewarded now."""
     return posted(wire, wire.choose(name).decision_id) == RECORDED
 
 
 def rotate(wire: Wire) -> bool:
-    """Asks for another key; whether there is one now."""
+    """Request a key rotation; True if it succeeded."""
     try:
         wire.admin.RotateDecisionKey(admin_pb2.RotateDecisionKeyRequest(), timeout=CALL_SECONDS)
     except grpc.RpcError:

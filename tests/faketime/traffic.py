@@ -1,4 +1,4 @@
-"""Experiments in every state, and what must become of their decisions after a clock was wrong."""
+"""Experiments in every state, and checks of their decisions after a clock was wrong."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ RECORDED: Final = {"click": bandit_pb2.OUTCOME_RESULT_RECORDED}
 DUPLICATE: Final = {"click": bandit_pb2.OUTCOME_RESULT_DUPLICATE}
 
 PASSES: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED})
-"""Codes that a reporter answers by trying again."""
+"""Codes after which a reporter retries."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class Traffic:
     """One experiment in each state, and its decisions.
 
     Attributes:
-        open: State to decisions that nothing came of yet.
+        open: State to decisions without an outcome.
         rewarded: State to a decision whose click is recorded.
         names: State to the experiment's name.
     """
@@ -35,7 +35,7 @@ class Traffic:
 
 
 def declare(wire: Wire) -> Traffic:
-    """Makes an experiment for each state, and decisions in each before it got there."""
+    """Make an experiment for each state, with decisions from before it reached the state."""
     names = {state: wire.running() for state in ("running", "paused", "concluded")}
     chosen = {state: [wire.choose(name).decision_id for _ in range(4)] for state, name in names.items()}
     rewarded = {state: decisions.pop() for state, decisions in chosen.items()}
@@ -47,7 +47,7 @@ def declare(wire: Wire) -> Traffic:
 
 
 def require_unharmed(wire: Wire, traffic: Traffic) -> None:
-    """Open decisions are taken, repeats are told as such, and every state takes rewards of new decisions."""
+    """Check that open decisions can be rewarded, repeats are duplicates, and every state takes rewards."""
     for state, name in traffic.names.items():
         for decision in (traffic.open[state].pop(), wire.choose(name).decision_id):
             assert settled(wire, decision) == RECORDED, state
@@ -56,12 +56,12 @@ def require_unharmed(wire: Wire, traffic: Traffic) -> None:
 
 
 def settled(wire: Wire, decision: str) -> dict[str, "bandit_pb2.OutcomeResult.ValueType"] | Refusal:
-    """What becomes of a click that is posted until the answer is for good."""
+    """Post a click until the answer is final, and return it."""
     return eventually(lambda: posted(wire, decision), until=is_final, seconds=20)
 
 
 def posted(wire: Wire, decision: str) -> dict[str, "bandit_pb2.OutcomeResult.ValueType"] | Refusal:
-    """What becomes of a click that is posted once."""
+    """Post a click once, and return the answer."""
     try:
         return wire.reward(decision, CLICK)
     except grpc.RpcError as error:
@@ -69,5 +69,5 @@ def posted(wire: Wire, decision: str) -> dict[str, "bandit_pb2.OutcomeResult.Val
 
 
 def is_final(answer: object) -> bool:
-    """Whether no retry would be answered otherwise."""
+    """True if a retry would get the same answer."""
     return not isinstance(answer, Refusal) or answer.code not in PASSES

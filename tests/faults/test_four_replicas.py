@@ -1,4 +1,4 @@
-"""Four replicas under load, while one of them and their database are killed and the database freezes.
+"""Four replicas under load, while their database is killed and frozen, and replicas are killed.
 
 The clients keep what they sent and what was acknowledged. At the end what was acknowledged is in the log
 with its last value, what is in the log was sent, the facts are the fold of the log, no transaction met a
@@ -6,140 +6,33 @@ deadlock, and all replicas serve the same shares. The test is sensitive: it fail
 duplicates, so that outcomes really were in doubt.
 """
 
+import asyncio
 import logging
 import os
 import random
-import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import grpc
 import pytest
 
-from bandit.v1 import bandit_pb2
-from server.app import maintenance
-from server.settings import Settings
+from benchmarks.soak.check import check
+from benchmarks.soak.clients import REPLAYED, Load
 from tests.replicas.conftest import FLAGS, N_REPLICAS, running_replicas
-from tests.support.ledger import decision_of
 from tests.support.postgresql import PostgresqlProcess, query
 from tests.support.process import ServerProcess, eventually
-from tests.support.refusals import call_of
 from tests.support.wire import Wire
 
 N_WORKERS: Final = 12
-REPLAYED: Final = 0.1
-REVISED: Final = 0.1
 MOST_KILLS: Final = 40
 """Patience: nearly half of all kills leave an outcome in doubt, and the first of those ends the search."""
 FROZEN_SECONDS: Final = 7.0
 """Longer than the watchdog lets a call wait, so that commits are given up and may still happen afterwards."""
 
 SEED_VARIABLE: Final = "BANDIT_TEST_SEED"
-PASSING: Final = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED}
-RECORDED: Final = bandit_pb2.OUTCOME_RESULT_RECORDED
-DUPLICATE: Final = bandit_pb2.OUTCOME_RESULT_DUPLICATE
-REVISED_RESULT: Final = bandit_pb2.OUTCOME_RESULT_REVISED
+PASSING: Final = {"UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED"}
 
 log = logging.getLogger(__name__)
-
-Outcome = tuple[int, int]
-"""Revision and click."""
-
-
-class Clients:
-    """Threads that choose, post until they are acknowledged, repeat themselves and change their minds.
-
-    Attributes:
-        sent: Every outcome sent, by decision.
-        acked: The last outcome acknowledged, by decision.
-        refusals: Codes of calls that failed, by method.
-        n_doubtful: Retries that came back as duplicates.
-        n_replays: Rewards posted again on purpose.
-        wrong: Answers that can't be.
-    """
-
-    def __init__(self, wires: list[Wire], name: str, generator: random.Random) -> None:
-        self._wires = wires
-        self._name = name
-        self._has_ended = threading.Event()
-        self._lock = threading.Lock()
-        self.sent: dict[bytes, set[Outcome]] = {}
-        self.acked: dict[bytes, Outcome] = {}
-        self.refusals: Counter[tuple[str, grpc.StatusCode]] = Counter()
-        self.n_doubtful = 0
-        self.n_replays = 0
-        self.n_revisions = 0
-        self.wrong: list[str] = []
-        self._threads = [
-            threading.Thread(target=self._work, args=(random.Random(generator.getrandbits(64)),))
-            for _ in range(N_WORKERS)
-        ]
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Works during the block; at its end everybody's last reward is acknowledged."""
-        for thread in self._threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            self._has_ended.set()
-            for thread in self._threads:
-                thread.join()
-
-    def _work(self, generator: random.Random) -> None:
-        while not self._has_ended.is_set():
-            try:
-                decision_id = generator.choice(self._wires).choose(self._name).decision_id
-            except grpc.RpcError as error:
-                self._refused("Choose", error)
-                continue
-            click = generator.randrange(2)
-            self._post(generator, decision_id, (0, click))
-            if generator.random() < REVISED:
-                self._post(generator, decision_id, (1, 1 - click))
-                self.n_revisions += 1
-
-    def _post(self, generator: random.Random, decision_id: str, outcome: Outcome) -> None:
-        """Posts an outcome to one replica after the other until one acknowledges it, and at times again."""
-        decision = decision_of(decision_id)
-        with self._lock:
-            self.sent.setdefault(decision, set()).add(outcome)
-        result, is_retry = self._post_until_ok(generator, decision_id, outcome)
-        expected = REVISED_RESULT if outcome[0] else RECORDED
-        with self._lock:
-            self.acked[decision] = outcome
-            self.n_doubtful += is_retry and result == DUPLICATE
-        if result != expected and not (is_retry and result == DUPLICATE):
-            self.wrong.append(f"{outcome}: first OK says {result}, retry: {is_retry}")
-        if generator.random() < REPLAYED:
-            again, _ = self._post_until_ok(generator, decision_id, outcome)
-            self.n_replays += 1
-            if again != DUPLICATE:
-                self.wrong.append(f"{outcome}: a replay says {again}")
-
-    def _post_until_ok(
-        self, generator: random.Random, decision_id: str, outcome: Outcome
-    ) -> tuple[int, bool]:
-        is_retry = False
-        revision, click = outcome
-        while True:
-            try:
-                results = generator.choice(self._wires).reward(decision_id, {"click": click}, revision)
-            except grpc.RpcError as error:
-                self._refused("Reward", error)
-                is_retry = True
-            else:
-                return results["click"], is_retry
-
-    def _refused(self, method: str, error: grpc.RpcError) -> None:
-        with self._lock:
-            self.refusals[method, call_of(error).code()] += 1
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -150,52 +43,57 @@ def generator() -> random.Random:
     return random.Random(seed)
 
 
-def test_replicas_and_database_die_and_the_ledger_is_exact(
+async def test_replicas_and_database_die_and_the_ledger_is_exact(
     own_postgresql: PostgresqlProcess, tmp_path: Path, generator: random.Random
 ) -> None:
-    """One replica is killed, then the database, then it freezes, under load with replays and revisions."""
+    """The database is killed and frozen, then replicas are killed, under load with replays and revisions."""
     url = own_postgresql.create_database()
     with running_replicas(url, tmp_path, "--lag-seconds", "2") as start:
-        servers = start(N_REPLICAS)
+        servers = await asyncio.to_thread(start, N_REPLICAS)
         wires = [Wire(server.address) for server in servers]
         name = wires[0].running()
-        clients = Clients(wires, name, generator)
-        with clients.running():
-            await_work(clients)
-            own_postgresql.kill()
-            own_postgresql.start()
-            await_work(clients)
+        load = Load([server.address for server in servers], name, N_WORKERS, generator.getrandbits(64))
+        books = load.books
+        async with load.settled(60.0):
+            await await_work(load)
+            await asyncio.to_thread(own_postgresql.kill)
+            await asyncio.to_thread(own_postgresql.start)
+            await await_work(load)
             with own_postgresql.frozen():
-                time.sleep(FROZEN_SECONDS)  # the fault's time, not a wait for anything
-            await_work(clients)
-            assert ("Choose", grpc.StatusCode.UNAVAILABLE) not in clients.refusals
+                await asyncio.sleep(FROZEN_SECONDS)  # the fault's time, not a wait for anything
+            await await_work(load)
+            assert books.failed_chooses == []
             linger_in_commits(url)
             n_kills = 0
-            while n_kills == 0 or (clients.n_doubtful == 0 and n_kills < MOST_KILLS):
-                victim = servers.pop()
-                time.sleep(generator.random() / 5)  # the fault's time, not a wait for anything
-                victim.kill()
-                servers.append(replace(victim, url, tmp_path, n_kills))
-                await_work(clients)
+            while n_kills == 0 or (books.in_doubt == 0 and n_kills < MOST_KILLS):
+                victim = generator.randrange(N_REPLICAS)
+                await asyncio.sleep(generator.random() / 5)  # the fault's time, not a wait for anything
+                load.ailing.add(victim)
+                await asyncio.to_thread(servers[victim].kill)
+                servers[victim] = await asyncio.to_thread(replace, servers[victim], url, tmp_path, n_kills)
+                assert await load.until_acked(victim, time.monotonic(), 60.0) is not None
+                load.ailing.clear()
+                await await_work(load)
                 n_kills += 1
         eventually(lambda: is_one_service(wires, name))
         for wire in wires:
             wire.close()
         assert {server.terminate() for server in servers} == {0}
-    log.info("%d sent, %d refused, %d kills", len(clients.sent), clients.refusals.total(), n_kills)
-    assert clients.wrong == []
-    assert {code for _, code in clients.refusals} <= PASSING
-    assert clients.n_replays > len(clients.sent) * REPLAYED / 2
-    assert clients.n_revisions > 0
-    assert clients.n_doubtful > 0, f"no outcome was in doubt after {n_kills} kills: the test saw nothing"
-    check_ledger(url, clients)
+    log.info("%d sent, %d refused, %d kills", len(books.sent), books.refusals.total(), n_kills)
+    verdict = check(url, books, name, n_bygone=0)
+    assert verdict.is_clean, verdict
+    assert verdict.n_logged == len(books.sent)
+    assert set(books.refusals) <= PASSING
+    assert books.n_replays > len(books.sent) * REPLAYED / 2
+    assert any(len(clicks) > 1 for clicks in books.sent.values()), "nothing was revised"
+    assert books.in_doubt > 0, f"no outcome was in doubt after {n_kills} kills: the test saw nothing"
     assert "deadlock detected" not in own_postgresql.log
 
 
-def await_work(clients: Clients) -> None:
+async def await_work(load: Load) -> None:
     """Until a good deal more was acknowledged than now."""
-    n_acked = len(clients.acked)
-    eventually(lambda: len(clients.acked) > n_acked + 50)
+    n_acked = load.books.n_acked
+    await asyncio.to_thread(eventually, lambda: load.books.n_acked > n_acked + 50)
 
 
 def linger_in_commits(url: str) -> None:
@@ -218,18 +116,3 @@ def is_one_service(wires: list[Wire], name: str) -> bool:
         for wire in wires
     ]
     return all(answer == answers[0] for answer in answers)
-
-
-def check_ledger(url: str, clients: Clients) -> None:
-    """Acknowledged is within logged is within sent, value by value, and the facts are the fold of the log."""
-    rows = query(url, "SELECT decision, revision, quanta FROM rewards")
-    logged = {bytes(decision): (revision, click) for decision, revision, click in rows}
-    assert {decision: logged.get(decision) for decision in clients.acked} == clients.acked
-    assert {
-        decision for decision, outcome in logged.items() if outcome not in clients.sent[decision]
-    } == set()
-    report = maintenance.verify(Settings(database=url), lambda _done, _total: None)
-    assert report.is_clean, report.differences
-    assert report.n_outcomes == len(logged)
-    ((n, total),) = query(url, "SELECT SUM(n), SUM(total) FROM outcome_facts")
-    assert (n, total) == (len(clients.acked), sum(click for _, click in clients.acked.values()))

@@ -1,5 +1,6 @@
 """The workers of one server are killed and frozen at random, and its parent: nothing is lost or doubled."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -8,24 +9,26 @@ from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 
-import grpc
 import pytest
 
 from benchmarks.harness.processes import free_port
+from benchmarks.soak.check import check
+from benchmarks.soak.clients import Books, Load
 from server.app.shared_port import reserved_port
 from server.services.signing_keys.file import read_keys
 from tests.conftest import Connect
-from tests.faults.test_postgresql_dies import Load, check_ledger
 from tests.standby.conftest import StartOn, keeping, start_on
 from tests.standby.test_workers import is_running, n_serving, pids
 from tests.support.postgresql import PostgresqlProcess, query
 from tests.support.process import ServerProcess, eventually, run_command
-from tests.support.wire import Wire
+from tests.support.wire import CALL_SECONDS
 
 __all__ = ["keeping", "start_on"]
 
 N_WORKERS = 3
 N_EARLY_DEATHS = 6
+N_CONNECTIONS = 6
+SEED = 20_261_122
 IMPATIENT = "tests.support.serve_with_little_patience"
 
 
@@ -48,40 +51,46 @@ def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-@pytest.fixture
-def wires(server: ServerProcess) -> Iterator[list[Wire]]:
-    """Connections of their own, which the kernel spreads over the workers."""
-    opened = [Wire(server.address, is_alone=True) for _ in range(6)]
-    yield opened
-    for wire in opened:
-        wire.close()
-
-
-def test_workers_are_killed_under_load(server: ServerProcess, wires: list[Wire]) -> None:
+async def test_workers_are_killed_under_load(server: ServerProcess, connect: Connect) -> None:
     """Calls fail as UNAVAILABLE, retries are exact, and all workers come back by themselves.
 
     One is killed again and again before it serves, more often than a worker may fail to start; then all are
     at once. At the end there is no zombie and no orphan.
     """
-    load = Load(wires, wires[0].running())
-    with load.running():
-        for _ in range(N_EARLY_DEATHS):
-            dead = pids(server)[2]
-            kill(dead)
-            eventually(lambda dead=dead: pids(server)[2] != dead)  # type: ignore[misc]
-        assert len(load.acked) > 20
-        for pid in pids(server).values():
-            kill(pid)
-        n_acked = len(load.acked)
-        eventually(lambda: len(load.acked) > n_acked + 50)
+    name = connect(server).running()
+    # Each address has a connection of its own, and the kernel spreads them over the workers.
+    load = Load([server.address] * N_CONNECTIONS, name, N_CONNECTIONS, SEED, CALL_SECONDS)
+    load.ailing.update(range(N_CONNECTIONS))
+    async with load.settled(60.0):
+        await asyncio.to_thread(kill_workers, server, load.books)
     last = eventually(lambda: pids(server), until=lambda found: all(map(is_running, found.values())))
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-    assert set(last.values()) <= set(map(int, children))
-    assert all(map(is_running, map(int, children)))
+    children = children_of(server.process.pid)
+    assert set(last.values()) <= children
+    assert all(map(is_running, children))
     assert server.terminate() == 0
     assert not any(map(is_running, last.values()))
-    assert set(load.refusals) <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
-    check_ledger(url_of(server), load)
+    assert set(load.books.refusals) <= {"UNAVAILABLE", "CANCELLED"}
+    verdict = check(url_of(server), load.books, name, n_bygone=0)
+    assert verdict.is_clean, verdict
+    assert verdict.n_logged == len(load.books.sent) > 100
+
+
+def children_of(pid: int) -> set[int]:
+    """The child processes of a process."""
+    return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+def kill_workers(server: ServerProcess, books: Books) -> None:
+    """One, as often as a new one is there; then all."""
+    for _ in range(N_EARLY_DEATHS):
+        dead = pids(server)[2]
+        kill(dead)
+        eventually(lambda dead=dead: pids(server)[2] != dead)  # type: ignore[misc]
+    assert books.n_acked > 20
+    for pid in pids(server).values():
+        kill(pid)
+    n_acked = books.n_acked
+    eventually(lambda: books.n_acked > n_acked + 50)
 
 
 def test_a_worker_that_can_not_start_again_does_not_end_the_others(

@@ -2,16 +2,13 @@
 
 import sqlite3
 from contextlib import closing
-from pathlib import Path
 from typing import Final
-
-import pytest
 
 from bandit.v1 import bandit_pb2, experiment_pb2
 from server.app import maintenance
 from server.settings import Settings
 from tests.conftest import Connect, StartServer
-from tests.support.postgresql import PostgresqlProcess, query
+from tests.support.postgresql import query
 from tests.support.wire import metric
 
 N_BEFORE: Final = 2**23 - 2
@@ -34,16 +31,6 @@ METRICS: Final = [
     metric("spend", kind=experiment_pb2.METRIC_KIND_REAL, maximum=MOST["spend"]),
     metric("plays", kind=experiment_pb2.METRIC_KIND_COUNT, maximum=MOST["plays"]),
 ]
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A database of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'bandit.db'}"
-    postgresql = request.getfixturevalue("postgresql")
-    assert isinstance(postgresql, PostgresqlProcess)
-    return postgresql.create_database()
 
 
 def execute(url: str, *statements: str) -> None:

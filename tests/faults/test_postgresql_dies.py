@@ -1,98 +1,23 @@
 """PostgreSQL is stopped, killed and frozen under load: Choose goes on, and no reward is lost or doubled."""
 
+import asyncio
 import signal
-import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
-import grpc
-
-from bandit.v1 import bandit_pb2
-from server.app import maintenance
-from server.settings import Settings
+from benchmarks.soak.check import check
+from benchmarks.soak.clients import Books, Load
 from tests.replicas.conftest import running_replicas
-from tests.support.ledger import decision_of
-from tests.support.postgresql import PostgresqlProcess, query
+from tests.support.postgresql import PostgresqlProcess
 from tests.support.process import eventually
-from tests.support.wire import Wire
+from tests.support.wire import CALL_SECONDS, Wire
 
+SEED = 20_261_122
 N_WORKERS = 6
 RECOVERY_SECONDS = 10.0
 """Within this time of its return the database is in use again, on a busy machine."""
-
-
-class Load:
-    """Workers that choose, and post what they chose until it is acknowledged; every tenth is posted again.
-
-    Attributes:
-        sent: Decisions for which a reward was sent.
-        acked: Decisions whose reward was acknowledged.
-        failures: Why calls of Choose failed.
-        refusals: Codes of calls of Reward that failed.
-        n_doubtful: Retries that came back as duplicates.
-    """
-
-    def __init__(self, wires: list[Wire], name: str) -> None:
-        self._wires = wires
-        self._name = name
-        self._has_ended = threading.Event()
-        self._lock = threading.Lock()
-        self.sent: set[bytes] = set()
-        self.acked: set[bytes] = set()
-        self.failures: list[str] = []
-        self.refusals: Counter[grpc.StatusCode] = Counter()
-        self.n_doubtful = 0
-        self.slowest_choose = 0.0
-        self._threads = [threading.Thread(target=self._work, args=(n,)) for n in range(N_WORKERS)]
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Works during the block; at its end every worker has its last reward acknowledged."""
-        for thread in self._threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            self._has_ended.set()
-            for thread in self._threads:
-                thread.join()
-
-    def _work(self, number: int) -> None:
-        wire = self._wires[number % len(self._wires)]
-        n_done = number
-        while not self._has_ended.is_set():
-            began_at = time.monotonic()
-            try:
-                decision = wire.choose(self._name).decision_id
-            except grpc.RpcError as error:
-                self.failures.append(str(error))
-                continue
-            self.slowest_choose = max(self.slowest_choose, time.monotonic() - began_at)
-            with self._lock:
-                self.sent.add(decision_of(decision))
-            self._post(wire, decision)
-            if n_done % 10 == 0:
-                self._post(self._wires[(number + 1) % len(self._wires)], decision)
-            n_done += 1
-
-    def _post(self, wire: Wire, decision: str) -> None:
-        is_retry = False
-        while True:
-            try:
-                results = wire.reward(decision, {"click": 1.0})
-            except grpc.RpcError as error:
-                with self._lock:
-                    self.refusals[error.code()] += 1
-                is_retry = True
-                time.sleep(0.05)
-                continue
-            with self._lock:
-                self.n_doubtful += is_retry and results["click"] == bandit_pb2.OUTCOME_RESULT_DUPLICATE
-                self.acked.add(decision_of(decision))
-            return
 
 
 @contextmanager
@@ -116,7 +41,7 @@ def frozen(postgresql: PostgresqlProcess) -> AbstractContextManager[None]:
     return postgresql.frozen()
 
 
-def test_no_fault_of_the_database_loses_or_doubles_a_reward(
+async def test_no_fault_of_the_database_loses_or_doubles_a_reward(
     own_postgresql: PostgresqlProcess, tmp_path: Path
 ) -> None:
     """Two replicas under load survive an immediate shutdown, a kill and a freeze of their database.
@@ -126,30 +51,30 @@ def test_no_fault_of_the_database_loses_or_doubles_a_reward(
     """
     url = own_postgresql.create_database()
     with running_replicas(url, tmp_path, "--lag-seconds", "2") as start:
-        wires = [Wire(server.address) for server in start(2)]
-        name = wires[0].running()
-        load = Load(wires, name)
-        with load.running():
-            for fault in (shut_down, killed, frozen):
-                eventually(lambda: len(load.acked) > 20)
-                n_refusals = load.refusals.total()
-                with fault(own_postgresql):  # for as long as it takes to be noticed
-                    eventually(lambda n_refusals=n_refusals: load.refusals.total() > n_refusals)  # type: ignore[misc]
-                n_acked = len(load.acked)
-                began_at = time.monotonic()
-                eventually(lambda n_acked=n_acked: len(load.acked) > n_acked + 50)  # type: ignore[misc]
-                assert time.monotonic() - began_at < RECOVERY_SECONDS
-        for wire in wires:
-            wire.close()
-    assert load.failures == []
-    assert set(load.refusals) == {grpc.StatusCode.UNAVAILABLE}
-    check_ledger(url, load)
+        servers = await asyncio.to_thread(start, 2)
+        with closing(Wire(servers[0].address)) as wire:
+            name = wire.running()
+        load = Load([server.address for server in servers], name, N_WORKERS, SEED, CALL_SECONDS)
+        async with load.settled(60.0):
+            await asyncio.to_thread(do_faults, own_postgresql, load.books)
+    assert set(load.books.refusals) == {"UNAVAILABLE"}
+    verdict = check(url, load.books, name, n_bygone=0)
+    assert verdict.is_clean, verdict
+    assert verdict.n_logged == len(load.books.sent) > 100
 
 
-def check_ledger(url: str, load: Load) -> None:
-    """Acknowledged is within logged is within sent, and the facts are the fold of the log."""
-    logged = {bytes(decision) for (decision,) in query(url, "SELECT decision FROM rewards")}
-    assert load.acked <= logged <= load.sent
-    report = maintenance.verify(Settings(database=url), lambda _done, _total: None)
-    assert report.is_clean, report.differences
-    assert report.n_outcomes == len(logged) > 100
+def do_faults(postgresql: PostgresqlProcess, books: Books) -> None:
+    """Each fault, until it is noticed; afterwards rewards are acknowledged again in time."""
+    for fault in (shut_down, killed, frozen):
+        wait_for_more(lambda: books.n_acked, 20)
+        with fault(postgresql):
+            wait_for_more(books.refusals.total, 0)
+        began_at = time.monotonic()
+        wait_for_more(lambda: books.n_acked, 50)
+        assert time.monotonic() - began_at < RECOVERY_SECONDS
+
+
+def wait_for_more(count: Callable[[], int], n_more: int) -> None:
+    """Until a number has grown by more than `n_more`."""
+    before = count()
+    eventually(lambda: count() > before + n_more)

@@ -2,7 +2,6 @@
 
 import resource
 import socket
-import subprocess
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final
@@ -11,7 +10,7 @@ import pytest
 
 from tests.conftest import Connect, StartServer
 from tests.support.ledger import decision_of, integrity, logged_decisions
-from tests.support.process import clean_environment, command, eventually
+from tests.support.process import command, eventually, run
 
 SOME: Final = 160
 """Enough for a server, and for some sixty connections."""
@@ -27,15 +26,7 @@ SOME: Final = 160
 def test_a_limit_that_is_too_low_is_said_at_the_start(tmp_path: Path, limit: str, line: str) -> None:
     """The server ends at once with exit code 1, and says what it needs."""
     serve = command("serve", "--listen", "127.0.0.1:0", "--database", f"sqlite:///{tmp_path / 'bandit.db'}")
-    done = subprocess.run(
-        ["sh", "-c", f'ulimit {limit} && exec "$@"', "sh", *serve],
-        cwd=tmp_path,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run(["sh", "-c", f'ulimit {limit} && exec "$@"', "sh", *serve], tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     (said,) = done.stderr.splitlines()
     assert said.startswith(line)

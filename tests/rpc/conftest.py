@@ -7,5 +7,5 @@ from tests.support.wire import Wire
 
 @pytest.fixture
 def wire(shared_wire: Wire) -> Wire:
-    """A channel to a running server that other tests use as well: take experiments of your own."""
+    """Open a channel to a server shared with other tests; each test needs its own experiments."""
     return shared_wire

@@ -1,4 +1,4 @@
-"""HTTP/2 by hand, as far as a hostile client needs it: calls that no gRPC library would make."""
+"""HTTP/2 by hand, for hostile calls that no gRPC library makes."""
 
 import socket
 import struct
@@ -24,7 +24,7 @@ _LARGEST_FRAME: Final = 16_384
 
 
 class Frame(NamedTuple):
-    """A frame as RFC 9113 section 4.1 has it."""
+    """A frame (RFC 9113 section 4.1)."""
 
     kind: int
     flags: int
@@ -34,7 +34,7 @@ class Frame(NamedTuple):
 
 @dataclass
 class RawConnection:
-    """A connection that speaks HTTP/2 frames, and keeps to the server's flow control."""
+    """A connection of HTTP/2 frames that obeys the server's flow control."""
 
     socket: socket.socket
     windows: dict[int, int] = field(default_factory=lambda: {0: _DEFAULT_WINDOW})
@@ -43,7 +43,7 @@ class RawConnection:
 
     @classmethod
     def open(cls, port: int) -> Self:
-        """Connects, says hello, and hears it: a server hangs up on a client that does not."""
+        """Connect and exchange settings, without which a server closes the connection."""
         connection = cls(socket.create_connection(("127.0.0.1", port), timeout=20))
         try:
             connection.socket.sendall(PREFACE)
@@ -55,22 +55,22 @@ class RawConnection:
         return connection
 
     def close(self) -> None:
-        """Hangs up."""
+        """Close the connection."""
         self.socket.close()
 
     def send(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
-        """Sends a frame as it is."""
+        """Send a frame unchanged."""
         self.socket.sendall(frame_bytes(kind, flags, stream, payload))
 
     def begin(self, stream: int, method: str, *headers: tuple[str, str], flags: int = END_HEADERS) -> None:
-        """Begins a call, its headers spelt out."""
+        """Begin a call, with literal headers."""
         self.windows[stream] = self._new_window
         self.send(HEADERS, flags, stream, headers_of(method, *headers))
 
     def send_message(
         self, stream: int, data: bytes, *, n_claimed: int | None = None, is_packed: bool = False
     ) -> None:
-        """Sends a gRPC message, which may lie about its length."""
+        """Send a gRPC message, which may give a wrong length."""
         length = len(data) if n_claimed is None else n_claimed
         rest = struct.pack(">BI", is_packed, length) + data
         while rest:
@@ -84,14 +84,14 @@ class RawConnection:
             rest = rest[room:]
 
     def answer(self, stream: int) -> bytes:
-        """The trailers of a call as they were sent, or what reset it."""
+        """Return the raw trailers of a call, or what reset it."""
         for frame in self.frames():
             if frame.stream == stream and (frame.kind == RST_STREAM or frame.flags & END_STREAM):
                 return frame.payload
         return b""
 
     def flood(self, data: bytes) -> None:
-        """Sends frames as they are, and takes in what was said, so that neither side waits for the other."""
+        """Send frames unchanged, and read what arrives, so that neither side waits for the other."""
         self.socket.sendall(data)
         self.socket.setblocking(False)
         try:
@@ -103,7 +103,7 @@ class RawConnection:
             self.socket.settimeout(20)
 
     def frames(self) -> Iterator[Frame]:
-        """Frames as they come, until the server hangs up; windows, settings and pings are seen to."""
+        """Yield frames until the server closes the connection, and answer windows, settings and pings."""
         while True:
             while (frame := self._take()) is None:
                 received = self.socket.recv(65_536)
@@ -138,17 +138,17 @@ class RawConnection:
 
 
 def frame_bytes(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    """A frame as it goes over the wire."""
+    """Encode a frame."""
     return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
 
 
 def headers_of(method: str, *headers: tuple[str, str]) -> bytes:
-    """The headers of a call, none of them indexed."""
+    """Encode the headers of a call, without indexing."""
     pseudo = [(":method", "POST"), (":scheme", "http"), (":path", method), (":authority", "test")]
     every = [*pseudo, ("te", "trailers"), ("content-type", "application/grpc"), *headers]
     return b"".join(b"\0" + _text(key) + _text(value) for key, value in every)
 
 
 def _text(text: str) -> bytes:
-    """A string of fewer than 127 bytes as RFC 7541 section 5.2 has it, without Huffman's code."""
+    """Encode a string of fewer than 127 bytes (RFC 7541 section 5.2), without Huffman coding."""
     return bytes([len(text)]) + text.encode()

@@ -1,4 +1,4 @@
-"""Bytes that are no message, and messages that are too large: refused clearly, and the server goes on."""
+"""Invalid bytes and oversized messages: both are refused clearly, and the server continues."""
 
 import zlib
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ MANY_EXAMPLES = settings(
 
 
 def field(number: int, data: bytes) -> bytes:
-    """A length-delimited field of a message."""
+    """Encode a length-delimited field of a message."""
     length, digits = len(data), b""
     while length > 0x7F:
         digits += bytes([length & 0x7F | 0x80])
@@ -37,7 +37,7 @@ def field(number: int, data: bytes) -> bytes:
 
 
 def nested_payload(depth: int) -> bytes:
-    """A CreateExperiment request with an arm whose payload is a Struct so many levels deep."""
+    """Encode a CreateExperiment request with an arm whose payload is a Struct `depth` levels deep."""
     struct = b""
     for _ in range(depth):
         struct = field(1, field(1, b"a") + field(2, field(5, struct)))
@@ -46,13 +46,13 @@ def nested_payload(depth: int) -> bytes:
 
 
 def assert_goes_on(wire: Wire) -> None:
-    """The server answers as if nothing had happened."""
+    """Check that the server still answers."""
     assert refused(lambda: wire.choose("no-such-experiment")).code is grpc.StatusCode.NOT_FOUND
 
 
 @pytest.fixture
 def raw(shared_process: ServerProcess) -> Iterator[RawConnection]:
-    """A connection without a library in between."""
+    """Open a raw connection."""
     connection = RawConnection.open(shared_process.port)
     yield connection
     connection.close()
@@ -72,7 +72,7 @@ def raw(shared_process: ServerProcess) -> Iterator[RawConnection]:
     ],
 )
 def test_malformed_messages_are_refused(wire: Wire, method: str, data: bytes) -> None:
-    """What is no protobuf message is INVALID_ARGUMENT on every method, and not the library's UNKNOWN."""
+    """Bytes that are not a protobuf message get INVALID_ARGUMENT on every method, not grpc's UNKNOWN."""
     refusal = refused(lambda: wire.call(method, data))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_MESSAGE")
 
@@ -91,21 +91,21 @@ def test_malformed_messages_are_refused(wire: Wire, method: str, data: bytes) ->
     ],
 )
 def test_text_that_is_not_utf8_is_refused(wire: Wire, method: str, data: bytes) -> None:
-    """A string field holds UTF-8 or the message is refused, nested or not."""
+    """A message with invalid UTF-8 in a string field, nested or not, is refused."""
     refusal = refused(lambda: wire.call(method, data))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_MESSAGE")
 
 
 @pytest.mark.parametrize("depth", [40, 1_000, 20_000])
 def test_deep_nesting_is_refused(wire: Wire, depth: int) -> None:
-    """A payload nested beyond protobuf's hundred levels is INVALID_ARGUMENT; nothing overflows."""
+    """A payload nested beyond protobuf's hundred levels gets INVALID_ARGUMENT, without an overflow."""
     refusal = refused(lambda: wire.call(CREATE, nested_payload(depth)))
     assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
     assert_goes_on(wire)
 
 
-def test_nesting_that_is_accepted_can_be_served(wire: Wire) -> None:
-    """The deepest payload that Create takes also comes back from Choose, which wraps it deeper."""
+def test_accepted_nesting_can_be_served(wire: Wire) -> None:
+    """Choose can return the deepest payload that Create accepts, although it nests it deeper."""
     declared = experiment_pb2.Experiment.FromString(wire.call(CREATE, nested_payload(32)))
     wire.start(declared.name)
     (answer,) = wire.batch_choose(
@@ -115,7 +115,7 @@ def test_nesting_that_is_accepted_can_be_served(wire: Wire) -> None:
 
 
 def code_for(wire: Wire, method: str, data: bytes) -> grpc.StatusCode:
-    """How bytes are answered; fails if that is a refusal that breaks a convention."""
+    """Return the status of a call with these bytes, and check that a refusal follows the conventions."""
     try:
         wire.call(method, data)
     except grpc.RpcError as error:
@@ -126,12 +126,12 @@ def code_for(wire: Wire, method: str, data: bytes) -> grpc.StatusCode:
 @MANY_EXAMPLES
 @given(method=st.sampled_from(METHODS), data=st.binary(max_size=200))
 def test_no_bytes_break_a_method(shared_wire: Wire, method: str, data: bytes) -> None:
-    """Whatever is sent, the answer is a message or a refusal that names the caller's mistake."""
+    """Any bytes are answered by a message, or by a refusal that names the caller's mistake."""
     codes = {
         grpc.StatusCode.OK,
         grpc.StatusCode.INVALID_ARGUMENT,
         grpc.StatusCode.NOT_FOUND,
-        grpc.StatusCode.FAILED_PRECONDITION,  # a key to be revoked that signs, or that there is not
+        grpc.StatusCode.FAILED_PRECONDITION,  # a key to revoke that signs, or does not exist
     }
     assert code_for(shared_wire, method, data) in codes
 
@@ -141,7 +141,7 @@ def test_no_bytes_break_a_method(shared_wire: Wire, method: str, data: bytes) ->
     end=st.integers(1, len(GOOD_REQUEST)), position=st.integers(0, len(GOOD_REQUEST)), bit=st.integers(0, 7)
 )
 def test_no_damage_breaks_create(shared_wire: Wire, end: int, position: int, bit: int) -> None:
-    """A request that lost its end and a bit is stored as it reads, or refused for what it reads."""
+    """A request with its end cut off and a bit flipped is either stored as decoded or refused."""
     damaged = bytearray(GOOD_REQUEST[:end])
     damaged[position % end] ^= 1 << bit
     codes = {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.ALREADY_EXISTS}
@@ -149,8 +149,8 @@ def test_no_damage_breaks_create(shared_wire: Wire, end: int, position: int, bit
 
 
 @pytest.mark.parametrize("method", SINGLE_METHODS)
-def test_a_single_call_is_held_to_64_kib(wire: Wire, method: str) -> None:
-    """One byte more is RESOURCE_EXHAUSTED with both sizes, and without a retry that would not help."""
+def test_a_single_call_is_limited_to_64_kib(wire: Wire, method: str) -> None:
+    """One byte more gets RESOURCE_EXHAUSTED with both sizes, and without a retry delay."""
     request = bandit_pb2.ChooseRequest(unit="u" * 65_533)
     assert len(request.SerializeToString()) == 65_536 + 1
     refusal = refused(lambda: wire.call(method, request.SerializeToString()))
@@ -167,7 +167,7 @@ def test_a_single_call_is_held_to_64_kib(wire: Wire, method: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_no_call_takes_more_than_a_mebibyte(wire: Wire, method: str) -> None:
-    """The transport refuses it before it is read: RESOURCE_EXHAUSTED, with no details to give."""
+    """The transport refuses it with RESOURCE_EXHAUSTED before reading it, without details."""
     with pytest.raises(grpc.RpcError) as caught:
         wire.call(method, bytes(MIB + 1))
     call = call_of(caught.value)
@@ -179,7 +179,7 @@ def test_no_call_takes_more_than_a_mebibyte(wire: Wire, method: str) -> None:
 def test_a_length_of_3_gib_reserves_nothing(
     wire: Wire, shared_process: ServerProcess, raw: RawConnection
 ) -> None:
-    """A prefix that promises 3 GiB is refused as it is read; memory does not grow for it."""
+    """A prefix that announces 3 GiB is refused when it is read, and memory does not grow."""
     before = shared_process.memory()
     raw.begin(1, BATCH_REWARD)
     raw.send_message(1, b"x" * 1_000, n_claimed=3 * 1024 * MIB)
@@ -188,8 +188,8 @@ def test_a_length_of_3_gib_reserves_nothing(
     assert_goes_on(wire)
 
 
-def test_a_gzip_bomb_does_not_go_off(wire: Wire, shared_process: ServerProcess, raw: RawConnection) -> None:
-    """Less than a mebibyte that unpacks to 800 MiB is refused while it is unpacked; memory stays flat."""
+def test_a_gzip_bomb_is_refused(wire: Wire, shared_process: ServerProcess, raw: RawConnection) -> None:
+    """Less than a mebibyte that unpacks to 800 MiB is refused during unpacking, and memory does not grow."""
     packer = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
     begin = packer.compress(bytes(MIB)) + packer.flush(zlib.Z_FULL_FLUSH)
     repeatable = packer.compress(bytes(MIB)) + packer.flush(zlib.Z_FULL_FLUSH)
@@ -203,10 +203,10 @@ def test_a_gzip_bomb_does_not_go_off(wire: Wire, shared_process: ServerProcess, 
     assert_goes_on(wire)
 
 
-def test_calls_without_a_message_hold_no_place(
+def test_calls_without_a_message_do_not_block_others(
     wire: Wire, shared_process: ServerProcess, raw: RawConnection
 ) -> None:
-    """Streams that end before their message, as many as a connection may hold, keep nobody else waiting."""
+    """A connection full of streams that end before their message does not make others wait."""
     for stream in range(1, 200, 2):
         raw.begin(stream, CHOOSE, flags=END_HEADERS | END_STREAM)
     before = shared_process.memory()
@@ -215,8 +215,8 @@ def test_calls_without_a_message_hold_no_place(
     assert shared_process.memory() - before < 16 * MIB
 
 
-def test_half_a_message_holds_no_place(wire: Wire, raw: RawConnection) -> None:
-    """Streams that stop in the middle of their message keep nobody else waiting."""
+def test_half_a_message_does_not_block_others(wire: Wire, raw: RawConnection) -> None:
+    """Streams that stop in the middle of their message do not make others wait."""
     for stream in range(1, 100, 2):
         raw.begin(stream, REWARD)
         raw.send_message(stream, b"\x0a\x50", n_claimed=82)

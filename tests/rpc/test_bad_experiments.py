@@ -1,4 +1,4 @@
-"""Experiments that break rules: refused with the value and the rule, before anything is stored."""
+"""Invalid experiments are refused with the value and the rule, before anything is stored."""
 
 from collections.abc import Callable
 from functools import partial
@@ -20,40 +20,40 @@ COUNT = experiment_pb2.METRIC_KIND_COUNT
 
 
 def arm(arm_id: str, **fields: Any) -> experiment_pb2.Arm:
-    """An arm."""
+    """Return an arm."""
     return experiment_pb2.Arm(id=arm_id, **fields)
 
 
 def payload(value: Any) -> Struct:
-    """A payload with one entry."""
+    """Return a payload with one entry."""
     struct = Struct()
     struct.update({"x": value})
     return struct
 
 
 def limits(**fields: Any) -> dict[str, Any]:
-    """A change of the limits alone."""
+    """Return a change of the limits only."""
     return {"limits": experiment_pb2.Limits(**fields)}
 
 
 def split(**weights: float) -> dict[str, Any]:
-    """A change to a static split."""
+    """Return a change to a static split."""
     return {"policy": experiment_pb2.Policy(static_split=experiment_pb2.StaticSplit(weights=weights))}
 
 
 def greedy(epsilon: float, decay: float = 0.0) -> dict[str, Any]:
-    """A change to epsilon-greedy."""
+    """Return a change to epsilon-greedy."""
     policy = experiment_pb2.EpsilonGreedy(epsilon=epsilon, decay_observations=decay)
     return {"policy": experiment_pb2.Policy(epsilon_greedy=policy)}
 
 
 def beta(alpha: float, beta: float) -> experiment_pb2.Prior:
-    """A beta prior."""
+    """Return a beta prior."""
     return experiment_pb2.Prior(beta=experiment_pb2.BetaPrior(alpha=alpha, beta=beta))
 
 
 def click(**fields: Any) -> dict[str, Any]:
-    """A change of the one metric."""
+    """Return a change of the only metric."""
     return {"metrics": [metric("click", **fields)]}
 
 
@@ -78,21 +78,21 @@ INF = float("inf")
         ({"arms": [arm(f"a{i}") for i in range(1_001)]}, "arms", "1001 arms; there must be 1 to 1000"),
         ({"arms": [arm("a"), arm("B")]}, "arms[1].id", "'B' must match"),
         ({"arms": [arm("a"), arm("a\r")]}, "arms[1].id", r"'a\r' must match"),
-        ({"arms": [arm("a"), arm("b"), arm("a")]}, "arms[2].id", "'a' is there more than once"),
+        ({"arms": [arm("a"), arm("b"), arm("a")]}, "arms[2].id", "'a' appears more than once"),
         ({"arms": [arm("a", model_uri="x" * 2_049)]}, "arms[0].model_uri", "at most 2048"),
         ({"arms": [arm("a", model_uri="s3://\x1b[0m")]}, "arms[0].model_uri", "printable"),
         ({"arms": [arm("a", digest="d" * 257)]}, "arms[0].digest", "at most 256"),
         ({"arms": [arm("a", payload=payload("y" * 16_384))]}, "arms[0].payload", "at most 16384"),
         ({"arms": [arm("a", payload=payload(NAN))]}, "arms[0].payload", "numbers must be finite"),
         ({"arms": [arm("a", payload=payload([{"y": INF}]))]}, "arms[0].payload", "numbers must be finite"),
-        ({"champion": "c"}, "champion", "'c' is none of the arms"),
-        ({"champion": ""}, "champion", "'' is none of the arms"),
+        ({"champion": "c"}, "champion", "'c' is not one of the arms"),
+        ({"champion": ""}, "champion", "'' is not one of the arms"),
         ({"metrics": []}, "metrics", "0 metrics; there must be 1 to 64"),
         ({"metrics": [metric(f"m{i}") for i in range(65)]}, "metrics", "65 metrics; there must be 1 to 64"),
         ({"metrics": [metric("click"), metric("click")]}, "metrics[1].name", "more than once"),
         ({"metrics": [metric("click"), metric("no way")]}, "metrics[1].name", "'no way' must match"),
-        ({"reward_metric": "buy"}, "reward_metric", "'buy' is none of the metrics"),
-        ({"reward_metric": ""}, "reward_metric", "'' is none of the metrics"),
+        ({"reward_metric": "buy"}, "reward_metric", "'buy' is not one of the metrics"),
+        ({"reward_metric": ""}, "reward_metric", "'' is not one of the metrics"),
         (click(guardrail=True), "reward_metric", "guardrail"),
         (click(kind=0), "metrics[0].kind", "must be binary, real or count"),
         (click(kind=99), "metrics[0].kind", "must be binary, real or count"),
@@ -118,13 +118,13 @@ INF = float("inf")
         (greedy(NAN), "policy.epsilon_greedy", "epsilon must be in [0, 1]"),
         (greedy(0.1, -1), "policy.epsilon_greedy", "decay_observations must be positive"),
         (split(a=0), "policy.static_split.weights", "more than zero"),
-        (split(c=1), 'policy.static_split.weights["c"]', "'c' is none of the arms"),
+        (split(c=1), 'policy.static_split.weights["c"]', "'c' is not one of the arms"),
         (split(a=1, b=-1), 'policy.static_split.weights["b"]', "at least 0"),
         (split(a=1, b=NAN), 'policy.static_split.weights["b"]', "finite"),
         (limits(minimum_share=0.6), "limits", "minimum shares sum to 1.2"),
         (limits(minimum_share=-0.1), "limits", "must be in [0, 1]"),
         (limits(minimum_share=NAN), "limits", "must be in [0, 1]"),
-        (limits(minimum_shares={"c": 0.1}), 'limits.minimum_shares["c"]', "'c' is none of the arms"),
+        (limits(minimum_shares={"c": 0.1}), 'limits.minimum_shares["c"]', "'c' is not one of the arms"),
         (limits(maximum_share=0.4), "limits", "must be at least 0.5"),
         (limits(minimum_share=0.3, maximum_share=0.0), "limits", "must be in (0, 1]"),
         (limits(minimum_shares={"a": 0.7}, maximum_share=0.6), "limits", "must not exceed"),
@@ -140,7 +140,7 @@ INF = float("inf")
     ],
 )
 def test_a_broken_rule_is_named(wire: Wire, changes: dict[str, Any], field: str, rule: str) -> None:
-    """INVALID_ARGUMENT with the field, the value and the rule; the experiment does not exist afterwards."""
+    """It gets INVALID_ARGUMENT with field, value and rule, and the experiment does not exist afterwards."""
     declared = experiment(**changes)
     refusal = refused(lambda: wire.create(declared))
     assert refusal.code is INVALID
@@ -152,37 +152,37 @@ def test_a_broken_rule_is_named(wire: Wire, changes: dict[str, Any], field: str,
     "key", ["\0", "a\r\nb", "\x1b[2J", "\u202e", "'; DROP TABLE experiments; --", "x" * 300]
 )
 def test_hostile_keys_are_shown_escaped(wire: Wire, key: str) -> None:
-    """Keys of maps are a client's text like any other, also where they stand in a field's path."""
+    """Keys of maps come from clients and are escaped, also in the path of a field."""
     refused(lambda: wire.create(experiment(**limits(minimum_shares={key: 0.1}))))
     policy = experiment_pb2.Policy(static_split=experiment_pb2.StaticSplit(weights={key: 1.0}))
     refused(lambda: wire.create(experiment(policy=policy)))
 
 
 def test_every_broken_rule_is_reported_at_once(wire: Wire) -> None:
-    """A caller need not mend them one by one."""
+    """One answer has all violations."""
     refusal = refused(lambda: wire.create(experiment(name="A", champion="c", reward_metric="z")))
     assert refusal.violations.keys() == {"name", "champion", "reward_metric"}
 
 
 def test_a_thousand_broken_rules_fit_into_one_answer(wire: Wire) -> None:
-    """As many are listed as a client's limit on trailers lets through; the text says how many more."""
+    """As many are listed as fit into a client's limit on trailers; the text has the number of others."""
     arms = [arm(f"NO-{i}") for i in range(1_000)]
     refusal = refused(lambda: wire.create(experiment(arms=arms)))
     assert refusal.code is INVALID
     assert refusal.violations["arms[0].id"] == "'NO-0' must match [a-z0-9-]{1,63}"
-    n_more = 1_000 + 1 - len(refusal.violations)  # the champion is none of the arms, either
+    n_more = 1_000 + 1 - len(refusal.violations)  # the champion is not one of the arms, either
     assert refusal.message.endswith(f"; and {n_more} more")
     assert refusal.violations.keys() >= {f"arms[{i}].id" for i in range(10)}
 
 
-def test_a_thousand_arms_are_taken(wire: Wire) -> None:
-    """The limit is what it says."""
+def test_a_thousand_arms_are_accepted(wire: Wire) -> None:
+    """An experiment may have exactly the stated maximum of arms."""
     arms = [arm(f"a{i}") for i in range(1_000)]
     assert len(wire.create(experiment(arms=arms, champion="a0")).arms) == 1_000
 
 
 def test_names_are_never_used_again(wire: Wire) -> None:
-    """ALREADY_EXISTS while it is there, and after it was deleted."""
+    """The name of an existing or deleted experiment gets ALREADY_EXISTS."""
     declared = experiment()
     wire.create(declared)
     for _ in range(2):
@@ -192,8 +192,8 @@ def test_names_are_never_used_again(wire: Wire) -> None:
             wire.delete(declared.name)
 
 
-def test_a_draft_decides_nothing(wire: Wire) -> None:
-    """Choose and the report are FAILED_PRECONDITION until it is started; so are pausing and concluding."""
+def test_a_draft_makes_no_decisions(wire: Wire) -> None:
+    """On a draft, Choose, GetReport, Pause and Conclude get FAILED_PRECONDITION."""
     name = wire.create(experiment()).name
     for call in (wire.choose, wire.report):
         refusal = refused(partial(call, name))
@@ -204,7 +204,7 @@ def test_a_draft_decides_nothing(wire: Wire) -> None:
 
 
 def test_a_winner_is_one_of_the_arms(wire: Wire) -> None:
-    """INVALID_ARGUMENT otherwise, and the experiment goes on."""
+    """Any other winner gets INVALID_ARGUMENT, and the experiment continues."""
     name = wire.running()
     for winner in ("c", "", "a\n"):
         refusal = refused(partial(wire.conclude, name, winner))
@@ -229,7 +229,7 @@ def test_a_concluded_experiment_is_final(wire: Wire) -> None:
 
 
 def test_a_running_experiment_is_not_deleted(wire: Wire) -> None:
-    """It has to be paused first."""
+    """A running experiment can't be deleted until it is paused."""
     name = wire.running()
     assert refused(lambda: wire.delete(name)).code is PRECONDITION
     wire.pause(name)
@@ -243,7 +243,7 @@ def test_a_running_experiment_is_not_deleted(wire: Wire) -> None:
     "etag", ["r1", "r99", "x", "r", "r01", "r-1", "r\uff11", "r" + "9" * 5_000, "\0", "r2\n"]
 )
 def test_a_change_to_another_version_is_aborted(wire: Wire, etag: str) -> None:
-    """ABORTED for an etag that is old, of the future, or of no version at all; nothing changes."""
+    """An etag that is old, of the future, or of no version gets ABORTED, and nothing changes."""
     name = wire.running()
     assert wire.get(name).etag == "r2"
     requests: list[Callable[[], object]] = [
@@ -283,10 +283,10 @@ def test_a_change_to_another_version_is_aborted(wire: Wire, etag: str) -> None:
         ("salt", {"salt": "0" * 32}, "salt"),
     ],
 )
-def test_what_is_recorded_can_not_be_falsified(
+def test_recorded_definitions_can_not_change(
     wire: Wire, path: str, changes: dict[str, Any], field: str
 ) -> None:
-    """An arm's model, a metric's kind, direction and range, and the salt stay what they were once started."""
+    """After the start, an arm's model, a metric's kind, direction and range, and the salt can't change."""
     metrics = [metric("click"), metric("spend", kind=REAL, maximum=1)]
     declared = experiment(metrics=metrics)
     wire.create(declared)
@@ -300,7 +300,7 @@ def test_what_is_recorded_can_not_be_falsified(
 
 
 def test_a_dropped_arm_or_metric_does_not_come_back(wire: Wire) -> None:
-    """It might come back as another: ids are never used again."""
+    """Ids are never used again, as the new arm or metric could be another one."""
     name = wire.running(metrics=[metric("click"), metric("buy")])
     wire.update(experiment(name=name, arms=[arm("a")]), "arms")
     wire.update(experiment(name=name), "metrics")
@@ -315,7 +315,7 @@ def test_a_dropped_arm_or_metric_does_not_come_back(wire: Wire) -> None:
     ["", "name", "state", "etag", "winner", "epoch", "create_time", "arms.payload", "nope", "*", "a\0"],
 )
 def test_a_mask_names_fields_that_can_change(wire: Wire, path: str) -> None:
-    """Output-only, immutable, nested and unknown fields are refused, and so is * beside others."""
+    """Output-only, immutable, nested and unknown fields are refused, and so is * among others."""
     name = wire.running()
     refusal = refused(lambda: wire.update(experiment(name=name, description="new"), "description", path))
     assert refusal.violations.keys() == {"update_mask"}
@@ -324,12 +324,12 @@ def test_a_mask_names_fields_that_can_change(wire: Wire, path: str) -> None:
 
 @pytest.mark.parametrize("token", ["é", "!", "Zm9v*", "/w==", "_w==", "a", "\0", "x" * 10_001])
 def test_a_page_token_comes_from_a_page(wire: Wire, token: str) -> None:
-    """Anything else is INVALID_ARGUMENT."""
+    """Any other token gets INVALID_ARGUMENT."""
     assert refused(lambda: wire.list_page(page_token=token)).violations.keys() == {"page_token"}
 
 
 def test_sizes_of_answers_are_not_negative(wire: Wire) -> None:
-    """INVALID_ARGUMENT for a negative page size or number of epochs, and for a state that there is not."""
+    """A negative page size or number of epochs, and an unknown state, get INVALID_ARGUMENT."""
     assert refused(lambda: wire.list_page(page_size=-1)).violations.keys() == {"page_size"}
     assert refused(lambda: wire.list_page(state=99)).violations.keys() == {"state"}
     name = wire.running()
@@ -337,7 +337,7 @@ def test_sizes_of_answers_are_not_negative(wire: Wire) -> None:
 
 
 def test_a_refused_change_changes_nothing(wire: Wire) -> None:
-    """Neither what is stored nor what decides."""
+    """It changes neither the stored experiment nor the answers of Choose."""
     name = wire.running(limits=experiment_pb2.Limits(minimum_share=0.3))
     before = wire.get(name)
     refused(lambda: wire.update(experiment(name=name, **limits(minimum_share=0.7)), "limits"))

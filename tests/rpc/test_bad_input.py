@@ -1,4 +1,4 @@
-"""Good messages with bad values on the data plane: a clear status, nothing stored, and the server goes on."""
+"""Valid messages with bad values on the data plane get a clear status, and nothing is stored."""
 
 import math
 from collections.abc import Iterator
@@ -34,13 +34,12 @@ SOME_EXAMPLES = settings(
     max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=300).filter(lambda text: INNARDS.search(text) is None)
-"""Any text; one that looks like our innards would be taken for a leak when it is quoted back."""
-"""Any text that protobuf can carry."""
+"""Any text that protobuf can carry, except texts that look like a leak of internals when quoted back."""
 
 
 @pytest.fixture(scope="module")
 def name(shared_wire: Wire) -> str:
-    """A running experiment with a binary, a real-valued and a counting metric."""
+    """Start an experiment with a binary, a real-valued and a count metric."""
     real = metric("spend", kind=experiment_pb2.METRIC_KIND_REAL, minimum=-5, maximum=5)
     count = metric("items", kind=experiment_pb2.METRIC_KIND_COUNT, maximum=10)
     return shared_wire.running(metrics=[metric("click"), real, count])
@@ -48,7 +47,7 @@ def name(shared_wire: Wire) -> str:
 
 @pytest.fixture
 def untouched(wire: Wire, name: str) -> Iterator[None]:
-    """Fails if the test stored an outcome."""
+    """Check that the test stored no outcome."""
     before = wire.n_outcomes(name)
     yield
     assert wire.n_outcomes(name) == before
@@ -56,20 +55,20 @@ def untouched(wire: Wire, name: str) -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_line_an_event(shared_process: ServerProcess) -> Iterator[None]:
-    """Whatever these tests send, the log has one JSON object a line and none of their making."""
+    """Check that the log has one JSON object per line, and none forged by these tests."""
     yield
     assert "forged" not in {event["event"] for event in shared_process.events()}
 
 
 def is_good_unit(unit: str) -> bool:
-    """The rule of a unit, the empty one meaning that there is none."""
+    """True if the text is a valid unit, or empty for a call without a unit."""
     return len(unit) <= 256 and unit.isprintable()
 
 
 @SOME_EXAMPLES
 @given(unit=TEXTS)
 def test_a_unit_is_printable_or_refused(shared_wire: Wire, name: str, unit: str) -> None:
-    """Up to 256 printable characters are a unit, and nothing else is."""
+    """A unit has up to 256 printable characters; any other text is refused."""
     if is_good_unit(unit):
         assert shared_wire.choose(name, unit=unit).arm in {"a", "b"}
     else:
@@ -80,7 +79,7 @@ def test_a_unit_is_printable_or_refused(shared_wire: Wire, name: str, unit: str)
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_hostile_unit_is_refused_by_its_rule(wire: Wire, name: str, text: str) -> None:
-    """The refusal shows the value escaped and the rule; those that are mere text are units like any other."""
+    """The refusal has the escaped value and the rule; texts that only look hostile are valid units."""
     if is_good_unit(text):
         assert wire.choose(name, unit=text).arm
         return
@@ -90,11 +89,11 @@ def test_a_hostile_unit_is_refused_by_its_rule(wire: Wire, name: str, text: str)
 
 
 @SOME_EXAMPLES
-@given(wanted=TEXTS)
-def test_an_experiment_has_a_name_or_is_refused(shared_wire: Wire, wanted: str) -> None:
-    """A name off the pattern is INVALID_ARGUMENT; one on it that nothing has is NOT_FOUND."""
-    refusal = refused(lambda: shared_wire.choose(wanted))
-    if is_experiment_name(wanted):
+@given(text=TEXTS)
+def test_an_experiment_has_a_name_or_is_refused(shared_wire: Wire, text: str) -> None:
+    """A name that does not match the pattern gets INVALID_ARGUMENT; an unknown name gets NOT_FOUND."""
+    refusal = refused(lambda: shared_wire.choose(text))
+    if is_experiment_name(text):
         assert refusal.code is grpc.StatusCode.NOT_FOUND
     else:
         assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
@@ -103,7 +102,7 @@ def test_an_experiment_has_a_name_or_is_refused(shared_wire: Wire, wanted: str) 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_hostile_experiment_name_is_refused(wire: Wire, text: str) -> None:
-    """On either plane; where it only looks something up, as not found."""
+    """Both services refuse it; methods that only look it up return NOT_FOUND."""
     assert "[a-z0-9-]{1,63}" in refused(lambda: wire.choose(text)).violations["experiment"]
     for call in (wire.get, wire.start, wire.pause, wire.delete, wire.report):
         refusal = refused(partial(call, text))
@@ -113,7 +112,7 @@ def test_a_hostile_experiment_name_is_refused(wire: Wire, text: str) -> None:
 @SOME_EXAMPLES
 @given(key=TEXTS, value=TEXTS)
 def test_attributes_are_printable_or_refused(shared_wire: Wire, name: str, key: str, value: str) -> None:
-    """Keys of 1 to 63 and values of up to 256 printable characters, and nothing else."""
+    """Keys have 1 to 63 and values up to 256 printable characters; any others are refused."""
     is_good = 1 <= len(key) <= 63 and key.isprintable() and is_good_unit(value)
     if is_good:
         assert shared_wire.choose(name, attributes={key: value}).arm
@@ -124,7 +123,7 @@ def test_attributes_are_printable_or_refused(shared_wire: Wire, name: str, key: 
 
 
 def test_too_many_attributes_are_refused(wire: Wire, name: str) -> None:
-    """32 are taken, 33 are not."""
+    """32 attributes are accepted, and 33 are not."""
     assert wire.choose(name, attributes={f"k{i}": "v" for i in range(32)}).arm
     refusal = refused(lambda: wire.choose(name, attributes={f"k{i}": "v" for i in range(33)}))
     assert refusal.violations == {"attributes": "33 entries; at most 32"}
@@ -132,8 +131,8 @@ def test_too_many_attributes_are_refused(wire: Wire, name: str) -> None:
 
 @SOME_EXAMPLES
 @given(arms=st.lists(TEXTS, min_size=1, max_size=5))
-def test_arms_that_there_are_not_leave_the_champion(shared_wire: Wire, name: str, arms: list[str]) -> None:
-    """Eligible arms that the experiment does not have are passed over, whatever they are called."""
+def test_unknown_eligible_arms_leave_the_champion(shared_wire: Wire, name: str, arms: list[str]) -> None:
+    """Eligible arms that the experiment does not have are ignored, whatever their names."""
     assume(not {"a", "b"} & set(arms))
     choice = shared_wire.choose(name, eligible_arms=arms)
     assert (choice.arm, choice.reason, choice.propensity) == ("a", bandit_pb2.REASON_NO_ELIGIBLE_ARM, 1.0)
@@ -141,7 +140,7 @@ def test_arms_that_there_are_not_leave_the_champion(shared_wire: Wire, name: str
 
 
 def test_too_many_eligible_arms_are_refused(wire: Wire, name: str) -> None:
-    """1,000 are taken, 1,001 are not."""
+    """1,000 eligible arms are accepted, and 1,001 are not."""
     assert wire.choose(name, eligible_arms=["b"] * 1_000).arm == "b"
     refusal = refused(lambda: wire.choose(name, eligible_arms=["b"] * 1_001))
     assert refusal.violations == {"eligible_arms": "1001 arms; there may be at most 1000"}
@@ -149,15 +148,15 @@ def test_too_many_eligible_arms_are_refused(wire: Wire, name: str) -> None:
 
 @SOME_EXAMPLES
 @given(text=TEXTS)
-def test_a_previous_decision_that_is_none_is_passed_over(shared_wire: Wire, name: str, text: str) -> None:
-    """Choose answers as if there had been none."""
+def test_an_invalid_previous_decision_is_ignored(shared_wire: Wire, name: str, text: str) -> None:
+    """Choose answers as if no previous decision was sent."""
     choice = shared_wire.choose(name, previous_decision_id=text)
     assert choice.reason == bandit_pb2.REASON_POLICY
     assert choice.decision_id != text
 
 
 def test_an_unknown_experiment_is_not_found(wire: Wire) -> None:
-    """NOT_FOUND, with the name."""
+    """An unknown experiment gets NOT_FOUND, with its name."""
     refusal = refused(lambda: wire.choose("team-z/no-such-one"))
     assert refusal == Refusal(
         code=grpc.StatusCode.NOT_FOUND,
@@ -168,7 +167,7 @@ def test_an_unknown_experiment_is_not_found(wire: Wire) -> None:
     )
 
 
-# Rewards: what is no value, no metric, no decision.
+# Rewards: invalid values, metrics and decisions.
 
 FORGED = "DECISION_ID_INVALID"
 
@@ -176,8 +175,10 @@ FORGED = "DECISION_ID_INVALID"
 @pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize("metric_name", ["click", "spend", "items"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e308, -1e308])
-def test_a_value_that_is_no_number_is_refused(wire: Wire, name: str, metric_name: str, value: float) -> None:
-    """NaN, infinities and 1e308 are INVALID_ARGUMENT on every kind of metric, and nothing is stored."""
+def test_a_value_that_is_not_a_number_is_refused(
+    wire: Wire, name: str, metric_name: str, value: float
+) -> None:
+    """NaN, infinities and 1e308 get INVALID_ARGUMENT on every kind of metric, and nothing is stored."""
     decision_id = wire.choose(name).decision_id
     refusal = refused(lambda: wire.reward(decision_id, {metric_name: value}))
     assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
@@ -199,7 +200,7 @@ def test_a_value_that_is_no_number_is_refused(wire: Wire, name: str, metric_name
 def test_a_value_outside_its_metric_is_refused(
     wire: Wire, name: str, metric_name: str, value: float, rule: str
 ) -> None:
-    """The refusal names the field, the value and the rule."""
+    """The refusal has the field, the value and the rule."""
     decision_id = wire.choose(name).decision_id
     refusal = refused(lambda: wire.reward(decision_id, {metric_name: value}))
     assert refusal.violations == {f"outcomes['{metric_name}']": f"{value!r}: {rule}"}
@@ -207,15 +208,15 @@ def test_a_value_outside_its_metric_is_refused(
 
 @pytest.mark.parametrize("value", [-0.0, 5e-324, -5e-324, 2.2e-308])
 @pytest.mark.parametrize("metric_name", ["click", "spend", "items"])
-def test_next_to_nothing_is_zero(wire: Wire, name: str, metric_name: str, value: float) -> None:
-    """-0.0 and subnormal numbers are recorded as 0: posting 0 again is the same outcome."""
+def test_tiny_values_are_zero(wire: Wire, name: str, metric_name: str, value: float) -> None:
+    """-0.0 and subnormal numbers are recorded as 0, so that posting 0 again is a duplicate."""
     decision_id = wire.choose(name).decision_id
     assert wire.reward(decision_id, {metric_name: value}) == {metric_name: bandit_pb2.OUTCOME_RESULT_RECORDED}
     assert wire.reward(decision_id, {metric_name: 0.0}) == {metric_name: bandit_pb2.OUTCOME_RESULT_DUPLICATE}
 
 
 def test_a_reward_is_all_or_nothing(wire: Wire, name: str) -> None:
-    """One bad value, and the good one beside it is not stored either."""
+    """If one value is bad, the good one in the same reward is not stored either."""
     decision_id = wire.choose(name).decision_id
     refusal = refused(lambda: wire.reward(decision_id, {"click": 1, "spend": 99, "items": -1}))
     assert refusal.violations.keys() == {"outcomes['spend']", "outcomes['items']"}
@@ -225,7 +226,7 @@ def test_a_reward_is_all_or_nothing(wire: Wire, name: str) -> None:
 @SOME_EXAMPLES
 @given(metric_name=TEXTS)
 def test_a_metric_that_is_not_declared_is_refused(shared_wire: Wire, name: str, metric_name: str) -> None:
-    """Whatever it is called."""
+    """A metric that is not declared is refused, whatever its name."""
     assume(metric_name not in {"click", "spend", "items"})
     decision_id = shared_wire.choose(name).decision_id
     refusal = refused(lambda: shared_wire.reward(decision_id, {metric_name: 1.0}))
@@ -235,7 +236,7 @@ def test_a_metric_that_is_not_declared_is_refused(shared_wire: Wire, name: str, 
 
 @pytest.mark.usefixtures("untouched")
 def test_a_reward_needs_an_outcome(wire: Wire, name: str) -> None:
-    """None, or more than 64, is INVALID_ARGUMENT."""
+    """A reward with 0 or more than 64 outcomes gets INVALID_ARGUMENT."""
     decision_id = wire.choose(name).decision_id
     assert refused(lambda: wire.reward(decision_id, {})).violations == {
         "outcomes": "0 entries; there must be 1 to 64"
@@ -247,15 +248,15 @@ def test_a_reward_needs_an_outcome(wire: Wire, name: str) -> None:
 @pytest.mark.usefixtures("untouched")
 @SOME_EXAMPLES
 @given(text=TEXTS)
-def test_a_decision_id_that_is_none_is_refused(shared_wire: Wire, text: str) -> None:
-    """Whatever it is, with one message."""
+def test_an_invalid_decision_id_is_refused(shared_wire: Wire, text: str) -> None:
+    """Any text that is not a decision id is refused with the same message."""
     refusal = refused(lambda: shared_wire.reward(text, {"click": 1}))
     assert (refusal.reason, refusal.message) == (FORGED, "decision_id: was not issued by this service")
 
 
 @pytest.mark.usefixtures("untouched")
 def test_every_flipped_bit_is_found(wire: Wire, name: str) -> None:
-    """A decision id with any one character changed is refused like any forgery."""
+    """A decision id with any character changed is refused like any forgery."""
     decision_id = wire.choose(name, unit="u").decision_id
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     flipped = [
@@ -269,7 +270,7 @@ def test_every_flipped_bit_is_found(wire: Wire, name: str) -> None:
 
 @pytest.mark.usefixtures("untouched")
 def test_a_cut_or_padded_decision_id_is_refused(wire: Wire, name: str) -> None:
-    """Only the text as it was handed out is that decision, and no other spelling of it."""
+    """Only the exact text of a decision id is accepted, and no other spelling of it."""
     text = wire.choose(name).decision_id
     spellings = [
         *(text[:end] for end in range(0, len(text), 7)),
@@ -285,7 +286,7 @@ def test_a_cut_or_padded_decision_id_is_refused(wire: Wire, name: str) -> None:
 
 @pytest.mark.usefixtures("untouched")
 def test_a_decision_of_another_deployment_is_refused(wire: Wire, name: str) -> None:
-    """The right form under another key is a forgery, and is not told apart from one."""
+    """A valid id signed with another key gets the same error as a forgery."""
     terms = DecisionTerms(
         experiment=1, epoch=1, nonce=0, segment=0, arm=0, basis=Basis.POLICY, propensity=0.5
     )
@@ -300,7 +301,7 @@ def test_a_decision_of_another_deployment_is_refused(wire: Wire, name: str) -> N
 
 @pytest.mark.parametrize("n_requests", [0, 1_001])
 def test_a_batch_has_one_to_a_thousand_requests(wire: Wire, n_requests: int) -> None:
-    """None, or one too many, is refused as a whole."""
+    """An empty batch, or one request too many, is refused as a whole."""
     rule = {"requests": f"{n_requests} requests; there must be 1 to 1000"}
     chooses = [bandit_pb2.ChooseRequest(experiment="x")] * n_requests
     rewards = [bandit_pb2.RewardRequest(decision_id="x")] * n_requests
@@ -310,7 +311,7 @@ def test_a_batch_has_one_to_a_thousand_requests(wire: Wire, n_requests: int) -> 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_errors_in_a_batch_are_as_clear_as_errors_of_calls(wire: Wire, name: str, text: str) -> None:
-    """Code, reason, text and violations of a result are those of the call on its own."""
+    """A result in a batch has the code, reason, text and violations of the single call."""
     alone = refused(lambda: wire.choose(text))
     first, second = wire.batch_choose(
         bandit_pb2.ChooseRequest(experiment=text),
@@ -323,11 +324,11 @@ def test_errors_in_a_batch_are_as_clear_as_errors_of_calls(wire: Wire, name: str
     require_safe_text(first.error.message)
 
 
-# Nothing is counted that was not answered.
+# Only answered calls are counted.
 
 
-def test_a_refused_choose_is_no_decision(wire: Wire) -> None:
-    """Decisions are counted as they are answered: none for a refusal."""
+def test_a_refused_choose_is_not_a_decision(wire: Wire) -> None:
+    """A refused Choose does not count as a decision."""
     name = wire.running()
     for unit in ("\0", "ok", "x" * 257, "", "\n"):
         wire.batch_choose(bandit_pb2.ChooseRequest(experiment=name, unit=unit))

@@ -1,4 +1,4 @@
-"""ExperimentService as an operator uses it: every RPC and every field."""
+"""ExperimentService, every RPC and every field, as an operator uses it."""
 
 import time
 from typing import Any
@@ -25,7 +25,7 @@ OUTPUT_ONLY = {
 
 
 def declared(message: experiment_pb2.Experiment) -> experiment_pb2.Experiment:
-    """What was declared of an experiment, without its life."""
+    """Return the declared fields of an experiment, without output-only ones."""
     copy = experiment_pb2.Experiment()
     copy.CopyFrom(message)
     for field, _ in message.ListFields():
@@ -35,7 +35,7 @@ def declared(message: experiment_pb2.Experiment) -> experiment_pb2.Experiment:
 
 
 def full_experiment() -> experiment_pb2.Experiment:
-    """An experiment with every field set, none to its default."""
+    """Return an experiment with every field set, and none to its default."""
     arm = experiment_pb2.Arm(id="a", model_uri="s3://m/1", digest="sha256:00")
     arm.payload.update({"temperature": 0.2, "tags": ["x", None, True, {"deep": "é"}]})
     prior = experiment_pb2.NormalInverseGammaPrior(mean=1, pseudo_observations=2, shape=3, scale=4)
@@ -90,22 +90,22 @@ def full_experiment() -> experiment_pb2.Experiment:
     )
 
 
-def test_everything_declared_comes_back(wire: Wire) -> None:
-    """From Create, Get, List and Start: what was sent, field by field."""
-    wanted = full_experiment()
-    assert {field.name for field, _ in wanted.ListFields()} == {
+def test_every_declared_field_is_returned(wire: Wire) -> None:
+    """Create, Get, List and Start return every declared field unchanged."""
+    requested = full_experiment()
+    assert {field.name for field, _ in requested.ListFields()} == {
         field.name for field in experiment_pb2.Experiment.DESCRIPTOR.fields
     } - OUTPUT_ONLY
-    created = wire.create(wanted)
-    assert declared(created) == wanted
-    assert declared(wire.get(wanted.name)) == wanted
-    (listed,) = [each for each in wire.list_page(page_size=1_000).experiments if each.name == wanted.name]
+    created = wire.create(requested)
+    assert declared(created) == requested
+    assert declared(wire.get(requested.name)) == requested
+    (listed,) = [each for each in wire.list_page(page_size=1_000).experiments if each.name == requested.name]
     assert listed == created
-    assert declared(wire.start(wanted.name)) == wanted
+    assert declared(wire.start(requested.name)) == requested
 
 
-def test_defaults_are_said(wire: Wire) -> None:
-    """What was left open comes back as what holds: policy, direction, range, age and a salt of its own."""
+def test_defaults_are_returned(wire: Wire) -> None:
+    """Fields left unset return their defaults: policy, direction, range, age and a random salt."""
     one, other = wire.create(experiment()), wire.create(experiment())
     assert one.policy.HasField("thompson_sampling")
     assert one.metrics[0].direction == experiment_pb2.DIRECTION_MAXIMIZE
@@ -117,19 +117,19 @@ def test_defaults_are_said(wire: Wire) -> None:
     assert wire.create(experiment(metrics=[long])).max_decision_age == Duration(seconds=80 * 86_400)
 
 
-def test_output_only_fields_are_not_taken(wire: Wire) -> None:
-    """A draft is a draft whatever the request says."""
-    wanted = experiment(state=experiment_pb2.STATE_CONCLUDED, winner="b", etag="r9")
-    wanted.create_time.FromSeconds(1)
-    wanted.epoch.number = 7
-    created = wire.create(wanted)
+def test_output_only_fields_are_ignored(wire: Wire) -> None:
+    """Output-only fields of a request are ignored, so that a new experiment is always a draft."""
+    requested = experiment(state=experiment_pb2.STATE_CONCLUDED, winner="b", etag="r9")
+    requested.create_time.FromSeconds(1)
+    requested.epoch.number = 7
+    created = wire.create(requested)
     assert (created.state, created.winner, created.etag) == (experiment_pb2.STATE_DRAFT, "", "r1")
     assert created.create_time.seconds > 10**9
     assert not created.HasField("epoch")
 
 
 def test_the_life_of_an_experiment(wire: Wire) -> None:
-    """Draft, running, paused, running, concluded, deleted: each step has its time, its etag and its epoch."""
+    """Each step, from draft to running, paused, concluded and deleted, has its time, etag and epoch."""
     name = wire.create(experiment()).name
     states = experiment_pb2.State
     running = wire.start(name)
@@ -158,8 +158,8 @@ def test_the_life_of_an_experiment(wire: Wire) -> None:
     assert refused(lambda: wire.get(name)).code is grpc.StatusCode.NOT_FOUND
 
 
-def test_an_etag_lets_one_of_two_writers_through(wire: Wire) -> None:
-    """The change made to the version that was read is made; the one made to the version before is aborted."""
+def test_an_etag_admits_one_of_two_writers(wire: Wire) -> None:
+    """A change to the current version succeeds, and a change to the version before it is aborted."""
     name = wire.create(experiment()).name
     etag = wire.get(name).etag
     first = wire.update(experiment(name=name, etag=etag, description="first"), "description")
@@ -190,11 +190,11 @@ def test_an_etag_lets_one_of_two_writers_through(wire: Wire) -> None:
     ],
 )
 def test_a_mask_changes_the_field_it_names(wire: Wire, path: str, changes: dict[str, Any]) -> None:
-    """That field is what the request has; every other is as it was, whatever the request has in it."""
+    """The masked field is taken from the request, and all others stay, whatever the request has."""
     before = full_experiment()
     wire.create(before)
-    wanted = experiment(**{"name": before.name, "description": "not asked for"} | changes)
-    after = declared(wire.update(wanted, path))
+    requested = experiment(**{"name": before.name, "description": "not asked for"} | changes)
+    after = declared(wire.update(requested, path))
     expected = experiment_pb2.Experiment()
     expected.CopyFrom(before)
     expected.ClearField(path)  # type: ignore[arg-type]  # the stub knows literal names only
@@ -205,8 +205,8 @@ def test_a_mask_changes_the_field_it_names(wire: Wire, path: str, changes: dict[
     assert declared(wire.get(before.name)) == expected
 
 
-def test_a_field_that_is_named_and_not_set_is_cleared(wire: Wire) -> None:
-    """It goes back to its default."""
+def test_a_masked_field_that_is_not_set_is_cleared(wire: Wire) -> None:
+    """A field in the mask that is not set returns to its default."""
     before = full_experiment()
     wire.create(before)
     after = wire.update(experiment_pb2.Experiment(name=before.name), "half_life", "limits", "description")
@@ -218,7 +218,7 @@ def test_a_field_that_is_named_and_not_set_is_cleared(wire: Wire) -> None:
 
 @pytest.mark.parametrize("paths", [(), ("*",)])
 def test_without_a_mask_everything_declared_is_replaced(wire: Wire, paths: tuple[str, ...]) -> None:
-    """No mask and * mean the same; the salt stays, since units would move."""
+    """No mask and * mean the same; the salt stays, since units would change arms otherwise."""
     before = full_experiment()
     wire.create(before)
     after = wire.update(experiment(name=before.name), *paths)
@@ -228,12 +228,12 @@ def test_without_a_mask_everything_declared_is_replaced(wire: Wire, paths: tuple
 
 
 def test_validate_only_stores_nothing(wire: Wire) -> None:
-    """Create and Update answer as they would, refuse as they would, and change nothing."""
-    wanted = experiment(description="dry")
-    request = experiment_pb2.CreateExperimentRequest(experiment=wanted, validate_only=True)
+    """With validate_only, Create and Update answer and refuse as usual, but change nothing."""
+    requested = experiment(description="dry")
+    request = experiment_pb2.CreateExperimentRequest(experiment=requested, validate_only=True)
     assert wire.experiments.CreateExperiment(request, timeout=20).description == "dry"
-    assert refused(lambda: wire.get(wanted.name)).code is grpc.StatusCode.NOT_FOUND
-    stored = wire.create(wanted)
+    assert refused(lambda: wire.get(requested.name)).code is grpc.StatusCode.NOT_FOUND
+    stored = wire.create(requested)
     existing = refused(lambda: wire.experiments.CreateExperiment(request, timeout=20))
     assert existing.code is grpc.StatusCode.ALREADY_EXISTS
     gone = wire.create(experiment())
@@ -241,17 +241,17 @@ def test_validate_only_stores_nothing(wire: Wire) -> None:
     request.experiment.name = gone.name
     deleted = refused(lambda: wire.experiments.CreateExperiment(request, timeout=20))
     assert deleted.code is grpc.StatusCode.ALREADY_EXISTS
-    changed = experiment(name=wanted.name, description="wet")
+    changed = experiment(name=requested.name, description="wet")
     assert wire.update(changed, "description", validate_only=True).description == "wet"
-    assert wire.get(wanted.name) == stored
-    broken = experiment(name=wanted.name, champion="z")
+    assert wire.get(requested.name) == stored
+    broken = experiment(name=requested.name, champion="z")
     assert refused(lambda: wire.update(broken, "champion", validate_only=True)).violations.keys() == {
         "champion"
     }
 
 
 def test_a_running_experiment_takes_a_change_with_its_next_epoch(wire: Wire) -> None:
-    """Limits hold from the answer of Update on, and the epoch says which arms."""
+    """Limits hold from the answer of Update on, and the epoch lists the arms."""
     name = wire.running()
     limits = experiment_pb2.Limits(minimum_shares={"a": 0.8})
     changed = wire.update(experiment(name=name, limits=limits), "limits")
@@ -265,7 +265,7 @@ def test_a_running_experiment_takes_a_change_with_its_next_epoch(wire: Wire) -> 
 
 
 def test_pages_have_every_experiment_once_in_order(wire: Wire) -> None:
-    """Page by page by their tokens, in the order of names; the last has none."""
+    """Pages follow each other by their tokens, in the order of names, and the last has no token."""
     prefix = f"page-{time.time_ns()}"
     names = [f"{prefix}/{letter}" for letter in "edcba"]
     for name in names:
@@ -284,7 +284,7 @@ def test_pages_have_every_experiment_once_in_order(wire: Wire) -> None:
 
 
 def test_a_page_ends_before_it_is_too_large_for_a_client(wire: Wire) -> None:
-    """However large the experiments are, a page is within the 4 MiB that gRPC clients take."""
+    """A page stays within the 4 MiB limit of gRPC clients, however large the experiments are."""
     prefix = f"large-{time.time_ns()}"
     arms = [experiment_pb2.Arm(id=f"a{number}") for number in range(50)]
     for arm in arms:
@@ -303,8 +303,8 @@ def test_a_page_ends_before_it_is_too_large_for_a_client(wire: Wire) -> None:
         wire.delete(name)
 
 
-def test_a_list_can_be_of_one_state(wire: Wire) -> None:
-    """Only experiments in it."""
+def test_a_list_can_be_filtered_by_state(wire: Wire) -> None:
+    """A list filtered by state has only experiments in that state."""
     draft, running = wire.create(experiment()).name, wire.running()
     paused, concluded = wire.running(), wire.running()
     wire.pause(paused)
@@ -323,7 +323,7 @@ def test_a_list_can_be_of_one_state(wire: Wire) -> None:
 
 
 def test_the_first_report_has_every_field(wire: Wire) -> None:
-    """Before anything was observed: the prior's beliefs, the shares, and notes that say what they are."""
+    """Before any outcome, a report has the prior's beliefs, the shares, and notes that explain them."""
     name = wire.running(metrics=[metric("buy", guardrail=True), metric("click")])
     report = wire.report(name)
     assert (report.experiment, report.state, report.champion) == (name, experiment_pb2.STATE_RUNNING, "a")
@@ -347,8 +347,8 @@ def test_the_first_report_has_every_field(wire: Wire) -> None:
     assert any("posterior" in note for note in report.notes)
 
 
-def test_a_report_has_what_was_committed(wire: Wire) -> None:
-    """Outcomes at once, decisions within about a second, epochs thinned to what was asked for."""
+def test_a_report_has_committed_data(wire: Wire) -> None:
+    """Outcomes are in it at once, decisions within about a second, and epochs are thinned as requested."""
     name = wire.running()
     for _ in range(4):
         decision_id = wire.choose(name, eligible_arms=["a"]).decision_id
@@ -365,7 +365,7 @@ def test_a_report_has_what_was_committed(wire: Wire) -> None:
 
 
 def test_a_report_outlives_its_experiment(wire: Wire) -> None:
-    """Paused and concluded experiments can be reported, and say who won."""
+    """Paused and concluded experiments have reports, with the winner."""
     name = wire.running()
     wire.pause(name)
     assert wire.report(name).state == experiment_pb2.STATE_PAUSED

@@ -1,4 +1,4 @@
-"""Experiments from wire to domain and back: nothing is lost or changed on the way. No server takes part."""
+"""Conversion of experiments from wire to domain and back, without loss or change, and without a server."""
 
 from datetime import timedelta
 
@@ -91,7 +91,7 @@ experiments = st.builds(
 @settings(max_examples=60)
 @given(experiment=experiments)
 def test_domain_to_wire_to_domain_is_identity(experiment: Experiment) -> None:
-    """What a store hands out can be sent, read by a client, and sent back as the same declaration."""
+    """A stored experiment can be sent to a client and sent back as the same declaration."""
     sent = declaration_to_message(experiment).SerializeToString()
     assert to_experiment(experiment_pb2.Experiment.FromString(sent), ANOTHER_SALT) == experiment
 
@@ -99,14 +99,14 @@ def test_domain_to_wire_to_domain_is_identity(experiment: Experiment) -> None:
 @settings(max_examples=60)
 @given(experiment=experiments)
 def test_wire_to_domain_to_wire_is_identity(experiment: Experiment) -> None:
-    """A message as the service writes it is written the same again."""
+    """A message written by the service is read and written unchanged."""
     message = declaration_to_message(experiment)
     assert declaration_to_message(to_experiment(message, ANOTHER_SALT)) == message
 
 
 @given(salt=st.binary(min_size=16, max_size=16))
 def test_an_experiment_without_a_salt_gets_the_new_one(salt: bytes) -> None:
-    """And one with a salt, in either case of its digits, keeps it."""
+    """An experiment without a salt gets the new one, and a salt, in upper or lower case, is kept."""
     message = experiment_pb2.Experiment(salt="")
     assert to_experiment(message, salt).salt == salt
     message.salt = salt.hex().upper()
@@ -115,12 +115,12 @@ def test_an_experiment_without_a_salt_gets_the_new_one(salt: bytes) -> None:
 
 @given(revision=st.integers(1, 2**31 - 1))
 def test_an_etag_is_read_back(revision: int) -> None:
-    """As the revision that it was made from."""
+    """An etag is read as the revision that it was made from."""
     assert to_revision(to_etag(revision)) == revision
 
 
 @given(etag=st.text(min_size=1) | st.from_regex(r"r?[0-9]+\s?"))
 def test_an_etag_has_one_spelling(etag: str) -> None:
-    """Any other text is of no revision."""
+    """Any other text is not a valid etag."""
     revision = to_revision(etag)
     assert revision == -1 or to_etag(revision or 0) == etag

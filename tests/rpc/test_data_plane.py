@@ -1,4 +1,4 @@
-"""BanditService as a backend and a reporter use it: every RPC and every field."""
+"""BanditService, every RPC and every field, as a backend and a reporter use it."""
 
 import base64
 import time
@@ -19,7 +19,7 @@ SALT: Final = "00112233445566778899aabbccddeeff"
 
 
 def rich_payload() -> Struct:
-    """A payload with every kind of value."""
+    """Return a payload with every kind of value."""
     payload = Struct()
     payload.update(
         {"prompt": "be “kind” \U0001f600\n", "t": 0.7, "n": None, "on": True, "deep": {"a": [1, [], {}]}}
@@ -28,12 +28,12 @@ def rich_payload() -> Struct:
 
 
 def chooses(name: str, n: int) -> list[bandit_pb2.ChooseRequest]:
-    """So many questions, each for a unit of its own."""
+    """Return `n` requests, each for another unit."""
     return [bandit_pb2.ChooseRequest(experiment=name, unit=f"user-{number}") for number in range(n)]
 
 
 def test_a_started_experiment_decides_at_once(wire: Wire) -> None:
-    """Create, start, Choose, with nothing in between: it is answered each time."""
+    """Choose right after Create and Start is always answered."""
     for _ in range(20):
         name = wire.running()
         choice = wire.choose(name)
@@ -41,7 +41,7 @@ def test_a_started_experiment_decides_at_once(wire: Wire) -> None:
 
 
 def test_an_answer_has_every_field(wire: Wire) -> None:
-    """The arm as declared, the signed decision, the propensity of its epoch, why, and how fresh it is."""
+    """An answer has the declared arm, the signed decision, its propensity, the reason, and the data's age."""
     declared = experiment(
         arms=[
             experiment_pb2.Arm(id="v1", model_uri="models:/m/1", digest="sha256:1", payload=rich_payload())
@@ -61,7 +61,7 @@ def test_an_answer_has_every_field(wire: Wire) -> None:
 
 
 def test_the_unit_is_not_in_the_decision_id(wire: Wire) -> None:
-    """The id is signed and not encrypted, so nothing of the unit may be in it."""
+    """The id is signed but not encrypted, so it contains nothing of the unit."""
     unit = "alice@example.org"
     decision = base64.urlsafe_b64decode(wire.choose(wire.running(), unit=unit).decision_id)
     assert unit.encode() not in decision
@@ -69,7 +69,7 @@ def test_the_unit_is_not_in_the_decision_id(wire: Wire) -> None:
 
 
 def test_a_unit_keeps_its_arm_and_decisions_are_unique(wire: Wire) -> None:
-    """Asked again, alone or in a batch, the same arm under another decision."""
+    """A repeated call, alone or in a batch, gets the same arm with another decision id."""
     name = wire.running()
     batches = [wire.batch_choose(*chooses(name, 200)) for _ in range(2)]
     arms = [[result.choice.arm for result in batch] for batch in batches]
@@ -80,7 +80,7 @@ def test_a_unit_keeps_its_arm_and_decisions_are_unique(wire: Wire) -> None:
 
 
 def test_an_assignment_can_be_computed_by_anyone(wire: Wire) -> None:
-    """Salt, unit and shares say which arm: the library's picker agrees with the server on every unit."""
+    """The library computes the server's arm of every unit from salt, unit and shares."""
     weights = {"a": 1.0, "b": 2.0, "c": 5.0}
     arms = [experiment_pb2.Arm(id=arm) for arm in weights]
     policy = experiment_pb2.Policy(static_split=experiment_pb2.StaticSplit(weights=weights))
@@ -92,19 +92,19 @@ def test_an_assignment_can_be_computed_by_anyone(wire: Wire) -> None:
     assert [result.choice.propensity for result in answers] == [weights[arm] / 8 for arm in expected]
 
 
-def test_without_a_unit_chance_decides(wire: Wire) -> None:
-    """Both arms come up, in more than one order."""
+def test_without_a_unit_arms_are_drawn_at_random(wire: Wire) -> None:
+    """Without a unit, both arms are chosen, in a different order each time."""
     name = wire.running()
     arms = [
         result.choice.arm for result in wire.batch_choose(*[bandit_pb2.ChooseRequest(experiment=name)] * 200)
     ]
-    assert set(arms) == {"a", "b"}  # all alike with probability 2^-199
+    assert set(arms) == {"a", "b"}  # all the same with probability 2^-199
     again = wire.batch_choose(*[bandit_pb2.ChooseRequest(experiment=name)] * 200)
     assert arms != [result.choice.arm for result in again]
 
 
 def test_eligible_arms_share_in_proportion(wire: Wire) -> None:
-    """Among fewer arms the propensity is the share over the sum of shares, counted as restricted."""
+    """Among eligible arms, the propensity is the share over their sum, and the decision is restricted."""
     weights = {"a": 1.0, "b": 2.0, "c": 5.0}
     policy = experiment_pb2.Policy(static_split=experiment_pb2.StaticSplit(weights=weights))
     name = wire.running(arms=[experiment_pb2.Arm(id=arm) for arm in weights], policy=policy)
@@ -119,7 +119,7 @@ def test_eligible_arms_share_in_proportion(wire: Wire) -> None:
 
 
 def test_a_previous_decision_is_returned_while_it_holds(wire: Wire) -> None:
-    """The same id on the same terms, and no second decision is counted."""
+    """The same decision id is returned with the same fields, and not counted again."""
     name = wire.running()
     first = wire.choose(name, unit="u")
     for _ in range(5):
@@ -136,8 +136,8 @@ def test_a_previous_decision_is_returned_while_it_holds(wire: Wire) -> None:
     assert eventually(lambda: wire.n_decisions(name)["policy"]) == 2
 
 
-def test_a_previous_decision_of_somebody_else_is_passed_over(wire: Wire) -> None:
-    """Of another unit, of another experiment, or on an arm that is not eligible: a new decision."""
+def test_a_previous_decision_of_another_unit_is_ignored(wire: Wire) -> None:
+    """A decision of another unit or experiment, or on an arm that is not eligible, gives a new one."""
     name, other = wire.running(), wire.running()
     mine = wire.choose(name, unit="u").decision_id
     assert wire.choose(name, unit="v", previous_decision_id=mine).reason == bandit_pb2.REASON_POLICY
@@ -150,7 +150,7 @@ def test_a_previous_decision_of_somebody_else_is_passed_over(wire: Wire) -> None
 
 
 def test_a_previous_decision_holds_across_epochs_and_not_on_an_arm_taken_out(wire: Wire) -> None:
-    """Shares may move; the arm must be in service."""
+    """It is returned while shares move, until its arm is taken out."""
     name = wire.running()
     first = wire.choose(name, unit="u")
     changed = wire.update(experiment(name=name, limits=experiment_pb2.Limits(minimum_share=0.1)), "limits")
@@ -165,7 +165,7 @@ def test_a_previous_decision_holds_across_epochs_and_not_on_an_arm_taken_out(wir
 
 
 def test_a_previous_decision_ends_with_its_window(wire: Wire) -> None:
-    """After the longest window an exposure can earn nothing more: the unit gets a new decision."""
+    """After the longest window, when outcomes are late, the unit gets a new decision."""
     short = metric("click")
     short.window.FromMilliseconds(400)
     name = wire.running(metrics=[short])
@@ -179,16 +179,16 @@ def test_a_previous_decision_ends_with_its_window(wire: Wire) -> None:
     assert again.decision_id != first
 
 
-def test_an_arm_that_warms_up_says_so(wire: Wire) -> None:
-    """The reason is warm-up for the arm whose share its warm-up set."""
+def test_a_warming_arm_has_its_reason(wire: Wire) -> None:
+    """The reason is warm-up if the arm's warm-up set its share."""
     limits = experiment_pb2.Limits(warm_up_decisions=10**6)
     limits.warm_up_duration.FromSeconds(3_600)
     choice = wire.choose(wire.running(limits=limits))
     assert (choice.reason, choice.propensity) == (bandit_pb2.REASON_WARM_UP, 0.5)
 
 
-def test_paused_and_concluded_experiments_answer_for_certain(wire: Wire) -> None:
-    """The champion, then the winner, with propensity 1, and the report counts them as fallbacks."""
+def test_paused_and_concluded_experiments_give_a_certain_answer(wire: Wire) -> None:
+    """The champion or winner answers with propensity 1, and the report counts fallbacks."""
     name = wire.running(arms=[experiment_pb2.Arm(id=arm) for arm in "abc"], champion="b")
     wire.pause(name)
     for unit in ("u", "v", ""):
@@ -206,8 +206,8 @@ def test_paused_and_concluded_experiments_answer_for_certain(wire: Wire) -> None
     assert by_arm == {"a": 0, "b": 4, "c": 2}
 
 
-def test_a_paused_experiment_pins_nobody(wire: Wire) -> None:
-    """A previous decision is passed over: the champion answers until the experiment runs again."""
+def test_a_paused_experiment_pins_no_one(wire: Wire) -> None:
+    """A previous decision is ignored, and the champion answers until the experiment runs again."""
     name = wire.running()
     first = wire.choose(name, unit="u", eligible_arms=["b"])
     wire.pause(name)
@@ -218,7 +218,7 @@ def test_a_paused_experiment_pins_nobody(wire: Wire) -> None:
 
 
 def test_one_bad_question_fails_alone(wire: Wire) -> None:
-    """The results of BatchChoose are in order, and each is an answer or its own error."""
+    """BatchChoose returns results in order, each an answer or an error."""
     name, draft = wire.running(), wire.create(experiment()).name
     requests = chooses(name, 100)
     requests[40] = bandit_pb2.ChooseRequest(experiment="no-such-one")
@@ -239,14 +239,14 @@ def test_one_bad_question_fails_alone(wire: Wire) -> None:
 
 
 def test_a_batch_answers_for_many_experiments(wire: Wire) -> None:
-    """Each result is that of its own request, of a thousand."""
+    """Each of a thousand results belongs to its own request."""
     names = [wire.running(champion=arm, arms=[experiment_pb2.Arm(id=arm)]) for arm in ("x", "y", "z")]
     requests = [bandit_pb2.ChooseRequest(experiment=names[i % 3]) for i in range(1_000)]
     assert [result.choice.arm for result in wire.batch_choose(*requests)] == [*"xyz" * 333, "x"]
 
 
 def test_one_bad_reward_fails_alone(wire: Wire) -> None:
-    """The results of BatchReward are in order; what is good is stored, what is bad is not."""
+    """BatchReward returns results in order, and stores the good rewards only."""
     name = wire.running(metrics=[metric("click"), metric("buy")])
     ids = [result.choice.decision_id for result in wire.batch_choose(*chooses(name, 6))]
     wire.reward(ids[1], {"click": 1})
@@ -272,7 +272,7 @@ def test_one_bad_reward_fails_alone(wire: Wire) -> None:
 
 
 def test_outcomes_are_credited_to_the_arm_of_the_decision(wire: Wire) -> None:
-    """The report's means are those of the rewards posted for each arm's decisions."""
+    """The report's mean of each arm is that of the rewards for its decisions."""
     real = metric("spend", kind=experiment_pb2.METRIC_KIND_REAL, minimum=0, maximum=8)
     count = metric("items", kind=experiment_pb2.METRIC_KIND_COUNT, maximum=100)
     name = wire.running(metrics=[real, count], reward_metric="spend")

@@ -1,4 +1,4 @@
-"""Callers that give up, and callers that are too many: nothing is lost, doubled, or half done."""
+"""Callers that give up, and too many callers: no reward is lost, counted twice, or half stored."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,25 +24,25 @@ REWARD_LABELS: Final = {
 
 
 def ask(name: str, wire: Wire, n: int) -> list[str]:
-    """So many decisions."""
+    """Make `n` decisions, and return their ids."""
     results = wire.batch_choose(*[bandit_pb2.ChooseRequest(experiment=name)] * n)
     return [result.choice.decision_id for result in results]
 
 
 def reward_request(decision_id: str) -> bandit_pb2.RewardRequest:
-    """A click."""
+    """Return the request of a click."""
     return bandit_pb2.RewardRequest(decision_id=decision_id, outcomes={"click": 1})
 
 
 def by_deadline(wire: Wire, decision_id: str) -> grpc.StatusCode:
-    """Posts a reward with a deadline that passes before its commit."""
+    """Post a reward with a deadline that passes before its commit."""
     with pytest.raises(grpc.RpcError) as caught:
         wire.bandit.Reward(reward_request(decision_id), timeout=0.3)
     return call_of(caught.value).code()
 
 
 def by_hand(wire: Wire, decision_id: str) -> grpc.StatusCode:
-    """Posts a reward, and cancels the call once the server has it."""
+    """Post a reward, and cancel the call when the server has it."""
     call = wire.bandit.Reward.future(reward_request(decision_id))
     with pytest.raises(grpc.FutureTimeoutError):
         call.result(timeout=0.3)
@@ -52,7 +52,7 @@ def by_hand(wire: Wire, decision_id: str) -> grpc.StatusCode:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server whose commits can be held up."""
+    """Start a server whose commits can be blocked."""
     flags = ("--metrics-listen", "127.0.0.1:0")
     with serving(tmp_path_factory.mktemp("held-up") / "bandit.db", *flags) as server:
         yield server
@@ -68,7 +68,7 @@ def test_a_caller_that_gives_up_can_ask_again(
     give_up: Callable[[Wire, str], grpc.StatusCode],
     code: grpc.StatusCode,
 ) -> None:
-    """The queued reward is committed all the same: the retry says duplicate, and it counts once."""
+    """The queued reward is still committed, the retry is a duplicate, and it counts once."""
     wire = connect(server)
     name = wire.running()
     (decision_id,) = ask(name, wire, 1)
@@ -86,7 +86,7 @@ def test_a_caller_that_gives_up_can_ask_again(
 
 @pytest.mark.parametrize("flag", ["--reward-queue-rows", "--max-concurrent-calls"])
 def test_too_many_rewards_are_refused_for_now(start_server: StartServer, connect: Connect, flag: str) -> None:
-    """RESOURCE_EXHAUSTED with a delay, and nothing stored: the retry is the first that is recorded."""
+    """They get RESOURCE_EXHAUSTED with a delay, and are not stored, so that the retry is recorded."""
     server = start_server(flag, "5")
     wire = connect(server)
     name = wire.running()
@@ -108,10 +108,10 @@ def test_too_many_rewards_are_refused_for_now(start_server: StartServer, connect
     verify(server.database)
 
 
-def test_choose_goes_on_when_the_store_does_not(server: ServerProcess, connect: Connect) -> None:
-    """With the database locked away, Reward is UNAVAILABLE in seconds and Choose answers; then all is well.
+def test_choose_continues_when_the_store_does_not(server: ServerProcess, connect: Connect) -> None:
+    """While the database is locked, Reward gets UNAVAILABLE within seconds, and Choose answers.
 
-    What was refused is stored by its retry, and the decisions made meanwhile are counted once.
+    Afterwards, retries of refused rewards are stored, and the decisions made meanwhile are counted once.
     """
     wire = connect(server)
     name = wire.running()
@@ -127,4 +127,4 @@ def test_choose_goes_on_when_the_store_does_not(server: ServerProcess, connect: 
     assert sum(counted.values()) == 60
     (failed,) = [event for event in server.events() if event["event"] == "reward.commit_failed"]
     assert (failed["level"], failed["error"]) == ("warning", "StoreUnavailableError")
-    assert "exception" not in failed  # an outage is no defect: the cause is all that helps
+    assert "exception" not in failed  # an outage is not a defect, and needs no traceback

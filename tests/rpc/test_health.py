@@ -1,4 +1,4 @@
-"""Health and reflection, as load balancers and tools ask for them."""
+"""Health and reflection, as load balancers and tools use them."""
 
 from typing import Any
 
@@ -17,19 +17,19 @@ NAMES = ["", *(service.full_name for service in SERVICES)]
 
 @pytest.mark.parametrize("service", NAMES)
 def test_services_are_serving(wire: Wire, service: str) -> None:
-    """The server as a whole, and each of its services."""
+    """Health reports the server as a whole, and each of its services, as serving."""
     assert wire.health_of(service) == health_pb2.HealthCheckResponse.SERVING
 
 
 def test_an_unknown_service_is_not_found(wire: Wire) -> None:
-    """As the health protocol has it."""
+    """An unknown service gets NOT_FOUND, as the health protocol requires."""
     with pytest.raises(grpc.RpcError) as caught:
         wire.health_of("bandit.v1.NoSuchService")
     assert call_of(caught.value).code() is grpc.StatusCode.NOT_FOUND
 
 
 def ask(wire: Wire, **question: Any) -> reflection_pb2.ServerReflectionResponse:
-    """What reflection answers to one question."""
+    """Send one reflection request, and return the answer."""
     method = wire.channel.stream_stream(
         "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
         request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
@@ -41,14 +41,14 @@ def ask(wire: Wire, **question: Any) -> reflection_pb2.ServerReflectionResponse:
 
 
 def test_reflection_is_off_by_default(wire: Wire) -> None:
-    """UNIMPLEMENTED: whoever reaches the port is told nothing."""
+    """Without --reflection, it gets UNIMPLEMENTED, and reveals nothing."""
     with pytest.raises(grpc.RpcError) as caught:
         ask(wire, list_services="")
     assert call_of(caught.value).code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_reflection_tells_of_every_service(start_server: StartServer, connect: Connect) -> None:
-    """With --reflection: both services, health and itself, with their descriptors."""
+def test_reflection_lists_every_service(start_server: StartServer, connect: Connect) -> None:
+    """With --reflection, it lists all services, with health and itself, and their descriptors."""
     wire = connect(start_server("--reflection"))
     listed = ask(wire, list_services="").list_services_response
     assert {service.name for service in listed.service} == {

@@ -1,4 +1,4 @@
-"""What Prometheus scrapes and what the log says: right counts, and no unit in either."""
+"""Prometheus metrics and the log: correct counts, and no unit in either."""
 
 import re
 from collections import Counter
@@ -23,7 +23,7 @@ PERSON: Final = "alice-4711@example.org"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server that serves metrics and logs all it has to say."""
+    """Start a server that serves metrics and logs at level debug."""
     flags = ("--metrics-listen", "127.0.0.1:0", "--log-level", "debug")
     with serving(tmp_path_factory.mktemp("metrics") / "bandit.db", *flags) as server:
         yield server
@@ -31,12 +31,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture
 def wire(server: ServerProcess, connect: Connect) -> Wire:
-    """A channel to it."""
+    """Open a channel to it."""
     return connect(server)
 
 
 def calls(server: ServerProcess, method: str, code: str) -> float:
-    """How many calls of a method ended with a code, as the convention counts them."""
+    """Return the number of calls of a method that ended with a code, from the metrics."""
     service, name = method.removeprefix("/").split("/")
     return server.sample(
         "grpc_server_handled_total",
@@ -48,7 +48,7 @@ def calls(server: ServerProcess, method: str, code: str) -> float:
 
 
 def test_metrics_and_log_after_known_calls(server: ServerProcess, wire: Wire) -> None:
-    """Every family has the numbers of what was called; neither page nor log has a unit or a decision id."""
+    """Every family matches the calls made, and neither metrics nor log have a unit or a decision id."""
     name = wire.running(metrics=[metric("click", window=Duration(seconds=3_600))])
     choices = [wire.choose(name, unit=f"{PERSON}-{number}") for number in range(30)]
     refused(lambda: wire.choose(name, unit=f"{PERSON}\n"))
@@ -116,7 +116,7 @@ def test_metrics_and_log_after_known_calls(server: ServerProcess, wire: Wire) ->
 
 
 def test_a_scrape_is_well_formed(server: ServerProcess) -> None:
-    """Prometheus' own parser reads it; every method is there before its first call."""
+    """Prometheus' own parser reads it, and every method is in it before its first call."""
     families = {family.name: family for family in text_string_to_metric_families(server.scrape())}
     assert families.keys() >= {
         "grpc_server_started",
@@ -138,7 +138,7 @@ def test_a_scrape_is_well_formed(server: ServerProcess) -> None:
 
 
 def test_the_log_is_json(server: ServerProcess) -> None:
-    """Each line is an object with event, level and an instant in UTC."""
+    """Each line is an object with event, level and a time in UTC."""
     events = eventually(server.events, until=lambda events: len(events) >= 3)
     assert [event["event"] for event in events][:3] == ["metrics.serving", "access.open", "server.serving"]
     for event in events:
@@ -147,7 +147,7 @@ def test_the_log_is_json(server: ServerProcess) -> None:
 
 
 def sockets_of(pid: int) -> Iterator[str]:
-    """The inodes of a process's sockets; a descriptor that it closes meanwhile is passed over."""
+    """Yield the inodes of a process's sockets, without descriptors that it closes meanwhile."""
     for link in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):
             target = link.readlink().name
@@ -155,8 +155,8 @@ def sockets_of(pid: int) -> Iterator[str]:
                 yield target.removeprefix("socket:[").rstrip("]")
 
 
-def test_metrics_are_served_nowhere_by_default(shared_process: ServerProcess) -> None:
-    """The process listens at one port, that of the calls."""
+def test_metrics_are_not_served_by_default(shared_process: ServerProcess) -> None:
+    """The process listens on one port only, the one for calls."""
     inodes = set(sockets_of(shared_process.process.pid))
     listening = set()
     for table in ("tcp", "tcp6"):

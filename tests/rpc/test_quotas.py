@@ -1,4 +1,4 @@
-"""How many experiments, arms and series of metrics there may be: what is beyond is refused, or summed."""
+"""Quotas of experiments, arms and metric series: more are refused, or summed."""
 
 import re
 from typing import Final
@@ -16,17 +16,17 @@ BEYOND: Final = (grpc.StatusCode.FAILED_PRECONDITION, "QUOTA_REACHED", None)
 
 @pytest.fixture
 def wire(start_server: StartServer, connect: Connect) -> Wire:
-    """A server that allows two experiments in a namespace, and three arms in an experiment."""
+    """Start a server that allows two experiments per namespace, and three arms per experiment."""
     return connect(start_server("--max-experiments", "2", "--max-arms", "3"))
 
 
 def arms(n_arms: int) -> list[experiment_pb2.Arm]:
-    """So many arms, the champion first."""
+    """Return `n_arms` arms, champion first."""
     return [experiment_pb2.Arm(id=f"a{number}" if number else "a") for number in range(n_arms)]
 
 
-def test_a_full_namespace_takes_no_experiment(wire: Wire) -> None:
-    """The third is refused, in other namespaces it is taken, and a deleted one makes room."""
+def test_a_full_namespace_accepts_no_experiment(wire: Wire) -> None:
+    """The third experiment is refused, other namespaces accept it, and deleting one makes room."""
     for name in ("one", "team/one", "team/two"):
         wire.create(experiment(name=name))
     refusal = refused(lambda: wire.create(experiment(name="team/three")))
@@ -40,7 +40,7 @@ def test_a_full_namespace_takes_no_experiment(wire: Wire) -> None:
 
 
 def test_an_experiment_has_no_more_arms_than_are_allowed(wire: Wire) -> None:
-    """Neither created with too many, nor changed to have more."""
+    """An experiment can neither be created with too many arms nor changed to have them."""
     refusal = refused(lambda: wire.create(experiment(arms=arms(4))))
     assert (refusal.code, refusal.reason, refusal.retry_seconds) == BEYOND
     declared = wire.create(experiment(arms=arms(3)))
@@ -48,10 +48,10 @@ def test_an_experiment_has_no_more_arms_than_are_allowed(wire: Wire) -> None:
     assert refused(lambda: wire.update(declared, "arms")).reason == "QUOTA_REACHED"
 
 
-def test_an_experiment_of_before_the_limit_can_still_be_changed(
+def test_an_experiment_from_before_the_limit_can_still_be_changed(
     start_server: StartServer, connect: Connect
 ) -> None:
-    """One that has more arms than are allowed now may keep them, and gets no more."""
+    """An experiment with more arms than are allowed now keeps them, but can't add any."""
     first = start_server()
     declared = connect(first).create(experiment(arms=arms(5)))
     assert first.terminate() == 0
@@ -63,7 +63,7 @@ def test_an_experiment_of_before_the_limit_can_still_be_changed(
 
 
 def test_series_beyond_the_limit_are_summed(start_server: StartServer, connect: Connect) -> None:
-    """A namespace takes half of 100; its other arms are summed as (other), and no decision is missing."""
+    """A namespace gets half of 100 series; its other arms are summed as (other), without losing decisions."""
     server = start_server("--max-metric-series", "100", "--metrics-listen", "127.0.0.1:0")
     wire = connect(server)
     name = wire.running(arms=arms(120))

@@ -1,4 +1,4 @@
-"""Reports on what gives a report nothing to stand on: what can't be said is said, and no number is wrong."""
+"""Reports on insufficient data: they name what can't be said, and have no wrong numbers."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -36,12 +36,12 @@ LATER = START + 30 * 24 * HOUR
 
 
 def hourly(n: int, **changes: object) -> list[Epoch]:
-    """Epochs of an hour each."""
+    """Return `n` epochs of an hour each."""
     return [make_epoch(number + 1, START + number * HOUR, **changes) for number in range(n)]  # type: ignore[arg-type]  # passed on
 
 
 def facts_of(*epochs: Sequence[tuple[int, int]], metric: int = 0) -> Facts:
-    """Per epoch, each arm's decisions and successes."""
+    """Return facts from each arm's decisions and successes in each epoch."""
     cells = {
         (number, arm): cell for number, row in enumerate(epochs, start=1) for arm, cell in enumerate(row)
     }
@@ -56,12 +56,12 @@ def facts_of(*epochs: Sequence[tuple[int, int]], metric: int = 0) -> Facts:
 
 
 def reasons(report: experiment_pb2.Report, subject: str) -> set[str]:
-    """Why the subject is missing, of any metric and arm."""
+    """Return the reasons why the subject is missing, for any metric and arm."""
     return {each.reason for each in report.unsaid if subject in each.subjects}
 
 
 def metrics_of(report: experiment_pb2.Report, name: str = "click") -> dict[str, experiment_pb2.MetricReport]:
-    """Arm to its report on the metric."""
+    """Return arm to its report on the metric."""
     return {arm.arm: each for arm in report.arms for each in arm.metrics if each.metric == name}
 
 
@@ -73,10 +73,8 @@ def metrics_of(report: experiment_pb2.Report, name: str = "click") -> dict[str, 
         pytest.param(Metric(name="click"), LATER, "no-window", id="no window"),
     ],
 )
-def test_without_anything_to_stand_on_no_evidence_is_shown(
-    metric: Metric, now: timedelta, reason: str
-) -> None:
-    """One reason for everything that is missing, once and not for each arm."""
+def test_without_data_no_evidence_is_shown(metric: Metric, now: timedelta, reason: str) -> None:
+    """One reason is given for everything that is missing, and not repeated for each arm."""
     epochs = hourly(1 if reason == "no-closed-epoch" else 3)
     report = report_on(declare(metrics=[metric], policy=EVEN), epochs, now=now)  # type: ignore[arg-type]  # an instant
     require_sane(report)
@@ -93,7 +91,7 @@ def test_without_anything_to_stand_on_no_evidence_is_shown(
 
 
 def test_one_decision_bounds_nothing() -> None:
-    """Too few data: the interval is the metric's whole range."""
+    """With one decision, the interval is the metric's whole range."""
     facts = facts_of([(1, 1), (1, 0)])
     report = report_on(declare(metrics=[CLICK], policy=EVEN), hourly(3), facts, now=LATER)
     require_sane(report)
@@ -103,7 +101,7 @@ def test_one_decision_bounds_nothing() -> None:
 
 
 def test_an_arm_without_an_outcome_is_not_compared() -> None:
-    """Its decisions are not resolved where silence is ignored; the other arm's mean is still said."""
+    """If silence is ignored, its decisions are not resolved, and only the other arm's mean is given."""
     ignoring = replace(CLICK, default_value=None)
     facts = facts_of([(8, 4), (2, 0)])
     report = report_on(declare(metrics=[ignoring], policy=EVEN), hourly(3), facts, now=LATER)
@@ -115,8 +113,8 @@ def test_an_arm_without_an_outcome_is_not_compared() -> None:
 
 
 @pytest.mark.parametrize("n", [5, 20, 100])
-def test_all_successes_leave_room_for_a_failure(n: int) -> None:
-    """Never narrower than the data allow: the exact fixed-sample bound for n successes of n is inside."""
+def test_intervals_are_not_too_narrow_after_successes_only(n: int) -> None:
+    """The interval contains the exact fixed-sample bound for n successes of n, so it is not too narrow."""
     facts = facts_of([(n, n), (n, n)])
     report = report_on(declare(metrics=[CLICK], policy=EVEN), hourly(3), facts, now=LATER)
     require_sane(report)
@@ -127,7 +125,7 @@ def test_all_successes_leave_room_for_a_failure(n: int) -> None:
 
 
 def test_zero_variance_is_not_certainty() -> None:
-    """A real-valued metric that is always the same still has bounds on both sides."""
+    """A real-valued metric with a constant value still has bounds on both sides."""
     spend = Metric(name="spend", kind=MetricKind.REAL, maximum=8.0, window=MINUTE)
     steady = Tally(n=50, total=50 * N_STEPS // 4, squares=50 * (N_STEPS // 4) ** 2)
     facts = Facts(
@@ -143,7 +141,7 @@ def test_zero_variance_is_not_certainty() -> None:
 
 
 def test_without_floors_scarce_arms_are_not_bounded() -> None:
-    """A floor of 0: epochs in which an arm had less than a hundredth are left out, and it is said."""
+    """With a floor of 0, epochs with a share below a hundredth are left out, and a note explains that."""
     starved = hourly(3, shares={0: 0.999, 1: 0.001})
     facts = facts_of([(999, 50), (1, 0)], [(999, 50), (1, 0)])
     report = report_on(declare(metrics=[CLICK]), starved, facts, now=LATER)
@@ -153,8 +151,8 @@ def test_without_floors_scarce_arms_are_not_bounded() -> None:
     assert (missing.reason, list(missing.arms)) == ("shares-below-floor", ["challenger"])
 
 
-def test_an_arm_added_yesterday_is_told_apart() -> None:
-    """It has no closed epoch of its own; the others are compared as ever."""
+def test_an_arm_added_yesterday_is_reported_separately() -> None:
+    """It has no closed epoch, and the other arms are still compared."""
     declared = declare(arms=["champion", "challenger", "new"], metrics=[CLICK], limits=FLOORS)
     third = dict.fromkeys(range(3), 1 / 3)
     epochs = [*hourly(2), make_epoch(3, START + 2 * HOUR, shares=third)]
@@ -168,7 +166,7 @@ def test_an_arm_added_yesterday_is_told_apart() -> None:
 
 
 def test_returning_units_withhold_all_evidence() -> None:
-    """Beliefs are shown, evidence is not, and the notes say what to do."""
+    """Beliefs are shown, evidence is not, and the notes give the remedy."""
     facts = facts_of([(500, 25), (500, 90)])
     declared = declare(metrics=[CLICK, ERROR], policy=EVEN)
     report = report_on(declared, hourly(3), facts, now=LATER, groups={7: 1_000})
@@ -181,7 +179,7 @@ def test_returning_units_withhold_all_evidence() -> None:
 
 
 def test_a_range_below_zero_has_no_relative_lift() -> None:
-    """Differences are said, ratios are not."""
+    """Differences are given, but ratios are not."""
     profit = Metric(name="profit", kind=MetricKind.REAL, minimum=-4.0, maximum=4.0, window=MINUTE)
     tally = Tally(n=100, total=60 * N_STEPS, squares=60 * N_STEPS**2)
     facts = Facts(
@@ -195,7 +193,7 @@ def test_a_range_below_zero_has_no_relative_lift() -> None:
 
 
 def test_an_experiment_of_one_arm_has_nothing_to_compare() -> None:
-    """Its mean is said, its only split is what it did, and the outlook has nothing to find."""
+    """Its mean is given, its only split equals what it did, and there is no outlook."""
     declared = declare(arms=["champion"], metrics=[CLICK])
     report = report_on(declared, hourly(3, shares={0: 1.0}), facts_of([(100, 7)]), now=LATER)
     require_sane(report)
@@ -205,7 +203,7 @@ def test_an_experiment_of_one_arm_has_nothing_to_compare() -> None:
 
 
 def test_with_every_arm_taken_out_there_is_still_a_report() -> None:
-    """The champion answers; nobody is believed best, and no split is offered."""
+    """No arm is believed best, and no split is reported."""
     arms = [Arm(id="champion", is_taken_out=True), Arm(id="challenger", is_taken_out=True)]
     report = report_on(declare(arms=arms, metrics=[CLICK]), hourly(3, shares={0: 1.0, 1: 0.0}), now=LATER)
     require_sane(report)
@@ -213,8 +211,8 @@ def test_with_every_arm_taken_out_there_is_still_a_report() -> None:
     assert all(arm.out_of_service and not arm.HasField("probability_best") for arm in report.arms)
 
 
-def test_a_lift_for_the_better_is_asked_for_where_less_is_better() -> None:
-    """The default outlook is an improvement."""
+def test_the_default_lift_is_an_improvement_if_less_is_better() -> None:
+    """The default outlook is for an improvement, which is a decrease if less is better."""
     declared = declare(metrics=[replace(ERROR, is_guardrail=False)], policy=EVEN)
     report = report_on(declared, hourly(3), facts_of([(500, 50), (500, 50)]), now=LATER)
     require_sane(report)
@@ -223,7 +221,7 @@ def test_a_lift_for_the_better_is_asked_for_where_less_is_better() -> None:
 
 
 def test_a_thousand_arms_fit_into_a_message_and_a_screen() -> None:
-    """History is thinned, and neither the verdict nor what can't be said goes through all of them."""
+    """History is thinned, and neither the verdict nor the list of missing numbers names all arms."""
     n_arms = 1_000
     ids = [f"arm-{number:04}-{'x' * 54}" for number in range(n_arms)]
     shares = dict.fromkeys(range(n_arms), 1 / n_arms)
@@ -234,7 +232,7 @@ def test_a_thousand_arms_fit_into_a_message_and_a_screen() -> None:
         outcomes={outcome_key(*cell): binary_tally(1 + cell[1] % 3, 1 + cell[1] % 3) for cell in cells},
     )
     declared = declare(arms=ids, metrics=[CLICK, ERROR])
-    report = report_on(declared, epochs, facts, now=LATER, wanted=ReportRequest(max_epochs=5_000))
+    report = report_on(declared, epochs, facts, now=LATER, request=ReportRequest(max_epochs=5_000))
     require_sane(report)
     assert report.ByteSize() < 4 * 1024 * 1024
     assert len(report.epochs) >= 20
@@ -244,7 +242,7 @@ def test_a_thousand_arms_fit_into_a_message_and_a_screen() -> None:
 
 
 def test_a_report_that_is_too_large_is_shortened_before_it_is_refused() -> None:
-    """Of its history the ends are left, and no earlier looks; what is too large even so is an error."""
+    """Only the ends of its history are kept, and no earlier looks; if still too large, it is an error."""
     facts = facts_of(*[[(50, 5), (50, 9)]] * 50)
     made = made_of(declare(metrics=[CLICK], policy=EVEN), hourly(60), facts, now=LATER)
     whole = to_bytes(made, 0)

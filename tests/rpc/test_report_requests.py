@@ -1,4 +1,4 @@
-"""What a report can't be asked for, field by field."""
+"""Invalid requests of reports, field by field."""
 
 import math
 
@@ -15,18 +15,18 @@ WEIGHTS = "weights must be finite and at least 0, with a positive sum"
 
 @pytest.fixture(scope="module")
 def name(shared_wire: Wire) -> str:
-    """A running experiment with arms a and b."""
+    """Start an experiment with arms a and b."""
     return shared_wire.running()
 
 
 def ask(wire: Wire, name: str, **request: object) -> experiment_pb2.Report:
-    """GetReport."""
+    """Call GetReport."""
     message = experiment_pb2.GetReportRequest(name=name, **request)  # type: ignore[arg-type]  # passed on
     return wire.experiments.GetReport(message, timeout=CALL_SECONDS)
 
 
 def split(**weights: float) -> experiment_pb2.StaticSplit:
-    """A static split."""
+    """Return a static split."""
     return experiment_pb2.StaticSplit(weights=weights)
 
 
@@ -46,32 +46,32 @@ def split(**weights: float) -> experiment_pb2.StaticSplit:
 def test_splits_are_checked(
     wire: Wire, name: str, splits: list[experiment_pb2.StaticSplit], violations: dict[str, str]
 ) -> None:
-    """Each bad split is named."""
+    """The refusal names each bad split."""
     assert refused(lambda: ask(wire, name, splits=splits)).violations == violations
 
 
 @pytest.mark.parametrize("lift", [-1.0, -2.0, 10.5, math.nan, math.inf])
 def test_a_lift_is_within_bounds(wire: Wire, name: str, lift: float) -> None:
-    """Not all of it, and not beyond eleven-fold."""
+    """A lift must be above -1 and at most 10."""
     rule = "must be above -1 and at most 10"
     assert refused(lambda: ask(wire, name, lift=lift)).violations == {"lift": f"{lift:g} {rule}"}
 
 
-def test_epochs_are_counted_from_none(wire: Wire, name: str) -> None:
-    """A negative number of them is refused."""
+def test_the_number_of_epochs_is_not_negative(wire: Wire, name: str) -> None:
+    """A negative number of epochs is refused."""
     violations = refused(lambda: ask(wire, name, max_epochs=-1)).violations
     assert violations == {"max_epochs": "-1 must be at least 0"}
 
 
 def test_the_default_split_is_even_over_the_arms_in_service(wire: Wire, name: str) -> None:
-    """Until something has closed, only its weights are known."""
+    """Until an epoch has closed, only the weights of the split are known."""
     (found,) = ask(wire, name).splits
     assert dict(found.weights) == {"a": 0.5, "b": 0.5}
     assert found.unsaid.reason == "no-window"
 
 
 def test_metrics_are_chosen_by_name(wire: Wire) -> None:
-    """The reward metric and those named; an unknown one is named in the refusal."""
+    """A report has the reward metric and the named ones; the refusal names an unknown one."""
     name = wire.running(metrics=[metric("click"), metric("error"), metric("spam")])
     report = ask(wire, name, metrics=["spam"])
     assert [[each.metric for each in arm.metrics] for arm in report.arms] == [["click", "spam"]] * 2
@@ -82,21 +82,23 @@ def test_metrics_are_chosen_by_name(wire: Wire) -> None:
 
 @pytest.mark.parametrize("max_bytes", [-1, 2**28 + 1])
 def test_a_size_is_within_bounds(wire: Wire, name: str, max_bytes: int) -> None:
-    """Not negative, and at most 256 MiB."""
+    """max_bytes must be from 0 to 256 MiB."""
     rule = f"{max_bytes} must be in [0, 268435456]"
     assert refused(lambda: ask(wire, name, max_bytes=max_bytes)).violations == {"max_bytes": rule}
 
 
 def test_a_report_larger_than_the_caller_takes_is_refused(wire: Wire, name: str) -> None:
-    """With its size and what to do; within the limit it is answered."""
+    """The refusal has the size and the remedy; a report within the limit is returned."""
     n_bytes = ask(wire, name).ByteSize()
     rule = refused(lambda: ask(wire, name, max_bytes=100)).violations["max_bytes"]
     assert " bytes, and at most 100 were asked for: name fewer `metrics`, or set max_bytes" in rule
     assert ask(wire, name, max_bytes=2 * n_bytes).ByteSize() <= 2 * n_bytes
 
 
-def test_the_client_takes_what_a_plain_one_would_not(shared_process: ServerProcess, wire: Wire) -> None:
-    """A thousand arms and 40 metrics are more than the 4 MiB of gRPC's default."""
+def test_the_client_accepts_reports_above_the_default_limit(
+    shared_process: ServerProcess, wire: Wire
+) -> None:
+    """The client receives a report on 1,000 arms and 40 metrics, larger than gRPC's default of 4 MiB."""
     metrics = [metric(f"m-{number}") for number in range(40)]
     arms = [experiment_pb2.Arm(id=f"arm-{number:03}-{'x' * 50}") for number in range(1_000)]
     name = wire.running(arms=arms, champion=arms[0].id, metrics=metrics, reward_metric="m-0")

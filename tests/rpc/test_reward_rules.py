@@ -1,4 +1,4 @@
-"""What becomes of an outcome: the table of `wire.md`, over the wire."""
+"""Results of rewards over the wire, as in the table of `wire.md`."""
 
 import time
 from functools import partial
@@ -22,18 +22,18 @@ LATE: Final = bandit_pb2.OUTCOME_RESULT_LATE
 
 @pytest.fixture
 def name(wire: Wire) -> str:
-    """A running experiment of the test's own, with two metrics."""
+    """Start a separate experiment with two metrics."""
     return wire.running(metrics=[metric("click"), metric("buy")])
 
 
 def wait_until_older(decision_id: str, seconds: float) -> None:
-    """Lets the decision grow older than so much."""
+    """Wait until the decision is older than `seconds`."""
     decided_ms = int.from_bytes(decision_of(decision_id)[:6])
     eventually(lambda: time.time() * 1000 > decided_ms + seconds * 1000 + 1)
 
 
 def test_a_replay_is_a_duplicate_however_often(wire: Wire, name: str) -> None:
-    """The same answer each time, and one outcome in the facts."""
+    """Every replay is a duplicate, and the facts have one outcome."""
     decision_id = wire.choose(name).decision_id
     assert wire.reward(decision_id, {"click": 1}) == {"click": RECORDED}
     for _ in range(20):
@@ -42,7 +42,7 @@ def test_a_replay_is_a_duplicate_however_often(wire: Wire, name: str) -> None:
 
 
 def test_a_replay_with_another_value_is_a_conflict(wire: Wire, name: str) -> None:
-    """ALREADY_EXISTS that names the metric; what was posted first stands, and nothing beside it is stored."""
+    """It gets ALREADY_EXISTS with the metric; the first value stays, and nothing else in it is stored."""
     decision_id = wire.choose(name).decision_id
     wire.reward(decision_id, {"click": 1})
     refusal = refused(lambda: wire.reward(decision_id, {"click": 0, "buy": 1}))
@@ -53,7 +53,7 @@ def test_a_replay_with_another_value_is_a_conflict(wire: Wire, name: str) -> Non
 
 
 def test_a_higher_revision_replaces_and_a_lower_one_is_superseded(wire: Wire, name: str) -> None:
-    """Revisions need no order on their way: the highest stands."""
+    """The highest revision stays, in whatever order they arrive."""
     decision_id = wire.choose(name).decision_id
     assert wire.reward(decision_id, {"click": 1}) == {"click": RECORDED}
     assert wire.reward(decision_id, {"click": 0}, revision=2) == {"click": REVISED}
@@ -70,7 +70,7 @@ def test_a_higher_revision_replaces_and_a_lower_one_is_superseded(wire: Wire, na
 
 
 def test_a_decision_in_a_batch_twice_counts_once(wire: Wire, name: str) -> None:
-    """The first is recorded, its copies are duplicates, in the order of the batch."""
+    """In the order of the batch, the first is recorded and its copies are duplicates."""
     decision_id = wire.choose(name).decision_id
     request = bandit_pb2.RewardRequest(decision_id=decision_id, outcomes={"click": 1})
     results = wire.batch_reward(request, request, request)
@@ -83,7 +83,7 @@ def test_a_decision_in_a_batch_twice_counts_once(wire: Wire, name: str) -> None:
 
 
 def test_a_decision_in_a_batch_twice_with_other_values_conflicts(wire: Wire, name: str) -> None:
-    """The first stands; the second fails alone; a higher revision behind them replaces it."""
+    """The first stays, only the second fails, and a later item with a higher revision replaces the first."""
     decision_id = wire.choose(name).decision_id
     first, other, higher = wire.batch_reward(
         bandit_pb2.RewardRequest(decision_id=decision_id, outcomes={"click": 1}),
@@ -95,8 +95,8 @@ def test_a_decision_in_a_batch_twice_with_other_values_conflicts(wire: Wire, nam
     assert dict(higher.reward.results) == {"click": REVISED}
 
 
-def test_an_expired_decision_takes_no_first_outcome(wire: Wire) -> None:
-    """FAILED_PRECONDITION past max_decision_age; what came in time is still a duplicate, and revisable."""
+def test_an_expired_decision_accepts_no_first_outcome(wire: Wire) -> None:
+    """It gets FAILED_PRECONDITION after max_decision_age; timely outcomes can be repeated and revised."""
     declared = experiment(metrics=[metric("click"), metric("buy")])
     declared.max_decision_age.FromMilliseconds(1_500)
     wire.create(declared)
@@ -116,7 +116,7 @@ def test_an_expired_decision_takes_no_first_outcome(wire: Wire) -> None:
 
 
 def test_an_outcome_past_its_window_is_late(wire: Wire) -> None:
-    """It is kept and reported apart, steers nothing, and repeats as a duplicate."""
+    """It is kept and reported separately, does not steer, and its repeat is a duplicate."""
     slow = metric("click")
     slow.window.FromMilliseconds(300)
     name = wire.running(metrics=[slow, metric("buy")])
@@ -129,8 +129,8 @@ def test_an_outcome_past_its_window_is_late(wire: Wire) -> None:
     assert sum(m.outcomes + m.open_outcomes for m in clicks) == 0
 
 
-def test_rewards_are_taken_while_paused_and_once_concluded(wire: Wire, name: str) -> None:
-    """A decision's outcome counts whatever became of its experiment since."""
+def test_rewards_are_accepted_while_paused_and_after_the_conclusion(wire: Wire, name: str) -> None:
+    """A decision's outcome counts even if its experiment was paused or concluded since."""
     ids = [wire.choose(name).decision_id for _ in range(2)]
     wire.pause(name)
     assert wire.reward(ids[0], {"click": 1}) == {"click": RECORDED}
@@ -140,7 +140,7 @@ def test_rewards_are_taken_while_paused_and_once_concluded(wire: Wire, name: str
 
 
 def test_rewards_of_a_fallback_are_kept_and_do_not_steer(wire: Wire, name: str) -> None:
-    """A paused experiment's answer can be rewarded; the report's means do not have it."""
+    """A paused experiment's answer can be rewarded, and the report's means exclude the outcome."""
     wire.pause(name)
     decision_id = wire.choose(name).decision_id
     assert wire.reward(decision_id, {"click": 1}) == {"click": RECORDED}
@@ -149,7 +149,7 @@ def test_rewards_of_a_fallback_are_kept_and_do_not_steer(wire: Wire, name: str) 
 
 
 def test_rewards_of_a_deleted_experiment_are_not_found(wire: Wire, name: str) -> None:
-    """NOT_FOUND, for new ones and for repeats."""
+    """New rewards and repeats get NOT_FOUND."""
     ids = [wire.choose(name).decision_id for _ in range(2)]
     wire.reward(ids[0], {"click": 1})
     wire.pause(name)
@@ -159,8 +159,8 @@ def test_rewards_of_a_deleted_experiment_are_not_found(wire: Wire, name: str) ->
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "EXPERIMENT_NOT_FOUND")
 
 
-def test_rewards_of_a_removed_arm_are_taken(wire: Wire, name: str) -> None:
-    """The decision carries its arm, and the report still shows it, out of service."""
+def test_rewards_of_a_removed_arm_are_accepted(wire: Wire, name: str) -> None:
+    """The decision has its arm, and the report still shows the arm, out of service."""
     decision_id = wire.choose(name, eligible_arms=["b"]).decision_id
     wire.update(experiment(name=name, arms=[experiment_pb2.Arm(id="a")]), "arms")
     assert wire.reward(decision_id, {"click": 1}) == {"click": RECORDED}
@@ -170,15 +170,15 @@ def test_rewards_of_a_removed_arm_are_taken(wire: Wire, name: str) -> None:
 
 
 def test_rewards_of_a_removed_metric_are_refused(wire: Wire, name: str) -> None:
-    """What is no longer declared has no rules to be checked by; the others go on."""
+    """A removed metric has no rules to check, and is refused; other metrics still work."""
     decision_id = wire.choose(name).decision_id
     wire.update(experiment(name=name, metrics=[metric("click")]), "metrics")
     assert refused(lambda: wire.reward(decision_id, {"buy": 1})).reason == "INVALID_INPUT"
     assert wire.reward(decision_id, {"click": 1}) == {"click": RECORDED}
 
 
-def test_a_metric_that_clips_takes_what_is_out_of_range(wire: Wire) -> None:
-    """Values beyond the range count as its nearest end, and are repeated as posted; infinity is refused."""
+def test_a_metric_that_clips_accepts_values_out_of_range(wire: Wire) -> None:
+    """Values beyond the range count as its nearest end, and are kept as posted; infinity is refused."""
     real = metric("spend", kind=experiment_pb2.METRIC_KIND_REAL, minimum=-1, maximum=1, clip=True)
     name = wire.running(metrics=[real], reward_metric="spend")
     decision_id = wire.choose(name).decision_id

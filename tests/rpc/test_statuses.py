@@ -1,4 +1,4 @@
-"""The one table from errors to statuses: nothing is missing, and it makes what clients are promised."""
+"""The table from errors to statuses: it is complete, and keeps what clients are promised."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -32,51 +32,51 @@ EXAMPLES = [
     errors.OverloadedError("too much waits", timedelta(milliseconds=200)),
     errors.StorageFullError("no room", timedelta(seconds=1)),
     errors.ClockInDoubtError(timedelta(seconds=30)),
-    errors.StorageUnavailableError(timedelta(seconds=1)),
-    errors.StorageUnsafeError("fsync is off", timedelta(seconds=1)),
+    errors.StorageUnavailableError(),
+    errors.StorageUnsafeError("fsync is off"),
 ]
 
 
 def tree(root: type[errors.ServiceError]) -> Iterator[type[errors.ServiceError]]:
-    """Every class below a class."""
+    """Yield every subclass of a class."""
     for child in root.__subclasses__():
         yield child
         yield from tree(child)
 
 
 def test_every_error_has_a_code() -> None:
-    """The table has the whole tree of service errors, and nothing else."""
+    """The table has exactly the tree of service errors."""
     assert set(CODES) == set(tree(errors.ServiceError))
 
 
 def test_every_error_has_an_example_here() -> None:
-    """So that the tests below see all of them."""
+    """Every error has an example, so that the tests below cover all of them."""
     assert {type(example) for example in EXAMPLES} == set(CODES)
 
 
 def test_reasons_are_stable_words() -> None:
-    """In capitals, one for each error, and none is the base class's."""
+    """Reasons are in capitals, differ for each error, and differ from the base class's."""
     reasons = [kind.reason for kind in CODES]
     assert len(set(reasons)) == len(reasons)
     assert all(reason.replace("_", "").isupper() and reason != "UNKNOWN" for reason in reasons)
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
-def test_what_passes_says_when_to_retry(error: errors.ServiceError) -> None:
+def test_temporary_errors_have_a_retry_delay(error: errors.ServiceError) -> None:
     """RESOURCE_EXHAUSTED and UNAVAILABLE carry a delay; no other error does."""
     failure = Failure.of(error)
     assert (failure.retry_after is not None) == (failure.code in RETRYABLE)
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
-def test_what_is_bad_says_which_field(error: errors.ServiceError) -> None:
+def test_input_errors_have_violations(error: errors.ServiceError) -> None:
     """INVALID_ARGUMENT carries violations; no other error does."""
     failure = Failure.of(error)
     assert bool(failure.violations) == (failure.code is grpc.StatusCode.INVALID_ARGUMENT)
 
 
 def test_a_status_in_a_batch_is_that_of_a_call() -> None:
-    """Code, text, reason, violations and delay are the same in either place."""
+    """Code, text, reason, violations and delay are the same in a batch and in a call."""
     for error in EXAMPLES:
         failure = Failure.of(error)
         status = failure.status
@@ -91,7 +91,7 @@ def test_a_status_in_a_batch_is_that_of_a_call() -> None:
 
 @pytest.mark.parametrize("n_violations", [1, 10, 5_000])
 def test_a_failure_fits_into_a_trailer(n_violations: int) -> None:
-    """However many rules are broken, text and details stay below the 8 KiB that gRPC clients take."""
+    """Text and details stay below the 8 KiB limit of gRPC clients, however many rules are broken."""
     violations = [Violation(f"arms[{number}].id", "\x1b" + "x" * 120) for number in range(n_violations)]
     failure = Failure.of(errors.InvalidInputError(violations))
     n_bytes = sum(

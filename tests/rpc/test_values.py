@@ -1,4 +1,4 @@
-"""Values over the wire: what was posted is what is kept, compared and counted."""
+"""Values over the wire are kept, compared and counted as posted."""
 
 import math
 
@@ -17,7 +17,7 @@ PLAYS = metric("plays", kind=experiment_pb2.METRIC_KIND_COUNT, maximum=10.0, cli
 
 @pytest.fixture
 def name(wire: Wire) -> str:
-    """A running experiment of one arm, with a metric of a wide range and one that clips."""
+    """Start an experiment of one arm, with a metric of a wide range and one that clips."""
     return wire.running(
         arms=[experiment_pb2.Arm(id="a")], champion="a", metrics=[SPEND, PLAYS], reward_metric="spend"
     )
@@ -30,7 +30,7 @@ def name(wire: Wire) -> str:
 def test_another_value_is_a_conflict(
     wire: Wire, name: str, which: str, posted: float, others: tuple[float, ...]
 ) -> None:
-    """However near in a range of ten million, and however far beyond the end at which a metric clips."""
+    """Another value conflicts, however near in a range of ten million, or far beyond where a metric clips."""
     decision_id = wire.choose(name).decision_id
     assert wire.reward(decision_id, {which: posted}) == {which: RECORDED}
     for other in others:
@@ -41,7 +41,7 @@ def test_another_value_is_a_conflict(
 
 @pytest.mark.parametrize("value", [4.76, 0.01, 9_999_999.99])
 def test_a_small_value_counts(wire: Wire, name: str, value: float) -> None:
-    """The mean is what was posted, to the 2^40th part of the range."""
+    """The mean is the posted value, within 2^-40 of the range."""
     wire.reward(wire.choose(name).decision_id, {"spend": value})
     (arm,) = wire.report(name).arms
     (spend,) = (each for each in arm.metrics if each.metric == "spend")
@@ -50,7 +50,7 @@ def test_a_small_value_counts(wire: Wire, name: str, value: float) -> None:
 
 @pytest.mark.parametrize("zero", [-0.0, 5e-324])
 def test_zeros_are_one_value(wire: Wire, name: str, zero: float) -> None:
-    """A negative zero and a subnormal number are 0, and duplicates of it."""
+    """Negative zero and a subnormal number count as 0, and are duplicates of it."""
     decision_id = wire.choose(name).decision_id
     assert wire.reward(decision_id, {"spend": zero}) == {"spend": RECORDED}
     assert wire.reward(decision_id, {"spend": 0.0}) == {"spend": DUPLICATE}

@@ -1,4 +1,4 @@
-"""Servers that want to know who calls, the callers, and their certificates."""
+"""Fixtures of servers with authentication, callers, and their certificates."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ Enter = Callable[..., Wire]
 
 @dataclass(frozen=True, slots=True)
 class TokensFile:
-    """A tokens file, rewritten by the test.
+    """A tokens file that tests rewrite.
 
     Attributes:
-        path: Where it is.
-        tokens: Caller to the tokens that were made for them.
+        path: Path of the file.
+        tokens: Caller to the caller's tokens.
     """
 
     path: Path
@@ -29,13 +29,13 @@ class TokensFile:
 
     @classmethod
     def create(cls, path: Path, callers: dict[str, str]) -> "TokensFile":
-        """A file of callers with two tokens each, and the lines of TOML that belong to them."""
+        """Create a file of callers with two tokens each; `callers` maps a name to its lines of TOML."""
         file = cls(path, {name: [new_token(), new_token()] for name in callers})
         file.write(callers)
         return file
 
     def write(self, callers: dict[str, str], n_tokens: int = 2) -> None:
-        """Replaces the file by one of these callers, with the first or the last of their tokens."""
+        """Replace the file by one with these callers, with `n_tokens` of their tokens."""
         blocks = []
         for name, lines in callers.items():
             hashes = [format_hash(digest_of(token)) for token in self.tokens[name][:n_tokens]]
@@ -45,7 +45,7 @@ class TokensFile:
         draft.replace(self.path)
 
     def token(self, name: str) -> str:
-        """The first token of a caller."""
+        """Return the first token of a caller."""
         return self.tokens[name][0]
 
 
@@ -58,13 +58,13 @@ CALLERS = BY_ROLE | {
 
 @pytest.fixture(scope="session")
 def tokens(tmp_path_factory: pytest.TempPathFactory) -> TokensFile:
-    """A caller for each role, one with all of them, and one limited to a namespace."""
+    """Create a caller for each role, one with all roles, and one limited to a namespace."""
     return TokensFile.create(tmp_path_factory.mktemp("tokens") / "tokens.toml", CALLERS)
 
 
 @pytest.fixture(scope="session")
 def guarded(tmp_path_factory: pytest.TempPathFactory, tokens: TokensFile) -> Iterator[ServerProcess]:
-    """A server that these callers share; its log holds no token and no hash."""
+    """Start a server that these callers share; its log must have no token and no hash."""
     file = tmp_path_factory.mktemp("guarded") / "bandit.db"
     with serving(file, "--tokens", str(tokens.path), "--reflection") as server:
         yield server
@@ -75,7 +75,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, tokens: TokensFile) -> Ite
 
 @pytest.fixture
 def enter() -> Iterator[Enter]:
-    """Opens channels that are closed at the end."""
+    """Open channels that are closed at the end."""
     wires: list[Wire] = []
 
     def open_wire(
@@ -91,5 +91,5 @@ def enter() -> Iterator[Enter]:
 
 @pytest.fixture(scope="session")
 def authority() -> Authority:
-    """Signs the certificates of servers and clients."""
+    """Create the authority that signs the certificates of servers and clients."""
     return Authority.create()

@@ -1,4 +1,4 @@
-"""The audit: who changed what, in the transaction of the change."""
+"""The audit log: who changed what, written in the transaction of the change."""
 
 import json
 import re
@@ -32,13 +32,13 @@ from tests.support.wire import Wire, experiment
 def entries_of(
     wire: Wire, name: str = "", *, page_size: int = 0, page_token: str = ""
 ) -> list[admin_pb2.AuditEntry]:
-    """A page of the audit, the newest change first."""
+    """Return a page of the audit log, newest change first."""
     message = admin_pb2.ListAuditEntriesRequest(experiment=name, page_size=page_size, page_token=page_token)
     return list(wire.admin.ListAuditEntries(message, timeout=20).entries)
 
 
 def test_every_change_leaves_its_entry(guarded: ServerProcess, tokens: TokensFile, enter: Enter) -> None:
-    """Caller, action, and what stood before and since; what changes nothing, or is refused, leaves none."""
+    """An entry has caller, action, old and new value; calls that change nothing or are refused leave none."""
     operator, admin = enter(guarded, tokens.token("operator")), enter(guarded, tokens.token("admin"))
     declared = experiment(description="one")
     name = declared.name
@@ -81,7 +81,7 @@ def test_every_change_leaves_its_entry(guarded: ServerProcess, tokens: TokensFil
 def test_the_deepest_payload_can_be_read_again(
     guarded: ServerProcess, tokens: TokensFile, enter: Enter
 ) -> None:
-    """Whatever an experiment may declare, its entry is answered, exactly as it was."""
+    """The entry of the deepest payload that an experiment can have is returned unchanged."""
     everything = enter(guarded, tokens.token("everything"))
     text = '{"x":' * 25 + "1" + "}" * 25
     arm = experiment_pb2.Arm(id="a", payload=json_format.Parse(text, Struct()))
@@ -91,10 +91,10 @@ def test_the_deepest_payload_can_be_read_again(
     assert json.loads(entry.after)["declaration"]["arms"][0]["payload"] == json.loads(text)
 
 
-def test_a_rotation_is_entered_without_a_secret(
+def test_the_entry_of_a_rotation_has_no_secret(
     guarded: ServerProcess, tokens: TokensFile, enter: Enter
 ) -> None:
-    """Ids and times, and who wanted it."""
+    """The entry of a rotation has ids, times and caller, and no secret."""
     admin = enter(guarded, tokens.token("admin"))
     admin.admin.RotateDecisionKey(admin_pb2.RotateDecisionKeyRequest(), timeout=20)
     entry = next(entry for entry in entries_of(admin) if entry.action == "rotate_key")
@@ -103,7 +103,7 @@ def test_a_rotation_is_entered_without_a_secret(
 
 
 def test_the_audit_is_read_in_pages(guarded: ServerProcess, tokens: TokensFile, enter: Enter) -> None:
-    """Each entry once, the newest first; a token that is none is refused."""
+    """Pages have each entry once, newest first; an invalid page token is refused."""
     admin = enter(guarded, tokens.token("everything"))
     name = admin.running()
     admin.pause(name)
@@ -118,7 +118,7 @@ def test_the_audit_is_read_in_pages(guarded: ServerProcess, tokens: TokensFile, 
     assert len(numbers) == 3
     assert numbers == sorted(set(numbers), reverse=True)
     wrong = (
-        lambda: entries_of(admin, page_token="x"),  # noqa: S106 - a place in a list
+        lambda: entries_of(admin, page_token="x"),  # noqa: S106 - a position in a list
         lambda: entries_of(admin, page_token="9" * 30),
         lambda: entries_of(admin, page_size=-1),
         lambda: entries_of(admin, "No Name"),
@@ -128,13 +128,13 @@ def test_the_audit_is_read_in_pages(guarded: ServerProcess, tokens: TokensFile, 
 
 @pytest.fixture
 def store(tmp_path: Path) -> SqlStore:
-    """A store of one file."""
+    """Open a store on a file."""
     return open_store(f"sqlite:///{tmp_path / 'bandit.db'}")
 
 
 @pytest.mark.parametrize("change", ["create", "start", "delete", "rotate", "revoke"])
-def test_a_change_without_its_entry_is_none(store: SqlStore, change: str) -> None:
-    """If the audit can't be written, nothing has changed."""
+def test_a_change_without_its_entry_is_rolled_back(store: SqlStore, change: str) -> None:
+    """If the audit entry can't be written, nothing changes."""
     ring = store.adopt_keys(KeyRing({1: b"k" * 32, 2: b"l" * 32}, 2))
     draft = create(store)
     with store.writing() as connection:
@@ -157,7 +157,7 @@ def test_a_change_without_its_entry_is_none(store: SqlStore, change: str) -> Non
 
 
 def test_the_command_shows_what_changed(shared_process: ServerProcess, shared_wire: Wire) -> None:
-    """A line a change, with the values that it changed below; names with a namespace work everywhere."""
+    """It prints a line per change, with the changed values below; names with a namespace work everywhere."""
     declared = experiment()
     declared.name = f"team-a/{declared.name}"
     shared_wire.create(declared)
@@ -186,7 +186,7 @@ def test_the_command_shows_what_changed(shared_process: ServerProcess, shared_wi
 
 
 def test_the_command_rotates_and_revokes_keys(start_server: StartServer) -> None:
-    """And shows them; a list for machines holds ids and states."""
+    """It also shows keys; its JSON has ids and states."""
     address = start_server().address
     rotated = CliRunner().invoke(cli, ["key", "rotate", "--server", address])
     assert re.search(r"^ *2 +signing .*\n *1 +verifying ", rotated.stdout, re.MULTILINE), rotated.output

@@ -1,4 +1,4 @@
-"""Every method has a rule, and the rule is what is kept on the wire."""
+"""Permissions: every method has a rule, and the server enforces it."""
 
 from pathlib import Path
 
@@ -25,13 +25,13 @@ CLOSED = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
 
 
 def method_names() -> set[str]:
-    """The full name of every method of every service in our protos, of health and of reflection."""
+    """Return the full names of all methods of the services in our protos, of health and of reflection."""
     services = [service for file in FILES for service in file.services_by_name.values()]
     return {f"/{service.full_name}/{method.name}" for service in services for method in service.methods}
 
 
 def code_of(wire: Wire, method: str) -> grpc.StatusCode:
-    """How a method answers an empty message."""
+    """Return the status of a method for an empty message."""
     try:
         wire.call(method, b"")
     except grpc.RpcError as error:
@@ -39,27 +39,27 @@ def code_of(wire: Wire, method: str) -> grpc.StatusCode:
     return grpc.StatusCode.OK
 
 
-def test_every_proto_file_is_walked() -> None:
-    """A proto file that is new is among those that the tests here look at."""
+def test_every_proto_file_is_covered() -> None:
+    """The tests here cover every proto file, also a new one."""
     ours = {f"bandit/v1/{path.name}" for path in PROTOS.glob("*.proto")}
     assert ours <= {file.name for file in FILES}
     assert all(descriptor_pool.Default().FindFileByName(name) for name in ours)
 
 
 def test_every_method_has_a_rule() -> None:
-    """And no rule is about a method that does not exist, unless an older health package lacks it."""
+    """Every method has a rule, and every rule a method, unless an older health package lacks it."""
     assert method_names() - RULES.keys() == set()
     assert RULES.keys() - method_names() <= {"/grpc.health.v1.Health/List"}
 
 
 def test_only_health_is_open() -> None:
-    """Every other rule names a role."""
+    """Every rule but health's names a role."""
     assert {method.split("/")[1] for method, roles in RULES.items() if not roles} == {"grpc.health.v1.Health"}
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_without_credentials_nothing_is_answered(method: str, guarded: ServerProcess, enter: Enter) -> None:
-    """Whatever the method: it is UNAUTHENTICATED before its request is read."""
+    """Every method returns UNAUTHENTICATED before its request is read."""
     wire = enter(guarded)
     refusal = refused(lambda: wire.call(method, b"\xff no message"))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
@@ -69,7 +69,7 @@ def test_without_credentials_nothing_is_answered(method: str, guarded: ServerPro
 def test_a_role_may_do_what_the_table_says(
     role: Role, guarded: ServerProcess, tokens: TokensFile, enter: Enter
 ) -> None:
-    """Each method lets each role in if its rule names the role, and answers PERMISSION_DENIED else."""
+    """A method accepts the roles that its rule names, and returns PERMISSION_DENIED to others."""
     wire = enter(guarded, tokens.token(role))
     answers = {method: code_of(wire, method) for method in METHODS}
     let_in = {method for method, code in answers.items() if code not in CLOSED}
@@ -77,8 +77,8 @@ def test_a_role_may_do_what_the_table_says(
     assert set(answers.values()) & CLOSED == {grpc.StatusCode.PERMISSION_DENIED}
 
 
-def test_health_is_answered_to_everybody(guarded: ServerProcess, enter: Enter) -> None:
-    """A load balancer has no token."""
+def test_health_needs_no_credentials(guarded: ServerProcess, enter: Enter) -> None:
+    """Health needs no credentials, as load balancers have no token."""
     assert enter(guarded).health_of("") == health_pb2.HealthCheckResponse.SERVING
 
 
@@ -93,7 +93,7 @@ def test_reflection_is_for_viewers(
     tokens: TokensFile,
     enter: Enter,
 ) -> None:
-    """What can be called is told to those who may look."""
+    """Only viewers can list services and methods."""
     metadata = (("authorization", f"Bearer {tokens.token(caller)}"),) if caller else ()
     ask = enter(guarded).channel.stream_stream(
         REFLECTION,

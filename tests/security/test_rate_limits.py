@@ -1,4 +1,4 @@
-"""How often a caller may call."""
+"""Rate limits of callers."""
 
 from pathlib import Path
 
@@ -13,14 +13,14 @@ from tests.support.refusals import refused
 
 
 def test_a_bucket_lets_through_its_rate_and_a_seconds_burst() -> None:
-    """Over any time: at most the rate times the time, and a second's worth."""
+    """In any interval, it lets through at most the rate times the interval, plus a second's worth."""
     bucket = Bucket(50.0, now=0.0)
     taken = sum(bucket.take(step / 1000) == 0.0 for step in range(10_000))
     assert taken == pytest.approx(50 * 10 + 50, abs=1)
 
 
-def test_a_bucket_says_exactly_when_there_is_a_permit() -> None:
-    """After the wait that it named one call is let through, and no earlier one is."""
+def test_a_bucket_returns_the_exact_delay() -> None:
+    """After the returned delay one call is let through, and no earlier call is."""
     bucket = Bucket(4.0, now=0.0)
     assert [bucket.take(0.0) for _ in range(4)] == [0.0] * 4
     bucket.charge(3)
@@ -31,7 +31,7 @@ def test_a_bucket_says_exactly_when_there_is_a_permit() -> None:
 
 
 def test_a_slow_rate_still_lets_one_call_through() -> None:
-    """Less than one a second is a call every so many seconds."""
+    """A rate below one per second lets one call through every few seconds."""
     bucket = Bucket(0.1, now=0.0)
     assert bucket.take(0.0) == 0.0
     assert bucket.take(0.0) == pytest.approx(10.0)
@@ -41,7 +41,7 @@ def test_a_slow_rate_still_lets_one_call_through() -> None:
 def test_a_caller_beyond_its_rate_is_refused_and_no_other_is(
     start_server: StartServer, tmp_path: Path, enter: Enter
 ) -> None:
-    """RESOURCE_EXHAUSTED with the delay; each item of a batch counts; others are let through."""
+    """It gets RESOURCE_EXHAUSTED with a delay, each item of a batch counts, and others are let through."""
     limited = 'roles = ["choose", "viewer"]\ncalls_per_second = 0.5'
     callers = {"slow": limited, "batches": limited.replace("0.5", "100"), "quick": 'roles = ["choose"]'}
     file = TokensFile.create(tmp_path / "tokens.toml", callers)
@@ -63,8 +63,8 @@ def test_a_caller_beyond_its_rate_is_refused_and_no_other_is(
     assert slow.health_of("") == 1
 
 
-def test_without_tokens_all_callers_are_one(start_server: StartServer, enter: Enter) -> None:
-    """`--calls-per-second` then bounds them together."""
+def test_without_tokens_all_callers_share_a_limit(start_server: StartServer, enter: Enter) -> None:
+    """Without tokens, `--calls-per-second` limits all callers together."""
     server = start_server("--calls-per-second", "0.1")
     enter(server).list_page()
     assert refused(enter(server).list_page).reason == "RATE_LIMITED"

@@ -1,4 +1,4 @@
-"""What a log never holds."""
+"""Secrets never appear in logs."""
 
 import base64
 import sqlite3
@@ -19,14 +19,14 @@ from tests.support.process import ServerProcess, eventually
 
 
 def renderings(secret: bytes) -> set[str]:
-    """A secret as a log might show it."""
+    """Return the forms in which a log might show a secret."""
     return {secret.hex(), base64.b64encode(secret).decode(), repr(secret)[2:-1], str(list(secret))}
 
 
 def test_a_log_holds_no_secret(
     start_server: StartServer, tmp_path: Path, authority: Authority, enter: Enter
 ) -> None:
-    """No token, wrong ones included, no hash, no private key, no key that signs; also not at level debug."""
+    """No token, valid or wrong, no hash, private key or signing key is in it, even at level debug."""
     certificate, key = authority.issue("server.test").write(tmp_path, "server")
     file = TokensFile.create(tmp_path / "tokens.toml", {"all": 'roles = ["admin", "operator", "choose"]'})
     flags = ("--tls-certificate", str(certificate), "--tls-key", str(key), "--tokens", str(file.path))
@@ -52,8 +52,8 @@ def test_a_log_holds_no_secret(
     assert [secret for secret in secrets if secret in log] == []
 
 
-def test_a_database_out_of_reach_is_told_without_its_password(tmp_path: Path) -> None:
-    """The log of a server that waits for it does not have it."""
+def test_an_unreachable_database_is_logged_without_its_password(tmp_path: Path) -> None:
+    """The log of a server that waits for its database does not have the password."""
     url = "postgresql+psycopg://bandit:s3cret@127.0.0.1:1/bandit"
     server = ServerProcess.start(tmp_path / "unused.db", "--database", url, "--log-level", "debug")
     waiting = eventually(lambda: [e for e in server.events() if e["event"] == "standby.waiting"])
@@ -63,7 +63,7 @@ def test_a_database_out_of_reach_is_told_without_its_password(tmp_path: Path) ->
 
 
 def test_a_traceback_shows_no_values() -> None:
-    """What a request, a unit or a key is called in the code may be told, what it holds may not."""
+    """A traceback may show the names of variables, but not their values."""
     code = (
         "from server.app.log_setup import set_up_logs, structlog\n"
         "set_up_logs('debug')\n"

@@ -1,4 +1,4 @@
-"""Keys that sign decisions take turns, and no decision that is out there becomes invalid by it."""
+"""Rotation of signing keys, which invalidates no open decision, and revocation."""
 
 import base64
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from bandit.decision_id import (
 )
 from bandit.v1 import admin_pb2, bandit_pb2
 from server.services.errors import RotationRefusedError
-from server.services.runtime.threads import Workers
+from server.services.runtime.async_store import AsyncStore
 from server.services.signing_keys.rotation import DecisionKeys, KeyState
 from server.services.signing_keys.signers import GRACE
 from server.services.snapshot.snapshot import Snapshot
@@ -50,7 +50,7 @@ RECORDED, DUPLICATE = bandit_pb2.OUTCOME_RESULT_RECORDED, bandit_pb2.OUTCOME_RES
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def fresh_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each backend."""
+    """Create an empty database of each backend."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'bandit.db'}"
     postgresql: PostgresqlProcess = request.getfixturevalue("postgresql")
@@ -59,24 +59,24 @@ def fresh_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def store(fresh_url: str) -> Iterator[SqlStore]:
-    """A store of each backend with one key."""
+    """Open a store of each backend with one key."""
     with closing(open_store(fresh_url)) as opened:
         opened.adopt_keys(FIRST)
         yield opened
 
 
 def rotate(store: SqlStore, secret: bytes, *, memory: timedelta = GRACE, delay: float = 0.0) -> KeyRing:
-    """Adds a key that signs after so many seconds."""
+    """Add a key that signs after `delay` seconds."""
     return store.rotate_keys(secret, START, delay=timedelta(seconds=delay), ended_before=START - memory)
 
 
 def key_of(decision_id: str) -> int:
-    """Which key signed a decision."""
+    """Return the key that signed a decision."""
     return base64.urlsafe_b64decode(decision_id)[1]
 
 
 def test_a_rotation_adds_a_key_and_keeps_the_rest(store: SqlStore) -> None:
-    """The new key is the newest, and the old one stays."""
+    """The new key is the newest, and the old key stays."""
     ring = rotate(store, b"2" * 32)
     assert ring.secrets == {1: b"1" * 32, 2: b"2" * 32}
     assert ring.signing_key == 2
@@ -85,7 +85,7 @@ def test_a_rotation_adds_a_key_and_keeps_the_rest(store: SqlStore) -> None:
 
 
 def test_an_upgrade_keeps_the_keys(fresh_url: str) -> None:
-    """Decisions signed before the schema knew of turns stay valid."""
+    """Decisions signed before the schema had rotation stay valid."""
     dialect = open_dialect(fresh_url, is_owner=True)
     with dialect.writing(is_long=True) as connection:
         config = Config()
@@ -101,21 +101,21 @@ def test_an_upgrade_keeps_the_keys(fresh_url: str) -> None:
         assert store.adopt_keys(KeyRing({9: b"9" * 32}, 9)) == FIRST
 
 
-def test_a_rotation_repeated_is_the_same_one(store: SqlStore) -> None:
-    """A rotation whose COMMIT was in doubt is not done twice, and entered once."""
+def test_a_repeated_rotation_happens_once(store: SqlStore) -> None:
+    """A rotation retried after a COMMIT in doubt happens once, with one audit entry."""
     assert rotate(store, b"2" * 32, delay=60) == rotate(store, b"2" * 32, delay=60)
     assert len(store.list_audit_entries(None, 10)) == 1
 
 
 def test_a_second_rotation_waits_for_the_first(store: SqlStore) -> None:
-    """Before every server has the newest key there is no other one."""
+    """A rotation is refused until every server has the newest key."""
     rotate(store, b"2" * 32, delay=60)
     with pytest.raises(KeysNotReadyError, match="still being distributed"):
         rotate(store, b"3" * 32)
 
 
 def test_a_revoked_key_is_gone(store: SqlStore) -> None:
-    """The rest stays as it is; repeated, it is the same revocation, and entered once."""
+    """The other keys stay; a repeated revocation changes nothing, and has one audit entry."""
     rotate(store, b"2" * 32)
     ring = rotate(store, b"3" * 32)
     left = store.revoke_key(1, START)
@@ -127,7 +127,7 @@ def test_a_revoked_key_is_gone(store: SqlStore) -> None:
 
 
 def test_a_key_that_signs_is_not_revoked(store: SqlStore) -> None:
-    """Neither the newest, nor the one before it while the newest is on its way to every server."""
+    """Neither the newest key, nor the one before it during distribution of the newest, can be revoked."""
     rotate(store, b"2" * 32, delay=3600)
     for key in (1, 2):
         with pytest.raises(KeysNotReadyError, match=f"key {key} signs decisions; rotate first"):
@@ -136,15 +136,15 @@ def test_a_key_that_signs_is_not_revoked(store: SqlStore) -> None:
     assert len(store.list_audit_entries(None, 10)) == 1
 
 
-def test_ids_are_used_again_once_their_decisions_have_expired(tmp_path: Path) -> None:
-    """After 256 keys the oldest gives up its id, but not while its decisions may still be accepted."""
+def test_key_ids_are_used_again_after_their_decisions_have_expired(tmp_path: Path) -> None:
+    """After 256 keys the oldest key's id is used again, but not while its decisions may be accepted."""
     secrets = {key: f"secret number {key:3}".encode() for key in range(256)}
     turns = {key: START - (256 - key) * SECOND for key in secrets}
     with closing(open_store(f"sqlite:///{tmp_path / 'full.db'}")) as store:
         store.adopt_keys(KeyRing(secrets, 255, turns))
         with pytest.raises(KeysNotReadyError, match="all 256 key ids"):
             rotate(store, b"n" * 16, memory=256 * SECOND)
-        with pytest.raises(KeysNotReadyError, match="all 256 key ids"):  # no instant is trusted yet
+        with pytest.raises(KeysNotReadyError, match="all 256 key ids"):  # no time is trusted yet
             store.rotate_keys(b"n" * 16, START, delay=timedelta(), ended_before=None)
         ring = rotate(store, b"n" * 16, memory=254 * SECOND)
     assert ring.secrets == secrets | {0: b"n" * 16}
@@ -152,7 +152,7 @@ def test_ids_are_used_again_once_their_decisions_have_expired(tmp_path: Path) ->
 
 
 def test_each_instant_has_its_signing_key() -> None:
-    """The newest key whose time has come; without times, the one that is said to sign."""
+    """It is the newest key whose start has passed; without starts, the one marked as signing."""
     ring = KeyRing({1: b"", 2: b"", 3: b""}, 3, {1: START, 2: START + SECOND, 3: START + 9 * SECOND})
     at = [ring.signing_key_at(START + seconds * SECOND) for seconds in (0, 1, 8, 9)]
     assert at == [1, 2, 2, 3]
@@ -162,7 +162,7 @@ def test_each_instant_has_its_signing_key() -> None:
 
 
 def test_a_replaced_key_signs_nothing_new() -> None:
-    """What it seems to have signed after its turn is refused: it may have leaked."""
+    """Decisions dated after a key's replacement are refused, as the key may have leaked."""
     end_ms = 1_800_000_000_000
     keys = {1: b"1" * 32, 2: b"2" * 32}
     signer = Signer(keys, 2, last_ms={1: end_ms})
@@ -174,13 +174,13 @@ def test_a_replaced_key_signs_nothing_new() -> None:
 
 
 async def test_the_clock_takes_the_steps_of_a_rotation(store: SqlStore) -> None:
-    """Distributed, then signing; the one before verifies, and retires when its decisions have expired."""
-    workers, clock = Workers(), ManualClock()
+    """A key is distributed, then signs; its predecessor verifies, and retires when its decisions expire."""
+    async_store, clock = AsyncStore(store), ManualClock()
     run(store)
     snapshot = Snapshot(clock)
     snapshot.apply(store.load_changes(None), clock.monotonic())
     (live,) = list(snapshot)
-    keys = DecisionKeys(store, workers, snapshot, clock, convergence=SECOND)
+    keys = DecisionKeys(async_store, snapshot, clock, convergence=SECOND)
     keys.take(FIRST)
     at = START + 60 * SECOND
     keys.take(KeyRing({1: b"1" * 32, 2: b"2" * 32}, 2, {1: START - SECOND, 2: at}))
@@ -199,30 +199,30 @@ async def test_the_clock_takes_the_steps_of_a_rotation(store: SqlStore) -> None:
     clock.advance((live.record.experiment.max_decision_age + GRACE).total_seconds())
     assert states() == [KeyState.SIGNING, KeyState.RETIRED]
     assert keys.signer.read(decision).terms == unpack_terms(TERMS)
-    workers.close()
+    async_store.close()
 
 
 async def test_no_key_is_rotated_while_the_clock_is_in_doubt(store: SqlStore) -> None:
-    """Turns go by it; the key that signs goes on."""
-    workers, clock = Workers(), ManualClock()
-    keys = DecisionKeys(store, workers, Snapshot(clock), clock, convergence=timedelta())
+    """Rotation depends on the clock and is refused; the current key continues to sign."""
+    async_store, clock = AsyncStore(store), ManualClock()
+    keys = DecisionKeys(async_store, Snapshot(clock), clock, convergence=timedelta())
     await keys.refresh()
     clock.is_doubted = True
     with pytest.raises(RotationRefusedError, match="in doubt"):
         await keys.rotate("ops")
     clock.is_doubted = False
     assert len(await keys.rotate("ops")) == 2
-    workers.close()
+    async_store.close()
 
 
 def rotated(wire: Wire) -> list[tuple[int, int]]:
-    """Rotates; the keys and their states."""
+    """Rotate, and return the keys and their states."""
     response = wire.admin.RotateDecisionKey(admin_pb2.RotateDecisionKeyRequest(), timeout=20)
     return [(key.id, key.state) for key in response.keys]
 
 
 def test_decisions_outlive_rotation_and_restart(start_server: StartServer, connect: Connect) -> None:
-    """An id of before is rewarded once, pinned and a duplicate, at once and after a restart."""
+    """An earlier id can be rewarded once, repeated and pinned, at once and after a restart."""
     started = start_server()
     wire = connect(started)
     name = wire.running()
@@ -246,13 +246,13 @@ def test_decisions_outlive_rotation_and_restart(start_server: StartServer, conne
 
 
 def revoke(wire: Wire, key: int) -> list[int]:
-    """Revokes; the keys that are left."""
+    """Revoke a key, and return the remaining ones."""
     response = wire.admin.RevokeDecisionKey(admin_pb2.RevokeDecisionKeyRequest(id=key), timeout=20)
     return [each.id for each in response.keys]
 
 
-def test_what_a_revoked_key_signed_is_refused(start_server: StartServer, connect: Connect) -> None:
-    """Open or rewarded, at once and after a restart; what was recorded stays, and new ones count."""
+def test_decisions_of_a_revoked_key_are_refused(start_server: StartServer, connect: Connect) -> None:
+    """Its decisions are refused, at once and after a restart; recorded outcomes stay, and new ones count."""
     started = start_server()
     wire = connect(started)
     name = wire.running()
@@ -279,7 +279,7 @@ def test_what_a_revoked_key_signed_is_refused(start_server: StartServer, connect
 def test_every_replica_forgets_a_revoked_key(
     postgresql: PostgresqlProcess, tmp_path: Path, connect: Connect
 ) -> None:
-    """When the call returns, no other server credits what the key signed; a start without it is no other."""
+    """When the call returns, no server credits what the key signed, and neither does one started later."""
     url = postgresql.create_database()
     with running_replicas(url, tmp_path) as start:
         one, other = map(connect, start(2))
@@ -293,12 +293,12 @@ def test_every_replica_forgets_a_revoked_key(
         assert third.reward(other.choose(name).decision_id, {"click": 1.0}) == {"click": RECORDED}
 
 
-def test_replicas_take_each_others_keys(
+def test_replicas_use_each_others_keys(
     postgresql: PostgresqlProcess, tmp_path: Path, connect: Connect
 ) -> None:
-    """After a rotation on one of them all sign with the new key, and each credits what another signed.
+    """After a rotation on one of them, all sign with the new key, and each credits what another signed.
 
-    One that has not heard of the key, since it polls once a minute, asks the database before it refuses.
+    A replica that does not know the key, since it polls once a minute, reads the database before refusing.
     """
     url, slowly = postgresql.create_database(), ("--poll-seconds", "60", "--lag-seconds", "120")
     (tmp_path / "slow").mkdir()

@@ -1,4 +1,4 @@
-"""TLS: what is refused before a handler runs, and certificates that change while calls go on."""
+"""TLS: refusals before a handler runs, and certificates that change under load."""
 
 import json
 import socket
@@ -34,7 +34,7 @@ from tests.support.wire import Wire
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[ServerProcess]:
-    """A server that wants to see a certificate, and knows one caller by it."""
+    """Start a server that requires client certificates, and knows one caller by its certificate."""
     folder = tmp_path_factory.mktemp("tls")
     certificate, key = authority.issue("server.test").write(folder, "server")
     (folder / "ca.pem").write_bytes(authority.pem)
@@ -48,15 +48,15 @@ def server(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> It
 
 
 def n_calls(server: ServerProcess) -> float:
-    """How many calls of ListExperiments reached their handler."""
+    """Return the number of ListExperiments calls that reached their handler."""
     labels = {"grpc_type": "unary", "grpc_service": "bandit.v1.ExperimentService"}
     return server.sample("grpc_server_started_total", **labels, grpc_method="ListExperiments")
 
 
-def test_who_has_a_certificate_is_known_by_it(
+def test_a_caller_is_known_by_its_certificate(
     server: ServerProcess, authority: Authority, enter: Enter
 ) -> None:
-    """Its common name or one of its alternative names stands in the tokens file."""
+    """A caller is known by the common name or an alternative name that the tokens file lists."""
     known = enter(server, credentials=authority.credentials(authority.issue("ranker.test")))
     assert list(known.list_page().experiments) == []
     stranger = enter(server, credentials=authority.credentials(authority.issue("stranger.test")))
@@ -67,7 +67,7 @@ def test_who_has_a_certificate_is_known_by_it(
 def test_a_handshake_that_fails_reaches_no_handler(
     case: str, server: ServerProcess, authority: Authority, enter: Enter
 ) -> None:
-    """The call is UNAVAILABLE, and no method has begun."""
+    """The call gets UNAVAILABLE, and no method begins."""
     stranger = Authority.create("another authority")
     credentials = {
         "plain text": None,
@@ -96,7 +96,7 @@ def test_a_handshake_that_fails_reaches_no_handler(
 def test_nothing_older_than_tls_1_2(
     version: ssl.TLSVersion, *, is_taken: bool, server: ServerProcess, authority: Authority, tmp_path: Path
 ) -> None:
-    """The server refuses an older version by itself, whatever the client would do."""
+    """The server itself refuses older versions, whatever the client offers."""
     paths = authority.issue("ranker.test").write(tmp_path, "client")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.set_ciphers("ALL:@SECLEVEL=0")
@@ -114,7 +114,7 @@ def test_nothing_older_than_tls_1_2(
 
 
 def serial_of(server: ServerProcess, authority: Authority) -> str:
-    """The serial number of the certificate that the server shows."""
+    """Return the serial number of the server's certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(cadata=authority.pem.decode())
     context.set_alpn_protocols(["h2"])
@@ -130,7 +130,7 @@ def serial_of(server: ServerProcess, authority: Authority) -> str:
 def test_a_new_certificate_is_shown_without_a_restart_and_without_a_failed_call(
     start_server: StartServer, tmp_path: Path, authority: Authority
 ) -> None:
-    """Under load, old connections and new ones; a broken certificate leaves the last, and is told once."""
+    """No call fails, on old or new connections; a broken certificate is logged once and not used."""
     certificate, key = authority.issue("server.test").write(tmp_path, "server")
     server = start_server("--tls-certificate", str(certificate), "--tls-key", str(key))
     stop, failures, counts = threading.Event(), list[Exception](), [0, 0]
@@ -169,10 +169,8 @@ def test_a_new_certificate_is_shown_without_a_restart_and_without_a_failed_call(
 
 
 @pytest.mark.parametrize("case", ["missing", "no PEM", "another's key"])
-def test_a_certificate_that_cannot_be_used_is_told_by_name(
-    case: str, tmp_path: Path, authority: Authority
-) -> None:
-    """What is wrong with which files; nothing of a key."""
+def test_an_unusable_certificate_is_logged_by_name(case: str, tmp_path: Path, authority: Authority) -> None:
+    """The log has the files and the reason, and nothing of a key."""
     certificate, key = authority.issue("server.test").write(tmp_path, "server")
     if case == "missing":
         key.unlink()
@@ -186,10 +184,8 @@ def test_a_certificate_that_cannot_be_used_is_told_by_name(
     assert "PRIVATE" not in str(caught.value)
 
 
-def test_a_key_that_wants_a_password_is_refused_and_not_asked_for(
-    tmp_path: Path, authority: Authority
-) -> None:
-    """Nobody is there to type it."""
+def test_an_encrypted_key_is_refused(tmp_path: Path, authority: Authority) -> None:
+    """An encrypted key is refused, as no one is there to type its password."""
     certificate, key = authority.issue("server.test").write(tmp_path, "server")
     secret = load_pem_private_key(key.read_bytes(), None)
     encryption = BestAvailableEncryption(b"word")
@@ -199,7 +195,7 @@ def test_a_key_that_wants_a_password_is_refused_and_not_asked_for(
 
 
 def test_a_server_without_its_certificate_does_not_start(tmp_path: Path) -> None:
-    """One line for the person who started it."""
+    """The start fails with one line that names the file."""
     settings = Settings(tls_certificate=tmp_path / "no.pem", tls_key=tmp_path / "no.key")
     with pytest.raises(StartupError, match=r"no\.pem: no such file or directory"), startup_errors():
         Access(settings, Clock())
@@ -208,7 +204,7 @@ def test_a_server_without_its_certificate_does_not_start(tmp_path: Path) -> None
 def test_the_client_speaks_tls_with_a_token(
     start_server: StartServer, tmp_path: Path, authority: Authority
 ) -> None:
-    """From files; another CA serves the fallback, and the error of an experiment call is for people."""
+    """TLS files and token work; with another CA, the fallback is served, and commands print a clear error."""
     certificate, key = authority.issue("server.test").write(tmp_path, "server")
     (tmp_path / "ca.pem").write_bytes(authority.pem)
     file = TokensFile.create(tmp_path / "tokens.toml", {"all": 'roles = ["viewer", "choose"]'})

@@ -1,4 +1,4 @@
-"""Who is let in by a token, and to which experiments."""
+"""Authentication by token, and authorization by namespace."""
 
 import time
 from collections.abc import Callable
@@ -20,7 +20,7 @@ DENIED = grpc.StatusCode.PERMISSION_DENIED
 
 
 def is_known(wire: Wire) -> bool:
-    """Whether the server takes the token of a channel."""
+    """True if the server accepts the token of a channel."""
     try:
         wire.list_page()
     except grpc.RpcError as error:
@@ -31,7 +31,7 @@ def is_known(wire: Wire) -> bool:
 
 
 def test_a_wrong_token_is_refused_without_being_repeated(guarded: ServerProcess, enter: Enter) -> None:
-    """UNAUTHENTICATED, and the token is in no text."""
+    """It gets UNAUTHENTICATED, and no text has the token."""
     token = new_token()
     wire = enter(guarded, token)
     refusal = refused(wire.list_page)
@@ -40,10 +40,10 @@ def test_a_wrong_token_is_refused_without_being_repeated(guarded: ServerProcess,
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic {token}", "{token}", "Bearer {token} x"])
-def test_only_a_bearer_token_is_one(
+def test_only_a_bearer_token_is_accepted(
     header: str, guarded: ServerProcess, tokens: TokensFile, enter: Enter
 ) -> None:
-    """Another scheme, or more than the token, is no token."""
+    """Another scheme, or more text than the token, is refused."""
     wire = enter(guarded)
     metadata = (("authorization", header.format(token=tokens.token("viewer"))),)
     request = experiment_pb2.ListExperimentsRequest()
@@ -51,22 +51,22 @@ def test_only_a_bearer_token_is_one(
     assert refusal.code is UNAUTHENTICATED
 
 
-def test_the_scheme_is_of_any_case(guarded: ServerProcess, tokens: TokensFile, enter: Enter) -> None:
-    """As RFC 7235 has it."""
+def test_the_scheme_is_case_insensitive(guarded: ServerProcess, tokens: TokensFile, enter: Enter) -> None:
+    """The scheme is case-insensitive, as RFC 7235 requires."""
     metadata = (("authorization", f"bEARER {tokens.token('viewer')}"),)
     request = experiment_pb2.ListExperimentsRequest()
     enter(guarded).experiments.ListExperiments(request, metadata=metadata, timeout=20)
 
 
 def test_both_tokens_of_a_caller_are_valid(guarded: ServerProcess, tokens: TokensFile, enter: Enter) -> None:
-    """So that one can be replaced by the other."""
+    """A caller can have two valid tokens, so that one can replace the other."""
     assert [is_known(enter(guarded, token)) for token in tokens.tokens["viewer"]] == [True, True]
 
 
-def test_a_token_that_was_taken_out_is_refused_without_a_restart(
+def test_a_removed_token_is_refused_without_a_restart(
     start_server: StartServer, tmp_path: Path, enter: Enter
 ) -> None:
-    """The file is read anew; a broken one leaves the last in force, and is told once, without any hash."""
+    """The file is read again; a broken one is logged once, without hashes, and the last one stays valid."""
     roles = {"viewer": 'roles = ["viewer"]'}
     file = TokensFile.create(tmp_path / "tokens.toml", roles)
     server = start_server("--tokens", str(file.path))
@@ -83,10 +83,10 @@ def test_a_token_that_was_taken_out_is_refused_without_a_restart(
     assert "sha256:" not in event["error"]
 
 
-def test_a_tokens_file_in_disorder_refuses_nobody(
+def test_a_broken_tokens_file_refuses_no_known_caller(
     start_server: StartServer, enter: Enter, tmp_path: Path
 ) -> None:
-    """Half written, garbage, empty, a folder, gone, a link to nowhere: the last good one holds."""
+    """If it is cut off, garbage, empty, a folder, missing or a dangling link, the last one stays valid."""
     callers = {"team": 'roles = ["choose", "reward", "operator", "admin"]'}
     file = TokensFile.create(tmp_path / "tokens.toml", callers)
     good = file.path.read_text()
@@ -108,7 +108,7 @@ def test_a_tokens_file_in_disorder_refuses_nobody(
     ]
     for n_bad, disorder in enumerate(disorders, 1):
         disorder()
-        eventually(lambda n_bad=n_bad: use(wire, name) and n_told(server) >= n_bad)  # type: ignore[misc]
+        eventually(lambda n_bad=n_bad: use(wire, name) and n_logged(server) >= n_bad)  # type: ignore[misc]
         assert use(enter(server, file.token("team")), name)
     file.path.unlink()
     file.tokens["late"] = [new_token()]
@@ -118,20 +118,20 @@ def test_a_tokens_file_in_disorder_refuses_nobody(
 
 
 def use(wire: Wire, name: str) -> bool:
-    """Chooses and rewards; whether the reward was recorded."""
+    """Choose and reward; True if the reward was recorded."""
     results = wire.reward(wire.choose(name).decision_id, {"click": 1})
     return results == {"click": bandit_pb2.OUTCOME_RESULT_RECORDED}
 
 
-def n_told(server: ServerProcess) -> int:
-    """How often the log says that the last good file holds."""
+def n_logged(server: ServerProcess) -> int:
+    """Return how often the log reports that the last good file stays valid."""
     return len([event for event in server.events() if event["event"] == "file.not_reloaded"])
 
 
 def test_a_caller_of_a_namespace_sees_nothing_else(
     guarded: ServerProcess, tokens: TokensFile, enter: Enter
 ) -> None:
-    """Its own it lists, creates, runs, chooses and rewards; every other name is denied, there or not."""
+    """It can use its own experiments; every other name is denied, whether it exists or not."""
     everything, team = enter(guarded, tokens.token("everything")), enter(guarded, tokens.token("team-a"))
     other = everything.running(name=f"team-b/x-{time.time_ns()}")
     bare = everything.running()
@@ -162,7 +162,7 @@ def test_a_caller_of_a_namespace_sees_nothing_else(
 def test_a_reward_belongs_to_the_namespace_of_its_decision(
     guarded: ServerProcess, tokens: TokensFile, enter: Enter
 ) -> None:
-    """Another's decision is denied, and items of a batch are denied alone."""
+    """Decisions of another namespace are denied, in a batch item by item."""
     everything, team = enter(guarded, tokens.token("everything")), enter(guarded, tokens.token("team-a"))
     others = everything.choose(everything.running()).decision_id
     mine = everything.running(name=f"team-a/x-{time.time_ns()}")
@@ -182,10 +182,10 @@ def test_a_reward_belongs_to_the_namespace_of_its_decision(
     assert refused(lambda: team.reward(own, {"click": 1.0}, revision=1)).code is DENIED
 
 
-def test_what_all_share_is_not_for_a_namespace(
+def test_shared_resources_are_not_for_a_namespace(
     guarded: ServerProcess, tokens: TokensFile, enter: Enter
 ) -> None:
-    """An admin of a namespace rotates no key, and reads of their own experiments only."""
+    """An admin of a namespace can't rotate keys, and reads audit entries of its own experiments only."""
     everything, team = enter(guarded, tokens.token("everything")), enter(guarded, tokens.token("team-a"))
     everything.running()
     team.running(name=f"team-a/x-{time.time_ns()}")
@@ -197,16 +197,14 @@ def test_what_all_share_is_not_for_a_namespace(
     assert {entry.experiment.split("/")[0] for entry in page.entries} == {"team-a"}
 
 
-def test_without_a_tokens_file_the_log_says_what_that_means(shared_process: ServerProcess) -> None:
-    """Whoever reaches the port may do everything."""
+def test_without_a_tokens_file_the_log_explains_the_meaning(shared_process: ServerProcess) -> None:
+    """Without a tokens file, the log warns that anyone who reaches the port may do everything."""
     (event,) = [event for event in shared_process.events() if event["event"] == "access.open"]
     assert (event["level"], event["meaning"]) == ("info", "whoever reaches the port may do everything")
 
 
-def test_who_is_not_let_in_is_told_in_the_log(
-    start_server: StartServer, tmp_path: Path, enter: Enter
-) -> None:
-    """Who tried what from where, once for a flood of calls; without the token, and not who was let in."""
+def test_refused_callers_are_logged(start_server: StartServer, tmp_path: Path, enter: Enter) -> None:
+    """It has caller, method and address, once for many calls, without the token or accepted calls."""
     lines = 'roles = ["viewer", "operator"]\nnamespaces = ["team-a"]'
     file = TokensFile.create(tmp_path / "tokens.toml", {"team": lines})
     server = start_server("--tokens", str(file.path))
@@ -216,16 +214,16 @@ def test_who_is_not_let_in_is_told_in_the_log(
     refused(lambda: known.admin.RotateDecisionKey(admin_pb2.RotateDecisionKeyRequest(), timeout=20))
     refused(lambda: known.get("team-b/demo"))
     assert refused(lambda: known.get("team-a/demo")).code is grpc.StatusCode.NOT_FOUND
-    told = eventually(
+    logged = eventually(
         lambda: [event for event in server.events() if event["event"] == "access.refused"],
         until=lambda events: len(events) == 3,
     )
-    assert [(event["method"], event["caller"]) for event in told] == [
+    assert [(event["method"], event["caller"]) for event in logged] == [
         ("ListExperiments", None),
         ("RotateDecisionKey", None),
         ("GetExperiment", "team"),
     ]
-    assert "this server does not know the token" in told[0]["why"]
-    assert "caller 'team' has none of the roles" in told[1]["why"]
-    assert all("127.0.0.1" in event["peer"] for event in told)
-    assert told[1]["n_unsaid"] == 19
+    assert "this server does not know the token" in logged[0]["why"]
+    assert "caller 'team' has none of the roles" in logged[1]["why"]
+    assert all("127.0.0.1" in event["peer"] for event in logged)
+    assert logged[1]["n_unsaid"] == 19

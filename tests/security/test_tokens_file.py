@@ -1,4 +1,4 @@
-"""The tokens file: what it may say, what is said about a wrong one, and how a token gets into it."""
+"""The tokens file: its contents, its errors, and how a token is added."""
 
 import os
 import re
@@ -38,20 +38,20 @@ calls_per_second = 500
 
 
 def good(**changes: str) -> str:
-    """A caller with these lines in place of good ones; an empty line leaves the key out."""
+    """Return a valid caller with some values replaced; an empty value leaves the key out."""
     lines = {"name": '"a"', "roles": '["viewer"]', "token_hashes": f'["{HASH}"]'} | changes
     return "[[callers]]\n" + "".join(f"{key} = {value}\n" for key, value in lines.items() if value)
 
 
 def problems_of(text: str) -> tuple[str, ...]:
-    """What is said about a file that must be wrong."""
+    """Return the problems of a file, which must have some."""
     with pytest.raises(TokensFileError) as caught:
         parse_tokens(text, "t.toml")
     return caught.value.problems
 
 
-def test_everything_that_a_file_says_is_taken() -> None:
-    """Each key of a caller, and what is left out has its meaning."""
+def test_every_key_of_a_file_is_read() -> None:
+    """Each key of a caller is read, and missing keys have their defaults."""
     (caller,) = parse_tokens(COMPLETE, "t.toml").callers
     assert caller == Caller(
         name="ranker@prod",
@@ -66,7 +66,7 @@ def test_everything_that_a_file_says_is_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("", "t.toml: callers: must be one or more"),
         ("callers = 1", "t.toml: callers: must be one or more"),
@@ -96,21 +96,21 @@ def test_everything_that_a_file_says_is_taken() -> None:
         ("a = " + "[" * 10_000, "t.toml: not TOML: values are nested too deeply"),
     ],
 )
-def test_a_wrong_file_is_told_by_key_and_rule(text: str, said: str) -> None:
-    """Where it is wrong, and what would be right; neither a hash nor what may be a token is repeated."""
+def test_a_wrong_file_is_reported_by_key_and_rule(text: str, expected: str) -> None:
+    """An error has the key and the rule, and repeats neither a hash nor a possible token."""
     problems = problems_of(text)
-    assert any(said in problem for problem in problems), problems
+    assert any(expected in problem for problem in problems), problems
     assert HASH not in "".join(problems)
     assert "bandit_token" not in "".join(problems)
 
 
-def test_all_that_is_wrong_is_said_at_once() -> None:
-    """One line each."""
+def test_all_problems_are_reported_at_once() -> None:
+    """All problems are reported at once, one per line."""
     assert len(problems_of(good(name="1", roles="[]", calls_per_second="-1"))) == 3
 
 
-def test_a_file_that_is_not_there_or_not_text_is_told_by_name(tmp_path: Path) -> None:
-    """One line with the path."""
+def test_a_missing_or_binary_file_is_reported_by_name(tmp_path: Path) -> None:
+    """The error is one line with the path."""
     with pytest.raises(TokensFileError, match=r"no\.toml: no such file"):
         load_tokens(tmp_path / "no.toml")
     (tmp_path / "bytes.toml").write_bytes(b"\xff")
@@ -119,14 +119,14 @@ def test_a_file_that_is_not_there_or_not_text_is_told_by_name(tmp_path: Path) ->
 
 
 def test_a_token_is_long_random_and_recognisable() -> None:
-    """256 bits behind a prefix that a scanner knows."""
+    """A token has 256 random bits after a prefix that scanners can find."""
     tokens = {new_token() for _ in range(100)}
     assert len(tokens) == 100
     assert all(re.fullmatch(rf"{TOKEN_PREFIX}[A-Za-z0-9_-]{{43}}", token) for token in tokens)
 
 
 def test_a_directory_finds_each_caller_by_each_token() -> None:
-    """And nobody by another's hash, or by part of one."""
+    """It finds each caller by each token, and no one by another hash or a part of one."""
     callers = [
         Caller(name=str(n), roles=frozenset(Role), token_hashes=(digest_of(f"{n}a"), digest_of(f"{n}b")))
         for n in range(5)
@@ -149,8 +149,8 @@ def test_a_directory_finds_each_caller_by_each_token() -> None:
         ("team-a/x/y", False),
     ],
 )
-def test_a_namespace_is_what_stands_before_the_slash(name: str, *, is_allowed: bool) -> None:
-    """The whole of it, and a name without one is in none."""
+def test_a_namespace_is_the_part_before_the_slash(name: str, *, is_allowed: bool) -> None:
+    """A namespace must match exactly, and a name without a slash has no namespace."""
     caller = Caller(name="a", roles=frozenset(Role), namespaces=frozenset({"team-a", "team-b"}))
     ANYONE.require_experiment(name)
     if is_allowed:
@@ -161,7 +161,7 @@ def test_a_namespace_is_what_stands_before_the_slash(name: str, *, is_allowed: b
 
 
 def test_a_file_is_loaded_again_only_when_it_changed(tmp_path: Path) -> None:
-    """Also when it was replaced by another of the same size, by a link; a broken one is passed over."""
+    """Replacement by a file of the same size, or through a link, is noticed; a broken file is ignored."""
     file = tmp_path / "file"
     file.write_text("1")
     n_loads = []
@@ -184,7 +184,7 @@ def test_a_file_is_loaded_again_only_when_it_changed(tmp_path: Path) -> None:
     watched.look()
     assert (watched.value, len(n_loads)) == (2, 3)
     file.unlink()
-    os.mkfifo(file)  # whoever reads it waits for ever
+    os.mkfifo(file)  # a reader would wait for ever
     watched.look()
     assert (watched.value, len(n_loads)) == (2, 3)
     file.unlink()
@@ -195,13 +195,13 @@ def test_a_file_is_loaded_again_only_when_it_changed(tmp_path: Path) -> None:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """Runs `bandit-server token new` in a folder of the test's own."""
+    """Run `bandit-server token new` in the test's folder."""
     monkeypatch.chdir(tmp_path)
     return lambda *arguments: CliRunner().invoke(cli, ["token", "new", *arguments])
 
 
 def test_a_new_token_is_printed_once_with_its_lines(run: Callable[..., Result]) -> None:
-    """The token alone on standard output, so that it can be sent into a file; the lines beside it."""
+    """Standard output has only the token, so that it can be redirected; standard error has the lines."""
     result = run("--caller", "ranker", "--role", "choose", "--namespace", "team-a")
     token = result.stdout.strip()
     assert token.startswith(TOKEN_PREFIX)
@@ -215,8 +215,8 @@ def test_a_new_token_is_printed_once_with_its_lines(run: Callable[..., Result]) 
     )
 
 
-def test_tokens_are_appended_to_a_file_as_people_wrote_it(run: Callable[..., Result], tmp_path: Path) -> None:
-    """A second token joins the first; comments, order, other callers and the file's mode stay."""
+def test_appending_tokens_keeps_the_rest_of_the_file(run: Callable[..., Result], tmp_path: Path) -> None:
+    """A second token is added to the first; comments, order, other callers and the file's mode stay."""
     file = tmp_path / "tokens.toml"
     other = good(name='"b"', token_hashes=f'["{OTHER}"]')
     file.write_text(f"# ours\n{good()}  # the end of a\n\n{other}")
@@ -237,7 +237,7 @@ def test_tokens_are_appended_to_a_file_as_people_wrote_it(run: Callable[..., Res
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (("--caller", "full"), "has 2 tokens already"),
         (("--caller", "a", "--role", "admin"), "caller a has other roles in the file"),
@@ -248,25 +248,25 @@ def test_tokens_are_appended_to_a_file_as_people_wrote_it(run: Callable[..., Res
     ],
 )
 def test_a_token_that_does_not_go_with_the_file_is_refused(
-    arguments: tuple[str, ...], said: str, run: Callable[..., Result], tmp_path: Path
+    arguments: tuple[str, ...], expected: str, run: Callable[..., Result], tmp_path: Path
 ) -> None:
-    """With the reason, and the file stays as it was; no token is printed."""
+    """It is refused with the reason, the file is unchanged, and no token is printed."""
     file = tmp_path / "tokens.toml"
     hashes = '["sha256:' + "0" * 64 + '", "sha256:' + "1" * 64 + '"]'
     before = good() + good(name='"full"', token_hashes=hashes)
     file.write_text(before)
     result = run(*arguments, "--append", "tokens.toml")
     assert result.exit_code != 0
-    assert said in result.stderr
+    assert expected in result.stderr
     assert TOKEN_PREFIX not in result.stdout
     assert file.read_text() == before
 
 
 @pytest.mark.parametrize("text", ["callers = 3\n", "callers\n"])
-def test_a_token_is_not_added_to_a_file_that_is_none_of_callers(
+def test_a_token_is_not_added_to_another_kind_of_file(
     text: str, run: Callable[..., Result], tmp_path: Path
 ) -> None:
-    """One line says what is wrong with it, and the file stays as it was."""
+    """One line gives the reason, and the file is unchanged."""
     file = tmp_path / "tokens.toml"
     file.write_text(text)
     result = run("--caller", "new", "--role", "admin", "--append", "tokens.toml")

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from server.services.reward.commit_queue import RewardQueue
-from server.services.runtime.threads import Workers
+from server.services.runtime.async_store import AsyncStore
 from server.store.opening import open_store
 from server.store.sql_store import SqlStore
 from tests.bandit.builders import START
@@ -40,18 +40,17 @@ def store(tmp_path: Path) -> Iterator[SqlStore]:
 
 
 @pytest.fixture
-def workers(store: SqlStore) -> Iterator[Workers]:
-    """The threads that wait for the store; they end before it is closed."""
-    assert store is not None
-    threads = Workers()
-    yield threads
-    threads.close()
+def async_store(store: SqlStore) -> Iterator[AsyncStore]:
+    """The store for the event loop, whose threads end before the store is closed."""
+    opened = AsyncStore(store)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
-async def new_queue(store: SqlStore, workers: Workers, clock: ManualClock) -> AsyncIterator[QueueFactory]:
+async def new_queue(async_store: AsyncStore, clock: ManualClock) -> AsyncIterator[QueueFactory]:
     """Makes queues before the store, which commit once they are started."""
-    factory = QueueFactory(store, workers, clock)
+    factory = QueueFactory(async_store, clock)
     yield factory
     for task in factory.tasks:
         task.cancel()

@@ -11,13 +11,12 @@ from bandit.facts import Epoch
 from server.services.choose.chooser import Chooser
 from server.services.choose.decision_counter import DecisionCounter
 from server.services.reward.commit_queue import RewardQueue
+from server.services.runtime.async_store import AsyncStore
 from server.services.runtime.clock import Clock
-from server.services.runtime.threads import Workers
 from server.services.runtime.writer import Writer
 from server.services.snapshot.offers import CompiledExperiment
 from server.services.snapshot.snapshot import Snapshot
 from server.store.records import Changes, ExperimentRecord, LiveExperiment, State
-from server.store.sql_store import SqlStore
 from tests.bandit.builders import START, declare, make_epoch
 from tests.store.builders import INCARNATION
 
@@ -114,9 +113,8 @@ class QueueFactory:
         tasks: The queues that were started.
     """
 
-    def __init__(self, store: SqlStore, workers: Workers, clock: Clock) -> None:
-        self._store = store
-        self._workers = workers
+    def __init__(self, async_store: AsyncStore, clock: Clock) -> None:
+        self._store = async_store
         self._clock = clock
         self.commits: list[int] = []
         self.grown: set[int] = set()
@@ -127,7 +125,6 @@ class QueueFactory:
         """A queue that is not yet started."""
         queue = RewardQueue(
             self._store,
-            self._workers,
             Writer(INCARNATION, 0),
             self._clock,
             max_rows=max_rows,

@@ -1,4 +1,4 @@
-"""A PostgreSQL that tests may stop, and servers that keep what a start without it needs."""
+"""Fixtures of servers that keep the snapshot and keys needed to start without PostgreSQL."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,14 +14,14 @@ StartOn = Callable[..., ServerProcess]
 
 @pytest.fixture
 def keeping(tmp_path: Path) -> tuple[str, ...]:
-    """Flags of a server that keeps snapshot and keys in the test's folder."""
+    """Return the flags of a server that keeps snapshot and keys in the test's folder."""
     files = ("--snapshot", str(tmp_path / "snapshot"), "--keys", str(tmp_path / "keys"))
     return (*files, "--snapshot-seconds", "0.1")
 
 
 @pytest.fixture
 def start_on(tmp_path: Path) -> Iterator[StartOn]:
-    """Starts servers on a database by its URL; those left running must stop with 0."""
+    """Start servers on a database by its URL; those left running must exit with 0."""
     started: list[ServerProcess] = []
 
     def start(url: str, *flags: str, port: int = 0, program: str = "server") -> ServerProcess:

@@ -1,4 +1,4 @@
-"""A start while PostgreSQL is away: from a snapshot, or waiting; and going on by itself once it is back."""
+"""Starts while PostgreSQL is unreachable: from a snapshot, or waiting, until it is back."""
 
 import base64
 import os
@@ -15,7 +15,7 @@ from bandit.decision_id import Basis
 from bandit.v1 import bandit_pb2
 from benchmarks.harness.processes import free_port
 from server.app import maintenance
-from server.app.wiring import Application
+from server.app.application import Application
 from server.services.signing_keys.file import read_keys, write_keys
 from server.services.signing_keys.rotation import fresh_ring
 from server.services.snapshot.file import SnapshotFileError, read_snapshot, write_snapshot
@@ -36,24 +36,24 @@ NOBODY = "postgresql+psycopg://postgres@127.0.0.1:{port}/bandit"
 
 
 def events(server: ServerProcess) -> list[str]:
-    """The names of what a server logged."""
+    """Return the names of the events that a server logged."""
     return [event["event"] for event in server.events()]
 
 
 def basis_of(decision_id: str) -> Basis:
-    """What kind of decision it is, as its id says."""
+    """Return the basis in a decision id."""
     return Basis(base64.urlsafe_b64decode(decision_id)[33])
 
 
 def arms_of(wire: Wire, name: str) -> list[tuple[str, float]]:
-    """Arm and propensity of some units."""
+    """Return arm and propensity of some units."""
     return [(choice.arm, choice.propensity) for choice in (wire.choose(name, unit=unit) for unit in UNITS)]
 
 
 def keep_one(
     postgresql: PostgresqlProcess, start_on: StartOn, connect: Connect, keeping: tuple[str, ...]
 ) -> tuple[str, str, list[tuple[str, float]]]:
-    """Runs an experiment, stops server and database; returns the URL, the name, and what units got."""
+    """Run an experiment, stop server and database, and return the URL, the name and the units' arms."""
     url = postgresql.create_database()
     server = start_on(url, *keeping)
     wire = connect(server)
@@ -64,14 +64,13 @@ def keep_one(
     return url, name, arms
 
 
-def test_a_server_starts_from_its_snapshot_and_goes_on_when_the_database_is_back(
+def test_a_server_starts_from_its_snapshot_and_recovers_with_the_database(
     own_postgresql: PostgresqlProcess, start_on: StartOn, connect: Connect, keeping: tuple[str, ...]
 ) -> None:
-    """Without its database it serves every unit its arm, and says how old that is.
+    """Without its database it serves every unit the same arm, and reports the age of its snapshot.
 
-    Decisions are unconfirmed; Reward says UNAVAILABLE and when to retry; nothing is NOT_FOUND. When the
-    database is back, the same process records rewards of those decisions, counts them, and is a server like
-    any other.
+    Decisions are unconfirmed, Reward returns UNAVAILABLE with a retry delay, and nothing is NOT_FOUND. When
+    the database is back, the same process records and counts rewards of those decisions and serves normally.
     """
     url, name, arms = keep_one(own_postgresql, start_on, connect, keeping)
     server = start_on(url, *keeping)
@@ -113,7 +112,7 @@ def test_a_server_starts_from_its_snapshot_and_goes_on_when_the_database_is_back
 def test_a_snapshot_past_max_staleness_gives_the_champion(
     own_postgresql: PostgresqlProcess, start_on: StartOn, connect: Connect, keeping: tuple[str, ...]
 ) -> None:
-    """The time that the server was down counts: the champion answers, and it is said that it is stale."""
+    """The server's downtime counts towards the age: the champion answers, marked as stale."""
     url, name, _ = keep_one(own_postgresql, start_on, connect, keeping)
     wire = connect(start_on(url, *keeping, "--max-staleness-seconds", "2.05"))
     answers = [eventually(lambda: wire.choose(name), until=lambda c: c.reason == bandit_pb2.REASON_STALE)]
@@ -122,7 +121,7 @@ def test_a_snapshot_past_max_staleness_gives_the_champion(
 
 
 def is_whole(path: Path, ring: KeyRing) -> bool:
-    """Whether a server could start from the snapshot."""
+    """True if a server can start from the snapshot."""
     try:
         return bool(read_snapshot(path, ring).live)
     except SnapshotFileError:
@@ -136,7 +135,7 @@ def test_a_damaged_snapshot_is_ignored_and_the_server_waits(
     keeping: tuple[str, ...],
     tmp_path: Path,
 ) -> None:
-    """It warns, is not ready, answers UNAVAILABLE; with the database it serves, and the file heals."""
+    """It warns, is not ready and answers UNAVAILABLE; with the database it serves, and rewrites the file."""
     url, name, arms = keep_one(own_postgresql, start_on, connect, keeping)
     snapshot = tmp_path / "snapshot"
     whole = snapshot.read_bytes()
@@ -157,10 +156,10 @@ def test_a_damaged_snapshot_is_ignored_and_the_server_waits(
     assert server.process.stdout.readline() == f"bandit-server is serving at {server.address}\n"
 
 
-def test_a_server_without_a_snapshot_waits_for_its_database_and_stops_when_told(
+def test_a_server_without_a_snapshot_waits_for_its_database_and_stops_on_sigterm(
     start_on: StartOn, connect: Connect
 ) -> None:
-    """It logs so, is not ready, refuses single and batched calls alike, shows metrics, and ends with 0."""
+    """It logs that, is not ready, refuses single and batched calls, shows metrics, and exits with 0."""
     server = start_on(NOBODY.format(port=free_port()), "--metrics-listen", "127.0.0.1:0")
     wire = connect(server)
     assert wire.health_of("") == NOT_SERVING
@@ -176,7 +175,7 @@ def test_a_server_without_a_snapshot_waits_for_its_database_and_stops_when_told(
 def test_a_snapshot_of_another_deployment_is_dropped_when_the_database_is_there(
     own_postgresql: PostgresqlProcess, start_on: StartOn, connect: Connect, keeping: tuple[str, ...]
 ) -> None:
-    """Keys that do not agree are an error; the database is right, and nothing foreign is counted."""
+    """Keys that differ are logged as an error; the database wins, and nothing foreign is counted."""
     _, name, _ = keep_one(own_postgresql, start_on, connect, keeping)
     own_postgresql.start()
     other = own_postgresql.create_database()
@@ -205,7 +204,7 @@ def test_a_snapshot_of_another_deployment_is_dropped_when_the_database_is_there(
 def test_a_wrong_database_is_an_error_at_once(
     postgresql: PostgresqlProcess, keeping: tuple[str, ...], tmp_path: Path, mistake: str, text: str
 ) -> None:
-    """A user or a name that PostgreSQL does not know ends the start with one line, snapshot or not."""
+    """A user or database that PostgreSQL does not know ends the start with one line, even with a snapshot."""
     url = postgresql.create_database()
     wrong = url.replace("postgres@", mistake) if mistake.endswith("@") else url.rpartition("/")[0] + mistake
     done = run_command("serve", "--listen", "127.0.0.1:0", "--database", wrong, *keeping, folder=tmp_path)
@@ -215,14 +214,15 @@ def test_a_wrong_database_is_an_error_at_once(
     assert "Traceback" not in done.stderr
 
 
-def test_the_files_are_only_their_owners(
+def test_the_files_are_private_to_their_owner(
     postgresql: PostgresqlProcess, start_on: StartOn, keeping: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """Keys and snapshot are written for their owner alone; keys that others can read are warned of."""
+    """Only the owner can read keys and snapshot; keys that others can read cause a warning."""
     url = postgresql.create_database()
     server = start_on(url, *keeping)
     keys, snapshot = tmp_path / "keys", tmp_path / "snapshot"
     eventually(snapshot.exists)
+    assert "keys.ignored" not in events(server)
     assert [stat.S_IMODE(file.stat().st_mode) for file in (keys, snapshot)] == [0o600, 0o600]
     assert server.terminate() == 0
     keys.chmod(0o644)
@@ -233,49 +233,49 @@ def test_the_files_are_only_their_owners(
 
 
 async def test_keys_that_could_not_be_written_are_written_later(tmp_path: Path) -> None:
-    """The folder is not there when they change, as on a full disk: the file is written once it can be."""
+    """Keys that change while the folder is missing, as on a full disk, are written once that is possible."""
     folder = tmp_path / "later"
     url = NOBODY.format(port=1)
     settings = Settings(database=url, snapshot=folder / "snapshot", keys=folder / "keys")
     store = find_store(url)
-    parts = Application(settings, store, number=None, on_broken=lambda: None)
+    application = Application(settings, store, number=None, on_broken=lambda: None)
     ring = fresh_ring()
-    parts.standby.take_keys(ring)
+    application.standby.take_keys(ring)
     folder.mkdir()
-    await parts.standby.save()
+    await application.standby.save()
     assert read_keys(folder / "keys") == ring
-    parts.workers.close()
+    application.services.store.close()
     store.close()
 
 
 @pytest.mark.parametrize(("ahead_ms", "is_stale"), [(1_000, False), (3_600_000, True)])
-async def test_a_snapshot_from_the_future_does_not_count_as_young(
+async def test_a_snapshot_from_the_future_does_not_count_as_fresh(
     tmp_path: Path, ahead_ms: int, *, is_stale: bool
 ) -> None:
-    """Nobody knows how old it is, so the champion answers; clocks may disagree by the lag."""
+    """Its age is unknown, so the champion answers; clocks may differ by the lag."""
     url = NOBODY.format(port=1)
     settings = Settings(database=url, snapshot=tmp_path / "snapshot", keys=tmp_path / "keys")
     ring = fresh_ring()
     write_keys(tmp_path / "keys", ring)
     write_snapshot(tmp_path / "snapshot", (), time.time_ns() // 1_000_000 + ahead_ms, ring)
     store = find_store(url)
-    parts = Application(settings, store, number=None, on_broken=lambda: None)
-    assert await parts.standby.begin()
-    assert (parts._snapshot.age_seconds >= settings.max_staleness_seconds) is is_stale
-    await parts.upkeep.end()
-    parts.workers.close()
+    application = Application(settings, store, number=None, on_broken=lambda: None)
+    assert await application.standby.begin()
+    assert (application.services.snapshot.age_seconds >= settings.max_staleness_seconds) is is_stale
+    await application.services.sync.end()
+    application.services.store.close()
     store.close()
 
 
-async def test_nothing_is_kept_before_the_database_was_heard(tmp_path: Path) -> None:
-    """Between the keys and the first load there is nothing to keep; the next look at the file finds more."""
+async def test_no_snapshot_is_written_before_the_first_load(tmp_path: Path) -> None:
+    """Between receiving the keys and the first load, no snapshot is written."""
     url = NOBODY.format(port=1)
     settings = Settings(database=url, snapshot=tmp_path / "snapshot", keys=tmp_path / "keys")
     store = find_store(url)
-    parts = Application(settings, store, number=None, on_broken=lambda: None)
-    parts.standby.take_keys(fresh_ring())
-    await parts.standby.save()
-    await parts.standby.save(is_last=True)
-    assert os.listdir(tmp_path) == ["keys"]  # noqa: PTH208 - a path would be said to block
-    parts.workers.close()
+    application = Application(settings, store, number=None, on_broken=lambda: None)
+    application.standby.take_keys(fresh_ring())
+    await application.standby.save()
+    await application.standby.save(is_last=True)
+    assert os.listdir(tmp_path) == ["keys"]  # noqa: PTH208 - ruff reports pathlib as blocking
+    application.services.store.close()
     store.close()

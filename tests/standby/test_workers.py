@@ -1,4 +1,4 @@
-"""`--workers`: several processes on one port are one server, which outlives any of them."""
+"""`--workers`: several processes on one port form one server, which survives the loss of any of them."""
 
 import os
 import signal
@@ -9,24 +9,25 @@ import grpc
 import pytest
 
 from bandit.v1 import bandit_pb2, bandit_pb2_grpc
+from benchmarks.harness.processes import clean_environment
 from server.settings import Settings
 from tests.conftest import Connect
 from tests.standby.conftest import StartOn
 from tests.support.postgresql import PostgresqlProcess, query
-from tests.support.process import ServerProcess, clean_environment, command, eventually, run_command
+from tests.support.process import ServerProcess, command, eventually, run_command
 from tests.support.wire import CALL_SECONDS
 
 N_WORKERS = 3
 
 
 def pids(server: ServerProcess) -> dict[int, int]:
-    """Worker to the process that it was last."""
+    """Return worker number to its latest process id."""
     started = [event for event in server.events() if event["event"] == "worker.started"]
     return {event["worker"]: event["pid"] for event in started}
 
 
 def is_running(pid: int) -> bool:
-    """Whether there is such a process, and it has not ended."""
+    """True if the process exists and has not ended."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -35,15 +36,15 @@ def is_running(pid: int) -> bool:
 
 
 def n_that_answered(url: str) -> int:
-    """How many writers have counted decisions."""
+    """Return the number of writers that have counted decisions."""
     ((count,),) = query(url, "SELECT count(*) FROM writers WHERE sequence > 0")
     return int(count)
 
 
 def choose_on_new_connections(address: str, name: str, n_connections: int) -> None:
-    """One call each on so many connections; every one of them must be answered."""
+    """Make one call on each of `n_connections` connections; all must be answered."""
     for _ in range(n_connections):
-        # A pool of its own, or all channels of this process would share one connection.
+        # With the default pool, all channels of this process would share one connection.
         with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
             stub = bandit_pb2_grpc.BanditServiceStub(channel)
             stub.Choose(bandit_pb2.ChooseRequest(experiment=name), timeout=CALL_SECONDS)
@@ -52,7 +53,7 @@ def choose_on_new_connections(address: str, name: str, n_connections: int) -> No
 def test_workers_are_one_server_that_outlives_any_of_them(
     postgresql: PostgresqlProcess, start_on: StartOn, connect: Connect
 ) -> None:
-    """Three processes answer at one port; one that is killed is replaced, and SIGTERM ends all with 0."""
+    """Three processes answer at one port, a killed one is replaced, and SIGTERM ends all with exit code 0."""
     url = postgresql.create_database()
     server = start_on(url, "--workers", str(N_WORKERS), "--metrics-listen", "127.0.0.1:0")
     wire = connect(server)
@@ -63,7 +64,7 @@ def test_workers_are_one_server_that_outlives_any_of_them(
     eventually(lambda: n_that_answered(url), until=lambda count: count == N_WORKERS)
     eventually(
         lambda: n_counted(url), until=lambda count: count == 60
-    )  # what is not flushed dies with a worker
+    )  # unflushed counts are lost with a worker
 
     os.kill(first[2], signal.SIGKILL)
     second = eventually(lambda: pids(server), until=lambda found: found[2] != first[2])
@@ -84,18 +85,18 @@ def test_workers_are_one_server_that_outlives_any_of_them(
 
 
 def n_counted(url: str) -> int:
-    """Decisions that were flushed."""
+    """Return the number of decisions that were flushed."""
     ((decisions,),) = query(url, "SELECT SUM(decisions) FROM decision_facts")
     return int(decisions or 0)
 
 
 def n_serving(server: ServerProcess) -> int:
-    """How many workers ever came to serve."""
+    """Return the number of workers that have ever begun to serve."""
     return len([e for e in server.events() if e["event"] == "server.serving" and "worker" in e])
 
 
 def test_workers_do_not_outlive_their_parent(postgresql: PostgresqlProcess, start_on: StartOn) -> None:
-    """A parent that is killed takes its workers with it: they drain and end."""
+    """When the parent is killed, its workers drain and end."""
     server = start_on(postgresql.create_database(), "--workers", "2")
     server.kill()
     eventually(lambda: not any(map(is_running, pids(server).values())))
@@ -107,7 +108,7 @@ def test_workers_do_not_outlive_their_parent(postgresql: PostgresqlProcess, star
 def test_a_second_server_at_the_port_is_refused(
     postgresql: PostgresqlProcess, start_on: StartOn, tmp_path: Path, first: int, second: int
 ) -> None:
-    """However many workers either has: it would take some of the traffic, and nobody would know."""
+    """It is refused whatever the number of workers, as it would silently take some of the traffic."""
     url = postgresql.create_database()
     server = start_on(url, "--workers", str(first))
     arguments = ("--listen", server.address, "--database", url, "--workers", str(second))
@@ -116,8 +117,8 @@ def test_a_second_server_at_the_port_is_refused(
     assert done.stderr.splitlines()[-1].startswith(f"error: can't listen at {server.address}")
 
 
-def test_workers_that_can_not_start_end_the_server(postgresql: PostgresqlProcess, tmp_path: Path) -> None:
-    """One line says why, as without workers."""
+def test_workers_that_fail_to_start_end_the_server(postgresql: PostgresqlProcess, tmp_path: Path) -> None:
+    """One line gives the reason, as without workers."""
     url = postgresql.create_database()
     query(url, "CREATE TABLE songs (title text)")
     listen = ("--listen", "127.0.0.1:0", "--database", url, "--workers", "2")
@@ -130,7 +131,7 @@ def test_workers_that_can_not_start_end_the_server(postgresql: PostgresqlProcess
 def test_workers_wait_for_a_database_together(
     own_postgresql: PostgresqlProcess, start_on: StartOn, connect: Connect
 ) -> None:
-    """Without a snapshot all of them wait, and all serve once it is there."""
+    """Without a snapshot, all of them wait, and all serve once the database is there."""
     url = own_postgresql.create_database()
     own_postgresql.stop(signal.SIGQUIT)
     server = start_on(url, "--workers", "2")
@@ -155,15 +156,13 @@ POSTGRESQL = "postgresql+psycopg://u@h/d"
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(settings: dict[str, object], text: str) -> None:
-    """With the reason."""
+    """The error gives the reason."""
     with pytest.raises(ValueError, match=text):
         Settings.model_validate(settings)
 
 
-def test_a_server_that_is_told_to_stop_while_it_starts_ends_well(
-    postgresql: PostgresqlProcess, tmp_path: Path
-) -> None:
-    """No worker dies of SIGTERM before it can heed it: the exit code is 0."""
+def test_sigterm_during_the_start_ends_with_0(postgresql: PostgresqlProcess, tmp_path: Path) -> None:
+    """SIGTERM does not kill a worker before its handler is installed: the exit code is 0."""
     arguments = ("serve", "--listen", "127.0.0.1:0", "--workers", "2")
     with subprocess.Popen(
         command(*arguments, "--database", postgresql.create_database()),

@@ -1,7 +1,6 @@
 """Stores for the contract suite: every backend, real, empty, and left without a connection in use."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import QueuePool
@@ -9,19 +8,6 @@ from sqlalchemy import QueuePool
 from server.store.opening import open_store
 from server.store.sql_store import SqlStore
 from tests.store.builders import engines_of
-from tests.support.postgresql import PostgresqlProcess
-
-BACKENDS = ("postgresql", "sqlite")
-
-
-@pytest.fixture(params=BACKENDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each backend."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'bandit.db'}"
-    postgresql = request.getfixturevalue("postgresql")
-    assert isinstance(postgresql, PostgresqlProcess)
-    return postgresql.create_database()
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.harness.processes import REPOSITORY
 from server.services.runtime.atomic_file import replace_file
 from server.store.drafts import draft_of
-from tests.support.process import REPOSITORY
 
 _HOLD_A_DRAFT = """
 import sys, time

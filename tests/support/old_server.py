@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 
-from tests.support.process import ServerProcess, clean_environment
+from tests.support.process import ServerProcess, run
 
 WHEELS: Final = Path(__file__).parents[1] / "store" / "frozen"
 OLD_VERSION: Final = "0.2.0"
@@ -39,30 +39,14 @@ class OldRelease:
 
     def run(self, *arguments: str, folder: Path) -> "subprocess.CompletedProcess[str]":
         """Runs this release's `bandit-server` to its end."""
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "server", *arguments],
-            cwd=folder,
-            env=clean_environment() | {"PYTHONPATH": str(self._code)},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        done = run([sys.executable, "-P", "-m", "server", *arguments], folder, PYTHONPATH=str(self._code))
         assert not done.stderr.startswith("Traceback"), done.stderr
         return done
 
     def require(self, folder: Path) -> None:
         """Fails unless a child process really runs this release's code and not that of the repository."""
         where = "import bandit, server; print(bandit.__file__, server.__file__)"
-        found = subprocess.run(
-            [sys.executable, "-P", "-c", where],
-            cwd=folder,
-            env=clean_environment() | {"PYTHONPATH": str(self._code)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        ).stdout.split()
-        if not all(os.path.commonpath([path, self._code]) == str(self._code) for path in found):
+        found = run([sys.executable, "-P", "-c", where], folder, PYTHONPATH=str(self._code)).stdout.split()
+        if not found or not all(os.path.commonpath([path, self._code]) == str(self._code) for path in found):
             pytest.fail(f"release {self.version} would run the code at {found}")
         assert self.run("--version", folder=folder).stdout.split()[-1] == self.version

@@ -1,4 +1,4 @@
-"""A real server as a child process, and what can be asked of it from outside."""
+"""A real server as a child process, observed from outside."""
 
 import json
 import os
@@ -12,27 +12,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import pytest
 
+from benchmarks.harness.processes import REPOSITORY, ChildError, clean_environment, resident_mib, start
 from server.app import maintenance
 from server.settings import Settings
 
 _Result = TypeVar("_Result")
 
-REPOSITORY: Final = Path(__file__).resolve().parent.parent.parent
-
-
-def clean_environment() -> dict[str, str]:
-    """This process's environment without any setting of the service."""
-    return {key: value for key, value in os.environ.items() if not key.upper().startswith("BANDIT_")}
-
 
 def eventually(
     look: Callable[[], _Result], *, until: Callable[[_Result], object] = bool, seconds: float = 60.0
 ) -> _Result:
-    """The first result of `look` that is as wanted; fails if there is none in time."""
+    """The first result of `look` that satisfies `until`; fails if there is none in time."""
     deadline = time.monotonic() + seconds
     while not until(found := look()):
         if time.monotonic() > deadline:
@@ -47,11 +41,16 @@ def command(*arguments: str) -> list[str]:
 
 
 def run_command(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Runs `bandit-server` to its end."""
+    """Run `bandit-server` to its end."""
+    return run(command(*arguments), folder)
+
+
+def run(program: Sequence[str], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, with `environment` in addition."""
     return subprocess.run(
-        command(*arguments),
+        program,
         cwd=folder,
-        env=clean_environment(),
+        env=clean_environment() | environment,
         capture_output=True,
         text=True,
         timeout=120,
@@ -85,7 +84,7 @@ class ServerProcess:
         code: Path = REPOSITORY,
         environment: Mapping[str, str] | None = None,
     ) -> Self:
-        """Starts a server, and returns once it says that it serves, or that it waits for its database.
+        """Start a server, and return once it prints that it serves, or waits for its database.
 
         Args:
             database: The SQLite file.
@@ -97,17 +96,12 @@ class ServerProcess:
         """
         log = database.with_suffix(".log")
         listen = ("--listen", f"127.0.0.1:{port}", "--database", f"sqlite:///{database}")
-        with log.open("a") as stderr:
-            process = subprocess.Popen(
-                [sys.executable, "-m", *program, "serve", *listen, *flags],
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                text=True,
-                cwd=database.parent,
-                env=clean_environment() | {"PYTHONPATH": str(code)} | dict(environment or {}),
-            )
-        assert process.stdout is not None
-        line = process.stdout.readline()
+        arguments = ("-m", *program, "serve", *listen, *flags)
+        added = {"PYTHONPATH": str(code), **(environment or {})}
+        try:
+            process, line = start(arguments, database.parent, log, added)
+        except ChildError as error:
+            pytest.fail(f"{error}\n{log.read_text()}")
         if not re.match(r"bandit-server is (serving|waiting for its database) at ", line):
             process.kill()
             process.communicate()
@@ -125,42 +119,40 @@ class ServerProcess:
         return f"sqlite:///{self.database}"
 
     def signal(self, number: int) -> None:
-        """Sends a signal and returns at once."""
+        """Send a signal and return at once."""
         self.process.send_signal(number)
 
     def wait(self, seconds: float = 60.0) -> int:
-        """Waits for the end of the process; returns its exit code."""
+        """Wait for the end of the process; returns its exit code."""
         self.process.communicate(timeout=seconds)
         return self.process.returncode
 
     def terminate(self) -> int:
-        """Stops it as a supervisor would, and returns the exit code."""
+        """Stop it as a supervisor would; returns the exit code."""
         self.process.terminate()
         return self.wait()
 
     def kill(self) -> None:
-        """Ends it without a chance to write anything."""
+        """Kill it, without a chance to write anything."""
         self.process.kill()
         self.wait()
 
     def events(self) -> list[dict[str, Any]]:
-        """What it logged; fails if a line is not one JSON object."""
+        """The events of its log; fails if a line is not one JSON object."""
         return [_event(line) for line in self.log.read_text().splitlines()]
 
     def memory(self) -> int:
         """The most memory that it ever had resident, in bytes."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        (kib,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
-        return int(kib) * 1024
+        return round(resident_mib(self.process.pid, "VmHWM") * 1024**2)
 
     def scrape(self) -> str:
-        """What Prometheus gets from it."""
+        """Its metrics, as Prometheus gets them."""
         (port,) = [e["port"] for e in self.events() if e["event"] == "metrics.serving"][-1:]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as page:
             return str(page.read().decode())
 
     def sample(self, name: str, **labels: str) -> float:
-        """One number of a scrape, 0 if it is not there."""
+        """One number of its metrics, 0 if there is none."""
         for line in self.scrape().splitlines():
             found = re.fullmatch(rf"{name}(?:\{{(.*)\}})? (\S+)", line)
             if found is not None and dict(re.findall(r'(\w+)="([^"]*)"', found[1] or "")) == labels:
@@ -178,7 +170,7 @@ def _event(line: str) -> dict[str, Any]:
 
 
 def verify(database: Path) -> None:
-    """Fails unless the facts are exactly the fold of the log and the file is sound, as `verify` has it."""
+    """Fail unless `verify` finds the file sound and the facts to be exactly the fold of the log."""
     report = maintenance.verify(Settings(database=f"sqlite:///{database}"), lambda _done, _total: None)
     assert report.is_clean, report.differences
     assert [note for note in report.notes if "are uncounted" not in note] == []
@@ -198,19 +190,11 @@ def serving(database: Path, *flags: str) -> Iterator[ServerProcess]:
 
 
 def refused_start(url: str, folder: Path) -> str:
-    """What a server says that can't start on a database: one line on standard error, and exit code 1.
+    """The line on standard error, with exit code 1, of a server that can't start on a database.
 
     It runs without the powers of root, to whom no file is read-only.
     """
-    done = subprocess.run(
-        [*_powerless(), *command("serve", "--listen", "127.0.0.1:0", "--database", url)],
-        cwd=folder,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run([*_powerless(), *command("serve", "--listen", "127.0.0.1:0", "--database", url)], folder)
     assert (done.returncode, done.stdout) == (1, ""), done.stderr
     (line,) = done.stderr.splitlines()
     return line

@@ -20,7 +20,7 @@ from server.services.reports.values import Report, ReportRequest
 from server.store.records import ExperimentFacts, ExperimentRecord, ReportFacts, State
 from tests.bandit.builders import NOTHING, START
 
-WANTED = ReportRequest(max_epochs=200)
+EVERYTHING = ReportRequest(max_epochs=200)
 
 
 def report_on(
@@ -30,10 +30,10 @@ def report_on(
     *,
     now: datetime,
     groups: Mapping[int, int] | None = None,
-    wanted: ReportRequest = WANTED,
+    request: ReportRequest = EVERYTHING,
 ) -> experiment_pb2.Report:
     """The message of a report, made as the server makes it; arms and metrics are numbered in their order."""
-    return to_report(made_of(experiment, epochs, facts, now=now, groups=groups, wanted=wanted))
+    return to_report(made_of(experiment, epochs, facts, now=now, groups=groups, request=request))
 
 
 def made_of(
@@ -43,7 +43,7 @@ def made_of(
     *,
     now: datetime,
     groups: Mapping[int, int] | None = None,
-    wanted: ReportRequest = WANTED,
+    request: ReportRequest = EVERYTHING,
 ) -> Report:
     """The report as a value."""
     draft = ExperimentRecord.draft(experiment, START)
@@ -51,7 +51,7 @@ def made_of(
     units = UnitFacts(facts=facts, n_decisions=0, groups={} if groups is None else groups)
     found = ExperimentFacts(record, tuple(epochs), facts)
     known = ReportFacts(found=found, declarations=[experiment], units=units)
-    return make_report(known, wanted, timedelta(), now)
+    return make_report(known, request, timedelta(), now)
 
 
 def numbers_in(message: Message) -> Iterator[tuple[str, float]]:

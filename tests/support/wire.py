@@ -37,7 +37,6 @@ class Wire:
         address: Where the server listens.
         credentials: Of the channel; None for plain text.
         token: A bearer token, sent with every call.
-        is_alone: Whether it has a connection of its own; otherwise channels of a process share theirs.
     """
 
     def __init__(
@@ -46,10 +45,8 @@ class Wire:
         *,
         credentials: grpc.ChannelCredentials | None = None,
         token: str = "",
-        is_alone: bool = False,
     ) -> None:
         options = [("grpc.initial_reconnect_backoff_ms", 20), ("grpc.max_reconnect_backoff_ms", 100)]
-        options += [("grpc.use_local_subchannel_pool", int(is_alone))]
         channel = (
             grpc.insecure_channel(address, options=options)
             if credentials is None

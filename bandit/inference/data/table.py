@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.facts import Epoch, Facts, n_closed
-from bandit.inference.data.layout import FactGrid
+from bandit.facts.grid import FactGrid
+from bandit.facts.silence import silence_of, with_silence
 from bandit.inference.reasons import CannotSay, Reason
 from bandit.metric import Direction, Metric, MetricKind
 
@@ -161,7 +162,7 @@ def closed_table(
     n_rows = count_closed(grid, metric[1], lag, now)
     if isinstance(n_rows, CannotSay):
         return n_rows
-    return tabulate(grid, metric, n_rows, silence=metric[1].default_value)
+    return tabulate(grid, metric, n_rows, silence=silence_of(metric[1]))
 
 
 def count_closed(grid: FactGrid, metric: Metric, lag: timedelta, now: datetime) -> int | CannotSay:
@@ -187,14 +188,14 @@ def open_table(grid: FactGrid, metric: tuple[int, Metric]) -> EvidenceTable:
 
 
 def tabulate(
-    grid: FactGrid, metric: tuple[int, Metric], n_rows: int, *, silence: float | None
+    grid: FactGrid, metric: tuple[int, Metric], n_rows: int, *, silence: int | None
 ) -> EvidenceTable:
-    """The table over the first epochs; `silence` is what an unanswered decision counts as, or None."""
+    """The table over the first epochs; `silence` is the quanta that silence counts as, or None."""
     number, declared = metric
-    moments = grid.moments(number)[:, :n_rows]
+    n, total, squares = grid.moments(number)[:, :n_rows]
     if silence is not None:
-        moments = _with_silence(moments, grid.decided[:n_rows], declared.quantise(silence))
-    n, sums, squares = _in_range(moments, declared)
+        n, total, squares = with_silence((n, total, squares), grid.decided[:n_rows], float(silence))
+    sums, squares = _in_range(n, total, squares, declared)
     return EvidenceTable(
         arms=grid.arms,
         shares=grid.shares[:n_rows],
@@ -216,20 +217,15 @@ def exposures(grid: FactGrid) -> ExposureTable:
     return ExposureTable(arms=grid.arms, shares=grid.shares, counts=grid.decided)
 
 
-def _with_silence(moments: FloatArray, decided: FloatArray, quanta: int) -> FloatArray:
-    """Adds decisions without an outcome in time; a crash may lose counts, and then there are none."""
-    n_silent = np.maximum(decided - moments[0], 0.0)
-    return np.asarray(moments + n_silent * np.array([1.0, quanta, quanta**2], dtype=float).reshape(3, 1, 1))
-
-
-def _in_range(moments: FloatArray, metric: Metric) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Number, sum and sum of squares of the outcomes as positions in [0, 1]."""
-    n, total, squares = moments
+def _in_range(
+    n: FloatArray, total: FloatArray, squares: FloatArray, metric: Metric
+) -> tuple[FloatArray, FloatArray]:
+    """Sum and sum of squares of outcomes as positions in [0, 1], from those in quanta."""
     width = metric.maximum - metric.minimum
     step, start = metric.quantum / width, (metric.offset - metric.minimum) / width
     squares = step**2 * squares + 2 * step * start * total + start**2 * n
     sums = np.clip(step * total + start * n, 0.0, n)
-    return n, sums, np.clip(squares, 0.0, sums)
+    return sums, np.clip(squares, 0.0, sums)
 
 
 def _predictions(grid: FactGrid, number: int, metric: Metric, n_rows: int) -> FloatArray:

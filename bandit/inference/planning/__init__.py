@@ -1,1 +1,1 @@
-"""Plans: how long until a lift would be seen, along the path that a policy is expected to take."""
+"""Plans: how long until a lift would be seen, along a policy's expected path of shares."""

@@ -1,16 +1,17 @@
-"""How long until a lift would be seen: a test's sums along the expected path of shares, until E crosses.
+"""Power analysis: how long until a lift would be seen.
 
-Shares follow what a learning policy is expected to give (`share_path`), and with them the sums of a test
-drift and spread: after N decisions they lie about their expectation, so E crosses 1/alpha about when E of the
-expected sums does (chance .5 or somewhat more), and with chance 1 - b about when E does at sums that are z_b
-standard deviations less lucky. AIPW and odds are lucky together, for they see the same outcomes.
+A test's sums are followed along the expected path of shares until its e-value E crosses 1/alpha. Shares are
+those that a learning policy is expected to give (`share_path`), and determine how the sums drift and spread.
+After N decisions the sums lie around their expectation, so E crosses about when E of the expected sums does
+(probability .5 or somewhat more), and with probability 1 - b about when E does at sums that are z_b standard
+deviations worse. AIPW and odds are lucky or unlucky together, since they see the same outcomes.
 
-The maximum over looks is left out: it would take a tenth or so off, and plans had better be too long than too
+The maximum over looks is left out: it would shorten plans by a tenth or so, and too long is better than too
 short. In simulations (yes/no metrics at rates of .05 to .3 and lifts of 5 to 20 %, up or down, 400 runs
-each) half had seen the lift after .74 to .91 of the decisions planned with an even split, .73 to .85 with
-floors of 20 % and 5 %, .66 to .82 with 5 % and 5 %, .59 to .88 with 1 % and 1 %, .87 to .96 among five arms;
-where the losing arm has no floor after a third, or later than could be simulated. Medians of a real-valued
-metric were at .91 to 1.06: what predictions cost until the first epoch has closed isn't planned for.
+each) half had seen the lift after .74 to .91 of the planned decisions with an even split, .73 to .85 with
+floors of 20 % and 5 %, .66 to .82 with 5 % and 5 %, .59 to .88 with 1 % and 1 %, .87 to .96 among five arms.
+If the losing arm has no floor, half had seen it after a third, or later than could be simulated. Medians of a
+real-valued metric were at .91 to 1.06: plans ignore what predictions cost until the first epoch has closed.
 """
 
 from collections.abc import Callable
@@ -27,24 +28,24 @@ from bandit.inference.sequential.design import Design
 from bandit.inference.sequential.odds import PROMOTION_GRID
 
 LogEValues = Callable[[float], FloatArray]
-"""Luck in standard deviations, positive for bad luck, to ln E at the end of each step."""
+"""From bad luck, in standard deviations, to ln E at the end of each step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """An experiment as it is planned: one challenger has the lift, any others are like the champion.
+    """A planned experiment: one challenger has the lift, any others are like the champion.
 
     Attributes:
         base_mean: The champion's mean outcome as a position in [0, 1]: the rate of a yes/no metric.
         lift: The relative lift to be seen, such as .1 or -.1; not 0.
         variance: Variance of one outcome in positions; None: that of a yes/no metric with the mean.
         decisions_per_day: Decisions drawn from the shares, over all arms; positive.
-        champion_floor: Share that the champion has whatever is believed: its floor, or its part of a split.
-        challenger_floor: The same of the challenger.
-        rest: One less the sum of all floors, those of other challengers included: what the policy
+        champion_floor: The champion's share whatever the beliefs: its floor, or its part of a split.
+        challenger_floor: The same for the challenger.
+        rest: 1 minus the sum of all floors, including other challengers': the part that the policy
             distributes by P(best); 0 for a static split.
-        is_less_better: Whether the policy favours the smaller mean.
-        n_challengers: Holm divides alpha by this many at first.
+        is_less_better: True if the policy favours the smaller mean.
+        n_challengers: Holm divides alpha by this number at first.
         design: Error rate and floors, with arm 0 as the champion and 1 as the challenger.
     """
 
@@ -61,12 +62,12 @@ class Plan:
 
     @property
     def means(self) -> tuple[float, float]:
-        """Of champion and challenger, in positions."""
+        """Means of champion and challenger, in positions."""
         return self.base_mean, self.base_mean * (1 + self.lift)
 
     @property
     def variances(self) -> tuple[float, float]:
-        """Of one outcome of champion and challenger."""
+        """Variances of one outcome of champion and challenger."""
         if self.variance is not None:
             return self.variance, self.variance
         champion, challenger = self.means
@@ -75,15 +76,15 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """Decisions and days until a lift is seen; infinite where it never is.
+    """Decisions and days until a lift is seen; infinite if it never is.
 
     Attributes:
-        decisions_at_half: Decisions over all arms after which it is seen with a chance of about .5.
+        decisions_at_half: Decisions over all arms after which it is seen with a probability of about .5.
         decisions_at_most: The same for .8.
         days_at_half: `decisions_at_half` at the planned traffic.
         days_at_most: `decisions_at_most` at the planned traffic.
         champion_share: The champion's expected share of `decisions_at_half`; in the long run, if infinite.
-        challenger_share: The same of the challenger.
+        challenger_share: The same for the challenger.
     """
 
     decisions_at_half: float
@@ -95,7 +96,7 @@ class Forecast:
 
 
 def expected_shares(plan: Plan) -> SharePath:
-    """Shares of champion and challenger as the policy learns; constant for a static split."""
+    """Return the shares of champion and challenger as the policy learns; constant for a static split."""
     n_others = plan.n_challengers - 1
     others = max(1 - plan.rest - plan.champion_floor - plan.challenger_floor, 0.0)
     gap = plan.means[1] - plan.means[0]
@@ -111,7 +112,7 @@ def expected_shares(plan: Plan) -> SharePath:
 
 
 def forecast_aipw(plan: Plan) -> Forecast | CannotSay:
-    """For the AIPW e-process."""
+    """Forecast for the AIPW e-process."""
     if not _is_sound(plan):
         return CannotSay(Reason.NO_EFFECT_PLANNED)
     path = expected_shares(plan)
@@ -119,7 +120,7 @@ def forecast_aipw(plan: Plan) -> Forecast | CannotSay:
 
 
 def forecast_odds(plan: Plan) -> Forecast | CannotSay:
-    """For the conditional-odds e-process of a yes/no metric."""
+    """Forecast for the conditional-odds e-process of a yes/no metric."""
     if not _is_sound(plan):
         return CannotSay(Reason.NO_EFFECT_PLANNED)
     path = expected_shares(plan)
@@ -127,7 +128,7 @@ def forecast_odds(plan: Plan) -> Forecast | CannotSay:
 
 
 def forecast_report(plan: Plan, *, is_yes_no: bool) -> Forecast | CannotSay:
-    """For the test of the report: AIPW, or for a yes/no metric the mean of both e-processes."""
+    """Forecast for the report's test: AIPW, or for a yes/no metric the mean of both e-processes."""
     if not is_yes_no:
         return forecast_aipw(plan)
     if not _is_sound(plan):
@@ -138,7 +139,7 @@ def forecast_report(plan: Plan, *, is_yes_no: bool) -> Forecast | CannotSay:
 
 
 def _aipw(plan: Plan, path: SharePath) -> LogEValues:
-    """The sum of differences and its variance; steps with a share below the design's floor don't count."""
+    """Return ln E from the sum of differences; steps with a share below the design's floor don't count."""
     shares = (path.champion, path.challenger)
     is_used = np.logical_and(*(share >= plan.design.floor(arm) for arm, share in enumerate(shares)))
     n = path.decisions * is_used
@@ -151,7 +152,7 @@ def _aipw(plan: Plan, path: SharePath) -> LogEValues:
 
 
 def _odds(plan: Plan, path: SharePath) -> LogEValues:
-    """Drift and spread of the log-wealth of each ratio, by the odds of each step."""
+    """Return ln E from the drift and spread of each ratio's log-wealth, by the odds of each step."""
     grid = np.array(PROMOTION_GRID) ** (1 if plan.lift > 0 else -1)
     champion, challenger = (
         (share * mean)[:, np.newaxis]
@@ -183,7 +184,7 @@ def _forecast(plan: Plan, path: SharePath, log_e_values: LogEValues) -> Forecast
 
 
 def _crossing(ends: FloatArray, log_e_values: FloatArray, target: float) -> float:
-    """The first N at which ln E reaches the target, by the chord of its step; infinite if it never does."""
+    """Return the first N at which ln E reaches the target, interpolated in its step; infinite if never."""
     if not np.any(log_e_values >= target):
         return inf
     last = int(np.argmax(log_e_values >= target))
@@ -192,7 +193,7 @@ def _crossing(ends: FloatArray, log_e_values: FloatArray, target: float) -> floa
 
 
 def _is_sound(plan: Plan) -> bool:
-    """Whether there is a difference to find, and traffic on both arms to find it with."""
+    """True if there is a difference to find, and traffic on both arms."""
     shares = (plan.champion_floor + plan.rest, plan.challenger_floor + plan.rest)
     sizes = (plan.base_mean, plan.decisions_per_day, *shares)
     is_given = all(isfinite(size) and size > 0 for size in sizes) and plan.n_challengers > 0

@@ -1,16 +1,16 @@
-"""Shares as a learning policy is expected to move them: the path that a plan is computed along.
+"""The expected path of shares under a learning policy, along which a plan is computed.
 
 A policy that gives arm k ``floor_k + rest * P(best)_k``, as Thompson sampling does, is followed in steps of N
-that grow by a tenth. After n_k decisions it believes the mean of arm k to be about the true one, with the
-variance ``s_k^2 = 1 / (n_k / v_k + 12)``: 12 is the precision of a uniform prior. Its estimates scatter by as
-much again, so the *expected* P(best) is the chance that arm k's draw is the largest where each draw has the
-variance ``2 s_k^2``; for two arms ``Phi(gap / sqrt(2 (s_0^2 + s_1^2)))``. With ``s_k^2`` alone it is P(best)
-of an experiment that is neither lucky nor unlucky.
+that grow by a tenth. After n_k decisions it believes the mean of arm k to be near the true one, with the
+variance ``s_k^2 = 1 / (n_k / v_k + 12)``: 12 is the precision of a uniform prior. Its estimates scatter with
+that variance too, so the *expected* P(best) is the probability that arm k's draw is the largest if each draw
+has the variance ``2 s_k^2``; for two arms ``Phi(gap / sqrt(2 (s_0^2 + s_1^2)))``. With ``s_k^2`` alone it is
+P(best) of an experiment that is neither lucky nor unlucky.
 
-Fed back into n_k, the expectation serves as long as the losing arm has a floor. Without one, a few
-experiments hold nearly all that is expected for it, and the others wait far longer (sixfold, in simulations).
-So below floors of 2 % the variance goes over from ``2 s_k^2`` to ``s_k^2`` at 0, in proportion: a choice that
-simulations bear out, and on the long side. Ramps, warm-ups, delays and maximum shares are left out.
+Fed back into n_k, the expectation is accurate if the losing arm has a floor. Without one, a few experiments
+give it nearly all of its expected decisions, and the others wait far longer (sixfold, in simulations). So for
+floors from 2 % down to 0 the variance falls from ``2 s_k^2`` to ``s_k^2`` in proportion: simulations support
+this choice, and it errs on the long side. Ramps, warm-ups, delays and maximum shares are left out.
 """
 
 from dataclasses import dataclass
@@ -22,17 +22,17 @@ import scipy
 from bandit.inference.data.table import FloatArray
 
 MOST_DECISIONS: Final = 1e15
-"""What needs more is never seen."""
+"""A lift that needs more decisions counts as never seen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SharePath:
-    """Expected shares while an experiment goes on.
+    """Expected shares over the course of an experiment.
 
     Attributes:
-        ends: Decisions over all arms at the end of each step, rising, shape (n_steps,).
+        ends: Decisions over all arms at the end of each step, ascending, shape (n_steps,).
         champion: The champion's share within each step, in [0, 1], shape (n_steps,).
-        challenger: One challenger's, shape (n_steps,).
+        challenger: One challenger's share, likewise, shape (n_steps,).
     """
 
     ends: FloatArray
@@ -45,7 +45,7 @@ class SharePath:
         return np.diff(self.ends, prepend=0.0)
 
     def mean_shares(self, n: float) -> tuple[float, float]:
-        """Of champion and challenger over the first `n` decisions; over all steps if `n` is beyond them."""
+        """Return the shares of champion and challenger over the first `n` decisions, or over all steps."""
         within = np.clip(n - (self.ends - self.decisions), 0.0, self.decisions)
         total = within.sum()
         return float(within @ self.champion / total), float(within @ self.challenger / total)
@@ -53,14 +53,14 @@ class SharePath:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Race:
-    """What a policy distributes, and among which arms; others than the first two are like the champion.
+    """What a policy distributes, and among which arms; all but the first two are like the champion.
 
     Attributes:
-        floors: Share of champion, challenger, and each other challenger that no belief takes away.
-        rest: What beliefs distribute, in [0, 1]; 0 for a static split.
+        floors: Shares of champion, challenger, and each other challenger that do not depend on beliefs.
+        rest: The share that beliefs distribute, in [0, 1]; 0 for a static split.
         gap: How much better the challenger is than the champion, in positions; negative if it is worse.
         variances: Of one outcome of champion, challenger, and each other challenger, in positions.
-        n_others: Challengers beside the first.
+        n_others: Number of challengers besides the first.
     """
 
     floors: tuple[float, float, float]
@@ -71,7 +71,7 @@ class Race:
 
 
 def follow(race: Race) -> SharePath:
-    """The expected path from the first decision to `MOST_DECISIONS`."""
+    """Return the expected path from the first decision to `MOST_DECISIONS`."""
     ends = np.geomspace(1.0, MOST_DECISIONS, _N_STEPS)
     floors, variances = np.array(race.floors), np.maximum(race.variances, _LEAST_VARIANCE)
     shares, n = np.tile(floors, (len(ends), 1)), np.zeros(3)
@@ -85,12 +85,12 @@ def follow(race: Race) -> SharePath:
 
 
 def _scatter(floor_of_loser: float) -> float:
-    """How many times ``s_k^2`` a draw has as its variance, from 1 to 2."""
+    """Return a draw's variance as a multiple of ``s_k^2``, from 1 to 2."""
     return 1 + min(floor_of_loser / _FLOOR_OF_FULL_SCATTER, 1.0)
 
 
 def _chances_of_best(gap: float, spread: FloatArray, n_others: int) -> FloatArray:
-    """Of champion, challenger and each other, that its draw is the largest, by quadrature over its draw."""
+    """Return P(draw is the largest) of champion, challenger and each other arm, by quadrature."""
     champion, challenger = spread[0] * _NODES, gap + spread[1] * _NODES
     beaten = scipy.special.ndtr(
         np.stack([champion - gap, challenger, champion, challenger])

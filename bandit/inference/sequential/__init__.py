@@ -1,1 +1,1 @@
-"""Sequential inference: estimators and tests whose error rates hold at every look."""
+"""Sequential (anytime-valid) inference: estimators and tests whose error rates hold at every look."""

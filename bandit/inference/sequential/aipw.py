@@ -1,9 +1,9 @@
 """AIPW inference: one arm's mean, and a challenger against the champion, valid at any look.
 
-Everything holds under any allocation whose shares are stored, and under drift, where the estimand is the mean
-over the decisions so far. Differences are in the metric's own unit, challenger less champion; which sign is
-good is the metric's direction. The champion may change in mid-life: comparisons are with the one asked for,
-over the whole record of both.
+AIPW is augmented inverse propensity weighting. Everything holds under any allocation whose shares are stored,
+and under drift, where the estimand is the mean over the decisions so far. Differences are in the metric's own
+unit, challenger minus champion; the metric's direction determines which sign is good. The champion may change
+during an experiment: comparisons are with the given one, over the whole record of both.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,12 +26,12 @@ class MeanEstimate:
 
     Attributes:
         arm: Its number.
-        mean: The AIPW mean, moved into the interval's range if it lies outside.
+        mean: The AIPW mean, clipped to the metric's range.
         standard_error: Its asymptotic standard error, for description; the interval does not use it.
         interval: Holds the mean over all decisions so far at every look, with probability 1 - alpha.
         n: The arm's own resolved decisions that count.
         n_decisions: Resolved decisions of all arms that count.
-        n_omitted: Resolved decisions of epochs that do not count, the arm's share being below its floor.
+        n_omitted: Resolved decisions of epochs that do not count, since the arm's share is below its floor.
     """
 
     arm: int
@@ -50,7 +50,7 @@ class Comparison:
     Attributes:
         arm: Number of the challenger.
         champion: Number of the champion.
-        difference: Mean of the challenger less that of the champion, in the metric's unit.
+        difference: Mean of the challenger minus that of the champion, in the metric's unit.
         standard_error: Its asymptotic standard error, for description.
         interval: Holds the difference at every look, with probability 1 - alpha.
         better: Evidence against "the challenger is no better".
@@ -71,30 +71,30 @@ class Comparison:
 
 
 def estimate_mean(table: EvidenceTable, arm: int, design: Design) -> MeanEstimate | CannotSay:
-    """One arm's mean with time-uniform bounds, alpha / 2 on each side."""
+    """Return one arm's mean with time-uniform bounds, alpha / 2 on each side."""
     return estimate_means(table, [arm], design)[arm]
 
 
 def estimate_means(
     table: EvidenceTable, arms: Iterable[int], design: Design
 ) -> dict[int, MeanEstimate | CannotSay]:
-    """Arm number to its mean, each over the epochs in which that arm counts."""
+    """Return arm number to its mean, each over the epochs in which that arm counts."""
     cap = 1.0 if design.prediction_cap is None else design.prediction_cap
     scored = {arm: score(table, [arm], design, cap) for arm in arms}
-    said = [scores for scores in scored.values() if isinstance(scores, Scores)]
-    variances = [float(scores.variances[-1, 0]) for scores in said]
-    mixtures, alpha = [mean_mixtures(design, scores.arms[0]) for scores in said], design.alpha / 2
+    estimable = [scores for scores in scored.values() if isinstance(scores, Scores)]
+    variances = [float(scores.variances[-1, 0]) for scores in estimable]
+    mixtures, alpha = [mean_mixtures(design, scores.arms[0]) for scores in estimable], design.alpha / 2
     below, above = (boundaries([pair[side] for pair in mixtures], variances, alpha) for side in (0, 1))
     margins = zip(below, above, strict=True)
     found = {
         scores.arms[0]: _mean_estimate(table, scores, *margin)
-        for scores, margin in zip(said, margins, strict=True)
+        for scores, margin in zip(estimable, margins, strict=True)
     }
     return {arm: scores if isinstance(scores, CannotSay) else found[arm] for arm, scores in scored.items()}
 
 
 def _mean_estimate(table: EvidenceTable, scores: Scores, below: float, above: float) -> MeanEstimate:
-    """The estimate, given how far its sum may lie above and below the truth."""
+    """Return the estimate, given how far its sum may lie above and below the truth."""
     (arm,), scale = scores.arms, table.scale
     total, variance, n = float(scores.sums[-1, 0]), float(scores.variances[-1, 0]), float(scores.n[-1])
     ends = (_clip((total - below) / n, 0.0, 1.0), _clip((total + above) / n, 0.0, 1.0))
@@ -110,7 +110,7 @@ def _mean_estimate(table: EvidenceTable, scores: Scores, below: float, above: fl
 
 
 def mean_mixtures(design: Design, arm: int) -> tuple[Mixture, Mixture]:
-    """The mixtures behind the lower and the upper end of an arm's mean, at alpha / 2 each."""
+    """Return the mixtures for the lower and the upper end of an arm's mean, at alpha / 2 each."""
     cap = 1.0 if design.prediction_cap is None else design.prediction_cap
     floor, alpha = design.floor(arm), design.alpha / 2
     planned = design.planned_variance / floor
@@ -118,19 +118,19 @@ def mean_mixtures(design: Design, arm: int) -> tuple[Mixture, Mixture]:
 
 
 def compare_means(table: EvidenceTable, arm: int, champion: int, design: Design) -> Comparison | CannotSay:
-    """The challenger's mean less the champion's, with time-uniform bounds and e-processes both ways."""
+    """Return the challenger's mean minus the champion's, with time-uniform bounds and e-processes."""
     return compare_each(table, [arm], champion, design)[arm]
 
 
 def compare_each(
     table: EvidenceTable, arms: Iterable[int], champion: int, design: Design
 ) -> dict[int, Comparison | CannotSay]:
-    """Arm number to its comparison with the champion, each over the epochs in which both count."""
+    """Return arm number to its comparison with the champion, each over the epochs in which both count."""
     scored = {arm: score(table, [arm, champion], design, design.cap(arm, champion)) for arm in arms}
-    said = [scores for scores in scored.values() if isinstance(scores, Scores)]
+    comparable = [scores for scores in scored.values() if isinstance(scores, Scores)]
     found = {
         scores.arms[0]: _comparison(table, scores, design, bounds)
-        for scores, bounds in zip(said, _difference_bounds(said, design), strict=True)
+        for scores, bounds in zip(comparable, _difference_bounds(comparable, design), strict=True)
     }
     return {arm: scores if isinstance(scores, CannotSay) else found[arm] for arm, scores in scored.items()}
 
@@ -157,19 +157,19 @@ def _comparison(table: EvidenceTable, scores: Scores, design: Design, bounds: In
 
 
 def contrast_process(scores: Scores, mixture: Mixture, sign: float) -> EProcess:
-    """Evidence that `sign` times (first arm less second) is above 0; epochs left out change nothing."""
+    """Return evidence that `sign` * (first arm - second) is above 0; epochs left out change nothing."""
     total: FloatArray = sign * (scores.sums[:, 0] - scores.sums[:, 1])
     log_values = mixture.log_e_value(total, scores.variances.sum(axis=1))
     return EProcess.of(np.where(scores.n > 0, log_values, 0.0))
 
 
 def n_omitted(table: EvidenceTable, scores: Scores) -> int:
-    """Resolved decisions of epochs that do not count."""
+    """Return the number of resolved decisions of epochs that do not count."""
     return int(table.totals[~scores.is_used].sum())
 
 
 def _difference_bounds(scored: Sequence[Scores], design: Design) -> list[Interval]:
-    """Of each difference, in [-1, 1]; alpha / 2 on each side."""
+    """Return bounds of each difference, in [-1, 1]; alpha / 2 on each side."""
     alpha = design.alpha / 2
     variances = [float(scores.variances[-1].sum()) for scores in scored]
     pairs = [scores.arms for scores in scored]

@@ -1,9 +1,9 @@
-"""Relative lift from AIPW means: which ratios r of the challenger's mean to the champion's are not refuted.
+"""Relative lift (uplift) from AIPW means: the ratios r of challenger's to champion's mean not refuted.
 
 For a candidate r the score ``xi_k - r xi_0`` (for r > 1 divided by r) is again a bounded AIPW score whose
-mean is at most 0 if the ratio is at most r; its e-process refutes r. It is Fieller's (1954) inversion with a
-time-uniform test. Dividing by max(1, r) keeps its scale within that of the difference for every r, so one
-mixture serves all.
+mean is at most 0 if the ratio is at most r; its e-process refutes r. This is Fieller's (1954) inversion with
+a time-uniform test. Dividing by max(1, r) keeps its scale within that of the difference for every r, so one
+mixture serves all r.
 """
 
 from collections import defaultdict
@@ -23,10 +23,10 @@ from bandit.inference.sequential.scores import Scores, score
 
 
 def relative_lift(table: EvidenceTable, arm: int, champion: int, design: Design) -> Interval | CannotSay:
-    """Bounds of challenger's mean / champion's mean - 1 that hold at every look, with probability 1 - alpha.
+    """Return bounds of challenger's mean / champion's mean - 1, at every look with probability 1 - alpha.
 
     Means are in the metric's own unit and orientation: for a metric to minimise, below 0 is good. The lower
-    end is at least -1; the upper one is infinite where the champion's mean may be 0.
+    end is at least -1; the upper one is infinite if the champion's mean may be 0.
     """
     return relative_lifts(table, [arm], champion, design)[arm]
 
@@ -34,7 +34,7 @@ def relative_lift(table: EvidenceTable, arm: int, champion: int, design: Design)
 def relative_lifts(
     table: EvidenceTable, arms: Iterable[int], champion: int, design: Design
 ) -> dict[int, Interval | CannotSay]:
-    """Arm number to its bounds; arms with one floor are searched together."""
+    """Return arm number to its bounds; arms with the same floor are searched together."""
     if table.scale.minimum < 0:
         return dict.fromkeys(arms, CannotSay(Reason.NO_RATIO_SCALE))
     scored = {arm: score(table, [arm, champion], design, design.cap(arm, champion)) for arm in arms}
@@ -45,29 +45,29 @@ def relative_lifts(
     for arm, scores in scored.items():
         if isinstance(scores, Scores):
             by_floor[design.floor(arm)].append(scores)
-    for together in by_floor.values():
-        found |= _bounds(together, table.scale, design)
+    for group in by_floor.values():
+        found |= _bounds(group, table.scale, design)
     return {arm: found[arm] for arm in scored}
 
 
-def _bounds(together: Sequence[Scores], scale: ValueScale, design: Design) -> dict[int, Interval]:
-    """Arm number to its bounds, of arms with one floor."""
-    (arm, champion), alpha = together[0].arms, design.alpha / 2
-    last = _Last.of(together, scale.minimum / scale.width)
+def _bounds(group: Sequence[Scores], scale: ValueScale, design: Design) -> dict[int, Interval]:
+    """Return arm number to its bounds, for arms with the same floor."""
+    (arm, champion), alpha = group[0].arms, design.alpha / 2
+    last = _Last.of(group, scale.minimum / scale.width)
     ratios = _smallest_ratios(last, design.contrast_mixture(arm, champion, alpha), alpha, (0, 1))
     inverses = _smallest_ratios(last, design.contrast_mixture(champion, arm, alpha), alpha, (1, 0))
     return {
         scores.arms[0]: Interval(ratio - 1, 1 / inverse - 1 if inverse > 0 else inf)
-        for scores, ratio, inverse in zip(together, ratios.tolist(), inverses.tolist(), strict=True)
+        for scores, ratio, inverse in zip(group, ratios.tolist(), inverses.tolist(), strict=True)
     }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Last:
-    """Scores of challengers and champion as they stand now.
+    """The latest scores of challengers and champion.
 
     Attributes:
-        n: Resolved decisions, shape (n_arms,).
+        n: Number of resolved decisions, shape (n_arms,).
         sums: S of challenger and champion, shape (2, n_arms).
         variances: V of both, shape (2, n_arms).
         start: The range's minimum over its width.
@@ -79,16 +79,16 @@ class _Last:
     start: float
 
     @classmethod
-    def of(cls, together: Sequence[Scores], start: float) -> "_Last":
+    def of(cls, group: Sequence[Scores], start: float) -> "_Last":
         return cls(
-            n=np.array([scores.n[-1] for scores in together]),
-            sums=np.array([scores.sums[-1] for scores in together]).T,
-            variances=np.array([scores.variances[-1] for scores in together]).T,
+            n=np.array([scores.n[-1] for scores in group]),
+            sums=np.array([scores.sums[-1] for scores in group]).T,
+            variances=np.array([scores.variances[-1] for scores in group]).T,
             start=start,
         )
 
     def contrast(self, ratio: FloatArray, order: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
-        """S and V of first of `order` less `ratio` times second."""
+        """Return S and V of the first of `order` minus `ratio` times the second."""
         (first, second), unit = order, np.maximum(1.0, ratio)
         total = self.sums[first] - ratio * self.sums[second] + self.n * self.start * (1 - ratio)
         variance = self.variances[first] + ratio**2 * self.variances[second]
@@ -96,11 +96,10 @@ class _Last:
 
 
 def _smallest_ratios(last: _Last, mixture: Mixture, alpha: float, order: tuple[int, int]) -> FloatArray:
-    """The largest ratio of means, first of `order` to second, up to which all are refuted; 0 if none is.
+    """Return the ratio of means, first of `order` to second, up to which all are refuted; 0 if none is.
 
-    The e-value falls as r grows: for r <= 1 because S falls and V rises, above because at the lambda that
-    carries the mixture, about S / V, the exponent falls. So the first ratio not refuted is found by
-    bisection.
+    The e-value falls as r grows: for r <= 1 because S falls and V rises, above because the exponent falls at
+    the lambda that dominates the mixture, about S / V. So bisection finds the first ratio not refuted.
     """
 
     def refutes(log_ratio: FloatArray) -> NDArray[np.bool_]:

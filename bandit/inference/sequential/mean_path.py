@@ -1,7 +1,7 @@
-"""An arm's mean at many looks: what a plot over time shows.
+"""An arm's mean at many looks, for a plot over time.
 
-Every look repeats what `estimate_mean` would have said then: the running sums are kept anyway, and bounds
-that hold at every look hold at all of them at once.
+Every look is what `estimate_mean` would have returned then: the running sums are kept anyway, and bounds that
+hold at every look hold at all of them at once.
 """
 
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ from bandit.inference.sequential.scores import score
 
 @dataclass(frozen=True, slots=True)
 class MeanLook:
-    """An arm's mean as it stood after a row of the table.
+    """An arm's mean after a row of the table.
 
     Attributes:
-        row: The row, counted from 0.
+        row: The row's index, from 0.
         mean: The AIPW mean, in the metric's unit.
         interval: Its interval at that look.
     """
@@ -35,9 +35,9 @@ class MeanLook:
 def look_at_mean(
     table: EvidenceTable, arm: int, design: Design, max_looks: int
 ) -> tuple[MeanLook, ...] | CannotSay:
-    """Up to `max_looks` looks at an arm's mean, evenly over the epochs that count, the last among them.
+    """Return up to `max_looks` looks at an arm's mean, evenly over the epochs that count, with the last.
 
-    Looks begin where the arm has had its first resolved decision.
+    Looks begin at the arm's first resolved decision.
     """
     cap = 1.0 if design.prediction_cap is None else design.prediction_cap
     scores = score(table, [arm], design, cap)
@@ -58,12 +58,12 @@ def look_at_mean(
     )
 
 
-def _evenly(rows: Sequence[int], n_wanted: int) -> list[int]:
-    """At most so many of the rows, evenly spaced, the last among them.
+def _evenly(rows: Sequence[int], n_most: int) -> list[int]:
+    """Return at most `n_most` of the rows, evenly spaced, with the last.
 
     >>> _evenly([3, 4, 5, 6, 7], 2)
     [4, 7]
     """
-    if len(rows) <= n_wanted:
+    if len(rows) <= n_most:
         return list(rows)
-    return [rows[(index + 1) * len(rows) // n_wanted - 1] for index in range(n_wanted)]
+    return [rows[(index + 1) * len(rows) // n_most - 1] for index in range(n_most)]

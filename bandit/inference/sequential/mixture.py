@@ -1,13 +1,14 @@
 """The gamma-exponential mixture: an e-process from a sum of bounded scores, and bounds from it.
 
-For scores whose distance below their prediction is at most `scale`, with S their sum less its expectation and
-V the sum of squared distances from their predictions, ``exp(lambda S - psi(lambda) V)`` is a supermartingale
-for every lambda in [0, 1/scale), ``psi(lambda) = (-ln(1 - scale lambda) - scale lambda) / scale**2`` (Howard,
-Ramdas, McAuliffe & Sekhon 2021, *Time-uniform, nonparametric, nonasymptotic confidence sequences*, Theorem
-4). Mixing lambda over a gamma law truncated to that range gives a closed form (their Proposition 9).
+Let scores lie at most `scale` below their prediction, S be their sum minus its expectation, and V the sum of
+squared distances from their predictions. Then ``exp(lambda S - psi(lambda) V)`` is a supermartingale for
+every lambda in [0, 1/scale), with ``psi(lambda) = (-ln(1 - scale lambda) - scale lambda) / scale**2``
+(Howard, Ramdas, McAuliffe & Sekhon 2021, *Time-uniform, nonparametric, nonasymptotic confidence sequences*,
+Theorem 4). Mixing lambda over a gamma distribution truncated to that range gives a closed form (their
+Proposition 9).
 
-With ``b = rho / c^2``, ``a = (V + rho) / c^2``, ``u = c S / (V + rho)`` and d the remainder of Stirling's
-series, it is written here without cancelling terms:
+With c the scale, ``b = rho / c^2``, ``a = (V + rho) / c^2``, ``u = c S / (V + rho)`` and d the remainder of
+Stirling's series, it is written here without cancelling terms:
 
 ``ln E = ln(b / a) / 2 + d(a) - d(b) + a (u - ln(1 + u)) + ln P(a, a (1 + u)) - ln P(b, b)``.
 """
@@ -31,7 +32,7 @@ class Mixture:
 
     Attributes:
         scale: How far a score may lie below its prediction; positive.
-        rho: Sets at which V the bound is tightest; positive. See `tuned`.
+        rho: Determines the V at which the bound is tightest; positive. See `tuned`.
     """
 
     scale: float
@@ -43,16 +44,19 @@ class Mixture:
 
     @classmethod
     def tuned(cls, scale: float, planned_variance: float, alpha: float) -> "Mixture":
-        """Tightest near V = `planned_variance` for a one-sided bound at `alpha` (Howard et al. 2021)."""
+        """Create the mixture with the tightest one-sided bound at `alpha` near V = `planned_variance`.
+
+        See Howard et al. (2021).
+        """
         if not 0 < alpha < 0.5:  # noqa: PLR2004 - beyond one half there is no bound to tune
             raise ValueError(f"alpha must be in (0, 0.5), got {alpha:g}")
         branch = float(scipy.special.lambertw(-((2 * alpha) ** 2) / e, -1).real)
         return cls(scale=scale, rho=planned_variance / (-branch - 1))
 
     def log_e_value(self, total: ArrayLike, variance: ArrayLike) -> FloatArray:
-        """Ln E at S = `total` and V = `variance`, of their common shape; finite for all finite arguments.
+        """Return ln E at S = `total` and V = `variance`, of their common shape; finite for finite arguments.
 
-        Below S = 0, where E < 1, it may be a lower bound of E: that is on the safe side.
+        Below S = 0, where E < 1, it may be a lower bound of ln E, which is on the safe side.
         """
         s, v = np.broadcast_arrays(np.asarray(total, dtype=float), np.asarray(variance, dtype=float))
         b = self.rho / self.scale**2
@@ -66,9 +70,9 @@ class Mixture:
         return np.asarray(varying + fixed)
 
     def boundary(self, variance: ArrayLike, alpha: float) -> FloatArray:
-        """The sum S at which E reaches 1 / `alpha`, by sectioning: E rises with S.
+        """Return the sum S at which E, which rises with S, reaches 1 / `alpha`, by repeated sectioning.
 
-        Never below the true root: the upper end of the last bracket is returned.
+        Never below the true root: the result is the upper end of the last bracket.
         """
         v = np.asarray(variance, dtype=float)[..., np.newaxis]
         lower, upper = np.zeros_like(v), self.scale + np.sqrt(np.maximum(v, 0.0) + self.rho)
@@ -87,32 +91,32 @@ class Mixture:
 
 
 def boundaries(mixtures: Sequence[Mixture], variances: Sequence[float], alpha: float) -> list[float]:
-    """The boundary of each mixture at its variance; those of equal mixtures are found together.
+    """Return the boundary of each mixture at its variance; those of equal mixtures are found together.
 
-    Arms with one floor have one mixture, so a thousand of them cost little more than one.
+    Arms with the same floor have the same mixture, so a thousand of them cost little more than one.
     """
-    together = defaultdict[Mixture, list[int]](list)
+    indices_of = defaultdict[Mixture, list[int]](list)
     for index, mixture in enumerate(mixtures):
-        together[mixture].append(index)
+        indices_of[mixture].append(index)
     found = np.empty(len(mixtures))
-    for mixture, indices in together.items():
+    for mixture, indices in indices_of.items():
         found[indices] = mixture.boundary([variances[index] for index in indices], alpha)
     return [float(each) for each in found]
 
 
 def _remainder(shape: FloatArray) -> FloatArray:
-    """``ln Gamma(z) - (z - 1/2) ln z + z - ln(2 pi) / 2``."""
+    """Return ``ln Gamma(z) - (z - 1/2) ln z + z - ln(2 pi) / 2``."""
     return np.asarray(stirling_remainder(shape))
 
 
 def _above(a: FloatArray, u: FloatArray) -> FloatArray:
-    """The part that varies, for S >= 0: P is between about one half and 1."""
+    """Return the part of ln E that varies, for S >= 0: P is between about one half and 1."""
     tail = np.log(scipy.special.gammainc(a, a * (1 + u)))
     return np.asarray(-0.5 * np.log(a) + _remainder(a) + a * (u - np.log1p(u)) + tail)
 
 
 def _below(a: FloatArray, u: FloatArray) -> FloatArray:
-    """A lower bound of it for S < 0, where ``P(a, x) = x^a e^-x M(1, a + 1, x) / Gamma(a + 1)``.
+    """Return a lower bound of it for S < 0, where ``P(a, x) = x^a e^-x M(1, a + 1, x) / Gamma(a + 1)``.
 
     M is at least its first terms where x > 0, and at least ``a / (a - x)`` where x < 0 (by parts).
     """
@@ -126,4 +130,4 @@ def _below(a: FloatArray, u: FloatArray) -> FloatArray:
 _HALF_LOG_TWO_PI = 0.5 * log(2 * np.pi)
 _DOUBLINGS = 200
 _SECTIONINGS = 10
-_NODES = np.linspace(0.0, 1.0, 33)  # each round narrows the bracket 32 times
+_NODES = np.linspace(0.0, 1.0, 33)  # each round narrows the bracket 32-fold

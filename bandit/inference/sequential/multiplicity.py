@@ -1,6 +1,6 @@
-"""Several hypotheses at once: Holm's step-down on p-values, e-BH and means of e-values.
+"""Multiple testing: Holm's step-down on p-values, e-BH and means of e-values.
 
-All take mappings, so that a hypothesis keeps its name.
+`holm` and `e_bh` take mappings, so that a hypothesis keeps its name.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ Name = TypeVar("Name")
 
 
 def holm(p_values: Mapping[Name, float]) -> dict[Name, float]:
-    """Holm's (1979) adjusted p-values: those at most alpha are rejected at family-wise error alpha.
+    """Return Holm's (1979) adjusted p-values: rejecting those up to alpha has family-wise error alpha.
 
     Anytime-valid p-values stay anytime-valid, since each bounds its own error at any look.
 
@@ -35,10 +35,10 @@ def holm(p_values: Mapping[Name, float]) -> dict[Name, float]:
 
 
 def e_bh(log_e_values: Mapping[Name, float], alpha: float = 0.05) -> frozenset[Name]:
-    """Hypotheses rejected at false discovery rate `alpha` by e-BH, under any dependence.
+    """Return the hypotheses that e-BH rejects at false discovery rate `alpha`, under any dependence.
 
-    The k largest are rejected, for the largest k with ``e_(k) >= n / (alpha k)`` (Wang & Ramdas 2022). Takes
-    current values and not maxima: a maximum over time is no e-value.
+    The k largest are rejected, for the largest k with ``e_(k) >= n / (alpha k)`` (Wang & Ramdas 2022). Pass
+    current values, not maxima: a maximum over time is not an e-value.
     """
     ranked = sorted(log_e_values.items(), key=lambda item: -item[1])
     passing = [
@@ -48,13 +48,13 @@ def e_bh(log_e_values: Mapping[Name, float], alpha: float = 0.05) -> frozenset[N
 
 
 def mean_process(processes: Sequence[EProcess]) -> EProcess:
-    """The mean of e-processes of one hypothesis over the same rows: an e-process, whatever their dependence.
+    """Return the mean of e-processes of one hypothesis: an e-process, whatever their dependence.
 
     Raises:
-        ValueError: there is none, or they are not over the same rows.
+        ValueError: there is no process, or they are not over the same rows.
     """
     if len({len(process.log_values) for process in processes}) != 1:
-        raise ValueError("processes over the same epochs are needed")
+        raise ValueError("at least one process is needed, and all must be over the same epochs")
     logs = np.array([process.log_values for process in processes])
     highest = logs.max(axis=0)
     return EProcess.of(np.log(np.exp(logs - highest).mean(axis=0)) + highest)

@@ -1,13 +1,13 @@
-"""The conditional-odds e-process: of two arms' events, how many ought to be the challenger's.
+"""The conditional-odds e-process: how many of two arms' events should be the challenger's.
 
 Only events (outcomes of 1) on the challenger or the champion count. In an epoch with shares pi_k and pi_0 let
 ``pi = pi_k / (pi_k + pi_0)``. If the rates have the ratio r, the next event is the challenger's with
-probability ``p_r = pi r / (1 - pi + pi r)``, whatever the base rate is or does: a common drift cancels, and
-no floor is needed. So ``E_g = prod p_(r g)(arm) / p_r(arm)`` over events is a test martingale if the ratio is
-r, and for g > 1 a supermartingale if it is at most r (p_r rises with r, and the likelihood ratio with every
-event of the challenger's). A weighted mean of E_g over a grid of g is one too; which r are refuted gives
-bounds for the ratio. The likelihood of "whose event" is Cox's (1972) partial likelihood; mixtures and
-inversion as in Howard et al. (2021).
+probability ``p_r = pi r / (1 - pi + pi r)``, whatever the base rate is and however it changes: a common drift
+cancels, and no floor is needed. So ``E_g = prod p_(r g)(arm) / p_r(arm)`` over events is a test martingale if
+the ratio is r, and for g > 1 a supermartingale if it is at most r (p_r rises with r, and the likelihood ratio
+with every event of the challenger). So is a weighted mean of E_g over a grid of g; the ratios r that are not
+refuted give bounds. The likelihood of the event's arm is Cox's (1972) partial likelihood; mixtures and
+inversion follow Howard et al. (2021).
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,13 +28,13 @@ def _geometric(first: float, last: float, n: int) -> tuple[float, ...]:
 
 
 PROMOTION_GRID = _geometric(1.02, 1.6, 10)
-"""Ratios mixed over when a better arm is looked for."""
+"""Ratios mixed over in the search for a better arm."""
 
 GUARDRAIL_GRID = _geometric(1.02, 3.0, 14)
-"""Ratios mixed over when harm is looked for: harm may be large."""
+"""Ratios mixed over in the search for harm, which may be large."""
 
 INTERVAL_GRID = _geometric(1.005, 3.0, 20)
-"""Ratios mixed over for bounds, their reciprocals downwards; no bound is closer than about .25 %."""
+"""Ratios mixed over for bounds, reciprocal for upper ones; no bound is closer than about .25 %."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +44,10 @@ class OddsComparison:
     Attributes:
         arm: Number of the challenger.
         champion: Number of the champion.
-        better: Evidence against "the challenger is no better"; the metric's direction says what better is.
+        better: Evidence against "the challenger is no better", by the metric's direction.
         worse: Evidence against "the challenger is no worse", over the wider grid of guardrails.
         lift: Bounds of (challenger's rate / champion's rate) - 1 at every look; may be infinite above.
-        n_events: Events of both arms that count.
+        n_events: Number of events of both arms that count.
     """
 
     arm: int
@@ -61,16 +61,16 @@ class OddsComparison:
 def compare_odds(
     table: EvidenceTable, arm: int, champion: int, alpha: float = 0.05
 ) -> OddsComparison | CannotSay:
-    """Both e-processes and the relative lift of a yes/no metric, from a table of closed epochs."""
+    """Return both e-processes and the relative lift of a yes/no metric, from a table of closed epochs."""
     return compare_odds_each(table, [arm], champion, alpha)[arm]
 
 
 def compare_odds_each(
     table: EvidenceTable, arms: Iterable[int], champion: int, alpha: float = 0.05
 ) -> dict[int, OddsComparison | CannotSay]:
-    """Arm number to its comparison with the champion."""
+    """Return arm number to its comparison with the champion."""
     counted = {arm: count_events(table, arm, champion) for arm in arms}
-    said = {arm: events for arm, events in counted.items() if isinstance(events, Events)}
+    comparable = {arm: events for arm, events in counted.items() if isinstance(events, Events)}
     maximize = table.scale.direction is Direction.MAXIMIZE
     found = {
         arm: OddsComparison(
@@ -81,15 +81,17 @@ def compare_odds_each(
             lift=lift,
             n_events=events.n,
         )
-        for (arm, events), lift in zip(said.items(), lift_bounds(list(said.values()), alpha), strict=True)
+        for (arm, events), lift in zip(
+            comparable.items(), lift_bounds(list(comparable.values()), alpha), strict=True
+        )
     }
     return {arm: events if isinstance(events, CannotSay) else found[arm] for arm, events in counted.items()}
 
 
 def harm_process(table: EvidenceTable, arm: int, champion: int) -> EProcess | CannotSay:
-    """Evidence that a guardrail's rate is worse for the challenger; a table with open epochs is welcome.
+    """Return evidence that a guardrail's rate is worse for the challenger; the table may have open epochs.
 
-    Open epochs are right for events that only do harm and come soon (errors): an arm whose events come faster
+    Use open epochs for events that only do harm and arrive soon (errors): an arm whose events arrive faster
     than the champion's looks worse until the slower ones are in.
     """
     events = count_events(table, arm, champion)
@@ -100,7 +102,7 @@ def harm_process(table: EvidenceTable, arm: int, champion: int) -> EProcess | Ca
 
 
 def count_events(table: EvidenceTable, arm: int, champion: int) -> Events | CannotSay:
-    """Events of two arms by epoch."""
+    """Count the events of two arms by epoch."""
     if not table.scale.is_binary:
         return CannotSay(Reason.NOT_YES_NO)
     if len(table.shares) == 0:
@@ -116,17 +118,17 @@ def count_events(table: EvidenceTable, arm: int, champion: int) -> Events | Cann
 
 
 def reciprocal(grid: Sequence[float]) -> tuple[float, ...]:
-    """The same ratios the other way."""
+    """Return the reciprocal ratios."""
     return tuple(1 / ratio for ratio in grid)
 
 
 def ratio_process(events: Events, grid: Sequence[float], ratio: float = 1.0) -> EProcess:
-    """Evidence against "the ratio is at most `ratio`" for a grid above 1, "at least" for one below 1."""
+    """Return evidence against "the ratio is at most `ratio`"; with a grid below 1, against "at least"."""
     return EProcess.of(log_mixture(np.cumsum(_log_likelihoods(events, grid, ratio), axis=0)))
 
 
 def lift_bounds(pairs: Sequence[Events], alpha: float = 0.05) -> list[Interval]:
-    """Bounds of each ratio less 1: the ratios that neither half of the grid refutes at alpha / 2."""
+    """Return bounds of each ratio minus 1: the ratios that neither half of the grid refutes at alpha / 2."""
     lowers = furthest_refuted(pairs, INTERVAL_GRID, alpha / 2, sign=1.0)
     uppers = furthest_refuted(pairs, reciprocal(INTERVAL_GRID), alpha / 2, sign=-1.0)
     return [
@@ -136,7 +138,7 @@ def lift_bounds(pairs: Sequence[Events], alpha: float = 0.05) -> list[Interval]:
 
 
 def _log_likelihoods(events: Events, grid: Sequence[float], ratio: float) -> FloatArray:
-    """Ln of each epoch's likelihood ratio of `ratio` times g against `ratio`; shape (n_epochs, n_grid)."""
+    """Return ln of each epoch's likelihood ratio, `ratio` * g against `ratio`; shape (n_epochs, n_grid)."""
     steps = np.asarray(grid, dtype=float)
     odds = (events.odds * ratio)[:, np.newaxis]
     # 1 - pi + pi r is (1 + odds r) / (1 + odds): the second factor cancels between the two ratios.

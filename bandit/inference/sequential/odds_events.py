@@ -1,7 +1,7 @@
-"""Events of two arms by epoch, and which ratios of their rates they refute.
+"""Events of two arms by epoch, and the ratios of their rates that they refute.
 
-The searches for a thousand challengers go side by side: an evaluation is one pass over the events of all
-whose search is not over yet.
+The searches for a thousand challengers run together: an evaluation is one pass over the events of all
+challengers whose search is not over.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from bandit.inference.data.table import FloatArray
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Events:
-    """Events of two arms by epoch; only epochs in which both have a share.
+    """Events of two arms by epoch, over the epochs in which both have a share.
 
     Attributes:
         odds: Challenger's share over the champion's, shape (n_epochs,); 1 where the epoch does not count.
@@ -30,12 +30,12 @@ class Events:
 
     @property
     def n(self) -> int:
-        """Events of both arms."""
+        """Number of events of both arms."""
         return int(self.challenger.sum() + self.champion.sum())
 
     @property
     def occurred(self) -> "Events":
-        """The same without epochs in which neither arm had an event: they say nothing about the ratio."""
+        """The same without epochs in which neither arm had an event, which do not bear on the ratio."""
         has_any = self.challenger + self.champion > 0
         return Events(
             odds=self.odds[has_any], challenger=self.challenger[has_any], champion=self.champion[has_any]
@@ -43,7 +43,7 @@ class Events:
 
 
 def log_mixture(logs: FloatArray) -> FloatArray:
-    """Ln of the mean over the grid, the last axis."""
+    """Return ln of the mean over the grid, the last axis."""
     highest = logs.max(axis=-1, keepdims=True)
     return np.asarray(np.log(np.exp(logs - highest).mean(axis=-1)) + highest[..., 0])
 
@@ -51,12 +51,12 @@ def log_mixture(logs: FloatArray) -> FloatArray:
 def furthest_refuted(
     pairs: Sequence[Events], grid: Sequence[float], alpha: float, sign: float
 ) -> list[float | None]:
-    """The log ratio nearest the data that each pair's events refute; None where they refute none.
+    """Return, for each pair, the refuted log ratio nearest the data; None if its events refute no ratio.
 
     The e-value is monotone in the ratio, since p_(r g) / p_r is for every event.
 
     Args:
-        pairs: Events, at least one a pair.
+        pairs: Events, at least one per pair.
         grid: Ratios mixed over.
         alpha: The error rate.
         sign: 1 to look upwards from a ratio of nearly 0, -1 to look downwards.
@@ -79,18 +79,18 @@ def _search(joined: "_Joined", grid: Sequence[float], alpha: float, sign: float)
 def last_refuted(
     surplus: Callable[[FloatArray, NDArray[np.intp]], FloatArray], refuted: FloatArray, unknown: FloatArray
 ) -> FloatArray:
-    """Where monotone functions fall below 0, each between its two ends, on its side of 0 or more.
+    """Return where monotone functions fall below 0, between two ends each; there they are still 0 or more.
 
-    Illinois' false position (Dowell & Jarratt 1971), with every third step a bisection: about half the
-    evaluations that bisection alone takes.
+    The Illinois variant of false position (Dowell & Jarratt 1971), with every third step a bisection: about
+    half as many evaluations as bisection alone.
 
     Args:
-        surplus: The functions of some indices at as many places.
-        refuted: The ends at which they should be 0 or more; NaN is found where one is not.
-        unknown: The other ends; found themselves where the function is still 0 or more.
+        surplus: Returns the functions of the given indices at as many places.
+        refuted: The ends at which functions should be 0 or more; the result is NaN for one that is not.
+        unknown: The other ends; the result itself for a function that is still 0 or more there.
     """
-    everyone = np.arange(len(refuted))
-    height, depth = surplus(refuted, everyone), surplus(unknown, everyone)
+    all_indices = np.arange(len(refuted))
+    height, depth = surplus(refuted, all_indices), surplus(unknown, all_indices)
     found = np.where(height < 0, np.nan, np.where(depth >= 0, unknown, refuted))
     going = np.flatnonzero((height >= 0) & (depth < 0))
     refuted, unknown, height, depth = (each[going] for each in (refuted, unknown, height, depth))
@@ -115,12 +115,12 @@ def last_refuted(
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Joined:
-    """Events of several pairs, one pair's epochs after the other's.
+    """Events of several pairs, concatenated.
 
     Attributes:
         odds: Challenger's share over the champion's, shape (n_rows,).
         both: Events of both arms, shape (n_rows,).
-        lengths: How many rows each pair has, shape (n_pairs,).
+        lengths: Number of rows of each pair, shape (n_pairs,).
         challenger: Events of each challenger over all its rows, shape (n_pairs,).
     """
 
@@ -141,10 +141,10 @@ class _Joined:
     def log_e_values(
         self, grid: Sequence[float], log_ratios: FloatArray, pairs: NDArray[np.intp]
     ) -> FloatArray:
-        """Ln E of these pairs, each against its own ratio."""
-        is_asked = np.zeros(len(self.lengths), dtype=bool)
-        is_asked[pairs] = True
-        rows, lengths = np.repeat(is_asked, self.lengths), self.lengths[pairs]
+        """Return ln E of these pairs, each against its own ratio."""
+        is_selected = np.zeros(len(self.lengths), dtype=bool)
+        is_selected[pairs] = True
+        rows, lengths = np.repeat(is_selected, self.lengths), self.lengths[pairs]
         odds, both = self.odds[rows] * np.repeat(np.exp(log_ratios), lengths), self.both[rows]
         weights = odds / (1 + odds)
         starts = np.cumsum(lengths) - lengths
@@ -157,7 +157,7 @@ class _Joined:
 
 
 def _portions(pairs: Sequence[Events]) -> list[list[Events]]:
-    """The pairs in portions that stay in the processor's cache."""
+    """Split the pairs into portions that stay in the processor's cache."""
     portions: list[list[Events]] = []
     room = 0
     for events in pairs:

@@ -1,8 +1,8 @@
-"""What a static split would have earned, from the bandit's own record, and what the bandit gained over it.
+"""Off-policy value of a static split, from the bandit's own record, and the bandit's gain over it.
 
 The doubly robust value of a split q is ``sum_a q_a S_a / N`` with variance ``sum_a q_a^2 V_a / N^2`` (Dudik,
-Langford & Li 2011): the AIPW sums and nothing else. The split's score is bounded as an arm's is, so its
-bounds hold at any look.
+Langford & Li 2011): it needs the AIPW sums only. The split's score is bounded like an arm's, so its bounds
+hold at any look.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from bandit.inference.sequential.scores import Scores, score, squared_distances
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitValue:
-    """A static split beside the bandit, per resolved decision and in the metric's unit.
+    """A static split compared with the bandit, per resolved decision and in the metric's unit.
 
     Attributes:
         split: Arm number to its weight; sums to 1.
@@ -32,11 +32,11 @@ class SplitValue:
         ips_value: The same by inverse propensity weights alone: ``sum q_a s_a / pi_a / N``.
         ips_standard_error: Its standard error.
         earned: Mean outcome of the bandit over the same decisions.
-        gain: `earned` less `value`.
+        gain: `earned` minus `value`.
         gain_standard_error: Its standard error.
         gain_interval: Holds the expected gain at every look, with probability 1 - alpha.
-        effective_sample_size: Decisions of the split itself that would tell as much, by Kish's (1965)
-            formula.
+        effective_sample_size: Number of decisions of the split itself with the same information, by Kish's
+            (1965) formula.
         n_decisions: Resolved decisions that count.
         n_omitted: Resolved decisions of epochs that do not count.
     """
@@ -80,7 +80,7 @@ class _Estimate:
 def value_of_split(
     table: EvidenceTable, split: Mapping[int, float], design: Design
 ) -> SplitValue | CannotSay:
-    """The value of a static split over the epochs in which each of its arms had at least its floor.
+    """Return the value of a static split over the epochs in which each of its arms had at least its floor.
 
     Args:
         table: The evidence.
@@ -117,17 +117,17 @@ def value_of_split(
 
 
 def _normalised(split: Mapping[int, float]) -> dict[int, float]:
-    """Weights that sum to 1, of the arms that have one."""
+    """Return weights that sum to 1, of the arms with a positive weight."""
     total = sum(split.values())
     if not (all(isfinite(weight) and weight >= 0 for weight in split.values()) and total > 0):
-        raise ValueError(f"weights must be finite, not negative, and have a positive sum, got {dict(split)}")
+        raise ValueError(f"weights must be finite and not negative, with a positive sum, got {dict(split)}")
     return {arm: weight / total for arm, weight in split.items() if weight > 0}
 
 
 def _estimates(
     table: EvidenceTable, scores: Scores, weights: Mapping[int, float], cap: float
 ) -> tuple[_Estimate, _Estimate]:
-    """The split's value and the bandit's gain over it, in positions."""
+    """Return the split's value and the bandit's gain over it, in positions."""
     q, n = np.array(list(weights.values())), float(scores.n[-1])
     value = _Estimate(float(q @ scores.sums[-1]), float(q**2 @ scores.variances[-1]), n)
     earned = float(table.sums[scores.is_used].sum())
@@ -135,7 +135,9 @@ def _estimates(
 
 
 def _gain_variance(table: EvidenceTable, scores: Scores, weights: Mapping[int, float], cap: float) -> float:
-    """Sum of squared distances of ``X - sum_b q_b xi_b`` from its prediction ``sum_b (pi_b - q_b) m_b``.
+    """Return the squared distances of ``X - sum_b q_b xi_b`` from its prediction, summed.
+
+    The prediction is ``sum_b (pi_b - q_b) m_b``.
 
     For a decision of arm a it is ``(1 - q_a / pi_a)(X - m_a) + m_a - sum_b pi_b m_b``.
     """
@@ -151,7 +153,10 @@ def _gain_variance(table: EvidenceTable, scores: Scores, weights: Mapping[int, f
 def _bounds(
     value: _Estimate, gain: _Estimate, weights: Mapping[int, float], design: Design, cap: float
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Ends of both intervals, in positions; the gain's scores lie within 1 + max(1, q / floor) of theirs."""
+    """Return the ends of both intervals, in positions.
+
+    The gain's scores lie within 1 + max(1, q / floor) of their predictions.
+    """
     alpha = design.alpha / 2
     steepest = max(weight / design.floor(arm) for arm, weight in weights.items())
     planned = design.planned_variance * sum(weight**2 / design.floor(arm) for arm, weight in weights.items())
@@ -163,7 +168,7 @@ def _bounds(
 def _inverse_propensity(
     table: EvidenceTable, scores: Scores, weights: Mapping[int, float]
 ) -> tuple[float, float, float]:
-    """IPS value and its standard error in the metric's unit, and the effective sample size."""
+    """Return the IPS value and its standard error, in the metric's unit, and the effective sample size."""
     ratios, scale, n = _ratios(table, scores, weights), table.scale, float(scores.n[-1])
     values = scale.minimum * table.n + scale.width * table.sums
     squares = (
@@ -178,7 +183,7 @@ def _inverse_propensity(
 
 
 def _ratios(table: EvidenceTable, scores: Scores, weights: Mapping[int, float]) -> FloatArray:
-    """Q / pi of every arm of the table, 0 where an epoch or an arm does not count."""
+    """Return q / pi of every arm of the table, 0 where an epoch or an arm does not count."""
     q = np.array([weights.get(arm, 0.0) for arm in table.arms])
     counts = scores.is_used[:, np.newaxis] & (q > 0)
     return np.asarray(np.divide(q, table.shares, out=np.zeros_like(table.shares), where=counts))

@@ -1,7 +1,7 @@
-"""How often arms answer, and whether alike: what evidence that ignores silence rests on.
+"""Response ratios of arms, and whether they are alike, as evidence that ignores silence requires.
 
-If answering does not depend on the arm, the arm of an *answered* decision is distributed as the epoch's
-shares are. So the check is the sample-ratio e-process over answers.
+If an answer does not depend on the arm, the arms of *answered* decisions follow the epoch's shares. So the
+check is the sample-ratio e-process over answers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from bandit.facts import Epoch, Facts
-from bandit.inference.data.layout import FactGrid
+from bandit.facts.grid import FactGrid
 from bandit.inference.data.table import EvidenceTable, ExposureTable, count_closed, tabulate
 from bandit.inference.reasons import CannotSay, Reason
 from bandit.inference.sequential.sample_ratio import SampleRatio, check_sample_ratio
@@ -21,8 +21,8 @@ class ArmResponse:
     """How an arm's decisions of closed epochs were answered.
 
     Attributes:
-        decisions: Policy decisions.
-        outcomes: Outcomes posted in time for them.
+        decisions: Number of policy decisions.
+        outcomes: Number of outcomes posted for them in time.
     """
 
     decisions: int
@@ -40,7 +40,7 @@ class Response:
 
     Attributes:
         arms: Arm number to its response.
-        check: Answers beside shares; alarming if arms answer unequally often.
+        check: Answers compared with shares; alarming if response ratios differ.
     """
 
     arms: Mapping[int, ArmResponse]
@@ -56,14 +56,14 @@ def measure_response(
     lag: timedelta,
     now: datetime,
 ) -> Response | CannotSay:
-    """Response ratios over closed epochs; the arguments are those of `evidence_table`."""
+    """Return the response ratios over closed epochs; the arguments are those of `evidence_table`."""
     return response_of(FactGrid(facts, epochs, arms), metric, lag, now)
 
 
 def response_of(
     grid: FactGrid, metric: tuple[int, Metric], lag: timedelta, now: datetime
 ) -> Response | CannotSay:
-    """`measure_response` of facts that are laid out already."""
+    """Return `measure_response` of facts that are laid out already."""
     n_rows = count_closed(grid, metric[1], lag, now)
     if isinstance(n_rows, CannotSay):
         return n_rows
@@ -81,12 +81,12 @@ def response_of(
 
 
 def answers_beside_shares(table: EvidenceTable) -> SampleRatio | CannotSay:
-    """The check on a table that leaves silence out: its `n` are answers."""
+    """Check a table that leaves silence out: its `n` are answers."""
     return check_sample_ratio(ExposureTable(arms=table.arms, shares=table.shares, counts=table.n))
 
 
 def require_alike(table: EvidenceTable, alpha: float = 0.001) -> EvidenceTable | CannotSay:
-    """The table, or why it is no evidence: for metrics that ignore silence."""
+    """Return the table of a metric that ignores silence, or the reason why it is not evidence."""
     check = answers_beside_shares(table)
     if isinstance(check, SampleRatio) and check.is_alarming(alpha):
         return CannotSay(Reason.UNEQUAL_RESPONSE)

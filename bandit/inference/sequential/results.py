@@ -1,4 +1,4 @@
-"""What estimators return: intervals and e-processes."""
+"""Results of estimators: intervals and e-processes."""
 
 from array import array
 from collections.abc import Sequence
@@ -22,15 +22,15 @@ class EProcess:
     """Evidence against a null hypothesis, looked at after every epoch.
 
     Attributes:
-        log_values: ln E after each row of the table, in order; finite. Of thousands of arms over thousands of
-            rows they are kept in eight bytes each.
+        log_values: ln E after each row of the table, in order; finite. Eight bytes each, since there may be
+            thousands of arms and rows.
     """
 
     log_values: Sequence[float]
 
     @classmethod
     def of(cls, log_values: ArrayLike) -> "EProcess":
-        """From an array of shape (n_epochs,)."""
+        """Create from an array of shape (n_epochs,)."""
         return cls(array("d", np.ascontiguousarray(log_values, dtype=float).tobytes()))
 
     @property
@@ -45,12 +45,12 @@ class EProcess:
 
     @property
     def value(self) -> float:
-        """E now, for people: at most e^700, so that it stays a number."""
+        """E now, for display: capped at e^700, so that it stays finite."""
         return exp(min(self.log_value, _LARGEST_LOG))
 
     @property
     def largest(self) -> float:
-        """The largest E so far, for people: at least 1, at most e^700."""
+        """The largest E so far, for display: at least 1, at most e^700."""
         return exp(min(self.log_maximum, _LARGEST_LOG))
 
     @property
@@ -59,7 +59,7 @@ class EProcess:
         return exp(-min(self.log_maximum, _LARGEST_LOG))
 
     def rejects(self, alpha: float) -> bool:
-        """Whether E has ever reached 1 / `alpha`."""
+        """True if E has ever reached 1 / `alpha`."""
         return self.log_maximum >= -log(alpha)
 
 

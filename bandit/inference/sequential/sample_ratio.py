@@ -1,10 +1,10 @@
-"""The sample-ratio check under moving shares: did the arms get the decisions that their shares say?
+"""The sample ratio mismatch (SRM) check under moving shares: do decisions follow the shares?
 
-The alarm is an e-process, since it is looked at all the time: against Multinomial(n, shares) in each epoch
-stands a Dirichlet-multinomial whose mean is the shares tilted by what earlier epochs showed, and whose weight
-grows with them. While the shares stay the same that is exactly the Dirichlet mixture of Lindon & Malek (2022,
-*Anytime-valid inference for multinomial count data*), however the decisions are cut into epochs. Z per arm is
-description.
+The alarm is an e-process, since it is looked at all the time. In each epoch it tests Multinomial(n, shares)
+against a Dirichlet-multinomial whose mean is the shares tilted by earlier epochs' counts, and whose weight
+grows with those. If the shares stay the same, this is exactly the Dirichlet mixture of Lindon & Malek (2022,
+*Anytime-valid inference for multinomial count data*), however the decisions are divided into epochs. The
+arms' z is for description only.
 """
 
 from collections.abc import Mapping
@@ -21,14 +21,14 @@ from bandit.inference.sequential.results import EProcess
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleRatio:
-    """How decisions lie beside shares.
+    """Decisions compared with shares.
 
     Attributes:
-        expected: Arm number to the decisions that the shares ask for.
+        expected: Arm number to the decisions expected by the shares.
         observed: Arm number to the decisions counted.
-        z: Arm number to its deviation in standard deviations; None where the shares left nothing to chance.
+        z: Arm number to its deviation in standard deviations; None if the shares left nothing to chance.
         process: Evidence against "decisions follow the shares", over the epochs.
-        n_foreign: Decisions for an arm in an epoch that gave it no share; chance never makes one.
+        n_foreign: Decisions for arms in epochs that gave them no share; never the result of chance.
     """
 
     expected: Mapping[int, float]
@@ -38,12 +38,12 @@ class SampleRatio:
     n_foreign: int = 0
 
     def is_alarming(self, alpha: float = 0.001) -> bool:
-        """Whether something is wrong with assignment or counting, at this false-alarm rate over all looks."""
+        """True if assignment or counting is wrong, at the false-alarm rate `alpha` over all looks."""
         return self.n_foreign > 0 or self.process.rejects(alpha)
 
 
 def check_sample_ratio(table: ExposureTable) -> SampleRatio | CannotSay:
-    """The check over all rows of the table; decisions, units at first exposure, or answers may be counted."""
+    """Check all rows of the table; its counts may be decisions, units at first exposure, or answers."""
     totals = table.counts.sum(axis=1)
     if totals.sum() == 0:
         return CannotSay(Reason.NO_DECISIONS)
@@ -66,7 +66,7 @@ def check_sample_ratio(table: ExposureTable) -> SampleRatio | CannotSay:
 
 
 def _log_factors(shares: FloatArray, counts: FloatArray) -> FloatArray:
-    """Ln of each epoch's factor, shape (n_epochs,)."""
+    """Return ln of each epoch's factor, shape (n_epochs,)."""
     observed = np.cumsum(counts, axis=0) - counts
     totals = counts.sum(axis=1, keepdims=True)
     norms = shares.sum(axis=1, keepdims=True)
@@ -85,7 +85,7 @@ def _log_factors(shares: FloatArray, counts: FloatArray) -> FloatArray:
 
 
 def _log_rising(start: FloatArray, n: FloatArray) -> FloatArray:
-    """``ln Gamma(start + n) - ln Gamma(start)``."""
+    """Return ``ln Gamma(start + n) - ln Gamma(start)``."""
     return np.asarray(scipy.special.gammaln(start + n) - scipy.special.gammaln(start))
 
 

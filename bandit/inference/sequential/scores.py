@@ -1,9 +1,9 @@
-"""AIPW scores as folds: for every arm, running sums that any comparison, mean or split value is built from.
+"""AIPW scores as running sums for every arm, from which means, comparisons and split values are computed.
 
-With m the prediction of an arm in an epoch, w one over its share, n, s, ss its resolved decisions, their sum
-and sum of squares, and n_e the epoch's resolved decisions over all arms,
+Let m be the prediction of an arm in an epoch, w one over its share, n, s, ss the number, sum and sum of
+squares of its resolved decisions, and n_e the epoch's resolved decisions over all arms:
 
-- ``S_a = sum_e [ n_e m + w (s - n m) ]``: its expectation is the sum of the arm's means over the decisions;
+- ``S_a = sum_e [ n_e m + w (s - n m) ]``: its expectation is the sum of the arm's means over the decisions.
 - ``V_a = sum_e w^2 (ss - 2 m s + n m^2)``: the sum of squared distances from the predictions.
 
 (Robins, Rotnitzky & Zhao 1994 for the estimator; Waudby-Smith, Wu, Ramdas, Karampatziakis & Mineiro 2024,
@@ -25,14 +25,14 @@ BoolArray = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scores:
-    """Running sums after every epoch, for some arms over the epochs in which all of them count.
+    """Running sums after every epoch, over the epochs in which all of the arms count.
 
     Attributes:
         arms: Numbers of the arms, in the order of the columns.
         n: Resolved decisions of all arms so far, shape (n_epochs,).
         sums: S of each arm so far, shape (n_epochs, n_arms).
         variances: V of each arm so far, shape (n_epochs, n_arms).
-        is_used: Whether the epoch counts, shape (n_epochs,); it adds nothing where not.
+        is_used: True for epochs that count, shape (n_epochs,); others add nothing.
     """
 
     arms: tuple[int, ...]
@@ -43,7 +43,7 @@ class Scores:
 
 
 def usable_epochs(table: EvidenceTable, arms: Sequence[int], design: Design) -> BoolArray | CannotSay:
-    """Which epochs count for these arms together: those in which each had at least its floor."""
+    """Return which epochs count for these arms together: those in which each had at least its floor."""
     columns = [table.column(arm) for arm in arms]
     if len(table.shares) == 0:
         return CannotSay(Reason.NO_CLOSED_EPOCH)
@@ -61,7 +61,7 @@ def usable_epochs(table: EvidenceTable, arms: Sequence[int], design: Design) -> 
 
 
 def score(table: EvidenceTable, arms: Sequence[int], design: Design, cap: float) -> Scores | CannotSay:
-    """Running sums of the arms' scores, with predictions cut to `cap`."""
+    """Return running sums of the arms' scores, with predictions cut to `cap`."""
     is_used = usable_epochs(table, arms, design)
     if isinstance(is_used, CannotSay):
         return is_used
@@ -82,13 +82,13 @@ def score(table: EvidenceTable, arms: Sequence[int], design: Design, cap: float)
 
 
 def weights_of(table: EvidenceTable, columns: Sequence[int], is_used: BoolArray) -> FloatArray:
-    """One over the share, 0 where the epoch does not count or the arm had none."""
+    """Return one over the share, 0 where the epoch does not count or the arm had no share."""
     shares = table.shares[:, columns]
     counts = is_used[:, np.newaxis] & (shares > 0)
     return np.divide(1.0, shares, out=np.zeros_like(shares), where=counts)
 
 
 def squared_distances(table: EvidenceTable, columns: Sequence[int], predicted: FloatArray) -> FloatArray:
-    """Sums of squared distances of outcomes from their prediction, never negative."""
+    """Return sums of squared distances of outcomes from their prediction, never negative."""
     n, sums, squares = table.n[:, columns], table.sums[:, columns], table.squares[:, columns]
     return np.maximum(squares - 2 * predicted * sums + n * predicted**2, 0.0)

@@ -1,1 +1,1 @@
-"""The verdict: what the tests establish together, and what to do about it."""
+"""The verdict: what the tests establish together, and the advice that follows."""

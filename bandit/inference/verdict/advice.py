@@ -1,18 +1,19 @@
-"""What the evidence and the beliefs call for: promote, roll back, retire, or wait.
+"""Advice from evidence and beliefs: promote, roll back, retire, or wait.
 
 The rules, and the error rates that they were chosen for:
 
-- **Promote** a challenger whose e-process, looked at where whole cycles end, has reached its level after
-  Holm, and whose finding has not lapsed since; that is also believed best; and under which no guardrail
-  speaks up. At least two cycles: with a weekday rhythm that nets to zero, daily looks promote falsely .15 of
+- **Promote** a challenger if its e-process, looked at where whole cycles end, has reached its level after
+  Holm and the finding has not lapsed since; if it is also believed best; and if it violates no guardrail.
+  This takes at least two cycles: with a weekday rhythm that nets to zero, daily looks promote falsely .15 of
   the time, looks at whole weeks .001.
-- **Roll back**, at any look, a challenger in service under which a guardrail's e-value has reached
+- **Roll back**, at any look, a challenger in service if a guardrail's e-value has reached
   (guardrails x challengers) / alpha.
-- **Trip**: many times the champion's harmful events. It claims no significance; it is a fuse.
-- **Check** where decisions do not follow the shares: nothing is promoted or retired on such numbers. An arm
-  is taken out all the same, as a precaution: that costs little if the alarm is a defect of counting.
-- **Retire** challengers when, after two cycles, the champion's expected loss is a quarter of a per cent:
-  better or not, there is nothing left to win.
+- **Trip** if a challenger has many times the champion's harmful events. This claims no significance; it is a
+  fuse.
+- **Check** if decisions do not follow the shares: nothing is promoted or retired on such numbers. Roll back
+  and trip still apply, as a precaution, which costs little if the alarm is a defect of counting.
+- **Retire** challengers if, after two cycles, the champion's expected loss is at most a quarter of a per
+  cent: better or not, there is nothing left to win.
 """
 
 import enum
@@ -30,7 +31,7 @@ from bandit.inference.verdict.claims import ALPHA, Claim
 
 
 class Advice(enum.StrEnum):
-    """What to do."""
+    """A recommended action."""
 
     PROMOTE = "promote"
     ROLL_BACK = "roll back"
@@ -46,11 +47,11 @@ class Rules:
 
     Attributes:
         alpha: Error rate of promotion, and of rolling back.
-        cycle: Length of the rhythm that looks must respect.
+        cycle: Period of the traffic's rhythm; promotion looks at whole cycles only.
         least_cycles: Whole cycles before anything is promoted or retired.
         least_probability: P(best) that a promoted arm must have.
-        negligible_loss: Expected loss of the champion, relative to its mean, that is nothing.
-        trip_ratio: Harmful events of a challenger over the champion's, by rate, that trip the wire.
+        negligible_loss: Largest expected loss of the champion, relative to its mean, that is negligible.
+        trip_ratio: Challenger's rate of harmful events over the champion's from which `TRIP` is advised.
         trip_events: Fewest such events of the challenger.
     """
 
@@ -65,12 +66,12 @@ class Rules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Harm:
-    """Harmful events seen so far, open epochs included.
+    """Harmful events so far, including open epochs.
 
     Attributes:
-        events: Of the challenger.
+        events: Number of the challenger's events.
         ratio: The challenger's rate over the champion's by inverse propensity; infinite if the champion had
-            none.
+            no events.
     """
 
     events: int
@@ -79,11 +80,11 @@ class Harm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beliefs:
-    """What is believed, from the posteriors.
+    """Beliefs from the posteriors.
 
     Attributes:
         probability_best: Arm number to P(best), of arms in service.
-        champion_loss: The champion's expected loss relative to its mean; None if there is none.
+        champion_loss: The champion's expected loss relative to its mean; None if undefined.
         harms: (Metric name, arm number) to harmful events, of yes/no guardrails whose events are bad.
     """
 
@@ -94,13 +95,13 @@ class Beliefs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling:
-    """What to do about one arm, and on what ground.
+    """A recommended action, with the arm and the metric that it is about.
 
     Attributes:
-        advice: What to do.
-        arm: Number of the challenger; None where it is about the whole experiment.
-        metric: The guardrail that spoke up; empty where it is about the reward.
-        cycles: Whole cycles so far.
+        advice: The action.
+        arm: Number of the challenger; None if the advice is about the whole experiment.
+        metric: The guardrail that was violated; empty if the advice is about the reward.
+        cycles: Number of whole cycles so far.
     """
 
     advice: Advice
@@ -112,17 +113,17 @@ class Ruling:
 def rule(
     assessment: Assessment, beliefs: Beliefs, started_at: datetime, now: datetime, rules: Rules | None = None
 ) -> Ruling:
-    """The most pressing thing to do; WAIT if there is none.
+    """Return the most urgent action; WAIT if nothing is to be done.
 
     Args:
         assessment: The evidence.
         beliefs: The beliefs.
-        started_at: When the experiment first ran: where cycles are counted from.
-        now: The moment.
-        rules: The constants; None for the default ones.
+        started_at: When the experiment first ran; cycles are counted from then.
+        now: The current time.
+        rules: The constants; None for the defaults.
     """
     rules = rules or Rules()
-    # A clock that was set back puts `now` before the start: then no cycle is complete.
+    # If a clock was set back, `now` may be before the start: then no cycle is complete.
     cycles = max((now - started_at) // rules.cycle, 0)
     for name, arm in _fired_guardrails(assessment, beliefs, rules):
         return Ruling(advice=Advice.ROLL_BACK, arm=arm, metric=name, cycles=cycles)
@@ -146,7 +147,7 @@ def rule(
 
 
 def p_values_at_cycles(evidence: MetricEvidence, started_at: datetime, rules: Rules) -> dict[int, float]:
-    """Arm number to the anytime p-value of "better" at the ends of whole cycles, adjusted by Holm."""
+    """Return arm number to the anytime p-value of "better" at the ends of whole cycles, adjusted by Holm."""
     looks = _looks(evidence, started_at, rules)
     raw = {}
     for arm, challenger in evidence.challengers.items():
@@ -156,11 +157,11 @@ def p_values_at_cycles(evidence: MetricEvidence, started_at: datetime, rules: Ru
 
 
 def _looks(evidence: MetricEvidence, started_at: datetime, rules: Rules) -> list[int]:
-    """Rows after which a whole cycle is complete: for each cycle's end the row that ended nearest to it.
+    """Return the rows that complete a whole cycle: for each cycle's end, the row that ended nearest to it.
 
-    Not the last row before it: epochs may last a good part of a cycle, and one that ends a moment after the
-    cycle would leave that part out. A look waits until a row has ended at or after the cycle's end, so that
-    which row is looked at never changes.
+    The last row before it would not do: epochs may last a good part of a cycle, and one that ends a moment
+    after the cycle would leave that part out. A look waits until a row has ended at or after the cycle's end,
+    so that the chosen row never changes.
     """
     if not evidence.row_ends:
         return []
@@ -186,12 +187,12 @@ def _winner(assessment: Assessment, beliefs: Beliefs, started_at: datetime, rule
 
 
 def _holds(claim: Claim | CannotSay) -> bool:
-    """Whether all decisions so far still bear the claim out: what was better once may be so no more."""
+    """True if all decisions so far still support the claim: an arm that was better may no longer be."""
     return isinstance(claim, Claim) and not claim.is_lapsed
 
 
 def _fired_guardrails(assessment: Assessment, beliefs: Beliefs, rules: Rules) -> list[tuple[str, int]]:
-    """(Metric, challenger) whose e-value has reached its level; of arms in service only."""
+    """Return (metric, challenger) of each e-value that has reached its level, for arms in service."""
     guardrails = {name: e for name, e in assessment.others.items() if e.metric.is_guardrail}
     n_tests = sum(len(evidence.challengers) for evidence in guardrails.values())
     return [

@@ -1,20 +1,20 @@
-"""Everything that may be called evidence about an experiment, from one reading of its epochs and facts.
+"""Assessment: all evidence about an experiment, from one reading of its epochs and facts.
 
-For every metric: each arm's mean, and each challenger against the champion in both directions. Which test:
+For every metric: each arm's mean, and each challenger against the champion in both directions. The tests are
 
-- yes/no rewards: the mean of the AIPW and the conditional-odds e-processes (a mean of e-processes is one), so
-  that nobody has to choose by the rate that is seen; while one of them can't say anything it counts as E = 1,
-  since to leave it out now and take it in later would be a choice by the data;
-- yes/no guardrails: conditional odds, over open epochs as well where an event does harm;
-- anything else: AIPW.
+- for yes/no rewards the mean of the AIPW and the conditional-odds e-processes (a mean of e-processes is one),
+  so that no one has to choose by the rate that is seen. While one of them has no result it counts as E = 1,
+  since leaving it out at first and including it later would be a choice by the data;
+- for yes/no guardrails conditional odds, over open epochs as well if an event does harm;
+- for anything else AIPW.
 
-P-values are adjusted by Holm, for each metric apart. The family is both directions of every challenger that
-the experiment ever had, so equal arms are called better or worse with probability alpha together and not
-each. An interval with alpha / 2 a side says the same. A family that grows was smaller before: arms added one
-after the other, each judged as it comes, may together err up to alpha (1 + 1/2 + ... + 1/k), and some .04 of
-the time with twenty equal ones (benchmarks.validity). Comparisons are with the champion of the moment, so who
-has been champion is part of what was looked at: with equal arms, the best-looking of five made champion over
-and over, .028 of simulated experiments told two apart.
+P-values are adjusted by Holm, for each metric separately. The family is both directions of every challenger
+that the experiment ever had, so equal arms are called better or worse with probability alpha together, not
+each. An interval with alpha / 2 on each side agrees with this. A family that grows was smaller before: arms
+added one after the other, each judged as it comes, may together err up to alpha (1 + 1/2 + ... + 1/k), and
+did .04 of the time with twenty equal ones (benchmarks.validity). Comparisons are with the current champion,
+so the choice of champion also depends on the data: when the best-looking of five equal arms was made champion
+again and again, .028 of simulated experiments told two apart.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ from typing import Final
 
 from bandit.allocation import ExperimentState
 from bandit.facts import Facts, ends_of
-from bandit.inference.data.layout import FactGrid
+from bandit.facts.grid import FactGrid
 from bandit.inference.data.table import EvidenceTable, closed_table, exposures, open_table
 from bandit.inference.reasons import CannotSay
 from bandit.inference.sequential.aipw import Comparison, MeanEstimate, compare_each, estimate_means
@@ -40,23 +40,23 @@ from bandit.inference.verdict.claims import ALPHA, BOTH, ChallengerEvidence, Pai
 from bandit.metric import Metric
 
 MOST_PATHS: Final = 20
-"""With more arms than this, means over time are left out: nobody could tell the lines apart."""
+"""With more arms than this, means over time are left out: the lines in a plot could not be told apart."""
 
 MOST_LOOKS: Final = 60
-"""Looks in a path: what a plot can show."""
+"""Most looks in a path: as many as a plot can show."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricEvidence:
-    """What is evident on one metric.
+    """Evidence on one metric.
 
     Attributes:
         metric: The metric.
         means: Arm number to its mean.
         challengers: Arm number to its evidence, without the champion.
-        paths: Arm number to its mean at earlier looks; without arms of which nothing can be said, and empty
-            with more than `MOST_PATHS` arms.
-        response: How often arms answered.
+        paths: Arm number to its mean at earlier looks; without arms whose mean is missing, and empty with
+            more than `MOST_PATHS` arms.
+        response: Response ratios of the arms.
         row_ends: When each row of the table's epochs ended, ascending; rows of processes over closed epochs.
     """
 
@@ -70,14 +70,14 @@ class MetricEvidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assessment:
-    """What is evident about an experiment.
+    """Evidence about an experiment.
 
     Attributes:
         champion: Number of the champion.
         reward: The metric that steers.
         others: Guardrails and every other metric, by name.
         sample_ratio: Whether decisions follow the shares.
-        splits: What static splits would have earned, as asked for.
+        splits: Values of static splits, in the order of the request.
     """
 
     champion: int
@@ -88,7 +88,7 @@ class Assessment:
 
     @property
     def is_alarming(self) -> bool:
-        """Whether decisions do not follow the shares: every estimate divides by them, and none is right."""
+        """True if decisions do not follow the shares: every estimate divides by shares, and all are wrong."""
         return isinstance(self.sample_ratio, SampleRatio) and self.sample_ratio.is_alarming()
 
 
@@ -101,29 +101,29 @@ def assess(
     splits: Sequence[Mapping[int, float]] = (),
     grid: FactGrid | None = None,
 ) -> Assessment:
-    """The evidence at one moment.
+    """Return the evidence at one moment.
 
     Args:
-        state: The experiment, its epochs and facts, and the moment.
+        state: The experiment, its epochs and facts, and the time.
         floors: Arm number to its smallest declared floor; see `smallest_floors`.
-        counted: What evidence counts, where that is not decisions: facts of units at their first exposure.
+        counted: Facts of units at their first exposure, if evidence counts units and not decisions.
         withheld: Why there can be no evidence at all; None if there can.
         splits: Static splits to value on the reward metric, each arm number to weight.
-        grid: What evidence counts, where it is laid out already; see `grid_of`.
+        grid: The counted facts, if they are laid out already; see `grid_of`.
     """
     grid = grid or grid_of(state, counted)
     return _Assessor(state, floors, grid, withheld).assess(splits)
 
 
 def grid_of(state: ExperimentState, counted: Facts | None = None) -> FactGrid:
-    """What evidence counts, by epoch and by arm that is declared or ever had a share."""
+    """Lay out the counted facts by epoch and by arm, of all arms that are declared or ever had a share."""
     declared = {state.arm_numbers[arm.id] for arm in state.experiment.arms}
     arms = sorted(declared.union(*(epoch.shares for epoch in state.epochs)))
     return FactGrid(counted or state.facts, state.epochs, arms)
 
 
 class _Assessor:
-    """One assessment in the making."""
+    """Computes one assessment."""
 
     def __init__(
         self,
@@ -132,7 +132,7 @@ class _Assessor:
         grid: FactGrid,
         withheld: CannotSay | None,
     ) -> None:
-        self._standing = state
+        self._state = state
         self._grid = grid
         self._withheld = withheld
         self._champion = state.arm_numbers[state.experiment.champion]
@@ -140,7 +140,7 @@ class _Assessor:
         self._design = Design(alpha=ALPHA, floors=dict(floors))
 
     def assess(self, splits: Sequence[Mapping[int, float]]) -> Assessment:
-        declared = self._standing.experiment
+        declared = self._state.experiment
         reward = declared.metric(declared.reward_metric)
         table = self._table(reward)
         return Assessment(
@@ -159,20 +159,20 @@ class _Assessor:
         )
 
     def _table(self, metric: Metric) -> EvidenceTable | CannotSay:
-        """The table of closed epochs, or why it is no evidence."""
+        """Return the table of closed epochs, or the reason why it is not evidence."""
         if self._withheld is not None:
             return self._withheld
-        table = closed_table(self._grid, self._numbered(metric), self._standing.lag, self._standing.now)
+        table = closed_table(self._grid, self._numbered(metric), self._state.lag, self._state.now)
         is_silence_ignored = metric.default_value is None
         if isinstance(table, CannotSay) or not is_silence_ignored:
             return table
         return require_alike(table)
 
     def _numbered(self, metric: Metric) -> tuple[int, Metric]:
-        return self._standing.metric_numbers[metric.name], metric
+        return self._state.metric_numbers[metric.name], metric
 
     def _metric(self, metric: Metric, table: EvidenceTable | CannotSay) -> MetricEvidence:
-        state = self._standing
+        state = self._state
         n_rows = 0 if isinstance(table, CannotSay) else len(table.shares)
         return MetricEvidence(
             metric=metric,
@@ -219,7 +219,7 @@ class _Assessor:
     def _pairs(
         self, metric: Metric, table: EvidenceTable | CannotSay, watched: EvidenceTable | None
     ) -> dict[int, Pair]:
-        """Every challenger beside the champion; searches for their bounds go side by side."""
+        """Compare every challenger with the champion; the searches for their bounds run together."""
         arms, champion, design = self._challengers, self._champion, self._design
         differences: Mapping[int, Comparison | CannotSay]
         odds: Mapping[int, OddsComparison | CannotSay]

@@ -1,4 +1,4 @@
-"""What can be claimed of a challenger on a metric: the tests that apply, joined into a claim a direction."""
+"""Claims about a challenger on a metric: the tests that apply, combined into one claim per direction."""
 
 import enum
 from collections.abc import Mapping
@@ -16,16 +16,16 @@ ALPHA: Final = 0.05
 """Error rate of every test family and of each interval."""
 
 BOTH: Final = (True, False)
-"""Directions: better, worse."""
+"""Both directions: better, worse."""
 
 _N_MIXED: Final = 2
-"""AIPW and odds."""
+"""Number of mixed tests: AIPW and odds."""
 
 
 class TestKind(enum.StrEnum):
-    """Which e-process stands behind a claim."""
+    """The e-process behind a claim."""
 
-    __test__ = False  # the name begins like a test's
+    __test__ = False  # pytest would collect a class of this name
 
     AIPW = "aipw"
     ODDS = "odds"
@@ -40,8 +40,8 @@ class Claim:
         test: The e-process behind it.
         process: Evidence against "it is not".
         p_value: Anytime-valid and adjusted by Holm over challengers and directions, in (0, 1].
-        is_contradicted: Whether the AIPW difference over all decisions so far lies on the other side of 0.
-        is_early: Whether it takes events of epochs that are still open to show it: an arm whose events are
+        is_contradicted: True if the AIPW difference over all decisions so far lies on the other side of 0.
+        is_early: True if the claim depends on events of epochs that are still open: an arm whose events are
             only reported sooner looks the same until the others' are in.
     """
 
@@ -53,11 +53,11 @@ class Claim:
 
     @property
     def is_lapsed(self) -> bool:
-        """Whether all decisions so far, taken together, do not bear it out.
+        """True if all decisions so far, taken together, do not support the claim.
 
         A p-value is the smallest so far. Under a drift that arms don't share, an earlier look may have been
-        right about its own past and be out of date; and the odds test may find a ratio above 1 in some epochs
-        while the difference over all of them is the other way.
+        right about its own past and now be out of date; and the odds test may find a ratio above 1 in some
+        epochs although the difference over all of them has the other sign.
         """
         return self.is_contradicted or self.process.log_value < 0
 
@@ -68,10 +68,10 @@ class ChallengerEvidence:
 
     Attributes:
         arm: Number of the challenger.
-        difference: Challenger less champion, with bounds.
+        difference: Challenger minus champion, with bounds.
         lift: Bounds of the relative lift.
-        better: That it is better.
-        worse: That it is worse.
+        better: The claim that it is better.
+        worse: The claim that it is worse.
     """
 
     arm: int
@@ -87,10 +87,10 @@ class Pair:
 
     Attributes:
         metric: The metric.
-        difference: By AIPW.
-        odds: By conditional odds.
+        difference: The comparison by AIPW.
+        odds: The comparison by conditional odds.
         lift: Bounds of the relative lift.
-        harm: Evidence of harm with open epochs; None where they are not looked at.
+        harm: Evidence of harm including open epochs; None if open epochs are not looked at.
     """
 
     metric: Metric
@@ -100,7 +100,7 @@ class Pair:
     harm: EProcess | CannotSay | None
 
     def claim(self, *, is_better: bool) -> Claim | CannotSay:
-        """The claim of one direction, or why there is none."""
+        """Return the claim of one direction, or why it is missing."""
         return self._better() if is_better else self._worse()
 
     def _better(self) -> Claim | CannotSay:
@@ -116,17 +116,17 @@ class Pair:
         return self._joined(aipw, odds, is_contradicted=self._gain() > 0)
 
     def _harmed(self, process: EProcess) -> Claim:
-        """The claim over all events so far as one row.
+        """Return the claim over all events so far as one row.
 
-        While epochs are open, events come in another order than that of epochs: the value over all of them is
-        what it would be in the order of arrival, and a maximum over rows would not be.
+        While epochs are open, events do not arrive in the order of epochs. The value over all events is the
+        same in order of arrival; a maximum over rows would not be.
         """
         claim = _claim(TestKind.ODDS, EProcess((process.log_value,)))
         is_settled = isinstance(self.odds, OddsComparison) and self.odds.worse.rejects(ALPHA)
         return replace(claim, is_early=not is_settled)
 
     def _gain(self) -> float:
-        """The estimated difference, positive for the better; 0 where there is none."""
+        """Return the estimated difference, positive if the challenger is better; 0 if it is missing."""
         if isinstance(self.difference, CannotSay):
             return 0.0
         return self.difference.difference * (1 if self.metric.direction is Direction.MAXIMIZE else -1)
@@ -134,7 +134,7 @@ class Pair:
     def _joined(
         self, aipw: EProcess | CannotSay, odds: EProcess | CannotSay, *, is_contradicted: bool
     ) -> Claim | CannotSay:
-        """The claim by the test that the metric's declaration asks for."""
+        """Return the claim by the test that the metric's declaration calls for."""
         if isinstance(odds, CannotSay) and odds.reason is Reason.NOT_YES_NO:
             found, test = aipw, TestKind.AIPW
         elif self.metric.is_guardrail:
@@ -145,12 +145,12 @@ class Pair:
 
 
 def _mean(aipw: EProcess | CannotSay, odds: EProcess | CannotSay) -> EProcess | CannotSay:
-    """The mean of both processes, where one that can't speak yet counts as E = 1."""
-    said = [process for process in (aipw, odds) if isinstance(process, EProcess)]
-    if isinstance(aipw, CannotSay) and not said:
+    """Return the mean of both processes; a missing one counts as E = 1."""
+    present = [process for process in (aipw, odds) if isinstance(process, EProcess)]
+    if isinstance(aipw, CannotSay) and not present:
         return aipw
-    silent = EProcess((0.0,) * len(said[0].log_values))
-    return mean_process([*said, silent][:_N_MIXED])
+    missing = EProcess((0.0,) * len(present[0].log_values))
+    return mean_process([*present, missing][:_N_MIXED])
 
 
 def _claim(test: TestKind, process: EProcess, *, is_contradicted: bool = False) -> Claim:
@@ -160,7 +160,7 @@ def _claim(test: TestKind, process: EProcess, *, is_contradicted: bool = False) 
 def adjusted(
     claims: Mapping[tuple[int, bool], Claim | CannotSay],
 ) -> dict[tuple[int, bool], Claim | CannotSay]:
-    """The claims with p-values adjusted by Holm over all of them; one that can't be said counts as 1."""
+    """Return the claims with p-values adjusted by Holm over all of them; a missing claim counts as 1."""
     p_values = holm(
         {key: 1.0 if isinstance(claim, CannotSay) else claim.p_value for key, claim in claims.items()}
     )

@@ -1,4 +1,4 @@
-"""Posteriors as curves that can be integrated together; `curves_of` is the way in."""
+"""Posteriors as curves that can be integrated together; `curves_of` builds them."""
 
 from collections.abc import Sequence
 
@@ -14,11 +14,11 @@ __all__ = ["Curves", "curves_of"]
 
 
 def curves_of(posteriors: Sequence[Posterior], *, maximize: bool) -> Curves:
-    """The posteriors as curves, in their order; mirrored unless large values are good.
+    """Return the posteriors as curves, in their order; mirrored unless large values are good.
 
     Raises:
-        ValueError: there is no posterior, or they have different coordinates: Normal and Student-t posteriors
-            may be mixed with each other, and no other families.
+        ValueError: there is no posterior, or they have different coordinates: only Normal and Student-t
+            posteriors may be mixed.
     """
     if not posteriors:
         raise ValueError("at least one posterior is needed")

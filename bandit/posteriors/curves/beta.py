@@ -16,7 +16,7 @@ class BetaCurves:
         a, b = self._alpha, self._beta
         n = a + b
         self._n, self._mean = n, a / n
-        # Of p and 1 - p only the smaller one is known to all its digits: the density is written with that.
+        # Only the smaller one of p and 1 - p keeps all its digits, so the density is written with that one.
         self._rarer, self._commoner = np.minimum(a, b), np.maximum(a, b)
         self._rare_part = self._rarer / n
         self._towards_rarer = np.where(a < b, 1.0, -1.0)
@@ -28,7 +28,7 @@ class BetaCurves:
         self.upper = self._mode + falls[: a.size]
         sd = np.sqrt(scipy.special.zeta(2.0, a) + scipy.special.zeta(2.0, b))
         core = np.where(np.minimum(a, b) < 1, np.minimum(sd, BEND), sd)
-        # Where exponential tails of small parameters meet; the mode of log-concave curves otherwise.
+        # Where the exponential tails of small parameters meet; otherwise the mode of log-concave curves.
         centre = np.log(np.maximum(a, 1)) - np.log(np.maximum(b, 1))
         self.widths = Widths(sd, core, np.full_like(a, RELATIVE_WIDTH), centre)
 
@@ -71,12 +71,12 @@ class BetaCurves:
 
 
 def _beta_cdf(a: FloatArray, b: FloatArray, z: FloatArray | float) -> FloatArray:
-    """P(logit of a Beta(a, b) value < z), by whichever of p and 1 - p keeps its digits."""
+    """Return P(logit of a Beta(a, b) value < z), by whichever of p and 1 - p keeps its digits."""
     below = scipy.special.betainc(a, b, scipy.special.expit(np.minimum(z, 0.0)))
     above = scipy.special.betaincc(b, a, scipy.special.expit(-np.maximum(z, 0.0)))
     is_far = np.abs(z) > _UNDERFLOW
     if np.any(is_far):
-        # expit underflows here, and only the first term of the series p**a / (a B(a, b)) is left.
+        # expit underflows here, and only the first term of the series, p**a / (a B(a, b)), remains.
         below = np.where(is_far, _far_tail(a, b, z), below)
         above = np.where(is_far, 1 - _far_tail(b, a, -np.asarray(z)), above)
     return np.where(np.less(z, 0), below, above)
@@ -88,10 +88,10 @@ def _far_tail(a: FloatArray, b: FloatArray, z: FloatArray | float) -> FloatArray
 
 
 def _beta_falls(a: FloatArray, b: FloatArray) -> FloatArray:
-    """How far above its mode a Beta(a, b) density over z falls to `TAIL` times its peak, or a little more.
+    """Return how far above its mode a Beta(a, b) density over z falls to `TAIL` times its peak, or more.
 
     The fall ``h(d) = b d + n ln(1 + q (exp(-d) - 1))`` is convex, so after its first step Newton's method
-    comes down to the root from above, and stopping early errs on the safe side. The density is log-concave:
+    approaches the root from above, and stopping early errs on the safe side. The density is log-concave, so
     less than `TAIL` lies beyond.
     """
     n = a + b

@@ -59,7 +59,7 @@ class GammaCurves:
         return lacking if self._sign < 0 else exceeding
 
     def _gaps(self, log_count: float) -> tuple[FloatArray, FloatArray]:
-        """How far the arms' values are expected to lie below a count, and above it."""
+        """Return how far the arms' values are expected to lie below a count, and above it."""
         count = exp(log_count)
         log_events = np.log(self._rate) + log_count
         below, above = _gamma_tails(self._shape, log_events)
@@ -70,9 +70,9 @@ class GammaCurves:
 
 
 def _gamma_tails(shape: FloatArray, log_x: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """P(a Gamma(shape, 1) value < x) and P(it > x), for ln x."""
+    """Return P(a Gamma(shape, 1) value < x) and P(it > x), given ln x."""
     x = np.exp(np.clip(log_x, -_UNDERFLOW, _UNDERFLOW))
-    # exp underflows here, and only the first term of the series x**shape / Gamma(shape + 1) is left.
+    # exp underflows here, and only the first term of the series, x**shape / Gamma(shape + 1), remains.
     tiny = np.exp(np.minimum(shape * np.maximum(log_x, -_FAR) - scipy.special.gammaln(shape + 1), 0.0))
     is_tiny = log_x < -_UNDERFLOW
     below = np.where(is_tiny, tiny, scipy.special.gammainc(shape, x))
@@ -85,10 +85,10 @@ def _gamma_tails(shape: FloatArray, log_x: FloatArray) -> tuple[FloatArray, Floa
 
 
 def _large_gamma_tails(shape: FloatArray, log_x: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """As `_gamma_tails` for large shapes, where SciPy's functions lose half of their digits.
+    """`_gamma_tails` for large shapes, where SciPy's functions lose half of their digits.
 
     Temme's uniform expansion (1979; DLMF 8.12.3 and 8.12.4) with its first coefficient; the next adds less
-    than 1e-10. What SciPy takes as a difference, ``x/shape - 1 - ln(x/shape)``, is summed as a series here.
+    than 1e-10. SciPy computes ``x/shape - 1 - ln(x/shape)`` as a difference; here it is summed as a series.
     """
     offset = np.clip(log_x - np.log(shape), -_REACH, _REACH)
     bend = 1 + offset / 3 * (1 + offset / 4 * (1 + offset / 5 * (1 + offset / 6 * (1 + offset / 7))))
@@ -100,10 +100,10 @@ def _large_gamma_tails(shape: FloatArray, log_x: FloatArray) -> tuple[FloatArray
 
 
 def _gamma_falls(shape: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """How far below and above its mode a Gamma density over z falls to `TAIL` times its peak, or a bit more.
+    """Return how far below and above its mode a Gamma density over z falls to `TAIL` times its peak, or more.
 
-    Newton's method on the convex falls ``d + exp(-d) - 1`` and ``exp(d) - 1 - d``, in units of `shape`; it
-    comes down to the roots from above, so stopping early errs on the safe side. The density is log-concave:
+    Newton's method on the convex falls ``d + exp(-d) - 1`` and ``exp(d) - 1 - d``, in units of `shape`,
+    approaches the roots from above, so stopping early errs on the safe side. The density is log-concave, so
     less than `TAIL` lies beyond.
     """
     depth = LOG_TAIL / shape
@@ -120,5 +120,5 @@ def _gamma_falls(shape: FloatArray) -> tuple[FloatArray, FloatArray]:
 _UNDERFLOW = 700.0
 _FAR = 1e300
 _LARGE = 1e5
-_REACH = 0.2  # in ln(x / shape): for large shapes nothing is left beyond
+_REACH = 0.2  # in ln(x / shape): for large shapes no probability lies beyond
 _NEWTON_STEPS = 5

@@ -12,13 +12,13 @@ from bandit.posteriors.curves.panels import FloatArray, Panels, Rows, Widths
 class LocationCurves:
     """`Curves` of Student-t posteriors; `mean`, `scale`, `df` have shape (n_arms,).
 
-    A Normal is a Student-t with `NORMAL_DF` degrees of freedom, to the last digit.
+    A Normal equals a Student-t with `NORMAL_DF` degrees of freedom to the last digit.
     """
 
     def __init__(self, mean: FloatArray, scale: FloatArray, df: FloatArray, *, is_mirrored: bool) -> None:
         centre = -mean if is_mirrored else mean
-        # Measured from an arm that can be best: its offset is exactly 0, and those of its neighbours are
-        # exact too, so scales far below the means lose nothing.
+        # Measured from an arm that can be best: its offset is exactly 0, and its neighbours' offsets are
+        # exact too, so scales far below the means lose no digits.
         self._origin = centre[np.argmax(centre - 8 * scale)]
         self._centre = centre - self._origin
         self._scale, self._df = scale, df
@@ -62,7 +62,7 @@ class LocationCurves:
         return self._expected_excess((z - self._centre) / self._scale)
 
     def _expected_excess(self, t: FloatArray) -> FloatArray:
-        """``scale * E[max(0, T - t)]`` of a Student-t variable T; infinite for df <= 1."""
+        """Return ``scale * E[max(0, T - t)]`` of a Student-t variable T; infinite for df <= 1."""
         df = np.where(self._df > 1, self._df, np.nan)
         t = np.clip(t, -_OVERFLOW, _OVERFLOW)
         standard = np.exp(self._log_peak - (0.5 * df + 0.5) * np.log1p(t * t / df)) * self._scale
@@ -76,7 +76,7 @@ def _reach(df: FloatArray, tail: FloatArray) -> FloatArray:
 
 
 def _lower_tails(df: FloatArray) -> FloatArray:
-    """How much to cut off below: a mean misses `TAIL` scales beyond the quantile at this probability."""
+    """Return the probability to cut off below: beyond that quantile a mean loses about `TAIL` scales."""
     exponent = np.where(df > 1, df / np.maximum(df - 1, 1e-9), 1.0)
     return np.asarray(np.maximum(TAIL ** np.minimum(exponent, 100.0), _LEAST_TAIL))
 

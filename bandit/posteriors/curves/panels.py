@@ -1,4 +1,4 @@
-"""Panels for integrating densities of very different widths, and the Gauss-Legendre rule on each of them."""
+"""Panels for integrating densities of very different widths, with a Gauss-Legendre rule on each."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
@@ -15,13 +15,13 @@ Rows: TypeAlias = NDArray[np.intp]
 
 N_NODES = 16
 
-# From here on numpy beats a loop in Python.
+# From this number of rows, numpy is faster than a loop in Python.
 _VECTOR_FROM_ROWS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Widths:
-    """How wide a quadrature panel may be that starts at z: ``min(cap, max(core, slope * abs(z - centre)))``.
+    """The largest width of a panel that starts at z: ``min(cap, max(core, slope * abs(z - centre)))``.
 
     All arrays have shape (n_arms,).
     """
@@ -32,15 +32,15 @@ class Widths:
     centre: FloatArray
 
     def of(self, rows: Rows | NDArray[np.bool_]) -> "Widths":
-        """The widths of these arms only."""
+        """Return the widths of these arms only."""
         return Widths(self.cap[rows], self.core[rows], self.slope[rows], self.centre[rows])
 
 
 def panel_edges(widths: Widths, upper: FloatArray, start: float) -> FloatArray:
-    """Edges of panels from `start` to the last of the ends `upper`, shape (n_panels + 1,), ascending.
+    """Return edges of panels from `start` to the last of the ends `upper`, shape (n_panels + 1,), ascending.
 
-    No panel is wider than any density allows, at the panel's left edge, that ends beyond that edge. All
-    densities must have begun at `start`.
+    Each panel is at most as wide as every density that ends beyond its left edge allows there. All densities
+    must begin at or before `start`.
     """
     stop = float(upper.max())
     is_plain = widths.core >= widths.cap
@@ -49,14 +49,14 @@ def panel_edges(widths: Widths, upper: FloatArray, start: float) -> FloatArray:
     edges = [start]
     at = start
     while at < stop:
-        # A step too small to be represented still has to lead somewhere.
+        # A step too small to be represented must still advance.
         at = min(max(at + min(plain(at), bent(at)), nextafter(at, inf)), stop)
         edges.append(at)
     return np.array(edges)
 
 
 def _plain_allowance(widths: FloatArray, upper: FloatArray) -> Callable[[float], float]:
-    """The least constant width of the densities that end beyond a point: a staircase up to the right."""
+    """Return the least constant width of the densities that end beyond a point: steps that rise with it."""
     ends: list[float] = []
     steps: list[float] = []
     for index in np.argsort(widths, kind="stable"):
@@ -68,7 +68,7 @@ def _plain_allowance(widths: FloatArray, upper: FloatArray) -> Callable[[float],
 
 
 def _bent_allowance(widths: Widths, upper: FloatArray) -> Callable[[float], float]:
-    """The same of densities whose width grows with the distance from a centre."""
+    """Return the same for densities whose width grows with the distance from a centre."""
     columns = (upper, widths.cap, widths.core, widths.slope, widths.centre)
     if upper.size >= _VECTOR_FROM_ROWS:
         return lambda at: _least_width(at, columns)
@@ -91,11 +91,11 @@ def _least_width(at: float, columns: tuple[FloatArray, ...]) -> float:
 
 
 class Panels:
-    """Neighbouring panels between `edges`, ascending, with `N_NODES` Gauss-Legendre nodes each.
+    """Adjacent panels between `edges`, ascending, with `N_NODES` Gauss-Legendre nodes each.
 
     Attributes:
         nodes: where to evaluate, shape (n_panels * N_NODES,), ascending.
-        weights: of the nodes in an integral over all panels, same shape.
+        weights: weights of the nodes in an integral over all panels, same shape.
     """
 
     __slots__ = ("_halves", "_left", "_within", "nodes", "weights")
@@ -108,15 +108,15 @@ class Panels:
         self.weights = (self._halves * _WEIGHTS).ravel()
 
     def offsets_from(self, origins: FloatArray) -> FloatArray:
-        """Nodes less each origin, shape (n_rows, n_panels * N_NODES), more exact than from rounded nodes."""
+        """Return nodes minus each origin, shape (n_rows, n_panels * N_NODES), without rounding the nodes."""
         offsets = (self._left - origins[:, np.newaxis])[:, :, np.newaxis] + self._within
         return np.asarray(offsets.reshape(origins.size, -1))
 
     def cumulative(self, density: FloatArray, below: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Integrals of densities up to each node, and up to the last edge.
+        """Return the integrals of densities up to each node, and up to the last edge.
 
-        `density` has shape (n_rows, n_panels * N_NODES), and `below`, shape (n_rows,), is what lies left of
-        the first edge. The first result has the shape of `density`, the second that of `below`.
+        `density` has shape (n_rows, n_panels * N_NODES), and `below`, shape (n_rows,), holds the integrals
+        left of the first edge. The first result has the shape of `density`, the second that of `below`.
         """
         scaled = density.reshape(below.size, -1, N_NODES) * self._halves
         masses = scaled @ _WEIGHTS
@@ -127,7 +127,7 @@ class Panels:
 
 
 def chunks(edges: FloatArray, upper: FloatArray, n_elements: int) -> Iterator[FloatArray]:
-    """Cut edges into runs of panels for which (densities that live there) * nodes is within `n_elements`."""
+    """Cut edges into runs of panels whose densities * nodes, of densities not yet ended, fit `n_elements`."""
     first = 0
     while first < edges.size - 1:
         n_alive = int(np.count_nonzero(upper > edges[first]))
@@ -137,7 +137,7 @@ def chunks(edges: FloatArray, upper: FloatArray, n_elements: int) -> Iterator[Fl
 
 
 def _partial_weights(nodes: FloatArray, weights: FloatArray) -> FloatArray:
-    """Entry (j, i) is the integral of the j-th Lagrange polynomial of the nodes from -1 to node i.
+    """Return the integrals of the j-th Lagrange polynomial of the nodes from -1 to node i, at [j, i].
 
     From the Legendre series of the polynomial and ``(2k + 1) P_k = P'_(k+1) - P'_(k-1)`` (Abramowitz & Stegun
     1964, 8.6.4 and 22.7).

@@ -1,1 +1,1 @@
-"""Players: what chooses arms in a simulated problem."""
+"""Players, which choose the arms in a simulated problem."""

@@ -1,4 +1,4 @@
-"""What many runs have learnt: sums of outcomes as arrays, outcomes under way, and the posteriors of both."""
+"""Beliefs of many runs as arrays: pending outcomes, sums of known outcomes, and posteriors."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from bandit.posteriors.priors import NormalInverseGammaPrior, Prior
 IntArray: TypeAlias = NDArray[np.int64]
 
 NO_ARM = -1
-"""In place of an arm that is gone: its outcome teaches nothing."""
+"""Stands for a replaced arm, whose outcomes are not learnt from."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """What came of consecutive rounds that had the same posteriors.
+    """Outcomes of consecutive rounds that had the same posteriors.
 
     Attributes:
         first: The first of the rounds.
         epoch: The round in which their posteriors were refreshed, from which their age counts.
-        arms: Which arm was chosen, shape (n_rounds, n_runs); NO_ARM for none that is still there.
-        rewards: What came of it, of the same shape.
+        arms: Index of the chosen arm, shape (n_rounds, n_runs); NO_ARM if it was replaced since.
+        rewards: Its outcome, of the same shape.
     """
 
     first: int
@@ -40,11 +40,11 @@ class Pending:
         self._waiting: deque[Outcomes] = deque()
 
     def add(self, outcomes: Outcomes) -> None:
-        """Takes the outcomes of the rounds after those that it has."""
+        """Append the outcomes of the next rounds."""
         self._waiting.append(outcomes)
 
     def take_before(self, end: int) -> list[Outcomes]:
-        """Hands out the outcomes of rounds before `end`."""
+        """Remove and return the outcomes of rounds before `end`."""
         taken = []
         while self._waiting and self._waiting[0].first < end:
             oldest = self._waiting.popleft()
@@ -55,7 +55,7 @@ class Pending:
         return taken
 
     def drop(self, runs: IntArray, arms: IntArray) -> None:
-        """Forgets what is under way for these arms of these runs."""
+        """Drop the pending outcomes of these arms of these runs."""
         for outcomes in self._waiting:
             for run, arm in zip(runs, arms, strict=True):
                 column = outcomes.arms[:, run]
@@ -63,13 +63,13 @@ class Pending:
 
 
 class Beliefs:
-    """Sums of the outcomes that are known, by run and arm.
+    """Sums of the known outcomes, by run and arm.
 
     Args:
-        n_runs: How many runs.
-        n_arms: How many arms.
-        prior: What is believed before any outcome.
-        half_life: After how many rounds an outcome weighs half; None: none is forgotten.
+        n_runs: Number of runs.
+        n_arms: Number of arms.
+        prior: Prior of every arm.
+        half_life: Rounds after which an outcome counts half; None: outcomes keep their weight.
     """
 
     def __init__(self, n_runs: int, n_arms: int, prior: Prior, half_life: float | None) -> None:
@@ -78,7 +78,7 @@ class Beliefs:
         self._prior = prior
         self._half_life = half_life
         self._as_of = 0
-        # About the prior's mean, so that squares don't cancel where the spread is small beside the mean.
+        # Sums are taken about the prior's mean, as squares cancel if the spread is small next to the mean.
         self._is_real = isinstance(prior, NormalInverseGammaPrior)
         self._reference = prior.mean if isinstance(prior, NormalInverseGammaPrior) else 0.0
         self._n = np.zeros(n_runs * n_arms)
@@ -87,11 +87,11 @@ class Beliefs:
 
     @property
     def n_observations(self) -> FloatArray:
-        """How many outcomes each run knows, weighted, shape (n_runs,)."""
+        """Weighted number of known outcomes in each run, shape (n_runs,)."""
         return np.asarray(self._n.reshape(self._shape).sum(axis=-1), dtype=np.float64)
 
     def learn(self, news: list[Outcomes], now: int) -> None:
-        """Adds what became known by round `now`, and lets all of it age up to then."""
+        """Add the outcomes that became known by round `now`, and discount all outcomes up to then."""
         if self._half_life is not None and now > self._as_of:
             fading = 2.0 ** ((self._as_of - now) / self._half_life)
             self._n *= fading
@@ -103,13 +103,13 @@ class Beliefs:
             self._add(outcomes, weight)
 
     def forget(self, runs: IntArray, arms: IntArray) -> None:
-        """Puts these arms of these runs back to the prior."""
+        """Reset these arms of these runs to the prior."""
         cells = self._rows[runs] + arms
         for sums in (self._n, self._total, self._squares):
             sums[cells] = 0.0
 
     def posteriors(self) -> PosteriorBatch:
-        """The posterior of every arm, shape (n_runs, n_arms)."""
+        """Return the posterior of every arm, shape (n_runs, n_arms)."""
         n, total = self._n.reshape(self._shape), self._total.reshape(self._shape)
         if not self._is_real:
             return updated(self._prior, SumsBatch(n, total))
@@ -125,7 +125,7 @@ class Beliefs:
         if (is_gone := outcomes.arms == NO_ARM).any():
             cells, rewards = cells[~is_gone], rewards[~is_gone]
         values = rewards - self._reference if self._reference else rewards
-        if len(outcomes.arms) == 1:  # each run has one cell: no sum of several is needed
+        if len(outcomes.arms) == 1:  # one round has one outcome per run: no cell occurs twice
             cells, values = cells.reshape(-1), values.reshape(-1)
             self._n[cells] += weight
             self._total[cells] += weight * values

@@ -1,13 +1,13 @@
-"""Contestants: a policy with its floors and half-life, written as a person would on the command line.
+"""Contestants: policies with floors and a half-life, and their notation on the command line.
 
     NAME[:VALUE][:OPTION=VALUE]...
 
     thompson                           Thompson sampling
-    epsilon-greedy:0.05:decay=1000     explores 5 %, half of that after 1,000 observations; 0.1 if not said
+    epsilon-greedy:0.05:decay=1000     explores 5 % (default 10 %), and half of that after 1,000 observations
     uniform                            equal shares
-    split:90/10                        fixed shares, the champion's first, then the others' in their order
+    split:90/10                        fixed shares, champion first, then the other arms in their order
 
-with `floor=0.05` (of every arm), `champion-floor=0.2` and `half-life=5000` (rounds) for each of them.
+Each takes the options `floor=0.05` (of every arm), `champion-floor=0.2` and `half-life=5000` (rounds).
 """
 
 import math
@@ -31,14 +31,14 @@ _OPTIONS: Final = ("decay", "floor", "champion-floor", "half-life")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contestant:
-    """A policy as it takes part.
+    """A policy of this library with its floors and half-life.
 
     Attributes:
-        label: How it was written.
-        policy: What chooses.
-        floor: The least share of every arm.
-        champion_floor: That of the champion; None: the same.
-        half_life: After how many rounds an outcome weighs half; None: never.
+        label: Its text on the command line.
+        policy: The policy that chooses.
+        floor: Minimum share of every arm.
+        champion_floor: Minimum share of the champion; None: `floor`.
+        half_life: Rounds after which an outcome counts half; None: outcomes keep their weight.
     """
 
     label: str
@@ -49,32 +49,32 @@ class Contestant:
 
     @property
     def learns(self) -> bool:
-        """Whether its choices depend on outcomes."""
+        """True if its choices depend on outcomes."""
         return not isinstance(self.policy, StaticSplit)
 
     def floors(self, problem: Problem) -> list[float]:
-        """The least share of each arm."""
+        """Return the minimum share of each arm."""
         limits = self.limits(problem)
         return [limits.floor_of(arm_id(arm)) for arm in range(problem.n_arms)]
 
     def limits(self, problem: Problem) -> Limits:
-        """Its floors as an experiment declares them.
+        """Return its floors as an experiment declares them.
 
         Raises:
-            ProblemError: no shares can have these floors.
+            ProblemError: No shares satisfy these floors.
         """
         reserved = {} if self.champion_floor is None else {arm_id(problem.champion): self.champion_floor}
         try:
             limits = Limits(minimum_share=self.floor, minimum_shares=reserved)
             limits.require_feasible(arm_id(arm) for arm in range(problem.n_arms))
         except InfeasibleLimitsError as error:
-            raise ProblemError("floor", f"asks for too much in {self.label!r}: {error}") from error
+            raise ProblemError("floor", f"is too high in {self.label!r}: {error}") from error
         except ValueError as error:
-            raise ProblemError("floor", f"can't be used in {self.label!r}: {error}") from error
+            raise ProblemError("floor", f"is invalid in {self.label!r}: {error}") from error
         return limits
 
     def fixed_shares(self, problem: Problem) -> list[float] | None:
-        """The shares of a contestant that does not learn, floors included; None for one that learns."""
+        """Return the shares of a contestant that does not learn, floors included; None if it learns."""
         if not isinstance(self.policy, StaticSplit):
             return None
         weights = self.policy.weights or (1.0,) * problem.n_arms
@@ -90,13 +90,13 @@ class Contestant:
         rng: np.random.Generator,
         n_observations: FloatArray,
     ) -> IntArray:
-        """Arms of so many rounds on the same posteriors, shape (n_rounds, n_runs), by the policy's `draw`."""
+        """Draw arms for `n_rounds` rounds with the same posteriors, shape (n_rounds, n_runs)."""
         draws = self.policy.draw(repeated(posteriors, n_rounds), rng, n_observations=n_observations)
         return draws if floors is None else draws_above_floors(draws, floors, rng)
 
 
 def arm_id(arm: int) -> str:
-    """An arm's id, from its index.
+    """Return an arm's id from its index.
 
     >>> arm_id(0)
     'arm-0'
@@ -105,19 +105,19 @@ def arm_id(arm: int) -> str:
 
 
 def parse_contestant(text: str, problem: Problem, defaults: Contestant | None = None) -> Contestant:
-    """Reads a contestant; what it does not say is taken from `defaults`.
+    """Parse a contestant; options that the text does not set are taken from `defaults`.
 
     Raises:
-        ProblemError: the text is no contestant, or not one for this problem.
+        ProblemError: The text is not a contestant, or one that can't play this problem.
     """
     name, *fields = text.split(":")
     values = [field for field in fields if "=" not in field]
     options = _options(text, [field for field in fields if "=" in field])
     if len(values) > 1:
-        raise _wrong(text, f"has {len(values)} values, and a policy takes one at most")
+        raise _wrong(text, f"must have at most one value, got {len(values)}")
     value = values[0] if values else None
     if "decay" in options and name != "epsilon-greedy":
-        raise _wrong(text, "has a decay, which only epsilon-greedy takes")
+        raise _wrong(text, "has the option decay, which only epsilon-greedy takes")
     shared = defaults or Contestant(label="", policy=ThompsonSampling())
     contestant = replace(
         shared,
@@ -128,7 +128,7 @@ def parse_contestant(text: str, problem: Problem, defaults: Contestant | None = 
         half_life=options.get("half-life", shared.half_life),
     )
     if contestant.half_life is not None and not contestant.half_life > 0:
-        raise _wrong(text, "has a half-life that is not positive")
+        raise _wrong(text, f"must have a positive half-life, got {contestant.half_life:g}")
     contestant.limits(problem)
     return contestant
 
@@ -152,18 +152,16 @@ def _policy(
         case "split":
             return StaticSplit(_split_weights(text, value, problem))
         case _:
-            raise _wrong(text, f"names no policy; there are {', '.join(NAMES)} and those of other libraries")
+            raise _wrong(text, f"is not a policy; use {', '.join(NAMES)} or another library's: see --help")
 
 
 def _split_weights(text: str, value: str | None, problem: Problem) -> tuple[float, ...]:
-    """Weights in the order of arms, from those that name the champion first."""
+    """Return the weights in the order of the arms; `value` has the champion's first."""
     numbers = [_number(text, part) for part in (value or "").split("/") if part]
     if len(numbers) != problem.n_arms:
-        raise _wrong(
-            text, f"must give as many weights as there are arms ({problem.n_arms}), got {len(numbers)}"
-        )
+        raise _wrong(text, f"must have one weight for each of the {problem.n_arms} arms, got {len(numbers)}")
     if not all(number >= 0 for number in numbers) or not any(numbers):
-        raise _wrong(text, "must give weights that are not negative and not all 0")
+        raise _wrong(text, "must have weights that are not negative and not all 0")
     champions, *others = numbers
     return (*others[: problem.champion], champions, *others[problem.champion :])
 
@@ -173,7 +171,7 @@ def _options(text: str, fields: list[str]) -> dict[str, float]:
     for field in fields:
         name, _, number = field.partition("=")
         if name not in _OPTIONS:
-            raise _wrong(text, f"has an option {name!r}; there are {', '.join(_OPTIONS)}")
+            raise _wrong(text, f"has an unknown option {name!r}; use {', '.join(_OPTIONS)}")
         options[name] = _number(text, number)
     return options
 
@@ -184,7 +182,7 @@ def _number(text: str, part: str) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise _wrong(text, f"has {part!r} where a number has to be")
+        raise _wrong(text, f"must have a number in place of {part!r}")
     return number
 
 

@@ -1,4 +1,4 @@
-"""A run as an experiment: how it is declared to a server, and the shares that its outcomes ask for."""
+"""Runs as experiments: the declaration sent to a server, and the shares expected from it."""
 
 from bandit.limits import ArmStanding, apply_limits
 from bandit.metric import MetricKind
@@ -18,7 +18,7 @@ _TO_KIND = {
 
 
 def declared(name: str, problem: Problem, contestant: Contestant) -> pb.Experiment:
-    """The experiment of one run: a metric without window, so that what is posted counts at once."""
+    """Return the experiment of one run; its metric has no window, so that outcomes count at once."""
     limits = contestant.limits(problem)
     return pb.Experiment(
         name=name,
@@ -32,11 +32,11 @@ def declared(name: str, problem: Problem, contestant: Contestant) -> pb.Experime
 
 
 class RunFacts:
-    """What one run has posted, in the whole numbers that the server keeps.
+    """Outcomes that one run has posted, as the whole numbers that the server keeps.
 
     Args:
-        problem: What is played.
-        contestant: Who plays.
+        problem: The problem to play.
+        contestant: The contestant.
     """
 
     def __init__(self, problem: Problem, contestant: Contestant) -> None:
@@ -46,7 +46,7 @@ class RunFacts:
         self._tallies = [[0, 0, 0] for _ in range(problem.n_arms)]
 
     def add(self, arm: int, reward: float) -> None:
-        """Takes an outcome."""
+        """Add an outcome."""
         quanta = self._metric.quantise(reward)
         tally = self._tallies[arm]
         tally[0] += 1
@@ -54,7 +54,7 @@ class RunFacts:
         tally[2] += quanta * quanta
 
     def shares(self) -> dict[str, float]:
-        """Arm id to the share that the outcomes ask for."""
+        """Return arm id to the share that follows from the outcomes."""
         metric = self._metric
         sums = [
             OutcomeMoments.from_integers(*tally, quantum=metric.quantum, offset=metric.offset)

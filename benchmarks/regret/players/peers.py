@@ -1,11 +1,11 @@
-"""Other libraries at the same table: MABWiser and river, fed with the same problems on the same clock.
+"""Policies of other libraries, MABWiser and river, on the same problems and the same clock.
 
-Both break ties by the first arm, so every run shuffles the arms that they see. That leaves one difference:
-where ties last, as before the first delayed outcome, their greedy policies keep to one arm for as long and
-ours takes each in turn. To be comparable, their epsilon-greedy starts where ours does: from a mean of 1/2
-worth two outcomes, as after Beta(1, 1). (MABWiser is taught one success and one failure of each arm; river
-has a `BayesianMean`.) Their Thompson sampling starts from Beta(1, 1) by itself. They choose and learn one run
-at a time, which takes 20 to 600 times as long.
+Both break ties by the first arm, so every run shuffles the arms that they see. One difference remains: while
+ties last, as before the first delayed outcome, their greedy policies stay with one arm and ours takes each in
+turn. To be comparable, their epsilon-greedy starts as ours does, from a mean of 1/2 worth two outcomes, as
+after Beta(1, 1). (MABWiser learns one success and one failure of each arm first; river has a `BayesianMean`.)
+Their Thompson sampling starts from Beta(1, 1) by default. They choose and learn one run at a time, which
+takes 20 to 600 times as long.
 """
 
 import importlib
@@ -26,14 +26,14 @@ _FASTER: Final = 10
 
 
 class Peer(Protocol):
-    """A bandit of another make, in one run."""
+    """A bandit of another library, in one run."""
 
     def choose(self) -> int:
-        """The index of an arm."""
+        """Return the index of an arm."""
         ...
 
     def learn(self, arms: Sequence[int], rewards: Sequence[float]) -> None:
-        """Takes outcomes of 0 or 1, all that became known since the last time."""
+        """Learn the outcomes, 0 or 1, that became known since the last call."""
         ...
 
 
@@ -87,7 +87,7 @@ def _river_greedy(n_arms: int, seed: int, epsilon: float) -> Peer:
 
 
 MakePeer = Callable[[int, int, float], Peer]
-"""From the number of arms, a seed and the epsilon of those that have one."""
+"""Name to a function of the number of arms, a seed and an epsilon, which only greedy policies use."""
 
 PEERS: Final[Mapping[str, MakePeer]] = {
     "mabwiser-thompson": _mabwiser_thompson,
@@ -99,11 +99,11 @@ PEERS: Final[Mapping[str, MakePeer]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerContestant:
-    """A policy of another library as it takes part.
+    """A policy of another library.
 
     Attributes:
-        label: How it was written, such as `river-epsilon-greedy:0.05`.
-        name: Which it is, a key of `PEERS`.
+        label: Its text on the command line, such as `river-epsilon-greedy:0.05`.
+        name: Its key in `PEERS`.
         epsilon: Its share of exploration, if it has one.
     """
 
@@ -113,30 +113,30 @@ class PeerContestant:
 
     @property
     def runs_factor(self) -> int:
-        """How many times the runs of the slowest it can play in the same time."""
+        """Runs that it plays in the time of one run of the slowest."""
         return _FASTER if self.name.startswith("river") else 1
 
     @property
     def ours(self) -> str:
-        """The label of the contestant of ours that it should cost as much as."""
+        """Label of this library's contestant that should have the same regret."""
         return self.label.partition("-")[2]
 
     def make(self, n_arms: int, seed: int) -> Peer:
-        """One that knows nothing yet."""
+        """Make a bandit that has learnt nothing yet."""
         return PEERS[self.name](n_arms, seed, self.epsilon)
 
 
 def parse_peer(text: str, problem: Problem) -> PeerContestant | None:
-    """Reads a contestant of another library; None if the text names none.
+    """Parse a contestant of another library; None if the text does not start with the name of one.
 
     Raises:
-        ProblemError: it does, and can't take part.
+        ProblemError: It can't play this problem, or its value is invalid.
     """
     name, *values = text.split(":")
     if name not in PEERS:
         return None
     if problem.reward is not RewardKind.BERNOULLI or problem.turnover:
-        rule = f"{text!r} plays problems with --reward bernoulli and without --turnover only"
+        rule = f"{text!r} only plays problems with --reward bernoulli and without --turnover"
         raise ProblemError("policies", rule)
     if not values:
         return PeerContestant(label=text, name=name)
@@ -145,12 +145,13 @@ def parse_peer(text: str, problem: Problem) -> PeerContestant | None:
     except ValueError:
         epsilon = -1.0
     if not name.endswith("greedy") or not 0 <= epsilon <= 1:
-        raise ProblemError("policies", f"{text!r} may have one value, an epsilon in [0, 1], if it is greedy")
+        rule = f"{text!r} must have no value but an epsilon in [0, 1], if it is epsilon-greedy"
+        raise ProblemError("policies", rule)
     return PeerContestant(label=text, name=name, epsilon=epsilon)
 
 
 def missing_package(contestant: PeerContestant) -> str | None:
-    """The package that has to be installed before it can take part; None if all is there."""
+    """Return the package to install before it can play; None if it is installed."""
     package = contestant.name.partition("-")[0]
     try:
         version(package)
@@ -160,13 +161,13 @@ def missing_package(contestant: PeerContestant) -> str | None:
 
 
 class PeerPlayer:
-    """Plays a peer in several runs, each with an order of arms of its own.
+    """Plays a peer in several runs, each with its own order of arms.
 
     Args:
-        problem: What is played.
+        problem: The problem to play.
         make: Makes a peer from the number of arms and a seed.
-        n_runs: In how many runs.
-        rng: Of orders and seeds.
+        n_runs: Number of runs.
+        rng: Generator of orders and seeds.
     """
 
     def __init__(
@@ -174,13 +175,13 @@ class PeerPlayer:
     ) -> None:
         self._problem = problem
         self._peers = [make(problem.n_arms, int(rng.integers(_LARGEST_SEED))) for _ in range(n_runs)]
-        # Row r: what the arms 0, 1, ... of run r's peer are here.
+        # Row r maps the arms 0, 1, ... of run r's peer to the problem's arms.
         self._arms = rng.permuted(np.tile(np.arange(problem.n_arms), (n_runs, 1)), axis=1)
         self._theirs = np.argsort(self._arms, axis=1)
         self._pending = Pending()
 
     def refresh(self, now: int) -> None:
-        """Teaches what is known, if this is a round in which that is done; see `Player.refresh`."""
+        """Let every peer learn the known outcomes if a refresh is due; see `Player.refresh`."""
         if not now or now % self._problem.refresh_every:
             return
         news = self._pending.take_before(now - self._problem.delay)
@@ -192,19 +193,19 @@ class PeerPlayer:
             peer.learn(self._theirs[run, arms[:, run]].tolist(), rewards[:, run].tolist())
 
     def forget(self, runs: IntArray, arms: IntArray) -> None:  # noqa: ARG002 - part of the protocol
-        """Peers are not given such problems; see `Player.forget`."""
-        raise ValueError("no problem with turnover is played here")
+        """Raise ValueError, as peers do not play problems with turnover; see `Player.forget`."""
+        raise ValueError("problems with turnover can't be played by other libraries' policies")
 
     def stretch(self, first: int) -> int:
-        """Rounds until it is taught again; see `Player.stretch`."""
+        """Return the number of rounds until the next refresh; see `Player.stretch`."""
         every = self._problem.refresh_every
         return every - first % every
 
     def choose(self, n_rounds: int) -> IntArray:
-        """Asks each peer so many times; see `Player.choose`."""
+        """Ask each peer for `n_rounds` choices; see `Player.choose`."""
         theirs = [[peer.choose() for _ in range(n_rounds)] for peer in self._peers]
         return np.take_along_axis(self._arms, np.array(theirs, dtype=np.int64), axis=1).T
 
     def observe(self, first: int, arms: IntArray, rewards: FloatArray) -> None:
-        """Takes what came of some rounds; see `Player.observe`."""
+        """Keep the outcomes of some rounds until they are known; see `Player.observe`."""
         self._pending.add(Outcomes(first, first, arms, rewards))

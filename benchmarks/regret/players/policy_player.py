@@ -1,4 +1,4 @@
-"""A contestant at play: its beliefs in many runs, brought up to date on the problem's clock."""
+"""Player of this library's policies: its beliefs in many runs, refreshed on the problem's clock."""
 
 from typing import Final
 
@@ -11,20 +11,20 @@ from benchmarks.regret.problems.problem import Problem
 from benchmarks.regret.problems.rewards import FloatArray
 
 _MOST_CELLS: Final = 250_000
-"""Draws at once: rounds x runs x arms, at 8 bytes each in a handful of arrays."""
+"""Most cells drawn at once: rounds x runs x arms, at 8 bytes each in about five arrays."""
 
 
 class PolicyPlayer:
     """Plays a contestant with the library's posteriors and its policy's own `draw`.
 
-    Before the rounds 0, N, 2N and so on of `refresh_every` N, posteriors take in what is known: the outcomes
-    of decisions at least `delay` + 1 rounds ago. Success and silence count on that one clock.
+    With `refresh_every` = N, posteriors are updated before the rounds 0, N, 2N and so on with the known
+    outcomes: those of decisions at least `delay` + 1 rounds ago. Success and silence count on that one clock.
 
     Args:
-        problem: What is played.
-        contestant: Who plays.
-        n_runs: In how many runs.
-        rng: The luck of its choices.
+        problem: The problem to play.
+        contestant: The contestant.
+        n_runs: Number of runs.
+        rng: Generator of its choices.
     """
 
     def __init__(
@@ -43,33 +43,33 @@ class PolicyPlayer:
         self._take_stock()
 
     def refresh(self, now: int) -> None:
-        """Takes in what is known, if this is a round in which that is done; see `Player.refresh`."""
+        """Update the posteriors with the known outcomes if a refresh is due; see `Player.refresh`."""
         if self._contestant.learns and now and now % self._problem.refresh_every == 0:
             self._epoch = now
             self._beliefs.learn(self._pending.take_before(now - self._problem.delay), now)
             self._take_stock()
 
     def forget(self, runs: IntArray, arms: IntArray) -> None:
-        """Knows nothing of new arms, whatever their predecessors did or do; see `Player.forget`."""
+        """Reset new arms to the prior, and drop their predecessors' outcomes; see `Player.forget`."""
         self._beliefs.forget(runs, arms)
         self._pending.drop(runs, arms)
         self._take_stock()
 
     def stretch(self, first: int) -> int:
-        """Rounds with the same posteriors that fit into memory; see `Player.stretch`."""
+        """Return the number of rounds with the same posteriors that fit into memory; see `Player.stretch`."""
         if not self._contestant.learns:
             return self._most_rounds
         every = self._problem.refresh_every
         return min(every - first % every, self._most_rounds)
 
     def choose(self, n_rounds: int) -> IntArray:
-        """Arms of the next rounds; see `Player.choose`."""
+        """Draw arms for the next rounds; see `Player.choose`."""
         return self._contestant.draw(
             self._posteriors, n_rounds, self._floors, self._rng, self._n_observations
         )
 
     def observe(self, first: int, arms: IntArray, rewards: FloatArray) -> None:
-        """Takes what came of some rounds; see `Player.observe`."""
+        """Keep the outcomes of some rounds until they are known; see `Player.observe`."""
         if self._contestant.learns:
             self._pending.add(Outcomes(first, self._epoch, arms, rewards))
 

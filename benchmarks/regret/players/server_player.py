@@ -1,4 +1,4 @@
-"""A player whose arms come from a real server: every run an experiment, every round a Choose and a Reward."""
+"""Player that gets its arms from a real server: a run is an experiment, a round a Choose and a Reward."""
 
 import re
 import time
@@ -34,26 +34,26 @@ _ROUNDING: Final = 1e-6
 
 
 class ServerPlayError(Exception):
-    """The service did not answer as it must; the text says how."""
+    """Unexpected answer of the service."""
 
 
 class ServerPlayer:
     """Plays a contestant through Choose and Reward.
 
-    Outcomes are posted on the problem's clock. After each post it waits until the epoch in force of every run
-    has the shares that all outcomes posted so far ask for, up to the server's threshold: from then on the
-    server begins no other epoch. So posteriors are refreshed as they are in-process, and what a run costs can
-    be compared.
+    Outcomes are posted on the problem's clock. After each post it waits until the current epoch of every run
+    has the shares that follow from all outcomes posted so far, up to the server's threshold; from then on the
+    server begins no other epoch. So posteriors are refreshed as they are in-process, and regret can be
+    compared.
 
     Args:
-        client: Speaks to the server.
-        problem: What is played.
-        contestant: Who plays.
-        n_runs: In how many runs, at most 1,000.
-        threshold: By how much, in log-odds, shares may be off without a new epoch: the server's own setting.
+        client: Client of the server.
+        problem: The problem to play.
+        contestant: The contestant.
+        n_runs: Number of runs, at most 1,000.
+        threshold: The server's own setting: log-odds by which shares may be off without a new epoch.
 
     Attributes:
-        n_epochs: How many epochs the runs have had, all together.
+        n_epochs: Number of epochs in all runs together.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class ServerPlayer:
             client.experiments.start(name)
 
     def refresh(self, now: int) -> None:
-        """Posts what is known, if this is a round in which that is done, and waits; see `Player.refresh`."""
+        """Post the known outcomes if a refresh is due, and wait for new shares; see `Player.refresh`."""
         if not now or now % self._problem.refresh_every:
             return
         news = self._pending.take_before(now - self._problem.delay)
@@ -86,17 +86,17 @@ class ServerPlayer:
             self._await_epochs()
 
     def forget(self, runs: IntArray, arms: IntArray) -> None:  # noqa: ARG002 - part of the protocol
-        """Such problems are not played here; see `Player.forget`."""
-        raise ValueError("no problem with turnover is played here")
+        """Raise ValueError, as a server does not play problems with turnover; see `Player.forget`."""
+        raise ValueError("problems with turnover can't be played through a server")
 
     def stretch(self, first: int) -> int:
-        """Rounds until outcomes are posted again; see `Player.stretch`."""
+        """Return the number of rounds until outcomes are posted again; see `Player.stretch`."""
         self._first = first
         every = self._problem.refresh_every
         return every - first % every
 
     def choose(self, n_rounds: int) -> IntArray:
-        """Asks for all runs and rounds, in batches; see `Player.choose`."""
+        """Call BatchChoose for all runs and rounds; see `Player.choose`."""
         questions = [Question(experiment=name, fallback=_FALLBACK) for name in self._facts] * n_rounds
         choices: list[Choice] = []
         for start in range(0, len(questions), _BATCH):
@@ -111,11 +111,11 @@ class ServerPlayer:
         return np.array(arms, dtype=np.int64).reshape(n_rounds, n_runs)
 
     def observe(self, first: int, arms: IntArray, rewards: FloatArray) -> None:
-        """Takes what came of some rounds, to be posted when its delay has passed; see `Player.observe`."""
+        """Keep the outcomes of some rounds, to post them after their delay; see `Player.observe`."""
         self._pending.add(Outcomes(first, first, arms, rewards))
 
     def _rewards(self, outcomes: Outcomes) -> list[Reward]:
-        """What is to be posted for these rounds; it is added to the facts of their runs."""
+        """Return the rewards to post for these rounds, and add them to the facts of their runs."""
         rewards = []
         for number, (arms, values) in enumerate(zip(outcomes.arms, outcomes.rewards, strict=True)):
             choices = self._choices.pop(outcomes.first + number)
@@ -127,7 +127,7 @@ class ServerPlayer:
         return rewards
 
     def _await_epochs(self) -> None:
-        """Waits until shares in force are those that outcomes ask for; ServerPlayError after a minute."""
+        """Wait until all runs have the expected shares; raise ServerPlayError after 60 s."""
         expected = {name: facts.shares() for name, facts in self._facts.items()}
         give_up_at = time.monotonic() + _WAIT_SECONDS
         while True:
@@ -138,12 +138,12 @@ class ServerPlayer:
                 return
             if time.monotonic() > give_up_at:
                 name = behind[0]
-                served, asked = dict(epochs[name].shares), expected[name]
-                raise ServerPlayError(f"{name} still serves {served}, but its outcomes ask for {asked}")
+                served, shares = dict(epochs[name].shares), expected[name]
+                raise ServerPlayError(f"{name} still serves {served}, must be {shares} by its outcomes")
             time.sleep(_POLL_SECONDS)
 
     def _epochs(self) -> dict[str, pb.Epoch]:
-        """Experiment to its epoch in force."""
+        """Return experiment name to current epoch."""
         every = self._client.experiments.list(page_size=MOST_RUNS)
         return {each.name: each.epoch for each in every if each.name in self._facts}
 

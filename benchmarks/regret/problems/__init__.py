@@ -1,1 +1,1 @@
-"""Problems: what arms are worth, and how outcomes come back."""
+"""Bandit problems: the arms' means over time, and the distribution and delay of outcomes."""

@@ -1,4 +1,4 @@
-"""Problems with a name: those with a known answer, those on which a bandit does not win, and checks."""
+"""Named problems: with a published answer, such that a bandit does not win, and checks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -29,15 +29,15 @@ class Named:
     """A problem with a name.
 
     Attributes:
-        name: What it is asked for by.
-        about: What it shows, in a line.
-        problem: What is played.
-        policies: Who plays, as on the command line.
-        n_runs: How often.
-        n_peer_runs: How often MABWiser's play, which take their time; river's do ten times as often.
-        anchors: Label of a policy to what it should cost.
-        is_default: Whether it is played when no problem is named.
-        quick_horizon: The horizon of a quick look; None: the full one.
+        name: Its name on the command line.
+        about: What it shows, in one line.
+        problem: The problem to play.
+        policies: The contestants, as on the command line.
+        n_runs: Number of runs.
+        n_peer_runs: Number of runs of MABWiser's policies, which are slow; river's get ten times as many.
+        anchors: Label of a policy to its expected regret.
+        is_default: True if it is played when no problem is named.
+        quick_horizon: The horizon with --quick; None: the full one.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Named:
     quick_horizon: int | None = None
 
     def quick(self) -> "Named":
-        """The same in a twentieth of the runs; published figures of another horizon are left out."""
+        """Return it with a twentieth of the runs, without the published figures of another horizon."""
         shortened = replace(
             self,
             n_runs=max(_QUICK_FEWEST, self.n_runs // _QUICK_PART),
@@ -216,4 +216,4 @@ _LONG: Final = tuple(
 NAMED: Final[Mapping[str, Named]] = {
     named.name: named for named in (*_ANCHORED, *_NOT_WON, *_CHECKS, *_PEER_TABLES, *_LONG)
 }
-"""Every named problem, in the order in which they are played."""
+"""All named problems, in the order of play."""

@@ -1,4 +1,4 @@
-"""A problem: what arms are worth and when, for how many rounds, and how outcomes come back. A value."""
+"""Definition of a bandit problem: the arms' means over time, the horizon, and the outcomes."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _MOST_ROUNDS: Final = 1_000_000_000
 
 
 class ProblemError(ValueError):
-    """{option} {rule}: an option of a problem that can't be simulated, as a person would put it."""
+    """{option} {rule}: an option of a problem that can't be simulated."""
 
     def __init__(self, option: str, rule: str) -> None:
         self.option = option
@@ -28,27 +28,27 @@ class Problem:
     """A bandit problem.
 
     Attributes:
-        means: What each arm is worth; empty if means are drawn.
+        means: Mean of each arm; empty if means are drawn.
         means_beta: If not None, each run draws the means of `n_drawn` arms from this Beta(a, b).
-        n_drawn: How many arms that are.
-        reward: The distribution of outcomes.
-        standard_deviation: Of Gaussian outcomes.
+        n_drawn: Number of arms whose means are drawn.
+        reward: Distribution of outcomes.
+        standard_deviation: Standard deviation of Gaussian outcomes.
         horizon: Rounds of a run.
-        refresh_every: Posteriors are brought up to date before every so many rounds, from the first on.
-        delay: An outcome, success or failure alike, is known after this many further rounds; 0: before the
-            next one.
-        champion: The index of the arm in production.
-        drift: Each mean walks at random, the standard deviation of the walk being this after all rounds;
-            reflected where a mean can't go.
+        refresh_every: Rounds between updates of the posteriors, the first being before round 0.
+        delay: Further rounds until an outcome, success or failure alike, is known; 0: it is known before the
+            next round.
+        champion: Index of the arm in production.
+        drift: Standard deviation, after all rounds, of a random walk of each mean, which is reflected at the
+            bounds of its range.
         switch_at: The round from which `switch_means` hold; None: never.
-        switch_means: What the arms are worth from then on.
-        weekend_means: What the arms are worth on two days of seven; None: the same as on the others.
+        switch_means: Means of the arms from `switch_at` on.
+        weekend_means: Means of the arms on two days of seven; None: the same as on the others.
         weekly_swing: All means are multiplied by ``1 + weekly_swing sin(2 pi week)``.
-        rounds_per_day: How long a day is.
-        turnover: Probability, each round, that one arm is replaced by a new one with a newly drawn mean.
+        rounds_per_day: Rounds of a day.
+        turnover: Probability, in each round, that a new arm with a newly drawn mean replaces one.
 
     Raises:
-        ProblemError: an option is outside its range.
+        ProblemError: An option is outside its range.
     """
 
     means: tuple[float, ...] = ()
@@ -82,12 +82,12 @@ class Problem:
 
     @property
     def n_arms(self) -> int:
-        """How many arms there are."""
+        """Number of arms."""
         return len(self.means) or self.n_drawn
 
     @property
     def is_steady(self) -> bool:
-        """Whether an arm is worth the same in every run and round."""
+        """True if each arm has the same mean in every run and round."""
         return self.means_beta is None and not (
             self.drift or self.switch_at is not None or self.weekend_means or self.weekly_swing
         )
@@ -102,11 +102,11 @@ class Problem:
 
     @property
     def lai_robbins(self) -> float | None:
-        """The slope that regret in ln T tends to; None where means change or are drawn."""
+        """Lai & Robbins' constant C; None if means change or are drawn."""
         return lai_robbins(self.reward, self.means, self.standard_deviation) if self.is_steady else None
 
     def expected_regret(self, shares: Sequence[float]) -> float | None:
-        """The exact regret of fixed shares; None where means change or are drawn."""
+        """Return the exact regret of fixed shares; None if means change or are drawn."""
         if not self.is_steady:
             return None
         best = max(self.means)
@@ -115,17 +115,17 @@ class Problem:
 
     def _check_arms(self) -> None:
         if self.means_beta is None and self.n_drawn:
-            raise ProblemError("arms", "needs --means-beta, or give what each arm is worth with --means")
+            raise ProblemError("arms", "needs --means-beta, or leave it out and list the means with --means")
         if self.means_beta is not None and self.means:
-            raise ProblemError("means-beta", "draws the means: leave out --means")
+            raise ProblemError("means-beta", "can't be combined with --means: leave one of them out")
         option = "means" if self.means_beta is None else "arms"
         if not 2 <= self.n_arms <= _MOST_ARMS:  # noqa: PLR2004 - the issue is a choice between two
-            raise ProblemError(option, f"must name 2 to {_MOST_ARMS:,} arms, got {self.n_arms}")
+            raise ProblemError(option, f"must give 2 to {_MOST_ARMS:,} arms, got {self.n_arms}")
         if self.means_beta is not None:
             if not all(math.isfinite(number) and number > 0 for number in self.means_beta):
                 raise ProblemError("means-beta", "must be two positive numbers, such as 4,4")
             if self.reward is not RewardKind.BERNOULLI:
-                raise ProblemError("means-beta", "draws means in (0, 1), for --reward bernoulli only")
+                raise ProblemError("means-beta", "draws means in (0, 1), and needs --reward bernoulli")
 
     def _check_changes(self) -> None:
         for option, number in (("drift", self.drift), ("weekly-swing", self.weekly_swing)):
@@ -149,7 +149,7 @@ class Problem:
         for option, means in zip(("means", "switch-means", "weekend-means"), self._all_means(), strict=True):
             if means and len(means) != self.n_arms:
                 raise ProblemError(
-                    option, f"must name as many means as --means ({self.n_arms}), got {len(means)}"
+                    option, f"must list as many means as --means ({self.n_arms}), got {len(means)}"
                 )
             for mean in means:
                 if not math.isfinite(mean):

@@ -1,4 +1,4 @@
-"""Kinds of reward: how outcomes are drawn, what is believed before the first, how far arms are apart."""
+"""Kinds of reward: the distribution of outcomes, the metric to declare, and the divergence of arms."""
 
 import enum
 import math
@@ -15,13 +15,13 @@ FloatArray: TypeAlias = NDArray[np.float64]
 
 METRIC: Final = "reward"
 _RANGE_SDS: Final = 6.0
-"""How far beyond the means the declared range of a Gaussian metric reaches: 1e-9 of outcomes are outside."""
+"""Standard deviations that a Gaussian metric's range adds on either side of the means; 1e-9 lie outside."""
 
 _LARGEST_COUNT: Final = 1_000_000.0
 
 
 class RewardKind(enum.StrEnum):
-    """The distribution of an arm's outcomes about its mean."""
+    """Distribution of an arm's outcomes, given its mean."""
 
     BERNOULLI = "bernoulli"
     GAUSSIAN = "gaussian"
@@ -31,7 +31,7 @@ class RewardKind(enum.StrEnum):
 def draw_rewards(
     kind: RewardKind, means: FloatArray, standard_deviation: float, rng: np.random.Generator
 ) -> FloatArray:
-    """One outcome for each mean; the standard deviation is that of Gaussian outcomes."""
+    """Draw one outcome for each mean; only Gaussian outcomes use the standard deviation."""
     match kind:
         case RewardKind.BERNOULLI:
             return (rng.random(means.shape) < means).astype(np.float64)
@@ -42,10 +42,10 @@ def draw_rewards(
 
 
 def metric_of(kind: RewardKind, lowest: float, highest: float, standard_deviation: float) -> Metric:
-    """The metric that an operator would declare for arms whose means lie in [lowest, highest].
+    """Return the metric that an operator would declare for arms whose means lie in [lowest, highest].
 
-    Its prior is the product's weak one; for Gaussian outcomes, which have no range of their own, it is worth
-    one outcome in the middle of the means with the outcomes' standard deviation.
+    Its prior is the product's default. Gaussian outcomes have no natural range, so theirs is worth one
+    outcome in the middle of the means, with the outcomes' standard deviation.
     """
     match kind:
         case RewardKind.BERNOULLI:
@@ -68,13 +68,13 @@ def metric_of(kind: RewardKind, lowest: float, highest: float, standard_deviatio
 
 
 def divergence(kind: RewardKind, mean: float, best: float, standard_deviation: float) -> float:
-    """The least Kullback-Leibler divergence from an arm of this mean to any arm with the mean `best`.
+    """Return the least Kullback-Leibler divergence from an arm of this mean to any arm with the mean `best`.
 
-    For Gaussian outcomes the variance is taken as unknown to the policy, as it is to ours: then it is
+    For Gaussian outcomes the policy does not know the variance, and ours does not. The divergence then is
     ``ln(1 + (best - mean)**2 / sd**2) / 2`` (Burnetas & Katehakis 1996).
 
     >>> round(divergence(RewardKind.BERNOULLI, 0.2, 0.25, 1.0), 6)
-    0.007089
+    0.007002
     """
     match kind:
         case RewardKind.BERNOULLI:
@@ -86,13 +86,13 @@ def divergence(kind: RewardKind, mean: float, best: float, standard_deviation: f
 
 
 def lai_robbins(kind: RewardKind, means: Sequence[float], standard_deviation: float = 1.0) -> float:
-    """The constant C of Lai & Robbins 1985: no consistent policy's regret grows slower than C ln T.
+    """Return the constant C of Lai & Robbins 1985: no consistent policy's regret grows slower than C ln T.
 
-    ``C = sum (best - mean) / KL(mean, best)`` over the arms that are not best. The statement is about T to
-    infinity: at a finite T, C ln T is no lower bound, but the slope of regret in ln T tends to C.
+    ``C = sum (best - mean) / KL(mean, best)`` over the arms that are not best. The bound holds as T tends to
+    infinity; at a finite T, C ln T is not a lower bound, but the slope of regret in ln T tends to C.
 
     >>> round(lai_robbins(RewardKind.BERNOULLI, [0.2, 0.25]), 3)
-    7.053
+    7.141
     """
     best = max(means)
     worse = [mean for mean in means if mean < best]
@@ -100,7 +100,7 @@ def lai_robbins(kind: RewardKind, means: Sequence[float], standard_deviation: fl
 
 
 def _plogq(p: float, q: float) -> float:
-    """The product p ln(p/q), and its limits."""
+    """Return p ln(p/q), or its limit."""
     if p == 0:
         return 0.0
     return p * math.log(p / q) if q > 0 else math.inf

@@ -1,4 +1,4 @@
-"""A problem come alive in many runs: what each arm is worth in each round."""
+"""Worlds: the means of all arms of a problem in each run and round."""
 
 from typing import Final
 
@@ -11,12 +11,12 @@ _REFLECTING_PERIOD: Final = 2.0
 
 
 class World:
-    """Means over time, asked for in the order of rounds.
+    """Means over time, which must be read in the order of rounds.
 
     Args:
-        problem: What changes, and how.
-        n_runs: How many runs there are; those without luck of their own share their means.
-        rng: The luck of the world. That of policies is another generator's, so that all of them meet the same
+        problem: The problem.
+        n_runs: Number of runs; they share one array of means unless the problem draws means at random.
+        rng: Generator of the world's random numbers. Policies have another, so that all of them meet the same
             worlds.
     """
 
@@ -31,7 +31,7 @@ class World:
         self._walk = np.zeros((n_runs, problem.n_arms))
 
     def means(self, first: int, n_rounds: int) -> FloatArray:
-        """Means from round `first` on, shape (n_rounds or 1, n_runs or 1, n_arms): 1 where all are alike."""
+        """Return means from round `first` on, shape (n_rounds or 1, n_runs or 1, n_arms); 1 if all equal."""
         problem = self._problem
         means = self._base[np.newaxis]
         rounds = np.arange(first, first + n_rounds)[:, np.newaxis, np.newaxis]
@@ -46,7 +46,7 @@ class World:
         return self._drifted(means, n_rounds) if problem.drift else means
 
     def renew(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Replaces arms as their turn comes in one more round: indices of runs and of their new arms."""
+        """Replace arms for one more round; return the indices of runs and of their new arms."""
         if not self._problem.turnover or self._problem.means_beta is None:
             return None
         runs = np.flatnonzero(self._rng.random(self._n_runs) < self._problem.turnover)
@@ -65,7 +65,7 @@ class World:
 
 
 def _reflected(means: FloatArray, kind: RewardKind) -> FloatArray:
-    """Means folded back into what they can be, as a walk between mirrors goes."""
+    """Reflect means at the bounds of their range, as a random walk with reflecting barriers does."""
     match kind:
         case RewardKind.BERNOULLI:
             folded = np.mod(means, _REFLECTING_PERIOD)

@@ -1,1 +1,1 @@
-"""What is measured of a simulated run: decisions, coverage, and what a z-test would say."""
+"""Measurements of a simulated run: verdicts, coverage, and z-tests for comparison."""

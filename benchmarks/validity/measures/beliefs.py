@@ -1,9 +1,9 @@
 """P(best) and expected loss of Beta posteriors for many runs at once.
 
-The library's quadrature is exact to 1e-9 and takes half a millisecond; here are millions of runs and epochs.
-So posteriors are put on a grid of the log-odds, common to the arms of a run. P(best) errs by at most 2e-3
-where counts differ by less than a hundredfold, which tests hold it to. Shares only have to be known, not
-exact: they are the propensities that the inference is given.
+The library's quadrature is exact to 1e-9 and takes half a millisecond, too long for millions of runs and
+epochs. So posteriors are evaluated on a grid of log-odds, common to the arms of a run. The error of P(best)
+is at most 2e-3 if counts differ by less than a hundredfold, which tests check. Shares have to be known but
+not exact, since the inference gets them as propensities.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from benchmarks.validity.worlds.rates import FloatArray
 
 _N_NODES: Final = 512
 _REACH: Final = 8.0
-"""Standard deviations of the log-odds to either side."""
+"""Standard deviations of the log-odds that the grid covers on either side."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,7 +28,7 @@ class Beliefs:
 
 
 def believe(successes: FloatArray, failures: FloatArray) -> Beliefs:
-    """From Beta(1, 1) priors and outcomes, both of shape (n_runs, n_arms)."""
+    """Compute beliefs from Beta(1, 1) priors and outcomes, both of shape (n_runs, n_arms)."""
     a, b = successes + 1, failures + 1
     nodes = _grid(a, b)
     logs = a[..., np.newaxis] * nodes - (a + b)[..., np.newaxis] * np.logaddexp(0, nodes)
@@ -44,7 +44,7 @@ def believe(successes: FloatArray, failures: FloatArray) -> Beliefs:
 
 
 def _grid(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Nodes for each run, shape (n_runs, 1, n_nodes)."""
+    """Return the nodes of each run's grid, shape (n_runs, 1, n_nodes)."""
     centre = scipy.special.digamma(a) - scipy.special.digamma(b)
     reach = _REACH * np.sqrt(scipy.special.polygamma(1, a) + scipy.special.polygamma(1, b))
     lower, upper = (centre - reach).min(axis=1), (centre + reach).max(axis=1)

@@ -1,7 +1,7 @@
-"""Whether the report's intervals hold the truth after every epoch, without computing their ends.
+"""Coverage of the report's intervals after every epoch, without computing their ends.
 
-An interval's ends are where an e-value reaches 2 / alpha, so it misses a value exactly if the e-value at that
-value is above; tests hold this to the ends that the library prints.
+An interval ends where an e-value reaches 2 / alpha, so it misses a value exactly if the e-value at that value
+is larger; tests compare this with the ends that the library prints.
 """
 
 from math import log
@@ -18,12 +18,12 @@ from benchmarks.validity.worlds.rates import FloatArray
 
 
 def covers_mean(table: EvidenceTable, truth: FloatArray, arm: int, design: Design) -> bool:
-    """Whether the arm's mean is held; `truth` are the rates, shape (n_epochs, n_arms)."""
+    """True if the arm's mean is covered; `truth` has the rates, shape (n_epochs, n_arms)."""
     return covers_split(table, truth, {arm: 1.0}, design)
 
 
 def covers_split(table: EvidenceTable, truth: FloatArray, split: dict[int, float], design: Design) -> bool:
-    """Whether the value of a static split is held."""
+    """True if the value of a static split is covered."""
     scores = score(table, tuple(split), design, cap=1.0)
     if isinstance(scores, CannotSay):
         return True
@@ -38,7 +38,7 @@ def covers_split(table: EvidenceTable, truth: FloatArray, split: dict[int, float
 def covers_difference(
     table: EvidenceTable, truth: FloatArray, arm: int, champion: int, design: Design
 ) -> bool:
-    """Whether the difference of two arms' means is held."""
+    """True if the difference of two arms' means is covered."""
     scores = score(table, [arm, champion], design, design.cap(arm, champion))
     if isinstance(scores, CannotSay):
         return True
@@ -49,7 +49,7 @@ def covers_difference(
 
 
 def covers_ratio(table: EvidenceTable, ratio: float, arm: int, champion: int, design: Design) -> bool:
-    """Whether a constant ratio of rates is held by the bounds of the relative lift."""
+    """True if the bounds of the relative lift cover a constant ratio of rates."""
     events = count_events(table, arm, champion)
     if isinstance(events, CannotSay):
         return True
@@ -58,13 +58,13 @@ def covers_ratio(table: EvidenceTable, ratio: float, arm: int, champion: int, de
 
 
 def _so_far(scores: Scores, truth: FloatArray) -> FloatArray:
-    """The sum of what is true over the decisions that count, after every epoch."""
+    """Return the sum of the true values over the decisions that count, after every epoch."""
     n = np.diff(scores.n, prepend=0.0)
     return np.asarray((n * truth).cumsum())
 
 
 def _holds(below: Mixture, above: Mixture, gap: FloatArray, variance: FloatArray, design: Design) -> bool:
-    """Whether neither side's e-value at the truth has reached 2 / alpha; `gap` is the sum less its truth."""
+    """True if neither side's e-value at the truth has reached 2 / alpha; `gap` is the sum less its truth."""
     level = -log(design.alpha / 2)
     sides = (below.log_e_value(gap, variance), above.log_e_value(-gap, variance))
     return bool(max(side.max() for side in sides) < level)

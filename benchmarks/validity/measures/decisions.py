@@ -1,7 +1,7 @@
-"""What the report would establish from a table: the library's e-processes, their means and Holm's adjustment.
+"""Verdicts of the report on a table: the library's e-processes, their means and Holm's adjustment.
 
-`bandit.inference.assess` does the same from an experiment's facts and computes intervals besides, which take
-a hundred times as long; tests hold the two together.
+`bandit.inference.assess` does the same from an experiment's facts, but also computes intervals, which takes a
+hundred times as long; tests check that both agree.
 """
 
 from collections.abc import Mapping
@@ -31,21 +31,21 @@ ALPHA = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Processes:
-    """E-processes of one direction, each over the rows of the table."""
+    """E-processes of one direction over the rows of the table."""
 
     aipw: EProcess
     odds: EProcess
 
     @property
     def mean(self) -> EProcess:
-        """What the report uses for yes/no rewards."""
+        """Return their mean, which the report uses for yes/no rewards."""
         return mean_process([self.aipw, self.odds])
 
 
 def better_and_worse(
     table: EvidenceTable, arm: int, champion: int, design: Design
 ) -> tuple[Processes, Processes]:
-    """Evidence that the arm is better than the champion, and that it is worse."""
+    """Return the evidence that the arm is better than the champion, and that it is worse."""
     nothing = EProcess((0.0,) * len(table.shares))
     scores = score(table, [arm, champion], design, design.cap(arm, champion))
     events = count_events(table, arm, champion)
@@ -66,12 +66,12 @@ def better_and_worse(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What a report would have established at some look.
+    """Differences that a report would have established at some look.
 
     Attributes:
-        better: Challengers called better at any look.
-        worse: Challengers called worse at any look.
-        row: The row after which the first of them was called so; infinite if none was.
+        better: Challengers established as better at any look.
+        worse: Challengers established as worse at any look.
+        row: The row after which the first of them was established; infinite if there are none.
         processes: Challenger to its e-processes, better and worse.
     """
 
@@ -82,25 +82,25 @@ class Verdict:
 
     @property
     def is_any(self) -> bool:
-        """Whether any difference was established."""
+        """True if any difference was established."""
         return bool(self.better or self.worse)
 
 
 def decide(table: EvidenceTable, design: Design) -> Verdict:
-    """Every challenger against arm 0 in both directions, adjusted by Holm over all of them."""
+    """Test every challenger against arm 0 in both directions, adjusted by Holm over all of them."""
     pairs = {arm: better_and_worse(table, arm, 0, design) for arm in table.arms[1:]}
     claims = {(arm, side): pair[side].mean for arm, pair in pairs.items() for side in (0, 1)}
     adjusted = holm({key: process.p_value for key, process in claims.items()})
     better, worse = (
-        frozenset(arm for arm, side in claims if side == wanted and adjusted[arm, side] <= design.alpha)
-        for wanted in (0, 1)
+        frozenset(arm for arm, side in claims if side == direction and adjusted[arm, side] <= design.alpha)
+        for direction in (0, 1)
     )
     row = first_crossing(claims, design.alpha)
     return Verdict(better=better, worse=worse, row=row, processes=pairs)
 
 
 def first_crossing(processes: Mapping[tuple[int, int], EProcess], alpha: float) -> float:
-    """The row after which Holm first rejects one of the hypotheses; infinite if it never does."""
+    """Return the row after which Holm first rejects one of the hypotheses; infinite if it never does."""
     level = log(len(processes) / alpha)
     paths: FloatArray = np.array([process.log_values for process in processes.values()])
     crossed = np.flatnonzero(paths.max(axis=0) >= level)

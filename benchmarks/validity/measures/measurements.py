@@ -1,4 +1,4 @@
-"""What is measured of each run: verdicts, coverage, and what a z-test would have said."""
+"""All measurements of each run: verdicts, coverage, and z-tests for comparison."""
 
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
@@ -15,25 +15,25 @@ from benchmarks.validity.worlds.histories import History
 from benchmarks.validity.worlds.rates import FloatArray
 
 Sample: TypeAlias = dict[str, FloatArray]
-"""Column to one value a run; NaN or infinity where a run has none."""
+"""Column to one value per run; NaN or infinity if the run has no value."""
 
 EVEN_SPLIT = {0: 0.5, 1: 0.5}
 
 
 def per_run(n_runs: int, measure: Callable[[int], Mapping[str, float]]) -> Sample:
-    """One row of figures a run, as columns."""
+    """Measure each run, and return the figures as columns."""
     rows = [measure(run) for run in range(n_runs)]
     return {key: np.array([float(row[key]) for row in rows]) for key in rows[0]}
 
 
 def measure(history: History, truth: FloatArray, floors: tuple[float, ...], size: int) -> Sample:
-    """Every figure of a history.
+    """Return all figures of a history.
 
     Args:
-        history: Its runs.
+        history: The history.
         truth: Rates, shape (n_epochs, n_arms); arm 0 is the champion.
         floors: Declared floors of the arms.
-        size: Decisions an epoch.
+        size: Decisions per epoch.
     """
     design = Design(alpha=ALPHA, floors=dict(enumerate(floors)))
 
@@ -61,7 +61,7 @@ def measure(history: History, truth: FloatArray, floors: tuple[float, ...], size
 
 
 def verdict_figures(verdict: Verdict, size: int) -> dict[str, float]:
-    """What was established, by which test, and when."""
+    """Return which differences were established, by which test, and when."""
     first_better = verdict.processes[1][0]
     level = ALPHA / len(verdict.processes)
     return {
@@ -79,12 +79,12 @@ def verdict_figures(verdict: Verdict, size: int) -> dict[str, float]:
 
 
 def is_alarming(exposures: ExposureTable) -> bool:
-    """Whether the sample-ratio check alarms."""
+    """True if the check for sample ratio mismatch alarms."""
     check = check_sample_ratio(exposures)
     return isinstance(check, SampleRatio) and check.is_alarming()
 
 
 def running_difference(truth: FloatArray) -> FloatArray:
-    """Mean difference of challenger and champion over the epochs so far, for epochs of one size."""
+    """Return the mean difference of challenger and champion over the epochs so far, all of one size."""
     gap = truth[:, 1] - truth[:, 0]
     return np.asarray(gap.cumsum() / np.arange(1, len(gap) + 1))

@@ -1,4 +1,4 @@
-"""From one value a run to a figure with its standard error."""
+"""Figures with standard errors, from one value per run."""
 
 import enum
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from benchmarks.validity.worlds.rates import FloatArray
 
 
 class Kind(enum.StrEnum):
-    """What a column is."""
+    """Kind of a column's figures."""
 
     RATE = "rate"
     MEAN = "mean"
@@ -23,8 +23,8 @@ class Figure:
 
     Attributes:
         value: The rate, mean or median.
-        standard_error: Of a rate or mean; of a rate never 0, see `of_rate`. None for a median.
-        quartiles: Of a median.
+        standard_error: Standard error of a rate (never 0, see `of_rate`) or mean; None for a median.
+        quartiles: Quartiles around a median.
     """
 
     value: float
@@ -32,7 +32,7 @@ class Figure:
     quartiles: tuple[float, float] | None = None
 
     def as_json(self) -> dict[str, object]:
-        """For a file; what is infinite (a median of runs that mostly never end) is null."""
+        """Return it for JSON; infinite values (a median of runs that mostly never end) become None."""
         values: dict[str, object] = {"value": _finite(self.value)}
         if self.quartiles is None:
             return values | {"standard_error": self.standard_error}
@@ -40,7 +40,7 @@ class Figure:
 
 
 def figure_of(values: FloatArray, kind: Kind) -> Figure:
-    """The figure of one column."""
+    """Return the figure of one column."""
     if kind is Kind.RATE:
         return of_rate(values)
     if kind is Kind.MEAN:
@@ -51,7 +51,7 @@ def figure_of(values: FloatArray, kind: Kind) -> Figure:
 
 
 def of_rate(values: FloatArray) -> Figure:
-    """A share of runs; its standard error is that of (x + 1/2) / (n + 1), so that 0 of n is not certain."""
+    """Return a share of runs; its standard error is that of (x + 1/2) / (n + 1), so that 0 of n has one."""
     n, x = len(values), float(values.sum())
     smoothed = (x + 0.5) / (n + 1)
     return Figure(value=x / n, standard_error=(smoothed * (1 - smoothed) / n) ** 0.5)
@@ -62,9 +62,9 @@ class Row:
     """One cell's figures.
 
     Attributes:
-        group: The table that it belongs to.
-        cell: Its name.
-        runs: How many runs.
+        group: The cell's group.
+        cell: The cell's name.
+        runs: Number of runs.
         figures: Column to figure.
     """
 
@@ -74,7 +74,7 @@ class Row:
     figures: Mapping[str, Figure]
 
     def as_json(self) -> dict[str, object]:
-        """For a file."""
+        """Return it for JSON."""
         figures = {key: figure.as_json() for key, figure in self.figures.items()}
         return {"group": self.group, "cell": self.cell, "runs": self.runs, "figures": figures}
 

@@ -1,1 +1,1 @@
-"""Studies of their own: promotion, plans, static splits, and broken assumptions."""
+"""Separate studies: promotion, plans, static splits, and broken assumptions."""

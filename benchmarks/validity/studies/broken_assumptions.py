@@ -1,7 +1,7 @@
-"""Where an assumption is broken by nature: what the report then says wrongly, and what it says about it.
+"""Broken assumptions: how often the verdict is wrong then, and whether the report warns of it.
 
-No test holds where what it compares is not comparable: arms that are better in turns, a silence that depends
-on outcome and arm, events that one arm's callers report sooner. Here is how wrong the verdict gets.
+No test is valid if arms are not comparable: if they are better in turns, if silence depends on outcome and
+arm, or if one arm's callers report events sooner. These studies measure how wrong the verdict gets.
 """
 
 from dataclasses import replace
@@ -28,7 +28,7 @@ _GUARDRAIL: Final = ValueScale(direction=Direction.MINIMIZE)
 def take_turns(
     truth: FloatArray, size: int, shaping: Shaping, rng: np.random.Generator, n_runs: int
 ) -> Sample:
-    """Whether the challenger is called better, and whether all decisions still bear it out at the end."""
+    """Measure whether the challenger is found better, and whether all decisions confirm it at the end."""
     history = collect(truth, size, shaping, n_runs, rng)
     design = Design(alpha=ALPHA, floors=dict(enumerate(shaping.floors)))
 
@@ -50,7 +50,7 @@ def take_turns(
 def leave_failures_out(
     rate: float, answered: float, n_epochs: int, size: int, rng: np.random.Generator, n_runs: int
 ) -> Sample:
-    """Equal arms, silence ignored: of the challenger's failures only a part is ever posted."""
+    """Compare equal arms with silence ignored, where only some of the challenger's failures are posted."""
     history = collect(np.full((n_epochs, 2), rate), size, EVEN, n_runs, rng)
     failures = (history.n - history.sums).astype(int)
     failures[..., 1] = rng.binomial(failures[..., 1], answered)
@@ -67,7 +67,7 @@ def leave_failures_out(
 def report_sooner(
     rate: float, late: int, n_epochs: int, size: int, rng: np.random.Generator, n_runs: int
 ) -> Sample:
-    """Equal errors, looked at in open epochs: the champion's come so many epochs after the challenger's."""
+    """Compare equal errors in open epochs, where the champion's come `late` epochs after the challenger's."""
     history = collect(np.full((n_epochs, 2), rate), size, EVEN, n_runs, rng)
 
     def fires(run: int, look: int, *, is_open: bool) -> bool:
@@ -90,7 +90,7 @@ def report_sooner(
 def come_one_after_the_other(
     truth: FloatArray, size: int, n_challengers: int, rng: np.random.Generator, n_runs: int
 ) -> Sample:
-    """Equal challengers, each alone with the champion and judged with those before it as its family."""
+    """Test equal challengers one after the other, each adjusted for those before it."""
     design = Design(alpha=ALPHA, floors=dict(enumerate(EVEN.floors)))
     histories = [collect(truth, size, EVEN, n_runs, rng) for _ in range(n_challengers)]
 
@@ -105,6 +105,6 @@ def come_one_after_the_other(
 
 
 def _difference(table: EvidenceTable, design: Design) -> float:
-    """The report's estimate of challenger less champion, as a sum over decisions; 0 where there is none."""
+    """Return the estimate of challenger less champion as a sum over decisions; 0 if there is no estimate."""
     scores = score(table, [1, 0], design, design.cap(1, 0))
     return 0.0 if isinstance(scores, CannotSay) else float(scores.sums[-1, 0] - scores.sums[-1, 1])

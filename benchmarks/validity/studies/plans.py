@@ -1,4 +1,4 @@
-"""How well plans foretell: when the report's test sees a lift, beside the decisions planned for it."""
+"""Accuracy of plans: the decisions until the report's test sees a lift, compared with those planned."""
 
 from math import ceil, log
 from typing import Final
@@ -15,18 +15,19 @@ from benchmarks.validity.worlds.rates import still
 
 
 def foretell(base: float, lift: float, shaping: Shaping, rng: np.random.Generator, n_runs: int) -> Sample:
-    """Runs of an experiment whose arm 1 has the lift over all others, until most have seen it.
+    """Simulate an experiment whose arm 1 has the lift over all others, until most runs have seen it.
 
     Args:
         base: Rate of the champion, and of other challengers.
         lift: Relative lift of arm 1.
         shaping: Floors, and a fixed split if there is one.
-        rng: All luck.
-        n_runs: How many runs.
+        rng: Generator of all random numbers.
+        n_runs: Number of runs.
 
     Returns:
-        In each run: the decisions `planned` for even odds, the decisions until it was `seen` in per cent of
-        those, and whether that was `within_half` and `within_most` of the plan.
+        For each run, the decisions `planned` for even odds, the decisions until the lift was `seen` in per
+        cent of those, and whether it was seen within the plans for 1/2 and 4/5, `within_half` and
+        `within_most`.
     """
     plan = _plan(base, lift, shaping)
     forecast = forecast_report(plan, is_yes_no=True)

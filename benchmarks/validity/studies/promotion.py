@@ -1,7 +1,7 @@
-"""Rules of promotion and of rolling back over simulated weeks: how often they are wrong, and how often right.
+"""Error rates and power of rules for promotion and rolling back, over simulated weeks.
 
-Twenty-eight days with 4,000 decisions each in four epochs; the challenger may gain on workdays and lose at
-weekends. The library's own `rule` is asked after every day.
+There are 28 days with 4,000 decisions each in four epochs; the challenger may gain on workdays and lose at
+weekends. The library's own `rule` is evaluated after every day.
 """
 
 from dataclasses import replace
@@ -42,7 +42,7 @@ _ROW_ENDS: Final = tuple(STARTED_AT + (row + 1) * EPOCH for row in range(N_DAYS 
 
 
 def promote(truth: FloatArray, shaping: Shaping, rng: np.random.Generator, n_runs: int) -> Sample:
-    """Whether each rule promotes the challenger at some look, and the day of ours."""
+    """Measure whether each rule promotes the challenger at some look, and the day of the library's rule."""
     history = collect(truth, DAY_SIZE // EPOCHS_A_DAY, shaping, n_runs, rng)
     won, lost = (_by_day(values) for values in (history.sums, history.n - history.sums))
     days = [believe(won[:, day], lost[:, day]) for day in range(N_DAYS)]
@@ -73,7 +73,7 @@ def promote(truth: FloatArray, shaping: Shaping, rng: np.random.Generator, n_run
 def roll_back(
     base: float, ratio: float, size: int, n_epochs: int, rng: np.random.Generator, n_runs: int
 ) -> Sample:
-    """Errors under a challenger with 5 % of the traffic: guardrail, fuse, and a peeked z-test."""
+    """Measure how guardrail, fuse and peeked z-test respond to errors of a challenger with 5 % of traffic."""
     shaping = Shaping(floors=(0.95, 0.05), fixed=(0.95, 0.05))
     truth = np.tile([base, base * ratio], (n_epochs, 1))
     history = collect(truth, size, shaping, n_runs, rng)
@@ -97,7 +97,7 @@ def roll_back(
 
 
 def beliefs_of(beliefs: Beliefs, run: int) -> RulingBeliefs:
-    """One run's beliefs as the ruling takes them."""
+    """Return one run's beliefs in the form that `rule` takes."""
     probabilities, losses = beliefs.best[run], beliefs.relative_loss[run]
     return RulingBeliefs(
         probability_best=dict(enumerate(probabilities.tolist())),
@@ -107,7 +107,7 @@ def beliefs_of(beliefs: Beliefs, run: int) -> RulingBeliefs:
 
 
 def _ruled(process: EProcess, days: list[RulingBeliefs]) -> tuple[float, Advice]:
-    """The first day on which `rule` says more than wait, and what."""
+    """Return the first day on which `rule` returns other advice than to wait, and that advice."""
     for day, beliefs in enumerate(days, 1):
         assessment = _assessment(process, day * EPOCHS_A_DAY)
         ruling = rule(assessment, beliefs, STARTED_AT, STARTED_AT + timedelta(days=day))
@@ -117,7 +117,7 @@ def _ruled(process: EProcess, days: list[RulingBeliefs]) -> tuple[float, Advice]
 
 
 def _assessment(process: EProcess, n_rows: int) -> Assessment:
-    """What `rule` reads, as it stands after so many epochs."""
+    """Return the assessment that `rule` reads, after `n_rows` epochs."""
     so_far = EProcess(process.log_values[:n_rows])
     better = Claim(test=TestKind.MEAN, process=so_far, p_value=so_far.p_value)
     evidence = MetricEvidence(
@@ -134,13 +134,13 @@ def _assessment(process: EProcess, n_rows: int) -> Assessment:
 
 
 def _crosses(process: EProcess, *, from_day: int) -> bool:
-    """Whether the process is above its level at the end of some day from this one on."""
+    """True if the process is above its level at the end of some day from `from_day` on."""
     ends = np.array(process.log_values)[EPOCHS_A_DAY - 1 :: EPOCHS_A_DAY]
     return bool((ends[from_day - 1 :] >= -log(ALPHA)).any())
 
 
 def _first_settled(won: FloatArray, lost: FloatArray, best: FloatArray) -> bool:
-    """Whether, on a day from the 14th on, the challenger leads and is 95 % sure to lose less than 1 %."""
+    """True if, on a day from the 14th on, the challenger leads and is 95 % sure to lose less than 1 %."""
     for day in range(_UNTIL_DAY - 1, N_DAYS):
         if best[day] > _HALF:
             beliefs = [BetaPosterior(1 + won[day, arm], 1 + lost[day, arm]) for arm in (0, 1)]
@@ -150,7 +150,7 @@ def _first_settled(won: FloatArray, lost: FloatArray, best: FloatArray) -> bool:
 
 
 def _by_day(values: FloatArray) -> FloatArray:
-    """What there is at the end of each day, shape (n_runs, n_days, n_arms)."""
+    """Return the values at the end of each day, shape (n_runs, n_days, n_arms)."""
     return values.cumsum(axis=1)[:, EPOCHS_A_DAY - 1 :: EPOCHS_A_DAY]
 
 

@@ -1,4 +1,4 @@
-"""Values of static splits from a bandit's record: doubly robust beside naive, and what the bandit gained."""
+"""Off-policy values of static splits, doubly robust and naive, and the bandit's gain over them."""
 
 import numpy as np
 
@@ -20,9 +20,9 @@ def value_split(
     rng: np.random.Generator,
     n_runs: int,
 ) -> Sample:
-    """Errors of both estimates, per thousand decisions; and the bandit's gain, true and estimated.
+    """Measure the errors of both estimates per thousand decisions, and the bandit's gain, true and estimated.
 
-    The truth is the mean over the decisions made, since each counts alike: sizes of epochs are fixed.
+    The truth is the mean over the decisions made, which all count alike, as epochs have a fixed size.
     """
     history = collect(truth, size, shaping, n_runs, rng)
     design = Design(alpha=ALPHA, floors=dict(enumerate(shaping.floors)))
@@ -49,7 +49,7 @@ def value_split(
 
 
 def _robust(scores: Scores, weights: FloatArray) -> tuple[float, float]:
-    """Doubly robust value and standard error, as `value_of_split` has them."""
+    """Return the doubly robust value and its standard error, as `value_of_split` does."""
     n = float(scores.n[-1])
     return float(weights @ scores.sums[-1]) / n, float(weights**2 @ scores.variances[-1]) ** 0.5 / n
 

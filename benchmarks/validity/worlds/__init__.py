@@ -1,1 +1,1 @@
-"""Simulated worlds, the histories that a bandit collects in them, and the logs of those."""
+"""Simulated worlds, the histories that a bandit collects in them, and their logs."""

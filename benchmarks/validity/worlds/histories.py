@@ -1,7 +1,7 @@
-"""What a bandit collects in a world: shares, predictions and outcomes by epoch, for many runs at once.
+"""Histories of a bandit in a world: shares, predictions and outcomes by epoch, for many runs at once.
 
-Shares are fixed, or P(best) as Thompson sampling has them, on a grid for all runs at once; floors are
-additive as in `bandit.limits`. Decisions of an epoch are multinomial, successes binomial.
+Shares are fixed, or Thompson sampling's P(best), on a grid for all runs at once; floors are additive as in
+`bandit.limits`. Decisions of an epoch are multinomial, successes binomial.
 """
 
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ _SCALE = ValueScale()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shaping:
-    """Where shares come from.
+    """Source of the shares.
 
     Attributes:
         floors: Minimum share of every arm, shape (n_arms,).
-        fixed: Fixed shares in place of a policy's; None: Thompson sampling above the floors.
-        lag: Epochs after its end until an epoch's outcomes steer: its window.
+        fixed: Fixed shares; None: Thompson sampling above the floors.
+        lag: Epochs between the end of an epoch and the time when its outcomes steer; the window.
     """
 
     floors: tuple[float, ...]
@@ -30,7 +30,7 @@ class Shaping:
     lag: int = 0
 
     def shares(self, best: FloatArray) -> FloatArray:
-        """Shares from P(best) of every arm, both of shape (n_runs, n_arms)."""
+        """Return the shares from P(best) of every arm, both of shape (n_runs, n_arms)."""
         if self.fixed is not None:
             return np.tile(np.asarray(self.fixed), (len(best), 1))
         floors = np.asarray(self.floors)
@@ -39,7 +39,7 @@ class Shaping:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class History:
-    """What was collected, arrays of shape (n_runs, n_epochs, n_arms).
+    """Collected data, as arrays of shape (n_runs, n_epochs, n_arms).
 
     Attributes:
         shares: Probability of each arm.
@@ -56,7 +56,7 @@ class History:
     sums: FloatArray
 
     def table(self, run: int, n_epochs: int | None = None) -> EvidenceTable:
-        """The evidence of one run, up to an epoch."""
+        """Return the evidence of one run, up to an epoch."""
         part = (run, slice(n_epochs))
         return EvidenceTable(
             arms=tuple(range(self.n.shape[2])),
@@ -69,19 +69,19 @@ class History:
         )
 
     def exposures(self, run: int) -> ExposureTable:
-        """The decisions of one run beside its shares."""
+        """Return the decisions and shares of one run."""
         return ExposureTable(arms=tuple(range(self.n.shape[2])), shares=self.shares[run], counts=self.n[run])
 
 
 def collect(truth: FloatArray, size: int, shaping: Shaping, n_runs: int, rng: np.random.Generator) -> History:
-    """Simulates runs.
+    """Simulate runs.
 
     Args:
         truth: Rates, shape (n_epochs, n_arms).
-        size: Decisions an epoch.
-        shaping: Where shares come from.
-        n_runs: How many runs.
-        rng: All luck.
+        size: Decisions per epoch.
+        shaping: Source of the shares.
+        n_runs: Number of runs.
+        rng: Generator of all random numbers.
     """
     n_epochs, n_arms = truth.shape
     made = {name: np.zeros((n_runs, n_epochs, n_arms)) for name in History.__slots__}

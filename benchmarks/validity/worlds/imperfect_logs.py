@@ -1,7 +1,7 @@
-"""What is wrong with real logs: fallbacks, late outcomes, arms of different speed, units that return.
+"""Defects of real logs: fallbacks, late outcomes, slow arms, and returning units.
 
-The library reads facts, so what it leaves out is left out by it and not by the benchmark. Beside it stands
-what the same tests say if the defect is folded in.
+The library reads the facts, so it is the library, not the benchmark, that leaves data out. For comparison,
+the same tests also run with the defective data folded in.
 """
 
 import numpy as np
@@ -19,19 +19,19 @@ from benchmarks.validity.worlds.rates import FloatArray
 from benchmarks.validity.worlds.returning_units import FALLBACK_RATE, Crowd, visit
 
 FALLBACK_PENALTY = 0.5
-"""Success under a fallback over that of other decisions: whatever causes fallbacks is bad for users too."""
+"""Success rate of fallbacks over that of other decisions, as the cause of fallbacks affects users too."""
 
 LATE_RATES = (0.0, 0.03)
-"""Share of failures that turn to success after the window, of champion and challenger."""
+"""Share of failures that turn into successes after the window, of champion and challenger."""
 
 WINDOW, SLOW = 8, 6
-"""Epochs of the window, and how late in it the slow arm's successes come."""
+"""Epochs of the window, and epochs after which the slow arm's successes come."""
 
 
 def with_fallbacks(
     truth: FloatArray, size: int, shaping: Shaping, rng: np.random.Generator, n_runs: int
 ) -> Sample:
-    """5 % of decisions are fallbacks to the champion, and half as often a success."""
+    """Make 5 % of decisions fallbacks to the champion, which succeed half as often."""
     history = collect(truth, size, shaping, n_runs, rng)
     extra, won = np.zeros_like(history.n), np.zeros_like(history.n)
     extra[..., 0] = rng.binomial(size, FALLBACK_RATE, history.n.shape[:2])
@@ -52,7 +52,7 @@ def with_fallbacks(
 def with_late_outcomes(
     truth: FloatArray, size: int, shaping: Shaping, rng: np.random.Generator, n_runs: int
 ) -> Sample:
-    """3 % of the challenger's failures turn to success after the window: its success within it is equal."""
+    """Turn 3 % of the challenger's failures into successes after the window, within which arms are equal."""
     history = collect(truth, size, shaping, n_runs, rng)
     late = rng.binomial((history.n - history.sums).astype(int), LATE_RATES)
     logs = [_plain(history, run, late=late[run]) for run in range(n_runs)]
@@ -62,7 +62,7 @@ def with_late_outcomes(
 def with_unequal_delay(
     truth: FloatArray, size: int, shaping: Shaping, rng: np.random.Generator, n_runs: int
 ) -> Sample:
-    """The challenger's successes come six epochs after its decisions, the champion's at once."""
+    """Delay the challenger's successes by six epochs, while the champion's come at once."""
     history = collect(truth, size, shaping, n_runs, rng)
     posted = history.sums.copy()
     posted[:, SLOW:, 1], posted[:, :SLOW, 1] = history.sums[:, :-SLOW, 1], 0.0
@@ -71,7 +71,7 @@ def with_unequal_delay(
 
 
 def with_returning_units(crowd: Crowd, shaping: Shaping, rng: np.random.Generator, n_runs: int) -> Sample:
-    """Units counted once, beside their decisions counted as if each were a new draw, and withheld."""
+    """Count each unit once; for comparison, count decisions as new draws, and check if that is withheld."""
     design = _design(shaping)
     plain: list[tuple[FloatArray, FloatArray]] = []
 
@@ -115,7 +115,7 @@ def _compared(logs: list[Log], folded: History, shaping: Shaping) -> Sample:
 
 
 def _everything(log: Log) -> tuple[FloatArray, FloatArray]:
-    """Decisions and successes with fallbacks and late outcomes folded in."""
+    """Return decisions and successes with fallbacks and late outcomes folded in."""
     n, sums = (np.sum(list(counts.values()), axis=0) for counts in (log.n, log.sums))
     return n, np.minimum(sums if log.late is None else sums + log.late, n)
 

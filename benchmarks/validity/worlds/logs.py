@@ -1,6 +1,6 @@
-"""Histories as the facts and epochs that a service keeps, with fallbacks and late outcomes.
+"""Logs: histories as the facts and epochs that a service keeps, with fallbacks and late outcomes.
 
-One epoch a quarter of a day; a yes/no metric for which silence is failure.
+An epoch takes a quarter of a day; the metric is yes/no, and silence counts as failure.
 """
 
 from collections.abc import Mapping
@@ -30,8 +30,8 @@ class Log:
         predictions: Posterior means when the epoch began.
         n: Decisions by basis.
         sums: Successes within the window by basis.
-        late: Successes of policy decisions that came after it.
-        window: How many epochs an outcome may take.
+        late: Successes of policy decisions after the window.
+        window: Number of epochs in the window.
     """
 
     shares: FloatArray
@@ -47,7 +47,7 @@ class Log:
         return Metric(name="success", window=self.window * EPOCH, default_value=0.0)
 
     def epochs(self) -> list[Epoch]:
-        """Rows of the epochs, and one more that is in force at the end."""
+        """Return the epochs, and one more that is current at the end."""
         rows = range(len(self.shares))
         return [
             Epoch(
@@ -65,7 +65,7 @@ class Log:
         ]
 
     def facts(self) -> Facts:
-        """What was counted."""
+        """Return the facts of the run."""
         outcomes = {}
         for basis, sums in self.sums.items():
             for (row, arm), won in np.ndenumerate(sums):
@@ -82,15 +82,15 @@ class Log:
         return Facts(decisions=decisions, outcomes=outcomes)
 
     def now(self) -> datetime:
-        """When the last epoch but the one in force has ended."""
+        """Return the time at which the last epoch before the current one ended."""
         return STARTED_AT + len(self.shares) * EPOCH
 
 
 def tables(log: Log) -> tuple[EvidenceTable, ExposureTable]:
-    """What the library counts at the end of the run.
+    """Return the library's tables at the end of the run.
 
     Raises:
-        ValueError: no epoch has closed.
+        ValueError: No epoch has closed.
     """
     facts, epochs, arms = log.facts(), log.epochs(), range(log.shares.shape[1])
     table = evidence_table(facts, epochs, (METRIC_NUMBER, log.metric), arms, lag=timedelta(), now=log.now())

@@ -1,6 +1,6 @@
-"""Units that come back: each keeps its arm while shares stand still, since its hash never changes.
+"""Returning units, which keep their arm while shares stay the same, since their hash never changes.
 
-Units differ: their success rates are Beta(.2, 1.8), so that most hardly ever succeed. A unit's visits lie
+Their success rates are drawn from Beta(.2, 1.8), so that most units hardly ever succeed. A unit's visits lie
 within `SPAN` epochs of its first. Success does not depend on the arm.
 """
 
@@ -29,14 +29,14 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crowd:
-    """Who comes, and what is wrong with the log.
+    """The units, and the defects of their log.
 
     Attributes:
-        visits: Decisions a unit.
-        size: Decisions an epoch, on average.
-        rhythm: What all success rates are multiplied by, shape (n_epochs,).
-        is_messy: Whether 5 % of decisions are fallbacks, and 5 % of failures under challengers turn to
-            success after the window.
+        visits: Decisions per unit.
+        size: Mean number of decisions per epoch.
+        rhythm: Factors of all success rates, shape (n_epochs,).
+        is_messy: True if 5 % of decisions are fallbacks, and 5 % of failures under challengers turn into
+            successes after the window.
     """
 
     visits: int
@@ -47,11 +47,11 @@ class Crowd:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Visited:
-    """What one run left behind.
+    """Logs of one run.
 
     Attributes:
         decisions: The log that counts decisions.
-        units: The log that counts units, at their first policy decision.
+        units: The log that counts each unit at its first policy decision.
         groups: Decisions by a byte of the unit's hash.
     """
 
@@ -62,7 +62,7 @@ class Visited:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Visits:
-    """Visits in order of time, arrays of shape (n_visits,)."""
+    """Visits in order of time, as arrays of shape (n_visits,)."""
 
     unit: IntArray
     time: FloatArray
@@ -72,7 +72,7 @@ class _Visits:
 
 
 def visit(crowd: Crowd, shaping: Shaping, rng: np.random.Generator) -> Visited:
-    """Simulates one run."""
+    """Simulate one run."""
     n_epochs, n_arms = len(crowd.rhythm), len(shaping.floors)
     n_units = n_epochs * crowd.size // crowd.visits
     unit, time = _arrivals(n_units, crowd.visits, n_epochs, rng)
@@ -119,7 +119,7 @@ def visit(crowd: Crowd, shaping: Shaping, rng: np.random.Generator) -> Visited:
 def _arrivals(
     n_units: int, n_visits: int, n_epochs: int, rng: np.random.Generator
 ) -> tuple[IntArray, FloatArray]:
-    """Unit and time of every visit before the end, in order of time."""
+    """Return the unit and time of every visit before the end, in order of time."""
     later = rng.uniform(0, SPAN, (n_units, n_visits))
     later[:, 0] = 0.0
     time = (rng.uniform(0, n_epochs, (n_units, 1)) + later).ravel()
@@ -130,7 +130,7 @@ def _arrivals(
 
 
 def _first_exposures(visits: _Visits, shape: tuple[int, ...]) -> tuple[FloatArray, FloatArray]:
-    """Units and successful units, under epoch and arm of their first policy decision."""
+    """Count units and successful units, by epoch and arm of their first policy decision."""
     drawn = np.flatnonzero(~visits.is_fallback)
     units, firsts = np.unique(visits.unit[drawn], return_index=True)
     first = drawn[firsts]

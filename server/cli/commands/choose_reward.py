@@ -10,9 +10,10 @@ import click
 
 from bandit.client import BanditClient, Choice, Fallback, Question
 from server.cli.framework.connection import connected, json_option, server_option
-from server.cli.framework.console import output_console, percent, plain_table
+from server.cli.framework.console import output_console, plain_table
 from server.cli.framework.errors import CalledWronglyError
 from server.cli.framework.help import Command
+from server.wording import percent
 
 _BATCH = 1_000
 _NO_ARM = Fallback("none")  # never served: the command fails with the error instead

@@ -79,19 +79,6 @@ def decimals_for(widths: Sequence[float]) -> int:
     return min(max(1 - math.floor(math.log10(narrowest)), 0), _MAX_DECIMALS)
 
 
-def percent(share: float) -> str:
-    """Format a probability in percent; only exact 0 and 1 are shown as 0.0 % and 100.0 %.
-
-    >>> percent(0.25), percent(0.00001), percent(0.99999)
-    ('25.0 %', '<0.1 %', '>99.9 %')
-    """
-    if 0 < share < 0.001:  # noqa: PLR2004 - what one decimal of a percent can show
-        return "<0.1 %"
-    if 0.999 < share < 1:  # noqa: PLR2004 - as above
-        return ">99.9 %"
-    return f"{share:.1%}".replace("%", " %")
-
-
 def state_name(state: State.ValueType) -> str:
     """Return `running` for STATE_RUNNING, or the number of a state that only newer servers know."""
     try:

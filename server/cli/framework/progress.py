@@ -20,7 +20,7 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
     console = error_console()
     is_shown = console.is_terminal
     with (
-        _ending_on_sigterm(),
+        ending_on_sigterm(),
         Progress(*columns, console=console, transient=True, disable=not is_shown) as bar,
     ):
         task = bar.add_task(title, total=None)
@@ -28,7 +28,8 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
-def _ending_on_sigterm() -> Iterator[None]:
+def ending_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM raise SystemExit, so that files are deleted and child processes stopped."""
     before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         yield

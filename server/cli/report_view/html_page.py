@@ -1,19 +1,16 @@
-"""A report as one HTML page that needs no network: the command line's tables and sentences, and plots."""
+"""A report as one HTML page that needs no network: the terminal's tables and sentences, and plots."""
 
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Final
 
-from rich.table import Table
-
 from bandit.v1.experiment_pb2 import Report
 from server.cli.framework.console import local_time
 from server.cli.framework.errors import CommandError
-from server.cli.report_view.formatting import heading
 from server.cli.report_view.plots import Plot, plots
-from server.cli.report_view.sections import Section, sections
-from server.cli.report_view.terminal import belief_tables, evidence_tables
+from server.cli.report_view.sections import Section, heading, sections
+from server.cli.report_view.tables import Table, belief_table, evidence_tables
 
 _STYLE: Final = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; margin: 0 auto;
@@ -37,7 +34,7 @@ def render_page(report: Report) -> str:
         f"<h1>{escape(heading(report))}</h1>",
         f'<p class="verdict">{escape(report.verdict.headline)}</p>',
         *(_figure(plot) for plot in plots(report)),
-        *(_table(table) for table in (*belief_tables(report), *evidence_tables(report))),
+        *(_table(table) for table in (belief_table(report), *evidence_tables(report))),
         *(_section(section) for section in sections(report)),
         f"<footer>As of {escape(local_time(report.report_time))}.</footer>",
     ]
@@ -52,7 +49,7 @@ def render_page(report: Report) -> str:
 
 
 def write_page(report: Report, file: str) -> None:
-    """Writes the page to a file.
+    """Write the page to a file.
 
     Raises:
         CommandError: It can't be written.
@@ -73,11 +70,9 @@ def _figure(plot: Plot) -> str:
 
 
 def _table(table: Table) -> str:
-    """A table of the command line, cell by cell."""
-    headings = _row("th", [str(column.header) for column in table.columns])
-    rows = zip(*(column.cells for column in table.columns), strict=True)
-    body = "".join(_row("td", [str(cell) for cell in row]) for row in rows)
-    caption = f"<caption>{escape(str(table.title))}</caption>" if table.title else ""
+    headings = _row("th", [column.heading for column in table.columns])
+    body = "".join(_row("td", row.cells) for row in table.rows)
+    caption = f"<caption>{escape(table.title)}</caption>" if table.title else ""
     return f'<div class="wide"><table>{caption}<thead>{headings}</thead><tbody>{body}</tbody></table></div>'
 
 

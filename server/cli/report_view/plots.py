@@ -27,7 +27,7 @@ from bandit.posteriors import (
 from bandit.v1 import evidence_pb2
 from bandit.v1.experiment_pb2 import ArmReport, Report
 from server.cli.framework.errors import CommandError
-from server.cli.report_view.formatting import metric_of, other_metrics
+from server.cli.report_view.tables import metric_of, other_metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,20 +1,17 @@
-"""The parts of a report that are sentences, in their order: the same in a table and on a page."""
+"""The parts of a report that are sentences, in their order: the same in the terminal and on the page."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bandit.v1.experiment_pb2 import Report
-from server.cli.framework.console import percent
-from server.cli.report_view.formatting import (
-    metric_of,
-    sample_ratio_text,
-    split_name,
-    uncounted,
-    unsaid_texts,
-)
+from bandit.v1.evidence_pb2 import Unsaid
+from bandit.v1.experiment_pb2 import DIRECTION_MINIMIZE, Report
+from server.cli.framework.console import state_name
+from server.cli.report_view.tables import metric_of, other_metrics
+from server.wording import percent, split_name
 
 _MOST_RATIOS: Final = 10
+_MOST_NAMED: Final = 5
 _E_AND_P: Final = (
     "An e-value a/b is a at this look, and b the largest at any look so far; one number if they are equal. "
     "p is 1/b, adjusted by Holm over challengers and directions: e may fall again, p stays."
@@ -23,10 +20,24 @@ _E_AND_P: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Lines under a title; the title may be empty, the lines are not."""
+    """Lines under a title; neither is empty."""
 
     title: str
     lines: tuple[str, ...]
+
+
+def heading(report: Report) -> str:
+    """What experiment it is about, in one line."""
+    goal = "less" if report.direction == DIRECTION_MINIMIZE else "more"
+    parts = [
+        f"{report.experiment}: {state_name(report.state)}",
+        f"{goal} {report.reward_metric} is better",
+        f"champion {report.champion}",
+        f"{report.n_epochs:,} epoch{'' if report.n_epochs == 1 else 's'}",
+    ]
+    if report.winner:
+        parts.insert(1, f"winner {report.winner}")
+    return " · ".join(parts)
 
 
 def sections(report: Report) -> list[Section]:
@@ -38,7 +49,7 @@ def sections(report: Report) -> list[Section]:
         Section("Belief", tuple(report.verdict.belief)),
         Section("Outlook", tuple(filter(None, [report.outlook.text]))),
         Section("What can't be said", (*unsaid_texts(report.unsaid), *_unsaid_splits(report))),
-        Section("Notes", (*uncounted(report), *_legend(report), *report.notes)),
+        Section("Notes", (*_uncounted(report), *_legend(report), *report.notes)),
     ]
     return [section for section in found if section.lines]
 
@@ -50,8 +61,7 @@ def _legend(report: Report) -> Iterator[str]:
 
 
 def _checks(report: Report) -> Iterator[str]:
-    if report.HasField("sample_ratio"):
-        yield f"Sample ratio: {sample_ratio_text(report.sample_ratio)}"
+    """How many decisions were answered; the check of the sample ratio is among the evidence."""
     ratios = [
         f"{arm.arm} {percent(metric.response_ratio)}"
         for arm in report.arms[:_MOST_RATIOS]
@@ -62,7 +72,32 @@ def _checks(report: Report) -> Iterator[str]:
         yield f"Decisions answered with {report.reward_metric}: {', '.join(ratios)}{more}"
 
 
+def unsaid_texts(unsaid: Sequence[Unsaid]) -> list[str]:
+    """What can't be said, one line for each reason."""
+    return [f"{_subject(each)}: {each.explanation}" for each in unsaid]
+
+
+def _subject(unsaid: Unsaid) -> str:
+    subjects = ", ".join(name.removeprefix("comparison.").replace("_", " ") for name in unsaid.subjects)
+    arms = f" of {', '.join(unsaid.arms[:_MOST_NAMED])}" if unsaid.arms else ""
+    n_more = len(unsaid.arms) - _MOST_NAMED
+    more = f" and {n_more:,} more arms" if n_more > 0 else ""
+    return f"{unsaid.metric}: {subjects}{arms}{more}"
+
+
 def _unsaid_splits(report: Report) -> Iterator[str]:
     for split in report.splits:
         if split.HasField("unsaid"):
-            yield f"static split {split_name(split)}: {split.unsaid.explanation}"
+            yield f"static split {split_name(split.weights)}: {split.unsaid.explanation}"
+
+
+def _uncounted(report: Report) -> Iterator[str]:
+    """What was posted and is not in the numbers."""
+    for name in (report.reward_metric, *other_metrics(report)):
+        metrics = [metric_of(arm, name) for arm in report.arms]
+        n_open = sum(metric.open_outcomes for metric in metrics)
+        n_late = sum(metric.late_outcomes for metric in metrics)
+        if n_open:
+            yield f"{name}: {n_open:,} outcomes wait for their epoch to close before they count"
+        if n_late:
+            yield f"{name}: {n_late:,} outcomes came after their window and are kept apart"

@@ -1,53 +1,37 @@
-"""Draws a report for people, at 100 columns: what is believed, what is evident, and what follows."""
+"""Prints a report for people, at 100 columns: what is believed, what is evident, and what follows."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator
+from typing import Final
 
+from rich import table as rich_table
 from rich.console import Console
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from bandit.v1.experiment_pb2 import Epoch, Report
-from server.cli.framework.console import local_time, percent, plain_table
-from server.cli.report_view.evidence_tables import evidence_table, has_evidence, splits_table
-from server.cli.report_view.formatting import (
-    ABSENT,
-    arm_name,
-    heading,
-    interval_heading,
-    interval_text,
-    is_guardrail,
-    mean_text,
-    metric_of,
-    n_decisions,
-    other_metrics,
-    posterior_decimals,
-    share_text,
-)
-from server.cli.report_view.sections import Section, sections
+from server.cli.framework.console import local_time, plain_table
+from server.cli.report_view.sections import Section, heading, sections
+from server.cli.report_view.tables import Column, Row, Table, belief_table, evidence_tables
 
-_BLOCKS = "▁▂▃▄▅▆▇█"
-_N_BUCKETS = 48
+_BLOCKS: Final = "▁▂▃▄▅▆▇█"
+_N_BUCKETS: Final = 48
 
 
 def print_report(report: Report, console: Console) -> None:
-    """Prints beliefs beside evidence, metric by metric; then checks, splits, verdict and notes."""
+    """Print beliefs beside evidence, metric by metric; then checks, verdict, sentences and notes."""
     console.print(Text(heading(report), style="bold"), soft_wrap=True)
-    for table in (*belief_tables(report), *_history_tables(report), *evidence_tables(report)):
+    for table in (belief_table(report), *_history_tables(report), *evidence_tables(report)):
         console.print()
-        console.print(table)
+        console.print(_drawn(table))
     for section in sections(report):
         _print_section(section, console)
 
 
-def sparkline(arm: str, report: Report) -> str:
-    """The arm's share in equal stretches of time until the report; a space where it was not in it."""
-    return _line(arm, _epochs_in_force(report))
-
-
-def _line(arm: str, epochs: Sequence[Epoch]) -> str:
-    return "".join(_block(epoch, arm) for epoch in epochs)
+def sparklines(report: Report) -> dict[str, str]:
+    """Arm id to its share in equal stretches of time until the report; a space where it was not in it."""
+    epochs = _epochs_in_force(report)
+    return {arm.arm: "".join(_block(epoch, arm.arm) for epoch in epochs) for arm in report.arms}
 
 
 def _epochs_in_force(report: Report) -> list[Epoch]:
@@ -64,88 +48,34 @@ def _block(epoch: Epoch, arm: str) -> str:
     return _BLOCKS[min(int(epoch.shares[arm] * len(_BLOCKS)), len(_BLOCKS) - 1)]
 
 
-def belief_tables(report: Report) -> list[Table]:
-    """What is counted and believed on the reward metric."""
-    return [_arms_table(report)]
+def _history_tables(report: Report) -> Iterator[Table]:
+    """Shares over time, which the page plots instead; none without epochs."""
+    if report.epochs:
+        since = f"share over time, since {local_time(report.epochs[0].start_time)}"
+        columns = Column("arm", is_text=True, wraps=True), Column(since, is_text=True)
+        yield Table("", columns, tuple(map(Row, sparklines(report).items())))
 
 
-def evidence_tables(report: Report) -> list[Table]:
-    """What is evident on the reward metric, everything on the other metrics, and static splits."""
-    tables = []
-    if has_evidence(report, report.reward_metric):
-        tables.append(evidence_table(report, report.reward_metric))
-    for name in other_metrics(report):
-        tables.append(_metric_table(report, name))
-        if has_evidence(report, name):
-            tables.append(evidence_table(report, name))
-    if any(not split.HasField("unsaid") for split in report.splits):
-        tables.append(splits_table(report.splits, report.reward_metric))
-    return tables
-
-
-def _history_tables(report: Report) -> list[Table]:
-    return [_history_table(report)] if report.epochs else []
-
-
-def _arms_table(report: Report) -> Table:
-    metrics = [metric_of(arm, report.reward_metric) for arm in report.arms]
-    decimals = posterior_decimals(metrics)
-    table = plain_table(f"belief on {report.reward_metric}")
-    table.add_column("arm", overflow="fold", min_width=6)
-    table.add_column("share", justify="right", no_wrap=True)
-    for text in ("decisions", "outcomes", "mean", interval_heading(metrics), "P(best)", "exp. loss"):
-        table.add_column(text, justify="right", no_wrap=True)
-    for arm, metric in zip(report.arms, metrics, strict=True):
-        table.add_row(
-            arm_name(arm),
-            percent(arm.share),
-            f"{n_decisions(arm):,}",
-            f"{metric.outcomes:,}",
-            mean_text(metric, decimals),
-            interval_text(metric.interval, decimals) if metric.HasField("interval") else ABSENT,
-            percent(arm.probability_best) if arm.HasField("probability_best") else ABSENT,
-            f"{arm.expected_loss:.2g}" if arm.HasField("expected_loss") else ABSENT,
-            style="dim" if arm.out_of_service else None,
+def _drawn(table: Table) -> rich_table.Table:
+    drawn = plain_table(table.title)
+    for column in table.columns:
+        drawn.add_column(
+            column.heading,
+            justify="left" if column.is_text else "right",
+            overflow="fold" if column.wraps else "ellipsis",
+            no_wrap=not column.wraps,
+            min_width=column.min_width,
         )
-    return table
-
-
-def _history_table(report: Report) -> Table:
-    table = plain_table()
-    table.add_column("arm", overflow="fold")
-    table.add_column(f"share over time, since {local_time(report.epochs[0].start_time)}", no_wrap=True)
-    epochs = _epochs_in_force(report)
-    for arm in report.arms:
-        table.add_row(arm.arm, _line(arm.arm, epochs))
-    return table
-
-
-def _metric_table(report: Report, name: str) -> Table:
-    """What was posted for a metric, and what is believed of it."""
-    metrics = [metric_of(arm, name) for arm in report.arms]
-    decimals = posterior_decimals(metrics)
-    table = plain_table(f"{name} (guardrail)" if is_guardrail(report, name) else name)
-    table.add_column("arm", overflow="fold", min_width=6)
-    for text in ("outcomes", "late", "answered", "mean", interval_heading(metrics)):
-        table.add_column(text, justify="right", no_wrap=True)
-    for arm, metric in zip(report.arms, metrics, strict=True):
-        table.add_row(
-            arm.arm,
-            f"{metric.outcomes:,}",
-            f"{metric.late_outcomes:,}",
-            share_text(metric.response_ratio, is_known=metric.HasField("response_ratio")),
-            mean_text(metric, decimals),
-            interval_text(metric.interval, decimals) if metric.HasField("interval") else ABSENT,
-        )
-    return table
+    for row in table.rows:
+        drawn.add_row(*row.cells, style="dim" if row.is_dim else None)
+    return drawn
 
 
 def _print_section(section: Section, console: Console) -> None:
     """A title over lines that wrap under their own beginning."""
     console.print()
-    if section.title:
-        console.print(Text(section.title, style="bold"))
+    console.print(Text(section.title, style="bold"))
     for line in section.lines:
-        item = Table.grid(padding=(0, 1, 0, 0))
+        item = rich_table.Table.grid(padding=(0, 1, 0, 0))
         item.add_row(Text("·"), Text(line, overflow="fold"))
         console.print(Padding(item, (0, 0, 0, 0), expand=False))

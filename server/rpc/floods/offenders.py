@@ -8,6 +8,7 @@ import structlog
 from server.rpc.floods.packet_filter import IS_SUPPORTED, MOST_ADDRESSES
 from server.rpc.floods.sockets import address_of, let_through, shut_down
 from server.services.runtime.clock import Clock
+from server.services.runtime.log_throttle import LogThrottle
 
 LET_THROUGH: Final = 0.25
 """The share of an address's connection attempts that is let through after a connection was closed."""
@@ -19,8 +20,6 @@ LEAST: Final = LET_THROUGH**3
 
 _PAUSE: Final = 20
 """A scan of all descriptors for a connection is followed by a pause this many times as long."""
-
-_SILENT_SECONDS: Final = 10.0
 
 log = structlog.get_logger()
 
@@ -73,7 +72,7 @@ class Flooders:
         self._to_close: set[str] = set()
         self._offenders: dict[str, _Offender] = {}
         self._may_look_at = 0.0
-        self._silent_until = 0.0
+        self._throttle = LogThrottle(clock)
         self.n_closed = 0
         self.n_slowed = 0
 
@@ -110,8 +109,7 @@ class Flooders:
         self._slow_down(peers, began_at)
         ended_at = self._now()
         self._may_look_at = ended_at + _PAUSE * (ended_at - began_at)
-        if n_closed and ended_at >= self._silent_until:
-            self._silent_until = ended_at + _SILENT_SECONDS
+        if n_closed and self._throttle.admit() is not None:
             log.warning(
                 "connection.closed",
                 peers=sorted(peers)[:10],

@@ -1,4 +1,4 @@
-"""Says in the log who was not let in: what an intruder tries, and what a new token has wrong."""
+"""Logs calls that were refused for who made them: what an intruder tries, and what a new token has wrong."""
 
 from typing import Final
 
@@ -7,28 +7,25 @@ import structlog
 
 from server.rpc.messages.status import Failure
 from server.services.runtime.clock import Clock
+from server.services.runtime.log_throttle import LogThrottle
 
 _CODES: Final = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED})
-_SILENT_SECONDS: Final = 10.0
-_MOST_KEYS: Final = 1_000
 
 log = structlog.get_logger()
 
 
 class Refusals:
-    """One line for a caller, method and status, then silence for a while: a flood of calls is none of lines.
+    """Logs at most one line per caller, method and reason every 10 s.
 
     Args:
         clock: The time.
     """
 
     def __init__(self, clock: Clock) -> None:
-        self._now = clock.monotonic
-        self._silent_until: dict[tuple[str, str, str], float] = {}
-        self._n_unsaid = 0
+        self._throttle = LogThrottle(clock)
 
     def heed(self, failure: Failure, method: str, caller: str, peer: str) -> None:
-        """Takes a call that failed; only one that was refused to who made it is told.
+        """Log a call that failed, if it failed for who made it.
 
         Args:
             failure: How it failed.
@@ -38,19 +35,13 @@ class Refusals:
         """
         if failure.code not in _CODES:
             return
-        key = (caller, method, failure.message)
-        if self._now() < self._silent_until.get(key, float("-inf")):
-            self._n_unsaid += 1
-            return
-        if len(self._silent_until) >= _MOST_KEYS:
-            self._silent_until.clear()
-        self._silent_until[key] = self._now() + _SILENT_SECONDS
-        n_unsaid, self._n_unsaid = self._n_unsaid, 0
-        log.warning(
-            "access.refused",
-            method=method,
-            caller=caller or None,
-            peer=peer,
-            why=failure.message,
-            n_unsaid=n_unsaid,
-        )
+        n_left_out = self._throttle.admit((caller, method, failure.message))
+        if n_left_out is not None:
+            log.warning(
+                "access.refused",
+                method=method,
+                caller=caller or None,
+                peer=peer,
+                why=failure.message,
+                n_unsaid=n_left_out,
+            )

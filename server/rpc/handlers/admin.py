@@ -1,7 +1,5 @@
-"""AdminService: keys and the audit on the wire."""
+"""AdminService: signing keys and the audit on the wire."""
 
-from collections.abc import Collection
-from datetime import timedelta
 from typing import Final
 
 from bandit.v1 import admin_pb2
@@ -10,11 +8,9 @@ from server.rpc.guard.authentication import Admission
 from server.rpc.guard.calls import parse
 from server.rpc.messages.paging import page_size, within_bytes
 from server.rpc.messages.times import to_timestamp
-from server.services.errors import InvalidInputError, StorageUnavailableError
-from server.services.runtime.threads import Workers
+from server.services.errors import InvalidInputError
+from server.services.runtime.async_store import AsyncStore
 from server.services.signing_keys.rotation import DecisionKeys, KeyState, SigningKey
-from server.store.contract import Store
-from server.store.errors import StoreError
 from server.store.records import AuditEntry
 
 _STATES: Final = {
@@ -26,44 +22,17 @@ _STATES: Final = {
 _LARGEST_NUMBER: Final = 2**63 - 1
 
 
-_RETRY_AFTER: Final = timedelta(seconds=1)
-
-
-class Audit:
-    """Reads the audit.
-
-    Args:
-        store: Where it is.
-        workers: Whose threads wait for the store.
-    """
-
-    def __init__(self, store: Store, workers: Workers) -> None:
-        self._store = store
-        self._workers = workers
-
-    async def list(
-        self, before: int | None, limit: int, experiment: str | None, namespaces: Collection[str] | None
-    ) -> list[AuditEntry]:
-        """At most `limit` entries, the newest first; see `Store.list_audit_entries`."""
-        try:
-            return await self._workers.read(
-                self._store.list_audit_entries, before, limit, experiment, namespaces
-            )
-        except StoreError as error:
-            raise StorageUnavailableError(_RETRY_AFTER) from error
-
-
 class AdminService:
     """Methods from request bytes to response bytes.
 
     Args:
         keys: Keys that sign decisions.
-        audit: Who changed what.
+        store: Where the audit is: who changed what.
     """
 
-    def __init__(self, keys: DecisionKeys, audit: Audit) -> None:
+    def __init__(self, keys: DecisionKeys, store: AsyncStore) -> None:
         self._keys = keys
-        self._audit = audit
+        self._store = store.for_calls
 
     async def rotate_decision_key(self, data: bytes, admission: Admission) -> bytes:
         """RotateDecisionKey."""
@@ -98,7 +67,7 @@ class AdminService:
         size = page_size(request.page_size)
         before = _from_token(request.page_token)
         namespaces = admission.caller.namespaces
-        found = await self._audit.list(before, size + 1, request.experiment or None, namespaces)
+        found = await self._store.list_audit_entries(before, size + 1, request.experiment or None, namespaces)
         page = within_bytes([_to_entry(entry) for entry in found[:size]])
         token = str(page[-1].number) if len(found) > len(page) else ""
         return admin_pb2.ListAuditEntriesResponse(entries=page, next_page_token=token).SerializeToString()

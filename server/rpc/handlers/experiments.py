@@ -19,7 +19,7 @@ from server.rpc.messages.experiment import (
     to_revision,
 )
 from server.rpc.messages.paging import page_size, within_bytes
-from server.rpc.messages.report import to_bytes, to_wanted
+from server.rpc.messages.report import to_bytes, to_report_request
 from server.services.errors import InvalidInputError
 from server.services.experiments.lifecycle import Experiments
 from server.services.reports.reporter import Reporter
@@ -126,7 +126,7 @@ class ExperimentService:
         request = parse(experiment_pb2.GetReportRequest, data)
         admission.caller.require_experiment(request.name)
         render = partial(to_bytes, max_bytes=request.max_bytes)
-        return await self._reporter.report(request.name, to_wanted(request), render)
+        return await self._reporter.report(request.name, to_report_request(request), render)
 
 
 def _merged(stored: Experiment, requested: experiment_pb2.Experiment, paths: frozenset[str]) -> Experiment:

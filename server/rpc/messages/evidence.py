@@ -24,7 +24,7 @@ from bandit.posteriors import (
 from bandit.v1 import evidence_pb2, experiment_pb2
 from server.rpc.messages.times import to_timestamp
 from server.services.reports.evidence import EvidenceSummary, Outlook
-from server.services.reports.sentences import Words
+from server.services.reports.values import Verdict
 
 _TESTS: Final = {
     TestKind.AIPW: evidence_pb2.EVIDENCE_TEST_AIPW,
@@ -121,10 +121,10 @@ def to_sample_ratio(check: SampleRatio | CannotSay, arm_ids: Mapping[int, str]) 
     )
 
 
-def to_splits(weighed: EvidenceSummary, arm_ids: Mapping[int, str]) -> list[evidence_pb2.SplitReport]:
+def to_splits(evidence: EvidenceSummary, arm_ids: Mapping[int, str]) -> list[evidence_pb2.SplitReport]:
     """The messages of the static splits."""
-    values = weighed.assessment.splits
-    return [_split(value, split, arm_ids) for value, split in zip(values, weighed.splits, strict=True)]
+    values = evidence.assessment.splits
+    return [_split(value, split, arm_ids) for value, split in zip(values, evidence.splits, strict=True)]
 
 
 def _split(
@@ -156,15 +156,15 @@ def _split(
     )
 
 
-def to_verdict(ruling: Ruling, words: Words, arm_ids: Mapping[int, str]) -> evidence_pb2.Verdict:
+def to_verdict(ruling: Ruling, verdict: Verdict, arm_ids: Mapping[int, str]) -> evidence_pb2.Verdict:
     """The message of the verdict."""
     return evidence_pb2.Verdict(
         advice=_ADVICE[ruling.advice],
         arm="" if ruling.arm is None else arm_ids[ruling.arm],
         metric=ruling.metric,
-        headline=words.headline,
-        evidence=words.evidence,
-        belief=words.belief,
+        headline=verdict.headline,
+        evidence=verdict.evidence,
+        belief=verdict.belief,
         cycles=ruling.cycles,
     )
 

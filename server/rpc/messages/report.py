@@ -1,6 +1,5 @@
 """Reports on their way to the wire."""
 
-from collections.abc import Mapping
 from typing import Final
 
 from bandit.decision_id import Basis
@@ -18,7 +17,6 @@ from server.rpc.messages.evidence import (
 from server.rpc.messages.experiment import DIRECTIONS, STATES, to_epoch
 from server.rpc.messages.times import to_timestamp
 from server.services.errors import InvalidInputError
-from server.services.reports.sentences import Words, outlook_text, verdict
 from server.services.reports.values import LEVEL, ArmReport, MetricReport, Report, ReportRequest
 
 DEFAULT_EPOCHS: Final = 200
@@ -34,11 +32,11 @@ _SHORTENED: Final = (
 _LIFT_BOUNDS: Final = (-1.0, 10.0)
 
 
-def to_wanted(request: experiment_pb2.GetReportRequest) -> ReportRequest:
-    """What the request asks for.
+def to_report_request(request: experiment_pb2.GetReportRequest) -> ReportRequest:
+    """What the message asks for.
 
     Raises:
-        InvalidInputError: It asks for more than there can be.
+        InvalidInputError: A field is out of bounds.
     """
     violations = []
     if request.max_epochs < 0:
@@ -62,9 +60,9 @@ def to_wanted(request: experiment_pb2.GetReportRequest) -> ReportRequest:
 
 
 def to_bytes(report: Report, max_bytes: int) -> bytes:
-    """The report as it travels, in at most so many bytes (0: `DEFAULT_BYTES`).
+    """Serialise the report in at most `max_bytes` (0: `DEFAULT_BYTES`).
 
-    If it is too large it loses most of its history and its earlier looks, and says so.
+    One that is larger loses most of its history and its earlier looks, and gets a note of that.
 
     Raises:
         InvalidInputError: It is too large even so.
@@ -110,25 +108,16 @@ def to_report(report: Report) -> experiment_pb2.Report:
         epochs=[to_epoch(epoch, record.arm_numbers) for epoch in report.epochs],
         n_epochs=report.n_epochs,
         notes=report.notes,
-        sample_ratio=to_sample_ratio(report.weighed.assessment.sample_ratio, arm_ids),
-        splits=to_splits(report.weighed, arm_ids),
-        verdict=to_verdict(report.weighed.ruling, _words(report, arm_ids), arm_ids),
-        outlook=to_outlook(report.weighed.outlook, outlook_text(report.weighed.outlook)),
-        unsaid=to_all_unsaid(report.weighed.assessment, arm_ids, report.metrics),
+        sample_ratio=to_sample_ratio(report.evidence.assessment.sample_ratio, arm_ids),
+        splits=to_splits(report.evidence, arm_ids),
+        verdict=to_verdict(report.evidence.ruling, report.verdict, arm_ids),
+        outlook=to_outlook(report.evidence.outlook, report.outlook),
+        unsaid=to_all_unsaid(report.evidence.assessment, arm_ids, report.metrics),
         uncounted_decisions=report.n_uncounted,
     )
     if record.started_at is not None:
         message.start_time.CopyFrom(to_timestamp(record.started_at))
     return message
-
-
-def _words(report: Report, arm_ids: Mapping[int, str]) -> Words:
-    return verdict(
-        report.weighed,
-        arm_ids,
-        {arm.arm: arm.probability_best for arm in report.arms if arm.probability_best is not None},
-        {arm.arm: arm.expected_loss for arm in report.arms if arm.expected_loss is not None},
-    )
 
 
 def _to_arm(arm: ArmReport, report: Report) -> experiment_pb2.ArmReport:
@@ -152,7 +141,7 @@ def _to_arm(arm: ArmReport, report: Report) -> experiment_pb2.ArmReport:
 
 def _to_metric(metric: MetricReport, arm: int, report: Report) -> experiment_pb2.MetricReport:
     lower, upper = metric.interval
-    assessment = report.weighed.assessment
+    assessment = report.evidence.assessment
     evidence = assessment.others.get(metric.metric, assessment.reward)
     message = experiment_pb2.MetricReport(
         metric=metric.metric,

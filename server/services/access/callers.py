@@ -1,4 +1,4 @@
-"""Who calls, and what each may do. Tokens are known by their SHA-256 alone."""
+"""Callers, and what each may do. Tokens are known by their SHA-256 alone."""
 
 import enum
 import hmac
@@ -23,7 +23,7 @@ _HASH_PREFIX: Final = "sha256:"
 
 
 class Role(enum.StrEnum):
-    """What a caller may be allowed to do. An operator may do what a viewer may, an admin what both may."""
+    """What a caller may do. Operators may do what viewers may, and admins what both may."""
 
     CHOOSE = "choose"
     REWARD = "reward"
@@ -34,15 +34,15 @@ class Role(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Somebody who calls.
+    """A client, or a person with one.
 
     Attributes:
-        name: Stands in the audit.
-        roles: What they may do.
-        namespaces: To which experiments; None for all, those without a namespace included.
-        token_hashes: SHA-256 of the tokens by which they are known, 32 bytes each.
-        certificate_names: Common names or alternative names of client certificates by which they are known.
-        calls_per_second: How often they may call; None for the server's own limit.
+        name: As in the audit.
+        roles: What it may do.
+        namespaces: Of the experiments that it may use; None for all, those without a namespace included.
+        token_hashes: SHA-256 of its tokens, 32 bytes each.
+        certificate_names: Common or alternative names in its client certificates.
+        calls_per_second: How often it may call; None for the server's own limit.
     """
 
     name: str
@@ -53,18 +53,18 @@ class Caller:
     calls_per_second: float | None = None
 
     def require_experiment(self, name: str) -> None:
-        """Raises PermissionDeniedError unless the caller may use the experiment of this name."""
+        """Raise PermissionDeniedError unless the caller may use the experiment of this name."""
         if self.namespaces is not None and namespace_of(name) not in self.namespaces:
             raise PermissionDeniedError
 
     def require_everything(self) -> None:
-        """Raises PermissionDeniedError if the caller is limited to namespaces."""
+        """Raise PermissionDeniedError if the caller is limited to namespaces."""
         if self.namespaces is not None:
             raise PermissionDeniedError("a caller limited to namespaces may not change what all share")
 
 
 ANYONE: Final = Caller(name=signing_keys.ANYONE, roles=frozenset(Role))
-"""The caller where callers need not say who they are: may do everything."""
+"""The caller where callers are not authenticated; may do everything."""
 
 
 class Directory:
@@ -80,7 +80,7 @@ class Directory:
         self.knows_certificates = bool(self._by_certificate)
 
     def find_by_hash(self, digest: bytes) -> Caller | None:
-        """The caller with a token of this SHA-256; every stored hash is compared, in constant time."""
+        """Return the caller with a token of this SHA-256; every stored hash is compared, in constant time."""
         found = None
         for caller in self.callers:
             for token_hash in caller.token_hashes:
@@ -89,27 +89,27 @@ class Directory:
         return found
 
     def find_by_certificate(self, name: str) -> Caller | None:
-        """The caller with this name in their certificate."""
+        """Return the caller with this name in its certificate."""
         return self._by_certificate.get(name)
 
 
 def new_token() -> str:
-    """A token of 256 random bits."""
+    """Return a token of 256 random bits."""
     return TOKEN_PREFIX + secrets.token_urlsafe(_TOKEN_BYTES)
 
 
 def digest_of(token: str) -> bytes:
-    """The SHA-256 of a token. A token is long and random, so that no slow or salted hash is needed."""
+    """Return the SHA-256 of a token. A token is long and random, so that no slow or salted hash is needed."""
     return sha256(token.encode()).digest()
 
 
 def format_hash(digest: bytes) -> str:
-    """A hash as it stands in a tokens file."""
+    """Return a hash as it stands in a tokens file."""
     return _HASH_PREFIX + digest.hex()
 
 
 def parse_hash(text: str) -> bytes:
-    """The inverse of `format_hash`; ValueError if it is none."""
+    """Return the inverse of `format_hash`; ValueError if `text` is no hash."""
     digest = bytes.fromhex(text.removeprefix(_HASH_PREFIX))
     if not text.startswith(_HASH_PREFIX) or len(digest) != sha256().digest_size:
         raise ValueError("no SHA-256")

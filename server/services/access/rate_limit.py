@@ -1,4 +1,4 @@
-"""How often a caller may call: a bucket of permits that fills at a steady rate."""
+"""Rate limits: a token bucket per caller."""
 
 from typing import Final
 
@@ -6,7 +6,7 @@ _BURST_SECONDS: Final = 1.0
 
 
 class Bucket:
-    """Permits of one caller: as many as arrive in a second at most, or one.
+    """The permits of one caller: at most as many as arrive in a second, and at least one.
 
     A batch is admitted as a single call, and what it holds beyond that is charged when it has been read: the
     balance may then fall below zero, and later calls wait for it.
@@ -25,7 +25,7 @@ class Bucket:
         self._at = now
 
     def take(self, now: float) -> float:
-        """Takes one permit; returns 0.0, or, if there is none, for how many seconds there will be none.
+        """Take one permit and return 0.0; or return the seconds until there is one.
 
         >>> bucket = Bucket(2.0, now=0.0)
         >>> [bucket.take(now) for now in (0.0, 0.0, 0.0, 0.5)]
@@ -40,5 +40,5 @@ class Bucket:
         return 0.0
 
     def charge(self, n_permits: int) -> None:
-        """Takes permits whether there are so many or not."""
+        """Take permits, whether or not there are as many."""
         self._balance -= n_permits

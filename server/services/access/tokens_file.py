@@ -30,7 +30,7 @@ from server.services.runtime.input_files import (
 )
 
 TOKENS_BYTES: Final = 16 * 1024 * 1024
-"""A tokens file has no more: some sixty thousand callers."""
+"""The size limit of a tokens file: some sixty thousand callers."""
 
 _MOST_PROBLEMS: Final = 50
 CALLER_RULE: Final = "[A-Za-z0-9._@-]{1,127}"

@@ -1,1 +1,1 @@
-"""What runs beside the calls: flushing counts, polling the store, retention, and the runs of dead servers."""
+"""Background work: flushing counts, polling the store, retention, and the runs of dead servers."""

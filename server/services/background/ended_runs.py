@@ -3,7 +3,7 @@
 To end a run can't be undone: if its server lives, the decisions that it has not flushed yet are dropped. So a
 run must have been silent for long, and silence is counted only while this server reached the store itself,
 by its own monotonic clock: neither an outage of the store, nor a wall clock that jumps, nor a database's
-clock makes anybody look dead.
+clock makes a server look dead.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,10 +13,9 @@ from typing import Final
 import structlog
 
 from server.services.experiments.allocator import Allocator
+from server.services.runtime.async_store import AsyncStore
 from server.services.runtime.clock import Clock
-from server.services.runtime.threads import Workers
 from server.services.runtime.writer import Writer
-from server.store.contract import Store
 from server.store.errors import OlderServersError, StoreUnavailableError, StoreUnreachableError
 from server.store.tables.writers import WriterState
 
@@ -45,7 +44,7 @@ class Silence:
         self._looked_at: float | None = None
 
     def note(self, states: Iterable[WriterState], now_seconds: float) -> list[tuple[WriterState, float]]:
-        """Takes in what the store says of the runs now; returns each with its seconds of silence."""
+        """Take in the runs as the store has them now; return each with its seconds of silence."""
         before, self._looked_at = self._looked_at, now_seconds
         elapsed = 0.0 if before is None else min(now_seconds - before, _MOST_CREDIT)
         silence = []
@@ -60,16 +59,15 @@ class Silence:
         return silence
 
 
-class RunEnder:
+class RunReaper:
     """Ends silent runs and moves their uncounted outcomes. Belongs to the event loop's thread.
 
     Args:
         store: Where the runs are.
-        workers: Whose threads wait for it.
         writer: This run, which is never ended here.
-        allocator: Told whose facts changed.
+        allocator: Notified whose facts changed.
         clock: The time.
-        may_end: Whether something may be done now that can't be undone.
+        may_end: Returns whether something may be done now that can't be undone.
 
     Attributes:
         n_moved: Outcomes that this run of the server has set apart.
@@ -77,8 +75,7 @@ class RunEnder:
 
     def __init__(
         self,
-        store: Store,
-        workers: Workers,
+        store: AsyncStore,
         writer: Writer,
         allocator: Allocator,
         clock: Clock,
@@ -86,17 +83,16 @@ class RunEnder:
         may_end: Callable[[], bool] = lambda: True,
     ) -> None:
         self._store = store
-        self._workers = workers
         self._writer = writer
         self._allocator = allocator
         self._clock = clock
         self._may_end = may_end
         self._silence = Silence()
-        self._complaint = ""
+        self._logged = ""
         self.n_moved = 0
 
     async def run_once(self) -> None:
-        """Ends what is dead, and moves what there is.
+        """End runs that are gone, and move their uncounted outcomes.
 
         Raises:
             StoreError: What was done so far stays done; the next run goes on.
@@ -107,8 +103,8 @@ class RunEnder:
         await self._move()
 
     async def _find_silent(self) -> list[WriterState]:
-        """The other runs that are dead and tell in their ids what they counted."""
-        states = await self._workers.read(self._store.read_writers)
+        """Return the other runs that are gone and whose ids tell which decisions they counted."""
+        states = await self._store.read_writers()
         enough = SILENCE.total_seconds() if self._store.is_shared else 0.0
         return [
             state
@@ -122,28 +118,28 @@ class RunEnder:
 
     async def _end(self, silent: list[WriterState]) -> None:
         try:
-            ended = await self._workers.write(self._store.end_runs, silent, self._clock.now())
+            ended = await self._store.end_runs(silent, self._clock.now())
         except OlderServersError as error:
-            self._complain("runs.wait_for_older_servers", str(error))
+            self._warn_once("runs.wait_for_older_servers", str(error))
         except StoreUnreachableError:
             raise
         except StoreUnavailableError as error:  # a long transaction reads what would have to be locked
-            self._complain("runs.wait_for_readers", str(error))
+            self._warn_once("runs.wait_for_readers", str(error))
         else:
-            self._complaint = ""
+            self._logged = ""
             for incarnation in ended:
                 log.info("run.ended", run=incarnation.hex()[:8])
 
-    def _complain(self, event: str, error: str) -> None:
-        """Logs once what keeps runs from being ended."""
-        if event != self._complaint:
+    def _warn_once(self, event: str, error: str) -> None:
+        """Log once what keeps runs from being ended."""
+        if event != self._logged:
             log.warning(event, error=error)
-        self._complaint = event
+        self._logged = event
 
     async def _move(self) -> None:
         n_rows = 0
         while True:
-            step = await self._workers.write(self._store.move_uncounted, self._writer.slot, _ROWS)
+            step = await self._store.move_uncounted(self._writer.slot, _ROWS)
             if step is None:
                 break
             n_rows += step.n_rows

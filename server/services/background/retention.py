@@ -13,9 +13,8 @@ from typing import Final, NamedTuple
 import structlog
 
 from bandit.decision_id import new_id
+from server.services.runtime.async_store import AsyncStore
 from server.services.runtime.clock import Clock
-from server.services.runtime.threads import Workers
-from server.store.contract import Store
 from server.store.records.seals import SealedEpochs
 
 _PAGE: Final = 200
@@ -50,7 +49,6 @@ class Purger:
 
     Args:
         store: Where the log is.
-        workers: Whose threads wait for it.
         clock: The time.
         retention: How long after the last decision of an epoch has expired its rows are kept.
 
@@ -59,9 +57,8 @@ class Purger:
         n_epochs: Epochs that it has sealed.
     """
 
-    def __init__(self, store: Store, workers: Workers, clock: Clock, *, retention: timedelta) -> None:
+    def __init__(self, store: AsyncStore, clock: Clock, *, retention: timedelta) -> None:
         self._store = store
-        self._workers = workers
         self._clock = clock
         self._retention = retention
         self._waiting: list[SealedEpochs] = []
@@ -70,9 +67,7 @@ class Purger:
         self.n_epochs = 0
 
     async def run_once(self) -> None:
-        """Seals and purges what there is.
-
-        It goes by the latest instant that is trusted: nothing is purged because a clock was wrong.
+        """Seal and purge what is due by the latest instant that is trusted, so that no wrong clock purges.
 
         Raises:
             StoreError: What was done so far stays done; the next run goes on.
@@ -81,14 +76,14 @@ class Purger:
         if now is None:
             return
         self._waiting += await self._seal(now)
-        if not await self._workers.write(self._store.settle_seals):
-            return  # somebody's transaction is still under way: the next run purges
+        if not await self._store.settle_seals():
+            return  # a transaction is still under way: the next run purges
         is_whole = self._clock.monotonic() >= self._whole_at
         if not is_whole and not self._waiting:
             return
         began_at = self._clock.monotonic()
         n_rows = await self._sweep(self._stretch(now, is_whole=is_whole))
-        n_revisions = await self._workers.write(self._store.purge_configurations, now - self._retention)
+        n_revisions = await self._store.purge_configurations(now - self._retention)
         if is_whole:
             self._whole_at = began_at + _WHOLE_EVERY_SECONDS
         n_epochs = sum(each.last - each.first + 1 for each in self._waiting)
@@ -103,21 +98,19 @@ class Purger:
             )
 
     async def _seal(self, now: datetime) -> list[SealedEpochs]:
-        """Seals what may be sealed, a page of experiments at a time."""
+        """Seal what may be sealed, a page of experiments at a time; return it."""
         sealed: list[SealedEpochs] = []
         after: int | None = 0
         while after is not None:
-            found, after = await self._workers.compute(
-                self._store.find_sealable, after, _PAGE, now, self._retention
-            )
+            found, after = await self._store.find_sealable(after, _PAGE, now, self._retention)
             if found:
-                await self._workers.write(self._store.seal, found, now)
+                await self._store.seal(found, now)
                 self.n_epochs += sum(each.last - each.first + 1 for each in found)
                 sealed += found
         return sealed
 
     def _stretch(self, now: datetime, *, is_whole: bool) -> _Stretch:
-        """Where in the log sealed rows are: what is sealed was decided before now and the retention."""
+        """Return where in the log sealed rows are: all were decided before now minus the retention."""
         end = _id_of(now - self._retention + _MARGIN)
         if is_whole:
             return _Stretch(_FIRST_ID, end)
@@ -125,12 +118,12 @@ class Purger:
         return _Stretch(start, min(end, max(_last_ids(self._waiting))))
 
     async def _sweep(self, stretch: _Stretch) -> int:
-        """Purges what is sealed within a stretch; returns how many rows there were."""
+        """Purge what is sealed within a stretch; return the number of rows."""
         n_rows = 0
         start: bytes | None = stretch.start
         while start is not None and start < stretch.end:
             began_at = self._clock.monotonic()
-            step = await self._workers.write(self._store.purge, start, stretch.end, _ROWS)
+            step = await self._store.purge(start, stretch.end, _ROWS)
             n_rows += step.n_rows
             self.n_rows += step.n_rows
             start = step.next_id
@@ -139,7 +132,7 @@ class Purger:
 
 
 def _last_ids(sealed: list[SealedEpochs]) -> Iterator[bytes]:
-    """Beyond the decisions that each of these seals, as far as clocks agree."""
+    """Yield, for each, an id above those of the decisions that it seals, as far as clocks agree."""
     for each in sealed:
         yield new_id(int.from_bytes(each.before[:6]) + _MARGIN // timedelta(milliseconds=1), 0)
 

@@ -1,8 +1,7 @@
-"""What goes on beside the calls: flushing counts, hearing what changed, and beginning epochs."""
+"""Synchronisation with the store: flushing counts, loading what changed, and beginning epochs."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from functools import partial
 from typing import Final
 
@@ -13,13 +12,12 @@ from server.services.background.timekeeping import Timekeeper
 from server.services.choose.decision_counter import DecisionCounter
 from server.services.errors import StorageUnavailableError
 from server.services.experiments.allocator import Allocator
+from server.services.runtime.async_store import AsyncStore
 from server.services.runtime.clock import Clock
 from server.services.runtime.service_time import MOST_AHEAD_MS
-from server.services.runtime.threads import Workers
 from server.services.runtime.writer import Writer, claim_slot
 from server.services.signing_keys.rotation import DecisionKeys
 from server.services.snapshot.snapshot import Snapshot
-from server.store.contract import Store
 from server.store.errors import (
     OutdatedError,
     RunEndedError,
@@ -29,36 +27,33 @@ from server.store.errors import (
 )
 from server.store.records import Changes
 
-_RETRY_AFTER: Final = timedelta(seconds=1)
 _CLAIM_SECONDS: Final = 10.0
-"""How often a writer says that it lives, where others could take its slot."""
+"""How often a writer reports that it lives, where others could take its slot."""
 
 _RELOAD_SECONDS: Final = 60.0
-"""How often everything is loaded, where others write, in case that a database was restored meanwhile."""
+"""How often everything is loaded, where others write, in case a database was restored meanwhile."""
 
 log = structlog.get_logger()
 
 
-class Upkeep:
+class StoreSync:
     """Keeps snapshot, counts and epochs up to date. Belongs to the event loop's thread.
 
     Args:
         store: Where the truth is.
-        workers: Whose threads wait for the store.
         snapshot: What Choose reads.
         counter: What Choose counted.
-        writer: Who it is to the store.
+        writer: This run, as the store knows it.
         allocator: Begins epochs.
         clock: The time.
-        on_broken: Told that durability can't be promised any more.
-        keys: Kept at the ring that the store has; None where nobody signs.
-        timekeeper: Reads the clock with each poll; None where the host's is believed.
+        on_broken: Called when durability can't be promised any more.
+        keys: Kept at the ring of the store; None where no decision is signed.
+        timekeeper: Reads the clock with each poll; None if `clock` needs no readings.
     """
 
     def __init__(
         self,
-        store: Store,
-        workers: Workers,
+        store: AsyncStore,
         snapshot: Snapshot,
         counter: DecisionCounter,
         writer: Writer,
@@ -72,7 +67,7 @@ class Upkeep:
         self._keys = keys
         self._timekeeper = timekeeper
         self._store = store
-        self._workers = workers
+        self._store_for_calls = store.for_calls
         self._snapshot = snapshot
         self._counter = counter
         self._writer = writer
@@ -88,20 +83,17 @@ class Upkeep:
         self.is_store_away = False
 
     async def refresh(self) -> None:
-        """Takes in what the store had when this was called, or later. Calls at the same time share a load.
+        """Load what the store has when this is called, or later. Concurrent calls share a load.
 
         Raises:
             StorageUnavailableError: The store can't be reached.
         """
         if self._load_after is None:
             self._load_after = asyncio.create_task(self._load_next(self._loading))
-        try:
-            await asyncio.shield(self._load_after)
-        except StoreError as error:
-            raise StorageUnavailableError(_RETRY_AFTER) from error
+        await asyncio.shield(self._load_after)
 
     async def flush(self) -> None:
-        """Adds the decisions counted so far to the facts.
+        """Add the decisions counted so far to the facts.
 
         Raises:
             StoreError: They are kept, and sent again by the next flush.
@@ -112,12 +104,12 @@ class Upkeep:
             if flush is None:
                 return
             try:
-                await self._workers.write(self._store.add_decisions, flush)
+                await self._store.add_decisions(flush)
             except WriterUnknownError:  # silent for so long that the store forgot it
                 await self._claim_slot()
                 if self._writer.incarnation != flush.incarnation:
                     return
-                await self._workers.write(self._store.add_decisions, flush)
+                await self._store.add_decisions(flush)
             except RunEndedError:  # so long that its decisions are settled as uncounted
                 await self._claim_slot()
                 return
@@ -125,31 +117,31 @@ class Upkeep:
             self._allocator.mark_decided({key.experiment for key in flush.counts})
 
     async def end_run(self) -> None:
-        """Says that this run ends, once all its decisions are counted.
+        """Flush, and record that this run ends with all its decisions counted.
 
         Raises:
-            StoreError: They are not, or it can't be said: somebody will look for what was lost.
+            StoreError: It failed; another server will look for what was lost.
         """
         await self.flush()
-        await self._workers.write(self._store.end_cleanly, self._writer.incarnation, self._clock.now())
+        await self._store.end_cleanly(self._writer.incarnation, self._clock.now())
 
     async def poll(self, seconds: float) -> None:
-        """Flushes and refreshes every `seconds`, for ever."""
+        """Flush and refresh every `seconds`, for ever."""
         await self.repeat(self._poll_once, seconds)
 
     async def allocate(self, seconds: float) -> None:
-        """Begins epochs where shares have moved, every `seconds`, for ever; a quarter of the time at most."""
+        """Begin epochs every `seconds`, for ever, for at most a quarter of the time."""
         await self.repeat(partial(self._allocator.run_once, seconds / 4), seconds)
 
     async def end(self) -> None:
-        """Gives up loads that nobody waits for any more, before the threads end that they need."""
+        """Cancel loads that are under way, before the threads end that they need."""
         loads = [load for load in (self._loading, self._load_after) if load is not None]
         for load in loads:
             load.cancel()
         await asyncio.gather(*loads, return_exceptions=True)
 
     async def _poll_once(self) -> None:
-        """Writes and reads at the same time: a writer that waits for a lock must not age the snapshot."""
+        """Write and read at the same time: a writer that waits for a lock must not age the snapshot."""
         if self._keys is not None:
             self._keys.turn()
         outcomes = await asyncio.gather(
@@ -158,7 +150,7 @@ class Upkeep:
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
-        # Not said by a pass of the allocator, which may have had nothing to do.
+        # Not noted by a pass of the allocator, which may have had nothing to do.
         flaw = self._store.flaw
         self._note_store(is_away=flaw is not None, error=flaw)
 
@@ -172,17 +164,15 @@ class Upkeep:
             await self._timekeeper.look()
 
     async def _claim_slot(self) -> None:
-        """Says that this writer lives, and takes another slot if its own was given away."""
+        """Report that this writer lives, and take another slot if its own was given away."""
         before = self._writer.slot
-        await claim_slot(
-            self._store, self._workers, self._writer, self._clock, begin_run=self._counter.begin_run
-        )
+        await claim_slot(self._store, self._writer, self._clock, begin_run=self._counter.begin_run)
         if self._writer.slot != before:
             log.warning("slot.changed", before=before, now=self._writer.slot)
         self._claim_at = self._clock.monotonic() + _CLAIM_SECONDS
 
     async def repeat(self, step: Callable[[], Awaitable[None]], seconds: float) -> None:
-        """Does a chore every `seconds`, for ever: without the store, too, and after it failed."""
+        """Run `step` every `seconds`, for ever, whatever it raises but StoreBrokenError."""
         while True:
             began_at = self._clock.monotonic()
             try:
@@ -200,13 +190,13 @@ class Upkeep:
             await asyncio.sleep(max(seconds - (self._clock.monotonic() - began_at), seconds / 10))
 
     def _note_outdated(self, error: OutdatedError) -> None:
-        """Logs once that a newer release keeps this server from changing anything."""
+        """Log once that a newer release keeps this server from changing anything."""
         if not self._is_outdated:
             log.error("server.outdated", error=str(error))
         self._is_outdated = True
 
     def _note_unknown(self, changes: Changes) -> None:
-        """Logs which experiments a newer release declared that this one knows in part, or not at all."""
+        """Log the experiments of a newer release that this one can read in part, or not at all."""
         for number, name in changes.unreadable.items():
             if number not in self._unreadable:
                 self._unreadable.add(number)
@@ -221,7 +211,7 @@ class Upkeep:
                 )
 
     def _note_store(self, *, is_away: bool, error: object = None) -> None:
-        """Logs when the store goes, and when it is back: one line each."""
+        """Log when the store goes away, and when it is back."""
         if is_away and not self.is_store_away:
             log.warning("store.away", error=str(error))
         elif self.is_store_away and not is_away:
@@ -229,14 +219,14 @@ class Upkeep:
         self.is_store_away = is_away
 
     async def _load_next(self, before: "asyncio.Task[None] | None") -> None:
-        """Waits for the load that is under way, whose answer may be too old, and makes another."""
+        """Wait for the load that is under way, whose answer may be too old, then load."""
         if before is not None:
             await asyncio.wait([before])
         self._loading, self._load_after = self._load_after, None
         asked_at = self._clock.monotonic()
         is_whole = self._store.is_shared and asked_at >= self._reload_at
         since = None if is_whole else self._snapshot.watermark
-        changes = await self._workers.poll(self._store.load_changes, since)
+        changes = await self._store_for_calls.load_changes(since)
         if self._keys is not None and self._store.is_shared:
             await self._keys.refresh()
         if is_whole:

@@ -1,4 +1,4 @@
-"""Keeps service time: reads the clock with each poll, says what became of it, and beats into the database."""
+"""Timekeeping: reads the clock with each poll, logs what changed, and beats into the database."""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -6,8 +6,8 @@ from typing import Final
 
 import structlog
 
+from server.services.runtime.async_store import AsyncStore, Thread
 from server.services.runtime.service_time import Change, ServiceClock
-from server.services.runtime.threads import Workers
 from server.store.contract import Store
 from server.store.contract.clock import ClockBeat, ClockReading
 
@@ -34,20 +34,16 @@ class Timekeeper:
 
     Args:
         store: Whose clock is read, and where the record of it is.
-        workers: Whose threads wait for it.
         clock: Service time.
         trust_after: How long servers must have run since an instant was marked before it is trusted.
 
     Attributes:
-        on_jump: Told when service time was set to another time: what waits for instants looks again.
-        on_doubt: Told whether there is doubt now, when that changes.
+        on_jump: Called when service time was set, so that what waits for instants looks again.
+        on_doubt: Called with whether there is doubt, when that changes.
     """
 
-    def __init__(
-        self, store: Store, workers: Workers, clock: ServiceClock, *, trust_after: timedelta
-    ) -> None:
+    def __init__(self, store: AsyncStore, clock: ServiceClock, *, trust_after: timedelta) -> None:
         self._store = store
-        self._workers = workers
         self._clock = clock
         self._trust_after = trust_after
         self._last_beat = clock.monotonic()
@@ -57,7 +53,7 @@ class Timekeeper:
         self.on_doubt: Callable[[bool], Awaitable[None]] | None = None
 
     async def look(self) -> None:
-        """Reads the clock, and beats if it is time.
+        """Read the clock, and beat if it is time.
 
         Raises:
             StoreError: The store can't be reached; service time runs on.
@@ -67,12 +63,12 @@ class Timekeeper:
             await self._beat()
 
     async def read(self) -> None:
-        """Reads the clock and sets service time by it; StoreError if it can't be read."""
+        """Read the clock and set service time by it; StoreError if it can't be read."""
         was_doubted = self._clock.is_doubted
-        reading, asked_at, told_at = await self._workers.read(self._read)
+        reading, asked_at, told_at = await self._store.run(Thread.READ, self._read_clock)
         changes = self._clock.take(reading, asked_at, told_at)
         for change in changes:
-            self._say(change)
+            self._log(change)
         if self._clock.is_doubted is not was_doubted:
             self._beat_at = self._clock.monotonic()
             if self.on_doubt is not None:
@@ -80,13 +76,14 @@ class Timekeeper:
         if changes:
             self.on_jump()
 
-    def _read(self) -> tuple[ClockReading, float, float]:
+    def _read_clock(self, store: Store) -> tuple[ClockReading, float, float]:
+        """Return a reading, and the monotonic times before and after it."""
         asked_at = self._clock.monotonic()
-        reading = self._store.read_clock(self._clock.host.now(), self._trust_after)
+        reading = store.read_clock(self._clock.host.now(), self._trust_after)
         return reading, asked_at, self._clock.monotonic()
 
     async def _beat(self) -> None:
-        """Says for how long there was no doubt since the last time, or by how much the clock differs."""
+        """Record for how long there was no doubt since the last beat, or by how much the clock differs."""
         record = self._clock.record
         if record is None:
             return
@@ -100,7 +97,7 @@ class Timekeeper:
             mark=self._clock.next_mark,
             doubt=self._clock.offset if self._clock.is_doubted else None,
         )
-        await self._workers.write(self._store.beat_clock, beat, self._trust_after)
+        await self._store.beat_clock(beat, self._trust_after)
         self._last_beat = now
         self._beat_at = now + self._clock.pace.beat.total_seconds()
         await self._forget_writers(now)
@@ -108,10 +105,10 @@ class Timekeeper:
     async def _forget_writers(self, now: float) -> None:
         trusted = self._clock.trusted_until()
         if now >= self._forget_at and trusted is not None:
-            await self._workers.write(self._store.forget_writers, trusted - _MEMORY)
+            await self._store.forget_writers(trusted - _MEMORY)
             self._forget_at = now + _FORGET_SECONDS
 
-    def _say(self, change: Change) -> None:
+    def _log(self, change: Change) -> None:
         if change is Change.BEGAN:
             if not self._clock.is_settled:
                 log.info(
@@ -121,8 +118,8 @@ class Timekeeper:
                     "late gets UNAVAILABLE, and nothing is purged",
                 )
             return
-        say = log.warning if change is Change.DOUBTED else log.info
-        say(
+        write = log.warning if change is Change.DOUBTED else log.info
+        write(
             f"clock.{change}",
             offset_seconds=round(self._clock.offset.total_seconds(), 3),
             service_time=self._clock.now().isoformat(),

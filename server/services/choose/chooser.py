@@ -1,4 +1,4 @@
-"""Choose: an arm, why it, and a signed decision, from the snapshot alone."""
+"""Choose: an arm, the reason for it, and a signed decision, from the snapshot alone."""
 
 import random
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ class Choice(NamedTuple):
     """An answer of Choose.
 
     Attributes:
-        offer: The arm, why it, and on which terms.
+        offer: The arm, the reason for it, and the terms.
         decision_id: The signed decision.
     """
 
@@ -29,11 +29,11 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What Choose is asked, checked by the caller.
+    """A question to Choose, checked by the caller.
 
     Attributes:
-        unit: Who is sticky; empty without a unit.
-        eligible_arms: Ids of the arms that the caller can serve; empty for all.
+        unit: Gets the same arm each time; empty without a unit.
+        eligible_arms: Ids of the arms that may be chosen; empty for all.
         previous_decision_id: An earlier decision to stay with; empty without one.
     """
 
@@ -79,11 +79,11 @@ class Chooser:
         self._ids = id_maker(counter, self._generator)
 
     def choose(self, experiment: CompiledExperiment, unit: str) -> Choice:
-        """The answer to a question that names at most a unit."""
+        """Return the answer to a question that names at most a unit."""
         return self._choose_from(self._in_force(experiment), experiment, unit)
 
     def choose_each(self, asked: Sequence[tuple[CompiledExperiment, str]]) -> list[Choice]:
-        """What `choose` gives for each question, in order; what they share is done once."""
+        """Return what `choose` returns for each question, in order; what they share is done once."""
         experiments, units = zip(*asked, strict=True) if asked else ((), ())
         in_force = {experiment: self._in_force(experiment) for experiment in set(experiments)}
         sets = [in_force[experiment] for experiment in experiments]
@@ -103,7 +103,7 @@ class Chooser:
         return list(map(Choice, chosen, texts))
 
     def choose_within(self, experiment: CompiledExperiment, question: Question) -> Choice:
-        """The answer to a question that names arms or an earlier decision as well."""
+        """Return the answer to a question that names arms or an earlier decision as well."""
         mark = experiment.mark_unit(question.unit.encode()) if question.unit else NO_UNIT
         age = self._snapshot.age_seconds
         pinned = self._find_pinned(experiment, question, mark) if age <= self._max_staleness else None
@@ -120,7 +120,7 @@ class Chooser:
         return self._choose_from(offers, experiment, question.unit)
 
     def _in_force(self, experiment: CompiledExperiment) -> OfferSet:
-        """What there is to choose from."""
+        """Return the offers to choose from."""
         if experiment.certain_reason is not None:
             return experiment.fallback(experiment.certain_reason)
         age = self._snapshot.age_seconds
@@ -143,7 +143,7 @@ class Chooser:
         return offers.picker.draw(self._generator.random())
 
     def _find_pinned(self, experiment: CompiledExperiment, question: Question, mark: bytes) -> Choice | None:
-        """The earlier decision, if it still holds."""
+        """Return the earlier decision, if it still holds."""
         if not question.previous_decision_id or experiment.certain_reason is not None:
             return None
         try:
@@ -161,9 +161,9 @@ class Chooser:
         return Choice(offer, question.previous_decision_id)
 
     def _is_open(self, experiment: CompiledExperiment, decision: Decision) -> bool:
-        """Whether the decision's windows are open; without windows, whether outcomes are still accepted.
+        """Return whether a decision's windows are open; without windows, whether outcomes are still accepted.
 
-        One of the future was made by a clock that was wrong: how old it is can't be told.
+        A decision from the future was made by a wrong clock, so that its age is unknown.
         """
         declared = experiment.record.experiment
         life = declared.longest_window or declared.max_decision_age
@@ -172,12 +172,12 @@ class Chooser:
 
 
 def _hash(offers: OfferSet, experiment: CompiledExperiment, unit: str) -> int | None:
-    """By what the arm is picked; None: by chance."""
+    """Return the hash by which the arm is picked; None to pick by chance."""
     return experiment.hash_unit(unit.encode()) if unit and not offers.is_certain else None
 
 
 def _mark(offers: OfferSet, experiment: CompiledExperiment, unit: str, decision: bytes) -> bytes:
-    """What tells the unit of a decision; where units are counted and it has none, the decision is one."""
+    """Return the mark of a decision's unit; where units are counted, one without a unit is a unit itself."""
     if offers.is_certain:
         return NO_UNIT
     if unit:
@@ -186,7 +186,7 @@ def _mark(offers: OfferSet, experiment: CompiledExperiment, unit: str, decision:
 
 
 def _is_of_unit(experiment: CompiledExperiment, decision: Decision, mark: bytes) -> bool:
-    """Whether the decision was made for the unit of this mark; `NO_UNIT` asks for one made without a unit."""
+    """Return whether the decision was made for the unit of this mark, or without a unit for `NO_UNIT`."""
     if mark == NO_UNIT and experiment.counts_units and decision.unit_hash != NO_UNIT:
         return decision.unit_hash == hash_lone_decision(experiment.salt, decision.id)
     return decision.unit_hash == mark

@@ -1,4 +1,4 @@
-"""How many decisions each arm made: counted in memory, added to the facts once a second, each flush once."""
+"""Counts of decisions by arm: kept in memory, flushed to the facts every second, each flush exactly once."""
 
 from collections import Counter, defaultdict, deque
 from typing import Final
@@ -10,21 +10,21 @@ from server.services.snapshot.offers import Offer
 from server.store.records import Flush
 
 MAX_FLUSH_UNITS: Final = 4_096
-"""No flush has more units, so that none keeps rewards waiting for long."""
+"""Units in a flush, at most, so that none delays rewards for long."""
 
 MAX_WAITING_UNITS: Final = 200_000
-"""Units that may wait for a flush, some 60 MB; those seen for the first time beyond that get no row."""
+"""Units that may wait for a flush, some 60 MB; further units seen for the first time get no row."""
 
 _NO_BOUND: Final = b"\xff" * 17
-"""Beyond the id of every decision."""
+"""Above the id of every decision."""
 
 _Book = dict[Offer, dict[bytes, tuple[bytes, int]]]
 
 
 class UnitBook:
-    """Who was seen since the last flush: each unit's first decision and how many it made, by offer.
+    """The units seen since the last flush, by offer: the first decision of each, and how many it made.
 
-    Memory is bounded. While the store is away decisions soon are `unconfirmed` and nobody is noted; where it
+    Memory is bounded. While the store is away, decisions are soon `unconfirmed` and not noted; while it
     can be read but not written, units are noted up to the bound, and the others are counted and dropped.
     Evidence then counts them at their next decision, if they come back: which units are left out depends on
     when they came, and not on their arm.
@@ -40,11 +40,11 @@ class UnitBook:
         self.n_dropped = 0
 
     def __len__(self) -> int:
-        """How many flushes it takes to hand over what is here."""
+        """Return how many flushes it takes to send what is here."""
         return len(self._full) + bool(self._open)
 
     def note(self, offer: Offer, decision: bytes, mark: bytes) -> None:
-        """Notes that a decision was made for the unit of this mark."""
+        """Note that a decision was made for the unit of this mark."""
         seen = self._open.get(offer)
         if seen is None:
             seen = self._open[offer] = {}
@@ -61,9 +61,9 @@ class UnitBook:
             self.n_dropped += 1
 
     def take(self, latest: bytes) -> list[tuple[DecisionKey, dict[bytes, tuple[bytes, int]]]]:
-        """What comes next, at most `MAX_FLUSH_UNITS` units; it is no longer here.
+        """Remove and return the units of the next flush, at most `MAX_FLUSH_UNITS`.
 
-        Units whose decision is not below the id `latest` are left out: a clock that was ahead dated it.
+        Units whose decision is not below the id `latest` are dropped: a clock that was ahead dated it.
         """
         if self._full:
             book = self._full.popleft()
@@ -88,7 +88,7 @@ class DecisionCounter:
     Attributes:
         stamp: The bits of the ids of decisions that are counted now: which run, and which of its flushes.
         totals: Decisions of this run by experiment, arm and basis, those not flushed left out.
-        units: Who was seen, where units are counted.
+        units: The units seen, where units are counted.
     """
 
     def __init__(self, writer: Writer) -> None:
@@ -105,7 +105,7 @@ class DecisionCounter:
         self.units = UnitBook()
 
     def count(self, offer: Offer, decision: bytes, mark: bytes) -> None:
-        """Counts one decision, and its unit, unless the mark is `NO_UNIT`."""
+        """Count one decision, and its unit, unless the mark is `NO_UNIT`."""
         self._counts[offer] += 1
         self._last_id = decision
         if mark is NO_UNIT:
@@ -117,22 +117,22 @@ class DecisionCounter:
 
     @property
     def n_flushes(self) -> int:
-        """How many flushes it takes to hand over what is here."""
+        """Return how many flushes it takes to send what is here."""
         return bool(self._pending) + max(len(self.units), bool(self._counts or self._waiting))
 
     def count_waiting(self, experiment: int) -> int:
-        """How many decisions for the experiment of this number are not known to be in the store."""
+        """Return how many decisions for the experiment of this number are not known to be in the store."""
         self._gather()
         counts = self._waiting if self._pending is None else self._waiting + Counter(self._pending.counts)
         return sum(count for key, count in counts.items() if key.experiment == experiment)
 
     def flush(self, latest: bytes = _NO_BOUND) -> Flush | None:
-        """What to send: what is in doubt, else what was counted since; None if there is nothing.
+        """Return what to send: the flush in doubt, else what was counted since; None if there is nothing.
 
         `settle` must follow before anything newer is sent.
 
         Args:
-            latest: A decision whose id is not below this one, of the future, is no unit's first.
+            latest: A decision with this id or above is from the future, and so is not a unit's first.
         """
         self._gather()
         if self._pending is None and (self._waiting or self.units):
@@ -153,12 +153,12 @@ class DecisionCounter:
         return self._pending
 
     def _restamp(self) -> None:
-        """From the next decision on: whether a flush is on its way or not, they go with the one after it."""
+        """Set the stamp of decisions from now on: they go with the flush after this one."""
         following = (self._sequence + 1) % (1 << FLUSH_BITS)
         self.stamp = run_of(self._writer.incarnation) << FLUSH_BITS | following
 
     def begin_run(self) -> int:
-        """Counts for the writer's incarnation, which is new; returns how many decisions are dropped.
+        """Count for the writer's new incarnation; return how many decisions are dropped.
 
         What was counted before the first flush is kept. Later, what is not in the store yet belongs to
         flushes of the run that ended.
@@ -174,13 +174,13 @@ class DecisionCounter:
         return n_dropped
 
     def _gather(self) -> None:
-        """Adds the counts up by key: in a long outage there are ever new offers, and no more keys."""
+        """Add up the counts by key: in a long outage there are always new offers, and no new keys."""
         for offer, count in self._counts.items():
             self._waiting[offer.key] += count
         self._counts.clear()
 
     def forget(self) -> None:
-        """Drops every count that is not in the store: they are of another deployment."""
+        """Drop every count that is not in the store, since they are of another deployment."""
         self._counts.clear()
         self._waiting.clear()
         self._groups.clear()
@@ -188,7 +188,7 @@ class DecisionCounter:
         self._pending = None
 
     def settle(self, flush: Flush) -> None:
-        """Says that a flush is in the store; two callers may have sent the same one."""
+        """Note that a flush is in the store; two callers may have sent the same one."""
         if self._pending is flush:
             self._pending = None
 

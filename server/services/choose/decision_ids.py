@@ -1,4 +1,4 @@
-"""Unique ids of decisions: `bandit.decision_id` says what their bits are."""
+"""Unique ids of decisions; see `bandit.decision_id` for their bits."""
 
 import random
 from typing import Final
@@ -11,7 +11,7 @@ _MOST_LOTS: Final = 1 << LOT_BITS - 1
 """Ids of a millisecond, half of what there are: beyond that the next millisecond begins early."""
 
 _FAR_BACK_MS: Final = 2_000
-"""Further back than this is a clock that was put right, and not one that is slewed."""
+"""A clock that goes back further was set right, and is not being slewed."""
 
 
 class IdMaker:
@@ -21,7 +21,7 @@ class IdMaker:
     right, ids follow it: by then decisions go with another flush, whose number is in their ids.
 
     Args:
-        counter: Says which run and flush a decision belongs to that is counted right after.
+        counter: Has the stamp of the run and flush of a decision that is counted right after.
         generator: Where random bits come from.
     """
 
@@ -34,7 +34,7 @@ class IdMaker:
         self._drawn: set[int] = set()
 
     def make(self, now_ms: int) -> bytes:
-        """The id of a decision made now, in milliseconds since 1970."""
+        """Return the id of a decision made now, in milliseconds since 1970."""
         drawn = self._drawn
         if now_ms > self._now_ms or now_ms < self._now_ms - _FAR_BACK_MS:
             self._now_ms = now_ms

@@ -1,4 +1,4 @@
-"""The allocator: looks at the facts that changed, and begins a new epoch where shares have moved."""
+"""The allocator: begins a new epoch for an experiment whose shares have moved with its facts."""
 
 import heapq
 from collections.abc import Iterable
@@ -12,8 +12,8 @@ from bandit.facts import Epoch, ends_of
 from bandit.posteriors import BetaPosterior
 from bandit.posteriors.best_arm import best_arm_probabilities
 from server.services.experiments.epochs import new_epoch, state_of
+from server.services.runtime.async_store import AsyncStore, Thread
 from server.services.runtime.clock import Clock
-from server.services.runtime.threads import Workers
 from server.services.snapshot.snapshot import Snapshot
 from server.store.contract import Store
 from server.store.errors import StoreError
@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 
 def load_mathematics() -> None:
-    """Loads what the first epoch needs and Choose does not: half a second that a start need not wait for."""
+    """Import what the first epoch needs and Choose does not: half a second that a start need not wait for."""
     best_arm_probabilities([BetaPosterior(1, 1), BetaPosterior(1, 1)])
 
 
@@ -38,7 +38,6 @@ class Allocator:
 
     Args:
         store: Where facts and epochs are.
-        workers: Whose computing thread folds and integrates.
         snapshot: Where new epochs are put in force.
         clock: The time.
         lag: How long a replica may go on with an epoch after its end.
@@ -47,8 +46,7 @@ class Allocator:
 
     def __init__(
         self,
-        store: Store,
-        workers: Workers,
+        store: AsyncStore,
         snapshot: Snapshot,
         clock: Clock,
         *,
@@ -56,7 +54,6 @@ class Allocator:
         threshold: float,
     ) -> None:
         self._store = store
-        self._workers = workers
         self._snapshot = snapshot
         self._clock = clock
         self._lag = lag
@@ -68,11 +65,11 @@ class Allocator:
         self.n_epochs = 0
 
     def mark_grown(self, experiments: Iterable[int]) -> None:
-        """Says that the facts of these experiments grew: they are looked at first."""
+        """Note that the facts of these experiments grew: they are looked at first."""
         self._grown.update(dict.fromkeys(experiments))
 
     def mark_decided(self, experiments: Iterable[int]) -> None:
-        """Says that decisions were counted for these experiments.
+        """Note that decisions were counted for these experiments.
 
         Decisions alone move no share, but they end a warm-up, and an epoch that has some grows old: such
         experiments are looked at when a quarter of the window has passed.
@@ -90,18 +87,18 @@ class Allocator:
                 self._look_at(number, now + (_AGE_PAUSE if window is None else window / 4))
 
     def _look_at(self, number: int, instant: datetime) -> None:
-        """At the latest then: a look that is due earlier is not put off, whatever the clock is set to."""
+        """Look at the experiment then at the latest; an earlier look stays, whatever the clock is set to."""
         moment = self._clock.monotonic() + (instant - self._clock.now()).total_seconds()
         if moment <= self._due_at.get(number, moment):
             self._due_at[number] = moment
             heapq.heappush(self._due, (moment, number))
 
     def mark_changed(self, experiments: Iterable[int]) -> None:
-        """Says that these experiments are new here or changed: they are looked at when there is time."""
+        """Note that these experiments are new here or changed: they are looked at when there is time."""
         self._changed.update(dict.fromkeys(experiments))
 
     async def run_once(self, seconds: float) -> None:
-        """Looks at experiments whose facts grew or whose time has come, for about so many seconds.
+        """Look at experiments whose facts grew or whose time has come, for about `seconds`.
 
         Those that are left are first in the next pass: ten thousand experiments that all want an epoch at
         once must not take the processor from Choose. While the clock is in doubt all of them wait.
@@ -135,9 +132,9 @@ class Allocator:
         if live is None or live.record.state is not State.RUNNING or live.record.unknown:
             self._due_at.pop(number, None)
             return
-        computed, look_again_at = await self._workers.compute(self._compute, number)
+        computed, look_again_at = await self._store.run(Thread.COMPUTE, self._compute, number)
         if computed is not None:
-            stored = await self._workers.write(self._store.add_epoch, computed)
+            stored = await self._store.add_epoch(computed)
             if stored is None:
                 self._changed[number] = None
                 return
@@ -150,9 +147,9 @@ class Allocator:
         if look_again_at is not None:
             self._look_at(number, look_again_at)
 
-    def _compute(self, number: int) -> tuple[Epoch | None, datetime | None]:
-        """The next epoch, if there should be one, and when to look again without any news."""
-        found = self._store.read_facts(number)
+    def _compute(self, store: Store, number: int) -> tuple[Epoch | None, datetime | None]:
+        """Return the next epoch, if there should be one, and when to look again if no fact changes."""
+        found = store.read_facts(number)
         if found is None or not found.epochs or found.record.unknown:
             return None, None
         if found.record.state is not State.RUNNING:
@@ -166,7 +163,7 @@ class Allocator:
         return epoch, self._next_look(state, found)
 
     def _next_look(self, state: ExperimentState, found: ExperimentFacts) -> datetime | None:
-        """The earliest moment at which shares may move although no fact does."""
+        """Return the earliest instant at which shares may move although no fact does."""
         experiment = found.record.experiment
         current = found.epochs[-1]
         moments: list[datetime] = []

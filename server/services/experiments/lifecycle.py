@@ -20,26 +20,19 @@ from server.services.errors import (
     ExperimentExistsError,
     ExperimentNotFoundError,
     InvalidInputError,
-    OlderServersError,
     QuotaReachedError,
-    ServerOutdatedError,
-    ServiceError,
-    StorageUnavailableError,
     TransitionRefusedError,
 )
 from server.services.experiments.allocator import Allocator
 from server.services.experiments.epochs import first_allocation, new_epoch
+from server.services.runtime.async_store import AsyncStore, Thread
 from server.services.runtime.clock import Clock
-from server.services.runtime.threads import Workers
 from server.services.snapshot.snapshot import Snapshot
-from server.store import errors as store_errors
 from server.store.contract import Store
 from server.store.contract.signing_keys import ANYONE
-from server.store.errors import NameTakenError, OutdatedError, StaleRevisionError, StoreError
-from server.store.errors import QuotaReachedError as StoreQuotaReachedError
+from server.store.errors import StaleRevisionError
 from server.store.records import ExperimentRecord, LiveExperiment, State
 
-_RETRY_AFTER = timedelta(seconds=1)
 _ATTEMPTS = 5
 
 log = structlog.get_logger()
@@ -47,7 +40,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quotas:
-    """How much there may be; None for no limit.
+    """Limits on what is declared; None for no limit.
 
     Attributes:
         experiments: In a namespace, those without one counted as a namespace.
@@ -58,7 +51,7 @@ class Quotas:
     arms: int | None = None
 
     def require_arms(self, n_arms: int, *, n_before: int = 0) -> None:
-        """Raises QuotaReachedError if there would be more arms than before, and more than there may be."""
+        """Raise QuotaReachedError if there would be more arms than before, and more than allowed."""
         if self.arms is not None and n_arms > max(self.arms, n_before):
             raise QuotaReachedError.of_arms(n_arms, self.arms)
 
@@ -71,19 +64,17 @@ class Experiments:
 
     Args:
         store: Where experiments are.
-        workers: Whose threads wait for the store.
         snapshot: Where changes are put in force.
-        allocator: Told of experiments that run.
+        allocator: Notified of experiments that run.
         clock: The time.
         lag: How long a replica may go on with an epoch after its end.
         convergence: How soon a change made by one replica is known to all.
-        quotas: How much there may be.
+        quotas: Limits on what is declared.
     """
 
     def __init__(
         self,
-        store: Store,
-        workers: Workers,
+        store: AsyncStore,
         snapshot: Snapshot,
         allocator: Allocator,
         clock: Clock,
@@ -92,8 +83,7 @@ class Experiments:
         convergence: timedelta,
         quotas: Quotas = NO_QUOTAS,
     ) -> None:
-        self._store = store
-        self._workers = workers
+        self._store = store.for_calls
         self._snapshot = snapshot
         self._allocator = allocator
         self._clock = clock
@@ -104,7 +94,7 @@ class Experiments:
     async def create(
         self, experiment: Experiment, *, validate_only: bool = False, caller: str = ANYONE
     ) -> LiveExperiment:
-        """Stores a draft.
+        """Store a draft.
 
         Raises:
             InvalidInputError: It breaks rules.
@@ -117,20 +107,11 @@ class Experiments:
         if validate_only:
             await self._require_free(experiment.name)
             return LiveExperiment(ExperimentRecord.draft(experiment, now), None)
-        try:
-            record = await self._workers.write(
-                self._store.create_experiment, experiment, now, caller, quota=self._quotas.experiments
-            )
-        except NameTakenError:
-            raise ExperimentExistsError(experiment.name) from None
-        except StoreQuotaReachedError as error:
-            raise QuotaReachedError.of_experiments(error.namespace, error.most) from None
-        except StoreError as error:
-            raise _refusal(error) from error
+        record = await self._store.create_experiment(experiment, now, caller, quota=self._quotas.experiments)
         return await self._settled(self._put_in_force(LiveExperiment(record, None), "created", caller))
 
     async def get(self, name: str) -> LiveExperiment:
-        """One experiment, as the store has it; ExperimentNotFoundError if there is none."""
+        """Return an experiment as the store has it; ExperimentNotFoundError if there is none."""
         record = await self._find(name)
         known = self._snapshot.find_live(record.number)
         return LiveExperiment(record, None if known is None else known.epoch)
@@ -138,14 +119,11 @@ class Experiments:
     async def list(
         self, after: str, limit: int, state: State | None, namespaces: Collection[str] | None = None
     ) -> list[LiveExperiment]:
-        """At most `limit` experiments in the order of names, from the first beyond `after`.
+        """Return at most `limit` experiments in the order of names, from the first after `after`.
 
         Only those in one of the namespaces, if any are given.
         """
-        try:
-            records = await self._workers.read(self._store.list_experiments, after, limit, state, namespaces)
-        except StoreError as error:
-            raise StorageUnavailableError(_RETRY_AFTER) from error
+        records = await self._store.list_experiments(after, limit, state, namespaces)
         known = {record.number: self._snapshot.find_live(record.number) for record in records}
         return [
             LiveExperiment(record, live.epoch if (live := known[record.number]) is not None else None)
@@ -161,14 +139,14 @@ class Experiments:
         validate_only: bool = False,
         caller: str = ANYONE,
     ) -> LiveExperiment:
-        """Changes what is declared. A running experiment goes on with an epoch of the new declaration.
+        """Change what is declared. A running experiment goes on with an epoch of the new declaration.
 
         Args:
             name: The experiment's name.
             apply: From the stored declaration to the new one; may be called more than once.
             revision: Change only this revision; None for whichever is stored.
             validate_only: Store nothing.
-            caller: Who wants it.
+            caller: Who asks for it.
 
         Raises:
             InvalidInputError: The new declaration breaks rules, or falsifies what is recorded.
@@ -189,7 +167,7 @@ class Experiments:
         return await self._change(name, change, revision, "updated", caller, validate_only=validate_only)
 
     async def start(self, name: str, revision: int | None, caller: str = ANYONE) -> LiveExperiment:
-        """Lets shares decide; nothing changes if they do already."""
+        """Let shares decide; nothing changes if they do already."""
 
         def change(record: ExperimentRecord) -> ExperimentRecord:
             if record.state is State.CONCLUDED:
@@ -200,7 +178,7 @@ class Experiments:
         return await self._change(name, change, revision, "started", caller)
 
     async def pause(self, name: str, revision: int | None, caller: str = ANYONE) -> LiveExperiment:
-        """Lets the champion answer; nothing changes if it does already."""
+        """Let the champion answer; nothing changes if it does already."""
 
         def change(record: ExperimentRecord) -> ExperimentRecord:
             if record.state not in {State.RUNNING, State.PAUSED}:
@@ -212,7 +190,7 @@ class Experiments:
     async def conclude(
         self, name: str, winner: str, revision: int | None, caller: str = ANYONE
     ) -> LiveExperiment:
-        """Lets the winner answer from now on; nothing changes if it does already."""
+        """Let the winner answer from now on; nothing changes if it does already."""
 
         def change(record: ExperimentRecord) -> ExperimentRecord:
             if winner not in {arm.id for arm in record.experiment.arms}:
@@ -225,35 +203,26 @@ class Experiments:
         return await self._change(name, change, revision, "concluded", caller)
 
     async def delete(self, name: str, revision: int | None, caller: str = ANYONE) -> None:
-        """Deletes an experiment that is not running."""
+        """Delete an experiment that is not running."""
         record = await self._find(name)
         if revision is not None and record.revision != revision:
             raise ExperimentChangedError(name)
         if record.state is State.RUNNING:
             raise TransitionRefusedError(name, record.state, "deleted before it is paused")
         try:
-            await self._workers.write(self._store.delete_experiment, record, self._clock.now(), caller)
+            await self._store.delete_experiment(record, self._clock.now(), caller)
         except StaleRevisionError:
             raise ExperimentChangedError(name) from None
-        except StoreError as error:
-            raise StorageUnavailableError(_RETRY_AFTER) from error
         self._snapshot.drop(record.number)
         log.info("experiment.deleted", experiment=name, caller=caller)
         await self._wait_for_replicas(self._convergence)
 
     async def _require_free(self, name: str) -> None:
-        try:
-            is_taken = await self._workers.read(self._store.has_name, name)
-        except StoreError as error:
-            raise StorageUnavailableError(_RETRY_AFTER) from error
-        if is_taken:
+        if await self._store.has_name(name):
             raise ExperimentExistsError(name)
 
     async def _find(self, name: str) -> ExperimentRecord:
-        try:
-            record = await self._workers.read(self._store.find_experiment, name)
-        except StoreError as error:
-            raise StorageUnavailableError(_RETRY_AFTER) from error
+        record = await self._store.find_experiment(name)
         if record is None:
             raise ExperimentNotFoundError(name)
         return record
@@ -268,7 +237,7 @@ class Experiments:
         *,
         validate_only: bool = False,
     ) -> LiveExperiment:
-        """Reads, changes and writes back on condition that nobody else did; tries again if somebody did."""
+        """Read, change and write back unless the stored experiment has changed meanwhile; then try again."""
         for _ in range(_ATTEMPTS):
             before = await self._find(name)
             if revision is not None and before.revision != revision:
@@ -283,8 +252,6 @@ class Experiments:
                 return await self._settled(await self._store_change(before, after, event, caller))
             except StaleRevisionError:
                 continue
-            except StoreError as error:
-                raise _refusal(error) from error
         raise ExperimentChangedError(name)
 
     async def _store_change(
@@ -292,8 +259,8 @@ class Experiments:
     ) -> LiveExperiment:
         epoch = None
         if after.state is State.RUNNING:
-            epoch = await self._workers.compute(self._next_epoch, before, after)
-        record = await self._workers.write(self._store.change_experiment, before, after, epoch, caller=caller)
+            epoch = await self._store.run(Thread.COMPUTE, self._next_epoch, before, after)
+        record = await self._store.change_experiment(before, after, epoch, caller=caller)
         known = self._snapshot.find_live(record.number)
         if epoch is not None:
             in_force: Epoch | None = replace(epoch, revision=record.revision)
@@ -302,16 +269,16 @@ class Experiments:
             in_force = known.epoch if known is not None and is_current else None
         return self._put_in_force(LiveExperiment(record, in_force), event, caller)
 
-    def _next_epoch(self, before: ExperimentRecord, after: ExperimentRecord) -> Epoch:
-        """The epoch with which a running experiment goes on after a change."""
+    def _next_epoch(self, store: Store, before: ExperimentRecord, after: ExperimentRecord) -> Epoch:
+        """Return the epoch with which a running experiment goes on after a change."""
         now = self._clock.now()
-        found = self._store.read_facts(before.number)
+        found = store.read_facts(before.number)
         allocation = first_allocation(after, found, self._lag, now)
         current = found.epochs[-1] if found is not None and found.epochs else None
         return new_epoch(after, current, allocation, now)
 
     async def _settled(self, live: LiveExperiment) -> LiveExperiment:
-        """Returns once every replica that reaches the store knows this revision."""
+        """Return once every replica that reaches the store knows this revision."""
         age = max(self._clock.now() - live.record.updated_at, timedelta())
         await self._wait_for_replicas(self._convergence - age)
         return live
@@ -331,17 +298,6 @@ class Experiments:
             caller=caller,
         )
         return live
-
-
-def _refusal(error: StoreError) -> ServiceError:
-    """What a caller is told of a change that the store did not make."""
-    match error:
-        case OutdatedError():
-            return ServerOutdatedError(str(error))
-        case store_errors.OlderServersError():
-            return OlderServersError(str(error))
-        case _:
-            return StorageUnavailableError(_RETRY_AFTER)
 
 
 def _require_valid(experiment: Experiment) -> None:

@@ -1,4 +1,4 @@
-"""What keeps an export from being written."""
+"""Errors of exports."""
 
 
 class ExportError(Exception):

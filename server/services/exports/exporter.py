@@ -1,4 +1,4 @@
-"""Writes an export: the tables one after the other, of one database snapshot, then all under their names."""
+"""Writes an export: one table after the other, all from one database snapshot, published together."""
 
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,7 +10,7 @@ from typing import Final, TypeVar, assert_never
 
 from server.services.exports.errors import ExportError
 from server.services.exports.manifest import ExportReport, WrittenTable, manifest_of
-from server.services.exports.resolved_history import View
+from server.services.exports.resolved_history import ResolvedHistory
 from server.services.exports.rows import RewardRows, epoch_rows, fact_rows
 from server.services.exports.staging import Staging, staging
 from server.services.exports.tables import FACTS, REWARDS, Column, Row, TableName, epochs_columns
@@ -35,7 +35,7 @@ def export(
     may_replace: bool,
     progress: Progress,
 ) -> ExportReport:
-    """Writes an experiment's tables; all of them appear, or none.
+    """Write an experiment's tables; all of them appear, or none.
 
     Args:
         store: Where the experiment is.
@@ -77,11 +77,11 @@ class _Exporter:
         self._lag = lag
         self._now = now
         self._progress = progress
-        self._view = View(history.found, history.metrics, lag, now)
-        self._rewards = RewardRows(self._view)
+        self._resolved = ResolvedHistory(history.found, history.metrics, lag, now)
+        self._rewards = RewardRows(self._resolved)
 
     def write(self) -> ExportReport:
-        """Writes every table under its other name, and last what says what they are."""
+        """Write each table to its temporary file, then the manifest."""
         tables = tuple(self._write_table(name, path) for name, path in self._target.paths.items())
         report = ExportReport(
             record=self._history.found.record,
@@ -120,16 +120,16 @@ class _Exporter:
     def _batches(self, name: TableName) -> Iterator[Sequence[Row]]:
         match name:
             case TableName.FACTS:
-                return _batched(fact_rows(self._view))
+                return _batched(fact_rows(self._resolved))
             case TableName.EPOCHS:
-                return _batched(epoch_rows(self._view))
+                return _batched(epoch_rows(self._resolved))
             case TableName.REWARDS:
                 return self._log_batches()
             case _:
                 assert_never(name)
 
     def _log_batches(self) -> Iterator[Sequence[Row]]:
-        n_total, n_done = self._view.counted.total(), 0
+        n_total, n_done = self._resolved.outcome_counts.total(), 0
         self._progress(0, n_total)
         for outcomes in self._history.read_log(_BATCH):
             yield self._rewards.of(outcomes)
@@ -137,12 +137,12 @@ class _Exporter:
             self._progress(n_done, max(n_total, n_done))
 
     def _notes(self) -> Iterator[str]:
-        number = self._view.reward_metric
-        metric, n_closed = self._view.metrics[number], len(self._view.closed[number])
+        number = self._resolved.reward_metric
+        metric, n_closed = self._resolved.metrics[number], len(self._resolved.closed[number])
         if metric.window is None:
             yield f"{metric.name} has no window: weighted means lean towards arms whose outcomes come sooner"
         else:
-            n_epochs = len(self._view.epochs)
+            n_epochs = len(self._resolved.epochs)
             yield f"{n_closed:,} of {n_epochs:,} epochs are closed for {metric.name}; weigh only these"
         if TableName.REWARDS in self._target.paths:
             yield from self._log_notes()
@@ -151,12 +151,13 @@ class _Exporter:
         if self._rewards.n_apart:
             n_apart = f"{self._rewards.n_apart:,}"
             yield f"{n_apart} rewards are apart and in no fact: their epochs are not the stored ones"
-        missing = self._view.counted - self._rewards.logged
+        counts = self._resolved.outcome_counts
+        missing = counts - self._rewards.logged
         if missing:
             numbers = [key.number for key in missing]
             yield (
-                f"{missing.total():,} of {self._view.counted.total():,} outcomes that the facts count are no "
-                f"longer in the log: they are of epochs {min(numbers)} to {max(numbers)}"
+                f"{missing.total():,} of {counts.total():,} outcomes that the facts count are no longer in "
+                f"the log: they are of epochs {min(numbers)} to {max(numbers)}"
             )
 
 

@@ -1,4 +1,4 @@
-"""What an export wrote, and the manifest that says so to whoever finds the files later."""
+"""What an export wrote, and the manifest that describes its files to later readers."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -6,8 +6,8 @@ from bandit.facts import Tally
 from bandit.metric import Metric, MetricKind
 
 
-class Unit:
-    """The unit of one metric.
+class MetricScale:
+    """From the quanta of one metric to its unit.
 
     Sums are computed exactly and rounded to the nearest double: those of yes/no values and counts are whole
     numbers, and those of real values are off by half a unit in the last place at most.
@@ -27,7 +27,7 @@ class Unit:
         """The sum and the sum of squares of the outcomes in time.
 
         >>> spend = Metric(name="spend", kind=MetricKind.REAL, minimum=-1.0)
-        >>> Unit(spend).sums(Tally(n=2, total=2**40, squares=2**80))
+        >>> MetricScale(spend).sums(Tally(n=2, total=2**40, squares=2**80))
         (0.0, 2.0)
         """
         return self._sums(tally.n, tally.total, tally.squares)

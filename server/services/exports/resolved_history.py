@@ -18,7 +18,7 @@ class EpochKey(NamedTuple):
     number: int
 
 
-class View:
+class ResolvedHistory:
     """What the rows of every table are made from.
 
     Args:
@@ -70,7 +70,7 @@ class View:
         return {number: self._closed_for(metric) for number, metric in self.metrics.items()}
 
     @cached_property
-    def counted(self) -> Counter[EpochKey]:
+    def outcome_counts(self) -> Counter[EpochKey]:
         """How many outcomes the facts have of each epoch."""
         counts: Counter[EpochKey] = Counter()
         for key, tally in self.found.facts.outcomes.items():

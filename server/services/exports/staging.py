@@ -1,4 +1,4 @@
-"""Files that appear all at once when they are whole: written under other names beside, then renamed."""
+"""Files that appear all at once when they are complete: written under temporary names, then renamed."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ class Staging:
         self._made: list[Path] = []
 
     def make_folders(self) -> None:
-        """Makes the folders that are missing; ExportError if one can't be made."""
+        """Make the folders that are missing; ExportError if one can't be made."""
         for path in self._paths:
             missing = [folder for folder in path.parents if not folder.exists()]
             for folder in reversed(missing):
@@ -31,7 +31,7 @@ class Staging:
 
     @contextmanager
     def open(self, path: Path) -> Iterator[IO[bytes]]:
-        """One of the files, under its other name; what is written is on the disk at the end of the block.
+        """Open one of the files under its temporary name; it is on the disk at the end of the block.
 
         Raises:
             ExportError: It can't be written.
@@ -42,13 +42,13 @@ class Staging:
             os.fsync(file.fileno())
 
     def publish(self) -> None:
-        """Gives every file its name."""
+        """Rename every file to its own name."""
         for path in self._paths:
             with _telling(path):
                 _partial(path).replace(path)
 
     def clear(self) -> None:
-        """Removes what was not published, and folders that were made for it."""
+        """Remove what was not published, and folders that were made for it."""
         for path in self._paths:
             with suppress(OSError):
                 _partial(path).unlink()

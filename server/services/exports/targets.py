@@ -26,7 +26,7 @@ class Target:
 
     Attributes:
         file_format: What they are.
-        paths: The file of each table that is wanted; in a directory named after the table.
+        paths: The file of each table that is asked for; in a directory named after the table.
         manifest: The file that says what the others are; None beside a single file.
     """
 
@@ -46,7 +46,7 @@ def plan_target(path: Path, file_format: FileFormat | None, tables: Sequence[Tab
     Args:
         path: A file ending in .parquet or .csv, or a directory, there or to be made.
         file_format: None: as the file's ending says, Parquet in a directory.
-        tables: Those that are wanted; none: the facts for a file, all for a directory.
+        tables: Those that are asked for; none: the facts for a file, all for a directory.
 
     Raises:
         ExportError: A file can't hold several tables, or ends like another format.
@@ -54,8 +54,8 @@ def plan_target(path: Path, file_format: FileFormat | None, tables: Sequence[Tab
     ending = _SUFFIXES.get(path.suffix.lower())
     if ending is None or path.is_dir():
         chosen = file_format or FileFormat.PARQUET
-        wanted = [table for table in TableName if table in tables or not tables]
-        paths = {table: path / f"{table}.{chosen}" for table in wanted}
+        requested = [table for table in TableName if table in tables or not tables]
+        paths = {table: path / f"{table}.{chosen}" for table in requested}
         return Target(file_format=chosen, paths=paths, manifest=path / "manifest.json")
     if file_format not in {None, ending}:
         raise ExportError(f"{path} ends like {ending}, and --format says {file_format}")

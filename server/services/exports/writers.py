@@ -23,11 +23,11 @@ class TableWriter(ABC):
 
     @abstractmethod
     def write(self, rows: Sequence[Row]) -> None:
-        """Appends rows, each with a value for every column."""
+        """Append rows, each with a value for every column."""
 
     @abstractmethod
     def close(self) -> None:
-        """Writes what is still to be written; the file stays open."""
+        """Write what is buffered; the file stays open."""
 
 
 class CsvWriter(TableWriter):
@@ -140,5 +140,5 @@ def require_format(file_format: FileFormat) -> None:
 
 
 def write_json(file: IO[bytes], document: object) -> None:
-    """Writes a document as indented JSON."""
+    """Write a document as indented JSON."""
     file.write(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n")

@@ -1,4 +1,4 @@
-"""From what the store holds to a report: beliefs by folding facts, evidence by weighing them."""
+"""From what the store holds to a report: beliefs by folding facts, evidence by sequential tests on them."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -19,7 +19,13 @@ from bandit.posteriors.best_arm import best_arm_summary
 from bandit.validation import Violation, shown
 from server.services.errors import InvalidInputError
 from server.services.experiments.epochs import state_of
-from server.services.reports.evidence import EvidenceInput, evidence_input, weigh
+from server.services.reports.evidence import (
+    EvidenceInput,
+    EvidenceSummary,
+    evidence_input,
+    summarise_evidence,
+)
+from server.services.reports.sentences import outlook_text, verdict_on
 from server.services.reports.values import LEVEL, ArmReport, MetricReport, Report, ReportRequest
 from server.store.records import ExperimentFacts, ExperimentRecord, ReportFacts
 
@@ -65,51 +71,57 @@ _FLUSH_INTERVAL: Final = timedelta(seconds=1)
 
 
 def make_report(
-    known: ReportFacts, wanted: ReportRequest, lag: timedelta, now: datetime, *, n_uncounted: int = 0
+    known: ReportFacts, request: ReportRequest, lag: timedelta, now: datetime, *, n_uncounted: int = 0
 ) -> Report:
     """The report as it follows from what the store holds.
 
     Args:
         known: What the store holds.
-        wanted: What is asked for.
+        request: What is asked for.
         lag: How long a replica may go on with an epoch after its end.
         now: The moment.
         n_uncounted: Decisions of this server that the store could not take in yet.
 
     Raises:
-        InvalidInputError: A split names an arm that the experiment never had, or its weights are none; or a
-            metric is not declared.
+        InvalidInputError: A split names an arm that the experiment never had, or has bad weights; or a metric
+            is not declared.
     """
     found = known.found
-    splits = _numbered_splits(found.record, wanted.splits)
-    metrics = _wanted_metrics(found.record.experiment, wanted.metrics)
-    state = state_of(found.record, found.epochs, found.facts, lag, now)
-    material = evidence_input(state, known.declarations, known.units)
-    beliefs = _Beliefs(found.record, state)
-    even = [dict.fromkeys(beliefs.in_service, 1 / len(beliefs.in_service))] if beliefs.in_service else []
+    splits = _numbered_splits(found.record, request.splits)
+    metrics = _reported_metrics(found.record.experiment, request.metrics)
+    inputs = evidence_input(
+        state_of(found.record, found.epochs, found.facts, lag, now), known.declarations, known.units
+    )
+    beliefs = _Beliefs(found.record, inputs.state)
+    evidence = _evidence(found.record, inputs, beliefs, splits, request.lift)
+    arms = tuple(_arm_reports(found, beliefs, metrics))
     return Report(
         record=found.record,
         reported_at=now,
-        arms=tuple(_arm_reports(found, beliefs, metrics)),
-        epochs=_thinned(found.epochs, _most_epochs(found.epochs, wanted.max_epochs)),
+        arms=arms,
+        epochs=_thinned(found.epochs, _most_epochs(found.epochs, request.max_epochs)),
         n_epochs=len(found.epochs),
         metrics=metrics,
-        weighed=weigh(
-            found.record,
-            material,
-            beliefs.probabilities,
-            beliefs.champion_loss,
-            splits=splits or even,
-            lift=wanted.lift,
-        ),
-        notes=(
-            *_uncounted(n_uncounted),
-            *_notes(material, beliefs),
-            *_bias_of_old_runs(found, metrics, known.n_old_runs, now),
-            *_traffic_notes(material.state.facts),
-        ),
+        evidence=evidence,
+        verdict=verdict_on(evidence, {arm: arm_id for arm_id, arm in found.record.arm_numbers.items()}, arms),
+        outlook=outlook_text(evidence.outlook),
+        notes=tuple(_notes(known, inputs, beliefs, metrics, n_uncounted)),
         n_uncounted=n_uncounted,
     )
+
+
+def _evidence(
+    record: ExperimentRecord,
+    inputs: EvidenceInput,
+    beliefs: "_Beliefs",
+    splits: Sequence[Mapping[int, float]],
+    lift: float | None,
+) -> EvidenceSummary:
+    """The evidence; if no split is asked for, with an even one over the arms in service."""
+    n_arms = len(beliefs.in_service)
+    even = [dict.fromkeys(beliefs.in_service, 1 / n_arms)] if n_arms else []
+    probabilities, champion_loss = beliefs.probabilities, beliefs.champion_loss
+    return summarise_evidence(record, inputs, probabilities, champion_loss, splits=splits or even, lift=lift)
 
 
 class _Beliefs:
@@ -118,7 +130,7 @@ class _Beliefs:
     Attributes:
         reward: The metric that steers.
         metrics: All metrics, the reward metric first.
-        counted: Metric name and arm number to what was counted.
+        observations: Metric name and arm number to what was counted.
         posteriors: Metric name and arm number to what is believed.
         in_service: Numbers of the arms in service.
         probabilities: Arm number to P(best), of arms in service.
@@ -131,9 +143,9 @@ class _Beliefs:
         self.reward = declared.metric(declared.reward_metric)
         self.metrics = (self.reward, *(each for each in declared.metrics if each is not self.reward))
         everyone = list(record.arm_numbers.values())
-        self.counted = {metric.name: state.observations(metric, everyone) for metric in self.metrics}
+        self.observations = {metric.name: state.observations(metric, everyone) for metric in self.metrics}
         self.posteriors = {
-            metric.name: posteriors_from(metric, self.counted[metric.name]) for metric in self.metrics
+            metric.name: posteriors_from(metric, self.observations[metric.name]) for metric in self.metrics
         }
         self.in_service = [record.arm_numbers[arm.id] for arm in declared.arms if not arm.is_taken_out]
         self.probabilities, self.losses = self._summarise()
@@ -151,11 +163,14 @@ class _Beliefs:
     @property
     def champion_loss(self) -> float | None:
         """The champion's expected loss relative to its mean; None where either is missing."""
-        loss, sums = self.losses.get(self._champion, inf), self.counted[self.reward.name][self._champion].sums
+        loss, sums = (
+            self.losses.get(self._champion, inf),
+            self.observations[self.reward.name][self._champion].sums,
+        )
         return None if not isfinite(loss) or sums.n == 0 or sums.mean == 0 else loss / abs(sums.mean)
 
 
-def _wanted_metrics(declared: Experiment, names: Sequence[str]) -> frozenset[str]:
+def _reported_metrics(declared: Experiment, names: Sequence[str]) -> frozenset[str]:
     """Names of the metrics to report on.
 
     Raises:
@@ -185,7 +200,7 @@ def _arm_reports(found: ExperimentFacts, beliefs: _Beliefs, metrics: Collection[
             decisions={basis: decisions[arm, basis] for basis in Basis if basis is not Basis.UNCOUNTED},
             metrics=tuple(
                 _metric_report(
-                    metric, beliefs.counted[metric.name][arm], beliefs.posteriors[metric.name][arm]
+                    metric, beliefs.observations[metric.name][arm], beliefs.posteriors[metric.name][arm]
                 )
                 for metric in beliefs.metrics
                 if metric.name in metrics
@@ -200,13 +215,13 @@ def _in_order(record: ExperimentRecord) -> list[tuple[str, int]]:
     return [(arm_id, record.arm_numbers[arm_id]) for arm_id in declared | dict.fromkeys(record.arm_numbers)]
 
 
-def _metric_report(metric: Metric, counted: ArmObservations, belief: Posterior) -> MetricReport:
+def _metric_report(metric: Metric, observations: ArmObservations, belief: Posterior) -> MetricReport:
     lower, upper = belief.interval(LEVEL)
     return MetricReport(
         metric=metric.name,
         is_guardrail=metric.is_guardrail,
-        observations=counted,
-        mean=counted.sums.mean if counted.sums.n > 0 else None,
+        observations=observations,
+        mean=observations.sums.mean if observations.sums.n > 0 else None,
         belief=belief,
         interval=(max(lower, metric.minimum), min(upper, metric.maximum)),
     )
@@ -218,7 +233,7 @@ def _numbered_splits(
     """The splits by number of arm.
 
     Raises:
-        InvalidInputError: A split names an arm that the experiment never had, or its weights are none.
+        InvalidInputError: A split names an arm that the experiment never had, or has bad weights.
     """
     violations = []
     for index, split in enumerate(splits):
@@ -234,24 +249,34 @@ def _numbered_splits(
     return [{record.arm_numbers[arm_id]: weight for arm_id, weight in split.items()} for split in splits]
 
 
-def _most_epochs(epochs: Sequence[Epoch], n_wanted: int) -> int:
+def _most_epochs(epochs: Sequence[Epoch], most: int) -> int:
     """As many epochs as were asked for, and no more than a report has room for; at least 1."""
     widest = max(len(epoch.shares) for epoch in epochs)
-    return max(min(n_wanted, MOST_CELLS // max(widest, 1)), 1)
+    return max(min(most, MOST_CELLS // max(widest, 1)), 1)
 
 
-def _thinned(epochs: Sequence[Epoch], n_wanted: int) -> tuple[Epoch, ...]:
+def _thinned(epochs: Sequence[Epoch], most: int) -> tuple[Epoch, ...]:
     """Evenly spaced epochs, the first and the last among them.
 
     >>> _thinned([1, 2, 3, 4, 5, 6, 7], 3)
     (1, 4, 7)
     """
-    if len(epochs) <= n_wanted:
+    if len(epochs) <= most:
         return tuple(epochs)
-    if n_wanted == 1:
+    if most == 1:
         return (epochs[-1],)
-    step = (len(epochs) - 1) / (n_wanted - 1)
-    return tuple(epochs[round(index * step)] for index in range(n_wanted))
+    step = (len(epochs) - 1) / (most - 1)
+    return tuple(epochs[round(index * step)] for index in range(most))
+
+
+def _notes(
+    known: ReportFacts, inputs: EvidenceInput, beliefs: _Beliefs, metrics: Collection[str], n_uncounted: int
+) -> Iterator[str]:
+    """What to know before quoting a number."""
+    yield from _uncounted(n_uncounted)
+    yield from _belief_notes(inputs, beliefs)
+    yield from _bias_of_old_runs(known.found, metrics, known.n_old_runs, inputs.state.now)
+    yield from _traffic_notes(inputs.state.facts)
 
 
 def _uncounted(n_decisions: int) -> Iterator[str]:
@@ -283,17 +308,17 @@ def _bias_of_old_runs(
         )
 
 
-def _notes(material: EvidenceInput, beliefs: _Beliefs) -> Iterator[str]:
+def _belief_notes(inputs: EvidenceInput, beliefs: _Beliefs) -> Iterator[str]:
     yield _BELIEFS
-    if material.repeats is not None and material.repeats.is_too_much:
-        yield f"Evidence is withheld: {material.repeats.explanation}."
-    reward, counted = beliefs.reward, beliefs.counted[beliefs.reward.name]
+    if inputs.repeats is not None and inputs.repeats.is_too_much:
+        yield f"Evidence is withheld: {inputs.repeats.explanation}."
+    reward, observations = beliefs.reward, beliefs.observations[beliefs.reward.name]
     if reward.window is not None:
         waiting = "count when their epoch has closed: the window and the replicas' lag after its end"
         yield f"Outcomes of {reward.name} (window {reward.window}) {waiting}."
-    n_silent = sum(seen.sums.n == 0 for seen in counted.values())
+    n_silent = sum(seen.sums.n == 0 for seen in observations.values())
     if n_silent:
-        yield f"{n_silent} of {len(counted)} arms have no counted observation: theirs is the prior."
+        yield f"{n_silent} of {len(observations)} arms have no counted observation: theirs is the prior."
 
 
 def _traffic_notes(facts: Facts) -> Iterator[str]:

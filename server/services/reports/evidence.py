@@ -13,9 +13,9 @@ from bandit.allocation import ExperimentState
 from bandit.decision_id import Basis
 from bandit.experiment import AnalysisUnit, Experiment
 from bandit.facts import Facts
+from bandit.facts.grid import FactGrid
 from bandit.facts.units import RepeatEstimate, UnitFacts, estimate_repeats
 from bandit.inference.data.floors import smallest_floors
-from bandit.inference.data.layout import FactGrid
 from bandit.inference.data.table import EvidenceTable, ValueScale, open_table
 from bandit.inference.planning.power import Forecast, Plan, forecast_report
 from bandit.inference.reasons import CannotSay, Reason
@@ -64,47 +64,47 @@ class EvidenceSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class EvidenceInput:
-    """What evidence is weighed from.
+    """What evidence is computed from.
 
     Attributes:
         state: The experiment, its epochs and facts, and the moment.
         declarations: Every declaration under which it has run.
-        counted: What evidence counts where that is not decisions; None for decisions.
+        unit_facts: Facts that count units, where evidence counts those; None where it counts decisions.
         withheld: Why there can be no evidence; None if there can.
         repeats: How much units repeat, where decisions are counted.
     """
 
     state: ExperimentState
     declarations: Sequence[Experiment]
-    counted: Facts | None = None
+    unit_facts: Facts | None = None
     withheld: CannotSay | None = None
     repeats: RepeatEstimate | None = None
 
     @property
     def evidence_facts(self) -> Facts:
         """What evidence counts."""
-        return self.counted or self.state.facts
+        return self.unit_facts or self.state.facts
 
     @cached_property
     def grid(self) -> FactGrid:
         """What evidence counts, by epoch and arm."""
-        return grid_of(self.state, self.counted)
+        return grid_of(self.state, self.unit_facts)
 
 
 def evidence_input(
     state: ExperimentState, declarations: Sequence[Experiment], units: UnitFacts
 ) -> EvidenceInput:
-    """What evidence is weighed from: units where they are counted, else decisions if few units return."""
+    """What evidence is computed from: units where they are counted, else decisions if few units return."""
     if state.experiment.analysis_unit is AnalysisUnit.UNIT:
-        return EvidenceInput(state=state, declarations=declarations, counted=units.facts)
+        return EvidenceInput(state=state, declarations=declarations, unit_facts=units.facts)
     repeats = estimate_repeats(units.groups)
     withheld = CannotSay(Reason.REPEATED_UNITS) if repeats.is_too_much else None
     return EvidenceInput(state=state, declarations=declarations, withheld=withheld, repeats=repeats)
 
 
-def weigh(
+def summarise_evidence(
     record: ExperimentRecord,
-    material: EvidenceInput,
+    inputs: EvidenceInput,
     probability_best: Mapping[int, float],
     champion_loss: float | None,
     *,
@@ -115,35 +115,35 @@ def weigh(
 
     Args:
         record: The experiment.
-        material: What evidence is weighed from.
+        inputs: What evidence is computed from.
         probability_best: Belief: arm number to P(best), of arms in service.
         champion_loss: Belief: the champion's expected loss relative to its mean; None if it has none.
         splits: Static splits to value, each arm number to weight.
         lift: The relative lift of the outlook; None: a tenth, for the better.
     """
-    state = material.state
-    floors = smallest_floors(material.declarations, state.arm_numbers)
-    assessment = assess(state, floors, grid=material.grid, withheld=material.withheld, splits=splits)
-    beliefs = Beliefs(probability_best=probability_best, champion_loss=champion_loss, harms=_harms(material))
+    state = inputs.state
+    floors = smallest_floors(inputs.declarations, state.arm_numbers)
+    assessment = assess(state, floors, grid=inputs.grid, withheld=inputs.withheld, splits=splits)
+    beliefs = Beliefs(probability_best=probability_best, champion_loss=champion_loss, harms=_harms(inputs))
     started_at = record.started_at or state.now
     return EvidenceSummary(
         assessment=assessment,
         ruling=rule(assessment, beliefs, started_at, state.now),
         splits=tuple(splits),
-        outlook=_look_out(record, material, floors, lift),
+        outlook=_look_out(record, inputs, floors, lift),
     )
 
 
-def _harms(material: EvidenceInput) -> dict[tuple[str, int], Harm]:
+def _harms(inputs: EvidenceInput) -> dict[tuple[str, int], Harm]:
     """Harmful events by guardrail and challenger, open epochs included."""
-    state = material.state
+    state = inputs.state
     champion = state.arm_numbers[state.experiment.champion]
     harms = {}
     for metric in state.experiment.metrics:
         if not metric.is_harmful_event:
             continue
         numbered = (state.metric_numbers[metric.name], metric)
-        table = open_table(material.grid, numbered)
+        table = open_table(inputs.grid, numbered)
         for arm in table.arms:
             if arm != champion:
                 harms[metric.name, arm] = _harm(table, arm, champion)
@@ -162,18 +162,18 @@ def _harm(table: EvidenceTable, arm: int, champion: int) -> Harm:
 
 
 def _look_out(
-    record: ExperimentRecord, material: EvidenceInput, floors: Mapping[int, float], wanted_lift: float | None
+    record: ExperimentRecord, inputs: EvidenceInput, floors: Mapping[int, float], requested_lift: float | None
 ) -> Outlook:
-    state = material.state
+    state = inputs.state
     reward = state.experiment.metric(state.experiment.reward_metric)
-    lift = wanted_lift or (_DEFAULT_LIFT if reward.direction is Direction.MAXIMIZE else -_DEFAULT_LIFT)
+    lift = requested_lift or (_DEFAULT_LIFT if reward.direction is Direction.MAXIMIZE else -_DEFAULT_LIFT)
     days = (state.now - (record.started_at or state.now)) / _DAY
-    counts = material.evidence_facts.count_decisions()
+    counts = inputs.evidence_facts.count_decisions()
     n_decisions = sum(count for (_, basis), count in counts.items() if basis is Basis.POLICY)
     per_day = n_decisions / days if days > 0 else 0.0
     plan = _plan(state, floors, lift, per_day)
-    if material.withheld is not None:
-        plan = material.withheld
+    if inputs.withheld is not None:
+        plan = inputs.withheld
     is_yes_no = reward.kind is MetricKind.BINARY
     forecast = plan if isinstance(plan, CannotSay) else forecast_report(plan, is_yes_no=is_yes_no)
     return Outlook(lift=lift, decisions_per_day=per_day, forecast=forecast)

@@ -1,4 +1,4 @@
-"""Reads what is known of an experiment, and has a report made of it."""
+"""Builds reports from the store, one at a time."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,12 +9,11 @@ from server.services.errors import (
     ExperimentNotFoundError,
     ExperimentNotStartedError,
     OverloadedError,
-    StorageUnavailableError,
 )
 from server.services.reports.build import make_report
 from server.services.reports.values import Report, ReportRequest
+from server.services.runtime.async_store import AsyncStore, Thread, service_error
 from server.services.runtime.clock import Clock
-from server.services.runtime.threads import Workers
 from server.store.contract import Store
 from server.store.errors import StoreBrokenError, StoreError
 from server.store.records import ReportFacts, State
@@ -31,7 +30,6 @@ class Reporter:
 
     Args:
         store: Where the facts are.
-        workers: Whose thread for reports folds them.
         clock: The time.
         lag: How long a replica may go on with an epoch after its end.
         flush: Adds the decisions counted so far to the facts, so that the report has them.
@@ -40,16 +38,14 @@ class Reporter:
 
     def __init__(
         self,
-        store: Store,
-        workers: Workers,
+        store: AsyncStore,
         clock: Clock,
         *,
         lag: timedelta,
         flush: Callable[[], Awaitable[None]],
         count_waiting: Callable[[int], int],
     ) -> None:
-        self._store = store
-        self._workers = workers
+        self._store = store.for_calls
         self._clock = clock
         self._lag = lag
         self._flush = flush
@@ -58,16 +54,16 @@ class Reporter:
         self._n_waiting = 0
 
     async def report(
-        self, name: str, wanted: ReportRequest, render: Callable[[Report], _Rendered]
+        self, name: str, request: ReportRequest, render: Callable[[Report], _Rendered]
     ) -> _Rendered:
-        """What is made of the report on an experiment, in the thread for reports: it may be large.
+        """Build the report on an experiment and return `render` of it, both in the thread for reports.
 
-        Reports are made one after the other, and while one waits nothing is asked of the store for it.
+        Reports are made one after the other; one that waits has asked nothing of the store.
 
         Raises:
             OverloadedError: Too many wait already.
-            InvalidInputError: A split names an arm that the experiment never had, or its weights are none;
-                or a metric is not declared.
+            InvalidInputError: A split names an arm that the experiment never had, or has bad weights; or a
+                metric is not declared.
             ExperimentNotFoundError: There is none of this name.
             ExperimentNotStartedError: It is a draft.
             StorageUnavailableError: The store can't be read.
@@ -77,39 +73,36 @@ class Reporter:
         self._n_waiting += 1
         try:
             async with self._turn:
-                return await self._make(name, wanted, render)
+                return await self._make(name, request, render)
         finally:
             self._n_waiting -= 1
 
     async def _make(
-        self, name: str, wanted: ReportRequest, render: Callable[[Report], _Rendered]
+        self, name: str, request: ReportRequest, render: Callable[[Report], _Rendered]
     ) -> _Rendered:
-        try:
-            is_flushed = await self._try_to_flush()
-            known = await self._workers.report(self._store.read_report, name)
-        except StoreError as error:
-            raise StorageUnavailableError(_RETRY_AFTER) from error
+        is_flushed = await self._try_to_flush()
+        known = await self._store.read_report(name)
         if known is None:
             raise ExperimentNotFoundError(name)
         if known.found.record.state is State.DRAFT:
             raise ExperimentNotStartedError(name)
         n_uncounted = 0 if is_flushed else self._count_waiting(known.found.record.number)
 
-        def make(known: ReportFacts, now: datetime) -> _Rendered:
-            return render(make_report(known, wanted, self._lag, now, n_uncounted=n_uncounted))
+        def make(_: Store, known: ReportFacts, now: datetime) -> _Rendered:
+            return render(make_report(known, request, self._lag, now, n_uncounted=n_uncounted))
 
-        return await self._workers.report(make, known, self._clock.now())
+        return await self._store.run(Thread.REPORT, make, known, self._clock.now())
 
     async def _try_to_flush(self) -> bool:
-        """Whether the counts so far are in the store: one that takes no writes may still be read.
+        """Flush, and return whether the counts are in the store: one that takes no writes may still be read.
 
         Raises:
-            StoreBrokenError: What it holds can't be trusted.
+            StorageUnavailableError: What it holds can't be trusted.
         """
         try:
             await self._flush()
-        except StoreBrokenError:
-            raise
+        except StoreBrokenError as error:
+            raise service_error(error) from error
         except StoreError:
             return False
         return True

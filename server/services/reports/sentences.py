@@ -1,7 +1,6 @@
 """The verdict and the outlook in words: first what is evident, then what is only believed."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 from typing import Final
 
@@ -15,11 +14,12 @@ from bandit.inference.verdict.advice import Advice, Rules, Ruling
 from bandit.inference.verdict.assessment import MetricEvidence
 from bandit.inference.verdict.claims import ALPHA, ChallengerEvidence, Claim
 from server.services.reports.evidence import EvidenceSummary, Outlook
+from server.services.reports.values import ArmReport, Verdict
+from server.wording import percent, signed_percent, split_name
 
 _MOST_DAYS: Final = 3_650
 _FEW: Final = 5
 _MOST_SENTENCES: Final = 20
-_SHOWN: Final = 0.001
 _CHECK: Final = "Look at assignment and counting first: decisions do not follow the shares."
 _NO_FINDING: Final = (
     "Nothing is said of any arm or static split: every estimate divides by the shares, and decisions do not "
@@ -28,44 +28,25 @@ _NO_FINDING: Final = (
 _NO_BELIEF: Final = "Beliefs count the same decisions, and are no ground to stand on either."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Words:
-    """A verdict for people.
-
-    Attributes:
-        headline: One sentence: what to do.
-        evidence: Sentences whose error rates hold at every look.
-        belief: Sentences that follow from prior and outcomes, and promise no error rate.
-    """
-
-    headline: str
-    evidence: tuple[str, ...]
-    belief: tuple[str, ...]
-
-
-def verdict(
-    weighed: EvidenceSummary,
-    arm_ids: Mapping[int, str],
-    probability_best: Mapping[str, float],
-    expected_losses: Mapping[str, float],
-) -> Words:
+def verdict_on(evidence: EvidenceSummary, arm_ids: Mapping[int, str], arms: Sequence[ArmReport]) -> Verdict:
     """The verdict on an experiment.
 
     Args:
-        weighed: The evidence, and what it calls for.
+        evidence: The evidence, and what it calls for.
         arm_ids: Arm number to id.
-        probability_best: Arm id to P(best), of arms in service.
-        expected_losses: Arm id to expected loss a decision in the reward metric's unit, where finite.
+        arms: What is believed of the arms.
     """
-    if weighed.assessment.is_alarming:
-        return Words(
-            headline=_alarm(weighed.ruling, arm_ids),
-            evidence=(_about_sample_ratio(weighed.assessment.sample_ratio), _NO_FINDING),
+    probability_best = {arm.arm: arm.probability_best for arm in arms if arm.probability_best is not None}
+    expected_losses = {arm.arm: arm.expected_loss for arm in arms if arm.expected_loss is not None}
+    if evidence.assessment.is_alarming:
+        return Verdict(
+            headline=_alarm(evidence.ruling, arm_ids),
+            evidence=(_about_sample_ratio(evidence.assessment.sample_ratio, arm_ids), _NO_FINDING),
             belief=(_NO_BELIEF,),
         )
-    return Words(
-        headline=_headline(weighed, arm_ids, probability_best),
-        evidence=tuple(_evidence(weighed, arm_ids)),
+    return Verdict(
+        headline=_headline(evidence, arm_ids, probability_best),
+        evidence=tuple(_evidence(evidence, arm_ids)),
         belief=tuple(_beliefs(probability_best, expected_losses)),
     )
 
@@ -81,16 +62,16 @@ def _alarm(ruling: Ruling, arm_ids: Mapping[int, str]) -> str:
 
 
 def _headline(
-    weighed: EvidenceSummary, arm_ids: Mapping[int, str], probability_best: Mapping[str, float]
+    evidence: EvidenceSummary, arm_ids: Mapping[int, str], probability_best: Mapping[str, float]
 ) -> str:
-    ruling, rules = weighed.ruling, Rules()
-    arm, best = "" if ruling.arm is None else arm_ids[ruling.arm], arm_ids[weighed.assessment.champion]
-    has_guardrail = any(other.metric.is_guardrail for other in weighed.assessment.others.values())
+    ruling, rules = evidence.ruling, Rules()
+    arm, best = "" if ruling.arm is None else arm_ids[ruling.arm], arm_ids[evidence.assessment.champion]
+    has_guardrail = any(other.metric.is_guardrail for other in evidence.assessment.others.values())
     harmless = (
         "no guardrail speaks against it" if has_guardrail else "there is no guardrail to speak against it"
     )
     if ruling.advice is Advice.WAIT:
-        return f"Wait: {_why_wait(weighed, arm_ids, probability_best)}."
+        return f"Wait: {_why_wait(evidence, arm_ids, probability_best)}."
     return {
         Advice.ROLL_BACK: f"Take {arm} out: {ruling.metric} is worse than under {best}.",
         Advice.TRIP: f"Take {arm} out now and look: {ruling.metric} came at {rules.trip_ratio:g} times the "
@@ -103,15 +84,16 @@ def _headline(
 
 
 def _why_wait(
-    weighed: EvidenceSummary, arm_ids: Mapping[int, str], probability_best: Mapping[str, float]
+    evidence: EvidenceSummary, arm_ids: Mapping[int, str], probability_best: Mapping[str, float]
 ) -> str:
     """What promotion waits for; never at odds with what the evidence below it establishes."""
-    rules, champion = Rules(), arm_ids[weighed.assessment.champion]
-    if weighed.ruling.cycles < rules.least_cycles:
-        return f"nothing is promoted before {rules.least_cycles} whole weeks ({weighed.ruling.cycles} so far)"
+    rules, champion = Rules(), arm_ids[evidence.assessment.champion]
+    n_weeks = evidence.ruling.cycles
+    if n_weeks < rules.least_cycles:
+        return f"nothing is promoted before {rules.least_cycles} whole weeks ({n_weeks} so far)"
     found = [
         (arm_ids[arm], challenger.better)
-        for arm, challenger in weighed.assessment.reward.challengers.items()
+        for arm, challenger in evidence.assessment.reward.challengers.items()
         if isinstance(challenger.better, Claim) and challenger.better.p_value <= ALPHA
     ]
     if not found:
@@ -126,15 +108,15 @@ def _why_wait(
     return f"{arm} is better than {champion}, but has not shown it where a whole week ends"
 
 
-def _evidence(weighed: EvidenceSummary, arm_ids: Mapping[int, str]) -> Iterator[str]:
-    assessment = weighed.assessment
+def _evidence(evidence: EvidenceSummary, arm_ids: Mapping[int, str]) -> Iterator[str]:
+    assessment = evidence.assessment
     champion = arm_ids[assessment.champion]
-    for evidence in (assessment.reward, *assessment.others.values()):
-        yield from _about_metric(evidence, champion, arm_ids)
+    for metric in (assessment.reward, *assessment.others.values()):
+        yield from _about_metric(metric, champion, arm_ids)
     if assessment.others:
         yield _about_error_rates(1 + len(assessment.others))
-    yield _about_sample_ratio(assessment.sample_ratio)
-    for value, split in zip(assessment.splits, weighed.splits, strict=True):
+    yield _about_sample_ratio(assessment.sample_ratio, arm_ids)
+    for value, split in zip(assessment.splits, evidence.splits, strict=True):
         yield _about_split(value, split, arm_ids)
 
 
@@ -220,13 +202,8 @@ def _difference(challenger: ChallengerEvidence) -> str:
 def _lift(challenger: ChallengerEvidence) -> str:
     if not isinstance(challenger.lift, Interval):
         return ""
-    upper = _signed(challenger.lift.upper) if isfinite(challenger.lift.upper) else "no bound"
-    return f"relative {_signed(challenger.lift.lower)} to {upper}"
-
-
-def _signed(part: float) -> str:
-    """A relative change in percent."""
-    return f"{100 * part:+.3g} %"
+    upper = signed_percent(challenger.lift.upper) if isfinite(challenger.lift.upper) else "no bound"
+    return f"relative {signed_percent(challenger.lift.lower)} to {upper}"
 
 
 def _e_values(claim: Claim) -> str:
@@ -237,18 +214,24 @@ def _e_values(claim: Claim) -> str:
     return f"e-value {process.value:.3g} now, {process.largest:.3g} at most"
 
 
-def _about_sample_ratio(check: SampleRatio | CannotSay) -> str:
+def _about_sample_ratio(check: SampleRatio | CannotSay, arm_ids: Mapping[int, str]) -> str:
     if isinstance(check, CannotSay):
-        return f"Sample ratio: can't be checked: {check.explanation}."
+        return f"Sample ratio mismatch (SRM) can't be checked: {check.explanation}."
+    found = f"anytime p {check.process.p_value:.2g}"
+    deviations = {arm: z for arm, z in check.z.items() if z is not None}
+    if deviations:
+        arm = max(deviations, key=lambda each: abs(deviations[each]))
+        counts = f"{check.observed[arm]:,} decisions, {check.expected[arm]:,.0f} by its shares"
+        found += f"; furthest is {arm_ids[arm]}: {counts}, z {deviations[arm]:+.1f}"
     if check.is_alarming():
-        return f"Sample ratio: decisions do not follow the shares (anytime p {check.process.p_value:.2g})."
-    return f"Sample ratio: decisions follow the shares (anytime p {check.process.p_value:.2g})."
+        return f"Sample ratio mismatch (SRM): decisions do not follow the shares ({found})."
+    return f"No sample ratio mismatch (SRM): decisions follow the shares ({found})."
 
 
 def _about_split(
     value: SplitValue | CannotSay, split: Mapping[int, float], arm_ids: Mapping[int, str]
 ) -> str:
-    name = _split_name(split, arm_ids)
+    name = split_name({arm_ids[arm]: weight for arm, weight in split.items()})
     if isinstance(value, CannotSay):
         return f"A fixed split {name}: its worth can't be said: {value.explanation}."
     gain = f"{value.gain:+.4g} ± {value.gain_standard_error:.2g}"
@@ -259,35 +242,18 @@ def _about_split(
     )
 
 
-def _split_name(split: Mapping[int, float], arm_ids: Mapping[int, str]) -> str:
-    if len(split) > _FEW:
-        even = "even " if len(set(split.values())) == 1 else ""
-        return f"{even}over {len(split):,} arms"
-    total = sum(split.values())
-    return " / ".join(f"{arm_ids[arm]} {weight / total:.3g}" for arm, weight in split.items())
-
-
 def _beliefs(probability_best: Mapping[str, float], expected_losses: Mapping[str, float]) -> Iterator[str]:
     ranked = sorted(probability_best.items(), key=lambda item: -item[1])
     for arm, probability in ranked[:_FEW]:
         loss = f", expected loss {expected_losses[arm]:.2g} a decision" if arm in expected_losses else ""
-        yield f"{arm} is best with probability {_percent(probability)}{loss}."
+        yield f"{arm} is best with probability {percent(probability)}{loss}."
     if len(ranked) > _FEW:
-        yield f"{len(ranked) - _FEW:,} other arms: each is best with at most {_percent(ranked[_FEW][1])}."
-
-
-def _percent(probability: float) -> str:
-    """A probability in percent; what is not quite none or all is not shown as such."""
-    if 0 < probability < _SHOWN:
-        return "<0.1 %"
-    if 1 - _SHOWN < probability < 1:
-        return ">99.9 %"
-    return f"{100 * probability:.1f} %"
+        yield f"{len(ranked) - _FEW:,} other arms: each is best with at most {percent(ranked[_FEW][1])}."
 
 
 def outlook_text(outlook: Outlook) -> str:
     """The planner's line."""
-    lift = f"a lift of {_signed(outlook.lift)}"
+    lift = f"a lift of {signed_percent(outlook.lift)}"
     if isinstance(outlook.forecast, CannotSay):
         return f"When {lift} would be seen can't be said: {outlook.forecast.explanation}."
     half, most = outlook.forecast.days_at_half, outlook.forecast.days_at_most

@@ -80,6 +80,21 @@ class ArmReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A verdict for people.
+
+    Attributes:
+        headline: One sentence: what to do.
+        evidence: Sentences whose error rates hold at every look.
+        belief: Sentences that follow from prior and outcomes, and promise no error rate.
+    """
+
+    headline: str
+    evidence: tuple[str, ...]
+    belief: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """What is known about an experiment at one moment.
 
@@ -90,9 +105,11 @@ class Report:
         epochs: Share over time, oldest first, thinned to what was asked for.
         n_epochs: How many epochs there have been.
         metrics: Names of the metrics that are reported on, the reward metric among them.
-        weighed: The evidence, and what it calls for.
+        evidence: The evidence, and what it calls for.
+        verdict: The same in sentences, beside what is believed.
+        outlook: How long a lift takes to be seen, in a sentence.
         notes: What to know before quoting a number.
-        n_uncounted: Decisions of this server that the store could not take in yet; up to so many.
+        n_uncounted: The most decisions of this server that the store may not have taken in yet.
     """
 
     record: ExperimentRecord
@@ -101,6 +118,8 @@ class Report:
     epochs: tuple[Epoch, ...]
     n_epochs: int
     metrics: frozenset[str]
-    weighed: EvidenceSummary
+    evidence: EvidenceSummary
+    verdict: Verdict
+    outlook: str
     notes: tuple[str, ...]
     n_uncounted: int = 0

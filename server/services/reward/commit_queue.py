@@ -1,4 +1,4 @@
-"""The queue before the ledger's one writer: whatever came while the last commit ran makes the next one."""
+"""The commit queue of rewards: what arrives while one commit runs makes up the next one."""
 
 import asyncio
 from collections import Counter, deque
@@ -16,10 +16,10 @@ from server.services.errors import (
     StorageUnavailableError,
     StorageUnsafeError,
 )
+from server.services.runtime.async_store import AsyncStore
 from server.services.runtime.clock import Clock
-from server.services.runtime.threads import Workers
+from server.services.runtime.log_throttle import LogThrottle
 from server.services.runtime.writer import Writer
-from server.store.contract import Store
 from server.store.errors import (
     RowRefusedError,
     StoreBrokenError,
@@ -39,15 +39,14 @@ MAX_TURNS: Final = 16
 _ENTRY_BYTES: Final = 400
 _OUTCOME_BYTES: Final = 160
 _RETRY_WHEN_FULL: Final = timedelta(milliseconds=200)
-_RETRY_WHEN_AWAY: Final = timedelta(seconds=1)
+_RETRY_WHEN_NO_ROOM: Final = timedelta(seconds=1)
 _SMOOTHING: Final = 0.2
-_COMPLAINT_SECONDS: Final = 10.0
 
 log = structlog.get_logger()
 
 
 class _Submission:
-    """Rewards that are committed together, and who waits for what became of them."""
+    """Rewards that are committed together, and the future of their verdicts."""
 
     __slots__ = ("done", "entries", "n_bytes", "n_rows")
 
@@ -101,49 +100,22 @@ class _Turns:
             self._n_turns[entry.decision] = self._n_turns.get(entry.decision, 0) + 1
 
 
-class ThrottledLog:
-    """Says in the log that commits fail: in an outage now and then, and not once for each of them."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._n_unsaid = 0
-        self._silent_until = float("-inf")
-
-    def say(self, error: Exception) -> None:
-        """Takes one failed commit. Only an unexpected one is worth a traceback."""
-        facts = {"error": type(error).__name__, "cause": str(error)}
-        if not isinstance(error, StoreUnavailableError):
-            log.error("reward.commit_failed", **facts, exc_info=error)
-        elif self._clock.monotonic() < self._silent_until:
-            self._n_unsaid += 1
-        else:
-            log.warning("reward.commit_failed", **facts, n_unsaid=self._n_unsaid)
-            self._silent_until = self._clock.monotonic() + _COMPLAINT_SECONDS
-            self._n_unsaid = 0
-
-    def end(self) -> None:
-        """Takes one that succeeded: the next failure is news."""
-        self._silent_until = float("-inf")
-
-
 class RewardQueue:
     """Groups rewards into commits. Belongs to the event loop's thread.
 
     Args:
         store: Where rewards go.
-        workers: Whose writing thread commits.
         writer: In whose slot rewards are counted.
         clock: Times the commits.
         max_rows: Outcomes that may wait; more are refused.
         max_bytes: Memory, estimated, that they may take; more are refused.
-        on_recorded: Told the numbers of the experiments whose facts grew.
-        on_broken: Told that durability can't be promised any more.
+        on_recorded: Called with the numbers of the experiments whose facts grew.
+        on_broken: Called when durability can't be promised any more.
     """
 
     def __init__(
         self,
-        store: Store,
-        workers: Workers,
+        store: AsyncStore,
         writer: Writer,
         clock: Clock,
         *,
@@ -153,7 +125,6 @@ class RewardQueue:
         on_broken: Callable[[], None],
     ) -> None:
         self._store = store
-        self._workers = workers
         self._writer = writer
         self._clock = clock
         self._max_rows = max_rows
@@ -164,7 +135,7 @@ class RewardQueue:
         self._n_bytes = 0
         self._arrived = asyncio.Event()
         self._is_closed = False
-        self._complaints = ThrottledLog(clock)
+        self._throttle = LogThrottle(clock)
         self.n_rows = 0
         self.commit_seconds = 0.0
         self.observers: list[Callable[[int, float], None]] = []
@@ -195,7 +166,7 @@ class RewardQueue:
         return list(chain.from_iterable(settled))
 
     async def run(self) -> None:
-        """Commits what is submitted, until `close` was called and nothing waits any more."""
+        """Commit what is submitted, until `close` was called and nothing waits."""
         while not (self._is_closed and not self._waiting):
             await self._arrived.wait()
             self._arrived.clear()
@@ -203,7 +174,7 @@ class RewardQueue:
                 await self._commit(self._take())
 
     def close(self) -> None:
-        """Ends `run` once everything submitted is committed or refused."""
+        """End `run` once everything submitted is committed or refused."""
         self._is_closed = True
         self._arrived.set()
 
@@ -245,7 +216,7 @@ class RewardQueue:
         started_at = self._clock.monotonic()
         try:
             verdicts = await self._record(entries)
-        except Exception as error:  # noqa: BLE001 - whatever it was, the callers must be told
+        except Exception as error:  # noqa: BLE001 - whatever it was, the callers get an answer
             self._fail(taken, error)
         else:
             self._settle(taken, entries, verdicts)
@@ -256,9 +227,9 @@ class RewardQueue:
             self._observe(n_rows, self._clock.monotonic() - started_at)
 
     async def _record(self, entries: Sequence[RewardEntry]) -> list[RewardVerdict]:
-        """Records the entries; those that the database refuses are found by halving and fail alone."""
+        """Record the entries; those that the database refuses are found by halving and fail alone."""
         try:
-            return await self._workers.write(self._store.record_rewards, entries, self._writer.slot)
+            return await self._store.record_rewards(entries, self._writer.slot)
         except RowRefusedError:
             if len(entries) == 1:
                 log.exception("reward.refused_by_database", experiment=entries[0].experiment)
@@ -269,7 +240,7 @@ class RewardQueue:
     def _settle(
         self, taken: Sequence[_Submission], entries: Sequence[RewardEntry], verdicts: Sequence[RewardVerdict]
     ) -> None:
-        self._complaints.end()
+        self._throttle.reset()
         self._on_recorded({entry.experiment for entry in entries})
         for entry, verdict in zip(entries, verdicts, strict=True):
             if isinstance(verdict, Recorded):
@@ -283,12 +254,20 @@ class RewardQueue:
             start = end
 
     def _fail(self, taken: Sequence[_Submission], error: Exception) -> None:
-        self._complaints.say(error)
+        self._log_failure(error)
         for submission in taken:
             if not submission.done.done():
                 submission.done.set_exception(_to_service_error(error))
         if isinstance(error, StoreBrokenError):
             self._on_broken()
+
+    def _log_failure(self, error: Exception) -> None:
+        """Log a failed commit: every unexpected one with its traceback, an outage now and then."""
+        facts = {"error": type(error).__name__, "cause": str(error)}
+        if not isinstance(error, StoreUnavailableError):
+            log.error("reward.commit_failed", **facts, exc_info=error)
+        elif (n_left_out := self._throttle.admit()) is not None:
+            log.warning("reward.commit_failed", **facts, n_unsaid=n_left_out)
 
     def _observe(self, n_rows: int, seconds: float) -> None:
         self.commit_seconds += _SMOOTHING * (seconds - self.commit_seconds)
@@ -298,9 +277,9 @@ class RewardQueue:
 
 def _to_service_error(error: Exception) -> Exception:
     if isinstance(error, StoreFullError):
-        return StorageFullError("the store has no room left", _RETRY_WHEN_AWAY)
+        return StorageFullError("the store has no room left", _RETRY_WHEN_NO_ROOM)
     if isinstance(error, StoreUnsafeError):
-        return StorageUnsafeError(str(error), _RETRY_WHEN_AWAY)
+        return StorageUnsafeError(str(error))
     if isinstance(error, StoreError):
-        return StorageUnavailableError(_RETRY_WHEN_AWAY)
+        return StorageUnavailableError()
     return error if isinstance(error, ServiceError) else RuntimeError("the commit failed")

@@ -1,8 +1,8 @@
 """Inquiries: before something is refused for good, the store is asked whether it knows more than this server.
 
-Anybody can have questions asked, by naming what there is not. So a question that was answered a moment ago
-is not asked again, questions at the same time share one load of what changed, and loads keep a distance: what
-the store is asked does not grow with the calls.
+Any caller can cause questions, by naming what does not exist. So a question that was answered a moment ago is
+not asked again, concurrent questions share one load of what changed, and loads are spaced out: the load on
+the store does not grow with the calls.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ class Inquiries:
     """Asks the store what changed, for callers who would be refused. Belongs to the event loop's thread.
 
     Args:
-        refresh: Takes in what the store has when it is called, or later.
+        refresh: Loads what the store has when it is called, or later.
         clock: The time.
         memory_seconds: How long an answer holds: no longer than replicas may take to know of a change.
         pause_seconds: From the beginning of a load to the next one; by default there are twenty a second.
@@ -48,11 +48,11 @@ class Inquiries:
         self._began_at = float("-inf")
 
     def is_answered(self, subject: Subject) -> bool:
-        """Whether the store was asked about it a moment ago: what is known here is what it said."""
+        """Return whether the store was asked about it a moment ago, so that its answer is known here."""
         return self._clock.monotonic() - self._answered.get(subject, float("-inf")) < self._memory
 
     async def ask(self, subjects: Collection[Subject]) -> None:
-        """Takes in what the store knows about these subjects, unless it said so a moment ago.
+        """Load what the store knows about these subjects, unless that was done a moment ago.
 
         Raises:
             StorageUnavailableError: The store can't be reached.
@@ -69,14 +69,14 @@ class Inquiries:
             self._remember(subject, asked_at)
 
     async def end(self) -> None:
-        """Gives up what nobody waits for any more."""
+        """Cancel the loads that are under way."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _load(self) -> float:
-        """Loads at a distance from the last time; returns when the store was asked."""
+        """Load, some time after the last load; return when the store was asked."""
         await asyncio.sleep(max(self._began_at + self._pause - self._clock.monotonic(), 0.0))
         self._next = None  # who asks from now on may ask about something newer
         self._began_at = asked_at = self._clock.monotonic()

@@ -1,17 +1,13 @@
-"""Epochs of decisions that are rewarded: looked up in the store by their key, together, and remembered."""
+"""Epochs of rewarded decisions: looked up in the store by their keys, in batches, and remembered."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from datetime import timedelta
 from typing import Final, NamedTuple
 
-from server.services.errors import StorageUnavailableError
 from server.services.runtime.clock import Clock
 from server.services.snapshot.snapshot import Snapshot
-from server.store.errors import StoreError
 from server.store.records.epoch_terms import EpochKey, EpochTerms
 
-_RETRY_AFTER: Final = timedelta(seconds=1)
 _MOST_BYTES: Final = 32 * 1024 * 1024
 """Memory for epochs that were looked up: some sixty thousand of a few arms, the oldest forgotten first."""
 
@@ -23,7 +19,7 @@ class EpochClaim(NamedTuple):
 
     Attributes:
         key: Which epoch it names.
-        nonce: The mark of the epoch in force when it was made.
+        nonce: The nonce of the epoch in force when it was made.
     """
 
     key: EpochKey
@@ -38,7 +34,7 @@ class KnownEpochs:
 
     Args:
         snapshot: Knows the epochs in force.
-        find: The store's epochs by key, those that there are.
+        find: Looks up those of the epochs that there are, as `AsyncStore.for_calls` does.
         clock: The time.
         memory_seconds: How long it is remembered that the store has no such epoch.
     """
@@ -60,10 +56,10 @@ class KnownEpochs:
         self._absent: dict[EpochClaim, float] = {}
         self._next: asyncio.Task[Mapping[EpochKey, EpochTerms]] | None = None
         self._running: asyncio.Task[Mapping[EpochKey, EpochTerms]] | None = None
-        self._wanted: set[EpochKey] = set()
+        self._next_keys: set[EpochKey] = set()
 
     def nonce_of(self, experiment: int, segment: int, number: int) -> int | None:
-        """The mark of the epoch as the store has it; None if the epoch is not known here."""
+        """Return the nonce of the epoch as the store has it; None if the epoch is not known here."""
         live = self._snapshot.find_live(experiment)
         epoch = None if live is None else live.epoch
         if epoch is not None and epoch.number == number and epoch.segment == segment:
@@ -72,31 +68,28 @@ class KnownEpochs:
         return None if found is None else found.nonce
 
     def is_answered(self, claim: EpochClaim) -> bool:
-        """Whether the store said a moment ago that it has no such epoch."""
+        """Return whether the store answered a moment ago that it has no such epoch."""
         return self._clock.monotonic() - self._absent.get(claim, float("-inf")) < self._memory
 
     async def ask(self, claims: Collection[EpochClaim]) -> None:
-        """Looks these epochs up. Calls at the same time share a query.
+        """Look up these epochs. Concurrent calls share a query.
 
         Raises:
             StorageUnavailableError: The store can't be reached.
         """
         if not claims:
             return
-        self._wanted.update(claim.key for claim in claims)
+        self._next_keys.update(claim.key for claim in claims)
         if self._next is None:
             self._next = asyncio.create_task(self._look_up(self._running))
         asked_at = self._clock.monotonic()
-        try:
-            found = await asyncio.shield(self._next)
-        except StoreError as error:
-            raise StorageUnavailableError(_RETRY_AFTER) from error
+        found = await asyncio.shield(self._next)
         for claim in claims:
             if claim.key not in found:
                 self._note_absent(claim, asked_at)
 
     async def end(self) -> None:
-        """Gives up what nobody waits for any more."""
+        """Cancel the queries that are under way."""
         tasks = [task for task in (self._next, self._running) if task is not None]
         for task in tasks:
             task.cancel()
@@ -105,12 +98,12 @@ class KnownEpochs:
     async def _look_up(
         self, before: "asyncio.Task[Mapping[EpochKey, EpochTerms]] | None"
     ) -> Mapping[EpochKey, EpochTerms]:
-        """Waits for the query that is under way, and makes one of all that was wanted meanwhile."""
+        """Wait for the query that is under way, then look up all that was asked for meanwhile."""
         if before is not None:
             await asyncio.wait([before])
         self._running, self._next = self._next, None
-        wanted, self._wanted = self._wanted, set()
-        found = await self._find(wanted)
+        keys, self._next_keys = self._next_keys, set()
+        found = await self._find(keys)
         for key, terms in found.items():
             self._remember(key, terms)
         return found

@@ -1,7 +1,6 @@
 """The ledger: a reward is checked, queued, and acknowledged once it is committed."""
 
 import asyncio
-import enum
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
@@ -75,13 +74,6 @@ class _Rules:
             for metric in record.experiment.metrics
         }
         self.names = {number: name for name, number in record.metric_numbers.items()}
-
-
-class _Age(enum.Enum):
-    """How old a decision is, against what its experiment accepts."""
-
-    OPEN = "open"
-    EXPIRED = "expired"
 
 
 _Question: TypeAlias = Subject | EpochClaim
@@ -206,7 +198,7 @@ class Ledger:
         await asyncio.gather(self._inquiries.ask(subjects), self._epochs.ask(claims))
 
     def _find(self, report: PostedReward, now_ms: int, namespaces: Collection[str] | None) -> _Finding:
-        """What becomes of a reward, as far as it is known here."""
+        """Return what becomes of a reward, as far as it is known here."""
         try:
             return self._check(report, now_ms, namespaces)
         except UnknownKeyError:
@@ -231,7 +223,7 @@ class Ledger:
             refusal = ExperimentNotFoundError(None) if namespaces is None else PermissionDeniedError()
             return _Provisional(refusal, frozenset({experiment}))
         age_ms = max(now_ms - decision.decided_ms, 0)  # one of the future is of a clock that was wrong
-        age = _judge_age(age_ms, rules)
+        is_expired = age_ms > rules.max_age_ms
         outcomes = _check_outcomes(report.outcomes, rules, age_ms)
         if isinstance(outcomes, _BadOutcomes):
             error = InvalidInputError(outcomes.violations)
@@ -250,15 +242,17 @@ class Ledger:
             outcomes,
             report.revision,
             now_ms,
-            age is _Age.EXPIRED or is_late,
+            is_expired or is_late,
             is_apart,
             int.from_bytes(unit) if keeps_unit and unit != NO_UNIT else None,
             key_of(report.decision_id),
         )
-        if known_nonce is not None and age is _Age.OPEN:
+        if known_nonce is not None and not is_expired:
             return entry
-        claim = EpochClaim(EpochKey(experiment, segment, epoch), nonce) if known_nonce is None else None
-        return _Provisional(entry, _questions(claim, None if age is _Age.OPEN else experiment))
+        questions: set[_Question] = {experiment} if is_expired else set()
+        if known_nonce is None:
+            questions.add(EpochClaim(EpochKey(experiment, segment, epoch), nonce))
+        return _Provisional(entry, frozenset(questions))
 
     def _rules_of(self, experiment: int, namespaces: Collection[str] | None) -> _Rules | None:
         """The rules of an experiment; None if it is not known here.
@@ -309,16 +303,6 @@ def _outcome(number: int, metric: Metric, value: float, *, is_late: bool) -> Out
 
 def _window_ms(metric: Metric) -> float:
     return float("inf") if metric.window is None else metric.window.total_seconds() * 1000
-
-
-def _questions(claim: EpochClaim | None, experiment: int | None) -> frozenset[_Question]:
-    """What is in doubt of an epoch and of an experiment's rules, where they are given."""
-    return frozenset(question for question in (claim, experiment) if question is not None)
-
-
-def _judge_age(age_ms: int, rules: _Rules) -> _Age:
-    """Whether first outcomes of a decision are accepted; the only place where ages decide that."""
-    return _Age.EXPIRED if age_ms > rules.max_age_ms else _Age.OPEN
 
 
 def _check_outcomes(

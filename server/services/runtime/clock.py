@@ -1,4 +1,4 @@
-"""The time, asked for in one place, so that a test can be its master."""
+"""The clocks of this machine, in one place, so that tests can replace them."""
 
 import time
 from collections.abc import Callable
@@ -18,7 +18,7 @@ _MONOTONIC: Final = _monotonic_clock()
 
 
 class Clock:
-    """The clocks of this machine, which believe what they say. `ServiceClock` does not.
+    """The clocks of this machine, believed as they are; `ServiceClock` doubts them.
 
     Attributes:
         is_doubted: Whether the time may be wrong: then nothing is begun that goes by it.

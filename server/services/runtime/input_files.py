@@ -1,4 +1,4 @@
-"""Files that people write: read in bounded time and memory, or refused in a line that says what is wrong.
+"""Files written by people: read in bounded time and memory, or refused with one line that says why.
 
 The TOML reader of the standard library has no bounds of its own: it takes minutes for a key of many thousand
 parts, and ends with errors of the interpreter where values are nested deeply or numbers are long.
@@ -8,6 +8,9 @@ import os
 import re
 import stat
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +26,7 @@ class InputFileError(Exception):
 
 
 def read_text(path: Path, *, most_bytes: int = _MIB) -> str:
-    """The text of a regular file, or of a pipe that somebody writes to. A byte order mark is left out.
+    """Return the text of a regular file or a pipe, without a byte order mark.
 
     Raises:
         InputFileError: It can't be read, is no such file, is larger, or not UTF-8.
@@ -32,27 +35,39 @@ def read_text(path: Path, *, most_bytes: int = _MIB) -> str:
 
 
 def read_bytes(path: Path, *, most_bytes: int = _MIB, may_be_pipe: bool = True) -> bytes:
-    """What is in a file, up to one byte more than may be.
+    """Return the content of a file, at most `most_bytes` + 1 bytes of it.
 
     Args:
         path: Where it is.
         most_bytes: A larger file is not read to its end.
+        may_be_pipe: As for `opened`.
+
+    Raises:
+        InputFileError: As for `opened`.
+    """
+    with opened(path, may_be_pipe=may_be_pipe) as file:
+        return file.read(most_bytes + 1)
+
+
+@contextmanager
+def opened(path: Path, *, may_be_pipe: bool) -> Iterator[BufferedReader]:
+    """Open a file to read.
+
+    Args:
+        path: Where it is.
         may_be_pipe: Whether to wait for who writes to a pipe; a server must not.
 
     Raises:
-        InputFileError: It can't be read, or is neither a regular file nor a pipe that may be.
+        InputFileError: It can't be opened or read, or is neither a regular file nor a pipe that may be.
     """
+    extra = 0 if may_be_pipe else os.O_NONBLOCK
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (0 if may_be_pipe else os.O_NONBLOCK))
-        with os.fdopen(descriptor, "rb") as file:
-            mode = os.fstat(descriptor).st_mode
-            if stat.S_ISDIR(mode):
-                raise InputFileError("is a directory")
-            if not may_be_pipe and not stat.S_ISREG(mode):
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | extra)) as file:
+            if not may_be_pipe and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise InputFileError("is not a regular file")
-            return file.read(most_bytes + 1)
+            yield file
     except OSError as error:
-        raise InputFileError((error.strerror or "cannot be read").lower()) from None
+        raise InputFileError((error.strerror or "cannot be read").lower()) from error
 
 
 def decode(data: bytes, *, most_bytes: int = _MIB) -> str:

@@ -1,4 +1,4 @@
-"""A value that is loaded from files, and loaded again when they change; a broken file keeps the old value."""
+"""Values loaded from files, and again when these change; a broken file keeps the old value."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -40,26 +40,26 @@ class ReloadingFile(Generic[_Value]):
         self.value = load()
 
     def look(self) -> None:
-        """Loads the value again if a file has changed since the last look; says so once."""
+        """Load the value again if a file has changed since the last look; log it once."""
         mark = self._read_mark()
         if mark == self._mark:
             return
         self._mark = mark
         if any(path.exists() and not path.is_file() for path in self._paths):
-            self._say_not_reloaded("not a file")  # a pipe could keep the reader waiting for ever
+            self._log_not_reloaded("not a file")  # a pipe could keep the reader waiting for ever
             return
         try:
             self.value = self._load()
         except self._expected as error:
-            self._say_not_reloaded(str(error))
+            self._log_not_reloaded(str(error))
         else:
             log.info("file.reloaded", what=self._what)
 
-    def _say_not_reloaded(self, why: str) -> None:
+    def _log_not_reloaded(self, why: str) -> None:
         log.warning("file.not_reloaded", what=self._what, error=why, meaning="the last good one holds")
 
     def _read_mark(self) -> _Mark:
-        """What tells a changed file from what it was: also a symbolic link that points elsewhere."""
+        """Return what differs once a file has changed, or a symbolic link points elsewhere."""
         return tuple(_mark_of(path) for path in self._paths)
 
 

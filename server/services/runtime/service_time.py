@@ -54,7 +54,7 @@ class Pace:
 
     @property
     def beat(self) -> timedelta:
-        """How often a server says that it runs free of doubt."""
+        """How often a server records that it runs free of doubt."""
         return min(timedelta(minutes=1), self.settle / 10)
 
 
@@ -229,7 +229,7 @@ class ServiceClock(Clock):
         if abs(error) * _MICROSECOND <= self.pace.far:
             return self.pace.near.total_seconds()
         if error < 0 and not self._may_go_back_to(at):
-            return float("inf")  # until somebody accepts it
+            return float("inf")  # until an operator accepts it
         if (
             error < 0
             and not self.is_settled

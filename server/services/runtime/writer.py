@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import structlog
 
+from server.services.runtime.async_store import AsyncStore
 from server.services.runtime.clock import Clock
-from server.services.runtime.threads import Workers
-from server.store.contract import Store
 from server.store.errors import RunTakenError
 
 log = structlog.get_logger()
@@ -29,24 +28,23 @@ class Writer:
 
 
 async def claim_slot(
-    store: Store, workers: Workers, writer: Writer, clock: Clock, *, begin_run: Callable[[], int]
+    store: AsyncStore, writer: Writer, clock: Clock, *, begin_run: Callable[[], int]
 ) -> None:
-    """Says that a writer lives, and takes another slot, or another incarnation, where it has to.
+    """Report that a writer lives, and give it another slot, or another incarnation, where needed.
 
     Args:
-        store: Where writers are known.
-        workers: Whose threads wait for the store.
-        writer: Who lives.
+        store: Where writers are registered.
+        writer: Updated in place.
         clock: Its time.
         begin_run: Called once the writer has another incarnation; returns the number of decisions that are
             dropped with the last one.
 
     Raises:
-        StoreError: Neither was changed but to an incarnation that nobody has.
+        StoreError: The slot is unchanged; the incarnation may be a new one that no other run has.
     """
     while True:
         try:
-            writer.slot = await workers.write(store.claim_slot, writer.incarnation, clock.now())
+            writer.slot = await store.claim_slot(writer.incarnation, clock.now())
         except RunTakenError:
             before, writer.incarnation = writer.incarnation, secrets.token_bytes(16)
             log.warning(

@@ -1,4 +1,4 @@
-"""The keys file: what a start without the store signs and checks with. It is as secret as the keys.
+"""The keys file: keys to sign and verify with at a start without the store. It is as secret as they are.
 
 A JSON object: `format`, `version`, `signing_key`, `keys`, key id to secret in hexadecimal, and `signs_at`,
 key id to the instant from which it signs, for keys that take turns. The server keeps it up to date; it may
@@ -24,7 +24,7 @@ _N_KEYS: Final = 256
 _MOST_BYTES: Final = 1 << 20
 _EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(9000, 1, 1, tzinfo=UTC)
-"""Turns beyond are of no clock, and leave no room for the day in which a key may still have signed."""
+"""Later turns are of no working clock, and leave no room for the day in which a key may still have signed."""
 
 
 class KeysFileError(Exception):
@@ -32,10 +32,10 @@ class KeysFileError(Exception):
 
 
 def read_keys(path: Path) -> KeyRing:
-    """The ring in a keys file.
+    """Return the ring in a keys file.
 
     Raises:
-        KeysFileError: It is not there, can't be read, or is none.
+        KeysFileError: There is none, or it can't be read or used.
     """
     try:
         data = read_bytes(path, most_bytes=_MOST_BYTES, may_be_pipe=False)
@@ -54,7 +54,7 @@ def read_keys(path: Path) -> KeyRing:
 
 
 def write_keys(path: Path, ring: KeyRing) -> None:
-    """Writes a keys file that only its owner can read; OSError if it can't be written."""
+    """Write a keys file that only its owner can read; OSError if it can't be written."""
     body = {
         "format": _FORMAT,
         "version": _VERSION,
@@ -66,7 +66,7 @@ def write_keys(path: Path, ring: KeyRing) -> None:
 
 
 def is_open_to_others(path: Path) -> bool:
-    """Whether somebody beside this user and root may read or write a keys file; not if it is gone."""
+    """Return whether users other than this one and root may read or write a file; False if it is gone."""
     try:
         found = path.stat()
     except OSError:
@@ -75,7 +75,7 @@ def is_open_to_others(path: Path) -> bool:
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON; ValueError if it says one thing twice: a reader might take the one or the other."""
+    """Return a JSON object; ValueError if a name is there twice: readers might take the one or the other."""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a name stands there twice")

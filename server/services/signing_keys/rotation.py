@@ -1,12 +1,12 @@
-"""The keys that sign decisions: taken from the store, put to use when their time comes, and rotated.
+"""The keys that sign decisions: loaded from the store, put to use when their time comes, and rotated.
 
-Until the store has told them, `UnknownKeys` stand for them.
+Until they are loaded, `UnknownKeys` stands in for them.
 
 A rotation has three steps, and the clock takes them: the new key is *distributed* to every server, then it
 *signs*, and the one before it only *verifies*, for as long as decisions live, and later: a repeated reward is
 answered as a duplicate however old it is. What a replaced key seems to have signed after its turn is refused,
-so that a key that leaked is of no use once its last decisions have expired. Who can't wait for that revokes
-it: all that it signed, rewarded or open, is as if it had been made up.
+so that a key that leaked is of no use once its last decisions have expired. Whoever can't wait for that
+revokes it: all that it signed, rewarded or not, is then refused as never issued.
 """
 
 import asyncio
@@ -26,16 +26,14 @@ from server.services.errors import (
     RotationRefusedError,
     StorageUnavailableError,
 )
+from server.services.runtime.async_store import AsyncStore
 from server.services.runtime.clock import Clock
-from server.services.runtime.threads import Workers
 from server.services.signing_keys.signers import GRACE, UnknownKeys, last_ms_of, signer_of
 from server.services.snapshot.snapshot import Snapshot
-from server.store.contract import Store
-from server.store.errors import KeysNotReadyError, StoreError
+from server.store.errors import KeysNotReadyError
 from server.store.records import KeyRing
 
 SECRET_BYTES: Final = 32
-_RETRY_AFTER: Final = timedelta(seconds=1)
 _LOOK_SECONDS: Final = 0.1
 _UNSETTLED_SECONDS: Final = 15.0
 """A server's transactions are ended by the database sooner, also if the server is frozen."""
@@ -79,27 +77,24 @@ class DecisionKeys:
 
     Args:
         store: Where the ring is.
-        workers: Whose threads wait for the store.
-        snapshot: Tells how long decisions live.
+        snapshot: Experiments, whose decisions live for a time.
         clock: The time.
         convergence: How soon a change made by one replica is known to all.
 
     Attributes:
         signer: Signs and reads decisions; another one once the first ring is taken.
-        on_changed: Told of every ring that is taken.
+        on_changed: Called with every ring that is taken.
     """
 
     def __init__(
         self,
-        store: Store,
-        workers: Workers,
+        store: AsyncStore,
         snapshot: Snapshot,
         clock: Clock,
         *,
         convergence: timedelta,
     ) -> None:
-        self._store = store
-        self._workers = workers
+        self._store = store.for_calls
         self._snapshot = snapshot
         self._clock = clock
         self._ring: KeyRing | None = None
@@ -109,7 +104,7 @@ class DecisionKeys:
         self.on_changed: Callable[[KeyRing], None] = lambda _: None
 
     def turn(self) -> None:
-        """Lets the key sign whose time has come."""
+        """Sign with the key whose time has come."""
         if self._ring is None:
             return
         signing_key = self._ring.signing_key_at(self._clock.now())
@@ -119,7 +114,7 @@ class DecisionKeys:
             self.signer.exchange(self._ring.secrets, signing_key, last_ms=last_ms_of(self._ring))
 
     def take(self, ring: KeyRing) -> None:
-        """Uses a ring as the store has it."""
+        """Use a ring of the store."""
         if ring == self._ring:
             return
         signing_key = ring.signing_key_at(self._clock.now())
@@ -132,15 +127,15 @@ class DecisionKeys:
         self.on_changed(ring)
 
     async def refresh(self) -> None:
-        """Takes the ring that the store has; StoreError if it can't be reached."""
-        self._take_found(await self._workers.poll(self._store.read_keys))
+        """Take the ring that the store has; StorageUnavailableError if it can't be reached."""
+        self._take_found(await self._store.poll_keys())
 
     def _take_found(self, ring: KeyRing | None) -> None:
         if ring is not None:
             self.take(ring)
 
     async def rotate(self, caller: str) -> list[SigningKey]:
-        """Adds a key; returns once every replica that reaches the store has it, and this one signs with it.
+        """Add a key; return once every replica that reaches the store has it, and this one signs with it.
 
         Raises:
             RotationRefusedError: The last rotation has not settled, there is no id left, or the clock, which
@@ -150,8 +145,7 @@ class DecisionKeys:
             raise RotationRefusedError("the server's clock is in doubt; see `bandit-server clock show`")
         trusted = self._clock.trusted_until()
         try:
-            ring = await self._workers.write(
-                self._store.rotate_keys,
+            ring = await self._store.rotate_keys(
                 secrets.token_bytes(SECRET_BYTES),
                 self._clock.now(),
                 delay=self._delay,
@@ -160,17 +154,15 @@ class DecisionKeys:
             )
         except KeysNotReadyError as error:
             raise RotationRefusedError(error.why) from None
-        except StoreError as error:
-            raise StorageUnavailableError(_RETRY_AFTER) from error
         self.take(ring)
         await asyncio.sleep(self._delay.total_seconds())
         self.turn()
         return self.describe(ring)
 
     async def revoke(self, key: int, caller: str) -> list[SigningKey]:
-        """Forgets a replaced key; returns once every replica that reaches the store has forgotten it.
+        """Revoke a replaced key; return once every replica that reaches the store has forgotten it.
 
-        Repeated after a call whose end is not known, it says that there is no such key once that holds.
+        Repeated after a call whose outcome is not known, it raises RevocationRefusedError once that holds.
 
         Raises:
             RevocationRefusedError: The key signs, or there is none of this id, for any replica.
@@ -178,43 +170,35 @@ class DecisionKeys:
         """
         known = await self.read()
         if key not in {each.id for each in known}:
-            await self._let_all_hear(key)
+            await self._wait_for_all(key)
             raise RevocationRefusedError(f"there is no key {key}, nor a transaction that may know one")
         try:
-            ring = await self._workers.write(self._store.revoke_key, key, self._clock.now(), caller=caller)
+            ring = await self._store.revoke_key(key, self._clock.now(), caller=caller)
         except KeysNotReadyError as error:
             raise RevocationRefusedError(error.why) from None
-        except StoreError as error:
-            raise StorageUnavailableError(_RETRY_AFTER) from error
         self.take(ring)
-        await self._let_all_hear(key)
+        await self._wait_for_all(key)
         return self.describe(ring)
 
-    async def _let_all_hear(self, key: int) -> None:
-        """Waits for transactions that may have looked at the ring before it changed, as a frozen server's."""
+    async def _wait_for_all(self, key: int) -> None:
+        """Wait for transactions that may have read the ring before it changed, as a frozen server's."""
         await asyncio.sleep(self._delay.total_seconds())
         give_up_at = self._clock.monotonic() + _UNSETTLED_SECONDS
-        try:
-            mark = await self._workers.read(self._store.read_mark)
-            while not await self._workers.read(self._store.has_passed, mark):
-                if self._clock.monotonic() > give_up_at:
-                    raise RevocationUnsettledError(key)
-                await asyncio.sleep(_LOOK_SECONDS)
-        except StoreError as error:
-            raise StorageUnavailableError(_RETRY_AFTER) from error
+        mark = await self._store.read_mark()
+        while not await self._store.has_passed(mark):
+            if self._clock.monotonic() > give_up_at:
+                raise RevocationUnsettledError(key)
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def read(self) -> list[SigningKey]:
-        """The keys that the store has, the newest first."""
-        try:
-            self._take_found(await self._workers.read(self._store.read_keys))
-        except StoreError as error:
-            raise StorageUnavailableError(_RETRY_AFTER) from error
+        """Return the keys of the store, the newest first."""
+        self._take_found(await self._store.read_keys())
         if self._ring is None:
-            raise StorageUnavailableError(_RETRY_AFTER)
+            raise StorageUnavailableError
         return self.describe(self._ring)
 
     def describe(self, ring: KeyRing) -> list[SigningKey]:
-        """The keys of a ring, the newest first."""
+        """Return the keys of a ring, the newest first."""
         now = self._clock.now()
         keys = [
             SigningKey(
@@ -237,7 +221,7 @@ class DecisionKeys:
         return KeyState.RETIRED if is_over else KeyState.VERIFYING
 
     def _memory(self) -> timedelta:
-        """How long after its turn a key may have decisions that are accepted as new."""
+        """Return how long after its turn a key may have decisions that are accepted as new."""
         ages = [live.record.experiment.max_decision_age for live in self._snapshot]
         return max(ages, default=timedelta()) + GRACE
 

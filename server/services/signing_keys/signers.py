@@ -1,4 +1,4 @@
-"""From a ring of keys to what signs and reads decisions, also before the store has told any."""
+"""Build a Signer from a KeyRing, and a placeholder until keys are loaded."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -13,32 +13,30 @@ from server.store.records import KeyRing
 GRACE: Final = timedelta(days=1)
 """How long after its turn a key may still have signed: on a server that was cut off from the store."""
 
-_RETRY_AFTER: Final = timedelta(seconds=1)
-
 
 class UnknownKeys(Signer):
-    """Stands for keys that are not known yet: what needs one is answered as without a store."""
+    """Stands in for keys that are not loaded yet: every call raises StorageUnavailableError."""
 
     def __init__(self) -> None:
         """Has no keys."""
 
     @override
     def sign(self, decision_id: bytes, packed_terms: bytes, unit_hash: bytes) -> NoReturn:
-        raise StorageUnavailableError(_RETRY_AFTER)
+        raise StorageUnavailableError
 
     @override
     def sign_each(
         self, decision_ids: Iterable[bytes], packed_terms: Iterable[bytes], unit_hashes: Iterable[bytes]
     ) -> NoReturn:
-        raise StorageUnavailableError(_RETRY_AFTER)
+        raise StorageUnavailableError
 
     @override
     def read(self, text: str) -> NoReturn:
-        raise StorageUnavailableError(_RETRY_AFTER)
+        raise StorageUnavailableError
 
 
 def signer_of(ring: KeyRing, now: datetime) -> Signer:
-    """Signs and reads decisions with the keys of a ring, as their turns are at an instant."""
+    """Return what signs and reads decisions with the keys of a ring, whose turns are those of `now`."""
     return Signer(ring.secrets, ring.signing_key_at(now), last_ms=last_ms_of(ring))
 
 

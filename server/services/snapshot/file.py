@@ -1,4 +1,4 @@
-"""The snapshot file: what Choose reads, on disk, so that a server can start without the store.
+"""The snapshot file: the snapshot on disk, so that a server can start without the store.
 
 One line of header, and one for each experiment that was started. The header has the format, its version,
 when the store last confirmed what follows, the SHA-256 of the lines, and an HMAC over all that by a key of
@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from bandit.facts import Epoch
-from server.services.runtime.atomic_file import open_file, replace_file
-from server.services.runtime.input_files import shown_value
+from server.services.runtime.atomic_file import replace_file
+from server.services.runtime.input_files import InputFileError, opened, shown_value
 from server.store.declaration_json import Declaration, from_document, to_document
 from server.store.records import ExperimentRecord, KeyRing, LiveExperiment, State
 from server.store.tables.times import from_micros, to_micros
@@ -45,7 +45,7 @@ class KeptSnapshot:
 
 
 def write_snapshot(path: Path, live: Sequence[LiveExperiment], confirmed_ms: int, ring: KeyRing) -> None:
-    """Replaces the file, and leaves the interpreter to others often; OSError if it can't be written."""
+    """Replace the file, yielding the interpreter often; OSError if it can't be written."""
     pieces = []
     for each in live:
         pieces.append(to_line(each) + b"\n")
@@ -64,29 +64,29 @@ def write_snapshot(path: Path, live: Sequence[LiveExperiment], confirmed_ms: int
 
 
 def read_snapshot(path: Path, ring: KeyRing) -> KeptSnapshot:
-    """What a file holds, if it is whole and made with a key of the ring.
+    """Return the content of a file, if it is whole and made with a key of the ring.
 
     What was not made with such a key is not read beyond its header, and what was changed since is not kept in
     memory, however large it is.
 
     Raises:
-        SnapshotFileError: It is not there, can't be read, damaged, of another version or deployment.
+        SnapshotFileError: It is missing, unreadable, damaged, or of another version or deployment.
     """
     try:
-        with open_file(path) as file:
+        with opened(path, may_be_pipe=False) as file:
             confirmed_ms, digest = _check(path, file.readline(_MOST_HEADER_BYTES), ring)
             began_at = file.tell()
             if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                 raise SnapshotFileError(f"{path} is damaged")
             file.seek(began_at)
             live = _read_lines(path, file, digest)
-    except OSError as error:
-        raise SnapshotFileError(f"{path}: {str(error.strerror).lower()}") from error
+    except InputFileError as error:
+        raise SnapshotFileError(f"{path}: {error}") from error
     return KeptSnapshot(live=live, confirmed_ms=confirmed_ms)
 
 
 def _read_lines(path: Path, lines: Iterable[bytes], digest: str) -> tuple[LiveExperiment, ...]:
-    """The experiments, if the lines are still those that were checked."""
+    """Return the experiments, if the lines are still those that were checked."""
     found = []
     seen = hashlib.sha256()
     try:
@@ -101,7 +101,7 @@ def _read_lines(path: Path, lines: Iterable[bytes], digest: str) -> tuple[LiveEx
 
 
 def _check(path: Path, head: bytes, ring: KeyRing) -> tuple[int, str]:
-    """When what follows was confirmed, and its digest; SnapshotFileError unless the header is ours."""
+    """Return when the lines were confirmed, and their digest; SnapshotFileError if the header is invalid."""
     try:
         header: Any = json.loads(head)
         name, version = header["format"], header["version"]
@@ -120,7 +120,7 @@ def _check(path: Path, head: bytes, ring: KeyRing) -> tuple[int, str]:
 
 
 def _mac(secret: bytes, confirmed_ms: int, digest: str) -> str:
-    """By a key of its own, so that nothing that is signed as a decision is ever taken for a snapshot."""
+    """Return the MAC, by a derived key, so that no signature of a decision is ever one of a snapshot."""
     key = hmac.digest(secret, b"snapshot", "sha256")
     return hmac.digest(key, f"{_FORMAT} {VERSION} {confirmed_ms} {digest}".encode(), "sha256").hex()
 

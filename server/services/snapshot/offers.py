@@ -1,4 +1,4 @@
-"""Offers: everything about an answer of Choose that does not change from call to call, made once an epoch."""
+"""Offers: what does not change between answers of Choose, compiled once per epoch."""
 
 import enum
 from collections.abc import Collection
@@ -11,11 +11,11 @@ from bandit.facts import DecisionKey, Epoch
 from server.store.records import ExperimentRecord, State
 
 _MAX_SUBSETS = 256
-"""How many sets of eligible arms an epoch keeps compiled."""
+"""Sets of eligible arms that an epoch keeps compiled."""
 
 
 class Reason(enum.StrEnum):
-    """Why an arm was the answer."""
+    """The reason for an arm."""
 
     POLICY = "policy"
     WARM_UP = "warm-up"
@@ -34,17 +34,17 @@ _CERTAIN: Final = {
 
 
 class Offer:
-    """An arm that may be the answer, with the terms on which it is.
+    """An arm that may be chosen, and the terms of that decision.
 
     Attributes:
         arm: The arm, as declared.
-        reason: Why it would be the answer.
-        terms: What the decision says.
+        reason: Why it would be chosen.
+        terms: The terms of the decision.
         packed_terms: The terms as they stand in the decision id.
-        key: Under which key the decision is counted.
+        key: The key under which the decision is counted.
         keeps_units: Whether units get rows: those of policy decisions, where units are counted.
         keeps_groups: Whether policy decisions are counted by group of units, where decisions are counted.
-        encoded: A place for the transport's own rendering of the offer; no service reads it.
+        encoded: A cache of the transport's encoding of the offer; no service reads it.
     """
 
     __slots__ = ("arm", "encoded", "keeps_groups", "keeps_units", "key", "packed_terms", "reason", "terms")
@@ -66,7 +66,7 @@ class OfferSet:
     Attributes:
         picker: Picks an index by unit or by chance.
         offers: The offer at each index.
-        is_certain: Whether nothing is chosen: the answer is the same for every unit, and is marked with none.
+        is_certain: Whether the answer is the same for every unit, and its decisions have no mark of a unit.
     """
 
     __slots__ = ("is_certain", "offers", "picker")

@@ -21,7 +21,7 @@ class Snapshot:
     """Experiments by name and number, compiled when first asked for.
 
     Args:
-        clock: Tells how old the snapshot is.
+        clock: For the age of the snapshot.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -34,16 +34,16 @@ class Snapshot:
         self.watermark: int | None = None
 
     def find(self, name: str) -> CompiledExperiment | None:
-        """The experiment of this name, if it is here and not a draft."""
+        """Return the experiment of this name, if it is here and not a draft."""
         found = self._compiled.get(name)
         return self._compile(name) if found is None else found
 
     def find_live(self, number: int) -> LiveExperiment | None:
-        """The experiment of this number, if it is here."""
+        """Return the experiment of this number, if it is here."""
         return self._live.get(number)
 
     def find_by_name(self, name: str) -> LiveExperiment | None:
-        """The experiment of this name, if it is here, drafts included."""
+        """Return the experiment of this name, if it is here, drafts included."""
         return self._live.get(self._numbers.get(name, 0))
 
     def __iter__(self) -> Iterator[LiveExperiment]:
@@ -66,7 +66,7 @@ class Snapshot:
         return timedelta(seconds=min(max(self.age_seconds, 0.0), 365 * 86_400))
 
     def restore(self, live: Iterable[LiveExperiment], age_seconds: float) -> None:
-        """Takes in what was kept outside the store, until the store is heard of: its word replaces all of it.
+        """Load what was kept outside the store; the first load from the store replaces all of it.
 
         Args:
             live: Every experiment that was started.
@@ -78,10 +78,10 @@ class Snapshot:
         self._confirmed_at = self._clock.monotonic() - age_seconds
 
     def apply(self, changes: Changes, asked_at: float) -> list[int]:
-        """Takes in what a load found; returns the numbers of experiments that are new or changed here.
+        """Apply a load; return the numbers of experiments that are new or changed here.
 
         Args:
-            changes: What the store said.
+            changes: What was loaded.
             asked_at: The clock's monotonic time when the store was asked: what is here is as old as that.
         """
         if self._is_restored:  # what was restored may be gone from the store, or newer than a restored backup
@@ -96,7 +96,7 @@ class Snapshot:
         return changed
 
     def clear(self) -> None:
-        """Forgets everything, as before the first load."""
+        """Forget everything, as before the first load."""
         self._live.clear()
         self._numbers.clear()
         self._compiled.clear()
@@ -105,7 +105,7 @@ class Snapshot:
         self.watermark = None
 
     def put(self, live: LiveExperiment) -> bool:
-        """Replaces one experiment, unless what is here is as new; returns whether it did."""
+        """Replace one experiment, unless what is here is as new; return whether it was replaced."""
         known = self._live.get(live.record.number)
         if known is not None and _version(known) >= _version(live):
             return False
@@ -115,20 +115,20 @@ class Snapshot:
         return True
 
     def put_epoch(self, epoch: Epoch) -> None:
-        """Puts an epoch in force, unless it was made from a revision that is not here yet."""
+        """Put an epoch in force, unless it was made from a revision that is not here yet."""
         known = self._live.get(epoch.experiment)
         if known is not None and epoch.revision <= known.record.revision:
             self.put(LiveExperiment(known.record, epoch))
 
     def drop(self, number: int) -> None:
-        """Forgets an experiment."""
+        """Forget an experiment."""
         known = self._live.pop(number, None)
         if known is not None:
             self._numbers.pop(known.record.name, None)
             self._compiled.pop(known.record.name, None)
 
     def _doubt(self, number: int) -> None:
-        """Has the champion answer for an experiment of which a newer release said what can't be read here."""
+        """Let the champion answer for an experiment that a newer release declared and this one can't read."""
         known = self._live.get(number)
         if known is not None and not known.record.unknown:
             self._live[number] = LiveExperiment(replace(known.record, unknown=("all of it",)), known.epoch)
@@ -143,5 +143,5 @@ class Snapshot:
 
 
 def _version(live: LiveExperiment) -> tuple[int, int]:
-    """Orders the states of one experiment: by revision, then by epoch."""
+    """Return what orders the states of one experiment: revision, then epoch."""
     return live.record.revision, 0 if live.epoch is None else live.epoch.number

@@ -40,7 +40,7 @@ _MOST_ATTEMPTS: Final = 8
 _FIRST_PAUSE: Final = 0.01
 _LONGEST_PAUSE: Final = 0.3
 _N_READERS: Final = 4
-"""One for each thread that reads: see `server.services.runtime.threads`."""
+"""One for each thread that reads: see `server.services.runtime.async_store`."""
 
 _MIGRATION_LOCK: Final = int.from_bytes(b"bandit-a")
 _NAMES_LOCK: Final = int.from_bytes(b"name")

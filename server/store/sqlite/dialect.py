@@ -45,7 +45,7 @@ OLDEST: Final = (3, 35, 0)
 """The first SQLite with RETURNING."""
 
 _N_READERS: Final = 4
-"""One for each thread that reads: see `server.services.runtime.threads`."""
+"""One for each thread that reads: see `server.services.runtime.async_store`."""
 _OWNERS_PRAGMA: Final = "journal_mode=WAL"
 """Kept in the file: who only reads leaves it as it is."""
 

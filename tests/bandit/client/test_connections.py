@@ -9,10 +9,11 @@ import grpc
 import pytest
 
 from bandit.client import BanditClient, Fallback, UnavailableError
-from bandit.client.connections import AsyncConnection, Connection, Stubs
+from bandit.client.aio.connection import AsyncConnection
+from bandit.client.blocking.connection import Connection, Stubs
 from bandit.client.endpoint import Endpoint
 from bandit.v1 import bandit_pb2
-from tests.bandit.client.peer import Peer
+from tests.bandit.client.peer import Peer, settle
 
 REQUEST = bandit_pb2.ChooseRequest(experiment="ranker")
 
@@ -71,19 +72,13 @@ def test_silent_peer_is_given_up(fallback: Fallback) -> None:
     second.close()
 
 
-def test_closed_before_the_call(endpoint: Endpoint) -> None:
-    """A call whose channel another thread has closed just before raises UnavailableError."""
-    connection = Connection(endpoint)
+@pytest.mark.parametrize("kind", [Connection, AsyncConnection])
+async def test_closed_before_the_call(
+    endpoint: Endpoint, kind: type[Connection] | type[AsyncConnection]
+) -> None:
+    """A call whose channel another thread or task has closed just before raises UnavailableError."""
+    connection = kind(endpoint)
     method = connection.stubs.bandit.Choose
-    connection.close()
+    await settle(connection.close())
     with pytest.raises(UnavailableError, match="closed"):
-        connection.call(method, REQUEST, 10.0)
-
-
-async def test_closed_before_the_call_of_asyncio(endpoint: Endpoint) -> None:
-    """A call whose channel another task has closed just before raises UnavailableError."""
-    connection = AsyncConnection(endpoint)
-    method = connection.stubs.bandit.Choose
-    await connection.close()
-    with pytest.raises(UnavailableError, match="closed"):
-        await connection.call(method, REQUEST, 10.0)
+        await settle(connection.call(method, REQUEST, 10.0))  # type: ignore[arg-type]

@@ -1,6 +1,5 @@
 """What a backend sees of the client as a whole: its names, its errors, and what it pulls in."""
 
-import inspect
 import json
 import pickle
 import subprocess
@@ -13,13 +12,12 @@ import pytest
 
 import bandit.client
 from bandit.client import AsyncBanditClient, BanditClient, CallError, FieldViolation, errors
-from bandit.client.admin import Admin, AsyncAdmin
 from bandit.client.errors import CODE_TO_ERROR, call_error
-from bandit.client.experiments import AsyncExperiments, Experiments
 from bandit.v1 import bandit_pb2
 from tests.bandit.client.peer import Peer, answer
 
 STATUSES = [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]
+ROOT = Path(__file__).parents[3]
 LIST_THIRD_PARTIES = """
 import json, sys
 import grpc, google.protobuf
@@ -43,22 +41,11 @@ def test_every_error_is_exported() -> None:
     assert names <= set(bandit.client.__all__)
 
 
-@pytest.mark.parametrize(
-    ("blocking", "asynchronous"),
-    [(BanditClient, AsyncBanditClient), (Experiments, AsyncExperiments), (Admin, AsyncAdmin)],
-)
-def test_clients_are_alike(blocking: type, asynchronous: type) -> None:
-    """Both clients have the same methods with the same parameters and defaults."""
-
-    def surface(kind: type) -> dict[str, inspect.Signature]:
-        functions = inspect.getmembers(kind, inspect.isfunction)
-        return {
-            name: inspect.signature(function).replace(return_annotation=None)
-            for name, function in functions
-            if not name.startswith("_")
-        }
-
-    assert surface(blocking) == surface(asynchronous)
+def test_the_blocking_client_is_the_generated_one() -> None:
+    """Both clients are alike: the blocking one is what its generator makes of that for asyncio."""
+    check = [sys.executable, "protos/generate_client.py", "--check"]
+    done = subprocess.run(check, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_errors_are_drawn() -> None:

@@ -308,6 +308,19 @@ def test_other_metrics_and_arms_are_left_out() -> None:
     }
 
 
+def test_other_segments_are_left_out() -> None:
+    """Epochs of another segment have the same numbers, and none of their decisions or outcomes count."""
+    facts = Facts(
+        decisions={decision_key(1, 0): 3, decision_key(1, 0)._replace(segment=1): 9},
+        outcomes={
+            outcome_key(1, 0): binary_tally(2, 1),
+            outcome_key(1, 0)._replace(segment=1): binary_tally(7, 7),
+        },
+    )
+    seen = fold_closed(facts, SUBSCRIBED)
+    assert seen == ArmObservations(sums=OutcomeMoments.from_successes(3, 1), n_outcomes=2)
+
+
 def test_without_facts_there_is_no_evidence() -> None:
     """Before the first decision every arm's evidence is empty, and its posterior the prior."""
     metric = Metric(name="x", prior=BetaPrior(2.0, 3.0))

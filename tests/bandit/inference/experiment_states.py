@@ -1,4 +1,4 @@
-"""Standings that whole assessments start from: epochs, facts and a declaration, small and in full view."""
+"""Small experiment states for whole assessments: epochs, facts and a declaration."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,8 +23,8 @@ class Stretch:
     """One epoch: shares by arm number, and (decisions, clicks, errors) by arm number.
 
     Attributes:
-        shares: Of the arms.
-        seen: What came of them in time, as `policy` decisions.
+        shares: Shares of the arms.
+        seen: Counts of `policy` decisions and of outcomes that came in time.
         means: Posterior means of both metrics.
     """
 
@@ -41,9 +41,9 @@ def stand(
     length: timedelta = HOUR,
     extra: Facts | None = None,
 ) -> ExperimentState:
-    """The state after these epochs, each of the same length; a last one, in force, has nothing yet.
+    """Return the state after these epochs, all of the same length, and a current one without decisions.
 
-    `now` is when all of them but that one have closed.
+    At `now` all epochs but the current one have closed.
     """
     ids = list(NUMBERS)[:n_arms]
     decisions = dict(extra.decisions) if extra else {}
@@ -79,14 +79,14 @@ def even(
     *seen: Sequence[tuple[int, int, int]],
     shares: Sequence[float] | None = None,
 ) -> list[Stretch]:
-    """Epochs of even (or these) shares; each argument has (decisions, clicks, errors) by arm."""
+    """Return epochs of even (or these) shares; each argument has (decisions, clicks, errors) by arm."""
     return [
         Stretch(dict(enumerate(shares or [1 / len(row)] * len(row))), dict(enumerate(row))) for row in seen
     ]
 
 
 def at(state: ExperimentState, now: datetime) -> ExperimentState:
-    """The same at another moment."""
+    """Return the same state at another time."""
     return replace(state, now=now)
 
 

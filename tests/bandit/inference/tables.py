@@ -1,4 +1,4 @@
-"""Tables of evidence that tests start from, and events that they are replayed from."""
+"""Evidence tables for tests, and the events from which they are replayed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ def make_table(
     predictions: Sequence[Sequence[float]] | FloatArray | None = None,
     scale: ValueScale = YES_NO,
 ) -> EvidenceTable:
-    """A table whose arms are numbered in their order; yes/no outcomes unless squares are given."""
+    """Return a table whose arms are numbered in their order; yes/no outcomes unless squares are given."""
     table = np.asarray(shares, dtype=float)
     return EvidenceTable(
         arms=tuple(range(table.shape[1])),
@@ -45,14 +45,14 @@ class Event:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stream:
-    """Decisions one by one, with what was fixed before them; `predictions` and `shares` as in the table."""
+    """Single decisions with the shares and predictions fixed before them, in the table's layout."""
 
     shares: FloatArray
     predictions: FloatArray
     events: tuple[Event, ...]
 
     def table(self, scale: ValueScale = YES_NO) -> EvidenceTable:
-        """The stream as sums."""
+        """Return the stream as sums."""
         n, sums, squares = (np.zeros(self.shares.shape) for _ in range(3))
         for event in self.events:
             n[event.epoch, event.arm] += 1
@@ -64,7 +64,7 @@ class Stream:
 def draw_stream(
     seed: int, *, n_arms: int = 3, n_epochs: int = 6, is_binary: bool = True, floor: float = 0.1
 ) -> Stream:
-    """A stream with random shares above the floor, random predictions and rates, in epochs of random size."""
+    """Return a stream with random shares above the floor, predictions, rates and sizes of epochs."""
     rng = np.random.default_rng(seed)
     shares = floor + (1 - n_arms * floor) * rng.dirichlet(np.ones(n_arms), size=n_epochs)
     predictions, rates = rng.uniform(size=(n_epochs, n_arms)), rng.uniform(size=n_arms)

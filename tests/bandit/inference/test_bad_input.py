@@ -1,4 +1,4 @@
-"""What cannot be said is said to be so, with its reason; nothing is NaN, and no interval is too narrow."""
+"""Missing results come with their reason; nothing is NaN, and no interval is too narrow."""
 
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
@@ -24,7 +24,7 @@ EVEN = [[0.5, 0.5]]
 
 
 def empty_table() -> EvidenceTable:
-    """Two arms and no epoch."""
+    """Return a table of two arms and no epoch."""
     nothing = np.zeros((0, 2))
     return make_table(nothing, nothing, nothing)
 
@@ -43,8 +43,8 @@ SITUATIONS: dict[str, tuple[EvidenceTable, Reason]] = {
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
-def test_comparisons_say_why_not(situation: str) -> None:
-    """Means, lifts and splits that need both arms give the reason, in words too."""
+def test_comparisons_give_the_reason(situation: str) -> None:
+    """Means, lifts and splits that need both arms give the reason, also in words."""
     table, reason = SITUATIONS[situation]
     assert compare_means(table, 1, 0, DESIGN) == CannotSay(reason)
     assert relative_lift(table, 1, 0, DESIGN) == CannotSay(reason)
@@ -53,7 +53,7 @@ def test_comparisons_say_why_not(situation: str) -> None:
 
 
 def test_every_reason_has_words() -> None:
-    """No reason is without an explanation."""
+    """Every reason has an explanation."""
     assert all(CannotSay(reason).explanation for reason in Reason)
 
 
@@ -66,21 +66,21 @@ def test_every_reason_has_words() -> None:
         (make_table(EVEN, [[50, 50]], [[5, 5]], scale=ValueScale(is_binary=False)), Reason.NOT_YES_NO),
     ],
 )
-def test_odds_say_why_not(table: EvidenceTable, reason: Reason) -> None:
-    """Without events of two arms there are no odds."""
+def test_odds_give_the_reason(table: EvidenceTable, reason: Reason) -> None:
+    """Without events of two arms, odds give the reason."""
     assert compare_odds(table, 1, 0) == CannotSay(reason)
     assert harm_process(table, 1, 0) == CannotSay(reason)
 
 
 def test_negative_ranges_have_no_ratio() -> None:
-    """A relative lift of a metric that may be negative is not shown; its difference is."""
+    """A metric that may be negative has a difference but no relative lift."""
     table = make_table(EVEN, [[50, 50]], [[5, 5]], scale=ValueScale(minimum=-1.0, is_binary=False))
     assert relative_lift(table, 1, 0, DESIGN) == CannotSay(Reason.NO_RATIO_SCALE)
     assert isinstance(compare_means(table, 1, 0, DESIGN), Comparison)
 
 
 def test_a_floor_of_zero_is_no_bound() -> None:
-    """Without a floor epochs at 1 % and more count, and the decisions of the others are told."""
+    """Without a floor, epochs with shares of at least 1 % count; decisions of others count as omitted."""
     table = make_table([[0.5, 0.5], [0.995, 0.005]], [[50, 50], [995, 5]], [[5, 5], [90, 2]])
     result = compare_means(table, 1, 0, Design())
     assert isinstance(result, Comparison)
@@ -91,7 +91,7 @@ def test_a_floor_of_zero_is_no_bound() -> None:
 @pytest.mark.parametrize("rate", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("n", [1.0, 5.0, 1_000.0])
 def test_certain_outcomes_leave_doubt(rate: float, n: float) -> None:
-    """All successes, none, or zero variance about the prediction: the bounds keep the width n warrants.
+    """With all successes, none, or no variance about the prediction, bounds stay as wide as n warrants.
 
     A rate 2 / n away from what was seen is still plausible (its chance to look like this is above .1), and
     is inside.
@@ -114,7 +114,7 @@ def test_certain_outcomes_leave_doubt(rate: float, n: float) -> None:
 
 
 def test_a_champion_without_events_bounds_no_lift() -> None:
-    """Where the champion's mean may be 0 the lift has no upper bound, in either way of asking."""
+    """If the champion's mean may be 0, the lift has no upper bound, by odds or by means."""
     table = make_table(EVEN, [[500, 500]], [[0, 90]], predictions=[[0.0, 0.0]])
     odds, means = compare_odds(table, 1, 0), relative_lift(table, 1, 0, Design(floors={0: 0.5, 1: 0.5}))
     assert isinstance(odds, OddsComparison)
@@ -125,7 +125,7 @@ def test_a_champion_without_events_bounds_no_lift() -> None:
 
 
 def test_arms_outside_a_split_may_have_any_share() -> None:
-    """A share of next to nothing of an arm that the split leaves out breaks nothing."""
+    """A tiny share of an arm that the split leaves out does no harm."""
     table = make_table([[0.5, 0.5, 1e-310]], [[50, 50, 0]], [[5, 5, 0]])
     result = value_of_split(table, {0: 1.0, 1: 1.0}, DESIGN)
     assert isinstance(result, SplitValue)
@@ -134,7 +134,7 @@ def test_arms_outside_a_split_may_have_any_share() -> None:
 
 @pytest.mark.parametrize("split", [{}, {0: 0.0}, {0: -1.0, 1: 2.0}, {0: float("nan")}])
 def test_impossible_splits_are_refused(split: dict[int, float]) -> None:
-    """A split needs weights that are not negative and not all 0."""
+    """Splits with a negative weight, or without a positive one, are refused."""
     with pytest.raises(ValueError, match="weights must be"):
         value_of_split(make_table(EVEN, [[5, 5]], [[1, 1]]), split, DESIGN)
 
@@ -150,13 +150,13 @@ def test_impossible_splits_are_refused(split: dict[int, float]) -> None:
     ],
 )
 def test_impossible_designs_are_refused(constants: dict[str, float]) -> None:
-    """A design outside its range is an error when it is made."""
+    """A design outside its range is refused when it is created."""
     with pytest.raises(ValueError, match=r"alpha|planned|cap"):
         Design(**constants)  # type: ignore[arg-type]  # each is a number
 
 
 def numbers_in(result: object) -> list[float]:
-    """Every number in a result, however deep."""
+    """Yield every number in a nested result."""
     if isinstance(result, (int, float)):
         return [float(result)]
     if isinstance(result, tuple):
@@ -178,7 +178,7 @@ ESTIMATES: tuple[Callable[[EvidenceTable], object], ...] = (
 @settings(max_examples=12)
 @given(st.data())
 def test_nothing_is_ever_nan(data: st.DataObject) -> None:
-    """Shares at every extreme, up to 1e9 decisions, any sums: results are numbers in order, or a reason."""
+    """For extreme shares, up to 1e9 decisions and any sums, results are ordered numbers or a reason."""
     n_epochs = data.draw(st.integers(1, 3))
     pairs = st.lists(st.floats(0, 1), min_size=2, max_size=2)
     cells = st.lists(pairs, min_size=n_epochs, max_size=n_epochs)

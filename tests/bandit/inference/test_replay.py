@@ -1,4 +1,4 @@
-"""Every fold equals a replay of the stream, decision by decision, by its definition."""
+"""Estimates from sums equal a replay of the stream, decision by decision, by definition."""
 
 from collections.abc import Callable
 from math import exp, log, sqrt
@@ -25,13 +25,13 @@ SEEDS = st.integers(0, 10_000)
 EXACTLY = 1e-9
 
 
-def said(result: object) -> None:
-    """Fails where a result is a reason."""
+def require_result(result: object) -> None:
+    """Fail if the result is missing."""
     assert not isinstance(result, CannotSay), result
 
 
 def arm_score(stream: Stream, event: Event, arm: int, cap: float) -> tuple[float, float]:
-    """The AIPW score of an arm at one decision, and its distance from the prediction."""
+    """Return the AIPW score of an arm at one decision, and its distance from the prediction."""
     predicted = min(float(stream.predictions[event.epoch, arm]), cap)
     weight = 1 / float(stream.shares[event.epoch, arm]) if event.arm == arm else 0.0
     distance = weight * (event.outcome - predicted)
@@ -41,7 +41,7 @@ def arm_score(stream: Stream, event: Event, arm: int, cap: float) -> tuple[float
 @settings(max_examples=8)
 @given(SEEDS, st.booleans(), st.sampled_from([0.3, 1.0]))
 def test_scores_are_a_replay(seed: int, is_binary: bool, cap: float) -> None:  # noqa: FBT001 - drawn
-    """S, V and N of every arm are sums over single decisions."""
+    """S, V and n of every arm are sums over single decisions."""
     stream = draw_stream(seed, is_binary=is_binary)
     scores = score(stream.table(), [0, 2], DESIGN, cap)
     assert isinstance(scores, Scores)
@@ -57,10 +57,10 @@ def test_scores_are_a_replay(seed: int, is_binary: bool, cap: float) -> None:  #
 @settings(max_examples=8)
 @given(SEEDS)
 def test_the_path_is_evaluated_at_the_ends_of_epochs(seed: int) -> None:
-    """Each value of the e-process is that of the stream cut off after the epoch; its maximum gives p."""
+    """Each value of the e-process is that of the stream up to the epoch's end; its maximum gives p."""
     stream = draw_stream(seed)
     result = compare_means(stream.table(), 1, 0, DESIGN)
-    said(result)
+    require_result(result)
     mixture, cap = DESIGN.contrast_mixture(1, 0, DESIGN.alpha), DESIGN.cap(1, 0)
     logs = []
     for last in range(len(stream.shares)):
@@ -79,7 +79,7 @@ def test_the_path_is_evaluated_at_the_ends_of_epochs(seed: int) -> None:
 @settings(max_examples=8)
 @given(SEEDS, st.sampled_from([Direction.MAXIMIZE, Direction.MINIMIZE]))
 def test_odds_are_a_replay(seed: int, direction: Direction) -> None:
-    """E is the mixture of products over events, one factor an event."""
+    """E is the mixture of products over events, with one factor per event."""
     stream = draw_stream(seed)
     result = compare_odds(stream.table(ValueScale(direction=direction)), 2, 0)
     assert not isinstance(result, CannotSay)
@@ -91,7 +91,7 @@ def test_odds_are_a_replay(seed: int, direction: Direction) -> None:
 
 
 def replay_odds(stream: Stream, arm: int, champion: int, grid: tuple[float, ...]) -> float:
-    """Ln of the mean over r of the product, over events, of P(whose event | r) / P(whose event | 1)."""
+    """Return ln of the mean over r of the product over events of P(event's arm | r) / P(event's arm | 1)."""
     products = [1.0] * len(grid)
     for event in stream.events:
         if event.outcome == 1 and event.arm in (arm, champion):
@@ -106,7 +106,7 @@ def replay_odds(stream: Stream, arm: int, champion: int, grid: tuple[float, ...]
 @settings(max_examples=8)
 @given(SEEDS)
 def test_split_values_are_a_replay(seed: int) -> None:
-    """Doubly robust and IPS values, gain, standard errors and effective sample size, by decision."""
+    """Doubly robust and IPS values, gain, standard errors and effective sample size equal a replay."""
     stream, split, cap = draw_stream(seed, is_binary=False), {0: 0.5, 1: 0.3, 2: 0.2}, 1.0
     result = value_of_split(stream.table(ValueScale(is_binary=False)), split, DESIGN)
     assert not isinstance(result, CannotSay)
@@ -134,7 +134,7 @@ def test_split_values_are_a_replay(seed: int) -> None:
 @settings(max_examples=8)
 @given(SEEDS, st.floats(0.1, 0.9))
 def test_splitting_an_epoch_changes_nothing(seed: int, part: float) -> None:
-    """Two epochs with the shares and predictions of one, and its sums between them, say the same."""
+    """Splitting an epoch in two with the same shares and predictions does not change any result."""
     table = draw_stream(seed).table()
     halves = [split_rows(values, part) for values in (table.n, table.sums, table.squares)]
     cut = make_table(
@@ -151,14 +151,14 @@ def test_splitting_an_epoch_changes_nothing(seed: int, part: float) -> None:
 def split_rows(
     values: np.ndarray[tuple[int, ...], np.dtype[np.float64]], part: float
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """Each row as two that sum to it."""
+    """Return each row as two rows that sum to it."""
     return np.stack([values * part, values * (1 - part)], axis=1).reshape(-1, values.shape[1])
 
 
 @settings(max_examples=8)
 @given(SEEDS, st.permutations([0, 1, 2]))
 def test_permuting_arms_permutes_results(seed: int, order: list[int]) -> None:
-    """The order of the table's columns has no meaning."""
+    """The order of the table's columns does not matter."""
     table = draw_stream(seed).table()
     permuted = EvidenceTable(
         arms=tuple(order),
@@ -174,7 +174,7 @@ def test_permuting_arms_permutes_results(seed: int, order: list[int]) -> None:
 
 
 def summarise_means(table: EvidenceTable) -> list[float]:
-    """Of AIPW: both ends of everything."""
+    """Return both ends of every AIPW interval."""
     means = [estimate_mean(table, arm, DESIGN) for arm in (0, 1, 2)]
     contrasts = [compare_means(table, arm, 0, DESIGN) for arm in (1, 2)]
     numbers: list[float] = []
@@ -188,13 +188,13 @@ def summarise_means(table: EvidenceTable) -> list[float]:
 
 
 def summarise_odds(table: EvidenceTable) -> list[float]:
-    """Of odds: the e-value now and the lower bound."""
+    """Return the current e-value and the lower bound of odds."""
     result = compare_odds(table, 1, 0)
     return [] if isinstance(result, CannotSay) else [result.better.log_value, result.lift.lower]
 
 
 def summarise_split(table: EvidenceTable) -> list[float]:
-    """Of a static split."""
+    """Return the numbers of a static split."""
     result = value_of_split(table, {0: 1.0, 1: 1.0, 2: 1.0}, DESIGN)
     assert not isinstance(result, CannotSay)
     return [result.value, result.gain, result.ips_value, result.effective_sample_size, result.interval.upper]

@@ -1,6 +1,6 @@
-"""Over simulated bandits: e-processes keep their error rates at every look, intervals their coverage.
+"""Simulated bandits: e-processes keep their error rates at every look, and intervals their coverage.
 
-A bandit with floors of 20 % and 5 % follows its luck, so that a naive test would fail. Bounds on counts are
+A bandit with floors of 20 % and 5 % follows its luck, so a naive test would fail. Bounds on counts are
 one-sided binomial at a false-alarm rate of 1e-6: mean plus 4.9 standard deviations.
 """
 
@@ -52,7 +52,7 @@ class World:
     sums: FloatArray
 
     def table(self, run: int, n_epochs: int = N_EPOCHS) -> EvidenceTable:
-        """One run up to an epoch."""
+        """Return one run up to an epoch."""
         part = (slice(n_epochs), run)
         return make_table(
             self.shares[part], self.n[part], self.sums[part], predictions=self.predictions[part]
@@ -61,7 +61,7 @@ class World:
 
 @lru_cache
 def simulate(rates: tuple[float, float], drift: float = 0.0, n_runs: int = N_RUNS, seed: int = 5) -> World:
-    """Shares are P(best) by the normal approximation, above the floors; both rates drift together."""
+    """Simulate shares above the floors by P(best), in the normal approximation; both rates drift together."""
     rng, floors = np.random.default_rng(seed), np.array([0.2, 0.05])
     shares, predictions, n, sums = (np.zeros((N_EPOCHS, n_runs, 2)) for _ in range(4))
     for epoch in range(N_EPOCHS):
@@ -79,7 +79,7 @@ def simulate(rates: tuple[float, float], drift: float = 0.0, n_runs: int = N_RUN
 
 
 def processes_of(table: EvidenceTable, design: Design) -> tuple[EProcess, EProcess]:
-    """Of AIPW and of odds, that the challenger is better; without the intervals, which cost most."""
+    """Return the e-processes of "better" by AIPW and by odds, without the costly intervals."""
     scores, events = score(table, [1, 0], design, design.cap(1, 0)), count_events(table, 1, 0)
     assert not isinstance(scores, CannotSay)
     assert not isinstance(events, CannotSay)
@@ -88,13 +88,13 @@ def processes_of(table: EvidenceTable, design: Design) -> tuple[EProcess, EProce
 
 
 def most(probability: float, n_runs: int = N_RUNS) -> float:
-    """The largest count that such a probability makes at 1e-6."""
+    """Return the largest count that this probability yields, exceeded with probability 1e-6."""
     return n_runs * probability + 4.9 * sqrt(n_runs * probability * (1 - probability))
 
 
 @pytest.mark.parametrize("drift", [0.0, 0.6])
 def test_false_positives_keep_to_alpha_at_every_look(drift: float) -> None:
-    """Equal arms, 40 looks: AIPW, odds and their mean find a better arm in at most alpha of runs."""
+    """With equal arms and 40 looks, AIPW, odds and their mean find a better arm in at most alpha of runs."""
     world, found = simulate((0.1, 0.1), drift), np.zeros(3)
     for run in range(N_RUNS):
         means, odds = processes_of(world.table(run), DESIGN)
@@ -104,7 +104,7 @@ def test_false_positives_keep_to_alpha_at_every_look(drift: float) -> None:
 
 
 def test_a_peeked_naive_test_fails_on_the_same_runs() -> None:
-    """The check above can fail: z of plain means at every look finds false differences far more often."""
+    """The check above can fail: z-tests of plain means at every look err far more often."""
     world = simulate((0.1, 0.1), 0.6)
     n, sums = world.n.cumsum(axis=0), world.sums.cumsum(axis=0)
     means = sums / np.maximum(n, 1)
@@ -115,7 +115,7 @@ def test_a_peeked_naive_test_fails_on_the_same_runs() -> None:
 
 @pytest.mark.parametrize("rates", [(0.1, 0.1), (0.3, 0.2)])
 def test_e_processes_are_supermartingales(rates: tuple[float, float]) -> None:
-    """Where the challenger is no better the mean E at the end is at most 1, within five standard errors."""
+    """If the challenger is no better, the mean E at the end is at most 1, within five standard errors."""
     world = simulate(rates)
     finals = np.zeros((N_RUNS, 2))
     for run in range(N_RUNS):
@@ -124,7 +124,7 @@ def test_e_processes_are_supermartingales(rates: tuple[float, float]) -> None:
 
 
 def test_intervals_cover_over_time() -> None:
-    """At two looks together, no interval of the report misses in more than alpha of runs."""
+    """Over two looks, every interval of the report misses in at most alpha of runs."""
     rates, n_runs = (0.3, 0.36), 40
     world, missed = simulate(rates, n_runs=n_runs), np.zeros(6)
     for run in range(n_runs):
@@ -138,7 +138,7 @@ def test_intervals_cover_over_time() -> None:
 
 
 def intervals(table: EvidenceTable) -> list[Interval]:
-    """Of mean, difference, lift by means, lift by odds, an even split, and the gain over it."""
+    """Return the intervals of mean, difference, lift by means, lift by odds, an even split, and the gain."""
     mean, contrast = estimate_mean(table, 1, DESIGN), compare_means(table, 1, 0, DESIGN)
     lift, odds = relative_lift(table, 1, 0, DESIGN), compare_odds(table, 1, 0)
     split = value_of_split(table, {0: 1.0, 1: 1.0}, DESIGN)
@@ -151,7 +151,7 @@ def intervals(table: EvidenceTable) -> list[Interval]:
 
 
 def test_split_values_are_unbiased_where_naive_means_are_not() -> None:
-    """Under drift, doubly robust values of three splits are right within five standard errors of 50 runs."""
+    """Under drift, doubly robust values of three splits are unbiased within five standard errors."""
     rates, drift = (0.3, 0.3), 0.6
     world = simulate(rates, drift)
     truth = float(np.mean([0.3 * (1 + drift * np.sin(epoch / 6)) for epoch in range(N_EPOCHS)]))
@@ -167,8 +167,8 @@ def test_split_values_are_unbiased_where_naive_means_are_not() -> None:
 def test_forecasts_are_borne_out(forecast: object) -> None:
     """Under a fixed 50/50 split a lift of 30 % is seen by the forecast times in about .5 and .8 of 200 runs.
 
-    The approximation looks at one moment, the test at all before it, so real power is higher: up to .15
-    is allowed above, and below only what chance makes of 200 runs at 1e-6 (4.9 standard errors).
+    The approximation looks at one time, the test at all before it, so real power is higher: up to .15
+    is allowed above, and below only the noise of 200 runs at 1e-6 (4.9 standard errors).
     """
     design, n_runs = Design(alpha=ALPHA, floors={0: 0.5, 1: 0.5}), 200
     plan = Plan(
@@ -179,17 +179,17 @@ def test_forecasts_are_borne_out(forecast: object) -> None:
         challenger_floor=0.5,
         design=design,
     )
-    said = forecast_aipw(plan) if forecast is forecast_aipw else forecast_odds(plan)
-    assert isinstance(said, Forecast)
-    assert said.days_at_half == pytest.approx(said.decisions_at_half / 500)
+    found = forecast_aipw(plan) if forecast is forecast_aipw else forecast_odds(plan)
+    assert isinstance(found, Forecast)
+    assert found.days_at_half == pytest.approx(found.decisions_at_half / 500)
     seen = np.array([crossed_at(plan, forecast is forecast_aipw, seed) for seed in range(n_runs)])
-    for limit, power in ((said.decisions_at_half, 0.5), (said.decisions_at_most, 0.8)):
+    for limit, power in ((found.decisions_at_half, 0.5), (found.decisions_at_most, 0.8)):
         chance = 4.9 * sqrt(power * (1 - power) / n_runs)
         assert power - chance <= (seen <= limit).mean() <= power + 0.15 + chance
 
 
 def crossed_at(plan: Plan, is_aipw: bool, seed: int, step: int = 100, n_steps: int = 250) -> float:  # noqa: FBT001
-    """Decisions at which E first reached 1 / alpha, looked at every `step` decisions; or infinity."""
+    """Return the decisions at which E first reached 1 / alpha, looking every `step`; infinity if never."""
     rng = np.random.default_rng(seed)
     n = rng.multinomial(step, [0.5, 0.5], size=n_steps)
     sums = rng.binomial(n, plan.means).astype(float)
@@ -204,8 +204,8 @@ def crossed_at(plan: Plan, is_aipw: bool, seed: int, step: int = 100, n_steps: i
 @pytest.mark.parametrize(
     "changes", [{"lift": 0.0}, {"challenger_floor": 0.0}, {"decisions_per_day": 0.0}, {"lift": 20.0}]
 )
-def test_nothing_to_find_is_said(changes: dict[str, float]) -> None:
-    """Without a lift that can be, traffic, or a share for the challenger there is no forecast."""
+def test_a_plan_without_an_effect_has_no_forecast(changes: dict[str, float]) -> None:
+    """Without a possible lift, traffic, or a share for the challenger there is no forecast."""
     given = {
         "base_mean": 0.1,
         "lift": 0.1,
@@ -218,10 +218,10 @@ def test_nothing_to_find_is_said(changes: dict[str, float]) -> None:
 
 
 def test_floors_decide_how_long_it_takes() -> None:
-    """Smaller floors and more challengers need more decisions; a loss is found as a lift is."""
+    """Smaller floors and more challengers need more decisions; a loss can be found like a lift."""
 
     def needed(champion: float, challenger: float, n_challengers: int = 1, lift: float = 0.2) -> float:
-        said = forecast_aipw(
+        found = forecast_aipw(
             Plan(
                 base_mean=0.1,
                 lift=lift,
@@ -233,8 +233,8 @@ def test_floors_decide_how_long_it_takes() -> None:
                 design=Design(floors={0: champion, 1: challenger}),
             )
         )
-        assert isinstance(said, Forecast)
-        return said.decisions_at_half
+        assert isinstance(found, Forecast)
+        return found.decisions_at_half
 
     assert needed(0.5, 0.5) < needed(0.2, 0.05) < needed(0.05, 0.05) < needed(0.01, 0.01)
     assert needed(0.2, 0.05) < needed(0.2, 0.05, n_challengers=4)

@@ -1,4 +1,4 @@
-"""Posteriors to try, and P(best), losses and value remaining of them by the textbook's means."""
+"""Posteriors to try, and a textbook reference for their P(best), losses and value remaining."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from bandit.posteriors import BetaPosterior, GammaPosterior, NormalPosterior, Po
 FloatArray = NDArray[np.float64]
 
 TOLERANCE = 1e-9
-"""What the package promises."""
+"""The accuracy that the package documents."""
 
 FAMILY_TO_EXAMPLE: dict[str, Posterior] = {
     "beta": BetaPosterior(31, 971),
@@ -29,7 +29,7 @@ FAMILY_TO_EXAMPLE: dict[str, Posterior] = {
 
 
 def random_posterior(family: str, rng: np.random.Generator) -> Posterior:
-    """A posterior whose width and place vary over orders of magnitude, close enough to others to matter."""
+    """Return a posterior whose width and location vary over orders of magnitude, near enough to others."""
     n = 10 ** rng.uniform(0, 4)
     match family:
         case "beta":
@@ -43,9 +43,9 @@ def random_posterior(family: str, rng: np.random.Generator) -> Posterior:
 
 
 class Reference:
-    """Posteriors on a fine uniform grid over logit, log or arcsinh of the value: slow, and simple.
+    """Posteriors on a fine uniform grid over logit, log or arcsinh of the value: slow but simple.
 
-    Densities are the textbook's and distribution functions SciPy's. For smooth functions that vanish at both
+    Densities are the textbook's, distribution functions SciPy's. For smooth functions that vanish at both
     ends the trapezoid rule converges exponentially (Trefethen & Weideman 2014), and so does a plain sum.
     """
 
@@ -64,17 +64,17 @@ class Reference:
         self.below = np.array([cdf(posterior, self.values) for posterior in posteriors])
 
     def probabilities(self) -> FloatArray:
-        """P(arm has the largest value)."""
+        """Return P(arm has the largest value)."""
         others = [np.delete(self.below, arm, axis=0).prod(axis=0) for arm in range(len(self.below))]
         return np.asarray((self.density * np.array(others)).sum(axis=1) * self.step)
 
     def losses(self) -> FloatArray:
-        """E[largest value] - E[value of the arm]."""
+        """Return E[largest value] - E[value of the arm]."""
         lacking = self.below - self.below.prod(axis=0)
         return np.asarray((lacking * self.slope).sum(axis=1) * self.step)
 
     def remaining(self, posteriors: Sequence[Posterior], arm: int, margin: float) -> float:
-        """P(largest other value > (1 + margin) * value of the arm), by conditioning on the arm's value."""
+        """Return P(largest other value > (1 + margin) * the arm's value), conditioning on the arm's value."""
         others = [other for index, other in enumerate(posteriors) if index != arm]
         below = np.prod([cdf(other, self.values * (1 + margin)) for other in others], axis=0)
         return float((self.density[arm] * (1 - below)).sum() * self.step)
@@ -111,7 +111,7 @@ def _density(posterior: Posterior, x: FloatArray) -> FloatArray:
 
 
 def cdf(posterior: Posterior, x: FloatArray | float) -> FloatArray:
-    """P(value of the posterior < x)."""
+    """Return P(value of the posterior < x)."""
     match posterior:
         case BetaPosterior(a, b):
             return np.asarray(special.betainc(a, b, np.clip(x, 0, 1)))

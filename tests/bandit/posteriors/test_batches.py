@@ -1,4 +1,4 @@
-"""Posteriors of many runs at once are the posteriors of each."""
+"""Posteriors of many runs at once equal the posteriors of each run."""
 
 from dataclasses import astuple
 
@@ -21,7 +21,7 @@ SQUARES = np.array([[0.0, 0.0, 2.5], [0.5, 6.0, 0.0]])
 
 @pytest.mark.parametrize("prior", PRIORS, ids=lambda prior: type(prior).__name__)
 def test_updated_is_update_for_every_run_and_arm(prior: Prior) -> None:
-    """Every parameter is what `prior.update` gives one by one, with no outcome as well."""
+    """Every parameter equals that of `prior.update` one by one, even without outcomes."""
     batch = updated(prior, SumsBatch(N, N * MEAN, SQUARES))
     parameters = [np.broadcast_to(column, N.shape) for column in astuple(batch)]  # type: ignore[call-overload]
     for cell in np.ndindex(N.shape):
@@ -31,13 +31,13 @@ def test_updated_is_update_for_every_run_and_arm(prior: Prior) -> None:
 
 
 def test_real_outcomes_need_their_squares() -> None:
-    """A prior of unknown variance can't be updated with counts and totals alone."""
+    """A prior with unknown variance can't be updated with counts and totals alone."""
     with pytest.raises(ValueError, match="need"):
         updated(PRIORS[2], SumsBatch(N, N * MEAN))
 
 
-def test_repeated_posteriors_are_drawn_anew_in_each_round() -> None:
-    """Rounds share posteriors and not draws; parameters that broadcast are no obstacle."""
+def test_repeated_posteriors_are_drawn_independently_in_each_round() -> None:
+    """Rounds share posteriors but not draws, even if parameters broadcast."""
     batch = repeated(NormalBatch(np.array([[1.0, 2.0]]), np.array(0.5)), 4)
     draws = batch.sample(np.random.default_rng(1))
     assert batch.means.tolist() == [[[1.0, 2.0]]] * 4

@@ -38,7 +38,7 @@ from tests.bandit.posteriors.best_arm_reference import (
 @pytest.mark.parametrize("family", ["beta", "gamma", "normal", "student"])
 @pytest.mark.parametrize("seed", range(8))
 def test_random_arms_agree_with_the_trapezoid_rule(family: str, seed: int) -> None:
-    """Probabilities, losses and value remaining of random arms are those of the fine grid."""
+    """Probabilities, losses and value remaining of random arms equal those of the fine grid."""
     rng = np.random.default_rng([seed, len(family)])
     arms = [random_posterior(family, rng) for _ in range(int(rng.integers(2, 7)))]
     reference = Reference(arms)
@@ -64,7 +64,7 @@ def test_random_arms_agree_with_the_trapezoid_rule(family: str, seed: int) -> No
     ],
 )
 def test_published_references(arms: list[tuple[float, float]], expected: list[float | None]) -> None:
-    """The worked examples of the design come out to all their digits."""
+    """The worked examples of the design are reproduced to all their digits."""
     probabilities = best_arm_probabilities([BetaPosterior(*arm) for arm in arms])
     for probability, value in zip(probabilities, expected, strict=True):
         assert value is None or probability == pytest.approx(
@@ -73,7 +73,7 @@ def test_published_references(arms: list[tuple[float, float]], expected: list[fl
 
 
 def exact_beta_win(a: int, b: int, c: int, d: int) -> float:
-    """P(Beta(c, d) > Beta(a, b)) for an integer c, as a finite sum of positive terms (Miller 2015)."""
+    """Return P(Beta(c, d) > Beta(a, b)) for integer c, a finite sum of positive terms (Miller 2015)."""
     with mpmath.workdps(40):
         terms = (
             mpmath.beta(a + i, b + d) / ((d + i) * mpmath.beta(1 + i, d) * mpmath.beta(a, b))
@@ -112,10 +112,10 @@ def test_two_beta_arms_agree_with_the_finite_sum(a: int, b: int, c: int, d: int)
 )
 @settings(max_examples=200)
 def test_two_normal_arms_agree_with_phi(gap: float, log_ratio: float, place: float, power: int) -> None:
-    """Two Normal arms: P = Phi(gap), whatever the ratio of their widths and the scale of both."""
+    """For two Normal arms P is Phi(gap), whatever the ratio of their widths and the scale of both."""
     first, second = 10.0**power, 10.0 ** (power + log_ratio)
     spread = math.hypot(first, second)
-    # The arms' distance as the doubles have it, so that the reference sees the same arms.
+    # The distance of the arms as doubles, so that the reference sees the same arms.
     mean = place * 10.0**power
     arms = [NormalPosterior(mean, first), NormalPosterior(mean + gap * spread, second)]
     exact_gap = (arms[1].mean - arms[0].mean) / spread
@@ -130,11 +130,11 @@ def test_two_normal_arms_agree_with_phi(gap: float, log_ratio: float, place: flo
 def test_two_gamma_arms_agree_with_the_beta_function(
     a: float, b: float, log_lift: float, *, is_max: bool
 ) -> None:
-    """Two Gamma arms: P(first > second) is an incomplete beta function of their rates."""
+    """For two Gamma arms P(first > second) is an incomplete beta function of their rates."""
     shapes, rates = (10**a, 10**b), (10**a, 10**b * 2**log_lift)
     arms = [GammaPosterior(shape, rate) for shape, rate in zip(shapes, rates, strict=True)]
     # y / (x + y) of standard gammas is Beta; x / rate_x > y / rate_y bounds it. Shapes are at
-    # least 1: below, SciPy's betainc itself errs by up to 1e-9.
+    # least 1: below that, SciPy's betainc itself errs by up to 1e-9.
     bound = rates[1] / (rates[0] + rates[1])
     first_is_larger = float(special.betainc(shapes[1], shapes[0], bound))
     expected = first_is_larger if is_max else 1 - first_is_larger
@@ -143,7 +143,7 @@ def test_two_gamma_arms_agree_with_the_beta_function(
 
 @given(gap=st.floats(-1e3, 1e3), log_ratio=st.floats(-6, 6))
 def test_two_cauchy_arms_agree_with_the_arctangent(gap: float, log_ratio: float) -> None:
-    """Two Student-t arms of one degree of freedom: their difference is Cauchy again."""
+    """For two Student-t arms with one degree of freedom, P is an arctangent: their difference is Cauchy."""
     scale = 10**log_ratio
     arms = [StudentTPosterior(0, 1, 1), StudentTPosterior(gap, scale, 1)]
     expected = 0.5 + math.atan(gap / (1 + scale)) / math.pi
@@ -189,7 +189,7 @@ def test_a_thousand_arms_share_equally() -> None:
 
 
 def test_expected_losses_of_equal_arms() -> None:
-    """Losses of equal arms follow from the textbook's order statistics, in both directions."""
+    """Losses of equal arms equal those from the textbook's order statistics, in both directions."""
     uniform = [BetaPosterior(1, 1)] * 9
     exponential = [GammaPosterior(1, 2)] * 9
     harmonic = sum(1 / k for k in range(1, 10))
@@ -205,14 +205,14 @@ def test_expected_losses_of_equal_arms() -> None:
 
 
 def test_losses_without_an_expectation_are_infinite() -> None:
-    """Beside a Student-t arm with df <= 1 every expected loss is infinite; alone, an arm loses nothing."""
+    """With a Student-t arm with df <= 1 every expected loss is infinite; a single arm loses nothing."""
     heavy = StudentTPosterior(0, 1, 1)
     assert best_arm_summary([heavy, NormalPosterior(0, 1)]).expected_losses.tolist() == [math.inf, math.inf]
     assert best_arm_summary([heavy]).expected_losses.tolist() == [0.0]
 
 
 def test_the_heavy_tail_counts_in_losses() -> None:
-    """Two Student-t arms with df 2 lose pi / (2 sqrt 2) scales: the part beyond any quantile is included."""
+    """Two Student-t arms with df 2 lose pi / (2 sqrt 2) scales, including the part beyond any quantile."""
     losses = best_arm_summary([StudentTPosterior(3, 2, 2.0)] * 2).expected_losses
     # E[max] of two is the integral of F (1 - F), for df 2 a constant: 1/4 of the integral of 2 / (2 + t**2).
     assert losses == pytest.approx(np.full(2, 2 * math.pi / (2 * math.sqrt(2))), abs=1e-8)
@@ -258,7 +258,7 @@ def test_the_smallest_of_negated_arms_is_the_largest(seed: int) -> None:
 
 
 def test_minimising_gamma_arms_agrees_with_the_trapezoid_rule() -> None:
-    """The arm with the fewest counts: probabilities and losses as on the fine grid."""
+    """For the arm with the fewest counts, probabilities and losses equal those of the fine grid."""
     arms = [GammaPosterior(90, 50), GammaPosterior(9, 5.5), GammaPosterior(0.7, 0.5)]
     grid = Reference(arms)
     above = 1 - grid.below
@@ -272,7 +272,7 @@ def test_minimising_gamma_arms_agrees_with_the_trapezoid_rule() -> None:
 
 
 def test_hopeless_arms_get_nothing() -> None:
-    """An arm that another one surely beats gets exactly 0, and its loss is the difference of means."""
+    """An arm that another one certainly beats gets exactly 0, and its loss is the difference of means."""
     summary = best_arm_summary([BetaPosterior(10, 99_990), BetaPosterior(50_000, 50_000)])
     assert summary.probabilities.tolist() == [0.0, 1.0]
     assert summary.expected_losses == pytest.approx([0.4999, 0.0], abs=1e-12)
@@ -309,7 +309,7 @@ def test_extreme_heavy_tails_pass_the_check(seed: int) -> None:
 
 
 def test_memory_is_bounded_without_changing_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cutting the march into the smallest chunks changes nothing beyond rounding."""
+    """Dividing the panels into the smallest chunks changes nothing beyond rounding."""
     rng = np.random.default_rng(11)
     arms = [random_posterior("beta", rng) for _ in range(40)]
     whole = best_arm_summary(arms)
@@ -320,7 +320,7 @@ def test_memory_is_bounded_without_changing_the_result(monkeypatch: pytest.Monke
 
 
 def test_a_wrong_density_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If a density does not integrate to 1, the check of the sum raises instead of returning shares."""
+    """If a density does not integrate to 1, the check of the sum raises QuadratureError."""
     right = BetaCurves.density
     wrong = lambda curves, panels, rows: 1.0001 * right(curves, panels, rows)  # noqa: E731
     monkeypatch.setattr(BetaCurves, "density", wrong)
@@ -329,7 +329,7 @@ def test_a_wrong_density_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_panels_integrate_polynomials_exactly() -> None:
-    """The rule's partial integrals are exact for the polynomials that its nodes determine."""
+    """The rule's partial integrals are exact for polynomials that its nodes determine."""
     panels = Panels(np.array([0.0, 0.5, 2.0]))
     for degree in range(N_NODES):
         density = panels.nodes[np.newaxis, :] ** degree
@@ -357,12 +357,12 @@ def test_normal_and_student_may_be_mixed() -> None:
     ],
 )
 def test_other_families_are_not_comparable(arms: list[Posterior]) -> None:
-    """Posteriors of different things are refused instead of compared."""
+    """Posteriors of different coordinates are refused."""
     with pytest.raises(ValueError, match="different families"):
         best_arm_probabilities(arms)
 
 
 def test_no_arm_is_an_error() -> None:
-    """Nothing can be best among no arms."""
+    """An empty list of arms is refused."""
     with pytest.raises(ValueError, match="at least one posterior"):
         best_arm_probabilities([])

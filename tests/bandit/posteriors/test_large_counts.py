@@ -1,4 +1,4 @@
-"""Gamma posteriors after millions and billions of events, where SciPy's incomplete gamma loses digits."""
+"""Gamma posteriors after millions and billions of events, for which SciPy's incomplete gamma loses digits."""
 
 import math
 
@@ -30,7 +30,7 @@ def test_tails_of_large_shapes_are_exact(shape: float, score: float) -> None:
 
 @pytest.mark.parametrize("shape", [1e7, 1e9, 1e12])
 def test_arms_after_billions_of_events_have_shares(shape: float) -> None:
-    """A duel of nearly normal posteriors has the normal probability, to the order of their skewness."""
+    """P(best) of two nearly normal posteriors is the normal one, up to the order of their skewness."""
     gap = 1 / math.sqrt(shape)
     better, worse = GammaPosterior(shape, shape / (1 + gap)), GammaPosterior(shape, shape)
     expected = 0.5 * math.erfc(-1 / math.sqrt(2) / math.sqrt(2))

@@ -1,4 +1,4 @@
-"""What sums, priors and posteriors promise."""
+"""Moments of outcomes, priors and posteriors."""
 
 import math
 from fractions import Fraction
@@ -25,13 +25,13 @@ outcomes = st.lists(st.integers(-(2**20), 2**20), min_size=1, max_size=30)
 
 
 def sums_of(values: list[int], quantum: float = 1.0, offset: float = 0.0) -> OutcomeMoments:
-    """The sums of outcomes offset + quantum * value."""
+    """Return the sums of outcomes offset + quantum * value."""
     squares = sum(value * value for value in values)
     return OutcomeMoments.from_integers(len(values), sum(values), squares, quantum=quantum, offset=offset)
 
 
 def density(posterior: Posterior, x: mpmath.mpf) -> mpmath.mpf:
-    """Textbook densities, to 30 digits."""
+    """Return the textbook density, to 30 digits."""
     match posterior:
         case BetaPosterior(a, b):
             return x ** (mpmath.mpf(a) - 1) * (1 - x) ** (mpmath.mpf(b) - 1) / mpmath.beta(a, b)
@@ -46,7 +46,7 @@ def density(posterior: Posterior, x: mpmath.mpf) -> mpmath.mpf:
 
 
 def below(posterior: Posterior, x: float) -> float:
-    """P(value < x), by 30-digit quadrature of the textbook density."""
+    """Return P(value < x), by 30-digit quadrature of the textbook density."""
     start = mpmath.mpf(0) if isinstance(posterior, BetaPosterior | GammaPosterior) else -mpmath.inf
     middle = posterior.mean if posterior.mean < x else (x - 1 if start < 0 else x / 2)
     return float(mpmath.quad(lambda value: density(posterior, value), [start, middle, x]))
@@ -55,7 +55,7 @@ def below(posterior: Posterior, x: float) -> float:
 @pytest.mark.parametrize("posterior", POSTERIORS, ids=repr)
 @pytest.mark.parametrize("q", [0.025, 0.5, 0.9])
 def test_quantiles_invert_the_distribution(posterior: Posterior, q: float) -> None:
-    """The probability below a quantile is the one that was asked for."""
+    """The probability below a quantile is the given one."""
     assert below(posterior, posterior.quantile(q)) == pytest.approx(q, abs=1e-9)
 
 
@@ -80,7 +80,7 @@ def test_moments_are_those_of_the_density(posterior: Posterior) -> None:
 
 
 def test_heavy_tails_have_no_moments() -> None:
-    """A Student-t has an infinite variance for df in (1, 2], and none for df <= 1."""
+    """The variance of a Student-t is infinite for df in (1, 2], and NaN for df <= 1."""
     assert StudentTPosterior(0, 1, 2.0).variance == math.inf
     assert math.isnan(StudentTPosterior(0, 1, 1.0).variance)
 
@@ -110,19 +110,19 @@ def test_heavy_tails_have_no_moments() -> None:
         (lambda: OutcomeMoments.from_integers(-1, 0, 0), "n must not be negative, got -1"),
         (lambda: OutcomeMoments.from_integers(1, 1, 1, quantum=0.0), "quantum must be positive"),
         (lambda: OutcomeMoments.from_successes(3, 4), r"successes must be in \[0, 3\], got 4"),
-        (lambda: BetaPrior().update(OutcomeMoments(2.0, 1.5)), r"mean in \[0, 1\], got 1.5"),
-        (lambda: GammaPrior().update(OutcomeMoments(2.0, -1.0)), "not negative, got -1.0"),
+        (lambda: BetaPrior().update(OutcomeMoments(2.0, 1.5)), r"must be in \[0, 1\], got 1.5"),
+        (lambda: GammaPrior().update(OutcomeMoments(2.0, -1.0)), "must not be negative, got -1.0"),
     ],
 )
 def test_impossible_numbers_are_refused(build: type[object], message: str) -> None:
-    """Every value refuses what it can't mean, and names it."""
+    """Impossible numbers are refused, and the error names them."""
     with pytest.raises(ValueError, match=message):
         build()
 
 
 @given(values=outcomes)
 def test_integer_sums_are_exact(values: list[int]) -> None:
-    """From integer sums, the centred squares carry no cancellation, however small the spread."""
+    """Centred squares from integer sums suffer no cancellation, however small the spread."""
     shift = 2**30
     sums = sums_of([shift + value for value in values])
     mean = Fraction(sum(values), len(values))
@@ -133,7 +133,7 @@ def test_integer_sums_are_exact(values: list[int]) -> None:
 
 @given(first=outcomes, second=outcomes, third=outcomes)
 def test_sums_merge_in_any_order(first: list[int], second: list[int], third: list[int]) -> None:
-    """Merging gives the sums of all outcomes together, whichever were merged first."""
+    """Merging yields the sums of all outcomes together, in whatever order."""
     a, b, c = sums_of(first), sums_of(second), sums_of(third)
     together = sums_of(first + second + third)
     for merged in (a.merge(b).merge(c), c.merge(a.merge(b)), OutcomeMoments().merge(b.merge(c)).merge(a)):
@@ -145,7 +145,7 @@ def test_sums_merge_in_any_order(first: list[int], second: list[int], third: lis
 
 @given(values=outcomes, weight=st.integers(0, 5))
 def test_a_weight_counts_outcomes_that_often(values: list[int], weight: int) -> None:
-    """Sums weighted by an integer are those of the outcomes repeated."""
+    """Sums weighted by an integer equal those of the repeated outcomes."""
     weighted = sums_of(values).weighted(weight)
     if weight == 0:
         assert (weighted.n, weighted.centred_squares) == (0, 0)
@@ -163,7 +163,7 @@ def test_quantum_and_offset_scale_outcomes() -> None:
 
 
 def test_successes_are_outcomes_of_zero_and_one() -> None:
-    """Yes/no sums are the integer sums of zeros and ones."""
+    """Yes/no sums equal the integer sums of zeros and ones."""
     assert OutcomeMoments.from_successes(5, 2) == OutcomeMoments.from_integers(5, 2, 2)
     assert OutcomeMoments.from_successes(0, 0) == OutcomeMoments()
 
@@ -187,7 +187,7 @@ def test_no_outcome_leaves_the_prior(prior: BetaPrior | GammaPrior | NormalInver
 
 
 def test_the_normal_update_is_that_of_plain_sums() -> None:
-    """The update from centred sums equals the textbook's, from exact plain sums."""
+    """The update from centred sums equals the textbook's from exact plain sums."""
     m0, k0, a0, b0 = (Fraction(1, 4), Fraction(2), Fraction(3, 2), Fraction(1, 2))
     values = [Fraction(3), Fraction(-1), Fraction(5), Fraction(2)]
     n, s, ss = len(values), sum(values, Fraction()), sum((value**2 for value in values), Fraction())
@@ -203,7 +203,7 @@ def test_the_normal_update_is_that_of_plain_sums() -> None:
 
 
 def test_a_small_spread_far_from_zero_survives() -> None:
-    """With a million outcomes of 1e9 +- 1, the posterior's scale is that of the same outcomes around 0."""
+    """With a million outcomes of 1e9 +- 1, the posterior's scale equals that of outcomes around 0."""
     n = 1_000_000
     prior = NormalInverseGammaPrior(1e9, 1.0, 1.0, 1.0)
     far = OutcomeMoments.from_integers(n, n * 10**9, n * (10**18 + 1))
@@ -212,7 +212,7 @@ def test_a_small_spread_far_from_zero_survives() -> None:
 
 
 def test_posteriors_cover_the_truth() -> None:
-    """Over arms drawn from the prior, a 90 % interval holds the truth in 90 % of cases."""
+    """For arms drawn from the prior, a 90 % interval holds the truth in 90 % of cases."""
     rng = np.random.default_rng(7)
     prior = NormalInverseGammaPrior(mean=1.0, pseudo_observations=2.0, shape=3.0, scale=4.0)
     n_runs = 4_000

@@ -15,7 +15,7 @@ from tests.bandit.posteriors.best_arm_reference import TOLERANCE, Reference, cdf
 
 @given(margin=st.floats(0, 0.9), is_max=st.booleans())
 def test_value_remaining_of_gamma_arms_is_a_rescaled_duel(margin: float, *, is_max: bool) -> None:
-    """For Gamma arms a relative margin is a change of rate, so the value remaining is one more P(best)."""
+    """For Gamma arms a relative margin is a change of rate, so the value remaining is another P(best)."""
     arms = [GammaPosterior(40, 20), GammaPosterior(30, 16), GammaPosterior(3, 2)]
     reach = 1 + margin if is_max else 1 - margin
     handicapped = [GammaPosterior(40, 20 / reach), *arms[1:]]
@@ -25,7 +25,7 @@ def test_value_remaining_of_gamma_arms_is_a_rescaled_duel(margin: float, *, is_m
 
 
 def test_value_remaining_when_minimising_beta_arms() -> None:
-    """P(other < (1 - margin) * arm) for error rates, as on the fine grid; and of one normal duel."""
+    """P(other < (1 - margin) * arm) equals the fine grid's for error rates, and Phi for two Normals."""
     arms = [BetaPosterior(30, 70), BetaPosterior(27, 80), BetaPosterior(2, 4)]
     grid = Reference(arms)
     above = np.prod([1 - cdf(other, grid.values * 0.9) for other in arms[1:]], axis=0)
@@ -38,7 +38,7 @@ def test_value_remaining_when_minimising_beta_arms() -> None:
 
 
 def test_value_remaining_without_margin_is_the_chance_of_being_wrong() -> None:
-    """With margin 0 it is 1 - P(best); with one arm nothing remains."""
+    """With margin 0 the value remaining is 1 - P(best); with one arm it is 0."""
     arms = [BetaPosterior(1, 1), BetaPosterior(1e6, 3e6), BetaPosterior(9, 3)]
     for arm, probability in enumerate(best_arm_probabilities(arms)):
         assert value_remaining_probability(arms, 0.0, arm=arm) == pytest.approx(1 - probability, abs=1e-10)
@@ -47,6 +47,6 @@ def test_value_remaining_without_margin_is_the_chance_of_being_wrong() -> None:
 
 @pytest.mark.parametrize(("margin", "maximize"), [(-0.1, True), (math.nan, True), (1.0, False)])
 def test_a_margin_outside_its_range_is_refused(margin: float, maximize: bool) -> None:  # noqa: FBT001
-    """A margin is not negative, and below 1 when small values are good."""
+    """A margin that is negative, or not below 1 when small values are good, is refused."""
     with pytest.raises(ValueError, match="margin must be in"):
         value_remaining_probability([BetaPosterior(1, 1)] * 2, margin, arm=0, maximize=maximize)

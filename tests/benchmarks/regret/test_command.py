@@ -143,23 +143,26 @@ def test_the_cases_that_a_bandit_does_not_win_are_played_by_default() -> None:
 
 
 def test_other_libraries_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Ours play all the same; where nobody is left, that is an error."""
+    """This library's policies still play; if no policy is left, that is an error."""
     monkeypatch.setattr("benchmarks.regret.matches.missing_package", lambda _: "river")
     file = tmp_path / "figures.json"
     done = invoke(f"{SMALL} --policies thompson,river-thompson --json {file}")
-    assert "river is not installed and did not play: pip install river" in done.output
+    assert "left out river, which is not installed: pip install river" in done.output
     assert [each["policy"] for each in json.loads(file.read_text())] == ["thompson"]
     alone = invoke(f"{SMALL} --policies river-thompson")
-    assert (alone.exit_code, alone.output) == (2, "Error: --policies needs river: not installed\n")
+    assert (alone.exit_code, alone.output) == (2, "Error: --policies needs river: pip install river\n")
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ("--means 0.2", "--means must name 2 to 1,000 arms, got 1"),
+        ("--means 0.2", "--means must give 2 to 1,000 arms, got 1"),
         ("--means 0.2,1.2", "--means must lie in [0, 1] with --reward bernoulli, got 1.2"),
         ("--means 0.2,nan", "--means must be finite, got nan"),
-        ("--means 0.2;0.3", "'--means': '0.2;0.3' must be numbers with commas between them"),
+        (
+            "--means 0.2;0.3",
+            "'--means': must be numbers separated by commas, such as 0.2,0.25, got '0.2;0.3'",
+        ),
         ("--means -1,2 --reward poisson", "--means must lie in [0, 10000] with --reward poisson, got -1"),
         ("--means .2,.3 --horizon 0", "--horizon must be from 1 to 1,000,000,000, got 0"),
         ("--means .2,.3 --runs 0", "'--runs': 0 is not in the range 1<=x<=1000000."),
@@ -170,48 +173,60 @@ def test_other_libraries_that_are_missing_are_named(monkeypatch: pytest.MonkeyPa
         ("--means .2,.3 --drift -1", "--drift must be finite and not negative, got -1"),
         ("--means .2,.3 --switch-at 10000", "--switch-at must be from 1 to 9,999, got 10,000"),
         ("--means .2,.3 --switch-means .3,.2", "--switch-means needs --switch-at ROUND"),
-        ("--means .2,.3 --weekend-means .3", "--weekend-means must name as many means as --means (2), got 1"),
+        ("--means .2,.3 --weekend-means .3", "--weekend-means must list as many means as --means (2), got 1"),
         ("--means .2,.9 --weekly-swing .2", "--weekly-swing takes a mean of 0.9 above 1, got 0.2"),
         ("--means .2,.3 --turnover .1", "--turnover needs --means-beta"),
-        ("--means .2,.3 --means-beta 1,1", "--means-beta draws the means: leave out --means"),
+        ("--means .2,.3 --means-beta 1,1", "--means-beta can't be combined with --means"),
         ("--means-beta 1,1,1 --arms 2", "--means-beta must be two positive numbers"),
-        ("--means-beta 1,1", "--arms must name 2 to 1,000 arms, got 0"),
+        ("--means-beta 1,1", "--arms must give 2 to 1,000 arms, got 0"),
         ("--means .2,.3 --arms 2", "--arms needs --means-beta"),
         ("--means .2,.3 --half-life 0", "--half-life must be positive and finite, got 0"),
-        ("--means .2,.3 --floor .6", "--floor asks for too much in 'thompson': minimum shares sum to 1.2"),
-        ("--means .2,.3 --champion-floor 2", "--floor can't be used in 'thompson'"),
-        ("--means .2,.3 --policies nix", "--policies 'nix' names no policy; there are thompson,"),
-        ("--means .2,.3 --policies thompson,", "--policies '' names no policy"),
+        ("--means .2,.3 --floor .6", "--floor is too high in 'thompson': minimum shares sum to 1.2"),
+        ("--means .2,.3 --champion-floor 2", "--floor is invalid in 'thompson'"),
+        ("--means .2,.3 --policies nix", "--policies 'nix' is not a policy; use thompson,"),
+        ("--means .2,.3 --policies thompson,", "--policies '' is not a policy"),
         (
             "--means .2,.3 --policies thompson:2",
             "--policies 'thompson:2' has the value '2', but thompson takes",
         ),
-        ("--means .2,.3 --policies uniform:1:2", "--policies 'uniform:1:2' has 2 values"),
-        ("--means .2,.3 --policies uniform:decay=2", "--policies 'uniform:decay=2' has a decay, which only"),
-        ("--means .2,.3 --policies thompson:f=1", "--policies 'thompson:f=1' has an option 'f'; there are"),
-        ("--means .2,.3 --policies thompson:floor=x", "--policies 'thompson:floor=x' has 'x' where a number"),
-        ("--means .2,.3 --policies thompson:half-life=0", "has a half-life that is not positive"),
+        (
+            "--means .2,.3 --policies uniform:1:2",
+            "--policies 'uniform:1:2' must have at most one value, got 2",
+        ),
+        ("--means .2,.3 --policies uniform:decay=2", "'uniform:decay=2' has the option decay, which only"),
+        ("--means .2,.3 --policies thompson:f=1", "--policies 'thompson:f=1' has an unknown option 'f'; use"),
+        (
+            "--means .2,.3 --policies thompson:floor=x",
+            "'thompson:floor=x' must have a number in place of 'x'",
+        ),
+        ("--means .2,.3 --policies thompson:half-life=0", "must have a positive half-life, got 0"),
         (
             "--means .2,.3 --policies epsilon-greedy:2",
             "--policies 'epsilon-greedy:2' is out of range: epsilon",
         ),
-        ("--means .2,.3 --policies split:90/5/5", "--policies 'split:90/5/5' must give as many weights as"),
-        ("--means .2,.3 --policies split:0/0", "--policies 'split:0/0' must give weights that are not"),
-        ("--means .2,.3 --policies uniform,uniform", "--policies must not name a policy twice"),
-        ("--means .2,.3 --policies river-thompson:1", "--policies 'river-thompson:1' may have one value"),
+        (
+            "--means .2,.3 --policies split:90/5/5",
+            "--policies 'split:90/5/5' must have one weight for each of",
+        ),
+        ("--means .2,.3 --policies split:0/0", "--policies 'split:0/0' must have weights that are not"),
+        ("--means .2,.3 --policies uniform,uniform", "--policies must name each policy only once"),
+        ("--means .2,.3 --policies river-thompson:1", "--policies 'river-thompson:1' must have no value but"),
         (
             "--means 2,3 --reward poisson --policies river-thompson",
             "plays problems with --reward bernoulli and",
         ),
-        ("--means .2,.3 --horizon 99999999 --delay 50000000", "--delay and --refresh-every make 50,000,001"),
-        ("--means .2,.3 --curve", "--curve goes into the JSON: add --json FILE"),
+        ("--means .2,.3 --horizon 99999999 --delay 50000000", "--delay and --refresh-every keep 50,000,001"),
+        ("--means .2,.3 --curve", "--curve writes to the JSON file: add --json FILE"),
         ("--means .2,.3 --json /no/such/folder/x", "--json must name a file in a folder that exists"),
-        ("--means .2,.3 --quick", "--quick is for named problems: leave it out beside --means"),
-        ("--means .2,.3 --problem short", "--problem is for named problems: leave it out beside --means"),
-        ("--horizon 5", "--horizon needs a problem of your own: add --means"),
+        ("--means .2,.3 --quick", "--quick is for named problems: leave it out, or leave out --means"),
+        ("--means .2,.3 --problem short", "--problem is for named problems: leave it out, or leave out"),
+        ("--horizon 5", "--horizon needs --means or --means-beta"),
         ("--problem nix", "'--problem': 'nix' is not one of"),
-        ("--through-server", "--through-server needs a problem of your own"),
-        ("--means .2,.3 --through-server --half-life 5", "--half-life is time on a server and rounds here"),
+        ("--through-server", "--through-server needs --means or --means-beta"),
+        (
+            "--means .2,.3 --through-server --half-life 5",
+            "--half-life is in rounds, and a server's is in time",
+        ),
         (
             "--means .2,.3 --through-server --runs 1",
             "--runs must be from 2 to 1,000 with --through-server, got 1",

@@ -25,6 +25,7 @@ from bandit.inference.verdict.claims import Claim
 from bandit.limits import ArmStanding, Limits, apply_limits
 from bandit.posteriors import BetaPosterior
 from bandit.posteriors.best_arm import best_arm_summary
+from benchmarks.harness.parallel import run_all
 from benchmarks.validity.cells import all_cells
 from benchmarks.validity.command import main
 from benchmarks.validity.groups import GROUPS, row_of
@@ -33,7 +34,7 @@ from benchmarks.validity.measures.coverage import covers_difference, covers_mean
 from benchmarks.validity.measures.decisions import decide, first_crossing
 from benchmarks.validity.measures.results import Kind, figure_of, of_rate
 from benchmarks.validity.measures.z_tests import Naive
-from benchmarks.validity.parallel import play_all
+from benchmarks.validity.pieces import pieces_of
 from benchmarks.validity.worlds.histories import History, Shaping, collect
 from benchmarks.validity.worlds.logs import METRIC_NUMBER, Log, tables
 from benchmarks.validity.worlds.rates import drifting, still, weekly
@@ -271,8 +272,12 @@ def test_results_depend_on_the_seed_and_not_on_the_number_of_processes() -> None
     cells = [cell for cell in all_cells() if cell.group == "rollback"]
 
     def played(seed: int, jobs: int) -> dict[tuple[str, int], list[float]]:
-        pieces = play_all(cells, 60, seed, jobs)
-        return {(piece.cell, piece.number): sample["decisions"].tolist() for piece, sample, _ in pieces}
+        pieces = pieces_of(cells, 60, seed)
+        measured = run_all([piece.play for piece in pieces], jobs, lambda _n_pieces: None)
+        return {
+            (piece.cell, piece.number): sample["decisions"].tolist()
+            for piece, (sample, _) in zip(pieces, measured, strict=True)
+        }
 
     assert played(1, 1) == played(1, 2)
     assert played(1, 1) != played(2, 1)

@@ -1,4 +1,4 @@
-"""`bandit-server clock`: works on the database beside a running server, which follows with its next poll."""
+"""`bandit-server clock` works on the database of a running server, which follows with its next poll."""
 
 import sqlite3
 import subprocess
@@ -11,7 +11,6 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from tests.conftest import Connect, StartServer
-from tests.support.postgresql import PostgresqlProcess
 from tests.support.postgresql import query as ask_postgresql
 from tests.support.process import eventually, run_command
 
@@ -21,19 +20,9 @@ FLAGS = ("--metrics-listen", "127.0.0.1:0", "--poll-seconds", "0.05")
 Clock = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-@pytest.fixture(params=["postgresql", "sqlite"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'bandit.db'}"
-    postgresql = request.getfixturevalue("postgresql")
-    assert isinstance(postgresql, PostgresqlProcess)
-    return postgresql.create_database()
-
-
 @pytest.fixture
 def clock(url: str, tmp_path: Path) -> Clock:
-    """Runs a command on the database; it must succeed."""
+    """Run a command on the database; it must succeed."""
 
     def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         done = run_command("clock", *arguments, "--database", url, folder=tmp_path)
@@ -44,7 +33,7 @@ def clock(url: str, tmp_path: Path) -> Clock:
 
 
 def mark(url: str, seconds_from_now: float) -> None:
-    """Marks an instant, as servers whose clock was wrong for hours did."""
+    """Mark an instant, as servers do whose clock has been wrong for hours."""
     micros = int((time.time() + seconds_from_now) * 1_000_000)
     if url.startswith("sqlite"):
         with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as connection:
@@ -56,7 +45,7 @@ def mark(url: str, seconds_from_now: float) -> None:
 def test_an_accepted_clock_is_followed_by_a_running_server(
     url: str, clock: Clock, start_server: StartServer, connect: Connect
 ) -> None:
-    """In doubt since its start, it goes by the clock within a poll, without a restart."""
+    """A server in doubt since its start follows the clock within a poll, without a restart."""
     start_server("--database", url).terminate()
     mark(url, YEAR)
     server = start_server("--database", url, *FLAGS)
@@ -78,15 +67,15 @@ def test_an_accepted_clock_is_followed_by_a_running_server(
     assert "accept_clock" in done.stdout
 
 
-def test_a_repair_works_beside_a_running_server(url: str, clock: Clock, start_server: StartServer) -> None:
-    """And says what it did."""
+def test_a_repair_works_next_to_a_running_server(url: str, clock: Clock, start_server: StartServer) -> None:
+    """A repair prints what it changed."""
     start_server("--database", url)
     text = "repaired: 0 seals lowered, 0 experiments capped, 0 instants brought back from the future"
     assert clock("repair", "--reason", "to be sure").stdout.strip() == text
 
 
-def test_a_database_in_order_says_so(url: str, clock: Clock, start_server: StartServer) -> None:
-    """Before the first mark, and a month after the last one: nothing has to be done."""
+def test_a_healthy_database_needs_no_action(url: str, clock: Clock, start_server: StartServer) -> None:
+    """Before the first mark, and a month after the last one, `clock show` asks for no action."""
     start_server("--database", url).terminate()
     shown = clock("show").stdout
     assert "mark:           none yet" in shown
@@ -97,14 +86,14 @@ def test_a_database_in_order_says_so(url: str, clock: Clock, start_server: Start
 
 
 def test_accepting_needs_a_reason(tmp_path: Path) -> None:
-    """It is kept for those who ask later."""
+    """--reason is required, as it is kept for the audit."""
     done = run_command("clock", "accept", folder=tmp_path)
     assert done.returncode == 2
     assert "--reason" in done.stderr
 
 
-def test_there_must_be_a_database(tmp_path: Path) -> None:
-    """A file that is not there is not made."""
+def test_the_database_must_exist(tmp_path: Path) -> None:
+    """A missing file is an error, and is not created."""
     for arguments in (("show",), ("accept", "--reason", "why"), ("repair",)):
         done = run_command("clock", *arguments, "--database", "sqlite:///missing.db", folder=tmp_path)
         assert (done.returncode, done.stdout) == (1, "")

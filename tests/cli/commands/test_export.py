@@ -1,4 +1,4 @@
-"""`bandit-server export` beside a running server: what it writes, and an estimate from that."""
+"""`bandit-server export` next to a running server: its files, and an estimate from them."""
 
 import csv
 import json
@@ -28,14 +28,14 @@ POSTED = "SELECT epoch, arm, total FROM outcome_facts WHERE experiment = ? AND b
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server whose epochs close soon."""
+    """Start a server whose epochs close soon."""
     with closing_soon(tmp_path_factory.mktemp("exports")) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
 def experiment(server: ServerProcess) -> str:
-    """An experiment with traffic in several epochs that have closed, and in some that have not."""
+    """Make an experiment with traffic in several closed epochs, and in some open ones."""
     wire = Wire(server.address)
     name = wire.running(
         metrics=[metric("click", window=Duration(seconds=int(WINDOW)), default_value=0.0)],
@@ -47,7 +47,7 @@ def experiment(server: ServerProcess) -> str:
 
 
 def value_in_store(database: Path, name: str, now: float) -> float:
-    """The IPS value of the split, from the tables of the store and by nothing of the service."""
+    """Return the IPS value of the split, from the store's tables and without code of the service."""
     number, arms = number_of(database, name), ("a", "b")
     shares = closed_epochs(database, name, now)
     decided = query(database, DECIDED, [number])
@@ -60,23 +60,23 @@ def value_in_store(database: Path, name: str, now: float) -> float:
 
 
 def value_from(facts: list[dict[str, Any]]) -> float:
-    """The IPS value of the split, as a notebook has it from the rows of the facts."""
+    """Return the IPS value of the split, from the rows of the facts, as in a notebook."""
     rows = [row for row in facts if row["basis"] == "policy" and row["is_closed"] in {True, "true"}]
     weighted = [SPLIT[row["arm"]] * float(row["resolved_total"]) / float(row["propensity"]) for row in rows]
     return sum(weighted) / sum(int(row["resolved"]) for row in rows)
 
 
 def export(run: Run, server: ServerProcess, *arguments: str) -> Result:
-    """Exports with the server's settings."""
+    """Export with the server's settings."""
     config = str(server.database.with_name(SETTINGS_FILE))
     return run("export", *arguments, "--database", server.url, "--config", config)
 
 
 @pytest.mark.parametrize("file_format", ["parquet", "csv"])
-def test_an_estimate_from_the_files_is_that_of_the_store(
+def test_an_estimate_from_the_files_equals_that_of_the_store(
     server: ServerProcess, experiment: str, run: Run, file_format: str
 ) -> None:
-    """Inverse propensity weights over the exported facts and over the store's own tables: the same value."""
+    """Inverse propensity weighting gives the same value from exported facts and from the store's tables."""
     result = export(run, server, experiment, "out", "--format", file_format)
     assert result.exit_code == 0, result.output
     exported_at = datetime.fromisoformat(json.loads(Path("out/manifest.json").read_text())["exported_at"])
@@ -89,8 +89,8 @@ def test_an_estimate_from_the_files_is_that_of_the_store(
     assert 0.1 < expected < 0.9
 
 
-def test_an_export_says_what_it_wrote(server: ServerProcess, experiment: str, run: Run) -> None:
-    """Tables, files and rows; and which epochs may be weighed."""
+def test_an_export_prints_what_it_wrote(server: ServerProcess, experiment: str, run: Run) -> None:
+    """It prints tables, files and rows, and which epochs are closed."""
     result = export(run, server, experiment, "out")
     lines = result.stdout.splitlines()
     for table in ("facts", "epochs", "rewards"):
@@ -101,7 +101,7 @@ def test_an_export_says_what_it_wrote(server: ServerProcess, experiment: str, ru
 
 
 def test_one_file_is_the_facts(server: ServerProcess, experiment: str, run: Run) -> None:
-    """Or the table that was asked for; nothing else is written."""
+    """One file has the facts, or the table given by --table, and nothing else is written."""
     assert export(run, server, experiment, "one.csv").exit_code == 0
     assert export(run, server, experiment, "log.parquet", "--table", "rewards").exit_code == 0
     assert "resolved_total" in Path("one.csv").read_text().splitlines()[0].split(",")
@@ -120,10 +120,10 @@ def test_one_file_is_the_facts(server: ServerProcess, experiment: str, run: Run)
         (("draft",), 2, "Missing argument 'TARGET'"),
     ],
 )
-def test_what_can_not_be_exported_is_told_in_a_line(
+def test_a_failed_export_is_reported_in_one_line(
     server: ServerProcess, run: Run, arguments: tuple[str, ...], exit_code: int, text: str
 ) -> None:
-    """And nothing is left behind."""
+    """The error is one line, and no file is left behind."""
     make_draft(server)
     result = export(run, server, *arguments)
     assert (result.exit_code, text in result.stderr) == (exit_code, True), result.stderr
@@ -132,7 +132,7 @@ def test_what_can_not_be_exported_is_told_in_a_line(
 
 
 def make_draft(server: ServerProcess) -> None:
-    """A draft named draft, once."""
+    """Create a draft named draft, unless it exists."""
     if not query(server.database, "SELECT 1 FROM experiments WHERE name = 'draft'"):
         wire = Wire(server.address)
         wire.create(
@@ -147,18 +147,18 @@ def make_draft(server: ServerProcess) -> None:
         wire.close()
 
 
-def test_what_is_there_is_replaced_by_force_only(server: ServerProcess, experiment: str, run: Run) -> None:
-    """A second export into the same place is refused, and says how."""
+def test_existing_files_are_replaced_only_by_force(server: ServerProcess, experiment: str, run: Run) -> None:
+    """A second export to the same place is refused, and the error names --force."""
     assert export(run, server, experiment, "one.csv").exit_code == 0
     again = export(run, server, experiment, "one.csv")
     assert (again.exit_code, again.stderr) == (1, "error: already there: one.csv; --force replaces\n")
     assert export(run, server, experiment, "one.csv", "--force").exit_code == 0
 
 
-def test_without_pyarrow_only_parquet_is_missed(
+def test_without_pyarrow_only_parquet_fails(
     server: ServerProcess, experiment: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A line says what to install and what works without it; CSV does."""
+    """The error names the package to install and the alternative; CSV works without it."""
     for name in ("pyarrow", "pyarrow.parquet"):
         monkeypatch.setitem(sys.modules, name, None)
     refused = export(run, server, experiment, "out")
@@ -170,8 +170,8 @@ def test_without_pyarrow_only_parquet_is_missed(
     assert export(run, server, experiment, "out", "--format", "csv").exit_code == 0
 
 
-def test_a_database_that_is_not_there_is_told(run: Run) -> None:
-    """And not made."""
+def test_a_missing_database_is_reported(run: Run) -> None:
+    """A missing database is an error, and is not created."""
     result = run("export", "ranker", "out", "--database", "sqlite:///nowhere.db")
     assert (result.exit_code, result.stderr) == (1, "error: there is no database nowhere.db\n")
     assert list(Path().iterdir()) == []

@@ -1,4 +1,4 @@
-"""Planning before the start: by a file or by flags, for the declared floors and for others beside them."""
+"""Plans before the start, from a file or flags, for the declared floors and for others."""
 
 import json
 from collections.abc import Callable
@@ -17,20 +17,20 @@ TRAFFIC = ("--decisions-per-day", "4000", "--base-rate", "0.05")
 
 @pytest.fixture
 def file() -> str:
-    """The file of an experiment with floors of 20 % and 5 %."""
+    """Return the file of an experiment with floors of 20 % and 5 %."""
     Path("ranker.toml").write_text(RANKER)
     return "ranker.toml"
 
 
 def plans(run: Run, *arguments: str) -> dict[str, dict[str, float]]:
-    """Name of the floors to what is planned for them."""
+    """Return the name of each set of floors to its plan."""
     result = run("plan", *arguments, "--json")
     assert result.exit_code == 0, result.output
     return {each["floors"]: each for each in json.loads(result.stdout, parse_constant=pytest.fail)["plans"]}
 
 
 def test_the_declared_floors_are_planned_for(run: Run, file: str) -> None:
-    """The numbers are the library's; of the two arms the better one has most of the decisions."""
+    """The numbers are the library's, and the better of the two arms has most of the decisions."""
     declared = plans(run, file, *TRAFFIC)["declared"]
     plan = Plan(
         base_mean=0.05,
@@ -48,8 +48,8 @@ def test_the_declared_floors_are_planned_for(run: Run, file: str) -> None:
     assert 0.2 < declared["champion_share"] < 0.5 < declared["challenger_share"] < 0.8
 
 
-def test_power_is_a_matter_of_floors(run: Run) -> None:
-    """The smaller the floors, the longer; an even split is not much faster than 20 % and 5 %."""
+def test_smaller_floors_take_longer(run: Run) -> None:
+    """Smaller floors take longer; an even split is not much faster than 20 % and 5 %."""
     found = plans(run, *TRAFFIC)
     days = [found[name]["days_at_most"] for name in ("even split", "20/5", "5/5", "1/1")]
     assert days == sorted(days)
@@ -58,23 +58,23 @@ def test_power_is_a_matter_of_floors(run: Run) -> None:
 
 
 def test_flags_describe_an_experiment_without_a_file(run: Run) -> None:
-    """Floors that are not given take an even part; floors for which there is no room are left out."""
+    """Floors that are not given are even parts; sets of floors that don't fit are left out."""
     found = plans(run, "--arms", "5", "--champion-share", "0.2", "--challenger-share", "0.05", *TRAFFIC)
     assert found["declared"] == {**found["20/5"], "floors": "declared"}
     assert plans(run, "--arms", "4", *TRAFFIC)["declared"]["champion_share"] == pytest.approx(0.25)
     assert set(plans(run, "--arms", "50", *TRAFFIC)) == {"declared", "1/1", "even split"}
 
 
-def test_a_table_fits_and_says_what_it_is_about(run: Run, file: str) -> None:
-    """In 100 columns, with what never happens called so."""
+def test_a_table_fits_and_names_lift_and_traffic(run: Run, file: str) -> None:
+    """The table fits in 100 columns, names the lift and the traffic, and shows "never"."""
     text = run("plan", file, *TRAFFIC, "--lift", "0.001").stdout
     assert "click: a lift of +0.1 % with 1 challenger at 4,000 decisions a day" in text
     assert "never" in text
     assert all(len(line) <= 100 for line in text.splitlines())
 
 
-def test_a_metric_that_is_not_yes_no_wants_a_variance(run: Run, file: str) -> None:
-    """With it the plan scales by the range."""
+def test_a_metric_that_is_not_yes_no_needs_a_variance(run: Run, file: str) -> None:
+    """Other metrics need --variance, and the plan then scales with their range."""
     text = RANKER.replace('reward_metric = "click"', 'reward_metric = "latency-ms"')
     text = text.replace("guardrail = true", 'window = "1h"\ndefault_value = 0')
     Path("real.toml").write_text(text)
@@ -105,8 +105,8 @@ def test_a_metric_that_is_not_yes_no_wants_a_variance(run: Run, file: str) -> No
     ],
 )
 @pytest.mark.usefixtures("file")
-def test_what_can_t_be_planned_is_said_in_one_line(run: Run, arguments: tuple[str, ...], words: str) -> None:
-    """Exit code 2, and what is wrong."""
+def test_an_impossible_plan_is_refused_in_one_line(run: Run, arguments: tuple[str, ...], words: str) -> None:
+    """The exit code is 2, and one line has the reason."""
     result = run("plan", *arguments)
     assert result.exit_code == 2
     assert words in result.stderr
@@ -114,7 +114,7 @@ def test_what_can_t_be_planned_is_said_in_one_line(run: Run, arguments: tuple[st
 
 
 def test_a_broken_file_is_named_with_its_key(run: Run) -> None:
-    """As when it is applied."""
+    """The error names file and key, as for `experiment apply`."""
     Path("broken.toml").write_text(RANKER.replace('champion = "v1"', 'champion = "v9"'))
     result = run("plan", "broken.toml", *TRAFFIC)
     assert result.exit_code == 2

@@ -10,17 +10,17 @@ RANKER = Path(__file__).parents[1] / "ranker.toml"
 
 
 def ranker() -> Experiment:
-    """A fresh copy of the example."""
+    """Return a new copy of the example."""
     return read_experiment(str(RANKER))
 
 
 def lines(before: Experiment, after: Experiment) -> list[str]:
-    """The difference as it is printed, unaligned."""
+    """Return the lines of the difference as printed, without alignment."""
     return [f"{change.sign} {change.path} {change.text}" for change in changes(before, after)]
 
 
 def test_equal_experiments_do_not_differ() -> None:
-    """Nor do those that differ in what only the service sets."""
+    """Equal experiments have no difference, and neither do those that differ in output-only fields."""
     stored = ranker()
     stored.winner = "v2"
     stored.etag = "7"
@@ -28,7 +28,7 @@ def test_equal_experiments_do_not_differ() -> None:
 
 
 def test_a_changed_value_shows_old_and_new() -> None:
-    """By its path, whatever else stands in the file."""
+    """A changed value is shown with its path, and unchanged values are not."""
     after = ranker()
     after.limits.minimum_share = 0.1
     after.arms[1].taken_out = True
@@ -38,8 +38,8 @@ def test_a_changed_value_shows_old_and_new() -> None:
     ]
 
 
-def test_arms_are_told_apart_by_id() -> None:
-    """An arm removed from the front does not make all others differ."""
+def test_arms_are_matched_by_id() -> None:
+    """Removing the first arm does not make all others differ."""
     after = ranker()
     del after.arms[0]
     found = lines(ranker(), after)
@@ -48,14 +48,14 @@ def test_arms_are_told_apart_by_id() -> None:
 
 
 def test_another_order_is_a_difference() -> None:
-    """Reports follow it."""
+    """Another order of arms is a difference, as reports follow it."""
     after = ranker()
     after.arms.reverse()
     assert lines(ranker(), after) == ["~ order of arms v1, v2 → v2, v1"]
 
 
-def test_another_policy_shows_what_goes_and_comes() -> None:
-    """A choice is replaced as a whole."""
+def test_another_policy_shows_both_policies() -> None:
+    """A policy is replaced as a whole."""
     after = ranker()
     after.policy.epsilon_greedy.epsilon = 0.1
     assert lines(ranker(), after) == [
@@ -65,15 +65,15 @@ def test_another_policy_shows_what_goes_and_comes() -> None:
 
 
 def test_a_key_with_a_dot_is_not_a_table() -> None:
-    """Paths are quoted where they would be taken for another."""
+    """Keys in paths are quoted if they would be ambiguous."""
     before, after = ranker(), ranker()
     before.arms[0].payload.update({"a.b": 1})
     after.arms[0].payload.update({"a": {"b": 1}})
     assert lines(before, after) == ['- arms.v1.payload."a.b" 1', "+ arms.v1.payload.a.b 1"]
 
 
-def test_an_arm_without_a_word_about_it_still_shows() -> None:
-    """It comes or goes as an empty table."""
+def test_an_empty_arm_is_shown() -> None:
+    """An arm with nothing but an id is shown as an empty table."""
     after = ranker()
     after.arms.add(id="v3")
     assert lines(ranker(), after) == ["+ arms.v3 {}"]

@@ -1,4 +1,4 @@
-"""Durations as people write them."""
+"""Durations in experiment files."""
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -10,7 +10,7 @@ from server.cli.experiment_file.durations import format_duration, parse_duration
 
 @given(st.integers(0, 315_576_000_000), st.integers(0, 999_999_999))
 def test_text_and_back_is_identity(seconds: int, nanos: int) -> None:
-    """Nothing is rounded."""
+    """A duration survives being written and read, without rounding."""
     duration = Duration(seconds=seconds, nanos=nanos)
     assert parse_duration(format_duration(duration)) == duration
 
@@ -28,20 +28,20 @@ def test_text_and_back_is_identity(seconds: int, nanos: int) -> None:
     ],
 )
 def test_units_add_up(text: str, nanoseconds: int) -> None:
-    """Whole numbers with units, largest first."""
+    """A duration is the sum of whole numbers with units, largest first."""
     assert parse_duration(text).ToNanoseconds() == nanoseconds
 
 
 @pytest.mark.parametrize(
     "text", ["", "1", "s", "1.5h", "-1s", "1 h", "30m1h", "1h1h", "1H", "1w", "\u0661s", "1s\n"]
 )
-def test_what_is_no_duration_is_refused(text: str) -> None:
-    """The rule is named, with examples."""
+def test_an_invalid_duration_is_refused(text: str) -> None:
+    """The error gives the rule, with examples."""
     with pytest.raises(ValueError, match='such as "250ms"'):
         parse_duration(text)
 
 
 def test_a_duration_beyond_the_wire_is_refused() -> None:
-    """Protobuf stops at 10,000 years."""
+    """Durations above Protobuf's maximum of 10,000 years are refused."""
     with pytest.raises(ValueError, match="at most 10,000 years"):
         parse_duration("9999999d")

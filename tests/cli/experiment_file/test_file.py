@@ -1,4 +1,4 @@
-"""Experiment files: read with every error named, written so that reading gives them back."""
+"""Experiment files: reading reports every error, and written files are read back unchanged."""
 
 import re
 from pathlib import Path
@@ -36,7 +36,7 @@ json_values = st.recursive(
 
 
 def tables(**optional: st.SearchStrategy[object]) -> st.SearchStrategy[dict[str, object]]:
-    """Tables with any of these keys."""
+    """Return a strategy of tables with any of these keys."""
     return st.fixed_dictionaries({}, optional=optional)
 
 
@@ -92,7 +92,7 @@ files = tables(
 
 
 def problems_of(text: str) -> list[str]:
-    """Path and text of all that is wrong with a file, which must be."""
+    """Return path and text of all problems of a file, which must have some."""
     with pytest.raises(ExperimentFileError) as caught:
         parse_experiment(text, "x.toml")
     assert str(caught.value).splitlines() == [
@@ -103,20 +103,20 @@ def problems_of(text: str) -> list[str]:
 
 @given(files)
 def test_file_to_message_to_file_to_message_is_identity(table: TomlTable) -> None:
-    """Whatever a file can say survives being shown and applied again."""
+    """Everything in a file survives being shown and applied again."""
     message = parse_experiment(dumps(table))
     assert parse_experiment(format_experiment(message)) == message
 
 
 @given(files)
 def test_the_text_of_a_message_is_stable(table: TomlTable) -> None:
-    """A text that has been read is written the same, so that differences mean something."""
+    """A text that was read is written unchanged, so that every difference is a real one."""
     text = format_experiment(parse_experiment(dumps(table)))
     assert format_experiment(parse_experiment(text)) == text
 
 
-def test_the_order_of_keys_in_a_payload_is_no_difference() -> None:
-    """Maps have none on the wire, so the text sorts them."""
+def test_the_order_of_keys_in_a_payload_is_not_a_difference() -> None:
+    """The text sorts the keys of maps, which have no order on the wire."""
     keys = [f"k{number:02}" for number in range(30)]
     texts_of_both = set()
     for order in (keys, keys[::-1]):
@@ -128,7 +128,7 @@ def test_the_order_of_keys_in_a_payload_is_no_difference() -> None:
 
 
 def test_a_file_becomes_the_message_that_it_describes() -> None:
-    """Enums, durations, numbers, maps, choices and payloads arrive as what they mean."""
+    """Enums, durations, numbers, maps, choices and payloads are converted correctly."""
     experiment = read_experiment(str(RANKER))
     assert experiment.policy.WhichOneof("kind") == "thompson_sampling"
     assert [arm.id for arm in experiment.arms] == ["v1", "v2"]
@@ -140,20 +140,20 @@ def test_a_file_becomes_the_message_that_it_describes() -> None:
 
 
 def test_the_example_is_a_complete_experiment() -> None:
-    """What `experiment example` prints can be applied as it is."""
+    """The output of `experiment example` can be applied unchanged."""
     experiment = parse_experiment(EXAMPLE)
     assert experiment.champion in {arm.id for arm in experiment.arms}
     assert experiment.reward_metric in {metric.name for metric in experiment.metrics}
 
 
 def test_the_example_explains_every_key() -> None:
-    """A key that the example forgets would be found by nobody."""
+    """Every key of the format is in the example, where users look for it."""
     known = {name for message in _messages(Experiment.DESCRIPTOR.full_name) for name in message}
     assert {name for name in known - REFUSED.keys() if not re.search(rf"\b{name}\b", EXAMPLE)} == set()
 
 
-def test_every_line_of_the_example_that_is_commented_out_is_right() -> None:
-    """With its `#` removed, each optional key is taken."""
+def test_every_commented_line_of_the_example_is_valid() -> None:
+    """With its `#` removed, each optional key is valid."""
     lines = (re.sub(r"^# (?=\[|\w+ = )", "", line) for line in EXAMPLE.splitlines())
     text = "\n".join(lines).replace('policy = "thompson_sampling"', "")
     one_policy = re.sub(r"\[policy\.static_split\.weights\].*?\n\n", "", text, flags=re.DOTALL)
@@ -167,8 +167,8 @@ def test_every_line_of_the_example_that_is_commented_out_is_right() -> None:
         )
 
 
-def test_what_the_service_sets_is_refused() -> None:
-    """The refused keys are those that the contract calls output only, and the etag."""
+def test_output_only_keys_are_refused() -> None:
+    """The refused keys are those that the proto marks as output only, and the etag."""
     body = PROTO.read_text().partition("message Experiment {")[2].partition("\n}")[0]
     fields = re.findall(r"((?:  //.*\n)+)  [\w.]+ (\w+) = \d+;", body)
     assert {name for comment, name in fields if "Output only." in comment} | {"etag"} == set(REFUSED)
@@ -233,13 +233,13 @@ def test_what_the_service_sets_is_refused() -> None:
     ],
 )
 def test_a_problem_names_path_rule_and_value(text: str, problem: str) -> None:
-    """One line, which a person can act on."""
+    """Each problem is one line with path, rule and value."""
     (found,) = problems_of(text)
     assert found.startswith(problem)
 
 
 def test_all_problems_are_found_at_once() -> None:
-    """Nobody corrects a file one run at a time."""
+    """One run reports all problems of a file."""
     assert [line.partition(":")[0] for line in problems_of("name = 1\nx = 2\n[[arms]]\nid = 3")] == [
         "name",
         "x",
@@ -248,8 +248,8 @@ def test_all_problems_are_found_at_once() -> None:
 
 
 @pytest.mark.parametrize("content", [b"name = ", b"\xff", b"x = " + b"[" * 9_999])
-def test_a_file_that_is_no_toml_is_one_line(content: bytes, tmp_path: Path) -> None:
-    """Broken syntax, a strange encoding and endless nesting end the same way."""
+def test_a_file_that_is_not_toml_is_one_line(content: bytes, tmp_path: Path) -> None:
+    """Broken syntax, a wrong encoding and deep nesting are each an error of one line."""
     file = tmp_path / "broken.toml"
     file.write_bytes(content)
     with pytest.raises(ExperimentFileError) as caught:
@@ -258,13 +258,13 @@ def test_a_file_that_is_no_toml_is_one_line(content: bytes, tmp_path: Path) -> N
 
 
 def test_a_missing_file_is_one_line() -> None:
-    """The name and the reason."""
+    """The error has the name and the reason."""
     with pytest.raises(ExperimentFileError, match=r"^no\.toml: no such file or directory$"):
         read_experiment("no.toml")
 
 
 def _messages(name: str) -> list[list[str]]:
-    """Field names of every message of the package below the message `name`, itself first."""
+    """Return the field names of the message `name` and of every message of the package below it."""
     found: dict[str, list[str]] = {}
     pending = [Experiment.DESCRIPTOR]
     while pending:

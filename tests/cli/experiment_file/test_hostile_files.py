@@ -1,4 +1,4 @@
-"""Files that no person would write: each is refused in a few harmless lines and a few seconds."""
+"""Hostile files: each is refused in a few seconds with a few harmless lines."""
 
 import os
 import threading
@@ -23,7 +23,7 @@ from server.store.records import KeyRing
 Run = Callable[..., Result]
 MIB: Final = 1024 * 1024
 CPU_SECONDS: Final = 10.0
-"""For a file of a mebibyte, on a busy machine: a few times what the slowest takes on an idle one."""
+"""Time limit for a file of a mebibyte: a few times what the slowest takes on an idle machine."""
 
 MOST_LINES: Final = 61
 COMMANDS: Final = {
@@ -36,7 +36,7 @@ COMMANDS: Final = {
 
 
 def nested(depth: int) -> bytes:
-    """A payload of so many tables within each other."""
+    """Return a file whose payload has `depth` nested tables."""
     return b'name = "x"\n[[arms]]\nid = "a"\npayload = ' + b"{a = " * depth + b"1" + b"}" * depth
 
 
@@ -83,11 +83,11 @@ GOOD: Final = {
     *((command, kind) for command in ("serve", "verify", "token") for kind in ("empty", "mark")),
     ("token", "too-large"),  # a tokens file may be larger
 }
-"""Files that say nothing, and may."""
+"""Commands and files that are accepted."""
 
 
 def check(result: Result, began_at: float) -> None:
-    """Fails unless a command said what is wrong, and no more than somebody may read."""
+    """Check that a command failed in time, with a few printable lines of errors."""
     assert time.process_time() - began_at < CPU_SECONDS
     assert result.exit_code in {1, 2}
     lines = result.stderr.splitlines()
@@ -100,27 +100,27 @@ def check(result: Result, began_at: float) -> None:
     ("command", "kind"), [(c, k) for c in COMMANDS for k in HOSTILE if (c, k) not in GOOD]
 )
 def test_a_hostile_file_is_refused_in_lines(run: Run, command: str, kind: str) -> None:
-    """Every command that reads a file says what is wrong, in printable lines, and ends soon."""
+    """Every command that reads a file reports the error in printable lines, and ends soon."""
     Path("hostile.toml").write_bytes(HOSTILE[kind])
     began_at = time.process_time()
     check(run(*COMMANDS[command]), began_at)
 
 
 @pytest.mark.parametrize("command", ["apply", "serve", "plan", "token"])
-def test_what_is_no_file_is_refused_in_lines(run: Run, command: str) -> None:
-    """A directory is named as one; where a pipe can't be, it is not waited for."""
+def test_directories_and_pipes_are_refused_in_lines(run: Run, command: str) -> None:
+    """A directory is named as one, and a command that does not allow pipes does not wait for one."""
     Path("hostile.toml").mkdir()
     check(run(*COMMANDS[command]), time.process_time())
     Path("hostile.toml").rmdir()
     os.mkfifo("hostile.toml")
-    if command != "token":  # the others wait for who writes, as any program does
+    if command != "token":  # the others wait for a writer, as any program does
         threading.Thread(target=Path("hostile.toml").write_bytes, args=(b"no = toml",)).start()
     check(run(*COMMANDS[command]), time.process_time())
 
 
 @pytest.mark.parametrize("kind", ["no-utf-8", "deep-payload", "dotted-key", "too-large", "escape-in-key"])
 def test_standard_input_is_read_like_a_file(run: Run, kind: str) -> None:
-    """`-` is as bounded as a file, and errors call it standard input."""
+    """`-` has the same limits as a file, and errors call it standard input."""
     result = run("experiment", "apply", "-", text=HOSTILE[kind])
     check(result, time.process_time())
     assert result.stderr.startswith("error: standard input: ")
@@ -128,7 +128,7 @@ def test_standard_input_is_read_like_a_file(run: Run, kind: str) -> None:
 
 @pytest.mark.parametrize(("depth", "is_refused"), [(32, False), (33, True), (34, True)])
 def test_a_deep_payload_is_refused_by_its_path(depth: int, *, is_refused: bool) -> None:
-    """What the service can't take is refused here, with the path of the payload; what it can is not."""
+    """A payload too deep for the service is refused with its path, and one that it accepts is read."""
     text = nested(depth).decode()
     if not is_refused:
         assert parse_experiment(text).arms[0].HasField("payload")
@@ -137,13 +137,13 @@ def test_a_deep_payload_is_refused_by_its_path(depth: int, *, is_refused: bool) 
         parse_experiment(text)
 
 
-def test_a_byte_order_mark_is_passed_over() -> None:
-    """Some editors write one."""
+def test_a_byte_order_mark_is_ignored() -> None:
+    """A byte order mark, which some editors write, is ignored."""
     assert parse_toml(decode(b'\xef\xbb\xbfname = "x"')) == {"name": "x"}
 
 
-def test_sentences_and_numbers_are_no_keys() -> None:
-    """Many dots on a line are refused only if they may be those of one key."""
+def test_sentences_and_numbers_are_not_keys() -> None:
+    """Many dots on a line are refused only if they could be in one key."""
     sentences = "It was so. " * 300
     numbers = ", ".join(["1.5"] * 300)
     versions = ".".join(["1"] * 300)
@@ -164,18 +164,18 @@ texts = st.one_of(st.lists(words, max_size=60).map("".join), st.text(max_size=80
 @settings(max_examples=300)
 @given(texts)
 @example("a = 1" + "0" * 5_000)
-def test_no_text_is_more_than_wrong(text: str) -> None:
-    """Whatever a file of experiments or callers says, it is read, or refused by its own error."""
-    said = ""
+def test_any_text_is_read_or_refused(text: str) -> None:
+    """Any file of experiments or callers is either read or refused with its own error."""
+    errors = ""
     try:
         parse_experiment(text)
     except ExperimentFileError as error:
-        said += str(error)
+        errors += str(error)
     try:
         parse_tokens(text, "file")
     except TokensFileError as error:
-        said += str(error)
-    assert all(line.isprintable() for line in said.split("\n"))
+        errors += str(error)
+    assert all(line.isprintable() for line in errors.split("\n"))
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -212,8 +212,8 @@ def test_no_text_is_more_than_wrong(text: str) -> None:
     b'"sha256":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}\n'
 )
 @example(b'{"format":"bandit-server snapshot","version":1,"key":1e999,"confirmed_ms":1}')
-def test_no_bytes_are_more_than_damaged(tmp_path: Path, data: bytes) -> None:
-    """Whatever a keys or snapshot file holds, it is read, or refused by its own error."""
+def test_any_bytes_are_read_or_refused(tmp_path: Path, data: bytes) -> None:
+    """Any keys or snapshot file is either read or refused with its own error."""
     file = tmp_path / "file"
     file.write_bytes(data)
     with suppress(KeysFileError):
@@ -222,8 +222,8 @@ def test_no_bytes_are_more_than_damaged(tmp_path: Path, data: bytes) -> None:
         read_snapshot(file, KeyRing({1: b"k" * 32}, 1))
 
 
-def test_a_server_waits_for_no_pipe(tmp_path: Path) -> None:
-    """Files that a server looks at while it serves must be regular ones."""
+def test_a_server_does_not_wait_for_pipes(tmp_path: Path) -> None:
+    """Files that a server reads while it serves must be regular files."""
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(KeysFileError, match="not a regular file"):
         read_keys(tmp_path / "pipe")
@@ -231,8 +231,8 @@ def test_a_server_waits_for_no_pipe(tmp_path: Path) -> None:
         read_snapshot(tmp_path / "pipe", KeyRing({1: b"k" * 32}, 1))
 
 
-def test_a_long_line_of_dots_is_looked_at_once() -> None:
-    """Looking for long keys takes time in proportion to the text."""
+def test_a_long_line_of_dots_takes_linear_time() -> None:
+    """The search for long keys takes time proportional to the length of the text."""
     began_at = time.process_time()
     for text in ("a." * (MIB // 2), "." * MIB, '".' * (MIB // 2), "a . " * (MIB // 4), "'." * (MIB // 2)):
         with pytest.raises(InputFileError):

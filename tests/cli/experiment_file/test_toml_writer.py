@@ -1,4 +1,4 @@
-"""The TOML writer: what it writes, the standard library reads back."""
+"""The TOML writer, whose output the standard library reads back."""
 
 import tomllib
 
@@ -18,7 +18,7 @@ values = st.recursive(
 
 @given(st.dictionaries(texts, values, max_size=4))
 def test_what_is_written_is_read_back(table: TomlTable) -> None:
-    """Any table, with whatever characters in keys and values."""
+    """Any table, with any characters in keys and values, is read back unchanged."""
     assert tomllib.loads(dumps(table)) == table
 
 
@@ -28,16 +28,16 @@ def test_scalars_stand_before_tables() -> None:
 
 
 def test_whole_floats_are_written_without_a_point() -> None:
-    """People write 1, not 1.0."""
+    """Whole floats are written as 1, and not as 1.0."""
     assert dumps({"maximum": 1.0, "minimum": 0.05}) == "maximum = 1\nminimum = 0.05"
 
 
-def test_null_is_no_toml() -> None:
-    """What TOML can't say fails when it is read, instead of saying something else."""
+def test_null_is_not_toml() -> None:
+    """A value that TOML does not have makes invalid TOML, instead of another value."""
     assert dumps({"x": None}) == "x = null"
 
 
 @given(st.dictionaries(texts, values, max_size=4))
-def test_nothing_that_is_written_steers_a_terminal(table: TomlTable) -> None:
-    """Control characters of both sets, and marks that turn the direction of text, are escaped."""
+def test_control_characters_are_escaped(table: TomlTable) -> None:
+    """Control characters of both sets, and marks that change the direction of text, are escaped."""
     assert all(letter.isprintable() or letter == "\n" for letter in dumps(table))

@@ -1,4 +1,4 @@
-"""What a person reads when something fails: one line for each thing, an exit code, and no traceback."""
+"""Errors of commands: one line for each, an exit code, and no traceback."""
 
 import sys
 from collections.abc import Callable
@@ -19,12 +19,12 @@ NOBODY = "127.0.0.1:1"
 
 
 class StartupError(Exception):
-    """Stands in for the server's."""
+    """Stands in for the server's error."""
 
 
 @pytest.fixture
 def app(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """A server in name only: each test gives it what it needs."""
+    """Replace the server's module by a stub, which each test completes."""
     module = ModuleType("server.app")
     module.StartupError = StartupError  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "server.app", module)
@@ -32,8 +32,8 @@ def app(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def test_serve_hands_over_settings_and_returns_the_exit_code(app: ModuleType, run: Run) -> None:
-    """Flags arrive as settings, and what the server returns is what the shell sees."""
+def test_serve_passes_settings_and_returns_the_exit_code(app: ModuleType, run: Run) -> None:
+    """Flags become settings, and the server's return value becomes the exit code."""
     taken: list[Settings] = []
 
     def serve(settings: Settings) -> int:
@@ -46,8 +46,8 @@ def test_serve_hands_over_settings_and_returns_the_exit_code(app: ModuleType, ru
     assert taken == [Settings(listen="127.0.0.1:0", migrate=False, drain_seconds=3)]
 
 
-def test_a_server_that_cannot_start_says_why(app: ModuleType, run: Run) -> None:
-    """One line, exit code 1."""
+def test_a_failed_start_prints_the_reason(app: ModuleType, run: Run) -> None:
+    """It prints the reason in one line, and exits with code 1."""
 
     def refuse(_settings: Settings) -> int:
         raise StartupError("another server uses bandit.db")
@@ -57,15 +57,15 @@ def test_a_server_that_cannot_start_says_why(app: ModuleType, run: Run) -> None:
     assert (result.exit_code, result.stderr) == (1, "error: another server uses bandit.db\n")
 
 
-def test_wrong_settings_are_a_wrong_use(run: Run) -> None:
-    """Exit code 2, before the server is loaded."""
+def test_invalid_settings_are_a_usage_error(run: Run) -> None:
+    """Invalid settings exit with code 2, before the server is loaded."""
     result = run("serve", "--listen", "0.0.0.0:50051")
     assert result.exit_code == 2
     assert result.stderr.startswith("error: 0.0.0.0:50051 is beyond loopback")
 
 
-def test_verify_is_quiet_about_success(app: ModuleType, run: Run) -> None:
-    """One line says what was compared; notes come before it."""
+def test_verify_prints_one_line_on_success(app: ModuleType, run: Run) -> None:
+    """One line states what was compared, after any notes."""
     report = SimpleNamespace(
         is_clean=True, n_outcomes=12_345, n_experiments=3, differences=(), notes=["epoch 1 of a is sealed"]
     )
@@ -80,7 +80,7 @@ def test_verify_is_quiet_about_success(app: ModuleType, run: Run) -> None:
 
 
 def test_verify_fails_on_a_difference(app: ModuleType, run: Run) -> None:
-    """Each is a line; of very many only the first are shown, with how many more there are."""
+    """Each difference is a line; of very many, the first are shown with the number of others."""
     differences = [f"difference {number}" for number in range(60)]
     report = SimpleNamespace(is_clean=False, n_outcomes=1, n_experiments=1, differences=differences, notes=())
     app.verify = lambda _settings, _progress: report  # type: ignore[attr-defined]
@@ -94,13 +94,13 @@ def test_verify_fails_on_a_difference(app: ModuleType, run: Run) -> None:
     ]
 
 
-def test_rebuild_says_what_it_counted(app: ModuleType, run: Run) -> None:
-    """Outcomes read and rows written; notes come before it."""
+def test_rebuild_prints_what_it_counted(app: ModuleType, run: Run) -> None:
+    """It prints the outcomes read and rows written, after any notes."""
     report = SimpleNamespace(n_outcomes=12_345, n_rows=67, notes=["a sum stays rounded"])
     app.rebuild = lambda _settings, _progress: report  # type: ignore[attr-defined]
     result = run("rebuild")
-    said = "note: a sum stays rounded\nrebuilt: 12,345 outcomes counted into 67 rows\n"
-    assert (result.exit_code, result.stdout) == (0, said)
+    printed = "note: a sum stays rounded\nrebuilt: 12,345 outcomes counted into 67 rows\n"
+    assert (result.exit_code, result.stdout) == (0, printed)
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,8 @@ def test_rebuild_says_what_it_counted(app: ModuleType, run: Run) -> None:
         ("reward", "decision", "click=1"),
     ],
 )
-def test_without_a_server_one_line_says_how_to_start_one(arguments: tuple[str, ...], run: Run) -> None:
-    """The same for every command that needs one."""
+def test_without_a_server_one_line_explains_how_to_start_one(arguments: tuple[str, ...], run: Run) -> None:
+    """Every command that needs a server prints the same line."""
     result = run(*arguments, "--server", NOBODY)
     assert result.exit_code == 1
     assert result.stderr == f"error: no server answers at {NOBODY}: start one with `bandit-server serve`\n"
@@ -131,8 +131,8 @@ def test_the_server_can_be_named_by_the_environment(monkeypatch: pytest.MonkeyPa
     assert NOBODY in run("experiment", "list").stderr
 
 
-def test_a_file_is_checked_before_the_server_is_asked(run: Run) -> None:
-    """What is wrong with it needs no server to be said."""
+def test_a_file_is_checked_before_the_call(run: Run) -> None:
+    """Problems of a file are reported without a server."""
     Path("x.toml").write_text('nam = "x"\n[[arms]]\nid = 1\n')
     result = run("experiment", "apply", "x.toml", "--server", NOBODY)
     assert result.exit_code == 1
@@ -143,7 +143,7 @@ def test_a_file_is_checked_before_the_server_is_asked(run: Run) -> None:
 
 
 def test_field_violations_point_into_the_file() -> None:
-    """The service's path, without the request around it, behind the file's name."""
+    """Each line has the file's name and the service's path within the experiment."""
     error = CallError(
         grpc.StatusCode.INVALID_ARGUMENT,
         "two fields are bad",
@@ -159,42 +159,42 @@ def test_field_violations_point_into_the_file() -> None:
     ]
 
 
-def test_a_store_that_is_away_is_not_a_server_that_is_away() -> None:
-    """A reason comes from a server."""
+def test_an_unavailable_store_is_not_a_missing_server() -> None:
+    """An error with a reason comes from a server, and is not reported as a missing server."""
     error = CallError(grpc.StatusCode.UNAVAILABLE, "the store is away", "STORE_UNAVAILABLE")
     assert explain(error, NOBODY) == ["the store is away"]
 
 
-def test_a_silent_server_is_told_from_an_absent_one() -> None:
-    """It took too long."""
+def test_a_silent_server_is_not_a_missing_server() -> None:
+    """A server that does not answer in time is reported as such."""
     error = CallError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
     assert explain(error, NOBODY) == [f"the server at {NOBODY} did not answer in time"]
 
 
 @pytest.mark.parametrize("text", ["click", "=1", "click=", "click=one", "click=nan", "click=inf"])
 def test_an_outcome_is_a_metric_and_a_number(text: str, run: Run) -> None:
-    """Anything else is a wrong use."""
+    """Any other text is a usage error."""
     result = run("reward", "decision", text)
     assert result.exit_code == 2
     assert "is not METRIC=VALUE, such as click=1" in result.stderr
 
 
 def test_a_metric_is_named_once(run: Run) -> None:
-    """Which of two values was meant can't be known."""
+    """Two values for one metric are refused, as either could be meant."""
     result = run("reward", "decision", "click=1", "click=0")
     assert result.exit_code == 2
     assert "'click=0' names a metric twice" in result.stderr
 
 
-def test_no_decision_is_not_a_fallback(run: Run) -> None:
-    """An empty id by hand is a variable that a script did not set, and not a reward that is done."""
+def test_an_empty_decision_id_is_an_error(run: Run) -> None:
+    """An empty id, as from a variable that a script did not set, is an error."""
     result = run("reward", "", "click=1")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == "error: DECISION_ID is empty: pass the decision_id of a choice\n"
 
 
-def test_one_is_not_many(app: ModuleType, run: Run) -> None:
-    """Numbers are spoken of as people do."""
+def test_one_is_singular(app: ModuleType, run: Run) -> None:
+    """Messages use the singular for 1."""
     report = SimpleNamespace(is_clean=True, n_outcomes=1, n_experiments=1, n_rows=1, differences=(), notes=())
     app.verify = lambda _settings, _progress: report  # type: ignore[attr-defined]
     app.rebuild = lambda _settings, _progress: report  # type: ignore[attr-defined]

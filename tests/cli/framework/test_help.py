@@ -1,4 +1,4 @@
-"""Help: there is some for everything, it fits, and it comes at once."""
+"""Help: it is complete, fits the terminal, and is fast."""
 
 import doctest
 import os
@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).parents[3]
 def walk(
     command: click.Command, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Every command below `command`, with the words that call it."""
+    """Yield every command below `command`, with its path."""
     yield path, command
     if isinstance(command, click.Group):
         context = click.Context(command)
@@ -39,7 +39,7 @@ ALL = [pytest.param(path, command, id=" ".join(path) or "root") for path, comman
 
 @pytest.mark.parametrize(("path", "command"), ALL)
 def test_every_command_and_flag_has_help(path: tuple[str, ...], command: click.Command) -> None:
-    """A sentence each."""
+    """Every command and flag has a sentence of help."""
     assert command.help, path
     for parameter in command.params:
         if isinstance(parameter, click.Option):
@@ -48,7 +48,7 @@ def test_every_command_and_flag_has_help(path: tuple[str, ...], command: click.C
 
 @pytest.mark.parametrize(("path", "command"), ALL)
 def test_help_lists_every_flag_and_fits(path: tuple[str, ...], command: click.Command, run: Run) -> None:
-    """In 100 columns, without colour where nobody sees it."""
+    """Help fits in 100 columns, and has no colour outside a terminal."""
     result = run(*path, "--help")
     assert result.exit_code == 0
     assert all(len(line) <= 100 for line in result.output.splitlines())
@@ -59,22 +59,22 @@ def test_help_lists_every_flag_and_fits(path: tuple[str, ...], command: click.Co
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_line_in_the_root_help_is_the_commands_own(name: str) -> None:
-    """Said in two places, so that the root need not import the command, and the same in both."""
+def test_the_root_help_has_each_commands_own_line(name: str) -> None:
+    """Both texts are the same; the root has a copy, so that it need not import the command."""
     command = cli.get_command(click.Context(cli), name)
     assert command is not None
     assert command.get_short_help_str(limit=100) == COMMANDS[name][1]
 
 
 def test_serve_shows_default_and_range(run: Run) -> None:
-    """What an operator would otherwise look up."""
+    """Help shows the default and range of settings."""
     text = re.sub(r"\s+", " ", run("serve", "--help").output)
     assert "[default: 127.0.0.1:50051]" in text
     assert "[default: 33_554_432; from 65_536 to 1_073_741_824]" in text
 
 
 def test_help_imports_neither_grpc_nor_the_server() -> None:
-    """It is there before a server would have been loaded."""
+    """Help loads neither gRPC, numpy, SQLAlchemy nor the server, which take long to import."""
     code = (
         "import sys; from server.cli.main import cli; "
         "cli(['--help'], standalone_mode=False); cli(['serve', '--help'], standalone_mode=False); "
@@ -84,8 +84,8 @@ def test_help_imports_neither_grpc_nor_the_server() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_without_the_server_extra_one_line_says_what_to_install() -> None:
-    """A base install has the console script too."""
+def test_without_the_server_extra_one_line_names_the_package() -> None:
+    """The console script, which a base install has too, names the extra to install."""
     code = "import sys; sys.modules['click'] = None; from server.__main__ import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, check=False, cwd=REPOSITORY, text=True
@@ -95,8 +95,8 @@ def test_without_the_server_extra_one_line_says_what_to_install() -> None:
     assert "pip install 'bandit-allocator[server]'" in done.stderr
 
 
-def test_a_terminal_without_unicode_is_no_traceback() -> None:
-    """What it can't show becomes a question mark."""
+def test_a_terminal_without_unicode_gets_question_marks() -> None:
+    """Characters that the terminal can't show become question marks."""
     done = subprocess.run(
         [sys.executable, "-m", "server", "experiment", "example"],
         capture_output=True,
@@ -108,8 +108,8 @@ def test_a_terminal_without_unicode_is_no_traceback() -> None:
     assert 'digest = "sha256:4f0a?"' in done.stdout
 
 
-def test_a_wrong_command_is_a_wrong_use(run: Run) -> None:
-    """Exit code 2, as for a wrong flag."""
+def test_an_unknown_command_is_a_usage_error(run: Run) -> None:
+    """An unknown command exits with code 2, as an unknown flag does."""
     assert run("nonsense").exit_code == 2
     assert run("serve", "--nonsense").exit_code == 2
 
@@ -117,6 +117,6 @@ def test_a_wrong_command_is_a_wrong_use(run: Run) -> None:
 @pytest.mark.parametrize(
     "name", [module.name for module in pkgutil.walk_packages(server.cli.__path__, "server.cli.")]
 )
-def test_the_examples_in_docstrings_hold(name: str) -> None:
-    """Each is run."""
+def test_the_examples_in_docstrings_pass(name: str) -> None:
+    """Every doctest of the command line passes."""
     assert doctest.testmod(import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE).failed == 0

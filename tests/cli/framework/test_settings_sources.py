@@ -1,4 +1,4 @@
-"""Settings: where they come from, which win, and what is said about wrong ones."""
+"""Settings: their sources, precedence, and errors."""
 
 import re
 from pathlib import Path
@@ -11,26 +11,26 @@ from server.settings import Settings, SettingsError, check_listen
 
 
 def problems_of(flags: dict[str, object], config: Path | None = None) -> tuple[str, ...]:
-    """What is said about these settings, which must be wrong."""
+    """Return the problems of these settings, which must have some."""
     with pytest.raises(SettingsError) as caught:
         load_settings(flags, config)
     return caught.value.problems
 
 
 def test_every_setting_has_a_default() -> None:
-    """Without file, environment and flags the service still starts."""
+    """Settings are complete without file, environment and flags."""
     assert load_settings({}) == Settings()
 
 
 def test_every_setting_is_described() -> None:
-    """A description is a sentence that ends."""
+    """Every setting has a description that ends with a full stop."""
     for field in Settings.model_fields.values():
         assert field.description is not None
         assert field.description.endswith(".")
 
 
 def test_flags_beat_environment_beats_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each source yields to the stronger, setting by setting."""
+    """For each setting, the strongest source that has it wins."""
     DEFAULT_FILE.write_text("drain_seconds = 1\npoll_seconds = 2\nlag_seconds = 3\n")
     monkeypatch.setenv("BANDIT_POLL_SECONDS", "0.2")
     monkeypatch.setenv("BANDIT_LAG_SECONDS", "0.3")
@@ -39,13 +39,13 @@ def test_flags_beat_environment_beats_file(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_settings_built_in_code_ignore_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only `load_settings` looks around."""
+    """Only `load_settings` reads the environment."""
     monkeypatch.setenv("BANDIT_DRAIN_SECONDS", "3")
     assert Settings().drain_seconds == 10
 
 
-def test_a_flag_can_take_back_what_the_file_allows() -> None:
-    """A false flag is a given flag."""
+def test_a_flag_can_disallow_what_the_file_allows() -> None:
+    """A flag set to false counts as given."""
     DEFAULT_FILE.write_text("insecure = true\n")
     assert load_settings({}).insecure
     assert not load_settings({"insecure": False}).insecure
@@ -57,21 +57,21 @@ def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings({}).metrics_listen is None
 
 
-def test_strange_variables_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kubernetes' variables for a service called bandit do no harm."""
+def test_foreign_variables_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kubernetes' variables for a service called bandit are ignored."""
     monkeypatch.setenv("BANDIT_SERVICE_HOST", "10.0.0.1")
     monkeypatch.setenv("BANDIT_PORT", "tcp://10.0.0.1:50051")
     assert load_settings({}) == Settings()
 
 
 def test_an_unknown_key_names_file_key_and_nearest() -> None:
-    """A typo in the file is refused, with what was probably meant."""
+    """A typo in the file is refused, with a suggestion."""
     DEFAULT_FILE.write_text('databse = "sqlite:///x.db"\n')
     assert problems_of({}) == ("bandit-server.toml: databse: no such setting; did you mean database?",)
 
 
 def test_a_bad_value_names_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    """File, variable and flag are told apart, and all that is wrong is said at once."""
+    """Errors name file, variable or flag, and all problems are reported at once."""
     DEFAULT_FILE.write_text("reward_queue_rows = 0\n")
     monkeypatch.setenv("BANDIT_LOG_LEVEL", "loud")
     assert sorted(problems_of({"drain_seconds": "-1"})) == [
@@ -82,7 +82,7 @@ def test_a_bad_value_names_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_retention_that_is_too_short_is_refused_with_the_numbers() -> None:
-    """An old epoch may be gone on with for a while, and clocks disagree; a log that is kept has no bound."""
+    """The minimum covers replicas with old epochs and clock differences; purge=False has no minimum."""
     (problem,) = problems_of({"retention_seconds": "4000"})
     assert problem == (
         "--retention-seconds: must be at least 4205: max_staleness_seconds (600) and lag_seconds (5), for "
@@ -93,12 +93,12 @@ def test_a_retention_that_is_too_short_is_refused_with_the_numbers() -> None:
 
 
 @pytest.mark.parametrize("value", ["3", '""', "[]"])
-def test_what_is_no_path_is_refused_in_words(value: str) -> None:
-    """Every setting that names a file says so, and an empty name is none."""
+def test_an_invalid_path_is_refused(value: str) -> None:
+    """Every setting that names a file refuses other values, and an empty name."""
     names = ("tls_certificate", "tls_key", "tls_client_ca", "tokens", "snapshot", "keys")
     DEFAULT_FILE.write_text("".join(f"{name} = {value}\n" for name in names))
-    said = "must be the path of a file, got"
-    assert all(f"{name}: {said}" in problem for name, problem in zip(names, problems_of({}), strict=True))
+    rule = "must be the path of a file, got"
+    assert all(f"{name}: {rule}" in problem for name, problem in zip(names, problems_of({}), strict=True))
 
 
 def test_a_missing_file_is_refused_if_asked_for() -> None:
@@ -107,7 +107,7 @@ def test_a_missing_file_is_refused_if_asked_for() -> None:
 
 
 def test_broken_toml_names_file_and_place() -> None:
-    """A syntax error says where."""
+    """A syntax error has the file and line."""
     DEFAULT_FILE.write_text("listen = \n")
     (problem,) = problems_of({})
     assert re.fullmatch(r"bandit-server\.toml: not TOML: .*line 1.*", problem)
@@ -115,14 +115,14 @@ def test_broken_toml_names_file_and_place() -> None:
 
 @pytest.mark.parametrize("name", ["lag_seconds", "max_staleness_seconds"])
 def test_a_time_shorter_than_the_poll_is_refused(name: str) -> None:
-    """Between two polls every decision would be unconfirmed or stale."""
+    """It is refused, as decisions between two polls would be unconfirmed or stale."""
     (problem,) = problems_of({name: 2, "poll_seconds": 2})
     assert problem == f"--{name.replace('_', '-')}: must be more than poll_seconds (2), got 2"
 
 
 @pytest.mark.parametrize("value", ["inf", "nan"])
 def test_staleness_is_finite(value: str) -> None:
-    """A cut-off server can't serve old shares for ever."""
+    """An infinite staleness, with which a cut-off server would serve old shares for ever, is refused."""
     (problem,) = problems_of({"max_staleness_seconds": value})
     assert "finite" in problem or "less than" in problem
 
@@ -135,8 +135,8 @@ def test_staleness_is_finite(value: str) -> None:
         "postgresql+psycopg://user:secret@host:5432/bandit",
     ],
 )
-def test_databases_on_disk_and_postgresql_are_taken(url: str) -> None:
-    """Files by relative and absolute path, and PostgreSQL by psycopg."""
+def test_databases_on_disk_and_postgresql_are_accepted(url: str) -> None:
+    """Files by relative and absolute path, and PostgreSQL with psycopg, are accepted."""
     assert load_settings({"database": url}).database == url
 
 
@@ -144,7 +144,7 @@ def test_databases_on_disk_and_postgresql_are_taken(url: str) -> None:
     "url", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"]
 )
 def test_a_database_in_memory_is_refused_with_the_reason(url: str) -> None:
-    """Each thread would have its own."""
+    """The error explains that each thread would have its own database."""
     (problem,) = problems_of({"database": url})
     assert "an in-memory database is a separate one in every thread" in problem
 
@@ -153,12 +153,12 @@ def test_a_database_in_memory_is_refused_with_the_reason(url: str) -> None:
     "url", ["mysql://h/x", "postgres://h/x", "postgresql://h/x", "bandit.db", "sqlite://x"]
 )
 def test_other_databases_are_refused(url: str) -> None:
-    """Only what the store is built for."""
+    """Only SQLite and PostgreSQL are accepted."""
     assert len(problems_of({"database": url})) == 1
 
 
 def test_a_password_is_not_printed() -> None:
-    """A refused URL is shown without its secret."""
+    """A refused URL is shown without its password."""
     (problem,) = problems_of({"database": "postgres://user:secret@host/bandit"})
     assert "user:***@host" in problem
     assert "secret" not in problem
@@ -168,7 +168,7 @@ def test_a_password_is_not_printed() -> None:
     "address", ["", "50051", ":50051", "::1:50051", "host:", "host:x", "host:65536", "a b:1"]
 )
 def test_an_address_is_host_and_port(address: str) -> None:
-    """Everything else is refused."""
+    """Any other text is refused."""
     with pytest.raises(ValueError, match="HOST:PORT"):
         split_address(address)
 
@@ -186,8 +186,8 @@ def test_an_address_is_host_and_port(address: str) -> None:
         ("localhost.example.com:1", False),
     ],
 )
-def test_loopback_is_what_only_this_machine_reaches(address: str, *, expected: bool) -> None:
-    """Wildcards and names are beyond it."""
+def test_loopback_is_reachable_from_this_machine_only(address: str, *, expected: bool) -> None:
+    """Wildcard addresses and host names do not count as loopback."""
     assert is_loopback(address) is expected
 
 
@@ -203,7 +203,7 @@ TLS = {"tls_certificate": Path("c.pem"), "tls_key": Path("c.key")}
     ],
 )
 def test_an_address_beyond_loopback_needs_tls_and_callers(given: dict[str, Path], missing: str) -> None:
-    """The line names the address, what is missing, and the flag that does without."""
+    """The error names the address, what is missing, and the flag that allows it."""
     with pytest.raises(SettingsError, match=rf"0\.0\.0\.0:1 is beyond loopback and {missing}.* --insecure"):
         check_listen(Settings(listen="0.0.0.0:1", **given))  # type: ignore[arg-type]
     check_listen(Settings(listen="0.0.0.0:1", insecure=True, **given))  # type: ignore[arg-type]
@@ -212,7 +212,7 @@ def test_an_address_beyond_loopback_needs_tls_and_callers(given: dict[str, Path]
 
 @pytest.mark.parametrize("given", [{"tokens": Path("t.toml")}, {"tls_client_ca": Path("ca.pem")}])
 def test_tls_with_known_callers_may_listen_anywhere(given: dict[str, Path]) -> None:
-    """By token or by certificate."""
+    """With TLS and callers known by token or certificate, any address is accepted."""
     check_listen(Settings(listen="0.0.0.0:1", **TLS, **given))  # type: ignore[arg-type]
 
 
@@ -229,12 +229,12 @@ def test_tls_with_known_callers_may_listen_anywhere(given: dict[str, Path]) -> N
     ],
 )
 def test_half_of_tls_is_refused(given: dict[str, object], problem: str) -> None:
-    """With the half that is missing."""
+    """The error names the settings that are missing."""
     assert problems_of(given) == (problem,)
 
 
-def test_metrics_have_a_port_of_their_own() -> None:
-    """Two servers in one process can't share one; free ports are never the same."""
+def test_metrics_need_a_separate_port() -> None:
+    """The metrics port must differ from the RPC port, unless both are 0."""
     given: dict[str, object] = {"listen": "127.0.0.1:9090", "metrics_listen": "127.0.0.1:9090"}
     (problem,) = problems_of(given)
     assert problem.startswith("--metrics-listen: must differ from listen")

@@ -1,4 +1,4 @@
-"""The page of a report: self-contained, well-formed, escaped, and with every arm and number."""
+"""The HTML page of a report: self-contained, well-formed, escaped, with every arm and number."""
 
 import re
 import sys
@@ -18,11 +18,11 @@ from bandit.v1 import evidence_pb2, experiment_pb2
 from server.cli.report_view.html_page import render_page
 from server.cli.report_view.plots import MOST_ARMS, density_of
 from server.cli.report_view.sections import sections
-from server.cli.report_view.terminal import belief_tables, evidence_tables
+from server.cli.report_view.tables import belief_table, evidence_tables
 from tests.bandit.builders import HOUR, MINUTE, START, binary_tally, decision_key, declare, outcome_key
 from tests.bandit.builders import make_epoch as epoch
 from tests.support.process import ServerProcess
-from tests.support.reports import report_on
+from tests.support.reports import drawn, report_on
 from tests.support.wire import Wire
 
 Run = Callable[..., Result]
@@ -34,7 +34,7 @@ SPEND = Metric(name="spend", kind=MetricKind.REAL, maximum=10.0, window=MINUTE)
 
 
 def report(n_arms: int = 3) -> experiment_pb2.Report:
-    """Three metrics over five closed epochs."""
+    """Return a report on three metrics over five closed epochs."""
     arms = range(n_arms)
     epochs = [
         epoch(number, START + number * HOUR, shares=dict.fromkeys(arms, 1 / n_arms)) for number in range(1, 7)
@@ -58,25 +58,25 @@ def report(n_arms: int = 3) -> experiment_pb2.Report:
 
 @pytest.fixture(scope="module")
 def made() -> experiment_pb2.Report:
-    """A report with everything in it."""
+    """Return a report with all sections."""
     return report()
 
 
 @pytest.fixture(scope="module")
 def page(made: experiment_pb2.Report) -> str:
-    """Its page."""
+    """Return its page."""
     return render_page(made)
 
 
 def parsed(page: str) -> ET.Element:
-    """The page below its doctype."""
+    """Parse the page, without its doctype."""
     doctype, _, rest = page.partition("\n")
     assert doctype == "<!DOCTYPE html>"
-    return ET.fromstring(rest)  # noqa: S314 - it is our own
+    return ET.fromstring(rest)  # noqa: S314 - our own page
 
 
-def test_a_page_is_well_formed_and_its_ids_are_its_own(page: str) -> None:
-    """Several drawings on one page don't share ids, and every reference has its target."""
+def test_a_page_is_well_formed_and_its_ids_are_unique(page: str) -> None:
+    """Drawings on one page share no ids, and every reference has its target."""
     ids = [element.attrib["id"] for element in parsed(page).iter() if "id" in element.attrib]
     assert len(ids) == len(set(ids)) > 0
     references = set(re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', page))
@@ -84,7 +84,7 @@ def test_a_page_is_well_formed_and_its_ids_are_its_own(page: str) -> None:
 
 
 def test_a_page_needs_no_network(page: str) -> None:
-    """No script, no image, no style sheet, and a policy that would forbid them."""
+    """It has no script, image or style sheet from elsewhere, and a policy that forbids them."""
     assert "default-src 'none'" in page
     assert not re.findall(r"<(script|img|link|iframe|object)\b|\bsrc=|@import|url\((?!#)", page)
     assert set(re.findall(r"https?://[^\s\"']+", page)) <= {
@@ -96,19 +96,30 @@ def test_a_page_needs_no_network(page: str) -> None:
 def test_a_page_has_every_cell_and_sentence_of_the_command_line(
     page: str, made: experiment_pb2.Report
 ) -> None:
-    """The same tables, the same words."""
+    """The page has the same tables and sentences as the terminal."""
     text = " ".join(" ".join(parsed(page).itertext()).split())
-    for table in (*belief_tables(made), *evidence_tables(made)):
-        for cell in chain.from_iterable(column.cells for column in table.columns):
-            assert " ".join(str(cell).split()) in text
+    for table in (belief_table(made), *evidence_tables(made)):
+        headings = [column.heading for column in table.columns]
+        for cell in chain(headings, *(row.cells for row in table.rows)):
+            assert " ".join(cell.split()) in text
     for section in sections(made):
         assert all(line in text for line in section.lines)
     for arm in made.arms:
         assert arm.arm in text
 
 
+def test_the_terms_of_the_field_stand_beside_ours(page: str, made: experiment_pb2.Report) -> None:
+    """In the terminal and on the page alike, so that a reader of other tools finds what they look for."""
+    for text in (drawn(made), " ".join(parsed(page).itertext())):
+        flat = " ".join(text.split())
+        assert flat.count("sample ratio mismatch (SRM)") == 1
+        for ours, theirs in (("P(best)", "(chance"), ("exp. loss", "(risk)"), ("relative", "(uplift)")):
+            assert ours in flat
+            assert theirs in flat
+
+
 def test_a_page_draws_shares_means_and_posteriors(page: str) -> None:
-    """Of each metric its means over time; each arm in each legend."""
+    """It plots each metric's means over time, with each arm in each legend."""
     titles = [element.text for element in parsed(page).iter("h2")]
     assert titles[:5] == [
         "Shares over time",
@@ -124,7 +135,7 @@ def test_a_page_draws_shares_means_and_posteriors(page: str) -> None:
 
 
 def test_texts_are_escaped(made: experiment_pb2.Report) -> None:
-    """What the service says is text, whatever it is."""
+    """Texts of the service are escaped, whatever they contain."""
     hostile = "<script>alert('x')</script>&\"]]>"
     changed = experiment_pb2.Report()
     changed.CopyFrom(made)
@@ -137,8 +148,8 @@ def test_texts_are_escaped(made: experiment_pb2.Report) -> None:
     assert "".join(parsed(page).itertext()).count(hostile) >= 6
 
 
-def test_of_many_arms_those_with_the_largest_shares_are_drawn() -> None:
-    """The tables still have all of them."""
+def test_plots_show_the_arms_with_the_largest_shares() -> None:
+    """Plots are limited to them, and tables still have all arms."""
     text = render_page(report(n_arms=60))
     shares = next(parsed(text).iter("{http://www.w3.org/2000/svg}svg"))
     assert sum(each.startswith("arm-") for each in shares.itertext()) == MOST_ARMS
@@ -146,21 +157,21 @@ def test_of_many_arms_those_with_the_largest_shares_are_drawn() -> None:
     assert all(f">arm-{arm}<" in text for arm in range(60))
 
 
-def test_a_report_without_anything_is_a_page_too() -> None:
-    """A young experiment has neither history nor evidence."""
+def test_an_empty_report_has_a_page() -> None:
+    """A new experiment, without history or evidence, has a page."""
     page = render_page(experiment_pb2.Report(experiment="young", champion="a", reward_metric="click"))
     assert "young" in "".join(parsed(page).itertext())
 
 
 @pytest.fixture
 def name(shared_process: ServerProcess, shared_wire: Wire, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A running experiment with arms a and b, on the server that commands speak to."""
+    """Start an experiment with arms a and b, on the server that commands use."""
     monkeypatch.setenv("BANDIT_SERVER", shared_process.address)
     return shared_wire.running()
 
 
 def test_the_command_writes_the_page(run: Run, name: str) -> None:
-    """And says so; with --json the message goes to standard output as ever."""
+    """It prints the file's name; with --json the message still goes to standard output."""
     result = run("report", name, "--html", "page.html")
     assert (result.exit_code, result.stdout) == (0, "page.html is written\n")
     texts = set(parsed(Path("page.html").read_text()).itertext())
@@ -169,15 +180,15 @@ def test_the_command_writes_the_page(run: Run, name: str) -> None:
 
 
 def test_a_page_that_can_t_be_written_is_one_line(run: Run, name: str) -> None:
-    """And no traceback."""
+    """A page that can't be written is an error of one line."""
     result = run("report", name, "--html", "missing/page.html")
     assert (result.exit_code, result.stderr) == (1, "error: missing/page.html: no such file or directory\n")
 
 
-def test_without_the_plots_extra_one_line_says_what_to_install(
+def test_without_the_plots_extra_one_line_names_the_package(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before anything is asked of a server."""
+    """The error comes before any call to a server."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = run("report", "ranker", "--html", "page.html")
     assert result.exit_code == 1
@@ -196,7 +207,7 @@ def test_without_the_plots_extra_one_line_says_what_to_install(
     ],
 )
 def test_a_density_holds_all_but_the_tails(posterior: evidence_pb2.Posterior) -> None:
-    """.998 of the probability lies between the ends that are drawn."""
+    """The drawn range has .998 of the probability."""
     values, densities = density_of(posterior)
     assert np.all(np.isfinite(densities))
     assert np.all(densities >= 0)
@@ -212,7 +223,7 @@ def test_a_density_holds_all_but_the_tails(posterior: evidence_pb2.Posterior) ->
     ],
 )
 def test_a_split_by_hand_is_checked(run: Run, text: str, words: str) -> None:
-    """Before a server is asked."""
+    """A wrong --split is refused before any call to a server."""
     result = run("report", "ranker", "--split", text)
     assert result.exit_code == 2
     assert words in result.stderr

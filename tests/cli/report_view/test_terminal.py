@@ -1,4 +1,4 @@
-"""The report as a table."""
+"""Tables of a report in the terminal."""
 
 import io
 
@@ -11,13 +11,14 @@ from bandit.v1.experiment_pb2 import (
     STATE_RUNNING,
     Report,
 )
-from server.cli.framework.console import decimals_for, percent
-from server.cli.report_view.terminal import print_report, sparkline
+from server.cli.framework.console import decimals_for
+from server.cli.report_view.terminal import print_report, sparklines
+from server.wording import percent
 
 
 @pytest.fixture
 def report() -> Report:
-    """Two arms with numbers, one taken out, and a share that moves from .5 to .9 half-way."""
+    """Return a report on two arms and one taken out, with a share that moves from .5 to .9 half-way."""
     made = Report(
         experiment="team-a/ranker",
         state=STATE_RUNNING,
@@ -48,14 +49,14 @@ def report() -> Report:
 
 
 def drawn(report: Report) -> str:
-    """The report as it goes into a pipe."""
+    """Return the report as printed to a pipe."""
     stream = io.StringIO()
     print_report(report, Console(file=stream, width=100, markup=False, highlight=False))
     return stream.getvalue()
 
 
 def test_an_arm_shows_all_that_is_known(report: Report) -> None:
-    """Share, decisions, outcomes, mean, interval, P(best), expected loss; decisions of every basis."""
+    """It shows share, decisions of every basis, outcomes, mean, interval, P(best) and expected loss."""
     (row,) = [line.split() for line in drawn(report).splitlines() if line.startswith("v1 ") and "%" in line]
     assert row == [
         "v1",
@@ -74,44 +75,44 @@ def test_an_arm_shows_all_that_is_known(report: Report) -> None:
 
 
 def test_an_interval_is_labelled_by_its_kind(report: Report) -> None:
-    """A posterior interval is a belief, and says so."""
+    """A posterior interval is labelled as such."""
     assert "95 % posterior" in drawn(report)
 
 
 def test_what_is_unknown_is_a_dash_and_not_a_zero(report: Report) -> None:
-    """An arm out of service has no mean, interval, P(best) or expected loss."""
+    """An arm out of service has dashes for mean, interval, P(best) and expected loss."""
     (row,) = [line.split() for line in drawn(report).splitlines() if line.startswith("old (out)")]
     assert row[-4:] == ["-", "-", "-", "-"]
 
 
-def test_what_does_not_count_is_said(report: Report) -> None:
-    """Open and late outcomes stand below the table, and so do the server's notes, as they are."""
+def test_outcomes_that_do_not_count_are_listed(report: Report) -> None:
+    """Open and late outcomes are listed below the table, and so are the server's notes, unchanged."""
     text = drawn(report)
     assert "click: 140 outcomes wait for their epoch to close" in text
     assert "click: 6 outcomes came after their window" in text
     assert "· [bold]not markup[/bold]" in text
 
 
-def test_other_metrics_have_a_table_of_their_own(report: Report) -> None:
-    """Guardrails stand below the reward metric."""
+def test_other_metrics_have_a_separate_table(report: Report) -> None:
+    """Guardrails have a table below the reward metric's."""
     text = drawn(report)
     assert text.index("\nlatency") > text.index("P(best)")
 
 
 def test_the_sparkline_is_proportional_in_time(report: Report) -> None:
-    """A share that moved half-way moves in the middle, however many epochs there were."""
-    line = sparkline("v2", report)
+    """A share that moved half-way through changes in the middle, whatever the number of epochs."""
+    line = sparklines(report)["v2"]
     assert set(line[: len(line) // 2 - 1]) == {"▅"}
     assert set(line[len(line) // 2 :]) == {"█"}
 
 
 def test_an_arm_that_was_not_there_leaves_blanks(report: Report) -> None:
-    """Absence is not a share of zero."""
-    assert sparkline("old", report).strip() == ""
+    """Blanks, and not a share of zero, show that an arm did not exist."""
+    assert sparklines(report)["old"].strip() == ""
 
 
 def test_a_report_without_epochs_or_numbers_is_drawn(report: Report) -> None:
-    """A young experiment has neither."""
+    """A report on a new experiment can be printed."""
     del report.epochs[:]
     for arm in report.arms:
         del arm.metrics[:]
@@ -119,7 +120,7 @@ def test_a_report_without_epochs_or_numbers_is_drawn(report: Report) -> None:
 
 
 def test_a_thousand_arms_with_long_names_fit(report: Report) -> None:
-    """Nothing is cut off: a long name takes more lines."""
+    """Nothing is cut off, as long names take more lines."""
     for number in range(1_000):
         report.arms.add(arm=f"{number:04}-" + "x" * 58, share=0.001)
     lines = drawn(report).splitlines()
@@ -131,12 +132,12 @@ def test_a_thousand_arms_with_long_names_fit(report: Report) -> None:
     ("share", "text"),
     [(0, "0.0 %"), (1e-9, "<0.1 %"), (0.12345, "12.3 %"), (1 - 1e-9, ">99.9 %"), (1, "100.0 %")],
 )
-def test_what_is_not_quite_none_or_all_is_not_shown_as_such(share: float, text: str) -> None:
-    """Zero and one are claims of their own."""
+def test_only_exact_zeros_and_ones_are_shown_as_such(share: float, text: str) -> None:
+    """Only exact zeros and ones are shown as 0 % and 100 %."""
     assert percent(share) == text
 
 
 @pytest.mark.parametrize(("widths", "decimals"), [([], 3), ([0.0], 3), ([0.25], 2), ([30], 0), ([1e-30], 8)])
 def test_decimals_follow_the_narrowest_interval(widths: list[float], decimals: int) -> None:
-    """Two figures of what is known, and never more than eight."""
+    """Numbers show two figures of the narrowest interval, and at most eight decimals."""
     assert decimals_for(widths) == decimals

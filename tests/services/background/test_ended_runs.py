@@ -6,9 +6,9 @@ import pytest
 from structlog.typing import EventDict
 
 from bandit.decision_id import FLUSH_BITS, NO_UNIT, Basis, IdBits, new_id, run_of
-from server.services.background.ended_runs import LOOK_SECONDS, RunEnder, Silence
+from server.services.background.ended_runs import LOOK_SECONDS, RunReaper, Silence
 from server.services.choose.decision_counter import DecisionCounter
-from server.services.runtime.threads import Workers
+from server.services.runtime.async_store import AsyncStore
 from server.services.runtime.writer import Writer, claim_slot
 from server.store.sql_store import SqlStore
 from server.store.tables.writers import WriterState
@@ -46,17 +46,15 @@ def test_an_outage_is_no_silence_of_others() -> None:
 
 
 @pytest.fixture
-def desk(store: SqlStore, workers: Workers, clock: ManualClock) -> Desk:
-    """Upkeep of a run beside which there was another."""
+def desk(store: SqlStore, async_store: AsyncStore, clock: ManualClock) -> Desk:
+    """The sync of a run beside which there was another."""
     store.claim_slot(OTHER.incarnation, START)
-    return Desk(store, workers, clock)
+    return Desk(async_store, clock)
 
 
-def ender_of(
-    desk: Desk, store: SqlStore, workers: Workers, clock: ManualClock, *, may_end: bool = True
-) -> RunEnder:
+def reaper_of(desk: Desk, async_store: AsyncStore, clock: ManualClock, *, may_end: bool = True) -> RunReaper:
     """Ends runs in the name of the desk's."""
-    return RunEnder(store, workers, desk.writer, desk.allocator, clock, may_end=lambda: may_end)
+    return RunReaper(async_store, desk.writer, desk.allocator, clock, may_end=lambda: may_end)
 
 
 def ended(store: SqlStore) -> set[bytes]:
@@ -66,35 +64,35 @@ def ended(store: SqlStore) -> set[bytes]:
 
 @pytest.mark.parametrize("may_end", [True, False])
 async def test_a_file_has_one_run_that_lives(
-    desk: Desk, store: SqlStore, workers: Workers, clock: ManualClock, *, may_end: bool
+    desk: Desk, store: SqlStore, async_store: AsyncStore, clock: ManualClock, *, may_end: bool
 ) -> None:
     """Where one process serves, every other run is ended at the start, unless what is final has to wait."""
-    await ender_of(desk, store, workers, clock, may_end=may_end).run_once()
+    await reaper_of(desk, async_store, clock, may_end=may_end).run_once()
     assert ended(store) == ({OTHER.incarnation} if may_end else set())
 
 
 async def test_a_run_of_an_older_release_is_not_ended(
-    desk: Desk, store: SqlStore, workers: Workers, clock: ManualClock
+    desk: Desk, store: SqlStore, async_store: AsyncStore, clock: ManualClock
 ) -> None:
     """Its ids do not tell which decisions it counted."""
     with store.writing() as connection:
         connection.exec_driver_sql("UPDATE writers SET code = NULL")
-    await ender_of(desk, store, workers, clock).run_once()
+    await reaper_of(desk, async_store, clock).run_once()
     assert ended(store) == set()
 
 
 async def test_outcomes_are_moved_and_looked_at(
-    desk: Desk, store: SqlStore, workers: Workers, clock: ManualClock, logs: list[EventDict]
+    desk: Desk, store: SqlStore, async_store: AsyncStore, clock: ManualClock, logs: list[EventDict]
 ) -> None:
     """A run that is ended leaves no outcome of a decision that it did not count among those compared."""
     number = run(store).number
     bits = IdBits(run_of(OTHER.incarnation), 1, 7, 0)
     post(store, reward(new_id(int(START.timestamp() * 1000), bits.pack()), experiment=number))
-    ender = ender_of(desk, store, workers, clock)
-    await ender.run_once()
-    await ender.run_once()
+    reaper = reaper_of(desk, async_store, clock)
+    await reaper.run_once()
+    await reaper.run_once()
     assert {key.basis for key in facts_of(store)} == {Basis.UNCOUNTED}
-    assert ender.n_moved == 1
+    assert reaper.n_moved == 1
     assert [each["event"] for each in logs] == ["run.ended", "outcomes.uncounted"]
 
 
@@ -108,27 +106,25 @@ async def test_a_server_that_was_taken_for_dead_goes_on_as_another_run(
         for _ in range(n_decisions):
             desk.counter.count(offer, some_id(), NO_UNIT)
         if n_decisions == 1:
-            await desk.upkeep.flush()
+            await desk.sync.flush()
     (mine,) = [each for each in store.read_writers() if each.incarnation == INCARNATION]
     assert store.end_runs([mine], START) == [INCARNATION]
-    await desk.upkeep.flush()
+    await desk.sync.flush()
     assert desk.writer.incarnation != INCARNATION
     assert desk.counter.stamp >> FLUSH_BITS == run_of(desk.writer.incarnation)
     changed = [each for each in logs if each["event"] == "run.changed"]
     assert [each["dropped_decisions"] for each in changed] == [3]
     desk.counter.count(offer, some_id(), NO_UNIT)
-    await desk.upkeep.flush()
+    await desk.sync.flush()
     assert sum(decisions_of(store, number).values()) == 2
 
 
-async def test_a_run_whose_bits_are_taken_draws_others(
-    store: SqlStore, workers: Workers, clock: ManualClock
-) -> None:
+async def test_a_run_whose_bits_are_taken_draws_others(async_store: AsyncStore, clock: ManualClock) -> None:
     """A server that starts with the bits of another run takes other ones, and keeps what it has counted."""
     writer = Writer(INCARNATION[:3] + bytes(13), 0)
     counter = DecisionCounter(writer)
     counter.count(compiled(1).offers(Basis.UNCONFIRMED).offers[0], some_id(), NO_UNIT)
-    await claim_slot(store, workers, writer, clock, begin_run=counter.begin_run)
+    await claim_slot(async_store, writer, clock, begin_run=counter.begin_run)
     assert run_of(writer.incarnation) != run_of(INCARNATION)
     assert counter.count_waiting(1) == 1
     flush = counter.flush()
@@ -140,6 +136,6 @@ async def test_a_clean_end_is_said_after_the_last_flush(desk: Desk, store: SqlSt
     """A server that stops in order has counted all, and nobody looks for what it lost."""
     number = run(store).number
     desk.counter.count(compiled(number).offers(Basis.POLICY).offers[0], some_id(), NO_UNIT)
-    await desk.upkeep.end_run()
+    await desk.sync.end_run()
     assert sum(decisions_of(store, number).values()) == 1
     assert ended(store) == {INCARNATION}

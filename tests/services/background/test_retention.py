@@ -22,7 +22,7 @@ from server.services.reports.values import ReportRequest
 from server.services.reward.inquiries import Inquiries
 from server.services.reward.known_epochs import KnownEpochs
 from server.services.reward.ledger import Ledger, PostedReward
-from server.services.runtime.threads import Workers
+from server.services.runtime.async_store import AsyncStore
 from server.services.snapshot.snapshot import Snapshot
 from server.services.verification import verify
 from server.store.records import (
@@ -157,7 +157,11 @@ def logged(file: Path) -> tuple[int, int]:
 
 
 async def test_a_year_stays_small_and_reports_do_not_change(
-    store: SqlStore, workers: Workers, clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: SqlStore,
+    async_store: AsyncStore,
+    clock: ManualClock,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """After a year of rewards and purges, log and file are as small as stated, and reports are as before.
 
@@ -165,7 +169,7 @@ async def test_a_year_stays_small_and_reports_do_not_change(
     """
     monkeypatch.setattr("server.services.background.retention._REST", 0.0)
     records = [running(store, f"e-{number}") for number in range(N_EXPERIMENTS)]
-    purger = Purger(store, workers, clock, retention=RETENTION)
+    purger = Purger(async_store, clock, retention=RETENTION)
     await live_for_a_year(store, clock, purger, records)
     made_at = clock.now()
     before = reports(store, records, made_at)
@@ -193,7 +197,9 @@ async def test_a_year_stays_small_and_reports_do_not_change(
 class Desk:
     """A ledger and a purger over a real store with one running experiment in its second epoch."""
 
-    def __init__(self, store: SqlStore, workers: Workers, clock: ManualClock, queues: QueueFactory) -> None:
+    def __init__(
+        self, store: SqlStore, async_store: AsyncStore, clock: ManualClock, queues: QueueFactory
+    ) -> None:
         self.store = store
         self.clock = clock
         self.snapshot = Snapshot(clock)
@@ -207,13 +213,13 @@ class Desk:
             inquiries=Inquiries(self.refresh, clock, memory_seconds=0.0, pause_seconds=0.0),
             epochs=KnownEpochs(
                 self.snapshot,
-                lambda wanted: workers.read(store.find_epochs, wanted),
+                async_store.find_epochs,
                 clock,
                 memory_seconds=0.0,
             ),
         )
         self.record = running(store, "ranker")
-        self.purger = Purger(store, workers, clock, retention=RETENTION)
+        self.purger = Purger(async_store, clock, retention=RETENTION)
 
     async def refresh(self) -> None:
         """Takes in what the store has."""
@@ -239,9 +245,9 @@ _bits = iter(range(10**6))
 
 
 @pytest.fixture
-async def desk(store: SqlStore, workers: Workers, clock: ManualClock, new_queue: QueueFactory) -> Desk:
+async def desk(store: SqlStore, async_store: AsyncStore, clock: ManualClock, new_queue: QueueFactory) -> Desk:
     """A ledger at work."""
-    return Desk(store, workers, clock, new_queue)
+    return Desk(store, async_store, clock, new_queue)
 
 
 async def test_a_clock_that_jumps_back_admits_no_purged_decision(desk: Desk) -> None:

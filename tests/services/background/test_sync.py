@@ -1,4 +1,4 @@
-"""Upkeep: loads are shared and never too old, and counts are flushed once."""
+"""Store sync: loads are shared and never too old, and counts are flushed once."""
 
 import asyncio
 import sqlite3
@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import Connection, event
 
 from bandit.decision_id import NO_UNIT, Basis
-from server.services.background.sync import Upkeep
+from server.services.background.sync import StoreSync
 from server.services.choose.decision_counter import DecisionCounter
 from server.services.errors import StorageUnavailableError
 from server.services.experiments.allocator import Allocator
-from server.services.runtime.threads import Workers
+from server.services.runtime.async_store import AsyncStore
 from server.services.runtime.writer import Writer
 from server.services.snapshot.snapshot import Snapshot
 from server.store.errors import StoreUnavailableError
@@ -26,16 +26,15 @@ from tests.store.builders import INCARNATION, create, engines_of, epoch_of, run,
 
 
 class Desk:
-    """Upkeep over a real store, with what it stands on."""
+    """A sync over a real store, with what it stands on."""
 
-    def __init__(self, store: SqlStore, workers: Workers, clock: ManualClock) -> None:
+    def __init__(self, async_store: AsyncStore, clock: ManualClock) -> None:
         self.snapshot = Snapshot(clock)
         self.writer = Writer(INCARNATION, 0)
         self.counter = DecisionCounter(self.writer)
-        allocator = Allocator(store, workers, self.snapshot, clock, lag=timedelta(seconds=5), threshold=0.2)
-        self.upkeep = Upkeep(
-            store,
-            workers,
+        allocator = Allocator(async_store, self.snapshot, clock, lag=timedelta(seconds=5), threshold=0.2)
+        self.sync = StoreSync(
+            async_store,
             self.snapshot,
             self.counter,
             self.writer,
@@ -55,9 +54,9 @@ class Desk:
 
 
 @pytest.fixture
-def desk(store: SqlStore, workers: Workers, clock: ManualClock) -> Desk:
-    """Upkeep that is driven by the test."""
-    return Desk(store, workers, clock)
+def desk(async_store: AsyncStore, clock: ManualClock) -> Desk:
+    """A sync that is driven by the test."""
+    return Desk(async_store, clock)
 
 
 class Loads:
@@ -83,12 +82,12 @@ async def test_a_refresh_takes_in_what_the_store_has(desk: Desk, store: SqlStore
     """After a refresh everything that was stored before it is here, and what was deleted is gone."""
     gone = create(store, "gone")
     record = run(store)
-    await desk.upkeep.refresh()
+    await desk.sync.refresh()
     assert desk.names() == {"gone", "ranker"}
     assert desk.snapshot.age_seconds == 0.0
     store.delete_experiment(gone, START)
     store.add_epoch(epoch_of(record, 2))
-    await desk.upkeep.refresh()
+    await desk.sync.refresh()
     assert desk.names() == {"ranker"}
     found = desk.snapshot.find("ranker")
     assert found is not None
@@ -97,16 +96,16 @@ async def test_a_refresh_takes_in_what_the_store_has(desk: Desk, store: SqlStore
 
 async def test_refreshes_at_the_same_time_share_a_load(desk: Desk, loads: Loads) -> None:
     """A hundred refreshes at once are one load."""
-    await asyncio.gather(*(desk.upkeep.refresh() for _ in range(100)))
+    await asyncio.gather(*(desk.sync.refresh() for _ in range(100)))
     assert loads.n == 1
 
 
 async def test_refreshes_during_a_load_share_the_next(desk: Desk, store: SqlStore, loads: Loads) -> None:
     """Whoever asks while a load is under way shares one more load, since that one may be too old for them."""
-    first = asyncio.create_task(desk.upkeep.refresh())
+    first = asyncio.create_task(desk.sync.refresh())
     await asyncio.to_thread(loads.has_begun.wait)
     create(store)
-    others = [asyncio.create_task(desk.upkeep.refresh()) for _ in range(50)]
+    others = [asyncio.create_task(desk.sync.refresh()) for _ in range(50)]
     await asyncio.gather(first, *others)
     assert loads.n == 2
     assert desk.names() == {"ranker"}
@@ -115,14 +114,14 @@ async def test_refreshes_during_a_load_share_the_next(desk: Desk, store: SqlStor
 async def test_refreshes_after_each_other_load_each(desk: Desk, loads: Loads) -> None:
     """A refresh that begins after another has ended asks the store again."""
     for _ in range(3):
-        await desk.upkeep.refresh()
+        await desk.sync.refresh()
     assert loads.n == 3
 
 
 async def test_a_cancelled_refresh_takes_nobody_with_it(desk: Desk, store: SqlStore) -> None:
     """A caller that gives up does not cancel the load that others wait for."""
     run(store)
-    impatient, patient = (asyncio.create_task(desk.upkeep.refresh()) for _ in range(2))
+    impatient, patient = (asyncio.create_task(desk.sync.refresh()) for _ in range(2))
     await asyncio.sleep(0)
     impatient.cancel()
     await patient
@@ -131,14 +130,14 @@ async def test_a_cancelled_refresh_takes_nobody_with_it(desk: Desk, store: SqlSt
 
 async def test_no_load_outlives_the_end(desk: Desk, loads: Loads) -> None:
     """What the chores began, and were cancelled while they waited for, has ended before the threads do."""
-    chores = [asyncio.create_task(desk.upkeep.refresh())]
+    chores = [asyncio.create_task(desk.sync.refresh())]
     await asyncio.to_thread(loads.has_begun.wait)
-    chores.append(asyncio.create_task(desk.upkeep.refresh()))
+    chores.append(asyncio.create_task(desk.sync.refresh()))
     await asyncio.sleep(0)
     for chore in chores:
         chore.cancel()
     await asyncio.gather(*chores, return_exceptions=True)
-    await desk.upkeep.end()
+    await desk.sync.end()
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
@@ -146,20 +145,20 @@ async def test_a_refresh_that_fails_can_be_repeated(desk: Desk, store: SqlStore)
     """Without the store a refresh fails for everybody who shares it; with it again the next one works."""
     with closing(engines_of(store)[0].raw_connection()) as connection:
         connection.cursor().execute("ALTER TABLE experiments RENAME TO elsewhere")
-    results = await asyncio.gather(*(desk.upkeep.refresh() for _ in range(3)), return_exceptions=True)
+    results = await asyncio.gather(*(desk.sync.refresh() for _ in range(3)), return_exceptions=True)
     assert [type(result) for result in results] == [StorageUnavailableError] * 3
     assert desk.snapshot.age_seconds > 1e9
     with closing(engines_of(store)[0].raw_connection()) as connection:
         connection.cursor().execute("ALTER TABLE elsewhere RENAME TO experiments")
     create(store)
-    await desk.upkeep.refresh()
+    await desk.sync.refresh()
     assert desk.names() == {"ranker"}
 
 
 async def test_a_flush_that_fails_is_kept(desk: Desk, store: SqlStore, tmp_path: Path) -> None:
     """Counts that could not be stored are sent again, with those that came since, and count once."""
     record = run(store)
-    await desk.upkeep.refresh()
+    await desk.sync.refresh()
     found = desk.snapshot.find("ranker")
     assert found is not None
     offer = found.offers(Basis.POLICY).offers[0]
@@ -169,10 +168,10 @@ async def test_a_flush_that_fails_is_kept(desk: Desk, store: SqlStore, tmp_path:
     with closing(sqlite3.connect(tmp_path / "bandit.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreUnavailableError):
-            await desk.upkeep.flush()
+            await desk.sync.flush()
         other.execute("ROLLBACK")
     desk.counter.count(offer, some_id(), NO_UNIT)
-    await desk.upkeep.flush()
+    await desk.sync.flush()
     facts = store.read_facts(record.number)
     assert facts is not None
     assert facts.facts.decisions == {offer.key: 2}
@@ -181,15 +180,15 @@ async def test_a_flush_that_fails_is_kept(desk: Desk, store: SqlStore, tmp_path:
 async def test_two_flushes_at_once_count_once(desk: Desk, store: SqlStore) -> None:
     """Flushes that meet, as at the end of a server, store every count once."""
     record = run(store)
-    await desk.upkeep.refresh()
+    await desk.sync.refresh()
     found = desk.snapshot.find("ranker")
     assert found is not None
     offer = found.offers(Basis.POLICY).offers[0]
     for _ in range(5):
         desk.counter.count(offer, some_id(), NO_UNIT)
-    await asyncio.gather(desk.upkeep.flush(), desk.upkeep.flush())
+    await asyncio.gather(desk.sync.flush(), desk.sync.flush())
     desk.counter.count(offer, some_id(), NO_UNIT)
-    await desk.upkeep.flush()
+    await desk.sync.flush()
     facts = store.read_facts(record.number)
     assert facts is not None
     assert facts.facts.decisions == {offer.key: 6}
@@ -200,14 +199,14 @@ async def test_traffic_does_not_put_off_the_end_of_an_epoch(
 ) -> None:
     """An epoch with decisions ends once it is old, though counts are stored just before it is looked at."""
     record = run(store)
-    await desk.upkeep.refresh()
+    await desk.sync.refresh()
     await desk.allocator.run_once(60)
     found = desk.snapshot.find("ranker")
     assert found is not None
     offer = found.offers(Basis.POLICY).offers[0]
     for pause in (timedelta(days=1), timedelta()):
         desk.counter.count(offer, some_id(), NO_UNIT)
-        await desk.upkeep.flush()
+        await desk.sync.flush()
         clock.advance(pause.total_seconds())
     await desk.allocator.run_once(60)
     facts = store.read_facts(record.number)

@@ -1,10 +1,16 @@
 """What a verdict says in words of findings that are out of date, or not settled yet."""
 
+import doctest
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from importlib import import_module
+from pkgutil import iter_modules
+
+import pytest
 
 from bandit.metric import Metric
+from server.services import reports
 from tests.bandit.builders import START
 from tests.bandit.inference.experiment_states import CLICK, ERROR, STARTED_AT, Stretch, even, stand
 from tests.support.reports import report_on, require_sane
@@ -108,3 +114,12 @@ def test_error_rates_are_those_of_each_metric_by_itself() -> None:
     together = "so at most 0.1 for a false finding on any of the 2"
     assert sentence == f"Error rates: at most 0.05 for each metric by itself, {together}."
     assert not sentences(even(*[((500, 50), (500, 50))] * 8), "Error rates", metrics=(CLICK,))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["server.wording", *(f"{reports.__name__}.{each.name}" for each in iter_modules(reports.__path__))],
+)
+def test_the_examples_in_docstrings_hold(name: str) -> None:
+    """Each is run."""
+    assert doctest.testmod(import_module(name)).failed == 0

@@ -21,7 +21,7 @@ from server.services.errors import (
 from server.services.reward.inquiries import Inquiries
 from server.services.reward.known_epochs import KnownEpochs
 from server.services.reward.ledger import Ledger, PostedReward
-from server.services.runtime.threads import Workers
+from server.services.runtime.async_store import AsyncStore
 from server.services.snapshot.snapshot import Snapshot
 from server.store.records import ExperimentRecord, OutcomeResult, State
 from server.store.records.epoch_terms import EpochKey, EpochTerms
@@ -42,7 +42,9 @@ METRICS = [
 class Office:
     """A ledger over a real store with one running experiment, which the snapshot may not know yet."""
 
-    def __init__(self, store: SqlStore, workers: Workers, clock: ManualClock, queues: QueueFactory) -> None:
+    def __init__(
+        self, store: SqlStore, async_store: AsyncStore, clock: ManualClock, queues: QueueFactory
+    ) -> None:
         self.store = store
         self.clock = clock
         self.snapshot = Snapshot(clock)
@@ -53,7 +55,7 @@ class Office:
 
         async def find_epochs(wanted: Collection[EpochKey]) -> Mapping[EpochKey, EpochTerms]:
             self.looked_up.append(len(wanted))
-            return await workers.read(store.find_epochs, wanted)
+            return await async_store.find_epochs(wanted)
 
         self.ledger = Ledger(
             self.snapshot,
@@ -92,9 +94,11 @@ _bits = iter(range(10**6))
 
 
 @pytest.fixture
-async def office(store: SqlStore, workers: Workers, clock: ManualClock, new_queue: QueueFactory) -> Office:
+async def office(
+    store: SqlStore, async_store: AsyncStore, clock: ManualClock, new_queue: QueueFactory
+) -> Office:
     """A ledger at work."""
-    return Office(store, workers, clock, new_queue)
+    return Office(store, async_store, clock, new_queue)
 
 
 async def test_a_reward_is_credited_to_its_decision(office: Office) -> None:

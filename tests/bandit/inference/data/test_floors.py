@@ -1,4 +1,4 @@
-"""The floor of an arm is what it was declared to have whatever the outcomes."""
+"""Floors: the share that a declaration guarantees an arm, whatever the outcomes."""
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +17,7 @@ ARMS = (Arm(id="a"), Arm(id="b"), Arm(id="c"))
 def declare(
     policy: DeclaredPolicy | None = None, limits: Limits | None = None, arms: tuple[Arm, ...] = ARMS
 ) -> Experiment:
-    """An experiment with three arms."""
+    """Return an experiment with three arms."""
     return Experiment(
         name="x",
         arms=arms,
@@ -31,14 +31,14 @@ def declare(
 
 
 def test_thompson_sampling_promises_its_minimum_share_and_no_more() -> None:
-    """Without limits the floor is 0; with them it is theirs, arm by arm."""
+    """Without limits Thompson sampling has the floor 0; with them each arm has its minimum share."""
     assert declared_floors(declare()) == {"a": 0.0, "b": 0.0, "c": 0.0}
     limits = Limits(minimum_share=0.05, minimum_shares={"a": 0.2})
     assert declared_floors(declare(limits=limits)) == {"a": 0.2, "b": 0.05, "c": 0.05}
 
 
 def test_epsilon_counts_unless_it_decays() -> None:
-    """A constant epsilon gives every arm its part; one that decays ends at nothing."""
+    """A constant epsilon guarantees every arm its part; one that decays guarantees nothing."""
     assert declared_floors(declare(EpsilonGreedy(epsilon=0.3))) == pytest.approx(
         {"a": 0.1, "b": 0.1, "c": 0.1}
     )
@@ -47,7 +47,7 @@ def test_epsilon_counts_unless_it_decays() -> None:
 
 
 def test_a_split_is_floored_by_its_weights_within_the_maximum_share() -> None:
-    """A cap takes from a weight what it takes from the share, or evidence would wait for it for ever."""
+    """A cap reduces the floor of a weight as it reduces the share; otherwise no epoch would ever count."""
     split = WeightedSplit(weights={"a": 8, "b": 1, "c": 1})
     assert declared_floors(declare(split)) == pytest.approx({"a": 0.8, "b": 0.1, "c": 0.1})
     capped = declared_floors(declare(split, Limits(maximum_share=0.6)))
@@ -55,14 +55,14 @@ def test_a_split_is_floored_by_its_weights_within_the_maximum_share() -> None:
 
 
 def test_arms_out_of_service_have_no_floor() -> None:
-    """An arm taken out is left out; with all of them out nothing is promised to anybody."""
+    """An arm that is taken out has no floor; with all of them out, no arm has one."""
     arms = (Arm(id="a"), Arm(id="b", is_taken_out=True), Arm(id="c"))
     assert declared_floors(declare(limits=Limits(minimum_share=0.1), arms=arms)) == {"a": 0.1, "c": 0.1}
     assert declared_floors(declare(arms=tuple(Arm(id=x, is_taken_out=True) for x in "abc"))) == {}
 
 
 def test_the_smallest_floor_of_all_declarations_counts() -> None:
-    """A floor that was lowered once stays low for evidence; an arm added later has its own."""
+    """Evidence uses the smallest floor ever declared; an arm that was added later has its own."""
     wide, narrow = (declare(limits=Limits(minimum_share=floor), arms=ARMS[:2]) for floor in (0.2, 0.05))
     with_third = declare(limits=Limits(minimum_share=0.1))
     numbers = {"a": 0, "b": 1, "c": 7}
@@ -80,7 +80,7 @@ def test_the_smallest_floor_of_all_declarations_counts() -> None:
 def test_no_share_is_ever_below_its_floor(
     weights: list[int], floors: list[float], maximum: float, policy: str, wins: list[int]
 ) -> None:
-    """Whatever was seen, policy and limits give every arm at least its floor."""
+    """Whatever the outcomes, policy and limits give every arm at least its floor."""
     ids = [arm.id for arm in ARMS]
     declared: dict[str, DeclaredPolicy] = {
         "thompson": ThompsonSampling(),

@@ -1,4 +1,4 @@
-"""From facts and epochs to tables: whose decisions count, when, and as what."""
+"""Evidence tables: which decisions and outcomes count, when, and as what."""
 
 from datetime import timedelta
 
@@ -33,7 +33,7 @@ SPEND = Metric(name="spend", kind=MetricKind.REAL, minimum=-2.0, maximum=6.0, wi
 
 
 def three_epochs() -> list[Epoch]:
-    """One an hour; the third has the stored means of metric 0."""
+    """Return three hourly epochs; the third has the stored means of metric 0."""
     return [
         make_epoch(1, START, {0: 0.5, 1: 0.5}),
         make_epoch(2, START + HOUR, {0: 0.4, 1: 0.6}, means={0: {0: 0.25, 1: 0.5}}),
@@ -42,14 +42,14 @@ def three_epochs() -> list[Epoch]:
 
 
 def tabulated(facts: Facts, metric: Metric = CLICKS, now: timedelta = 4 * HOUR) -> EvidenceTable:
-    """The table some hours after the start."""
+    """Return the table some hours after the start."""
     table = evidence_table(facts, three_epochs(), (0, metric), ARMS, lag=LAG, now=START + now)
     assert isinstance(table, EvidenceTable)
     return table
 
 
 def test_only_closed_epochs_count() -> None:
-    """An epoch enters when the next one's start, the lag and the window are over, and not a moment before."""
+    """An epoch counts once the lag and the window have passed since the next one's start, and not earlier."""
     facts = Facts(decisions={decision_key(number, 0): 10 for number in (1, 2, 3)}, outcomes={})
     ends = HOUR + LAG + MINUTE
     assert tabulated(facts, now=ends).totals.tolist() == [10]
@@ -61,7 +61,7 @@ def test_only_closed_epochs_count() -> None:
 
 
 def test_only_policy_decisions_count() -> None:
-    """Fallbacks, restricted and unconfirmed decisions leave no trace in any table."""
+    """Fallbacks, restricted and unconfirmed decisions are in no table."""
     foreign = [basis for basis in Basis if basis is not Basis.POLICY]
     facts = Facts(
         decisions={decision_key(1, 0, basis): 7 for basis in foreign},
@@ -72,7 +72,7 @@ def test_only_policy_decisions_count() -> None:
 
 
 def test_silence_counts_as_declared() -> None:
-    """With a value for silence n is the decisions, without one the answers; late answers are silence."""
+    """With a default value n counts decisions, without one answers; late answers are silence."""
     tally = Tally(n=4, total=3, squares=3, late_n=5, late_total=5, late_squares=5)
     facts = Facts(decisions={decision_key(1, 0): 20}, outcomes={outcome_key(1, 0): tally})
     silent, ignoring = tabulated(facts), tabulated(facts, IGNORING)
@@ -81,7 +81,7 @@ def test_silence_counts_as_declared() -> None:
 
 
 def test_lost_counts_are_no_silence() -> None:
-    """More answers than decisions, as after a crash: every answer counts, and nothing is negative."""
+    """With more answers than decisions, as after a crash, every answer counts and nothing is negative."""
     facts = Facts(decisions={decision_key(1, 0): 2}, outcomes={outcome_key(1, 0): binary_tally(4, 3)})
     assert (tabulated(facts).n[0, 0], tabulated(facts).sums[0, 0]) == (4, 3)
 
@@ -89,7 +89,7 @@ def test_lost_counts_are_no_silence() -> None:
 @settings(max_examples=30)
 @given(st.lists(st.floats(-2, 6), min_size=1, max_size=20))
 def test_values_are_positions_in_the_declared_range(values: list[float]) -> None:
-    """Sums and squares are those of (value - minimum) / (maximum - minimum), to a quantum."""
+    """Sums and squares are those of (value - minimum) / (maximum - minimum), to within a quantum."""
     quanta = [SPEND.quantise(value) for value in values]
     tally = Tally(n=len(quanta), total=sum(quanta), squares=sum(q * q for q in quanta))
     table = tabulated(Facts(decisions={}, outcomes={outcome_key(1, 1): tally}), SPEND)
@@ -99,19 +99,19 @@ def test_values_are_positions_in_the_declared_range(values: list[float]) -> None
 
 
 def test_predictions_are_the_stored_means() -> None:
-    """The epoch's row gives them; an epoch without a mean predicts the minimum."""
+    """Predictions are the means stored with the epoch; an epoch without a mean predicts the minimum."""
     assert tabulated(NOTHING).predictions.tolist() == [[0, 0], [0.25, 0.5]]
 
 
 def test_open_epochs_are_tabled_for_harm() -> None:
-    """The open table has every epoch and what has come of it so far."""
+    """The open table has every epoch with its outcomes so far."""
     facts = Facts(decisions={}, outcomes={outcome_key(3, 0): binary_tally(2, 2)})
     table = open_evidence_table(facts, three_epochs(), (0, CLICKS), ARMS)
     assert table.sums[:, 0].tolist() == [0, 0, 2]
 
 
 def test_tables_of_merged_facts_are_sums() -> None:
-    """Facts of two replicas merged give the sum of their tables."""
+    """The table of two replicas' merged facts is the sum of their tables."""
     one = Facts(decisions={decision_key(1, 0): 5}, outcomes={outcome_key(1, 0): binary_tally(3, 1)})
     two = Facts(decisions={decision_key(1, 0): 8}, outcomes={outcome_key(1, 0): binary_tally(6, 2)})
     both = Facts(decisions={decision_key(1, 0): 13}, outcomes={outcome_key(1, 0): binary_tally(9, 3)})
@@ -121,9 +121,11 @@ def test_tables_of_merged_facts_are_sums() -> None:
 
 
 def test_a_metric_without_a_window_is_no_evidence() -> None:
-    """Without a window there is no clock on which silence ends."""
-    said = evidence_table(NOTHING, three_epochs(), (0, Metric(name="x")), ARMS, lag=LAG, now=START + 9 * HOUR)
-    assert said == CannotSay(Reason.NO_WINDOW)
+    """A metric without a window has no table: a missing outcome never counts as silence."""
+    found = evidence_table(
+        NOTHING, three_epochs(), (0, Metric(name="x")), ARMS, lag=LAG, now=START + 9 * HOUR
+    )
+    assert found == CannotSay(Reason.NO_WINDOW)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +133,7 @@ def test_a_metric_without_a_window_is_no_evidence() -> None:
     [("shares", 1.5), ("predictions", -0.1), ("n", float("nan")), ("sums", 11.0), ("squares", 5.0)],
 )
 def test_impossible_tables_are_refused(field: str, value: float) -> None:
-    """Numbers that no outcomes in [0, 1] can give are errors and not results."""
+    """Numbers that no outcomes in [0, 1] can have are refused."""
     given = {"shares": 0.5, "predictions": 0.1, "n": 10.0, "sums": 4.0, "squares": 4.0} | {field: value}
     cells = {name: np.array([[number, number]]) for name, number in given.items()}
     with pytest.raises(ValueError, match=r"must|outcomes"):
@@ -145,7 +147,7 @@ def test_impossible_tables_are_refused(field: str, value: float) -> None:
 
 
 def responding(n_first: int, n_second: int) -> Facts:
-    """Two arms with 10,000 decisions each, answered so often."""
+    """Return two arms with 10,000 decisions each and these numbers of answers."""
     return Facts(
         decisions={decision_key(1, arm): 10_000 for arm in ARMS},
         outcomes={
@@ -156,8 +158,8 @@ def responding(n_first: int, n_second: int) -> Facts:
 
 
 @pytest.mark.parametrize(("answers", "is_alike"), [((5_000, 5_050), True), ((4_000, 6_000), False)])
-def test_unequal_response_is_told(answers: tuple[int, int], is_alike: bool) -> None:  # noqa: FBT001 - a case
-    """Ratios are answers over decisions; where they differ beyond chance, ignoring silence is no evidence."""
+def test_unequal_response_is_reported(answers: tuple[int, int], is_alike: bool) -> None:  # noqa: FBT001 - a case
+    """Ratios are answers over decisions; if they differ beyond chance, the metric has no evidence."""
     facts = responding(*answers)
     found = measure_response(facts, three_epochs(), (0, IGNORING), ARMS, lag=LAG, now=START + 4 * HOUR)
     assert isinstance(found, Response)

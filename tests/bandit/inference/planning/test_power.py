@@ -1,4 +1,4 @@
-"""Plans against simulated experiments: the median that is foretold under a policy that learns."""
+"""Plans compared with simulated experiments: the predicted median under a learning policy."""
 
 from math import sqrt
 
@@ -20,7 +20,7 @@ N_RUNS, SIZE = 1_000, 250
 
 
 def planned(champion: float, challenger: float, lift: float = 0.2, **others: float | bool) -> Plan:
-    """Of two arms at a base of .1, a decision a day, with what the floors leave to the policy."""
+    """Return a plan of two arms at a base of .1, one decision a day, the policy distributing the rest."""
     return Plan(
         base_mean=0.1,
         lift=lift,
@@ -33,15 +33,15 @@ def planned(champion: float, challenger: float, lift: float = 0.2, **others: flo
     )
 
 
-def foretold(plan: Plan) -> Forecast:
-    """By the test of the report for a yes/no metric."""
+def forecast_of(plan: Plan) -> Forecast:
+    """Return the forecast for the report's test of a yes/no metric."""
     forecast = forecast_report(plan, is_yes_no=True)
     assert isinstance(forecast, Forecast)
     return forecast
 
 
 def simulate(plan: Plan, n_epochs: int, seed: int = 11) -> list[EvidenceTable]:
-    """Runs in which the challenger has floor + rest * P(best) by the normal approximation."""
+    """Simulate runs with a challenger's share of floor + rest * P(best), in the normal approximation."""
     rng, means = np.random.default_rng(seed), np.array(plan.means)
     shares, predictions, n, sums = (np.zeros((n_epochs, N_RUNS, 2)) for _ in range(4))
     for epoch in range(n_epochs):
@@ -60,7 +60,7 @@ def simulate(plan: Plan, n_epochs: int, seed: int = 11) -> list[EvidenceTable]:
 
 
 def seen_at(table: EvidenceTable, design: Design) -> float:
-    """Decisions at the first look at which the report's e-process rejects; infinite if it never does."""
+    """Return the decisions at the first look at which the report's e-process rejects; infinite if never."""
     scores, events = score(table, [1, 0], design, design.cap(1, 0)), count_events(table, 1, 0)
     assert not isinstance(scores, CannotSay)
     assert not isinstance(events, CannotSay)
@@ -71,14 +71,14 @@ def seen_at(table: EvidenceTable, design: Design) -> float:
 
 
 @pytest.mark.parametrize(("champion", "challenger"), [(0.2, 0.05), (0.05, 0.05), (0.5, 0.5)])
-def test_the_median_is_foretold_somewhat_late_and_never_early(champion: float, challenger: float) -> None:
-    """Half of the runs see the lift after .65 to 1.05 of the planned decisions, at floors of 20/5, 5/5, even.
+def test_the_median_is_predicted_somewhat_late_and_never_early(champion: float, challenger: float) -> None:
+    """Half of the runs see the lift after .65 to 1.05 of the planned decisions, with floors 20/5, 5/5, even.
 
-    Whether the true median lies below x is whether more than half of runs have seen the lift by x. A count
+    The true median lies below x if more than half of the runs have seen the lift by x. A count
     of 1,000 errs by at most 4.9 standard errors of .5 / sqrt(1,000), at a false-alarm rate of 1e-6.
     """
     plan = planned(champion, challenger)
-    half = foretold(plan).decisions_at_half
+    half = forecast_of(plan).decisions_at_half
     tables = simulate(plan, n_epochs=int(np.ceil(1.05 * half / SIZE)))
     seen, chance = np.array([seen_at(table, plan.design) for table in tables]), 4.9 * 0.5 / sqrt(N_RUNS)
     assert (seen <= 0.65 * half).mean() <= 0.5 + chance
@@ -86,7 +86,7 @@ def test_the_median_is_foretold_somewhat_late_and_never_early(champion: float, c
 
 
 def test_shares_begin_even_and_go_to_the_arm_that_is_better() -> None:
-    """From floors and an even part of the rest to the losing arm at its floor; a split keeps its shares."""
+    """Shares move from even parts of the rest to the losing arm at its floor; a split keeps its shares."""
     better, worse = (expected_shares(planned(0.2, 0.05, lift)) for lift in (0.2, -0.2))
     assert better.challenger[0] == pytest.approx(0.425, abs=0.02)
     assert np.all(np.diff(better.challenger) >= -1e-9)
@@ -100,20 +100,20 @@ def test_shares_begin_even_and_go_to_the_arm_that_is_better() -> None:
 
 @pytest.mark.parametrize("lift", [0.2, -0.2])
 def test_the_less_floor_the_loser_has_the_longer_it_takes(lift: float) -> None:
-    """Down to none, and with no jump on the way there but that of the bounds, which take none for 1 %."""
-    needed = [foretold(planned(floor, floor, lift)).decisions_at_half for floor in (0.05, 0.01, 0.0, 1e-6)]
+    """Plans lengthen as the floor falls to 0, where bounds use 1 %; a floor of 1e-6 is like 0."""
+    needed = [forecast_of(planned(floor, floor, lift)).decisions_at_half for floor in (0.05, 0.01, 0.0, 1e-6)]
     assert needed[:3] == sorted(needed[:3])
     assert needed[3] == pytest.approx(needed[2], rel=0.1)
 
 
 def test_where_less_is_better_shares_run_the_other_way() -> None:
-    """A lift of -20 % that the policy takes for good moves the decisions to the challenger."""
+    """If less is better, a lift of -20 % moves the decisions to the challenger."""
     path = expected_shares(planned(0.2, 0.05, -0.2, is_less_better=True))
     assert path.challenger[-1] == pytest.approx(0.8)
 
 
-def test_five_arms_share_what_they_are_believed_to_deserve() -> None:
-    """Equal parts of the rest at first; then the better challenger has all that floors leave."""
+def test_five_arms_share_by_p_best() -> None:
+    """Five arms have equal parts of the rest at first; in the end the better challenger has all of it."""
     plan = Plan(
         base_mean=0.1,
         lift=0.2,
@@ -130,12 +130,12 @@ def test_five_arms_share_what_they_are_believed_to_deserve() -> None:
         pytest.approx(0.17, abs=0.01),
     )
     assert (path.champion[-1], path.challenger[-1]) == (pytest.approx(0.2), pytest.approx(0.65))
-    assert foretold(plan).decisions_at_half > foretold(planned(0.2, 0.05)).decisions_at_half
+    assert forecast_of(plan).decisions_at_half > forecast_of(planned(0.2, 0.05)).decisions_at_half
 
 
-def test_a_forecast_says_which_shares_it_counts_on() -> None:
-    """Averages over the decisions until even odds, between where arms begin and where they end."""
-    said = foretold(planned(0.2, 0.05))
-    assert 0.2 < said.champion_share < 0.575
-    assert said.champion_share + said.challenger_share == pytest.approx(1.0)
-    assert foretold(planned(0.5, 0.5)).champion_share == pytest.approx(0.5)
+def test_a_forecast_has_the_shares_it_relies_on() -> None:
+    """A forecast's shares are averages over the decisions until even odds, between first and last shares."""
+    forecast = forecast_of(planned(0.2, 0.05))
+    assert 0.2 < forecast.champion_share < 0.575
+    assert forecast.champion_share + forecast.challenger_share == pytest.approx(1.0)
+    assert forecast_of(planned(0.5, 0.5)).champion_share == pytest.approx(0.5)

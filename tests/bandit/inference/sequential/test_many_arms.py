@@ -1,4 +1,4 @@
-"""Many arms are estimated and compared together, each with the numbers that it has by itself."""
+"""Many arms estimated and compared together: each has the numbers that it has alone."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ DESIGN = Design(floors={0: 0.2} | dict.fromkeys(range(1, N_ARMS, 2), 0.03))
 
 
 def table() -> EvidenceTable:
-    """A champion and challengers with two floors; one never had a share, one no event."""
+    """Return a table of a champion and challengers with two floors; one never had a share, one no event."""
     rng = np.random.default_rng(4)
     shares = np.tile(np.r_[0.25, np.full(N_ARMS - 2, 0.75 / (N_ARMS - 2)), 0.0], (N_EPOCHS, 1))
     shares[::3, 1] /= 10
@@ -45,12 +45,12 @@ def table() -> EvidenceTable:
 
 
 def ends(found: Interval | CannotSay) -> object:
-    """Both ends to nine digits, or the reason."""
+    """Return both ends to nine digits, or the reason."""
     return pytest.approx((found.lower, found.upper), rel=1e-9) if isinstance(found, Interval) else found
 
 
 def test_each_of_many_arms_has_the_numbers_that_it_has_alone() -> None:
-    """Means, differences, odds and lifts; and the same reason where nothing can be said."""
+    """Means, differences, odds and lifts, or the reasons for missing ones, equal those of each arm alone."""
     made, arms = table(), range(1, N_ARMS)
     means, differences = estimate_means(made, arms, DESIGN), compare_each(made, arms, 0, DESIGN)
     odds, lifts = compare_odds_each(made, arms, 0), relative_lifts(made, arms, 0, DESIGN)
@@ -83,7 +83,7 @@ def test_each_of_many_arms_has_the_numbers_that_it_has_alone() -> None:
 
 
 def test_facts_from_rows_are_facts_from_mappings() -> None:
-    """Rows of whole numbers are the same mapping, and the same columns."""
+    """Facts from rows of whole numbers have the same mapping and the same columns."""
     decisions = {DecisionKey(1, 2, 0, arm, Basis.POLICY): 10 + arm for arm in range(3)}
     outcomes = {OutcomeKey(1, 2, 0, 1, Basis.RESTRICTED, 4): Tally(3, 2, 2, 1, 1, 1)}
     rows = np.array([(*key[1:], count) for key, count in decisions.items()])
@@ -95,5 +95,5 @@ def test_facts_from_rows_are_facts_from_mappings() -> None:
 
 
 def test_sums_beyond_64_bits_are_exact() -> None:
-    """A thousand epochs full of the largest squares, as whole numbers."""
+    """The sum over a thousand epochs full of the largest squares is exact."""
     assert exact_sums(np.full((1000, 1), 2**62)) == [1000 * 2**62]

@@ -1,4 +1,4 @@
-"""Means over time: each look is what would have been said then."""
+"""Means over time: each look is the estimate of its time."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ N_EPOCHS = 24
 
 
 def counts() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Shares, decisions and successes; in two epochs the second arm is below its floor."""
+    """Return shares, decisions and successes; in two epochs the second arm is below its floor."""
     rng = np.random.default_rng(5)
     share = rng.uniform(0.05, 0.7, N_EPOCHS)
     share[[3, 9]] = 0.01
@@ -26,7 +26,7 @@ def counts() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("arm", [0, 1])
 def test_every_look_is_the_estimate_of_its_moment(arm: int) -> None:
-    """As if the table had ended there."""
+    """Every look equals the estimate from a table that ends there."""
     shares, n, sums = counts()
     path = look_at_mean(make_table(shares, n, sums), arm, DESIGN, 60)
     assert not isinstance(path, CannotSay)
@@ -41,7 +41,7 @@ def test_every_look_is_the_estimate_of_its_moment(arm: int) -> None:
 
 
 def test_a_path_is_thinned_and_ends_now() -> None:
-    """At most as many looks as a plot shows."""
+    """A path has at most the given number of looks, the last one included."""
     shares, n, sums = counts()
     path = look_at_mean(make_table(shares, n, sums), 0, DESIGN, 7)
     assert not isinstance(path, CannotSay)
@@ -50,7 +50,7 @@ def test_a_path_is_thinned_and_ends_now() -> None:
 
 
 def test_an_arm_that_never_counted_has_no_path() -> None:
-    """The reason is that of its mean."""
+    """An arm that never counted has the reason of its mean instead of a path."""
     shares, n, sums = counts()
     table = make_table(shares[3:4], n[3:4], sums[3:4])
     assert look_at_mean(table, 1, DESIGN, 60) == estimate_mean(table, 1, DESIGN)

@@ -1,4 +1,4 @@
-"""The gamma-exponential mixture against its definition in arbitrary precision, and at extremes."""
+"""The gamma-exponential mixture, compared with its definition in arbitrary precision, and at extremes."""
 
 from math import log
 
@@ -12,7 +12,7 @@ from bandit.inference.sequential.mixture import Mixture
 
 
 def exact_log_e_value(mixture: Mixture, total: float, variance: float) -> mpmath.mpf:
-    """Howard et al. (2021), Proposition 9, as printed, with 60 digits."""
+    """Return ln E by Howard et al. (2021), Proposition 9, as printed, with 60 digits."""
     with mpmath.workdps(60):
         s, v, c, rho = (mpmath.mpf(x) for x in (total, variance, mixture.scale, mixture.rho))
         b, a, x = rho / c**2, (v + rho) / c**2, (c * s + v + rho) / c**2
@@ -37,7 +37,7 @@ def test_mixture_is_the_closed_form(scale: float, rho: float, variance: float, d
 
 
 def test_mixture_is_the_integral() -> None:
-    """The closed form is the integral over lambda that it stands for."""
+    """The closed form equals the integral over lambda."""
     mixture, total, variance = Mixture(scale=2.0, rho=9.0), 14.0, 50.0
     c, rho = mpmath.mpf(2), mpmath.mpf(9)
 
@@ -63,7 +63,7 @@ def test_mixture_is_the_integral() -> None:
     st.floats(1e-6, 1e12),
 )
 def test_extremes_are_numbers(total: float, variance: float, scale: float, rho: float) -> None:
-    """Ln E is finite for every sum and variance, and never above 0 where the sum is not."""
+    """Ln E is finite for every sum and variance, and never above 0 unless the sum is."""
     log_e_value = float(Mixture(scale=scale, rho=rho).log_e_value(total, variance))
     assert np.isfinite(log_e_value)
     assert total > 0 or log_e_value <= 1e-9
@@ -71,7 +71,7 @@ def test_extremes_are_numbers(total: float, variance: float, scale: float, rho: 
 
 @pytest.mark.parametrize("total", [-0.01, -3.0, -40.0, -1e3])
 def test_negative_sums_are_bounded_below(total: float) -> None:
-    """Below 0 the e-value is at most the mixture's integral: an error on the safe side."""
+    """For sums below 0 the e-value is at most the mixture's integral: an error on the safe side."""
     mixture, c, rho, variance = Mixture(scale=2.0, rho=9.0), mpmath.mpf(2), mpmath.mpf(9), mpmath.mpf(50)
 
     def weight(rate: mpmath.mpf, sum_of_squares: mpmath.mpf, at: float) -> mpmath.mpf:
@@ -88,7 +88,7 @@ def test_negative_sums_are_bounded_below(total: float) -> None:
 @settings(max_examples=60)
 @given(st.floats(0, 1e9), st.floats(0.5, 200), st.floats(0.1, 1e6), st.sampled_from([0.05, 0.025, 1e-4]))
 def test_boundary_is_where_e_crosses(variance: float, scale: float, rho: float, alpha: float) -> None:
-    """At the boundary E has just reached 1 / alpha; a little below it has not."""
+    """At the boundary E has just reached 1 / alpha; slightly below it has not."""
     mixture = Mixture(scale=scale, rho=rho)
     boundary = float(mixture.boundary(variance, alpha))
     assert float(mixture.log_e_value(boundary, variance)) >= -log(alpha)
@@ -96,7 +96,7 @@ def test_boundary_is_where_e_crosses(variance: float, scale: float, rho: float, 
 
 
 def test_tuning_is_tightest_where_planned() -> None:
-    """No other rho has a boundary lower by more than 1 % at the planned variance."""
+    """At the planned variance, no other rho has a boundary that is lower by more than 1 %."""
     planned, alpha = 5_000.0, 0.05
     tuned = float(Mixture.tuned(1.0, planned, alpha).boundary(planned, alpha))
     others = [
@@ -107,6 +107,6 @@ def test_tuning_is_tightest_where_planned() -> None:
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 0.9])
 def test_error_rates_outside_their_range_are_refused(alpha: float) -> None:
-    """No bound can be tuned for an error rate of a half or more, or of none."""
+    """An error rate of 0, or of a half or more, is refused."""
     with pytest.raises(ValueError, match="alpha must be in"):
         Mixture.tuned(1.0, 100.0, alpha)

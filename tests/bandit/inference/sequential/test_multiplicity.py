@@ -1,4 +1,4 @@
-"""Several hypotheses at once, against statsmodels and by definition."""
+"""Multiple testing, compared with statsmodels and with its definition."""
 
 from math import exp, log
 
@@ -14,7 +14,7 @@ from bandit.inference.sequential.results import EProcess
 @settings(max_examples=8)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_is_that_of_statsmodels(p_values: list[float]) -> None:
-    """Adjusted p-values agree, in their order."""
+    """Adjusted p-values agree with statsmodels', in their order."""
     ours = holm(dict(enumerate(p_values)))
     theirs = multipletests(p_values, method="holm")[1]
     assert [ours[i] for i in range(len(p_values))] == pytest.approx(theirs.tolist())
@@ -29,26 +29,26 @@ def test_e_bh_is_benjamini_hochberg_on_reciprocals(logs: list[float], alpha: flo
     assert rejected == {i for i, is_rejected in enumerate(theirs.tolist()) if is_rejected}
 
 
-def test_nothing_is_adjusted_for_nothing() -> None:
-    """No hypotheses, no results."""
+def test_no_hypotheses_have_no_results() -> None:
+    """Without hypotheses the results are empty."""
     assert holm({}) == {}
     assert e_bh({}) == frozenset()
 
 
 def test_impossible_p_values_are_refused() -> None:
-    """A p-value above 1 is an error."""
+    """A p-value above 1 is refused."""
     with pytest.raises(ValueError, match="p-values must be in"):
         holm({"a": 1.5})
 
 
 def test_means_need_common_epochs() -> None:
-    """Processes over different epochs have no mean."""
+    """Processes over different epochs are refused."""
     with pytest.raises(ValueError, match="same epochs"):
         mean_process([EProcess((0.0,)), EProcess((0.0, 1.0))])
 
 
 def test_p_values_are_the_smallest_so_far() -> None:
-    """An e-process that has come down again keeps its p-value; both are always numbers."""
+    """An e-process that falls again keeps its p-value; both are always finite."""
     process = EProcess((log(2), log(40), log(0.5)))
     assert process.p_value == pytest.approx(1 / 40)
     assert process.value == pytest.approx(0.5)

@@ -1,4 +1,4 @@
-"""The sample-ratio check follows moving shares, alarms on tampering, and keeps its rate at every look."""
+"""The sample-ratio check: it follows moving shares, detects tampering, and keeps its rate at every look."""
 
 from math import sqrt
 
@@ -13,7 +13,7 @@ from bandit.inference.sequential.sample_ratio import SampleRatio, check_sample_r
 
 
 def check(shares: FloatArray, counts: FloatArray) -> SampleRatio:
-    """The check over arms numbered in their order."""
+    """Return the check over arms numbered in their order."""
     arms = tuple(range(shares.shape[1]))
     result = check_sample_ratio(ExposureTable(arms=arms, shares=shares, counts=counts.astype(float)))
     assert isinstance(result, SampleRatio)
@@ -21,7 +21,7 @@ def check(shares: FloatArray, counts: FloatArray) -> SampleRatio:
 
 
 def test_z_is_that_of_the_binomial() -> None:
-    """With constant shares Z squared is the chi-square of a two-way table with known margins."""
+    """With constant shares z squared is the chi-square of a two-way table with known margins."""
     counts = np.array([[300.0, 700.0], [320.0, 680.0]])
     found = check(np.tile([0.33, 0.67], (2, 1)), counts)
     chi_square, _ = stats.chisquare(counts.sum(axis=0), [660.0, 1340.0])
@@ -31,7 +31,7 @@ def test_z_is_that_of_the_binomial() -> None:
 
 
 def test_constant_shares_give_the_dirichlet_mixture() -> None:
-    """However cut into epochs, the e-value is Lindon and Malek's closed form with weight 1000."""
+    """However divided into epochs, the e-value is Lindon and Malek's closed form with weight 1000."""
     shares, counts = np.array([0.2, 0.3, 0.5]), np.array([230.0, 290.0, 480.0])
     cut = np.array([[100.0, 150.0, 200.0], [0.0, 1.0, 0.0], [130.0, 139.0, 280.0]])
     weights, n = 1000 * shares, counts.sum()
@@ -42,7 +42,7 @@ def test_constant_shares_give_the_dirichlet_mixture() -> None:
 
 
 def test_moving_shares_do_not_alarm_and_tampering_does() -> None:
-    """Shares that swing from 90/10 to 10/90 are followed; a twentieth of one arm's decisions gone is seen."""
+    """Swings from 90/10 to 10/90 do not alarm; the loss of a twentieth of one arm's decisions does."""
     rng = np.random.default_rng(4)
     first = np.linspace(0.9, 0.1, 40)
     shares = np.stack([first, 1 - first], axis=1)
@@ -54,7 +54,7 @@ def test_moving_shares_do_not_alarm_and_tampering_does() -> None:
 
 
 def test_alarms_are_rare_at_every_look() -> None:
-    """Under shares that follow the last epoch's luck, alarms at .05 come in at most .05 of 400 runs."""
+    """If shares follow the last epoch's luck, at most .05 of 400 runs alarm at .05."""
     rng, n_runs, alarms = np.random.default_rng(8), 400, 0
     for _ in range(n_runs):
         shares, counts, share = [], [], 0.5
@@ -68,7 +68,7 @@ def test_alarms_are_rare_at_every_look() -> None:
 
 
 def test_decisions_without_a_share_are_alarming() -> None:
-    """Chance never picks an arm whose share is 0."""
+    """Any decision for an arm whose share is 0 is alarming, since chance never makes one."""
     found = check(np.array([[1.0, 0.0]]), np.array([[99.0, 1.0]]))
     assert found.n_foreign == 1
     assert found.is_alarming()
@@ -76,6 +76,6 @@ def test_decisions_without_a_share_are_alarming() -> None:
 
 
 def test_no_decisions_no_check() -> None:
-    """Before the first decision there is nothing to check."""
+    """Before the first decision the check gives a reason instead."""
     empty = ExposureTable(arms=(0, 1), shares=np.array([[0.5, 0.5]]), counts=np.zeros((1, 2)))
     assert check_sample_ratio(empty) == CannotSay(Reason.NO_DECISIONS)

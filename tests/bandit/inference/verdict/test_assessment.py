@@ -1,4 +1,4 @@
-"""Whole assessments: which test stands behind a claim, how p-values are adjusted, and what can't be said."""
+"""Whole assessments: the test behind a claim, the adjustment of p-values, and missing results."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass, replace
@@ -43,13 +43,13 @@ SPEND = Metric(
 
 
 def claim_of(claim: Claim | CannotSay) -> Claim:
-    """The claim, which there is."""
+    """Return the claim, which must not be missing."""
     assert isinstance(claim, Claim)
     return claim
 
 
 def table_of(state: ExperimentState, metric: Metric, arms: Sequence[int] = (0, 1)) -> EvidenceTable:
-    """The table of closed epochs."""
+    """Return the table of closed epochs."""
     numbered = state.metric_numbers[metric.name], metric
     found = evidence_table(state.facts, state.epochs, numbered, arms, lag=state.lag, now=state.now)
     assert isinstance(found, EvidenceTable)
@@ -57,7 +57,7 @@ def table_of(state: ExperimentState, metric: Metric, arms: Sequence[int] = (0, 1
 
 
 def test_a_yes_no_reward_is_judged_by_the_mean_of_both_processes() -> None:
-    """Neither is chosen by what was seen: row by row the e-value is the mean of AIPW's and odds'."""
+    """In every row the e-value is the mean of AIPW's and odds': the data choose neither."""
     state = stand(CLEAR)
     seen = assess(state, FLOORS).reward.challengers[1]
     odds = compare_odds(table_of(state, CLICK), 1, 0, ALPHA)
@@ -73,7 +73,7 @@ def test_a_yes_no_reward_is_judged_by_the_mean_of_both_processes() -> None:
 
 
 def test_a_clear_difference_is_established_in_its_own_direction_only() -> None:
-    """Twice the clicks are better, beyond any doubt, and not worse; bounds agree."""
+    """Twice the clicks are established as better and not as worse; the bounds agree."""
     seen = assess(stand(CLEAR), FLOORS).reward.challengers[1]
     assert claim_of(seen.better).p_value < 1e-3
     assert claim_of(seen.worse).p_value == 1.0
@@ -84,7 +84,7 @@ def test_a_clear_difference_is_established_in_its_own_direction_only() -> None:
 
 
 def test_a_guardrail_is_judged_by_odds_as_of_now_and_over_open_epochs() -> None:
-    """Errors that came a minute ago count, though no epoch has closed; a maximum over epochs is not taken."""
+    """Errors of a minute ago count, although no epoch has closed; no maximum over epochs is taken."""
     state = stand(even(*[((500, 0, 5), (500, 0, 50))] * 4))
     early = at(state, STARTED_AT + timedelta(minutes=1))
     worse = claim_of(assess(early, FLOORS).others["error"].challengers[1].worse)
@@ -96,7 +96,7 @@ def test_a_guardrail_is_judged_by_odds_as_of_now_and_over_open_epochs() -> None:
 
 
 def test_what_was_better_once_and_is_worse_now_has_lapsed() -> None:
-    """The p-value remembers the best look; the claim says that all decisions so far do not bear it out."""
+    """The p-value is that of the best look, and the claim has lapsed: all decisions no longer support it."""
     novelty = even(*[((500, 50, 0), (500, 100, 0))] * 8, *[((500, 100, 0), (500, 25, 0))] * 16)
     seen = assess(stand(novelty), FLOORS).reward.challengers[1]
     assert claim_of(seen.better).p_value < 1e-3
@@ -109,7 +109,7 @@ def test_what_was_better_once_and_is_worse_now_has_lapsed() -> None:
 
 @pytest.mark.parametrize("direction", list(Direction))
 def test_a_ratio_that_rose_while_the_difference_fell_is_contradicted(direction: Direction) -> None:
-    """The odds find twice the rate where both are rare; over all decisions the arm has the lower mean."""
+    """Odds find twice the rate in epochs with rare events; over all decisions the arm's mean is lower."""
     crossed = even(*[((1900, 570, 0), (100, 20, 0))] * 8, shares=(0.95, 0.05))
     crossed += even(*[((500, 10, 0), (500, 20, 0))] * 30)
     metric = replace(CLICK, direction=direction)
@@ -125,7 +125,7 @@ def test_a_ratio_that_rose_while_the_difference_fell_is_contradicted(direction: 
 
 
 def test_harm_that_only_open_epochs_show_is_early() -> None:
-    """Events that are only reported sooner look the same, until the epochs in which they fell have closed."""
+    """Harm in open epochs is early: events that are only reported sooner look the same until they close."""
     state = stand(even(*[((500, 0, 5), (500, 0, 50))] * 4))
     first_minute = at(state, STARTED_AT + timedelta(minutes=1))
     early = claim_of(assess(first_minute, FLOORS).others["error"].challengers[1].worse)
@@ -134,7 +134,7 @@ def test_harm_that_only_open_epochs_show_is_early() -> None:
 
 
 def test_a_guardrail_of_numbers_is_judged_by_means() -> None:
-    """A count has no events whose arms could be counted: AIPW, over closed epochs."""
+    """A count has no events, so its guardrail is judged by AIPW over closed epochs."""
     state = stand(CLEAR, metrics=(CLICK, SPEND))
     seen = assess(state, FLOORS).others["spend"].challengers[1]
     assert claim_of(seen.worse).test is TestKind.AIPW
@@ -142,7 +142,7 @@ def test_a_guardrail_of_numbers_is_judged_by_means() -> None:
 
 
 def test_a_yes_no_guardrail_without_events_is_not_judged_by_another_test() -> None:
-    """With no error anywhere the odds can't say anything, and AIPW does not step in until they can."""
+    """Without any error the odds have no result, and AIPW does not replace them."""
     state = stand(even(*[((500, 50, 0), (500, 50, 0))] * 3))
     seen = assess(state, FLOORS).others["error"].challengers[1]
     assert (seen.better, seen.worse) == (CannotSay(Reason.NO_EVENTS), CannotSay(Reason.NO_EVENTS))
@@ -155,8 +155,8 @@ def test_a_yes_no_guardrail_without_events_is_not_judged_by_another_test() -> No
         (even(*[((990, 50, 0), (10, 5, 0))] * 3, shares=(0.99, 0.01)), "aipw"),
     ],
 )
-def test_a_test_that_cannot_speak_yet_counts_as_one(stretches: list[Stretch], silent: str) -> None:
-    """The e-value is the mean of 1 and the other's; to leave it out would be a choice by the data."""
+def test_a_test_without_a_result_counts_as_one(stretches: list[Stretch], silent: str) -> None:
+    """The e-value is the mean of 1 and the other's; leaving it out would be a choice by the data."""
     state = stand(stretches)
     seen = assess(state, FLOORS).reward.challengers[1]
     odds = compare_odds(table_of(state, CLICK), 1, 0, ALPHA)
@@ -164,18 +164,18 @@ def test_a_test_that_cannot_speak_yet_counts_as_one(stretches: list[Stretch], si
     if silent == "odds":
         assert odds == CannotSay(Reason.NO_EVENTS)
         assert isinstance(seen.difference, Comparison)
-        said = seen.difference.better
+        process = seen.difference.better
     else:
         assert seen.difference == CannotSay(Reason.SHARES_BELOW_FLOOR)
         assert isinstance(odds, OddsComparison)
-        said = odds.better
+        process = odds.better
     claim = claim_of(seen.better)
     assert claim.test is TestKind.MEAN
-    assert claim.process.log_values == pytest.approx(mean_process([said, one]).log_values)
+    assert claim.process.log_values == pytest.approx(mean_process([process, one]).log_values)
 
 
 def test_p_values_are_adjusted_over_challengers_and_directions() -> None:
-    """Two challengers in two directions are four hypotheses: the smallest p-value is multiplied by four."""
+    """Two challengers in two directions are four hypotheses: the smallest p-value is multiplied by 4."""
     row = ((400, 40, 4), (400, 60, 4), (400, 40, 4))
     found = assess(stand(even(*[row] * 6), n_arms=3), FLOORS).reward.challengers
     raw = {arm: claim_of(found[arm].better).process.p_value for arm in (1, 2)}
@@ -187,7 +187,7 @@ def test_p_values_are_adjusted_over_challengers_and_directions() -> None:
 
 
 def test_the_family_keeps_every_challenger_that_there_ever_was() -> None:
-    """An arm that was dropped weeks ago still counts, so that arms can't be tried one after the other."""
+    """An arm that was dropped weeks ago still counts, so trying arms one after the other gains nothing."""
     first = Stretch({0: 0.5, 2: 0.5}, {0: (500, 50, 5), 2: (500, 50, 5)})
     later = [Stretch({0: 0.5, 1: 0.5}, {0: (500, 50, 5), 1: (500, 80, 5)})] * 6
     assessment = assess(stand([first, *later]), FLOORS)
@@ -196,8 +196,8 @@ def test_the_family_keeps_every_challenger_that_there_ever_was() -> None:
     assert better.p_value == pytest.approx(min(1.0, 4 * better.process.p_value))
 
 
-def test_an_arm_added_a_moment_ago_is_said_to_have_had_no_share() -> None:
-    """It has no epoch yet; nobody has to guess whether it was forgotten."""
+def test_a_new_arm_has_the_reason_that_it_had_no_share() -> None:
+    """An arm that was just added is listed with the reason that it had no share."""
     state = stand(CLEAR)
     added = replace(state, experiment=replace(state.experiment, arms=_arms("champion", "first", "second")))
     seen = assess(added, FLOORS).reward.challengers[2]
@@ -206,7 +206,7 @@ def test_an_arm_added_a_moment_ago_is_said_to_have_had_no_share() -> None:
 
 
 def test_a_champion_without_an_epoch_is_no_error() -> None:
-    """A champion that was named before it had traffic: no comparison can be made, and the report says so."""
+    """With a champion that had no traffic yet, every comparison is missing with that reason."""
     state = stand(CLEAR)
     experiment = replace(state.experiment, arms=_arms("champion", "first", "fourth"), champion="fourth")
     assessment = assess(replace(state, experiment=experiment), FLOORS)
@@ -217,7 +217,7 @@ def test_a_champion_without_an_epoch_is_no_error() -> None:
 
 
 def test_withheld_evidence_is_withheld_everywhere() -> None:
-    """Where units return, no mean, claim, split or sample ratio is printed, and every one says why."""
+    """If evidence is withheld, every mean, claim, split and sample ratio is missing with the reason."""
     why = CannotSay(Reason.REPEATED_UNITS)
     assessment = assess(stand(CLEAR), FLOORS, withheld=why, splits=[{0: 0.5, 1: 0.5}])
     assert assessment.sample_ratio == why
@@ -229,7 +229,7 @@ def test_withheld_evidence_is_withheld_everywhere() -> None:
 
 
 def test_units_are_counted_in_place_of_decisions_where_they_are_given() -> None:
-    """Every figure is that of the unit facts, whatever the decisions were."""
+    """If unit facts are given, every figure is theirs, whatever the decisions."""
     by_unit = stand(CLEAR)
     by_decision = stand(even(*[((5000, 900, 90), (5000, 100, 10))] * 8))
     counted = assess(by_decision, FLOORS, counted=by_unit.facts)
@@ -239,7 +239,7 @@ def test_units_are_counted_in_place_of_decisions_where_they_are_given() -> None:
 
 
 def test_fallbacks_late_outcomes_and_open_epochs_change_nothing() -> None:
-    """Evidence is over policy decisions of closed epochs, and over outcomes that came within the window."""
+    """Evidence uses policy decisions of closed epochs, and outcomes that came within the window."""
     extra = Facts(
         decisions={DecisionKey(1, 1, 0, 0, Basis.FALLBACK): 900, DecisionKey(1, 9, 0, 1, Basis.POLICY): 90},
         outcomes={
@@ -252,7 +252,7 @@ def test_fallbacks_late_outcomes_and_open_epochs_change_nothing() -> None:
 
 
 def test_outcomes_that_ignore_silence_need_answers_alike() -> None:
-    """Where one arm answers half as often, its answers are no sample of its decisions."""
+    """If one arm answers half as often, answers are not a sample of decisions, and evidence is missing."""
     ignoring = replace(CLICK, default_value=None)
     state = stand(even(*[((500, 200, 0), (500, 100, 0))] * 8), metrics=(ignoring, ERROR))
     seen = assess(state, FLOORS).reward.challengers[1]
@@ -260,7 +260,7 @@ def test_outcomes_that_ignore_silence_need_answers_alike() -> None:
 
 
 def test_rows_end_where_the_next_epoch_began() -> None:
-    """The rows of processes can be placed in time."""
+    """Every row of a process ends where the next epoch began."""
     assessment = assess(stand(CLEAR), FLOORS)
     assert assessment.reward.row_ends == tuple(STARTED_AT + (row + 1) * HOUR for row in range(8))
     assert len(claim_of(assessment.reward.challengers[1].better).process.log_values) == 8
@@ -290,7 +290,7 @@ SITUATIONS: dict[str, ExperimentState] = {
 @pytest.mark.parametrize("floors", [{0: 0.0, 1: 0.0}, FLOORS], ids=["zero", "declared"])
 @pytest.mark.parametrize("situation", SITUATIONS)
 def test_nothing_is_nan_and_no_p_value_leaves_its_range(situation: str, floors: dict[int, float]) -> None:
-    """In every awkward state there is a figure or a reason; intervals hold their estimates."""
+    """Degenerate states have figures or reasons, never NaN; intervals hold their estimates."""
     state = SITUATIONS[situation]
     split = dict.fromkeys(range(len(state.experiment.arms)), 0.5)
     assessment = assess(state, floors, splits=[split])
@@ -306,7 +306,7 @@ def test_nothing_is_nan_and_no_p_value_leaves_its_range(situation: str, floors: 
 
 
 def test_few_data_never_make_a_narrow_interval() -> None:
-    """Twenty decisions, all successes, leave means and difference all but unknown."""
+    """With twenty decisions, all successes, the difference stays almost unknown."""
     assessment = assess(stand(even(((10, 10, 0), (10, 10, 0)))), FLOORS)
     difference = assessment.reward.challengers[1].difference
     assert isinstance(difference, Comparison)
@@ -315,7 +315,7 @@ def test_few_data_never_make_a_narrow_interval() -> None:
 
 
 def test_evidence_under_a_metric_to_minimise_is_mirrored() -> None:
-    """More of what should be little is worse."""
+    """For a metric to minimise, more is worse."""
     minimised = stand(CLEAR, metrics=(replace(CLICK, direction=Direction.MINIMIZE), ERROR))
     seen = assess(minimised, FLOORS).reward.challengers[1]
     assert claim_of(seen.worse).p_value < 1e-3
@@ -336,7 +336,7 @@ def _require_sound(seen: ChallengerEvidence) -> None:
 
 
 def _numbers(value: object) -> Iterator[float]:
-    """Every float in nested results."""
+    """Yield every float in nested results."""
     match value:
         case bool() | int() | str() | None:
             return
@@ -357,7 +357,7 @@ def _arms(*ids: str) -> tuple[Arm, ...]:
     return tuple(Arm(id=arm_id) for arm_id in ids)
 
 
-def test_an_assessment_is_a_fold_and_leaves_no_trace() -> None:
-    """The same state gives the same assessment twice."""
+def test_an_assessment_is_pure() -> None:
+    """The same state yields the same assessment twice."""
     first: Assessment = assess(stand(CLEAR), FLOORS, splits=[{0: 0.5, 1: 0.5}])
     assert first == assess(stand(CLEAR), FLOORS, splits=[{0: 0.5, 1: 0.5}])

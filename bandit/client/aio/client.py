@@ -1,12 +1,16 @@
-"""The blocking client."""
+"""The client for asyncio."""
 
-import time
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from os import PathLike
 from types import TracebackType
 from typing import Self
 
-from bandit.client.admin import Admin
-from bandit.client.base_client import BaseClient
+import grpc
+
+from bandit.client.aio.admin import AsyncAdmin
+from bandit.client.aio.connection import AsyncConnection
+from bandit.client.aio.experiments import AsyncExperiments
 from bandit.client.batches import (
     batch_choose_request,
     batch_reward_request,
@@ -15,35 +19,74 @@ from bandit.client.batches import (
     reward_batch,
     reward_results,
 )
-from bandit.client.connections import Connection
-from bandit.client.endpoint import Endpoint
+from bandit.client.credentials import Tls
+from bandit.client.endpoint import DEFAULT_TARGET, Endpoint
 from bandit.client.errors import CallError, more_telling
-from bandit.client.experiments import Experiments
+from bandit.client.fallbacks import Fallbacks
 from bandit.client.messages import check_fallback, choice, choose_request, reward_request, reward_result
-from bandit.client.retry import Attempts
+from bandit.client.retry import Attempts, RetryPolicy, check_seconds
 from bandit.client.values import Choice, Fallback, Question, Reward, RewardResult
 
 
-class BanditClient(BaseClient):
-    """Asks for arms and reports rewards; thread-safe, one for a process.
+class AsyncBanditClient:
+    """Chooses arms and posts rewards without blocking; one per event loop.
 
     The channel is opened by the first call and reconnects by itself. A process that forks must make its first
-    call after the fork, in each child.
+    call after the fork, in each child. The channel belongs to the event loop of the first call.
+
+    Args:
+        target: the service's address, in gRPC's notation.
+        choose_timeout: how long `choose` waits before it serves the fallback, in seconds.
+        batch_choose_timeout: the same for `batch_choose`.
+        experiment_timeout: the default timeout of each experiment or admin call, in seconds.
+        retry: how long and how often a reward is tried.
+        tls: certificates; None for plain text.
+        token: a bearer token, or a path (not a string) to a file that holds one, which is read again when the
+            service refuses it; either needs TLS or a loopback target.
+        credentials: of the channel, made by the caller, in place of `tls`.
+        options: gRPC channel options that replace the client's own.
 
     Attributes:
         experiments: the experiment calls.
         admin: the calls of an admin.
+
+    Raises:
+        TypeError: the target is not a string.
+        ValueError: the target is empty or a URL, a duration is not positive and finite, the token would leave
+            the machine in plain text, or both `tls` and `credentials` are given.
+        OSError: a file of `tls` or `token` can't be read.
     """
 
-    admin: Admin
-    experiments: Experiments
+    def __init__(
+        self,
+        target: str = DEFAULT_TARGET,
+        *,
+        choose_timeout: float = 0.05,
+        batch_choose_timeout: float = 0.5,
+        experiment_timeout: float = 10.0,
+        retry: RetryPolicy | None = None,
+        tls: Tls | None = None,
+        token: str | PathLike[str] | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        options: Sequence[tuple[str, str | int]] = (),
+    ) -> None:
+        check_seconds("choose_timeout", choose_timeout)
+        check_seconds("batch_choose_timeout", batch_choose_timeout)
+        check_seconds("experiment_timeout", experiment_timeout)
+        self._choose_timeout = choose_timeout
+        self._batch_choose_timeout = batch_choose_timeout
+        self._retry = retry or RetryPolicy()
+        self._fallbacks = Fallbacks()
+        if tls is not None:
+            if credentials is not None:
+                raise ValueError("tls and credentials exclude each other")
+            credentials = tls.read()
+        endpoint = Endpoint(target=target, credentials=credentials, token=token, options=options)
+        self._connection = AsyncConnection(endpoint)
+        self.experiments = AsyncExperiments(self._connection, experiment_timeout)
+        self.admin = AsyncAdmin(self._connection, experiment_timeout)
 
-    def _set_up(self, endpoint: Endpoint, experiment_timeout: float) -> None:
-        self._connection = Connection(endpoint)
-        self.experiments = Experiments(self._connection, experiment_timeout)
-        self.admin = Admin(self._connection, experiment_timeout)
-
-    def choose(
+    async def choose(
         self,
         experiment: str,
         *,
@@ -54,17 +97,17 @@ class BanditClient(BaseClient):
         previous: Choice | str | None = None,
         timeout: float | None = None,
     ) -> Choice:
-        """Returns the arm that serves this request; the fallback if the service does not say in time.
+        """Return the arm that serves this request: the service's, or the fallback if none comes in time.
 
-        No state of the service and no value of an argument makes this raise. A service that is slow, down or
-        closed, an experiment that is unknown or not started, a unit or token that is refused: each serves the
-        fallback, with the cause in `Choice.fallback_cause` and in a warning of the logger `bandit.client`, at
-        most one in ten seconds for an experiment and status.
+        No state of the service and no value of an argument makes this raise. If the service is slow, down or
+        closed, if the experiment is unknown or not started, or if a unit or token is refused, the fallback
+        serves, with the cause in `Choice.fallback_cause` and in a warning of the logger `bandit.client`, at
+        most one per experiment and status every 10 s.
 
         Args:
             experiment: the experiment's name.
             fallback: what to serve without an answer.
-            unit: who is sticky, such as a user id; None draws by chance.
+            unit: the sticky unit, such as a user id; None draws an arm at random.
             attributes: what is known of the unit, for segments.
             eligible_arms: the arms that the caller can serve; None for all, empty serves the fallback.
             previous: an earlier choice for this unit, or its decision id, to stay with its arm.
@@ -76,7 +119,7 @@ class BanditClient(BaseClient):
         check_fallback(fallback)
         try:
             request = choose_request(experiment, unit, attributes, eligible_arms, previous)
-            response = self._connection.call(
+            response = await self._connection.call(
                 self._connection.stubs.bandit.Choose,
                 request,
                 self._choose_timeout if timeout is None else timeout,
@@ -85,8 +128,10 @@ class BanditClient(BaseClient):
         except CallError as error:
             return self._fallbacks.serve(experiment, fallback, error)
 
-    def batch_choose(self, questions: Sequence[Question], *, timeout: float | None = None) -> list[Choice]:
-        """Returns one choice for each question, in order; those without an answer get their own fallback.
+    async def batch_choose(
+        self, questions: Sequence[Question], *, timeout: float | None = None
+    ) -> list[Choice]:
+        """Return one choice for each question, in order; those without an answer get their own fallback.
 
         Raises:
             TypeError: an argument of a question has a wrong type.
@@ -95,7 +140,7 @@ class BanditClient(BaseClient):
         batch = choose_batch(questions)
         if batch.pending:
             try:
-                response = self._connection.call(
+                response = await self._connection.call(
                     self._connection.stubs.bandit.BatchChoose,
                     batch_choose_request(batch),
                     self._batch_choose_timeout if timeout is None else timeout,
@@ -105,7 +150,7 @@ class BanditClient(BaseClient):
                 batch.fail(error)
         return self._fallbacks.serve_batch(questions, batch)
 
-    def reward(
+    async def reward(
         self,
         decision: Choice | str,
         outcomes: Mapping[str, float],
@@ -113,11 +158,11 @@ class BanditClient(BaseClient):
         revision: int = 0,
         timeout: float | None = None,
     ) -> RewardResult:
-        """Records what came of a decision; once this returns, the outcomes are committed.
+        """Record the outcomes of a decision; once this returns, they are committed.
 
-        It is repeated within its timeout while the service is away or asks to be spared, and may be called
-        again at any time: a decision counts once for each metric. The reward of a fallback is not sent, and
-        the result says so.
+        The call is retried within its timeout while the service is unavailable or asks callers to wait, and
+        may be made again at any time: a decision counts once for each metric. The reward of a fallback is not
+        sent, and the result says so.
 
         Args:
             decision: the choice, or its decision id; an empty id is a fallback's.
@@ -137,21 +182,21 @@ class BanditClient(BaseClient):
         while True:
             try:
                 stub = self._connection.stubs.bandit
-                return reward_result(self._connection.call(stub.Reward, request, attempts.begin()))
+                return reward_result(await self._connection.call(stub.Reward, request, attempts.begin()))
             except CallError as error:
                 failure = more_telling(failure, error)
                 delay = attempts.find_delay(failure)
                 if delay is None:
                     raise failure from failure.__cause__
-            time.sleep(delay)
+            await asyncio.sleep(delay)
 
-    def batch_reward(
+    async def batch_reward(
         self, rewards: Sequence[Reward], *, timeout: float | None = None
     ) -> list[RewardResult | CallError]:
-        """Records what came of many decisions; returns a result or an error for each, in order.
+        """Record the outcomes of many decisions; returns a result or an error for each, in order.
 
         Only those that may still succeed are sent again. The state of the service does not make this raise:
-        while it is away, each reward without a result has the error.
+        while it is unavailable, each reward without a result has the error.
 
         Raises:
             TypeError: an argument of a reward has a wrong type.
@@ -162,7 +207,7 @@ class BanditClient(BaseClient):
         while batch.pending:
             try:
                 stub = self._connection.stubs.bandit
-                response = self._connection.call(
+                response = await self._connection.call(
                     stub.BatchReward, batch_reward_request(batch), attempts.begin()
                 )
                 batch.absorb(reward_results(response.results))
@@ -171,20 +216,20 @@ class BanditClient(BaseClient):
             delay = attempts.find_delay(batch.find_trouble())
             if delay is None:
                 break
-            time.sleep(delay)
+            await asyncio.sleep(delay)
         return batch.in_order()
 
-    def close(self) -> None:
-        """Cancels the calls in flight and closes the channel; closing again does nothing."""
-        self._connection.close()
+    async def close(self) -> None:
+        """Cancel the calls in flight and close the channel; closing again does nothing."""
+        await self._connection.close()
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
         return self
 
-    def __exit__(
+    async def __aexit__(
         self,
         exception_type: type[BaseException] | None,
         exception: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        await self.close()

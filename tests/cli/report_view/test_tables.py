@@ -1,4 +1,4 @@
-"""Evidence in a table: what it shows, what it never shows, and that one reason is said once."""
+"""Tables of evidence: their contents, what they never show, and that each reason is printed once."""
 
 import math
 from dataclasses import replace
@@ -10,16 +10,10 @@ from bandit.facts import Epoch, Facts
 from bandit.limits import Limits
 from bandit.metric import Direction, Metric
 from bandit.v1 import evidence_pb2, experiment_pb2
-from server.cli.report_view.formatting import (
-    e_value_text,
-    finding,
-    interval_text,
-    lift_texts,
-    p_value_text,
-    split_name,
-    unsaid_texts,
-)
+from server.cli.report_view.sections import unsaid_texts
+from server.cli.report_view.tables import e_value_text, finding, interval_text, lift_texts, p_value_text
 from server.services.reports.values import ReportRequest
+from server.wording import split_name
 from tests.bandit.builders import (
     HOUR,
     MINUTE,
@@ -38,11 +32,11 @@ ERROR = Metric(
 )
 EVEN = WeightedSplit(weights={"champion": 1, "challenger": 1, "base": 1, "v2": 1})
 WINS = {0: 100, 1: 400, 2: 100}
-"""Of 2,000 decisions of each arm."""
+"""Successes in 2,000 decisions of each arm."""
 
 
 def report(days: int = 20) -> experiment_pb2.Report:
-    """Four days of an even split over three arms, the second is better; reported after so many days."""
+    """Report, after `days`, on four days of an even split over three arms, of which the second is better."""
     epochs = [
         make_epoch(number, START + number * 24 * HOUR, shares=dict.fromkeys(range(3), 1 / 3))
         for number in range(1, 6)
@@ -63,14 +57,15 @@ def report(days: int = 20) -> experiment_pb2.Report:
 
 
 def rows(text: str, title: str) -> list[str]:
-    """The lines of the table below a title."""
+    """Return the lines of the table below a title."""
     lines = text.splitlines()
-    begin = next(number for number, line in enumerate(lines) if line.startswith(title)) + 3
-    return lines[begin : lines.index("", begin)]
+    title_line = next(number for number, line in enumerate(lines) if line.startswith(title))
+    rule = next(number for number in range(title_line, len(lines)) if lines[number].startswith("─"))
+    return lines[rule + 1 : lines.index("", rule)]
 
 
 def test_a_row_has_mean_difference_lift_and_both_claims() -> None:
-    """Two lines an arm: "better" above, "worse" below, and what is established."""
+    """An arm has two lines, "better" above "worse", and shows what is established."""
     made = report()
     require_sane(made)
     champion, _, above, below, alike, _ = rows(drawn(made), "evidence on click")
@@ -85,25 +80,25 @@ def test_a_row_has_mean_difference_lift_and_both_claims() -> None:
 
 
 def test_before_two_weeks_nothing_is_promoted() -> None:
-    """However strong the evidence; the verdict says what it waits for."""
+    """Even with strong evidence, the verdict waits for two weeks and gives the reason."""
     made = report(days=6)
     assert made.verdict.advice == evidence_pb2.ADVICE_WAIT
     assert made.verdict.headline == "Wait: nothing is promoted before 2 whole weeks (0 so far)."
     assert any(line.startswith("click: better is better") for line in made.verdict.evidence)
 
 
-def test_splits_and_checks_stand_in_the_report() -> None:
-    """What an even split would have earned is what it earned; the gain over it is none."""
+def test_splits_and_checks_are_in_the_report() -> None:
+    """An even split has no gain over an even split, and the checks are shown."""
     text = drawn(report())
     split = " ".join(" ".join(rows(text, "static splits")).split())
     assert {"alike", "base", "better", "0.333"} <= set(split.split())
     assert " 0.1000 ± 0.0041 0.1000 +0.0000 ± 0 " in split
-    assert "Sample ratio: decisions follow the shares" in text
+    assert "No sample ratio mismatch (SRM): decisions follow the shares" in text
     assert "Decisions answered with click: base 5.0 %, better 20.0 %, alike 5.0 %" in text
 
 
-def test_one_reason_is_said_once_with_its_arms() -> None:
-    """Not for each arm and field; of many arms, a few are named."""
+def test_one_reason_is_printed_once_with_its_arms() -> None:
+    """A reason is not repeated for each arm and field, and of many arms only a few are named."""
     unsaid = evidence_pb2.Unsaid(
         subjects=["estimate", "comparison.relative_lift"],
         metric="click",
@@ -118,12 +113,12 @@ def test_one_reason_is_said_once_with_its_arms() -> None:
 
 
 def claim(log_e_value: float = 0.0, *, established: bool = False) -> evidence_pb2.Claim:
-    """A claim."""
+    """Return a claim."""
     return evidence_pb2.Claim(log_e_value=log_e_value, p_value=1.0, established=established)
 
 
 def test_e_values_and_p_values_are_neither_infinite_nor_zero() -> None:
-    """However strong, they are numbers with a bound."""
+    """Extreme e-values and p-values are shown as finite, positive numbers."""
     assert e_value_text(1e9) == ">1e+06"
     assert e_value_text(math.log(23.4)) == "23.4"
     assert p_value_text(1e-300) == "<1e-06"
@@ -131,12 +126,12 @@ def test_e_values_and_p_values_are_neither_infinite_nor_zero() -> None:
 
 
 def test_the_p_value_is_explained_by_the_largest_e_value() -> None:
-    """Evidence that has faded: e now is small, p is one over the largest e so far, and both e are shown."""
+    """If evidence fades, e is small, p is one over the largest e so far, and both values of e are shown."""
     made = report_on(
         declare(metrics=[CLICK], policy=EVEN),
         *faded(),
         now=START + 30 * 24 * HOUR,
-        wanted=ReportRequest(max_epochs=5),
+        request=ReportRequest(max_epochs=5),
     )
     require_sane(made)
     better = made.arms[1].metrics[0].comparison.better
@@ -152,7 +147,7 @@ def test_the_p_value_is_explained_by_the_largest_e_value() -> None:
 
 
 def faded() -> tuple[list[Epoch], Facts]:
-    """Epochs in which the challenger is better, and as many in which it is worse."""
+    """Return epochs in which the challenger is better, and as many in which it is worse."""
     epochs = [make_epoch(number, START + number * HOUR) for number in range(1, 12)]
     wins = {
         (number, arm): 60 + (30 if (arm == 1) == (number <= 5) else 0)
@@ -166,7 +161,7 @@ def faded() -> tuple[list[Epoch], Facts]:
 
 
 def skewed(n_errors: int = 0) -> experiment_pb2.Report:
-    """Half of the challenger's decisions are missing; what is left of it looks far better."""
+    """Return a report in which half of the challenger's decisions are missing, and it looks far better."""
     epochs = [make_epoch(number, START + number * 24 * HOUR) for number in range(1, 21)]
     cells = {
         (number, arm): (500, 50) if arm == 0 else (250, 100) for number in range(1, 20) for arm in (0, 1)
@@ -184,7 +179,7 @@ def skewed(n_errors: int = 0) -> experiment_pb2.Report:
 
 
 def test_while_decisions_do_not_follow_the_shares_no_arm_is_better() -> None:
-    """The alarm leads, nothing is established, and neither sentence, table nor page calls an arm better."""
+    """The alarm comes first, nothing is established, and neither text, table nor page calls an arm better."""
     made = skewed()
     require_sane(made)
     better = made.arms[1].metrics[0].comparison.better
@@ -198,13 +193,13 @@ def test_while_decisions_do_not_follow_the_shares_no_arm_is_better() -> None:
     text = drawn(made)
     assert "evidence on click: NOT TO BE TRUSTED" in text
     assert "withheld" in text
-    assert "DECISIONS DO NOT FOLLOW THE SHARES" in text
+    assert "Sample ratio mismatch (SRM): decisions do not follow the shares" in text
     _, _, above, *_ = rows(text, "evidence on click")
     assert above.split()[-1] == "withheld"
 
 
-def test_harm_takes_an_arm_out_also_while_the_alarm_stands() -> None:
-    """As a precaution: the headline leads with the alarm, and does not call the arm worse."""
+def test_harm_takes_an_arm_out_even_during_the_alarm() -> None:
+    """The headline starts with the alarm, and takes the arm out as a precaution without calling it worse."""
     made = skewed(n_errors=40)
     assert (made.verdict.advice, made.verdict.arm) == (evidence_pb2.ADVICE_ROLL_BACK, "v2")
     assert made.verdict.headline == (
@@ -214,11 +209,11 @@ def test_harm_takes_an_arm_out_also_while_the_alarm_stands() -> None:
     )
 
 
-def test_an_end_without_a_bound_is_said_to_be_none() -> None:
-    """It is not infinity."""
+def test_a_missing_bound_is_printed_as_no_bound() -> None:
+    """A missing bound is printed as "no bound", and not as infinity."""
     assert interval_text(evidence_pb2.Interval(lower=0.5), 2, "+") == "+0.50 to no bound"
     assert lift_texts(evidence_pb2.Interval(upper=30)) == ("no bound", "31 times")
-    assert lift_texts(evidence_pb2.Interval(lower=-0.25, upper=0.5)) == ("-25.0 %", "+50.0 %")
+    assert lift_texts(evidence_pb2.Interval(lower=-0.25, upper=0.5)) == ("-25 %", "+50 %")
 
 
 @pytest.mark.parametrize(
@@ -231,20 +226,20 @@ def test_an_end_without_a_bound_is_said_to_be_none() -> None:
         (evidence_pb2.Comparison(champion="a"), "can't be said"),
     ],
 )
-def test_a_finding_is_what_is_established(comparison: evidence_pb2.Comparison, words: str) -> None:
-    """And nothing else."""
+def test_a_finding_must_be_established(comparison: evidence_pb2.Comparison, words: str) -> None:
+    """A finding is shown only if it is established, and a lapsed one in the past tense."""
     assert finding(experiment_pb2.MetricReport(comparison=comparison)) == words
 
 
 def test_a_split_over_many_arms_is_not_spelled_out() -> None:
-    """How many, and whether evenly."""
+    """It is named by the number of its arms, and by whether it is even."""
     even = evidence_pb2.SplitReport(weights={f"a{number}": 0.1 for number in range(10)})
-    assert split_name(even) == "even over 10 arms"
-    assert split_name(evidence_pb2.SplitReport(weights={"b": 0.25, "a": 0.75})) == "a 0.75 / b 0.25"
+    assert split_name(even.weights) == "even over 10 arms"
+    assert split_name({"b": 0.25, "a": 0.75}) == "a 0.75 / b 0.25"
 
 
-def test_a_metric_without_evidence_has_no_table_of_it() -> None:
-    """Its posted outcomes are shown all the same."""
+def test_a_metric_without_evidence_has_no_evidence_table() -> None:
+    """It has no table of evidence; the reason is listed instead."""
     declared = declare(metrics=[replace(CLICK, window=None, default_value=None)])
     made = report_on(declared, [make_epoch()], now=START + HOUR)
     text = drawn(made)

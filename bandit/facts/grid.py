@@ -1,10 +1,10 @@
-"""Facts laid out once by epoch and arm: what every table of an assessment is cut from.
+"""Facts laid out by epoch and arm: what folds and the tables of an assessment are cut from.
 
-Closed epochs are the first ones, so the table of any metric, whatever its window, is the first rows of the
-same arrays. Nothing goes through the facts again for the next metric, arm or check.
+Closed epochs are the first ones, so what counts of any metric, whatever its window, is the first rows of the
+same arrays. An assessment goes through the facts once, and not again for the next metric, arm or check.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -16,25 +16,39 @@ from bandit.facts import Epoch, Facts
 from bandit.facts.columns import NO_OUTCOMES, Cells, look_up, positions
 
 _FloatArray = NDArray[np.float64]
+_DRAWN = frozenset({Basis.POLICY})
 
 
 class FactGrid:
-    """Policy decisions and their outcomes over some epochs and arms.
+    """Decisions and their outcomes over some epochs and arms.
 
     Args:
         facts: What is counted: decisions, or units at their first exposure.
         epochs: Of one segment, in order of number.
-        arms: Numbers of all arms that ever had a share, so that an epoch's decisions are all counted.
+        arms: Numbers of the arms; for evidence all that ever had a share, so that no decision is left out.
+        bases: Kinds of decisions that count; others are left out.
+        is_exact: Whether counts and sums are whole numbers as in the facts, of 64 bits or of any size; else
+            they are floating-point numbers.
 
     Attributes:
         epochs: The epochs: the rows.
         arms: The arms: the columns.
     """
 
-    def __init__(self, facts: Facts, epochs: Sequence[Epoch], arms: Sequence[int]) -> None:
+    def __init__(
+        self,
+        facts: Facts,
+        epochs: Sequence[Epoch],
+        arms: Sequence[int],
+        *,
+        bases: Collection[Basis] = _DRAWN,
+        is_exact: bool = False,
+    ) -> None:
         self.epochs = tuple(epochs)
         self.arms = tuple(arms)
         self._facts = facts
+        self._bases = bases
+        self._is_exact = is_exact
         self._row_of = positions([epoch.number for epoch in epochs])
         self._segments = np.array([epoch.segment for epoch in epochs], dtype=np.int64)
         self._column_of = positions(arms)
@@ -50,12 +64,12 @@ class FactGrid:
         return self._spread([epoch.shares for epoch in self.epochs], missing=0.0)
 
     @cached_property
-    def decided(self) -> _FloatArray:
-        """Policy decisions; shape (n_epochs, n_arms)."""
+    def decided(self) -> NDArray[Any]:
+        """Decisions; shape (n_epochs, n_arms)."""
         columns = self._facts.decision_columns
         return np.asarray(self._lay_out(columns.cells, columns.counts[:, np.newaxis])[0])
 
-    def moments(self, metric: int) -> _FloatArray:
+    def moments(self, metric: int) -> NDArray[Any]:
         """Number, sum and sum of squares, in quanta, of outcomes in time; shape (3, n_epochs, n_arms)."""
         columns = self._facts.outcome_columns.get(metric, NO_OUTCOMES)
         return self._lay_out(columns.cells, columns.tallies[:, :3])
@@ -66,16 +80,20 @@ class FactGrid:
             [epoch.means.get(metric, {}) for epoch in self.epochs[:n_epochs]], missing=missing
         )
 
-    def _lay_out(self, cells: Cells, values: NDArray[Any]) -> _FloatArray:
-        """Values of shape (n_rows, n) that policy decisions count, as (n, n_epochs, n_arms)."""
+    def _lay_out(self, cells: Cells, values: NDArray[Any]) -> NDArray[Any]:
+        """Values of shape (n_rows, n) that count, as (n, n_epochs, n_arms)."""
         n_epochs, n_arms = self.shape
-        laid_out = np.zeros((values.shape[1], n_arms, n_epochs)).swapaxes(1, 2)
+        dtype = values.dtype if self._is_exact else np.dtype(float)
+        laid_out = np.zeros((values.shape[1], n_arms * n_epochs), dtype=dtype)
         rows, columns = look_up(self._row_of, cells.epoch), look_up(self._column_of, cells.arm)
-        is_own = (rows >= 0) & (columns >= 0) & (cells.basis == Basis.POLICY)
+        is_known = (rows >= 0) & (columns >= 0)
         if len(self.epochs):
-            is_own &= cells.segment == self._segments[rows]
-        laid_out[:, rows[is_own], columns[is_own]] = values[is_own].T
-        return laid_out
+            is_known &= cells.segment == self._segments[rows]
+        places = columns * n_epochs + rows
+        for basis in sorted(self._bases):  # a cell has one row of each basis
+            own = np.flatnonzero(is_known & (cells.basis == basis))
+            laid_out[:, places[own]] += values[own].T.astype(dtype, copy=False)
+        return laid_out.reshape(values.shape[1], n_arms, n_epochs).swapaxes(1, 2)
 
     def _spread(self, rows: Sequence[Mapping[int, float]], *, missing: float) -> _FloatArray:
         """Mappings from arm to number as an array of shape (n_rows, n_arms)."""

@@ -1,0 +1,79 @@
+"""The application: the services, with what lets calls in, starts without a store, and serves metrics."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from server.app.access import Access
+from server.app.process_limits import room_for_connections
+from server.app.prometheus import ServiceCollector
+from server.app.standby import Standby
+from server.app.wiring import Services
+from server.rpc.handlers.admin import AdminService
+from server.rpc.handlers.bandit import BanditService
+from server.rpc.handlers.experiments import ExperimentService
+from server.rpc.server import ConnectionLimits, RpcServer
+from server.services.background.timekeeping import Timekeeper
+from server.services.runtime.async_store import AsyncStore
+from server.services.runtime.clock import Clock
+from server.services.runtime.service_time import Pace, ServiceClock
+from server.settings import Settings
+from server.store.contract import Store
+
+
+class Application:
+    """One run of the server. To be made on its event loop, to which gRPC belongs.
+
+    Args:
+        settings: What the operator set.
+        store: Need not be there yet.
+        number: Of this process among those that share the port, from 1; None if it is alone.
+        on_broken: Called when durability can't be promised any more.
+
+    Attributes:
+        access: TLS and tokens.
+        services: Everything between the wire and the database.
+        standby: Reaches the store, and does without it until then.
+        rpc: Answers the calls.
+        collector: The state of the services, for Prometheus.
+
+    Raises:
+        StartupError: The system allows too few open files.
+        CertificateError: A certificate, key or client CA can't be used.
+        TokensFileError: The tokens file can't be used.
+    """
+
+    def __init__(
+        self, settings: Settings, store: Store, *, number: int | None, on_broken: Callable[[], None]
+    ) -> None:
+        pace = Pace(timedelta(seconds=settings.clock_settle_seconds))
+        clock = ServiceClock(Clock(), pace, is_shared=store.is_shared)
+        self.access = Access(settings, clock)
+        async_store = AsyncStore(store)
+        trust_after = timedelta(seconds=settings.trust_clock_after_seconds)
+        timekeeper = Timekeeper(async_store, clock, trust_after=trust_after)
+        self.services = Services(settings, async_store, clock, timekeeper, on_broken=on_broken)
+        self.standby = Standby(settings, self.services, is_keeper=number in {None, 1})
+        self.rpc = _make_rpc(settings, self.access, self.services, shares_port=number is not None)
+        timekeeper.on_doubt = lambda is_doubted: self.rpc.say_clock(is_doubted=is_doubted)
+        self.collector = ServiceCollector(
+            self.services, clock, convergence=settings.convergence, max_series=settings.max_metric_series
+        )
+
+
+def _make_rpc(settings: Settings, access: Access, services: Services, *, shares_port: bool) -> RpcServer:
+    return RpcServer(
+        BanditService(services.chooser, services.ledger, services.snapshot, services.inquiries),
+        ExperimentService(services.experiments, services.reporter),
+        AdminService(services.keys, services.store),
+        access.authenticator,
+        services.clock,
+        max_calls=settings.max_concurrent_calls,
+        has_reflection=settings.reflection,
+        limits=ConnectionLimits(
+            max_connections=room_for_connections(settings.max_connections),
+            connection_seconds=settings.connection_seconds,
+            request_seconds=settings.request_seconds,
+            flood_seconds=settings.flood_seconds,
+        ),
+        shares_port=shares_port,
+    )

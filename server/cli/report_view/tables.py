@@ -1,0 +1,306 @@
+"""The tables of a report as values: what the terminal prints and the page shows, cell by cell."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import exp
+from typing import Final
+
+from bandit.v1.evidence_pb2 import Claim, Interval, IntervalKind, SplitReport
+from bandit.v1.experiment_pb2 import ArmReport, MetricReport, Report
+from server.cli.framework.console import decimals_for
+from server.wording import percent, signed_percent, split_name
+
+_ABSENT: Final = "-"
+_NO_BOUND: Final = "no bound"
+_LARGEST_SHOWN: Final = 1e6
+_LARGEST_LOG: Final = 700.0
+_SMALLEST_P: Final = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        heading: What stands above it; may have several lines.
+        is_text: Whether it holds text, which is aligned to the left, and not numbers.
+        wraps: Whether a cell that is too wide may take several lines.
+        min_width: How many characters it is wide at least.
+    """
+
+    heading: str
+    is_text: bool = False
+    wraps: bool = False
+    min_width: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a table.
+
+    Attributes:
+        cells: One for each column; each may have several lines.
+        is_dim: Whether it is about an arm out of service.
+    """
+
+    cells: tuple[str, ...]
+    is_dim: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table.
+
+    Attributes:
+        title: What it shows; may be empty.
+        columns: Its columns.
+        rows: Its rows.
+    """
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+
+def belief_table(report: Report) -> Table:
+    """What is counted and believed on the reward metric."""
+    metrics = [metric_of(arm, report.reward_metric) for arm in report.arms]
+    decimals = _posterior_decimals(metrics)
+    rows = [
+        Row(
+            (
+                _arm_name(arm),
+                percent(arm.share),
+                f"{_n_decisions(arm):,}",
+                f"{metric.outcomes:,}",
+                *_posterior_cells(metric, decimals),
+                percent(arm.probability_best) if arm.HasField("probability_best") else _ABSENT,
+                f"{arm.expected_loss:.2g}" if arm.HasField("expected_loss") else _ABSENT,
+            ),
+            is_dim=arm.out_of_service,
+        )
+        for arm, metric in zip(report.arms, metrics, strict=True)
+    ]
+    headings = "share", "decisions", "outcomes", "mean", _interval_heading(metrics)
+    columns = _ARM, *map(Column, (*headings, "P(best)\n(chance\nto win)", "exp. loss\n(risk)"))
+    return Table(f"belief on {report.reward_metric}", columns, tuple(rows))
+
+
+def evidence_tables(report: Report) -> list[Table]:
+    """What is evident on the reward metric, everything on the other metrics, and static splits."""
+    tables = []
+    if _has_evidence(report, report.reward_metric):
+        tables.append(_evidence_table(report, report.reward_metric))
+    for name in other_metrics(report):
+        tables.append(_metric_table(report, name))
+        if _has_evidence(report, name):
+            tables.append(_evidence_table(report, name))
+    if any(not split.HasField("unsaid") for split in report.splits):
+        tables.append(_splits_table(report.splits, report.reward_metric))
+    return tables
+
+
+def _metric_table(report: Report, name: str) -> Table:
+    """What was posted for a metric, and what is believed of it."""
+    metrics = [metric_of(arm, name) for arm in report.arms]
+    decimals = _posterior_decimals(metrics)
+    rows = [
+        Row(
+            (
+                arm.arm,
+                f"{metric.outcomes:,}",
+                f"{metric.late_outcomes:,}",
+                percent(metric.response_ratio) if metric.HasField("response_ratio") else _ABSENT,
+                *_posterior_cells(metric, decimals),
+            )
+        )
+        for arm, metric in zip(report.arms, metrics, strict=True)
+    ]
+    headings = "outcomes", "late", "answered", "mean", _interval_heading(metrics)
+    is_guardrail = any(metric.guardrail for metric in metrics)
+    title = f"{name} (guardrail)" if is_guardrail else name
+    return Table(title, (_ARM, *map(Column, headings)), tuple(rows))
+
+
+def _evidence_table(report: Report, name: str) -> Table:
+    """A metric's means and comparisons, two lines for each arm: better above, worse below."""
+    metrics = [metric_of(arm, name) for arm in report.arms]
+    estimates = [metric.estimate.interval for metric in metrics if metric.HasField("estimate")]
+    decimals = _decimals(estimates)
+    holds = "NOT TO BE TRUSTED (see Verdict)" if report.sample_ratio.alarming else "holds at every look, 95 %"
+    columns = (
+        _ARM,
+        *_wrapping("mean", f"less {report.champion}", "relative\nlift\n(uplift)"),
+        *map(Column, ("is it", "e-value", "p (Holm)")),
+        Column("finding", is_text=True, wraps=True),
+    )
+    rows = (
+        Row(_evidence_cells(arm, report, metric, decimals))
+        for arm, metric in zip(report.arms, metrics, strict=True)
+    )
+    return Table(f"evidence on {name}: {holds}", columns, tuple(rows))
+
+
+def _evidence_cells(arm: ArmReport, report: Report, metric: MetricReport, decimals: int) -> tuple[str, ...]:
+    estimate, comparison = metric.estimate, metric.comparison
+    mean = (
+        f"{estimate.value:,.{decimals}f}\n{interval_text(estimate.interval, decimals)}"
+        if metric.HasField("estimate")
+        else _ABSENT
+    )
+    if arm.arm == report.champion:
+        return arm.arm, mean, "champion", "", "", "", "", ""
+    difference, claims = comparison.difference, _claims(metric)
+    return (
+        arm.arm,
+        mean,
+        f"{difference.value:+,.{decimals}f}\n{interval_text(difference.interval, decimals, '+')}"
+        if comparison.HasField("difference")
+        else _ABSENT,
+        "\nto ".join(lift_texts(comparison.relative_lift))
+        if comparison.HasField("relative_lift")
+        else _ABSENT,
+        "\n".join(f"{name}?" for name in claims),
+        "\n".join(map(e_values_text, claims.values())) or _ABSENT,
+        "\n".join(p_value_text(claim.p_value) for claim in claims.values()) or _ABSENT,
+        finding(metric, is_alarming=report.sample_ratio.alarming),
+    )
+
+
+def _has_evidence(report: Report, name: str) -> bool:
+    """Whether anything is evident on the metric."""
+    metrics = [metric_of(arm, name) for arm in report.arms]
+    return any(metric.HasField("estimate") or _claims(metric) for metric in metrics)
+
+
+def _splits_table(splits: Sequence[SplitReport], name: str) -> Table:
+    """What static splits would have earned; those of which nothing can be said are left out."""
+    said = [split for split in splits if not split.HasField("unsaid")]
+    decimals = decimals_for([2 * split.value.standard_error for split in said])
+    columns = (
+        Column("split", is_text=True, wraps=True, min_width=10),
+        *_wrapping("would have earned", "bandit earned", "gain", "gain at any look", "worth decisions"),
+    )
+    rows = (
+        Row(
+            (
+                split_name(split.weights),
+                f"{split.value.value:,.{decimals}f} ± {split.value.standard_error:.2g}",
+                f"{split.earned:,.{decimals}f}",
+                f"{split.gain.value:+,.{decimals}f} ± {split.gain.standard_error:.2g}",
+                interval_text(split.gain.interval, decimals, "+"),
+                f"{split.effective_sample_size:,.0f}",
+            )
+        )
+        for split in said
+    )
+    return Table(f"static splits: {name} a decision, on the same traffic", columns, tuple(rows))
+
+
+def metric_of(arm: ArmReport, name: str) -> MetricReport:
+    """The arm's report on the metric; an empty one if there is none."""
+    return next((metric for metric in arm.metrics if metric.metric == name), MetricReport(metric=name))
+
+
+def other_metrics(report: Report) -> list[str]:
+    """Names of all metrics but the reward metric, in their order."""
+    names = dict.fromkeys(metric.metric for arm in report.arms for metric in arm.metrics)
+    return [name for name in names if name != report.reward_metric]
+
+
+def _arm_name(arm: ArmReport) -> str:
+    """Its id, and why it is no ordinary arm."""
+    if arm.out_of_service:
+        return f"{arm.arm} (out)"
+    return f"{arm.arm} (warm-up)" if arm.warming_up else arm.arm
+
+
+def _n_decisions(arm: ArmReport) -> int:
+    """Decisions of every basis."""
+    counts = arm.decisions
+    return counts.policy + counts.restricted + counts.fallback + counts.unconfirmed
+
+
+def _posterior_cells(metric: MetricReport, decimals: int) -> tuple[str, str]:
+    """The mean of what was counted, and the posterior interval."""
+    return (
+        f"{metric.mean:,.{decimals}f}" if metric.HasField("mean") else _ABSENT,
+        interval_text(metric.interval, decimals) if metric.HasField("interval") else _ABSENT,
+    )
+
+
+def _posterior_decimals(metrics: Sequence[MetricReport]) -> int:
+    """How many decimals tell the posteriors apart."""
+    return _decimals([each.interval for each in metrics if each.HasField("interval")])
+
+
+def _decimals(intervals: Sequence[Interval]) -> int:
+    return decimals_for([each.upper - each.lower for each in intervals])
+
+
+def _interval_heading(metrics: Sequence[MetricReport]) -> str:
+    """Level and kind, as in `95 % posterior`."""
+    for metric in metrics:
+        if metric.HasField("interval"):
+            kind = IntervalKind.Name(metric.interval.kind).removeprefix("INTERVAL_KIND_").lower()
+            return f"{metric.interval.level * 100:g} % {kind}"
+    return "interval"
+
+
+def interval_text(interval: Interval, decimals: int, sign: str = "") -> str:
+    """Both ends; `no bound` for one that the data do not bound."""
+    ends = [
+        f"{getattr(interval, name):{sign},.{decimals}f}" if interval.HasField(name) else _NO_BOUND
+        for name in ("lower", "upper")
+    ]
+    return " to ".join(ends)
+
+
+def lift_texts(interval: Interval) -> tuple[str, str]:
+    """Both ends of a relative lift in percent."""
+    lower = signed_percent(interval.lower) if interval.HasField("lower") else _NO_BOUND
+    return lower, signed_percent(interval.upper) if interval.HasField("upper") else _NO_BOUND
+
+
+def e_value_text(log_e_value: float) -> str:
+    """An e-value, never as infinity."""
+    value = exp(min(log_e_value, _LARGEST_LOG))
+    return f">{_LARGEST_SHOWN:.0e}" if value > _LARGEST_SHOWN else f"{value:.3g}"
+
+
+def e_values_text(claim: Claim) -> str:
+    """The e-value now and the largest so far, from which the p-value comes; once if they are the same."""
+    texts = dict.fromkeys(map(e_value_text, (claim.log_e_value, claim.log_largest_e_value)))
+    return "/".join(texts)
+
+
+def p_value_text(p_value: float) -> str:
+    """A p-value, never as zero."""
+    return f"<{_SMALLEST_P:.0e}" if p_value < _SMALLEST_P else f"{p_value:.2g}"
+
+
+def finding(metric: MetricReport, *, is_alarming: bool = False) -> str:
+    """What is established of a challenger, in two words; nothing of the champion."""
+    if not metric.HasField("comparison"):
+        return ""
+    if is_alarming:
+        return "withheld"
+    claims = _claims(metric)
+    found = [f"was {name}" if claim.lapsed else name for name, claim in claims.items() if claim.established]
+    if not claims:
+        return "can't be said"
+    return " and ".join(found) or "not established"
+
+
+def _claims(metric: MetricReport) -> dict[str, Claim]:
+    """`better` and `worse`, those of which something can be said."""
+    comparison = metric.comparison
+    return {name: getattr(comparison, name) for name in ("better", "worse") if comparison.HasField(name)}
+
+
+def _wrapping(*headings: str) -> list[Column]:
+    """Columns of numbers that may take several lines."""
+    return [Column(heading, wraps=True) for heading in headings]
+
+
+_ARM: Final = Column("arm", is_text=True, wraps=True, min_width=6)

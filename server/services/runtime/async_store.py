@@ -1,0 +1,173 @@
+"""The store for the event loop: its methods as coroutines, each on a thread of its kind.
+
+The event loop answers Choose, so nothing on it waits for a disk or a quadrature.
+"""
+
+import asyncio
+import enum
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from copy import copy
+from functools import partial
+from operator import methodcaller
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from server.services.errors import (
+    ExperimentExistsError,
+    OlderServersError,
+    QuotaReachedError,
+    ServerOutdatedError,
+    ServiceError,
+    StorageUnavailableError,
+)
+from server.store import errors
+from server.store.contract import Store
+
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
+
+
+class Thread(enum.Enum):
+    """The threads that may block; each does its calls in the order in which they are made."""
+
+    WRITE = "store-writer"
+    READ = "store-reader"
+
+    POLL = "store-poller"
+    """Loads what changed. How old the snapshot is must not depend on what callers ask of the store."""
+
+    COMPUTE = "computer"
+    """Long computations, which may read from the store."""
+
+    REPORT = "reporter"
+    """Reports. One on very many arms takes seconds: neither an epoch nor a pause may wait behind it."""
+
+
+def _on(
+    thread: Thread, method: Callable[Concatenate[Store, _Parameters], _Result]
+) -> "Callable[Concatenate[AsyncStore, _Parameters], Coroutine[Any, Any, _Result]]":
+    """Make a coroutine method of a method of the store's interface, which is looked up by its name."""
+    name = method.__name__
+
+    async def call(self: "AsyncStore", /, *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
+        bound: Callable[[Store], _Result] = methodcaller(name, *args, **kwargs)
+        return await self.run(thread, bound)
+
+    return call
+
+
+class AsyncStore:
+    """What the services ask of a `Store`, as coroutines; see there for arguments, results and errors.
+
+    Args:
+        store: Need not be prepared yet.
+
+    Attributes:
+        is_shared: Whether other processes may write while this one does.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._executors = {thread: ThreadPoolExecutor(1, thread.value) for thread in Thread}
+        self._translates = False
+        self.is_shared = store.is_shared
+
+    prepare = _on(Thread.WRITE, Store.prepare)
+
+    claim_slot = _on(Thread.WRITE, Store.claim_slot)
+    read_writers = _on(Thread.READ, Store.read_writers)
+    end_runs = _on(Thread.WRITE, Store.end_runs)
+    end_cleanly = _on(Thread.WRITE, Store.end_cleanly)
+    move_uncounted = _on(Thread.WRITE, Store.move_uncounted)
+    forget_writers = _on(Thread.WRITE, Store.forget_writers)
+
+    create_experiment = _on(Thread.WRITE, Store.create_experiment)
+    find_experiment = _on(Thread.READ, Store.find_experiment)
+    has_name = _on(Thread.READ, Store.has_name)
+    list_experiments = _on(Thread.READ, Store.list_experiments)
+    change_experiment = _on(Thread.WRITE, Store.change_experiment)
+    delete_experiment = _on(Thread.WRITE, Store.delete_experiment)
+    load_changes = _on(Thread.POLL, Store.load_changes)
+    list_audit_entries = _on(Thread.READ, Store.list_audit_entries)
+
+    add_epoch = _on(Thread.WRITE, Store.add_epoch)
+    find_epochs = _on(Thread.READ, Store.find_epochs)
+    read_report = _on(Thread.REPORT, Store.read_report)
+    add_decisions = _on(Thread.WRITE, Store.add_decisions)
+    record_rewards = _on(Thread.WRITE, Store.record_rewards)
+
+    find_sealable = _on(Thread.COMPUTE, Store.find_sealable)
+    seal = _on(Thread.WRITE, Store.seal)
+    settle_seals = _on(Thread.WRITE, Store.settle_seals)
+    purge = _on(Thread.WRITE, Store.purge)
+    purge_configurations = _on(Thread.WRITE, Store.purge_configurations)
+
+    adopt_keys = _on(Thread.WRITE, Store.adopt_keys)
+    read_keys = _on(Thread.READ, Store.read_keys)
+    poll_keys = _on(Thread.POLL, Store.read_keys)
+    rotate_keys = _on(Thread.WRITE, Store.rotate_keys)
+    revoke_key = _on(Thread.WRITE, Store.revoke_key)
+    read_mark = _on(Thread.READ, Store.read_mark)
+    has_passed = _on(Thread.READ, Store.has_passed)
+
+    beat_clock = _on(Thread.WRITE, Store.beat_clock)
+
+    @property
+    def for_calls(self) -> "AsyncStore":
+        """This store on the same threads, for services that answer calls: it raises their errors.
+
+        `StaleRevisionError` and `KeysNotReadyError` pass, since those services act on them; every other error
+        of the store becomes its `service_error`.
+        """
+        store = copy(self)
+        store._translates = True  # noqa: SLF001 - of the same class
+        return store
+
+    @property
+    def flaw(self) -> str | None:
+        """As `Store.flaw`."""
+        return self._store.flaw
+
+    @property
+    def wal_bytes(self) -> int | None:
+        """As `Store.wal_bytes`."""
+        return self._store.wal_bytes
+
+    async def run(
+        self,
+        thread: Thread,
+        call: Callable[Concatenate[Store, _Parameters], _Result],
+        *args: _Parameters.args,
+        **kwargs: _Parameters.kwargs,
+    ) -> _Result:
+        """Return what `call` returns for the blocking store and these arguments, called on a thread."""
+        loop = asyncio.get_running_loop()
+        bound = partial(call, self._store, *args, **kwargs)
+        try:
+            return await loop.run_in_executor(self._executors[thread], bound)
+        except (errors.StaleRevisionError, errors.KeysNotReadyError):
+            raise
+        except errors.StoreError as error:
+            if self._translates:
+                raise service_error(error) from error
+            raise
+
+    def close(self) -> None:
+        """Wait for the calls that were made, and end the threads; the store itself stays open."""
+        for executor in self._executors.values():
+            executor.shutdown(wait=True)
+
+
+def service_error(error: errors.StoreError) -> ServiceError:
+    """Return the error with which a call is answered that failed because of the store."""
+    match error:
+        case errors.OutdatedError():
+            return ServerOutdatedError(str(error))
+        case errors.OlderServersError():
+            return OlderServersError(str(error))
+        case errors.NameTakenError():
+            return ExperimentExistsError(error.name)
+        case errors.QuotaReachedError():
+            return QuotaReachedError.of_experiments(error.namespace, error.most)
+        case _:
+            return StorageUnavailableError()

@@ -1,0 +1,70 @@
+"""The store for the event loop: which calls wait for which, and what becomes of the store's errors."""
+
+import asyncio
+import threading
+
+import pytest
+
+from server.services.errors import (
+    ExperimentExistsError,
+    OlderServersError,
+    QuotaReachedError,
+    ServerOutdatedError,
+    StorageUnavailableError,
+)
+from server.services.runtime.async_store import AsyncStore, Thread
+from server.store import errors
+from server.store.contract import Store
+
+
+async def test_nothing_stands_in_line_behind_a_report(async_store: AsyncStore) -> None:
+    """While one is made, the store is read and written and shares are computed."""
+    is_over = threading.Event()
+    report = asyncio.create_task(async_store.run(Thread.REPORT, lambda _: is_over.wait(60)))
+    kinds = (Thread.COMPUTE, Thread.READ, Thread.WRITE)
+    others = [async_store.run(kind, lambda _, number: number, number) for number, kind in enumerate(kinds)]
+    assert await asyncio.gather(*others) == [0, 1, 2]
+    assert not report.done()
+    is_over.set()
+    assert await report
+
+
+async def test_a_poll_stands_in_no_line(async_store: AsyncStore) -> None:
+    """What callers ask of the store, however slow, does not keep the poll from hearing what changed."""
+    is_over = threading.Event()
+    kinds = set(Thread) - {Thread.POLL}
+    others = [asyncio.create_task(async_store.run(kind, lambda _: is_over.wait(60))) for kind in kinds]
+    assert (await async_store.load_changes(None)).live == ()
+    assert not any(other.done() for other in others)
+    is_over.set()
+    assert all(await asyncio.gather(*others))
+
+
+EXAMPLES: list[tuple[errors.StoreError, type[Exception]]] = [
+    (errors.StoreUnreachableError(), StorageUnavailableError),
+    (errors.StoreFullError(), StorageUnavailableError),
+    (errors.StoreBrokenError(), StorageUnavailableError),
+    (errors.RowRefusedError(), StorageUnavailableError),
+    (errors.OutdatedError(), ServerOutdatedError),
+    (errors.OlderServersError("units", "0.3.0", ["0.2.0"]), OlderServersError),
+    (errors.NameTakenError("ranker"), ExperimentExistsError),
+    (errors.QuotaReachedError("team-a", 3), QuotaReachedError),
+    (errors.StaleRevisionError("ranker"), errors.StaleRevisionError),
+    (errors.KeysNotReadyError("too early"), errors.KeysNotReadyError),
+]
+
+
+@pytest.mark.parametrize(("error", "seen"), EXAMPLES, ids=[type(error).__name__ for error, _ in EXAMPLES])
+async def test_services_that_answer_calls_see_their_own_errors(
+    async_store: AsyncStore, error: errors.StoreError, seen: type[Exception]
+) -> None:
+    """But for those that they act on; the others see what the store raised."""
+
+    def fail(_: Store) -> None:
+        raise error
+
+    with pytest.raises(seen) as caught:
+        await async_store.for_calls.run(Thread.READ, fail)
+    assert error in {caught.value, caught.value.__cause__}
+    with pytest.raises(type(error)):
+        await async_store.run(Thread.READ, fail)
