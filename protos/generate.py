@@ -1,6 +1,6 @@
-"""Generates `bandit/v1/` from the protos: `python protos/generate.py`, or with `--check`, says what is stale.
+"""Generator of `bandit/v1/` from the protos: `python protos/generate.py`; `--check` lists stale files.
 
-The proto package is the Python package, so generated imports (`from bandit.v1 import ...`) hold as they are.
+The proto package is the Python package, so generated imports (`from bandit.v1 import ...`) work as they are.
 """
 
 import argparse
@@ -16,7 +16,7 @@ TARGET = PROTOS.parent / "bandit" / "v1"
 
 
 def generate(destination: Path) -> None:
-    """Write messages, stubs of services, and the type stubs of both below `destination`.
+    """Write messages, service stubs, and the type stubs of both below `destination`.
 
     Raises:
         RuntimeError: protoc refused the sources; it has printed why.
@@ -31,12 +31,12 @@ def generate(destination: Path) -> None:
 
 
 def generated_files(folder: Path) -> dict[str, str]:
-    """File name to text of every generated file in `folder`."""
+    """Map names of the generated files in `folder` to their texts."""
     return {path.name: path.read_text() for path in folder.glob("*_pb2*.py*") if path.suffix != ".pyc"}
 
 
 def main() -> int:
-    """Run the command; the exit code is 1 if `--check` finds a difference."""
+    """Run the command; return exit code 1 if `--check` finds a difference."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; fail if the code is stale")
     check = parser.parse_args().check

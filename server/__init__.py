@@ -1,4 +1,4 @@
-"""The service: settings and command line, RPC, services, store; each layer knows only those below it."""
+"""The service: command line, settings, RPC, services and store; each layer imports only those below it."""
 
 from bandit import DISTRIBUTION
 

@@ -6,17 +6,17 @@ import sys
 
 
 def main() -> None:
-    """Runs the command line and exits: 0 done, 1 failed, 2 called wrongly.
+    """Run the command line and exit: 0 on success, 1 on failure, 2 on wrong usage.
 
-    Without the server extra it says so in one line.
+    If the server extra is missing, print one line that names it.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A terminal that can't show a character shows a question mark, and no traceback.
+            # A character that the terminal can't show becomes a question mark, not a traceback.
             stream.reconfigure(errors="replace")
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what gRPC's core prints is no JSON, and is said by us
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's core prints text, not JSON; we log it
     try:
-        from server.cli.main import cli  # noqa: PLC0415 - the base install has no click, and is told here
+        from server.cli.main import cli  # noqa: PLC0415 - the base install has no click; reported below
     except ImportError as error:
         sys.exit(f"bandit-server needs the server extra: pip install 'bandit-allocator[server]' ({error})")
     cli(prog_name="bandit-server")

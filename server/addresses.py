@@ -1,4 +1,4 @@
-"""Addresses as settings write them: `HOST:PORT`."""
+"""Addresses of the form `HOST:PORT`."""
 
 import re
 from ipaddress import ip_address
@@ -9,7 +9,7 @@ LARGEST_PORT: Final = 65_535
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """Host and port of `HOST:PORT`; an IPv6 host stands in brackets and is returned without them.
+    """Split `HOST:PORT` into host and port; the brackets around an IPv6 host are removed.
 
     Raises:
         ValueError: no host, no port, or a port outside 0 to 65535.
@@ -26,7 +26,7 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 def is_loopback(address: str) -> bool:
-    """True if only this machine can reach `address` (`HOST:PORT`). Of names, only localhost is trusted to."""
+    """True if only this machine can reach `address` (`HOST:PORT`). The only name that counts is localhost."""
     host, _ = split_address(address)
     try:
         return ip_address(host).is_loopback

@@ -1,7 +1,7 @@
-"""What an operator can set, with units, ranges and defaults.
+"""The settings of a server, with units, ranges and defaults.
 
-`Settings(...)` takes its arguments and nothing else; `server.cli.framework.settings_sources` merges file,
-environment and flags into them. `SettingsError` is the one error for people.
+`Settings(...)` reads its arguments only; `server.cli.framework.settings_sources` merges file, environment and
+flags into them. `SettingsError` carries every message for the operator.
 """
 
 from datetime import timedelta
@@ -21,7 +21,7 @@ _CLOCK_MARGIN_SECONDS = 3_600.0
 
 
 class SettingsError(Exception):
-    """Settings that can't be used; `problems` has one line for each."""
+    """Invalid settings; `problems` has one line for each."""
 
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
@@ -41,8 +41,8 @@ def _check_database(url: str) -> str:
     path = url.removeprefix("sqlite:///")
     if path in {"sqlite:", "sqlite://", ""} or ":memory:" in path or "mode=memory" in path:
         raise ValueError(
-            "must name a file, as in sqlite:///bandit.db: a database in memory gives every thread its own, "
-            "and an acknowledged reward would not outlive the process"
+            "must name a file, as in sqlite:///bandit.db: an in-memory database is a separate one in every "
+            "thread, and loses acknowledged rewards when the process ends"
         )
     if path == url:
         raise ValueError("must have three slashes before a relative path and four before an absolute one")
@@ -61,7 +61,7 @@ Seconds = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
-    """Everything an operator can set. Times are seconds, sizes rows or bytes."""
+    """All settings of a server. Times are in seconds, sizes in rows or bytes."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENVIRONMENT_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
@@ -69,58 +69,59 @@ class Settings(BaseSettings):
 
     listen: Address = Field(
         default="127.0.0.1:50051",
-        description="Where RPCs are answered. Port 0 takes a free one and prints it.",
+        description="Address to serve RPCs at. Port 0 takes a free port and prints it.",
     )
     database: Annotated[str, AfterValidator(_check_database)] = Field(
         default="sqlite:///bandit.db",
-        description="Where state is kept: sqlite:///FILE (one server) or postgresql+psycopg://… (replicas).",
+        description="Where data is stored: sqlite:///FILE (one server) or postgresql+psycopg://… (replicas).",
     )
     workers: int = Field(
         default=1,
         ge=1,
         le=256,
-        description="Processes that serve on the one port, for the cores of one machine; needs PostgreSQL. "
-        "Each has its own metrics, at the port of --metrics-listen and those after it.",
+        description="Worker processes that share the port, to use several cores; needs PostgreSQL. Each "
+        "serves its own metrics, at the port of --metrics-listen and the ports after it.",
     )
     insecure: bool = Field(
         default=False,
         description="Allow an address beyond loopback without TLS, or without tokens and client "
-        "certificates: whoever reaches it can read or change traffic.",
+        "certificates: anyone who can reach it can read or change traffic.",
     )
     tls_certificate: File | None = Field(
         default=None,
-        description="PEM file of the server's certificate and those between it and its root. It and the "
-        "next two are read anew when they change.",
+        description="PEM file of the server's certificate, followed by its intermediate certificates. This "
+        "file and the next two are reloaded when they change.",
     )
     tls_key: File | None = Field(
-        default=None, description="PEM file of the certificate's private key, not encrypted."
+        default=None, description="PEM file of the certificate's private key, unencrypted."
     )
     tls_client_ca: File | None = Field(
         default=None,
-        description="PEM file of the roots of client certificates, which every client then has to show.",
+        description="PEM file of the root certificates for clients; every client must then present a "
+        "certificate.",
     )
     tokens: File | None = Field(
         default=None,
-        description="TOML file of callers, their tokens' hashes and roles; read anew when it changes. Not "
-        "set: everybody may do everything.",
+        description="TOML file of callers, with their token hashes and roles; reloaded when it changes. Not "
+        "set: anyone may do anything.",
     )
     calls_per_second: Seconds | None = Field(
         default=None,
         gt=0,
         le=10_000_000,
-        description="How many calls a second a caller may make, each item of a batch counted; more are "
-        "refused. Without tokens all callers are one.",
+        description="Calls per second that each caller may make, counting every item of a batch; more are "
+        "refused. Without tokens all callers share one limit.",
     )
     migrate: bool = Field(
         default=True,
-        description="Bring the schema up to date at start, or else refuse to start on an old one.",
+        description="Upgrade an old database schema at start; --no-migrate refuses to start on one.",
     )
     metrics_listen: Address | None = Field(
-        default=None, description="Where Prometheus scrapes metrics over HTTP. Not set: nowhere."
+        default=None, description="Address to serve Prometheus metrics at, over HTTP. Not set: no metrics."
     )
-    reflection: bool = Field(default=False, description="Answer gRPC reflection, for tools such as grpcurl.")
+    reflection: bool = Field(default=False, description="Serve gRPC reflection, for tools such as grpcurl.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="The least severe event that is logged: debug, info, warning or error."
+        default="info", description="Least severe level to log: debug, info, warning or error."
     )
     drain_seconds: Seconds = Field(
         default=10.0, ge=0, le=3_600, description="On SIGTERM, how long calls in flight may take to finish."
@@ -129,36 +130,37 @@ class Settings(BaseSettings):
         default=0.0,
         ge=0,
         le=3_600,
-        description="On SIGTERM, how long to go on serving after health says NOT_SERVING, so that a load "
-        "balancer can look away first.",
+        description="On SIGTERM, how long to keep serving after health turns NOT_SERVING, so that load "
+        "balancers stop sending calls first.",
     )
     max_staleness_seconds: Seconds = Field(
         default=600.0,
         gt=0,
         le=7 * 86_400,
-        description="Without word from the database for longer than this, Choose answers with the champion.",
+        description="If the server has not heard from the database for longer than this, Choose answers with "
+        "the champion.",
     )
     snapshot: File | None = Field(
         default=None,
-        description="File that the server keeps, to start from while PostgreSQL is away; needs --keys. "
-        "Not set: it waits.",
+        description="Snapshot file that the server writes, to start from while PostgreSQL is unavailable; "
+        "needs --keys. Not set: the server waits for PostgreSQL.",
     )
     snapshot_seconds: Seconds = Field(
-        default=10.0, ge=0.01, le=3_600, description="The snapshot file is written at most this often."
+        default=10.0, ge=0.01, le=3_600, description="Write the snapshot file at most this often."
     )
     keys: File | None = Field(
         default=None,
-        description="Secret file of the keys that sign decisions, for a start without the database. The "
-        "server writes it, where it may.",
+        description="File of the keys that sign decisions, for a start without the database; keep it secret. "
+        "The server writes it if its permissions allow.",
     )
     poll_seconds: Seconds = Field(
         default=1.0,
         ge=0.01,
         le=60,
-        description="How often the database is asked for what other replicas changed.",
+        description="How often to poll the database for changes by other replicas.",
     )
     epoch_interval_seconds: Seconds = Field(
-        default=0.25, ge=0.01, le=3_600, description="Shares are recomputed at most this often."
+        default=0.25, ge=0.01, le=3_600, description="Recompute shares at most this often."
     )
     epoch_threshold: float = Field(
         default=0.2,
@@ -171,13 +173,13 @@ class Settings(BaseSettings):
         default=5.0,
         gt=0,
         le=3_600,
-        description="How far a replica may lag before its decisions count as unconfirmed; an epoch closes "
-        "this much after its last window.",
+        description="How far a replica may lag behind the database before its decisions count as "
+        "unconfirmed; an epoch closes this long after its last window.",
     )
     purge: bool = Field(
         default=True,
         description="Purge rewards from the log once their decisions have expired and the retention is over; "
-        "the sums are kept. Or else keep the log for ever.",
+        "the sums are kept. --no-purge keeps the log forever.",
     )
     retention_seconds: Seconds = Field(
         default=30 * 86_400.0,
@@ -187,21 +189,21 @@ class Settings(BaseSettings):
         "max_decision_age.",
     )
     purge_interval_seconds: Seconds = Field(
-        default=600.0, ge=0.05, le=86_400, description="How often there is a look for what may be purged."
+        default=600.0, ge=0.05, le=86_400, description="How often to look for rewards to purge."
     )
     trust_clock_after_seconds: Seconds = Field(
         default=86_400.0,
         ge=0,
         le=365 * 86_400,
-        description="Nothing is purged or forgotten by an instant since which servers have not run for so "
-        "long, free of doubt about the clock.",
+        description="Nothing is purged or forgotten by an instant until servers have run for this long after "
+        "it without doubt about the clock.",
     )
     clock_settle_seconds: Seconds = Field(
         default=600.0,
         ge=0.1,
         le=86_400,
-        description="How long the clock has to be consistent after a large jump before servers go by it; a "
-        "tenth of this after a jump of up to six times as much. Lower it only in tests.",
+        description="How long the clock must be consistent after a large jump before servers follow it; a "
+        "tenth of this after a jump of up to six times this. Lower it only in tests.",
     )
     reward_queue_rows: int = Field(
         default=50_000,
@@ -219,15 +221,15 @@ class Settings(BaseSettings):
         default=1_800.0,
         ge=1,
         le=86_400,
-        description="Clients are asked to connect anew after this long, so that calls spread over servers "
-        "and workers; calls in flight finish.",
+        description="Ask clients to reconnect after this long, so that calls spread over servers and "
+        "workers; calls in flight finish.",
     )
     max_experiments: int = Field(
         default=20_000,
         ge=1,
         le=10_000_000,
-        description="Experiments that a namespace may hold, deleted ones not counted; those without a "
-        "namespace count as one.",
+        description="Experiments that a namespace may hold, not counting deleted ones; experiments without a "
+        "namespace share one limit.",
     )
     max_arms: int = Field(
         default=MAX_ARMS, ge=1, le=MAX_ARMS, description="Arms that an experiment may have."
@@ -236,29 +238,29 @@ class Settings(BaseSettings):
         default=20_000,
         ge=100,
         le=10_000_000,
-        description="Combinations of experiment and arm that a metric may have at most, half of them of one "
-        "namespace; those that come later are summed as (other).",
+        description="Most combinations of experiment and arm that a metric may have, at most half of them "
+        "from one namespace; later ones are summed as (other).",
     )
     max_connections: int = Field(
         default=10_000,
         ge=1,
         le=1_000_000,
-        description="Connections that may be open at once; more are closed. File descriptors that the system "
-        "allows the process may leave room for fewer.",
+        description="Connections that may be open at once; more are closed. The process's limit on open "
+        "files may allow fewer.",
     )
     request_seconds: Seconds = Field(
         default=10.0,
         gt=0,
         le=3_600,
-        description="A call whose request does not arrive this long after its headers is ended.",
+        description="End a call whose request does not arrive within this time after its headers.",
     )
     flood_seconds: Seconds = Field(
         default=10.0,
         ge=0,
         le=3_600,
-        description="A connection that holds too many calls without their requests is closed, and for this "
-        "long most new connections from its address are dropped (on Linux). 0 drops none, as behind a proxy "
-        "whose address is that of all clients.",
+        description="After closing a connection that holds too many calls without requests, drop most new "
+        "connections from its address for this long (on Linux). 0 drops none: use it behind a proxy, where "
+        "all clients share one address.",
     )
     max_concurrent_calls: int = Field(
         default=1_000,
@@ -276,12 +278,12 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments only, so that a `Settings` built in code is the same on every machine."""
+        """Read arguments only, so that a `Settings` built in code is the same on every machine."""
         return (init_settings,)
 
     @property
     def convergence(self) -> timedelta:
-        """How soon replicas that reach the database know what one changed: a poll, and time for it."""
+        """The time until all replicas that reach the database know a change: 1.5 polls and 0.25 s."""
         return timedelta(seconds=1.5 * self.poll_seconds + 0.25)
 
     @model_validator(mode="after")
@@ -294,7 +296,7 @@ class Settings(BaseSettings):
             raise _rule(
                 "retention_seconds",
                 f"must be at least {shortest:g}: max_staleness_seconds ({self.max_staleness_seconds:g}) and "
-                f"lag_seconds ({self.lag_seconds:g}), for which a replica may go on with an old epoch, and "
+                f"lag_seconds ({self.lag_seconds:g}), for which a replica may use an old epoch, and "
                 f"{_CLOCK_MARGIN_SECONDS:g} for clocks that disagree",
             )
         return self
@@ -303,11 +305,11 @@ class Settings(BaseSettings):
     def _check_standby(self) -> Self:
         if (self.snapshot is None) != (self.keys is None):
             given, missing = ("snapshot", "keys") if self.keys is None else ("keys", "snapshot")
-            raise _rule(given, f"is of use only together with {missing}")
+            raise _rule(given, f"must come with {missing}")
         if self.snapshot is not None and self.database.startswith("sqlite:"):
             raise _rule(
                 "snapshot",
-                "is for PostgreSQL: an SQLite file is on the server's own disk, and there whenever it starts",
+                "needs PostgreSQL: an SQLite file is on the server's own disk, so it is there at every start",
             )
         return self
 
@@ -328,9 +330,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _check_metrics(self) -> Self:
         if self.metrics_listen == self.listen and split_address(self.listen)[1] != 0:
-            raise _rule(
-                "metrics_listen", "is where RPCs are answered already: metrics need a port of their own"
-            )
+            raise _rule("metrics_listen", "must differ from listen: metrics need a port of their own")
         return self
 
     @model_validator(mode="after")
@@ -345,7 +345,7 @@ class Settings(BaseSettings):
 
 
 def _check_metrics_ports(listen: str, metrics_listen: str, workers: int) -> None:
-    """Refuses a range of ports, one for each worker, that does not fit or holds the port of the service."""
+    """Raise if the workers' metrics ports go beyond 65535 or include the port of the service."""
     _, first = split_address(metrics_listen)
     last = first + workers - 1
     if first == 0:
@@ -353,33 +353,32 @@ def _check_metrics_ports(listen: str, metrics_listen: str, workers: int) -> None
     if last > LARGEST_PORT or first <= split_address(listen)[1] <= last:
         raise _rule(
             "metrics_listen",
-            f"each of {workers} workers takes a port, {first} to {last}: they must be free, and up to 65535",
+            f"each of {workers} workers takes a port, {first} to {last}: all must be free, and at most 65535",
         )
 
 
 def _rule(field: str, text: str) -> PydanticCustomError:
-    """A broken rule between fields, blamed on `field`."""
+    """Return the error for a broken rule between fields, reported as that of `field`."""
     return PydanticCustomError("rule", "{text}", {"field": field, "text": text})
 
 
 def check_listen(settings: Settings) -> None:
-    """Refuses an address beyond loopback that is not kept safe, unless that was asked for by name.
+    """Refuse an unprotected address beyond loopback, unless `insecure` is set.
 
     Raises:
-        SettingsError: `listen` is beyond loopback, `insecure` is not set, and there is no TLS, or nobody has
-            to say who they are.
+        SettingsError: `listen` is beyond loopback, `insecure` is not set, and there is no TLS, or callers
+            need no credentials.
     """
     if settings.insecure or is_loopback(settings.listen):
         return
     if settings.tls_certificate is None:
         raise SettingsError(
-            f"{settings.listen} is beyond loopback and there is no TLS: whoever is on the way could read "
-            "and change what is sent. Set --tls-certificate and --tls-key or, if the network is trusted, say "
-            "so with --insecure"
+            f"{settings.listen} is beyond loopback and there is no TLS: anyone on the network path could "
+            "read and change what is sent. Set --tls-certificate and --tls-key or, on a trusted network, "
+            "--insecure"
         )
     if settings.tokens is None and settings.tls_client_ca is None:
         raise SettingsError(
-            f"{settings.listen} is beyond loopback and nobody has to say who they are: whoever reaches the "
-            "port could change traffic. Set --tokens or --tls-client-ca or, if the network is trusted, say "
-            "so with --insecure"
+            f"{settings.listen} is beyond loopback and callers need no credentials: anyone who can reach the "
+            "port could change traffic. Set --tokens or --tls-client-ca or, on a trusted network, --insecure"
         )

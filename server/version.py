@@ -1,4 +1,4 @@
-"""The version of this code: what `--version` prints, and what servers tell one another."""
+"""The version of this code, as `--version` prints it and servers exchange it."""
 
 from typing import Final
 
@@ -6,7 +6,7 @@ VERSION: Final = "0.3.0"
 
 
 def release_of(version: str) -> tuple[int, ...]:
-    """The numbers of a version, to compare by; what follows them (a pre-release, a local part) is left out.
+    """Return the numbers of a version, for comparison, without a pre-release or local part.
 
     >>> release_of("0.3.0") < release_of("0.10.0rc1")
     True

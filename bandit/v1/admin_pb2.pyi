@@ -3,7 +3,7 @@
 isort:skip_file
 AdminService: the keys that sign decisions, and who changed what.
 
-For people with the role of an admin. Errors follow the conventions of bandit.proto.
+For callers with the role `admin`. Errors follow the conventions of bandit.proto.
 """
 
 from collections import abc as _abc
@@ -32,25 +32,25 @@ class _DecisionKeyStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Deci
     DECISION_KEY_STATE_UNSPECIFIED: _DecisionKeyState.ValueType  # 0
     """Never sent."""
     DECISION_KEY_STATE_DISTRIBUTING: _DecisionKeyState.ValueType  # 1
-    """Not in use yet: on its way to every server."""
+    """Not in use yet: being distributed to every server."""
     DECISION_KEY_STATE_SIGNING: _DecisionKeyState.ValueType  # 2
     """Signs new decisions."""
     DECISION_KEY_STATE_VERIFYING: _DecisionKeyState.ValueType  # 3
-    """Was replaced: decisions that it signed are accepted."""
+    """Replaced: decisions that it signed are accepted."""
     DECISION_KEY_STATE_RETIRED: _DecisionKeyState.ValueType  # 4
     """All its decisions have expired: it only tells repeated rewards from forged ones. Its id may be used again."""
 
 class DecisionKeyState(_DecisionKeyState, metaclass=_DecisionKeyStateEnumTypeWrapper):
-    """Where a key is in its life."""
+    """The stages in the life of a key."""
 
 DECISION_KEY_STATE_UNSPECIFIED: DecisionKeyState.ValueType  # 0
 """Never sent."""
 DECISION_KEY_STATE_DISTRIBUTING: DecisionKeyState.ValueType  # 1
-"""Not in use yet: on its way to every server."""
+"""Not in use yet: being distributed to every server."""
 DECISION_KEY_STATE_SIGNING: DecisionKeyState.ValueType  # 2
 """Signs new decisions."""
 DECISION_KEY_STATE_VERIFYING: DecisionKeyState.ValueType  # 3
-"""Was replaced: decisions that it signed are accepted."""
+"""Replaced: decisions that it signed are accepted."""
 DECISION_KEY_STATE_RETIRED: DecisionKeyState.ValueType  # 4
 """All its decisions have expired: it only tells repeated rewards from forged ones. Its id may be used again."""
 Global___DecisionKeyState: _TypeAlias = DecisionKeyState  # noqa: Y015
@@ -66,16 +66,16 @@ class DecisionKey(_message.Message):
     SIGN_TIME_FIELD_NUMBER: _builtins.int
     REPLACE_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.int
-    """From 0 to 255; it stands in the decisions that the key signed."""
+    """From 0 to 255; part of the decisions that the key signed."""
     state: Global___DecisionKeyState.ValueType
-    """Where the key is in its life."""
+    """The stage of the key."""
     @_builtins.property
     def sign_time(self) -> _timestamp_pb2.Timestamp:
-        """When it begins to sign; not set for a key that did from the start."""
+        """When it begins to sign; unset for a key that has signed from the start."""
 
     @_builtins.property
     def replace_time(self) -> _timestamp_pb2.Timestamp:
-        """When the next key takes over; not set while there is none."""
+        """When the next key takes over; unset while there is none."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ Global___DecisionKey: _TypeAlias = DecisionKey  # noqa: Y015
 
 @_typing.final
 class RotateDecisionKeyRequest(_message.Message):
-    """Asks for a new key."""
+    """Request for a new key."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -136,13 +136,13 @@ Global___RotateDecisionKeyResponse: _TypeAlias = RotateDecisionKeyResponse  # no
 
 @_typing.final
 class RevokeDecisionKeyRequest(_message.Message):
-    """Asks to forget a key."""
+    """Request to revoke a key."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
     id: _builtins.int
-    """The key's, from 0 to 255. Required: a request without one is `INVALID_ARGUMENT`, not about key 0."""
+    """The id of the key, from 0 to 255. Required: a request without it is `INVALID_ARGUMENT`, and does not mean key 0."""
     def __init__(
         self,
         *,
@@ -184,7 +184,7 @@ Global___RevokeDecisionKeyResponse: _TypeAlias = RevokeDecisionKeyResponse  # no
 
 @_typing.final
 class ListDecisionKeysRequest(_message.Message):
-    """Asks for the keys."""
+    """Request for the keys."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -225,7 +225,7 @@ Global___ListDecisionKeysResponse: _TypeAlias = ListDecisionKeysResponse  # noqa
 
 @_typing.final
 class ListAuditEntriesRequest(_message.Message):
-    """Asks for a page of the audit."""
+    """Request for a page of the audit."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -233,11 +233,11 @@ class ListAuditEntriesRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     EXPERIMENT_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Entries on a page: 0 for 100, at most 1,000. A page may hold fewer although there are more."""
+    """Entries on a page: 0 for 100, at most 1,000. A page may hold fewer even if there are more."""
     page_token: _builtins.str
     """`next_page_token` of the page before; empty for the first page."""
     experiment: _builtins.str
-    """Only changes of the experiment of this name, also once it is deleted; empty for all."""
+    """Only changes of the experiment of this name, even after it was deleted; empty for all."""
     def __init__(
         self,
         *,
@@ -262,7 +262,7 @@ class ListAuditEntriesResponse(_message.Message):
     ENTRIES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Hand it over for the next page; empty on the last one."""
+    """Token of the next page; empty on the last one."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditEntry]:
         """The newest first."""
@@ -297,15 +297,15 @@ class AuditEntry(_message.Message):
     number: _builtins.int
     """A later change has a higher number."""
     caller: _builtins.str
-    """The name of the caller; `anyone` where callers need not say who they are."""
+    """The name of the caller; `anyone` where callers need no credentials."""
     action: _builtins.str
     """`create`, `update`, `start`, `pause`, `conclude`, `delete`, `rotate_key` or `revoke_key`."""
     experiment: _builtins.str
-    """The experiment's name; empty for a change of no experiment."""
+    """The experiment's name; empty for a change that is not of an experiment."""
     before: _builtins.str
-    """What stood before, as a JSON object: state, revision and declaration; empty if there was nothing."""
+    """The value before the change, as a JSON object: state, revision and declaration; empty if there was none."""
     after: _builtins.str
-    """What stands since, as a JSON object; empty if it is gone."""
+    """The value after the change, as a JSON object; empty if it was deleted."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it was made."""

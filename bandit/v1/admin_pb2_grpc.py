@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AdminServiceStub(object):
-    """Looks after what all experiments share.
+    """Manages what all experiments share.
     """
 
     def __init__(self, channel):
@@ -58,13 +58,13 @@ class AdminServiceStub(object):
 
 
 class AdminServiceServicer(object):
-    """Looks after what all experiments share.
+    """Manages what all experiments share.
     """
 
     def RotateDecisionKey(self, request, context):
-        """Makes a new key that signs decisions. Those signed before stay valid until they expire.
+        """Creates a new key that signs decisions. Decisions signed earlier stay valid until they expire.
 
-        Answers once every server that reaches the database has the new key; each of them signs with it from its
+        Returns once every server that reaches the database has the new key; each of them signs with it from its
         next poll on. FAILED_PRECONDITION while the last rotation has not settled.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -72,24 +72,24 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RevokeDecisionKey(self, request, context):
-        """Forgets a replaced key that has leaked: what it signed is refused from then on, rewarded or not.
+        """Revokes a replaced key that has leaked: decisions that it signed are refused from then on, rewarded or not.
 
-        Rotate first. Answers once every server that reaches the database has forgotten it. FAILED_PRECONDITION
-        for a key that signs or is about to, and where there is none of this id.
+        Rotate first. Returns once every server that reaches the database has deleted the key. FAILED_PRECONDITION
+        for a key that signs or is about to, and for an unknown id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListDecisionKeys(self, request, context):
-        """Lists the keys that sign or signed decisions, the newest first. Never says a secret.
+        """Lists the keys that sign or signed decisions, newest first, without their secrets.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListAuditEntries(self, request, context):
-        """Lists who changed what, the newest change first.
+        """Lists who changed what, newest first.
 
         A caller limited to namespaces sees the changes of experiments in them.
         """
@@ -129,7 +129,7 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService(object):
-    """Looks after what all experiments share.
+    """Manages what all experiments share.
     """
 
     @staticmethod

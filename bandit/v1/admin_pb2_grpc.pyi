@@ -3,7 +3,7 @@
 isort:skip_file
 AdminService: the keys that sign decisions, and who changed what.
 
-For people with the role of an admin. Errors follow the conventions of bandit.proto.
+For callers with the role `admin`. Errors follow the conventions of bandit.proto.
 """
 
 from bandit.v1 import admin_pb2 as _admin_pb2
@@ -30,59 +30,59 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdminServiceStub:
-    """Looks after what all experiments share."""
+    """Manages what all experiments share."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AdminServiceAsyncStub: ...
     RotateDecisionKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RotateDecisionKeyRequest, _admin_pb2.RotateDecisionKeyResponse]
-    """Makes a new key that signs decisions. Those signed before stay valid until they expire.
+    """Creates a new key that signs decisions. Decisions signed earlier stay valid until they expire.
 
-    Answers once every server that reaches the database has the new key; each of them signs with it from its
+    Returns once every server that reaches the database has the new key; each of them signs with it from its
     next poll on. FAILED_PRECONDITION while the last rotation has not settled.
     """
     RevokeDecisionKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RevokeDecisionKeyRequest, _admin_pb2.RevokeDecisionKeyResponse]
-    """Forgets a replaced key that has leaked: what it signed is refused from then on, rewarded or not.
+    """Revokes a replaced key that has leaked: decisions that it signed are refused from then on, rewarded or not.
 
-    Rotate first. Answers once every server that reaches the database has forgotten it. FAILED_PRECONDITION
-    for a key that signs or is about to, and where there is none of this id.
+    Rotate first. Returns once every server that reaches the database has deleted the key. FAILED_PRECONDITION
+    for a key that signs or is about to, and for an unknown id.
     """
     ListDecisionKeys: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListDecisionKeysRequest, _admin_pb2.ListDecisionKeysResponse]
-    """Lists the keys that sign or signed decisions, the newest first. Never says a secret."""
+    """Lists the keys that sign or signed decisions, newest first, without their secrets."""
     ListAuditEntries: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListAuditEntriesRequest, _admin_pb2.ListAuditEntriesResponse]
-    """Lists who changed what, the newest change first.
+    """Lists who changed what, newest first.
 
     A caller limited to namespaces sees the changes of experiments in them.
     """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
-    """Looks after what all experiments share."""
+    """Manages what all experiments share."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RotateDecisionKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.RotateDecisionKeyRequest, _admin_pb2.RotateDecisionKeyResponse]  # type: ignore[assignment]
-    """Makes a new key that signs decisions. Those signed before stay valid until they expire.
+    """Creates a new key that signs decisions. Decisions signed earlier stay valid until they expire.
 
-    Answers once every server that reaches the database has the new key; each of them signs with it from its
+    Returns once every server that reaches the database has the new key; each of them signs with it from its
     next poll on. FAILED_PRECONDITION while the last rotation has not settled.
     """
     RevokeDecisionKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.RevokeDecisionKeyRequest, _admin_pb2.RevokeDecisionKeyResponse]  # type: ignore[assignment]
-    """Forgets a replaced key that has leaked: what it signed is refused from then on, rewarded or not.
+    """Revokes a replaced key that has leaked: decisions that it signed are refused from then on, rewarded or not.
 
-    Rotate first. Answers once every server that reaches the database has forgotten it. FAILED_PRECONDITION
-    for a key that signs or is about to, and where there is none of this id.
+    Rotate first. Returns once every server that reaches the database has deleted the key. FAILED_PRECONDITION
+    for a key that signs or is about to, and for an unknown id.
     """
     ListDecisionKeys: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListDecisionKeysRequest, _admin_pb2.ListDecisionKeysResponse]  # type: ignore[assignment]
-    """Lists the keys that sign or signed decisions, the newest first. Never says a secret."""
+    """Lists the keys that sign or signed decisions, newest first, without their secrets."""
     ListAuditEntries: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListAuditEntriesRequest, _admin_pb2.ListAuditEntriesResponse]  # type: ignore[assignment]
-    """Lists who changed what, the newest change first.
+    """Lists who changed what, newest first.
 
     A caller limited to namespaces sees the changes of experiments in them.
     """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Looks after what all experiments share."""
+    """Manages what all experiments share."""
 
     @_abc_1.abstractmethod
     def RotateDecisionKey(
@@ -90,9 +90,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.RotateDecisionKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.RotateDecisionKeyResponse, _abc.Awaitable[_admin_pb2.RotateDecisionKeyResponse]]:
-        """Makes a new key that signs decisions. Those signed before stay valid until they expire.
+        """Creates a new key that signs decisions. Decisions signed earlier stay valid until they expire.
 
-        Answers once every server that reaches the database has the new key; each of them signs with it from its
+        Returns once every server that reaches the database has the new key; each of them signs with it from its
         next poll on. FAILED_PRECONDITION while the last rotation has not settled.
         """
 
@@ -102,10 +102,10 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.RevokeDecisionKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.RevokeDecisionKeyResponse, _abc.Awaitable[_admin_pb2.RevokeDecisionKeyResponse]]:
-        """Forgets a replaced key that has leaked: what it signed is refused from then on, rewarded or not.
+        """Revokes a replaced key that has leaked: decisions that it signed are refused from then on, rewarded or not.
 
-        Rotate first. Answers once every server that reaches the database has forgotten it. FAILED_PRECONDITION
-        for a key that signs or is about to, and where there is none of this id.
+        Rotate first. Returns once every server that reaches the database has deleted the key. FAILED_PRECONDITION
+        for a key that signs or is about to, and for an unknown id.
         """
 
     @_abc_1.abstractmethod
@@ -114,7 +114,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ListDecisionKeysRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListDecisionKeysResponse, _abc.Awaitable[_admin_pb2.ListDecisionKeysResponse]]:
-        """Lists the keys that sign or signed decisions, the newest first. Never says a secret."""
+        """Lists the keys that sign or signed decisions, newest first, without their secrets."""
 
     @_abc_1.abstractmethod
     def ListAuditEntries(
@@ -122,7 +122,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ListAuditEntriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListAuditEntriesResponse, _abc.Awaitable[_admin_pb2.ListAuditEntriesResponse]]:
-        """Lists who changed what, the newest change first.
+        """Lists who changed what, newest first.
 
         A caller limited to namespaces sees the changes of experiments in them.
         """

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class BanditServiceStub(object):
-    """Chooses arms and takes rewards. Choose reads memory, and waits for the database only before it says that there
-    is no such experiment; Reward is acknowledged after COMMIT.
+    """Chooses arms and records rewards. Choose reads memory, and waits for the database only before it answers that
+    an experiment does not exist; Reward is acknowledged after COMMIT.
     """
 
     def __init__(self, channel):
@@ -59,44 +59,43 @@ class BanditServiceStub(object):
 
 
 class BanditServiceServicer(object):
-    """Chooses arms and takes rewards. Choose reads memory, and waits for the database only before it says that there
-    is no such experiment; Reward is acknowledged after COMMIT.
+    """Chooses arms and records rewards. Choose reads memory, and waits for the database only before it answers that
+    an experiment does not exist; Reward is acknowledged after COMMIT.
     """
 
     def Choose(self, request, context):
-        """Answers which arm serves this request, with the exact probability of that answer.
+        """Returns the arm that serves this request, with the exact probability of that choice.
 
         NOT_FOUND for an unknown experiment, FAILED_PRECONDITION for one that has not been started,
-        INVALID_ARGUMENT for malformed input. Every other state of the world answers with an arm and says why
-        in `reason`.
+        INVALID_ARGUMENT for malformed input. In every other case it returns an arm, and why in `reason`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchChoose(self, request, context):
-        """Answers up to 1,000 Choose requests in one call. One bad request fails alone.
+        """Answers up to 1,000 Choose requests in one call. A bad request fails alone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Reward(self, request, context):
-        """Records the outcomes of one decision, all of them or none. OK means: committed to the store.
+        """Records the outcomes of one decision, all of them or none. OK means that they are committed to the store.
 
         A decision counts once for each metric, however often it is posted: repeat a call whose answer was lost.
-        ALREADY_EXISTS if another value stands at the same revision, INVALID_ARGUMENT for a decision id that this
+        ALREADY_EXISTS if another value is stored at the same revision, INVALID_ARGUMENT for a decision id that this
         service did not sign, an unknown metric or a value outside its range, FAILED_PRECONDITION for a first
         outcome past `max_decision_age`, NOT_FOUND for a deleted experiment, RESOURCE_EXHAUSTED if the queue is
-        full, UNAVAILABLE if the store is away, or if the outcome seems to come too late while the clock of the
-        server is in doubt; the last two store nothing and can be repeated.
+        full, UNAVAILABLE if the store is unavailable, or if the outcome seems too late while the server's clock is
+        in doubt. After the last two codes nothing is acknowledged, and the call can be repeated.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchReward(self, request, context):
-        """Records up to 1,000 Reward requests in one call. One bad request fails alone.
+        """Records up to 1,000 Reward requests in one call. A bad request fails alone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -134,8 +133,8 @@ def add_BanditServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class BanditService(object):
-    """Chooses arms and takes rewards. Choose reads memory, and waits for the database only before it says that there
-    is no such experiment; Reward is acknowledged after COMMIT.
+    """Chooses arms and records rewards. Choose reads memory, and waits for the database only before it answers that
+    an experiment does not exist; Reward is acknowledged after COMMIT.
     """
 
     @staticmethod

@@ -149,7 +149,7 @@ class ExperimentServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetReport(self, request, context):
-        """What is known about each arm. FAILED_PRECONDITION for a draft.
+        """Returns what is known about each arm. FAILED_PRECONDITION for a draft.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

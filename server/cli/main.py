@@ -1,4 +1,4 @@
-"""The root of the command line: which commands there are, and where.
+"""The root of the command line: the commands and their modules.
 
 Commands are imported when they run: `--help` needs neither gRPC nor the server.
 """
@@ -10,10 +10,10 @@ from server.cli.framework.help import LazyGroup
 from server.version import VERSION
 
 COMMANDS = {
-    "serve": ("server.cli.commands.serve:serve", "Answer Choose and Reward until SIGTERM."),
-    "verify": ("server.cli.commands.verify:verify", "Compare the reward log with what was counted, exactly."),
-    "rebuild": ("server.cli.commands.verify:rebuild", "Count the outcomes anew from the reward log."),
-    "backup": ("server.cli.commands.backup:backup", "Copy an SQLite database, also while a server uses it."),
+    "serve": ("server.cli.commands.serve:serve", "Serve Choose and Reward until SIGTERM."),
+    "verify": ("server.cli.commands.verify:verify", "Compare the reward log with the stored sums, exactly."),
+    "rebuild": ("server.cli.commands.verify:rebuild", "Recount the outcomes from the reward log."),
+    "backup": ("server.cli.commands.backup:backup", "Copy an SQLite database, even while a server uses it."),
     "clock": ("server.cli.commands.clock:clock", "Show, accept and repair the time that servers go by."),
     "experiment": ("server.cli.commands.experiment:experiment", "Create, change, run and list experiments."),
     "report": ("server.cli.commands.report:report", "Show what is known about an experiment's arms."),
@@ -21,10 +21,10 @@ COMMANDS = {
         "server.cli.commands.export:export",
         "Write an experiment's facts, epochs and reward log as Parquet or CSV.",
     ),
-    "plan": ("server.cli.commands.plan:plan", "Tell how long until a lift would be seen, before the start."),
-    "choose": ("server.cli.commands.choose_reward:choose", "Ask for an arm by hand."),
-    "reward": ("server.cli.commands.choose_reward:reward", "Post what came of a decision by hand."),
-    "token": ("server.cli.commands.token:token", "Make tokens for callers."),
+    "plan": ("server.cli.commands.plan:plan", "Plan how long it takes to see a lift, before the start."),
+    "choose": ("server.cli.commands.choose_reward:choose", "Choose an arm by hand."),
+    "reward": ("server.cli.commands.choose_reward:reward", "Post the outcomes of a decision by hand."),
+    "token": ("server.cli.commands.token:token", "Create tokens for callers."),
     "key": ("server.cli.commands.key:key", "Rotate, revoke and list the keys that sign decisions."),
     "audit": ("server.cli.commands.audit:audit", "Show who changed what."),
 }
@@ -41,8 +41,8 @@ class Root(LazyGroup):
 def cli() -> None:
     """Run and operate a multi-armed-bandit allocation service.
 
-    serve, verify, rebuild, backup, clock and export open the database; plan and token need nothing. All other
-    commands speak to a running server, by default to the one on this machine.
+    serve, verify, rebuild, backup, clock and export open the database; plan and token need neither database
+    nor server. All other commands call a running server, by default on this machine.
 
     \b
     A first look:

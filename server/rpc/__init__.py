@@ -1,1 +1,1 @@
-"""The wire: the only place that knows protobuf. A method converts, calls a service, and converts back."""
+"""The wire: the only package that uses protobuf. A method converts, calls a service, and converts back."""

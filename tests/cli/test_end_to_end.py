@@ -66,7 +66,7 @@ def test_apply_and_show_print_the_step_of_values(run: Run) -> None:
     text = RANKER.replace(
         "[[metrics]]", '[[metrics]]\nname = "worth"\nkind = "real"\nmaximum = 10_000_000\n\n[[metrics]]', 1
     )
-    sentence = "values of worth are kept as posted, and count in steps of 9.09e-06"
+    sentence = "values of worth are stored as posted and counted in steps of 9.09e-06"
     assert f"note: {sentence}\n" in succeed(run, "experiment", "apply", write("fine", text))
     assert f"# {sentence}\n" in succeed(run, "experiment", "show", "fine")
     assert "worth" not in succeed(run, "experiment", "apply", write("coarse"))
@@ -112,7 +112,7 @@ def test_a_removed_arm_is_noted(run: Run) -> None:
     succeed(run, "experiment", "apply", file)
     without = re.sub(r'\[\[arms\]\]\nid = "v2".*?(?=\[\[metrics)', "", RANKER, flags=re.DOTALL)
     write("leaving", without)
-    assert "note: arm v2 leaves" in succeed(run, "experiment", "apply", file)
+    assert "note: arm v2 is removed" in succeed(run, "experiment", "apply", file)
 
 
 @pytest.mark.usefixtures("server")
@@ -142,7 +142,7 @@ def test_what_someone_else_changed_meanwhile_is_not_overwritten(
     write("raced", RANKER.replace("minimum_share = 0.05", "minimum_share = 0.1"))
     result = run("experiment", "apply", file)
     assert result.exit_code == 1
-    assert result.stderr == "error: raced was changed by someone else just now: apply again\n"
+    assert result.stderr == "error: raced was changed by someone else meanwhile: apply again\n"
     assert 'description = "theirs"' in succeed(run, "experiment", "show", "raced")
 
 

@@ -223,7 +223,7 @@ def test_refused_callers_are_logged(start_server: StartServer, tmp_path: Path, e
         ("RotateDecisionKey", None),
         ("GetExperiment", "team"),
     ]
-    assert "the token is none that this server knows" in logged[0]["why"]
+    assert "this server does not know the token" in logged[0]["why"]
     assert "caller 'team' has none of the roles" in logged[1]["why"]
     assert all("127.0.0.1" in event["peer"] for event in logged)
     assert logged[1]["n_unsaid"] == 19

@@ -150,9 +150,9 @@ POSTGRESQL = "postgresql+psycopg://u@h/d"
         ({"workers": 2}, "needs PostgreSQL: an SQLite file has one writer at a time"),
         ({"workers": 2, "database": POSTGRESQL, "metrics_listen": "127.0.0.1:50050"}, "50050 to 50051"),
         ({"workers": 2, "database": POSTGRESQL, "metrics_listen": "127.0.0.1:65535"}, "65535 to 65536"),
-        ({"snapshot": "s", "database": POSTGRESQL}, "is of use only together with keys"),
-        ({"keys": "k", "database": POSTGRESQL}, "is of use only together with snapshot"),
-        ({"snapshot": "s", "keys": "k"}, "is for PostgreSQL: an SQLite file is on the server's own disk"),
+        ({"snapshot": "s", "database": POSTGRESQL}, "must come with keys"),
+        ({"keys": "k", "database": POSTGRESQL}, "must come with snapshot"),
+        ({"snapshot": "s", "keys": "k"}, "needs PostgreSQL: an SQLite file is on the server's own disk"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(settings: dict[str, object], text: str) -> None:

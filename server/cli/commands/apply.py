@@ -1,4 +1,4 @@
-"""`bandit-server experiment apply`: shows how an experiment differs from its file, then makes it the same."""
+"""`bandit-server experiment apply`: prints how an experiment differs from its file, and applies it."""
 
 from collections.abc import Iterable
 
@@ -21,24 +21,24 @@ _STYLES = {"+": "green", "-": "red", "~": "yellow"}
 
 @click.command(cls=Command)
 @click.argument("file", type=click.Path(allow_dash=True))
-@click.option("--dry-run", is_flag=True, help="Check the file and show the difference; change nothing.")
+@click.option("--dry-run", is_flag=True, help="Check the file and print the difference; change nothing.")
 @server_option
 def apply(file: str, server: str, *, dry_run: bool) -> None:
     """Create or change the experiment that FILE describes.
 
-    Shows the difference, then makes it; nothing is asked, so look with --dry-run first. A key that the file
-    leaves out is set to its default. A running experiment takes a change with its next epoch. FILE may be -
-    for standard input.
+    Prints the difference and applies it without asking; use --dry-run to look first. Keys that are missing
+    from the file are set to their defaults. A running experiment takes a change with its next epoch. FILE can
+    be - for standard input.
     """
     with reporting(ExperimentFileError):
-        wanted = read_experiment(file)
+        declared = read_experiment(file)
     console = output_console()
     with connected(server, file_label(file)) as client:
-        current = _find(client, wanted.name)
+        current = _find(client, declared.name)
         if current is None:
-            _create(client, wanted, console, dry_run=dry_run)
+            _create(client, declared, console, dry_run=dry_run)
         else:
-            _update(client, wanted, current, console, dry_run=dry_run)
+            _update(client, declared, current, console, dry_run=dry_run)
 
 
 def _find(client: BanditClient, name: str) -> Experiment | None:
@@ -48,37 +48,37 @@ def _find(client: BanditClient, name: str) -> Experiment | None:
         return None
 
 
-def _create(client: BanditClient, wanted: Experiment, console: Console, *, dry_run: bool) -> None:
-    client.experiments.create(wanted, validate_only=True)
-    _print_changes(console, changes(Experiment(), wanted))
-    _note_resolutions(wanted.metrics)
+def _create(client: BanditClient, declared: Experiment, console: Console, *, dry_run: bool) -> None:
+    client.experiments.create(declared, validate_only=True)
+    _print_changes(console, changes(Experiment(), declared))
+    _note_resolutions(declared.metrics)
     if dry_run:
-        click.echo(f"{wanted.name} would be created; nothing was changed")
+        click.echo(f"{declared.name} would be created; nothing was changed")
         return
-    client.experiments.create(wanted)
-    click.echo(f"{wanted.name} is created: `bandit-server experiment start {wanted.name}` lets shares decide")
+    client.experiments.create(declared)
+    click.echo(f"{declared.name} is created: start it with `bandit-server experiment start {declared.name}`")
 
 
 def _update(
-    client: BanditClient, wanted: Experiment, current: Experiment, console: Console, *, dry_run: bool
+    client: BanditClient, declared: Experiment, current: Experiment, console: Console, *, dry_run: bool
 ) -> None:
-    wanted.etag = current.etag
-    difference = changes(current, client.experiments.update(wanted, validate_only=True))
+    declared.etag = current.etag
+    difference = changes(current, client.experiments.update(declared, validate_only=True))
     if not difference:
-        click.echo(f"{wanted.name} is unchanged")
+        click.echo(f"{declared.name} is unchanged")
         return
     _print_changes(console, difference)
     known = {metric.name for metric in current.metrics}
-    _note_resolutions(metric for metric in wanted.metrics if metric.name not in known)
-    _warn_of_leaving_arms(current, wanted)
+    _note_resolutions(metric for metric in declared.metrics if metric.name not in known)
+    _warn_of_removed_arms(current, declared)
     if dry_run:
-        click.echo(f"{wanted.name} would be updated; nothing was changed")
+        click.echo(f"{declared.name} would be updated; nothing was changed")
         return
     try:
-        client.experiments.update(wanted)
+        client.experiments.update(declared)
     except ConflictError:
-        raise CommandError(f"{wanted.name} was changed by someone else just now: apply again") from None
-    click.echo(f"{wanted.name} is updated")
+        raise CommandError(f"{declared.name} was changed by someone else meanwhile: apply again") from None
+    click.echo(f"{declared.name} is updated")
 
 
 def _print_changes(console: Console, difference: list[Change]) -> None:
@@ -93,8 +93,8 @@ def _note_resolutions(metrics: Iterable[Metric]) -> None:
         click.echo(f"note: {sentence}")
 
 
-def _warn_of_leaving_arms(current: Experiment, wanted: Experiment) -> None:
-    staying = {arm.id for arm in wanted.arms}
+def _warn_of_removed_arms(current: Experiment, declared: Experiment) -> None:
+    staying = {arm.id for arm in declared.arms}
     for arm in current.arms:
         if arm.id not in staying:
-            click.echo(f"note: arm {arm.id} leaves: no more traffic, and its id is never used again")
+            click.echo(f"note: arm {arm.id} is removed: no more traffic, and its id can't be used again")

@@ -1,4 +1,4 @@
-"""`bandit-server audit`: who changed what, and what exactly."""
+"""`bandit-server audit`: who changed what, value by value."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -16,21 +16,21 @@ _ABSENT = "-"
 
 
 @click.command(cls=Command)
-@click.option("--experiment", default="", metavar="NAME", help="Only what was done to this experiment.")
+@click.option("--experiment", default="", metavar="NAME", help="Only changes of this experiment.")
 @click.option(
     "--limit",
     type=click.IntRange(1),
     default=20,
     show_default=True,
     metavar="N",
-    help="How many changes to show.",
+    help="Number of changes to show.",
 )
 @server_option
 @json_option
 def audit(experiment: str, limit: int, server: str, *, as_json: bool) -> None:
     """Show who changed what.
 
-    The newest change comes first, with the values that it changed.
+    Newest first, with the values that each change replaced.
     """
     with connected(server) as client:
         entries = list(
@@ -46,7 +46,7 @@ def audit(experiment: str, limit: int, server: str, *, as_json: bool) -> None:
 
 
 def _facts(entry: AuditEntry) -> dict[str, object]:
-    """An entry for machines, its documents read."""
+    """Return an entry for JSON output, with `before` and `after` parsed."""
     return {
         "number": entry.number,
         "time": entry.time.ToJsonString(),
@@ -59,7 +59,7 @@ def _facts(entry: AuditEntry) -> dict[str, object]:
 
 
 def _lines(entry: AuditEntry) -> Iterator[str]:
-    """One line for the change, and one for each value that it changed in what stood before."""
+    """Yield one line for the change, then one for each value that differs from the one before."""
     yield f"{local_time(entry.time)}  {entry.caller}  {entry.action}  {entry.experiment}".rstrip()
     if entry.before and entry.after:
         before, after = _flat(json.loads(entry.before)), _flat(json.loads(entry.after))
@@ -70,7 +70,7 @@ def _lines(entry: AuditEntry) -> Iterator[str]:
 
 
 def _flat(value: object, path: str = "") -> dict[str, str]:
-    """Paths to values; the declaration's paths are those of an experiment file.
+    """Map paths to values; paths of the declaration are those of an experiment file.
 
     >>> _flat({"declaration": {"limits": {"minimum_share": 0.05}, "arms": [{"id": "a"}]}})
     {'limits.minimum_share': '0.05', 'arms[0].id': 'a'}

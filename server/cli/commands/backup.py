@@ -1,4 +1,4 @@
-"""`bandit-server backup`: a consistent copy of an SQLite file in service."""
+"""`bandit-server backup`: a consistent copy of an SQLite file in use."""
 
 from pathlib import Path
 
@@ -16,20 +16,21 @@ from server.settings import SettingsError
 @click.command(cls=Command)
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @setting_option("database", "URL")
-@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @config_option
 def backup(file: Path, config: Path | None, *, force: bool, **flags: object) -> None:
-    """Copy an SQLite database, also while a server uses it.
+    """Copy an SQLite database, even while a server uses it.
 
-    FILE is all of one moment, that of the start; its own integrity check has passed, and it is safe on disk
-    when the command ends. Only its owner can read it: the keys that sign decisions are in it.
+    FILE is a snapshot of the database at the start of the command. When the command ends, the copy has passed
+    an integrity check and is synced to disk. Only its owner can read it, because it holds the keys that sign
+    decisions.
 
-    To restore it, stop the server, delete the database's -wal and -shm files, put FILE in the place of the
-    database, and start the server. Keys are then as they were: revoke again what was revoked since.
+    To restore it, stop the server, delete the database's -wal and -shm files, replace the database with FILE,
+    and start the server. The keys are then those of the copy: revoke again those revoked since.
     """
     with reporting(SettingsError, CalledWronglyError):
         settings = load_settings(flags, config)
-    from server import app  # noqa: PLC0415 - takes a second, which help and wrong settings need not wait for
+    from server import app  # noqa: PLC0415 - takes a second; help and settings errors need not wait
 
     with reporting(app.StartupError), progress_bar("copying") as progress:
         made = app.back_up(settings, file, progress, may_replace=force)

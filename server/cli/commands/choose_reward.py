@@ -1,4 +1,4 @@
-"""`bandit-server choose` and `reward`: the data plane by hand, to try an experiment or to mend a number."""
+"""`bandit-server choose` and `reward`: the data plane by hand, to try an experiment or correct a value."""
 
 import json
 import math
@@ -16,11 +16,11 @@ from server.cli.framework.help import Command
 from server.wording import percent
 
 _BATCH = 1_000
-_NO_ARM = Fallback("none")  # never served: a choice by hand shows the error that caused it
+_NO_ARM = Fallback("none")  # never served: the command fails with the error instead
 
 
 def _outcomes(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> Mapping[str, float]:
-    """Metric to value of arguments such as `click=1`; for click to call."""
+    """Parse arguments such as `click=1` to metric and value; a callback for click."""
     outcomes: dict[str, float] = {}
     for text in values:
         name, _, number = text.partition("=")
@@ -41,22 +41,24 @@ def _number(text: str) -> float:
 
 @click.command(cls=Command)
 @click.argument("name")
-@click.option("--unit", metavar="UNIT", help="Who is sticky, such as a user id. Without it chance decides.")
-@click.option("--eligible", multiple=True, metavar="ARM", help="An arm that can serve; repeat it for more.")
+@click.option(
+    "--unit", metavar="UNIT", help="Who keeps the same arm, such as a user id. Without it the arm is random."
+)
+@click.option("--eligible", multiple=True, metavar="ARM", help="Arm that can serve; repeat for more.")
 @click.option(
     "--count",
     type=click.IntRange(1),
     metavar="N",
-    help="Choose N times and tally the arms. These are decisions like all others.",
+    help="Choose N times and count the arms. All of them are real decisions.",
 )
 @server_option
 @json_option
 def choose(
     name: str, unit: str | None, eligible: tuple[str, ...], count: int | None, server: str, *, as_json: bool
 ) -> None:
-    """Ask for an arm by hand.
+    """Choose an arm by hand.
 
-    It is a real decision: it counts, and its id can be rewarded.
+    This is a real decision: it counts, and its id can be rewarded.
     """
     question = Question(experiment=name, fallback=_NO_ARM, unit=unit, eligible_arms=eligible or None)
     with connected(server) as client:
@@ -79,19 +81,19 @@ def choose(
     default=0,
     show_default=True,
     metavar="N",
-    help="A higher one replaces a value posted with a lower one.",
+    help="A higher revision replaces a value that was posted with a lower one.",
 )
 @server_option
 @json_option
 def reward(
     decision_id: str, outcomes: Mapping[str, float], revision: int, server: str, *, as_json: bool
 ) -> None:
-    """Post what came of a decision by hand.
+    """Post the outcomes of a decision by hand.
 
     Repeating it is safe: a decision counts once for each metric.
     """
     if not decision_id:
-        raise CalledWronglyError("the decision id is empty: nothing can be rewarded")
+        raise CalledWronglyError("DECISION_ID is empty: pass the decision_id of a choice")
     with connected(server) as client:
         result = client.reward(decision_id, outcomes, revision=revision)
     results = {metric: str(result.metric_to_result[metric]) for metric in outcomes}
@@ -103,7 +105,7 @@ def reward(
 
 
 def _choices(client: BanditClient, question: Question, count: int) -> Iterator[Choice]:
-    """The answers; the first that the service did not give is raised as its error."""
+    """Yield the choices; raise the error of the first one that the service did not make."""
     questions = repeat(question, count)
     while batch := list(islice(questions, _BATCH)):
         for choice in client.batch_choose(batch):

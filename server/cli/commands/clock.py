@@ -1,4 +1,4 @@
-"""`bandit-server clock`: what servers take for the time, and what to do when a clock was wrong."""
+"""`bandit-server clock`: the time that servers go by, and repairs after a wrong clock."""
 
 import getpass
 from pathlib import Path
@@ -19,7 +19,7 @@ _LONGEST_CALLER = 127
 def clock() -> None:
     """Show, accept and repair the time that servers go by.
 
-    Works on the database, also while servers run: they follow with their next poll.
+    Works on the database, even while servers run; they follow at their next poll.
     """
 
 
@@ -28,9 +28,9 @@ def clock() -> None:
 @setting_option("trust_clock_after_seconds")
 @config_option
 def show(config: Path | None, **flags: object) -> None:
-    """Show the clock, what rests on it, and what to do."""
+    """Show the clock, what depends on it, and what to do."""
     settings = _load(flags, config)
-    from server import app  # noqa: PLC0415 - takes a second, which help and wrong settings need not wait for
+    from server import app  # noqa: PLC0415 - takes a second; help and settings errors need not wait
 
     with reporting(app.StartupError):
         for line in app.show_clock(settings):
@@ -42,29 +42,29 @@ def show(config: Path | None, **flags: object) -> None:
 @setting_option("database", "URL")
 @config_option
 def accept(config: Path | None, reason: str, **flags: object) -> None:
-    """Go by the clock as it is now, even where time seems to go back.
+    """Accept the clock as it is now, even if time seems to go back.
 
-    Compare it with a clock that you trust first: on PostgreSQL the database's clock counts, on SQLite that of
-    this machine. Servers go by it from their next poll on.
+    First compare it with a clock that you trust. On PostgreSQL the clock is the database's, on SQLite this
+    machine's. Servers follow at their next poll.
     """
     settings = _load(flags, config)
     from server import app  # noqa: PLC0415 - as above
 
     with reporting(app.StartupError):
         at = app.accept_clock(settings, reason=reason, caller=_operator())
-    click.echo(f"accepted: it is {at:%Y-%m-%d %H:%M:%S} UTC; servers follow with their next poll")
+    click.echo(f"accepted: it is {at:%Y-%m-%d %H:%M:%S} UTC; servers follow at their next poll")
 
 
 @clock.command(cls=Command)
-@click.option("--reason", default="", help="Why; kept in the audit.")
+@click.option("--reason", default="", help="Why the repair is needed; kept in the audit.")
 @setting_option("database", "URL")
 @config_option
 def repair(config: Path | None, reason: str, **flags: object) -> None:
-    """Mend what a clock that was ahead left in the database.
+    """Repair what a clock that was ahead left in the database.
 
-    Seals go back to how far the log is purged, so that open decisions and repeats are known again. Epochs
-    that start in the future are ended, so that experiments learn again. Keys, servers and experiments that
-    are dated in the future are dated now. Run it once the clock is right.
+    Lowers seals to how far the log is purged, so that open decisions and repeats are accepted again. Ends
+    epochs that start in the future, so that experiments learn again. Moves the dates of keys, servers and
+    experiments from the future to now. Run it once the clock is right.
     """
     settings = _load(flags, config)
     from server import app  # noqa: PLC0415 - as above
@@ -83,7 +83,7 @@ def _load(flags: dict[str, object], config: Path | None) -> Settings:
 
 
 def _operator() -> str:
-    """Who runs the command, for the audit."""
+    """Return the name of the user who runs the command, for the audit."""
     try:
         return getpass.getuser()[:_LONGEST_CALLER] or "operator"
     except (OSError, KeyError):

@@ -1,4 +1,4 @@
-"""`bandit-server experiment`: an experiment's life, from its file to its winner."""
+"""`bandit-server experiment`: the life of experiments, from the file to the winner."""
 
 import click
 
@@ -16,7 +16,7 @@ from server.cli.framework.help import Group
 def experiment() -> None:
     """Create, change, run and list experiments.
 
-    An experiment is one TOML file. Its life: draft, then running and paused as often as you like, at last
+    An experiment is one TOML file. It begins as a draft, runs and pauses as often as you like, and ends
     concluded.
     """
 
@@ -44,9 +44,9 @@ def list_experiments(server: str, *, as_json: bool) -> None:
 @server_option
 @json_option
 def show(name: str, server: str, *, as_json: bool) -> None:
-    """Show an experiment as the file that describes it.
+    """Show an experiment as a file.
 
-    What only the service sets stands in comments, so the output can be edited and applied.
+    Values that only the service sets are comments, so the output can be edited and applied.
     """
     with connected(server) as client:
         found = client.experiments.get(name)
@@ -60,7 +60,7 @@ def show(name: str, server: str, *, as_json: bool) -> None:
 @click.argument("name")
 @server_option
 def start(name: str, server: str) -> None:
-    """Let shares decide, from draft or after a pause."""
+    """Start a draft, or resume a paused experiment: shares decide."""
     with connected(server) as client:
         client.experiments.start(name)
     click.echo(f"{name} is running")
@@ -70,7 +70,7 @@ def start(name: str, server: str) -> None:
 @click.argument("name")
 @server_option
 def pause(name: str, server: str) -> None:
-    """Let the champion answer until the next start."""
+    """Pause an experiment: the champion answers until the next start."""
     with connected(server) as client:
         champion = client.experiments.pause(name).champion
     click.echo(f"{name} is paused: {champion} answers")
@@ -78,10 +78,10 @@ def pause(name: str, server: str) -> None:
 
 @experiment.command()
 @click.argument("name")
-@click.option("--winner", required=True, metavar="ARM", help="The arm that answers from now on.")
+@click.option("--winner", required=True, metavar="ARM", help="Arm that answers from now on.")
 @server_option
 def conclude(name: str, winner: str, server: str) -> None:
-    """Let the winner answer, for good."""
+    """Conclude an experiment for good: the winner answers."""
     with connected(server) as client:
         client.experiments.conclude(name, winner=winner)
     click.echo(f"{name} is concluded: {winner} answers")
@@ -93,7 +93,7 @@ def conclude(name: str, winner: str, server: str) -> None:
 def delete(name: str, server: str) -> None:
     """Delete an experiment that is not running, for good.
 
-    Its rewards are refused from then on, and its name is never used again.
+    Its rewards are refused from then on, and its name can't be used again.
     """
     with connected(server) as client:
         client.experiments.delete(name)
@@ -102,7 +102,7 @@ def delete(name: str, server: str) -> None:
 
 @experiment.command()
 def example() -> None:
-    """Print a complete experiment file, every key explained."""
+    """Print a complete experiment file, with every key explained."""
     click.echo(EXAMPLE, nl=False)
 
 
@@ -129,7 +129,7 @@ def _print_list(experiments: list[Experiment]) -> None:
 
 
 def _answers(item: Experiment) -> str:
-    """Who answers Choose: the policy's kind, or one arm."""
+    """Return what answers Choose: the kind of policy, or one arm."""
     match state_name(item.state):
         case "running":
             return (item.policy.WhichOneof("kind") or "a newer policy").replace("_", " ")
@@ -138,7 +138,7 @@ def _answers(item: Experiment) -> str:
         case "concluded":
             return item.winner
         case _:
-            return "nobody yet"
+            return "nothing yet"
 
 
 def _comments(item: Experiment) -> list[str]:

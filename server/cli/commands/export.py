@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     "--format",
     "file_format",
     type=click.Choice([each.value for each in FileFormat]),
-    help="What to write.  [default: as TARGET ends, else parquet]",
+    help="File format.  [default: from the ending of TARGET, else parquet]",
 )
 @click.option(
     "--table",
     "tables",
     type=click.Choice([each.value for each in TableName]),
     multiple=True,
-    help="A table to write; may be given again.  [default: all into a directory, facts into a file]",
+    help="Table to write; repeat for more.  [default: all for a directory, facts for a file]",
 )
-@click.option("--force", is_flag=True, help="Replace files that are there already.")
+@click.option("--force", is_flag=True, help="Replace existing files.")
 def export(
     experiment: str,
     target: Path,
@@ -53,22 +53,22 @@ def export(
 ) -> None:
     """Write an experiment's facts, epochs and reward log as Parquet or CSV.
 
-    TARGET is a directory, or a file ending in .parquet or .csv for one table. Reads the database itself, in
-    one snapshot, also while servers run; decisions of the last second may not be in it yet.
+    TARGET is a directory, or a file ending in .parquet or .csv for one table. Reads one snapshot of the
+    database, even while servers run; decisions of the last second may be missing.
 
     \b
     facts    a row per epoch, arm, basis and metric: propensity, decisions, sums, closed or not
     epochs   a row per epoch and arm: share, champion, start and end, posterior means
     rewards  a row per outcome of the log: decision, times, arm, propensity, value
 
-    manifest.json, beside them, says what every column means.
+    manifest.json, next to them, explains every column.
     """  # noqa: D301 - click reads the backslash
     with reporting(SettingsError, CalledWronglyError):
         settings = load_settings(flags, config)
     with reporting(ExportError, CalledWronglyError):
         chosen = None if file_format is None else FileFormat(file_format)
         planned = plan_target(target, chosen, [TableName(table) for table in tables])
-    from server import app  # noqa: PLC0415 - takes a second, which help and wrong settings need not wait for
+    from server import app  # noqa: PLC0415 - takes a second; help and settings errors need not wait
 
     with reporting(app.StartupError), reporting(ExportError), progress_bar("exporting the log") as progress:
         report = app.export(settings, experiment, planned, may_replace=force, progress=progress)

@@ -11,7 +11,7 @@ from server.cli.framework.console import local_time, output_console, plain_table
 from server.cli.framework.help import Group
 
 _LONGEST_ROTATION = 120.0
-"""Seconds: a server that polls once a minute answers after one and a half."""
+"""Seconds. A server that polls once a minute answers after a minute and a half."""
 
 
 @click.group(cls=Group)
@@ -27,10 +27,10 @@ def key() -> None:
 @server_option
 @json_option
 def rotate(server: str, *, as_json: bool) -> None:
-    """Make a new key sign decisions.
+    """Create a new key that signs decisions.
 
     Returns once every server that reaches the database has the key; each signs with it from its next poll
-    on. Nothing has to be restarted, and no decision that is out there becomes invalid.
+    on. No server needs a restart, and earlier decisions stay valid.
     """
     with connected(server) as client:
         keys = client.admin.rotate_decision_key(timeout=_LONGEST_ROTATION)
@@ -42,13 +42,13 @@ def rotate(server: str, *, as_json: bool) -> None:
 @server_option
 @json_option
 def revoke(key_id: int, server: str, *, as_json: bool) -> None:
-    """Forget a key that has leaked and was replaced.
+    """Revoke a key that has leaked and was replaced.
 
-    Every decision that it signed is refused from then on, as one that was made up: open ones can't be
-    rewarded any more, and a reward can't be repeated. What was recorded stays.
+    Every decision that it signed is refused from then on, like a forged one: open decisions can't be rewarded
+    any more, and rewards can't be repeated. Recorded outcomes stay.
 
     Rotate first: a key that signs can't be revoked. Returns once every server that reaches the database has
-    forgotten the key.
+    deleted the key.
     """
     with connected(server) as client:
         keys = client.admin.revoke_decision_key(key_id, timeout=_LONGEST_ROTATION)
@@ -59,7 +59,7 @@ def revoke(key_id: int, server: str, *, as_json: bool) -> None:
 @server_option
 @json_option
 def list_keys(server: str, *, as_json: bool) -> None:
-    """List the keys, the newest first; never a secret."""
+    """List the keys, newest first, without their secrets."""
     with connected(server) as client:
         keys = client.admin.list_decision_keys()
     _print(keys, as_json=as_json)

@@ -1,4 +1,4 @@
-"""`bandit-server plan`: how long until a lift is seen, asked before the start; it needs no server."""
+"""`bandit-server plan`: the time until a lift is seen, planned before the start and without a server."""
 
 import json
 from math import isfinite
@@ -13,20 +13,20 @@ from server.cli.framework.console import output_console, plain_table
 from server.cli.framework.errors import CalledWronglyError
 from server.cli.framework.help import Command
 
-_MOST_DAYS: Final = 3_650
+_MAX_DAYS: Final = 3_650
 
 
 @click.command(cls=Command)
 @click.argument("file", required=False)
 @click.option(
-    "--decisions-per-day", type=float, required=True, metavar="N", help="Decisions a day, over all arms."
+    "--decisions-per-day", type=float, required=True, metavar="N", help="Decisions per day, over all arms."
 )
 @click.option(
     "--base-rate",
     type=float,
     required=True,
     metavar="MEAN",
-    help="The champion's mean of the reward metric, in its unit: the rate of a yes/no metric.",
+    help="The champion's mean of the reward metric, in its unit; for a yes/no metric its rate.",
 )
 @click.option(
     "--lift",
@@ -34,28 +34,28 @@ _MOST_DAYS: Final = 3_650
     default=0.1,
     show_default=True,
     metavar="PART",
-    help="The relative lift to be seen; negative where less is better.",
+    help="Relative lift to detect; negative where less is better.",
 )
 @click.option(
     "--variance",
     type=float,
     metavar="V",
-    help="Variance of one outcome, in the metric's unit squared. Needed unless the metric is yes/no.",
+    help="Variance of one outcome, in the metric's unit squared. Required unless the metric is yes/no.",
 )
 @click.option(
-    "--arms", type=click.IntRange(2, 1_000), metavar="N", help="Arms, champion included; without FILE."
+    "--arms", type=click.IntRange(2, 1_000), metavar="N", help="Arms, champion included; not with FILE."
 )
 @click.option(
     "--champion-share",
     type=click.FloatRange(0, 1, max_open=True),
     metavar="PART",
-    help="The champion's floor; without FILE. Default: an even split.",
+    help="The champion's floor; not with FILE. Default: an even split.",
 )
 @click.option(
     "--challenger-share",
     type=click.FloatRange(0, 1, max_open=True),
     metavar="PART",
-    help="Each challenger's floor; without FILE. Default: an even split.",
+    help="Each challenger's floor; not with FILE. Default: an even split.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 def plan(
@@ -70,14 +70,16 @@ def plan(
     *,
     as_json: bool,
 ) -> None:
-    """Tell how long until a lift would be seen, before the start.
+    """Plan how long it takes to see a lift, before the start.
 
-    For the floors that FILE (an experiment's) declares, or for those given by flags, and beside them for
-    others: power is a matter of floors. The test is the report's. Shares are taken to go where a policy like
-    Thompson sampling is expected to move them as it learns.
+    Plans for the floors that the experiment file FILE declares, or for those of the flags, and for others to
+    compare with: power depends on the floors. The test is that of the report. Shares are assumed to move as a
+    policy like Thompson sampling is expected to move them while it learns.
     """
     if file is not None and (arms, champion_share, challenger_share) != (None, None, None):
-        raise CalledWronglyError("--arms, --champion-share and --challenger-share are what FILE would say")
+        raise CalledWronglyError(
+            "--arms, --champion-share and --challenger-share can't be given with FILE, which declares them"
+        )
     try:
         planned = from_flags(arms or 2, champion_share, challenger_share) if file is None else from_file(file)
         rows = plan_rows(
@@ -95,8 +97,8 @@ def plan(
 
 def _print(planned: Planned, rows: list[Row], lift: float, decisions_per_day: float) -> None:
     console = output_console()
-    times = f"{planned.n_challengers} challenger{'' if planned.n_challengers == 1 else 's'}"
-    traffic = f"{times} at {decisions_per_day:,.0f} decisions a day"
+    challengers = f"{planned.n_challengers} challenger{'' if planned.n_challengers == 1 else 's'}"
+    traffic = f"{challengers} at {decisions_per_day:,.0f} decisions a day"
     about = f"{planned.metric}: a lift of {100 * lift:+g} % with {traffic}"
     console.print(Text(about, style="bold"))
     console.print()
@@ -118,7 +120,7 @@ def _print(planned: Planned, rows: list[Row], lift: float, decisions_per_day: fl
 
 
 def _days(days: float) -> str:
-    if days > _MOST_DAYS:
+    if days > _MAX_DAYS:
         return "never"
     return f"{days:,.1f} days"
 
@@ -142,10 +144,10 @@ def _document(planned: Planned, rows: list[Row], lift: float) -> dict[str, objec
 
 
 _ADVICE: Final = (
-    "Power is a matter of floors: near 0 they regret least and show least; a champion at 20 % and "
-    "challengers at 5 % keep most of an even split's power at half its regret. Shares are averages until "
-    "even odds, as a policy like Thompson sampling learns. Days are a little on the long side: half of "
-    "simulated experiments saw the lift after .65 to 1.05 of those at even odds, after .6 to .95 with floors "
-    "of 1 %; without a floor under the arm that loses any plan is a guess. "
-    "Nothing is promoted before two whole weeks."
+    "Power depends on the floors: near 0 they cost the least regret and show the least; a champion at 20 % "
+    "and challengers at 5 % keep most of an even split's power at half its regret. Shares are averages until "
+    "even odds, while a policy like Thompson sampling learns. Plans are a little long: half of the simulated "
+    "experiments had seen the lift after .75 to .93 of the days at even odds, or .65 to .93 with floors of "
+    "1 %. Without a floor under the losing arm, plans are unreliable. No arm is promoted before two whole "
+    "weeks."
 )

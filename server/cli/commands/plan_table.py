@@ -1,4 +1,4 @@
-"""What `bandit-server plan` plans with: an experiment's floors, and others beside them."""
+"""Plans for the floors of an experiment, and for others to compare with."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ from server.rpc.messages.experiment import to_experiment
 from server.services.errors import InvalidInputError
 
 COMPARED: Final = (("20/5", 0.2, 0.05), ("5/5", 0.05, 0.05), ("1/1", 0.01, 0.01))
-"""Floors that are always shown beside the declared ones: of the champion, and of each challenger."""
+"""Floors that are always shown next to the declared ones: the champion's, and each challenger's."""
 
 _NO_SALT: Final = bytes(16)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """An experiment that has not begun.
+    """An experiment that has not started.
 
     Attributes:
         metric: The reward metric's name.
@@ -52,11 +52,11 @@ class Planned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """How long a lift takes at some floors; infinite if it is never seen.
+    """The days until a lift is seen at some floors; infinite if it is never seen.
 
     Attributes:
-        name: What the floors are called.
-        champion: The champion's expected share of the decisions until then, at even odds.
+        name: Name of the floors.
+        champion: The champion's expected share of the decisions until `days_at_half`.
         challenger: The same of the challenger that has the lift.
         days_at_half: Until it is seen with a chance of about one half.
         days_at_most: Until it is seen with a chance of about four fifths.
@@ -70,10 +70,10 @@ class Row:
 
 
 def from_file(file: str) -> Planned:
-    """What an experiment's file declares.
+    """Return what an experiment file declares.
 
     Raises:
-        ExperimentFileError: It holds no valid experiment, or none with a challenger.
+        ExperimentFileError: The file has no valid experiment, or one without a challenger.
     """
     message = read_experiment(file)
     try:
@@ -89,7 +89,7 @@ def _planned(experiment: Experiment, label: str) -> Planned:
     floors = declared_floors(experiment)
     challengers = [floor for arm, floor in floors.items() if arm != experiment.champion]
     if not challengers or experiment.champion not in floors:
-        text = "a champion and a challenger in service are needed to compare"
+        text = "must have a champion and a challenger in service, to compare them"
         raise ExperimentFileError(label, [Problem(path="arms", text=text)])
     reward = experiment.metric(experiment.reward_metric)
     return Planned(
@@ -106,7 +106,7 @@ def _planned(experiment: Experiment, label: str) -> Planned:
 
 
 def from_flags(n_arms: int, champion: float | None, challenger: float | None) -> Planned:
-    """A yes/no experiment of so many arms; a floor that is not given takes an even part of the rest.
+    """Return a yes/no experiment of `n_arms` arms; a floor of None takes an even part of the rest.
 
     Raises:
         ValueError: The floors add up to more than 1.
@@ -134,13 +134,14 @@ def from_flags(n_arms: int, champion: float | None, challenger: float | None) ->
 def plan_rows(
     planned: Planned, *, decisions_per_day: float, base: float, lift: float, variance: float | None
 ) -> list[Row]:
-    """The declared floors first, then those that are always compared, and an even split.
+    """Return a row for the declared floors, then for those of `COMPARED`, then for an even split.
 
     Raises:
-        ValueError: The base is outside the metric's range, there is nothing to see, or a variance is missing.
+        ValueError: The base is outside the metric's range, there is no lift to see, or the variance is
+            missing or out of range.
     """
     if variance is None and not planned.is_yes_no:
-        raise ValueError(f"--variance is needed, since {planned.metric} is not yes/no")
+        raise ValueError(f"--variance is required, because {planned.metric} is not yes/no")
     if variance is not None and not 0 < variance <= planned.width**2 / 4:
         raise ValueError(f"--variance must be in (0, {planned.width**2 / 4:g}] for this metric's range")
     even = 1 / (planned.n_challengers + 1)
@@ -155,7 +156,7 @@ def plan_rows(
         plan = _plan(planned, of_arms, decisions_per_day, base, lift, variance)
         forecast = forecast_report(plan, is_yes_no=planned.is_yes_no)
         if isinstance(forecast, CannotSay):
-            raise ValueError(_UNSOUND)  # noqa: TRY004 - values are at fault, not types
+            raise ValueError(_NO_LIFT)  # noqa: TRY004 - values are at fault, not types
         rows.append(
             Row(
                 name=name,
@@ -192,7 +193,7 @@ def _plan(
     )
 
 
-_UNSOUND: Final = (
-    "nothing could be seen: --decisions-per-day must be positive, --lift not 0, --base-rate and the mean "
+_NO_LIFT: Final = (
+    "no lift can be seen: --decisions-per-day must be positive, --lift not 0, --base-rate and the mean "
     "after the lift within the metric's range, and both arms must have a share"
 )

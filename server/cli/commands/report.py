@@ -1,4 +1,4 @@
-"""`bandit-server report`: what is known about an experiment's arms, as tables, as JSON or as a page."""
+"""`bandit-server report`: what is known about an experiment's arms, as tables, JSON or an HTML page."""
 
 from collections.abc import Callable
 from typing import Final
@@ -12,8 +12,8 @@ from server.cli.framework.help import Command
 from server.cli.framework.split_option import Split
 from server.cli.report_view.terminal import print_report
 
-_PATIENCE: Final = 120.0
-"""Seconds: a report on very many arms takes a while."""
+_TIMEOUT: Final = 120.0
+"""Seconds. A report on many arms takes a while."""
 
 
 @click.command(cls=Command)
@@ -23,14 +23,14 @@ _PATIENCE: Final = 120.0
     "splits",
     type=Split(),
     multiple=True,
-    help="A static split to compare with, such as v1=50,v2=50; may be repeated. Default: an even one.",
+    help="Static split to compare with, such as v1=50,v2=50; repeat for more. Default: an even one.",
 )
 @click.option(
     "--lift",
     type=click.FloatRange(-1, 10, min_open=True),
     default=0.0,
     metavar="PART",
-    help="The relative lift that the outlook is asked for. Default: 0.1, or -0.1 where less is better.",
+    help="Relative lift for the outlook. Default: 0.1, or -0.1 where less is better.",
 )
 @click.option(
     "--epochs",
@@ -38,20 +38,20 @@ _PATIENCE: Final = 120.0
     default=200,
     show_default=True,
     metavar="N",
-    help="At most so many epochs of history.",
+    help="Most epochs of history to show.",
 )
 @click.option(
     "--metric",
     "metrics",
     multiple=True,
     metavar="NAME",
-    help="A metric to report on beside the reward metric; may be repeated. Default: all.",
+    help="Metric to report on besides the reward metric; repeat for more. Default: all.",
 )
 @click.option(
     "--html",
     type=click.Path(dir_okay=False, writable=True),
     metavar="FILE",
-    help="Write a page with plots that needs no network. Needs 'bandit-allocator[plots]'.",
+    help="Write an HTML page with plots, for use offline. Needs 'bandit-allocator[plots]'.",
 )
 @server_option
 @json_option
@@ -69,12 +69,12 @@ def report(
     """Show what is known about an experiment's arms.
 
     Evidence holds at every look, whatever the allocation did; beliefs (posterior intervals, P(best), expected
-    loss) promise no error rate. The two are never mixed, and what can't be said is said to be so.
+    loss) promise no error rate. The two are never mixed. Where a figure is missing, the report says why.
     """
     page = None if html is None else _page_writer()
     with connected(server) as client:
         found = client.experiments.report(
-            name, max_epochs=epochs, splits=splits, lift=lift, metrics=metrics, timeout=_PATIENCE
+            name, max_epochs=epochs, splits=splits, lift=lift, metrics=metrics, timeout=_TIMEOUT
         )
     if page is not None and html is not None:
         page(found, html)
@@ -86,7 +86,7 @@ def report(
 
 
 def _page_writer() -> Callable[[Report, str], None]:
-    """What writes pages, loaded when it is asked for: the mathematics behind it takes half a second."""
+    """Return the writer of HTML pages, imported on demand: its mathematics takes half a second to load."""
     from server.cli.report_view.html_page import write_page  # noqa: PLC0415 - as above
     from server.cli.report_view.plots import require_matplotlib  # noqa: PLC0415 - as above
 

@@ -1,4 +1,4 @@
-"""`bandit-server serve`: flags for every setting, in the groups that an operator thinks in."""
+"""`bandit-server serve`: a flag for every setting, grouped by topic."""
 
 import gc
 import sys
@@ -14,13 +14,13 @@ from server.settings import SettingsError, check_listen
 
 
 class ServeCommand(Command):
-    """Serve's flags, by what they are about."""
+    """The command `serve`, with its flags in sections."""
 
     sections = {  # noqa: RUF012 - annotated in Command
-        "Where": ("listen", "workers", "database", "migrate", "config"),
-        "Who": ("tls_certificate", "tls_key", "tls_client_ca", "tokens", "calls_per_second", "insecure"),
-        "Watching it": ("metrics_listen", "reflection", "log_level"),
-        "Stopping": ("drain_seconds", "drain_delay_seconds"),
+        "Address and data": ("listen", "workers", "database", "migrate", "config"),
+        "Access": ("tls_certificate", "tls_key", "tls_client_ca", "tokens", "calls_per_second", "insecure"),
+        "Monitoring": ("metrics_listen", "reflection", "log_level"),
+        "Shutdown": ("drain_seconds", "drain_delay_seconds"),
         "Shares": ("epoch_interval_seconds", "epoch_threshold"),
         "Replicas and outages": (
             "poll_seconds",
@@ -47,8 +47,8 @@ class ServeCommand(Command):
 
 @click.command(
     cls=ServeCommand,
-    epilog="A setting is also a key of the TOML file (drain_seconds = 10) and an environment variable "
-    "(BANDIT_DRAIN_SECONDS=10). Flags are stronger than the environment, the environment than the file.",
+    epilog="Every setting is also a key of the TOML file (drain_seconds = 10) and an environment variable "
+    "(BANDIT_DRAIN_SECONDS=10). Flags override the environment, which overrides the file.",
 )
 @setting_option("listen", "HOST:PORT")
 @setting_option("workers", "PROCESSES")
@@ -90,16 +90,16 @@ class ServeCommand(Command):
 @setting_option("max_arms", "ARMS")
 @setting_option("max_metric_series", "SERIES")
 def serve(config: Path | None, **flags: object) -> None:
-    """Answer Choose and Reward until SIGTERM.
+    """Serve Choose and Reward until SIGTERM.
 
-    The first line on standard output says where. On SIGTERM health turns NOT_SERVING, calls in flight finish,
-    queued rewards are committed, and the exit code is 0.
+    The first line on standard output has the address. On SIGTERM health turns NOT_SERVING, calls in flight
+    finish, queued rewards are committed, and the exit code is 0.
     """
     with reporting(SettingsError, CalledWronglyError):
         settings = load_settings(flags, config)
         check_listen(settings)
-    gc.disable()  # what is loaded is no garbage, and looking for some takes a tenth of a start
-    from server import app  # noqa: PLC0415 - takes a second, which help and wrong settings need not wait for
+    gc.disable()  # imports leave no garbage, and looking for it takes a tenth of a start
+    from server import app  # noqa: PLC0415 - takes a second; help and settings errors need not wait
 
     gc.enable()
     with reporting(app.StartupError):

@@ -1,4 +1,4 @@
-"""`bandit-server token`: tokens for callers. A token is shown once, and only its hash is kept."""
+"""`bandit-server token`: tokens for callers. A token is printed once, and only its hash is kept."""
 
 import os
 import re
@@ -18,61 +18,61 @@ from server.store.drafts import draft_of
 
 @click.group(cls=Group)
 def token() -> None:
-    """Make tokens for callers.
+    """Create tokens for callers.
 
-    A tokens file says who may call and do what; `bandit-server serve --tokens FILE` heeds it. It holds
-    hashes, from which no token can be found.
+    A tokens file lists callers and what they may do; `bandit-server serve --tokens FILE` enforces it. It
+    holds hashes, from which no token can be recovered.
     """
 
 
 @token.command()
-@click.option("--caller", required=True, metavar="NAME", help="Who will call; it stands in the audit.")
+@click.option("--caller", required=True, metavar="NAME", help="Name of the caller, for the audit.")
 @click.option(
     "--role",
     "roles",
     multiple=True,
     type=click.Choice([str(role) for role in Role]),
     metavar="ROLE",
-    help=f"What they may do: {', '.join(Role)}; repeat it for more. Not needed for a caller who is in "
-    "--append's file.",
+    help=f"What the caller may do: {', '.join(Role)}; repeat for more. Not needed for a caller in the file "
+    "of --append.",
 )
 @click.option(
     "--namespace",
     "namespaces",
     multiple=True,
     metavar="NAME",
-    help="Only experiments NAME/...; repeat it for more.",
+    help="Limit the caller to experiments NAME/...; repeat for more.",
 )
 @click.option(
     "--append",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write the hash into this tokens file; a caller who is there gets a second token.",
+    help="Add the hash to this tokens file; a caller who is in it gets a second token.",
 )
 def new(caller: str, roles: tuple[str, ...], namespaces: tuple[str, ...], append: Path | None) -> None:
-    """Make a token.
+    """Create a token.
 
-    The token alone goes to standard output, and is never shown again. Its hash goes into the tokens file,
-    by --append or by your hand. To replace a token, make a second one, give it to the caller, then take the
-    first hash out of the file.
+    Prints the token alone to standard output, this once. Its hash goes into the tokens file, by --append or
+    by hand. To replace a token, create a second one, give it to the caller, then remove the first hash from
+    the file.
     """
     if not re.fullmatch(CALLER_RULE, caller) or caller == ANYONE:
         raise CalledWronglyError(f"--caller: must match {CALLER_RULE} and not be {ANYONE!r}, got {caller!r}")
     made = new_token()
-    wanted = Caller(
+    requested = Caller(
         name=caller,
         roles=frozenset(Role(role) for role in roles),
         namespaces=frozenset(namespaces) or None,
         token_hashes=(digest_of(made),),
     )
     with reporting(TokensTextError, CalledWronglyError), reporting(TokensFileError):
-        text = with_token(_read(append), wanted)
+        text = with_token(_read(append), requested)
         parse_tokens(text, str(append or "the new lines"))
     if append is None:
         click.echo(f"# add this to the tokens file of the server\n{text.strip()}\n", err=True)
     else:
         _write(append, text)
-        click.echo(f"{append}: the hash is in; this is the token, which is shown this once:", err=True)
+        click.echo(f"{append}: the hash is added. This is the token; it is not shown again:", err=True)
     click.echo(made)
 
 
@@ -87,7 +87,7 @@ def _read(file: Path | None) -> str:
 
 
 def _write(file: Path, text: str) -> None:
-    """Replaces the file in one step, so that a server never reads half of it, with the mode that it had."""
+    """Replace the file atomically, so that a server never reads half of it, and keep its mode."""
     try:
         with draft_of(file, mode=0o666) as draft:
             if file.exists():

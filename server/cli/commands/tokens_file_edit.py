@@ -1,4 +1,4 @@
-"""Adds a token's hash to the text of a tokens file, leaving everything else as people wrote it."""
+"""Edits of a tokens file: adding a token's hash and leaving everything else as it was written."""
 
 import re
 from typing import Final
@@ -11,30 +11,30 @@ _HASHES: Final = re.compile(r"^(?P<head>\s*token_hashes\s*=\s*\[)(?P<items>[^\]]
 
 
 class TokensTextError(Exception):
-    """What was asked for does not go with what is in the file."""
+    """A request that conflicts with the tokens file."""
 
 
 def with_token(text: str, caller: Caller) -> str:
-    """The text with the hash of the caller's one token in it.
+    """Return the text with the hash of the caller's one token added.
 
     Args:
-        text: Of a tokens file, possibly empty.
-        caller: A new one, or one of the file: then what they may do stays what the file says.
+        text: Text of a tokens file, possibly empty.
+        caller: A new caller, or one in the file, who then keeps the roles and namespaces of the file.
 
     Raises:
-        TokensTextError: The caller of the file may do something else, or has two tokens; or a new one has no
-            role; or the text is not in the usual form.
+        TokensTextError: The caller in the file has other roles or namespaces, or has two tokens; or a new
+            caller has no role; or the text is not in the usual form.
     """
     try:
         tables = parse_toml(text).get("callers", [])
     except InputFileError as error:
         raise TokensTextError(f"--append: the file: {error}") from None
     if not isinstance(tables, list):
-        raise TokensTextError("--append: in the file, callers is no list of tables ([[callers]])")
+        raise TokensTextError("--append: callers in the file must be a list of tables, [[callers]]")
     names = [table.get("name") for table in tables if isinstance(table, dict)]
     if caller.name not in names:
         if not caller.roles:
-            raise TokensTextError(f"--role: caller {caller.name} is new, and needs one")
+            raise TokensTextError(f"--role: caller {caller.name} is new, and needs a role")
         return f"{text.rstrip()}\n\n{_table(caller)}".lstrip()
     index = names.index(caller.name)
     _require_same(tables[index], caller)
@@ -54,23 +54,25 @@ def _list(items: object) -> str:
 
 
 def _require_same(table: dict[str, object], caller: Caller) -> None:
-    for flag, key, wanted in (
+    for flag, key, requested in (
         ("--role", "roles", caller.roles),
         ("--namespace", "namespaces", caller.namespaces),
     ):
         stored = table.get(key)
         texts = [item for item in stored if isinstance(item, str)] if isinstance(stored, list) else []
-        if wanted and set(texts) != set(wanted):
-            raise TokensTextError(f"{flag}: caller {caller.name} has other {key}; change them in the file")
+        if requested and set(texts) != set(requested):
+            raise TokensTextError(
+                f"{flag}: caller {caller.name} has other {key} in the file; change them there"
+            )
     hashes = table.get("token_hashes", [])
     if isinstance(hashes, list) and len(hashes) >= MAX_TOKENS:
         raise TokensTextError(
-            f"caller {caller.name} has {MAX_TOKENS} tokens already: take the older one's hash out of the file"
+            f"caller {caller.name} has {MAX_TOKENS} tokens already: remove the older one's hash from the file"
         )
 
 
 def _with_second(text: str, index: int, caller: Caller) -> str:
-    """The text with one more hash in the table of this index."""
+    """Return the text with one more hash in the table at `index`."""
     headers = [match.start() for match in _HEADER.finditer(text)]
     if len(headers) <= index:
         raise TokensTextError("the file has no [[callers]] tables in the usual form: add the hash by hand")

@@ -20,17 +20,18 @@ _N_SHOWN = 50
 @setting_option("database", "URL")
 @config_option
 def verify(config: Path | None, **flags: object) -> None:
-    """Compare the reward log with what was counted, exactly.
+    """Compare the reward log with the stored sums, exactly.
 
-    Folds every logged outcome, adds the sealed sums of what was purged, and compares with the stored facts,
-    which are whole numbers: equal or wrong. The database's own integrity check comes first.
+    Folds every logged outcome, adds the sealed sums of purged ones, and compares the result with the stored
+    facts. These are whole numbers, so every difference is an error. The database's own integrity check comes
+    first.
 
-    Exit codes: 0 if all is clean; 1 if anything differs, or the database is damaged or can't be opened; 2 for
-    wrong settings.
+    Exit codes: 0 if everything agrees; 1 if anything differs, or the database is damaged or can't be opened;
+    2 for invalid settings.
     """
     with reporting(SettingsError, CalledWronglyError):
         settings = load_settings(flags, config)
-    from server import app  # noqa: PLC0415 - takes a second, which help and wrong settings need not wait for
+    from server import app  # noqa: PLC0415 - takes a second; help and settings errors need not wait
 
     with reporting(app.StartupError), progress_bar("folding the log") as progress:
         report = app.verify(settings, progress)
@@ -48,16 +49,16 @@ def verify(config: Path | None, **flags: object) -> None:
 @setting_option("database", "URL")
 @config_option
 def rebuild(config: Path | None, **flags: object) -> None:
-    """Count the outcomes anew from the reward log.
+    """Recount the outcomes from the reward log.
 
-    Writes the outcome sums as the log and the sealed sums of what was purged have them, with the server
-    stopped. Decision counts are not in the log, and stay as they are.
+    Replaces the outcome sums by those of the log and the sealed sums of purged outcomes. Stop the server
+    first. Decision counts are not in the log, and stay as they are.
     """
     with reporting(SettingsError, CalledWronglyError):
         settings = load_settings(flags, config)
     from server import app  # noqa: PLC0415 - as above
 
-    with reporting(app.StartupError), progress_bar("counting anew") as progress:
+    with reporting(app.StartupError), progress_bar("recounting") as progress:
         report = app.rebuild(settings, progress)
     for note in report.notes:
         click.echo(f"note: {note}")
@@ -69,4 +70,4 @@ def rebuild(config: Path | None, **flags: object) -> None:
 def _shown(differences: Sequence[str]) -> list[str]:
     n_more = len(differences) - _N_SHOWN
     more = [f"and {n_more:,} more differences"] if n_more > 0 else []
-    return [*differences[:_N_SHOWN], *more, "`bandit-server rebuild` counts anew, with the server stopped"]
+    return [*differences[:_N_SHOWN], *more, "to recount, stop the server and run `bandit-server rebuild`"]

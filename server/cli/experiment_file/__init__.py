@@ -1,1 +1,1 @@
-"""Experiments as TOML files: read, written, and compared."""
+"""Experiment files in TOML: reading, writing and comparing."""

@@ -1,8 +1,8 @@
-"""TOML tables read into protobuf messages, by the descriptors of the messages.
+"""Conversion from a TOML table to a protobuf message, guided by the message's descriptor.
 
 Keys are field names. An enum is its value in lower case without the type's prefix, a duration is text such as
 `"1h30m"`, and a message that is one choice of several may be the bare name of the choice:
-`policy = "thompson_sampling"`. One pass finds every problem, each with its path and the rule.
+`policy = "thompson_sampling"`. One pass finds all problems, each with its path and the rule.
 """
 
 import math
@@ -31,35 +31,35 @@ _INTEGER_RANGES = {
     FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
 }
 _EXACT_INTEGER = 2**53
-_MOST_PROBLEMS = 50
-_MOST_PAYLOAD_LEVELS = 98
-"""What protobuf's readers leave a payload of their 100 messages within messages: a table takes three of them,
-an array two. So 32 tables may stand within each other, the payload itself among them."""
+_MAX_PROBLEMS = 50
+_MAX_PAYLOAD_LEVELS = 98
+"""Levels that are left for a payload of the 100 nested messages that protobuf's readers allow. A table takes
+three, an array two, so tables can be nested 32 deep, the payload itself included."""
 _TABLE_LEVELS, _ARRAY_LEVELS = 3, 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """What is wrong with one value; `path` is as in the service's own field violations."""
+    """A problem with one value; `path` has the form of the service's field violations."""
 
     path: str
     text: str
 
 
 def fill(message: Message, table: Mapping[str, object]) -> list[Problem]:
-    """Set the fields of `message` that `table` names, and return the problems, in the table's order.
+    """Set the fields of `message` that `table` names; return the problems, in the table's order.
 
-    With problems the message is left half filled.
+    If there are any, the message is left partly filled.
     """
     reader = _Reader()
     reader.fill(message, table, "")
     if reader.n_more:
-        reader.problems.append(Problem(path="", text=f"and {reader.n_more:,} more that is wrong"))
+        reader.problems.append(Problem(path="", text=f"and {reader.n_more:,} more problems"))
     return reader.problems
 
 
 class _Reader:
-    """One pass over a table; `problems` holds as many as a person may read, `n_more` counts the rest."""
+    """One pass over a table. After `_MAX_PROBLEMS` problems, the others are only counted, in `n_more`."""
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
@@ -71,26 +71,26 @@ class _Reader:
             shown_key = printable(quoted_key(key))
             inner = f"{path}.{shown_key}" if path else shown_key
             if key in valid:
-                with self._blaming(inner, value):
+                with self._adding_problems(inner, value):
                     self._set(message, valid[key], value, inner)
             else:
                 hint = did_you_mean(key, valid) or f"; there are {', '.join(valid)}"
-                self._blame(inner, f"no such key{hint}")
+                self._add_problem(inner, f"no such key{hint}")
         if names and len(table.keys() & set(names)) != 1:
-            self._blame(path, f"must have exactly one of {', '.join(names)}")
+            self._add_problem(path, f"must have exactly one of {', '.join(names)}")
 
-    def _blame(self, path: str, text: str) -> None:
-        if len(self.problems) < _MOST_PROBLEMS:
+    def _add_problem(self, path: str, text: str) -> None:
+        if len(self.problems) < _MAX_PROBLEMS:
             self.problems.append(Problem(path=path, text=text))
         else:
             self.n_more += 1
 
     @contextmanager
-    def _blaming(self, path: str, value: object) -> Iterator[None]:
+    def _adding_problems(self, path: str, value: object) -> Iterator[None]:
         try:
             yield
         except ValueError as error:
-            self._blame(path, f"{error}, got {printable(inline(value))}")
+            self._add_problem(path, f"{error}, got {printable(inline(value))}")
 
     def _set(self, message: Message, field: FieldDescriptor, value: object, path: str) -> None:
         item = map_value(field)
@@ -108,7 +108,7 @@ class _Reader:
     ) -> None:
         for key, item in _table(value).items():
             inner = f"{path}[{printable(inline(key))}]"
-            with self._blaming(inner, item):
+            with self._adding_problems(inner, item):
                 entries[key] = _scalar(field, item)
 
     def _set_array(self, items: RepeatedCompositeFieldContainer[Message], value: object, path: str) -> None:
@@ -116,7 +116,7 @@ class _Reader:
             raise _RuleError(f"must be an array of tables, [[{path}]]")
         for index, item in enumerate(value):
             inner = f"{path}[{index}]"
-            with self._blaming(inner, item):
+            with self._adding_problems(inner, item):
                 self._set_message(items.add(), item, inner)
 
     def _set_message(self, message: Message, value: object, path: str) -> None:
@@ -136,16 +136,16 @@ class _Reader:
 
     def _set_struct(self, struct: Struct, table: dict[str, object], path: str) -> None:
         n_before = len(self.problems)
-        self._check_json(table, path, _MOST_PAYLOAD_LEVELS)
+        self._check_json(table, path, _MAX_PAYLOAD_LEVELS)
         if len(self.problems) == n_before:
             ParseDict(table, struct)
 
     def _check_json(self, value: object, path: str, n_levels: int) -> None:
-        """Blames what a Struct would refuse or hold inexactly; `n_levels` are left for what is inside."""
+        """Add a problem for values that a Struct refuses or rounds; `n_levels` are left for nested values."""
         match value:
             case dict() | list() if n_levels < (_TABLE_LEVELS if isinstance(value, dict) else _ARRAY_LEVELS):
-                self._blame(
-                    path, "is nested too deeply: at most 32 tables, or 47 arrays, one within the other"
+                self._add_problem(
+                    path, "is nested too deeply: at most 32 tables, or 47 arrays, within one another"
                 )
             case dict():
                 for key, item in value.items():
@@ -155,16 +155,16 @@ class _Reader:
                 for index, item in enumerate(value):
                     self._check_json(item, f"{path}[{index}]", n_levels - _ARRAY_LEVELS)
             case int() | float():
-                with self._blaming(path, value):
+                with self._adding_problems(path, value):
                     _check_json_number(value)
             case str():
                 pass
             case _:
-                self._blame(path, f"must be a JSON value: write {value} as a string")
+                self._add_problem(path, f"must be a JSON value: write {value} as a string")
 
 
 class _RuleError(ValueError):
-    """The rule that a value breaks."""
+    """A value that breaks a rule; the text is the rule."""
 
 
 def _table(value: object) -> dict[str, object]:

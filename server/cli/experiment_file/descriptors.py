@@ -1,4 +1,4 @@
-"""What the TOML form of a message needs to know of its descriptor, for reading and writing alike."""
+"""Lookups in message descriptors that reading and writing TOML share."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,25 +9,25 @@ from google.protobuf.message import Message
 
 
 def fields(message: Message) -> Mapping[str, FieldDescriptor]:
-    """Name to descriptor of the fields of `message`, in the order of their declaration."""
+    """Map names to descriptors of the fields of `message`, in the order of declaration."""
     declared = cast("Sequence[FieldDescriptor]", message.DESCRIPTOR.fields)
     return {field.name: field for field in declared}
 
 
 def map_value(field: FieldDescriptor) -> FieldDescriptor | None:
-    """What the values of a `map<key, value>` are, or None if `field` is no map."""
+    """Return the descriptor of the values of a `map<key, value>`, or None if `field` is not a map."""
     entry = field.message_type
     return entry.fields_by_name["value"] if entry is not None and entry.GetOptions().map_entry else None
 
 
 def choices(message: Message) -> tuple[str, ...]:
-    """Field names, in order, of a message that is nothing but one choice of several, else empty."""
+    """Return the field names, in order, of a message that is a single oneof; otherwise an empty tuple."""
     oneofs, names = message.DESCRIPTOR.oneofs, tuple(fields(message))
     return names if len(oneofs) == 1 and len(oneofs[0].fields) == len(names) > 1 else ()
 
 
 def enum_values(enum: EnumDescriptor) -> dict[str, int]:
-    """Name as people write it to number, without the value that is never sent.
+    """Map the names of values in a file to their numbers, without the value 0, which is never sent.
 
     `METRIC_KIND_BINARY` of `MetricKind` is `binary`.
     """

@@ -1,7 +1,7 @@
-"""What changes between two versions of an experiment, one line for each key.
+"""Differences between two versions of an experiment, one line for each key.
 
-Arms are told apart by their id and metrics by their name, so `arms.v2.taken_out` stays itself wherever the
-arm stands in the file.
+Arms are identified by id and metrics by name, so `arms.v2.taken_out` is the same key wherever the arm is in
+the file.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _IDENTITY = {"arms": "id", "metrics": "name"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One key that differs; None where it is absent. Values are TOML."""
+    """One key that differs. Values are TOML, or None where the key is missing."""
 
     path: str
     before: str | None
@@ -23,17 +23,17 @@ class Change:
 
     @property
     def sign(self) -> str:
-        """`+` for a new key, `-` for one that goes, `~` for another value."""
+        """`+` for a new key, `-` for a removed one, `~` for a changed value."""
         return "+" if self.before is None else "-" if self.after is None else "~"
 
     @property
     def text(self) -> str:
-        """The value, or the old and the new."""
+        """The value, or the old and the new one."""
         return " → ".join(value for value in (self.before, self.after) if value is not None)
 
 
 def changes(before: Experiment, after: Experiment) -> list[Change]:
-    """Every key in which the two differ, in the order of the file; empty if they are the same."""
+    """Return every key that differs, in the order of the file; empty if the experiments are equal."""
     old, new = _flat(before), _flat(after)
     keys = [
         Change(path=path, before=old.get(path), after=new.get(path))
@@ -44,7 +44,7 @@ def changes(before: Experiment, after: Experiment) -> list[Change]:
 
 
 def _moves(before: Experiment, after: Experiment) -> list[Change]:
-    """What stands in another order, of arms and metrics that are in both."""
+    """Return changes in the order of arms and metrics, among those in both versions."""
     found = []
     for key in _IDENTITY:
         old, new = _names(before, key), _names(after, key)
@@ -59,7 +59,7 @@ def _names(experiment: Experiment, key: str) -> list[str]:
 
 
 def _flat(experiment: Experiment) -> dict[str, str]:
-    """Path to value of every key."""
+    """Map the path of every key to its value."""
     flat: dict[str, str] = {}
     for key, value in to_file_table(experiment).items():
         if key in _IDENTITY and isinstance(value, list):

@@ -23,7 +23,7 @@ _LONGEST_SECONDS = 315_576_000_000
 
 
 def parse_duration(text: str) -> Duration:
-    """The duration that `text` names.
+    """Parse a duration.
 
     Raises:
         ValueError: not a duration, or one beyond protobuf's 10,000 years.
@@ -42,7 +42,7 @@ def parse_duration(text: str) -> Duration:
 
 
 def format_duration(duration: Duration) -> str:
-    """The shortest text that `parse_duration` reads as `duration`; a negative one has a minus before it.
+    """Return the shortest text that `parse_duration` reads as `duration`; a negative one begins with a minus.
 
     >>> format_duration(Duration(seconds=5400))
     '1h30m'

@@ -1,6 +1,6 @@
-"""Writes a protobuf message as the TOML table that `toml_to_message` reads, in a stable order.
+"""Conversion from a protobuf message to the TOML table that `decode.fill` reads, in a stable order.
 
-Fields at their default are left out, as they are on the wire.
+Fields at their defaults are left out, as on the wire.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from server.cli.experiment_file.toml_writer import TomlTable, TomlValue
 
 
 def to_table(message: Message) -> TomlTable:
-    """The fields that are set, in the order of their numbers; keys of maps are sorted."""
+    """Return the fields that are set, in the order of their numbers; keys of maps are sorted."""
     return {field.name: _field(field, value) for field, value in message.ListFields()}
 
 
@@ -47,7 +47,7 @@ def _single(field: FieldDescriptor, value: object) -> TomlValue:
 
 
 def _message(message: Message) -> TomlValue:
-    """A table; or a bare name for a choice that has nothing more to say."""
+    """Return a table, or the bare name of a choice whose own fields are all unset."""
     set_fields = message.ListFields()
     if choices(message) and set_fields and not set_fields[0][1].ListFields():
         return str(set_fields[0][0].name)
@@ -67,4 +67,4 @@ def _json(value: object) -> TomlValue:
         case None | bool() | int() | float() | str():
             return value
         case _:
-            raise TypeError(f"no JSON value: {type(value).__name__}")
+            raise TypeError(f"not a JSON value: {type(value).__name__}")

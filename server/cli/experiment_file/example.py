@@ -1,11 +1,11 @@
-"""The experiment file that explains itself: `bandit-server experiment example`."""
+"""The commented experiment file that `bandit-server experiment example` prints."""
 
 EXAMPLE = """\
 # An experiment: which model version serves best? Apply it with
 #   bandit-server experiment apply ranker.toml
 # Keys behind a # are optional and show an example. Times: "250ms", "30s", "15m", "1h", "7d", "1h30m".
 
-name = "ranker"                       # a-z, 0-9 and -; a namespace may stand before it: "team-a/ranker"
+name = "ranker"                       # a-z, 0-9 and -; a namespace may precede it: "team-a/ranker"
 description = "Does the new ranker earn more clicks?"
 champion = "v1"                       # the arm in production: it answers when the experiment does not decide
 reward_metric = "click"               # the metric that steers
@@ -76,12 +76,12 @@ guardrail = true                      # must not get worse: recorded and reporte
 # shape = 1
 # rate = 1
 
-# What shares must keep to.
+# Limits on the shares.
 [limits]
 minimum_share = 0.05                  # every arm in service gets at least this
 # maximum_share = 0.95                # no arm gets more
 # maximum_step_per_hour = 0.2         # how far a share may move in an hour
-warm_up_decisions = 500               # a new arm holds an equal share until it has so many decisions,
+warm_up_decisions = 500               # a new arm holds an equal share until it has this many decisions,
 warm_up_duration = "1d"               # or for this long
 
 [limits.minimum_shares]               # an arm's own minimum; the champion's is its reserve

@@ -1,7 +1,7 @@
-"""An experiment as a TOML file: read with every error named, written so that reading gives it back.
+"""Experiments as TOML files: reading reports every error, and reads back what writing wrote.
 
 Keys mirror the fields of the `Experiment` message; `bandit-server experiment example` prints all of them with
-comments. `ExperimentFileError` says what is wrong with a file, all at once.
+comments. `ExperimentFileError` lists all problems of a file at once.
 """
 
 import sys
@@ -15,14 +15,14 @@ from server.cli.experiment_file.encode import to_table
 from server.cli.experiment_file.toml_writer import TomlTable, dumps
 from server.services.runtime.input_files import InputFileError, decode, parse_toml, read_text
 
-_MOST_BYTES: Final = 1024 * 1024
-"""No call of the service takes more."""
+_MAX_BYTES: Final = 1024 * 1024
+"""The service takes no larger message."""
 
 _SERVICE_SETS = "is set by the service, not by a file"
 REFUSED = {
     "state": f"{_SERVICE_SETS}: use experiment start, pause or conclude",
     "winner": f"{_SERVICE_SETS}: use experiment conclude",
-    "etag": f"{_SERVICE_SETS}: apply changes just the version that it compared with",
+    "etag": f"{_SERVICE_SETS}: apply changes only the version that it compared with",
     "create_time": _SERVICE_SETS,
     "update_time": _SERVICE_SETS,
     "start_time": _SERVICE_SETS,
@@ -33,7 +33,7 @@ _FIRST = ("name", "description", "champion", "reward_metric")
 
 
 class ExperimentFileError(Exception):
-    """A file that describes no experiment; one line for each problem, `FILE: PATH: RULE`."""
+    """An invalid experiment file; one line for each problem, `FILE: PATH: RULE`."""
 
     def __init__(self, file: str, problems: Sequence[Problem]) -> None:
         lines = (f"{file}: {problem.path}: {problem.text}".replace(": : ", ": ") for problem in problems)
@@ -42,14 +42,14 @@ class ExperimentFileError(Exception):
 
 
 def read_experiment(file: str) -> Experiment:
-    """The experiment in `file`; `-` is standard input.
+    """Read the experiment in `file`; `-` is standard input.
 
     Raises:
-        ExperimentFileError: the file can't be read, or holds no experiment.
+        ExperimentFileError: the file can't be read, or is not a valid experiment.
     """
     label = file_label(file)
     try:
-        text = decode(sys.stdin.buffer.read(_MOST_BYTES + 1)) if file == "-" else read_text(Path(file))
+        text = decode(sys.stdin.buffer.read(_MAX_BYTES + 1)) if file == "-" else read_text(Path(file))
     except InputFileError as error:
         raise ExperimentFileError(label, [Problem(path="", text=str(error))]) from None
     except OSError as error:
@@ -59,15 +59,15 @@ def read_experiment(file: str) -> Experiment:
 
 
 def file_label(file: str) -> str:
-    """What errors call `file`."""
+    """Return the name of `file` for error messages."""
     return "standard input" if file == "-" else file
 
 
 def parse_experiment(text: str, file: str = "text") -> Experiment:
-    """The experiment that `text` describes; `file` is what errors call it.
+    """Parse the experiment that `text` describes; `file` is its name in error messages.
 
     Raises:
-        ExperimentFileError: not TOML, or TOML that is no experiment.
+        ExperimentFileError: not TOML, or not a valid experiment.
     """
     try:
         table = parse_toml(text)
@@ -82,12 +82,12 @@ def parse_experiment(text: str, file: str = "text") -> Experiment:
 
 
 def format_experiment(experiment: Experiment) -> str:
-    """What a file would say to describe `experiment`; what only the service sets is left out."""
+    """Return `experiment` as the text of a file, without the fields that only the service sets."""
     return dumps(to_file_table(experiment))
 
 
 def to_file_table(experiment: Experiment) -> TomlTable:
-    """The table behind `format_experiment`."""
+    """Return the table that `format_experiment` writes."""
     table = {key: value for key, value in to_table(experiment).items() if key not in REFUSED}
     first = [key for key in _FIRST if key in table]
     return {key: table[key] for key in (*first, *table)}

@@ -1,6 +1,6 @@
-"""Writes TOML, which the standard library only reads.
+"""A writer of TOML, which the standard library only reads.
 
-Scalars of a table come before its sub-tables, as TOML wants; beyond that the given order is kept.
+Scalars of a table come before its sub-tables, as TOML requires; otherwise the given order is kept.
 """
 
 import json
@@ -14,11 +14,11 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _EXACT_INTEGER = 2**53
 _LARGEST_SHORT_ESCAPE = 0xFFFF
 _LONGEST_DECIMAL = 14_000
-"""Bits of a whole number that is written out: Python refuses to from 4,300 digits on."""
+"""Bits of the largest whole number that is written in decimal: Python refuses from 4,300 digits on."""
 
 
 def dumps(table: TomlTable) -> str:
-    """`table` as TOML. A None becomes `null`, which no TOML reader takes: the format has no word for it.
+    """Return `table` as TOML. None becomes `null`, which TOML readers refuse: the format has no such value.
 
     >>> print(dumps({"name": "ranker", "arms": [{"id": "a"}], "limits": {"minimum_share": 0.05}}))
     name = "ranker"
@@ -59,12 +59,12 @@ def _holds_only_tables(table: TomlTable) -> bool:
 
 
 def quoted_key(key: str) -> str:
-    """`key` as it stands in a path, in quotes if it would not stand there bare."""
+    """Return `key` as part of a path, quoted if it is not a bare key."""
     return key if _BARE_KEY.fullmatch(key) else _string(key)
 
 
 def _string(text: str) -> str:
-    r"""In quotes; what would steer a terminal, or turn the direction of its text, is escaped.
+    r"""Quote a text; characters that control a terminal or the direction of its text are escaped.
 
     >>> _string("Zoë\x9b\u202e\U000e0001")
     '"Zoë\\u009b\\u202e\\U000e0001"'
@@ -79,7 +79,7 @@ def _escaped(letter: str) -> str:
 
 
 def inline(value: object) -> str:
-    """`value` on one line, as it would stand after a key; dates are written as strings."""
+    """Return `value` on one line, in the form that follows a key; dates are written as strings."""
     match value:
         case dict():
             return "{" + ", ".join(f"{quoted_key(key)} = {inline(item)}" for key, item in value.items()) + "}"
@@ -96,5 +96,5 @@ def inline(value: object) -> str:
 
 
 def _number(value: float) -> str:
-    """The shortest text that reads as `value`: `1` for 1.0."""
+    """Return the shortest text that reads as `value`: `1` for 1.0."""
     return str(int(value)) if value.is_integer() and abs(value) < _EXACT_INTEGER else repr(value)

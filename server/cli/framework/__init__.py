@@ -1,1 +1,1 @@
-"""What all commands share: settings, connections, output, errors, and help."""
+"""Code that all commands share: settings, connections, output, errors and help."""

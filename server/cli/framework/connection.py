@@ -1,4 +1,4 @@
-"""Connects RPC commands to a server, and says what it answers in lines for a person."""
+"""Connections from commands to a server, and messages for failed calls."""
 
 import logging
 import os
@@ -14,12 +14,12 @@ from bandit.client import BanditClient, CallError, RetryPolicy, Tls
 from server.cli.framework.errors import CalledWronglyError, CommandError
 
 DEFAULT_SERVER = "127.0.0.1:50051"
-_PATIENCE = 10.0
+_TIMEOUT = 10.0
 _FunctionT = TypeVar("_FunctionT", bound=Callable[..., None])
 
 
 def server_option(function: _FunctionT) -> _FunctionT:
-    """Adds `--server` to a command, and what is shown to that server and trusted of it."""
+    """Add `--server` to a command, with the options for TLS and tokens."""
     for option in reversed(_ACCESS_OPTIONS):
         function = option(function)
     option = click.option(
@@ -29,13 +29,13 @@ def server_option(function: _FunctionT) -> _FunctionT:
         default=DEFAULT_SERVER,
         show_default=True,
         show_envvar=True,
-        help="The server to speak to.",
+        help="Address of the server.",
     )
     return option(function)
 
 
 def _keep(ctx: click.Context, param: click.Parameter, value: object) -> None:
-    """Keeps what an access option was given, for `connected`: commands need not hand it on."""
+    """Store the value of an access option for `connected`, so that commands need not pass it on."""
     ctx.meta[f"{_META}.{param.name}"] = value
 
 
@@ -56,28 +56,28 @@ def _access_option(flag: str, text: str, metavar: str | None = "FILE") -> Callab
 
 _META = "bandit.access"
 _ACCESS_OPTIONS = (
-    _access_option("--tls", "Speak TLS; the next three imply it.", metavar=None),
-    _access_option("--ca", "PEM file of the roots that the server's certificate is checked against."),
-    _access_option("--certificate", "PEM file of the certificate to show, if the server wants one."),
+    _access_option("--tls", "Use TLS; the next three imply it.", metavar=None),
+    _access_option("--ca", "PEM file of the root certificates to check the server's certificate with."),
+    _access_option("--certificate", "PEM file of your client certificate, if the server requires one."),
     _access_option("--key", "PEM file of that certificate's private key."),
     _access_option("--token-file", "File that holds your token; or set BANDIT_TOKEN to the token itself."),
 )
 
 
 def json_option(function: _FunctionT) -> _FunctionT:
-    """Adds `--json` to a command."""
+    """Add `--json` to a command."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")(function)
 
 
 @contextmanager
 def connected(server: str, file: str = "") -> Iterator[BanditClient]:
-    """A client of `server`; what fails on it becomes a `CommandError`.
+    """Yield a client of `server`; a `CallError` becomes a `CommandError`.
 
     Args:
         server: HOST:PORT.
-        file: what field violations are about, such as the name of an experiment file.
+        file: prefix of field violations, such as the name of an experiment file.
     """
-    # A choice by hand reports its failure itself; a warning in the log would say it twice.
+    # The command reports a failed choice itself; a warning in the log would repeat it.
     logging.getLogger("bandit.client").addHandler(logging.NullHandler())
     client = _client(server)
     try:
@@ -97,9 +97,9 @@ def _client(server: str) -> BanditClient:
     try:
         return BanditClient(
             server,
-            choose_timeout=_PATIENCE,
-            batch_choose_timeout=_PATIENCE,
-            retry=RetryPolicy(timeout=_PATIENCE / 5),
+            choose_timeout=_TIMEOUT,
+            batch_choose_timeout=_TIMEOUT,
+            retry=RetryPolicy(timeout=_TIMEOUT / 5),
             tls=Tls(ca=ca, certificate=certificate, key=key) if has_tls else None,
             token=token,
         )
@@ -112,7 +112,7 @@ def _client(server: str) -> BanditClient:
 
 
 def explain(error: CallError, server: str, file: str = "") -> list[str]:
-    """What went wrong, one line for each bad field: `FILE: PATH: RULE`."""
+    """Return what went wrong, with one line for each bad field: `FILE: PATH: RULE`."""
     prefix = f"{file}: " if file else ""
     if error.field_violations:
         paths = [violation.field.removeprefix("experiment.") for violation in error.field_violations]
@@ -121,16 +121,16 @@ def explain(error: CallError, server: str, file: str = "") -> list[str]:
             for path, violation in zip(paths, error.field_violations, strict=True)
         ]
     if not error.reason and error.code is grpc.StatusCode.UNAVAILABLE:
-        return [_explain_silence(error.message, server)]
+        return [_explain_unavailable(error.message, server)]
     if not error.reason and error.code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return [f"the server at {server} did not answer in time"]
     return [prefix + (error.message or error.code.name)]
 
 
-def _explain_silence(message: str, server: str) -> str:
-    """Why there is no connection, as far as gRPC's words tell."""
+def _explain_unavailable(message: str, server: str) -> str:
+    """Return why there is no connection, as far as gRPC's message shows."""
     if "SSL" in message or "handshake" in message.lower():
-        return f"no TLS with {server}: is its certificate one of --ca's, and does it take yours?"
+        return f"TLS with {server} failed: check --ca, and that the server accepts your certificate"
     if "ocket closed" in message or "reset" in message:
-        return f"the server at {server} hung up: does it want TLS (--tls, --ca), or a certificate of yours?"
+        return f"the server at {server} closed the connection: does it need --tls and --ca, or --certificate?"
     return f"no server answers at {server}: start one with `bandit-server serve`"

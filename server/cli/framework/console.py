@@ -1,6 +1,6 @@
-"""Where commands print, and what numbers look like there.
+"""Consoles of the commands, and formats of numbers.
 
-Names and texts come from elsewhere, so no console reads markup. A pipe gets no colour and 100 columns.
+Names and texts come from other people, so no console reads markup. A pipe gets no colour and 100 columns.
 """
 
 import math
@@ -18,16 +18,16 @@ from rich.table import Table
 from bandit.v1.experiment_pb2 import State
 
 _PIPE_WIDTH = 100
-_MOST_DECIMALS = 8
+_MAX_DECIMALS = 8
 
 
 def output_console() -> Console:
-    """Standard output."""
+    """Return a console on standard output."""
     return _console(stderr=False)
 
 
 def error_console() -> Console:
-    """Standard error."""
+    """Return a console on standard error."""
     return _console(stderr=True)
 
 
@@ -39,7 +39,7 @@ def _console(*, stderr: bool) -> Console:
 
 
 def plain_table(title: str = "") -> Table:
-    """An empty table with a rule below its headings and nothing else."""
+    """Return an empty table with a rule below its headings and no other lines."""
     return Table(
         title=title or None,
         title_justify="left",
@@ -53,7 +53,7 @@ def plain_table(title: str = "") -> Table:
 
 
 def print_json(message: Message) -> None:
-    """Prints the protobuf JSON of `message`: names as in the proto, defaults written out."""
+    """Print the protobuf JSON of `message`: names as in the proto, defaults included."""
     text = MessageToJson(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True, indent=2
     )
@@ -61,7 +61,7 @@ def print_json(message: Message) -> None:
 
 
 def counted(number: int, noun: str) -> str:
-    """A number of things.
+    """Format a number of things.
 
     >>> counted(1, "outcome"), counted(12_345, "outcome")
     ('1 outcome', '12,345 outcomes')
@@ -70,17 +70,17 @@ def counted(number: int, noun: str) -> str:
 
 
 def decimals_for(widths: Sequence[float]) -> int:
-    """How many decimals tell numbers apart that are known to within `widths`: two figures of the narrowest.
+    """Return the decimals for numbers known to within `widths`: two figures of the narrowest width.
 
     >>> decimals_for([0.25, 0.013])
     3
     """
     narrowest = min((width for width in widths if width > 0), default=0.01)
-    return min(max(1 - math.floor(math.log10(narrowest)), 0), _MOST_DECIMALS)
+    return min(max(1 - math.floor(math.log10(narrowest)), 0), _MAX_DECIMALS)
 
 
 def state_name(state: State.ValueType) -> str:
-    """`running` for STATE_RUNNING; the number of a state that a newer server sent."""
+    """Return `running` for STATE_RUNNING, or the number of a state that only newer servers know."""
     try:
         return State.Name(state).removeprefix("STATE_").lower()
     except ValueError:
@@ -88,5 +88,5 @@ def state_name(state: State.ValueType) -> str:
 
 
 def local_time(instant: Timestamp) -> str:
-    """To the minute, in the reader's own time zone."""
+    """Format an instant to the minute, in the local time zone."""
     return instant.ToDatetime(UTC).astimezone().strftime("%Y-%m-%d %H:%M")

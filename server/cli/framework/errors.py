@@ -1,7 +1,7 @@
-"""What a person reads when a command fails: one line for each thing that is wrong, and no traceback.
+"""Errors of commands: one line for each problem, and no traceback.
 
 click.ClickException
-└── CommandError    exit code 1: it failed; 2: it was called wrongly
+└── CommandError    exit code 1: failed; 2: called wrongly
 """
 
 from collections.abc import Iterator
@@ -10,33 +10,33 @@ from typing import IO, Any, Final
 
 import click
 
-_MOST_LINES: Final = 60
+_MAX_LINES: Final = 60
 
 
 class CommandError(click.ClickException):
-    """A command that failed, and why, line by line; of very many only the first are kept."""
+    """A failed command, with one line for each reason; only the first 60 are kept."""
 
     def __init__(self, *lines: str) -> None:
         each = "\n".join(lines).splitlines()
-        n_more = len(each) - _MOST_LINES
+        n_more = len(each) - _MAX_LINES
         more = [f"and {n_more:,} more"] if n_more > 0 else []
-        super().__init__("\n".join([*each[:_MOST_LINES], *more]))
+        super().__init__("\n".join([*each[:_MAX_LINES], *more]))
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Prints `error: LINE` for each line, on standard error if not told otherwise."""
+        """Print `error: LINE` for each line, on standard error by default."""
         for line in self.message.splitlines():
             click.echo(f"{click.style('error:', fg='red', bold=True)} {line}", file=file, err=file is None)
 
 
 class CalledWronglyError(CommandError):
-    """Settings or arguments that can't be used."""
+    """Invalid settings or arguments."""
 
     exit_code = 2
 
 
 @contextmanager
 def reporting(kind: type[Exception], reported: type[CommandError] = CommandError) -> Iterator[None]:
-    """Turns errors of `kind`, whose text is for people, into the command's own."""
+    """Raise errors of `kind`, whose text is written for users, as `reported`."""
     try:
         yield
     except kind as error:

@@ -1,4 +1,4 @@
-"""Help that a person enjoys: options in named sections, room for long flags, and it comes at once."""
+"""Help output: options in named sections, room for long flags, and no slow imports."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
@@ -10,16 +10,16 @@ _LONGEST_TERM = 36
 
 
 class Formatter(click.HelpFormatter):
-    """Bold headings and coloured terms; click drops the colours where nobody would see them."""
+    """A formatter with bold headings and coloured terms; click drops colours outside terminals."""
 
     def write_heading(self, heading: str) -> None:
-        """Writes a heading in bold."""
+        """Write a heading in bold."""
         super().write_heading(click.style(heading, bold=True))
 
     def write_dl(
         self, rows: Iterable[tuple[str, str]], col_max: int = _LONGEST_TERM, col_spacing: int = 2
     ) -> None:
-        """Writes terms and what they mean, in two columns."""
+        """Write terms and their meanings in two columns."""
         coloured = [(click.style(term, fg="cyan"), text) for term, text in rows]
         super().write_dl(coloured, col_max, col_spacing)
 
@@ -40,7 +40,7 @@ class Command(click.Command):
     sections: ClassVar[Mapping[str, Sequence[str]]] = {}
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Writes one list for each section."""
+        """Write one list for each section."""
         options = (option for option in self.get_params(ctx) if isinstance(option, click.Option))
         found = {option.name: option.get_help_record(ctx) for option in options}
         records = {name: record for name, record in found.items() if record is not None}
@@ -53,30 +53,30 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group whose commands share the look of `Command`."""
+    """A group of commands of the type `Command`."""
 
     context_class = Context
     command_class = Command
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - the signature is click's
-        """Names in the order of their declaration, not of the alphabet."""
+        """Return names in the order of declaration, not alphabetically."""
         return list(self.commands)
 
 
 class LazyGroup(Group):
-    """A group that imports a command when it is run, so that help and errors come at once.
+    """A group that imports a command only to run it, so that help and errors are fast.
 
-    `lazy` maps a command's name to where it is (`module:attribute`) and its line of help.
+    `lazy` maps a command's name to its location (`module:attribute`) and its line of help.
     """
 
     lazy: ClassVar[Mapping[str, tuple[str, str]]] = {}
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - the signature is click's
-        """Names in the order of declaration."""
+        """Return names in the order of declaration."""
         return list(self.lazy)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
-        """The command of this name, or None."""
+        """Import and return the command of this name, or None."""
         if cmd_name not in self.lazy:
             return None
         module, _, attribute = self.lazy[cmd_name][0].partition(":")
@@ -84,6 +84,6 @@ class LazyGroup(Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """Writes names and lines of help, importing nothing."""
+        """Write names and lines of help, without imports."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in self.lazy.items()])

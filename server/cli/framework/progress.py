@@ -1,4 +1,4 @@
-"""A progress bar for work that takes its time."""
+"""A progress bar for slow work."""
 
 import signal
 import sys
@@ -12,9 +12,9 @@ from server.cli.framework.console import error_console
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error, if that is a terminal; the callable takes what is done and the total.
+    """Show a bar on standard error, if that is a terminal; yield a callable for (done, total).
 
-    SIGTERM raises SystemExit during the block, so that files that are half written are deleted.
+    SIGTERM raises SystemExit during the block, so that partly written files are deleted.
     """
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     console = error_console()

@@ -1,4 +1,4 @@
-"""Makes flags of settings, so that help, default and range are told once: in `Settings`."""
+"""Flags for settings, whose help, default and range are declared once, in `Settings`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ _FunctionT = TypeVar("_FunctionT", bound=Callable[..., int | None])
 
 
 def setting_option(name: str, metavar: str = "") -> Callable[[_FunctionT], _FunctionT]:
-    """A flag for the setting `name`; not given, it leaves file and environment their say."""
+    """Return a flag for the setting `name`; without it, file and environment apply."""
     field = Settings.model_fields[name]
     flag = "--" + name.replace("_", "-")
     if field.annotation is bool:
@@ -24,12 +24,12 @@ def setting_option(name: str, metavar: str = "") -> Callable[[_FunctionT], _Func
 
 
 def config_option(function: _FunctionT) -> _FunctionT:
-    """Adds `--config` to a command."""
+    """Add `--config` to a command."""
     option = click.option(
         "--config",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help=f"TOML file of settings.  [default: {DEFAULT_FILE}, if there is one]",
+        help=f"TOML file of settings.  [default: {DEFAULT_FILE}, if it exists]",
     )
     return option(function)
 

@@ -1,6 +1,7 @@
-"""The three sources of settings: TOML file, environment and flags, each overriding the one before.
+"""Merging of settings from TOML file, environment and flags, each overriding the one before.
 
-Bad values become a `SettingsError` with one line for each: where it was set, the rule, the value.
+Invalid settings raise one `SettingsError` with a line for each bad value: where it was set, the rule, the
+value.
 """
 
 import re
@@ -16,14 +17,14 @@ from server.services.runtime.input_files import InputFileError, parse_toml, prin
 from server.services.runtime.suggestions import did_you_mean
 from server.settings import ENVIRONMENT_PREFIX, Settings, SettingsError
 
-_MOST_UNKNOWN = 50
+_MAX_UNKNOWN = 50
 DEFAULT_FILE = Path("bandit-server.toml")
 _PASSWORD = re.compile(r"(?<=://)([^:/@\s]*):[^@\s]*@")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Source:
-    """Raw values of one source; `label` turns a setting's name into where it was set."""
+    """Raw values of one source; `label` is the template for where a setting was set."""
 
     values: Mapping[str, object]
     label: str
@@ -36,16 +37,16 @@ def load_settings(flags: Mapping[str, object], config: Path | None = None) -> Se
     """Merge file, environment and flags, each overriding the one before.
 
     Args:
-        flags: setting to value; a None is a flag that was not given.
-        config: the TOML file; None takes `./bandit-server.toml` if it exists.
+        flags: setting to value; None for a flag that was not given.
+        config: the TOML file; None for `./bandit-server.toml` if it exists.
 
     Raises:
-        SettingsError: the file can't be read or a value can't be used; all that is wrong, at once.
+        SettingsError: the file can't be read, or values are invalid; lists all problems.
     """
     given = {name: value for name, value in flags.items() if value is not None}
     sources = (
         _file(config),
-        # Others' BANDIT_ variables are passed over: Kubernetes sets some for any service called bandit.
+        # Unknown BANDIT_ variables are ignored: Kubernetes sets some for any service called bandit.
         _Source(values=EnvSettingsSource(Settings)(), label=ENVIRONMENT_PREFIX + "{upper}"),
         _Source(values=given, label="--{kebab}"),
     )
@@ -68,12 +69,10 @@ def _file(config: Path | None) -> _Source:
     if unknown := sorted(values.keys() - Settings.model_fields.keys()):
         lines = [
             f"{path}: {printable(name)}: no such setting{did_you_mean(name, Settings.model_fields)}"
-            for name in unknown[:_MOST_UNKNOWN]
+            for name in unknown[:_MAX_UNKNOWN]
         ]
         n_more = len(unknown) - len(lines)
-        raise SettingsError(
-            *lines, *([f"{path}: and {n_more:,} more that are no settings"] if n_more else [])
-        )
+        raise SettingsError(*lines, *([f"{path}: and {n_more:,} more unknown settings"] if n_more else []))
     return _Source(values=values, label=label)
 
 

@@ -15,7 +15,7 @@ class Split(click.ParamType):  # type: ignore[type-arg]  # generic since click 8
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> dict[str, float]:
-        """The split that the text names."""
+        """Parse a split."""
         if isinstance(value, dict):
             return value
         pairs = [pair.partition("=") for pair in str(value).split(",")]

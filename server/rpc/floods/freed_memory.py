@@ -1,10 +1,10 @@
-"""Hands memory that was freed back to the system, which the C library keeps in case it is wanted again."""
+"""Return of freed memory to the system; the C library otherwise keeps it for reuse."""
 
 import ctypes
 from contextlib import suppress
 
 
 def hand_back() -> None:
-    """Takes a tenth of a second after a flood. Does nothing where the C library has no call for it."""
+    """Return freed memory to the system. Takes 0.1 s after a flood; does nothing without `malloc_trim`."""
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,4 +1,4 @@
-"""Who begins calls and does not send their requests: connections are closed, and addresses slowed down."""
+"""Clients that begin calls without sending requests: closing connections and slowing down addresses."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -11,15 +11,15 @@ from server.services.runtime.clock import Clock
 from server.services.runtime.log_throttle import LogThrottle
 
 LET_THROUGH: Final = 0.25
-"""The share of an address's attempts to connect that are let through once a connection was closed."""
+"""The share of an address's connection attempts that is let through after a connection was closed."""
 
 OFFENCES: Final = 2
-"""After so many more it is this share of those, down to `LEAST`."""
+"""This many further closed connections multiply that share by `LET_THROUGH` again, down to `LEAST`."""
 
 LEAST: Final = LET_THROUGH**3
 
 _PAUSE: Final = 20
-"""A look through all descriptors for a connection is followed by a pause so many times as long."""
+"""A scan of all descriptors for a connection is followed by a pause this many times as long."""
 
 log = structlog.get_logger()
 
@@ -29,9 +29,9 @@ class _Offender:
     """An address whose connections were closed.
 
     Attributes:
-        last_at: When the last one was.
-        n_closed: How many since less was let through.
-        share: What share of its attempts to connect is let through.
+        last_at: When the last one was closed.
+        n_closed: How many were closed since `share` was last lowered.
+        share: The share of its connection attempts that is let through.
     """
 
     last_at: float
@@ -39,7 +39,7 @@ class _Offender:
     share: float = 1.0
 
     def slow_down(self, now: float) -> bool:
-        """Notes that a connection was closed; whether less is to be let through from now on."""
+        """Count a closed connection; return whether `share` was lowered."""
         self.last_at = now
         self.n_closed += 1
         if self.share == LEAST or (self.share < 1.0 and self.n_closed < OFFENCES):
@@ -50,19 +50,19 @@ class _Offender:
 
 
 class Flooders:
-    """Closes connections, and has the kernel drop most new ones of the addresses that they came from.
+    """Closed connections, and their addresses, from which the kernel drops most new ones.
 
-    Connections of such an address that stand and behave are served as before. Belongs to the event loop's
-    thread.
+    Other open connections from such an address are served as before. Not thread-safe: use it from the event
+    loop's thread only.
 
     Args:
         clock: The time.
-        seconds: How long an address is slowed down after the last of its connections was closed; 0 for not at
-            all.
+        seconds: How long an address is slowed down after the last of its connections was closed; 0 to never
+            slow one down.
 
     Attributes:
-        n_closed: Connections that were closed.
-        n_slowed: How often an address was slowed down.
+        n_closed: Number of closed connections.
+        n_slowed: Number of times that an address was slowed down.
     """
 
     def __init__(self, clock: Clock, *, seconds: float) -> None:
@@ -77,15 +77,15 @@ class Flooders:
         self.n_slowed = 0
 
     def listen(self, port: int) -> None:
-        """Says where the server listens."""
+        """Set the port that the server listens at."""
         self._port = port
 
     def has_offended(self, address: str) -> bool:
-        """Whether a connection of the address was closed a while ago."""
+        """True if a connection from the address was closed in the last `seconds`."""
         return address in self._offenders
 
     def close(self, peer: str) -> None:
-        """Closes a connection, now or at one of the next looks.
+        """Close a connection, now or in one of the next calls of `look`.
 
         Args:
             peer: As gRPC writes it.
@@ -94,7 +94,7 @@ class Flooders:
         self.look()
 
     def look(self) -> None:
-        """Closes what is to be closed, and forgets addresses that have behaved for long enough."""
+        """Close pending connections, and forget addresses after `seconds` without an offence."""
         began_at = self._now()
         self._forget(began_at)
         if not self._to_close or began_at < self._may_look_at:

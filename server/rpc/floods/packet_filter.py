@@ -1,8 +1,8 @@
-"""Has the kernel drop most attempts to connect to a listening socket that come from some addresses.
+"""A kernel filter that drops most connection attempts from some addresses at a listening socket.
 
 The filter is a program of the classic Berkeley Packet Filter on the socket, which needs no privilege (McCanne
 and Jacobson, "The BSD Packet Filter", 1993; Documentation/networking/filter.rst of Linux). It drops the first
-packet of a connection and no other. So connections that stand lose nothing, nor do those that inherit the
+packet of a connection and no other. So open connections lose nothing, and neither do those that inherit the
 filter from the socket that accepted them.
 """
 
@@ -16,7 +16,7 @@ from typing import Final
 
 IS_SUPPORTED: Final = sys.platform == "linux"
 MOST_ADDRESSES: Final = 32
-"""A jump of a program spans 255 instructions at most."""
+"""Limited because a jump spans at most 255 instructions."""
 
 _SO_ATTACH_FILTER: Final = 26
 _SO_DETACH_FILTER: Final = 27
@@ -30,10 +30,10 @@ _JUMP_IF_NOT_LESS: Final = 0x35
 _RETURN: Final = 0x06
 
 _IP_HEADER: Final = 0xFFF00000
-"""Where offsets into the IP header begin (SKF_NET_OFF); those below count from the TCP header."""
+"""Start of offsets into the IP header (SKF_NET_OFF); smaller offsets count from the TCP header."""
 
 _RANDOM: Final = 0xFFFFF000 + 56
-"""Where a random word is (SKF_AD_OFF + SKF_AD_RANDOM)."""
+"""Offset of a random word (SKF_AD_OFF + SKF_AD_RANDOM)."""
 
 _TCP_FLAGS: Final = 13
 _SYN: Final = 0x02
@@ -50,15 +50,15 @@ _Instruction = tuple[int, int, int, int]
 
 
 def thin_out(shares: Mapping[str, float], listener: socket.socket) -> None:
-    """Drops connections to a listening socket, before there is one, but for a share of each address's.
+    """Drop all but a share of each address's connection attempts at a listening socket.
 
     Args:
-        shares: IPv4 addresses and networks /64 of IPv6, at most `MOST_ADDRESSES`, and the share of the
-            attempts to connect, in [0, 1), that is let through. All attempts of other addresses are.
-        listener: The socket.
+        shares: IPv4 addresses and IPv6 networks (/64) to the share of their connection attempts, in [0, 1),
+            that is let through; at most `MOST_ADDRESSES`. All attempts from other addresses are let through.
+        listener: The listening socket.
 
     Raises:
-        OSError: The system refuses.
+        OSError: The system refused the filter.
     """
     if not shares:
         listener.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
@@ -70,7 +70,7 @@ def thin_out(shares: Mapping[str, float], listener: socket.socket) -> None:
 
 
 def _program(shares: Mapping[str, float]) -> Iterator[_Instruction]:
-    """Takes what begins no connection; then compares the source with each address of its IP version."""
+    """Accept packets other than SYN; compare the source of a SYN with each address of its IP version."""
     v4 = list(_of_v4(shares))
     yield from (
         (_LOAD_BYTE, 0, 0, _TCP_FLAGS),
@@ -107,7 +107,7 @@ def _of_v6(shares: Mapping[str, float]) -> Iterator[_Instruction]:
 
 
 def _draw(share: float) -> Iterator[_Instruction]:
-    """Takes a share of what comes here, and drops the rest: four instructions."""
+    """Accept a share of the packets that get here, and drop the rest: four instructions."""
     yield (_LOAD_WORD, 0, 0, _RANDOM)
     yield (_JUMP_IF_NOT_LESS, 0, 1, int(share * (_WORD + 1)))
     yield _DROP

@@ -1,7 +1,7 @@
-"""Closing one connection of a gRPC server from outside: gRPC has no call for that.
+"""Closing one connection of a gRPC server from outside, for which gRPC has no call.
 
-A connection is found among the descriptors of this process by both its ends, and shut down. gRPC sees the end
-of the stream of bytes, as if the peer had hung up, and ends the calls of the connection.
+A connection is found by both its ends among the descriptors of this process, and shut down. gRPC sees the end
+of the byte stream, as if the peer had closed the connection, and ends its calls.
 """
 
 import os
@@ -23,7 +23,7 @@ _MARKED_BITS: Final = 64
 
 @lru_cache(maxsize=4_096)
 def address_of(peer: str) -> str:
-    """The network address of a peer as gRPC writes it: an IPv4 address, or the /64 of an IPv6 address.
+    """Return the network address of a gRPC peer: an IPv4 address, or the /64 of an IPv6 address.
 
     >>> address_of("ipv4:192.0.2.1:50000"), address_of("ipv6:%5B2001:db8::1%5D:50000")
     ('192.0.2.1', '2001:db8::/64')
@@ -38,34 +38,34 @@ def address_of(peer: str) -> str:
 
 
 def shut_down(peers: Collection[str], port: int) -> int:
-    """Shuts down the connections of these peers to a port of this process; returns how many there were.
+    """Shut down the connections of these peers to a port of this process; return how many there were.
 
-    Each descriptor is duplicated before it is looked at, so that what is shut down is what was looked at,
-    whatever gRPC closes and opens meanwhile.
+    Each descriptor is duplicated before it is inspected, so that the socket that is shut down is the one that
+    was inspected, whatever gRPC closes and opens meanwhile.
 
     Args:
         peers: As gRPC writes them, such as `ipv4:192.0.2.1:50000`.
-        port: Where the server listens.
+        port: The port that the server listens at.
     """
-    wanted = {_place_of(peer) for peer in peers}
+    places = {_place_of(peer) for peer in peers}
     n_found = 0
     for connection in _sockets():
         with closing(connection), suppress(OSError):
-            if connection.getsockname()[1] == port and _place(connection.getpeername()) in wanted:
+            if connection.getsockname()[1] == port and _place(connection.getpeername()) in places:
                 connection.shutdown(socket.SHUT_RDWR)
                 n_found += 1
     return n_found
 
 
 def let_through(shares: Mapping[str, float], port: int) -> None:
-    """Has the kernel drop attempts to connect to a port of this process, but for a share of each address's.
+    """Drop all but a share of each address's connection attempts at a port of this process, in the kernel.
 
     Args:
-        shares: An address as `address_of` has it, and what share of its attempts is let through.
-        port: Where the server listens.
+        shares: Addresses, in the form of `address_of`, to the share of their attempts that is let through.
+        port: The port that the server listens at.
 
     Raises:
-        OSError: The system refuses.
+        OSError: The system refused the filter.
     """
     for found in _sockets():
         with closing(found):
@@ -74,7 +74,7 @@ def let_through(shares: Mapping[str, float], port: int) -> None:
 
 
 def _sockets() -> Iterator[socket.socket]:
-    """A duplicate of every IP socket of this process, for the caller to close."""
+    """Yield a duplicate of every IP socket of this process, for the caller to close."""
     for entry in os.scandir(_DESCRIPTORS):
         with suppress(OSError):
             if not stat.S_ISSOCK(os.fstat(int(entry.name)).st_mode):
@@ -92,13 +92,13 @@ def _sockets() -> Iterator[socket.socket]:
 
 
 def _place_of(peer: str) -> tuple[str, int]:
-    """Host and port of a peer as gRPC writes it."""
+    """Return host and port of a peer as gRPC writes it."""
     host, _, port = unquote(peer.partition(":")[2]).rpartition(":")
     return host.strip("[]"), int(port) if port.isdecimal() else 0
 
 
 def _place(name: tuple[str, int]) -> tuple[str, int]:
-    """Host and port of a socket's end, an IPv4 address as such also on an IPv6 socket."""
+    """Return host and port of a socket's end; an IPv4 address as such, even on an IPv6 socket."""
     address = ip_address(name[0].partition("%")[0])
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return str(mapped) if mapped is not None else name[0], name[1]

@@ -1,7 +1,7 @@
-"""Calls whose request has not arrived: bounded in number, by connection and by address, and in time.
+"""Calls whose request has not arrived: limits on their number, by connection and address, and on their time.
 
-The headers of a call take a few bytes to send, and hold memory of the server until the request follows. Every
-method begins here, before its handler counts the call: gRPC hands over calls at their headers.
+The headers of a call cost a few bytes to send, and hold server memory until the request follows. Every method
+begins here, before its handler counts the call, because gRPC hands over calls at their headers.
 """
 
 import asyncio
@@ -20,24 +20,24 @@ from server.rpc.messages.status import NO_REQUEST, Failure, incomplete, too_many
 from server.services.runtime.clock import Clock
 
 MOST_BY_CONNECTION: Final = 200
-"""Of 900 calls that an honest client begins at once on a connection, some 50 to 100 wait at a time."""
+"""When an honest client begins 900 calls at once on a connection, some 50 to 100 wait at a time."""
 
 MOST_BY_ADDRESS: Final = 2_000
 MOST_IN_ALL: Final = 4_000
 FEWEST_BY_CONNECTION: Final = 10
-"""What a connection may hold, whatever others do: those that send whole requests need no more."""
+"""Allowed for every connection, whatever others do; enough for a client that sends whole requests."""
 
 MOST_REFUSED: Final = 50
-"""So many further calls are refused; then the connection is closed."""
+"""The connection is closed once this many further calls were refused."""
 
 _LOOK_SECONDS: Final = 0.5
 _QUIET_SECONDS: Final = 5.0
-"""So long after the last connection was closed, the memory that a flood took is handed back."""
+"""Seconds after the last closed connection at which the memory of a flood is returned to the system."""
 
 
 @dataclass(slots=True)
 class _Address:
-    """Where connections come from; `n_waiting` calls of theirs wait for their requests."""
+    """An address with connections, of whose calls `n_waiting` wait for their requests."""
 
     name: str
     n_waiting: int = 0
@@ -45,7 +45,7 @@ class _Address:
 
 @dataclass(slots=True)
 class _Connection:
-    """A connection with calls that wait for their requests; calls beyond those it may have were refused."""
+    """A connection with calls that wait for their requests; `n_refused` calls were beyond its limit."""
 
     address: _Address
     n_waiting: int = 0
@@ -63,9 +63,9 @@ class _Call:
 
 
 class Arrivals:
-    """Waits for requests. Belongs to the event loop's thread.
+    """The calls that wait for their requests. Not thread-safe: use it from the event loop's thread only.
 
-    A connection that goes on with calls beyond what it may have is closed, with all its calls.
+    A connection that keeps sending calls beyond its limit is closed, with all its calls.
 
     Args:
         clock: Times the calls.
@@ -74,8 +74,8 @@ class Arrivals:
 
     Attributes:
         n_waiting: Calls that wait for their requests.
-        n_late: Calls that were ended since their request took too long.
-        n_refused: Calls that were refused since too many waited.
+        n_late: Calls that were ended because their request took too long.
+        n_refused: Calls that were refused because too many waited.
     """
 
     def __init__(self, clock: Clock, flooders: Flooders, *, seconds: float) -> None:
@@ -92,10 +92,10 @@ class Arrivals:
     def generic_handler(
         self, service: str, handlers: Sequence[tuple[str, Handler]]
     ) -> grpc.GenericRpcHandler:
-        """A service's handlers, from bytes to bytes: what can't be read is answered by us, not by gRPC.
+        """Return a service's handlers, from bytes to bytes, so that we answer malformed requests, not gRPC.
 
-        On the wire a call with one request is the same whether gRPC takes it for a stream of requests or not;
-        of a stream the handler is told at once.
+        On the wire a call with one request is the same whether or not gRPC treats it as a stream of requests;
+        for a stream, gRPC calls the handler at once.
         """
         return grpc.method_handlers_generic_handler(
             service,
@@ -103,7 +103,7 @@ class Arrivals:
         )
 
     async def receive(self, context: Context) -> bytes:
-        """The request of a call; what does not come is refused."""
+        """Return the request of a call; abort a call without one."""
         peer = context.peer()
         connection = self._connections.get(peer) or self._meet(peer)
         failure = self._refusal(peer, connection)
@@ -134,7 +134,7 @@ class Arrivals:
         raise AssertionError("abort raises")
 
     async def watch(self) -> None:
-        """Ends calls whose requests take too long, until it is cancelled."""
+        """End calls whose requests take too long, until cancelled."""
         n_seen = n_trimmed = 0
         quiet_since = self._now()
         while True:
@@ -155,7 +155,7 @@ class Arrivals:
                 await asyncio.to_thread(hand_back)
 
     def _before(self, handler: Handler) -> Callable[[object, Context], Awaitable[bytes]]:
-        """The handler of a call whose request has not arrived, from one that takes the request."""
+        """Wrap a handler that takes a request into one for a call whose request has not arrived."""
 
         async def handle(_requests: object, context: Context) -> bytes:
             return await handler(await self.receive(context), context)
@@ -181,7 +181,7 @@ class Arrivals:
                 del self._addresses[address.name]
 
     def _refusal(self, peer: str, connection: _Connection) -> Failure | None:
-        """Why a further call of a connection can't wait for its request; None if it can."""
+        """Return why another call of a connection may not wait for its request; None if it may."""
         n_waiting = connection.n_waiting
         if n_waiting < FEWEST_BY_CONNECTION:
             return None

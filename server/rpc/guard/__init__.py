@@ -1,1 +1,1 @@
-"""What stands around every method: who may call it, how often, and what is measured."""
+"""Checks and measurements around every method: authentication, permissions, limits and metrics."""

@@ -1,6 +1,6 @@
-"""Authentication by bearer token or client certificate, then the caller's rate, then their roles.
+"""Authentication of callers by bearer token or client certificate, with their rates and roles.
 
-Cheap checks come first, and nothing of a refused request is parsed.
+Checks are in order of cost: identity, then rate, then role. Requests that are refused are not parsed.
 """
 
 from hashlib import sha256
@@ -24,7 +24,7 @@ _CERTIFICATE_NAMES: Final = ("x509_subject_alternative_name", "x509_common_name"
 
 
 class RefusedCallError(Exception):
-    """A call that fails before it reaches a service."""
+    """A call that the wire layer refuses, and not a service."""
 
     def __init__(self, failure: Failure) -> None:
         self.failure = failure
@@ -32,29 +32,29 @@ class RefusedCallError(Exception):
 
 
 class Admission(NamedTuple):
-    """A caller who was let in.
+    """An admitted caller.
 
     Attributes:
         caller: The caller.
-        bucket: Their permits; None without a rate limit.
+        bucket: The caller's permits; None without a rate limit.
     """
 
     caller: Caller
     bucket: Bucket | None
 
     def charge(self, n_items: int) -> None:
-        """Charge the items of a batch; the call itself was charged as the first of them."""
+        """Charge the items of a batch; the first was charged with the call itself."""
         if self.bucket is not None:
             self.bucket.charge(n_items - 1)
 
 
 class Authenticator:
-    """Lets callers in or refuses them. Belongs to the event loop's thread.
+    """Admission of callers. Not thread-safe: use it from the event loop's thread only.
 
     Args:
-        tokens: The callers; None lets everybody in as `anyone`.
+        tokens: The known callers; None admits everyone as `anyone`.
         clock: The time.
-        calls_per_second: The limit of callers whose entry has none; None: no limit.
+        calls_per_second: The rate limit of callers without one of their own; None for no limit.
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class Authenticator:
         self._anyone = self._admit(ANYONE)
 
     def admit(self, context: "Context", roles: frozenset[Role]) -> Admission:
-        """Identify the caller, charge their rate and check their roles.
+        """Return the caller, if it has one of the roles.
 
         Raises:
-            RefusedCallError: They are unknown, or call too often.
-            PermissionDeniedError: They have none of the roles.
+            RefusedCallError: The caller is unknown, or exceeds its rate.
+            PermissionDeniedError: The caller has none of the roles.
         """
         admission = self._anyone if self._tokens is None else self._identify(context, self._tokens.value)
         if admission.bucket is not None:
@@ -81,14 +81,14 @@ class Authenticator:
             if wait:
                 raise RefusedCallError(rate_limited(admission.bucket.per_second, wait))
         if admission.caller.roles.isdisjoint(roles):
-            wanted = ", ".join(sorted(roles))
+            allowed = ", ".join(sorted(roles))
             raise PermissionDeniedError(
-                f"caller {admission.caller.name!r} has none of the roles that may do this: {wanted}"
+                f"caller {admission.caller.name!r} has none of the roles that may do this: {allowed}"
             )
         return admission
 
     def _identify(self, context: "Context", directory: Directory) -> Admission:
-        if directory is not self._directory:  # the file was read again: cached admissions may be out of date
+        if directory is not self._directory:  # the file was reloaded: cached admissions may no longer hold
             self._directory = directory
             self._admissions = {}
         for key, value in context.invocation_metadata() or ():
@@ -111,7 +111,7 @@ class Authenticator:
         return known
 
     def _identify_certificate(self, context: "Context", directory: Directory) -> Admission:
-        """Identify the caller by the names of a client certificate, which the handshake has verified."""
+        """Identify by the names in a client certificate, which the handshake has verified."""
         identity = context.auth_context()
         for key in _CERTIFICATE_NAMES:
             for name in identity.get(key, ()):

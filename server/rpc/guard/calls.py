@@ -1,4 +1,4 @@
-"""The guard around every method: limits, permissions, measurements, and errors as statuses."""
+"""The wrapper of every method: limits, admission, measurements, and errors as statuses."""
 
 import asyncio
 from asyncio import CancelledError
@@ -36,10 +36,10 @@ log = structlog.get_logger()
 
 
 class Gate:
-    """Whether calls are still taken; ends those that take too long.
+    """The switch that stops accepting calls, and ends those that take too long.
 
     Attributes:
-        is_open: Whether calls are taken.
+        is_open: Whether calls are accepted.
         in_flight: The tasks of the calls that are being answered.
     """
 
@@ -53,14 +53,14 @@ class Gate:
         self.is_open = False
 
     def end_calls(self) -> None:
-        """End the calls in flight as `UNAVAILABLE`. The store may still do what they asked of it."""
+        """End the calls in flight as `UNAVAILABLE`. The store may still do what they asked for."""
         self._is_over = True
         for task in self.in_flight:
             if task is not None:
                 task.cancel()
 
     def has_ended(self) -> bool:
-        """Whether a call that is cancelled now was ended by `end_calls`, and not by its client."""
+        """True if a call that is cancelled now was ended by `end_calls`, and not by its client."""
         return self._is_over
 
 
@@ -75,7 +75,7 @@ def parse(message_type: type[_Request], data: bytes) -> _Request:
 def _checks(
     measurements: MethodMeasurements, gate: Gate, max_bytes: int, max_calls: int
 ) -> Callable[[int], None]:
-    """Make the check of a call by its size in bytes: not too large, not one too many, not after the end."""
+    """Return a check that refuses a call of `n_bytes` if it is too large, one too many, or after the end."""
 
     def check(n_bytes: int) -> None:
         if measurements.n_in_flight > max_calls:
@@ -90,13 +90,13 @@ def _checks(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guard:
-    """Wraps every method of a server.
+    """The wrapper around every method of a server.
 
     Attributes:
-        gate: Whether calls are still taken.
+        gate: Whether calls are still accepted.
         clock: The time.
-        refusals: Logs calls that failed.
-        max_calls: Calls of one method that may be in flight.
+        refusals: The log of refused calls.
+        max_calls: Most calls of one method that may be in flight.
     """
 
     gate: Gate
@@ -107,9 +107,9 @@ class Guard:
     def around(
         self, answer: Answer, measurements: MethodMeasurements, admit: Admit, *, max_bytes: int
     ) -> Handler:
-        """Make the handler of a method from `answer`, which turns request bytes into response bytes.
+        """Return the handler of a method, which wraps `answer`, from request bytes to response bytes.
 
-        Checks the size first, then the caller, their rate and their roles (`admit`), and only then parses.
+        The size is checked first, then identity, rate and roles (`admit`); only then is the request parsed.
         """
         now, gate = self.clock.monotonic, self.gate
         check = _checks(measurements, gate, max_bytes, self.max_calls)
@@ -130,7 +130,7 @@ class Guard:
                 failure = STOPPING if gate.has_ended() else CANCELED
                 if failure is CANCELED:
                     raise
-            except Exception as error:  # noqa: BLE001 - errors that are no refusals are logged
+            except Exception as error:  # noqa: BLE001 - unexpected errors are logged
                 failure = _failure_of(error, measurements.method)
             finally:
                 gate.in_flight.discard(task)

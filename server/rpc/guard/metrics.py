@@ -1,6 +1,6 @@
-"""Counters and histograms of calls, named as the gRPC Prometheus convention has them.
+"""Counters and histograms of calls, named by the gRPC Prometheus convention.
 
-Plain integers, read when Prometheus asks: a counter object of its library would cost more than Choose itself.
+Plain integers, read at each scrape: a counter of the Prometheus library would cost more than Choose itself.
 """
 
 from bisect import bisect_left
@@ -21,16 +21,16 @@ BUCKETS: Final = (
 _CODE_NAMES: Final = {
     code.value[0]: "".join(part.title() for part in code.name.split("_")) for code in grpc.StatusCode
 } | {0: "OK", 1: "Canceled"}
-"""Codes as the convention spells them, after Go."""
+"""Names of codes in the convention, which follows Go."""
 
 _LABELS: Final = ("grpc_type", "grpc_service", "grpc_method")
 
 
 class Histogram:
-    """Counts observations by bucket.
+    """Counts of observations by bucket.
 
     Args:
-        buckets: Upper ends, ascending; one more without end is added.
+        buckets: Upper ends, ascending; an unbounded one is added.
     """
 
     __slots__ = ("buckets", "counts", "total")
@@ -41,12 +41,12 @@ class Histogram:
         self.total = 0.0
 
     def observe(self, value: float) -> None:
-        """Counts one observation."""
+        """Count one observation."""
         self.counts[bisect_left(self.buckets, value)] += 1
         self.total += value
 
     def cumulative(self) -> list[tuple[str, float]]:
-        """(upper end, how many were at most that), as Prometheus wants it."""
+        """Return pairs of upper end and number of observations up to it, as Prometheus expects."""
         rows: list[tuple[str, float]] = []
         running = 0
         for end, count in zip((*map(str, self.buckets), "+Inf"), self.counts, strict=True):
@@ -56,7 +56,7 @@ class Histogram:
 
 
 class MethodMeasurements:
-    """What is measured of one method.
+    """The measurements of one method.
 
     Args:
         service: Full name of the service, such as `bandit.v1.BanditService`.
@@ -74,7 +74,7 @@ class MethodMeasurements:
         self._durations = Histogram()
 
     def observe(self, code: int, seconds: float) -> None:
-        """Counts a call that ended with `code` after `seconds`."""
+        """Count a call that ended with `code` after `seconds`."""
         self._codes[code] += 1
         self._durations.observe(seconds)
 
@@ -85,32 +85,32 @@ class MethodMeasurements:
 
     @property
     def codes(self) -> list[tuple[str, int]]:
-        """(name of the code, calls that ended with it)."""
+        """Pairs of code name and number of calls that ended with it."""
         return [(_CODE_NAMES[code], count) for code, count in sorted(self._codes.items())]
 
     @property
     def n_answered(self) -> int:
-        """Calls that ended with a response."""
+        """Number of calls that ended with a response."""
         return self._codes[0]
 
     @property
     def durations(self) -> Histogram:
-        """Seconds that calls took."""
+        """Durations of calls, in seconds."""
         return self._durations
 
 
 class CallCollector:
-    """Hands the measurements of all methods to Prometheus.
+    """A Prometheus collector for the measurements of all methods.
 
     Args:
-        methods: What is measured.
+        methods: The measurements.
     """
 
     def __init__(self, methods: list[MethodMeasurements]) -> None:
         self._methods = methods
 
     def collect(self) -> Iterator[Metric]:
-        """The families, as Prometheus reads them."""
+        """Yield the metric families."""
         started = CounterMetricFamily("grpc_server_started", "Calls that began.", labels=_LABELS)
         handled = CounterMetricFamily(
             "grpc_server_handled", "Calls that ended, by code.", labels=(*_LABELS, "grpc_code")

@@ -1,7 +1,7 @@
-"""TLS: the server's certificate, loaded again when its files change, and who must show one of their own.
+"""TLS: the server's certificate, reloaded when its files change, and the check of client certificates.
 
-gRPC asks before each handshake which certificate to show; connections that stand keep the one they began
-with. It speaks TLS 1.2 and 1.3, and nothing older.
+gRPC asks for the certificate before each handshake; open connections keep the one they began with. It accepts
+TLS 1.2 and 1.3, and nothing older.
 """
 
 import ssl
@@ -18,17 +18,18 @@ Configuration: TypeAlias = grpc.ServerCertificateConfiguration
 
 
 class CertificateError(Exception):
-    """Certificate files that can't be used; the text names them and holds nothing of a key."""
+    """Unusable certificate files; the text names them and never contains key material."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateFiles:
-    """Where the server's certificate is, all PEM.
+    """The server's certificate files, all in PEM.
 
     Attributes:
-        certificate: The server's, followed by those between it and its root.
-        key: Its private key, not encrypted.
-        client_ca: The roots of client certificates, which clients then have to show; None for none.
+        certificate: The server's certificate, followed by its intermediate certificates.
+        key: Its private key, unencrypted.
+        client_ca: The root certificates for clients, which must then present a certificate; None to ask for
+            none.
     """
 
     certificate: Path
@@ -36,12 +37,12 @@ class CertificateFiles:
     client_ca: Path | None = None
 
     def watched(self) -> ReloadingFile[Configuration]:
-        """The certificate of now; CertificateError if the files can't be used."""
+        """Return the certificate, reloaded when it changes; CertificateError if the files are unusable."""
         paths = [self.certificate, self.key] + ([self.client_ca] if self.client_ca else [])
         return ReloadingFile("tls", paths, self._load, CertificateError)
 
     def _load(self) -> Configuration:
-        """Reads the files, and looks whether they belong together: gRPC would say so to clients only."""
+        """Read the files and check that they match: gRPC would report a mismatch to clients only."""
         before = self._read()
         self._check()
         if self._read() != before:
@@ -59,7 +60,8 @@ class CertificateFiles:
             context.load_cert_chain(self.certificate, self.key, password=_refuse_password)
         except (ssl.SSLError, ValueError, OSError) as error:
             raise CertificateError(
-                f"{self.certificate} and {self.key} are no certificate and its key in PEM: {_reason(error)}"
+                f"{self.certificate} and {self.key} are not a certificate and its key in PEM: "
+                f"{_reason(error)}"
             ) from None
         try:
             if self.client_ca is not None:
@@ -71,18 +73,18 @@ class CertificateFiles:
 
 
 def credentials_of(watched: ReloadingFile[Configuration], *, wants_client: bool) -> grpc.ServerCredentials:
-    """Credentials that show the certificate of now; `wants_client` requires one of the client, too."""
+    """Return credentials with the current certificate; `wants_client` requires one from the client, too."""
     shown = watched.value
 
     def fetch() -> Configuration | None:
-        """For gRPC to call in a thread of its own; None for no change."""
+        """Return a changed certificate, or None; gRPC calls this in a thread of its own."""
         nonlocal shown
         if watched.value is shown:
             return None
         shown = watched.value
         return shown
 
-    # The stub does not know that None is an answer.
+    # The type stub does not allow None.
     return grpc.dynamic_ssl_server_credentials(shown, fetch, wants_client)  # type: ignore[arg-type]
 
 
@@ -94,11 +96,11 @@ def _read(path: Path) -> bytes:
 
 
 def _refuse_password() -> str:
-    raise ValueError("the key is encrypted, and nobody is there to type its password")
+    raise ValueError("the key is encrypted: decrypt it, since the server can't ask for a password")
 
 
 def _reason(error: Exception) -> str:
-    """What OpenSSL found, in its words; it has none for a file that is no PEM at all."""
+    """Return OpenSSL's reason in words; it gives none for a file that is not PEM at all."""
     reason = getattr(error, "reason", None)
     if isinstance(error, ssl.SSLError) and not reason:
         return "one of them is not PEM"

@@ -1,1 +1,1 @@
-"""The methods on the wire, one module for each proto service."""
+"""The handlers of RPC methods, one module for each proto service."""

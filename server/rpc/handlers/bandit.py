@@ -1,4 +1,4 @@
-"""BanditService on the wire: Choose and Reward."""
+"""BanditService: the handlers of Choose and Reward."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import inf
@@ -32,13 +32,13 @@ MAX_ELIGIBLE_ARMS: Final = 1_000
 
 
 class BanditService:
-    """Methods from request bytes to response bytes.
+    """Handlers from request bytes to response bytes.
 
     Args:
-        chooser: Answers Choose.
-        ledger: Takes rewards.
-        snapshot: Names to experiments.
-        inquiries: Asks the store about names that are not known here.
+        chooser: Chooses arms.
+        ledger: Records rewards.
+        snapshot: The experiments, by name.
+        inquiries: Queries the store for names that the snapshot does not have.
     """
 
     def __init__(self, chooser: Chooser, ledger: Ledger, snapshot: Snapshot, inquiries: Inquiries) -> None:
@@ -72,10 +72,10 @@ class BanditService:
         _require_batch(len(requests))
         names = {request.experiment for request in requests}
         unknown = [name for name in names if self._snapshot.find(name) is None]
-        away = await self._try_refresh_for(unknown) if unknown else None
+        unavailable = await self._try_refresh_for(unknown) if unknown else None
         found = {name: self._try_find(name, admission.caller) for name in names}
         answers = self._choose_each(requests, found)
-        return encode_choices(answers, self._age(), away)
+        return encode_choices(answers, self._age(), unavailable)
 
     async def reward(self, data: bytes, admission: Admission) -> bytes:
         """Reward."""
@@ -95,11 +95,11 @@ class BanditService:
         return b"".join(map(encode_reward, answers))
 
     async def _refresh_for(self, names: Iterable[str]) -> None:
-        """Ask the store about names not known here; one that can't be a name is not worth asking."""
+        """Query the store for names that the snapshot does not have, except invalid ones."""
         await self._inquiries.ask([name for name in names if is_experiment_name(name)])
 
     async def _try_refresh_for(self, names: Iterable[str]) -> StorageUnavailableError | None:
-        """As `_refresh_for`, but return the error: items of a batch that need no store must not fail."""
+        """As `_refresh_for`, but return the error, so that the rest of a batch does not fail with it."""
         try:
             await self._refresh_for(names)
         except StorageUnavailableError as error:
@@ -111,7 +111,7 @@ class BanditService:
         requests: Iterable[bandit_pb2.ChooseRequest],
         found: Mapping[str, CompiledExperiment | ServiceError],
     ) -> list[Choice | ServiceError]:
-        """The answer to each request, in order; those that name at most a unit are answered together."""
+        """Return the answer to each request, in order; those that name at most a unit are chosen together."""
         answers: list[Choice | ServiceError | None] = []
         plain: list[tuple[CompiledExperiment, str]] = []
         for request in requests:
@@ -135,7 +135,7 @@ class BanditService:
     ) -> Sequence[Choice | ServiceError]:
         try:
             return self._chooser.choose_each(plain)
-        except ServiceError as error:  # the keys are not known yet
+        except ServiceError as error:  # the signing keys are not loaded yet
             return [error] * len(plain)
 
     def _try_find(self, name: str, caller: Caller) -> CompiledExperiment | ServiceError:
@@ -150,14 +150,14 @@ class BanditService:
         if experiment is not None:
             return experiment
         if not is_experiment_name(name):
-            rule = f"{shown(name)} is no name: [a-z0-9-]{{1,63}}, optionally behind a namespace and a slash"
+            rule = f"{shown(name)} is not a name: [a-z0-9-]{{1,63}}, optionally after a namespace and a slash"
             raise InvalidInputError.of("experiment", rule)
         if self._snapshot.find_by_name(name) is not None:
             raise ExperimentNotStartedError(name)
         raise ExperimentNotFoundError(name)
 
     def _age(self) -> bytes:
-        """The snapshot's age as a piece of a response, to 10 ms; empty before the first load."""
+        """Return the snapshot's age, to 10 ms, as part of a response; empty before the first load."""
         seconds = self._snapshot.age_seconds
         if seconds == inf:
             return b""
@@ -170,7 +170,7 @@ class BanditService:
 
 
 def _is_plain(request: bandit_pb2.ChooseRequest) -> bool:
-    """Whether a request names at most a unit."""
+    """True if a request names at most a unit."""
     return not (request.eligible_arms or request.previous_decision_id)
 
 
@@ -186,7 +186,7 @@ def _to_question(request: bandit_pb2.ChooseRequest) -> Question:
 
 
 def _check(request: bandit_pb2.ChooseRequest) -> None:
-    """Raise InvalidInputError unless unit and attributes keep to the rules."""
+    """Raise InvalidInputError if the unit or the attributes are invalid."""
     unit = request.unit
     if unit and (len(unit) > MAX_UNIT or not unit.isprintable()):
         raise InvalidInputError([_bad_unit(unit)])
@@ -195,7 +195,7 @@ def _check(request: bandit_pb2.ChooseRequest) -> None:
 
 
 def _bad_unit(unit: str) -> Violation:
-    rule = f"{len(unit)} characters, {shown(unit)}: a unit has 1 to {MAX_UNIT}, all of them printable"
+    rule = f"{len(unit)} characters, {shown(unit)}: a unit has 1 to {MAX_UNIT}, all printable"
     return Violation("unit", rule)
 
 

@@ -1,4 +1,4 @@
-"""ExperimentService on the wire: the life of experiments, and their reports."""
+"""ExperimentService: the handlers for the life of experiments and their reports."""
 
 import base64
 import secrets
@@ -34,11 +34,11 @@ _STATES_BACK: Final = {number: state for state, number in STATES.items()}
 
 
 class ExperimentService:
-    """Methods from request bytes to response bytes.
+    """Handlers from request bytes to response bytes.
 
     Args:
         experiments: Changes experiments.
-        reporter: Makes reports.
+        reporter: Builds reports.
     """
 
     def __init__(self, experiments: Experiments, reporter: Reporter) -> None:
@@ -129,14 +129,14 @@ class ExperimentService:
         return await self._reporter.report(request.name, to_report_request(request), render)
 
 
-def _merged(stored: Experiment, wanted: experiment_pb2.Experiment, paths: frozenset[str]) -> Experiment:
-    """The stored declaration with the named fields, or without names all fields, as in `wanted`."""
+def _merged(stored: Experiment, requested: experiment_pb2.Experiment, paths: frozenset[str]) -> Experiment:
+    """Return the stored declaration with the named fields of `requested`; without names, all fields."""
     message = declaration_to_message(stored)
-    for path in paths or _MASKABLE - (frozenset() if wanted.salt else {"salt"}):
-        message.ClearField(path)  # type: ignore[arg-type]  # the stub knows literal names only
+    for path in paths or _MASKABLE - (frozenset() if requested.salt else {"salt"}):
+        message.ClearField(path)  # type: ignore[arg-type]  # the stub accepts literal names only
         field = experiment_pb2.Experiment.DESCRIPTOR.fields_by_name[path]
         only = experiment_pb2.Experiment()
-        only.CopyFrom(wanted)
+        only.CopyFrom(requested)
         for other in [known for known, _ in only.ListFields() if known is not field]:
             only.ClearField(other.name)  # type: ignore[arg-type]  # as above
         message.MergeFrom(only)
@@ -148,15 +148,15 @@ def _checked_mask(paths: list[str]) -> frozenset[str]:
         return frozenset()
     for path in paths:
         if path not in _MASKABLE:
-            rule = f"{shown(path)} is no field that can be changed; those are {', '.join(sorted(_MASKABLE))}"
+            rule = f"{shown(path)} can't be changed; fields that can: {', '.join(sorted(_MASKABLE))}"
             raise InvalidInputError.of("update_mask", rule)
     return frozenset(paths)
 
 
-def _checked_state(wanted: "experiment_pb2.State.ValueType") -> State | None:
-    if wanted != experiment_pb2.STATE_UNSPECIFIED and wanted not in _STATES_BACK:
-        raise InvalidInputError.of("state", f"{wanted} is no state")
-    return _STATES_BACK.get(wanted)
+def _checked_state(requested: "experiment_pb2.State.ValueType") -> State | None:
+    if requested != experiment_pb2.STATE_UNSPECIFIED and requested not in _STATES_BACK:
+        raise InvalidInputError.of("state", f"{requested} is not a state")
+    return _STATES_BACK.get(requested)
 
 
 def _to_token(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Health as gRPC's protocol has it, behind the limits of every method for requests that do not arrive."""
+"""gRPC's health protocol, behind the limits for requests that do not arrive, like every method."""
 
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ _RESPONSE_BYTES: Final = health_pb2.HealthCheckResponse.SerializeToString
 
 
 def health_handler(servicer: health.aio.HealthServicer, arrivals: Arrivals) -> grpc.GenericRpcHandler:
-    """The handlers of gRPC's own servicer."""
+    """Return the handlers of gRPC's own servicer, behind `arrivals`."""
     answering: Any = servicer
 
     async def receive(context: Context) -> health_pb2.HealthCheckRequest:

@@ -1,4 +1,4 @@
-"""gRPC reflection, for callers who may read."""
+"""gRPC reflection, for callers with permission."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from typing import Any, Final
@@ -24,7 +24,7 @@ class _GuardedReflection:
     async def answer(
         self, requests: AsyncIterable[Any], context: "grpc.aio.ServicerContext[Any, Any]"
     ) -> AsyncIterator[Any]:
-        """Answer a stream of questions."""
+        """Answer a stream of reflection requests."""
         try:
             self._admit(context)
         except RefusedCallError as error:

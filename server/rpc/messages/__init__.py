@@ -1,1 +1,1 @@
-"""Messages from and to the wire: the only code that converts between protobuf and the domain."""
+"""Conversion between protobuf messages and the domain; no other code does it."""

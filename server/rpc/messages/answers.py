@@ -1,7 +1,7 @@
-"""The answers of BanditService as bytes: what is the same for many is encoded once.
+"""Responses of BanditService as bytes; parts that many responses share are encoded once.
 
-Serialised messages that are joined are one message with the fields of both (protobuf's encoding guide, "Last
-One Wins"). So what an offer says is encoded once an epoch, and a decision adds its id and the snapshot's age.
+Concatenated serialised messages are one message with the fields of both (protobuf's encoding guide, "Last One
+Wins"). So an offer is encoded once per epoch, and a decision adds its id and the snapshot's age.
 """
 
 from collections.abc import Iterable, Mapping
@@ -40,7 +40,7 @@ _RESULTS: Final = {
     OutcomeResult.SUPERSEDED: bandit_pb2.OUTCOME_RESULT_SUPERSEDED,
 }
 _UNKNOWN: Final = (ExperimentNotFoundError, ExperimentNotStartedError)
-"""What is not known here, and may be known to the store."""
+"""Errors for experiments that are missing here, and may exist in the store."""
 
 _DECISION_ID_PREFIX: Final = bandit_pb2.ChooseResponse(decision_id="." * TEXT_LENGTH).SerializeToString()[
     :-TEXT_LENGTH
@@ -54,34 +54,34 @@ _CONTINUES: Final = 0x80
 
 
 def encode_choice(choice: Choice, age: bytes) -> bytes:
-    """The response of Choose; `age` is the snapshot's, encoded."""
+    """Encode the response of Choose; `age` is the snapshot's, encoded."""
     return _encoded(choice.offer) + choice.decision_id.encode() + age
 
 
 def _encoded(offer: Offer) -> bytes:
-    """The response up to the decision id, and where that begins."""
+    """Encode the response up to the decision id, with the tag and length of the id."""
     if offer.encoded is None:
         offer.encoded = _encode_offer(offer) + _DECISION_ID_PREFIX
     return offer.encoded
 
 
 def encode_choices(
-    answers: Iterable[Choice | ServiceError], age: bytes, away: StorageUnavailableError | None
+    answers: Iterable[Choice | ServiceError], age: bytes, unavailable: StorageUnavailableError | None
 ) -> bytes:
-    """The response of BatchChoose.
+    """Encode the response of BatchChoose.
 
     Args:
-        answers: In order.
-        age: The snapshot's, encoded.
-        away: What is to be said of experiments that are not known here, if the store could not be asked.
+        answers: The answers, in order.
+        age: The snapshot's age, encoded.
+        unavailable: The error for experiments that are missing here, if the store could not be queried.
     """
     n_bytes_more = TEXT_LENGTH + len(age)
     beginnings: dict[Offer, bytes] = {}
     pieces: list[bytes] = []
     for answer in answers:
         if isinstance(answer, ServiceError):
-            is_in_doubt = away is not None and isinstance(answer, _UNKNOWN)
-            pieces.append(_encode_error(away if away is not None and is_in_doubt else answer))
+            is_in_doubt = unavailable is not None and isinstance(answer, _UNKNOWN)
+            pieces.append(_encode_error(unavailable if unavailable is not None and is_in_doubt else answer))
         else:
             offer, decision_id = answer
             begun = beginnings.get(offer)
@@ -106,9 +106,9 @@ def _encode_offer(offer: Offer) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _result_prefix(field: int, n_bytes: int) -> bytes:
-    """What stands before a serialised message that is `field` of a result of a batch.
+    """Encode what precedes a serialised message that is `field` of a result of a batch.
 
-    The batches' messages number alike: `results` in both responses, and `error` in both results.
+    Field numbers are the same in both batches: `results` in the responses, and `error` in the results.
     """
     inner = bytes((field << 3 | _LENGTH_DELIMITED, *_varint(n_bytes)))
     outer = bytes((_RESULTS_FIELD << 3 | _LENGTH_DELIMITED, *_varint(len(inner) + n_bytes)))
@@ -125,7 +125,7 @@ def _varint(number: int) -> list[int]:
 
 
 def encode_reward(answer: Mapping[str, OutcomeResult] | ServiceError) -> bytes:
-    """A result of BatchReward, as it stands in the response."""
+    """Encode a result of BatchReward, as part of the response."""
     if isinstance(answer, ServiceError):
         return _encode_error(answer)
     encoded = encode_results(answer)
@@ -133,13 +133,13 @@ def encode_reward(answer: Mapping[str, OutcomeResult] | ServiceError) -> bytes:
 
 
 def encode_results(results: Mapping[str, OutcomeResult]) -> bytes:
-    """The response of Reward."""
+    """Encode the response of Reward."""
     return _encode_results(tuple(results.items()))
 
 
 @lru_cache(maxsize=1024)
 def _encode_results(results: tuple[tuple[str, OutcomeResult], ...]) -> bytes:
-    """As `encode_results`; remembered, since what becomes of outcomes is nearly always the same."""
+    """As `encode_results`; cached, because the results of outcomes are nearly always the same."""
     response = bandit_pb2.RewardResponse()
     for name, result in results:
         response.results[name] = _RESULTS[result]
@@ -147,6 +147,6 @@ def _encode_results(results: tuple[tuple[str, OutcomeResult], ...]) -> bytes:
 
 
 def _encode_error(error: ServiceError) -> bytes:
-    """A result of a batch that there is none, as it stands in the response."""
+    """Encode a failed result of a batch, as part of the response."""
     message = Failure.of(error).status.SerializeToString()
     return _result_prefix(_ERROR, len(message)) + message

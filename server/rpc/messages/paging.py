@@ -1,4 +1,4 @@
-"""Pages of lists: how many items, and how many bytes."""
+"""Pages of lists: limits on their items and bytes."""
 
 from collections.abc import Sequence
 from itertools import accumulate
@@ -13,17 +13,17 @@ _Message = TypeVar("_Message", bound=Message)
 DEFAULT_PAGE: Final = 100
 MAX_PAGE: Final = 1_000
 PAGE_BYTES: Final = 2 * 1024 * 1024
-"""A page ends early rather than grow beyond this: clients refuse messages of more than 4 MiB."""
+"""A page ends early rather than exceed this: clients refuse messages of more than 4 MiB."""
 
 
-def page_size(wanted: int) -> int:
-    """How many items a page may have, of which `wanted` were asked for, 0 for the default."""
-    if wanted < 0:
-        raise InvalidInputError.of("page_size", f"{wanted} must be at least 0")
-    return min(wanted or DEFAULT_PAGE, MAX_PAGE)
+def page_size(requested: int) -> int:
+    """Return the most items of a page; 0 requests the default. Raises InvalidInputError if negative."""
+    if requested < 0:
+        raise InvalidInputError.of("page_size", f"must be at least 0, got {requested}")
+    return min(requested or DEFAULT_PAGE, MAX_PAGE)
 
 
 def within_bytes(messages: Sequence[_Message], n_bytes: int = PAGE_BYTES) -> list[_Message]:
-    """The first of the messages that together take at most so much; at least one, if there is one."""
+    """Return the first messages that together take at most `n_bytes`; at least one, unless there are none."""
     sizes = accumulate(message.ByteSize() for message in messages)
     return list(messages[: max(1, sum(size <= n_bytes for size in sizes))])

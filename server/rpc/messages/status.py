@@ -1,4 +1,4 @@
-"""From errors to gRPC statuses, as AIP-193 has them: a code, a text, one ErrorInfo, and what else helps."""
+"""gRPC statuses for errors, as in AIP-193: a code, a text, one ErrorInfo, and further details."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -20,10 +20,10 @@ _STATUS_KEY: Final = "grpc-status-details-bin"
 _REASON_KEY: Final = "bandit-reason"
 _PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"
 _NEVER: Final = "-1"
-"""Tells a client that a retry won't help (gRFC A6)."""
+"""The pushback that keeps a client from retrying (gRFC A6)."""
 
 _MOST_TEXT: Final = 1_500
-"""Characters of violations that are sent; they stand in a trailer thrice, and clients refuse one of 8 KiB."""
+"""Characters of violations that are sent: a trailer holds them thrice, and clients refuse one of 8 KiB."""
 
 CODES: Final[Mapping[type[errors.ServiceError], grpc.StatusCode]] = {
     errors.InvalidInputError: grpc.StatusCode.INVALID_ARGUMENT,
@@ -49,17 +49,17 @@ CODES: Final[Mapping[type[errors.ServiceError], grpc.StatusCode]] = {
     errors.StorageUnavailableError: grpc.StatusCode.UNAVAILABLE,
     errors.StorageUnsafeError: grpc.StatusCode.UNAVAILABLE,
 }
-"""Every error that a service raises, and the code that it travels under."""
+"""Every error that a service raises, and its gRPC code."""
 
 
 class Failure(NamedTuple):
-    """Why a call failed, ready for the wire.
+    """The status of a failed call, ready for the wire.
 
     Attributes:
         code: The gRPC code.
-        message: For a developer to read.
-        reason: A stable word for programs.
-        violations: The bad fields.
+        message: For developers.
+        reason: A stable code for programs.
+        violations: The invalid fields.
         retry_after: How long to wait before a retry; None where a retry does not help.
     """
 
@@ -71,7 +71,7 @@ class Failure(NamedTuple):
 
     @classmethod
     def of(cls, error: errors.ServiceError) -> "Failure":
-        """The failure that an error travels as."""
+        """Return the failure for an error."""
         message, violations = _printable(str(error)), _first(error.violations)
         if len(violations) < len(error.violations):
             message = "; ".join(f"{field}: {description}" for field, description in violations)
@@ -80,7 +80,7 @@ class Failure(NamedTuple):
 
     @property
     def status(self) -> bandit_pb2.Status:
-        """As it stands in the result of a batch."""
+        """The status in a result of a batch."""
         return bandit_pb2.Status(
             code=self.code.value[0],
             message=self.message,
@@ -94,7 +94,7 @@ class Failure(NamedTuple):
 
     @property
     def trailing_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
-        """As it ends a call."""
+        """The trailing metadata of a failed call."""
         details: list[Message] = [error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN)]
         metadata: list[tuple[str, str | bytes]] = [(_REASON_KEY, self.reason)]
         if self.violations:
@@ -121,7 +121,7 @@ INTERNAL: Final = Failure(
     grpc.StatusCode.INTERNAL, "the server failed to answer; its log says why", "INTERNAL"
 )
 CANCELED: Final = Failure(
-    grpc.StatusCode.CANCELLED, "the caller went away, by its deadline or by hand", "CANCELED"
+    grpc.StatusCode.CANCELLED, "the caller cancelled the call, or its deadline passed", "CANCELED"
 )
 MALFORMED: Final = Failure(
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -132,7 +132,7 @@ MALFORMED: Final = Failure(
 )
 OUT_OF_MEMORY: Final = Failure(
     grpc.StatusCode.RESOURCE_EXHAUSTED,
-    "the system gives the server no more memory",
+    "the server is out of memory: the system refused to give it more",
     "OUT_OF_MEMORY",
     retry_after=timedelta(seconds=1),
 )
@@ -149,44 +149,44 @@ STOPPING: Final = Failure(
 
 NO_CREDENTIALS: Final = Failure(
     grpc.StatusCode.UNAUTHENTICATED,
-    "this server answers callers whom it knows: send a token, as `authorization: Bearer TOKEN`",
+    "this server answers known callers only: send a token, as `authorization: Bearer TOKEN`",
     "UNAUTHENTICATED",
 )
 UNKNOWN_CREDENTIALS: Final = Failure(
     grpc.StatusCode.UNAUTHENTICATED,
-    "the token is none that this server knows: it may have been replaced, or is of another server",
+    "this server does not know the token: it may have been replaced, or belong to another server",
     "UNAUTHENTICATED",
 )
 
 
 def rate_limited(per_second: float, wait_seconds: float) -> Failure:
-    """The failure of a call beyond the caller's rate."""
+    """Return the failure of a call beyond the caller's rate."""
     return Failure(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
-        f"the caller may make {per_second:g} calls a second, each item of a batch counted",
+        f"the caller may make {per_second:g} calls per second, counting each item of a batch",
         "RATE_LIMITED",
         retry_after=timedelta(milliseconds=max(1, round(wait_seconds * 1000))),
     )
 
 
 def too_large(n_bytes: int, n_allowed: int) -> Failure:
-    """The failure of a message that is larger than its method allows."""
+    """Return the failure of a message that is larger than its method allows."""
     text = f"the message has {n_bytes} bytes; this method takes at most {n_allowed}"
     return Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, text, "MESSAGE_TOO_LARGE")
 
 
 def too_many_calls(n_allowed: int) -> Failure:
-    """The failure of a call beyond those that may be in flight."""
+    """Return the failure of a call beyond the limit on calls in flight."""
     return Failure(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
-        f"{n_allowed} calls of this method are in flight already",
+        f"too many calls: {n_allowed} of this method are in flight already",
         "OVERLOADED",
         retry_after=timedelta(milliseconds=100),
     )
 
 
 def incomplete(seconds: float) -> Failure:
-    """The failure of a call whose request did not arrive in time."""
+    """Return the failure of a call whose request did not arrive in time."""
     return Failure(
         grpc.StatusCode.DEADLINE_EXCEEDED,
         f"the request did not arrive within {seconds:g} s of the headers of its call",
@@ -196,24 +196,24 @@ def incomplete(seconds: float) -> Failure:
 
 
 def too_many_incomplete(n_waiting: int) -> Failure:
-    """The failure of a call on a connection on which too many wait for their requests."""
+    """Return the failure of a call on a connection with too many calls that wait for their requests."""
     return Failure(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
-        f"{n_waiting} calls of this connection wait for their requests already",
+        f"too many calls without requests: {n_waiting} of this connection are waiting already",
         "TOO_MANY_INCOMPLETE_REQUESTS",
         retry_after=timedelta(seconds=1),
     )
 
 
 def _first(violations: tuple[Violation, ...]) -> tuple[Violation, ...]:
-    """As many of the violations as can be sent, at least one, with their texts printable."""
+    """Return as many of the violations as can be sent, at least one, with printable texts."""
     printable = [Violation(*map(_printable, violation)) for violation in violations]
     totals = accumulate(len(field) + len(description) for field, description in printable)
     return tuple(printable[: max(1, sum(total <= _MOST_TEXT for total in totals))])
 
 
 def _printable(text: str) -> str:
-    """The text, escaped if it holds what would act on a terminal or break a line."""
+    """Return the text, escaped if it holds control characters or line breaks."""
     return text if text.isprintable() else ascii(text)[1:-1]
 
 

@@ -7,14 +7,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 
 def to_timestamp(instant: datetime) -> Timestamp:
-    """An instant on the wire."""
+    """Convert an instant to a protobuf Timestamp."""
     timestamp = Timestamp()
     timestamp.FromDatetime(instant)
     return timestamp
 
 
 def to_duration(length: timedelta) -> Duration:
-    """A duration on the wire."""
+    """Convert a duration to a protobuf Duration."""
     duration = Duration()
     duration.FromTimedelta(length)
     return duration

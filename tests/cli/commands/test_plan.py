@@ -82,7 +82,7 @@ def test_a_metric_that_is_not_yes_no_needs_a_variance(run: Run, file: str) -> No
     result = run("plan", *arguments)
     assert (result.exit_code, result.stderr) == (
         2,
-        "error: --variance is needed, since latency-ms is not yes/no\n",
+        "error: --variance is required, because latency-ms is not yes/no\n",
     )
     assert plans(run, *arguments, "--variance", "10000")["declared"]["days_at_half"] > 0
     assert run("plan", file, *TRAFFIC).exit_code == 0
@@ -91,17 +91,17 @@ def test_a_metric_that_is_not_yes_no_needs_a_variance(run: Run, file: str) -> No
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--decisions-per-day", "nan", "--base-rate", "0.1"), "nothing could be seen"),
-        (("--decisions-per-day", "-1", "--base-rate", "0.1"), "nothing could be seen"),
-        (("--decisions-per-day", "100", "--base-rate", "0"), "nothing could be seen"),
+        (("--decisions-per-day", "nan", "--base-rate", "0.1"), "no lift can be seen"),
+        (("--decisions-per-day", "-1", "--base-rate", "0.1"), "no lift can be seen"),
+        (("--decisions-per-day", "100", "--base-rate", "0"), "no lift can be seen"),
         (("--decisions-per-day", "100", "--base-rate", "2"), "within the metric's range"),
         (("--decisions-per-day", "100", "--base-rate", "0.1", "--lift", "0"), "--lift not 0"),
         (("--decisions-per-day", "100", "--base-rate", "0.95", "--lift", "0.5"), "mean after the lift"),
-        (("--decisions-per-day", "100", "--base-rate", "nan"), "nothing could be seen"),
+        (("--decisions-per-day", "100", "--base-rate", "nan"), "no lift can be seen"),
         ((*TRAFFIC, "--variance", "9"), "--variance must be in (0, 0.25]"),
         ((*TRAFFIC, "--champion-share", "0.9", "--challenger-share", "0.2"), "add up to more than 1"),
         (("missing.toml", *TRAFFIC), "missing.toml: no such file or directory"),
-        (("ranker.toml", "--arms", "3", *TRAFFIC), "are what FILE would say"),
+        (("ranker.toml", "--arms", "3", *TRAFFIC), "can't be given with FILE"),
     ],
 )
 @pytest.mark.usefixtures("file")

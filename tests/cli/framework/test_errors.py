@@ -90,7 +90,7 @@ def test_verify_fails_on_a_difference(app: ModuleType, run: Run) -> None:
     assert lines[0] == "error: difference 0"
     assert lines[50:] == [
         "error: and 10 more differences",
-        "error: `bandit-server rebuild` counts anew, with the server stopped",
+        "error: to recount, stop the server and run `bandit-server rebuild`",
     ]
 
 
@@ -190,7 +190,7 @@ def test_an_empty_decision_id_is_an_error(run: Run) -> None:
     """An empty id, as from a variable that a script did not set, is an error."""
     result = run("reward", "", "click=1")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == "error: the decision id is empty: nothing can be rewarded\n"
+    assert result.stderr == "error: DECISION_ID is empty: pass the decision_id of a choice\n"
 
 
 def test_one_is_singular(app: ModuleType, run: Run) -> None:

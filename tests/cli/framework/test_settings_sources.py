@@ -86,7 +86,7 @@ def test_a_retention_that_is_too_short_is_refused_with_the_numbers() -> None:
     (problem,) = problems_of({"retention_seconds": "4000"})
     assert problem == (
         "--retention-seconds: must be at least 4205: max_staleness_seconds (600) and lag_seconds (5), for "
-        "which a replica may go on with an old epoch, and 3600 for clocks that disagree, got '4000'"
+        "which a replica may use an old epoch, and 3600 for clocks that disagree, got '4000'"
     )
     assert load_settings({"retention_seconds": "4205"}).retention_seconds == 4205
     assert not load_settings({"retention_seconds": "1", "purge": False}).purge
@@ -146,7 +146,7 @@ def test_databases_on_disk_and_postgresql_are_accepted(url: str) -> None:
 def test_a_database_in_memory_is_refused_with_the_reason(url: str) -> None:
     """The error explains that each thread would have its own database."""
     (problem,) = problems_of({"database": url})
-    assert "a database in memory gives every thread its own" in problem
+    assert "an in-memory database is a separate one in every thread" in problem
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ TLS = {"tls_certificate": Path("c.pem"), "tls_key": Path("c.key")}
     [
         ({}, "there is no TLS"),
         ({"tokens": Path("t")}, "there is no TLS"),
-        (TLS, "nobody has to say who they are"),
+        (TLS, "callers need no credentials"),
     ],
 )
 def test_an_address_beyond_loopback_needs_tls_and_callers(given: dict[str, Path], missing: str) -> None:
@@ -237,5 +237,5 @@ def test_metrics_need_a_separate_port() -> None:
     """The metrics port must differ from the RPC port, unless both are 0."""
     given: dict[str, object] = {"listen": "127.0.0.1:9090", "metrics_listen": "127.0.0.1:9090"}
     (problem,) = problems_of(given)
-    assert problem.startswith("--metrics-listen: is where RPCs are answered already")
+    assert problem.startswith("--metrics-listen: must differ from listen")
     assert load_settings({"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0"}).metrics_listen
