@@ -17,7 +17,7 @@ from bandit.experiment import AnalysisUnit
 from benchmarks.unit_rows import N_UNITS, make_chooser, time_round
 from server.services.runtime.clock import Clock
 from server.services.runtime.service_time import ServiceClock
-from server.store.contract.clock import ClockReading, ClockRecord
+from server.store.records import ClockReading, ClockRecord
 
 _RECORD: Final = ClockRecord(
     generation=1,

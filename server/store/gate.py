@@ -21,9 +21,9 @@ from sqlalchemy import Connection, select, text, update
 
 from server.store.dialect import Dialect
 from server.store.errors import OlderServersError, OutdatedError
+from server.store.records import WriterState
 from server.store.tables import writers
 from server.store.tables.schema import HEAD, compatibility
-from server.store.tables.writers import WriterState
 from server.version import release_of
 
 FORMAT: Final = 1

@@ -174,7 +174,9 @@ def test_no_epoch_is_of_a_stale_revision(stores: list[SqlStore]) -> None:
             nonce = 1000 * replica + step
             if replica == 0:
                 paused = store.change_experiment(found.record, replace(found.record, state=State.PAUSED))
-                number = max(epoch for _, epoch in store.read_nonces(record.number)) + 1
+                stopped = store.read_facts(record.number)
+                assert stopped is not None
+                number = stopped.epochs[-1].number + 1
                 running = replace(paused, state=State.RUNNING)
                 store.change_experiment(paused, running, epoch_of(paused, number, nonce))
             else:

@@ -9,6 +9,7 @@ from bandit.decision_id import Basis, IdBits, new_id, run_of
 from bandit.facts import OutcomeKey, Tally
 from server.store.errors import StoreUnavailableError
 from server.store.sql_store import SqlStore
+from server.store.tables import reward_batch
 from tests.bandit.builders import START
 from tests.store.builders import RECORDED, facts_of, one, reward, run
 from tests.support.postgresql import query
@@ -40,7 +41,7 @@ def test_who_looked_before_the_end_is_waited_for(stores: Sequence[SqlStore], url
             assert bounds.ended == {}
             ending = pool.submit(end, stores[0])
             eventually(lambda: query(url, WAITING) == [(1,)])
-            _, increments = stores[1]._log.record(connection, [early])
+            _, increments = reward_batch.record(connection, stores[1]._dialect, [early])
             assert set(increments) == {OutcomeKey(number, 1, 0, 0, Basis.POLICY, 0)}
             connection.exec_driver_sql(
                 "INSERT INTO outcome_facts (experiment, epoch, segment, arm, basis, metric, slot, n, total, "

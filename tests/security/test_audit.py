@@ -23,7 +23,7 @@ from server.store.sql_store import SqlStore
 from tests.bandit.builders import START, declare
 from tests.conftest import StartServer
 from tests.security.conftest import Enter, TokensFile
-from tests.store.builders import create, epoch_of
+from tests.store.builders import create, epoch_of, nonces_of
 from tests.support.process import ServerProcess
 from tests.support.refusals import refused
 from tests.support.wire import Wire, experiment
@@ -152,7 +152,7 @@ def test_a_change_without_its_entry_is_none(store: SqlStore, change: str) -> Non
         changes[change]()
     assert store.list_experiments("", 10) == [draft]
     assert store.read_keys() == ring
-    assert store.read_nonces(draft.number) == {}
+    assert nonces_of(store, draft.number) == {}
     store.close()
 
 

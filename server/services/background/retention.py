@@ -16,7 +16,7 @@ from bandit.decision_id import new_id
 from server.services.runtime.clock import Clock
 from server.services.runtime.threads import Workers
 from server.store.contract import Store
-from server.store.records.seals import SealedEpochs
+from server.store.records import SealedEpochs
 
 _PAGE: Final = 200
 """Experiments looked at in one read."""

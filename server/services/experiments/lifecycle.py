@@ -34,10 +34,9 @@ from server.services.runtime.threads import Workers
 from server.services.snapshot.snapshot import Snapshot
 from server.store import errors as store_errors
 from server.store.contract import Store
-from server.store.contract.signing_keys import ANYONE
 from server.store.errors import NameTakenError, OutdatedError, StaleRevisionError, StoreError
 from server.store.errors import QuotaReachedError as StoreQuotaReachedError
-from server.store.records import ExperimentRecord, LiveExperiment, State
+from server.store.records import ANYONE, ExperimentRecord, LiveExperiment, State
 
 _RETRY_AFTER = timedelta(seconds=1)
 _ATTEMPTS = 5

@@ -10,7 +10,7 @@ from bandit.metric import Metric
 from server.services.exports.metric_scale import Unit
 from server.services.exports.resolved_history import EpochKey, View
 from server.services.exports.tables import Row
-from server.store.tables.history import LoggedOutcome
+from server.store.records import LoggedOutcome
 from server.store.tables.times import to_micros
 
 _MICROS_PER_MS: Final = 1000

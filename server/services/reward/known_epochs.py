@@ -9,7 +9,7 @@ from server.services.errors import StorageUnavailableError
 from server.services.runtime.clock import Clock
 from server.services.snapshot.snapshot import Snapshot
 from server.store.errors import StoreError
-from server.store.records.epoch_terms import EpochKey, EpochTerms
+from server.store.records import EpochKey, EpochTerms
 
 _RETRY_AFTER: Final = timedelta(seconds=1)
 _MOST_BYTES: Final = 32 * 1024 * 1024

@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from sqlalchemy import Connection
 
 from bandit.facts import OutcomeKey, Tally
-from server.store.contract import Rebuilt
 from server.store.maintenance import purge, sum_repair
-from server.store.records import Progress
+from server.store.records import Progress, Rebuilt
 from server.store.tables import facts
 from server.store.tables.exact_sums import StoredTally
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, delete, func, select, t
 
 from bandit.decision_id import Basis
 from bandit.facts import OutcomeKey
-from server.store.records.seals import PurgeStep, SealSummary
+from server.store.records import PurgeStep, SealSummary
 from server.store.tables import units
 from server.store.tables.exact_sums import SUM_COLUMNS, StoredTally, addition_of_tallies
 from server.store.tables.experiments import find_by_number

@@ -6,8 +6,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
-from server.store.contract.clock import ClockBeat, ClockReading, ClockRecord
-from server.store.records import Action
+from server.store.records import Action, ClockBeat, ClockReading, ClockRecord
 from server.store.tables import audit
 from server.store.tables.schema import clock, clock_marks, experiments, writers
 from server.store.tables.times import from_micros, to_micros

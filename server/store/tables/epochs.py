@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, func, insert, select, tuple_
 
 from bandit.facts import Epoch
 from server.store import gate
-from server.store.records.epoch_terms import EpochKey, EpochTerms
+from server.store.records import EpochKey, EpochTerms
 from server.store.tables.schema import epochs
 from server.store.tables.times import from_micros, to_micros
 
@@ -44,13 +44,6 @@ def read_all(connection: Connection, experiment: int) -> tuple[Epoch, ...]:
         select(epochs).where(epochs.c.experiment == experiment).order_by(epochs.c.segment, epochs.c.number)
     )
     return tuple(_to_epoch(row) for row in connection.execute(query))
-
-
-def read_nonces(connection: Connection, experiment: int) -> Mapping[tuple[int, int], int]:
-    """(segment, number) to nonce."""
-    columns = select(epochs.c.segment, epochs.c.number, epochs.c.nonce)
-    rows = connection.execute(columns.where(epochs.c.experiment == experiment))
-    return {(segment, number): nonce for segment, number, nonce in rows}
 
 
 def find_terms(connection: Connection, wanted: Collection[EpochKey]) -> dict[EpochKey, EpochTerms]:

@@ -23,14 +23,15 @@ from bandit.decision_id import Basis, new_id
 from bandit.experiment import SEGMENT_ALL
 from server.store.dialect import Dialect
 from server.store.records import (
+    Bounds,
     Revoked,
     RewardEntry,
     RewardVerdict,
+    Seal,
     Sealed,
+    SealedEpochs,
     State,
 )
-from server.store.records.bounds import Bounds
-from server.store.records.seals import Seal, SealedEpochs
 from server.store.tables.schema import epochs, experiments, rewards, sealed_facts, seals
 from server.store.tables.times import from_micros, to_micros
 
@@ -71,12 +72,12 @@ def is_sealed(entry: RewardEntry, seal: Seal) -> bool:
     return entry.epoch <= seal.epoch
 
 
-def tell_barred(entries: Sequence[RewardEntry], bounds: Bounds) -> list[RewardVerdict | None]:
-    """Why the log takes an entry no more; None for those that it may take."""
-    return [_bar(entry, bounds) for entry in entries]
+def find_refusals(entries: Sequence[RewardEntry], bounds: Bounds) -> list[RewardVerdict | None]:
+    """Why the log no longer takes an entry; None for each that it takes."""
+    return [_refusal_of(entry, bounds) for entry in entries]
 
 
-def _bar(entry: RewardEntry, bounds: Bounds) -> RewardVerdict | None:
+def _refusal_of(entry: RewardEntry, bounds: Bounds) -> RewardVerdict | None:
     is_known = entry.key is None or entry.key in bounds.keys
     if not is_known and bounds.keys:  # a revocation leaves the ring at least the key that signs
         return Revoked()

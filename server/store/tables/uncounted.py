@@ -28,13 +28,11 @@ from bandit.facts import OutcomeKey
 from server.store import gate
 from server.store.dialect import Dialect
 from server.store.gate import Feature
-from server.store.records import RewardEntry
-from server.store.records.bounds import EndedRun, MoveStep
+from server.store.records import EndedRun, MoveStep, RewardEntry, WriterState
 from server.store.tables import facts, units
 from server.store.tables import writers as writer_slots
 from server.store.tables.exact_sums import StoredTally
 from server.store.tables.schema import ended_runs, rewards, writers
-from server.store.tables.writers import WriterState
 
 FEATURE: Final = Feature("uncounted decisions", "0.3.0", "0009")
 

@@ -6,7 +6,7 @@ only when that is, and a flush on its way may move it. The log is indexed by uni
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from sqlalchemy import Connection, func, select, text, tuple_
 
@@ -15,7 +15,7 @@ from bandit.experiment import SEGMENT_ALL
 from bandit.facts import DecisionKey, Facts, OutcomeKey, Tally
 from bandit.facts.units import UnitFacts, largest_quanta
 from bandit.metric import Metric, MetricKind
-from server.store.dialect import UnitRow
+from server.store.dialect import Dialect, RowsStatement
 from server.store.records import ExperimentRecord, Flush
 from server.store.tables.exact_sums import (
     QUANTA_OF_STEPS,
@@ -27,7 +27,11 @@ from server.store.tables.exact_sums import (
 )
 from server.store.tables.schema import unit_groups, units
 
-UPSERT: Final = """
+UnitRow: TypeAlias = tuple[int, int, int, int, int, int, int]
+"""The columns of `units`."""
+
+_UPSERT: Final = RowsStatement(
+    """
     INSERT INTO units (experiment, segment, unit, first_ms, epoch, arm, decisions)
     {rows}
     ON CONFLICT (experiment, segment, unit) DO UPDATE SET
@@ -38,8 +42,11 @@ UPSERT: Final = """
         arm = CASE WHEN (excluded.first_ms, excluded.epoch, excluded.arm)
             < (units.first_ms, units.epoch, units.arm) THEN excluded.arm ELSE units.arm END,
         decisions = units.decisions + excluded.decisions
-"""
-"""The earliest decision is the first, whatever the order of flushes; a dialect says where rows come from."""
+    """,
+    list(units.c),
+    is_write=True,
+)
+"""The earliest decision is the first, whatever the order of flushes."""
 
 _ADD_GROUPS: Final = text(
     """
@@ -142,6 +149,11 @@ def rows_of(flush: Flush) -> list[UnitRow]:
             known = rows.get((experiment, segment, unit))
             rows[experiment, segment, unit] = row if known is None else _merged(row, known)
     return sorted(rows.values())
+
+
+def add(connection: Connection, dialect: Dialect, flush: Flush) -> None:
+    """Inserts the units of a flush, or adds them to those that are there."""
+    dialect.execute_rows(connection, _UPSERT, rows_of(flush))
 
 
 def _merged(row: UnitRow, other: UnitRow) -> UnitRow:

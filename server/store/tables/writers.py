@@ -4,43 +4,21 @@ A slot is only a place. Two writers in one would still add up, and whether a flu
 writer's own row; so a writer that was taken for dead loses its slot, and nothing else.
 """
 
-from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from datetime import timedelta
+from typing import Final
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from bandit.decision_id import run_of
-from server.store.dialect import Dialect
 from server.store.errors import RunEndedError, RunTakenError, WriterUnknownError
-from server.store.records import Flush
+from server.store.records import Flush, WriterState
 from server.store.tables.schema import ended_runs, writers
-from server.store.tables.times import to_micros
 from server.version import VERSION
 
 EXPIRY: Final = timedelta(seconds=60)
 """A writer that did not claim its slot for so long may lose it."""
 
 _MICROSECOND: Final = timedelta(microseconds=1)
-
-
-class WriterState(NamedTuple):
-    """A run of a server, as the store knows it.
-
-    Attributes:
-        incarnation: Random mark of the run, 16 bytes.
-        slot: Where it counts; None once the slot was given away.
-        sequence: The last of its flushes that was added.
-        seen_at: When it last said that it lives, in microseconds since 1970 on the clock that writers share.
-        code: The version of its code; None before 0.3.0.
-        ended_at: Since when none of its flushes is added any more; None while it may go on.
-    """
-
-    incarnation: bytes
-    slot: int | None
-    sequence: int
-    seen_at: int
-    code: str | None
-    ended_at: int | None = None
 
 
 def read_all(connection: Connection) -> list[WriterState]:
@@ -53,34 +31,6 @@ def count_old(connection: Connection, since: int) -> int:
     """How many runs of code before 0.3.0 were seen since an instant."""
     query = select(func.count()).where(writers.c.code.is_(None), writers.c.seen_at >= since)
     return connection.execute(query).scalar_one()
-
-
-def claim_slot(dialect: Dialect, incarnation: bytes, now: datetime) -> int:
-    """See `Store.claim_slot`.
-
-    In two transactions: one that has written the table can't lock it beside another like it.
-
-    Args:
-        dialect: The database.
-        incarnation: Random mark of the writer's run.
-        now: The writer's time: none of its decisions that count is dated before its first claim.
-    """
-
-    def renew_own(connection: Connection) -> int | None:
-        return renew(connection, incarnation, dialect.read_clock(connection, now))
-
-    def claim_one(connection: Connection) -> int:
-        dialect.lock_tables(connection, writers)
-        return claim(
-            connection,
-            incarnation,
-            dialect.read_clock(connection, now),
-            is_shared=dialect.is_shared,
-            decided_ms=to_micros(now) // 1000,
-        )
-
-    slot = dialect.write(renew_own)
-    return dialect.write(claim_one) if slot is None else slot
 
 
 def renew(connection: Connection, incarnation: bytes, now: int) -> int | None:

@@ -10,8 +10,8 @@ from server.services.background.ended_runs import LOOK_SECONDS, RunEnder, Silenc
 from server.services.choose.decision_counter import DecisionCounter
 from server.services.runtime.threads import Workers
 from server.services.runtime.writer import Writer, claim_slot
+from server.store.records import WriterState
 from server.store.sql_store import SqlStore
-from server.store.tables.writers import WriterState
 from tests.bandit.builders import START
 from tests.services.background.test_sync import Desk
 from tests.services.choose.test_decision_counter import compiled, decisions_of

@@ -16,17 +16,18 @@ from bandit.decision_id import Basis, new_id
 from bandit.facts import ends_of
 from server.services.verification import verify
 from server.store.contract import Store
-from server.store.contract.clock import ClockBeat, ClockRecord
 from server.store.maintenance import purge as purging
 from server.store.opening import open_beside, open_store
 from server.store.records import (
+    ClockBeat,
+    ClockRecord,
     ExperimentRecord,
     Expired,
     RewardEntry,
     Sealed,
+    SealedEpochs,
     State,
 )
-from server.store.records.seals import SealedEpochs
 from server.store.sql_store import SqlStore
 from server.store.tables import seals as seals_table
 from server.store.tables.schema import epochs, experiments, seals, signing_keys, writers

@@ -12,11 +12,12 @@ from server.store.contract import Store
 from server.store.records import (
     ExperimentRecord,
     Expired,
+    PurgeStep,
     RewardEntry,
     Sealed,
+    SealedEpochs,
     State,
 )
-from server.store.records.seals import PurgeStep, SealedEpochs
 from server.store.sql_store import SqlStore
 from tests.bandit.builders import START, make_epoch
 from tests.store.builders import DUPLICATE, RECORDED, REVISED, create, facts_of, key_of, reward, run, silently

@@ -13,11 +13,11 @@ from server.store.errors import OutdatedError, RunEndedError, RunTakenError
 from server.store.records import (
     Flush,
     RewardEntry,
+    SealedEpochs,
+    WriterState,
 )
-from server.store.records.seals import SealedEpochs
 from server.store.sql_store import SqlStore
 from server.store.tables.uncounted import FEATURE
-from server.store.tables.writers import WriterState
 from server.version import VERSION
 from tests.bandit.builders import START
 from tests.store.builders import (

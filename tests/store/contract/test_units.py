@@ -21,10 +21,10 @@ from server.store.records import (
     Flush,
     OutcomeEntry,
     RewardEntry,
+    SealedEpochs,
     Sightings,
     State,
 )
-from server.store.records.seals import SealedEpochs
 from server.store.sql_store import SqlStore
 from server.store.tables import units as units_in_sql
 from server.store.tables.exact_sums import StoredTally, quanta_of
@@ -91,10 +91,11 @@ def outcome(
 
 
 def units_of(store: Store) -> UnitFacts:
-    """The units of experiment 1."""
-    found = store.read_units(1)
-    assert found is not None
-    return found
+    """The units of the one experiment."""
+    (record,) = store.list_experiments("", 2)
+    report = store.read_report(record.name)
+    assert report is not None
+    return report.units
 
 
 def tallies(store: Store, metric: int = 0) -> dict[tuple[int, int], tuple[int, int, int]]:
@@ -321,8 +322,3 @@ def test_the_sum_of_a_unit_can_not_overflow(store: SqlStore) -> None:
     ]
     most = largest_quanta(SPEND)
     assert tallies(store, 1) == {(1, 0): (2, 2 * most, 2 * most**2)}
-
-
-def test_units_of_an_unknown_experiment(store: Store) -> None:
-    """There are none."""
-    assert store.read_units(99) is None

@@ -13,8 +13,8 @@ from server.store.records import (
     Conflicting,
     OutcomeEntry,
     RewardEntry,
+    SealedEpochs,
 )
-from server.store.records.seals import SealedEpochs
 from server.store.sql_store import SqlStore
 from tests.bandit.builders import START, declare
 from tests.store.builders import (

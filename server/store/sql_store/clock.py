@@ -1,28 +1,22 @@
 """The clock in a SQL database; see `ClockStore` for the contract."""
 
 import json
-from abc import abstractmethod
 from dataclasses import asdict
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 from typing_extensions import override
 
-from server.store.contract.clock import ClockBeat, ClockReading, ClockRepair, ClockStore
-from server.store.dialect import Dialect
+from server.store.contract.clock import ClockStore
 from server.store.maintenance import clock_repair
-from server.store.records import Action
+from server.store.records import Action, ClockBeat, ClockReading, ClockRepair
+from server.store.sql_store.part import SqlPart
 from server.store.tables import audit, clock, seals
 from server.store.tables.times import from_micros
 
 
-class SqlClockStore(ClockStore):
-    """Keeps the clock in the database of `_dialect`."""
-
-    @property
-    @abstractmethod
-    def _dialect(self) -> Dialect:
-        """The database, once it is known to be of this version's schema."""
+class SqlClockStore(SqlPart, ClockStore):
+    """Keeps the clock that servers share."""
 
     @override
     def read_clock(self, now: datetime, trust_after: timedelta) -> ClockReading:
