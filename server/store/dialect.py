@@ -152,7 +152,7 @@ class Dialect(ABC):
         """What the log takes of these experiments, which of these runs have ended, and which keys may sign.
 
         The transaction has its version before it looks: see `server.store.tables.seals`. Until it ends,
-        no run is ended: see `server.store.tables.uncounted`.
+        no run is ended: see `server.store.tables.ended_runs`.
         """
 
     @abstractmethod

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import Connection, delete, insert, inspect, select, text
 
 from server.store.errors import SchemaError
-from server.store.maintenance.sum_repair import mend
+from server.store.maintenance.sum_repair import repair
 from server.store.tables.schema import HEAD, compatibility
 
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
 _EXACT: Final = "0008"
-"""From this revision on no sum overflows; those of an older database are mended when it is migrated."""
+"""From this revision on no sum overflows; those of an older database are repaired when it is migrated."""
 
 _ENVIRONMENT: Final = Path(__file__).parent / "migrations"
 
@@ -115,7 +115,7 @@ def migrate(connection: Connection, schema: Schema = CURRENT) -> None:
     config.attributes["connection"] = connection
     command.upgrade(config, schema.head)
     if found is not None and found < _EXACT:
-        mend(connection)
+        repair(connection)
     _note_compatibility(connection, scripts, schema.head)
 
 

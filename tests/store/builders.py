@@ -11,6 +11,7 @@ from sqlalchemy import Engine, event
 from bandit.decision_id import Basis, new_id
 from bandit.experiment import SEGMENT_ALL
 from bandit.facts import DecisionKey, Epoch, OutcomeKey, Tally
+from server.store.columns.exact_sums import in_quanta
 from server.store.contract import Store
 from server.store.postgresql.dialect import PostgresqlDialect
 from server.store.records import (
@@ -26,7 +27,6 @@ from server.store.records import (
 )
 from server.store.sql_store import SqlStore
 from server.store.sqlite.dialect import SqliteDialect
-from server.store.tables.exact_sums import in_quanta
 from tests.bandit.builders import START, declare, make_epoch
 
 INCARNATION = b"incarnation-----"

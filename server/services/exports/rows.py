@@ -10,8 +10,8 @@ from bandit.metric import Metric
 from server.services.exports.metric_scale import Unit
 from server.services.exports.resolved_history import EpochKey, View
 from server.services.exports.tables import Row
+from server.store.columns.times import to_micros
 from server.store.records import LoggedOutcome
-from server.store.tables.times import to_micros
 
 _MICROS_PER_MS: Final = 1000
 _NOTHING: Final = Tally()

@@ -6,7 +6,7 @@ import stat
 from io import BufferedReader
 from pathlib import Path
 
-from server.store.drafts import draft_of
+from server.file_drafts import draft_of
 
 
 def replace_file(path: Path, data: bytes, *, mode: int) -> None:

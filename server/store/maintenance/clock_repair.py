@@ -8,9 +8,9 @@ from typing import Final
 from sqlalchemy import ColumnElement, Connection, Table, func, select, update
 
 from bandit.facts import MOST_AHEAD, Epoch, ends_of
+from server.store.columns.times import to_micros
 from server.store.tables import epochs as epochs_table
 from server.store.tables.schema import epochs, experiments, signing_keys, writers
-from server.store.tables.times import to_micros
 
 _INSTANTS: Final[tuple[tuple[Table, tuple[str, ...]], ...]] = (
     (experiments, ("created_at", "updated_at", "started_at", "concluded_at", "deleted_at")),

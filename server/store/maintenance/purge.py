@@ -8,33 +8,24 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, func, select, text, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
 
 from bandit.decision_id import Basis
 from bandit.facts import OutcomeKey
+from server.store.columns.exact_sums import StoredTally
+from server.store.columns.times import from_micros
 from server.store.records import PurgeStep, SealSummary
+from server.store.tables import sealed_facts as sealed_sums
 from server.store.tables import units
-from server.store.tables.exact_sums import SUM_COLUMNS, StoredTally, addition_of_tallies
 from server.store.tables.experiments import find_by_number
 from server.store.tables.schema import configurations, epochs, experiments, rewards, sealed_facts, seals
 from server.store.tables.seals import IS_PURGEABLE, note_purged
-from server.store.tables.times import from_micros
 from server.store.tables.units import UnitOutcome
 
-_KEY: Final = [sealed_facts.c[name] for name in OutcomeKey._fields]
 _COLUMNS: Final = [
     rewards.c[name]
     for name in (*OutcomeKey._fields, "quanta", "steps", "is_late", "is_apart", "unit", "received_ms")
 ]
-
-_ADD: Final = text(
-    f"""
-    INSERT INTO sealed_facts (experiment, epoch, segment, arm, basis, metric, {", ".join(SUM_COLUMNS)})
-    VALUES (:experiment, :epoch, :segment, :arm, :basis, :metric, :{", :".join(SUM_COLUMNS)})
-    ON CONFLICT (experiment, epoch, segment, arm, basis, metric) DO UPDATE SET
-        {addition_of_tallies("sealed_facts")}
-    """  # noqa: S608 - made of names that stand in the code
-)
 
 
 class _Sums(NamedTuple):
@@ -79,14 +70,7 @@ def _move(connection: Connection, rows: Sequence[Row[Any]]) -> None:
         ),
         [{"of_decision": row.decision, "of_metric": row.metric} for row in rows],
     )
-    if sums.tallies:
-        connection.execute(
-            _ADD,
-            [
-                {**key._asdict(), "basis": int(key.basis), **tally.to_columns()}
-                for key, tally in sorted(sums.tallies.items())
-            ],
-        )
+    sealed_sums.add(connection, sums.tallies)
     for (experiment, segment), count in sorted(sums.n_apart.items()):
         connection.execute(
             update(seals)
@@ -123,21 +107,6 @@ def _sum(rows: Sequence[Row[Any]]) -> _Sums:
         key = OutcomeKey(experiment, epoch, segment, arm, Basis(basis), metric)
         tallies[key] = tallies[key].plus(StoredTally.of(quanta, steps, is_late=is_late))
     return _Sums(tallies, n_apart)
-
-
-def read_sealed(connection: Connection) -> dict[OutcomeKey, StoredTally]:
-    """The sealed sums."""
-    found = connection.execute(select(*_KEY, *(sealed_facts.c[name] for name in SUM_COLUMNS)))
-    return {
-        OutcomeKey(row[0], row[1], row[2], row[3], Basis(row[4]), row[5]): StoredTally.of_columns(row[6:])
-        for row in found
-    }
-
-
-def replace_sealed(connection: Connection, key: OutcomeKey, tally: StoredTally) -> None:
-    """Writes a sealed sum in place of the one that stands."""
-    is_key = and_(*(column == value for column, value in zip(_KEY, key, strict=True)))
-    connection.execute(update(sealed_facts).where(is_key).values(tally.to_columns()))
 
 
 def summarise(connection: Connection) -> SealSummary:

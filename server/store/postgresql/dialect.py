@@ -116,13 +116,13 @@ class PostgresqlDialect(Dialect):
     @override
     def write(self, work: Work[_Result], *, repeat: Work[_Result] | None = None) -> _Result:
         self._durability.require()
-        return self._insist(self.writer, work, repeat or work)
+        return self._run(self.writer, work, repeat or work)
 
     @override
     def read(self, work: Work[_Result]) -> _Result:
-        return self._insist(self.reader, work, work)
+        return self._run(self.reader, work, work)
 
-    def _insist(self, engine: Engine, work: Work[_Result], repeat: Work[_Result]) -> _Result:
+    def _run(self, engine: Engine, work: Work[_Result], repeat: Work[_Result]) -> _Result:
         """Does the work, and again if its transaction was lost and there is time."""
         give_up_at = time.monotonic() + _RETRY_SECONDS
         pause = _FIRST_PAUSE
@@ -169,7 +169,7 @@ class PostgresqlDialect(Dialect):
     @override
     def read_watermark(self, connection: Connection) -> int:
         xmin, fsync = connection.exec_driver_sql(_WATERMARK).one()
-        self._durability.hear(fsync)
+        self._durability.note_fsync(fsync)
         return int(xmin)
 
     @override
@@ -189,7 +189,7 @@ class PostgresqlDialect(Dialect):
         try:
             cursor.execute(statements)  # without parameters several statements are one trip
             ((_, fsync),) = cursor.fetchall()
-            self._durability.hear(fsync)
+            self._durability.note_fsync(fsync)
             self._durability.require()  # before anything is written that would be acknowledged
             cursor.nextset()
             seals = cursor.fetchall()
@@ -260,7 +260,7 @@ def _create_engine(
     def configure(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
         driver = cast("psycopg.Connection[Any]", connection)
         if durability is not None:
-            durability.settle(driver)
+            durability.secure(driver)
         driver.isolation_level = isolation
         driver.read_only = isolation is psycopg.IsolationLevel.REPEATABLE_READ or None
         # Of our own, so that the watchdog never shuts a socket that took the number of a closed one.

@@ -24,7 +24,7 @@ class Durability:
         self.flaw: str | None = None
         self._was_safe = False
 
-    def settle(self, driver: "psycopg.Connection[Any]") -> None:
+    def secure(self, driver: "psycopg.Connection[Any]") -> None:
         """Makes a new connection wait for its commits to be safe, whatever is configured later.
 
         A configuration that is weak from the start is a mistake, and refused. One that became so later is
@@ -46,8 +46,8 @@ class Durability:
         driver.commit()
         self._was_safe = True
 
-    def hear(self, fsync: str) -> None:
-        """Takes what a transaction was told."""
+    def note_fsync(self, fsync: str) -> None:
+        """Update the flaw from the setting as a transaction read it."""
         self.flaw = None if fsync == "on" else f"the database's fsync is {fsync}: a crash could lose commits"
 
     def require(self) -> None:

@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 from typing_extensions import override
 
+from server.store.columns.times import from_micros
 from server.store.contract.clock import ClockStore
 from server.store.maintenance import clock_repair
 from server.store.records import Action, ClockBeat, ClockReading, ClockRepair
 from server.store.sql_store.part import SqlPart
 from server.store.tables import audit, clock, seals
-from server.store.tables.times import from_micros
 
 
 class SqlClockStore(SqlPart, ClockStore):

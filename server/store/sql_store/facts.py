@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 from typing_extensions import override
 
 from bandit.facts import Epoch
+from server.store.columns.times import to_micros
 from server.store.contract.facts import FactStore
 from server.store.records import (
     EpochKey,
@@ -21,17 +22,16 @@ from server.store.records import (
 )
 from server.store.sql_store.part import SqlPart
 from server.store.tables import (
+    ended_runs,
     epochs,
     experiments,
     facts,
     history,
     reward_batch,
     seals,
-    uncounted,
     units,
     writers,
 )
-from server.store.tables.times import to_micros
 
 
 class SqlFactStore(SqlPart, FactStore):
@@ -92,11 +92,11 @@ class SqlFactStore(SqlPart, FactStore):
     def record_rewards(self, entries: Sequence[RewardEntry], slot: int) -> list[RewardVerdict]:
         def record(connection: Connection) -> list[RewardVerdict]:
             found = self._dialect.read_bounds(
-                connection, sorted({entry.experiment for entry in entries}), uncounted.runs_in(entries)
+                connection, sorted({entry.experiment for entry in entries}), ended_runs.runs_in(entries)
             )
             refusals = seals.find_refusals(entries, found)
             taken = [entry for entry, refusal in zip(entries, refusals, strict=True) if refusal is None]
-            accepted = uncounted.relabelled(connection, taken, found.ended)
+            accepted = ended_runs.relabelled(connection, taken, found.ended)
             verdicts, increments = reward_batch.record(connection, self._dialect, accepted)
             facts.add_outcomes(connection, increments, slot)
             recorded = iter(verdicts)

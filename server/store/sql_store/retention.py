@@ -5,12 +5,12 @@ from datetime import datetime, timedelta
 
 from typing_extensions import override
 
+from server.store.columns.times import to_micros
 from server.store.contract.retention import RetentionStore
 from server.store.maintenance import purge
 from server.store.records import PurgeStep, SealedEpochs, SealSummary
 from server.store.sql_store.part import SqlPart
 from server.store.tables import seals
-from server.store.tables.times import to_micros
 
 
 class SqlRetentionStore(SqlPart, RetentionStore):

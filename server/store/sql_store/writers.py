@@ -6,12 +6,12 @@ from datetime import datetime
 from sqlalchemy import Connection
 from typing_extensions import override
 
+from server.store.columns.times import to_micros
 from server.store.contract.writers import WriterStore
 from server.store.records import MoveStep, WriterState
 from server.store.sql_store.part import SqlPart
-from server.store.tables import uncounted, writers
+from server.store.tables import ended_runs, writers
 from server.store.tables.schema import writers as writers_table
-from server.store.tables.times import to_micros
 
 
 class SqlWriterStore(SqlPart, WriterStore):
@@ -44,17 +44,19 @@ class SqlWriterStore(SqlPart, WriterStore):
 
     @override
     def end_runs(self, silent: Sequence[WriterState], now: datetime) -> Sequence[bytes]:
-        return self._dialect.write(lambda c: uncounted.end_runs(c, self._dialect, silent, now))
+        return self._dialect.write(lambda c: ended_runs.end_runs(c, self._dialect, silent, now))
 
     @override
     def end_cleanly(self, incarnation: bytes, now: datetime) -> None:
-        self._dialect.write(lambda c: uncounted.end_cleanly(c, incarnation, self._dialect.read_clock(c, now)))
+        self._dialect.write(
+            lambda c: ended_runs.end_cleanly(c, incarnation, self._dialect.read_clock(c, now))
+        )
 
     @override
     def move_uncounted(self, slot: int, n_looked_at: int) -> MoveStep | None:
-        if not self._dialect.read(uncounted.is_waiting):  # a look writes nothing where nothing is to be done
+        if not self._dialect.read(ended_runs.is_waiting):  # a look writes nothing where nothing is to be done
             return None
-        return self._dialect.write(lambda c: uncounted.move_step(c, slot, n_looked_at))
+        return self._dialect.write(lambda c: ended_runs.move_step(c, slot, n_looked_at))
 
     @override
     def forget_writers(self, silent_since: datetime) -> None:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from server.store.drafts import draft_of
+from server.file_drafts import draft_of
 from server.store.errors import (
     BackupTargetError,
     SchemaError,

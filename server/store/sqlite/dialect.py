@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from typing_extensions import override
 
+from server.store.columns.times import to_micros
 from server.store.dialect import ENDED_RUNS, KEYS, N_READERS, SEALS, Dialect, RowsStatement
 from server.store.errors import (
     RowRefusedError,
@@ -34,7 +35,6 @@ from server.store.records import Bounds
 from server.store.sqlite.file_lock import FileLock
 from server.store.sqlite.files import FilesInPlace, require_own_log
 from server.store.tables.schema import experiments
-from server.store.tables.times import to_micros
 
 _Item = TypeVar("_Item")
 

@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, insert, or_, select
 from sqlalchemy.sql.elements import ColumnElement
 
+from server.store.columns.times import from_micros, to_micros
 from server.store.records import Action, AuditEntry, KeyRing
 from server.store.tables.schema import audit
-from server.store.tables.times import from_micros, to_micros
 
 
 def write(

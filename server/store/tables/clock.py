@@ -6,10 +6,10 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
+from server.store.columns.times import from_micros, to_micros
 from server.store.records import Action, ClockBeat, ClockReading, ClockRecord
 from server.store.tables import audit
 from server.store.tables.schema import clock, clock_marks, experiments, writers
-from server.store.tables.times import from_micros, to_micros
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 _FAR_AHEAD: Final = timedelta(minutes=2) // _MICROSECOND

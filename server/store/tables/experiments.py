@@ -10,14 +10,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.elements import ColumnElement
 
 from bandit.experiment import Experiment
-from server.store import gate
+from server.store.columns.times import from_micros, to_micros
 from server.store.declaration_json import Declaration, DocumentError, from_document, to_document
 from server.store.errors import NameTakenError, OutdatedError, QuotaReachedError, StaleRevisionError
 from server.store.records import Action, Changes, ExperimentRecord, LiveExperiment, State
-from server.store.tables import audit
+from server.store.tables import audit, gate
 from server.store.tables.epochs import epochs_in_force
 from server.store.tables.schema import configurations, experiments
-from server.store.tables.times import from_micros, to_micros
 
 _BATCH: Final = 500
 _ACTIONS: Final = {

@@ -10,8 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, no
 from bandit.decision_id import Basis
 from bandit.facts import DecisionKey, Facts, OutcomeKey, Tally
 from bandit.facts.columns import whole_numbers
-from server.store.records import Flush
-from server.store.tables.exact_sums import (
+from server.store.columns.exact_sums import (
     QUANTA_OF_STEPS,
     REST_COLUMNS,
     STEP_BITS,
@@ -22,6 +21,7 @@ from server.store.tables.exact_sums import (
     tallies_in_quanta,
     tallies_in_steps,
 )
+from server.store.records import Flush
 from server.store.tables.schema import decision_facts, outcome_facts, rewards
 
 _DECISION_KEY: Final = [decision_facts.c[name] for name in DecisionKey._fields]
@@ -46,14 +46,7 @@ _ADD_DECISIONS: Final = text(
         decisions = decision_facts.decisions + excluded.decisions
     """
 )
-_ADD_OUTCOMES: Final = text(
-    f"""
-    INSERT INTO outcome_facts (experiment, epoch, segment, arm, basis, metric, slot, {", ".join(SUM_COLUMNS)})
-    VALUES (:experiment, :epoch, :segment, :arm, :basis, :metric, :slot, :{", :".join(SUM_COLUMNS)})
-    ON CONFLICT (experiment, epoch, segment, arm, basis, metric, slot) DO UPDATE SET
-        {addition_of_tallies("outcome_facts")}
-    """  # noqa: S608 - made of names that stand in the code
-)
+_ADD_OUTCOMES: Final = text(addition_of_tallies("outcome_facts", [*OutcomeKey._fields, "slot"]))
 _IS_SMALL: Final = and_(
     *(outcome_facts.c[name] == 0 for name in REST_COLUMNS),
     *(outcome_facts.c[name].between(-_MOST_OF_A_SLOT, _MOST_OF_A_SLOT) for name in SUM_BITS),

@@ -7,10 +7,10 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, select
 
 from bandit.metric import Metric, MetricKind
+from server.store.columns.exact_sums import STEP_BITS, quanta_of
 from server.store.declaration_json import from_document
 from server.store.records import ExperimentFacts, ExperimentRecord, History, LoggedOutcome
 from server.store.tables import epochs, experiments, facts
-from server.store.tables.exact_sums import STEP_BITS, quanta_of
 from server.store.tables.schema import configurations, rewards
 
 _COLUMNS: Final = [rewards.c[name] for name in (*LoggedOutcome._fields, "quanta", "steps")]

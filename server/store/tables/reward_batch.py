@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from bandit.decision_id import Basis
 from bandit.facts import OutcomeKey
+from server.store.columns.exact_sums import StoredTally, rests_of
 from server.store.dialect import Dialect
 from server.store.records import (
     Conflicting,
@@ -24,7 +25,6 @@ from server.store.records import (
     RewardVerdict,
 )
 from server.store.tables import rewards
-from server.store.tables.exact_sums import StoredTally, rests_of
 from server.store.tables.rewards import Row, RowKey, StoredOutcome, Touched, logged_as
 
 

@@ -6,9 +6,9 @@ from typing import Final, NamedTuple, TypeAlias
 from sqlalchemy import Connection
 
 from bandit.decision_id import Basis
+from server.store.columns.exact_sums import STEP_BITS, quanta_of
 from server.store.dialect import Dialect, RowsStatement
 from server.store.records import OutcomeEntry
-from server.store.tables.exact_sums import STEP_BITS, quanta_of
 from server.store.tables.schema import rewards
 
 RowKey: TypeAlias = tuple[bytes, int]

@@ -21,6 +21,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, 
 
 from bandit.decision_id import Basis, new_id
 from bandit.experiment import SEGMENT_ALL
+from server.store.columns.times import from_micros, to_micros
 from server.store.dialect import Dialect
 from server.store.records import (
     Bounds,
@@ -33,7 +34,6 @@ from server.store.records import (
     State,
 )
 from server.store.tables.schema import epochs, experiments, rewards, sealed_facts, seals
-from server.store.tables.times import from_micros, to_micros
 
 _DAY: Final = timedelta(days=1)
 _DORMANT: Final = frozenset({State.PAUSED, State.CONCLUDED})

@@ -9,10 +9,10 @@ from typing import Final
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from server.store.columns.times import from_micros, to_micros
 from server.store.errors import KeysNotReadyError
 from server.store.records import KeyRing
 from server.store.tables.schema import signing_keys
-from server.store.tables.times import from_micros, to_micros
 
 _N_IDS: Final = 256
 """The id is one byte of a decision id."""

@@ -15,9 +15,7 @@ from bandit.experiment import SEGMENT_ALL
 from bandit.facts import DecisionKey, Facts, OutcomeKey, Tally
 from bandit.facts.units import UnitFacts, largest_quanta
 from bandit.metric import Metric, MetricKind
-from server.store.dialect import Dialect, RowsStatement
-from server.store.records import ExperimentRecord, Flush
-from server.store.tables.exact_sums import (
+from server.store.columns.exact_sums import (
     QUANTA_OF_STEPS,
     STEP_BITS,
     addition_to,
@@ -25,6 +23,8 @@ from server.store.tables.exact_sums import (
     rests_of,
     to_columns,
 )
+from server.store.dialect import Dialect, RowsStatement
+from server.store.records import ExperimentRecord, Flush
 from server.store.tables.schema import unit_groups, units
 
 UnitRow: TypeAlias = tuple[int, int, int, int, int, int, int]

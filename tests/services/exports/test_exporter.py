@@ -24,9 +24,9 @@ from server.services.exports import exporter
 from server.services.exports.errors import ExportError
 from server.services.exports.tables import FACTS, REWARDS, TableName
 from server.services.exports.targets import FileFormat
+from server.store.columns.exact_sums import in_quanta
 from server.store.opening import open_store
 from server.store.sql_store import SqlStore
-from server.store.tables.exact_sums import in_quanta
 from server.store.tables.schema import rewards
 from tests.bandit.builders import MINUTE, START, declare
 from tests.store.builders import reward, run, silently, sums_of

@@ -15,6 +15,7 @@ from sqlalchemy import insert, select, update
 from bandit.decision_id import Basis, new_id
 from bandit.facts import ends_of
 from server.services.verification import verify
+from server.store.columns.times import to_micros
 from server.store.contract import Store
 from server.store.maintenance import purge as purging
 from server.store.opening import open_beside, open_store
@@ -31,7 +32,6 @@ from server.store.records import (
 from server.store.sql_store import SqlStore
 from server.store.tables import seals as seals_table
 from server.store.tables.schema import epochs, experiments, seals, signing_keys, writers
-from server.store.tables.times import to_micros
 from tests.bandit.builders import HOUR, MINUTE, SECOND, START, make_epoch
 from tests.store.builders import DUPLICATE, INCARNATION, RECORDED, facts_of, one, post, reward, run, silently
 

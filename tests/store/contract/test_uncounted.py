@@ -17,7 +17,7 @@ from server.store.records import (
     WriterState,
 )
 from server.store.sql_store import SqlStore
-from server.store.tables.uncounted import FEATURE
+from server.store.tables.ended_runs import FEATURE
 from server.version import VERSION
 from tests.bandit.builders import START
 from tests.store.builders import (

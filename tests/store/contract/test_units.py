@@ -15,6 +15,7 @@ from bandit.facts import DecisionKey, OutcomeKey, Tally
 from bandit.facts.units import UnitFacts, largest_quanta
 from bandit.metric import Metric, MetricKind
 from server.services.verification import rebuild, verify
+from server.store.columns.exact_sums import StoredTally, quanta_of
 from server.store.contract import Store
 from server.store.records import (
     ExperimentRecord,
@@ -27,7 +28,6 @@ from server.store.records import (
 )
 from server.store.sql_store import SqlStore
 from server.store.tables import units as units_in_sql
-from server.store.tables.exact_sums import StoredTally, quanta_of
 from server.store.tables.schema import rewards, unit_sums, units
 from server.store.tables.units import UnitOutcome
 from tests.bandit.builders import START, declare

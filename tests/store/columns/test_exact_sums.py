@@ -12,9 +12,9 @@ from sqlalchemy import select, text
 from bandit.decision_id import Basis
 from bandit.facts import OutcomeKey
 from bandit.metric import Metric, MetricKind
+from server.store.columns.exact_sums import SUM_BITS, SUM_COLUMNS, StoredTally, in_quanta, quanta_of, rests_of
 from server.store.sql_store import SqlStore
 from server.store.tables import facts
-from server.store.tables.exact_sums import SUM_BITS, SUM_COLUMNS, StoredTally, in_quanta, quanta_of, rests_of
 from server.store.tables.schema import outcome_facts
 from tests.bandit.builders import START, declare
 from tests.store.builders import run

@@ -153,11 +153,15 @@ def addition_to(table: str, name: str, bits: int) -> str:
         {name}_high = {table}.{name}_high + excluded.{name}_high + ({low} >> {_LOW_BITS}) + {moved}"""
 
 
-def addition_of_tallies(table: str) -> str:
-    """`addition_to` for all of a tally."""
+def addition_of_tallies(table: str, key: Sequence[str]) -> str:
+    """The upsert that adds tallies to the rows of a table with this primary key."""
+    columns = [*key, *SUM_COLUMNS]
     sums = (addition_to(table, name, bits) for name, bits in SUM_BITS.items())
     counts = (f"{name} = {table}.{name} + excluded.{name}" for name in ("n", "late_n"))
-    return ", ".join([*counts, *sums])
+    return f"""
+        INSERT INTO {table} ({", ".join(columns)}) VALUES (:{", :".join(columns)})
+        ON CONFLICT ({", ".join(key)}) DO UPDATE SET {", ".join([*counts, *sums])}
+    """  # noqa: S608 - made of names that stand in the code
 
 
 def in_quanta(in_steps: Tally, *, is_real: bool) -> Tally:

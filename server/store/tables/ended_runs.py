@@ -25,13 +25,12 @@ from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from bandit.decision_id import FLUSH_BITS, LOSABLE, Basis, IdBits, new_id, run_of
 from bandit.facts import OutcomeKey
-from server.store import gate
+from server.store.columns.exact_sums import StoredTally
 from server.store.dialect import Dialect
-from server.store.gate import Feature
 from server.store.records import EndedRun, MoveStep, RewardEntry, WriterState
-from server.store.tables import facts, units
+from server.store.tables import facts, gate, units
 from server.store.tables import writers as writer_slots
-from server.store.tables.exact_sums import StoredTally
+from server.store.tables.gate import Feature
 from server.store.tables.schema import ended_runs, rewards, writers
 
 FEATURE: Final = Feature("uncounted decisions", "0.3.0", "0009")
