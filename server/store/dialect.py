@@ -1,7 +1,7 @@
-"""What differs between databases: how a transaction is made, kept apart from others, and named when it fails.
+"""What differs between databases: transactions, locks, and statements over many rows.
 
 `server.store.sql_store` says what a transaction does, and knows no database; a dialect says how one is begun,
-repeated and given up, and holds the few statements that no two databases write alike.
+repeated and given up, and how its errors are translated.
 """
 
 from abc import ABC, abstractmethod
@@ -24,7 +24,7 @@ class RowsStatement:
     Attributes:
         sql: The statement, with `{rows}` where a query of those rows stands.
         columns: The columns that the values are of, in order, those of the primary key first.
-        is_write: Whether it locks rows, which it then takes in key order: no two writers wait in a circle.
+        is_write: Whether it locks rows, which it then does in key order, so that no two writers deadlock.
     """
 
     sql: str
@@ -48,7 +48,7 @@ KEYS: Final = "SELECT id FROM signing_keys"
 class Dialect(ABC):
     """One database, opened.
 
-    Every method that takes a connection works inside the transaction of whoever calls it.
+    Every method that takes a connection works inside its caller's transaction.
 
     Attributes:
         is_shared: Whether other processes may write while this one does.
@@ -64,7 +64,7 @@ class Dialect(ABC):
     _is_closed: bool = False
 
     def close(self) -> None:
-        """Drops the connections, and gives up what makes this process the owner. May be called twice."""
+        """Close the connections, and give up the ownership of the database. May be called twice."""
         self._is_closed = True
         self.reader.dispose()
         self.writer.dispose()
@@ -91,16 +91,16 @@ class Dialect(ABC):
 
     @property
     def flaw(self) -> str | None:
-        """Why commits could be lost after they were acknowledged, as last heard; None if they can't."""
+        """Why commits could be lost after they were acknowledged, as last read; None if they can't."""
         return None
 
     def _require_open(self) -> None:
-        """Raises StoreUnavailableError once closed: an engine that was disposed of would connect again."""
+        """Raise StoreUnavailableError once closed: an engine that was disposed of would connect again."""
         if self._is_closed:
             raise StoreUnavailableError("the store is closed")
 
     def write(self, work: Work[_Result], *, repeat: Work[_Result] | None = None) -> _Result:
-        """Does work in a transaction of its own, and again if that lost a race or its connection.
+        """Do work in a transaction of its own, again if that lost a race or its connection.
 
         Args:
             work: What to do; its result is handed on.
@@ -112,35 +112,35 @@ class Dialect(ABC):
             return work(connection)
 
     def read(self, work: Work[_Result]) -> _Result:
-        """Does work that only reads, in one snapshot, and again if the connection was lost."""
+        """Do work that only reads, in one snapshot, again if the connection was lost."""
         with self.reading() as connection:
             return work(connection)
 
     @abstractmethod
     def lock_schema(self, connection: Connection) -> None:
-        """Waits until no other process migrates, and keeps them waiting, until the transaction ends."""
+        """Keep other processes from migrating until the transaction ends; wait for one that does."""
 
     @abstractmethod
     def lock_tables(self, connection: Connection, *tables: Table) -> None:
-        """Waits until nobody writes these tables, and keeps them waiting, until the transaction ends."""
+        """Keep others from writing these tables until the transaction ends; wait for those that do."""
 
     @abstractmethod
     def lock_against_readers(self, connection: Connection, table: Table) -> None:
-        """Waits until nobody's transaction has read a table, and keeps readers waiting, until it ends.
+        """Keep others from reading a table until the transaction ends; wait for those that have read it.
 
         Raises:
-            StoreUnavailableError: Somebody's transaction goes on for long, and readers must not wait for it.
+            StoreUnavailableError: A transaction that has read it lasts too long for readers to wait.
         """
 
     @abstractmethod
     def lock_name(self, connection: Connection, name: str) -> None:
-        """Waits until no other transaction that locked this name goes on, and keeps later ones waiting."""
+        """Keep others from locking this name until the transaction ends; wait for one that has."""
 
     @abstractmethod
     def read_watermark(self, connection: Connection) -> int:
         """A version such that every change not seen by this transaction has it or a later one.
 
-        Whoever polls asks for it, so a database that may cease to be durable is asked for that as well.
+        Every poll reads it, so a database that may cease to be durable is asked about that as well.
         """
 
     @abstractmethod
@@ -163,8 +163,8 @@ class Dialect(ABC):
     def execute_rows(
         self, connection: Connection, statement: RowsStatement, rows: Sequence[tuple[Any, ...]]
     ) -> Sequence[Any]:
-        """Runs a statement over any number of rows, sorted; returns the rows that it gives, if any."""
+        """Run a statement over any number of sorted rows; return the rows that it gives, if any."""
 
     @abstractmethod
     def check_integrity(self, connection: Connection) -> Sequence[str]:
-        """What the database finds wrong with its own files; empty if nothing."""
+        """Defects that the database finds in its own files; empty if none."""

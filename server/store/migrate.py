@@ -1,4 +1,4 @@
-"""Brings a database to the schema of this version, or says that it is not there.
+"""Migration of a database to the schema of this version, and the check whether it has it.
 
 **Old and new side by side.** During a rolling upgrade servers of the old version run, and may be started
 again, on the schema of the new one. So a schema changes in two releases: the first only adds (tables, columns
@@ -74,7 +74,7 @@ def has_schema(connection: Connection, schema: Schema = CURRENT) -> bool:
 
 
 def require_schema(connection: Connection, schema: Schema = CURRENT) -> None:
-    """Raises SchemaError unless code of this schema may run on the database."""
+    """Raise SchemaError unless code of this schema may run on the database."""
     found = current_revision(connection)
     if found == schema.head:
         return
@@ -92,7 +92,7 @@ def require_schema(connection: Connection, schema: Schema = CURRENT) -> None:
 
 
 def migrate(connection: Connection, schema: Schema = CURRENT) -> None:
-    """Brings an empty or older database to a schema, inside the caller's transaction; leaves a newer one.
+    """Bring an empty or older database to a schema, inside the caller's transaction; leave a newer one.
 
     Raises:
         SchemaError: It is not a database of this service, or of a revision that never was.
@@ -120,7 +120,7 @@ def migrate(connection: Connection, schema: Schema = CURRENT) -> None:
 
 
 def _note_compatibility(connection: Connection, scripts: "ScriptDirectory", revision: str) -> None:
-    """Says who may run on the schema: never older code than a feature in use allows already."""
+    """Store which code may run on the schema: never older than a feature in use allows already."""
     allowed = scripts.get_revision(revision).module.compatible_from
     before = connection.execute(select(compatibility.c.oldest_code)).scalar()
     connection.execute(delete(compatibility))

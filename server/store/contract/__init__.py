@@ -34,7 +34,7 @@ class Store(ExperimentStore, FactStore, WriterStore, RetentionStore, LedgerStore
     @property
     @abstractmethod
     def is_shared(self) -> bool:
-        """Whether other processes may write while this one does, and have to be heard of by polling."""
+        """Whether other processes may write at the same time, so that their changes must be polled for."""
 
     @property
     @abstractmethod
@@ -44,16 +44,16 @@ class Store(ExperimentStore, FactStore, WriterStore, RetentionStore, LedgerStore
     @property
     @abstractmethod
     def flaw(self) -> str | None:
-        """Why a commit could be lost after it was acknowledged, as last heard; None if it can't. Never waits.
+        """Why an acknowledged commit could be lost, as last read; None if it can't. Never waits.
 
         While there is a flaw every method that writes raises `StoreUnsafeError`.
         """
 
     @abstractmethod
     def prepare(self, *, may_migrate: bool, may_be_inexact: bool = False) -> None:
-        """Brings the database to the schema of this version; must have returned before anything else works.
+        """Bring the database to the schema of this version.
 
-        Until then every other method raises `StoreUnavailableError`. Exact when repeated.
+        Until this has returned, every other method raises `StoreUnavailableError`. Exact when repeated.
 
         Args:
             may_migrate: Whether an empty or older database is migrated, or refused.
@@ -67,4 +67,4 @@ class Store(ExperimentStore, FactStore, WriterStore, RetentionStore, LedgerStore
 
     @abstractmethod
     def close(self) -> None:
-        """Lets go of the database; further calls are errors. May be called twice."""
+        """Close the database; further calls are errors. May be called twice."""

@@ -14,7 +14,7 @@ class ClockStore(ABC):
 
     @abstractmethod
     def read_clock(self, now: datetime, trust_after: timedelta) -> ClockReading:
-        """Reads the clock that servers share, which is `now` where there is only one, and the record of it.
+        """Read the clock that servers share (`now` where there is only one server) and its record.
 
         Args:
             now: This machine's time.
@@ -23,18 +23,18 @@ class ClockStore(ABC):
 
     @abstractmethod
     def beat_clock(self, beat: ClockBeat, trust_after: timedelta) -> None:
-        """Adds what a server has run free of doubt, and moves the mark. Marks never go back by this."""
+        """Add the time that a server has run free of doubt, and move the mark, which never goes back."""
 
     @abstractmethod
     def accept_clock(self, now: datetime, *, reason: str, caller: str) -> datetime:
-        """Makes the clock that servers share right, whatever was marked; returns its time.
+        """Accept the clock that servers share, whatever was marked; return its time.
 
-        Servers go by it from their next poll on. What was marked beyond it is forgotten.
+        Servers go by it from their next poll on. Later marks are forgotten.
         """
 
     @abstractmethod
     def repair_clock(self, now: datetime, *, reason: str, caller: str) -> ClockRepair:
-        """Mends what a clock that was ahead left: seals, and instants in the future.
+        """Repair what a clock that was ahead left: seals, and instants in the future.
 
         Seals go back to how far the log is purged; experiments whose epochs start in the future get a cap;
         keys, writers and experiments that are dated in the future are dated now.

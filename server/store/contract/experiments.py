@@ -19,12 +19,12 @@ class ExperimentStore(ABC):
     def create_experiment(
         self, experiment: Experiment, now: datetime, caller: str = ANYONE, *, quota: int | None = None
     ) -> ExperimentRecord:
-        """Stores a draft.
+        """Store a draft.
 
         Args:
             experiment: What is declared.
             now: When.
-            caller: Who wants it.
+            caller: Who creates it.
             quota: How many experiments its namespace may hold then, those without a namespace counted as one;
                 exact, however many are created at once. Deleted ones do not count. None for no limit.
 
@@ -63,7 +63,7 @@ class ExperimentStore(ABC):
         *,
         caller: str = ANYONE,
     ) -> ExperimentRecord:
-        """Stores `after` in place of `before` with the next revision, and `epoch`, if any, made from it.
+        """Store `after` in place of `before` with the next revision, and `epoch`, if any, made from it.
 
         `epoch.revision` is set to the new revision.
 
@@ -73,7 +73,7 @@ class ExperimentStore(ABC):
 
     @abstractmethod
     def delete_experiment(self, before: ExperimentRecord, now: datetime, caller: str = ANYONE) -> None:
-        """Hides an experiment for good; its records stay.
+        """Delete an experiment for good; its rows stay, hidden.
 
         Raises:
             StaleRevisionError: The stored experiment is no longer `before`.

@@ -33,7 +33,7 @@ class FactStore(ABC):
 
     @abstractmethod
     def find_epochs(self, wanted: Collection[EpochKey]) -> Mapping[EpochKey, EpochTerms]:
-        """The terms of those of the epochs that there are. Costs no more where an experiment has many."""
+        """The terms of those epochs that exist. Its cost does not grow with the number of epochs."""
 
     @abstractmethod
     def read_facts(self, experiment: int) -> ExperimentFacts | None:
@@ -41,14 +41,15 @@ class FactStore(ABC):
 
     @abstractmethod
     def read_report(self, name: str) -> ReportFacts | None:
-        """All that a report on the experiment of this name is made of, in one snapshot; None as above.
+        """What a report on the experiment of this name is made of, in one snapshot; None as in `read_facts`.
 
-        Of millions of facts or units it may take long, and holds up nobody.
+        Takes some seconds for a million units, and blocks no writer. Outcomes of units count by the windows
+        that the metrics have now; a metric without one has none.
         """
 
     @abstractmethod
     def add_decisions(self, flush: Flush) -> None:
-        """Adds counts to the facts, and units seen. Exact when repeated: a flush that was added is not again.
+        """Add counts and units to the facts. Exact when repeated: a flush is added once.
 
         Raises:
             WriterUnknownError: The writer has claimed no slot, or was silent for weeks and is forgotten.
@@ -57,11 +58,11 @@ class FactStore(ABC):
 
     @abstractmethod
     def record_rewards(self, entries: Sequence[RewardEntry], slot: int) -> list[RewardVerdict]:
-        """Writes outcomes into the log and adds what is new to the facts, in one commit.
+        """Write outcomes to the log and add what is new to the facts, in one commit.
 
         Entries take effect in their order. Exact when repeated: what was recorded comes back as a duplicate.
 
-        What is sealed is refused by what the database says, and by no clock.
+        Whether a decision is sealed depends on the database alone, and on no clock.
 
         Returns:
             One verdict for each entry, in order.
@@ -74,5 +75,5 @@ class FactStore(ABC):
     def read_history(self, name: str) -> AbstractContextManager[History | None]:
         """The experiment of this name with its reward log; None if there is none or it was deleted.
 
-        What is read inside the block is of one snapshot, however long that takes. Writers go on.
+        All reads inside the block are of one snapshot, however long they take. Writers are not blocked.
         """

@@ -17,7 +17,7 @@ class LedgerStore(ABC):
     def compare_ledger(
         self, progress: Progress
     ) -> tuple[Mapping[OutcomeKey, Tally], Mapping[OutcomeKey, Tally]]:
-        """The sealed sums with the fold of the log, and the outcome facts, all of one snapshot.
+        """The sealed sums plus the fold of the log, and the outcome facts, of one snapshot.
 
         Both in steps, of which the quantum of a real metric is one and that of another is 2^20; a sum of
         squares in squares of steps.
@@ -25,15 +25,15 @@ class LedgerStore(ABC):
 
     @abstractmethod
     def count_apart(self) -> int:
-        """How many outcomes were kept apart, since their epoch is not the stored one of that number.
+        """Count the outcomes that were kept apart because the stored epoch of that number is another.
 
-        Those that were purged count, too.
+        Includes those that were purged.
         """
 
     @abstractmethod
     def rebuild_outcomes(self, progress: Progress) -> Rebuilt:
-        """Writes the outcome facts anew from the sealed sums and the log; decision counts stay."""
+        """Replace the outcome facts by the sealed sums plus the fold of the log; decision counts stay."""
 
     @abstractmethod
     def check_integrity(self) -> Sequence[str]:
-        """What the database finds wrong with its own files; empty if nothing."""
+        """Defects that the database finds in its own files; empty if none."""

@@ -27,25 +27,25 @@ class RetentionStore(ABC):
 
     @abstractmethod
     def seal(self, wanted: Sequence[SealedEpochs], now: datetime) -> None:
-        """Lets the log take nothing any more for decisions of these epochs. Seals never go back."""
+        """Reject outcomes of decisions of these epochs from now on. Only `repair_clock` lowers a seal."""
 
     @abstractmethod
     def settle_seals(self) -> bool:
-        """Whether no writer is under way that may not know of a seal; only what is settled is purged."""
+        """Whether every transaction under way knows of the seals; only what is settled is purged."""
 
     @abstractmethod
     def purge(self, start: bytes, end: bytes, n_looked_at: int) -> PurgeStep:
-        """Moves rows that are sealed and settled from the log into the sealed sums, in one transaction.
+        """Move rows that are sealed and settled from the log into the sealed sums, in one transaction.
 
         Args:
             start: The first id of a decision to look at.
-            end: The first id not to look at any more.
-            n_looked_at: How many rows of the log to look at, about.
+            end: The first id beyond those to look at.
+            n_looked_at: About how many rows of the log to look at.
         """
 
     @abstractmethod
     def purge_configurations(self, before: datetime) -> int:
-        """Deletes revisions older than that which no epoch was made from and which are not in force.
+        """Delete revisions that were stored before an instant, explain no epoch and are not in force.
 
         Returns:
             How many there were.

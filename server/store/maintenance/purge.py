@@ -1,4 +1,4 @@
-"""Purging: rows of sealed epochs leave the log, and their sums are kept, in one and the same transaction.
+"""Purging: rows of sealed epochs leave the log, and their sums are kept, in one transaction.
 
 At every instant the outcome facts are the sealed sums plus the fold of the log, also after a crash between
 any two steps. Several servers may purge at once: each passes over rows that another one has locked.
@@ -36,13 +36,13 @@ class _Sums(NamedTuple):
 
 
 def purge_step(connection: Connection, start: bytes, end: bytes, n_looked_at: int) -> PurgeStep:
-    """Purges what is sealed and settled among the next rows of the log, in the order of ids.
+    """Purge what is sealed and settled among the next rows of the log, in the order of ids.
 
     Args:
         connection: Inside a transaction.
         start: The first id to look at.
-        end: The first id not to look at any more.
-        n_looked_at: How many rows to look at, about; more than a decision has outcomes.
+        end: The first id beyond those to look at.
+        n_looked_at: About how many rows to look at; more than a decision has outcomes.
     """
     of_range = select(rewards.c.decision).where(rewards.c.decision >= start, rewards.c.decision < end)
     boundary = connection.execute(
@@ -80,7 +80,7 @@ def _move(connection: Connection, rows: Sequence[Row[Any]]) -> None:
 
 
 def _keep_units(connection: Connection, rows: Sequence[Row[Any]]) -> None:
-    """Keeps by unit what is counted by unit: outcomes in the windows that the metrics have now."""
+    """Keep by unit what is counted by unit: outcomes in the windows that the metrics have now."""
     outcomes = [
         UnitOutcome(row.experiment, row.segment, row.unit, row.metric, row.quanta, row.steps, row.received_ms)
         for row in rows
@@ -129,7 +129,7 @@ def count_apart_purged(connection: Connection) -> int:
 
 
 def purge_configurations(connection: Connection, before: int) -> int:
-    """Deletes revisions that were stored before an instant, explain no epoch and are not in force."""
+    """Delete revisions that were stored before an instant, explain no epoch and are not in force."""
     of_epoch = select(epochs.c.number).where(
         epochs.c.experiment == configurations.c.experiment, epochs.c.revision == configurations.c.revision
     )

@@ -44,7 +44,7 @@ class Repaired(NamedTuple):
 
 
 def find_inexact(connection: Connection) -> list[str]:
-    """Names of the tables that hold a sum which is no whole number; only SQLite has such."""
+    """Name of the tables that hold a sum which is no whole number; only SQLite has such."""
     if connection.dialect.name != "sqlite":
         return []
     query = "SELECT EXISTS (SELECT 1 FROM {table} WHERE {condition})"
@@ -56,7 +56,7 @@ def find_inexact(connection: Connection) -> list[str]:
 
 
 def require_exact(connection: Connection) -> None:
-    """Raises SchemaError if a sum is no whole number; looks at the facts, and not at the log."""
+    """Raise SchemaError if a sum of the facts is not a whole number. Does not read the log."""
     for table in find_inexact(connection):
         raise SchemaError(
             f"the table {table} holds {INEXACT}: `bandit-server rebuild` counts anew, with the server stopped"

@@ -123,7 +123,7 @@ class PostgresqlDialect(Dialect):
         return self._run(self.reader, work, work)
 
     def _run(self, engine: Engine, work: Work[_Result], repeat: Work[_Result]) -> _Result:
-        """Does the work, and again if its transaction was lost and there is time."""
+        """Do the work, and again if its transaction was lost and there is time."""
         give_up_at = time.monotonic() + _RETRY_SECONDS
         pause = _FIRST_PAUSE
         with translated_errors():

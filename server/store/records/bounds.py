@@ -11,7 +11,7 @@ class Bounds(NamedTuple):
     """What the log knows of the decisions of a batch of rewards.
 
     Attributes:
-        seals: (Experiment, segment) to how far it takes nothing any more.
+        seals: (Experiment, segment) to its watermarks.
         ended: The run's bits in a decision id to how far the run was counted.
         keys: The ids of the keys in the ring.
     """

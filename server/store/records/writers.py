@@ -36,7 +36,7 @@ class EndedRun(NamedTuple):
 
 
 class MoveStep(NamedTuple):
-    """What one transaction did to set outcomes of uncounted decisions apart from those that are compared.
+    """What one transaction moved: outcomes of uncounted decisions, to a basis that is not compared.
 
     Attributes:
         n_rows: Rows of the log that it changed.

@@ -42,7 +42,7 @@ class SqlClockStore(SqlPart, ClockStore):
             repair = ClockRepair(
                 n_seals=seals.lower_seals(connection),
                 n_caps=clock_repair.cap_epochs(connection, at, self._dialect.version),
-                n_instants=clock_repair.bring_back_instants(connection, at),
+                n_instants=clock_repair.reset_instants(connection, at),
             )
             after = json.dumps(asdict(repair) | {"reason": reason})
             audit.write(connection, at, caller, Action.REPAIR_CLOCK, after=after)

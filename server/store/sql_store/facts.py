@@ -43,7 +43,7 @@ class SqlFactStore(SqlPart, FactStore):
             existing = epochs.find(connection, epoch.experiment, epoch.segment, epoch.number)
             if existing is not None:
                 return existing
-            # Whoever else would begin an epoch waits for the touched row; who waited for it looks again.
+            # Others that would begin an epoch wait for the touched row, and look again after that.
             if not experiments.touch(connection, epoch.experiment, epoch.revision, self._dialect.version):
                 return None
             return epochs.find_or_add(connection, epoch)

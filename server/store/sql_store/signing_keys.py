@@ -61,7 +61,7 @@ class SqlKeyStore(SqlPart, KeyStore):
         now: datetime,
         caller: str,
     ) -> KeyRing:
-        """Changes the ring, with an entry for the audit unless it is the same afterwards."""
+        """Change the ring, with an entry for the audit unless it is the same afterwards."""
 
         def run(connection: Connection) -> KeyRing:
             self._dialect.lock_tables(connection, signing_keys)

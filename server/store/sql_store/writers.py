@@ -19,7 +19,7 @@ class SqlWriterStore(SqlPart, WriterStore):
 
     @override
     def claim_slot(self, incarnation: bytes, now: datetime) -> int:
-        # In two transactions: one that has written the table can't lock it beside another like it.
+        # In two transactions: two that have written the table could not both lock it.
         dialect = self._dialect
 
         def renew(connection: Connection) -> int | None:

@@ -149,7 +149,7 @@ class SqliteDialect(Dialect):
 
     @override
     def lock_against_readers(self, connection: Connection, table: Table) -> None:
-        """Nothing: whoever records rewards is the one writer."""
+        """Nothing: rewards are recorded by the one writer."""
 
     @override
     def read_bounds(self, connection: Connection, experiments: Sequence[int], runs: Sequence[int]) -> Bounds:
@@ -174,9 +174,9 @@ class SqliteDialect(Dialect):
 
 
 def _create(file: Path) -> None:
-    """Makes an empty file that only its owner can read: the keys that sign decisions will be in it.
+    """Create an empty file that only its owner can read: the keys that sign decisions will be in it.
 
-    SQLite gives its own files beside it the same mode.
+    SQLite gives its other files the same mode.
     """
     try:
         os.close(os.open(file, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
@@ -218,7 +218,7 @@ def _create_engine(url: URL, n_connections: int, begin: str, pragmas: Sequence[s
 
 
 def _execute(connection: Connection, sql: str, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Runs a statement over rows of values on the driver itself: a Row costs more than SQLite does."""
+    """Run a statement over rows of values on the driver itself: a Row costs more than SQLite does."""
     found: list[tuple[Any, ...]] = []
     cursor = connection.connection.cursor()
     try:
@@ -232,7 +232,7 @@ def _execute(connection: Connection, sql: str, rows: Sequence[tuple[Any, ...]]) 
 
 
 def _chunks(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
-    """Cuts into pieces whose lengths are powers of two, so that a few statements serve all."""
+    """Cut items into pieces whose lengths are powers of two, so that a few statements serve all."""
     start = 0
     while start < len(items):
         length = min(_LARGEST_CHUNK, 1 << (len(items) - start).bit_length() - 1)
@@ -273,7 +273,7 @@ _ABSENCES: Final[Mapping[int, str]] = {
 
 @contextmanager
 def _translated_errors() -> Iterator[None]:
-    """Turns the driver's errors into the store's; their texts hold no SQL and no path."""
+    """Turn the driver's errors into the store's; their texts hold no SQL and no path."""
     try:
         yield
     except (DBAPIError, sqlite3.Error, OverflowError) as error:

@@ -23,7 +23,7 @@ def write(
     before: str | None = None,
     after: str | None = None,
 ) -> None:
-    """Keeps one entry."""
+    """Keep one entry."""
     connection.execute(
         insert(audit).values(
             at=to_micros(now), caller=caller, action=action, experiment=experiment, before=before, after=after

@@ -18,7 +18,7 @@ _KEYS_AT_ONCE: Final = 256
 """Three parameters each; an older SQLite takes 999."""
 
 _TERMS_BYTES: Final = 400
-"""What the terms of an epoch take beside the text of their shares."""
+"""Memory that the terms of an epoch take, without the text of their shares."""
 
 
 def epochs_in_force(connection: Connection, experiments: Sequence[int]) -> dict[int, Epoch]:
@@ -98,7 +98,7 @@ def _add(connection: Connection, epoch: Epoch) -> None:
 
 
 class _LazyMapping(Mapping[int, _Value]):
-    """A mapping by number that is decoded when first looked at: most epochs of a history never are.
+    """A mapping by number that is decoded at its first use: most epochs of a history never are used.
 
     Args:
         text: A JSON object whose keys are numbers.

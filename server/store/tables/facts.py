@@ -1,4 +1,4 @@
-"""Facts in SQL: rows that only grow, one for each writer's slot, summed over slots by whoever reads."""
+"""Facts in SQL: rows that only grow, one for each writer's slot, summed over slots when they are read."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
@@ -76,7 +76,7 @@ _FOLD: Final = text(
 
 
 def add_decisions(connection: Connection, flush: Flush) -> None:
-    """Adds the counts of a flush. Its slot may be another writer's by now: increments of two add up."""
+    """Add the counts of a flush. Its slot may be another writer's by now: increments of two add up."""
     if flush.counts:
         connection.execute(
             _ADD_DECISIONS,
@@ -88,7 +88,7 @@ def add_decisions(connection: Connection, flush: Flush) -> None:
 
 
 def add_outcomes(connection: Connection, increments: Mapping[OutcomeKey, StoredTally], slot: int) -> None:
-    """Adds tallies, in key order, so that two writers never wait for each other in a circle."""
+    """Add tallies, in key order, so that two writers never deadlock."""
     if increments:
         connection.execute(
             _ADD_OUTCOMES,
@@ -190,7 +190,7 @@ def count_apart(connection: Connection) -> int:
 
 
 def clear_outcomes(connection: Connection) -> None:
-    """Deletes every outcome fact, to be written anew from the log."""
+    """Delete every outcome fact, before a rebuild."""
     connection.execute(delete(outcome_facts))
 
 

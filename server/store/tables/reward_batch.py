@@ -31,7 +31,7 @@ from server.store.tables.rewards import Row, RowKey, StoredOutcome, Touched, log
 def record(
     connection: Connection, dialect: Dialect, entries: Sequence[RewardEntry]
 ) -> tuple[list[RewardVerdict], dict[OutcomeKey, StoredTally]]:
-    """Writes entries inside the caller's transaction.
+    """Write entries inside the caller's transaction.
 
     Returns:
         One verdict for each entry, and what to add to the facts.
@@ -52,7 +52,7 @@ def record(
 def _record_round(
     connection: Connection, dialect: Dialect, entries: dict[int, RewardEntry]
 ) -> tuple[dict[int, RewardVerdict], dict[OutcomeKey, StoredTally]]:
-    """Writes entries that share no key."""
+    """Write entries that share no key."""
     verdicts = _find_expired(connection, dialect, entries)
     while True:
         open_entries = {n: entry for n, entry in entries.items() if n not in verdicts}

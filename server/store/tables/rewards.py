@@ -1,4 +1,4 @@
-"""The reward log in SQL: a row for each decision and metric, written by an upsert that tells what it did."""
+"""The reward log in SQL: a row for each decision and metric, written by an upsert."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple, TypeAlias
@@ -48,7 +48,7 @@ class StoredOutcome(NamedTuple):
     steps: int | None = None
 
     def holds(self, outcome: OutcomeEntry) -> bool:
-        """Whether it is of this value: as it was posted, or as it counts where only that is known."""
+        """Whether it is of this value: as posted, or as it counts where only that is known."""
         if self.value is None or self.steps is None or quanta_of(self.steps) != self.quanta:
             return self.quanta == logged_as(outcome)[0]
         return self.value == (outcome.quanta if outcome.value is None else outcome.value)
@@ -90,7 +90,7 @@ _INSERTED: Final = {
 
 
 def upsert(connection: Connection, dialect: Dialect, rows: Sequence[Row]) -> dict[RowKey, Touched]:
-    """Inserts rows with distinct keys in key order, or replaces those with a lower revision.
+    """Insert rows with distinct keys, sorted, or replace those of a lower revision.
 
     Returns:
         The rows that it inserted or changed.
@@ -106,7 +106,7 @@ def upsert(connection: Connection, dialect: Dialect, rows: Sequence[Row]) -> dic
 
 
 def find(connection: Connection, dialect: Dialect, keys: Sequence[RowKey]) -> dict[RowKey, StoredOutcome]:
-    """Reads rows by key, those included that others committed after the transaction began."""
+    """Read rows by key, including those that others committed after the transaction began."""
     found = dialect.execute_rows(connection, _FIND, keys)
     return {(decision, metric): StoredOutcome(*stored) for decision, metric, *stored in found}
 

@@ -1,7 +1,7 @@
 """The tables. The migrations build them; `tests/store` holds the two to be the same.
 
 Instants are microseconds since 1970, ids of decisions are 16 bytes in time order. Values are quanta, and sums
-have rests beside them, as `server.store.columns.exact_sums` has it.
+have rests, as `server.store.columns.exact_sums` explains.
 """
 
 from collections.abc import Iterator
@@ -269,7 +269,7 @@ unit_groups = Table(
     Column("decisions", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
-"""Policy decisions with a unit, by a byte of the unit's hash: their spread tells how much units repeat."""
+"""Policy decisions with a unit, by a byte of the unit's hash: their spread shows how often units repeat."""
 
 seals = Table(
     "seals",
@@ -284,10 +284,10 @@ seals = Table(
     Column("purged_before", LargeBinary),
     sqlite_with_rowid=False,
 )
-"""How far the log takes nothing any more: every epoch up to `epoch`; and of answers that belong to no epoch's
-shares (fallbacks, rows kept apart) every decision below `before`. `server.store.tables.seals` says what
-`fence` is. `n_apart` counts the rows kept apart that were purged; `purged_before` is beyond the last id of
-such a row or of a fallback that was purged, or null if that was not noted."""
+"""Retention watermarks: the log rejects outcomes of every epoch up to `epoch`; and of answers that belong to
+no epoch's shares (fallbacks, rows kept apart), of every decision below `before`. `server.store.tables.seals`
+says what `fence` is. `n_apart` counts the rows kept apart that were purged; `purged_before` is beyond the
+last id of such a row or of a fallback that was purged, or null if that was not noted."""
 
 sealed_facts = Table(
     "sealed_facts",
@@ -323,7 +323,7 @@ clock_marks = Table(
     Column("mark", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
-"""The mark as it was after so much running: an instant is trusted after much running since it was marked."""
+"""The mark by time of running: an instant is trusted once servers have run for long since it was marked."""
 
 compatibility = Table("compatibility", metadata, Column("oldest_code", String(32), primary_key=True))
 """One row: the head revision of the oldest code that may run on this schema."""

@@ -19,7 +19,7 @@ _ADD: Final = text(addition_of_tallies("sealed_facts", OutcomeKey._fields))
 
 
 def add(connection: Connection, tallies: Mapping[OutcomeKey, StoredTally]) -> None:
-    """Adds tallies, in key order."""
+    """Add tallies, in key order."""
     if tallies:
         connection.execute(
             _ADD,
@@ -37,6 +37,6 @@ def read(connection: Connection) -> dict[OutcomeKey, StoredTally]:
 
 
 def replace(connection: Connection, key: OutcomeKey, tally: StoredTally) -> None:
-    """Writes a sum in place of the one that stands."""
+    """Write a sum in place of the one that stands."""
     is_key = and_(*(column == value for column, value in zip(_KEY, key, strict=True)))
     connection.execute(update(sealed_facts).where(is_key).values(tally.to_columns()))

@@ -140,7 +140,7 @@ class UnitOutcome(NamedTuple):
 
 
 def rows_of(flush: Flush) -> list[UnitRow]:
-    """One row for each unit of a flush, in key order, so that two writers never wait in a circle."""
+    """One row for each unit of a flush, in key order, so that two writers never deadlock."""
     rows: dict[tuple[int, int, int], UnitRow] = {}
     for (experiment, epoch, segment, arm, _), sightings in flush.units:
         for mark, (decision, count) in sightings.items():
@@ -152,7 +152,7 @@ def rows_of(flush: Flush) -> list[UnitRow]:
 
 
 def add(connection: Connection, dialect: Dialect, flush: Flush) -> None:
-    """Inserts the units of a flush, or adds them to those that are there."""
+    """Insert the units of a flush, or add them to those that are there."""
     dialect.execute_rows(connection, _UPSERT, rows_of(flush))
 
 
@@ -163,7 +163,7 @@ def _merged(row: UnitRow, other: UnitRow) -> UnitRow:
 
 
 def add_groups(connection: Connection, flush: Flush) -> None:
-    """Adds decisions by group of units, in key order."""
+    """Add decisions by group of units, in key order."""
     if flush.groups:
         connection.execute(
             _ADD_GROUPS,
@@ -219,7 +219,7 @@ def _portions(connection: Connection, experiment: int) -> Iterator[dict[str, int
 def seal(
     connection: Connection, outcomes: Iterable[UnitOutcome], windows_ms: Mapping[tuple[int, int], int]
 ) -> None:
-    """Keeps outcomes by unit; in this transaction they must leave the log.
+    """Add outcomes to the sums by unit; in this transaction they must leave the log.
 
     Only once no first decision of their units can still arrive: long after the decisions have expired.
 

@@ -1,7 +1,8 @@
-"""Slots: which writer counts in which rows of the facts, so that writers never queue on one hot row.
+"""Writers in SQL: runs of servers, each with a slot of its own, so that they never queue on one hot row.
 
-A slot is only a place. Two writers in one would still add up, and whether a flush was added is told by its
-writer's own row; so a writer that was taken for dead loses its slot, and nothing else.
+A slot says in which rows of the facts a writer counts. Two writers in one slot would still add up, and
+whether a flush was added stands in its writer's own row; so a writer that was taken for dead loses its slot
+only.
 """
 
 from datetime import timedelta
@@ -16,7 +17,7 @@ from server.store.tables.schema import ended_runs, writers
 from server.version import VERSION
 
 EXPIRY: Final = timedelta(seconds=60)
-"""A writer that did not claim its slot for so long may lose it."""
+"""A writer that has not renewed its slot for this long may lose it."""
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -34,7 +35,7 @@ def count_old(connection: Connection, since: int) -> int:
 
 
 def renew(connection: Connection, incarnation: bytes, now: int) -> int | None:
-    """Says that a writer lives; returns its slot, None if it has none."""
+    """Note that a writer lives; return its slot, None if it has none."""
     return connection.execute(
         update(writers)
         .where(writers.c.incarnation == incarnation, writers.c.slot.is_not(None))
@@ -87,16 +88,16 @@ def _require_free_run(connection: Connection, incarnation: bytes) -> None:
 
 
 def forget(connection: Connection, silent_since: int) -> None:
-    """Forgets writers without a slot that were silent since, unless somebody may ask what they counted."""
+    """Forget writers without a slot that were silent since, unless what they counted may be asked for."""
     is_silent = writers.c.slot.is_(None) & (writers.c.seen_at <= silent_since)
     is_settled = writers.c.code.is_(None) | writers.c.ended_at.is_not(None)
     connection.execute(delete(writers).where(is_silent, is_settled))
 
 
 def advance(connection: Connection, flush: Flush) -> bool:
-    """Notes that a writer's flush is added; False if it was before.
+    """Note that a writer's flush is added; False if it was before.
 
-    WriterUnknownError if that can't be told; RunEndedError if its decisions are settled as not counted.
+    WriterUnknownError if the writer is not known; RunEndedError if its decisions are settled as not counted.
     """
     mine = writers.c.incarnation == flush.incarnation
     is_new = writers.c.ended_at.is_(None) & (writers.c.sequence < flush.sequence)
