@@ -36,7 +36,7 @@ def test_who_looked_before_the_end_is_waited_for(stores: Sequence[SqlStore], url
     stores[0].claim_slot(DEAD, START)
     early = reward(lost_id(1), experiment=number)
     with ThreadPoolExecutor(1) as pool:
-        with stores[1].writing() as connection:
+        with stores[1]._dialect.writing() as connection:
             bounds = stores[1]._dialect.read_bounds(connection, [number], [run_of(DEAD)])
             assert bounds.ended == {}
             ending = pool.submit(end, stores[0])
@@ -60,7 +60,7 @@ def test_rewards_do_not_wait_for_a_long_reader(stores: Sequence[SqlStore]) -> No
     """While somebody reads for long what would have to be locked, as a dump does, the run is not ended."""
     number = run(stores[0]).number
     stores[0].claim_slot(DEAD, START)
-    with stores[1].reading() as connection:
+    with stores[1]._dialect.reading() as connection:
         connection.exec_driver_sql("SELECT * FROM ended_runs").all()
         with pytest.raises(StoreUnavailableError):
             end(stores[0])

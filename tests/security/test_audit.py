@@ -137,7 +137,7 @@ def test_a_change_without_its_entry_is_none(store: SqlStore, change: str) -> Non
     """If the audit can't be written, nothing has changed."""
     ring = store.adopt_keys(KeyRing({1: b"k" * 32, 2: b"l" * 32}, 2))
     draft = create(store)
-    with store.writing() as connection:
+    with store._dialect.writing() as connection:
         connection.exec_driver_sql("DROP TABLE audit")
     changes: dict[str, Callable[[], object]] = {
         "create": lambda: store.create_experiment(declare("other"), START),

@@ -4,9 +4,6 @@ The contract has a module for each subject, and so has this package. Its classes
 does, and know no database: how one is begun, repeated and given up is said by `server.store.dialect`.
 """
 
-from contextlib import AbstractContextManager
-
-from sqlalchemy import Connection
 from typing_extensions import override
 
 from server.store.contract import Store
@@ -85,11 +82,3 @@ class SqlStore(
     @override
     def close(self) -> None:
         self._opened.close()
-
-    def writing(self) -> AbstractContextManager[Connection]:
-        """A transaction that is committed at the end, and not at all if the block raises."""
-        return self._dialect.writing()
-
-    def reading(self) -> AbstractContextManager[Connection]:
-        """A transaction that sees one snapshot."""
-        return self._dialect.reading()

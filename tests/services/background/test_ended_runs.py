@@ -77,7 +77,7 @@ async def test_a_run_of_an_older_release_is_not_ended(
     desk: Desk, store: SqlStore, workers: Workers, clock: ManualClock
 ) -> None:
     """Its ids do not tell which decisions it counted."""
-    with store.writing() as connection:
+    with store._dialect.writing() as connection:
         connection.exec_driver_sql("UPDATE writers SET code = NULL")
     await ender_of(desk, store, workers, clock).run_once()
     assert ended(store) == set()

@@ -194,7 +194,7 @@ def test_flushes_of_two_replicas_commute(store: SqlStore) -> None:
         parts = [(INCARNATION, flushes[:half]), (OTHER, flushes[half:])]
         for incarnation, part in parts if sequence % 2 else reversed(parts):
             store.add_decisions(flush_of(sequence, part, incarnation))
-        with store.writing() as connection:
+        with store._dialect.writing() as connection:
             found.append(connection.execute(select(units).order_by(units.c.unit)).all())
             connection.execute(delete(units))
     assert found[0] == found[1] == found[2]
@@ -289,7 +289,7 @@ def test_sealed_outcomes_stay_with_their_units(store: SqlStore) -> None:
     while start is not None:
         step = store.purge(start, b"\xff" * 16, 3)
         n_rows, start = n_rows + step.n_rows, step.next_id
-    with store.reading() as connection:
+    with store._dialect.reading() as connection:
         assert connection.scalars(select(rewards.c.epoch).distinct()).all() == [2]
     assert n_rows == 3
     assert units_of(store) == before
@@ -309,9 +309,9 @@ def test_the_sum_of_a_unit_can_not_overflow(store: SqlStore) -> None:
     sealed = UnitOutcome(1, 0, 7, 1, 2**62 - 1, third, T0 + 10)
     small = UnitOutcome(1, 0, 8, 1, rests.total, third, T0 + 10)
     for _ in range(4):
-        with store.writing() as connection:
+        with store._dialect.writing() as connection:
             units_in_sql.seal(connection, [sealed, small], {(1, 1): 60_000})
-    with store.reading() as connection:
+    with store._dialect.reading() as connection:
         rows = connection.execute(select(unit_sums).order_by(unit_sums.c.unit)).all()
     found = [
         StoredTally(r.n, r.total, 0, 0, 0, 0, r.total_low + (r.total_high << 62)).in_steps() for r in rows

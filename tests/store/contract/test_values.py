@@ -83,7 +83,7 @@ def as_version_0_2(store: SqlStore, entry: RewardEntry, replaced: RewardEntry | 
         "total": quanta - before,
         "squares": quanta**2 - before**2,
     }
-    with store.writing() as connection:
+    with store._dialect.writing() as connection:
         connection.execute(OLD_UPSERT, arguments)
         connection.execute(OLD_ADDITION, arguments)
 
