@@ -17,7 +17,7 @@ from benchmarks.harness.choosers import make_chooser, make_counter
 from benchmarks.unit_rows import N_UNITS, PlainCounter, time_round
 from server.services.runtime.clock import Clock
 from server.services.runtime.service_time import ServiceClock
-from server.store.contract.clock import ClockReading, ClockRecord
+from server.store.records import ClockReading, ClockRecord
 
 _RECORD: Final = ClockRecord(
     generation=1,

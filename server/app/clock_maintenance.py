@@ -10,8 +10,8 @@ from server.services.runtime.clock import Clock
 from server.services.runtime.service_time import Pace
 from server.settings import Settings
 from server.store.contract import Store
-from server.store.contract.clock import ClockRepair
 from server.store.opening import open_beside
+from server.store.records import ClockRepair
 
 
 def show_clock(settings: Settings) -> list[str]:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from server.services.runtime.service_time import Pace
-from server.store.contract.clock import ClockReading
+from server.store.records import ClockReading
 
 _SLACK: Final = timedelta(seconds=1)
 _GO_BY_ITSELF: Final = "nothing: servers go on by themselves"

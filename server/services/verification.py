@@ -6,10 +6,10 @@ from typing import Final
 
 from bandit.decision_id import Basis
 from bandit.facts import OutcomeKey, Tally
+from server.store.columns.exact_sums import SUM_BITS
 from server.store.contract import Store
 from server.store.errors import StoreBrokenError
 from server.store.records import Progress
-from server.store.tables.exact_sums import SUM_BITS
 
 _N_SEALS_SHOWN: Final = 20
 

@@ -6,9 +6,9 @@ where the key is:
 - at the top, it is ignored. What it says must be safe to ignore.
 - inside an arm, a metric, the limits, the policy or a prior, it changes what these mean, and code before
   0.3.0 fails on it. So such a key is written only where its value differs from the default, and its first use
-  passes the gate (`server.store.gate`). Code from 0.3.0 on reads the rest and names the key among `unknown`:
-  it answers for such an experiment with the champion, which is no evidence of anything, takes its rewards,
-  and does not change it.
+  passes the gate (`server.store.tables.gate`). Code from 0.3.0 on reads the rest and names the key among
+  `unknown`: it answers for such an experiment with the champion, which is no evidence of anything, takes its
+  rewards, and does not change it.
 """
 
 import dataclasses

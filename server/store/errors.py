@@ -1,11 +1,11 @@
-"""What a store may raise, named by what the caller should do.
+"""Errors of a store, each with what its caller should do.
 
 StoreError
 ├── StoreUnavailableError    nothing was stored; try again later
-│   ├── StoreUnreachableError       nobody answers where it should be; it may be back at any moment
+│   ├── StoreUnreachableError       no answer from its address; it may be back at any moment
 │   ├── StoreFullError       no room left; try again once there is
-│   ├── StoreReadOnlyError   writes are refused until somebody changes that
-│   └── StoreUnsafeError     what it acknowledges could be lost, until somebody changes that
+│   ├── StoreReadOnlyError   writes are refused until an operator changes that
+│   └── StoreUnsafeError     what it acknowledges could be lost, until an operator changes that
 ├── StoreBrokenError         durability can no longer be promised; end the process
 ├── StoreInUseError          another process owns the store
 ├── BackupTargetError        name another file for the copy
@@ -34,7 +34,7 @@ class StoreUnavailableError(StoreError):
 
 
 class StoreUnreachableError(StoreUnavailableError):
-    """Nobody answers where the store should be, or not yet; nothing was stored."""
+    """There is no answer from the store's address, or not yet; nothing was stored."""
 
 
 class StoreFullError(StoreUnavailableError):

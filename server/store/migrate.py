@@ -1,4 +1,4 @@
-"""Brings a database to the schema of this version, or says that it is not there.
+"""Migration of a database to the schema of this version, and the check whether it has it.
 
 **Old and new side by side.** During a rolling upgrade servers of the old version run, and may be started
 again, on the schema of the new one. So a schema changes in two releases: the first only adds (tables, columns
@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import Connection, delete, insert, inspect, select, text
 
 from server.store.errors import SchemaError
-from server.store.maintenance.sum_repair import mend
+from server.store.maintenance.sum_repair import repair
 from server.store.tables.schema import HEAD, compatibility
 
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
 _EXACT: Final = "0008"
-"""From this revision on no sum overflows; those of an older database are mended when it is migrated."""
+"""From this revision on no sum overflows; those of an older database are repaired when it is migrated."""
 
 _ENVIRONMENT: Final = Path(__file__).parent / "migrations"
 
@@ -74,7 +74,7 @@ def has_schema(connection: Connection, schema: Schema = CURRENT) -> bool:
 
 
 def require_schema(connection: Connection, schema: Schema = CURRENT) -> None:
-    """Raises SchemaError unless code of this schema may run on the database."""
+    """Raise SchemaError unless code of this schema may run on the database."""
     found = current_revision(connection)
     if found == schema.head:
         return
@@ -92,7 +92,7 @@ def require_schema(connection: Connection, schema: Schema = CURRENT) -> None:
 
 
 def migrate(connection: Connection, schema: Schema = CURRENT) -> None:
-    """Brings an empty or older database to a schema, inside the caller's transaction; leaves a newer one.
+    """Bring an empty or older database to a schema, inside the caller's transaction; leave a newer one.
 
     Raises:
         SchemaError: It is not a database of this service, or of a revision that never was.
@@ -115,12 +115,12 @@ def migrate(connection: Connection, schema: Schema = CURRENT) -> None:
     config.attributes["connection"] = connection
     command.upgrade(config, schema.head)
     if found is not None and found < _EXACT:
-        mend(connection)
+        repair(connection)
     _note_compatibility(connection, scripts, schema.head)
 
 
 def _note_compatibility(connection: Connection, scripts: "ScriptDirectory", revision: str) -> None:
-    """Says who may run on the schema: never older code than a feature in use allows already."""
+    """Store which code may run on the schema: never older than a feature in use allows already."""
     allowed = scripts.get_revision(revision).module.compatible_from
     before = connection.execute(select(compatibility.c.oldest_code)).scalar()
     connection.execute(delete(compatibility))

@@ -1,4 +1,4 @@
-"""Opens a store: to serve from, to wait for, or to read beside those that serve."""
+"""Opening of a store: to serve from, or to read while others serve from it."""
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -14,14 +14,14 @@ from server.store.sqlite.dialect import SqliteDialect
 def open_store(
     url: str, *, may_migrate: bool = True, may_be_inexact: bool = False, schema: Schema = CURRENT
 ) -> SqlStore:
-    """Opens a database and brings it to the schema of this version.
+    """Open a database and bring it to the schema of this version.
 
     Where a database serves one process only, this one owns it until `close`.
 
     Args:
         url: `sqlite:///FILE` or `postgresql+psycopg://…`.
         may_migrate: Whether an empty or older database is migrated, or refused.
-        may_be_inexact: Whether it is opened although sums in it are no whole numbers, to mend them.
+        may_be_inexact: Whether to open it although sums in it are not whole numbers, to repair them.
         schema: What to migrate to; this version's, but in tests of the next one.
 
     Raises:
@@ -39,7 +39,7 @@ def open_store(
 
 
 def find_store(url: str, schema: Schema = CURRENT) -> SqlStore:
-    """The store of a database that may be away: it works once `prepare` has succeeded, as in `open_store`.
+    """The store of a database that may be unreachable: usable once its `prepare` has succeeded.
 
     Where a database serves one process only, this one owns it until `close`.
 
@@ -51,7 +51,7 @@ def find_store(url: str, schema: Schema = CURRENT) -> SqlStore:
 
 
 def open_beside(url: str) -> SqlStore:
-    """Opens a database beside the servers that use it, for a few short transactions that may write.
+    """Open a database that servers are using, for a few short transactions that may write.
 
     An SQLite file is locked by SQLite itself for as long as each of them takes.
 
@@ -63,11 +63,11 @@ def open_beside(url: str) -> SqlStore:
 
 
 def open_reader(url: str, *, may_be_inexact: bool = False) -> SqlStore:
-    """Opens a database beside those that write to it, for reading only.
+    """Open a database that others may be writing, for reading only.
 
     Args:
         url: As in `open_store`.
-        may_be_inexact: Whether it is opened although sums in it are no whole numbers, to say so.
+        may_be_inexact: Whether to open it although sums in it are not whole numbers, to report them.
 
     Raises:
         SchemaError: It is of another version, or not ours.
@@ -85,7 +85,7 @@ def open_reader(url: str, *, may_be_inexact: bool = False) -> SqlStore:
 
 
 def open_dialect(url: str, *, is_owner: bool) -> Dialect:
-    """Opens the database of a URL.
+    """Open the database of a URL.
 
     Args:
         url: `sqlite:///FILE` or `postgresql+psycopg://…`.

@@ -114,20 +114,17 @@ def library_assessment(
     """Return the library's assessment of the same facts, read from the file, at the same time."""
     now = report.report_time.ToDatetime(UTC)
     with closing(open_reader(server.url)) as store:
-        record = store.find_experiment(report.experiment)
-        assert record is not None
-        found = store.read_facts(record.number)
-        assert found is not None
-        floors = smallest_floors(store.read_declarations(record.number), record.arm_numbers)
-        units = store.read_units(record.number)
-    assert units is not None
+        read = store.read_report(report.experiment)
+    assert read is not None
+    found, record = read.found, read.found.record
+    floors = smallest_floors(read.declarations, record.arm_numbers)
     epochs = tuple(epoch for epoch in found.epochs if epoch.started_at <= now)
     state = state_of(found.record, epochs, found.facts, timedelta(seconds=LAG), now)
     is_counted = found.record.experiment.analysis_unit == "unit"
     return assess(
         state,
         floors,
-        counted=units.facts if is_counted else None,
+        counted=read.units.facts if is_counted else None,
         splits=[{record.arm_numbers[arm]: weight for arm, weight in split.items()}],
     )
 

@@ -41,9 +41,9 @@ def click(wire: Wire, choices: list[bandit_pb2.ChooseResponse], value: float = 1
 def units_in(database: Path) -> UnitFacts:
     """Return the stored facts of the units of the first experiment."""
     with closing(open_reader(f"sqlite:///{database}")) as store:
-        found = store.read_units(1)
-    assert found is not None
-    return found
+        report = store.read_report(store.list_experiments("", 1)[0].name)
+    assert report is not None
+    return report.units
 
 
 def test_returning_units_count_once(start_server: StartServer, connect: Connect) -> None:

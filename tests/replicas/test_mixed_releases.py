@@ -11,7 +11,7 @@ from bandit.v1 import bandit_pb2
 from server.store.errors import OlderServersError, StoreUnavailableError
 from server.store.opening import open_store
 from server.store.sql_store import SqlStore
-from server.store.tables.uncounted import FEATURE
+from server.store.tables.ended_runs import FEATURE
 from server.store.tables.writers import EXPIRY
 from server.version import VERSION
 from tests.bandit.builders import START

@@ -77,7 +77,7 @@ def test_nothing_is_purged_under_a_writer_that_may_not_know(stores: Sequence[Sql
     """A transaction that looked before the seal keeps the rows in the log until it has ended."""
     record, entries = with_old_rewards(stores[0], 20)
     late = reward(experiment=record.number)
-    with stores[1].writing() as connection:
+    with stores[1]._dialect.writing() as connection:
         seen = stores[1]._dialect.read_bounds(connection, [record.number], []).seals
         seal(stores[0])
         assert seen == {}
@@ -94,7 +94,7 @@ def test_who_looks_after_the_seal_does_not_hold_it_up(stores: Sequence[SqlStore]
     record, entries = with_old_rewards(stores[0], 20)
     seal(stores[0])
     stores[0].settle_seals()
-    with stores[1].writing() as connection:
+    with stores[1]._dialect.writing() as connection:
         found = stores[1]._dialect.read_bounds(connection, [record.number], []).seals
         assert found[record.number, 0].epoch == 1
         assert stores[0].settle_seals()

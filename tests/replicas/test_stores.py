@@ -99,7 +99,7 @@ def test_a_change_that_commits_late_is_not_missed(stores: list[SqlStore]) -> Non
     """A change whose transaction began first and ends last is loaded after one that was made meanwhile."""
     late, other = create(stores[0], "late"), create(stores[0], "other")
     watermark = stores[3].load_changes(None).watermark
-    with stores[0].writing() as connection:
+    with stores[0]._dialect.writing() as connection:
         connection.exec_driver_sql(
             "UPDATE experiments SET revision = 9, version = pg_current_xact_id()::text::bigint"
             " WHERE name = 'late'"
@@ -133,7 +133,7 @@ def test_replicas_converge(stores: list[SqlStore]) -> None:
             known.update({live.record.name: live.record for live in final.live})
             return
         for name in generator.choices(names, k=40):
-            with store.writing() as connection:
+            with store._dialect.writing() as connection:
                 connection.exec_driver_sql(
                     "UPDATE experiments SET revision = revision + 1,"
                     " version = pg_current_xact_id()::text::bigint WHERE name = %s",
@@ -174,7 +174,9 @@ def test_no_epoch_is_of_a_stale_revision(stores: list[SqlStore]) -> None:
             nonce = 1000 * replica + step
             if replica == 0:
                 paused = store.change_experiment(found.record, replace(found.record, state=State.PAUSED))
-                number = max(epoch for _, epoch in store.read_nonces(record.number)) + 1
+                stopped = store.read_facts(record.number)
+                assert stopped is not None
+                number = stopped.epochs[-1].number + 1
                 running = replace(paused, state=State.RUNNING)
                 store.change_experiment(paused, running, epoch_of(paused, number, nonce))
             else:

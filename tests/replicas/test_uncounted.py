@@ -9,6 +9,7 @@ from bandit.decision_id import Basis, IdBits, new_id, run_of
 from bandit.facts import OutcomeKey, Tally
 from server.store.errors import StoreUnavailableError
 from server.store.sql_store import SqlStore
+from server.store.tables import reward_batch
 from tests.bandit.builders import START
 from tests.store.builders import RECORDED, facts_of, one, reward, run
 from tests.support.postgresql import query
@@ -35,12 +36,12 @@ def test_who_looked_before_the_end_is_waited_for(stores: Sequence[SqlStore], url
     stores[0].claim_slot(DEAD, START)
     early = reward(lost_id(1), experiment=number)
     with ThreadPoolExecutor(1) as pool:
-        with stores[1].writing() as connection:
+        with stores[1]._dialect.writing() as connection:
             bounds = stores[1]._dialect.read_bounds(connection, [number], [run_of(DEAD)])
             assert bounds.ended == {}
             ending = pool.submit(end, stores[0])
             eventually(lambda: query(url, WAITING) == [(1,)])
-            _, increments = stores[1]._log.record(connection, [early])
+            _, increments = reward_batch.record(connection, stores[1]._dialect, [early])
             assert set(increments) == {OutcomeKey(number, 1, 0, 0, Basis.POLICY, 0)}
             connection.exec_driver_sql(
                 "INSERT INTO outcome_facts (experiment, epoch, segment, arm, basis, metric, slot, n, total, "
@@ -59,7 +60,7 @@ def test_rewards_do_not_wait_for_a_long_reader(stores: Sequence[SqlStore]) -> No
     """While somebody reads for long what would have to be locked, as a dump does, the run is not ended."""
     number = run(stores[0]).number
     stores[0].claim_slot(DEAD, START)
-    with stores[1].reading() as connection:
+    with stores[1]._dialect.reading() as connection:
         connection.exec_driver_sql("SELECT * FROM ended_runs").all()
         with pytest.raises(StoreUnavailableError):
             end(stores[0])

@@ -57,10 +57,10 @@ def test_a_rolling_upgrade(old_url: str, tmp_path: Path, connect: Connect) -> No
             assert [wires[1].n_outcomes(name) for name in names] == [1] * len(names)
             facts_of(newer)
         assert query(old_url, "SELECT version_num FROM alembic_version") == [("9001",)]
+        errors = [e for s in servers for e in s.events() if e["level"] in {"error", "critical", "warning"}]
+        assert errors == []
         query(old_url, "UPDATE compatibility SET oldest_code = '9001'")
         done = run_command(*REPLICA, "--database", old_url, folder=tmp_path)
         assert done.returncode == 1
         assert "the database has schema 9001, which needs code of schema 9001 or later" in done.stderr
         assert wires[1].choose(names[0]).arm
-    errors = [e for s in servers for e in s.events() if e["level"] in {"error", "critical", "warning"}]
-    assert errors == []

@@ -23,7 +23,7 @@ from server.store.sql_store import SqlStore
 from tests.bandit.builders import START, declare
 from tests.conftest import StartServer
 from tests.security.conftest import Enter, TokensFile
-from tests.store.builders import create, epoch_of
+from tests.store.builders import create, epoch_of, nonces_of
 from tests.support.process import ServerProcess
 from tests.support.refusals import refused
 from tests.support.wire import Wire, experiment
@@ -137,7 +137,7 @@ def test_a_change_without_its_entry_is_rolled_back(store: SqlStore, change: str)
     """If the audit entry can't be written, nothing changes."""
     ring = store.adopt_keys(KeyRing({1: b"k" * 32, 2: b"l" * 32}, 2))
     draft = create(store)
-    with store.writing() as connection:
+    with store._dialect.writing() as connection:
         connection.exec_driver_sql("DROP TABLE audit")
     changes: dict[str, Callable[[], object]] = {
         "create": lambda: store.create_experiment(declare("other"), START),
@@ -152,7 +152,7 @@ def test_a_change_without_its_entry_is_rolled_back(store: SqlStore, change: str)
         changes[change]()
     assert store.list_experiments("", 10) == [draft]
     assert store.read_keys() == ring
-    assert store.read_nonces(draft.number) == {}
+    assert nonces_of(store, draft.number) == {}
     store.close()
 
 

@@ -9,10 +9,13 @@ from itertools import count
 from sqlalchemy import Engine, event
 
 from bandit.decision_id import Basis, new_id
+from bandit.experiment import SEGMENT_ALL
 from bandit.facts import DecisionKey, Epoch, OutcomeKey, Tally
+from server.store.columns.exact_sums import in_quanta
 from server.store.contract import Store
 from server.store.postgresql.dialect import PostgresqlDialect
 from server.store.records import (
+    EpochKey,
     ExperimentRecord,
     Flush,
     OutcomeEntry,
@@ -24,7 +27,6 @@ from server.store.records import (
 )
 from server.store.sql_store import SqlStore
 from server.store.sqlite.dialect import SqliteDialect
-from server.store.tables.exact_sums import in_quanta
 from tests.bandit.builders import START, declare, make_epoch
 
 INCARNATION = b"incarnation-----"
@@ -57,6 +59,12 @@ def epoch_of(record: ExperimentRecord, number: int, nonce: int = 7) -> Epoch:
         revision=record.revision,
         nonce=nonce,
     )
+
+
+def nonces_of(store: Store, experiment: int) -> dict[int, int]:
+    """Number to nonce of an experiment's first epochs, also of one that is deleted."""
+    found = store.find_epochs([EpochKey(experiment, SEGMENT_ALL, number) for number in range(1, 10)])
+    return {key.number: terms.nonce for key, terms in sorted(found.items())}
 
 
 def some_id() -> bytes:

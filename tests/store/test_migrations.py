@@ -62,7 +62,7 @@ def test_the_migrations_build_the_tables_of_the_code(url: str, tmp_path: Path) -
 
 def test_alembic_finds_no_difference(url: str) -> None:
     """Alembic would generate an empty migration."""
-    with closing(open_store(url)) as store, store.reading() as connection:
+    with closing(open_store(url)) as store, store._dialect.reading() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
 
@@ -79,7 +79,7 @@ def test_alembic_finds_no_difference(url: str) -> None:
 )
 def test_a_table_is_its_primary_key(url: str, file: Path, table: str, primary_key: list[str]) -> None:
     """The large tables are clustered by their key: WITHOUT ROWID, key columns first and in its order."""
-    with closing(open_store(url)) as store, store.reading() as connection:
+    with closing(open_store(url)) as store, store._dialect.reading() as connection:
         found = inspect(connection)
         assert found.get_pk_constraint(table)["constrained_columns"] == primary_key
         columns = [column["name"] for column in found.get_columns(table)]

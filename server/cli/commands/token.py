@@ -9,11 +9,11 @@ import click
 from server.cli.commands.tokens_file_edit import TokensTextError, with_token
 from server.cli.framework.errors import CalledWronglyError, CommandError, reporting
 from server.cli.framework.help import Group
+from server.file_drafts import draft_of
 from server.services.access.callers import Caller, Role, digest_of, new_token
 from server.services.access.tokens_file import CALLER_RULE, TOKENS_BYTES, TokensFileError, parse_tokens
 from server.services.runtime.input_files import InputFileError, decode, read_bytes
-from server.store.contract.signing_keys import ANYONE
-from server.store.drafts import draft_of
+from server.store.records import ANYONE
 
 
 @click.group(cls=Group)

@@ -17,7 +17,7 @@ from server.services.runtime.async_store import AsyncStore
 from server.services.runtime.clock import Clock
 from server.services.runtime.writer import Writer
 from server.store.errors import OlderServersError, StoreUnavailableError, StoreUnreachableError
-from server.store.tables.writers import WriterState
+from server.store.records import WriterState
 
 SILENCE: Final = timedelta(minutes=15)
 """How long a run must be silent. It says that it lives every 10 s; a machine that is moved, or a process that

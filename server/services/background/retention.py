@@ -15,7 +15,7 @@ import structlog
 from bandit.decision_id import new_id
 from server.services.runtime.async_store import AsyncStore
 from server.services.runtime.clock import Clock
-from server.store.records.seals import SealedEpochs
+from server.store.records import SealedEpochs
 
 _PAGE: Final = 200
 """Experiments looked at in one read."""

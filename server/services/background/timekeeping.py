@@ -9,7 +9,7 @@ import structlog
 from server.services.runtime.async_store import AsyncStore, Thread
 from server.services.runtime.service_time import Change, ServiceClock
 from server.store.contract import Store
-from server.store.contract.clock import ClockBeat, ClockReading
+from server.store.records import ClockBeat, ClockReading
 
 _MEMORY: Final = timedelta(days=30)
 """How long the store remembers a writer that was not heard of."""

@@ -29,9 +29,8 @@ from server.services.runtime.async_store import AsyncStore, Thread
 from server.services.runtime.clock import Clock
 from server.services.snapshot.snapshot import Snapshot
 from server.store.contract import Store
-from server.store.contract.signing_keys import ANYONE
 from server.store.errors import StaleRevisionError
-from server.store.records import ExperimentRecord, LiveExperiment, State
+from server.store.records import ANYONE, ExperimentRecord, LiveExperiment, State
 
 _ATTEMPTS = 5
 

@@ -17,8 +17,7 @@ from server.services.exports.targets import Target
 from server.services.exports.writers import open_writer, require_format, write_json
 from server.services.runtime.suggestions import did_you_mean
 from server.store.contract import Store
-from server.store.records import Progress
-from server.store.tables.history import History
+from server.store.records import History, Progress
 
 _Item = TypeVar("_Item")
 _BATCH: Final = 32_768

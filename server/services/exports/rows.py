@@ -11,8 +11,8 @@ from bandit.metric import Metric
 from server.services.exports.metric_scale import MetricScale
 from server.services.exports.resolved_history import EpochKey, ResolvedHistory
 from server.services.exports.tables import Row
-from server.store.tables.history import LoggedOutcome
-from server.store.tables.times import to_micros
+from server.store.columns.times import to_micros
+from server.store.records import LoggedOutcome
 
 _MICROS_PER_MS: Final = 1000
 _NOTHING: Final = Tally()

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from server.services.runtime.clock import Clock
 from server.services.snapshot.snapshot import Snapshot
-from server.store.records.epoch_terms import EpochKey, EpochTerms
+from server.store.records import EpochKey, EpochTerms
 
 _MOST_BYTES: Final = 32 * 1024 * 1024
 """Memory for epochs that were looked up: some sixty thousand of a few arms, the oldest forgotten first."""

@@ -29,6 +29,7 @@ from server.services.runtime.clock import Clock
 from server.services.snapshot.snapshot import Snapshot
 from server.store.records import (
     Conflicting,
+    EpochKey,
     ExperimentRecord,
     Expired,
     OutcomeEntry,
@@ -40,7 +41,6 @@ from server.store.records import (
     RewardVerdict,
     Sealed,
 )
-from server.store.records.epoch_terms import EpochKey
 
 MAX_OUTCOMES: Final = 64
 _RETRY_WHEN_IN_DOUBT: Final = timedelta(seconds=30)

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from server.store.drafts import draft_of
+from server.file_drafts import draft_of
 
 
 def replace_file(path: Path, data: bytes, *, mode: int) -> None:

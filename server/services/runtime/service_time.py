@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from typing_extensions import override
 
 from server.services.runtime.clock import Clock
-from server.store.contract.clock import ClockReading, ClockRecord
+from server.store.records import ClockReading, ClockRecord
 
 EARLIEST: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """No clock of a running service can be before this: one that was never set says 1970."""

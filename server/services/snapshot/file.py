@@ -17,9 +17,9 @@ from typing import Any, Final
 from bandit.facts import Epoch
 from server.services.runtime.atomic_file import replace_file
 from server.services.runtime.input_files import InputFileError, opened, shown_value
+from server.store.columns.times import from_micros, to_micros
 from server.store.declaration_json import Declaration, from_document, to_document
 from server.store.records import ExperimentRecord, KeyRing, LiveExperiment, State
-from server.store.tables.times import from_micros, to_micros
 
 _FORMAT: Final = "bandit-server snapshot"
 VERSION: Final = 1

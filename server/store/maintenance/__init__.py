@@ -1,1 +1,1 @@
-"""Work on a whole database: purging, comparing the ledger, and repairs."""
+"""Work on a whole database: purging, the check of the ledger, and repairs."""

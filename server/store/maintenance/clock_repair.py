@@ -1,4 +1,4 @@
-"""Mends in SQL what a clock that was ahead left in the database: whatever is dated in the future."""
+"""Repair of what a clock that was ahead left in the database: all that is dated in the future."""
 
 import secrets
 from dataclasses import replace
@@ -8,9 +8,9 @@ from typing import Final
 from sqlalchemy import ColumnElement, Connection, Table, func, select, update
 
 from bandit.facts import MOST_AHEAD, Epoch, ends_of
+from server.store.columns.times import to_micros
 from server.store.tables import epochs as epochs_table
 from server.store.tables.schema import epochs, experiments, signing_keys, writers
-from server.store.tables.times import to_micros
 
 _INSTANTS: Final[tuple[tuple[Table, tuple[str, ...]], ...]] = (
     (experiments, ("created_at", "updated_at", "started_at", "concluded_at", "deleted_at")),
@@ -20,7 +20,7 @@ _INSTANTS: Final[tuple[tuple[Table, tuple[str, ...]], ...]] = (
 
 
 def cap_epochs(connection: Connection, now: datetime, version: ColumnElement[int]) -> int:
-    """Ends what started in the future by an epoch of the same shares that starts now; returns how many.
+    """End what started in the future by an epoch of the same shares that starts now; return how many.
 
     Each capped experiment gets the newest version, so that every server hears of it.
     """
@@ -47,8 +47,8 @@ def _ends_ahead(history: tuple[Epoch, ...], now: datetime) -> bool:
     return history[-1].is_ahead(now) or any(end - now > MOST_AHEAD for end in ends_of(history))
 
 
-def bring_back_instants(connection: Connection, now: datetime) -> int:
-    """Sets instants that lie further ahead than clocks disagree to now; returns how many there were."""
+def reset_instants(connection: Connection, now: datetime) -> int:
+    """Set instants that lie further ahead than clocks disagree to now; return how many there were."""
     n_instants = 0
     for table, columns in _INSTANTS:
         for name in columns:

@@ -1,15 +1,14 @@
-"""The books: the reward log, folded anew, beside the sums that were kept as it was written."""
+"""The check of the ledger: the fold of the reward log against the sums that were kept as it was written."""
 
 from collections.abc import Mapping
 
 from sqlalchemy import Connection
 
 from bandit.facts import OutcomeKey, Tally
-from server.store.contract import Rebuilt
+from server.store.columns.exact_sums import StoredTally
 from server.store.maintenance import purge, sum_repair
-from server.store.records import Progress
-from server.store.tables import facts
-from server.store.tables.exact_sums import StoredTally
+from server.store.records import Progress, Rebuilt
+from server.store.tables import facts, sealed_facts
 
 
 def fold(connection: Connection, progress: Progress) -> dict[OutcomeKey, StoredTally]:
@@ -20,7 +19,7 @@ def fold(connection: Connection, progress: Progress) -> dict[OutcomeKey, StoredT
         progress(done, len(numbers))
         folded.update(facts.fold_log(connection, number))
     progress(len(numbers), len(numbers))
-    for key, tally in purge.read_sealed(connection).items():
+    for key, tally in sealed_facts.read(connection).items():
         folded[key] = folded[key].plus(tally) if key in folded else tally
     return folded
 
@@ -38,8 +37,8 @@ def _in_steps(tallies: Mapping[OutcomeKey, StoredTally]) -> dict[OutcomeKey, Tal
 
 
 def rebuild(connection: Connection, progress: Progress) -> Rebuilt:
-    """Writes the sums anew. The caller keeps writers away."""
-    lost = sum_repair.mend(connection).lost
+    """Replace the outcome facts by the fold. The caller keeps writers away."""
+    lost = sum_repair.repair(connection).lost
     folded = fold(connection, progress)
     facts.clear_outcomes(connection)
     facts.add_outcomes(connection, folded, slot=0)

@@ -1,4 +1,4 @@
-"""Purging: rows of sealed epochs leave the log, and their sums are kept, in one and the same transaction.
+"""Purging: rows of sealed epochs leave the log, and their sums are kept, in one transaction.
 
 At every instant the outcome facts are the sealed sums plus the fold of the log, also after a crash between
 any two steps. Several servers may purge at once: each passes over rows that another one has locked.
@@ -8,33 +8,24 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, func, select, text, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
 
 from bandit.decision_id import Basis
 from bandit.facts import OutcomeKey
-from server.store.records.seals import PurgeStep, SealSummary
+from server.store.columns.exact_sums import StoredTally
+from server.store.columns.times import from_micros
+from server.store.records import PurgeStep, SealSummary
+from server.store.tables import sealed_facts as sealed_sums
 from server.store.tables import units
-from server.store.tables.exact_sums import SUM_COLUMNS, StoredTally, addition_of_tallies
 from server.store.tables.experiments import find_by_number
 from server.store.tables.schema import configurations, epochs, experiments, rewards, sealed_facts, seals
 from server.store.tables.seals import IS_PURGEABLE, note_purged
-from server.store.tables.times import from_micros
 from server.store.tables.units import UnitOutcome
 
-_KEY: Final = [sealed_facts.c[name] for name in OutcomeKey._fields]
 _COLUMNS: Final = [
     rewards.c[name]
     for name in (*OutcomeKey._fields, "quanta", "steps", "is_late", "is_apart", "unit", "received_ms")
 ]
-
-_ADD: Final = text(
-    f"""
-    INSERT INTO sealed_facts (experiment, epoch, segment, arm, basis, metric, {", ".join(SUM_COLUMNS)})
-    VALUES (:experiment, :epoch, :segment, :arm, :basis, :metric, :{", :".join(SUM_COLUMNS)})
-    ON CONFLICT (experiment, epoch, segment, arm, basis, metric) DO UPDATE SET
-        {addition_of_tallies("sealed_facts")}
-    """  # noqa: S608 - made of names that stand in the code
-)
 
 
 class _Sums(NamedTuple):
@@ -45,13 +36,13 @@ class _Sums(NamedTuple):
 
 
 def purge_step(connection: Connection, start: bytes, end: bytes, n_looked_at: int) -> PurgeStep:
-    """Purges what is sealed and settled among the next rows of the log, in the order of ids.
+    """Purge what is sealed and settled among the next rows of the log, in the order of ids.
 
     Args:
         connection: Inside a transaction.
         start: The first id to look at.
-        end: The first id not to look at any more.
-        n_looked_at: How many rows to look at, about; more than a decision has outcomes.
+        end: The first id beyond those to look at.
+        n_looked_at: About how many rows to look at; more than a decision has outcomes.
     """
     of_range = select(rewards.c.decision).where(rewards.c.decision >= start, rewards.c.decision < end)
     boundary = connection.execute(
@@ -79,14 +70,7 @@ def _move(connection: Connection, rows: Sequence[Row[Any]]) -> None:
         ),
         [{"of_decision": row.decision, "of_metric": row.metric} for row in rows],
     )
-    if sums.tallies:
-        connection.execute(
-            _ADD,
-            [
-                {**key._asdict(), "basis": int(key.basis), **tally.to_columns()}
-                for key, tally in sorted(sums.tallies.items())
-            ],
-        )
+    sealed_sums.add(connection, sums.tallies)
     for (experiment, segment), count in sorted(sums.n_apart.items()):
         connection.execute(
             update(seals)
@@ -96,7 +80,7 @@ def _move(connection: Connection, rows: Sequence[Row[Any]]) -> None:
 
 
 def _keep_units(connection: Connection, rows: Sequence[Row[Any]]) -> None:
-    """Keeps by unit what is counted by unit: outcomes in the windows that the metrics have now."""
+    """Keep by unit what is counted by unit: outcomes in the windows that the metrics have now."""
     outcomes = [
         UnitOutcome(row.experiment, row.segment, row.unit, row.metric, row.quanta, row.steps, row.received_ms)
         for row in rows
@@ -125,21 +109,6 @@ def _sum(rows: Sequence[Row[Any]]) -> _Sums:
     return _Sums(tallies, n_apart)
 
 
-def read_sealed(connection: Connection) -> dict[OutcomeKey, StoredTally]:
-    """The sealed sums."""
-    found = connection.execute(select(*_KEY, *(sealed_facts.c[name] for name in SUM_COLUMNS)))
-    return {
-        OutcomeKey(row[0], row[1], row[2], row[3], Basis(row[4]), row[5]): StoredTally.of_columns(row[6:])
-        for row in found
-    }
-
-
-def replace_sealed(connection: Connection, key: OutcomeKey, tally: StoredTally) -> None:
-    """Writes a sealed sum in place of the one that stands."""
-    is_key = and_(*(column == value for column, value in zip(_KEY, key, strict=True)))
-    connection.execute(update(sealed_facts).where(is_key).values(tally.to_columns()))
-
-
 def summarise(connection: Connection) -> SealSummary:
     """What is sealed in the whole store."""
     named = select(experiments.c.name, seals.c.epoch, seals.c.sealed_at, seals.c.n_apart)
@@ -160,7 +129,7 @@ def count_apart_purged(connection: Connection) -> int:
 
 
 def purge_configurations(connection: Connection, before: int) -> int:
-    """Deletes revisions that were stored before an instant, explain no epoch and are not in force."""
+    """Delete revisions that were stored before an instant, explain no epoch and are not in force."""
     of_epoch = select(epochs.c.number).where(
         epochs.c.experiment == configurations.c.experiment, epochs.c.revision == configurations.c.revision
     )

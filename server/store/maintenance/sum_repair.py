@@ -1,4 +1,4 @@
-"""Mends sums that are no longer whole numbers.
+"""Repair of sums that are no longer whole numbers.
 
 SQLite turns a sum that overflows 64 bits into a floating-point number, and every later one of its row. That
 happened to sums of squares up to version 0.2, after some eight million outcomes at a metric's maximum in one
@@ -13,10 +13,9 @@ import structlog
 from sqlalchemy import Connection, text
 
 from bandit.facts import OutcomeKey
+from server.store.columns.exact_sums import StoredTally
 from server.store.errors import SchemaError
-from server.store.maintenance import purge
-from server.store.tables import facts
-from server.store.tables.exact_sums import StoredTally
+from server.store.tables import facts, sealed_facts
 
 log = structlog.get_logger()
 
@@ -31,8 +30,8 @@ _IS_KEY: Final = " AND ".join(f"{name} = :{name}" for name in OutcomeKey._fields
 INEXACT: Final = "sums that are no longer whole numbers, since they outgrew 64 bits under an older version"
 
 
-class Mended(NamedTuple):
-    """What was mended.
+class Repaired(NamedTuple):
+    """What was repaired.
 
     Attributes:
         n_sums: How many keys had a sum that was no whole number.
@@ -45,7 +44,7 @@ class Mended(NamedTuple):
 
 
 def find_inexact(connection: Connection) -> list[str]:
-    """Names of the tables that hold a sum which is no whole number; only SQLite has such."""
+    """Name of the tables that hold a sum which is no whole number; only SQLite has such."""
     if connection.dialect.name != "sqlite":
         return []
     query = "SELECT EXISTS (SELECT 1 FROM {table} WHERE {condition})"
@@ -57,32 +56,32 @@ def find_inexact(connection: Connection) -> list[str]:
 
 
 def require_exact(connection: Connection) -> None:
-    """Raises SchemaError if a sum is no whole number; looks at the facts, and not at the log."""
+    """Raise SchemaError if a sum of the facts is not a whole number. Does not read the log."""
     for table in find_inexact(connection):
         raise SchemaError(
             f"the table {table} holds {INEXACT}: `bandit-server rebuild` counts anew, with the server stopped"
         )
 
 
-def mend(connection: Connection) -> Mended:
-    """Makes every sum a whole number again, from the log; looks at no other sum than those that are not.
+def repair(connection: Connection) -> Repaired:
+    """Make every sum a whole number again, from the log; exact sums are not touched.
 
-    It goes through the log once for each experiment that has such a sum. The caller keeps writers away.
+    Reads the log once for each experiment that has such a sum. The caller keeps writers away.
     """
     if not find_inexact(connection):
-        return Mended()
+        return Repaired()
     of_facts, of_seals = (_inexact_keys(connection, table) for table in _TABLES)
     folded: dict[OutcomeKey, StoredTally] = {}
     for number in sorted({key.experiment for key in of_facts | of_seals}):
         log.info("sums.recounting", experiment=number)
         folded |= facts.fold_log(connection, number)
-    sealed = purge.read_sealed(connection)
+    sealed = sealed_facts.read(connection)
     stored = facts.sum_all(connection)
     for key in sorted(of_seals):
         exact = sealed[key]
         if key not in of_facts:
             exact = stored.get(key, StoredTally()).minus(folded.get(key, StoredTally()))
-        purge.replace_sealed(connection, key, exact)
+        sealed_facts.replace(connection, key, exact)
         sealed[key] = exact
     _delete(connection, of_facts)
     facts.add_outcomes(
@@ -90,11 +89,11 @@ def mend(connection: Connection) -> Mended:
         {key: sealed.get(key, StoredTally()).plus(folded.get(key, StoredTally())) for key in of_facts},
         slot=0,
     )
-    mended = Mended(len(of_facts | of_seals), tuple(sorted(of_facts & of_seals)))
-    for key in mended.lost:
+    repaired = Repaired(len(of_facts | of_seals), tuple(sorted(of_facts & of_seals)))
+    for key in repaired.lost:
         log.warning("sums.rounded", **key._asdict() | {"basis": key.basis.name.lower()})
-    log.info("sums.mended", n_sums=mended.n_sums, n_rounded=len(mended.lost))
-    return mended
+    log.info("sums.mended", n_sums=repaired.n_sums, n_rounded=len(repaired.lost))
+    return repaired
 
 
 def _inexact_keys(connection: Connection, table: str) -> set[OutcomeKey]:

@@ -11,22 +11,22 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final, TypeVar, cast
 
 import psycopg
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, literal_column
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from typing_extensions import override
 
-from server.store.dialect import Dialect, Row, RowKey, StoredOutcome, Touched, UnitRow, Work
+from server.store.dialect import ENDED_RUNS, KEYS, N_READERS, SEALS, Dialect, RowsStatement, Work
 from server.store.postgresql.durability import Durability
 from server.store.postgresql.errors import is_lost, is_worth_a_retry, translated_errors
 from server.store.postgresql.watchdog import Watchdog
-from server.store.records.bounds import Bounds, EndedRun
-from server.store.records.seals import Seal
-from server.store.tables.units import UPSERT as UPSERT_UNITS
+from server.store.records import Bounds
 
 _Result = TypeVar("_Result")
 
@@ -39,9 +39,6 @@ _RETRY_SECONDS: Final = 2.0
 _MOST_ATTEMPTS: Final = 8
 _FIRST_PAUSE: Final = 0.01
 _LONGEST_PAUSE: Final = 0.3
-_N_READERS: Final = 4
-"""One for each thread that reads: see `server.services.runtime.async_store`."""
-
 _MIGRATION_LOCK: Final = int.from_bytes(b"bandit-a")
 _NAMES_LOCK: Final = int.from_bytes(b"name")
 _BOUNDS: Final[Mapping[str, int]] = {
@@ -59,43 +56,18 @@ _OPTIONS: Final[Mapping[str, object]] = {
     "keepalives_count": 3,
     "application_name": "bandit-server",
 }
+_SYNTAX: Final = postgresql.dialect()  # type: ignore[no-untyped-call]
 _READERS_MS: Final = 500
 """How long a lock against readers may be waited for, and they behind it."""
 
-_UPSERT: Final = """
-    INSERT INTO rewards (decision, metric, experiment, epoch, segment, arm, basis,
-                         quanta, revision, is_late, is_apart, received_ms, unit, value, steps)
-    SELECT * FROM unnest(%b::bytea[], %b::smallint[], %b::bigint[], %b::integer[], %b::smallint[],
-                         %b::integer[], %b::smallint[], %b::bigint[], %b::bigint[], %b::boolean[],
-                         %b::boolean[], %b::bigint[], %b::bigint[], %b::double precision[],
-                         %b::bigint[])
-    ORDER BY 1, 2
-    ON CONFLICT (decision, metric) DO UPDATE SET
-        replaced_quanta = rewards.quanta, quanta = excluded.quanta, revision = excluded.revision,
-        replaced_steps = rewards.steps, steps = excluded.steps, value = excluded.value
-    WHERE excluded.revision > rewards.revision
-    RETURNING decision, metric, replaced_quanta, is_late, is_apart, basis, replaced_steps
-"""
-_FIND: Final = """
-    SELECT decision, metric, quanta, revision, value, steps
-    FROM rewards
-    JOIN unnest(%b::bytea[], %b::smallint[]) AS wanted (decision, metric) USING (decision, metric)
-"""
-_UPSERT_UNITS: Final = UPSERT_UNITS.format(
-    rows="""
-    SELECT * FROM unnest(%b::bigint[], %b::smallint[], %b::bigint[], %b::bigint[], %b::integer[],
-                         %b::integer[], %b::bigint[])
-    ORDER BY 1, 2, 3
-    """
-)
 _WATERMARK: Final = """
     SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, current_setting('fsync')
 """
-_BOUNDS_OF: Final = """
+_READ_BOUNDS: Final = f"""
     SELECT pg_current_xact_id(), current_setting('fsync');
-    SELECT experiment, segment, epoch, before FROM seals WHERE experiment = ANY ('{{{numbers}}}'::bigint[]);
-    SELECT run, sequence, flushed_ms FROM ended_runs WHERE run = ANY ('{{{runs}}}'::integer[]);
-    SELECT id FROM signing_keys
+    {SEALS.format(is_wanted="= ANY ('{{{numbers}}}'::bigint[])")};
+    {ENDED_RUNS.format(is_wanted="= ANY ('{{{runs}}}'::integer[])")};
+    {KEYS}
 """
 """Several statements: the later ones' snapshots are of moments at which the transaction has its version."""
 
@@ -116,13 +88,11 @@ class PostgresqlDialect(Dialect):
         self._watchdog = Watchdog()
         self._durability = Durability()
         self.writer = _create_engine(url, 1, self._durability, psycopg.IsolationLevel.READ_COMMITTED)
-        self.reader = _create_engine(url, _N_READERS, None, psycopg.IsolationLevel.REPEATABLE_READ)
+        self.reader = _create_engine(url, N_READERS, None, psycopg.IsolationLevel.REPEATABLE_READ)
 
     @override
     def close(self) -> None:
-        self._is_closed = True
-        self.reader.dispose()
-        self.writer.dispose()
+        super().close()
         self._watchdog.end()
 
     @property
@@ -146,14 +116,14 @@ class PostgresqlDialect(Dialect):
     @override
     def write(self, work: Work[_Result], *, repeat: Work[_Result] | None = None) -> _Result:
         self._durability.require()
-        return self._insist(self.writer, work, repeat or work)
+        return self._run(self.writer, work, repeat or work)
 
     @override
     def read(self, work: Work[_Result]) -> _Result:
-        return self._insist(self.reader, work, work)
+        return self._run(self.reader, work, work)
 
-    def _insist(self, engine: Engine, work: Work[_Result], repeat: Work[_Result]) -> _Result:
-        """Does the work, and again if its transaction was lost and there is time."""
+    def _run(self, engine: Engine, work: Work[_Result], repeat: Work[_Result]) -> _Result:
+        """Do the work, and again if its transaction was lost and there is time."""
         give_up_at = time.monotonic() + _RETRY_SECONDS
         pause = _FIRST_PAUSE
         with translated_errors():
@@ -199,7 +169,7 @@ class PostgresqlDialect(Dialect):
     @override
     def read_watermark(self, connection: Connection) -> int:
         xmin, fsync = connection.exec_driver_sql(_WATERMARK).one()
-        self._durability.hear(fsync)
+        self._durability.note_fsync(fsync)
         return int(xmin)
 
     @override
@@ -214,19 +184,19 @@ class PostgresqlDialect(Dialect):
 
     @override
     def read_bounds(self, connection: Connection, experiments: Sequence[int], runs: Sequence[int]) -> Bounds:
-        statements = _BOUNDS_OF.format(numbers=_listed(experiments), runs=_listed(runs))
+        statements = _READ_BOUNDS.format(numbers=_listed(experiments), runs=_listed(runs))
         cursor = connection.connection.cursor()
         try:
             cursor.execute(statements)  # without parameters several statements are one trip
             ((_, fsync),) = cursor.fetchall()
-            self._durability.hear(fsync)
+            self._durability.note_fsync(fsync)
             self._durability.require()  # before anything is written that would be acknowledged
             cursor.nextset()
-            seals = {(number, segment): Seal(*seal) for number, segment, *seal in cursor.fetchall()}
+            seals = cursor.fetchall()
             cursor.nextset()
-            ended = {run: EndedRun(*counted) for run, *counted in cursor.fetchall()}
+            ended = cursor.fetchall()
             cursor.nextset()
-            return Bounds(seals, ended, frozenset(key for (key,) in cursor.fetchall()))
+            return Bounds.of_rows(seals, ended, cursor.fetchall())
         finally:
             cursor.close()
 
@@ -236,20 +206,14 @@ class PostgresqlDialect(Dialect):
         return int(connection.exec_driver_sql(query).scalar_one())
 
     @override
-    def upsert_rewards(self, connection: Connection, rows: Sequence[Row]) -> Mapping[RowKey, Touched]:
-        found = _fetch(connection, _UPSERT, rows)
-        return {(decision, metric): Touched(*touched) for decision, metric, *touched in found}
-
-    @override
-    def find_rewards(self, connection: Connection, keys: Sequence[RowKey]) -> Mapping[RowKey, StoredOutcome]:
-        found = _fetch(connection, _FIND, keys)
-        return {(decision, metric): StoredOutcome(*stored) for decision, metric, *stored in found}
-
-    @override
-    def upsert_units(self, connection: Connection, rows: Sequence[UnitRow]) -> None:
-        if rows:
-            columns = tuple(list(column) for column in zip(*rows, strict=True))
-            connection.exec_driver_sql(_UPSERT_UNITS, columns)
+    def execute_rows(
+        self, connection: Connection, statement: RowsStatement, rows: Sequence[tuple[Any, ...]]
+    ) -> Sequence[Any]:
+        if not rows:
+            return ()
+        columns = tuple(list(column) for column in zip(*rows, strict=True))
+        result = connection.exec_driver_sql(_with_arrays(statement), columns)
+        return result.all() if result.returns_rows else ()
 
     @override
     def check_integrity(self, connection: Connection) -> Sequence[str]:
@@ -263,12 +227,16 @@ def _listed(numbers: Sequence[int]) -> str:
     return ",".join(str(int(number)) for number in numbers)
 
 
-def _fetch(connection: Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> Sequence[Any]:
-    """Runs a statement over rows, handed over as one array a column, so that one plan serves any number."""
-    if not rows:
-        return ()
-    columns = tuple(list(column) for column in zip(*rows, strict=True))
-    return connection.exec_driver_sql(statement, columns).all()
+@lru_cache
+def _with_arrays(statement: RowsStatement) -> str:
+    """The statement with its rows handed over as one array a column, so that one plan serves any number."""
+    kinds = [column.type.compile(_SYNTAX) for column in statement.columns]
+    keys = [str(place) for place, column in enumerate(statement.columns, 1) if column.primary_key]
+    arrays = ", ".join(f"%b::{kind}[]" for kind in kinds)
+    rows = f"SELECT * FROM unnest({arrays})"  # noqa: S608 - made of names of types
+    if statement.is_write:
+        rows += f" ORDER BY {', '.join(keys)}"
+    return statement.sql.format(rows=rows)
 
 
 def _create_engine(
@@ -292,7 +260,7 @@ def _create_engine(
     def configure(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
         driver = cast("psycopg.Connection[Any]", connection)
         if durability is not None:
-            durability.settle(driver)
+            durability.secure(driver)
         driver.isolation_level = isolation
         driver.read_only = isolation is psycopg.IsolationLevel.REPEATABLE_READ or None
         # Of our own, so that the watchdog never shuts a socket that took the number of a closed one.

@@ -1,7 +1,7 @@
-"""Whether PostgreSQL keeps what it has acknowledged: looked at when a writer connects, and ever after.
+"""The durability of PostgreSQL's commits: checked when a writer connects, and from then on.
 
 A reload of its configuration can weaken it under a running server. What a session can set for itself is set,
-since that is stronger than any reload; what it can't is heard with every poll and every commit of rewards.
+since that is stronger than any reload; what it can't is read with every poll and every commit of rewards.
 """
 
 from typing import Any, Final
@@ -24,11 +24,11 @@ class Durability:
         self.flaw: str | None = None
         self._was_safe = False
 
-    def settle(self, driver: "psycopg.Connection[Any]") -> None:
-        """Makes a new connection wait for its commits to be safe, whatever is configured later.
+    def secure(self, driver: "psycopg.Connection[Any]") -> None:
+        """Make a new connection wait for its commits to be safe, whatever is configured later.
 
         A configuration that is weak from the start is a mistake, and refused. One that became so later is
-        overruled: the commits of this connection are safe, and nobody's calls need fail.
+        overruled: the commits of this connection are safe, and no call needs to fail.
 
         Raises:
             StoreUnsafeError: A commit that has returned could still be lost.
@@ -46,11 +46,11 @@ class Durability:
         driver.commit()
         self._was_safe = True
 
-    def hear(self, fsync: str) -> None:
-        """Takes what a transaction was told."""
+    def note_fsync(self, fsync: str) -> None:
+        """Update the flaw from the setting as a transaction read it."""
         self.flaw = None if fsync == "on" else f"the database's fsync is {fsync}: a crash could lose commits"
 
     def require(self) -> None:
-        """Raises StoreUnsafeError if there is a flaw."""
+        """Raise StoreUnsafeError if there is a flaw."""
         if self.flaw is not None:
             raise StoreUnsafeError(self.flaw)

@@ -1,4 +1,4 @@
-"""PostgreSQL's errors, as the store's, told apart by SQLSTATE; their texts hold no SQL and no address."""
+"""Translation of PostgreSQL's errors by SQLSTATE into the store's, whose texts hold no SQL and no address."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -48,7 +48,7 @@ _KINDS: Final[Mapping[str, tuple[type[StoreError], str]]] = {
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Turns the driver's errors into the store's."""
+    """Turn the driver's errors into the store's."""
     try:
         yield
     except PoolTimeoutError as error:

@@ -27,7 +27,7 @@ class Watchdog:
 
     @contextmanager
     def watching(self, sock: socket.socket, seconds: float) -> Iterator[None]:
-        """Shuts the socket unless the block ends within so many seconds."""
+        """Shut the socket unless the block ends in time."""
         key = id(sock)
         with self._lock:
             self._watched[key] = (time.monotonic() + seconds, sock)
@@ -38,7 +38,7 @@ class Watchdog:
                 self._watched.pop(key, None)
 
     def end(self) -> None:
-        """Ends the watch and its thread. May be called twice."""
+        """End the watch and its thread. May be called twice."""
         self._has_ended.set()
         self._thread.join()
 

@@ -1,4 +1,4 @@
-"""What is sealed and purged, as values that go into a store and come out of it."""
+"""Seals: which outcomes a store no longer takes, and what was purged."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 
 class Seal(NamedTuple):
-    """How far the log takes nothing any more.
+    """Retention watermarks: decisions whose outcomes are rejected.
 
     Attributes:
-        epoch: No outcome is taken for a decision of this epoch or an earlier one.
-        before: Nor for a fallback, or a decision that is kept apart, whose id is lower than this.
+        epoch: Outcomes of decisions up to this epoch are rejected.
+        before: So are those of fallbacks, and of decisions that are kept apart, with a lower id than this.
     """
 
     epoch: int

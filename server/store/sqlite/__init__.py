@@ -1,1 +1,1 @@
-"""SQLite: its dialect, the ownership of its file, and backups."""
+"""SQLite: its dialect, its files and their ownership, and backups."""

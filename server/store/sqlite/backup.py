@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from server.store.drafts import draft_of
+from server.file_drafts import draft_of
 from server.store.errors import (
     BackupTargetError,
     SchemaError,
@@ -41,19 +41,19 @@ class Backup(NamedTuple):
 
 
 def back_up(url: str, target: Path, progress: Progress, *, may_replace: bool = False) -> Backup:
-    """Copies the database of a URL, beside whoever writes to it, to a new file.
+    """Copy the database of a URL to a new file, while others may be writing to it.
 
-    All of it is of one moment: that of the start. Writers go on meanwhile, and wait for nothing.
+    All of it is of the moment at which the copy begins. Writers are not blocked.
 
     Args:
         url: `sqlite:///FILE`.
         target: Where the copy goes. It is complete or not there at all.
-        progress: Told how many of how many pages are copied.
+        progress: Called with how many of how many pages are copied.
         may_replace: Whether a file that is there may be replaced.
 
     Raises:
         BackupTargetError: There is a file already, or the folder can't be written.
-        SchemaError: The file is not a database of this service, or the log beside it is another's.
+        SchemaError: The file is not a database of this service, or its write-ahead log is another's.
         StoreUnavailableError: It can't be read, or is not SQLite's.
         StoreFullError: There is no room for the copy.
         StoreBrokenError: The database is damaged; no copy was kept.
@@ -70,7 +70,7 @@ def back_up(url: str, target: Path, progress: Progress, *, may_replace: bool = F
 
 
 def _require_place(source: Path, target: Path, *, may_replace: bool) -> None:
-    """Raises BackupTargetError unless a copy may be put there."""
+    """Raise BackupTargetError unless a copy may be put there."""
     if target.resolve() in companions(source):
         raise BackupTargetError(f"{target} belongs to the database: name another file")
     if target.exists() and not may_replace:
@@ -100,7 +100,7 @@ def _file_of(url: str) -> Path:
 
 
 def _copy(source: Path, partial: Path, progress: Progress) -> None:
-    """Copies page by page, in one read transaction: without it, every write would begin the copy anew."""
+    """Copy page by page, in one read transaction: without it, every write would restart the copy."""
     uri = f"{source.resolve().as_uri()}?mode=ro"
     with (
         closing(sqlite3.connect(uri, uri=True, timeout=_TIMEOUT_SECONDS, isolation_level=None)) as reader,
@@ -112,11 +112,11 @@ def _copy(source: Path, partial: Path, progress: Progress) -> None:
         reader.execute("SELECT count(*) FROM sqlite_master").fetchone()
         reader.backup(writer, pages=_PAGES, progress=lambda _, left, total: progress(total - left, total))
         reader.execute("COMMIT")
-        writer.execute("PRAGMA journal_mode=DELETE")  # so that it is known for a copy: see `sqlite_files`
+        writer.execute("PRAGMA journal_mode=DELETE")  # so that it is known for a copy: see `sqlite.files`
 
 
 def _check(partial: Path) -> int:
-    """Raises unless the copy is sound and one of ours; returns how many outcomes are logged in it."""
+    """Raise unless the copy is sound and one of ours; return how many outcomes are logged in it."""
     uri = f"{partial.resolve().as_uri()}?mode=ro&immutable=1"
     with closing(sqlite3.connect(uri, uri=True)) as copy:
         found = [str(text) for (text,) in copy.execute("PRAGMA integrity_check")]

@@ -20,8 +20,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from typing_extensions import override
 
-from bandit.decision_id import Basis
-from server.store.dialect import Dialect, Row, RowKey, StoredOutcome, Touched, UnitRow
+from server.store.columns.times import to_micros
+from server.store.dialect import ENDED_RUNS, KEYS, N_READERS, SEALS, Dialect, RowsStatement
 from server.store.errors import (
     RowRefusedError,
     SchemaError,
@@ -31,21 +31,16 @@ from server.store.errors import (
     StoreReadOnlyError,
     StoreUnavailableError,
 )
-from server.store.records.bounds import Bounds, EndedRun
-from server.store.records.seals import Seal
+from server.store.records import Bounds
 from server.store.sqlite.file_lock import FileLock
 from server.store.sqlite.files import FilesInPlace, require_own_log
 from server.store.tables.schema import experiments
-from server.store.tables.times import to_micros
-from server.store.tables.units import UPSERT as UPSERT_UNITS
 
 _Item = TypeVar("_Item")
 
 OLDEST: Final = (3, 35, 0)
 """The first SQLite with RETURNING."""
 
-_N_READERS: Final = 4
-"""One for each thread that reads: see `server.services.runtime.async_store`."""
 _OWNERS_PRAGMA: Final = "journal_mode=WAL"
 """Kept in the file: who only reads leaves it as it is."""
 
@@ -55,36 +50,9 @@ _PRAGMAS: Final = (
     "temp_store=MEMORY",
     f"journal_size_limit={8 * 1024 * 1024}",  # a log that a long read made larger is cut when it can be
 )
-_UPSERT: Final = """
-    INSERT INTO rewards (decision, metric, experiment, epoch, segment, arm, basis,
-                         quanta, revision, is_late, is_apart, received_ms, unit, value, steps)
-    VALUES {rows}
-    ON CONFLICT (decision, metric) DO UPDATE SET
-        replaced_quanta = rewards.quanta, quanta = excluded.quanta, revision = excluded.revision,
-        replaced_steps = rewards.steps, steps = excluded.steps, value = excluded.value
-    WHERE excluded.revision > rewards.revision
-    RETURNING decision, metric, replaced_quanta, is_late, is_apart, basis, replaced_steps
-"""
-_FIND: Final = """
-    SELECT decision, metric, quanta, revision, value, steps
-    FROM rewards WHERE (decision, metric) IN (VALUES {rows})
-"""
-_UPSERT_UNITS: Final = UPSERT_UNITS.format(rows="VALUES {rows}")
-_SEALS: Final = """
-    SELECT experiment, segment, epoch, before FROM seals WHERE experiment IN (VALUES {rows})
-"""
-_ENDED: Final = """
-    SELECT run, sequence, flushed_ms FROM ended_runs WHERE run IN (VALUES {rows})
-"""
-_KEYS: Final = "SELECT id FROM signing_keys"
+_SEALS: Final = SEALS.format(is_wanted="IN ({rows})")
+_ENDED_RUNS: Final = ENDED_RUNS.format(is_wanted="IN ({rows})")
 _LARGEST_CHUNK: Final = 512
-_INSERTED: Final = {
-    (is_late, is_apart, basis): Touched(None, is_late, is_apart, int(basis))
-    for is_late in (False, True)
-    for is_apart in (False, True)
-    for basis in Basis
-}
-"""New rows differ in nothing else, and there are thousands of them a second."""
 
 
 class SqliteDialect(Dialect):
@@ -125,13 +93,11 @@ class SqliteDialect(Dialect):
         self._files = FilesInPlace(file)
         pragmas = (_OWNERS_PRAGMA, *_PRAGMAS) if is_owner else _PRAGMAS
         self.writer = _create_engine(url, 1, "BEGIN IMMEDIATE", pragmas)
-        self.reader = _create_engine(url, _N_READERS, "BEGIN", pragmas)
+        self.reader = _create_engine(url, N_READERS, "BEGIN", pragmas)
 
     @override
     def close(self) -> None:
-        self._is_closed = True
-        self.reader.dispose()
-        self.writer.dispose()
+        super().close()
         self._release()
 
     def _release(self) -> None:
@@ -183,50 +149,23 @@ class SqliteDialect(Dialect):
 
     @override
     def lock_against_readers(self, connection: Connection, table: Table) -> None:
-        """Nothing: whoever records rewards is the one writer."""
+        """Nothing: rewards are recorded by the one writer."""
 
     @override
     def read_bounds(self, connection: Connection, experiments: Sequence[int], runs: Sequence[int]) -> Bounds:
-        seals, ended = {}, {}
-        for chunk in _chunks([(number,) for number in experiments]):
-            for experiment, segment, epoch, before in _execute(connection, _SEALS, chunk):
-                seals[experiment, segment] = Seal(epoch, before)
-        for chunk in _chunks([(run,) for run in runs]):
-            for run, sequence, flushed_ms in _execute(connection, _ENDED, chunk):
-                ended[run] = EndedRun(sequence, flushed_ms)
-        keys = connection.connection.cursor().execute(_KEYS).fetchall()
-        return Bounds(seals, ended, frozenset(key for (key,) in keys))
+        seals = _execute(connection, _SEALS, [(number,) for number in experiments])
+        ended = _execute(connection, _ENDED_RUNS, [(run,) for run in runs])
+        return Bounds.of_rows(seals, ended, connection.connection.cursor().execute(KEYS).fetchall())
 
     @override
     def read_clock(self, connection: Connection, now: datetime) -> int:
         return to_micros(now)
 
     @override
-    def upsert_rewards(self, connection: Connection, rows: Sequence[Row]) -> Mapping[RowKey, Touched]:
-        touched: dict[RowKey, Touched] = {}
-        for chunk in _chunks(rows):
-            for decision, metric, replaced, is_late, is_apart, basis, steps in _execute(
-                connection, _UPSERT, chunk
-            ):
-                touched[decision, metric] = (
-                    _INSERTED[is_late, is_apart, basis]
-                    if replaced is None
-                    else Touched(replaced, bool(is_late), bool(is_apart), basis, steps)
-                )
-        return touched
-
-    @override
-    def find_rewards(self, connection: Connection, keys: Sequence[RowKey]) -> Mapping[RowKey, StoredOutcome]:
-        found: dict[RowKey, StoredOutcome] = {}
-        for chunk in _chunks(keys):
-            for decision, metric, *stored in _execute(connection, _FIND, chunk):
-                found[decision, metric] = StoredOutcome(*stored)
-        return found
-
-    @override
-    def upsert_units(self, connection: Connection, rows: Sequence[UnitRow]) -> None:
-        for chunk in _chunks(rows):
-            _execute(connection, _UPSERT_UNITS, chunk)
+    def execute_rows(
+        self, connection: Connection, statement: RowsStatement, rows: Sequence[tuple[Any, ...]]
+    ) -> Sequence[Any]:
+        return _execute(connection, statement.sql, rows)
 
     @override
     def check_integrity(self, connection: Connection) -> Sequence[str]:
@@ -235,9 +174,9 @@ class SqliteDialect(Dialect):
 
 
 def _create(file: Path) -> None:
-    """Makes an empty file that only its owner can read: the keys that sign decisions will be in it.
+    """Create an empty file that only its owner can read: the keys that sign decisions will be in it.
 
-    SQLite gives its own files beside it the same mode.
+    SQLite gives its other files the same mode.
     """
     try:
         os.close(os.open(file, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
@@ -278,23 +217,22 @@ def _create_engine(url: URL, n_connections: int, begin: str, pragmas: Sequence[s
     return engine
 
 
-def _execute(
-    connection: Connection, statement: str, chunk: Sequence[tuple[object, ...]]
-) -> list[tuple[Any, ...]]:
-    """Runs a statement over rows of values on the driver itself: a Row costs more than SQLite does."""
+def _execute(connection: Connection, sql: str, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Run a statement over rows of values on the driver itself: a Row costs more than SQLite does."""
+    found: list[tuple[Any, ...]] = []
     cursor = connection.connection.cursor()
     try:
-        cursor.execute(
-            statement.format(rows=_placeholders(len(chunk), len(chunk[0]))),
-            tuple(chain.from_iterable(chunk)),
-        )
-        return list(cursor.fetchall())
+        for chunk in _chunks(rows):
+            values = tuple(chain.from_iterable(chunk))
+            cursor.execute(sql.format(rows=_placeholders(len(chunk), len(chunk[0]))), values)
+            found += cursor.fetchall()
     finally:
         cursor.close()
+    return found
 
 
 def _chunks(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
-    """Cuts into pieces whose lengths are powers of two, so that a few statements serve all."""
+    """Cut items into pieces whose lengths are powers of two, so that a few statements serve all."""
     start = 0
     while start < len(items):
         length = min(_LARGEST_CHUNK, 1 << (len(items) - start).bit_length() - 1)
@@ -305,7 +243,7 @@ def _chunks(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
 @lru_cache(maxsize=64)
 def _placeholders(n_rows: int, n_columns: int) -> str:
     row = "(" + ",".join("?" * n_columns) + ")"
-    return ",".join([row] * n_rows)
+    return "VALUES " + ",".join([row] * n_rows)
 
 
 _ERRORS: Final[Mapping[int, type[StoreError]]] = {
@@ -335,7 +273,7 @@ _ABSENCES: Final[Mapping[int, str]] = {
 
 @contextmanager
 def _translated_errors() -> Iterator[None]:
-    """Turns the driver's errors into the store's; their texts hold no SQL and no path."""
+    """Turn the driver's errors into the store's; their texts hold no SQL and no path."""
     try:
         yield
     except (DBAPIError, sqlite3.Error, OverflowError) as error:

@@ -10,7 +10,7 @@ from server.store.errors import StoreInUseError, StoreUnavailableError
 class FileLock:
     """Makes this process the owner of a database file, until `release` or the end of the process.
 
-    The lock is on a file beside the database that is never deleted: locking the database itself would clash
+    The lock is on a file of its own that is never deleted: locking the database itself would clash
     with SQLite's own locks.
 
     Raises:
@@ -35,7 +35,7 @@ class FileLock:
         os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
-        """Lets another process own the file. May be called twice."""
+        """Release the lock. May be called twice."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

@@ -1,7 +1,7 @@
 """The files of an SQLite database: whether they belong together, and whether they are still where they were.
 
-SQLite finds the write-ahead log by its name alone, and replays it into whatever database lies beside it. And
-it goes on writing to files that somebody has replaced or deleted: what it commits then is gone when it ends.
+SQLite finds the write-ahead log by its name alone, and replays it into any database of that name. And it
+goes on writing to files that were replaced or deleted: what it commits then is gone when it ends.
 """
 
 from pathlib import Path
@@ -15,15 +15,15 @@ _WITHOUT_LOG: Final = 1
 
 
 def companions(database: Path) -> tuple[Path, ...]:
-    """The files that belong to a database and lie beside it, there or not."""
+    """The other files that belong to a database, whether they exist or not."""
     file = database.resolve()
     return tuple(file.with_name(file.name + suffix) for suffix in ("-wal", "-shm", "-journal", ".lock"))
 
 
 def require_own_log(database: Path) -> None:
-    """Raises SchemaError if the write-ahead log beside a database is that of the database it replaced.
+    """Raise SchemaError if the write-ahead log found by a database's name is that of one it replaced.
 
-    A backup is a database without a log, and becomes one with a log before there is a log. So a log beside a
+    A backup is a database without a log, and becomes one with a log before there is a log. So a log of a
     database whose header knows of none was left behind by another database.
     """
     file = database.resolve()
@@ -56,7 +56,7 @@ class FilesInPlace:
         self._number: int | None = None
 
     def check(self) -> None:
-        """Raises StoreBrokenError unless what was just committed is in the files that a start will find."""
+        """Raise StoreBrokenError unless what was just committed is in the files that a start will find."""
         try:
             number = self._file.stat().st_ino
             self._log.stat()

@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, insert, or_, select
 from sqlalchemy.sql.elements import ColumnElement
 
+from server.store.columns.times import from_micros, to_micros
 from server.store.records import Action, AuditEntry, KeyRing
 from server.store.tables.schema import audit
-from server.store.tables.times import from_micros, to_micros
 
 
 def write(
@@ -23,7 +23,7 @@ def write(
     before: str | None = None,
     after: str | None = None,
 ) -> None:
-    """Keeps one entry."""
+    """Keep one entry."""
     connection.execute(
         insert(audit).values(
             at=to_micros(now), caller=caller, action=action, experiment=experiment, before=before, after=after

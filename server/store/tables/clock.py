@@ -6,11 +6,10 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
-from server.store.contract.clock import ClockBeat, ClockReading, ClockRecord
-from server.store.records import Action
+from server.store.columns.times import from_micros, to_micros
+from server.store.records import Action, ClockBeat, ClockReading, ClockRecord
 from server.store.tables import audit
 from server.store.tables.schema import clock, clock_marks, experiments, writers
-from server.store.tables.times import from_micros, to_micros
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 _FAR_AHEAD: Final = timedelta(minutes=2) // _MICROSECOND
@@ -21,7 +20,7 @@ _SAMPLES: Final = 8
 
 
 def read(connection: Connection, at: int, trust_after: timedelta) -> ClockReading:
-    """The record of the clock, beside its reading in microseconds since 1970."""
+    """The record of the clock, with its reading in microseconds since 1970."""
     row = connection.execute(select(clock)).one()
     newest = select(func.max(clock_marks.c.mark)).where(
         clock_marks.c.running <= row.running - trust_after // _MICROSECOND
@@ -53,7 +52,7 @@ def beat(connection: Connection, said: ClockBeat, trust_after: timedelta) -> Non
         return
     last = row.beat_at
     if last is not None and last > now + _FAR_AHEAD:
-        last = None  # it was said by a clock that was ahead, which is right again
+        last = None  # a clock that was ahead said it, and is right again
     since = max(now - last, 0) if last is not None else now
     running = row.running + min(said.running // _MICROSECOND, since)
     values = {"running": running, "beat_at": max(now, last or 0), "doubt": None, "doubted_at": None}
@@ -92,7 +91,7 @@ def _change(connection: Connection, values: dict[str, int | None]) -> None:
 
 
 def _keep_mark(connection: Connection, running: int, mark: int, trust_after: int) -> None:
-    """Keeps the mark if the last one kept is old enough, and forgets those that are never asked for again."""
+    """Keep the mark if the last one kept is old enough, and forget those that are never asked for again."""
     last, trusted = connection.execute(
         select(
             func.max(clock_marks.c.running),

@@ -7,10 +7,10 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Connection, Row, func, insert, select, tuple_
 
 from bandit.facts import Epoch
-from server.store import gate
-from server.store.records.epoch_terms import EpochKey, EpochTerms
+from server.store.columns.times import from_micros, to_micros
+from server.store.records import EpochKey, EpochTerms
+from server.store.tables import gate
 from server.store.tables.schema import epochs
-from server.store.tables.times import from_micros, to_micros
 
 _Value = TypeVar("_Value")
 
@@ -18,7 +18,7 @@ _KEYS_AT_ONCE: Final = 256
 """Three parameters each; an older SQLite takes 999."""
 
 _TERMS_BYTES: Final = 400
-"""What the terms of an epoch take beside the text of their shares."""
+"""Memory that the terms of an epoch take, without the text of their shares."""
 
 
 def epochs_in_force(connection: Connection, experiments: Sequence[int]) -> dict[int, Epoch]:
@@ -46,13 +46,6 @@ def read_all(connection: Connection, experiment: int) -> tuple[Epoch, ...]:
     return tuple(_to_epoch(row) for row in connection.execute(query))
 
 
-def read_nonces(connection: Connection, experiment: int) -> Mapping[tuple[int, int], int]:
-    """(segment, number) to nonce."""
-    columns = select(epochs.c.segment, epochs.c.number, epochs.c.nonce)
-    rows = connection.execute(columns.where(epochs.c.experiment == experiment))
-    return {(segment, number): nonce for segment, number, nonce in rows}
-
-
 def find_terms(connection: Connection, wanted: Collection[EpochKey]) -> dict[EpochKey, EpochTerms]:
     """The terms of those of the epochs that there are."""
     key = (epochs.c.experiment, epochs.c.segment, epochs.c.number)
@@ -62,7 +55,7 @@ def find_terms(connection: Connection, wanted: Collection[EpochKey]) -> dict[Epo
     for start in range(0, len(keys), _KEYS_AT_ONCE):
         chunk = keys[start : start + _KEYS_AT_ONCE]
         for *numbers, nonce, shares in connection.execute(query.where(tuple_(*key).in_(chunk))):
-            terms = EpochTerms(nonce, _LateMapping(shares, float), _TERMS_BYTES + len(shares))
+            terms = EpochTerms(nonce, _LazyMapping(shares, float), _TERMS_BYTES + len(shares))
             found[EpochKey(*numbers)] = terms
     return found
 
@@ -104,8 +97,8 @@ def _add(connection: Connection, epoch: Epoch) -> None:
     )
 
 
-class _LateMapping(Mapping[int, _Value]):
-    """A mapping by number that is decoded when first looked at: most epochs of a history never are.
+class _LazyMapping(Mapping[int, _Value]):
+    """A mapping by number that is decoded at its first use: most epochs of a history never are used.
 
     Args:
         text: A JSON object whose keys are numbers.
@@ -146,9 +139,9 @@ def _to_epoch(row: Row[Any]) -> Epoch:
         revision=row.revision,
         started_at=from_micros(row.started_at),
         champion=row.champion,
-        shares=_LateMapping(row.shares, float),
+        shares=_LazyMapping(row.shares, float),
         warming_up=frozenset() if row.warming_up == "[]" else frozenset(json.loads(row.warming_up)),
-        means=_LateMapping(row.means, _by_number),
+        means=_LazyMapping(row.means, _by_number),
         is_cap=row.is_cap,
     )
 

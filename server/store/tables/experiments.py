@@ -10,14 +10,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.elements import ColumnElement
 
 from bandit.experiment import Experiment
-from server.store import gate
+from server.store.columns.times import from_micros, to_micros
 from server.store.declaration_json import Declaration, DocumentError, from_document, to_document
 from server.store.errors import NameTakenError, OutdatedError, QuotaReachedError, StaleRevisionError
 from server.store.records import Action, Changes, ExperimentRecord, LiveExperiment, State
-from server.store.tables import audit
+from server.store.tables import audit, gate
 from server.store.tables.epochs import epochs_in_force
 from server.store.tables.schema import configurations, experiments
-from server.store.tables.times import from_micros, to_micros
 
 _BATCH: Final = 500
 _ACTIONS: Final = {
@@ -32,7 +31,7 @@ _IS_PRESENT: Final = experiments.c.deleted_at.is_(None)
 def create(
     connection: Connection, experiment: Experiment, now: datetime, version: ColumnElement[int], caller: str
 ) -> ExperimentRecord:
-    """Stores a draft, and that `caller` made it; NameTakenError if the name is or was in use."""
+    """Store a draft, and that `caller` made it; NameTakenError if the name is or was in use."""
     record = ExperimentRecord.draft(experiment, now)
     values = _to_values(record) | {"name": experiment.name, "created_at": to_micros(now)}
     try:
@@ -48,7 +47,7 @@ def create(
 
 
 def require_room(connection: Connection, namespace: str, most: int) -> None:
-    """Raises QuotaReachedError if as many experiments as there may be, or more, are in a namespace."""
+    """Raise QuotaReachedError if as many experiments as there may be, or more, are in a namespace."""
     name = experiments.c.name
     is_inside = audit.is_within(name, namespace) if namespace else ~name.contains("/")
     some = select(experiments.c.number).where(is_inside, _IS_PRESENT).limit(most).subquery()
@@ -106,7 +105,7 @@ def change(
     version: ColumnElement[int],
     caller: str,
 ) -> ExperimentRecord:
-    """Stores `after` with the next revision, and that `caller` changed it.
+    """Store `after` with the next revision, and that `caller` changed it.
 
     StaleRevisionError unless `before` is what is stored; OutdatedError if this code knows it only in
     part, and would lose the rest.
@@ -134,7 +133,7 @@ def find_changed(
 def delete(
     connection: Connection, before: ExperimentRecord, now: datetime, version: ColumnElement[int], caller: str
 ) -> None:
-    """Hides the experiment, and keeps who did; StaleRevisionError unless `before` is what is stored."""
+    """Hide the experiment, and keep who did; StaleRevisionError unless `before` is what is stored."""
     _update_one(connection, before, {"deleted_at": to_micros(now), "revision": before.revision + 1}, version)
     _audit(connection, now, caller, before, None)
 
@@ -147,9 +146,9 @@ def is_deleted(connection: Connection, before: ExperimentRecord, now: datetime) 
 
 
 def touch(connection: Connection, number: int, revision: int, version: ColumnElement[int]) -> bool:
-    """Gives an experiment the newest version; False if it is no longer running at this revision.
+    """Give an experiment the newest version; False if it is no longer running at this revision.
 
-    Until the transaction ends, nobody else changes the experiment or begins an epoch of it.
+    Until the transaction ends, no other one changes the experiment or begins an epoch of it.
     """
     result = connection.execute(
         update(experiments)
@@ -223,7 +222,7 @@ def _audit(
     before: ExperimentRecord | None,
     after: ExperimentRecord | None,
 ) -> None:
-    """Keeps who changed an experiment; None is what it was before it was made, or is once deleted."""
+    """Keep who changed an experiment; None is what it was before it was made, or is once deleted."""
     (name,) = {record.name for record in (before, after) if record is not None}
     audit.write(
         connection,
@@ -245,7 +244,7 @@ def _action(before: ExperimentRecord | None, after: ExperimentRecord | None) -> 
 
 
 def _describe(record: ExperimentRecord) -> str:
-    """An experiment as the audit holds it: state and revision beside the document of its declaration."""
+    """An experiment as the audit holds it: state, revision, and the document of its declaration."""
     return f'{{"state":"{record.state}","revision":{record.revision},"declaration":{_document(record)}}}'
 
 

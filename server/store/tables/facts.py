@@ -1,4 +1,4 @@
-"""Facts in SQL: rows that only grow, one for each writer's slot, summed over slots by whoever reads."""
+"""Facts in SQL: rows that only grow, one for each writer's slot, summed over slots when they are read."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
@@ -10,8 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, no
 from bandit.decision_id import Basis
 from bandit.facts import DecisionKey, Facts, OutcomeKey, Tally
 from bandit.facts.columns import whole_numbers
-from server.store.records import Flush
-from server.store.tables.exact_sums import (
+from server.store.columns.exact_sums import (
     QUANTA_OF_STEPS,
     REST_COLUMNS,
     STEP_BITS,
@@ -22,6 +21,7 @@ from server.store.tables.exact_sums import (
     tallies_in_quanta,
     tallies_in_steps,
 )
+from server.store.records import Flush
 from server.store.tables.schema import decision_facts, outcome_facts, rewards
 
 _DECISION_KEY: Final = [decision_facts.c[name] for name in DecisionKey._fields]
@@ -46,14 +46,7 @@ _ADD_DECISIONS: Final = text(
         decisions = decision_facts.decisions + excluded.decisions
     """
 )
-_ADD_OUTCOMES: Final = text(
-    f"""
-    INSERT INTO outcome_facts (experiment, epoch, segment, arm, basis, metric, slot, {", ".join(SUM_COLUMNS)})
-    VALUES (:experiment, :epoch, :segment, :arm, :basis, :metric, :slot, :{", :".join(SUM_COLUMNS)})
-    ON CONFLICT (experiment, epoch, segment, arm, basis, metric, slot) DO UPDATE SET
-        {addition_of_tallies("outcome_facts")}
-    """  # noqa: S608 - made of names that stand in the code
-)
+_ADD_OUTCOMES: Final = text(addition_of_tallies("outcome_facts", [*OutcomeKey._fields, "slot"]))
 _IS_SMALL: Final = and_(
     *(outcome_facts.c[name] == 0 for name in REST_COLUMNS),
     *(outcome_facts.c[name].between(-_MOST_OF_A_SLOT, _MOST_OF_A_SLOT) for name in SUM_BITS),
@@ -83,7 +76,7 @@ _FOLD: Final = text(
 
 
 def add_decisions(connection: Connection, flush: Flush) -> None:
-    """Adds the counts of a flush. Its slot may be another writer's by now: increments of two add up."""
+    """Add the counts of a flush. Its slot may be another writer's by now: increments of two add up."""
     if flush.counts:
         connection.execute(
             _ADD_DECISIONS,
@@ -95,7 +88,7 @@ def add_decisions(connection: Connection, flush: Flush) -> None:
 
 
 def add_outcomes(connection: Connection, increments: Mapping[OutcomeKey, StoredTally], slot: int) -> None:
-    """Adds tallies, in key order, so that two writers never wait for each other in a circle."""
+    """Add tallies, in key order, so that two writers never deadlock."""
     if increments:
         connection.execute(
             _ADD_OUTCOMES,
@@ -197,7 +190,7 @@ def count_apart(connection: Connection) -> int:
 
 
 def clear_outcomes(connection: Connection) -> None:
-    """Deletes every outcome fact, to be written anew from the log."""
+    """Delete every outcome fact, before a rebuild."""
     connection.execute(delete(outcome_facts))
 
 

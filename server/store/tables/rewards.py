@@ -1,270 +1,118 @@
-"""The reward log: which outcomes are new, and what that adds to the facts.
+"""The reward log in SQL: a row for each decision and metric, written by an upsert."""
 
-An upsert inserts new rows and replaces those of a lower revision; it returns the rows that it touched. A
-second statement reads those that it did not: the loser of a race could not otherwise tell a duplicate from a
-conflict. An entry is all or nothing: if one of its outcomes conflicts, the round is undone and done again
-without the entry.
-"""
-
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Sequence
+from typing import Final, NamedTuple, TypeAlias
 
 from sqlalchemy import Connection
 
 from bandit.decision_id import Basis
-from bandit.facts import OutcomeKey
-from server.store.dialect import Row, RowKey, StoredOutcome, Touched, logged_as
-from server.store.records import (
-    Conflicting,
-    Expired,
-    OutcomeResult,
-    Recorded,
-    RewardEntry,
-    RewardVerdict,
+from server.store.columns.exact_sums import STEP_BITS, quanta_of
+from server.store.dialect import Dialect, RowsStatement
+from server.store.records import OutcomeEntry
+from server.store.tables.schema import rewards
+
+RowKey: TypeAlias = tuple[bytes, int]
+"""Decision and metric."""
+
+
+Row: TypeAlias = tuple[
+    bytes, int, int, int, int, int, int, int, int, bool, bool, int, int | None, float | None, int | None
+]
+"""The columns of `rewards` but for what was replaced."""
+
+
+class Touched(NamedTuple):
+    """A row that the upsert inserted or changed.
+
+    Attributes:
+        replaced_quanta: The value before; None if the row is new.
+        is_late: Whether the row's first value was late; a revision stays on its side of the window.
+        is_apart: Whether the row is kept apart.
+        basis: Under which basis the row is counted: one that was there keeps its own.
+        replaced_steps: The steps before; None if the row is new or had none.
+    """
+
+    replaced_quanta: int | None
+    is_late: bool
+    is_apart: bool
+    basis: int
+    replaced_steps: int | None = None
+
+
+class StoredOutcome(NamedTuple):
+    """A row as it stands."""
+
+    quanta: int
+    revision: int
+    value: float | None = None
+    steps: int | None = None
+
+    def holds(self, outcome: OutcomeEntry) -> bool:
+        """Whether it is of this value: as posted, or as it counts where only that is known."""
+        if self.value is None or self.steps is None or quanta_of(self.steps) != self.quanta:
+            return self.quanta == logged_as(outcome)[0]
+        return self.value == (outcome.quanta if outcome.value is None else outcome.value)
+
+
+_ROW: Final = (
+    *("decision", "metric", "experiment", "epoch", "segment", "arm", "basis", "quanta", "revision"),
+    *("is_late", "is_apart", "received_ms", "unit", "value", "steps"),
 )
-from server.store.tables.exact_sums import StoredTally, rests_of
-
-Upsert: TypeAlias = Callable[[Connection, Sequence[Row]], Mapping[RowKey, Touched]]
-Find: TypeAlias = Callable[[Connection, Sequence[RowKey]], Mapping[RowKey, StoredOutcome]]
-
-
-class RewardLog:
-    """Writes entries, given the two statements that differ between databases.
-
-    Args:
-        upsert: Inserts rows with distinct keys in key order, or replaces those with a lower revision.
-        find: Reads rows by key.
+_UPSERT: Final = RowsStatement(
+    f"""
+    INSERT INTO rewards ({", ".join(_ROW)})
+    {{rows}}
+    ON CONFLICT (decision, metric) DO UPDATE SET
+        replaced_quanta = rewards.quanta, quanta = excluded.quanta, revision = excluded.revision,
+        replaced_steps = rewards.steps, steps = excluded.steps, value = excluded.value
+    WHERE excluded.revision > rewards.revision
+    RETURNING decision, metric, replaced_quanta, is_late, is_apart, basis, replaced_steps
+    """,
+    [rewards.c[name] for name in _ROW],
+    is_write=True,
+)
+_FIND: Final = RowsStatement(
     """
-
-    def __init__(self, upsert: Upsert, find: Find) -> None:
-        self._upsert = upsert
-        self._find = find
-
-    def record(
-        self, connection: Connection, entries: Sequence[RewardEntry]
-    ) -> tuple[list[RewardVerdict], dict[OutcomeKey, StoredTally]]:
-        """Writes the entries inside the caller's transaction.
-
-        Returns:
-            One verdict for each entry, and what to add to the facts.
-        """
-        verdicts: dict[int, RewardVerdict] = {}
-        increments: dict[OutcomeKey, StoredTally] = {}
-        rounds, copies = _plan_rounds(entries)
-        for numbers in rounds:
-            done, added = self._record_round(connection, {number: entries[number] for number in numbers})
-            verdicts.update(done)
-            for key, tally in added.items():
-                increments[key] = increments[key].plus(tally) if key in increments else tally
-        for copy, original in copies.items():
-            verdicts[copy] = _verdict_of_copy(verdicts[original])
-        return [verdicts[number] for number in range(len(entries))], increments
-
-    def _record_round(
-        self, connection: Connection, entries: dict[int, RewardEntry]
-    ) -> tuple[dict[int, RewardVerdict], dict[OutcomeKey, StoredTally]]:
-        """Writes entries that share no key."""
-        verdicts = self._find_expired(connection, entries)
-        while True:
-            open_entries = {n: entry for n, entry in entries.items() if n not in verdicts}
-            savepoint = connection.begin_nested() if _can_conflict_in_part(open_entries.values()) else None
-            touched, existing = self._write(connection, open_entries.values())
-            judged = {n: _judge(entry, touched, existing) for n, entry in open_entries.items()}
-            broken = {
-                n: verdict
-                for n, verdict in judged.items()
-                if isinstance(verdict, Conflicting) and _is_touched(open_entries[n], touched)
-            }
-            if not broken or savepoint is None:
-                if savepoint is not None:
-                    savepoint.commit()
-                return verdicts | judged, _increments(open_entries.values(), touched)
-            savepoint.rollback()
-            verdicts |= broken
-
-    def _find_expired(
-        self, connection: Connection, entries: Mapping[int, RewardEntry]
-    ) -> dict[int, RewardVerdict]:
-        expired = {number: entry for number, entry in entries.items() if entry.is_expired}
-        known = self._find(connection, sorted(_keys(expired.values()))) if expired else {}
-        verdicts: dict[int, RewardVerdict] = {}
-        for number, entry in expired.items():
-            missing = tuple(o.metric for o in entry.outcomes if (entry.decision, o.metric) not in known)
-            if missing:
-                verdicts[number] = Expired(missing)
-        return verdicts
-
-    def _write(
-        self, connection: Connection, entries: Iterable[RewardEntry]
-    ) -> tuple[Mapping[RowKey, Touched], Mapping[RowKey, StoredOutcome]]:
-        rows = sorted(row for entry in entries for row in _rows(entry))
-        touched = self._upsert(connection, rows) if rows else {}
-        if len(touched) == len(rows):
-            return touched, {}
-        untouched = [(row[0], row[1]) for row in rows if (row[0], row[1]) not in touched]
-        return touched, self._find(connection, untouched)
+    WITH wanted (decision, metric) AS ({rows})
+    SELECT decision, metric, quanta, revision, value, steps
+    FROM wanted JOIN rewards USING (decision, metric)
+    """,
+    [rewards.c.decision, rewards.c.metric],
+    is_write=False,
+)
+_INSERTED: Final = {
+    (is_late, is_apart, basis): Touched(None, is_late, is_apart, int(basis))
+    for is_late in (False, True)
+    for is_apart in (False, True)
+    for basis in Basis
+}
+"""New rows differ in nothing else, and there are thousands of them a second."""
 
 
-def _plan_rounds(entries: Sequence[RewardEntry]) -> tuple[list[list[int]], dict[int, int]]:
-    """Numbers of entries by round, so that no key is twice in a round; and copies with their originals.
+def upsert(connection: Connection, dialect: Dialect, rows: Sequence[Row]) -> dict[RowKey, Touched]:
+    """Insert rows with distinct keys, sorted, or replace those of a lower revision.
 
-    Entries that share a key stay in their order. An entry that repeats an earlier one to the letter, while no
-    entry between them shares a key with it, is its copy and need not be written.
+    Returns:
+        The rows that it inserted or changed.
     """
-    if len({entry.decision for entry in entries}) == len(entries):
-        return [list(range(len(entries)))], {}
-    rounds: list[list[int]] = []
-    copies: dict[int, int] = {}
-    last_round: dict[RowKey, int] = {}
-    last_entry: dict[RowKey, int] = {}
-    for number, entry in enumerate(entries):
-        keys = [(entry.decision, outcome.metric) for outcome in entry.outcomes]
-        before = {last_entry.get(key) for key in keys}
-        original = before.pop() if len(before) == 1 else None
-        if original is not None and _is_copy(entry, entries[original]):
-            copies[number] = original
-            continue
-        round_number = 1 + max((last_round.get(key, -1) for key in keys), default=-1)
-        if round_number == len(rounds):
-            rounds.append([])
-        rounds[round_number].append(number)
-        for key in keys:
-            last_round[key] = round_number
-            last_entry[key] = number
-    return rounds, copies
-
-
-def _is_copy(entry: RewardEntry, original: RewardEntry) -> bool:
-    return (
-        entry.revision == original.revision
-        and entry.is_expired == original.is_expired
-        and [(o.metric, o.quanta, o.value) for o in entry.outcomes]
-        == [(o.metric, o.quanta, o.value) for o in original.outcomes]
-    )
-
-
-def _verdict_of_copy(verdict: RewardVerdict) -> RewardVerdict:
-    """What an entry gets that repeats one with this verdict right after it."""
-    if not isinstance(verdict, Recorded):
-        return verdict
-    superseded = OutcomeResult.SUPERSEDED
-    return Recorded(
-        tuple(superseded if result is superseded else OutcomeResult.DUPLICATE for result in verdict.results)
-    )
-
-
-def _keys(entries: Iterable[RewardEntry]) -> Iterator[RowKey]:
-    return ((entry.decision, outcome.metric) for entry in entries for outcome in entry.outcomes)
-
-
-def _rows(entry: RewardEntry) -> Iterator[Row]:
-    (
-        decision,
-        experiment,
-        epoch,
-        segment,
-        arm,
-        basis,
-        outcomes,
-        revision,
-        received_ms,
-        _,
-        is_apart,
-        unit,
-        _,
-    ) = entry
-    for outcome in outcomes:
-        metric, _, is_late, value, _ = outcome
-        quanta, steps = logged_as(outcome)
-        yield (
-            decision,
-            metric,
-            experiment,
-            epoch,
-            segment,
-            arm,
-            int(basis),
-            quanta,
-            revision,
-            is_late,
-            is_apart,
-            received_ms,
-            unit,
-            value,
-            steps,
+    return {
+        (decision, metric): _INSERTED[is_late, is_apart, basis]
+        if replaced is None
+        else Touched(replaced, bool(is_late), bool(is_apart), basis, steps)
+        for decision, metric, replaced, is_late, is_apart, basis, steps in dialect.execute_rows(
+            connection, _UPSERT, rows
         )
+    }
 
 
-def _can_conflict_in_part(entries: Iterable[RewardEntry]) -> bool:
-    return any(len(entry.outcomes) > 1 for entry in entries)
+def find(connection: Connection, dialect: Dialect, keys: Sequence[RowKey]) -> dict[RowKey, StoredOutcome]:
+    """Read rows by key, including those that others committed after the transaction began."""
+    found = dialect.execute_rows(connection, _FIND, keys)
+    return {(decision, metric): StoredOutcome(*stored) for decision, metric, *stored in found}
 
 
-def _is_touched(entry: RewardEntry, touched: Mapping[RowKey, Touched]) -> bool:
-    return any((entry.decision, outcome.metric) in touched for outcome in entry.outcomes)
-
-
-_ALONE_RECORDED: Final = Recorded((OutcomeResult.RECORDED,))
-_ALONE_LATE: Final = Recorded((OutcomeResult.LATE,))
-_ALONE_REVISED: Final = Recorded((OutcomeResult.REVISED,))
-
-
-def _judge(
-    entry: RewardEntry, touched: Mapping[RowKey, Touched], existing: Mapping[RowKey, StoredOutcome]
-) -> RewardVerdict:
-    if len(entry.outcomes) == 1:
-        row = touched.get((entry.decision, entry.outcomes[0].metric))
-        if row is not None:
-            return _verdict_of_touched(row)
-    results: list[OutcomeResult] = []
-    conflicts: list[int] = []
-    for outcome in entry.outcomes:
-        metric = outcome.metric
-        row = touched.get((entry.decision, metric))
-        if row is not None:
-            results += _verdict_of_touched(row).results
-            continue
-        stored = existing[entry.decision, metric]
-        if stored.revision > entry.revision:
-            results.append(OutcomeResult.SUPERSEDED)
-        elif stored.holds(outcome):
-            results.append(OutcomeResult.DUPLICATE)
-        else:
-            conflicts.append(metric)
-    return Conflicting(tuple(conflicts)) if conflicts else Recorded(tuple(results))
-
-
-def _verdict_of_touched(row: Touched) -> Recorded:
-    if row.replaced_quanta is not None:
-        return _ALONE_REVISED
-    return _ALONE_LATE if row.is_late else _ALONE_RECORDED
-
-
-def _increments(
-    entries: Iterable[RewardEntry], touched: Mapping[RowKey, Touched]
-) -> dict[OutcomeKey, StoredTally]:
-    """What the touched rows add to the facts."""
-    columns: defaultdict[tuple[int, ...], list[int]] = defaultdict(lambda: [0] * len(StoredTally._fields))
-    for decision, experiment, epoch, segment, arm, _, outcomes, *_ in entries:
-        for outcome in outcomes:
-            metric = outcome.metric
-            row = touched.get((decision, metric))
-            if row is None or row.is_apart:
-                continue
-            (quanta, steps), old = logged_as(outcome), row.replaced_quanta
-            sums = columns[experiment, epoch, segment, arm, row.basis, metric]
-            at = 3 if row.is_late else 0
-            sums[at] += old is None
-            sums[at + 1] += quanta - (old or 0)
-            sums[at + 2] += quanta * quanta - (old or 0) ** 2
-            if steps != row.replaced_steps:
-                at = 8 if row.is_late else 6
-                for moment, (new, before) in enumerate(
-                    zip(rests_of(steps), rests_of(row.replaced_steps), strict=True)
-                ):
-                    sums[at + moment] += new - before
-    return {_key(*key): StoredTally(*sums) for key, sums in columns.items()}
-
-
-def _key(experiment: int, epoch: int, segment: int, arm: int, basis: int, metric: int) -> OutcomeKey:
-    return OutcomeKey(experiment, epoch, segment, arm, Basis(basis), metric)
+def logged_as(outcome: OutcomeEntry) -> tuple[int, int | None]:
+    """The quanta of the log and the steps that an outcome has there."""
+    if outcome.is_real:
+        return quanta_of(outcome.quanta), outcome.quanta
+    return outcome.quanta, None if outcome.value is None else outcome.quanta << STEP_BITS

@@ -1,9 +1,10 @@
 """The tables. The migrations build them; `tests/store` holds the two to be the same.
 
 Instants are microseconds since 1970, ids of decisions are 16 bytes in time order. Values are quanta, and sums
-have rests beside them, as `server.store.tables.exact_sums` has it.
+have rests, as `server.store.columns.exact_sums` explains.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 from sqlalchemy import (
@@ -22,8 +23,10 @@ from sqlalchemy import (
     false,
     text,
 )
+from sqlalchemy.types import TypeEngine
 
-from server.store.tables.exact_sums import REST_COLUMNS
+from bandit.facts import Tally
+from server.store.columns.exact_sums import REST_COLUMNS
 
 HEAD: Final = "0009"
 """The newest migration; `tests/store` holds it to be Alembic's head. Revisions are numbers of four digits."""
@@ -34,10 +37,35 @@ _Number = BigInteger().with_variant(Integer, "sqlite")
 _Name = String(127).with_variant(String(127, collation="C"), "postgresql")
 """Pages are in the order of names, which is that of their characters, whatever the database's language."""
 
+
+def _key(name: str, kind: type[TypeEngine[int]]) -> Column[int]:
+    """A whole number of a primary key."""
+    return Column(name, kind, primary_key=True, autoincrement=False)
+
+
+def _fact_key() -> tuple[Column[int], ...]:
+    """What every fact is counted by."""
+    return (
+        _key("experiment", BigInteger),
+        _key("epoch", Integer),
+        _key("segment", SmallInteger),
+        _key("arm", Integer),
+        _key("basis", SmallInteger),
+    )
+
+
+def _tally() -> Iterator[Column[int]]:
+    """The sums of outcomes, as `server.store.columns.exact_sums` has them."""
+    for name in Tally._fields:
+        yield Column(name, BigInteger, nullable=False)
+    for name in REST_COLUMNS:
+        yield Column(name, BigInteger, nullable=False, server_default=text("0"))
+
+
 signing_keys = Table(
     "signing_keys",
     metadata,
-    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    _key("id", SmallInteger),
     Column("secret", LargeBinary, nullable=False),
     Column("is_signing", Boolean, nullable=False),
     Column("signs_at", BigInteger),
@@ -77,7 +105,7 @@ any more."""
 ended_runs = Table(
     "ended_runs",
     metadata,
-    Column("run", Integer, primary_key=True, autoincrement=False),
+    _key("run", Integer),
     Column("incarnation", LargeBinary, nullable=False),
     Column("sequence", BigInteger, nullable=False),
     Column("flushed_ms", BigInteger, nullable=False),
@@ -111,8 +139,8 @@ experiments = Table(
 configurations = Table(
     "configurations",
     metadata,
-    Column("experiment", BigInteger, primary_key=True, autoincrement=False),
-    Column("revision", Integer, primary_key=True, autoincrement=False),
+    _key("experiment", BigInteger),
+    _key("revision", Integer),
     Column("state", String(16), nullable=False),
     Column("document", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
@@ -120,14 +148,14 @@ configurations = Table(
     sqlite_with_rowid=False,
 )
 """Every revision that ever was, so that an epoch can be explained by what it was made from.
-`server.store.gate` says what `format` is for, here and in `epochs`."""
+`server.store.tables.gate` says what `format` is for, here and in `epochs`."""
 
 epochs = Table(
     "epochs",
     metadata,
-    Column("experiment", BigInteger, primary_key=True, autoincrement=False),
-    Column("segment", SmallInteger, primary_key=True, autoincrement=False),
-    Column("number", Integer, primary_key=True, autoincrement=False),
+    _key("experiment", BigInteger),
+    _key("segment", SmallInteger),
+    _key("number", Integer),
     Column("nonce", BigInteger, nullable=False),
     Column("revision", Integer, nullable=False),
     Column("started_at", BigInteger, nullable=False),
@@ -143,12 +171,8 @@ epochs = Table(
 decision_facts = Table(
     "decision_facts",
     metadata,
-    Column("experiment", BigInteger, primary_key=True, autoincrement=False),
-    Column("epoch", Integer, primary_key=True, autoincrement=False),
-    Column("segment", SmallInteger, primary_key=True, autoincrement=False),
-    Column("arm", Integer, primary_key=True, autoincrement=False),
-    Column("basis", SmallInteger, primary_key=True, autoincrement=False),
-    Column("slot", SmallInteger, primary_key=True, autoincrement=False),
+    *_fact_key(),
+    _key("slot", SmallInteger),
     Column("decisions", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
@@ -156,20 +180,10 @@ decision_facts = Table(
 outcome_facts = Table(
     "outcome_facts",
     metadata,
-    Column("experiment", BigInteger, primary_key=True, autoincrement=False),
-    Column("epoch", Integer, primary_key=True, autoincrement=False),
-    Column("segment", SmallInteger, primary_key=True, autoincrement=False),
-    Column("arm", Integer, primary_key=True, autoincrement=False),
-    Column("basis", SmallInteger, primary_key=True, autoincrement=False),
-    Column("metric", SmallInteger, primary_key=True, autoincrement=False),
-    Column("slot", SmallInteger, primary_key=True, autoincrement=False),
-    Column("n", BigInteger, nullable=False),
-    Column("total", BigInteger, nullable=False),
-    Column("squares", BigInteger, nullable=False),
-    Column("late_n", BigInteger, nullable=False),
-    Column("late_total", BigInteger, nullable=False),
-    Column("late_squares", BigInteger, nullable=False),
-    *(Column(name, BigInteger, nullable=False, server_default=text("0")) for name in REST_COLUMNS),
+    *_fact_key(),
+    _key("metric", SmallInteger),
+    _key("slot", SmallInteger),
+    *_tally(),
     sqlite_with_rowid=False,
 )
 
@@ -177,7 +191,7 @@ rewards = Table(
     "rewards",
     metadata,
     Column("decision", LargeBinary, primary_key=True),
-    Column("metric", SmallInteger, primary_key=True, autoincrement=False),
+    _key("metric", SmallInteger),
     Column("experiment", BigInteger, nullable=False),
     Column("epoch", Integer, nullable=False),
     Column("segment", SmallInteger, nullable=False),
@@ -220,9 +234,9 @@ first decision is known only when that is, and a flush that is still on its way 
 units = Table(
     "units",
     metadata,
-    Column("experiment", BigInteger, primary_key=True, autoincrement=False),
-    Column("segment", SmallInteger, primary_key=True, autoincrement=False),
-    Column("unit", BigInteger, primary_key=True, autoincrement=False),
+    _key("experiment", BigInteger),
+    _key("segment", SmallInteger),
+    _key("unit", BigInteger),
     Column("first_ms", BigInteger, nullable=False),
     Column("epoch", Integer, nullable=False),
     Column("arm", Integer, nullable=False),
@@ -234,10 +248,10 @@ units = Table(
 unit_sums = Table(
     "unit_sums",
     metadata,
-    Column("experiment", BigInteger, primary_key=True, autoincrement=False),
-    Column("segment", SmallInteger, primary_key=True, autoincrement=False),
-    Column("unit", BigInteger, primary_key=True, autoincrement=False),
-    Column("metric", SmallInteger, primary_key=True, autoincrement=False),
+    _key("experiment", BigInteger),
+    _key("segment", SmallInteger),
+    _key("unit", BigInteger),
+    _key("metric", SmallInteger),
     Column("n", BigInteger, nullable=False),
     Column("total", BigInteger, nullable=False),
     Column("total_low", BigInteger, nullable=False, server_default=text("0")),
@@ -249,18 +263,19 @@ unit_sums = Table(
 unit_groups = Table(
     "unit_groups",
     metadata,
-    Column("experiment", BigInteger, primary_key=True, autoincrement=False),
-    Column("unit_group", SmallInteger, primary_key=True, autoincrement=False),
-    Column("slot", SmallInteger, primary_key=True, autoincrement=False),
+    _key("experiment", BigInteger),
+    _key("unit_group", SmallInteger),
+    _key("slot", SmallInteger),
     Column("decisions", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
-"""Policy decisions with a unit, by a byte of the unit's hash: their spread tells how much units repeat."""
+"""Policy decisions with a unit, by a byte of the unit's hash: their spread shows how often units repeat."""
+
 seals = Table(
     "seals",
     metadata,
-    Column("experiment", BigInteger, primary_key=True, autoincrement=False),
-    Column("segment", SmallInteger, primary_key=True, autoincrement=False),
+    _key("experiment", BigInteger),
+    _key("segment", SmallInteger),
     Column("epoch", Integer, nullable=False),
     Column("before", LargeBinary, nullable=False),
     Column("fence", BigInteger),
@@ -269,27 +284,17 @@ seals = Table(
     Column("purged_before", LargeBinary),
     sqlite_with_rowid=False,
 )
-"""How far the log takes nothing any more: every epoch up to `epoch`; and of answers that belong to no epoch's
-shares (fallbacks, rows kept apart) every decision below `before`. `server.store.tables.seals` says what
-`fence` is. `n_apart` counts the rows kept apart that were purged; `purged_before` is beyond the last id of
-such a row or of a fallback that was purged, or null if that was not noted."""
+"""Retention watermarks: the log rejects outcomes of every epoch up to `epoch`; and of answers that belong to
+no epoch's shares (fallbacks, rows kept apart), of every decision below `before`. `server.store.tables.seals`
+says what `fence` is. `n_apart` counts the rows kept apart that were purged; `purged_before` is beyond the
+last id of such a row or of a fallback that was purged, or null if that was not noted."""
 
 sealed_facts = Table(
     "sealed_facts",
     metadata,
-    Column("experiment", BigInteger, primary_key=True, autoincrement=False),
-    Column("epoch", Integer, primary_key=True, autoincrement=False),
-    Column("segment", SmallInteger, primary_key=True, autoincrement=False),
-    Column("arm", Integer, primary_key=True, autoincrement=False),
-    Column("basis", SmallInteger, primary_key=True, autoincrement=False),
-    Column("metric", SmallInteger, primary_key=True, autoincrement=False),
-    Column("n", BigInteger, nullable=False),
-    Column("total", BigInteger, nullable=False),
-    Column("squares", BigInteger, nullable=False),
-    Column("late_n", BigInteger, nullable=False),
-    Column("late_total", BigInteger, nullable=False),
-    Column("late_squares", BigInteger, nullable=False),
-    *(Column(name, BigInteger, nullable=False, server_default=text("0")) for name in REST_COLUMNS),
+    *_fact_key(),
+    _key("metric", SmallInteger),
+    *_tally(),
     sqlite_with_rowid=False,
 )
 """The sums of the outcomes that were purged from the log: outcome facts = these + the fold of the log."""
@@ -297,7 +302,7 @@ sealed_facts = Table(
 clock = Table(
     "clock",
     metadata,
-    Column("number", SmallInteger, primary_key=True, autoincrement=False),
+    _key("number", SmallInteger),
     Column("generation", BigInteger, nullable=False),
     Column("mark", BigInteger),
     Column("running", BigInteger, nullable=False),
@@ -314,11 +319,11 @@ from service time when a server last said so, at `doubted_at`; null once the two
 clock_marks = Table(
     "clock_marks",
     metadata,
-    Column("running", BigInteger, primary_key=True, autoincrement=False),
+    _key("running", BigInteger),
     Column("mark", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
-"""The mark as it was after so much running: an instant is trusted after much running since it was marked."""
+"""The mark by time of running: an instant is trusted once servers have run for long since it was marked."""
 
 compatibility = Table("compatibility", metadata, Column("oldest_code", String(32), primary_key=True))
 """One row: the head revision of the oldest code that may run on this schema."""

@@ -1,11 +1,11 @@
-"""Seals: which decisions the log takes no outcome of any more, whatever any clock says.
+"""Seals in SQL: decisions whose outcomes the log no longer takes, whatever any clock says.
 
 A seal is raised first, and rows are purged later; in between, every transaction has to end that may have
-looked before the seal was there, or it could write a row anew that is purged already. So a seal goes through
+looked before the seal was there, or it could write again a row that was purged. So a seal goes through
 three states, told by its `fence`:
 
-- None: raised. From the commit of that on, whoever looks sees it.
-- a version: taken in a transaction that began to write after that commit. Whoever looked too early is a
+- None: raised. From that commit on, every transaction sees it.
+- a version: taken in a transaction that began to write after that commit. One that looked too early is a
   transaction of an earlier version, since a recording transaction has its version before it looks.
 - 0: no transaction of an earlier version is under way. What is sealed can be purged.
 
@@ -21,18 +21,19 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, 
 
 from bandit.decision_id import Basis, new_id
 from bandit.experiment import SEGMENT_ALL
+from server.store.columns.times import from_micros, to_micros
 from server.store.dialect import Dialect
 from server.store.records import (
+    Bounds,
     Revoked,
     RewardEntry,
     RewardVerdict,
+    Seal,
     Sealed,
+    SealedEpochs,
     State,
 )
-from server.store.records.bounds import Bounds
-from server.store.records.seals import Seal, SealedEpochs
 from server.store.tables.schema import epochs, experiments, rewards, sealed_facts, seals
-from server.store.tables.times import from_micros, to_micros
 
 _DAY: Final = timedelta(days=1)
 _DORMANT: Final = frozenset({State.PAUSED, State.CONCLUDED})
@@ -61,7 +62,7 @@ def first_id(instant: datetime) -> bytes:
 
 
 def is_sealed(entry: RewardEntry, seal: Seal) -> bool:
-    """Whether an outcome of this decision can't be told from one that was purged, and is refused.
+    """Whether an outcome of this decision is refused, since it could be one that was purged.
 
     An answer that belongs to no epoch's shares goes by its own age: an experiment that is paused or concluded
     goes on giving such answers in its last epoch.
@@ -71,12 +72,12 @@ def is_sealed(entry: RewardEntry, seal: Seal) -> bool:
     return entry.epoch <= seal.epoch
 
 
-def tell_barred(entries: Sequence[RewardEntry], bounds: Bounds) -> list[RewardVerdict | None]:
-    """Why the log takes an entry no more; None for those that it may take."""
-    return [_bar(entry, bounds) for entry in entries]
+def find_refusals(entries: Sequence[RewardEntry], bounds: Bounds) -> list[RewardVerdict | None]:
+    """Why the log no longer takes an entry; None for each that it takes."""
+    return [_refusal_of(entry, bounds) for entry in entries]
 
 
-def _bar(entry: RewardEntry, bounds: Bounds) -> RewardVerdict | None:
+def _refusal_of(entry: RewardEntry, bounds: Bounds) -> RewardVerdict | None:
     is_known = entry.key is None or entry.key in bounds.keys
     if not is_known and bounds.keys:  # a revocation leaves the ring at least the key that signs
         return Revoked()
@@ -167,7 +168,7 @@ def _is_dormant(row: Row[tuple[object, ...]], cutoff: datetime) -> bool:
 
 
 def raise_seals(connection: Connection, wanted: Sequence[SealedEpochs], now: datetime) -> None:
-    """Raises seals, in order of experiments; those that have not settled stay as they are."""
+    """Raise seals, in order of experiments; those that have not settled stay as they are."""
     rows = [
         {
             "experiment": each.experiment,
@@ -183,14 +184,14 @@ def raise_seals(connection: Connection, wanted: Sequence[SealedEpochs], now: dat
 
 
 def fence(connection: Connection, dialect: Dialect) -> None:
-    """Gives raised seals their version, in a transaction that must do nothing else before it."""
+    """Give raised seals their version, in a transaction that must do nothing else before it."""
     connection.execute(update(seals).where(seals.c.fence.is_(None)).values(fence=dialect.version))
 
 
 def settle(connection: Connection, dialect: Dialect) -> bool:
-    """Notes which seals every transaction under way knows of; returns whether those are all.
+    """Note which seals every transaction under way knows of; return whether those are all.
 
-    A fence of the future is of another database, of which this one is a restored copy: it is taken anew.
+    A fence of the future is of another database, of which this one is a restored copy: it is fenced again.
     """
     marks = set(connection.execute(select(seals.c.fence).where(seals.c.fence.is_distinct_from(0))).scalars())
     horizon = dialect.read_horizon(connection)
@@ -262,10 +263,9 @@ def _of_seal(seal: Row[Any]) -> ColumnElement[bool]:
 
 
 def lower_seals(connection: Connection) -> int:
-    """Lowers every seal to how far the log is purged; returns how many were higher.
+    """Lower every seal to how far the log is purged; return how many were higher.
 
-    What was not purged is in the log, so it can be told from what is new. A seal that time asks for is raised
-    again.
+    What was not purged is in the log, so it is known from what is new. Seals that are due are raised again.
     """
     n_lowered = 0
     for seal in connection.execute(select(seals).order_by(*seals.primary_key).with_for_update()).all():

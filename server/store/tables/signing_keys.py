@@ -9,10 +9,10 @@ from typing import Final
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from server.store.columns.times import from_micros, to_micros
 from server.store.errors import KeysNotReadyError
 from server.store.records import KeyRing
 from server.store.tables.schema import signing_keys
-from server.store.tables.times import from_micros, to_micros
 
 _N_IDS: Final = 256
 """The id is one byte of a decision id."""
@@ -32,7 +32,7 @@ def read(connection: Connection) -> KeyRing | None:
 
 
 def insert_all(connection: Connection, ring: KeyRing) -> KeyRing:
-    """Stores a whole ring."""
+    """Store a whole ring."""
     for key, secret in ring.secrets.items():
         connection.execute(
             insert(signing_keys).values(
@@ -54,7 +54,7 @@ def rotate(
     delay: timedelta,
     ended_before: datetime | None,
 ) -> KeyRing:
-    """Adds a key that signs after `delay`; see `Store.rotate_keys`. The caller keeps others waiting."""
+    """Add a key that signs after `delay`; see `Store.rotate_keys`. The caller keeps others waiting."""
     if ring.signs_at and max(ring.signs_at.values()) > now:
         raise KeysNotReadyError("the last rotation is still being distributed to all servers")
     key = _free_id(ring, ended_before)
@@ -77,7 +77,7 @@ def rotate(
 
 
 def revoke(connection: Connection, ring: KeyRing, key: int, now: datetime) -> KeyRing:
-    """Takes out a key; see `Store.revoke_key`. The caller keeps others waiting."""
+    """Take out a key; see `Store.revoke_key`. The caller keeps others waiting."""
     if key in {ring.signing_key, ring.signing_key_at(now)}:
         raise KeysNotReadyError(f"key {key} signs decisions; rotate first, and revoke it then")
     connection.execute(delete(signing_keys).where(signing_keys.c.id == key))

@@ -6,7 +6,7 @@ only when that is, and a flush on its way may move it. The log is indexed by uni
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from sqlalchemy import Connection, func, select, text, tuple_
 
@@ -15,9 +15,7 @@ from bandit.experiment import SEGMENT_ALL
 from bandit.facts import DecisionKey, Facts, OutcomeKey, Tally
 from bandit.facts.units import UnitFacts, largest_quanta
 from bandit.metric import Metric
-from server.store.dialect import UnitRow
-from server.store.records import ExperimentRecord, Flush
-from server.store.tables.exact_sums import (
+from server.store.columns.exact_sums import (
     QUANTA_OF_STEPS,
     STEP_BITS,
     addition_to,
@@ -25,9 +23,15 @@ from server.store.tables.exact_sums import (
     rests_of,
     to_columns,
 )
+from server.store.dialect import Dialect, RowsStatement
+from server.store.records import ExperimentRecord, Flush
 from server.store.tables.schema import unit_groups, units
 
-UPSERT: Final = """
+UnitRow: TypeAlias = tuple[int, int, int, int, int, int, int]
+"""The columns of `units`."""
+
+_UPSERT: Final = RowsStatement(
+    """
     INSERT INTO units (experiment, segment, unit, first_ms, epoch, arm, decisions)
     {rows}
     ON CONFLICT (experiment, segment, unit) DO UPDATE SET
@@ -38,8 +42,11 @@ UPSERT: Final = """
         arm = CASE WHEN (excluded.first_ms, excluded.epoch, excluded.arm)
             < (units.first_ms, units.epoch, units.arm) THEN excluded.arm ELSE units.arm END,
         decisions = units.decisions + excluded.decisions
-"""
-"""The earliest decision is the first, whatever the order of flushes; a dialect says where rows come from."""
+    """,
+    list(units.c),
+    is_write=True,
+)
+"""The earliest decision is the first, whatever the order of flushes."""
 
 _ADD_GROUPS: Final = text(
     """
@@ -133,7 +140,7 @@ class UnitOutcome(NamedTuple):
 
 
 def rows_of(flush: Flush) -> list[UnitRow]:
-    """One row for each unit of a flush, in key order, so that two writers never wait in a circle."""
+    """One row for each unit of a flush, in key order, so that two writers never deadlock."""
     rows: dict[tuple[int, int, int], UnitRow] = {}
     for (experiment, epoch, segment, arm, _), sightings in flush.units:
         for mark, (decision, count) in sightings.items():
@@ -144,6 +151,11 @@ def rows_of(flush: Flush) -> list[UnitRow]:
     return sorted(rows.values())
 
 
+def add(connection: Connection, dialect: Dialect, flush: Flush) -> None:
+    """Insert the units of a flush, or add them to those that are there."""
+    dialect.execute_rows(connection, _UPSERT, rows_of(flush))
+
+
 def _merged(row: UnitRow, other: UnitRow) -> UnitRow:
     """Both rows of a unit: the earlier first decision, and the decisions of both. Commutes."""
     experiment, segment, unit, first_ms, epoch, arm, _ = min(row, other)
@@ -151,7 +163,7 @@ def _merged(row: UnitRow, other: UnitRow) -> UnitRow:
 
 
 def add_groups(connection: Connection, flush: Flush) -> None:
-    """Adds decisions by group of units, in key order."""
+    """Add decisions by group of units, in key order."""
     if flush.groups:
         connection.execute(
             _ADD_GROUPS,
@@ -207,7 +219,7 @@ def _portions(connection: Connection, experiment: int) -> Iterator[dict[str, int
 def seal(
     connection: Connection, outcomes: Iterable[UnitOutcome], windows_ms: Mapping[tuple[int, int], int]
 ) -> None:
-    """Keeps outcomes by unit; in this transaction they must leave the log.
+    """Add outcomes to the sums by unit; in this transaction they must leave the log.
 
     Only once no first decision of their units can still arrive: long after the decisions have expired.
 

@@ -1,46 +1,25 @@
-"""Slots: which writer counts in which rows of the facts, so that writers never queue on one hot row.
+"""Writers in SQL: runs of servers, each with a slot of its own, so that they never queue on one hot row.
 
-A slot is only a place. Two writers in one would still add up, and whether a flush was added is told by its
-writer's own row; so a writer that was taken for dead loses its slot, and nothing else.
+A slot says in which rows of the facts a writer counts. Two writers in one slot would still add up, and
+whether a flush was added stands in its writer's own row; so a writer that was taken for dead loses its slot
+only.
 """
 
-from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from datetime import timedelta
+from typing import Final
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from bandit.decision_id import run_of
-from server.store.dialect import Dialect
 from server.store.errors import RunEndedError, RunTakenError, WriterUnknownError
-from server.store.records import Flush
+from server.store.records import Flush, WriterState
 from server.store.tables.schema import ended_runs, writers
-from server.store.tables.times import to_micros
 from server.version import VERSION
 
 EXPIRY: Final = timedelta(seconds=60)
-"""A writer that did not claim its slot for so long may lose it."""
+"""A writer that has not renewed its slot for this long may lose it."""
 
 _MICROSECOND: Final = timedelta(microseconds=1)
-
-
-class WriterState(NamedTuple):
-    """A run of a server, as the store knows it.
-
-    Attributes:
-        incarnation: Random mark of the run, 16 bytes.
-        slot: Where it counts; None once the slot was given away.
-        sequence: The last of its flushes that was added.
-        seen_at: When it last said that it lives, in microseconds since 1970 on the clock that writers share.
-        code: The version of its code; None before 0.3.0.
-        ended_at: Since when none of its flushes is added any more; None while it may go on.
-    """
-
-    incarnation: bytes
-    slot: int | None
-    sequence: int
-    seen_at: int
-    code: str | None
-    ended_at: int | None = None
 
 
 def read_all(connection: Connection) -> list[WriterState]:
@@ -55,36 +34,8 @@ def count_old(connection: Connection, since: int) -> int:
     return connection.execute(query).scalar_one()
 
 
-def claim_slot(dialect: Dialect, incarnation: bytes, now: datetime) -> int:
-    """See `Store.claim_slot`.
-
-    In two transactions: one that has written the table can't lock it beside another like it.
-
-    Args:
-        dialect: The database.
-        incarnation: Random mark of the writer's run.
-        now: The writer's time: none of its decisions that count is dated before its first claim.
-    """
-
-    def renew_own(connection: Connection) -> int | None:
-        return renew(connection, incarnation, dialect.read_clock(connection, now))
-
-    def claim_one(connection: Connection) -> int:
-        dialect.lock_tables(connection, writers)
-        return claim(
-            connection,
-            incarnation,
-            dialect.read_clock(connection, now),
-            is_shared=dialect.is_shared,
-            decided_ms=to_micros(now) // 1000,
-        )
-
-    slot = dialect.write(renew_own)
-    return dialect.write(claim_one) if slot is None else slot
-
-
 def renew(connection: Connection, incarnation: bytes, now: int) -> int | None:
-    """Says that a writer lives; returns its slot, None if it has none."""
+    """Note that a writer lives; return its slot, None if it has none."""
     return connection.execute(
         update(writers)
         .where(writers.c.incarnation == incarnation, writers.c.slot.is_not(None))
@@ -137,16 +88,16 @@ def _require_free_run(connection: Connection, incarnation: bytes) -> None:
 
 
 def forget(connection: Connection, silent_since: int) -> None:
-    """Forgets writers without a slot that were silent since, unless somebody may ask what they counted."""
+    """Forget writers without a slot that were silent since, unless what they counted may be asked for."""
     is_silent = writers.c.slot.is_(None) & (writers.c.seen_at <= silent_since)
     is_settled = writers.c.code.is_(None) | writers.c.ended_at.is_not(None)
     connection.execute(delete(writers).where(is_silent, is_settled))
 
 
 def advance(connection: Connection, flush: Flush) -> bool:
-    """Notes that a writer's flush is added; False if it was before.
+    """Note that a writer's flush is added; False if it was before.
 
-    WriterUnknownError if that can't be told; RunEndedError if its decisions are settled as not counted.
+    WriterUnknownError if the writer is not known; RunEndedError if its decisions are settled as not counted.
     """
     mine = writers.c.incarnation == flush.incarnation
     is_new = writers.c.ended_at.is_(None) & (writers.c.sequence < flush.sequence)

@@ -10,8 +10,8 @@ from server.services.background.ended_runs import LOOK_SECONDS, RunReaper, Silen
 from server.services.choose.decision_counter import DecisionCounter
 from server.services.runtime.async_store import AsyncStore
 from server.services.runtime.writer import Writer, claim_slot
+from server.store.records import WriterState
 from server.store.sql_store import SqlStore
-from server.store.tables.writers import WriterState
 from tests.bandit.builders import START
 from tests.services.background.test_sync import Desk
 from tests.services.choose.test_decision_counter import compiled, decisions_of
@@ -75,7 +75,7 @@ async def test_a_run_of_an_older_release_is_not_ended(
     desk: Desk, store: SqlStore, async_store: AsyncStore, clock: ManualClock
 ) -> None:
     """Its ids do not tell which decisions it counted."""
-    with store.writing() as connection:
+    with store._dialect.writing() as connection:
         connection.exec_driver_sql("UPDATE writers SET code = NULL")
     await reaper_of(desk, async_store, clock).run_once()
     assert ended(store) == set()

@@ -122,7 +122,7 @@ async def live_for_a_year(
 
 def write_epochs(store: SqlStore, wanted: list[tuple[ExperimentRecord, int, datetime]]) -> None:
     """Writes epochs as the store does, many in a transaction."""
-    with store.writing() as connection:
+    with store._dialect.writing() as connection:
         for record, number, started_at in wanted:
             epoch = make_epoch(number, started_at, experiment=record.number, revision=record.revision)
             epochs.find_or_add(connection, epoch)

@@ -24,9 +24,9 @@ from server.services.exports import exporter
 from server.services.exports.errors import ExportError
 from server.services.exports.tables import FACTS, REWARDS, TableName
 from server.services.exports.targets import FileFormat
+from server.store.columns.exact_sums import in_quanta
 from server.store.opening import open_store
 from server.store.sql_store import SqlStore
-from server.store.tables.exact_sums import in_quanta
 from server.store.tables.schema import rewards
 from tests.bandit.builders import MINUTE, START, declare
 from tests.store.builders import reward, run, silently, sums_of
@@ -239,7 +239,7 @@ def test_notes_say_what_may_be_weighed_and_what_is_missing(store: SqlStore, tmp_
     n_apart = sum(row["is_apart"] for row in read_parquet(tmp_path / "whole" / "rewards.parquet"))
     apart = f"{n_apart} rewards are apart and in no fact: their epochs are not the stored ones"
     assert list(whole.notes) == ["1 of 3 epochs are closed for click; weigh only these", apart]
-    with store.writing() as connection:
+    with store._dialect.writing() as connection:
         purged = connection.execute(delete(rewards).where(rewards.c.epoch == 2, ~rewards.c.is_apart)).rowcount
     n_counted = sum(tally.n + tally.late_n for tally in store.compare_ledger(silently)[1].values())
     lacking = write(store, tmp_path / "lacking").notes[-1]

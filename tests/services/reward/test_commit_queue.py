@@ -47,7 +47,7 @@ async def test_what_comes_during_a_commit_is_the_next_one(
     """While a commit runs, what arrives waits for it, and is committed together after it."""
     new_queue.start(queue)
     first = submit(queue, reward())
-    with store.writing():  # the first commit can't begin before this one has ended
+    with store._dialect.writing():  # the first commit can't begin before this one has ended
         await settle()
         others = [submit(queue, reward()) for _ in range(20)]
         await settle()
@@ -193,7 +193,7 @@ async def test_a_store_without_room_says_so(
     new_queue: QueueFactory, queue: RewardQueue, store: SqlStore
 ) -> None:
     """With a full disk calls fail as overloaded, and are recorded once there is room."""
-    with store.reading() as reader:
+    with store._dialect.reading() as reader:
         n_pages = reader.exec_driver_sql("PRAGMA page_count").scalar_one()
     with closing(engines_of(store)[0].raw_connection()) as connection:
         connection.cursor().execute(f"PRAGMA max_page_count={n_pages}")

@@ -23,8 +23,7 @@ from server.services.reward.known_epochs import KnownEpochs
 from server.services.reward.ledger import Ledger, PostedReward
 from server.services.runtime.async_store import AsyncStore
 from server.services.snapshot.snapshot import Snapshot
-from server.store.records import ExperimentRecord, OutcomeResult, State
-from server.store.records.epoch_terms import EpochKey, EpochTerms
+from server.store.records import EpochKey, EpochTerms, ExperimentRecord, OutcomeResult, State
 from server.store.sql_store import SqlStore
 from tests.bandit.builders import HOUR, START, declare
 from tests.services.support import SIGNER, ManualClock, QueueFactory

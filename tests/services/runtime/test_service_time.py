@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.services.runtime.service_time import EARLIEST, Change, Pace, ServiceClock
-from server.store.contract.clock import ClockReading, ClockRecord
+from server.store.records import ClockReading, ClockRecord
 from tests.bandit.builders import HOUR, MINUTE, SECOND, START
 from tests.services.support import ManualClock
 

@@ -15,22 +15,23 @@ from sqlalchemy import insert, select, update
 from bandit.decision_id import Basis, new_id
 from bandit.facts import ends_of
 from server.services.verification import verify
+from server.store.columns.times import to_micros
 from server.store.contract import Store
-from server.store.contract.clock import ClockBeat, ClockRecord
 from server.store.maintenance import purge as purging
 from server.store.opening import open_beside, open_store
 from server.store.records import (
+    ClockBeat,
+    ClockRecord,
     ExperimentRecord,
     Expired,
     RewardEntry,
     Sealed,
+    SealedEpochs,
     State,
 )
-from server.store.records.seals import SealedEpochs
 from server.store.sql_store import SqlStore
 from server.store.tables import seals as seals_table
 from server.store.tables.schema import epochs, experiments, seals, signing_keys, writers
-from server.store.tables.times import to_micros
 from tests.bandit.builders import HOUR, MINUTE, SECOND, START, make_epoch
 from tests.store.builders import DUPLICATE, INCARNATION, RECORDED, facts_of, one, post, reward, run, silently
 
@@ -154,7 +155,7 @@ def test_writers_are_forgotten_only_when_told(store: Store) -> None:
     other = b"o" * 16
     store.claim_slot(INCARNATION, START)
     assert isinstance(store, SqlStore)
-    with store.writing() as connection:
+    with store._dialect.writing() as connection:
         connection.execute(update(writers).values(slot=None, seen_at=to_micros(START)))
     store.claim_slot(other, START + 400 * DAY)
     assert marks(store) == {INCARNATION, other}
@@ -169,7 +170,7 @@ def test_writers_are_forgotten_only_when_told(store: Store) -> None:
 
 def marks(store: SqlStore) -> set[bytes]:
     """The runs that are known."""
-    with store.reading() as connection:
+    with store._dialect.reading() as connection:
         return set(connection.execute(select(writers.c.incarnation)).scalars())
 
 
@@ -248,7 +249,7 @@ def test_a_repair_knows_what_an_older_version_purged(store: SqlStore) -> None:
     now = now_of(store)
     seal_all(store, record, 2, now + 90 * DAY)
     purge(store, new_id(int((now - 2 * DAY).timestamp() * 1000), 0))
-    with store.writing() as connection:
+    with store._dialect.writing() as connection:
         connection.execute(update(seals).values(purged_before=None))
     store.repair_clock(now, reason="", caller="ops")
     assert post(store, *old) == [Sealed()] * 5
@@ -309,7 +310,7 @@ def test_a_repair_brings_instants_back_from_the_future(store: SqlStore) -> None:
     store.claim_slot(INCARNATION, START)
     now = now_of(store)
     future = to_micros(now + 365 * DAY)
-    with store.writing() as connection:
+    with store._dialect.writing() as connection:
         connection.execute(update(experiments).values(updated_at=future))
         connection.execute(update(writers).values(seen_at=future))
         connection.execute(
@@ -345,7 +346,7 @@ def test_a_writer_of_the_version_before_begins_no_cap(store: SqlStore) -> None:
     """Its rows have no such column."""
     record = run(store)
     names = [column.name for column in epochs.columns if column.name != "is_cap"]
-    with store.writing() as connection:
+    with store._dialect.writing() as connection:
         row = connection.execute(select(*(epochs.c[name] for name in names))).one()
         connection.execute(insert(epochs).values(**row._asdict() | {"number": 2}))
     found = store.read_facts(record.number)

@@ -8,8 +8,7 @@ import pytest
 from bandit.decision_id import Basis
 from bandit.facts import DecisionKey
 from server.store.contract import Store
-from server.store.records import Changes, KeyRing, LiveExperiment, State
-from server.store.records.epoch_terms import EpochKey
+from server.store.records import Changes, EpochKey, KeyRing, LiveExperiment, State
 from server.store.tables import experiments
 from tests.bandit.builders import START, declare, make_epoch
 from tests.store.builders import (
@@ -19,6 +18,7 @@ from tests.store.builders import (
     facts_of,
     flush,
     key_of,
+    nonces_of,
     reward,
     run,
 )
@@ -71,7 +71,7 @@ def test_the_epoch_that_was_first_stands(store: Store) -> None:
     assert store.add_epoch(first) == first
     assert store.add_epoch(epoch_of(record, 2, nonce=2)) == first
     assert store.add_epoch(first) == first
-    assert store.read_nonces(record.number) == {(0, 1): 7, (0, 2): 1}
+    assert nonces_of(store, record.number) == {1: 7, 2: 1}
 
 
 def test_an_epoch_of_an_older_revision_is_refused(store: Store) -> None:
@@ -79,7 +79,7 @@ def test_an_epoch_of_an_older_revision_is_refused(store: Store) -> None:
     record = run(store)
     store.change_experiment(record, replace(record, experiment=declare()), epoch_of(record, 2))
     assert store.add_epoch(epoch_of(record, 3)) is None
-    assert set(store.read_nonces(record.number)) == {(0, 1), (0, 2)}
+    assert set(nonces_of(store, record.number)) == {1, 2}
 
 
 @pytest.mark.parametrize("state", [State.DRAFT, State.PAUSED, State.CONCLUDED])
@@ -88,7 +88,7 @@ def test_an_experiment_that_does_not_run_gets_no_epoch(store: Store, state: Stat
     record = run(store)
     stopped = store.change_experiment(record, replace(record, state=state))
     assert store.add_epoch(epoch_of(stopped, 2)) is None
-    assert set(store.read_nonces(record.number)) == {(0, 1)}
+    assert set(nonces_of(store, record.number)) == {1}
 
 
 def test_a_deleted_or_unknown_experiment_gets_no_epoch(store: Store) -> None:
@@ -98,15 +98,15 @@ def test_a_deleted_or_unknown_experiment_gets_no_epoch(store: Store) -> None:
     for revision in (record.revision, record.revision + 1):
         assert store.add_epoch(epoch_of(replace(record, revision=revision), 2)) is None
     assert store.add_epoch(epoch_of(replace(record, number=99), 1)) is None
-    assert store.read_nonces(99) == {}
+    assert nonces_of(store, 99) == {}
 
 
 def test_nonces_are_of_one_experiment(store: Store) -> None:
     """Epochs of other experiments are not among an experiment's nonces."""
     first, second = run(store, "a"), run(store, "b")
     store.add_epoch(epoch_of(second, 2, nonce=42))
-    assert store.read_nonces(first.number) == {(0, 1): 7}
-    assert store.read_nonces(second.number) == {(0, 1): 7, (0, 2): 42}
+    assert nonces_of(store, first.number) == {1: 7}
+    assert nonces_of(store, second.number) == {1: 7, 2: 42}
 
 
 def names_of(changes: Changes) -> list[str]:

@@ -176,7 +176,7 @@ def test_every_revision_is_kept(store: SqlStore) -> None:
         first, replace(first.declaring(declare(arms=[Arm(id="other")])), state=State.RUNNING)
     )
     third = store.change_experiment(second, replace(second, state=State.PAUSED))
-    with store.reading() as connection:
+    with store._dialect.reading() as connection:
         rows = connection.execute(select(configurations).order_by(configurations.c.revision)).all()
     assert [(row.experiment, row.revision, row.state) for row in rows] == [
         (first.number, 1, "draft"),
@@ -213,7 +213,7 @@ def test_a_refused_change_leaves_no_history(store: SqlStore) -> None:
     record = run(store)
     with pytest.raises(StaleRevisionError):
         store.change_experiment(record, record, epoch_of(record, 1))
-    with store.reading() as connection:
+    with store._dialect.reading() as connection:
         revisions = list(connection.execute(select(configurations.c.revision)).scalars())
     assert sorted(revisions) == [1, 2]
 

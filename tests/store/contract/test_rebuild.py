@@ -41,7 +41,7 @@ def test_verify_counts_what_it_compared(store: Store) -> None:
 def test_verify_reports_a_sum_that_differs(store: SqlStore) -> None:
     """One sum that is off by one is found, with its key, its value and what the log says."""
     fill(store)
-    with store.writing() as connection:
+    with store._dialect.writing() as connection:
         connection.execute(
             update(outcome_facts)
             .where(outcome_facts.c.arm == 1, outcome_facts.c.metric == 0, outcome_facts.c.slot == 0)
@@ -57,7 +57,7 @@ def test_verify_reports_a_sum_that_differs(store: SqlStore) -> None:
 def test_verify_reports_facts_without_a_log(store: SqlStore) -> None:
     """Facts that no outcome stands for, and outcomes that no fact counts, are both found."""
     fill(store)
-    with store.writing() as connection:
+    with store._dialect.writing() as connection:
         connection.execute(delete(outcome_facts).where(outcome_facts.c.experiment == 2))
         ghost = key_of(reward(experiment=77))._asdict() | {"slot": 3} | Tally(n=1)._asdict()
         connection.execute(insert(outcome_facts).values(**ghost))
@@ -72,7 +72,7 @@ def test_rebuild_restores_the_facts(store: SqlStore) -> None:
     """After any damage to the facts, a rebuild makes them what they were, slots folded into one."""
     fill(store)
     right = facts_of(store)
-    with store.writing() as connection:
+    with store._dialect.writing() as connection:
         connection.execute(update(outcome_facts).values(total=0, late_n=99))
         connection.execute(delete(outcome_facts).where(outcome_facts.c.metric == 1))
         ghost = key_of(reward(experiment=77))._asdict() | {"slot": 3} | Tally(n=1)._asdict()

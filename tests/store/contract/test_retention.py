@@ -12,11 +12,12 @@ from server.store.contract import Store
 from server.store.records import (
     ExperimentRecord,
     Expired,
+    PurgeStep,
     RewardEntry,
     Sealed,
+    SealedEpochs,
     State,
 )
-from server.store.records.seals import PurgeStep, SealedEpochs
 from server.store.sql_store import SqlStore
 from tests.bandit.builders import START, make_epoch
 from tests.store.builders import DUPLICATE, RECORDED, REVISED, create, facts_of, key_of, reward, run, silently
@@ -255,7 +256,7 @@ def test_a_rebuild_counts_what_was_purged(store: SqlStore) -> None:
     before = facts_of(store)
     seal(store, START + 42 * DAY)
     assert purge(store) == 8
-    with store.writing() as connection:
+    with store._dialect.writing() as connection:
         connection.exec_driver_sql("UPDATE outcome_facts SET total = total + 1")
     assert not verify(store, silently).is_clean
     assert rebuild(store, silently).n_outcomes == 12
@@ -279,7 +280,7 @@ def test_revisions_that_explain_nothing_are_purged(store: SqlStore) -> None:
     for day in range(1, 4):
         record = store.change_experiment(record, replace(record, updated_at=START + day * DAY))
     assert store.purge_configurations(START + 3 * DAY) == 3  # of revisions 1, 3 and 4; the epoch is of 2
-    with store.reading() as connection:
+    with store._dialect.reading() as connection:
         rows = connection.exec_driver_sql("SELECT revision FROM configurations ORDER BY revision").scalars()
         assert list(rows) == [2, 5]
     assert store.purge_configurations(START + 99 * DAY) == 0

@@ -13,11 +13,11 @@ from server.store.errors import OutdatedError, RunEndedError, RunTakenError
 from server.store.records import (
     Flush,
     RewardEntry,
+    SealedEpochs,
+    WriterState,
 )
-from server.store.records.seals import SealedEpochs
 from server.store.sql_store import SqlStore
-from server.store.tables.uncounted import FEATURE
-from server.store.tables.writers import WriterState
+from server.store.tables.ended_runs import FEATURE
 from server.version import VERSION
 from tests.bandit.builders import START
 from tests.store.builders import (
@@ -272,7 +272,7 @@ def test_a_unit_keeps_outcomes_since_it_is_counted(store: SqlStore, number: int)
     end(store)
     assert move(store) == 2
     post(store, *(unit_reward(decided(2, 10 + unit), unit, number) for unit in (1, 2)))
-    with store.reading() as connection:
+    with store._dialect.reading() as connection:
         rows = connection.exec_driver_sql("SELECT basis, unit FROM rewards ORDER BY decision").all()
     assert [tuple(row) for row in rows] == [(Basis.UNCOUNTED, unit) for unit in (1, None, 1, None)]
     assert int.from_bytes(stranger) == 2
@@ -321,7 +321,7 @@ def test_servers_say_which_version_they_are_of(store: SqlStore, number: int) -> 
     """The first use of a feature keeps code of an older schema away, and this code goes on."""
     assert {each.code for each in store.read_writers()} == {VERSION}
     end(store)
-    with store.reading() as connection:
+    with store._dialect.reading() as connection:
         oldest = connection.exec_driver_sql("SELECT oldest_code FROM compatibility").scalar()
     assert oldest == FEATURE.schema
     assert create(store, "another").number > number
@@ -329,12 +329,12 @@ def test_servers_say_which_version_they_are_of(store: SqlStore, number: int) -> 
 
 def test_a_server_that_is_too_old_changes_nothing(store: SqlStore, number: int) -> None:
     """Once code of a later schema is needed, this one takes rewards and counts, and stores no revision."""
-    with store.writing() as connection:
+    with store._dialect.writing() as connection:
         connection.exec_driver_sql("UPDATE compatibility SET oldest_code = '9999'")
     with pytest.raises(OutdatedError, match="needs code of schema 9999 or later"):
         create(store, "another")
     assert store.find_experiment("another") is None
     assert one(store, reward(decided(1), experiment=number)) == RECORDED
     count(store, 1)
-    with store.writing() as connection:
+    with store._dialect.writing() as connection:
         connection.exec_driver_sql("UPDATE compatibility SET oldest_code = '0005'")

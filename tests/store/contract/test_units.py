@@ -15,19 +15,19 @@ from bandit.facts import DecisionKey, OutcomeKey, Tally
 from bandit.facts.units import UnitFacts, largest_quanta
 from bandit.metric import Metric, MetricKind
 from server.services.verification import rebuild, verify
+from server.store.columns.exact_sums import StoredTally, quanta_of
 from server.store.contract import Store
 from server.store.records import (
     ExperimentRecord,
     Flush,
     OutcomeEntry,
     RewardEntry,
+    SealedEpochs,
     Sightings,
     State,
 )
-from server.store.records.seals import SealedEpochs
 from server.store.sql_store import SqlStore
 from server.store.tables import units as units_in_sql
-from server.store.tables.exact_sums import StoredTally, quanta_of
 from server.store.tables.schema import rewards, unit_sums, units
 from server.store.tables.units import UnitOutcome
 from tests.bandit.builders import START, declare
@@ -91,10 +91,11 @@ def outcome(
 
 
 def units_of(store: Store) -> UnitFacts:
-    """The units of experiment 1."""
-    found = store.read_units(1)
-    assert found is not None
-    return found
+    """The units of the one experiment."""
+    (record,) = store.list_experiments("", 2)
+    report = store.read_report(record.name)
+    assert report is not None
+    return report.units
 
 
 def tallies(store: Store, metric: int = 0) -> dict[tuple[int, int], tuple[int, int, int]]:
@@ -193,7 +194,7 @@ def test_flushes_of_two_replicas_commute(store: SqlStore) -> None:
         parts = [(INCARNATION, flushes[:half]), (OTHER, flushes[half:])]
         for incarnation, part in parts if sequence % 2 else reversed(parts):
             store.add_decisions(flush_of(sequence, part, incarnation))
-        with store.writing() as connection:
+        with store._dialect.writing() as connection:
             found.append(connection.execute(select(units).order_by(units.c.unit)).all())
             connection.execute(delete(units))
     assert found[0] == found[1] == found[2]
@@ -288,7 +289,7 @@ def test_sealed_outcomes_stay_with_their_units(store: SqlStore) -> None:
     while start is not None:
         step = store.purge(start, b"\xff" * 16, 3)
         n_rows, start = n_rows + step.n_rows, step.next_id
-    with store.reading() as connection:
+    with store._dialect.reading() as connection:
         assert connection.scalars(select(rewards.c.epoch).distinct()).all() == [2]
     assert n_rows == 3
     assert units_of(store) == before
@@ -308,9 +309,9 @@ def test_the_sum_of_a_unit_can_not_overflow(store: SqlStore) -> None:
     sealed = UnitOutcome(1, 0, 7, 1, 2**62 - 1, third, T0 + 10)
     small = UnitOutcome(1, 0, 8, 1, rests.total, third, T0 + 10)
     for _ in range(4):
-        with store.writing() as connection:
+        with store._dialect.writing() as connection:
             units_in_sql.seal(connection, [sealed, small], {(1, 1): 60_000})
-    with store.reading() as connection:
+    with store._dialect.reading() as connection:
         rows = connection.execute(select(unit_sums).order_by(unit_sums.c.unit)).all()
     found = [
         StoredTally(r.n, r.total, 0, 0, 0, 0, r.total_low + (r.total_high << 62)).in_steps() for r in rows
@@ -321,8 +322,3 @@ def test_the_sum_of_a_unit_can_not_overflow(store: SqlStore) -> None:
     ]
     most = largest_quanta(SPEND)
     assert tallies(store, 1) == {(1, 0): (2, 2 * most, 2 * most**2)}
-
-
-def test_units_of_an_unknown_experiment(store: Store) -> None:
-    """There are none."""
-    assert store.read_units(99) is None

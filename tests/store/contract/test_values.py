@@ -13,8 +13,8 @@ from server.store.records import (
     Conflicting,
     OutcomeEntry,
     RewardEntry,
+    SealedEpochs,
 )
-from server.store.records.seals import SealedEpochs
 from server.store.sql_store import SqlStore
 from tests.bandit.builders import START, declare
 from tests.store.builders import (
@@ -83,7 +83,7 @@ def as_version_0_2(store: SqlStore, entry: RewardEntry, replaced: RewardEntry | 
         "total": quanta - before,
         "squares": quanta**2 - before**2,
     }
-    with store.writing() as connection:
+    with store._dialect.writing() as connection:
         connection.execute(OLD_UPSERT, arguments)
         connection.execute(OLD_ADDITION, arguments)
 

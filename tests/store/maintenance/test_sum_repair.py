@@ -11,7 +11,7 @@ from bandit.decision_id import Basis
 from server.services.verification import rebuild, verify
 from server.store.errors import SchemaError
 from server.store.opening import open_reader, open_store
-from server.store.records.seals import SealedEpochs
+from server.store.records import SealedEpochs
 from server.store.sql_store import SqlStore
 from tests.bandit.builders import START
 from tests.store.builders import create, facts_of, reward, silently, sums_of

@@ -59,7 +59,7 @@ def close_connections(url: str) -> None:
 
 def test_alembic_finds_no_difference(store: SqlStore) -> None:
     """What the migrations built is what the code declares."""
-    with store.reading() as connection:
+    with store._dialect.reading() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
 
@@ -118,7 +118,7 @@ def test_names_are_in_the_order_of_characters(store: SqlStore, url: str) -> None
 def test_a_read_only_database_stores_nothing_and_recovers(url: str, store: SqlStore) -> None:
     """A database that takes no writes refuses them by that name; once it does again, all is as before."""
     entry = reward()
-    with store.writing() as connection:
+    with store._dialect.writing() as connection:
         connection.exec_driver_sql("SET default_transaction_read_only = on")
     with pytest.raises(StoreReadOnlyError):
         store.record_rewards([entry], 0)
@@ -145,7 +145,7 @@ def test_a_read_only_database_stores_nothing_and_recovers(url: str, store: SqlSt
 def test_errors_are_the_stores(store: SqlStore, url: str, state: str, error: type[StoreError]) -> None:
     """Every kind of failure is raised as what the caller should do, in words without SQL or address."""
     statement = f"DO $$ BEGIN RAISE EXCEPTION 'detail' USING ERRCODE = '{state}'; END $$"
-    with pytest.raises(StoreError) as caught, store.writing() as connection:
+    with pytest.raises(StoreError) as caught, store._dialect.writing() as connection:
         connection.exec_driver_sql(statement)
     assert type(caught.value) is error
     for secret in ("detail", "RAISE", "127.0.0.1", "postgres@", url):

@@ -55,7 +55,7 @@ def store(url: str) -> Iterator[SqlStore]:
 
 def pragma(store: SqlStore, name: str) -> object:
     """A setting of the writer's connection."""
-    with store.writing() as connection:
+    with store._dialect.writing() as connection:
         return connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
 
 
@@ -74,14 +74,14 @@ def test_the_settings_hold_for_every_connection_of_the_writer(store: SqlStore) -
 def test_writing_takes_the_write_lock_at_its_start(store: SqlStore, file: Path) -> None:
     """A writing transaction holds the lock from its first moment, so that nothing read in it is stale."""
     is_locked = pytest.raises(sqlite3.OperationalError, match="locked")
-    with store.writing(), closing(sqlite3.connect(file, timeout=0)) as other, is_locked:
+    with store._dialect.writing(), closing(sqlite3.connect(file, timeout=0)) as other, is_locked:
         other.execute("BEGIN IMMEDIATE")
 
 
 def test_reading_does_not_wait_for_a_writer(store: SqlStore) -> None:
     """While a transaction writes, readers see the last commit."""
     first = create(store, "a")
-    with store.writing() as connection:
+    with store._dialect.writing() as connection:
         connection.execute(text("UPDATE experiments SET name = 'b'"))
         assert store.find_experiment("a") == first
         assert store.find_experiment("b") is None
@@ -237,7 +237,7 @@ def test_a_damaged_file_is_broken(url: str, file: Path) -> None:
 
 def test_a_constraint_is_a_refused_row(store: SqlStore) -> None:
     """A value that breaks a constraint of the schema is the row's fault, and not the database's."""
-    with pytest.raises(RowRefusedError), store.writing() as connection:
+    with pytest.raises(RowRefusedError), store._dialect.writing() as connection:
         connection.execute(text("INSERT INTO writers (slot) VALUES (5)"))
 
 

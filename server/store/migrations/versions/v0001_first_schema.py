@@ -17,7 +17,7 @@ def _key(name: str, kind: type[sa.types.TypeEngine[int]]) -> sa.Column[int]:
 
 
 def upgrade() -> None:
-    """Creates every table."""
+    """Create every table."""
     op.create_table(
         "signing_keys",
         _key("id", sa.SmallInteger),

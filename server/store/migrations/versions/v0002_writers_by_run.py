@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Makes the table anew: no writer runs during this migration, and rows of dead ones tell nothing."""
+    """Make the table anew: no writer runs during this migration, and rows of dead ones tell nothing."""
     op.drop_table("writers")
     op.create_table(
         "writers",

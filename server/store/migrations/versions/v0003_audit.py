@@ -14,7 +14,7 @@ _NAME = sa.String(127).with_variant(sa.String(127, collation="C"), "postgresql")
 
 
 def upgrade() -> None:
-    """Adds the audit, and when each key begins to sign."""
+    """Add the audit, and when each key begins to sign."""
     op.create_table(
         "audit",
         sa.Column("number", _NUMBER, primary_key=True),

@@ -18,7 +18,7 @@ def _key(name: str, kind: type[sa.types.TypeEngine[int]]) -> sa.Column[int]:
 
 
 def upgrade() -> None:
-    """Creates the tables."""
+    """Create the tables."""
     op.create_table(
         "seals",
         _key("experiment", sa.BigInteger),

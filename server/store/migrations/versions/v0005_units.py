@@ -15,7 +15,7 @@ def _key(name: str, kind: type[sa.types.TypeEngine[int]]) -> sa.Column[int]:
 
 
 def upgrade() -> None:
-    """Adds to the log whose outcome it is, and the tables of units. Older servers may go on writing."""
+    """Add to the log whose outcome it is, and the tables of units. Older servers may go on writing."""
     op.add_column("rewards", sa.Column("unit", sa.BigInteger))
     op.create_index(
         "rewards_by_unit",

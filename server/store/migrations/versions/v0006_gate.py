@@ -11,7 +11,7 @@ compatible_from = "0005"
 
 
 def upgrade() -> None:
-    """Adds to writers what they run, and to epochs and revisions their format. Older servers may go on."""
+    """Add to writers what they run, and to epochs and revisions their format. Older servers may go on."""
     op.add_column("writers", sa.Column("code", sa.String(32)))
     for table in ("epochs", "configurations"):
         op.add_column(table, sa.Column("format", sa.SmallInteger, nullable=False, server_default="0"))

@@ -11,7 +11,7 @@ compatible_from = "0005"
 
 
 def upgrade() -> None:
-    """Adds tables and columns. Older servers go on without them."""
+    """Add tables and columns. Older servers go on without them."""
     op.add_column("epochs", sa.Column("is_cap", sa.Boolean, nullable=False, server_default=sa.false()))
     op.add_column("seals", sa.Column("purged_before", sa.LargeBinary))
     clock = op.create_table(

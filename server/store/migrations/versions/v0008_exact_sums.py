@@ -20,7 +20,7 @@ def _rest(name: str) -> sa.Column[int]:
 
 
 def upgrade() -> None:
-    """Adds the columns."""
+    """Add the columns."""
     op.add_column("rewards", sa.Column("value", sa.Double))
     op.add_column("rewards", sa.Column("steps", sa.BigInteger))
     op.add_column("rewards", sa.Column("replaced_steps", sa.BigInteger))

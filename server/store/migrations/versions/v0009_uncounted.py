@@ -11,7 +11,7 @@ compatible_from = "0005"
 
 
 def upgrade() -> None:
-    """Adds to writers how far they counted, and the table of ended runs. Older servers may go on."""
+    """Add to writers how far they counted, and the table of ended runs. Older servers may go on."""
     op.add_column("writers", sa.Column("flushed_ms", sa.BigInteger))
     op.add_column("writers", sa.Column("ended_at", sa.BigInteger))
     op.create_table(

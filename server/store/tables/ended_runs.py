@@ -1,14 +1,14 @@
-"""Outcomes whose decisions were never counted: set apart, so that a crash biases no evidence.
+"""Ended runs in SQL: outcomes of decisions that were never counted, which would bias the evidence.
 
 How many decisions each arm made is counted in memory and flushed about once a second. A server that is killed
 loses its last counts, and the outcomes of those decisions come in all the same: with a value for silence they
-would be successes without the silences beside them. So both are dropped. A decision's id says which run of a
+would be successes without the silences. So both are dropped. A decision's id says which run of a
 server made it and which flush carries its count. Once a run is dead for good,
 
 1. it is *ended*, in one transaction: none of its flushes is added from then on, and its row in `ended_runs`
-   says which was the last. Whoever records a reward reads that table first. The transaction locks it against
-   all readers, so it waits until the rewards are committed that looked too early, and those after it see it:
-   they record outcomes of later flushes as `Basis.UNCOUNTED`.
+   says which was the last. Every recording of a reward reads that table first. The transaction locks it
+   against all readers, so it waits until the rewards are committed that looked too early, and those after it
+   see it: they record outcomes of later flushes as `Basis.UNCOUNTED`.
 2. what is in the log already is moved to that basis, in portions: each changes rows of the log and the facts
    in one transaction, so that the facts are the fold of the log at every instant.
 
@@ -25,16 +25,13 @@ from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from bandit.decision_id import FLUSH_BITS, LOSABLE, Basis, IdBits, new_id, run_of
 from bandit.facts import OutcomeKey
-from server.store import gate
+from server.store.columns.exact_sums import StoredTally
 from server.store.dialect import Dialect
-from server.store.gate import Feature
-from server.store.records import RewardEntry
-from server.store.records.bounds import EndedRun, MoveStep
-from server.store.tables import facts, units
+from server.store.records import EndedRun, MoveStep, RewardEntry, WriterState
+from server.store.tables import facts, gate, units
 from server.store.tables import writers as writer_slots
-from server.store.tables.exact_sums import StoredTally
+from server.store.tables.gate import Feature
 from server.store.tables.schema import ended_runs, rewards, writers
-from server.store.tables.writers import WriterState
 
 FEATURE: Final = Feature("uncounted decisions", "0.3.0", "0009")
 
@@ -50,7 +47,7 @@ _COLUMNS: Final = [
 def is_uncounted(decision_id: bytes, run: EndedRun) -> bool:
     """Whether a decision of an ended run belongs to a flush that was never added.
 
-    Flushes are told apart modulo 2^14, which is hours of them; among those that are so far apart that the
+    Flushes are numbered modulo 2^14, which is hours of them; among those that are so far apart that the
     number could mislead, the time decides.
     """
     if int.from_bytes(decision_id[:6]) < run.flushed_ms:
@@ -61,7 +58,7 @@ def is_uncounted(decision_id: bytes, run: EndedRun) -> bool:
 def relabelled(
     connection: Connection, entries: Sequence[RewardEntry], ended: Mapping[int, EndedRun]
 ) -> Sequence[RewardEntry]:
-    """The entries as they are to be recorded: outcomes of uncounted decisions as such."""
+    """The entries to record, with `Basis.UNCOUNTED` where the decision was never counted."""
     if not ended:
         return entries
     uncounted = {n for n, entry in enumerate(entries) if _is_lost(entry, ended)}
@@ -107,7 +104,7 @@ def _kept_unit(
 def end_runs(
     connection: Connection, dialect: Dialect, silent: Sequence[WriterState], now: datetime
 ) -> list[bytes]:
-    """Ends runs that are still as they were when they were found silent; returns their incarnations.
+    """End runs that are still as they were when they were found silent; return their incarnations.
 
     OlderServersError if a live server is of a release that can't read what follows.
     """
@@ -150,12 +147,12 @@ def is_waiting(connection: Connection) -> bool:
 
 
 def move_step(connection: Connection, slot: int, n_looked_at: int) -> MoveStep | None:
-    """Moves outcomes of one ended run among the next rows of the log; None if no run has any left.
+    """Move outcomes of one ended run among the next rows of the log; None if no run has any left.
 
     Args:
         connection: Inside a transaction.
-        slot: Of the writer that does it.
-        n_looked_at: How many rows of the log to look at, about.
+        slot: The slot of the writer that moves them.
+        n_looked_at: About how many rows of the log to look at.
     """
     waiting = select(ended_runs).where(ended_runs.c.next_id.is_not(None)).order_by(ended_runs.c.run).limit(1)
     ended = connection.execute(waiting.with_for_update(skip_locked=True)).one_or_none()
@@ -224,6 +221,6 @@ def _move(connection: Connection, rows: Sequence[Row[Any]], slot: int) -> None:
 
 
 def end_cleanly(connection: Connection, incarnation: bytes, now: int) -> None:
-    """Notes that a run ends with all its decisions counted: there is nothing to look for."""
+    """Note that a run ends with all its decisions counted: there is nothing to look for."""
     mine = writers.c.incarnation == incarnation
     connection.execute(update(writers).where(mine, writers.c.ended_at.is_(None)).values(ended_at=now))

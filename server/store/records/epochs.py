@@ -1,4 +1,4 @@
-"""Epochs as their decisions know them: which one, its mark, and its shares."""
+"""Epochs as their decisions know them: number, nonce and shares."""
 
 from collections.abc import Mapping
 from typing import NamedTuple

@@ -1,28 +1,22 @@
 """The clock in a SQL database; see `ClockStore` for the contract."""
 
 import json
-from abc import abstractmethod
 from dataclasses import asdict
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 from typing_extensions import override
 
-from server.store.contract.clock import ClockBeat, ClockReading, ClockRepair, ClockStore
-from server.store.dialect import Dialect
+from server.store.columns.times import from_micros
+from server.store.contract.clock import ClockStore
 from server.store.maintenance import clock_repair
-from server.store.records import Action
+from server.store.records import Action, ClockBeat, ClockReading, ClockRepair
+from server.store.sql_store.part import SqlPart
 from server.store.tables import audit, clock, seals
-from server.store.tables.times import from_micros
 
 
-class SqlClockStore(ClockStore):
-    """Keeps the clock in the database of `_dialect`."""
-
-    @property
-    @abstractmethod
-    def _dialect(self) -> Dialect:
-        """The database, once it is known to be of this version's schema."""
+class SqlClockStore(SqlPart, ClockStore):
+    """Keeps the clock that servers share."""
 
     @override
     def read_clock(self, now: datetime, trust_after: timedelta) -> ClockReading:
@@ -48,7 +42,7 @@ class SqlClockStore(ClockStore):
             repair = ClockRepair(
                 n_seals=seals.lower_seals(connection),
                 n_caps=clock_repair.cap_epochs(connection, at, self._dialect.version),
-                n_instants=clock_repair.bring_back_instants(connection, at),
+                n_instants=clock_repair.reset_instants(connection, at),
             )
             after = json.dumps(asdict(repair) | {"reason": reason})
             audit.write(connection, at, caller, Action.REPAIR_CLOCK, after=after)

@@ -2,7 +2,7 @@
 
 The log and the facts are also read and written by servers of version 0.2, which know a real value as a number
 of *quanta*, range / 2^20, and sums of quanta. What those columns mean stays. A value counts in *steps* of
-2^-20 quanta, and what a sum has beyond its column stands beside it as its *rest*, in two columns of which the
+2^-20 quanta, and what a sum has beyond its column is its *rest*, in two more columns of which the
 low one carries into the high one:
 
     sum in steps = (column << 20) + low + (high << 62),  low in [0, 2^62)
@@ -52,7 +52,10 @@ QUANTA_OF_STEPS: Final = f"((steps + {_HALF_STEP} + ((steps >> {STEP_BITS}) & 1)
 
 
 class StoredTally(NamedTuple):
-    """What a row of facts holds: sums of quanta, as a tally has them, and the rest of each in steps."""
+    """What a row of facts holds: sums of quanta, which version 0.2 reads too, and the rest of each in steps.
+
+    A `Tally` of steps could not be stored so: each value was rounded to quanta before it was added.
+    """
 
     n: int = 0
     total: int = 0
@@ -153,11 +156,15 @@ def addition_to(table: str, name: str, bits: int) -> str:
         {name}_high = {table}.{name}_high + excluded.{name}_high + ({low} >> {_LOW_BITS}) + {moved}"""
 
 
-def addition_of_tallies(table: str) -> str:
-    """`addition_to` for all of a tally."""
+def addition_of_tallies(table: str, key: Sequence[str]) -> str:
+    """The upsert that adds tallies to the rows of a table with this primary key."""
+    columns = [*key, *SUM_COLUMNS]
     sums = (addition_to(table, name, bits) for name, bits in SUM_BITS.items())
     counts = (f"{name} = {table}.{name} + excluded.{name}" for name in ("n", "late_n"))
-    return ", ".join([*counts, *sums])
+    return f"""
+        INSERT INTO {table} ({", ".join(columns)}) VALUES (:{", :".join(columns)})
+        ON CONFLICT ({", ".join(key)}) DO UPDATE SET {", ".join([*counts, *sums])}
+    """  # noqa: S608 - made of names that stand in the code
 
 
 def in_quanta(in_steps: Tally, *, is_real: bool) -> Tally:
@@ -184,7 +191,7 @@ def tallies_in_steps(columns: NDArray[np.int64]) -> NDArray[Any]:
 
 
 def tallies_in_quanta(tallies: NDArray[Any], is_whole: NDArray[np.bool_]) -> None:
-    """Turns tallies in steps into those of their metrics' quanta, which are larger where `is_whole`."""
+    """Turn tallies in steps into those of their metrics' quanta, which are larger where `is_whole`."""
     if is_whole.any():
         for place, bits, _ in _places():
             tallies[is_whole, place] >>= bits

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks.harness.processes import REPOSITORY
+from server.file_drafts import draft_of
 from server.services.runtime.atomic_file import replace_file
-from server.store.drafts import draft_of
 
 _HOLD_A_DRAFT = """
 import sys, time
 from pathlib import Path
-from server.store.drafts import draft_of
+from server.file_drafts import draft_of
 with draft_of(Path(sys.argv[1]), mode=0o600) as draft:
     print(draft.path, flush=True)
     time.sleep(60)

@@ -1,8 +1,8 @@
-"""The gate: what servers of an earlier release can't read is written only once none of them is live.
+"""The gate, in the table `compatibility`: what an earlier release can't read waits until no server is of it.
 
-A feature that changes what the tables hold, beyond what old code ignores, is a `Feature`. Whoever is about to
-write something of it calls `require_feature` in the transaction of that write. The first use is refused,
-naming the servers, while a live writer is older; otherwise the same transaction shuts the gate behind it:
+A feature that changes what the tables hold, beyond what old code ignores, is a `Feature`. Code that is
+about to write something of it calls `require_feature` in the transaction of that write. The first use is
+refused, naming the servers, while a live writer is older; otherwise the same transaction shuts the gate:
 
 - `compatibility` says from which schema on code may run: an older server that is started now does not start.
 - `format` of `epochs` and `configurations` loses its default on PostgreSQL. Code from before 0.3.0 does not
@@ -21,16 +21,16 @@ from sqlalchemy import Connection, select, text, update
 
 from server.store.dialect import Dialect
 from server.store.errors import OlderServersError, OutdatedError
+from server.store.records import WriterState
 from server.store.tables import writers
 from server.store.tables.schema import HEAD, compatibility
-from server.store.tables.writers import WriterState
 from server.version import release_of
 
 FORMAT: Final = 1
 """What this code writes to `format`: 0 is of code that does not know the column."""
 
 _BEFORE_CODES: Final = "0.2.0"
-"""What a writer without a version is taken for: the last release that told none."""
+"""What a writer without a version is taken for: the last release that stored none."""
 
 
 class Feature(NamedTuple):
@@ -48,13 +48,13 @@ class Feature(NamedTuple):
 
 
 def require_feature(connection: Connection, dialect: Dialect, feature: Feature, now: datetime) -> None:
-    """Makes sure that a feature may be used in this transaction, and shuts the gate at its first use.
+    """Make sure that a feature may be used in this transaction, and shut the gate at its first use.
 
     Args:
         connection: Inside a transaction that writes.
         dialect: Its database.
         feature: What is about to be written.
-        now: The time, where the database does not tell it.
+        now: The time, where the database has no clock of its own.
 
     Raises:
         OlderServersError: A live server could not read it; nothing was changed.
@@ -83,16 +83,16 @@ def _is_open(connection: Connection, feature: Feature) -> bool:
 
 
 def find_older(connection: Connection, feature: Feature, now: int) -> list[str]:
-    """The live servers that can't read a feature, described for whoever has to find and replace them."""
+    """The live servers that can't read a feature, described for the operator who has to replace them."""
     live = [each for each in writers.read_all(connection) if _is_live(each, now)]
     return [_describe(each, now) for each in live if _release_of(each) < release_of(feature.release)]
 
 
 def require_current(connection: Connection) -> None:
-    """Raises OutdatedError if a feature is in use that this code does not know.
+    """Raise OutdatedError if a feature is in use that this code does not know.
 
-    Whoever inserts an epoch or a revision calls it: both are read by servers of the newer release, and would
-    be made without what this one can't read. It holds until the transaction ends.
+    Call it before inserting an epoch or a revision: servers of the newer release read both, and they would be
+    made without what this one can't read. It holds until the transaction ends.
     """
     query = select(compatibility.c.oldest_code).with_for_update(read=True)
     oldest = connection.execute(query).scalar()

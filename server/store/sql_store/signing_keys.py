@@ -1,28 +1,22 @@
 """The keys that sign decisions, in a SQL database; see `KeyStore` for the contract."""
 
-from abc import abstractmethod
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 from typing_extensions import override
 
-from server.store.contract.signing_keys import ANYONE, KeyStore
-from server.store.dialect import Dialect
+from server.store.contract.signing_keys import KeyStore
 from server.store.errors import KeysNotReadyError
-from server.store.records import Action, KeyRing
+from server.store.records import ANYONE, Action, KeyRing
+from server.store.sql_store.part import SqlPart
 from server.store.tables import audit
 from server.store.tables import signing_keys as statements
 from server.store.tables.schema import signing_keys
 
 
-class SqlKeyStore(KeyStore):
-    """Keeps the ring in the database of `_dialect`."""
-
-    @property
-    @abstractmethod
-    def _dialect(self) -> Dialect:
-        """The database, once it is known to be of this version's schema."""
+class SqlKeyStore(SqlPart, KeyStore):
+    """Keeps the ring of keys."""
 
     @override
     def adopt_keys(self, candidate: KeyRing) -> KeyRing:
@@ -67,7 +61,7 @@ class SqlKeyStore(KeyStore):
         now: datetime,
         caller: str,
     ) -> KeyRing:
-        """Changes the ring, with an entry for the audit unless it is the same afterwards."""
+        """Change the ring, with an entry for the audit unless it is the same afterwards."""
 
         def run(connection: Connection) -> KeyRing:
             self._dialect.lock_tables(connection, signing_keys)

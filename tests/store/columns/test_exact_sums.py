@@ -12,9 +12,9 @@ from sqlalchemy import select, text
 from bandit.decision_id import Basis
 from bandit.facts import OutcomeKey
 from bandit.metric import Metric, MetricKind
+from server.store.columns.exact_sums import SUM_BITS, SUM_COLUMNS, StoredTally, in_quanta, quanta_of, rests_of
 from server.store.sql_store import SqlStore
 from server.store.tables import facts
-from server.store.tables.exact_sums import SUM_BITS, SUM_COLUMNS, StoredTally, in_quanta, quanta_of, rests_of
 from server.store.tables.schema import outcome_facts
 from tests.bandit.builders import START, declare
 from tests.store.builders import run
@@ -34,7 +34,7 @@ tallies = st.builds(
 
 def add_as_version_0_2(store: SqlStore, key: OutcomeKey, increment: int) -> None:
     """What a server of version 0.2 does to a row."""
-    with store.writing() as connection:
+    with store._dialect.writing() as connection:
         connection.execute(
             text(
                 "UPDATE outcome_facts SET n = n + 1, total = total + :by, squares = squares + :by "
@@ -48,7 +48,7 @@ def columns_of(store: SqlStore, key: OutcomeKey) -> Sequence[int]:
     """The columns of the only row of a key."""
     columns = [outcome_facts.c[name] for name in SUM_COLUMNS]
     of_key = (outcome_facts.c.experiment == key.experiment, outcome_facts.c.epoch == key.epoch)
-    with store.reading() as connection:
+    with store._dialect.reading() as connection:
         return tuple(connection.execute(select(*columns).where(*of_key)).one())
 
 
@@ -69,7 +69,7 @@ def test_any_increments_add_up(store: SqlStore) -> None:
                 add_as_version_0_2(store, key, increment)
                 expected = expected.plus(StoredTally(1, increment, increment))
             else:
-                with store.writing() as connection:
+                with store._dialect.writing() as connection:
                     facts.add_outcomes(connection, {key: increment}, 0)
                 expected = expected.plus(increment)
         columns = columns_of(store, key)
@@ -115,7 +115,7 @@ def test_facts_beyond_64_bits_are_read_exactly(store: SqlStore, n_slots: int) ->
         2: StoredTally(n, n << 20, n << 40, 0, 0, 0, 5, 7, 0, 0),
     }
     keys = {metric: OutcomeKey(record.number, 1, 0, 0, Basis.POLICY, metric) for metric in tallies}
-    with store.writing() as connection:
+    with store._dialect.writing() as connection:
         for slot in range(n_slots):
             facts.add_outcomes(connection, {keys[metric]: t for metric, t in tallies.items()}, slot)
     found = store.read_facts(record.number)

@@ -1,0 +1,1 @@
+"""How values stand in columns: instants, and sums of any size."""

@@ -1,0 +1,79 @@
+"""The part of a store that keeps epochs, facts and the reward log.
+
+Threads, atomicity, ownership, audit and failure are those of `server.store.contract`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+
+from bandit.facts import Epoch
+from server.store.records import (
+    EpochKey,
+    EpochTerms,
+    ExperimentFacts,
+    Flush,
+    History,
+    ReportFacts,
+    RewardEntry,
+    RewardVerdict,
+)
+
+
+class FactStore(ABC):
+    """The part of a store that keeps epochs, facts and the reward log."""
+
+    @abstractmethod
+    def add_epoch(self, epoch: Epoch) -> Epoch | None:
+        """The epoch of that number: this one, or the one that another writer stored first.
+
+        Returns:
+            None if the experiment no longer runs at the revision that the epoch was made from.
+        """
+
+    @abstractmethod
+    def find_epochs(self, wanted: Collection[EpochKey]) -> Mapping[EpochKey, EpochTerms]:
+        """The terms of those epochs that exist. Its cost does not grow with the number of epochs."""
+
+    @abstractmethod
+    def read_facts(self, experiment: int) -> ExperimentFacts | None:
+        """The experiment, its epochs and facts in one snapshot; None if there is none or it was deleted."""
+
+    @abstractmethod
+    def read_report(self, name: str) -> ReportFacts | None:
+        """What a report on the experiment of this name is made of, in one snapshot; None as in `read_facts`.
+
+        Takes some seconds for a million units, and blocks no writer. Outcomes of units count by the windows
+        that the metrics have now; a metric without one has none.
+        """
+
+    @abstractmethod
+    def add_decisions(self, flush: Flush) -> None:
+        """Add counts and units to the facts. Exact when repeated: a flush is added once.
+
+        Raises:
+            WriterUnknownError: The writer has claimed no slot, or was silent for weeks and is forgotten.
+            RunEndedError: The run was ended, and the flush can't be added any more.
+        """
+
+    @abstractmethod
+    def record_rewards(self, entries: Sequence[RewardEntry], slot: int) -> list[RewardVerdict]:
+        """Write outcomes to the log and add what is new to the facts, in one commit.
+
+        Entries take effect in their order. Exact when repeated: what was recorded comes back as a duplicate.
+
+        Whether a decision is sealed depends on the database alone, and on no clock.
+
+        Returns:
+            One verdict for each entry, in order.
+
+        Raises:
+            RowRefusedError: The database refused a value of some entry; none was stored.
+        """
+
+    @abstractmethod
+    def read_history(self, name: str) -> AbstractContextManager[History | None]:
+        """The experiment of this name with its reward log; None if there is none or it was deleted.
+
+        All reads inside the block are of one snapshot, however long they take. Writers are not blocked.
+        """

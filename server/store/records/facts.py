@@ -1,0 +1,62 @@
+"""What was counted of an experiment: decisions to add, and facts as one snapshot has them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from bandit.experiment import Experiment
+from bandit.facts import DecisionKey, Epoch, Facts
+from bandit.facts.units import UnitFacts
+from server.store.records.experiments import ExperimentRecord
+
+Sightings: TypeAlias = Mapping[bytes, tuple[bytes, int]]
+"""The hash of a unit to the unique id of its first decision and how many there were, all of one key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flush:
+    """Decision counts to add, once.
+
+    Attributes:
+        slot: The writer's slot.
+        incarnation: Random mark of the writer's run.
+        sequence: From 1, one more with every flush of the run; a flush that is repeated keeps its number.
+        counts: How many decisions to add.
+        units: Which units were seen, where units are counted; a key may be there more than once.
+        groups: (Experiment, group of units) to policy decisions to add, where decisions are counted.
+        decided_ms: A time, as ids have it, before which no decision was made that a later flush carries.
+    """
+
+    slot: int
+    incarnation: bytes
+    sequence: int
+    counts: Mapping[DecisionKey, int]
+    units: Sequence[tuple[DecisionKey, Sightings]] = ()
+    groups: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    decided_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentFacts:
+    """An experiment, its epochs in order and its facts, all of one database snapshot."""
+
+    record: ExperimentRecord
+    epochs: tuple[Epoch, ...]
+    facts: Facts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportFacts:
+    """All that a report is made of, of one database snapshot.
+
+    Attributes:
+        found: The experiment, its epochs and facts.
+        declarations: Every declaration under which it has run, oldest first.
+        units: Who was counted once, and how units repeat.
+        n_old_runs: Runs of servers before 0.3.0 since the experiment started, as far as they are remembered.
+    """
+
+    found: ExperimentFacts
+    declarations: Sequence[Experiment]
+    units: UnitFacts
+    n_old_runs: int = 0
