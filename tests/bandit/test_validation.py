@@ -12,13 +12,7 @@ from bandit.limits import Limits
 from bandit.metric import Metric, MetricKind
 from bandit.policies import WeightedSplit
 from bandit.posteriors.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior
-from bandit.validation import (
-    InvalidExperimentError,
-    Violation,
-    is_experiment_name,
-    require_valid,
-    shown,
-)
+from bandit.validation import InvalidExperimentError, Violation, is_experiment_name, require_valid, shown
 from tests.bandit.builders import CLICKS, HOUR, SPEND, declare
 
 VALID = declare()

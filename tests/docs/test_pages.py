@@ -20,6 +20,7 @@ from tests.docs.pages import PAGES, ROOT, Page
 
 pages: Final = pytest.mark.parametrize("page", PAGES, ids=str)
 
+SOURCE_FILE: Final = re.compile(r"(?<![\w/.=-])(?:[\w-]+/)+[\w.-]+\.(?:py|proto|md)\b")
 HERE_DOCUMENT: Final = re.compile(r"<<-?'?(\w+)'?(.*?)\n.*?^\1$", re.MULTILINE | re.DOTALL)
 MODULE: Final = re.compile(r"python3? -m (server|(?:benchmarks|server)(?:\.[a-z_]+)+)")
 OF_TWO_WORDS: Final = re.compile(r"(?:clock|experiment|key|token) [a-z|]+(?: [A-Z-].*)?")
@@ -240,3 +241,11 @@ def test_broken_links_are_found(tmp_path: Path) -> None:
     assert not leads_somewhere(readme, "server/docs/clocks.md#clock")
     assert not leads_somewhere(readme, "server/docs/clock.md")
     assert not leads_somewhere(readme, "../elsewhere.md")
+
+
+@pages
+def test_named_files_exist(page: Page) -> None:
+    """Every file that a page names by its path exists, from the root, the page's folder or the one above."""
+    named = {path for path in SOURCE_FILE.findall(page.text) if "NAME" not in path and "vNNNN" not in path}
+    folders = (ROOT, page.path.parent, page.path.parent.parent)
+    assert {path for path in named if not any((folder / path).exists() for folder in folders)} == set()

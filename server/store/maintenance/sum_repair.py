@@ -59,7 +59,7 @@ def require_exact(connection: Connection) -> None:
     """Raise SchemaError if a sum of the facts is not a whole number. Does not read the log."""
     for table in find_inexact(connection):
         raise SchemaError(
-            f"the table {table} holds {INEXACT}: `bandit-server rebuild` counts anew, with the server stopped"
+            f"the table {table} holds {INEXACT}: to recount, stop the server and run `bandit-server rebuild`"
         )
 
 
