@@ -1,1 +1,8 @@
-"""The verdict: what the tests establish together, and the advice that follows."""
+"""The verdict: what the tests establish together, and the advice that follows.
+
+- `claims`: the tests of one challenger on one metric, combined;
+- `assessment`: all evidence about an experiment, from one reading of its facts;
+- `advice`: promote, roll back, trip, retire, check or wait.
+
+All of it is numbers; the service puts them into sentences.
+"""

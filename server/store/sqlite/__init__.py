@@ -1,1 +1,1 @@
-"""SQLite: its dialect, its files and their ownership, and backups."""
+"""SQLite: transactions and locks (`dialect`), one process as the owner of a file (`file_lock`), backups."""
