@@ -1,7 +1,7 @@
 """On real input: `python -m benchmarks.replay` lets the service learn which of ten films people like.
 
 Arms are the ten most-rated films of MovieLens-100k, the reward is a rating of at least 4, and the replay
-method (see `replaying`) turns ratings into what the policy would have earned. Events go in waves: a
+method (see `replay.method`) turns ratings into what the policy would have earned. Events go in waves: a
 BatchChoose for each wave, then a BatchReward for those of its events that count, so the server learns along
 the way as its epochs follow. No unit is named, so chance draws each arm from the epoch's shares: replay asks
 for independent decisions, and a unit would get the same arm at each of its events. The metric has no window,
