@@ -16,7 +16,7 @@ _OF: Final = " WHERE experiment = (SELECT number FROM experiments WHERE name = ?
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class LedgerComparison:
     """What the comparison found.
 
     Attributes:
@@ -46,14 +46,14 @@ class Verdict:
         return not any(faults)
 
 
-def check(database: str, books: Books, experiment: str, *, n_bygone: int) -> Verdict:
+def check(database: str, books: Books, experiment: str, *, n_expired: int) -> LedgerComparison:
     """Compares, with every server stopped and every reward acknowledged.
 
     Args:
         database: Its URL.
         books: What the clients know.
         experiment: What they chose from.
-        n_bygone: Outcomes of long ago that the log must have lost by now, and their sums must have kept.
+        n_expired: Outcomes of long ago that the log must have lost by now, and their sums must have kept.
     """
     rows = _read_of(database, experiment, "SELECT decision, quanta, revision FROM rewards")
     logged = {bytes(decision): (quanta, revision) for decision, quanta, revision in rows}
@@ -63,7 +63,7 @@ def check(database: str, books: Books, experiment: str, *, n_bygone: int) -> Ver
     ((n_sealed,),) = _read_of(database, experiment, "SELECT count(*) FROM seals")
     report = maintenance.verify(Settings(database=database), lambda _done, _total: None)
     last = {key: (values[-1], len(values) - 1) for key, values in books.sent.items()}
-    return Verdict(
+    return LedgerComparison(
         n_logged=len(rows),
         n_lost=sum(logged.get(key) != last[key] for key in books.acked),
         n_doubled=int(n_counted) - len(rows),
@@ -71,7 +71,7 @@ def check(database: str, books: Books, experiment: str, *, n_bygone: int) -> Ver
         n_purged=int(n_purged),
         n_in_doubt=books.in_doubt,
         differences=tuple(report.differences),
-        wrong=(*books.wrong, *books.failed_chooses, *_wrongly_sealed(n_sealed, int(n_purged), n_bygone)),
+        wrong=(*books.wrong, *books.failed_chooses, *_wrongly_sealed(n_sealed, int(n_purged), n_expired)),
     )
 
 
@@ -81,11 +81,11 @@ def n_left(database: str, experiment: str) -> int:
     return int(found)
 
 
-def _wrongly_sealed(n_sealed: int, n_purged: int, n_bygone: int) -> Iterator[str]:
+def _wrongly_sealed(n_sealed: int, n_purged: int, n_expired: int) -> Iterator[str]:
     if n_sealed:
         yield "decisions of today are sealed: a wrong clock was believed"
-    if n_purged != n_bygone:
-        yield f"{n_purged} outcomes were purged, and {n_bygone} were to be"
+    if n_purged != n_expired:
+        yield f"{n_purged} outcomes were purged, and {n_expired} were to be"
 
 
 def _read_of(database: str, experiment: str, statement: str) -> list[tuple[Any, ...]]:

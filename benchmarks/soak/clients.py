@@ -172,7 +172,7 @@ class Load:
             if choice is None:
                 continue
             if generator.random() < NONSENSE:
-                await self._send_nonsense(generator, choice.decision_id)
+                await self._send_bad_input(generator, choice.decision_id)
             await self._report(generator, choice.decision_id)
 
     async def _choose(self, generator: random.Random) -> bandit_pb2.ChooseResponse | None:
@@ -247,7 +247,7 @@ class Load:
                 self._acks.notify_all()
             return frozenset(answer.results.values()), is_retry
 
-    async def _send_nonsense(self, generator: random.Random, decision_id: str) -> None:
+    async def _send_bad_input(self, generator: random.Random, decision_id: str) -> None:
         """Send bad input to some replica: it must be rejected for its fault, or for now."""
         what, request, code = generator.choice(_NONSENSE)(generator, decision_id, self._experiment)
         stub = generator.choice(self._stubs)

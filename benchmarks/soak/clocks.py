@@ -24,7 +24,7 @@ from benchmarks.soak.faults import Fault, Scene
 LEARNER: Final = "learner"
 """The experiment whose epochs must go on."""
 
-BYGONE: Final = "bygone"
+EXPIRED: Final = "bygone"
 """The experiment whose log must be purged."""
 
 _SETTLE_SECONDS: Final = 15.0
@@ -34,7 +34,7 @@ FLAGS: Final = (
 )
 """Clocks are trusted soon, for a soak is short; and yet no wrong one lasts until it is believed."""
 
-N_BYGONE: Final = 500
+N_EXPIRED: Final = 500
 AGO: Final = timedelta(days=60)
 _AGE: Final = timedelta(hours=1)
 _WRONG: Final = (
@@ -52,14 +52,14 @@ _PAUSE_SECONDS: Final = 0.1
 _CALL_SECONDS: Final = 5.0
 
 
-async def make_bygone(address: str) -> None:
+async def make_expired_experiment(address: str) -> None:
     """Declares, fills and concludes the experiment of long ago; the clocks must be there."""
     arms = [pb.Arm(id=arm) for arm in "ab"]
     metric = pb.Metric(name="click", kind=pb.METRIC_KIND_BINARY)
     age = Duration()
     age.FromTimedelta(_AGE)
     declared = pb.Experiment(
-        name=BYGONE,
+        name=EXPIRED,
         arms=arms,
         champion="a",
         metrics=[metric],
@@ -68,12 +68,12 @@ async def make_bygone(address: str) -> None:
     )
     async with AsyncBanditClient(address) as client:
         await client.experiments.create(declared)
-        await client.experiments.start(BYGONE)
+        await client.experiments.start(EXPIRED)
     async with grpc.aio.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         stub: bandit_pb2_grpc.BanditServiceAsyncStub = bandit_pb2_grpc.BanditServiceStub(channel)
-        await _choose_and_click(stub, BYGONE, N_BYGONE)
+        await _choose_and_click(stub, EXPIRED, N_EXPIRED)
     async with AsyncBanditClient(address) as client:
-        await client.experiments.conclude(BYGONE, winner="a")
+        await client.experiments.conclude(EXPIRED, winner="a")
 
 
 async def declare_learner(address: str) -> None:

@@ -31,9 +31,9 @@ from benchmarks.harness.processes import ChildError, database_of, free_port
 from benchmarks.harness.replicas import Replica
 from benchmarks.harness.tcp_proxy import TcpProxy
 from benchmarks.soak import clocks
-from benchmarks.soak.check import Verdict, check, n_left
+from benchmarks.soak.check import LedgerComparison, check, n_left
 from benchmarks.soak.clients import Books, Load
-from benchmarks.soak.faults import ON_POSTGRESQL, ON_SERVERS, ON_SQLITE, Happened, Scene, do_faults
+from benchmarks.soak.faults import ON_POSTGRESQL, ON_SERVERS, ON_SQLITE, FaultRecord, Scene, do_faults
 from benchmarks.soak.results import Database, Sample, Soak
 from benchmarks.soak.tables import print_soak
 from server.cli.framework.progress import ending_on_sigterm
@@ -94,13 +94,15 @@ def main(
     try:
         with TemporaryDirectory(prefix="bandit-soak-") as folder, _stage(soak, Path(folder)) as stage:
             books = asyncio.run(_run(soak, stage, minutes * 60, workers))
-            verdict = _settle(soak, stage, books)
+            comparison = _settle(soak, stage, books)
     except ChildError as error:
         raise click.ClickException(str(error)) from error
-    print_soak(soak, books, verdict, console())
+    print_soak(soak, books, comparison, console())
     if json_file is not None:
-        json_file.write_text(json.dumps(_document(soak, books, verdict), indent=2) + "\n", encoding="utf-8")
-    sys.exit(0 if verdict.is_clean and all(f.recovery_seconds is not None for f in soak.happened) else 1)
+        json_file.write_text(
+            json.dumps(_document(soak, books, comparison), indent=2) + "\n", encoding="utf-8"
+        )
+    sys.exit(0 if comparison.is_clean and all(f.recovery_seconds is not None for f in soak.happened) else 1)
 
 
 @dataclass(slots=True)
@@ -142,18 +144,18 @@ def _stage(soak: Soak, folder: Path) -> Iterator[_Stage]:
         for replica in stage.replicas:
             stack.callback(replica.take_down)
         if soak.has_wrong_clocks:
-            _live_long_ago(stage)
+            _leave_expired_experiment(stage)
         for replica in stage.replicas:
             replica.start()
         yield stage
 
 
-def _live_long_ago(stage: _Stage) -> None:
+def _leave_expired_experiment(stage: _Stage) -> None:
     """Runs one server while every clock is two months back, and leaves an experiment of then."""
     for clock in stage.clocks:
         clock.set_off(-clocks.AGO)
     stage.replicas[0].start()
-    asyncio.run(clocks.make_bygone(stage.replicas[0].address))
+    asyncio.run(clocks.make_expired_experiment(stage.replicas[0].address))
     stage.replicas[0].signal(signal.SIGTERM)
     stage.replicas[0].wait()
     for clock in stage.clocks:
@@ -195,7 +197,7 @@ async def _run(soak: Soak, stage: _Stage, seconds: float, n_workers: int) -> Boo
         kinds |= clocks.ON_SERVER_CLOCKS
         kinds |= {} if soak.database == "sqlite" else clocks.ON_DATABASE_CLOCKS
 
-    def note(happened: Happened) -> None:
+    def note(happened: FaultRecord) -> None:
         soak.happened.append(happened)
         recovery = (
             "not in time" if happened.recovery_seconds is None else f"{happened.recovery_seconds:.2f} s"
@@ -212,7 +214,7 @@ async def _run(soak: Soak, stage: _Stage, seconds: float, n_workers: int) -> Boo
         await do_faults(scene, kinds, seconds, note)
         soak.seconds = time.monotonic() - began_at
         if learning is not None:
-            await _see_it_purge(stage)
+            await _wait_for_purge(stage)
         await load.finish(_SETTLING_SECONDS)
     except TimeoutError:
         last = f"; the last answer that can't be: {load.books.wrong[-1]}" if load.books.wrong else ""
@@ -235,10 +237,10 @@ async def _learning(soak: Soak, stage: _Stage, scene: Scene) -> clocks.Learning 
     return learning
 
 
-async def _see_it_purge(stage: _Stage) -> None:
+async def _wait_for_purge(stage: _Stage) -> None:
     """Waits until the log has nothing of long ago any more: the servers have come to trust their clocks."""
     over_at = time.monotonic() + _SETTLING_SECONDS
-    while await asyncio.to_thread(n_left, stage.url, clocks.BYGONE):
+    while await asyncio.to_thread(n_left, stage.url, clocks.EXPIRED):
         if time.monotonic() > over_at:
             raise ChildError(
                 "the log was not purged, although no clock has been wrong for a minute: "
@@ -274,7 +276,7 @@ async def _keep_sampling(soak: Soak, stage: _Stage, began_at: float) -> None:
         await asyncio.sleep(_SAMPLE_SECONDS)
 
 
-def _settle(soak: Soak, stage: _Stage, books: Books) -> Verdict:
+def _settle(soak: Soak, stage: _Stage, books: Books) -> LedgerComparison:
     """Stops the servers as a supervisor would, and compares."""
     for replica in stage.replicas:
         replica.signal(signal.SIGTERM)
@@ -283,11 +285,11 @@ def _settle(soak: Soak, stage: _Stage, books: Books) -> Verdict:
         raise ChildError(f"servers that were told to stop ended with {exit_codes}")
     if stage.postgresql is not None and "deadlock detected" in stage.postgresql.log:
         books.wrong.append("PostgreSQL saw a deadlock")
-    n_bygone = clocks.N_BYGONE if soak.has_wrong_clocks else 0
-    return check(stage.url, books, NAME, n_bygone=n_bygone)
+    n_expired = clocks.N_EXPIRED if soak.has_wrong_clocks else 0
+    return check(stage.url, books, NAME, n_expired=n_expired)
 
 
-def _document(soak: Soak, books: Books, verdict: Verdict) -> dict[str, object]:
+def _document(soak: Soak, books: Books, comparison: LedgerComparison) -> dict[str, object]:
     seen = {"refusals": dict(books.refusals), "replays": books.n_replays, "nonsense": books.n_nonsense}
     counts = {"decisions": books.n_chosen, "acknowledged": books.n_acked, "failovers": books.failovers}
-    return asdict(soak) | {"seen": seen | counts, "verdict": asdict(verdict)}
+    return asdict(soak) | {"seen": seen | counts, "verdict": asdict(comparison)}

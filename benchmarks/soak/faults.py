@@ -22,7 +22,7 @@ RECOVERY_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Happened:
+class FaultRecord:
     """A fault that is over.
 
     Attributes:
@@ -177,7 +177,7 @@ ON_POSTGRESQL: Final[dict[str, Fault]] = {
 
 
 async def do_faults(
-    scene: Scene, kinds: dict[str, Fault], seconds: float, on_fault: Callable[[Happened], None]
+    scene: Scene, kinds: dict[str, Fault], seconds: float, on_fault: Callable[[FaultRecord], None]
 ) -> None:
     """Does one fault after the other until the time is over; every kind once before any is repeated."""
     began_at = time.monotonic()
@@ -193,7 +193,7 @@ async def do_faults(
         recovery = await _recovery(scene, replica, gone_at)
         scene.load.ailing.clear()
         on_fault(
-            Happened(
+            FaultRecord(
                 kind=kind,
                 at_seconds=fault_at - began_at,
                 lasted_seconds=gone_at - fault_at,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from benchmarks.soak.faults import Happened
+from benchmarks.soak.faults import FaultRecord
 
 Database = Literal["sqlite", "postgresql"]
 
@@ -44,5 +44,5 @@ class Soak:
     n_replicas: int
     has_wrong_clocks: bool
     seconds: float = 0.0
-    happened: list[Happened] = field(default_factory=list)
+    happened: list[FaultRecord] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)

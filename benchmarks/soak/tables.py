@@ -8,7 +8,7 @@ from rich.console import Console
 
 from benchmarks.harness.console import plain_table
 from benchmarks.harness.timings import percentile
-from benchmarks.soak.check import Verdict
+from benchmarks.soak.check import LedgerComparison
 from benchmarks.soak.clients import Books
 
 if TYPE_CHECKING:
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
 _MOST_SHOWN = 10
 
 
-def print_soak(soak: "Soak", books: Books, verdict: Verdict, out: Console) -> None:
+def print_soak(soak: "Soak", books: Books, comparison: LedgerComparison, out: Console) -> None:
     """Faults, load, weights, and the verdict."""
     out.print()
     _print_faults(soak, out)
     _print_load(soak, books, out)
     table = plain_table("Books", "what", "how many", no_wrap=True)
     table.add_row("acknowledged rewards and revisions", f"{books.n_acked:,}")
-    table.add_row("outcomes in the log", f"{verdict.n_logged:,}")
-    table.add_row("lost", f"{verdict.n_lost:,}")
-    table.add_row("doubled", f"{verdict.n_doubled:,}")
-    table.add_row("in the log and never sent", f"{verdict.n_unknown:,}")
-    table.add_row("of long ago, and purged", f"{verdict.n_purged:,}")
-    table.add_row("in doubt, and exact on the retry", f"{verdict.n_in_doubt:,}")
-    table.add_row("sums that differ from the log", f"{len(verdict.differences):,}")
-    table.add_row("answers that can't be", f"{len(verdict.wrong):,}")
+    table.add_row("outcomes in the log", f"{comparison.n_logged:,}")
+    table.add_row("lost", f"{comparison.n_lost:,}")
+    table.add_row("doubled", f"{comparison.n_doubled:,}")
+    table.add_row("in the log and never sent", f"{comparison.n_unknown:,}")
+    table.add_row("of long ago, and purged", f"{comparison.n_purged:,}")
+    table.add_row("in doubt, and exact on the retry", f"{comparison.n_in_doubt:,}")
+    table.add_row("sums that differ from the log", f"{len(comparison.differences):,}")
+    table.add_row("answers that can't be", f"{len(comparison.wrong):,}")
     out.print(table)
-    for text in (*verdict.differences, *verdict.wrong)[:_MOST_SHOWN]:
+    for text in (*comparison.differences, *comparison.wrong)[:_MOST_SHOWN]:
         out.print(text, soft_wrap=True)
-    if not verdict.n_in_doubt:
+    if not comparison.n_in_doubt:
         out.print("No reward was in doubt: a longer run would say more.")
-    out.print("The books are exact." if verdict.is_clean else "THE BOOKS ARE WRONG.")
+    out.print("The books are exact." if comparison.is_clean else "THE BOOKS ARE WRONG.")
 
 
 def _print_faults(soak: "Soak", out: Console) -> None:

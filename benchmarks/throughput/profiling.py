@@ -64,11 +64,11 @@ def _profile_row(row: Row, folder: Path, client: LoadClient, seconds: float) -> 
         title=row.title,
         n_calls=done.n_calls,
         cpu_us_per_call=done.cpu_seconds * 1e6 / done.n_calls,
-        functions=_dearest(output),
+        functions=_slowest_functions(output),
     )
 
 
-def _dearest(output: Path) -> str:
+def _slowest_functions(output: Path) -> str:
     """The table of `pstats`, without what stands before it."""
     text = io.StringIO()
     pstats.Stats(str(output), stream=text).strip_dirs().sort_stats("tottime").print_stats(N_SHOWN)

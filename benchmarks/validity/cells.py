@@ -9,12 +9,12 @@ import numpy as np
 
 from benchmarks.validity.measures.measurements import Sample, measure
 from benchmarks.validity.studies.broken_assumptions import (
-    come_one_after_the_other,
-    leave_failures_out,
-    report_sooner,
-    take_turns,
+    arms_better_in_turns,
+    successive_challengers,
+    unequal_report_delay,
+    unposted_failures,
 )
-from benchmarks.validity.studies.plans import foretell
+from benchmarks.validity.studies.plans import measure_plan
 from benchmarks.validity.studies.promotion import EPOCHS_A_DAY, N_DAYS, promote, roll_back
 from benchmarks.validity.studies.static_splits import value_split
 from benchmarks.validity.worlds.histories import Shaping, collect
@@ -25,7 +25,7 @@ from benchmarks.validity.worlds.imperfect_logs import (
     with_unequal_delay,
 )
 from benchmarks.validity.worlds.rates import FloatArray, crossing, drifting, seasonal, still, turning, weekly
-from benchmarks.validity.worlds.returning_units import Crowd
+from benchmarks.validity.worlds.returning_units import Population
 
 Play: TypeAlias = Callable[[np.random.Generator, int], Sample]
 
@@ -125,9 +125,9 @@ def _defective() -> Iterator[Cell]:
         ),
     }
     for visits in (1, 20, 100):
-        crowd = Crowd(visits=visits, size=SIZE, rhythm=np.ones(N_EPOCHS))
-        plays[f"units, up to {visits} decisions each"] = partial(with_returning_units, crowd, shaping)
-    messy = Crowd(visits=20, size=SIZE, rhythm=np.linspace(0.5, 1.5, N_EPOCHS), is_messy=True)
+        population = Population(visits=visits, size=SIZE, rhythm=np.ones(N_EPOCHS))
+        plays[f"units, up to {visits} decisions each"] = partial(with_returning_units, population, shaping)
+    messy = Population(visits=20, size=SIZE, rhythm=np.linspace(0.5, 1.5, N_EPOCHS), is_messy=True)
     for name, play in plays.items():
         yield Cell(group="defects", name=name, play=play)
     name = "5 arms: drift, 20 decisions a unit, fallbacks, late"
@@ -163,19 +163,19 @@ def _broken() -> Iterator[Cell]:
     below = turning((0.3, 0.2), (0.02, 0.04), N_EPOCHS, at=7)
     for design in ("50/50", "floors 20/5", "floors 5/5"):
         name = f"better in the end, never on average, {design}"
-        plays[name] = partial(take_turns, below, SIZE, FLOORS[design])
+        plays[name] = partial(arms_better_in_turns, below, SIZE, FLOORS[design])
     novelty = turning((0.1, 0.13), (0.1, 0.06), N_EPOCHS, at=N_EPOCHS // 2)
     plays["better at first, worse on average, floors 20/5"] = partial(
-        take_turns, novelty, SIZE, FLOORS["floors 20/5"]
+        arms_better_in_turns, novelty, SIZE, FLOORS["floors 20/5"]
     )
     for rate, answered in ((0.1, 0.9), (0.5, 0.9), (0.9, 0.8)):
         name = f"silence ignored, rate {rate:g}, {answered:.0%} of its failures answered".replace("%", " %")
-        plays[name] = partial(leave_failures_out, rate, answered, N_EPOCHS, SIZE)
+        plays[name] = partial(unposted_failures, rate, answered, N_EPOCHS, SIZE)
     for late in (0, 1, 4):
         name = f"equal errors in open epochs, the champion's {late} epochs later"
-        plays[name] = partial(report_sooner, 0.02, late, N_EPOCHS, SIZE)
+        plays[name] = partial(unequal_report_delay, 0.02, late, N_EPOCHS, SIZE)
     plays["twenty equal challengers, one after the other"] = partial(
-        come_one_after_the_other, still(EQUAL, N_EPOCHS // 2), SIZE, 20
+        successive_challengers, still(EQUAL, N_EPOCHS // 2), SIZE, 20
     )
     for name, play in plays.items():
         yield Cell(group="broken", name=name, play=play)
@@ -188,4 +188,4 @@ def _plans() -> Iterator[Cell]:
     for design, shaping in shapings.items():
         for base, lift in ((0.05, 0.1), (0.1, 0.2), (0.1, -0.2)):
             name = f"{design}, rate {base:g}, {lift:+.0%}".replace("%", " %")
-            yield Cell(group="plans", name=name, play=partial(foretell, base, lift, shaping))
+            yield Cell(group="plans", name=name, play=partial(measure_plan, base, lift, shaping))

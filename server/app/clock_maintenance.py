@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from server.app.errors import startup_errors
-from server.services import clock_repair
+from server.services import clock_description
 from server.services.runtime.clock import Clock
 from server.services.runtime.service_time import Pace
 from server.settings import Settings
@@ -25,7 +25,7 @@ def show_clock(settings: Settings) -> list[str]:
         reading = store.read_clock(Clock().now(), trust_after)
         pace = Pace(timedelta(seconds=settings.clock_settle_seconds))
         return list(
-            clock_repair.describe(reading, is_shared=store.is_shared, trust_after=trust_after, pace=pace)
+            clock_description.describe(reading, is_shared=store.is_shared, trust_after=trust_after, pace=pace)
         )
 
 

@@ -11,8 +11,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from server.addresses import split_address
 from server.app.series_limit import OTHER, SeriesLimit
 from server.app.wiring import Services
-from server.rpc.floods.offenders import Flooders
-from server.rpc.floods.unsent_requests import Arrivals
+from server.rpc.floods.offenders import Offenders
+from server.rpc.floods.unsent_requests import UnsentRequests
 from server.rpc.guard.metrics import CallCollector, Histogram
 from server.rpc.server import RpcServer
 from server.services.runtime.service_time import ServiceClock
@@ -163,35 +163,35 @@ class ConnectionCollector:
     """Collects calls without requests, and their connections, when Prometheus scrapes.
 
     Args:
-        arrivals: Calls that wait for their requests.
-        flooders: Connections that were closed.
+        unsent_requests: Calls that wait for their requests.
+        offenders: Connections that were closed.
     """
 
-    def __init__(self, arrivals: Arrivals, flooders: Flooders) -> None:
-        self._arrivals = arrivals
-        self._flooders = flooders
+    def __init__(self, unsent_requests: UnsentRequests, offenders: Offenders) -> None:
+        self._unsent_requests = unsent_requests
+        self._offenders = offenders
 
     def collect(self) -> Iterator[Metric]:
         """The families, as Prometheus reads them."""
         text = "Calls whose request has not arrived."
-        yield _gauge("bandit_incomplete_calls", text, self._arrivals.n_waiting)
+        yield _gauge("bandit_incomplete_calls", text, self._unsent_requests.n_waiting)
         ended = CounterMetricFamily(
             "bandit_incomplete_calls_ended",
             "Calls ended since their request took too long, or too many waited for theirs.",
             labels=("why",),
         )
-        ended.add_metric(["late"], self._arrivals.n_late)
-        ended.add_metric(["many"], self._arrivals.n_refused)
+        ended.add_metric(["late"], self._unsent_requests.n_late)
+        ended.add_metric(["many"], self._unsent_requests.n_refused)
         yield ended
         yield _counter(
             "bandit_connections_closed",
             "Connections closed since too many of their calls waited for requests.",
-            self._flooders.n_closed,
+            self._offenders.n_closed,
         )
         yield _counter(
             "bandit_addresses_slowed",
             "How often less of an address's connections was let through.",
-            self._flooders.n_slowed,
+            self._offenders.n_slowed,
         )
 
 
@@ -199,7 +199,7 @@ def serve_metrics(address: str, rpc: RpcServer, services: ServiceCollector) -> i
     """Answers scrapes over HTTP in a thread of its own, as long as the process lives; returns the port."""
     registry = CollectorRegistry()
     registry.register(CallCollector(rpc.measurements))
-    registry.register(ConnectionCollector(rpc.arrivals, rpc.flooders))
+    registry.register(ConnectionCollector(rpc.unsent_requests, rpc.offenders))
     registry.register(services)
     host, port = split_address(address)
     server, _ = start_http_server(port, host, registry)

@@ -16,7 +16,7 @@ from server.services.errors import StorageUnavailableError
 from server.services.runtime.writer import claim_slot
 from server.services.signing_keys.file import KeysFileError, is_open_to_others, read_keys, write_keys
 from server.services.signing_keys.rotation import fresh_ring
-from server.services.signing_keys.signers import agree, signer_of
+from server.services.signing_keys.signers import is_same_deployment, signer_of
 from server.services.snapshot.file import KeptSnapshot, SnapshotFileError, read_snapshot, write_snapshot
 from server.settings import Settings
 from server.store.errors import StoreError, StoreUnreachableError
@@ -123,7 +123,11 @@ class Standby:
 
     def take_keys(self, ring: KeyRing) -> None:
         """Sign and verify with the keys of the store from now on, and with those that follow them."""
-        if self._snapshot.is_restored and self._file_ring is not None and not agree(ring, self._file_ring):
+        if (
+            self._snapshot.is_restored
+            and self._file_ring is not None
+            and not is_same_deployment(ring, self._file_ring)
+        ):
             log.error("snapshot.foreign", advice="the database is of another deployment than the keys file")
             self._snapshot.clear()
             self._services.counter.forget()

@@ -20,7 +20,7 @@ from server.services.reward.ledger import Ledger
 from server.services.runtime.async_store import AsyncStore
 from server.services.runtime.clock import Clock
 from server.services.runtime.writer import Writer
-from server.services.signing_keys.rotation import DecisionKeys
+from server.services.signing_keys.rotation import SigningKeys
 from server.services.snapshot.snapshot import Snapshot
 from server.settings import Settings
 
@@ -73,7 +73,7 @@ class Services:
         self.timekeeper = timekeeper
         self.writer = Writer(secrets.token_bytes(16), slot=0)
         self.snapshot = Snapshot(clock)
-        self.keys = DecisionKeys(store, self.snapshot, clock, convergence=settings.convergence)
+        self.keys = SigningKeys(store, self.snapshot, clock, convergence=settings.convergence)
         self.counter = DecisionCounter(self.writer)
         self.allocator = Allocator(store, self.snapshot, clock, lag=lag, threshold=settings.epoch_threshold)
         if timekeeper is not None:

@@ -10,11 +10,11 @@ from typing import Final, TypeVar
 import grpc
 from grpc_health.v1 import health, health_pb2
 
-from server.rpc.floods.offenders import Flooders
-from server.rpc.floods.unsent_requests import Arrivals
+from server.rpc.floods.offenders import Offenders
+from server.rpc.floods.unsent_requests import UnsentRequests
 from server.rpc.guard.authentication import Authenticator
 from server.rpc.guard.calls import Gate, Guard
-from server.rpc.guard.denial_log import Refusals
+from server.rpc.guard.denial_log import DenialLog
 from server.rpc.guard.metrics import MethodMeasurements
 from server.rpc.handlers.admin import AdminService
 from server.rpc.handlers.bandit import BanditService
@@ -103,8 +103,8 @@ class RpcServer:
 
     Attributes:
         gate: Whether calls are taken.
-        arrivals: Calls whose requests have not arrived.
-        flooders: Connections that were closed for such calls.
+        unsent_requests: Calls whose requests have not arrived.
+        offenders: Connections that were closed for such calls.
         measurements: What is measured of each method.
     """
 
@@ -122,13 +122,13 @@ class RpcServer:
         shares_port: bool = False,
     ) -> None:
         self.gate = Gate()
-        self.flooders = Flooders(clock, seconds=limits.flood_seconds)
-        self.arrivals = Arrivals(clock, self.flooders, seconds=limits.request_seconds)
+        self.offenders = Offenders(clock, seconds=limits.flood_seconds)
+        self.unsent_requests = UnsentRequests(clock, self.offenders, seconds=limits.request_seconds)
         self._watching: asyncio.Task[None] | None = None
         self.measurements: list[MethodMeasurements] = []
         self._authenticator = authenticator
         self._clock = clock
-        self._guard = Guard(gate=self.gate, clock=clock, refusals=Refusals(clock), max_calls=max_calls)
+        self._guard = Guard(gate=self.gate, clock=clock, denials=DenialLog(clock), max_calls=max_calls)
         # By default gRPC shares the port: a second server would silently take half the traffic.
         options = (
             ("grpc.so_reuseport", int(shares_port)),
@@ -138,7 +138,7 @@ class RpcServer:
         )
         self._server = grpc.aio.server(options=options)
         self._health = health.aio.HealthServicer()
-        self._server.add_generic_rpc_handlers((health_handler(self._health, self.arrivals),))
+        self._server.add_generic_rpc_handlers((health_handler(self._health, self.unsent_requests),))
         self._add(BANDIT, bandit)
         self._add(EXPERIMENTS, experiments)
         self._add(ADMIN, admin)
@@ -171,8 +171,8 @@ class RpcServer:
             raise ListenError(address)
         await self._server.start()
         await self.say_clock(is_doubted=self._clock.is_doubted)
-        self._watching = asyncio.create_task(self.arrivals.watch())
-        self.flooders.listen(port)
+        self._watching = asyncio.create_task(self.unsent_requests.watch())
+        self.offenders.listen(port)
         if is_serving:
             await self.say_serving()
         else:
@@ -231,4 +231,4 @@ class RpcServer:
             answer = MethodType(method.answer, answering)
             handler = self._guard.around(answer, measured, admit, max_bytes=method.max_bytes)
             handlers.append((method.name, handler))
-        self._server.add_generic_rpc_handlers((self.arrivals.generic_handler(service.name, handlers),))
+        self._server.add_generic_rpc_handlers((self.unsent_requests.generic_handler(service.name, handlers),))

@@ -80,9 +80,9 @@ async def test_replicas_and_database_die_and_the_ledger_is_exact(
             wire.close()
         assert {server.terminate() for server in servers} == {0}
     log.info("%d sent, %d refused, %d kills", len(books.sent), books.refusals.total(), n_kills)
-    verdict = check(url, books, name, n_bygone=0)
-    assert verdict.is_clean, verdict
-    assert verdict.n_logged == len(books.sent)
+    comparison = check(url, books, name, n_expired=0)
+    assert comparison.is_clean, comparison
+    assert comparison.n_logged == len(books.sent)
     assert set(books.refusals) <= PASSING
     assert books.n_replays > len(books.sent) * REPLAYED / 2
     assert any(len(clicks) > 1 for clicks in books.sent.values()), "nothing was revised"

@@ -70,9 +70,9 @@ async def test_workers_are_killed_under_load(server: ServerProcess, connect: Con
     assert server.terminate() == 0
     assert not any(map(is_running, last.values()))
     assert set(load.books.refusals) <= {"UNAVAILABLE", "CANCELLED"}
-    verdict = check(url_of(server), load.books, name, n_bygone=0)
-    assert verdict.is_clean, verdict
-    assert verdict.n_logged == len(load.books.sent) > 100
+    comparison = check(url_of(server), load.books, name, n_expired=0)
+    assert comparison.is_clean, comparison
+    assert comparison.n_logged == len(load.books.sent) > 100
 
 
 def children_of(pid: int) -> set[int]:

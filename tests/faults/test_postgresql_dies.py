@@ -58,9 +58,9 @@ async def test_no_fault_of_the_database_loses_or_doubles_a_reward(
         async with load.settled(60.0):
             await asyncio.to_thread(do_faults, own_postgresql, load.books)
     assert set(load.books.refusals) == {"UNAVAILABLE"}
-    verdict = check(url, load.books, name, n_bygone=0)
-    assert verdict.is_clean, verdict
-    assert verdict.n_logged == len(load.books.sent) > 100
+    comparison = check(url, load.books, name, n_expired=0)
+    assert comparison.is_clean, comparison
+    assert comparison.n_logged == len(load.books.sent) > 100
 
 
 def do_faults(postgresql: PostgresqlProcess, books: Books) -> None:

@@ -25,7 +25,7 @@ from bandit.decision_id import (
 from bandit.v1 import admin_pb2, bandit_pb2
 from server.services.errors import RotationRefusedError
 from server.services.runtime.async_store import AsyncStore
-from server.services.signing_keys.rotation import DecisionKeys, KeyState
+from server.services.signing_keys.rotation import KeyState, SigningKeys
 from server.services.signing_keys.signers import GRACE
 from server.services.snapshot.snapshot import Snapshot
 from server.store.errors import KeysNotReadyError
@@ -180,7 +180,7 @@ async def test_the_clock_takes_the_steps_of_a_rotation(store: SqlStore) -> None:
     snapshot = Snapshot(clock)
     snapshot.apply(store.load_changes(None), clock.monotonic())
     (live,) = list(snapshot)
-    keys = DecisionKeys(async_store, snapshot, clock, convergence=SECOND)
+    keys = SigningKeys(async_store, snapshot, clock, convergence=SECOND)
     keys.take(FIRST)
     at = START + 60 * SECOND
     keys.take(KeyRing({1: b"1" * 32, 2: b"2" * 32}, 2, {1: START - SECOND, 2: at}))
@@ -205,7 +205,7 @@ async def test_the_clock_takes_the_steps_of_a_rotation(store: SqlStore) -> None:
 async def test_no_key_is_rotated_while_the_clock_is_in_doubt(store: SqlStore) -> None:
     """Rotation depends on the clock and is refused; the current key continues to sign."""
     async_store, clock = AsyncStore(store), ManualClock()
-    keys = DecisionKeys(async_store, Snapshot(clock), clock, convergence=timedelta())
+    keys = SigningKeys(async_store, Snapshot(clock), clock, convergence=timedelta())
     await keys.refresh()
     clock.is_doubted = True
     with pytest.raises(RotationRefusedError, match="in doubt"):

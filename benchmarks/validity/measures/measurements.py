@@ -10,7 +10,7 @@ from bandit.inference.sequential.design import Design
 from bandit.inference.sequential.sample_ratio import SampleRatio, check_sample_ratio
 from benchmarks.validity.measures.coverage import covers_difference, covers_mean, covers_ratio, covers_split
 from benchmarks.validity.measures.decisions import ALPHA, Verdict, decide
-from benchmarks.validity.measures.z_tests import Naive
+from benchmarks.validity.measures.z_tests import ZTests
 from benchmarks.validity.worlds.histories import History
 from benchmarks.validity.worlds.rates import FloatArray
 
@@ -50,7 +50,7 @@ def measure(history: History, truth: FloatArray, floors: tuple[float, ...], size
             "holds_split": covers_split(table, truth, EVEN_SPLIT, design),
         }
 
-    naive = Naive.of(history.n, history.sums)
+    naive = ZTests.of(history.n, history.sums)
     return {
         **per_run(len(history.n), of_run),
         "naive_once": naive.once(ALPHA),

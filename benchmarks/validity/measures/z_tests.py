@@ -9,7 +9,7 @@ from benchmarks.validity.worlds.rates import FloatArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Naive:
+class ZTests:
     """A two-sided z-test of each challenger against arm 0 after every epoch, with Bonferroni.
 
     The variance of the test is pooled over all arms, as is right if they are equal.
@@ -25,7 +25,7 @@ class Naive:
     standard_error: FloatArray
 
     @classmethod
-    def of(cls, n: FloatArray, sums: FloatArray) -> "Naive":
+    def of(cls, n: FloatArray, sums: FloatArray) -> "ZTests":
         """Compute the tests from decisions and successes, both of shape (n_runs, n_epochs, n_arms)."""
         n_so_far, means = n.cumsum(axis=1), _ratio(sums.cumsum(axis=1), n.cumsum(axis=1))
         pooled = _ratio(sums.sum(axis=2).cumsum(axis=1), n.sum(axis=2).cumsum(axis=1))[..., np.newaxis]

@@ -25,7 +25,7 @@ EVEN: Final = Shaping(floors=(0.5, 0.5), fixed=(0.5, 0.5))
 _GUARDRAIL: Final = ValueScale(direction=Direction.MINIMIZE)
 
 
-def take_turns(
+def arms_better_in_turns(
     truth: FloatArray, size: int, shaping: Shaping, rng: np.random.Generator, n_runs: int
 ) -> Sample:
     """Measure whether the challenger is found better, and whether all decisions confirm it at the end."""
@@ -47,7 +47,7 @@ def take_turns(
     return per_run(n_runs, of_run)
 
 
-def leave_failures_out(
+def unposted_failures(
     rate: float, answered: float, n_epochs: int, size: int, rng: np.random.Generator, n_runs: int
 ) -> Sample:
     """Compare equal arms with silence ignored, where only some of the challenger's failures are posted."""
@@ -64,7 +64,7 @@ def leave_failures_out(
     return per_run(n_runs, of_run)
 
 
-def report_sooner(
+def unequal_report_delay(
     rate: float, late: int, n_epochs: int, size: int, rng: np.random.Generator, n_runs: int
 ) -> Sample:
     """Compare equal errors in open epochs, where the champion's come `late` epochs after the challenger's."""
@@ -87,7 +87,7 @@ def report_sooner(
     return per_run(n_runs, of_run)
 
 
-def come_one_after_the_other(
+def successive_challengers(
     truth: FloatArray, size: int, n_challengers: int, rng: np.random.Generator, n_runs: int
 ) -> Sample:
     """Test equal challengers one after the other, each adjusted for those before it."""

@@ -14,7 +14,7 @@ from benchmarks.validity.worlds.histories import Shaping, collect
 from benchmarks.validity.worlds.rates import still
 
 
-def foretell(base: float, lift: float, shaping: Shaping, rng: np.random.Generator, n_runs: int) -> Sample:
+def measure_plan(base: float, lift: float, shaping: Shaping, rng: np.random.Generator, n_runs: int) -> Sample:
     """Simulate an experiment whose arm 1 has the lift over all others, until most runs have seen it.
 
     Args:

@@ -26,7 +26,7 @@ from bandit.posteriors.best_arm import value_remaining_probability
 from benchmarks.validity.measures.beliefs import Beliefs, believe
 from benchmarks.validity.measures.decisions import ALPHA, decide
 from benchmarks.validity.measures.measurements import Sample, per_run
-from benchmarks.validity.measures.z_tests import Naive
+from benchmarks.validity.measures.z_tests import ZTests
 from benchmarks.validity.worlds.histories import Shaping, collect
 from benchmarks.validity.worlds.logs import EPOCH, STARTED_AT
 from benchmarks.validity.worlds.rates import FloatArray
@@ -92,7 +92,7 @@ def roll_back(
             "trips": trips[run].any(),
         }
 
-    naive = Naive.of(history.n, history.sums)
+    naive = ZTests.of(history.n, history.sums)
     return {**per_run(n_runs, of_run), "naive_peeked": naive.peeked(ALPHA)}
 
 

@@ -12,11 +12,11 @@ from bandit.inference.data.table import EvidenceTable, ExposureTable, ValueScale
 from bandit.inference.sequential.design import Design
 from benchmarks.validity.measures.decisions import ALPHA, decide
 from benchmarks.validity.measures.measurements import Sample, is_alarming, per_run
-from benchmarks.validity.measures.z_tests import Naive
+from benchmarks.validity.measures.z_tests import ZTests
 from benchmarks.validity.worlds.histories import History, Shaping, collect
 from benchmarks.validity.worlds.logs import Log, tables
 from benchmarks.validity.worlds.rates import FloatArray
-from benchmarks.validity.worlds.returning_units import FALLBACK_RATE, Crowd, visit
+from benchmarks.validity.worlds.returning_units import FALLBACK_RATE, Population, simulate_visits
 
 FALLBACK_PENALTY = 0.5
 """Success rate of fallbacks over that of other decisions, as the cause of fallbacks affects users too."""
@@ -70,13 +70,15 @@ def with_unequal_delay(
     return _compared(logs, _replaced(history, history.n, np.minimum(posted, history.n)), shaping)
 
 
-def with_returning_units(crowd: Crowd, shaping: Shaping, rng: np.random.Generator, n_runs: int) -> Sample:
+def with_returning_units(
+    population: Population, shaping: Shaping, rng: np.random.Generator, n_runs: int
+) -> Sample:
     """Count each unit once; for comparison, count decisions as new draws, and check if that is withheld."""
     design = _design(shaping)
     plain: list[tuple[FloatArray, FloatArray]] = []
 
     def of_run(_: int) -> dict[str, float]:
-        visited = visit(crowd, shaping, rng)
+        visited = simulate_visits(population, shaping, rng)
         by_unit, exposed_units = tables(visited.units)
         log = visited.decisions
         n, sums = _everything(log)
@@ -94,7 +96,7 @@ def with_returning_units(crowd: Crowd, shaping: Shaping, rng: np.random.Generato
         }
 
     sample = per_run(n_runs, of_run)
-    naive = Naive.of(np.array([n for n, _ in plain]), np.array([sums for _, sums in plain]))
+    naive = ZTests.of(np.array([n for n, _ in plain]), np.array([sums for _, sums in plain]))
     return {**sample, "naive_peeked": naive.peeked(ALPHA)}
 
 
@@ -110,7 +112,7 @@ def _compared(logs: list[Log], folded: History, shaping: Shaping) -> Sample:
             "folded_alarm": is_alarming(folded.exposures(run)),
         }
 
-    naive = Naive.of(folded.n, folded.sums)
+    naive = ZTests.of(folded.n, folded.sums)
     return {**per_run(len(logs), of_run), "naive_peeked": naive.peeked(ALPHA)}
 
 

@@ -28,7 +28,7 @@ IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Crowd:
+class Population:
     """The units, and the defects of their log.
 
     Attributes:
@@ -46,7 +46,7 @@ class Crowd:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Visited:
+class VisitLogs:
     """Logs of one run.
 
     Attributes:
@@ -71,15 +71,15 @@ class _Visits:
     is_success: NDArray[np.bool_]
 
 
-def visit(crowd: Crowd, shaping: Shaping, rng: np.random.Generator) -> Visited:
+def simulate_visits(population: Population, shaping: Shaping, rng: np.random.Generator) -> VisitLogs:
     """Simulate one run."""
-    n_epochs, n_arms = len(crowd.rhythm), len(shaping.floors)
-    n_units = n_epochs * crowd.size // crowd.visits
-    unit, time = _arrivals(n_units, crowd.visits, n_epochs, rng)
+    n_epochs, n_arms = len(population.rhythm), len(shaping.floors)
+    n_units = n_epochs * population.size // population.visits
+    unit, time = _arrivals(n_units, population.visits, n_epochs, rng)
     tickets = rng.exponential(size=(n_units, n_arms))
     epoch = time.astype(int)
-    is_success = rng.uniform(size=len(unit)) < rng.beta(0.2, 1.8, n_units)[unit] * crowd.rhythm[epoch]
-    is_fallback = (rng.uniform(size=len(unit)) < FALLBACK_RATE) & crowd.is_messy
+    is_success = rng.uniform(size=len(unit)) < rng.beta(0.2, 1.8, n_units)[unit] * population.rhythm[epoch]
+    is_fallback = (rng.uniform(size=len(unit)) < FALLBACK_RATE) & population.is_messy
     arm = np.zeros(len(unit), dtype=np.int64)
     shares, means, n, sums = (np.zeros((n_epochs, n_arms)) for _ in range(4))
     for row in range(n_epochs):
@@ -92,11 +92,11 @@ def visit(crowd: Crowd, shaping: Shaping, rng: np.random.Generator) -> Visited:
         n[row] = np.bincount(arm[here][counts], minlength=n_arms)
         sums[row] = np.bincount(arm[here][counts & is_success[here]], minlength=n_arms)
     visits = _Visits(unit, time, arm, is_fallback, is_success)
-    late = rng.binomial((n - sums).astype(int), _LATE_RATE * crowd.is_messy * (np.arange(n_arms) > 0))
+    late = rng.binomial((n - sums).astype(int), _LATE_RATE * population.is_messy * (np.arange(n_arms) > 0))
     fallbacks = [_count(visits, which, n.shape) for which in (is_fallback, is_fallback & is_success)]
     units = _first_exposures(visits, n.shape)
     groups = np.bincount(rng.integers(N_GROUPS, size=n_units)[unit[~is_fallback]], minlength=N_GROUPS)
-    return Visited(
+    return VisitLogs(
         decisions=Log(
             shares=shares,
             predictions=means,

@@ -4,7 +4,7 @@ import ctypes
 from contextlib import suppress
 
 
-def hand_back() -> None:
+def return_freed_memory() -> None:
     """Return freed memory to the system. Takes 0.1 s after a flood; does nothing without `malloc_trim`."""
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -6,7 +6,7 @@ from typing import Final
 import structlog
 
 from server.rpc.floods.packet_filter import IS_SUPPORTED, MOST_ADDRESSES
-from server.rpc.floods.sockets import address_of, let_through, shut_down
+from server.rpc.floods.sockets import address_of, limit_connections, shut_down
 from server.services.runtime.clock import Clock
 from server.services.runtime.log_throttle import LogThrottle
 
@@ -49,7 +49,7 @@ class _Offender:
         return True
 
 
-class Flooders:
+class Offenders:
     """Closed connections, and their addresses, from which the kernel drops most new ones.
 
     Other open connections from such an address are served as before. Not thread-safe: use it from the event
@@ -147,6 +147,6 @@ class Flooders:
             return
         shares = {name: known.share for name, known in self._offenders.items()} if self._seconds else {}
         try:
-            let_through(shares, self._port)
+            limit_connections(shares, self._port)
         except OSError as error:
             log.warning("address.not_slowed", why=error.strerror)

@@ -49,7 +49,7 @@ _Instruction = tuple[int, int, int, int]
 """Operation, jumps if true and if false, operand."""
 
 
-def thin_out(shares: Mapping[str, float], listener: socket.socket) -> None:
+def attach_filter(shares: Mapping[str, float], listener: socket.socket) -> None:
     """Drop all but a share of each address's connection attempts at a listening socket.
 
     Args:

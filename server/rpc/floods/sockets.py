@@ -14,7 +14,7 @@ from ipaddress import IPv6Address, ip_address
 from typing import Final
 from urllib.parse import unquote
 
-from server.rpc.floods.packet_filter import thin_out
+from server.rpc.floods.packet_filter import attach_filter
 
 _DESCRIPTORS: Final = "/dev/fd"
 _MARKED_BITS: Final = 64
@@ -57,7 +57,7 @@ def shut_down(peers: Collection[str], port: int) -> int:
     return n_found
 
 
-def let_through(shares: Mapping[str, float], port: int) -> None:
+def limit_connections(shares: Mapping[str, float], port: int) -> None:
     """Drop all but a share of each address's connection attempts at a port of this process, in the kernel.
 
     Args:
@@ -70,7 +70,7 @@ def let_through(shares: Mapping[str, float], port: int) -> None:
     for found in _sockets():
         with closing(found):
             if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and found.getsockname()[1] == port:
-                thin_out(shares, found)
+                attach_filter(shares, found)
 
 
 def _sockets() -> Iterator[socket.socket]:

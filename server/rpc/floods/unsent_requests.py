@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import grpc
 
-from server.rpc.floods.freed_memory import hand_back
-from server.rpc.floods.offenders import Flooders
+from server.rpc.floods.freed_memory import return_freed_memory
+from server.rpc.floods.offenders import Offenders
 from server.rpc.floods.sockets import address_of
 from server.rpc.guard.calls import Context, Handler
 from server.rpc.messages.status import NO_REQUEST, Failure, incomplete, too_many_incomplete
@@ -62,14 +62,14 @@ class _Call:
     is_late: bool = field(default=False, init=False)
 
 
-class Arrivals:
+class UnsentRequests:
     """The calls that wait for their requests. Not thread-safe: use it from the event loop's thread only.
 
     A connection that keeps sending calls beyond its limit is closed, with all its calls.
 
     Args:
         clock: Times the calls.
-        flooders: Closes connections.
+        offenders: Closes connections.
         seconds: How long a request may take to arrive after the headers of its call.
 
     Attributes:
@@ -78,8 +78,8 @@ class Arrivals:
         n_refused: Calls that were refused because too many waited.
     """
 
-    def __init__(self, clock: Clock, flooders: Flooders, *, seconds: float) -> None:
-        self._flooders = flooders
+    def __init__(self, clock: Clock, offenders: Offenders, *, seconds: float) -> None:
+        self._offenders = offenders
         self._now = clock.monotonic
         self._seconds = seconds
         self._connections: dict[str, _Connection] = {}
@@ -105,7 +105,7 @@ class Arrivals:
     async def receive(self, context: Context) -> bytes:
         """Return the request of a call; abort a call without one."""
         peer = context.peer()
-        connection = self._connections.get(peer) or self._meet(peer)
+        connection = self._connections.get(peer) or self._connection_of(peer)
         failure = self._refusal(peer, connection)
         if failure is None:
             call = _Call(asyncio.current_task(), self._now())
@@ -147,12 +147,12 @@ class Arrivals:
                     call.is_late = True
                     self.n_late += 1
                     call.task.cancel()
-            self._flooders.look()
-            if self._flooders.n_closed != n_seen:
-                n_seen, quiet_since = self._flooders.n_closed, self._now()
+            self._offenders.look()
+            if self._offenders.n_closed != n_seen:
+                n_seen, quiet_since = self._offenders.n_closed, self._now()
             elif n_seen != n_trimmed and self._now() - quiet_since > _QUIET_SECONDS:
                 n_trimmed = n_seen
-                await asyncio.to_thread(hand_back)
+                await asyncio.to_thread(return_freed_memory)
 
     def _before(self, handler: Handler) -> Callable[[object, Context], Awaitable[bytes]]:
         """Wrap a handler that takes a request into one for a call whose request has not arrived."""
@@ -162,7 +162,7 @@ class Arrivals:
 
         return handle
 
-    def _meet(self, peer: str) -> _Connection:
+    def _connection_of(self, peer: str) -> _Connection:
         name = address_of(peer)
         address = self._addresses.get(name)
         if address is None:
@@ -189,7 +189,7 @@ class Arrivals:
         is_crowded = (
             address.n_waiting >= MOST_BY_ADDRESS
             or self.n_waiting >= MOST_IN_ALL
-            or self._flooders.has_offended(address.name)
+            or self._offenders.has_offended(address.name)
         )
         n_allowed = FEWEST_BY_CONNECTION if is_crowded else MOST_BY_CONNECTION
         if n_waiting < n_allowed:
@@ -198,5 +198,5 @@ class Arrivals:
         connection.n_refused += 1
         if connection.n_refused >= min(n_allowed, MOST_REFUSED) and not connection.is_closing:
             connection.is_closing = True
-            self._flooders.close(peer)
+            self._offenders.close(peer)
         return too_many_incomplete(n_waiting)

@@ -11,7 +11,7 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 
 from server.rpc.guard.authentication import Admission, RefusedCallError
-from server.rpc.guard.denial_log import Refusals
+from server.rpc.guard.denial_log import DenialLog
 from server.rpc.guard.metrics import MethodMeasurements
 from server.rpc.messages.status import (
     CANCELED,
@@ -95,13 +95,13 @@ class Guard:
     Attributes:
         gate: Whether calls are still accepted.
         clock: The time.
-        refusals: The log of refused calls.
+        denials: The log of refused calls.
         max_calls: Most calls of one method that may be in flight.
     """
 
     gate: Gate
     clock: Clock
-    refusals: Refusals
+    denials: DenialLog
     max_calls: int
 
     def around(
@@ -137,7 +137,7 @@ class Guard:
                 measurements.n_in_flight -= 1
                 measurements.observe(0 if failure is None else failure.code.value[0], now() - started_at)
             caller = admission.caller.name if admission is not None else ""
-            self.refusals.heed(failure, measurements.method, caller, context.peer())
+            self.denials.note(failure, measurements.method, caller, context.peer())
             await context.abort(failure.code, failure.message, failure.trailing_metadata)
             raise AssertionError("abort raises")
 

@@ -14,7 +14,7 @@ _CODES: Final = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERM
 log = structlog.get_logger()
 
 
-class Refusals:
+class DenialLog:
     """Logs at most one line per caller, method and reason every 10 s.
 
     Args:
@@ -24,7 +24,7 @@ class Refusals:
     def __init__(self, clock: Clock) -> None:
         self._throttle = LogThrottle(clock)
 
-    def heed(self, failure: Failure, method: str, caller: str, peer: str) -> None:
+    def note(self, failure: Failure, method: str, caller: str, peer: str) -> None:
         """Log a call that failed, if it failed for who made it.
 
         Args:

@@ -10,7 +10,7 @@ from server.rpc.messages.paging import page_size, within_bytes
 from server.rpc.messages.times import to_timestamp
 from server.services.errors import InvalidInputError
 from server.services.runtime.async_store import AsyncStore
-from server.services.signing_keys.rotation import DecisionKeys, KeyState, SigningKey
+from server.services.signing_keys.rotation import KeyState, SigningKey, SigningKeys
 from server.store.records import AuditEntry
 
 _STATES: Final = {
@@ -30,7 +30,7 @@ class AdminService:
         store: Where the audit is: who changed what.
     """
 
-    def __init__(self, keys: DecisionKeys, store: AsyncStore) -> None:
+    def __init__(self, keys: SigningKeys, store: AsyncStore) -> None:
         self._keys = keys
         self._store = store.for_calls
 

@@ -6,20 +6,22 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2
 
-from server.rpc.floods.unsent_requests import Arrivals
+from server.rpc.floods.unsent_requests import UnsentRequests
 from server.rpc.guard.calls import Context
 from server.rpc.messages.status import MALFORMED
 
 _RESPONSE_BYTES: Final = health_pb2.HealthCheckResponse.SerializeToString
 
 
-def health_handler(servicer: health.aio.HealthServicer, arrivals: Arrivals) -> grpc.GenericRpcHandler:
-    """Return the handlers of gRPC's own servicer, behind `arrivals`."""
+def health_handler(
+    servicer: health.aio.HealthServicer, unsent_requests: UnsentRequests
+) -> grpc.GenericRpcHandler:
+    """Return the handlers of gRPC's own servicer, behind `unsent_requests`."""
     answering: Any = servicer
 
     async def receive(context: Context) -> health_pb2.HealthCheckRequest:
         try:
-            return health_pb2.HealthCheckRequest.FromString(await arrivals.receive(context))
+            return health_pb2.HealthCheckRequest.FromString(await unsent_requests.receive(context))
         except DecodeError:
             await context.abort(MALFORMED.code, MALFORMED.message, MALFORMED.trailing_metadata)
             raise AssertionError("abort raises") from None

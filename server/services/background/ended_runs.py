@@ -36,7 +36,7 @@ _ROWS: Final = 2_000
 log = structlog.get_logger()
 
 
-class Silence:
+class LastHeard:
     """How long each run has been silent, in time during which it could have been heard."""
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class RunReaper:
         self._allocator = allocator
         self._clock = clock
         self._may_end = may_end
-        self._silence = Silence()
+        self._last_heard = LastHeard()
         self._logged = ""
         self.n_moved = 0
 
@@ -108,7 +108,7 @@ class RunReaper:
         enough = SILENCE.total_seconds() if self._store.is_shared else 0.0
         return [
             state
-            for state, seconds in self._silence.note(states, self._clock.monotonic())
+            for state, seconds in self._last_heard.note(states, self._clock.monotonic())
             if seconds >= enough and self._is_endable(state)
         ]
 

@@ -16,7 +16,7 @@ from server.services.runtime.async_store import AsyncStore
 from server.services.runtime.clock import Clock
 from server.services.runtime.service_time import MOST_AHEAD_MS
 from server.services.runtime.writer import Writer, claim_slot
-from server.services.signing_keys.rotation import DecisionKeys
+from server.services.signing_keys.rotation import SigningKeys
 from server.services.snapshot.snapshot import Snapshot
 from server.store.errors import (
     OutdatedError,
@@ -61,7 +61,7 @@ class StoreSync:
         clock: Clock,
         *,
         on_broken: Callable[[], None],
-        keys: DecisionKeys | None = None,
+        keys: SigningKeys | None = None,
         timekeeper: Timekeeper | None = None,
     ) -> None:
         self._keys = keys

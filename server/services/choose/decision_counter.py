@@ -21,7 +21,7 @@ _NO_BOUND: Final = b"\xff" * 17
 _Book = dict[Offer, dict[bytes, tuple[bytes, int]]]
 
 
-class UnitBook:
+class SeenUnits:
     """The units seen since the last flush, by offer: the first decision of each, and how many it made.
 
     Memory is bounded. While the store is away, decisions are soon `unconfirmed` and not noted; while it
@@ -102,7 +102,7 @@ class DecisionCounter:
         self._groups: defaultdict[int, list[int]] = defaultdict(lambda: [0] * 256)
         self._pending: Flush | None = None
         self.totals: Counter[tuple[int, int, Basis]] = Counter()
-        self.units = UnitBook()
+        self.units = SeenUnits()
 
     def count(self, offer: Offer, decision: bytes, mark: bytes) -> None:
         """Count one decision, and its unit, unless the mark is `NO_UNIT`."""
@@ -184,7 +184,7 @@ class DecisionCounter:
         self._counts.clear()
         self._waiting.clear()
         self._groups.clear()
-        self.units = UnitBook()
+        self.units = SeenUnits()
         self._pending = None
 
     def settle(self, flush: Flush) -> None:

@@ -25,7 +25,7 @@ class Staging:
         for path in self._paths:
             missing = [folder for folder in path.parents if not folder.exists()]
             for folder in reversed(missing):
-                with _telling(folder):
+                with _export_errors(folder):
                     folder.mkdir()
                 self._made.append(folder)
 
@@ -36,7 +36,7 @@ class Staging:
         Raises:
             ExportError: It can't be written.
         """
-        with _telling(path), _partial(path).open("xb") as file:
+        with _export_errors(path), _partial(path).open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -44,7 +44,7 @@ class Staging:
     def publish(self) -> None:
         """Rename every file to its own name."""
         for path in self._paths:
-            with _telling(path):
+            with _export_errors(path):
                 _partial(path).replace(path)
 
     def clear(self) -> None:
@@ -81,7 +81,7 @@ def _partial(path: Path) -> Path:
 
 
 @contextmanager
-def _telling(path: Path) -> Iterator[None]:
+def _export_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

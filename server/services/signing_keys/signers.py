@@ -46,12 +46,12 @@ def last_ms_of(ring: KeyRing) -> dict[int, int]:
     return {key: int((end + GRACE).timestamp() * 1000) for key, end in ends.items() if end is not None}
 
 
-def agree(ring: KeyRing, other: KeyRing) -> bool:
+def is_same_deployment(ring: KeyRing, other: KeyRing) -> bool:
     """Whether two rings are of one deployment: they share a key, and no id stands for two secrets.
 
-    >>> agree(KeyRing({1: b"a", 2: b"b"}, 2), KeyRing({2: b"b", 3: b"c"}, 3))
+    >>> is_same_deployment(KeyRing({1: b"a", 2: b"b"}, 2), KeyRing({2: b"b", 3: b"c"}, 3))
     True
-    >>> agree(KeyRing({1: b"a"}, 1), KeyRing({1: b"b"}, 1))
+    >>> is_same_deployment(KeyRing({1: b"a"}, 1), KeyRing({1: b"b"}, 1))
     False
     """
     shared = ring.secrets.keys() & other.secrets.keys()

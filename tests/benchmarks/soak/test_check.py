@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.soak.check import Verdict, check
+from benchmarks.soak.check import LedgerComparison, check
 from benchmarks.soak.clients import Books
 from server.store.opening import open_store
 from server.store.records import RewardEntry
@@ -47,32 +47,38 @@ def note(books: Books, entry: RewardEntry) -> None:
 
 def test_exact_books_are_clean(database: str, books: Books) -> None:
     """Nothing is lost, doubled or unknown."""
-    verdict = check(database, books, NAME, n_bygone=0)
-    assert verdict.is_clean
-    assert (verdict.n_logged, books.n_acked) == (20, 24)
+    comparison = check(database, books, NAME, n_expired=0)
+    assert comparison.is_clean
+    assert (comparison.n_logged, books.n_acked) == (20, 24)
 
 
 @pytest.mark.parametrize(
     ("damage", "found"),
     [
-        ("DELETE FROM rewards WHERE decision = ?", lambda verdict: verdict.n_lost == 1),
-        ("UPDATE rewards SET quanta = 1 - quanta WHERE decision = ?", lambda verdict: verdict.n_lost == 1),
-        ("UPDATE outcome_facts SET n = n + 1 WHERE ? IS NOT NULL", lambda verdict: verdict.n_doubled == 1),
+        ("DELETE FROM rewards WHERE decision = ?", lambda seen: seen.n_lost == 1),
+        (
+            "UPDATE rewards SET quanta = 1 - quanta WHERE decision = ?",
+            lambda seen: seen.n_lost == 1,
+        ),
+        (
+            "UPDATE outcome_facts SET n = n + 1 WHERE ? IS NOT NULL",
+            lambda seen: seen.n_doubled == 1,
+        ),
         (
             "UPDATE rewards SET decision = zeroblob(16) WHERE decision = ?",
-            lambda verdict: verdict.n_unknown == 1,
+            lambda seen: seen.n_unknown == 1,
         ),
     ],
     ids=["a reward is gone", "a revision is gone", "a sum counts one twice", "a stranger is in the log"],
 )
 def test_wrong_books_are_found(
-    database: str, books: Books, damage: str, found: Callable[[Verdict], bool]
+    database: str, books: Books, damage: str, found: Callable[[LedgerComparison], bool]
 ) -> None:
     """Each kind of damage is counted as what it is, and the verdict is not clean."""
     harm(database, damage, next(iter(books.sent)))
-    verdict = check(database, books, NAME, n_bygone=0)
-    assert found(verdict)
-    assert not verdict.is_clean
+    comparison = check(database, books, NAME, n_expired=0)
+    assert found(comparison)
+    assert not comparison.is_clean
 
 
 def test_a_seal_on_decisions_of_today_is_found(database: str, books: Books) -> None:
@@ -81,15 +87,15 @@ def test_a_seal_on_decisions_of_today_is_found(database: str, books: Books) -> N
         "INSERT INTO seals (experiment, segment, epoch, before, sealed_at, n_apart) VALUES (1, 0, 1, ?, 0, 0)"
     )
     harm(database, seal, bytes(16))
-    (wrong,) = check(database, books, NAME, n_bygone=0).wrong
+    (wrong,) = check(database, books, NAME, n_expired=0).wrong
     assert "are sealed" in wrong
 
 
 def test_a_purge_that_did_not_happen_is_found(database: str, books: Books) -> None:
     """What was to be purged of long ago, and was not, makes the verdict unclean."""
-    verdict = check(database, books, NAME, n_bygone=5)
-    assert (verdict.n_purged, verdict.is_clean) == (0, False)
-    assert verdict.wrong == ("0 outcomes were purged, and 5 were to be",)
+    comparison = check(database, books, NAME, n_expired=5)
+    assert (comparison.n_purged, comparison.is_clean) == (0, False)
+    assert comparison.wrong == ("0 outcomes were purged, and 5 were to be",)
 
 
 def harm(database: str, damage: str, parameter: bytes) -> None:

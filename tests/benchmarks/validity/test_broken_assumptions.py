@@ -4,10 +4,10 @@ import numpy as np
 
 from benchmarks.validity.cells import FLOORS
 from benchmarks.validity.studies.broken_assumptions import (
-    come_one_after_the_other,
-    leave_failures_out,
-    report_sooner,
-    take_turns,
+    arms_better_in_turns,
+    successive_challengers,
+    unequal_report_delay,
+    unposted_failures,
 )
 from benchmarks.validity.worlds.rates import still, turning
 
@@ -27,17 +27,19 @@ def test_turns_change_once() -> None:
 def test_what_wears_off_is_found_and_does_not_stand() -> None:
     """Twice the rate at first and a fifth of it after: found in every run, borne out in none."""
     truth = turning((0.1, 0.2), (0.1, 0.02), N_EPOCHS, at=12)
-    sample = take_turns(truth, SIZE, SHAPING, np.random.default_rng(1), N_RUNS)
+    sample = arms_better_in_turns(truth, SIZE, SHAPING, np.random.default_rng(1), N_RUNS)
     assert sample["found"].all()
     assert not sample["stands"].any()
-    lasting = take_turns(still((0.1, 0.2), N_EPOCHS), SIZE, SHAPING, np.random.default_rng(1), N_RUNS)
+    lasting = arms_better_in_turns(
+        still((0.1, 0.2), N_EPOCHS), SIZE, SHAPING, np.random.default_rng(1), N_RUNS
+    )
     assert lasting["stands"].all()
 
 
 def test_all_answered_is_nothing_broken() -> None:
     """With every failure posted nothing is found; with half of one arm's, in every run, and noticed."""
-    whole = leave_failures_out(0.5, 1.0, N_EPOCHS, SIZE, np.random.default_rng(3), N_RUNS)
-    half = leave_failures_out(0.5, 0.5, N_EPOCHS, SIZE, np.random.default_rng(3), N_RUNS)
+    whole = unposted_failures(0.5, 1.0, N_EPOCHS, SIZE, np.random.default_rng(3), N_RUNS)
+    half = unposted_failures(0.5, 0.5, N_EPOCHS, SIZE, np.random.default_rng(3), N_RUNS)
     assert whole["found"].sum() <= MOST
     assert half["found"].all()
     assert half["alarm"].all()
@@ -46,8 +48,8 @@ def test_all_answered_is_nothing_broken() -> None:
 
 def test_only_open_epochs_mistake_what_is_reported_sooner() -> None:
     """Without a delay open and closed epochs say the same; eight epochs' delay always fires in open ones."""
-    at_once = report_sooner(0.02, 0, N_EPOCHS, SIZE, np.random.default_rng(4), N_RUNS)
-    later = report_sooner(0.02, 8, N_EPOCHS, SIZE, np.random.default_rng(4), N_RUNS)
+    at_once = unequal_report_delay(0.02, 0, N_EPOCHS, SIZE, np.random.default_rng(4), N_RUNS)
+    later = unequal_report_delay(0.02, 8, N_EPOCHS, SIZE, np.random.default_rng(4), N_RUNS)
     assert at_once["found"].tolist() == at_once["stands"].tolist()
     assert later["found"].all()
     assert later["stands"].sum() <= MOST
@@ -56,5 +58,5 @@ def test_only_open_epochs_mistake_what_is_reported_sooner() -> None:
 def test_a_challenger_that_differs_is_found_wherever_it_comes() -> None:
     """The third of three, at the level of six tests; equal ones seldom are."""
     equal, apart = still((0.1, 0.1), 10), still((0.1, 0.3), 10)
-    assert come_one_after_the_other(apart, SIZE, 3, np.random.default_rng(5), N_RUNS)["found"].all()
-    assert come_one_after_the_other(equal, SIZE, 3, np.random.default_rng(5), N_RUNS)["found"].sum() <= MOST
+    assert successive_challengers(apart, SIZE, 3, np.random.default_rng(5), N_RUNS)["found"].all()
+    assert successive_challengers(equal, SIZE, 3, np.random.default_rng(5), N_RUNS)["found"].sum() <= MOST

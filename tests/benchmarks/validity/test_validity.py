@@ -33,12 +33,12 @@ from benchmarks.validity.measures.beliefs import believe
 from benchmarks.validity.measures.coverage import covers_difference, covers_mean, covers_ratio, covers_split
 from benchmarks.validity.measures.decisions import decide, first_crossing
 from benchmarks.validity.measures.results import Kind, figure_of, of_rate
-from benchmarks.validity.measures.z_tests import Naive
+from benchmarks.validity.measures.z_tests import ZTests
 from benchmarks.validity.pieces import pieces_of
 from benchmarks.validity.worlds.histories import History, Shaping, collect
 from benchmarks.validity.worlds.logs import METRIC_NUMBER, Log, tables
 from benchmarks.validity.worlds.rates import drifting, still, weekly
-from benchmarks.validity.worlds.returning_units import Crowd, visit
+from benchmarks.validity.worlds.returning_units import Population, simulate_visits
 
 SHAPING = Shaping(floors=(0.2, 0.05, 0.05))
 DESIGN = Design(floors=dict(enumerate(SHAPING.floors)))
@@ -211,7 +211,7 @@ def test_the_naive_test_is_the_textbooks() -> None:
     """The pooled two-proportion z of statsmodels, from all counts so far."""
     shaping = Shaping(floors=(0.2, 0.05))
     seen = collect(still((0.1, 0.12), 12), 500, shaping, 1, np.random.default_rng(4))
-    naive = Naive.of(seen.n, seen.sums)
+    naive = ZTests.of(seen.n, seen.sums)
     n, sums = seen.n[0].sum(axis=0), seen.sums[0].sum(axis=0)
     z, _ = proportions_ztest([sums[1], sums[0]], [n[1], n[0]])
     assert naive.z[0, -1, 0] == pytest.approx(z)
@@ -226,8 +226,8 @@ def test_weekday_effects_net_to_zero_over_whole_weeks() -> None:
 
 def test_a_unit_is_counted_once_however_often_it_comes() -> None:
     """Units are at most those that came, decisions many times as many, and no unit has two arms."""
-    crowd = Crowd(visits=20, size=200, rhythm=np.ones(20), is_messy=True)
-    visited = visit(crowd, SHAPING, np.random.default_rng(5))
+    population = Population(visits=20, size=200, rhythm=np.ones(20), is_messy=True)
+    visited = simulate_visits(population, SHAPING, np.random.default_rng(5))
     n_units = visited.units.n[Basis.POLICY].sum()
     decisions = visited.decisions.n
     assert n_units <= 20 * 200 / 20

@@ -6,7 +6,7 @@ import pytest
 from structlog.typing import EventDict
 
 from bandit.decision_id import FLUSH_BITS, NO_UNIT, Basis, IdBits, new_id, run_of
-from server.services.background.ended_runs import LOOK_SECONDS, RunReaper, Silence
+from server.services.background.ended_runs import LOOK_SECONDS, LastHeard, RunReaper
 from server.services.choose.decision_counter import DecisionCounter
 from server.services.runtime.async_store import AsyncStore
 from server.services.runtime.writer import Writer, claim_slot
@@ -23,7 +23,7 @@ OTHER = WriterState(b"other run-------", 1, 5, 1_000, "0.3.0")
 
 def test_silence_adds_up_while_it_is_listened_to() -> None:
     """Look by look, a run that says nothing is silent for the time between the looks."""
-    silence = Silence()
+    silence = LastHeard()
     seconds = [silence.note([OTHER], 100.0 + LOOK_SECONDS * look)[0][1] for look in range(4)]
     assert seconds == [0.0, LOOK_SECONDS, 2 * LOOK_SECONDS, 3 * LOOK_SECONDS]
 
@@ -31,7 +31,7 @@ def test_silence_adds_up_while_it_is_listened_to() -> None:
 @pytest.mark.parametrize("sign", [{"seen_at": 2_000}, {"seen_at": 500}, {"sequence": 6}])
 def test_any_sign_of_life_ends_the_silence(sign: dict[str, Any]) -> None:
     """A beat or a flush begins the silence anew, whatever the database's clock says in it."""
-    silence = Silence()
+    silence = LastHeard()
     for look in range(100):
         silence.note([OTHER], LOOK_SECONDS * look)
     assert silence.note([OTHER._replace(**sign)], LOOK_SECONDS * 100)[0][1] == 0.0
@@ -39,7 +39,7 @@ def test_any_sign_of_life_ends_the_silence(sign: dict[str, Any]) -> None:
 
 def test_an_outage_is_no_silence_of_others() -> None:
     """An hour in which nobody reached the store adds no more than two looks, for whoever is back first."""
-    silence = Silence()
+    silence = LastHeard()
     silence.note([OTHER], 0.0)
     assert silence.note([OTHER], 3600.0)[0][1] == 2 * LOOK_SECONDS
     assert silence.note([OTHER], 3600.0 + LOOK_SECONDS)[0][1] == 3 * LOOK_SECONDS
