@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -20,7 +21,36 @@ settings.register_profile("exploring", deadline=None, suppress_health_check=[Hea
 settings.register_profile("repeatable", settings.get_profile("exploring"), derandomize=True)
 settings.load_profile("repeatable")
 
+SLOW: Final = (
+    "acceptance",  # epochs close and drains end in real time
+    "benchmarks/outage",  # each benchmark runs once, scaled down
+    "benchmarks/regret",
+    "cli/commands/test_clock.py",  # servers start on both databases
+    "cli/experiment_file/test_hostile_files.py",  # huge files, and anything that Hypothesis finds
+    "docs/test_off_policy.py",  # real traffic for seconds
+    "docs/test_readme.py",
+    "faults",  # servers and databases are killed, flooded and cut off
+    "packaging",  # wheels are built and installed
+    "replicas",  # several servers start, among them the previous release
+    "rpc/test_giving_up.py",  # deadlines pass
+    "rpc/test_quotas.py",  # thousands of experiments and arms
+    "security",  # servers start with keys, certificates and tokens that change
+    "services/whole",  # long random histories on a real PostgreSQL
+    "standby",  # outages last for seconds
+    "store/columns/test_exact_sums.py",  # long random histories
+    "store/test_ledger_model.py",
+)
+"""Folders and files of tests that take longer than `pytest -m "not slow"` may, and why."""
+
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every server and command compiles again
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Mark the tests below `SLOW`."""
+    slow = [Path(__file__).parent / path for path in SLOW]
+    for item in items:
+        if any(item.path.is_relative_to(path) for path in slow):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,9 @@ from server.wording import percent, split_name
 _MOST_RATIOS: Final = 10
 _MOST_NAMED: Final = 5
 _E_AND_P: Final = (
-    "An e-value a/b is a at this look, and b the largest at any look so far; one number if they are equal. "
-    "p is 1/b, adjusted by Holm over challengers and directions: e may fall again, p stays."
+    "Relative is the relative lift (uplift) over the champion. An e-value a/b is a at this look, and b the "
+    "largest at any look so far; one number if they are equal. p is 1/b, adjusted by Holm over challengers "
+    "and directions: e may fall again, p stays."
 )
 
 

@@ -82,7 +82,7 @@ def belief_table(report: Report) -> Table:
         for arm, metric in zip(report.arms, metrics, strict=True)
     ]
     headings = "share", "decisions", "outcomes", "mean", _interval_heading(metrics)
-    columns = _ARM, *map(Column, (*headings, "P(best)\n(chance\nto win)", "exp. loss\n(risk)"))
+    columns = _ARM, *map(Column, (*headings, "P(best)", "exp. loss"))
     return Table(f"belief on {report.reward_metric}", columns, tuple(rows))
 
 
@@ -130,7 +130,7 @@ def _evidence_table(report: Report, name: str) -> Table:
     holds = "NOT TO BE TRUSTED (see Verdict)" if report.sample_ratio.alarming else "holds at every look, 95 %"
     columns = (
         _ARM,
-        *_wrapping("mean", f"less {report.champion}", "relative\nlift\n(uplift)"),
+        *_wrapping("mean", f"less {report.champion}", "relative"),
         *map(Column, ("is it", "e-value", "p (Holm)")),
         Column("finding", is_text=True, wraps=True),
     )

@@ -61,8 +61,8 @@ _LEFT_OUT: Final = {
 """Kinds of decisions that evidence leaves out: what they are called, and where they come from."""
 
 _BELIEFS: Final = (
-    "P(best), expected loss and posterior intervals are beliefs: they follow from the prior and the outcomes "
-    "so far, and promise no error rate under repeated looks."
+    "P(best) (chance to win), expected loss (risk) and posterior intervals are beliefs: they follow from the "
+    "prior and the outcomes so far, and promise no error rate under repeated looks."
 )
 
 

@@ -299,7 +299,7 @@ def test_the_command_prints_tables_and_writes_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--cells", "nothing*"], "--list names them"),
+        (["--cells", "nothing*"], "--list shows them"),
         (["--runs", "1"], "--runs"),
         (["--json", "/no/such/folder/x.json"], "a folder that exists"),
     ],
