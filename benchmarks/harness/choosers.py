@@ -40,7 +40,28 @@ def make_chooser(
         clock: By default the host's.
         id_maker: Makes the ids of decisions.
     """
-    clock, now = clock or Clock(), datetime.now(UTC)
+    clock = clock or Clock()
+    live = _running_experiment(n_arms, unit)
+    snapshot = Snapshot(clock)
+    snapshot.apply(Changes((live,), frozenset(), 1), clock.monotonic())
+    chooser = Chooser(
+        snapshot,
+        Signer({1: secrets.token_bytes(32)}, 1),
+        counter or make_counter(),
+        clock,
+        lag_seconds=1e6,
+        max_staleness_seconds=1e6,
+        id_maker=id_maker,
+    )
+    compiled = snapshot.find(live.record.name)
+    if compiled is None:
+        raise RuntimeError("the experiment that was put in is not in the snapshot")
+    return chooser, compiled
+
+
+def _running_experiment(n_arms: int, unit: AnalysisUnit) -> LiveExperiment:
+    """An experiment with even shares, as the store would have it."""
+    now = datetime.now(UTC)
     declared = Experiment(
         name="ranker",
         arms=tuple(Arm(id=f"v{number + 1}") for number in range(n_arms)),
@@ -61,18 +82,4 @@ def make_chooser(
         champion=0,
         shares=dict.fromkeys(range(n_arms), 1 / n_arms),
     )
-    snapshot = Snapshot(clock)
-    snapshot.apply(Changes((LiveExperiment(record, epoch),), frozenset(), 1), clock.monotonic())
-    chooser = Chooser(
-        snapshot,
-        Signer({1: secrets.token_bytes(32)}, 1),
-        counter or make_counter(),
-        clock,
-        lag_seconds=1e6,
-        max_staleness_seconds=1e6,
-        id_maker=id_maker,
-    )
-    compiled = snapshot.find(declared.name)
-    if compiled is None:
-        raise RuntimeError("the experiment that was put in is not in the snapshot")
-    return chooser, compiled
+    return LiveExperiment(record, epoch)

@@ -49,6 +49,13 @@ class ServiceCollector:
         yield self._decisions()
         yield self._outcomes()
         yield self._epochs()
+        yield from self._store_families()
+        yield from self._clock_families()
+        yield from self._work_families()
+        yield _histogram("bandit_commit_seconds", "How long commits took, in seconds.", self._commit_seconds)
+        yield _histogram("bandit_commit_outcomes", "How many outcomes a commit held.", self._commit_rows)
+
+    def _store_families(self) -> Iterator[Metric]:
         yield _gauge(
             "bandit_reward_queue_rows", "Outcomes that wait for a commit.", self._services.queue.n_rows
         )
@@ -65,11 +72,12 @@ class ServiceCollector:
         yield _gauge(
             "bandit_store_up", "1 if the store answered last.", int(not self._services.sync.is_store_away)
         )
-        yield from self._clock_families()
         wal_bytes = self._services.store.wal_bytes
         if wal_bytes is not None:
             text = "Bytes of SQLite's write-ahead log; it grows while a read is held open."
             yield _gauge("bandit_wal_bytes", text, wal_bytes)
+
+    def _work_families(self) -> Iterator[Metric]:
         yield _counter(
             "bandit_epochs_begun", "Epochs begun by this server.", self._services.allocator.n_epochs
         )
@@ -84,8 +92,6 @@ class ServiceCollector:
             "Decisions whose unit was not noted: too many waited for the store.",
             self._services.counter.units.n_dropped,
         )
-        yield _histogram("bandit_commit_seconds", "How long commits took, in seconds.", self._commit_seconds)
-        yield _histogram("bandit_commit_outcomes", "How many outcomes a commit held.", self._commit_rows)
 
     def _observe_commit(self, n_rows: int, seconds: float) -> None:
         self._commit_rows.observe(n_rows)

@@ -1,4 +1,4 @@
-"""The shape of the code: no import circle, no module too long to read, no folder too full to look through."""
+"""The shape of the code: no import circle, no module or function too long, no folder too full."""
 
 import ast
 from collections.abc import Iterator, Mapping
@@ -12,6 +12,7 @@ from benchmarks.harness.processes import REPOSITORY
 
 ROOTS: Final = ("bandit", "server", "benchmarks", "tests")
 MOST_LINES: Final = 400
+MOST_FUNCTION_LINES: Final = 40
 MOST_MODULES: Final = 16
 CROWDED: Final[Mapping[str, str]] = {}
 """Folder to the reason why it may hold more modules."""
@@ -108,6 +109,32 @@ def test_modules_are_short() -> None:
     lengths = {name: len(text.splitlines()) for name, text in texts.items() if not is_generated(text)}
     assert len(lengths) > 500
     assert {name: length for name, length in lengths.items() if length > MOST_LINES} == {}
+
+
+def function_lengths(text: str) -> Iterator[tuple[str, int]]:
+    """Name and lines of every function, its docstring left out."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None:
+            docstring = ast.get_docstring(node, clean=False)
+            n_documenting = 0 if docstring is None else len(docstring.split("\n"))
+            yield node.name, node.end_lineno - node.lineno + 1 - n_documenting
+
+
+def test_functions_are_short() -> None:
+    """A function of the product fits on a screen; migrations, which only list columns, may be longer."""
+    texts = {name: file.read_text() for name, file in MODULES.items() if not name.startswith("tests.")}
+    written = {
+        name: text for name, text in texts.items() if not is_generated(text) and "migrations" not in name
+    }
+    lengths = {(name, *each) for name, text in written.items() for each in function_lengths(text)}
+    assert len(lengths) > 2_000
+    assert {each for each in lengths if each[2] > MOST_FUNCTION_LINES} == set()
+
+
+def test_a_long_function_would_be_seen() -> None:
+    """Lines are counted from `def` to the end, and a docstring for nothing."""
+    text = 'def f():\n    """Do.\n\n    It.\n    """\n' + "    x = 1\n" * 3
+    assert list(function_lengths(text)) == [("f", 4)]
 
 
 def test_folders_are_small() -> None:

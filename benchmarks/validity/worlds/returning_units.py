@@ -6,6 +6,7 @@ within `SPAN` epochs of its first. Success does not depend on the arm.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -96,22 +97,14 @@ def simulate_visits(population: Population, shaping: Shaping, rng: np.random.Gen
     fallbacks = [_count(visits, which, n.shape) for which in (is_fallback, is_fallback & is_success)]
     units = _first_exposures(visits, n.shape)
     groups = np.bincount(rng.integers(N_GROUPS, size=n_units)[unit[~is_fallback]], minlength=N_GROUPS)
+    log_of = partial(Log, shares=shares, predictions=means, window=SPAN)
     return VisitLogs(
-        decisions=Log(
-            shares=shares,
-            predictions=means,
+        decisions=log_of(
             n={Basis.POLICY: n, Basis.FALLBACK: fallbacks[0]},
             sums={Basis.POLICY: sums, Basis.FALLBACK: fallbacks[1]},
             late=late.astype(float),
-            window=SPAN,
         ),
-        units=Log(
-            shares=shares,
-            predictions=means,
-            n={Basis.POLICY: units[0]},
-            sums={Basis.POLICY: units[1]},
-            window=SPAN,
-        ),
+        units=log_of(n={Basis.POLICY: units[0]}, sums={Basis.POLICY: units[1]}),
         groups=dict(enumerate(groups.tolist())),
     )
 
