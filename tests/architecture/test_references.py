@@ -22,6 +22,20 @@ OF_FORMULAS: Final = frozenset({"Phi", "e_", "share_a"})
 OF_VARIABLES: Final = frozenset({"client.admin", "client.experiments", "experiment.etag"})
 """Attributes of variables that are called like a module."""
 
+PAGES: Final = (".github/ADDING.md", ".github/CONTRIBUTING.md", "bandit/README.md", "tests/README.md")
+OF_EXAMPLES: Final = frozenset(
+    {
+        "METRIC_KIND_NAME",
+        "_pb2.pyi",
+        "_pb2_grpc.py",
+        "_pb2_grpc.pyi",
+        "arm_to_stats",
+        "generated",
+        "is_active",
+    }
+)
+"""On those pages: names to be chosen, endings of file names, and a step of `.ci/run`."""
+
 
 def prose_nodes(tree: ast.AST) -> Iterator[ast.Constant]:
     """Docstrings, and other strings that are statements."""
@@ -125,31 +139,35 @@ class Code:
         )
 
 
-def unknown_names(code: Code, text: str) -> list[str]:
-    """The names in backticks in a module's prose that stand for nothing."""
-    names = [match[2] for prose in prose_of(text) for match in IN_BACKTICKS.finditer(prose)]
+def unknown_names(code: Code, *prose: str) -> list[str]:
+    """The names in backticks that stand for nothing."""
+    names = [match[2] for text in prose for match in IN_BACKTICKS.finditer(text)]
     return [name for name in names if not code.has(name)]
 
 
-def read_code() -> Code:
+@pytest.fixture(scope="module")
+def code() -> Code:
     """The whole repository's; the wire, the tables of old releases and settings files have words too."""
-    others = [
-        file
-        for file in REPOSITORY.rglob("*")
-        if file.suffix in {".proto", ".sql", ".toml", ".md"} and ".venv" not in file.parts
-    ]
+    folders = [REPOSITORY / name for name in (*ROOTS, "protos", ".github")]
+    files = [*REPOSITORY.iterdir(), *(file for folder in folders for file in folder.rglob("*"))]
+    others = [file for file in files if file.suffix in {".proto", ".sql", ".toml", ".md"}]
     texts = [file.read_text() for file in others if file.suffix != ".md"]
     words = {word for text in texts for word in WORD.findall(text)} | {file.name for file in others}
     return Code(MODULES, frozenset({*words, *OF_FORMULAS, *OF_VARIABLES}))
 
 
-def test_names_in_backticks_exist() -> None:
+def test_names_in_backticks_exist(code: Code) -> None:
     """In docstrings and comments of every module that no program wrote."""
-    code = read_code()
     texts = {name: file.read_text() for name, file in MODULES.items()}
     written = {name: text for name, text in texts.items() if not is_generated(text)}
-    found = {name: unknown_names(code, text) for name, text in written.items()}
+    found = {name: unknown_names(code, *prose_of(text)) for name, text in written.items()}
     assert {name: unknown for name, unknown in found.items() if unknown} == {}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_names_on_pages_about_the_code_exist(code: Code, page: str) -> None:
+    """What a contributor is told to open or to change is there."""
+    assert set(unknown_names(code, (REPOSITORY / page).read_text())) <= OF_EXAMPLES
 
 
 @pytest.mark.parametrize(
@@ -178,4 +196,4 @@ def test_a_name_that_is_gone_would_be_seen(name: str, *, exists: bool, tmp_path:
         "class Thing(Base):\n    def __init__(self):\n        self.part = 1\n\n\n"
         "def make():\n    return Thing()\n"
     )
-    assert (unknown_names(Code({"server.a": file}), file.read_text()) == []) is exists
+    assert (unknown_names(Code({"server.a": file}), *prose_of(file.read_text())) == []) is exists
