@@ -6,14 +6,14 @@ import io
 import keyword
 import re
 import tokenize
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from benchmarks.harness.processes import REPOSITORY
-from tests.architecture.test_imports import MODULES, ROOTS, imported_names, is_generated
+from tests.architecture.test_imports import MODULES, ROOTS, is_generated
 
 IN_BACKTICKS: Final = re.compile(r"(?<!`)(`{1,2})([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\1(?!`)")
 WORD: Final = re.compile(r"[A-Za-z_]\w*")
@@ -37,9 +37,9 @@ OF_EXAMPLES: Final = frozenset(
 """On those pages: names to be chosen, endings of file names, and a step of `.ci/run`."""
 
 
-def prose_nodes(tree: ast.AST) -> Iterator[ast.Constant]:
+def prose_nodes(nodes: Iterable[ast.AST]) -> Iterator[ast.Constant]:
     """Docstrings, and other strings that are statements."""
-    for node in ast.walk(tree):
+    for node in nodes:
         match node:
             case ast.Expr(ast.Constant(str()) as constant):
                 yield constant
@@ -47,29 +47,29 @@ def prose_nodes(tree: ast.AST) -> Iterator[ast.Constant]:
 
 def prose_of(text: str) -> Iterator[str]:
     """Docstrings, and comments."""
-    yield from (str(node.value) for node in prose_nodes(ast.parse(text)))
+    yield from (str(node.value) for node in prose_nodes(ast.walk(ast.parse(text))))
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     yield from (token.string for token in tokens if token.type == tokenize.COMMENT)
 
 
-def words_of(text: str) -> Iterator[str]:
+def words_of(nodes: Sequence[ast.AST]) -> Iterator[str]:
     """Identifiers, and the words of strings without spaces; prose is left out."""
-    tree = ast.parse(text)
-    prose = set(map(id, prose_nodes(tree)))
-    for node in ast.walk(tree):
+    prose = set(map(id, prose_nodes(nodes)))
+    for node in nodes:
         match node:
             case ast.Name(word) | ast.Attribute(attr=word) | ast.arg(word) | ast.keyword(str(word)):
                 yield word
             case ast.FunctionDef(word) | ast.AsyncFunctionDef(word) | ast.ClassDef(word):
                 yield word
+            case ast.ImportFrom(str(names)) | ast.alias(names):
+                yield from names.split(".")
             case ast.Constant(str(value)) if " " not in value and id(node) not in prose:
                 yield from (value, *WORD.findall(value))
-    yield from (word for name in imported_names(text) for word in name.split("."))
 
 
-def bound_in(body: list[ast.stmt]) -> Iterator[str]:
+def bound_in(nodes: Iterable[ast.AST]) -> Iterator[str]:
     """What a module or class binds, and what its methods set on `self`."""
-    for node in (inner for statement in body for inner in ast.walk(statement)):
+    for node in nodes:
         match node:
             case ast.FunctionDef(name) | ast.AsyncFunctionDef(name) | ast.ClassDef(name):
                 yield name
@@ -93,13 +93,12 @@ class Code:
         self.classes: dict[str, set[str]] = {}
         self.bases: dict[str, set[str]] = {}
         for name, file in modules.items():
-            text = file.read_text()
-            tree = ast.parse(text)
-            self.words.update(words_of(text), name.split("."))
-            self.bound[name] = set(bound_in(tree.body))
-            for node in ast.walk(tree):
+            nodes = list(ast.walk(ast.parse(file.read_text())))
+            self.words.update(words_of(nodes), name.split("."))
+            self.bound[name] = set(bound_in(nodes))
+            for node in nodes:
                 if isinstance(node, ast.ClassDef):
-                    self.classes.setdefault(node.name, set()).update(bound_in(node.body))
+                    self.classes.setdefault(node.name, set()).update(bound_in(ast.walk(node)))
                     bases = {WORD.findall(ast.unparse(base).partition("[")[0])[-1] for base in node.bases}
                     self.bases.setdefault(node.name, set()).update(bases)
         self.packages = {name.rpartition(".")[0] for name in modules} - {""}
