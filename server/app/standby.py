@@ -124,7 +124,9 @@ class Standby:
     def take_keys(self, ring: KeyRing) -> None:
         """Sign and verify with the store's keys from now on, and follow their changes."""
         if self._snapshot.is_restored and self._file_ring is not None and not agree(ring, self._file_ring):
-            log.error("snapshot.foreign", advice="the database and the keys file are of different deployments")
+            log.error(
+                "snapshot.foreign", advice="the database and the keys file are of different deployments"
+            )
             self._snapshot.clear()
             self._services.counter.forget()
         keys = self._services.keys

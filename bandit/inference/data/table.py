@@ -1,9 +1,9 @@
 """The table that inference reads: per epoch and arm, shares, predictions, and sums of resolved decisions.
 
-Sums per epoch are enough, and tests on them hold at any look. An epoch's shares and its predictions (posterior
-means) are fixed in its row before its first decision, so both are known before each of its decisions
-("predictable"). Scores built on them are martingale differences, and a sum of scores over an epoch depends
-only on the epoch's sums. E-processes are evaluated where an epoch ends, in the order of epochs.
+Sums per epoch are enough, and tests on them hold at any look. An epoch's shares and its predictions
+(posterior means) are fixed in its row before its first decision, so both are known before each of its
+decisions ("predictable"). Scores built on them are martingale differences, and a sum of scores over an epoch
+depends only on the epoch's sums. E-processes are evaluated where an epoch ends, in the order of epochs.
 
 Estimators take this table and not facts, since tallies of units, each counted once in the epoch of its first
 exposure with its summed (or capped) outcome, make the same table.
