@@ -33,7 +33,7 @@ def split(**weights: float) -> experiment_pb2.StaticSplit:
 @pytest.mark.parametrize(
     ("splits", "violations"),
     [
-        pytest.param([split(z=1)], {"splits[0].weights": "'z' is none of the arms"}, id="unknown arm"),
+        pytest.param([split(z=1)], {"splits[0].weights": "'z' is not one of the arms"}, id="unknown arm"),
         pytest.param([split(a=1), split(a=-1, b=2)], {"splits[1].weights": WEIGHTS}, id="negative"),
         pytest.param([split(a=0)], {"splits[0].weights": WEIGHTS}, id="nothing"),
         pytest.param([split()], {"splits[0].weights": WEIGHTS}, id="no arms"),
@@ -77,7 +77,7 @@ def test_metrics_are_chosen_by_name(wire: Wire) -> None:
     assert [[each.metric for each in arm.metrics] for arm in report.arms] == [["click", "spam"]] * 2
     assert {each.metric for each in report.unsaid} == {"click", "spam"}
     violations = refused(lambda: ask(wire, name, metrics=["spam", "spin"])).violations
-    assert violations == {"metrics[1]": "'spin' is none of the metrics"}
+    assert violations == {"metrics[1]": "'spin' is not one of the metrics"}
 
 
 @pytest.mark.parametrize("max_bytes", [-1, 2**28 + 1])
