@@ -47,7 +47,8 @@ _LEFT_OUT: Final = {
         "fallbacks",
         (
             "the fixed answer while the experiment was paused or concluded, the database had been "
-            "unreachable for too long, or no eligible arm was in service. They do not steer and are in no mean"
+            "unreachable for too long, or no eligible arm was in service. They do not steer and are in no "
+            "mean"
         ),
     ),
     Basis.UNCONFIRMED: (
