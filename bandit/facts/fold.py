@@ -23,7 +23,7 @@ from bandit.posteriors.moments import OutcomeMoments
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weighting:
-    """How epochs are weighted, and when they close.
+    """The weights of epochs, and the lag after which they close.
 
     Attributes:
         half_life: An epoch weighs 2^(-age / half_life), its age counted from its start; None: all weigh 1.

@@ -58,7 +58,7 @@ class RepeatEstimate:
         n_decisions: Policy decisions with a unit, from which it was estimated.
         decisions_a_unit: Estimate of Σ n² / Σ n over units with n decisions: how many decisions the unit of
             an average decision made, at least 1. This is the factor that inflates variance, so it shows one
-            unit that stands for all anonymous callers, though the plain mean is near 1.
+            unit shared by all anonymous callers, though the plain mean is near 1.
         standard_error: Of that estimate, if no unit dominates.
     """
 

@@ -14,7 +14,7 @@ LEAST_ADDRESS_SPACE: Final = 1024 * MIB
 """Thread stacks and arenas of the C library count towards it, though little of them is ever used."""
 
 _MOST: Final = 1 << 20
-"""Some systems refuse more, whatever their limit says."""
+"""Some systems refuse more, whatever their limit is."""
 
 
 def room_for_connections(requested: int) -> int:

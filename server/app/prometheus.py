@@ -45,7 +45,7 @@ class ServiceCollector:
         services.queue.observers.append(self._observe_commit)
 
     def collect(self) -> Iterator[Metric]:
-        """The families, as Prometheus reads them."""
+        """Yield the metric families for Prometheus."""
         yield self._decisions()
         yield self._outcomes()
         yield self._epochs()
@@ -176,7 +176,7 @@ class ConnectionCollector:
         self._flooders = flooders
 
     def collect(self) -> Iterator[Metric]:
-        """The families, as Prometheus reads them."""
+        """Yield the metric families for Prometheus."""
         text = "Calls whose request has not arrived."
         yield _gauge("bandit_incomplete_calls", text, self._arrivals.n_waiting)
         ended = CounterMetricFamily(

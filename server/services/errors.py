@@ -14,7 +14,7 @@
     ├── ExperimentExistsError       use another name
     ├── ExperimentChangedError      read the experiment again, then repeat the change
     ├── RotationRefusedError        try again once the last rotation has settled
-    ├── RevocationRefusedError      rotate first, or name a key that is there
+    ├── RevocationRefusedError      rotate first, or name an existing key
     ├── ServerOutdatedError         call a server of the newer release
     ├── OlderServersError           stop the servers of an earlier release first
     ├── RevocationUnsettledError    find and end the transaction that is still open

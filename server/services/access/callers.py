@@ -106,7 +106,7 @@ def digest_of(token: str) -> bytes:
 
 
 def format_hash(digest: bytes) -> str:
-    """Return a hash as it stands in a tokens file."""
+    """Return a hash in the form of a tokens file."""
     return _HASH_PREFIX + digest.hex()
 
 

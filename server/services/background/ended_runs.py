@@ -37,7 +37,7 @@ log = structlog.get_logger()
 
 
 class Silence:
-    """How long each run has been silent, counting only time in which it could have been heard."""
+    """The silence of each run, counting only time in which it could have been heard."""
 
     def __init__(self) -> None:
         self._heard: dict[bytes, tuple[tuple[int, int], float]] = {}

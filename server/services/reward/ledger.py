@@ -209,7 +209,7 @@ class Ledger:
             return error
 
     def _check(self, report: PostedReward, now_ms: int, namespaces: Collection[str] | None) -> _Finding:
-        """As `_find`.
+        """Return the result of a reward as far as it is known here, or raise the reason for refusing it.
 
         Raises:
             ServiceError: The reward is refused, whatever the store may know.

@@ -125,12 +125,12 @@ class AsyncStore:
 
     @property
     def flaw(self) -> str | None:
-        """As `Store.flaw`."""
+        """The value of `Store.flaw`."""
         return self._store.flaw
 
     @property
     def wal_bytes(self) -> int | None:
-        """As `Store.wal_bytes`."""
+        """The value of `Store.wal_bytes`."""
         return self._store.wal_bytes
 
     async def run(

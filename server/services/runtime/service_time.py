@@ -34,7 +34,7 @@ _DRIFT: Final = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How long a clock must be consistent before it is trusted; all durations follow from one.
+    """The durations for which a clock must be consistent before it is trusted; all follow from one.
 
     Attributes:
         settle: Time without doubt before the mark moves, and before a reading far ahead is followed.
@@ -44,7 +44,7 @@ class Pace:
 
     @property
     def near(self) -> timedelta:
-        """How long a reading at most `far` away must be consistent before it is followed."""
+        """The time for which a reading at most `far` away must be consistent before it is followed."""
         return self.settle / 10
 
     @property
@@ -54,7 +54,7 @@ class Pace:
 
     @property
     def beat(self) -> timedelta:
-        """How often a server records that it runs without doubt."""
+        """The interval at which a server records that it runs without doubt."""
         return min(timedelta(minutes=1), self.settle / 10)
 
 
