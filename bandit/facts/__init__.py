@@ -78,7 +78,7 @@ class Epoch:
 
 
 class DecisionKey(NamedTuple):
-    """Which decisions were counted."""
+    """The key of a count of decisions."""
 
     experiment: int
     epoch: int
@@ -88,7 +88,7 @@ class DecisionKey(NamedTuple):
 
 
 class OutcomeKey(NamedTuple):
-    """Which outcomes were summed."""
+    """The key of a tally of outcomes."""
 
     experiment: int
     epoch: int
@@ -160,8 +160,8 @@ class Facts:
     """Everything counted for one experiment, read in one database snapshot.
 
     Attributes:
-        decisions: How many decisions of each kind were made.
-        outcomes: What came of them.
+        decisions: The number of decisions by key.
+        outcomes: Tallies of their outcomes.
     """
 
     decisions: Mapping[DecisionKey, int]
@@ -234,7 +234,7 @@ def n_closed(epochs: Iterable[Epoch], window: timedelta | None, lag: timedelta, 
     lag allowed to replicas that still use the old one, plus the window. Without a window all count as closed.
 
     Args:
-        epochs: Of one segment, in order of number.
+        epochs: The epochs of one segment, in order of number.
         window: The metric's window.
         lag: How long a replica may go on with an epoch after its end.
         now: The moment to ask for.
@@ -253,7 +253,7 @@ def ends_of(epochs: Iterable[Epoch]) -> list[datetime]:
     a wrong clock dated in the future.
 
     Args:
-        epochs: Of one segment, in order of number.
+        epochs: The epochs of one segment, in order of number.
     """
     known = list(epochs)
     latest: list[datetime] = []
@@ -267,7 +267,7 @@ def starts_of(epochs: Iterable[Epoch]) -> list[datetime]:
     """Return when each epoch started: as recorded, but no later than a cap that came after it.
 
     Args:
-        epochs: Of one segment, in order of number.
+        epochs: The epochs of one segment, in order of number.
     """
     known = list(epochs)
     return _cut_by_caps(known, [epoch.started_at for epoch in known])

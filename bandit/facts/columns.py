@@ -70,7 +70,7 @@ class Cells:
         epoch: Number of the epoch.
         segment: Number of the segment.
         arm: Number of the arm.
-        basis: What kind of decision it was.
+        basis: The kind of decision.
     """
 
     epoch: IntArray

@@ -24,7 +24,7 @@ class FactGrid:
 
     Args:
         facts: The counts, of decisions or of units at their first exposure.
-        epochs: Of one segment, in order of number.
+        epochs: The epochs of one segment, in order of number.
         arms: Numbers of the arms; for evidence all that ever had a share, so that no decision is left out.
         bases: The kinds of decisions that count; others are left out.
         is_exact: Whether counts and sums are whole numbers as in the facts, of 64 bits or of any size;

@@ -51,7 +51,7 @@ OPTIONS: Final[Sequence[tuple[str, int]]] = (
 
 _DRAIN_POLL_SECONDS: Final = 0.01
 _REFUSING_SECONDS: Final = 0.2
-_FAREWELL_SECONDS: Final = 0.5
+_LAST_SECONDS: Final = 0.5
 
 
 _CLOCK: Final = "clock"
@@ -209,12 +209,12 @@ class RpcServer:
             await asyncio.sleep(_DRAIN_POLL_SECONDS)
         # Calls that take longer are ended here, since gRPC would give neither a reason nor a retry delay.
         self.gate.end_calls()
-        farewell_until = self._clock.monotonic() + min(_FAREWELL_SECONDS, grace_seconds)
-        while self._is_busy() and self._clock.monotonic() < farewell_until:  # noqa: ASYNC110 - as above
+        last_until = self._clock.monotonic() + min(_LAST_SECONDS, grace_seconds)
+        while self._is_busy() and self._clock.monotonic() < last_until:  # noqa: ASYNC110 - as above
             await asyncio.sleep(_DRAIN_POLL_SECONDS)
         if self._watching is not None:
             self._watching.cancel()
-        await self._server.stop(min(max(deadline - self._clock.monotonic(), 0.0), _FAREWELL_SECONDS))
+        await self._server.stop(min(max(deadline - self._clock.monotonic(), 0.0), _LAST_SECONDS))
 
     def _is_busy(self) -> bool:
         return any(method.n_in_flight for method in self.measurements)

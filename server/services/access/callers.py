@@ -39,7 +39,7 @@ class Caller:
     Attributes:
         name: As in the audit.
         roles: Its permissions.
-        namespaces: Of the experiments that it may use; None for all, those without a namespace included.
+        namespaces: The namespaces that it may use; None for all, and for experiments without one.
         token_hashes: SHA-256 of its tokens, 32 bytes each.
         certificate_names: Common or alternative names in its client certificates.
         calls_per_second: Its rate limit; None for the server's default.

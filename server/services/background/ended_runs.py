@@ -63,7 +63,7 @@ class RunReaper:
     """Ends silent runs and moves their uncounted outcomes. Belongs to the event loop's thread.
 
     Args:
-        store: Where the runs are.
+        store: Has the runs.
         writer: This run, which is never ended here.
         allocator: Notified of experiments whose facts changed.
         clock: The time.

@@ -48,7 +48,7 @@ class Purger:
     """Keeps the reward log small. Belongs to the event loop's thread.
 
     Args:
-        store: Where the log is.
+        store: Has the log.
         clock: The time.
         retention: How long an epoch's rows are kept after its last decision has expired.
 

@@ -37,8 +37,8 @@ class Allocator:
     """Keeps the epochs of running experiments up to date.
 
     Args:
-        store: Where facts and epochs are.
-        snapshot: Where new epochs are put in force.
+        store: Has the facts and epochs.
+        snapshot: Gets the new epochs.
         clock: The time.
         lag: How long a replica may go on with an epoch after its end.
         threshold: A new epoch begins when a share has moved by more than this, in log-odds.

@@ -62,8 +62,8 @@ class Experiments:
     """Changes experiments in the store, and puts each change in force here.
 
     Args:
-        store: Where experiments are.
-        snapshot: Where changes are put in force.
+        store: Has the experiments.
+        snapshot: Gets the changes.
         allocator: Notified of running experiments.
         clock: The time.
         lag: How long a replica may go on with an epoch after its end.

@@ -37,7 +37,7 @@ def export(
     """Write an experiment's tables; either all of them appear or none.
 
     Args:
-        store: Where the experiment is.
+        store: Has the experiment.
         name: Its name.
         target: The files.
         lag: How long a replica may go on with an epoch after its end.

@@ -29,7 +29,7 @@ class Reporter:
     """Makes reports.
 
     Args:
-        store: Where the facts are.
+        store: Has the facts.
         clock: The time.
         lag: How long a replica may go on with an epoch after its end.
         flush: Adds the decisions counted so far to the facts, so that the report has them.

@@ -113,7 +113,7 @@ class Ledger:
     Args:
         snapshot: The experiments.
         signer: Reads decisions.
-        queue: Where checked rewards wait for a commit.
+        queue: Commits the checked rewards.
         clock: The time.
         inquiries: Asks the store about experiments and keys before a reward is refused because of them.
         epochs: Looks up the epochs of decisions.

@@ -33,7 +33,7 @@ async def claim_slot(
     """Report that a writer is alive, and give it another slot or another incarnation if needed.
 
     Args:
-        store: Where writers are registered.
+        store: Registers writers.
         writer: Updated in place.
         clock: The time.
         begin_run: Called once the writer has another incarnation; returns the number of decisions dropped

@@ -76,7 +76,7 @@ class DecisionKeys:
     """Keeps the signer up to date with the store's ring. Belongs to the event loop's thread.
 
     Args:
-        store: Where the ring is.
+        store: Has the ring.
         snapshot: The experiments, which limit how long decisions live.
         clock: The time.
         convergence: How soon a change made by one replica is known to all.

@@ -21,7 +21,7 @@ class Snapshot:
     """Experiments by name and number, compiled when first asked for.
 
     Args:
-        clock: For the age of the snapshot.
+        clock: Measures the age of the snapshot.
     """
 
     def __init__(self, clock: Clock) -> None:
