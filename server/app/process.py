@@ -55,7 +55,7 @@ class Placement:
 
     Attributes:
         announce: Called with the address, and whether it serves yet; called again once it does.
-        number: Its number, from 1, where several processes share the port; number 1 writes the server's files.
+        number: From 1 if several processes share the port, else None; number 1 writes the server's files.
         end: A file descriptor that becomes readable when the process should stop; None if only signals do
             that.
     """

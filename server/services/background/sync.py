@@ -150,7 +150,7 @@ class StoreSync:
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
-        # Not noted by a pass of the allocator, which may have had nothing to do.
+        # Noted here and not by the allocator, whose pass may have had nothing to do.
         flaw = self._store.flaw
         self._note_store(is_away=flaw is not None, error=flaw)
 

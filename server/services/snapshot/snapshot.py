@@ -84,7 +84,7 @@ class Snapshot:
             changes: The loaded changes.
             asked_at: The clock's monotonic time when the store was asked, from which the age counts.
         """
-        if self._is_restored:  # restored experiments may be gone from the store, or newer than its backup
+        if self._is_restored:  # the store may lack restored experiments, or be an older backup
             self.clear()
         changed = [live.record.number for live in changes.live if self.put(live)]
         for number in changes.deleted:
