@@ -46,7 +46,7 @@ _LEFT_OUT: Final = {
     Basis.FALLBACK: (
         "fallbacks",
         (
-            "the fixed answer while the experiment was paused or concluded, the database had been "
+            "the certain answer while the experiment was paused or concluded, the database had been "
             "unreachable for too long, or no eligible arm was in service. They do not steer and are in no "
             "mean"
         ),

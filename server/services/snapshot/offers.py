@@ -85,7 +85,7 @@ class CompiledExperiment:
         epoch: Its epoch in force.
 
     Attributes:
-        certain_reason: Why the answer is fixed; None while shares decide.
+        certain_reason: Why the answer is certain; None while shares decide.
     """
 
     __slots__ = (
@@ -142,7 +142,7 @@ class CompiledExperiment:
         return self._compile(basis, scaled)
 
     def fallback(self, reason: Reason) -> OfferSet:
-        """Return the fixed answer: the winner once concluded, otherwise the champion."""
+        """Return the certain answer: the winner once concluded, otherwise the champion."""
         found = self._fallbacks.get(reason)
         if found is None:
             offer = self._fallback_offer(reason)
