@@ -19,8 +19,8 @@ SOME: Final = 160
 @pytest.mark.parametrize(
     ("limit", "line"),
     [
-        ("-n 24", "error: the system allows this process 24 open files, and bandit-server needs 128 or more"),
-        ("-v 700000", "error: the system allows this process 683 MiB of address space (ulimit -v), and"),
+        ("-n 24", "error: the system allows this process 24 open files, but bandit-server needs 128 or more"),
+        ("-v 700000", "error: the system allows this process 683 MiB of address space (ulimit -v), but"),
     ],
 )
 def test_a_limit_that_is_too_low_is_said_at_the_start(tmp_path: Path, limit: str, line: str) -> None:

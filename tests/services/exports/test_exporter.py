@@ -237,15 +237,15 @@ def test_notes_say_what_may_be_weighed_and_what_is_missing(store: SqlStore, tmp_
     fill(store)
     whole = write(store, tmp_path / "whole")
     n_apart = sum(row["is_apart"] for row in read_parquet(tmp_path / "whole" / "rewards.parquet"))
-    apart = f"{n_apart} rewards are apart and in no fact: their epochs are not the stored ones"
-    assert list(whole.notes) == ["1 of 3 epochs are closed for click; weigh only these", apart]
+    apart = f"{n_apart} rewards are kept apart and in no fact: their epochs are not those stored"
+    assert list(whole.notes) == ["1 of 3 epochs are closed for click; weight only these", apart]
     with store._dialect.writing() as connection:
         purged = connection.execute(delete(rewards).where(rewards.c.epoch == 2, ~rewards.c.is_apart)).rowcount
     n_counted = sum(tally.n + tally.late_n for tally in store.compare_ledger(silently)[1].values())
     lacking = write(store, tmp_path / "lacking").notes[-1]
     assert lacking == (
         f"{purged} of {n_counted} outcomes that the facts count are no longer in the log: "
-        "they are of epochs 2 to 2"
+        "they belong to epochs 2 to 2"
     )
 
 
@@ -293,7 +293,7 @@ def test_files_that_are_there_are_replaced_on_request_only(store: SqlStore, fold
     write(store, folder)
     before = (folder / "facts.parquet").read_bytes()
     fill_more(store)
-    with pytest.raises(ExportError, match=r"already there: .*facts\.parquet.*; --force replaces"):
+    with pytest.raises(ExportError, match=r"already exists: .*facts\.parquet.*; replace with --force"):
         write(store, folder)
     assert (folder / "facts.parquet").read_bytes() == before
     write(store, folder, may_replace=True)

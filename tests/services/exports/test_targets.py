@@ -31,7 +31,7 @@ def test_a_target_is_a_file_if_it_ends_like_one(
 @pytest.mark.parametrize(
     ("file_format", "tables", "message"),
     [
-        (FileFormat.PARQUET, (), "x.csv ends like csv, and --format says parquet"),
+        (FileFormat.PARQUET, (), "x.csv has the suffix of csv, but --format is parquet"),
         (None, tuple(TableName), "x.csv is one file and holds one table"),
     ],
 )

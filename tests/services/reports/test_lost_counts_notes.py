@@ -49,7 +49,7 @@ def test_the_bias_that_older_servers_can_make_is_bounded() -> None:
     facts = facts_with(Basis.POLICY)
     (note,) = notes_of(silent, facts, n_old_runs=36)
     assert note.startswith("36 runs of servers older than 0.3.0 took part")
-    assert "some 0.01 of the decisions are missing" in note
+    assert "about 0.01 of the decisions are missing" in note
     assert notes_of(silent, facts) == []
     plain = declare(metrics=[Metric(name="click")])
     assert notes_of(plain, facts, n_old_runs=36) == []

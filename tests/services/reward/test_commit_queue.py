@@ -85,7 +85,7 @@ async def test_a_full_queue_refuses_and_stores_nothing(new_queue: QueueFactory, 
     waiting = submit(queue, reward(values={0: 1, 1: 1}), reward(values={0: 1, 1: 1}))
     await settle()
     late = reward()
-    with pytest.raises(OverloadedError, match="4 outcomes wait for a commit already") as caught:
+    with pytest.raises(OverloadedError, match="4 outcomes are already waiting for a commit") as caught:
         await queue.submit([late])
     assert caught.value.retry_after is not None
     new_queue.start(queue)

@@ -61,20 +61,20 @@ def header_with(**changes: object) -> Callable[[bytes], bytes]:
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        pytest.param(lambda _: b"", "is damaged, or no snapshot", id="empty"),
-        pytest.param(lambda _: b"\x80\x04K\x01.", "is damaged, or no snapshot", id="another format"),
-        pytest.param(lambda _: b"[1]\n", "is damaged, or no snapshot", id="other JSON"),
-        pytest.param(lambda data: data[:100], "is damaged, or no snapshot", id="header cut"),
+        pytest.param(lambda _: b"", "is damaged, or not a snapshot", id="empty"),
+        pytest.param(lambda _: b"\x80\x04K\x01.", "is damaged, or not a snapshot", id="another format"),
+        pytest.param(lambda _: b"[1]\n", "is damaged, or not a snapshot", id="other JSON"),
+        pytest.param(lambda data: data[:100], "is damaged, or not a snapshot", id="header cut"),
         pytest.param(lambda data: data[:-1], "is damaged", id="last byte lost"),
         pytest.param(lambda data: data + b"x", "is damaged", id="longer"),
         pytest.param(
             lambda data: data.replace(b'"number":2', b'"number":3'), "is damaged", id="a byte flipped"
         ),
-        pytest.param(lambda _: b"[" * 4_000 + b"\n", "is damaged, or no snapshot", id="nested deeply"),
-        pytest.param(header_with(key=float("inf")), "is damaged, or no snapshot", id="no number of a key"),
-        pytest.param(header_with(confirmed_ms=float("inf")), "is damaged, or no snapshot", id="never"),
+        pytest.param(lambda _: b"[" * 4_000 + b"\n", "is damaged, or not a snapshot", id="nested deeply"),
+        pytest.param(header_with(key=float("inf")), "is damaged, or not a snapshot", id="no number of a key"),
+        pytest.param(header_with(confirmed_ms=float("inf")), "is damaged, or not a snapshot", id="never"),
         pytest.param(header_with(sha256="0" * 64), "was not made with", id="another digest"),
-        pytest.param(header_with(version=2), "is of version 2, this one reads version 1", id="newer"),
+        pytest.param(header_with(version=2), "has version 2; this server reads version 1", id="newer"),
         pytest.param(header_with(confirmed_ms=CONFIRMED_MS + 1), "was not made with", id="made younger"),
         pytest.param(header_with(key=1), "was not made with", id="another key"),
         pytest.param(header_with(key=9), "was not made with", id="unknown key"),

@@ -50,7 +50,7 @@ def test_verify_reports_a_sum_that_differs(store: SqlStore) -> None:
     report = verify(store, silently)
     assert not report.is_clean
     assert list(report.differences) == [
-        "experiment 1, epoch 1, arm 1, policy, metric 0: total is 10 and the log says 9"
+        "experiment 1, epoch 1, arm 1, policy, metric 0: total is 10 but 9 in the log"
     ]
 
 
@@ -61,10 +61,10 @@ def test_verify_reports_facts_without_a_log(store: SqlStore) -> None:
         connection.execute(delete(outcome_facts).where(outcome_facts.c.experiment == 2))
         ghost = key_of(reward(experiment=77))._asdict() | {"slot": 3} | Tally(n=1)._asdict()
         connection.execute(insert(outcome_facts).values(**ghost))
-    wrong = "n is 0 and the log says 1, total is 0 and the log says 5, squares is 0 and the log says 25"
+    wrong = "n is 0 but 1 in the log, total is 0 but 5 in the log, squares is 0 but 25 in the log"
     assert list(verify(store, silently).differences) == [
         f"experiment 2, epoch 1, arm 0, fallback, metric 0: {wrong}",
-        "experiment 77, epoch 1, arm 0, policy, metric 0: n is 1 and the log says 0",
+        "experiment 77, epoch 1, arm 0, policy, metric 0: n is 1 but 0 in the log",
     ]
 
 
