@@ -148,7 +148,7 @@ def half_a_message(stream: int, method: str) -> bytes:
 def test_a_call_without_its_request_is_ended(
     start_server: StartServer, connect: Connect, begin: Callable[[int, str], bytes]
 ) -> None:
-    """On every method, health included, it ends with DEADLINE_EXCEEDED a while after the headers."""
+    """On every method, health included, the call ends with DEADLINE_EXCEEDED a while after its headers."""
     server = start_server("--request-seconds", str(REQUEST_SECONDS))
     name = connect(server).running()
     with closing(RawConnection.open(server.port)) as connection:
@@ -182,7 +182,7 @@ def test_too_many_calls_without_requests_are_refused_with_a_delay(start_server: 
 
 
 def test_a_call_that_ends_before_its_request_is_answered(start_server: StartServer) -> None:
-    """It is answered with INVALID_ARGUMENT, and holds nothing."""
+    """The call is answered with INVALID_ARGUMENT, and holds nothing."""
     server = start_server()
     with closing(RawConnection.open(server.port)) as connection:
         connection.begin(1, CHOOSE, flags=END_HEADERS | END_STREAM)
@@ -195,7 +195,7 @@ def test_a_call_that_ends_before_its_request_is_answered(start_server: StartServ
 def test_metadata_is_refused_from_a_size_on(
     start_server: StartServer, connect: Connect, n_bytes: int, *, is_taken: bool
 ) -> None:
-    """From 16 KiB, with names and 32 bytes a field as RFC 9113 counts, the same call always ends the same."""
+    """From 16 KiB, with names and 32 bytes a field as in RFC 9113, the same call always ends the same."""
     wire = connect(start_server())
     name = wire.running()
     ends = {end_of(wire, name, n_bytes) for _ in range(20)}

@@ -96,7 +96,7 @@ def slowloris(connection: socket.socket) -> None:
 
 
 def test_a_client_without_a_handshake_is_disconnected(start_server: StartServer, connect: Connect) -> None:
-    """Silent, half-said, preface-only and byte-by-byte connections are closed within seconds, all at once.
+    """Silent, incomplete, preface-only and byte-by-byte handshakes are cut off within seconds, all at once.
 
     Their server has seen no flood: it delays new connections of an address that floods it.
     """
@@ -193,7 +193,7 @@ def test_a_flood_is_withstood(server: ServerProcess, wire: Wire, attack: Attack,
 
 
 def test_a_ping_flood_ends_the_connection(server: ServerProcess) -> None:
-    """Its sender gets ENHANCE_YOUR_CALM, and the connection is closed."""
+    """The sender gets ENHANCE_YOUR_CALM, and the connection is closed."""
     with closing(RawConnection.open(server.port)) as connection:
         flood(connection, ping, 1_000)
         (farewell,) = [found for found in heard(connection) if found.kind == GOAWAY]

@@ -73,13 +73,13 @@ class Ledger:
         if results == {DUPLICATE} and is_retry:
             self.in_doubt.add(decision)
         elif results != {RECORDED}:
-            self.wrong.append(f"first OK says {results}, retry: {is_retry}")
+            self.wrong.append(f"first OK returned {results}, retry: {is_retry}")
 
     def replay(self, results: set[int]) -> None:
         """Record the answer to a reward that had been acknowledged before."""
         self.n_replays += 1
         if results != {DUPLICATE}:
-            self.wrong.append(f"a replay says {results}")
+            self.wrong.append(f"a replay returned {results}")
 
 
 class Worker:
@@ -139,7 +139,7 @@ class Worker:
         batch = bandit_pb2.BatchRewardRequest(requests=[request, request])
         first, second = (await self.stub.BatchReward(batch, timeout=5)).results
         if set(second.reward.results.values()) != {DUPLICATE}:
-            self.ledger.wrong.append(f"the second of a batch says {second}")
+            self.ledger.wrong.append(f"the second of a batch returned {second}")
         return set(first.reward.results.values())
 
 

@@ -38,7 +38,7 @@ def required(requirement: Requirement) -> list[Requirement]:
 
 
 def test_the_lock_covers_everything_that_a_server_needs() -> None:
-    """It covers what the project declares, and what that needs in turn, in a version that is allowed."""
+    """The lock covers what the project declares, and what that needs in turn, in an allowed version."""
     waiting, seen = [*declared("server"), *declared("")], set[str]()
     while waiting:
         requirement = waiting.pop()

@@ -68,7 +68,7 @@ def end_a_run(store: SqlStore) -> None:
 
 
 def has_ended_a_run(store: SqlStore) -> bool:
-    """True if it could: PostgreSQL ends the transaction of a frozen server after ten seconds."""
+    """Return whether the run was ended: PostgreSQL ends a frozen server's transaction after 10 s."""
     try:
         end_a_run(store)
     except StoreUnavailableError:

@@ -1,4 +1,4 @@
-"""The database as it stands on disk, read next to the server and without its code."""
+"""The database on disk, read next to the server and without its code."""
 
 import base64
 import json

@@ -1,6 +1,6 @@
 """A server of an earlier release, run from its frozen wheel with the libraries of this environment.
 
-It stands in for the servers that are still running while a newer release is rolled out. Changes of the schema
+It represents the servers that are still running while a newer release is rolled out. Changes of the schema
 are tested against it.
 """
 

@@ -63,7 +63,7 @@ async def test_a_refused_token_is_read_again_and_tried_once(
 async def test_a_token_that_stays_refused_is_an_access_error(
     new_client: ClientFactory, peer: Peer, fallback: Fallback, file: Path
 ) -> None:
-    """It is sent once while the file stays the same or can't be read."""
+    """A refused token is sent only once while its file stays the same or can't be read."""
     peer.script.on("Choose", takes("second"))
     client = client_with(new_client, peer, file)
     for _ in range(2):
@@ -79,7 +79,7 @@ def test_a_string_is_a_token_and_never_a_path(file: Path) -> None:
 
 
 def test_a_file_that_is_missing_or_holds_no_token_raises_at_once(file: Path, tmp_path: Path) -> None:
-    """It raises when the client is made, and the text does not show what the file holds."""
+    """Making the client raises, and the text does not show what the file holds."""
     with pytest.raises(OSError, match="no-token"):
         BanditClient(token=tmp_path / "no-token")
     file.write_text("two words")

@@ -30,7 +30,7 @@ def test_tallies_add_in_any_order(outcomes: list[tuple[int, bool]], seed: int) -
 
 @given(outcomes=outcomes)
 def test_a_tally_is_the_plain_sums(outcomes: list[tuple[int, bool]]) -> None:
-    """It has number, sum and sum of squares, with late outcomes separate from those in time."""
+    """A tally has number, sum and sum of squares, with late outcomes separate from those in time."""
     total = Tally()
     for quanta, is_late in outcomes:
         total = total.plus(Tally.of(quanta, is_late=is_late))
@@ -56,7 +56,7 @@ EPOCHS = [make_epoch(number, started_at) for number, started_at in enumerate(STA
     ],
 )
 def test_an_epoch_closes_a_window_and_a_lag_after_its_end(after_start: timedelta, expected: int) -> None:
-    """It closes when the next epoch's start + the lag + the window has passed; the last one never closes."""
+    """An epoch closes when the next one's start + the lag + the window has passed; the last never closes."""
     assert n_closed(EPOCHS, HOUR, 5 * SECOND, START + after_start) == expected
 
 

@@ -81,7 +81,7 @@ def test_means_can_be_drawn_for_each_run(tmp_path: Path) -> None:
 
 
 def test_a_single_run_has_no_standard_error(tmp_path: Path) -> None:
-    """It is null in JSON, and left out of the table; so is an infinite constant."""
+    """A missing standard error is null in JSON, and left out of the table; so is an infinite constant."""
     found = figures("--means 0,0.5 --horizon 1 --runs 1", tmp_path)
     assert {each["standard_error"] for each in found} == {None}
     assert "nan" not in invoke("--means 0,0.5 --horizon 1 --runs 1").output.lower()
@@ -136,7 +136,7 @@ def test_named_problems_are_listed_and_played(tmp_path: Path) -> None:
 
 
 def test_the_cases_that_a_bandit_does_not_win_are_played_by_default() -> None:
-    """They are a horizon too short, a split whose champion is best, a week's rhythm, and delay."""
+    """The cases are a horizon too short, a split whose champion is best, a week's rhythm, and delay."""
     by_default = {name for name, named in NAMED.items() if named.is_default}
     assert {"short", "champion-best", "weekend", "delayed", "russo-van-roy", "identical"} <= by_default
     assert "chapelle-li-1" not in by_default

@@ -235,7 +235,7 @@ def test_outcomes_have_their_mean_and_spread(kind: RewardKind, mean: float, sd: 
 
 
 def test_lai_robbins_constants_are_those_of_the_formula() -> None:
-    """They equal Kullback-Leibler divergences summed from their definition."""
+    """The constants equal Kullback-Leibler divergences summed from their definition."""
     by_hand = 0.2 * math.log(0.2 / 0.25) + 0.8 * math.log(0.8 / 0.75)
     assert lai_robbins(RewardKind.BERNOULLI, [0.2, 0.25, 0.25]) == pytest.approx(0.05 / by_hand)
     pmf = [

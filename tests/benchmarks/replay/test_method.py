@@ -40,7 +40,7 @@ def test_events_are_the_same_for_a_seed() -> None:
 
 
 def test_events_are_uniform_over_arms() -> None:
-    """They are uniform however many ratings an arm has; a count off by 5.1 deviations has p = 3e-7."""
+    """Events are uniform however many ratings an arm has; a count off by 5.1 deviations has p = 3e-7."""
     n_events = 40_000
     films = (*FILMS, Film(arm="rare", title="Rare", rewards=(1,)))
     for film in films:

@@ -89,7 +89,7 @@ def test_a_purge_that_did_not_happen_is_found(database: str, books: Books) -> No
     """Old rows that should have been purged, and were not, make the result unclean."""
     verdict = check(database, books, NAME, n_bygone=5)
     assert (verdict.n_purged, verdict.is_clean) == (0, False)
-    assert verdict.wrong == ("0 outcomes were purged, and 5 were to be",)
+    assert verdict.wrong == ("0 outcomes were purged instead of 5",)
 
 
 def harm(database: str, damage: str, parameter: bytes) -> None:

@@ -208,7 +208,7 @@ def test_shares_are_shaped_as_limits_shape_them() -> None:
 
 
 def test_the_naive_test_is_the_textbooks() -> None:
-    """It is the pooled two-proportion z of statsmodels, from all counts so far."""
+    """The naive test is the pooled two-proportion z of statsmodels, from all counts so far."""
     shaping = Shaping(floors=(0.2, 0.05))
     seen = collect(still((0.1, 0.12), 12), 500, shaping, 1, np.random.default_rng(4))
     naive = Naive.of(seen.n, seen.sums)
@@ -318,7 +318,7 @@ def test_cells_can_be_listed() -> None:
 
 
 def test_fixed_shares_and_rates_are_as_declared() -> None:
-    """They are as declared within five standard errors, over a hundred runs."""
+    """Fixed shares and rates are as declared within five standard errors, over a hundred runs."""
     fixed = Shaping(floors=(0.7, 0.3), fixed=(0.7, 0.3))
     seen = collect(still((0.1, 0.2), 5), 400, fixed, 100, np.random.default_rng(2))
     n, sums = seen.n.sum(axis=(0, 1)), seen.sums.sum(axis=(0, 1))

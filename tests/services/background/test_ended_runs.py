@@ -99,7 +99,7 @@ async def test_outcomes_are_moved_and_looked_at(
 async def test_a_server_that_was_taken_for_dead_goes_on_as_another_run(
     desk: Desk, store: SqlStore, logs: list[EventDict]
 ) -> None:
-    """What it had not flushed is dropped and logged, its ids are of the new run, and it counts again."""
+    """Its unflushed counts are dropped and logged, its ids are of the new run, and it counts again."""
     number = run(store).number
     offer = compiled(number).offers(Basis.POLICY).offers[0]
     for n_decisions in (1, 3):

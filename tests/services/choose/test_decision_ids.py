@@ -136,7 +136,7 @@ def test_a_new_run_begins_with_its_own_bits() -> None:
 
 
 def test_the_chances_of_equal_ids_are_those_that_are_stated() -> None:
-    """At 36,000 decisions a second they are the figures of `bandit.decision_id`, from the number of bits."""
+    """At 36,000 decisions a second, the number of bits gives the figures stated in `bandit.decision_id`."""
     per_ms = Fraction(PER_SECOND, 1000)
     per_second = {bits: float(1000 * per_ms**2 / 2**bits) for bits in (LOT_BITS + SAMPLE_BITS, 74)}
     assert 1 / per_second[LOT_BITS + SAMPLE_BITS] / 3600 == pytest.approx(15, rel=0.05)

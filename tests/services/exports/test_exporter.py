@@ -137,7 +137,7 @@ def test_silence_is_among_what_a_closed_epoch_resolved(store: SqlStore, folder: 
 
 
 def test_only_policy_decisions_have_a_propensity(store: SqlStore, folder: Path) -> None:
-    """It is the stored share; restricted, certain and kept-apart decisions can't be weighted by mistake."""
+    """A propensity is the stored share; restricted, certain and kept-apart decisions can't be weighted."""
     fill(store)
     write(store, folder)
     logged = read_parquet(folder / "rewards.parquet")

@@ -49,7 +49,7 @@ def said(stretches: Sequence[Stretch], about: str, now: datetime | None = None) 
     return sentence
 
 
-def test_what_was_better_once_is_said_in_the_past() -> None:
+def test_what_was_better_once_is_worded_in_the_past() -> None:
     """A novelty that wore off reads `was better` and `is worse`, never both in the present."""
     novelty = even(*[((500, 50, 0), (500, 100, 0))] * 8, *[((500, 100, 0), (500, 25, 0))] * 16)
     sentence = said(novelty, "click")
@@ -57,8 +57,8 @@ def test_what_was_better_once_is_said_in_the_past() -> None:
     assert " and is worse (" in sentence
 
 
-def test_what_still_holds_is_said_in_the_present() -> None:
-    """A plain difference is said in the present."""
+def test_what_still_holds_is_worded_in_the_present() -> None:
+    """A plain difference is worded in the present."""
     sentence = said(even(*[((500, 50, 0), (500, 100, 0))] * 8), "click")
     assert sentence.startswith("click: first is better (e-value ")
     assert "earlier" not in sentence
@@ -72,8 +72,8 @@ def test_harm_in_open_epochs_says_what_else_would_look_the_same() -> None:
     assert doubt not in said(harmful, "error")
 
 
-def test_ignored_silence_is_said_where_evidence_rests_on_it() -> None:
-    """It is said for answered decisions only, not where every decision counts or no claim can be made."""
+def test_ignored_silence_is_stated_where_evidence_rests_on_it() -> None:
+    """The sentence is there for answered decisions only, not if every decision counts or without a claim."""
     half_answered = even(*[((500, 50, 0), (500, 50, 0))] * 8)
     ignoring = (replace(CLICK, default_value=None), ERROR)
     doubt = "click: evidence is about answered decisions only"
@@ -84,7 +84,7 @@ def test_ignored_silence_is_said_where_evidence_rests_on_it() -> None:
 
 
 def test_a_headline_never_denies_what_is_established() -> None:
-    """It agrees for one better on all days, at week ends, at no week's end, once, or not believed best."""
+    """The headline fits an arm better on all days, at week ends, at no week's end, once, or not the best."""
     alike, better, worse = (((500, 50, 0), (500, clicks, 0)) for clicks in (50, 100, 20))
     assert headline_of(even(*[better] * 15)) == (
         "Promote first: it is better than champion, and no guardrail speaks against it."

@@ -153,7 +153,7 @@ def test_a_clock_that_jumps_about_is_not_followed() -> None:
 
 
 def test_a_clock_that_is_behind_is_waited_for_at_half_speed() -> None:
-    """After a minute, without doubt, time slows down; it never stands still or goes back."""
+    """After a minute, without doubt, time slows down; it never stops or goes back."""
     watch = Watch()
     watch.jump(-10 * MINUTE)
     assert watch.wait(MINUTE) == [Change.FOLLOWED]

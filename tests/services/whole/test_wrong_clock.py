@@ -319,7 +319,7 @@ def test_no_clock_makes_a_chore_fail(start: Start, clock: ManualClock) -> None:
 
 
 def test_a_decision_of_the_future_is_new_and_not_pinned(start: Start, clock: ManualClock) -> None:
-    """Its age is 0: it is rewarded, but no unit stays with it, since it would never end."""
+    """Its age is 0: a reward is taken, but no unit stays with it, since the pin would never end."""
     clock.jump(DAY)
     service = start()
     create(service)

@@ -106,7 +106,7 @@ SPEND = Metric(name="spend", kind=MetricKind.REAL, maximum=8.0)
 
 @pytest.mark.parametrize("n_slots", [1, 3])
 def test_facts_beyond_64_bits_are_read_exactly(store: SqlStore, n_slots: int) -> None:
-    """They are exact over several slots, for counts and real values; other metrics stay 64-bit arrays."""
+    """Facts are exact over several slots, for counts and real values; other metrics stay 64-bit arrays."""
     record = store.create_experiment(declare(metrics=(CLICKS, PLAYS, SPEND)), START)
     n = 2**24
     tallies = {

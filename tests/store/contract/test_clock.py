@@ -63,7 +63,8 @@ def beat(
 
 
 def test_the_clock_is_the_one_that_servers_share(store: Store) -> None:
-    """It is the database's where several servers use it, whatever the host's clock reads; else the host's."""
+    """The clock is the database's where several servers use it, whatever the host's reads; else the
+    host's."""
     reading = store.read_clock(START, TRUST)
     if store.is_shared:
         assert abs(reading.at - datetime.now(UTC)) < HOUR
@@ -76,7 +77,7 @@ def test_the_clock_is_the_one_that_servers_share(store: Store) -> None:
 
 
 def test_a_database_without_a_mark_knows_when_it_was_last_used(store: Store) -> None:
-    """It is the newest change or sign of a server; once there is a mark, the mark counts."""
+    """The newest change or beat of a server dates it; once there is a mark, the mark counts."""
     run(store)
     assert store.read_clock(START, TRUST).last_seen == START
     beat(store, START, mark=START)
@@ -151,7 +152,7 @@ def test_accepting_goes_back(store: Store) -> None:
     assert "the battery is new" in entry.after
 
 
-def test_writers_are_forgotten_only_when_told(store: Store) -> None:
+def test_writers_are_forgotten_only_on_request(store: Store) -> None:
     """Those that ended and have been silent since are forgotten on request; a claim forgets none."""
     other = b"o" * 16
     store.claim_slot(INCARNATION, START)
@@ -245,7 +246,7 @@ def test_a_repair_takes_back_a_seal_under_which_nothing_was_purged(store: SqlSto
 
 
 def test_a_repair_knows_what_an_older_version_purged(store: SqlStore) -> None:
-    """It kept sums of the epochs; for answers that go by their age, all that is sealed may be gone."""
+    """Its sums name their epochs; fallbacks go by age, so that all sealed ones may be gone."""
     record, old, young = two_epochs(store)
     now = now_of(store)
     seal_all(store, record, 2, now + 90 * DAY)

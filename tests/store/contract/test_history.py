@@ -30,7 +30,7 @@ def test_a_missing_experiment_has_no_history(store: Store, *, is_deleted: bool) 
 
 
 def test_a_history_has_the_experiment_with_its_epochs_and_facts(store: Store) -> None:
-    """They are the ones that shares are computed from."""
+    """A history's experiment, epochs and facts are those that shares are computed from."""
     record = run(store)
     store.claim_slot(INCARNATION, START)
     store.add_decisions(flush(1, {DecisionKey(record.number, 1, 0, 0, Basis.POLICY): 5}))
@@ -42,7 +42,7 @@ def test_a_history_has_the_experiment_with_its_epochs_and_facts(store: Store) ->
 
 @pytest.mark.parametrize("n_rows", [1, 3, 100])
 def test_the_log_comes_in_the_order_of_decisions(store: Store, n_rows: int) -> None:
-    """It comes in pieces of a given size, with the current values, and with no other experiment's."""
+    """The log comes in pieces of a given size, with the current values of this experiment only."""
     record = run(store)
     entries = [reward(values={0: 1, 1: n}, experiment=record.number, is_late=n == 2) for n in range(4)]
     for entry in [*reversed(entries), reward(experiment=record.number + 1)]:

@@ -97,7 +97,8 @@ def sealed_ranges(sealed: list[SealedEpochs]) -> list[tuple[int, int, int]]:
     [(40.9, []), (41.0, [(1, 1, 1)]), (41.9, [(1, 1, 1)]), (42.0, [(1, 1, 2)]), (400.0, [(1, 1, 2)])],
 )
 def test_an_epoch_is_sealed_in_time(store: Store, days: float, expected: list[tuple[int, int, int]]) -> None:
-    """It is sealed once the next one is older than decision age and retention; the last not while it runs."""
+    """An epoch is sealed once the next is older than decision age and retention; the last not while it
+    runs."""
     ranker(store)
     assert sealed_ranges(seal(store, START + DAY * days)) == expected
 
@@ -223,8 +224,8 @@ def test_seals_never_go_back(store: Store) -> None:
     assert store.record_rewards([in_epoch(record, 2)], 0) == [Sealed()]
 
 
-def test_fallbacks_and_rows_apart_go_by_age(store: Store) -> None:
-    """In an epoch that goes on for ever they are sealed and purged when they are old, and counted."""
+def test_fallbacks_and_rows_kept_apart_go_by_age(store: Store) -> None:
+    """In an epoch that goes on for ever, old ones are sealed and purged, and counted."""
     record = ranker(store, 1)
     paused = store.change_experiment(record, replace(record, state=State.PAUSED))
     now = START + 100 * DAY

@@ -75,7 +75,7 @@ def state_of(store: Store, incarnation: bytes = DEAD) -> WriterState:
 
 
 def end(store: Store, incarnation: bytes = DEAD) -> None:
-    """End a run as it stands."""
+    """End a run in its present state."""
     assert store.end_runs([state_of(store, incarnation)], START) == [incarnation]
 
 
@@ -139,7 +139,7 @@ def test_a_revision_counts_where_its_row_counts(store: SqlStore, number: int) ->
 
 
 def test_only_what_is_compared_moves(store: SqlStore, number: int) -> None:
-    """Fallbacks, unconfirmed decisions and kept-apart rows are no evidence anyway, and stay what they are."""
+    """Fallbacks, unconfirmed decisions and kept-apart rows are never evidence, and stay what they are."""
     bases = {basis: reward(decided(1, basis), experiment=number, basis=basis) for basis in Basis}
     post(store, *bases.values(), reward(decided(1, 99), experiment=number, is_apart=True))
     end(store)

@@ -105,7 +105,7 @@ def tallies(store: Store, metric: int = 0) -> dict[tuple[int, int], tuple[int, i
 
 
 def test_a_returning_unit_counts_once(store: Store) -> None:
-    """It counts in the epoch and for the arm of its first decision, with all its outcomes."""
+    """A unit counts in the epoch and for the arm of its first decision, with all its outcomes."""
     run_by_unit(store)
     store.add_decisions(flush_of(1, [(policy(1, 0), seen(7, 0, 3)), (policy(1, 1), seen(8, 5))]))
     store.add_decisions(flush_of(2, [(policy(2, 1), seen(7, 1_000, 2))]))

@@ -107,7 +107,7 @@ def test_another_value_is_a_conflict_however_near(store: Store, other: float) ->
 
 @pytest.mark.parametrize("value", [4.76, 0.1, 1 / 3, 9_999_999.99, 1e-5, 0.0, 10_000_000.0])
 def test_a_small_value_of_a_wide_range_counts(store: Store, value: float) -> None:
-    """It counts to range / 2^40, where an earlier version kept range / 2^20, and the sums are exact."""
+    """A value counts to range / 2^40, where an earlier version kept range / 2^20, and the sums are exact."""
     entry = worth(value)
     assert one(store, entry) == RECORDED
     ((_, total, squares, *_),) = sums_of(store).values()
@@ -116,7 +116,7 @@ def test_a_small_value_of_a_wide_range_counts(store: Store, value: float) -> Non
 
 
 def test_a_clipped_value_is_kept_as_it_was_posted(store: Store) -> None:
-    """It counts as the end of the range, and duplicates neither that end nor another value beyond it."""
+    """A clipped value counts as the end of the range; neither that end nor others beyond it duplicate it."""
     entry = worth(14.0, metric=CLIPPED)
     assert one(store, entry) == RECORDED
     assert one(store, entry) == DUPLICATE
@@ -161,7 +161,7 @@ def test_sealed_sums_have_the_last_step(store: SqlStore) -> None:
 
 
 def test_rows_of_an_older_server_fold_exactly(store: SqlStore) -> None:
-    """They count as what it kept, and a repeat sent to a newer server is a duplicate by that value."""
+    """Rows count as what the older server kept, and a repeat at a newer one is a duplicate by that value."""
     old, new = worth(4.76), worth(4_000_000.123)
     as_version_0_2(store, old)
     one(store, new)
@@ -175,7 +175,7 @@ def test_rows_of_an_older_server_fold_exactly(store: SqlStore) -> None:
 
 
 def test_a_revision_by_an_older_server_keeps_the_ledger_exact(store: SqlStore) -> None:
-    """Facts and log stay equal, its value stands, and the next revision makes all of it exact again."""
+    """Facts and log stay equal, its value counts, and the next revision makes all of it exact again."""
     first = worth(4_000_000.123)
     one(store, first)
     revised = worth(2_500_000.4, first.decision, 1)

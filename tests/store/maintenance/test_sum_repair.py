@@ -68,7 +68,7 @@ def overflow(database: sqlite3.Connection, table: str, epoch: int) -> None:
 def test_a_server_refuses_sums_that_are_not_whole_numbers(
     file: Path, database: sqlite3.Connection, table: str
 ) -> None:
-    """It refuses in one line that names the repair, and so does a store that is only read."""
+    """A server, and a store opened for reading, refuse in one line that names the repair."""
     fill(file)
     overflow(database, table, 1)
     expected = REFUSAL.format(table=table)
@@ -81,8 +81,10 @@ def test_a_server_refuses_sums_that_are_not_whole_numbers(
 @pytest.mark.parametrize(
     ("table", "epoch"), [("outcome_facts", 2), ("outcome_facts", 1), ("sealed_facts", 1)]
 )
-def test_a_rebuild_repairs_them(file: Path, database: sqlite3.Connection, table: str, epoch: int) -> None:
-    """It restores them from the log, the sealed sums and the facts, any of which follows from the others."""
+def test_a_rebuild_repairs_inexact_sums(
+    file: Path, database: sqlite3.Connection, table: str, epoch: int
+) -> None:
+    """A rebuild restores sums from log, sealed sums and facts, any of which follows from the others."""
     fill(file)
     with closing(open_anyway(file)) as store:
         right = sums_of(store)
@@ -100,7 +102,8 @@ def test_a_rebuild_repairs_them(file: Path, database: sqlite3.Connection, table:
 
 
 def test_what_can_not_be_repaired_is_reported(file: Path, database: sqlite3.Connection) -> None:
-    """Where sealed sums and facts are both rounded and the outcomes purged, it names them and by how much."""
+    """If sealed sums and facts are both rounded and the outcomes purged, a rebuild reports which, and by how
+    much."""
     fill(file)
     overflow(database, "outcome_facts", 1)
     overflow(database, "sealed_facts", 1)
@@ -117,7 +120,7 @@ def test_what_can_not_be_repaired_is_reported(file: Path, database: sqlite3.Conn
     assert sum(n_outcomes.values()) == 17
 
 
-def test_a_migration_repairs_them(file: Path, database: sqlite3.Connection) -> None:
+def test_a_migration_repairs_inexact_sums(file: Path, database: sqlite3.Connection) -> None:
     """A database that an older version left with such sums opens with the right ones."""
     database.executescript((FOLDER / "0002.sqlite.sql").read_text())
     with closing(open_store(f"sqlite:///{file}")) as store:

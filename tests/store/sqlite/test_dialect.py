@@ -251,8 +251,8 @@ def test_a_file_that_is_not_a_database_is_refused(url: str, file: Path) -> None:
     assert file.read_bytes() == content
 
 
-def test_a_new_database_is_its_owners_alone(file: Path, store: SqlStore) -> None:
-    """It and its log hold the keys that sign decisions: no other user of the machine may read them."""
+def test_a_new_database_is_private_to_its_owner(file: Path, store: SqlStore) -> None:
+    """File and log hold the keys that sign decisions: no other user of the machine can read them."""
     create(store, "demo")
     files = [file, file.with_name("bandit.db-wal"), file.with_name("bandit.db-shm")]
     assert [path.stat().st_mode & 0o777 for path in files] == [0o600] * 3
