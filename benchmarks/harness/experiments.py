@@ -42,7 +42,7 @@ def declare(address: str, names_of_arms: dict[int, Sequence[str]], on_started: C
 
     Args:
         address: The server.
-        names_of_arms: Number of arms to names of experiments that have so many.
+        names_of_arms: Number of arms mapped to names of experiments with that number.
         on_started: Called with how many more have started.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -48,7 +48,7 @@ class Load:
     Attributes:
         address: The server.
         pid: Its process, whose CPU time is read before and after.
-        workload: What is sent.
+        workload: The requests sent.
         n_callers: Each sends its next call when its last was answered.
         seconds: When callers stop, if the requests have not ended before.
         is_profiled: Whether the server is `profiled_server`, signalled when the clock starts and stops.

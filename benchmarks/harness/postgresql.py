@@ -29,7 +29,7 @@ class PostgresqlProcess:
 
     Args:
         folder: Where its data and its log go; it is made if it does not exist.
-        settings: Of PostgreSQL, NAME=VALUE each.
+        settings: Settings of PostgreSQL, NAME=VALUE each.
         clock: Its wall clock; None for that of this machine.
 
     Attributes:

@@ -78,10 +78,10 @@ def start(
     """Start `python ARGUMENTS`; return the process and the first line of its output.
 
     Args:
-        arguments: After the interpreter.
+        arguments: Arguments after the interpreter.
         folder: Its working directory.
         log: Where its standard error is appended.
-        environment: Of the process, in addition.
+        environment: Additional environment of the process.
         in_own_session: Whether it is out of reach of the terminal's signals.
 
     Raises:
@@ -132,7 +132,7 @@ def running(arguments: Sequence[str], folder: Path) -> Iterator[Child]:
     """Run `python ARGUMENTS` until the block ends; its first line must end with its address.
 
     Args:
-        arguments: After the interpreter.
+        arguments: Arguments after the interpreter.
         folder: Its working directory, and where its log goes.
 
     Raises:
@@ -157,7 +157,7 @@ def serving(folder: Path, *flags: str, command: Sequence[str] = SERVE) -> Iterat
 
     Args:
         folder: Where the database is, or will be.
-        flags: Of `bandit-server serve`, in addition.
+        flags: Additional flags of `bandit-server serve`.
         command: What runs the server, after the interpreter.
     """
     where = ("--listen", "127.0.0.1:0", "--database", database_of(folder), "--log-level", "warning")

@@ -26,7 +26,7 @@ class Replica:
     Attributes:
         folder: Its working directory, where its log goes.
         database: The URL that it is started with.
-        flags: Of `bandit-server serve`, in addition.
+        flags: Additional flags of `bandit-server serve`.
         clock: Its wall clock; None for that of this machine.
         port: Where it listens, the same after each restart.
         process: Its process, while it runs.

@@ -12,7 +12,7 @@ class Round:
     """What was measured in one round of calls.
 
     Attributes:
-        seconds: From its first call to its last answer.
+        seconds: Seconds from its first call to its last answer.
         cpu_seconds: CPU time of the server meanwhile.
         latencies: Seconds of each call, in the order of the answers.
         items_per_call: Decisions or rewards in one call.
@@ -101,7 +101,7 @@ class Comparison:
     """A method against the echo, measured in turns.
 
     Attributes:
-        title: What was called.
+        title: The method called.
         setting: Under which conditions.
         measured: The figures of the method.
         echo: Those of the echo, from the rounds in between.

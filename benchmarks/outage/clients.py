@@ -44,8 +44,8 @@ class Load:
     """Callers and reporters over all servers.
 
     Args:
-        addresses: Of the servers.
-        name: Of the experiment.
+        addresses: Addresses of the servers.
+        name: Name of the experiment.
 
     Attributes:
         phases: Calls of Choose, by phase.

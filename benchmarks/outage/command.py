@@ -52,7 +52,7 @@ class Result:
     """What the outage cost.
 
     Attributes:
-        fault: What was done to the database.
+        fault: The fault of the database.
         outage_seconds: How long it took no connections.
         rows: Choose, phase by phase.
         recovery_seconds: From when it took connections again to the first acknowledged reward.

@@ -85,7 +85,7 @@ class Gain:
         policy: Mean reward of the events that counted.
         uniform: Mean reward of all events: what a uniform split earns.
         gain: The difference.
-        standard_error: Of the gain.
+        standard_error: Standard error of the gain.
     """
 
     policy: float

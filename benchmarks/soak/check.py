@@ -52,7 +52,7 @@ def check(database: str, books: Books, experiment: str, *, n_bygone: int) -> Ver
     Args:
         database: Its URL.
         books: What the clients know.
-        experiment: What they chose from.
+        experiment: The experiment that they chose from.
         n_bygone: Outcomes of long ago that must be purged from the log by now, and kept in its sums.
     """
     rows = _read_of(database, experiment, "SELECT decision, quanta, revision FROM rewards")

@@ -51,8 +51,8 @@ class Books:
     """The record that the clients keep.
 
     Attributes:
-        sent: Decision to the values posted, in order of revision: a click each.
-        acked: Decision to how many of those were acknowledged.
+        sent: Decision mapped to the values posted, in order of revision: a click each.
+        acked: Decision mapped to how many of those were acknowledged.
         in_doubt: Rewards whose first OK came on a retry, as a duplicate: the failed call had been committed.
         n_replays: Rewards posted again after their OK.
         n_nonsense: Bad inputs that were sent and refused, as they must be.
@@ -92,10 +92,10 @@ class Load:
     """Workers that call every replica.
 
     Args:
-        addresses: Of the replicas.
-        experiment: The name of what is chosen from; its metric is `click`.
+        addresses: Addresses of the replicas.
+        experiment: Name of the experiment, whose metric is `click`.
         n_workers: The number of workers.
-        seed: Of their random choices.
+        seed: Seed of their random choices.
         call_seconds: The deadline of each call.
 
     Attributes:

@@ -114,7 +114,7 @@ class _Stage:
         replicas: The servers.
         sqlite_file: The database, if it is one.
         postgresql: The database, if it is one.
-        proxies: Between the servers and PostgreSQL, one each.
+        proxies: Proxies between the servers and PostgreSQL, one each.
     """
 
     url: str

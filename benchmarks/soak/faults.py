@@ -26,7 +26,7 @@ class Happened:
     """A fault that is over.
 
     Attributes:
-        kind: What it was.
+        kind: Its kind.
         at_seconds: When it began, since the start of the soak.
         lasted_seconds: Until its cause was gone.
         recovery_seconds: From then until a reward sent since was acknowledged, by the replica that it hit
@@ -48,7 +48,7 @@ class Scene:
         replicas: The servers.
         sqlite_file: The database, if it is one.
         postgresql: The database, if it is one.
-        proxies: Between the replicas and PostgreSQL, one each.
+        proxies: Proxies between the replicas and PostgreSQL, one each.
         generator: Generator of replicas and durations.
         until_learning: Waits for epochs that begin after a moment, within a number of seconds; returns how
             long that took, None if none began. Only for soaks in which clocks are set.

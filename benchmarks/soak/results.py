@@ -16,7 +16,7 @@ class Sample:
         at_seconds: Since the start.
         resident_mib: Resident memory of the largest server.
         n_descriptors: Open descriptors in the server with the most.
-        wal_mib: SQLite's write-ahead log.
+        wal_mib: Size of SQLite's write-ahead log.
     """
 
     at_seconds: float

@@ -21,9 +21,9 @@ class Row:
     """One line of the table.
 
     Attributes:
-        title: What is called.
-        setting: The setting.
-        workload: What is sent.
+        title: The method called.
+        setting: Arms or units, and the number of experiments.
+        workload: The requests sent.
         n_callers: The number of concurrent callers.
         aim: What the design aims at.
     """

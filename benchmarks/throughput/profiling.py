@@ -25,7 +25,7 @@ class Profile:
     """How one kind of call spends its time.
 
     Attributes:
-        title: What was called.
+        title: The method called.
         n_calls: How often.
         cpu_us_per_call: CPU time of the server's process, under the profiler.
         functions: The most expensive functions by their own time, as `pstats` prints them.

@@ -37,7 +37,7 @@ class History:
 
     Attributes:
         events: In order, acknowledgements among them.
-        sent: Decision to entry.
+        sent: Decision mapped to entry.
         n_checkpoints: How often the log was copied into the database file.
     """
 

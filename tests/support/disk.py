@@ -71,7 +71,7 @@ class Disk(apsw.VFS):
     """A VFS over the default one.
 
     Args:
-        name: Under which SQLite knows it.
+        name: The name under which SQLite knows it.
         faults: A folder; while it holds a file named as a fault, the disk has it. The file of `SLOW` holds
             the seconds that a sync takes. None for a disk without faults.
         has_history: Whether it remembers what is written.
@@ -160,8 +160,8 @@ class Platter:
     """The files of a disk while its history is replayed: what is safe, and what is not synced yet.
 
     Attributes:
-        files: Name to the bytes that are safe.
-        pending: Name to the writes that were not synced since.
+        files: Name mapped to the bytes that are safe.
+        pending: Name mapped to the writes that were not synced since.
         acked: Rewards that were acknowledged as safe.
     """
 

@@ -24,7 +24,7 @@ class OldRelease:
 
     Args:
         folder: Where to unpack it.
-        version: Of the wheel in `tests/store/frozen`.
+        version: Version of the wheel in `tests/store/frozen`.
     """
 
     def __init__(self, folder: Path, version: str = OLD_VERSION) -> None:

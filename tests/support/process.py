@@ -88,11 +88,11 @@ class ServerProcess:
 
         Args:
             database: The SQLite file.
-            flags: Of `bandit-server serve`, in addition.
+            flags: Additional flags of `bandit-server serve`.
             port: Where it listens.
             program: What runs it: a module, and arguments before those of `bandit-server`.
             code: The folder that holds its packages.
-            environment: Of the process, in addition.
+            environment: Additional environment of the process.
         """
         log = database.with_suffix(".log")
         listen = ("--listen", f"127.0.0.1:{port}", "--database", f"sqlite:///{database}")

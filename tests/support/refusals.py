@@ -29,7 +29,7 @@ class Refusal:
         code: The gRPC code.
         message: Its text.
         reason: The stable reason.
-        violations: Field to rule.
+        violations: Field mapped to rule.
         retry_seconds: How long to wait before a retry; None where a retry does not help.
     """
 

@@ -35,7 +35,7 @@ class Wire:
 
     Args:
         address: Where the server listens.
-        credentials: Of the channel; None for plain text.
+        credentials: Credentials of the channel; None for plain text.
         token: A bearer token, sent with every call.
     """
 

@@ -63,8 +63,7 @@ def beat(
 
 
 def test_the_clock_is_the_one_that_servers_share(store: Store) -> None:
-    """The clock is the database's where several servers use it, whatever the host's reads; else the
-    host's."""
+    """The clock is the database's where servers share one, whatever the host's reads, else the host's."""
     reading = store.read_clock(START, TRUST)
     if store.is_shared:
         assert abs(reading.at - datetime.now(UTC)) < HOUR

@@ -102,8 +102,7 @@ def test_a_rebuild_repairs_inexact_sums(
 
 
 def test_what_can_not_be_repaired_is_reported(file: Path, database: sqlite3.Connection) -> None:
-    """If sealed sums and facts are both rounded and the outcomes purged, a rebuild reports which, and by how
-    much."""
+    """If sealed sums and facts are both rounded and outcomes purged, a rebuild names the sums and errors."""
     fill(file)
     overflow(database, "outcome_facts", 1)
     overflow(database, "sealed_facts", 1)
