@@ -33,7 +33,7 @@ METRICS: Final = [
 
 
 def execute(url: str, *statements: str) -> None:
-    """Run statements on a database that no server has open if it is SQLite."""
+    """Run statements on a database; no server may have an SQLite file open."""
     if url.startswith("sqlite:///"):
         with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as connection:
             for statement in statements:

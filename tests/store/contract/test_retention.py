@@ -97,7 +97,7 @@ def sealed_ranges(sealed: list[SealedEpochs]) -> list[tuple[int, int, int]]:
     [(40.9, []), (41.0, [(1, 1, 1)]), (41.9, [(1, 1, 1)]), (42.0, [(1, 1, 2)]), (400.0, [(1, 1, 2)])],
 )
 def test_an_epoch_is_sealed_in_time(store: Store, days: float, expected: list[tuple[int, int, int]]) -> None:
-    """An epoch is sealed once the next is older than decision age and retention; a running one never is."""
+    """An epoch is sealed decision age and retention after the next began; the last never while it runs."""
     ranker(store)
     assert sealed_ranges(seal(store, START + DAY * days)) == expected
 
