@@ -1,4 +1,4 @@
-"""Reports that many ask for at once: made one after the other, and refused beyond a bound."""
+"""Concurrent reports: made one after the other, and refused beyond a bound."""
 
 import asyncio
 import threading
