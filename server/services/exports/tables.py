@@ -52,7 +52,8 @@ _BASIS: Final = Column(
     "basis",
     Kind.TEXT,
     "The kind of decision: policy (drawn from the epoch's shares), restricted (the caller allowed fewer "
-    "arms), fallback, unconfirmed or shadow. Only policy decisions may be weighted.",
+    "arms), fallback, unconfirmed, shadow, or, of outcomes, uncounted (the decision's count was lost). Only "
+    "policy decisions may be weighted.",
 )
 _PROPENSITY: Final = Column(
     "propensity",
