@@ -1,5 +1,5 @@
-"""What analysts and operators run; `python -m benchmarks.NAME` runs each, and `--help` says what it takes.
+"""Commands for analysts and operators: run `python -m benchmarks.NAME`; `--help` lists its options.
 
-Those that need a server start one of their own on a free loopback port, with its database in a scratch
-folder, and leave nothing behind. They need the `benchmarks` extra and the repository as working directory.
+Commands that need a server start their own on a free loopback port, with its database in a scratch folder,
+and leave nothing behind. They need the `benchmarks` extra and the repository as working directory.
 """

@@ -1,8 +1,8 @@
-"""What kills do to a mean with a value for silence: with outcomes set apart beside lost counts, and without.
+"""The effect of kills on a mean with a value for silence, with and without keeping outcomes apart.
 
 `python -m benchmarks.lost_counts` runs a real server on a file, asks it for decisions at a steady rate, posts
 a success for some of them and nothing for the others, and kills it again and again. At the end it prints the
-rate of successes as it was, as the evidence has it, and as it would be if outcomes stayed without decisions.
+true rate of successes, the evidence's, and what it would be if outcomes stayed without their decisions.
 """
 
 import os
@@ -51,7 +51,7 @@ def _declare(child: Child) -> None:
 
 
 def _use(child: Child, rate: float, seconds: float, generator: random.Random) -> tuple[int, int]:
-    """Decides in batches for so long; returns how many decisions and how many successes there were."""
+    """Decide in batches for `seconds`; return how many decisions and how many successes there were."""
     n_decisions = n_successes = 0
     request = bandit_pb2.ChooseRequest(experiment=_NAME)
     with grpc.insecure_channel(child.address) as channel:
@@ -71,7 +71,7 @@ def _use(child: Child, rate: float, seconds: float, generator: random.Random) ->
 
 
 def _counted(database: Path) -> tuple[int, int, int]:
-    """Policy decisions in the facts, outcomes beside them, and outcomes set apart."""
+    """Return policy decisions in the facts, their outcomes, and outcomes kept apart."""
     with closing(open_store(f"sqlite:///{database}")) as store:
         record = store.find_experiment(_NAME)
         found = None if record is None else store.read_facts(record.number)
@@ -87,13 +87,11 @@ def _counted(database: Path) -> tuple[int, int, int]:
 
 @click.command()
 @click.option("--kills", default=20, show_default=True, help="How often the server is killed.")
-@click.option(
-    "--life-seconds", default=3.0, show_default=True, help="How long it serves between, on average."
-)
-@click.option("--rate", default=0.3, show_default=True, help="Successes a decision.")
-@click.option("--seed", default=1, show_default=True, help="Of the kills and the successes.")
+@click.option("--life-seconds", default=3.0, show_default=True, help="Mean seconds between kills.")
+@click.option("--rate", default=0.3, show_default=True, help="Successes per decision.")
+@click.option("--seed", default=1, show_default=True, help="Seed of the kills and the successes.")
 def main(kills: int, life_seconds: float, rate: float, seed: int) -> None:
-    """Print the rate of successes: as it was, as the evidence has it, and with outcomes that stay."""
+    """Print the rate of successes: the true one, the evidence's, and with outcomes that stay."""
     generator = random.Random(seed)
     n_decisions = n_successes = 0
     began_at = Clock().monotonic()
@@ -120,7 +118,7 @@ def main(kills: int, life_seconds: float, rate: float, seed: int) -> None:
                     if is_killed:
                         os.kill(child.pid, signal.SIGKILL)
                     else:
-                        time.sleep(3.0)  # the last run sets apart what the others lost
+                        time.sleep(3.0)  # the last run moves what the others lost
             except ChildError:
                 if not is_killed:
                     raise
@@ -130,7 +128,7 @@ def main(kills: int, life_seconds: float, rate: float, seed: int) -> None:
     click.echo(
         f"{kills} kills in {Clock().monotonic() - began_at:.0f} s: {n_decisions:,} decisions, counts of "
         f"{lost:.1%} lost (l/(1-l) = {lost / (1 - lost):+.1%})\n"
-        f"successes a decision: {true:.4f} as it was; {ours:.4f} ({ours / true - 1:+.1%}) as counted; "
+        f"successes a decision: {true:.4f} in truth; {ours:.4f} ({ours / true - 1:+.1%}) as counted; "
         f"{without:.4f} ({without / true - 1:+.1%}) if outcomes stayed"
     )
 

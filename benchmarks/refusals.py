@@ -1,8 +1,8 @@
-"""What a refused reward costs beside one that is accepted: `python -m benchmarks.refusals`.
+"""Cost of a refused reward next to an accepted one: `python -m benchmarks.refusals`.
 
-One server on an SQLite file, with an experiment of many epochs. Rewards are posted in alternating rounds, so
-that what else the machine does falls on all alike: new ones, and such as are refused for good. What counts is
-the CPU time of the server, all threads together.
+One server on an SQLite file, with an experiment of many epochs. New rewards and rewards that are refused for
+good are posted in alternating rounds, so that other work of the machine affects all alike. The measure is the
+CPU time of the server, all threads together.
 """
 
 import argparse
@@ -33,7 +33,7 @@ _HISTORY: Final = """
 """
 
 Make = Callable[[str], bandit_pb2.RewardRequest]
-"""From the id of a new decision to a reward."""
+"""A function from the id of a new decision to a reward."""
 
 
 def _accepted(decision_id: str) -> bandit_pb2.RewardRequest:
@@ -63,7 +63,7 @@ CASES: Final[dict[str, Make]] = {
 
 
 def _start(address: str) -> None:
-    """An experiment that runs."""
+    """Start an experiment."""
     with BanditClient(address) as client:
         client.experiments.create(
             experiment_pb2.Experiment(
@@ -81,7 +81,7 @@ def _start(address: str) -> None:
 
 
 def _post(stub: bandit_pb2_grpc.BanditServiceStub, requests: Sequence[bandit_pb2.RewardRequest]) -> None:
-    """Posts them, so many at a time."""
+    """Post them in batches."""
     for start in range(0, len(requests), _IN_FLIGHT):
         some = requests[start : start + _IN_FLIGHT]
         calls = [stub.Reward.future(request, timeout=_CALL_SECONDS) for request in some]
@@ -90,7 +90,7 @@ def _post(stub: bandit_pb2_grpc.BanditServiceStub, requests: Sequence[bandit_pb2
 
 
 def _measure(child: Child, n_rounds: int, n_calls: int) -> dict[str, float]:
-    """Case to microseconds of CPU a call."""
+    """Return case mapped to microseconds of CPU a call."""
     spent = dict.fromkeys(CASES, 0.0)
     with closing(grpc.insecure_channel(child.address)) as channel:
         stub = bandit_pb2_grpc.BanditServiceStub(channel)
@@ -107,7 +107,7 @@ def _measure(child: Child, n_rounds: int, n_calls: int) -> dict[str, float]:
 
 
 def measure(n_epochs: int, n_rounds: int, n_calls: int) -> None:
-    """Prints what each case costs, and its ratio to an accepted reward."""
+    """Print the cost of each case, and its ratio to an accepted reward."""
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as child:
         _start(child.address)
         (file,) = Path(folder).glob("*.db")
@@ -120,7 +120,7 @@ def measure(n_epochs: int, n_rounds: int, n_calls: int) -> None:
 
 
 def main() -> None:
-    """Reads the command line."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.refusals", description=__doc__)
     parser.add_argument("--epochs", type=int, default=20_000, help="epochs of the experiment (20,000)")
     parser.add_argument("--rounds", type=int, default=10, help="alternating rounds (10)")

@@ -31,7 +31,7 @@ _RECORD: Final = ClockRecord(
 
 
 class _WallClock(Clock):
-    """The clocks as Choose asked them before there was service time."""
+    """The clocks as Choose read them before there was service time."""
 
     @override
     def monotonic(self) -> float:
@@ -39,7 +39,7 @@ class _WallClock(Clock):
 
 
 def slewed_clock() -> ServiceClock:
-    """Service time that is making up for half an hour, which takes an hour."""
+    """Return service time that is catching up half an hour, which takes an hour."""
     clock = ServiceClock(Clock())
     began = clock.monotonic()
     for seconds, minutes in ((0, 0), (1, -30), (62, -30)):
@@ -49,7 +49,7 @@ def slewed_clock() -> ServiceClock:
 
 
 def time_clock(ask: Callable[[], int]) -> float:
-    """Nanoseconds that asking a clock takes, over one round."""
+    """Return the nanoseconds that reading a clock takes, over one round."""
     started_at = time.perf_counter()
     for _ in range(N_UNITS):
         ask()
@@ -57,7 +57,7 @@ def time_clock(ask: Callable[[], int]) -> float:
 
 
 def measure(n_rounds: int) -> None:
-    """Prints the least time of a call in any round, which noise only adds to, and its ratio to the first."""
+    """Print the least time of a call in any round, which noise only adds to, and its ratio to the first."""
     units = [f"user-{number}" for number in range(N_UNITS)]
     clocks = {"wall clock": _WallClock(), "service time": ServiceClock(Clock()), "slewed": slewed_clock()}
     choosers = {
@@ -78,7 +78,7 @@ def measure(n_rounds: int) -> None:
 
 
 def main() -> None:
-    """Reads the command line."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.service_time", description=__doc__)
     parser.add_argument("--rounds", type=int, default=400, help="alternating rounds of 1,000 calls (400)")
     measure(parser.parse_args().rounds)

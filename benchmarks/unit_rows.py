@@ -21,7 +21,7 @@ from server.services.snapshot.offers import CompiledExperiment, Offer
 from server.store.tables.units import rows_of
 
 N_UNITS: Final = 1_000
-"""Calls a round: few, so that a round is short beside what else the machine does."""
+"""Calls a round: few, so that a round is short compared with other work of the machine."""
 
 
 class PlainCounter(DecisionCounter):
@@ -33,7 +33,7 @@ class PlainCounter(DecisionCounter):
 
 
 def time_round(chooser: Chooser, experiment: CompiledExperiment, units: Sequence[str]) -> float:
-    """Microseconds a Choose takes, over one round."""
+    """Return the microseconds a Choose takes, over one round."""
     choose = chooser.choose
     started_at = time.perf_counter()
     for unit in units:
@@ -42,7 +42,7 @@ def time_round(chooser: Chooser, experiment: CompiledExperiment, units: Sequence
 
 
 def measure(n_rounds: int) -> None:
-    """Prints the least time of a call in any round, which noise only adds to, and its ratio to the first."""
+    """Print the least time of a call in any round, which noise only adds to, and its ratio to the first."""
     units = [f"user-{number}" for number in range(N_UNITS)]
     cases = {
         "units not looked at": (make_counter(PlainCounter), AnalysisUnit.DECISION, units),
@@ -70,7 +70,7 @@ def measure(n_rounds: int) -> None:
 
 
 def main() -> None:
-    """Reads the command line."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.unit_rows", description=__doc__)
     parser.add_argument("--rounds", type=int, default=400, help="alternating rounds of 1,000 calls (400)")
     measure(parser.parse_args().rounds)

@@ -1,8 +1,8 @@
-"""Drafts: files that get their content under a name of their own, and their real name once they are whole.
+"""Drafts: files written under a temporary name and renamed once they are complete.
 
-A draft's name can't be guessed, and it is never a file or a link that was there before: in a folder that
-others may write, nobody gets hold of what goes into it. Its writer holds a lock, so that the drafts of killed
-processes are known for what they are, and are deleted by the next who writes the same file.
+A draft's name can't be guessed, and it is never a file or link that existed before: in a folder that others
+may write to, no one can get hold of its content. Its writer holds a lock, so that the drafts of killed
+processes can be told from those in use; the next writer of the same file deletes them.
 """
 
 import fcntl
@@ -21,15 +21,15 @@ class Draft(NamedTuple):
     """A new, empty file.
 
     Attributes:
-        path: Where it is until `install`.
-        descriptor: Open for writing.
+        path: Its path until `install`.
+        descriptor: A file descriptor, open for writing.
     """
 
     path: Path
     descriptor: int
 
     def install(self, path: Path) -> None:
-        """Syncs it and gives it its name, in place of whatever has it; OSError leaves that as it was."""
+        """Sync it and rename it to `path`, replacing any file there; OSError leaves that file as it was."""
         os.fsync(self.descriptor)
         self.path.replace(path)
         _sync_folder(path.parent)
@@ -37,14 +37,14 @@ class Draft(NamedTuple):
 
 @contextmanager
 def draft_of(path: Path, *, mode: int) -> Iterator[Draft]:
-    """A draft of a file, in its folder; deleted at the end unless it was installed.
+    """Create a draft of a file, in its folder; it is deleted at the end unless it was installed.
 
     Args:
-        path: The file that it is to become.
+        path: The file that it will become.
         mode: Its permissions.
 
     Raises:
-        OSError: It can't be made.
+        OSError: The draft can't be created.
     """
     _delete_abandoned(path)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
@@ -60,7 +60,7 @@ def draft_of(path: Path, *, mode: int) -> Iterator[Draft]:
 
 
 def _delete_abandoned(path: Path) -> None:
-    """Deletes the drafts of a file whose writers have ended."""
+    """Delete the drafts of a file whose writers have ended."""
     pattern = re.compile(re.escape(f".{path.name}") + _SUFFIX)
     with suppress(OSError):
         for found in [each for each in path.parent.iterdir() if pattern.fullmatch(each.name)]:

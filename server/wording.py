@@ -1,4 +1,4 @@
-"""Wording that the service's sentences and the command line's tables share: percentages, names of splits."""
+"""Wording shared by the service's sentences and the command line's tables: percentages, names of splits."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -9,7 +9,7 @@ _MOST_NAMED: Final = 5
 
 
 def percent(share: float) -> str:
-    """A probability in percent; what is not quite none or all is not shown as such.
+    """Format a probability in percent; one close to 0 or 1 is not rounded to it.
 
     >>> percent(0.25), percent(0.00001), percent(0.99999)
     ('25.0 %', '<0.1 %', '>99.9 %')
@@ -22,7 +22,7 @@ def percent(share: float) -> str:
 
 
 def signed_percent(change: float) -> str:
-    """A relative change in percent; from ten-fold on, where percentages are no help, as a multiple.
+    """Format a relative change in percent; from ten-fold on, where percentages do not help, as a multiple.
 
     >>> signed_percent(-0.25), signed_percent(30)
     ('-25 %', '31 times')
@@ -31,7 +31,7 @@ def signed_percent(change: float) -> str:
 
 
 def split_name(weights: Mapping[str, float]) -> str:
-    """The parts of a static split, or how many arms share it.
+    """Return the parts of a static split, or the number of its arms where there are many.
 
     Args:
         weights: Arm id to weight, with a positive sum.

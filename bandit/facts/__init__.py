@@ -1,7 +1,7 @@
-"""Epochs and facts: the two tables that everything else is a fold over.
+"""Epochs and facts: the two tables that everything else is folded from.
 
-An epoch says with which shares decisions were made; facts say how many there were and what came of them,
-keyed by the decision's own epoch and arm. Facts only ever grow by increments, so they add in any order.
+An epoch holds the shares that decisions were drawn from. Facts hold how many decisions there were and their
+outcomes, keyed by the decision's own epoch and arm. Facts only grow by increments, so they add in any order.
 """
 
 from collections import Counter
@@ -40,15 +40,16 @@ class Epoch:
         experiment: The store's number of the experiment.
         segment: Number of the segment.
         number: Counted from 1 in each experiment and segment.
-        nonce: A random mark in [0, 2^32): tells it from an epoch of its number in a restored database.
+        nonce: A random number in [0, 2^32) that tells it from the epoch of the same number in a restored
+            database.
         revision: The revision of the configuration that the shares were computed from.
         started_at: When it began; the next epoch's start is its end.
         champion: Number of the arm in production.
         shares: Arm number to the probability of being chosen; sums to 1 within 1e-9.
         warming_up: Numbers of the arms whose share was set by their warm-up.
         means: Metric number to the posterior mean of every arm at the start, for inference.
-        is_cap: Whether it was begun because an earlier epoch started in the future, by a clock that was
-            wrong: no earlier epoch ended later than its start.
+        is_cap: Whether it was begun because an earlier epoch started in the future, by a wrong clock. Then no
+            earlier epoch ended later than its start.
     """
 
     experiment: int
@@ -64,20 +65,20 @@ class Epoch:
     is_cap: bool = False
 
     def is_ahead(self, now: datetime) -> bool:
-        """Whether it starts so far in the future that the clock that dated it must have been wrong."""
+        """True if it starts so far in the future that the clock that dated it must have been wrong."""
         return self.started_at - now > MOST_AHEAD
 
     def start_of_next(self, now: datetime) -> tuple[datetime, bool]:
-        """When an epoch that begins now and follows this one starts, and whether it is a cap.
+        """Return when the next epoch starts if it begins now, and whether it is a cap.
 
-        Never before this one, unless this one is ahead.
+        Never before this one's start, unless this one is ahead.
         """
         is_cap = self.is_ahead(now)
         return now if is_cap else max(now, self.started_at), is_cap
 
 
 class DecisionKey(NamedTuple):
-    """Which decisions were counted."""
+    """The key of a count of decisions."""
 
     experiment: int
     epoch: int
@@ -87,7 +88,7 @@ class DecisionKey(NamedTuple):
 
 
 class OutcomeKey(NamedTuple):
-    """Which outcomes were summed."""
+    """The key of a tally of outcomes."""
 
     experiment: int
     epoch: int
@@ -108,7 +109,7 @@ class Tally(NamedTuple):
     late_squares: int = 0
 
     def plus(self, other: "Tally") -> "Tally":
-        """The tally of both.
+        """Return the sum of both tallies.
 
         >>> Tally.of(3, is_late=False).plus(Tally.of(2, is_late=True))
         Tally(n=1, total=3, squares=9, late_n=1, late_total=2, late_squares=4)
@@ -117,18 +118,18 @@ class Tally(NamedTuple):
 
     @classmethod
     def of(cls, quanta: int, *, is_late: bool) -> Self:
-        """The tally of one outcome."""
+        """Return the tally of one outcome."""
         if is_late:
             return cls(late_n=1, late_total=quanta, late_squares=quanta * quanta)
         return cls(n=1, total=quanta, squares=quanta * quanta)
 
 
 class RowMapping(Mapping[_Key, _Value]):
-    """A mapping that is kept as rows of whole numbers, and made when it is first looked into.
+    """A mapping that is kept as rows of whole numbers, and becomes a dict on first access.
 
     Args:
-        parts: Arrays of shape (n_rows, n_columns), with distinct keys; of 64 bits or of Python's numbers.
-        to_item: From a row to its key and value.
+        parts: Arrays of shape (n_rows, n_columns), with distinct keys; of 64-bit or Python integers.
+        to_item: Returns the key and value of a row.
     """
 
     def __init__(
@@ -159,8 +160,8 @@ class Facts:
     """Everything counted for one experiment, read in one database snapshot.
 
     Attributes:
-        decisions: How many decisions of each kind were made.
-        outcomes: What came of them.
+        decisions: The number of decisions by key.
+        outcomes: Tallies of their outcomes.
     """
 
     decisions: Mapping[DecisionKey, int]
@@ -170,13 +171,13 @@ class Facts:
     def of_rows(
         cls, experiment: int, decisions: NDArray[Any], outcomes: NDArray[Any], *more: NDArray[Any]
     ) -> Self:
-        """From rows with distinct keys, none of which becomes a Python object before it is asked for.
+        """Make facts of rows with distinct keys; no row becomes a Python object before it is read.
 
         Args:
             experiment: Number of the experiment.
             decisions: Epoch, segment, arm, basis and count; shape (n_rows, 5).
             outcomes: Epoch, segment, arm, basis, metric and tally; shape (n_rows, 11).
-            more: The same of other metrics, kept apart since their sums may need more than 64 bits.
+            more: The same of other metrics, in separate arrays since their sums may need more than 64 bits.
         """
 
         def to_count(row: list[int]) -> tuple[DecisionKey, int]:
@@ -200,7 +201,7 @@ class Facts:
         return decision_columns(whole_numbers(rows, _N_PLACES + 1))
 
     def count_decisions(self) -> Counter[tuple[int, Basis]]:
-        """Arm and basis to how many decisions there were, over all epochs."""
+        """Return the number of decisions by arm and basis, over all epochs."""
         columns, counts = self.decision_columns, Counter[tuple[int, Basis]]()
         pairs, places = np.unique([columns.cells.arm, columns.cells.basis], axis=1, return_inverse=True)
         totals = np.zeros(pairs.shape[1], dtype=columns.counts.dtype)
@@ -210,7 +211,7 @@ class Facts:
         return counts
 
     def count_outcomes(self, basis: Basis) -> int:
-        """How many outcomes there are of one basis, late ones included."""
+        """Return the number of outcomes of one basis, late ones included."""
         numbers = [Tally._fields.index(name) for name in ("n", "late_n")]
         return sum(
             int(columns.tallies[columns.cells.basis == basis][:, numbers].sum())
@@ -219,7 +220,7 @@ class Facts:
 
     @cached_property
     def outcome_columns(self) -> Mapping[int, OutcomeColumns]:
-        """Metric number to its outcomes as columns; without metrics that have none."""
+        """Metric number to its outcomes as columns; metrics without outcomes are missing."""
         if isinstance(self.outcomes, RowMapping):
             return outcome_columns(self.outcomes.parts)
         rows = [(*key[1:], *tally) for key, tally in self.outcomes.items()]
@@ -227,13 +228,13 @@ class Facts:
 
 
 def n_closed(epochs: Iterable[Epoch], window: timedelta | None, lag: timedelta, now: datetime) -> int:
-    """How many of the epochs, from the first, are closed for a metric of this window.
+    """Return how many of the epochs, from the first, are closed for a metric with this window.
 
-    An epoch is closed once no outcome of it can be in time any more: at the next epoch's start, plus the lag
-    allowed to replicas that still use the old one, plus the window. Without a window all count as closed.
+    An epoch is closed once none of its outcomes can be in time any more: at the next epoch's start, plus the
+    lag allowed to replicas that still use the old one, plus the window. Without a window all count as closed.
 
     Args:
-        epochs: Of one segment, in order of number.
+        epochs: The epochs of one segment, in order of number.
         window: The metric's window.
         lag: How long a replica may go on with an epoch after its end.
         now: The moment to ask for.
@@ -245,14 +246,14 @@ def n_closed(epochs: Iterable[Epoch], window: timedelta | None, lag: timedelta, 
 
 
 def ends_of(epochs: Iterable[Epoch]) -> list[datetime]:
-    """When each epoch but the last ended: at the next one's start.
+    """Return when each epoch but the last ended: at the next one's start.
 
     Clocks jump back, and those of two replicas differ. So no end lies before an earlier epoch's start:
-    silence may then wait for longer than its window, and is never counted sooner. Only a cap ends what a
-    clock that was wrong had put into the future.
+    silence may then wait for longer than its window, and is never counted sooner. Only a cap ends epochs that
+    a wrong clock dated in the future.
 
     Args:
-        epochs: Of one segment, in order of number.
+        epochs: The epochs of one segment, in order of number.
     """
     known = list(epochs)
     latest: list[datetime] = []
@@ -263,17 +264,17 @@ def ends_of(epochs: Iterable[Epoch]) -> list[datetime]:
 
 
 def starts_of(epochs: Iterable[Epoch]) -> list[datetime]:
-    """When each epoch started: as it says, but no later than a cap that came after it.
+    """Return when each epoch started: as recorded, but no later than a cap that came after it.
 
     Args:
-        epochs: Of one segment, in order of number.
+        epochs: The epochs of one segment, in order of number.
     """
     known = list(epochs)
     return _cut_by_caps(known, [epoch.started_at for epoch in known])
 
 
 def _cut_by_caps(epochs: Sequence[Epoch], instants: Sequence[datetime]) -> list[datetime]:
-    """The instants, one for each epoch, none of them later than the start of a cap at or after its epoch."""
+    """Limit the instant of each epoch to the start of the earliest cap at or after it."""
     bounds = (epoch.started_at if epoch.is_cap else _NEVER for epoch in reversed(epochs))
     limits = list(accumulate(bounds, min))
     return list(map(min, instants, reversed(limits)))

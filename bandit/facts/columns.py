@@ -1,7 +1,7 @@
-"""Facts as columns: the same counts as the mappings of `bandit.facts`, laid out for folds over many of them.
+"""Facts as columns: the counts in the mappings of `bandit.facts`, as arrays for fast folds.
 
-A thousand arms over two thousand epochs are millions of cells. A mapping of them costs seconds for every fold
-that goes through it; arrays are made once, and every fold is a few operations on them.
+A thousand arms over two thousand epochs are millions of cells. Every fold over a mapping of them costs
+seconds; the arrays are made once, and a fold is then a few operations on them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,9 +21,9 @@ _LOW_MASK: Final = (1 << _HIGH_BITS) - 1
 
 
 def whole_numbers(rows: Sequence[Sequence[int]], n_columns: int) -> NDArray[Any]:
-    """Rows of whole numbers as an array of shape (n_rows, n_columns): 64 bits where they suffice.
+    """Return rows of whole numbers as an array of shape (n_rows, n_columns), of 64-bit integers if they fit.
 
-    Beyond 64 bits, as sums of squares may be, they are Python's own.
+    Otherwise, as for large sums of squares, they are Python integers.
     """
     try:
         flat = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=len(rows) * n_columns)
@@ -33,7 +33,7 @@ def whole_numbers(rows: Sequence[Sequence[int]], n_columns: int) -> NDArray[Any]
 
 
 def exact_sums(values: NDArray[Any]) -> list[int]:
-    """Sums over the first axis of whole numbers, exact though they may exceed 64 bits.
+    """Sum whole numbers over the first axis, exactly even beyond 64 bits.
 
     >>> exact_sums(np.array([[2**62, 1], [2**62, 1], [2**62, 1]]))
     [13835058055282163712, 3]
@@ -46,7 +46,7 @@ def exact_sums(values: NDArray[Any]) -> list[int]:
 
 
 def positions(numbers: Sequence[int]) -> IntArray:
-    """Number to its place in the sequence, as an array to look up; -1 for numbers that are not in it."""
+    """Return an array from number to its position in the sequence; -1 for numbers that are not in it."""
     known = np.array(numbers, dtype=np.int64)
     places = np.full(int(known.max(initial=-1)) + 2, -1)
     places[known] = np.arange(len(known))
@@ -54,7 +54,7 @@ def positions(numbers: Sequence[int]) -> IntArray:
 
 
 def look_up(places: IntArray, numbers: IntArray) -> IntArray:
-    """Places of many numbers, -1 where they have none.
+    """Return the positions of many numbers, -1 for those without one.
 
     >>> look_up(positions([7, 3]), np.array([3, 7, 5, 99])).tolist()
     [1, 0, -1, -1]
@@ -64,13 +64,13 @@ def look_up(places: IntArray, numbers: IntArray) -> IntArray:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Cells:
-    """Where counts belong; all of shape (n_rows,).
+    """The keys of counts, as columns; all of shape (n_rows,).
 
     Attributes:
         epoch: Number of the epoch.
         segment: Number of the segment.
         arm: Number of the arm.
-        basis: What kind of decision it was.
+        basis: The kind of decision.
     """
 
     epoch: IntArray
@@ -80,17 +80,17 @@ class Cells:
 
     @classmethod
     def of(cls, keys: NDArray[Any]) -> "Cells":
-        """From rows of epoch, segment, arm and basis; they are looked up, so they are of 64 bits always."""
+        """Make cells of rows of epoch, segment, arm and basis; always of 64 bits, as `look_up` needs."""
         epoch, segment, arm, basis = np.ascontiguousarray(keys.T, dtype=np.int64)
         return cls(epoch=epoch, segment=segment, arm=arm, basis=basis)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DecisionColumns:
-    """How many decisions were made, a row for each key.
+    """Counts of decisions, a row for each key.
 
     Attributes:
-        cells: What the rows are about.
+        cells: The keys.
         counts: Decisions, shape (n_rows,).
     """
 
@@ -103,9 +103,9 @@ class OutcomeColumns:
     """The tallies of one metric, a row for each key.
 
     Attributes:
-        cells: What the rows are about.
+        cells: The keys.
         tallies: Whole numbers of shape (n_rows, 6), in the order of a tally's fields; of 64 bits, or of any
-            size, as sums over real values are.
+            size for sums over real values.
     """
 
     cells: Cells
@@ -118,15 +118,15 @@ NO_OUTCOMES: Final = OutcomeColumns(
 
 
 def decision_columns(rows: NDArray[Any]) -> DecisionColumns:
-    """From rows of epoch, segment, arm, basis and count."""
+    """Make columns of rows of epoch, segment, arm, basis and count."""
     return DecisionColumns(cells=Cells.of(rows[:, :4]), counts=rows[:, 4])
 
 
 def outcome_columns(parts: Iterable[NDArray[Any]]) -> dict[int, OutcomeColumns]:
-    """Metric number to its tallies, from rows of epoch, segment, arm, basis, metric and the tally.
+    """Return the columns of each metric number, from rows of epoch, segment, arm, basis, metric and tally.
 
     Args:
-        parts: Of shape (n_rows, 11); the rows of a metric are all in one of them.
+        parts: Arrays of shape (n_rows, 11); all rows of a metric are in one of them.
     """
     by_metric = {}
     for rows in parts:
@@ -138,12 +138,12 @@ def outcome_columns(parts: Iterable[NDArray[Any]]) -> dict[int, OutcomeColumns]:
 
 
 def _narrowed(tallies: NDArray[Any]) -> NDArray[Any]:
-    """The same numbers in 64 bits if they fit."""
+    """Return the same numbers, in 64 bits if they fit."""
     if tallies.dtype == object and _fits(tallies):
         return tallies.astype(np.int64)
     return tallies
 
 
 def _fits(values: NDArray[Any]) -> bool:
-    """Whether whole numbers of any size fit in 64 bits."""
+    """True if whole numbers of any size fit in 64 bits."""
     return not values.size or bool(values.min() >= -(1 << 63) and values.max() < 1 << 63)

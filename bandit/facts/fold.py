@@ -1,6 +1,6 @@
-"""From facts to posteriors: a sum over epochs, with the weights of decay and of lookback.
+"""The fold from facts to observations: a sum over epochs, weighted by half-life and lookback.
 
-Nothing is remembered between two folds, so half-life, windows and priors can change in mid-flight.
+No state is kept between two folds, so half-life, windows and priors can change while an experiment runs.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,11 +23,11 @@ from bandit.posteriors.moments import OutcomeMoments
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weighting:
-    """How epochs are weighted, and when they close.
+    """The weights of epochs, and the lag after which they close.
 
     Attributes:
-        half_life: Weighs an epoch by 2^(-age / half_life), its age counted from its start; None: all weigh 1.
-        lookback: Leaves out epochs that began longer ago; None: all count.
+        half_life: An epoch weighs 2^(-age / half_life), its age counted from its start; None: all weigh 1.
+        lookback: Epochs that began longer ago are left out; None: all count.
         lag: How long a replica may go on with an epoch after its end.
     """
 
@@ -37,11 +37,11 @@ class Weighting:
 
     @property
     def is_even(self) -> bool:
-        """Whether every epoch weighs 1."""
+        """True if every epoch weighs 1."""
         return self.half_life is None and self.lookback is None
 
     def weight(self, started_at: datetime, now: datetime) -> float:
-        """What an epoch that began at `started_at` weighs at `now`, in [0, 1]."""
+        """Return the weight at `now` of an epoch that began at `started_at`, in [0, 1]."""
         age = max(now - started_at, timedelta())
         if self.lookback is not None and age > self.lookback:
             return 0.0
@@ -50,7 +50,7 @@ class Weighting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmObservations:
-    """What steers one arm on one metric.
+    """The observations that steer one arm on one metric.
 
     Attributes:
         sums: Weighted observations, silence included where the metric gives it a value.
@@ -74,11 +74,10 @@ def fold_facts(
     weighting: Weighting,
     now: datetime,
 ) -> dict[int, ArmObservations]:
-    """Fold one metric's facts over the epochs of one segment: arm number to its observations.
+    """Fold one metric's facts over the epochs of one segment; return arm number to its observations.
 
-    With a window, a decision's outcome and its silence are counted together, when its epoch has closed;
-    without one, posted outcomes count at once and silence counts for nothing. Only policy and restricted
-    decisions steer.
+    With a window, outcomes and silence are counted together, when their epoch has closed. Without one, posted
+    outcomes count at once and silence counts for nothing. Only policy and restricted decisions steer.
 
     Args:
         facts: The experiment's facts.
@@ -106,7 +105,7 @@ def fold_facts(
 
 
 def _observe(posted: NDArray[Any], grid: FactGrid, metric: Metric) -> tuple[NDArray[Any], ...]:
-    """Moments of the observations of closed epochs, from those of their posted outcomes; exact."""
+    """Return the moments of closed epochs' observations from those of their posted outcomes, exactly."""
     n, total, squares = posted
     quanta = silence_of(metric)
     if quanta is None:
@@ -119,7 +118,7 @@ def _observe(posted: NDArray[Any], grid: FactGrid, metric: Metric) -> tuple[NDAr
 
 
 def _count_late(columns: OutcomeColumns, arms: Sequence[int]) -> list[int]:
-    """Late outcomes of each arm, whatever their epoch."""
+    """Count the late outcomes of each arm, whatever their epoch."""
     places = look_up(positions(arms), columns.cells.arm)
     is_counted = (places >= 0) & np.isin(columns.cells.basis, sorted(STEERING))
     n_late = np.zeros(len(arms), dtype=columns.tallies.dtype)
@@ -128,14 +127,14 @@ def _count_late(columns: OutcomeColumns, arms: Sequence[int]) -> list[int]:
 
 
 def _sum_even(moments: Iterable[NDArray[Any]], metric: Metric) -> list[OutcomeMoments]:
-    """Each arm's sums over all epochs, none of which weighs more than another; exact."""
+    """Return each arm's sums over all epochs, equally weighted; exact."""
     return [_to_sums(each, metric) for each in zip(*map(exact_sums, moments), strict=True)]
 
 
 def _sum_weighted(
     moments: Sequence[NDArray[Any]], metric: Metric, weights: Sequence[float]
 ) -> list[OutcomeMoments]:
-    """Each arm's sums, every epoch with its weight; merged in the order of epochs."""
+    """Return each arm's weighted sums, merged in the order of epochs."""
     sums = []
     for of_arm in np.stack(moments, axis=-1).swapaxes(0, 1):
         weighted = (
@@ -153,7 +152,7 @@ def _to_sums(moments: Sequence[int], metric: Metric) -> OutcomeMoments:
 
 
 _N_MOMENTS = 3
-"""Number, sum and sum of squares of what came in time: the first numbers of a tally."""
+"""Number, sum and sum of squares of the outcomes in time: the first fields of a tally."""
 
 _MOST_ADDED = 2**62 - 1
-"""Two numbers up to this have a sum in 64 bits."""
+"""The sum of two numbers up to this fits in 64 bits."""

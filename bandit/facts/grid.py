@@ -1,7 +1,7 @@
-"""Facts laid out by epoch and arm: what folds and the tables of an assessment are cut from.
+"""Facts laid out by epoch and arm, from which folds and the tables of an assessment are sliced.
 
-Closed epochs are the first ones, so what counts of any metric, whatever its window, is the first rows of the
-same arrays. An assessment goes through the facts once, and not again for the next metric, arm or check.
+Closed epochs come first, so for any metric, whatever its window, the rows that count are the first rows of
+the same arrays. An assessment reads the facts once, and not again for the next metric, arm or check.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -23,12 +23,12 @@ class FactGrid:
     """Decisions and their outcomes over some epochs and arms.
 
     Args:
-        facts: What is counted: decisions, or units at their first exposure.
-        epochs: Of one segment, in order of number.
+        facts: The counts, of decisions or of units at their first exposure.
+        epochs: The epochs of one segment, in order of number.
         arms: Numbers of the arms; for evidence all that ever had a share, so that no decision is left out.
-        bases: Kinds of decisions that count; others are left out.
-        is_exact: Whether counts and sums are whole numbers as in the facts, of 64 bits or of any size; else
-            they are floating-point numbers.
+        bases: The kinds of decisions that count; others are left out.
+        is_exact: Whether counts and sums are whole numbers as in the facts, of 64 bits or of any size;
+            otherwise they are floating-point numbers.
 
     Attributes:
         epochs: The epochs: the rows.
@@ -55,7 +55,7 @@ class FactGrid:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """How many epochs and arms."""
+        """The number of epochs, and of arms."""
         return len(self.epochs), len(self.arms)
 
     @cached_property
@@ -70,18 +70,18 @@ class FactGrid:
         return np.asarray(self._lay_out(columns.cells, columns.counts[:, np.newaxis])[0])
 
     def moments(self, metric: int) -> NDArray[Any]:
-        """Number, sum and sum of squares, in quanta, of outcomes in time; shape (3, n_epochs, n_arms)."""
+        """Return n, sum and sum of squares, in quanta, of outcomes in time; shape (3, n_epochs, n_arms)."""
         columns = self._facts.outcome_columns.get(metric, NO_OUTCOMES)
         return self._lay_out(columns.cells, columns.tallies[:, :3])
 
     def means(self, metric: int, n_epochs: int, *, missing: float) -> _FloatArray:
-        """Posterior means at the start of the first epochs; shape (n_epochs, n_arms)."""
+        """Return the posterior means at the start of the first epochs; shape (n_epochs, n_arms)."""
         return self._spread(
             [epoch.means.get(metric, {}) for epoch in self.epochs[:n_epochs]], missing=missing
         )
 
     def _lay_out(self, cells: Cells, values: NDArray[Any]) -> NDArray[Any]:
-        """Values of shape (n_rows, n) that count, as (n, n_epochs, n_arms)."""
+        """Lay out the values that count, of shape (n_rows, n), as (n, n_epochs, n_arms)."""
         n_epochs, n_arms = self.shape
         dtype = values.dtype if self._is_exact else np.dtype(float)
         laid_out = np.zeros((values.shape[1], n_arms * n_epochs), dtype=dtype)
@@ -96,11 +96,11 @@ class FactGrid:
         return laid_out.reshape(values.shape[1], n_arms, n_epochs).swapaxes(1, 2)
 
     def _spread(self, rows: Sequence[Mapping[int, float]], *, missing: float) -> _FloatArray:
-        """Mappings from arm to number as an array of shape (n_rows, n_arms)."""
+        """Return mappings from arm to number as an array of shape (n_rows, n_arms)."""
         values = np.full((len(self.arms), len(rows)), missing).T
         for row, by_arm in zip(values, rows, strict=True):
             columns = look_up(self._column_of, np.fromiter(by_arm.keys(), dtype=np.int64, count=len(by_arm)))
-            is_asked = columns >= 0
+            is_known = columns >= 0
             numbers = np.fromiter(by_arm.values(), dtype=float, count=len(by_arm))
-            row[columns[is_asked]] = numbers[is_asked]
+            row[columns[is_known]] = numbers[is_known]
         return values

@@ -1,7 +1,7 @@
-"""The rule of silence: what a decision counts as if no outcome of it came in time.
+"""The rule of silence: how a decision without an outcome in time is counted.
 
-Posteriors, evidence and exports all count by it, and only over closed epochs, where outcomes and silence are
-known together.
+Posteriors, evidence and exports all apply it, and only to closed epochs, where outcomes and silence are known
+together.
 """
 
 from typing import Any, TypeAlias, overload
@@ -15,7 +15,7 @@ _Arrays: TypeAlias = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
 
 
 def silence_of(metric: Metric) -> int | None:
-    """The quanta that silence counts as; None if it counts for nothing.
+    """Return the quanta that silence counts as; None if it counts for nothing.
 
     >>> from datetime import timedelta
     >>> silence_of(Metric(name="click", window=timedelta(hours=1), default_value=0.0))
@@ -45,8 +45,8 @@ def with_silence(moments: Any, n_decisions: Any, quanta: float) -> Any:
     Args:
         moments: Number, sum and sum of squares of the outcomes in time, in quanta; numbers, or arrays of one
             shape whose numbers have room for the sums.
-        n_decisions: How many decisions there were, with and without an outcome.
-        quanta: What silence counts as; of the arrays' kind of number, since that is what it is squared in.
+        n_decisions: The number of decisions, with and without an outcome.
+        quanta: The value of silence; of the arrays' kind of number, in which it is squared.
 
     >>> with_silence((4, 3, 3), 10, 1)
     (10, 9, 9)

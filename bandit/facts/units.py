@@ -1,13 +1,13 @@
-"""Units of analysis: who is counted once by evidence, and how much units repeat where decisions are counted.
+"""Units of analysis: evidence that counts each unit once, and how often units repeat otherwise.
 
 A sticky unit that returns is not a new draw: its hash is the same in every epoch. So with the analysis unit
 `unit`, evidence counts a unit once, in the epoch and for the arm of its first policy decision, with its
 outcomes summed over the metric's window from then on, whichever arms it met meanwhile (intention to treat).
 If arms are equal, the unit's outcomes do not depend on its arm, and the arm was drawn with the first epoch's
-shares: that is all that inference needs. Unit facts have the shape of facts, so the same folds read both.
+shares, which is all that inference needs. Unit facts have the shape of facts, so the same folds read both.
 
-With the analysis unit `decision` nobody is remembered. Decisions are counted in 256 groups by a byte of the
-unit's hash, and their spread tells how much units repeat: a unit's decisions all fall into one group.
+With the analysis unit `decision`, no unit is remembered. Decisions are counted in 256 groups by a byte of the
+unit's hash. Their spread shows how often units repeat, since a unit's decisions all fall into one group.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from bandit.facts import Facts
 from bandit.metric import N_STEPS, Metric
 
 N_GROUPS: Final = 256
-"""Groups that decisions are counted in; a decision's group is the first byte of its unit's hash."""
+"""The number of groups of decisions; a decision's group is the first byte of its unit's hash."""
 
 TOLERATED_REPEATS: Final = 1.5
 """Evidence over decisions is withheld above this many decisions a unit, weighted by decisions.
@@ -34,13 +34,13 @@ estimate's error of 9 %; units that do not repeat exceed it by chance once in 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitFacts:
-    """What is known of an experiment's units, read in one database snapshot.
+    """An experiment's units, read in one database snapshot.
 
     Attributes:
-        facts: Facts that count units and not decisions: each under its first epoch and arm, as `policy`; its
-            outcome is the sum of its outcomes within the window from its first decision, at most the metric's
-            maximum (above the minimum), so that a yes/no metric asks whether there was any success. Empty
-            where the analysis unit is `decision`.
+        facts: Facts that count units instead of decisions, each under its first epoch and arm, as `policy`.
+            A unit's outcome is the sum of its outcomes within the window from its first decision, at most
+            the metric's maximum (above the minimum), so that a yes/no metric counts whether there was any
+            success. Empty where the analysis unit is `decision`.
         n_decisions: Policy decisions of those units.
         groups: Group to policy decisions with a unit, where the analysis unit is `decision`.
     """
@@ -52,13 +52,13 @@ class UnitFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepeatEstimate:
-    """How much units repeat.
+    """An estimate of how often units repeat.
 
     Attributes:
-        n_decisions: Policy decisions with a unit that the estimate is from.
+        n_decisions: Policy decisions with a unit, from which it was estimated.
         decisions_a_unit: Estimate of Σ n² / Σ n over units with n decisions: how many decisions the unit of
-            an average decision made, at least 1. It is what inflates variance, so one unit that stands for
-            all anonymous callers is seen, though the plain mean is near 1.
+            an average decision made, at least 1. This is the factor that inflates variance, so it shows one
+            unit shared by all anonymous callers, though the plain mean is near 1.
         standard_error: Of that estimate, if no unit dominates.
     """
 
@@ -68,7 +68,7 @@ class RepeatEstimate:
 
     @property
     def is_too_much(self) -> bool:
-        """Whether evidence that counts decisions must be withheld."""
+        """True if evidence that counts decisions must be withheld."""
         return self.decisions_a_unit > TOLERATED_REPEATS
 
     @property
@@ -77,19 +77,20 @@ class RepeatEstimate:
         return (
             f"units come back: the unit of an average decision made about {self.decisions_a_unit:.2g} "
             f"decisions, and above {TOLERATED_REPEATS:g} evidence that counts decisions finds differences "
-            "that are none; "
+            "where there are none; "
             'declare analysis_unit = "unit" in the next experiment to count every unit once'
         )
 
 
 def estimate_repeats(groups: Mapping[int, int]) -> RepeatEstimate:
-    """How much units repeat, from decisions with a unit by group; those without one repeat nobody.
+    """Estimate how often units repeat from the decisions with a unit by group.
 
     With g groups, group counts c and N = Σ c, the expectation of Σ c² - N²/g is (1 - 1/g) Σ n²: Pearson's
     statistic over its degrees of freedom. Its relative error is sqrt(2 / (g - 1)), 9 %.
 
     Args:
-        groups: Group, in [0, 256), to decisions; groups without any may be left out.
+        groups: Group, in [0, 256), to decisions; groups without any may be left out. Decisions without a unit
+            are in no group.
 
     >>> estimate_repeats({7: 500}).decisions_a_unit
     500.0
@@ -107,7 +108,7 @@ def estimate_repeats(groups: Mapping[int, int]) -> RepeatEstimate:
 
 
 def largest_quanta(metric: Metric) -> int:
-    """The outcome of a unit is capped at so many quanta: the metric's maximum.
+    """Return the metric's maximum in quanta, at which the outcome of a unit is capped.
 
     >>> largest_quanta(Metric(name="click"))
     1

@@ -1,1 +1,1 @@
-"""Rewards that are safe on disk, beside what the database driver alone achieves."""
+"""Durable rewards, compared with what the database driver alone achieves."""

@@ -1,4 +1,4 @@
-"""Runs the command line: `python -m benchmarks.durable`."""
+"""Run the command line: `python -m benchmarks.durable`."""
 
 from benchmarks.durable.command import main
 

@@ -1,10 +1,10 @@
-"""Rewards that are safe on disk: `python -m benchmarks.durable`, beside what the driver alone makes of it.
+"""Durable rewards: `python -m benchmarks.durable`, compared with what the driver alone achieves.
 
 Servers take Reward and BatchReward, each acknowledged after its COMMIT, on SQLite and on PostgreSQL with 1, 2
 and 4 replicas. In turns with them the bare driver commits the same rows and sums, in groups as large as the
-servers made them, from as many processes. The ratio tells what is left of the database's speed behind gRPC,
-checks, queue and answer. Clients, servers and PostgreSQL share this machine's cores: with two of them, four
-replicas are not faster, and the figure is what they still do together.
+servers made them, from as many processes. The ratio is the fraction of the database's speed that remains
+behind gRPC, checks, queue and answer. Clients, servers and PostgreSQL share this machine's cores: with two
+cores, four replicas are not faster, and the figure is what they achieve together.
 """
 
 import json
@@ -57,12 +57,12 @@ class Durable:
     """One line of the table.
 
     Attributes:
-        database: Which, and how many servers on it.
+        database: Its kind, and how many servers are on it.
         called: Reward or BatchReward.
         rate: Acknowledged rewards a second, over rounds.
         group: Outcomes in a commit, the mean over the rounds.
-        p50_ms: The middle of the callers' waits.
-        p99_ms: And their worst hundredth.
+        p50_ms: The median of the callers' waits.
+        p99_ms: Their 99th percentile.
         raw_rate: Rows a second of the bare driver in groups of that size, over rounds.
         ratio: Of neighbouring rounds.
     """
@@ -104,12 +104,14 @@ class _Stage:
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures there."
 )
-@click.option("--seconds", type=click.FloatRange(0.5, 60), default=2.0, show_default=True, help="Of a round.")
+@click.option(
+    "--seconds", type=click.FloatRange(0.5, 60), default=2.0, show_default=True, help="Seconds per round."
+)
 @click.option("--rounds", type=click.IntRange(1, 100), default=5, show_default=True)
 @click.option("--quick", is_flag=True, help="One round of a second each: a smoke test.")
 @ending_on_sigterm()
 def main(*, json_file: Path | None, seconds: float, rounds: int, quick: bool) -> None:
-    """Measure durable rewards a second beside the bare driver's rate for the same work."""
+    """Measure durable rewards a second next to the bare driver's rate for the same work."""
     seconds, rounds = (1.0, 1) if quick else (seconds, rounds)
     rows: list[Durable] = []
     try:
@@ -128,7 +130,7 @@ def main(*, json_file: Path | None, seconds: float, rounds: int, quick: bool) ->
 
 
 def _stages(scratch: Path) -> Iterator[_Stage]:
-    """SQLite with one server, then PostgreSQL with 1, 2 and 4; each is verified before the next."""
+    """Yield SQLite with one server, then PostgreSQL with 1, 2 and 4; each is verified before the next."""
     for name in ("sqlite", "raw"):
         (scratch / name).mkdir()
     url = database_of(scratch / "sqlite")
@@ -165,7 +167,7 @@ def _stage(title: str, folder: Path, url: str, raw: str, n_replicas: int) -> Ite
 
 
 def _measure(stage: _Stage, called: str, seconds: float, n_rounds: int) -> Durable:
-    """Rounds of the servers and of the bare driver in turns."""
+    """Measure rounds of the servers and of the bare driver in turns."""
     rates, raws, groups, waits = [], [], [], []
     for _ in range(n_rounds):
         rate, group, latencies = _round(stage, called, seconds)
@@ -187,7 +189,7 @@ def _measure(stage: _Stage, called: str, seconds: float, n_rounds: int) -> Durab
 
 
 def _round(stage: _Stage, called: str, seconds: float) -> tuple[float, float, list[float]]:
-    """Rewards a second, outcomes in a commit, and the callers' waits."""
+    """Return rewards a second, outcomes in a commit, and the callers' waits."""
     before = [server.commits() for server in stage.servers]
     with ThreadPoolExecutor(len(stage.servers)) as threads:
         found = list(

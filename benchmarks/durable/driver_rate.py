@@ -1,4 +1,4 @@
-"""The driver's own rate for the work of the ledger: the same rows, sums and COMMIT, and no service around."""
+"""The driver's own rate for the work of the ledger: the same rows, sums and COMMIT, without a service."""
 
 import itertools
 import os
@@ -17,7 +17,7 @@ Row: TypeAlias = tuple[bytes, int, int, int, int, int, int, int, int, bool, bool
 
 _N_ARMS: Final = 2
 _START_SECONDS: Final = 2.0
-"""Until every process has imported what it needs and is connected."""
+"""How long every process has to import what it needs and connect."""
 
 _COLUMNS: Final = (
     "decision, metric, experiment, epoch, segment, arm, basis, "
@@ -55,13 +55,13 @@ _N_SUM_COLUMNS: Final = 13
 
 
 def raw_rate(database: str, n_writers: int, group: int, seconds: float) -> float:
-    """Rows a second that so many processes commit in groups of this size.
+    """Return the rows a second that `n_writers` processes commit in groups of this size.
 
     Args:
         database: The URL of a database that has the schema.
-        n_writers: Each has a connection and a slot of its own; SQLite takes one.
+        n_writers: Each has its own connection and slot; SQLite takes one.
         group: Rows in a transaction.
-        seconds: How long.
+        seconds: The duration.
     """
     starts_at = time.time() + _START_SECONDS
     with ProcessPoolExecutor(n_writers, get_context("spawn")) as pool:
@@ -72,7 +72,7 @@ def raw_rate(database: str, n_writers: int, group: int, seconds: float) -> float
 
 
 def _write(database: str, slot: int, group: int, starts_at: float, seconds: float) -> float:
-    """Commits groups for so long; rows a second."""
+    """Commit groups for `seconds`; return rows a second."""
     write = _write_sqlite if database.startswith("sqlite") else _write_postgresql
     groups = _groups(slot, group)
     commit = write(database, slot, groups)
@@ -89,7 +89,7 @@ def _write(database: str, slot: int, group: int, starts_at: float, seconds: floa
 
 
 def _groups(slot: int, group: int) -> Iterator[list[Row]]:
-    """Rows of new decisions, their ids in order of time as the service's are."""
+    """Yield rows of new decisions, their ids in order of time as the service's are."""
     generator = random.Random(slot)
     for number in itertools.count():
         now = time.time_ns() // 1_000_000
@@ -113,7 +113,7 @@ def _groups(slot: int, group: int) -> Iterator[list[Row]]:
 
 
 def _sums(rows: list[Row], slot: int) -> list[tuple[int, ...]]:
-    """What the rows add, a line for each arm."""
+    """Return what the rows add, one entry per arm."""
     sums: list[tuple[int, ...]] = []
     for arm in range(_N_ARMS):
         clicks = [row[7] for row in rows if row[5] == arm]
@@ -122,7 +122,7 @@ def _sums(rows: list[Row], slot: int) -> list[tuple[int, ...]]:
 
 
 def _write_sqlite(database: str, slot: int, groups: Iterator[list[Row]]) -> Generator[None, None, None]:
-    """Commits one group at each step, with the first step connecting."""
+    """Commit one group at each step; the first step connects."""
     file = database.removeprefix("sqlite:///")
     with closing(sqlite3.connect(file, isolation_level=None, cached_statements=256)) as connection:
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "temp_store=MEMORY"):
@@ -138,7 +138,7 @@ def _write_sqlite(database: str, slot: int, groups: Iterator[list[Row]]) -> Gene
 
 
 def _write_postgresql(database: str, slot: int, groups: Iterator[list[Row]]) -> Generator[None, None, None]:
-    """As `_write_sqlite`."""
+    """Commit one group at each step, as `_write_sqlite` does."""
     with closing(psycopg.connect(database.replace("+psycopg", ""))) as connection:
         yield
         for rows in groups:

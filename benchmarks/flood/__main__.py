@@ -1,4 +1,4 @@
-"""Runs the command line: `python -m benchmarks.flood`."""
+"""Run the command line: `python -m benchmarks.flood`."""
 
 from benchmarks.flood.command import main
 

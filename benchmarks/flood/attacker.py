@@ -1,4 +1,4 @@
-"""A hostile address: connections that each begin nearly a thousand calls, and send none of their requests."""
+"""A hostile address: connections that each begin nearly a thousand calls, and send no requests."""
 
 import asyncio
 import struct
@@ -22,7 +22,7 @@ _ALL_KNOWN: Final = _POST_OVER_HTTP + b"\xc1\xc0\xbf\xbe"
 
 @dataclass(slots=True)
 class FloodTotals:
-    """What became of a flood.
+    """The result of a flood.
 
     Attributes:
         n_tried: Connections that were begun.
@@ -38,12 +38,12 @@ class FloodTotals:
 async def flood(
     port: int, method: str, seconds: float, is_enough: Callable[[], bool] = lambda: False
 ) -> FloodTotals:
-    """Opens twelve connections a second, each in its own time, and holds those that are taken.
+    """Open twelve connections a second, each at its own time, and hold those that are taken.
 
     Args:
         port: Where the server listens.
-        method: Which method is called.
-        seconds: For how long.
+        method: The method called.
+        seconds: The duration.
         is_enough: Asked after each connection; ends the flood early.
     """
     totals = FloodTotals()
@@ -75,7 +75,7 @@ async def _hold(port: int, data: bytes, totals: FloodTotals) -> None:
 
 
 def opening(method: str) -> bytes:
-    """All that a hostile connection sends: its terms, and the headers of its calls, 15 bytes for each."""
+    """Return all that a hostile connection sends: its SETTINGS, and its calls' headers, 15 bytes each."""
     first = _POST_OVER_HTTP + b"".join(
         b"\x40" + _text(key) + _text(value)
         for key, value in (

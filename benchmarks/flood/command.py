@@ -28,7 +28,7 @@ from benchmarks.harness.workloads import CHOOSE, METRIC
 from server.cli.framework.progress import ending_on_sigterm
 
 MOST_GROWTH: Final = 1.3
-"""Memory a while after the flood, over that of before."""
+"""The largest memory allowed a while after the flood, over that before."""
 
 BURSTS: Final = ((4, 900), (8, 900))
 _CALL_SECONDS: Final = 30.0
@@ -38,12 +38,12 @@ _BAD: Final = frozenset({"CANCELLED", "INTERNAL", "UNKNOWN", "DEADLINE_EXCEEDED"
 
 @dataclass(slots=True)
 class Row:
-    """How honest calls fared.
+    """The results of honest calls in one phase.
 
     Attributes:
-        title: When.
-        statuses: How many ended with which status.
-        waits: How long those that were answered took, in seconds.
+        title: The phase.
+        statuses: Status mapped to how many calls ended with it.
+        waits: Seconds of the calls that were answered.
     """
 
     title: str
@@ -52,11 +52,11 @@ class Row:
 
     @property
     def is_good(self) -> bool:
-        """Whether every call was answered, or refused for now."""
+        """True if every call was answered, or refused for now."""
         return not _BAD & self.statuses.keys()
 
     def cells(self) -> list[str]:
-        """As a row of the table."""
+        """Return the row's cells."""
         waits = self.waits or [0.0]
         ends = ", ".join(f"{count:,} {status}" for status, count in self.statuses.most_common())
         times = (statistics.median(waits), statistics.quantiles([*waits, waits[-1]], n=100)[-1], max(waits))
@@ -65,7 +65,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What was seen.
+    """The results of the benchmark.
 
     Attributes:
         rows: Honest calls of each phase.
@@ -79,24 +79,24 @@ class Result:
 
     @property
     def growth(self) -> float:
-        """Memory after the rest over that of before."""
+        """Memory after the rest over that before."""
         return self.mib[2] / self.mib[0]
 
     @property
     def is_good(self) -> bool:
-        """Whether all is as promised."""
+        """True if everything is as promised."""
         return self.growth <= MOST_GROWTH and all(row.is_good for row in self.rows)
 
 
 def measure(
     folder: Path, *, seconds: float, rest: float, bursts: Sequence[tuple[int, int]] = BURSTS
 ) -> Result:
-    """Runs a server and everything against it.
+    """Run a server and everything against it.
 
     Args:
-        folder: For its database.
+        folder: Where its database goes.
         seconds: How long the flood lasts.
-        rest: How long after it memory is looked at.
+        rest: How long after it memory is measured.
         bursts: Connections, and calls on each at once.
     """
     (name,) = named(10, 1)
@@ -127,7 +127,7 @@ async def _measure(
 async def _steady(
     row: Row, caller: "bandit_pb2_grpc.BanditServiceAsyncStub", name: str, seconds: float
 ) -> Row:
-    """Choose, then Reward, over and over."""
+    """Call Choose, then Reward, over and over."""
     ends_at = time.monotonic() + seconds
     while time.monotonic() < ends_at:
         chosen: list[bandit_pb2.ChooseResponse] = []
@@ -181,18 +181,18 @@ def _channel(server: Child) -> grpc.aio.Channel:
 
 @click.command()
 @click.option(
-    "--seconds", type=click.FloatRange(1, 600), default=20.0, show_default=True, help="Of the flood."
+    "--seconds", type=click.FloatRange(1, 600), default=20.0, show_default=True, help="Seconds of the flood."
 )
 @click.option(
     "--rest",
     type=click.FloatRange(1, 600),
     default=60.0,
     show_default=True,
-    help="Seconds until memory is compared.",
+    help="Seconds after the flood until memory is compared.",
 )
 @ending_on_sigterm()
 def main(*, seconds: float, rest: float) -> None:
-    """Measure honest calls in bursts and beside a flood; exit code 1 if any ends badly or memory stays."""
+    """Measure honest calls in bursts and during a flood; exit code 1 if any ends badly or memory stays."""
     try:
         with TemporaryDirectory(prefix="bandit-flood-") as scratch:
             result = measure(Path(scratch), seconds=seconds, rest=rest)

@@ -1,1 +1,1 @@
-"""What all benchmarks share: servers as child processes, load, timings, and tables."""
+"""Shared parts of the benchmarks: servers as child processes, load, timings, and tables."""

@@ -19,7 +19,7 @@ from server.store.records import Changes, ExperimentRecord, LiveExperiment, Stat
 
 
 def make_counter(kind: type[DecisionCounter] = DecisionCounter) -> DecisionCounter:
-    """A counter of a writer that nobody else is."""
+    """Return a counter of a new writer."""
     return kind(Writer(secrets.token_bytes(16), 0))
 
 
@@ -31,12 +31,12 @@ def make_chooser(
     clock: Clock | None = None,
     id_maker: type[IdMaker] = IdMaker,
 ) -> tuple[Chooser, CompiledExperiment]:
-    """A chooser, and its one running experiment, whose arms have even shares.
+    """Return a chooser, and its one running experiment, whose arms have even shares.
 
     Args:
         n_arms: The number of arms.
         unit: The experiment's analysis unit.
-        counter: Counts the decisions; by default one that nobody reads.
+        counter: Counts the decisions; by default one that is never read.
         clock: By default the host's.
         id_maker: Makes the ids of decisions.
     """

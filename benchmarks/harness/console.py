@@ -13,7 +13,7 @@ _PIPE_WIDTH: Final = 150
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Standard output or standard error; a pipe gets no colour and 150 columns."""
+    """Return standard output or standard error; a pipe gets no colour and 150 columns."""
     made = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
     if not made.is_terminal:
         made.width = _PIPE_WIDTH
@@ -22,7 +22,7 @@ def console(*, stderr: bool = False) -> Console:
 
 @contextmanager
 def progress_bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error, if that is a terminal; the callable takes how many more steps are done."""
+    """Show a bar on standard error, if a terminal; the callable takes how many more steps are done."""
     columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
     errors = console(stderr=True)
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
@@ -31,13 +31,13 @@ def progress_bar(description: str, total: int) -> Iterator[Callable[[int], None]
 
 
 def plain_table(title: str, *columns: str, n_left: int = 1, no_wrap: bool = False) -> Table:
-    """An empty table, its first columns aligned left and the others right.
+    """Return an empty table, its first columns aligned left and the others right.
 
     Args:
-        title: Stands above it.
+        title: Its title, above it.
         columns: Headings.
         n_left: How many columns are aligned left; their cells stay on one line.
-        no_wrap: Whether those of the others do, too.
+        no_wrap: Whether the cells of the others do, too.
     """
     table = Table(
         title=title,

@@ -18,7 +18,7 @@ _CALL_SECONDS: Final = 120.0
 
 
 def named(n_arms: int, n_experiments: int) -> list[str]:
-    """Names of experiments with so many arms.
+    """Return names of `n_experiments` experiments with this many arms.
 
     >>> named(10, 2)
     ['arms-10-0', 'arms-10-1']
@@ -27,7 +27,7 @@ def named(n_arms: int, n_experiments: int) -> list[str]:
 
 
 def declaration(name: str, n_arms: int) -> pb.Experiment:
-    """An experiment whose arms carry what a real one's would: a model URI and a small payload."""
+    """Return an experiment whose arms carry what a real one's would: a model URI and a small payload."""
     arms = []
     for number in range(n_arms):
         payload = Struct()
@@ -38,11 +38,11 @@ def declaration(name: str, n_arms: int) -> pb.Experiment:
 
 
 def declare(address: str, names_of_arms: dict[int, Sequence[str]], on_started: Callable[[int], None]) -> None:
-    """Creates and starts experiments, some at a time, and asks each once so that it is compiled.
+    """Create and start experiments, several at a time, and query each once so that it is compiled.
 
     Args:
         address: The server.
-        names_of_arms: Number of arms to names of experiments that have so many.
+        names_of_arms: Number of arms mapped to names of experiments with that number.
         on_started: Called with how many more have started.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -50,7 +50,7 @@ def declare(address: str, names_of_arms: dict[int, Sequence[str]], on_started: C
 
 
 def response_bytes(address: str, experiment: str) -> int:
-    """The size of an answer of Choose."""
+    """Return the size of an answer of Choose."""
     with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
         request = bandit_pb2.ChooseRequest(experiment=experiment, unit="user-1")
         ask: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(CHOOSE)

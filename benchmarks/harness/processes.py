@@ -51,7 +51,7 @@ class Child:
 
 
 def resident_mib(pid: int, field: str = "VmRSS") -> float:
-    """Resident memory of a process in MiB: at present (VmRSS), or the most that it ever had (VmHWM).
+    """Return the resident memory of a process in MiB: at present (VmRSS), or its peak (VmHWM).
 
     Raises:
         OSError: There is no such process.
@@ -61,7 +61,7 @@ def resident_mib(pid: int, field: str = "VmRSS") -> float:
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time that all threads of a process have used, user and system; steps of 10 ms on Linux."""
+    """Return the CPU time of all threads of a process, user and system; steps of 10 ms on Linux."""
     stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
     user, system = stat.rpartition(")")[2].split()[11:13]  # the name before it may hold spaces
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
@@ -75,14 +75,14 @@ def start(
     *,
     in_own_session: bool = False,
 ) -> "tuple[subprocess.Popen[str], str]":
-    """Start `python ARGUMENTS`; returns the process and the first line of its output.
+    """Start `python ARGUMENTS`; return the process and the first line of its output.
 
     Args:
-        arguments: After the interpreter.
+        arguments: Arguments after the interpreter.
         folder: Its working directory.
         log: Where its standard error is appended.
-        environment: Of the process, in addition.
-        in_own_session: Whether signals of the terminal pass it by.
+        environment: Additional environment of the process.
+        in_own_session: Whether it is out of reach of the terminal's signals.
 
     Raises:
         ChildError: It printed no line within 90 s; it has been stopped.
@@ -110,7 +110,7 @@ def start(
 
 
 def wait(process: "subprocess.Popen[str]") -> int:
-    """Wait for the end of a process; returns its exit code, that of a kill if it does not end within 60 s."""
+    """Wait for the end of a process; return its exit code, after a kill if it does not end within 60 s."""
     try:
         return process.wait(_STOP_SECONDS)
     except subprocess.TimeoutExpired:
@@ -122,7 +122,7 @@ def wait(process: "subprocess.Popen[str]") -> int:
 
 
 def last_words(log: Path) -> str:
-    """The last lines of a log, as one line."""
+    """Return the last lines of a log, as one line."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     return " | ".join(lines[-_LOG_LINES:]) or "it wrote no log"
 
@@ -132,7 +132,7 @@ def running(arguments: Sequence[str], folder: Path) -> Iterator[Child]:
     """Run `python ARGUMENTS` until the block ends; its first line must end with its address.
 
     Args:
-        arguments: After the interpreter.
+        arguments: Arguments after the interpreter.
         folder: Its working directory, and where its log goes.
 
     Raises:
@@ -157,7 +157,7 @@ def serving(folder: Path, *flags: str, command: Sequence[str] = SERVE) -> Iterat
 
     Args:
         folder: Where the database is, or will be.
-        flags: Of `bandit-server serve`, in addition.
+        flags: Additional flags of `bandit-server serve`.
         command: What runs the server, after the interpreter.
     """
     where = ("--listen", "127.0.0.1:0", "--database", database_of(folder), "--log-level", "warning")
@@ -166,12 +166,12 @@ def serving(folder: Path, *flags: str, command: Sequence[str] = SERVE) -> Iterat
 
 
 def database_of(folder: Path) -> str:
-    """The URL of a folder's database."""
+    """Return the URL of a folder's database."""
     return f"sqlite:///{folder}/bandit.db"
 
 
 def verify(folder: Path) -> str:
-    """The line that `bandit-server verify` prints of a clean database.
+    """Return the line that `bandit-server verify` prints for a clean database.
 
     Raises:
         ChildError: It is not clean.
@@ -186,7 +186,7 @@ def verify(folder: Path) -> str:
 
 
 def require_serving(address: str) -> None:
-    """Check the health of a server once; ChildError unless it is SERVING."""
+    """Check the health of a server once; raise ChildError unless it is SERVING."""
     with insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
         check = channel.unary_unary(
             _HEALTH_CHECK,
@@ -196,16 +196,16 @@ def require_serving(address: str) -> None:
         try:
             answer = check(health_pb2.HealthCheckRequest(), timeout=10)
         except RpcError as error:
-            raise ChildError(f"{address} does not answer for its health: {error}") from error
+            raise ChildError(f"{address} does not answer the health check: {error}") from error
     if answer.status != health_pb2.HealthCheckResponse.SERVING:
-        raise ChildError(f"{address} answers, and is not serving")
+        raise ChildError(f"{address} answers, but is not SERVING")
 
 
 def free_port(n_ports: int = 1) -> int:
-    """The first of `n_ports` neighbours on 127.0.0.1 that were free a moment ago.
+    """Return the first of `n_ports` consecutive ports on 127.0.0.1 that were free a moment ago.
 
-    For programs that can't take a free port and print it, or that restart on theirs. The kernel gives none
-    of these ports to others meanwhile: they lie below those that it chooses from.
+    For programs that can't take a free port and print it, or that restart on theirs. The kernel gives none of
+    these ports to other processes meanwhile: they lie below those that it chooses from.
 
     Raises:
         ChildError: None of a thousand was free.
@@ -214,14 +214,14 @@ def free_port(n_ports: int = 1) -> int:
         ports = [next(_ports) for _ in range(n_ports)]
         if ports[-1] - ports[0] == n_ports - 1 and all(map(_is_free, ports)):
             return ports[0]
-    raise ChildError("no port is free")
+    raise ChildError("no port is free: a thousand were tried below the kernel's range")
 
 
 def _below_the_kernels() -> Iterator[int]:
     """Yield the ports that the kernel never chooses by itself, over and over; threads may share it."""
     lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
     ports = range(_LOWEST_PORT, max(lowest, _LOWEST_PORT + 10_000))
-    start = random.SystemRandom().randrange(len(ports))  # whatever seeds tests: processes rarely try the same
+    start = random.SystemRandom().randrange(len(ports))  # not seeded by the tests: processes rarely collide
     return cycle((*ports[start:], *ports[:start]))
 
 
@@ -243,7 +243,7 @@ def _first_line(process: "subprocess.Popen[str]") -> str:
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment of a child: none of this shell's settings, and the repository on its import path.
+    """Return the environment of a child: none of this shell's settings, and the repository to import from.
 
     It caches the bytecode of its imports, like an installed server.
     """

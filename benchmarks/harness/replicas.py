@@ -21,15 +21,15 @@ from benchmarks.harness.processes import (
 
 @dataclass(slots=True)
 class Replica:
-    """One server, over its lives.
+    """One server, across restarts.
 
     Attributes:
         folder: Its working directory, where its log goes.
         database: The URL that it is started with.
-        flags: Of `bandit-server serve`, in addition.
+        flags: Additional flags of `bandit-server serve`.
         clock: Its wall clock; None for that of this machine.
-        port: Where it listens, the same in every life.
-        process: It, while it runs.
+        port: Where it listens, the same after each restart.
+        process: Its process, while it runs.
     """
 
     folder: Path
@@ -66,7 +66,7 @@ class Replica:
             self.process.send_signal(number)
 
     def wait(self) -> int:
-        """Wait for its end; returns the exit code, that of a kill if it does not end within 60 s."""
+        """Wait for its end; return the exit code, that of a kill if it does not end within 60 s."""
         if self.process is None:
             return 0
         try:

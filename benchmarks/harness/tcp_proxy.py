@@ -1,4 +1,4 @@
-"""A TCP connection to the database that can be cut without a word to either end."""
+"""A TCP connection to the database that can be cut without either end being notified."""
 
 import socket
 import threading
@@ -7,14 +7,14 @@ from typing import Self
 
 
 class TcpProxy:
-    """Forwards connections to a port of this machine, each way in a thread of its own.
+    """Forwards connections to a port of this machine, each direction in its own thread.
 
     Args:
         target: The database's port.
 
     Attributes:
         port: The port at this end of 127.0.0.1.
-        n_connections: How many connections were made through it.
+        n_connections: Connections made through it.
     """
 
     def __init__(self, target: int) -> None:
@@ -34,29 +34,29 @@ class TcpProxy:
         self.close()
 
     def cut(self) -> None:
-        """Forwards nothing any more, and swallows nothing."""
+        """Stop forwarding, without losing bytes."""
         self._is_whole.clear()
 
     def mend(self) -> None:
-        """Forwards what waited, and what comes."""
+        """Forward what waited, and what comes."""
         self._is_whole.set()
 
     def close(self) -> None:
-        """Drops every connection and takes no further ones."""
+        """Drop every connection and accept no more."""
         self._is_whole.set()
         self._listener.close()
         for end in tuple(self._ends):
             self.drop(end)
 
     def drop(self, end: socket.socket) -> None:
-        """Ends a connection at one end."""
+        """End a connection at one end."""
         with suppress(OSError):
             end.shutdown(socket.SHUT_RDWR)
         end.close()
         self._ends.discard(end)
 
     def forward(self, source: socket.socket, sink: socket.socket, data: bytes, *, is_request: bool) -> bool:
-        """Passes bytes on; whether the connection still stands. A heir may lose them instead.
+        """Pass bytes on; return whether the connection is still open. Subclasses may drop the bytes instead.
 
         Args:
             source: Where they came from.

@@ -1,4 +1,4 @@
-"""From rounds of calls to figures: rates, percentiles, CPU per call, and ratios with their spread. Pure."""
+"""Rates, percentiles, CPU per call, and ratios with their spread, from rounds of calls."""
 
 from array import array
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ from statistics import median
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """What one round of calls saw.
+    """What was measured in one round of calls.
 
     Attributes:
-        seconds: From its first call to its last answer.
+        seconds: Seconds from its first call to its last answer.
         cpu_seconds: CPU time of the server meanwhile.
         latencies: Seconds of each call, in the order of the answers.
         items_per_call: Decisions or rewards in one call.
@@ -38,7 +38,7 @@ class Round:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """The middle of several values and how far they lie apart.
+    """The median of several values and how far they spread.
 
     Attributes:
         middle: Their median.
@@ -52,7 +52,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
-        """The spread of at least one value.
+        """Return the spread of at least one value.
 
         >>> Spread.of([4.0, 1.0, 2.0, 3.0, 5.0])
         Spread(middle=3.0, lower=2.0, upper=4.0)
@@ -66,7 +66,8 @@ class Figures:
 
     Attributes:
         rate: Items per second, of each round.
-        p50_ms: Half of the calls were answered within so many milliseconds; queueing for the server included.
+        p50_ms: Half of the calls were answered within this many milliseconds, queueing for the server
+            included.
         p95_ms: The same for 95 % of them.
         p99_ms: The same for 99 % of them.
         cpu_us_per_item: CPU time of the server, in microseconds per item.
@@ -82,7 +83,7 @@ class Figures:
 
     @classmethod
     def of(cls, rounds: Sequence[Round]) -> "Figures":
-        """The figures of at least one round in which at least one call was answered."""
+        """Return the figures of at least one round in which at least one call was answered."""
         latencies = sorted(chain.from_iterable(each.latencies for each in rounds))
         n_items = sum(each.n_calls * each.items_per_call for each in rounds)
         return cls(
@@ -100,13 +101,13 @@ class Comparison:
     """A method against the echo, measured in turns.
 
     Attributes:
-        title: What was called.
-        setting: In which setting.
+        title: The method called.
+        setting: Under which conditions.
         measured: The figures of the method.
-        echo: Those of the echo, of the rounds in between.
+        echo: Those of the echo, from the rounds in between.
         rate_ratio: Items a second of the method over calls a second of the echo, of each pair of rounds.
-        cpu_ratio: CPU time of an echo over that of an item: the ratio if only the server's CPU counted.
-        aim: What the design aims at, to be read beside the figures; empty without an aim.
+        cpu_ratio: CPU time of an echo over that of an item: the ratio if only the server's CPU limited it.
+        aim: What the design aims at, to be read next to the figures; empty without an aim.
     """
 
     title: str
@@ -121,7 +122,7 @@ class Comparison:
     def of(
         cls, title: str, setting: str, pairs: Sequence[tuple[Round, Round]], aim: str = ""
     ) -> "Comparison":
-        """The comparison of pairs of an echo's round and a method's."""
+        """Return the comparison of pairs of an echo's round and a method's."""
         echo = Figures.of([echo for echo, _ in pairs])
         measured = Figures.of([measured for _, measured in pairs])
         return cls(
@@ -136,7 +137,7 @@ class Comparison:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The value that `percent` of the others do not exceed, interpolated between the nearest two.
+    """Return the value that `percent` of the others do not exceed, interpolated between the nearest two.
 
     >>> percentile([1.0, 2.0, 3.0, 4.0], 50)
     2.5

@@ -1,4 +1,4 @@
-"""What the load client sends: streams of serialised requests, made before the clock runs."""
+"""Workloads: streams of serialised requests, made before the clock runs."""
 
 import itertools
 import random
@@ -27,7 +27,7 @@ class Workload(Protocol):
 
     @property
     def method(self) -> str:
-        """Full name of the RPC."""
+        """The full name of the RPC."""
         ...
 
     @property
@@ -36,13 +36,13 @@ class Workload(Protocol):
         ...
 
     async def requests(self, channel: grpc.aio.Channel) -> Iterator[bytes]:
-        """The requests, all of them made; they may end. What they need from the server is asked for first."""
+        """Return the requests, all of them made; they may end. First ask the server for what they need."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chooses:
-    """Choose calls, each naming one of the experiments and, if wanted, a unit.
+    """Choose calls, each naming one of the experiments and, optionally, a unit.
 
     Attributes:
         experiments: Names, one of which is drawn for each call.
@@ -56,7 +56,7 @@ class Chooses:
     items_per_call: int = 1
 
     async def requests(self, _channel: grpc.aio.Channel) -> Iterator[bytes]:
-        """A long list, over and over."""
+        """Return a long list, repeated for ever."""
         generator = random.Random(0)
         made = [
             _choose(self.experiments, generator, has_unit=self.has_unit).SerializeToString()
@@ -74,7 +74,7 @@ class BatchChooses:
     items_per_call: int = BATCH_SIZE
 
     async def requests(self, _channel: grpc.aio.Channel) -> Iterator[bytes]:
-        """A short list, over and over."""
+        """Return a short list, repeated for ever."""
         generator = random.Random(0)
         return itertools.cycle(
             [
@@ -86,11 +86,11 @@ class BatchChooses:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rewards:
-    """Reward calls, each with one outcome for a decision of its own, fresh from BatchChoose.
+    """Reward calls, each with one outcome for its own decision, new from BatchChoose.
 
     Attributes:
         experiments: Names, one of which is drawn for each decision.
-        n_calls: How many there are: each is new to the ledger, so they can't be sent twice.
+        n_calls: The number of calls: each is new to the ledger, so none can be sent twice.
     """
 
     experiments: Sequence[str]
@@ -99,7 +99,7 @@ class Rewards:
     items_per_call: int = 1
 
     async def requests(self, channel: grpc.aio.Channel) -> Iterator[bytes]:
-        """Each once."""
+        """Return a list, to be sent once."""
         rewards = await _fresh_rewards(channel, self.experiments, self.n_calls)
         return iter([reward.SerializeToString() for reward in rewards])
 
@@ -114,14 +114,14 @@ class BatchRewards:
     items_per_call: int = BATCH_SIZE
 
     async def requests(self, channel: grpc.aio.Channel) -> Iterator[bytes]:
-        """Each once."""
+        """Return a list, to be sent once."""
         rewards = await _fresh_rewards(channel, self.experiments, self.n_calls * BATCH_SIZE)
         batches = (rewards[start : start + BATCH_SIZE] for start in range(0, len(rewards), BATCH_SIZE))
         return iter([bandit_pb2.BatchRewardRequest(requests=batch).SerializeToString() for batch in batches])
 
 
 def check_response(method: str, response: bytes) -> None:
-    """Raises ValueError if an answer is not what a good request gets."""
+    """Raise ValueError if an answer is not what a good request gets."""
     if method == CHOOSE and not bandit_pb2.ChooseResponse.FromString(response).decision_id:
         raise ValueError("Choose answered without a decision")
     if method == BATCH_CHOOSE:
@@ -148,7 +148,7 @@ def _batch_choose(experiments: Sequence[str], generator: random.Random) -> bandi
 async def _fresh_rewards(
     channel: grpc.aio.Channel, experiments: Sequence[str], n_rewards: int
 ) -> list[bandit_pb2.RewardRequest]:
-    """Rewards of 0 or 1 for new decisions; their number is rounded up to whole batches."""
+    """Return rewards of 0 or 1 for new decisions; their number is rounded up to whole batches."""
     generator = random.Random(0)
     ask: Stub = channel.unary_unary(BATCH_CHOOSE)
     rewards: list[bandit_pb2.RewardRequest] = []

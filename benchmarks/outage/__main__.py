@@ -1,4 +1,4 @@
-"""Runs the command line: `python -m benchmarks.outage`."""
+"""Run the command line: `python -m benchmarks.outage`."""
 
 from benchmarks.outage.command import main
 

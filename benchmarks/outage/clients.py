@@ -1,4 +1,4 @@
-"""The clients of an outage: callers that choose at a steady pace, and reporters that insist on an answer."""
+"""The clients of an outage: callers that choose at a steady pace, and reporters that retry until answered."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ PHASES: Final = ("before", "during", "after")
 _N_CHOOSERS: Final = 8
 _N_REPORTERS: Final = 4
 _CHOOSE_SECONDS: Final = 0.02
-"""How often each caller begins a call: about 400 a second in all, which two cores can bear."""
+"""How often each caller begins a call: about 400 a second in all, which two cores can sustain."""
 
 _REPORT_SECONDS: Final = 0.02
 _DEADLINE_SECONDS: Final = 5.0
@@ -31,8 +31,8 @@ class Phase:
 
     Attributes:
         latencies: Seconds, of those that were answered.
-        failures: Status to how many failed with it.
-        reasons: Reason to how many were answered with it.
+        failures: Status mapped to how many failed with it.
+        reasons: Reason mapped to how many were answered with it.
     """
 
     latencies: list[float] = field(default_factory=list)
@@ -44,14 +44,14 @@ class Load:
     """Callers and reporters over all servers.
 
     Args:
-        addresses: Of the servers.
-        name: Of the experiment.
+        addresses: Addresses of the servers.
+        name: Name of the experiment.
 
     Attributes:
-        phases: What Choose did, by phase.
+        phases: Calls of Choose, by phase.
         sent: Decisions for which a reward was sent.
         acked: Decisions whose reward was acknowledged.
-        refusals: Status to how many calls of Reward failed with it.
+        refusals: Status mapped to how many calls of Reward failed with it.
         n_doubtful: Retries that came back as duplicates.
     """
 
@@ -69,20 +69,20 @@ class Load:
         self.n_doubtful = 0
 
     def begin(self, phase: str) -> float:
-        """Begins a phase; returns when, on the monotonic clock."""
+        """Begin a phase; return when, on the monotonic clock."""
         self._phase = phase
         self._began_at = time.monotonic()
         self._acknowledged = asyncio.get_running_loop().create_future()
         return self._began_at
 
     async def next_acknowledgement(self) -> float:
-        """When the first reward of this phase was acknowledged."""
+        """Return when the first reward of this phase was acknowledged."""
         assert self._acknowledged is not None  # noqa: S101 - a phase has begun
         return await self._acknowledged
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Calls during the block; at its end every reporter has its last reward acknowledged."""
+        """Call during the block; at its end every reporter has its last reward acknowledged."""
         async with AsyncExitStack() as stack:
             stubs = []
             for address in self._addresses:
@@ -125,7 +125,7 @@ class Load:
             await asyncio.sleep(_REPORT_SECONDS)
 
     async def _reward(self, stub: "bandit_pb2_grpc.BanditServiceAsyncStub", decision_id: str) -> None:
-        """Posts a reward until it is acknowledged."""
+        """Post a reward until it is acknowledged."""
         decision = decision_key(decision_id)
         self.sent.add(decision)
         request = bandit_pb2.RewardRequest(decision_id=decision_id, outcomes={"click": 1.0})

@@ -1,8 +1,8 @@
 """What an outage of the database costs: `python -m benchmarks.outage --seconds 60`.
 
-Real servers, a real PostgreSQL that is killed, stopped or frozen for so long, and clients over sockets that
-call Choose and Reward all the time. Choose must not fail once; its latency is shown before, during and after;
-Reward must come back by itself, with nothing lost or doubled.
+Real servers, a real PostgreSQL that is killed, stopped or frozen for `--seconds`, and clients over sockets
+that call Choose and Reward all the time. Choose must not fail once; its latency is shown before, during and
+after. Reward must recover by itself, with nothing lost or doubled.
 """
 
 import asyncio
@@ -52,11 +52,11 @@ class Result:
     """What the outage cost.
 
     Attributes:
-        fault: What was done to the database.
-        outage_seconds: For how long it took no connections.
+        fault: The fault of the database.
+        outage_seconds: How long it took no connections.
         rows: Choose, phase by phase.
         recovery_seconds: From when it took connections again to the first acknowledged reward.
-        refusals: Status to how many calls of Reward failed with it.
+        refusals: Status mapped to how many calls of Reward failed with it.
         n_acked: Rewards acknowledged.
         n_doubtful: Retries that came back as duplicates.
         n_lost: Rewards acknowledged and not in the log.
@@ -75,7 +75,7 @@ class Result:
 
     @property
     def is_good(self) -> bool:
-        """Whether no call of Choose failed, and no reward was lost or doubled."""
+        """True if no call of Choose failed, and no reward was lost or doubled."""
         return not (any(row.n_failed for row in self.rows) or self.n_lost or self.n_differences)
 
 
@@ -104,12 +104,12 @@ FAULTS: Final[Mapping[str, Callable[[PostgresqlProcess, float], None]]] = {
 
 
 @click.command()
-@click.option("--seconds", default=60.0, show_default=True, help="How long the database is away.")
+@click.option("--seconds", default=60.0, show_default=True, help="How long the database is down.")
 @click.option(
-    "--around", default=10.0, show_default=True, help="Seconds before it goes, and after it is back."
+    "--around", default=10.0, show_default=True, help="Seconds before it goes down, and after it is back."
 )
 @click.option(
-    "--fault", type=click.Choice(list(FAULTS)), default="kill", show_default=True, help="How it goes."
+    "--fault", type=click.Choice(list(FAULTS)), default="kill", show_default=True, help="How it goes down."
 )
 @click.option("--replicas", default=2, show_default=True, help="Servers on the database.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
@@ -128,7 +128,7 @@ def main(seconds: float, around: float, fault: str, replicas: int, *, as_json: b
 def measure(
     folder: Path, *, fault: str, seconds: float, around: float, n_replicas: int, flags: Sequence[str] = ()
 ) -> Result:
-    """Runs servers under load in `folder`, and takes their database away for so many seconds."""
+    """Run servers under load in `folder`, and take their database away for the outage."""
     postgresql = PostgresqlProcess(folder / "postgresql")
     try:
         url = postgresql.create_database()
@@ -160,7 +160,7 @@ def measure(
 
 
 async def _run(load: Load, take_away: Callable[[], None], around: float) -> tuple[float, float]:
-    """How long the database was away, and how long Reward took to be acknowledged after that."""
+    """Return how long the database was away, and how long Reward then took to be acknowledged."""
     async with load.running():
         await asyncio.sleep(around)
         load.begin("during")
@@ -209,9 +209,9 @@ def _row(name: str, phase: Phase) -> Row:
 
 
 def table(result: Result) -> list[str]:
-    """The result as lines of Markdown."""
+    """Return the result as lines of Markdown."""
     lines = [
-        f"Database away ({result.fault}) for {result.outage_seconds:.0f} s:",
+        f"Database down ({result.fault}) for {result.outage_seconds:.0f} s:",
         "",
         "| Choose | calls | failed | p50 ms | p99 ms | p99.9 ms | largest ms |",
         "|---|--:|--:|--:|--:|--:|--:|",

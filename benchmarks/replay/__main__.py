@@ -1,4 +1,4 @@
-"""Runs the command line: `python -m benchmarks.replay`."""
+"""Run the command line: `python -m benchmarks.replay`."""
 
 from benchmarks.replay.command import main
 

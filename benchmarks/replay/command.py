@@ -1,11 +1,11 @@
 """On real input: `python -m benchmarks.replay` lets the service learn which of ten films people like.
 
 Arms are the ten most-rated films of MovieLens-100k, the reward is a rating of at least 4, and the replay
-method (see `replay.method`) turns ratings into what the policy would have earned. Events go in waves: a
+method (see `method.py`) turns ratings into what the policy would have earned. Events go in waves: a
 BatchChoose for each wave, then a BatchReward for those of its events that count, so the server learns along
-the way as its epochs follow. No unit is named, so chance draws each arm from the epoch's shares: replay asks
-for independent decisions, and a unit would get the same arm at each of its events. The metric has no window,
-so outcomes count at once, and silence (the events passed over) for nothing.
+the way as its epochs follow. No unit is named, so chance draws each arm from the epoch's shares: replay needs
+independent decisions, and a unit would get the same arm at each of its events. The metric has no window, so
+outcomes count at once, and silence (the skipped events) for nothing.
 """
 
 import json
@@ -44,7 +44,7 @@ _EPOCH_INTERVAL: Final = "0.05"
 
 
 class ReplayError(Exception):
-    """The service did not answer as it must; the text says how."""
+    """The service gave a wrong answer; the text describes it."""
 
 
 @click.command()
@@ -53,7 +53,7 @@ class ReplayError(Exception):
     "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures there."
 )
 @click.option(
-    "--seed", type=int, default=1, show_default=True, help="Of the events; the server draws for itself."
+    "--seed", type=int, default=1, show_default=True, help="Seed of the events; the server uses its own."
 )
 @ending_on_sigterm()
 def main(*, events: int, json_file: Path | None, seed: int) -> None:
@@ -76,7 +76,7 @@ def main(*, events: int, json_file: Path | None, seed: int) -> None:
 
 
 def _replay(folder: Path, films: Sequence[Film], n_events: int, seed: int) -> tuple[Tally, pb.Report]:
-    """Replays, and returns what was seen here and what the server reports."""
+    """Replay, and return what was seen here and what the server reports."""
     tally = Tally()
     with (
         serving(folder, "--epoch-interval-seconds", _EPOCH_INTERVAL) as server,
@@ -100,7 +100,7 @@ def _replay_wave(client: BanditClient, wave: Sequence[Event], tally: Tally) -> N
     rewards = []
     for event, choice in zip(wave, choices, strict=True):
         if choice.is_fallback:
-            raise ReplayError(f"Choose was not answered: {choice.fallback_cause}")
+            raise ReplayError(f"Choose failed: {choice.fallback_cause}")
         if tally.add(event, choice.arm):
             rewards.append(Reward(choice, {METRIC: float(event.reward)}))
     for result in client.batch_reward(rewards) if rewards else ():
@@ -111,7 +111,7 @@ def _replay_wave(client: BanditClient, wave: Sequence[Event], tally: Tally) -> N
 
 
 def _report_on(client: BanditClient, n_decisions: int) -> pb.Report:
-    """The report, once the server has flushed its count of decisions, which it does about once a second."""
+    """Return the report, once the server has flushed its decision counts, about once a second."""
     for _ in range(_MOST_FLUSHES):
         report = client.experiments.report(NAME, max_epochs=_N_EPOCHS_SHOWN)
         n_counted = sum(arm.decisions.policy for arm in report.arms)
@@ -133,16 +133,16 @@ def _declaration(films: Sequence[Film]) -> pb.Experiment:
 
 
 def _require_agreement(tally: Tally, report: pb.Report) -> None:
-    """ReplayError if the server counted other outcomes than were acknowledged."""
+    """Raise ReplayError if the server counted other outcomes than were acknowledged."""
     counted = {arm.arm: arm.metrics[0].outcomes for arm in report.arms}
     expected = {arm.arm: tally.matched[arm.arm] for arm in report.arms}
     if counted != expected:
-        raise ReplayError(f"the report counts {counted}, but what was acknowledged is {expected}")
+        raise ReplayError(f"the report counts {counted}, but {expected} was acknowledged")
 
 
 @contextmanager
 def _progress() -> Iterator[Progress]:
-    """A bar on standard error, if that is a terminal."""
+    """Show a bar on standard error, if that is a terminal."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     errors = console(stderr=True)
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:

@@ -2,8 +2,8 @@
 
 Li, Chu, Langford & Wang 2011, *Unbiased Offline Evaluation of Contextual-bandit-based News Article
 Recommendation Algorithms*, algorithm 2. A stream of events, each with an arm drawn uniformly and the reward
-that it got. The policy is asked for an arm at each event; if it names the logged arm the event *counts* and
-its reward is shown to the policy, else the event is passed over. As the logged arm is independent of the
+that it got. The policy is asked for an arm at each event; if it names the logged arm, the event *counts* and
+its reward is shown to the policy; otherwise the event is skipped. As the logged arm is independent of the
 policy's, the events that count are distributed as if the policy had served them.
 """
 
@@ -21,8 +21,8 @@ class Event(NamedTuple):
     """One logged event.
 
     Attributes:
-        arm: Which arm was shown.
-        reward: What came of it, 0 or 1.
+        arm: The arm that was shown.
+        reward: Its reward, 0 or 1.
     """
 
     arm: str
@@ -30,9 +30,10 @@ class Event(NamedTuple):
 
 
 def resampled(films: Sequence[Film], n_events: int, seed: int) -> Iterator[Event]:
-    """Events as a uniform policy would log them: a random arm, then one of its ratings, with replacement.
+    """Yield events as a uniform policy would log them: a random arm, then any of its ratings.
 
-    MovieLens's own stream won't do, since people choose what they rate: its arms are not drawn uniformly.
+    MovieLens's own stream can't be used, since people choose what they rate: its arms are not drawn
+    uniformly.
     """
     generator = random.Random(seed)
     for _ in range(n_events):
@@ -42,13 +43,13 @@ def resampled(films: Sequence[Film], n_events: int, seed: int) -> Iterator[Event
 
 @dataclass(slots=True)
 class Tally:
-    """What a replay has seen so far.
+    """Counts of a replay so far.
 
     Attributes:
         n_events: All events.
         n_good: How many of them had reward 1.
-        matched: Arm to events that counted.
-        matched_good: Arm to how many of them had reward 1.
+        matched: Arm mapped to events that counted.
+        matched_good: Arm mapped to how many of them had reward 1.
     """
 
     n_events: int = 0
@@ -57,7 +58,7 @@ class Tally:
     matched_good: Counter[str] = field(default_factory=Counter)
 
     def add(self, event: Event, chosen: str) -> bool:
-        """Takes an event and the arm that the policy chose; True if the event counts."""
+        """Count an event and the arm that the policy chose; return True if the event counts."""
         self.n_events += 1
         self.n_good += event.reward
         if event.arm != chosen:
@@ -72,7 +73,7 @@ class Tally:
         return self.matched.total()
 
     def gain(self) -> "Gain":
-        """What the policy gained; ValueError before one event counted and one did not."""
+        """Return what the policy gained; raise ValueError before one event counted and one did not."""
         return Gain.of(self.n_matched, self.matched_good.total(), self.n_events, self.n_good)
 
 
@@ -84,7 +85,7 @@ class Gain:
         policy: Mean reward of the events that counted.
         uniform: Mean reward of all events: what a uniform split earns.
         gain: The difference.
-        standard_error: Of the gain.
+        standard_error: Standard error of the gain.
     """
 
     policy: float
@@ -94,7 +95,7 @@ class Gain:
 
     @classmethod
     def of(cls, n_matched: int, matched_good: int, n_events: int, n_good: int) -> "Gain":
-        """The gain from counts.
+        """Return the gain from counts.
 
         All events are those that counted (m of n, mean p) and the others (mean q), so the uniform mean is
         ``(m/n) p + (1 - m/n) q`` and the gain is ``(1 - m/n) (p - q)``. Given the policy's shares, rewards
@@ -102,9 +103,9 @@ class Gain:
 
             ``SE = (1 - m/n) sqrt(p (1 - p) / m + q (1 - q) / (n - m))``.
 
-        It is that of the gain over the shares served in this run; another run would learn along another path.
-        ``p (1 - p)`` is at least the mean of the arms' own variances (a variance is concave in the mean), so
-        the error is overstated rather than understated.
+        It is the standard error of the gain given the shares served in this run; another run would learn
+        along another path. ``p (1 - p)`` is at least the mean of the arms' own variances (a variance is
+        concave in the mean), so the error is overstated rather than understated.
 
         >>> Gain.of(100, 80, 1000, 550).gain
         0.25

@@ -1,7 +1,7 @@
-"""MovieLens-100k, fetched when it is needed: 100,000 ratings of films, by 943 people, 1997 to 1998.
+"""MovieLens-100k, fetched on demand: 100,000 ratings of films, by 943 people, 1997 to 1998.
 
-Harper & Konstan 2015, *The MovieLens Datasets: History and Context*. The data has a licence of its own, so it
-is not here: it lies in the wheel of `recbole`, which pip downloads once into a cache.
+Harper & Konstan 2015, *The MovieLens Datasets: History and Context*. The data has its own licence, so it is
+not here: it is in the wheel of `recbole`, which pip downloads once into a cache.
 """
 
 import csv
@@ -25,12 +25,12 @@ _GOOD_RATING: Final = 4.0
 
 
 class DataUnavailableError(Exception):
-    """The ratings can't be had; the text says what failed, in one line."""
+    """The ratings are unavailable; the text is the cause, in one line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Film:
-    """A film and what people made of it.
+    """A film and its ratings.
 
     Attributes:
         arm: The id of its arm, from its title.
@@ -44,12 +44,12 @@ class Film:
 
     @property
     def mean(self) -> float:
-        """The logged truth: the share of good ratings."""
+        """The logged mean: the share of good ratings."""
         return sum(self.rewards) / len(self.rewards)
 
 
 def fetch(cache: Path = CACHE) -> Path:
-    """The wheel that holds the ratings, downloaded unless it is in the cache.
+    """Return the wheel that holds the ratings, downloaded unless it is in the cache.
 
     Raises:
         DataUnavailableError: pip could not download it.
@@ -83,7 +83,7 @@ def fetch(cache: Path = CACHE) -> Path:
 
 
 def most_rated(wheel: Path, n_films: int) -> list[Film]:
-    """The films with the most ratings, most first.
+    """Return the films with the most ratings, most first.
 
     Raises:
         DataUnavailableError: The wheel does not hold them.
@@ -101,7 +101,7 @@ def most_rated(wheel: Path, n_films: int) -> list[Film]:
 
 
 def arm_id(title: str) -> str:
-    """An arm id from a title.
+    """Return an arm id made from a title.
 
     >>> arm_id("Independence Day (ID4)")
     'independence-day-id4'
@@ -117,7 +117,7 @@ def _read_rewards(archive: zipfile.ZipFile) -> dict[str, list[int]]:
 
 
 def _rows(archive: zipfile.ZipFile, kind: str) -> Iterator[dict[str, str]]:
-    """Rows of a tab-separated file, whose headings say `name:type`."""
+    """Return the rows of a tab-separated file, whose headings have the form `name:type`."""
     with archive.open(f"{_FOLDER}/ml-100k.{kind}") as file:
         lines = csv.reader(io.TextIOWrapper(file, encoding="utf-8"), delimiter="\t", quoting=csv.QUOTE_NONE)
         names = [heading.partition(":")[0] for heading in next(lines)]

@@ -1,4 +1,4 @@
-"""How a replay looks to a person."""
+"""The output of a replay."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from benchmarks.replay.movielens import Film
 
 
 def print_replay(films: Sequence[Film], tally: Tally, report: pb.Report, out: Console) -> None:
-    """Reward by arm, shares over time, and the gain."""
+    """Print reward by arm, shares over time, and the gain."""
     matched = (
         f"{tally.n_matched:,} of {tally.n_events:,} events matched ({tally.n_matched / tally.n_events:.1%})"
     )
@@ -47,7 +47,7 @@ def _arms_table(films: Sequence[Film], tally: Tally, report: pb.Report) -> Table
 
 
 def _shares_table(films: Sequence[Film], report: pb.Report) -> Table:
-    """Some epochs, evenly spaced by number, from the first to the one in force."""
+    """Return some epochs, evenly spaced by number, from the first to the one in force."""
     ranked = sorted(films, key=lambda each: -each.mean)
     table = plain_table("Shares over time, %", "epoch", "after s", *(film.title for film in ranked), n_left=0)
     for epoch in report.epochs:

@@ -1,1 +1,1 @@
-"""Mixed faults under load for minutes or hours, and the comparison of books at the end."""
+"""Mixed faults under load for minutes or hours, and a check of the ledger at the end."""

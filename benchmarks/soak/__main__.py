@@ -1,4 +1,4 @@
-"""Runs the command line: `python -m benchmarks.soak`."""
+"""Run the command line: `python -m benchmarks.soak`."""
 
 from benchmarks.soak.command import main
 

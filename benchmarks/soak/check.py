@@ -1,4 +1,4 @@
-"""The books after a soak: what was sent and acknowledged against what the database has."""
+"""The ledger after a soak: what was sent and acknowledged, compared with the database."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -23,11 +23,11 @@ class LedgerComparison:
         n_logged: Outcomes in the log.
         n_lost: Acknowledged rewards and revisions that the log does not have.
         n_doubled: Outcomes in the sums beyond those in the log.
-        n_unknown: Outcomes in the log that nobody sent.
-        n_purged: Outcomes of the experiment of long ago that the log rightly has no more.
-        n_in_doubt: Rewards whose commit was unknown to the client, and whose retry said duplicate.
-        differences: What `verify` says: sums that are not the fold of the log, faults of the file.
-        wrong: Answers that can't be, and failures that nothing excuses.
+        n_unknown: Outcomes in the log that were never sent.
+        n_purged: Outcomes of the experiment of long ago that were rightly purged from the log.
+        n_in_doubt: Rewards whose commit was unknown to the client, and whose retry was a duplicate.
+        differences: What `verify` prints: sums that are not the fold of the log, faults of the file.
+        wrong: Impossible answers, and failures without an excuse.
     """
 
     n_logged: int
@@ -46,14 +46,14 @@ class LedgerComparison:
         return not any(faults)
 
 
-def check(database: str, books: Books, experiment: str, *, n_expired: int) -> LedgerComparison:
-    """Compares, with every server stopped and every reward acknowledged.
+def check(database: str, books: Books, experiment: str, *, n_bygone: int) -> Verdict:
+    """Compare, with every server stopped and every reward acknowledged.
 
     Args:
         database: Its URL.
         books: What the clients know.
-        experiment: What they chose from.
-        n_expired: Outcomes of long ago that the log must have lost by now, and their sums must have kept.
+        experiment: The experiment that they chose from.
+        n_bygone: Outcomes of long ago that must be purged from the log by now, and kept in its sums.
     """
     rows = _read_of(database, experiment, "SELECT decision, quanta, revision FROM rewards")
     logged = {bytes(decision): (quanta, revision) for decision, quanta, revision in rows}
@@ -76,20 +76,20 @@ def check(database: str, books: Books, experiment: str, *, n_expired: int) -> Le
 
 
 def n_left(database: str, experiment: str) -> int:
-    """Outcomes of an experiment that the log has."""
+    """Return how many outcomes of an experiment the log has."""
     ((found,),) = _read_of(database, experiment, "SELECT count(*) FROM rewards")
     return int(found)
 
 
 def _wrongly_sealed(n_sealed: int, n_purged: int, n_expired: int) -> Iterator[str]:
     if n_sealed:
-        yield "decisions of today are sealed: a wrong clock was believed"
-    if n_purged != n_expired:
-        yield f"{n_purged} outcomes were purged, and {n_expired} were to be"
+        yield "today's decisions are sealed: a wrong clock was trusted"
+    if n_purged != n_bygone:
+        yield f"{n_purged} outcomes were purged instead of {n_bygone}"
 
 
 def _read_of(database: str, experiment: str, statement: str) -> list[tuple[Any, ...]]:
-    """The rows of a statement on one table that has a column of the experiment, for those of this one."""
+    """Return the rows of a statement on one table with an experiment column, for this experiment."""
     return _read(database, statement + _OF, experiment)
 
 

@@ -22,7 +22,7 @@ REPLAYED: Final = 0.1
 REVISED: Final = 0.05
 NONSENSE: Final = 0.05
 UNITS: Final = 0.5
-"""Share of decisions that are for a unit."""
+"""The share of decisions that are for a unit."""
 _PAUSE_SECONDS: Final = 0.05
 _OPTIONS: Final = (
     ("grpc.enable_http_proxy", 0),
@@ -51,15 +51,16 @@ class Books:
     """The record that the clients keep.
 
     Attributes:
-        sent: Decision to the values posted, in order of revision: a click each.
-        acked: Decision to how many of those were acknowledged.
+        sent: Decision mapped to the values posted, in order of revision: a click each.
+        acked: Decision mapped to how many of those were acknowledged.
         in_doubt: Rewards whose first OK came on a retry, as a duplicate: the failed call had been committed.
         n_replays: Rewards posted again after their OK.
-        n_nonsense: Bad inputs sent, and refused as they must be.
-        wrong: Answers that can't be.
-        refusals: Codes of calls of Reward that failed and were tried again.
-        failovers: Calls of Choose that failed while their server was down or frozen, and were made elsewhere.
-        failed_chooses: Calls of Choose that failed although nothing ailed their server.
+        n_nonsense: Bad inputs that were sent and refused, as they must be.
+        wrong: Impossible answers.
+        refusals: Status codes of calls of Reward that failed and were retried.
+        failovers: Calls of Choose that failed while their server was down or frozen, and were repeated
+            elsewhere.
+        failed_chooses: Calls of Choose that failed although their server had no fault.
         choose_seconds: Waits for Choose, of one call in ten.
         n_chosen: Decisions.
     """
@@ -83,7 +84,7 @@ class Books:
 
 
 def decision_key(decision_id: str) -> bytes:
-    """The unique id in a decision id, as the reward log has it."""
+    """Return the unique id in a decision id, as the reward log stores it."""
     return base64.urlsafe_b64decode(decision_id)[2:18]
 
 
@@ -91,10 +92,10 @@ class Load:
     """Workers that call every replica.
 
     Args:
-        addresses: Of the replicas.
-        experiment: The name of what is chosen from; its metric is `click`.
+        addresses: Addresses of the replicas.
+        experiment: Name of the experiment, whose metric is `click`.
         n_workers: The number of workers.
-        seed: Of their random choices.
+        seed: Seed of their random choices.
         call_seconds: The deadline of each call.
 
     Attributes:
@@ -216,12 +217,12 @@ class Load:
         if results == DUPLICATE and is_retry:
             self.books.in_doubt += 1
         elif results != first:
-            self.books.wrong.append(f"the first OK of revision {revision} says {sorted(results)}")
+            self.books.wrong.append(f"the first OK of revision {revision} returned {sorted(results)}")
 
     async def _replay(self, generator: random.Random, decision_id: str, click: int) -> None:
         results, _ = await self._post(generator, decision_id, click, 0)
         if results != DUPLICATE:
-            self.books.wrong.append(f"a replay says {sorted(results)}")
+            self.books.wrong.append(f"a replay returned {sorted(results)}")
 
     async def _post(
         self, generator: random.Random, decision_id: str, click: int, revision: int

@@ -1,8 +1,8 @@
 """Wrong clocks in a soak: of one server, of the database and of all, each right again within seconds.
 
-What a wrong clock must not do shows in two experiments beside that of the load. One was concluded two months
-before, by every clock: its log may be purged, and must be, once the clocks are trusted. The other has a
-window, so that its epochs go on for as long as the service learns.
+Two experiments besides the load's show whether a wrong clock did harm. One was concluded two months before,
+by every clock: its log must be purged once the clocks are trusted. The other has a window, so that its epochs
+go on as long as the service learns.
 """
 
 import asyncio
@@ -22,17 +22,17 @@ from benchmarks.harness.faked_clock import FakedClock
 from benchmarks.soak.faults import Fault, Scene
 
 LEARNER: Final = "learner"
-"""The experiment whose epochs must go on."""
+"""Name of the experiment whose epochs must go on."""
 
-EXPIRED: Final = "bygone"
-"""The experiment whose log must be purged."""
+BYGONE: Final = "bygone"
+"""Name of the experiment whose log must be purged."""
 
 _SETTLE_SECONDS: Final = 15.0
 FLAGS: Final = (
     *("--clock-settle-seconds", str(_SETTLE_SECONDS), "--trust-clock-after-seconds", "2"),
     *("--purge-interval-seconds", "0.5"),
 )
-"""Clocks are trusted soon, for a soak is short; and yet no wrong one lasts until it is believed."""
+"""Clocks are trusted early, since a soak is short, and yet no wrong clock lasts until it is believed."""
 
 N_EXPIRED: Final = 500
 AGO: Final = timedelta(days=60)
@@ -45,15 +45,15 @@ _WRONG: Final = (
 _LONGEST_WRONG: Final = 3.0
 _WINDOW: Final = 2
 _N_EPOCHS: Final = 2
-"""One may have been on its way when the clock was put right."""
+"""One call may have been under way when the clock was put right."""
 
 _BATCH: Final = 20
 _PAUSE_SECONDS: Final = 0.1
 _CALL_SECONDS: Final = 5.0
 
 
-async def make_expired_experiment(address: str) -> None:
-    """Declares, fills and concludes the experiment of long ago; the clocks must be there."""
+async def make_bygone(address: str) -> None:
+    """Create, fill and conclude the experiment of long ago; the clocks must be set back already."""
     arms = [pb.Arm(id=arm) for arm in "ab"]
     metric = pb.Metric(name="click", kind=pb.METRIC_KIND_BINARY)
     age = Duration()
@@ -77,7 +77,7 @@ async def make_expired_experiment(address: str) -> None:
 
 
 async def declare_learner(address: str) -> None:
-    """Declares and starts the experiment that learns."""
+    """Create and start the experiment that learns."""
     metric = pb.Metric(
         name="click", kind=pb.METRIC_KIND_BINARY, window=Duration(seconds=_WINDOW), default_value=0.0
     )
@@ -94,10 +94,10 @@ async def declare_learner(address: str) -> None:
 
 
 class Learning:
-    """A little traffic on the experiment that learns, and the newest epoch that any server answered with.
+    """A little traffic on the experiment that learns, and the newest epoch in any server's answers.
 
     Args:
-        addresses: Of the servers, which take turns.
+        addresses: Addresses of the servers, which take turns.
     """
 
     def __init__(self, addresses: Sequence[str]) -> None:
@@ -114,21 +114,21 @@ class Learning:
         self._task = asyncio.create_task(self._work())
 
     async def until_new_epochs(self, since: float, seconds: float) -> float | None:
-        """Waits for epochs that begin from now on.
+        """Wait for epochs that begin from now on.
 
         Returns:
-            How long after `since`, on the monotonic clock, there was one; None if not within `seconds`.
+            Seconds after `since`, on the monotonic clock, until there was one; None if not within `seconds`.
         """
-        wanted = self._epoch + _N_EPOCHS
+        awaited = self._epoch + _N_EPOCHS
         try:
             async with asyncio.timeout(seconds), self._grown:
-                await self._grown.wait_for(lambda: self._epoch >= wanted)
+                await self._grown.wait_for(lambda: self._epoch >= awaited)
         except TimeoutError:
             return None
         return time.monotonic() - since
 
     async def close(self) -> None:
-        """Ends at once."""
+        """End at once."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         for channel in self._channels:
@@ -137,7 +137,7 @@ class Learning:
     async def _work(self) -> None:
         turn = 0
         while True:
-            with suppress(grpc.aio.AioRpcError):  # what calls come to, the load tells
+            with suppress(grpc.aio.AioRpcError):  # errors are the load's to report
                 epoch = await _choose_and_click(self._stubs[turn % len(self._stubs)], LEARNER, _BATCH)
                 async with self._grown:
                     self._epoch = max(self._epoch, epoch)
@@ -149,7 +149,7 @@ class Learning:
 async def _choose_and_click(
     stub: "bandit_pb2_grpc.BanditServiceAsyncStub", experiment: str, n_decisions: int
 ) -> int:
-    """Posts a click for each decision; returns the newest epoch that one was made in."""
+    """Post a click for each decision; return the newest epoch that one was made in."""
     asked = bandit_pb2.BatchChooseRequest(
         requests=[bandit_pb2.ChooseRequest(experiment=experiment)] * n_decisions
     )
@@ -165,14 +165,14 @@ async def _choose_and_click(
 
 
 async def set_server_clock(scene: Scene) -> int:
-    """The wall clock of one server is set while it runs."""
+    """Set the wall clock of one server while it runs."""
     number = scene.generator.randrange(len(scene.replicas))
     await _be_wrong(scene, [_clock_of_server(scene, number)])
     return number
 
 
 async def start_under_wrong_clock(scene: Scene) -> int:
-    """A server is killed, started under a wrong clock, killed, and started under the right one."""
+    """Kill a server, start it under a wrong clock, kill it, and start it under the right one."""
     number = scene.hit()
     clock = _clock_of_server(scene, number)
     clock.set_off(scene.generator.choice(_WRONG))
@@ -186,12 +186,12 @@ async def start_under_wrong_clock(scene: Scene) -> int:
 
 
 async def set_database_clock(scene: Scene) -> None:
-    """The wall clock of PostgreSQL is set, while those of the servers are right."""
+    """Set the wall clock of PostgreSQL, while those of the servers are right."""
     await _be_wrong(scene, [_clock_of_database(scene)])
 
 
 async def set_every_clock(scene: Scene) -> None:
-    """Every wall clock is set to the same wrong time."""
+    """Set every wall clock to the same wrong time."""
     servers = [_clock_of_server(scene, number) for number in range(len(scene.replicas))]
     await _be_wrong(scene, [*servers, _clock_of_database(scene)])
 

@@ -1,9 +1,9 @@
 """Mixed chaos: `python -m benchmarks.soak --minutes 30`, under load, with one fault after the other.
 
-The load chooses, rewards, replays, revises and sends nonsense; meanwhile servers are killed, stopped and
-frozen, and so is the database, or its file is locked, or a replica cut off. At the end every acknowledged
-reward must be in the log with its last value, the log must hold nothing that was not sent, and the sums must
-be its fold. What is drawn comes from `--seed`, which is printed; what the clock makes of it does not repeat.
+The load chooses, rewards, replays, revises and sends bad input. Meanwhile servers and the database are
+killed, stopped and frozen, the database's file is locked, or a replica is cut off. At the end every
+acknowledged reward must be in the log with its last value, the log must hold nothing that was not sent, and
+the sums must be its fold. Random choices come from `--seed`, which is printed; timing does not repeat.
 """
 
 import asyncio
@@ -47,15 +47,17 @@ _SETTLING_SECONDS: Final = 60.0
 
 @click.command()
 @click.option("--minutes", type=click.FloatRange(0.1, 7 * 24 * 60), default=5.0, show_default=True)
-@click.option("--seed", type=int, help="Of the faults and of the load; drawn and printed if not given.")
+@click.option("--seed", type=int, help="Seed of faults and load; drawn and printed by default.")
 @click.option(
     "--database",
     type=click.Choice(["sqlite", "postgresql"]),
     default="sqlite",
     show_default=True,
-    help="One server on SQLite, or three on a PostgreSQL of their own.",
+    help="One server on SQLite, or three on their own PostgreSQL.",
 )
-@click.option("--workers", type=click.IntRange(1, 1_000), default=16, show_default=True, help="Of the load.")
+@click.option(
+    "--workers", type=click.IntRange(1, 1_000), default=16, show_default=True, help="Workers of the load."
+)
 @click.option(
     "--clock-jumps/--no-clock-jumps",
     default=True,
@@ -66,7 +68,7 @@ _SETTLING_SECONDS: Final = 60.0
     "--json",
     "json_file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write all that was seen there.",
+    help="Write all results there.",
 )
 @ending_on_sigterm()
 def main(
@@ -78,10 +80,10 @@ def main(
     clock_jumps: bool,
     json_file: Path | None,
 ) -> None:
-    """Put the service under load and through every fault, and compare its books with what was sent."""
+    """Put the service under load and through every fault, and check its ledger against what was sent."""
     if clock_jumps and find_library() is None:
         raise click.ClickException(
-            f"libfaketime is not installed, so no clock can be set. Install it ({INSTALLATION}), or leave "
+            f"libfaketime, which sets clocks, is not installed. Install it ({INSTALLATION}), or leave "
             "wrong clocks out with --no-clock-jumps"
         )
     soak = Soak(
@@ -107,14 +109,14 @@ def main(
 
 @dataclass(slots=True)
 class _Stage:
-    """What is up.
+    """The processes of a soak.
 
     Attributes:
-        url: The database, for those that look at it beside the servers.
+        url: The database, for checks that read it without the servers.
         replicas: The servers.
         sqlite_file: The database, if it is one.
         postgresql: The database, if it is one.
-        proxies: Between the servers and PostgreSQL, one each.
+        proxies: Proxies between the servers and PostgreSQL, one each.
     """
 
     url: str
@@ -125,7 +127,7 @@ class _Stage:
 
     @property
     def clocks(self) -> list[FakedClock]:
-        """Those that can be set: of the servers, and of PostgreSQL."""
+        """The clocks that can be set: of the servers, and of PostgreSQL."""
         of_database = None if self.postgresql is None else self.postgresql.clock
         found = (*(replica.clock for replica in self.replicas), of_database)
         return [clock for clock in found if clock is not None]
@@ -133,7 +135,7 @@ class _Stage:
 
 @contextmanager
 def _stage(soak: Soak, folder: Path) -> Iterator[_Stage]:
-    """Starts everything, and takes everything down, whatever state it is in."""
+    """Start everything, and stop everything at the end, whatever state it is in."""
     with ExitStack() as stack:
         if soak.database == "sqlite":
             url = database_of(folder)
@@ -150,8 +152,8 @@ def _stage(soak: Soak, folder: Path) -> Iterator[_Stage]:
         yield stage
 
 
-def _leave_expired_experiment(stage: _Stage) -> None:
-    """Runs one server while every clock is two months back, and leaves an experiment of then."""
+def _live_long_ago(stage: _Stage) -> None:
+    """Run one server while every clock is two months back, and leave an experiment from then."""
     for clock in stage.clocks:
         clock.set_off(-clocks.AGO)
     stage.replicas[0].start()
@@ -171,7 +173,7 @@ def _replica(soak: Soak, folder: Path, url: str) -> Replica:
 
 
 def _with_postgresql(soak: Soak, folder: Path, stack: ExitStack) -> _Stage:
-    folder.chmod(0o755)  # started by root it runs as somebody else, who reads the clock's file
+    folder.chmod(0o755)  # if root starts it, it runs as another user, who reads the clock's file
     clock = FakedClock(folder / "clock-postgresql") if soak.has_wrong_clocks else None
     postgresql = PostgresqlProcess(folder / "postgresql", clock=clock)
     stack.callback(postgresql.kill)
@@ -186,7 +188,7 @@ def _with_postgresql(soak: Soak, folder: Path, stack: ExitStack) -> _Stage:
 
 
 async def _run(soak: Soak, stage: _Stage, seconds: float, n_workers: int) -> Books:
-    """The load and the faults, until the time is over and every reward acknowledged."""
+    """Run load and faults, until the time is over and every reward is acknowledged."""
     await _declare(stage.replicas[0].address)
     generator = random.Random(soak.seed)
     load = Load([replica.address for replica in stage.replicas], NAME, n_workers, generator.getrandbits(64))
@@ -217,7 +219,7 @@ async def _run(soak: Soak, stage: _Stage, seconds: float, n_workers: int) -> Boo
             await _wait_for_purge(stage)
         await load.finish(_SETTLING_SECONDS)
     except TimeoutError:
-        last = f"; the last answer that can't be: {load.books.wrong[-1]}" if load.books.wrong else ""
+        last = f"; the last impossible answer: {load.books.wrong[-1]}" if load.books.wrong else ""
         raise ChildError(f"the service did not settle: some rewards were never acknowledged{last}") from None
     finally:
         sampling.cancel()
@@ -228,7 +230,7 @@ async def _run(soak: Soak, stage: _Stage, seconds: float, n_workers: int) -> Boo
 
 
 async def _learning(soak: Soak, stage: _Stage, scene: Scene) -> clocks.Learning | None:
-    """The experiment whose epochs must go on, under a little traffic, if clocks are set."""
+    """Return the experiment whose epochs must go on, under a little traffic, if clocks are set."""
     if not soak.has_wrong_clocks:
         return None
     await clocks.declare_learner(stage.replicas[0].address)
@@ -237,8 +239,8 @@ async def _learning(soak: Soak, stage: _Stage, scene: Scene) -> clocks.Learning 
     return learning
 
 
-async def _wait_for_purge(stage: _Stage) -> None:
-    """Waits until the log has nothing of long ago any more: the servers have come to trust their clocks."""
+async def _see_it_purge(stage: _Stage) -> None:
+    """Wait until the log has nothing of long ago, that is, until the servers trust their clocks."""
     over_at = time.monotonic() + _SETTLING_SECONDS
     while await asyncio.to_thread(n_left, stage.url, clocks.EXPIRED):
         if time.monotonic() > over_at:
@@ -276,17 +278,17 @@ async def _keep_sampling(soak: Soak, stage: _Stage, began_at: float) -> None:
         await asyncio.sleep(_SAMPLE_SECONDS)
 
 
-def _settle(soak: Soak, stage: _Stage, books: Books) -> LedgerComparison:
-    """Stops the servers as a supervisor would, and compares."""
+def _settle(soak: Soak, stage: _Stage, books: Books) -> Verdict:
+    """Stop the servers as a supervisor would, and compare."""
     for replica in stage.replicas:
         replica.signal(signal.SIGTERM)
     exit_codes = [replica.wait() for replica in stage.replicas]
     if any(exit_codes):
-        raise ChildError(f"servers that were told to stop ended with {exit_codes}")
+        raise ChildError(f"servers exited with {exit_codes} after SIGTERM")
     if stage.postgresql is not None and "deadlock detected" in stage.postgresql.log:
-        books.wrong.append("PostgreSQL saw a deadlock")
-    n_expired = clocks.N_EXPIRED if soak.has_wrong_clocks else 0
-    return check(stage.url, books, NAME, n_expired=n_expired)
+        books.wrong.append("PostgreSQL had a deadlock")
+    n_bygone = clocks.N_BYGONE if soak.has_wrong_clocks else 0
+    return check(stage.url, books, NAME, n_bygone=n_bygone)
 
 
 def _document(soak: Soak, books: Books, comparison: LedgerComparison) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""What a soak does to its service: one fault after the other, each undone before the next."""
+"""The faults of a soak: one after the other, each undone before the next."""
 
 import asyncio
 import random
@@ -18,7 +18,7 @@ from benchmarks.harness.tcp_proxy import TcpProxy
 from benchmarks.soak.clients import Load
 
 RECOVERY_SECONDS: Final = 30.0
-"""Later than this after its cause is gone, a fault counts as not survived."""
+"""A fault counts as not survived if recovery takes longer than this after its cause is gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,7 @@ class FaultRecord:
     """A fault that is over.
 
     Attributes:
-        kind: What it was.
+        kind: Its kind.
         at_seconds: When it began, since the start of the soak.
         lasted_seconds: Until its cause was gone.
         recovery_seconds: From then until a reward sent since was acknowledged, by the replica that it hit
@@ -41,17 +41,17 @@ class FaultRecord:
 
 @dataclass(slots=True)
 class Scene:
-    """What faults are done to.
+    """The service that faults are done to.
 
     Attributes:
-        load: Who notices.
+        load: The clients, which notice.
         replicas: The servers.
         sqlite_file: The database, if it is one.
         postgresql: The database, if it is one.
-        proxies: Between the replicas and PostgreSQL, one each.
-        generator: Draws replicas and durations.
-        until_learning: Waits for epochs to begin, from a moment on and for so many seconds; returns how long
-            that took, None if there was none. For soaks in which clocks are set.
+        proxies: Proxies between the replicas and PostgreSQL, one each.
+        generator: Generator of replicas and durations.
+        until_learning: Waits for epochs that begin after a moment, within a number of seconds; returns how
+            long that took, None if none began. Only for soaks in which clocks are set.
     """
 
     load: Load
@@ -63,18 +63,18 @@ class Scene:
     until_learning: Callable[[float, float], Awaitable[float | None]] | None = None
 
     def hit(self) -> int:
-        """Draws a replica, whose failed calls are excused until it has recovered."""
+        """Draw a replica, whose failed calls are excused until it has recovered."""
         number = self.generator.randrange(len(self.replicas))
         self.load.ailing.add(number)
         return number
 
 
 Fault: TypeAlias = Callable[[Scene], Awaitable[int | None]]
-"""Does it, and returns when its cause is gone: which replica it hit, or None for all."""
+"""Causes a fault, and returns when its cause is gone: the replica that it hit, or None for all."""
 
 
 async def kill_server(scene: Scene) -> int:
-    """SIGKILL, and another start."""
+    """Send SIGKILL, and start again."""
     number = scene.hit()
     scene.replicas[number].signal(signal.SIGKILL)
     await asyncio.to_thread(scene.replicas[number].wait)
@@ -83,19 +83,19 @@ async def kill_server(scene: Scene) -> int:
 
 
 async def stop_server(scene: Scene) -> int:
-    """SIGTERM, and another start: the exit code must be 0."""
+    """Send SIGTERM, and start again: the exit code must be 0."""
     number = scene.hit()
     replica = scene.replicas[number]
     replica.signal(signal.SIGTERM)
     exit_code = await asyncio.to_thread(replica.wait)
     if exit_code != 0:
-        raise ChildError(f"a server that was told to stop ended with {exit_code}: {replica.last_words()}")
+        raise ChildError(f"a server exited with {exit_code} after SIGTERM: {replica.last_words()}")
     await asyncio.to_thread(replica.start)
     return number
 
 
 async def freeze_server(scene: Scene) -> int:
-    """SIGSTOP in pulses."""
+    """Send SIGSTOP in pulses."""
     number = scene.hit()
     for _ in range(scene.generator.randint(1, 4)):
         scene.replicas[number].signal(signal.SIGSTOP)
@@ -106,7 +106,7 @@ async def freeze_server(scene: Scene) -> int:
 
 
 async def hold_lock(scene: Scene) -> None:
-    """Another process holds SQLite's write lock, for up to longer than a commit waits for it."""
+    """Hold SQLite's write lock from another process, for up to longer than a commit waits for it."""
     with closing(_connect(scene)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         await asyncio.sleep(scene.generator.uniform(0.5, 7.0))
@@ -114,7 +114,7 @@ async def hold_lock(scene: Scene) -> None:
 
 
 async def hold_read(scene: Scene) -> None:
-    """Another process reads for long, so that the write-ahead log can't be copied back."""
+    """Read from another process for long, so that the write-ahead log can't be copied back."""
     with closing(_connect(scene)) as connection:
         connection.execute("BEGIN")
         connection.execute("SELECT count(*) FROM rewards").fetchone()
@@ -123,22 +123,22 @@ async def hold_read(scene: Scene) -> None:
 
 
 async def kill_database(scene: Scene) -> None:
-    """SIGKILL of PostgreSQL and every backend, and another start."""
+    """Send SIGKILL to PostgreSQL and every backend, and start again."""
     await _restart_database(scene, lambda postgresql: postgresql.kill())
 
 
 async def stop_database(scene: Scene) -> None:
-    """A fast shutdown, and another start."""
+    """Shut down fast, and start again."""
     await _restart_database(scene, lambda postgresql: postgresql.stop(signal.SIGINT))
 
 
 async def crash_database(scene: Scene) -> None:
-    """An immediate shutdown, and another start."""
+    """Shut down immediately, and start again."""
     await _restart_database(scene, lambda postgresql: postgresql.stop(signal.SIGQUIT))
 
 
 async def freeze_database(scene: Scene) -> None:
-    """PostgreSQL answers nothing and closes nothing."""
+    """Freeze PostgreSQL: it answers nothing and closes nothing."""
     assert scene.postgresql is not None  # noqa: S101 - for the type checker
     scene.postgresql.freeze()
     try:
@@ -148,7 +148,7 @@ async def freeze_database(scene: Scene) -> None:
 
 
 async def cut_network(scene: Scene) -> int:
-    """One replica is cut off from its database."""
+    """Cut one replica off from its database."""
     number = scene.generator.randrange(len(scene.replicas))
     scene.proxies[number].cut()
     try:
@@ -179,7 +179,7 @@ ON_POSTGRESQL: Final[dict[str, Fault]] = {
 async def do_faults(
     scene: Scene, kinds: dict[str, Fault], seconds: float, on_fault: Callable[[FaultRecord], None]
 ) -> None:
-    """Does one fault after the other until the time is over; every kind once before any is repeated."""
+    """Do one fault after the other until the time is over; every kind once before any is repeated."""
     began_at = time.monotonic()
     deck: list[str] = []
     while time.monotonic() - began_at < seconds:

@@ -10,13 +10,13 @@ Database = Literal["sqlite", "postgresql"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """What the service weighed at a moment.
+    """The service's memory, descriptors and log size at a moment.
 
     Attributes:
         at_seconds: Since the start.
-        resident_mib: Of the heaviest server.
-        n_descriptors: Open in the server with the most.
-        wal_mib: SQLite's write-ahead log.
+        resident_mib: Resident memory of the largest server.
+        n_descriptors: Open descriptors in the server with the most.
+        wal_mib: Size of SQLite's write-ahead log.
     """
 
     at_seconds: float
@@ -27,16 +27,16 @@ class Sample:
 
 @dataclass(slots=True)
 class Soak:
-    """What was seen.
+    """The results of a soak.
 
     Attributes:
-        database: Which kind.
-        seed: Of everything that was drawn.
+        database: Its kind.
+        seed: The seed of everything that was drawn.
         n_replicas: Servers.
         has_wrong_clocks: Whether clocks are set among the faults.
         seconds: How long the load lasted.
         happened: Faults, in order.
-        samples: Weights, in order.
+        samples: Samples, in order.
     """
 
     database: Database

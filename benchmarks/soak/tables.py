@@ -1,4 +1,4 @@
-"""What a soak prints at its end."""
+"""The output of a soak."""
 
 from collections import defaultdict
 from statistics import median
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
 _MOST_SHOWN = 10
 
 
-def print_soak(soak: "Soak", books: Books, comparison: LedgerComparison, out: Console) -> None:
-    """Faults, load, weights, and the verdict."""
+def print_soak(soak: "Soak", books: Books, verdict: Verdict, out: Console) -> None:
+    """Print faults, load, memory, and the verdict."""
     out.print()
     _print_faults(soak, out)
     _print_load(soak, books, out)
     table = plain_table("Books", "what", "how many", no_wrap=True)
     table.add_row("acknowledged rewards and revisions", f"{books.n_acked:,}")
-    table.add_row("outcomes in the log", f"{comparison.n_logged:,}")
-    table.add_row("lost", f"{comparison.n_lost:,}")
-    table.add_row("doubled", f"{comparison.n_doubled:,}")
-    table.add_row("in the log and never sent", f"{comparison.n_unknown:,}")
-    table.add_row("of long ago, and purged", f"{comparison.n_purged:,}")
-    table.add_row("in doubt, and exact on the retry", f"{comparison.n_in_doubt:,}")
-    table.add_row("sums that differ from the log", f"{len(comparison.differences):,}")
-    table.add_row("answers that can't be", f"{len(comparison.wrong):,}")
+    table.add_row("outcomes in the log", f"{verdict.n_logged:,}")
+    table.add_row("lost", f"{verdict.n_lost:,}")
+    table.add_row("doubled", f"{verdict.n_doubled:,}")
+    table.add_row("in the log, but never sent", f"{verdict.n_unknown:,}")
+    table.add_row("of long ago, rightly purged", f"{verdict.n_purged:,}")
+    table.add_row("in doubt, and duplicates on the retry", f"{verdict.n_in_doubt:,}")
+    table.add_row("sums that differ from the log", f"{len(verdict.differences):,}")
+    table.add_row("impossible answers", f"{len(verdict.wrong):,}")
     out.print(table)
     for text in (*comparison.differences, *comparison.wrong)[:_MOST_SHOWN]:
         out.print(text, soft_wrap=True)
-    if not comparison.n_in_doubt:
-        out.print("No reward was in doubt: a longer run would say more.")
-    out.print("The books are exact." if comparison.is_clean else "THE BOOKS ARE WRONG.")
+    if not verdict.n_in_doubt:
+        out.print("No reward was in doubt: run longer to cover retries.")
+    out.print("The ledger is exact." if verdict.is_clean else "THE LEDGER IS WRONG.")
 
 
 def _print_faults(soak: "Soak", out: Console) -> None:
@@ -64,12 +64,12 @@ def _print_load(soak: "Soak", books: Books, out: Console) -> None:
     table.add_row("acknowledged rewards a second", f"{books.n_acked / soak.seconds:,.0f}")
     table.add_row("replays", f"{books.n_replays:,}")
     table.add_row("bad inputs refused", f"{books.n_nonsense:,}")
-    table.add_row("rewards refused for now, and tried again", f"{books.refusals.total():,}")
+    table.add_row("rewards refused for now, and retried", f"{books.refusals.total():,}")
     table.add_row("calls of Choose to a server that was down or frozen", f"{books.failovers:,}")
     table.add_row("other calls of Choose that failed", f"{len(books.failed_chooses):,}")
     if books.choose_seconds:
         p50, p99 = (percentile(books.choose_seconds, percent) * 1000 for percent in (50, 99))
-        table.add_row("Choose p50 and p99, no server being down", f"{p50:.1f} and {p99:.1f} ms")
+        table.add_row("Choose p50 and p99, with every server up", f"{p50:.1f} and {p99:.1f} ms")
     for what, unit, values in (
         ("memory", "MiB", [sample.resident_mib for sample in soak.samples]),
         ("open descriptors", "", [float(sample.n_descriptors) for sample in soak.samples]),
@@ -78,5 +78,5 @@ def _print_load(soak: "Soak", books: Books, out: Console) -> None:
         if any(values):
             half = max(1, len(values) // 2)
             most = f"{max(values[:half]):.0f} and {max(values[half:] or values):.0f} {unit}"
-            table.add_row(f"{what}, at most in the first half and in the second", most.rstrip())
+            table.add_row(f"{what}, maximum of the first half and of the second", most.rstrip())
     out.print(table)

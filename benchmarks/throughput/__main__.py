@@ -1,4 +1,4 @@
-"""Runs the command line: `python -m benchmarks.throughput`."""
+"""Run the command line: `python -m benchmarks.throughput`."""
 
 from benchmarks.throughput.command import main
 

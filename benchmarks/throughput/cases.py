@@ -1,4 +1,4 @@
-"""What the throughput benchmark measures, row by row, and what the design aims at in each."""
+"""The rows of the throughput benchmark, and what the design aims at in each."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ class Row:
     """One line of the table.
 
     Attributes:
-        title: What is called.
-        setting: In which setting.
-        workload: What is sent.
-        n_callers: From how many concurrent callers.
+        title: The method called.
+        setting: Arms or units, and the number of experiments.
+        workload: The requests sent.
+        n_callers: The number of concurrent callers.
         aim: What the design aims at.
     """
 
@@ -36,17 +36,17 @@ class Row:
 
 
 def few_experiments() -> dict[int, Sequence[str]]:
-    """Number of arms to names: one experiment of each."""
+    """Map number of arms to names: one experiment of each."""
     return {n_arms: named(n_arms, 1) for n_arms in N_ARMS}
 
 
 def many_experiments(n_experiments: int) -> dict[int, Sequence[str]]:
-    """Number of arms to names: half of the experiments have 2 arms, four tenths 10, a tenth 100."""
+    """Map number of arms to names: half of the experiments have 2 arms, four tenths 10, a tenth 100."""
     return {n_arms: named(n_arms, round(n_experiments * share)) for n_arms, share in _SHARES_OF_ARMS.items()}
 
 
 def choose_rows(names_of_arms: Mapping[int, Sequence[str]]) -> Iterator[Row]:
-    """Choose with and without a unit at each number of arms; calls are spread over its experiments."""
+    """Return Choose with and without a unit at each number of arms; calls are spread over its experiments."""
     for has_unit in (True, False):
         for n_arms, names in names_of_arms.items():
             yield Row(
@@ -59,7 +59,7 @@ def choose_rows(names_of_arms: Mapping[int, Sequence[str]]) -> Iterator[Row]:
 
 
 def other_rows(names_of_arms: Mapping[int, Sequence[str]], round_seconds: float) -> Iterator[Row]:
-    """One caller's Choose, batches of Choose, rewards one by one and in batches, with 10 arms."""
+    """Return one caller's Choose, batches of Choose, rewards one by one and in batches, with 10 arms."""
     names = names_of_arms[10]
     setting = f"10 arms, {_experiments(names_of_arms)}"
     yield Row(
@@ -93,7 +93,7 @@ def other_rows(names_of_arms: Mapping[int, Sequence[str]], round_seconds: float)
 
 
 def profile_rows(names_of_arms: Mapping[int, Sequence[str]], seconds: float) -> Iterator[Row]:
-    """One row for each of the four methods."""
+    """Return one row for each of the four methods."""
     _, choose, *_ = choose_rows(names_of_arms)
     _, *others = other_rows(names_of_arms, seconds)
     yield from (choose, *others)

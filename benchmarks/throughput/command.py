@@ -1,4 +1,4 @@
-"""The speed of the path: `python -m benchmarks.throughput`, against a bare echo RPC.
+"""The speed of the decision path: `python -m benchmarks.throughput`, against a bare echo RPC.
 
 Absolute rates say little on a shared machine. So each method is measured in turns with an echo on the same
 stack, by the same client, and the ratio is that of neighbouring rounds. On two cores the client is more often
@@ -39,9 +39,9 @@ _N_MANY_QUICK: Final = 200
 _SETTLING_SECONDS: Final = 2.0
 _HOW_TO_READ: Final = (
     "ratio: items a second over echoes a second, median and quartiles of neighbouring rounds; CPU ratio: the "
-    "server's CPU time of an echo over that of an item, which no busy client can flatter; latencies include "
-    "waiting behind other callers; of many experiments half have 2 arms, four tenths 10 and a tenth 100, and "
-    "calls are spread over those with the row's number of arms"
+    "server's CPU time of an echo over that of an item, which a busy client does not distort; latencies "
+    "include waiting behind other callers; of many experiments half have 2 arms, four tenths 10 and a tenth "
+    "100, and calls are spread over those with the row's number of arms"
 )
 
 _Step = Callable[[str], Callable[[], None]]
@@ -56,10 +56,10 @@ _Step = Callable[[str], Callable[[], None]]
     type=click.FloatRange(0.5, 60),
     default=3.0,
     show_default=True,
-    help="How long each row is measured, and the echo as long again.",
+    help="How long each row is measured; the echo takes as long again.",
 )
 @click.option(
-    "--quick", is_flag=True, help="A second a row, and 200 experiments in place of 10,000: a smoke test."
+    "--quick", is_flag=True, help="One second per row, and 200 experiments instead of 10,000: a smoke test."
 )
 @click.option("--profile", "is_profile", is_flag=True, help="Show what the server's time goes to instead.")
 @ending_on_sigterm()
@@ -113,7 +113,7 @@ def _measure_startup(scratch: Path, progress: Progress) -> list[Startup]:
 def _measure_server(
     folder: Path, names_of_arms: dict[int, Sequence[str]], seconds: float, progress: Progress
 ) -> tuple[list[Comparison], list[str]]:
-    """Comparisons on a server with these experiments, and what to know beside them."""
+    """Return comparisons on a server with these experiments, and notes on them."""
     folder.mkdir()
     with serving(folder) as server:
         notes = [_declare(server, names_of_arms, progress)]
@@ -137,7 +137,7 @@ def _compare(comparer: Comparer, rows: Sequence[Row], progress: Progress) -> Ite
 
 
 def _declare(server: Child, names_of_arms: dict[int, Sequence[str]], progress: Progress) -> str:
-    """Creates the experiments, and says how long it took."""
+    """Create the experiments, and print how long it took."""
     n_experiments = sum(map(len, names_of_arms.values()))
     task = progress.add_task(f"creating and starting {n_experiments:,} experiments", total=n_experiments)
     began = time.perf_counter()
@@ -149,7 +149,7 @@ def _declare(server: Child, names_of_arms: dict[int, Sequence[str]], progress: P
 
 @contextmanager
 def _progress() -> Iterator[Progress]:
-    """Bars on standard error, if that is a terminal."""
+    """Show bars on standard error, if that is a terminal."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     errors = console(stderr=True)
     with Progress(*columns, console=errors, disable=not errors.is_terminal) as progress:

@@ -1,4 +1,4 @@
-"""The yardstick: an RPC that does nothing, on the server's own stack of grpc.aio, uvloop and channel options.
+"""The reference: an RPC that does nothing, on the server's own stack of grpc.aio, uvloop and channel options.
 
 `python -m benchmarks.throughput.echo --response-bytes N` answers every call with the same N bytes until
 SIGTERM.

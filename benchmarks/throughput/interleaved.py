@@ -1,4 +1,4 @@
-"""Measures a method and the echo in turns, so that what disturbs the machine disturbs both."""
+"""Methods and the echo measured in turns, so that a disturbance of the machine affects both."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ _FEWEST_ROUNDS: Final = 3
 
 @contextmanager
 def echoing(n_bytes: int) -> Iterator[Child]:
-    """Runs an echo that answers with so many bytes until the block ends."""
+    """Run an echo that answers with `n_bytes` bytes until the block ends."""
     with TemporaryDirectory(prefix="bandit-echo-") as folder:
         arguments = ("-m", "benchmarks.throughput.echo", "--response-bytes", str(n_bytes))
         with running(arguments, Path(folder)) as echo:
@@ -32,8 +32,8 @@ class Comparer:
         client: Makes the calls.
         echo: Runs the echo.
         server: Runs what is measured.
-        seconds: Measured on each of the two, in short rounds.
-        round_seconds: How long a round is.
+        seconds: How long each of the two is measured, in short rounds.
+        round_seconds: The length of a round.
 
     Attributes:
         n_rewards: How many rewards the server has acknowledged.
@@ -50,7 +50,7 @@ class Comparer:
         self.n_rewards = 0
 
     def compare(self, row: Row, on_round: Callable[[], None]) -> Comparison:
-        """Measures the echo and a row in turns, and calls back after each turn of both."""
+        """Measure the echo and a row in turns, and call back after each turn of both."""
         pairs = []
         for _ in range(self.n_rounds):
             pairs.append((self._round_of_echo(row), self._round(row)))
@@ -58,7 +58,7 @@ class Comparer:
         return Comparison.of(row.title, row.setting, pairs, row.aim)
 
     def _round_of_echo(self, row: Row) -> Round:
-        """Calls the echo as Choose is called, also where a row's calls are batches from fewer callers."""
+        """Call the echo as Choose is called, even where a row's calls are batches from fewer callers."""
         is_batch = row.workload.items_per_call > 1
         n_callers = CALLERS if is_batch else row.n_callers
         workload = Chooses(experiments=("arms-10-0",), has_unit=True, method=METHOD)

@@ -1,7 +1,7 @@
 """Where the event loop's time goes: a server under cProfile, and the functions that take the most.
 
-cProfile sees the thread it starts in, which is the event loop's, and makes every Python call dearer: read the
-order and not the amounts. `run` is the event loop itself: gRPC's and uvloop's C code, and waiting.
+cProfile sees the thread it starts in, which is the event loop's, and makes every Python call more expensive:
+read the order and not the amounts. `run` is the event loop itself: C code of gRPC and uvloop, and waiting.
 """
 
 import io
@@ -17,18 +17,18 @@ from benchmarks.harness.processes import serving
 from benchmarks.throughput.cases import Row, few_experiments, profile_rows
 
 N_SHOWN: Final = 25
-"""How many functions are worth a look."""
+"""How many functions are listed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """What one kind of call spends its time on.
+    """How one kind of call spends its time.
 
     Attributes:
-        title: What was called.
+        title: The method called.
         n_calls: How often.
         cpu_us_per_call: CPU time of the server's process, under the profiler.
-        functions: The dearest functions by their own time, as `pstats` prints them.
+        functions: The most expensive functions by their own time, as `pstats` prints them.
     """
 
     title: str
@@ -38,7 +38,7 @@ class Profile:
 
 
 def profile(scratch: Path, client: LoadClient, seconds: float) -> Iterator[Profile]:
-    """Profiles Choose, BatchChoose, Reward and BatchReward, each on a server of its own."""
+    """Profile Choose, BatchChoose, Reward and BatchReward, each on its own server."""
     for row in profile_rows(few_experiments(), seconds):
         folder = scratch / row.title
         folder.mkdir()
@@ -64,12 +64,12 @@ def _profile_row(row: Row, folder: Path, client: LoadClient, seconds: float) -> 
         title=row.title,
         n_calls=done.n_calls,
         cpu_us_per_call=done.cpu_seconds * 1e6 / done.n_calls,
-        functions=_slowest_functions(output),
+        functions=_most_expensive(output),
     )
 
 
-def _slowest_functions(output: Path) -> str:
-    """The table of `pstats`, without what stands before it."""
+def _most_expensive(output: Path) -> str:
+    """Return the table of `pstats`, without the lines before it."""
     text = io.StringIO()
     pstats.Stats(str(output), stream=text).strip_dirs().sort_stats("tottime").print_stats(N_SHOWN)
     return text.getvalue().partition("\n\n   ncalls")[2].strip()

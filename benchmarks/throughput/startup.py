@@ -1,4 +1,4 @@
-"""How long a server takes to be there, and what it weighs once it is."""
+"""How long a server takes to start, and its memory at rest."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from benchmarks.harness.processes import require_serving, serving
 
 N_STARTS: Final = 5
 _SETTLING_SECONDS: Final = 1.5
-"""Until the first polls are over, which allocate what a server at rest keeps."""
+"""Until the first polls are over, which allocate the memory of a server at rest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,9 +20,9 @@ class Startup:
     """Medians over several starts.
 
     Attributes:
-        database: What the server found.
-        first_line_seconds: From its start to the line that says where it serves.
-        serving_seconds: From its start to the first SERVING that a client got for an answer.
+        database: The database that the server found.
+        first_line_seconds: From its start to the line with its address.
+        serving_seconds: From its start to the first SERVING that a client got.
         resident_mib: Resident memory at rest, in MiB.
     """
 
@@ -33,7 +33,7 @@ class Startup:
 
 
 def measure_startup(scratch: Path, on_start: Callable[[], None]) -> list[Startup]:
-    """Starts servers on an empty database, and on one that has been migrated; calls back after each."""
+    """Start servers on an empty database and on a migrated one; call back after each."""
     migrated = scratch / "migrated"
     migrated.mkdir()
     with serving(migrated):
@@ -45,7 +45,7 @@ def measure_startup(scratch: Path, on_start: Callable[[], None]) -> list[Startup
 
 
 def start_once(folder: Path, on_start: Callable[[], None]) -> tuple[float, float, float]:
-    """Seconds to the first line and to SERVING, and resident MiB at rest, of one start."""
+    """Return seconds to the first line and to SERVING, and resident MiB at rest, of one start."""
     began = time.perf_counter()
     with serving(folder) as server:
         require_serving(server.address)
@@ -57,7 +57,7 @@ def start_once(folder: Path, on_start: Callable[[], None]) -> tuple[float, float
 
 
 def summarise(database: str, starts: list[tuple[float, float, float]]) -> Startup:
-    """The medians of what `start_once` saw."""
+    """Return the medians of what `start_once` measured."""
     first_line, serving_after, resident = zip(*starts, strict=True)
     return Startup(
         database=database,

@@ -1,4 +1,4 @@
-"""How figures look to a person."""
+"""The tables that the command prints."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -16,7 +16,7 @@ _ENOUGH_TO_ROUND: Final = 10
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> Table:
-    """Rates, latencies and CPU of what was called, and how it stands to the echo."""
+    """Return rates, latencies and CPU of each method, and their ratios to the echo."""
     table = plain_table(
         "Calls, each against the echo in turns",
         *("called", "setting", "items/s", "p50\nms", "p95\nms", "p99\nms", "CPU µs\nan item"),
@@ -42,7 +42,7 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
 
 
 def startup_table(startups: Sequence[Startup]) -> Table:
-    """Cold start and memory at rest."""
+    """Return cold start times and memory at rest."""
     table = plain_table(
         "Start (aims: 1.5 s, 150 MB at rest)",
         *("database", "first line s", "SERVING s", "memory MB"),
@@ -56,10 +56,10 @@ def startup_table(startups: Sequence[Startup]) -> Table:
 
 
 def print_profile(found: Profile, out: Console) -> None:
-    """One kind of call: its CPU time and the dearest functions."""
+    """Print one kind of call: its CPU time and the most expensive functions."""
     heading = f"{found.title}: {found.n_calls:,} calls, {found.cpu_us_per_call:,.0f} µs of CPU each, profiled"
     out.print(Text(heading, style="bold"), soft_wrap=True)
-    out.print(f"The event loop's {N_SHOWN} dearest functions by own time:")
+    out.print(f"The event loop's {N_SHOWN} most expensive functions by own time:")
     out.print(found.functions, soft_wrap=True)
     out.print()
 

@@ -1,4 +1,4 @@
-"""The application: settings in, a running service or a finished piece of maintenance out."""
+"""The application: runs the service, or one maintenance command, from its settings."""
 
 from server.app.clock_maintenance import accept_clock, repair_clock, show_clock
 from server.app.errors import StartupError

@@ -15,20 +15,20 @@ from server.services.runtime.reloading_file import ReloadingFile
 from server.settings import Settings
 
 LOOK_SECONDS: Final = 1.0
-"""How often files that may change in service are looked at."""
+"""How often to look for changed files."""
 
 log = structlog.get_logger()
 
 
 class Access:
-    """TLS and authentication, as set.
+    """TLS and authentication, as configured.
 
     Attributes:
-        authenticator: Tells who calls.
-        credentials: For the port; None for plain text.
+        authenticator: Authenticates callers.
+        credentials: The port's; None for plain text.
 
     Args:
-        settings: Which files there are.
+        settings: Name the files.
         clock: The time.
 
     Raises:
@@ -43,12 +43,12 @@ class Access:
         self.authenticator = self._open_tokens(clock)
 
     async def look(self) -> None:
-        """Load the files that changed, on a thread: they may be on a network."""
+        """Load the files that changed, on a thread, since they may be on a network."""
         for reloading in self._reloading:
             await asyncio.to_thread(reloading.look)
 
     def log_access(self) -> None:
-        """Log who can call; as a warning where anyone can, from anywhere."""
+        """Log who can call; a warning if anyone can, from anywhere."""
         facts = {
             "tls": self._settings.tls_certificate is not None,
             "client_certificates": self._settings.tls_client_ca is not None,
@@ -56,7 +56,7 @@ class Access:
         }
         if self._settings.tokens is None and self._settings.tls_client_ca is None:
             write = log.info if is_loopback(self._settings.listen) else log.warning
-            write("access.open", **facts, meaning="whoever reaches the port may do everything")
+            write("access.open", **facts, meaning="anyone who reaches the port may do everything")
         else:
             log.info("access.guarded", **facts)
 

@@ -1,4 +1,4 @@
-"""The application: the services, with what lets calls in, starts without a store, and serves metrics."""
+"""The application: the services, with access, startup without a store, the gRPC server and metrics."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -21,18 +21,18 @@ from server.store.contract import Store
 
 
 class Application:
-    """One run of the server. To be made on its event loop, to which gRPC belongs.
+    """One run of the server. It must be created on its event loop, to which gRPC belongs.
 
     Args:
-        settings: What the operator set.
-        store: Need not be there yet.
-        number: Of this process among those that share the port, from 1; None if it is alone.
+        settings: The operator's settings.
+        store: Need not be reachable yet.
+        number: This process's number among those that share the port, from 1; None if it is alone.
         on_broken: Called when durability can't be promised any more.
 
     Attributes:
         access: TLS and tokens.
         services: Everything between the wire and the database.
-        standby: Reaches the store, and does without it until then.
+        standby: Connects to the store, and lets the server do without it until then.
         rpc: Answers the calls.
         collector: The state of the services, for Prometheus.
 

@@ -30,7 +30,7 @@ def show_clock(settings: Settings) -> list[str]:
 
 
 def accept_clock(settings: Settings, *, reason: str, caller: str) -> datetime:
-    """Accept the clock that is read, and return its time. Servers follow with their next poll.
+    """Accept the clock's reading, and return its time. Servers follow with their next poll.
 
     Raises:
         StartupError: The database can't be opened or written.
@@ -40,7 +40,7 @@ def accept_clock(settings: Settings, *, reason: str, caller: str) -> datetime:
 
 
 def repair_clock(settings: Settings, *, reason: str, caller: str) -> ClockRepair:
-    """Repair what a clock that was ahead left in the database.
+    """Repair what a clock that ran ahead left in the database.
 
     Raises:
         StartupError: The database can't be opened or written.

@@ -10,7 +10,7 @@ from server.store.errors import StoreError
 
 
 class StartupError(Exception):
-    """The command can't start; the text is for the person who started it."""
+    """The command can't start; the message is for the person who started it."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Logs: JSON on standard error, one line an event."""
+"""Logs: JSON on standard error, one line per event."""
 
 import logging
 import sys
@@ -25,7 +25,7 @@ def set_up_logs(level: str, *, worker: int | None = None) -> None:
             structlog.processors.add_log_level,
             add_worker,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            # Without local variables: requests, units and keys are among them.
+            # Without local variables, which include requests, units and keys.
             structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
             _cap_texts,
             structlog.processors.JSONRenderer(sort_keys=False),
@@ -39,7 +39,7 @@ def set_up_logs(level: str, *, worker: int | None = None) -> None:
 
 
 class _Relay(logging.Handler):
-    """Logs what libraries log or warn of through structlog, as events like any other."""
+    """Logs the records and warnings of libraries through structlog."""
 
     def emit(self, record: logging.LogRecord) -> None:
         structlog.get_logger().log(
@@ -54,7 +54,7 @@ class _Relay(logging.Handler):
 def _cap_texts(
     _logger: object, _method: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
-    """Shortens long texts, which may be a client's; JSON escapes what would break a line."""
+    """Shorten long texts, which may be a client's; JSON escapes what would break a line."""
     for key, value in event.items():
         if isinstance(value, str) and len(value) > _LONGEST_TEXT:
             event[key] = value[:_LONGEST_TEXT] + "..."

@@ -1,4 +1,4 @@
-"""Commands that work on the database itself, without a server."""
+"""Commands that work on the database directly, without a server."""
 
 from datetime import timedelta
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One process of the server: starts the application, keeps it going, and stops it in order."""
+"""One process of the server: starts the application, keeps it running, and stops it in order."""
 
 import asyncio
 import gc
@@ -28,7 +28,7 @@ from server.store.errors import StoreError
 from server.store.opening import find_store
 
 _GC_THRESHOLDS: Final = (50_000, 20, 100)
-"""Calls leave no cycles behind, so Python need not look for them every few calls."""
+"""Calls leave no reference cycles, so Python need not look for them every few calls."""
 
 _BROKEN_EXIT: Final = 70
 """Exit code after a failed write to stable storage: EX_SOFTWARE, so that a supervisor restarts the server."""
@@ -44,7 +44,7 @@ def print_address(address: str, *, is_serving: bool) -> None:
 
 
 def stop_signals() -> set[signal.Signals]:
-    """Return the signals that stop a server; SIGHUP is among them unless it is ignored, as under nohup."""
+    """Return the signals that stop a server; SIGHUP only if it is not ignored, as it is under nohup."""
     ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
     return {signal.SIGTERM, signal.SIGINT, signal.SIGHUP} - ignored
 
@@ -54,9 +54,10 @@ class Placement:
     """The place of a process among those of its server.
 
     Attributes:
-        announce: Called with the address, and whether it serves yet; again once it does.
-        number: Counted from 1 where several processes share the port; the first writes the server's files.
-        end: A file descriptor that can be read once the process is to stop; None if only signals say so.
+        announce: Called with the address, and whether it serves yet; called again once it does.
+        number: From 1 if several processes share the port, else None; number 1 writes the server's files.
+        end: A file descriptor that becomes readable when the process should stop; None if only signals do
+            that.
     """
 
     announce: Callable[..., None] = print_address
@@ -76,7 +77,7 @@ def serve_here(settings: Settings, placement: Placement = ALONE) -> int:
     require_address_space()
     room_for_connections(
         settings.max_connections
-    )  # first: whatever opens a file would fail without saying why
+    )  # first, since anything that opens a file would fail with an unclear error
     set_up_logs(settings.log_level, worker=placement.number)
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
@@ -88,12 +89,12 @@ def serve_here(settings: Settings, placement: Placement = ALONE) -> int:
 
 
 async def _serve_on(settings: Settings, store: Store, placement: Placement) -> int:
-    """Serve from a store. The application is made here, since gRPC belongs to the loop it is made in."""
+    """Serve from a store. The application is created here, since gRPC belongs to the loop it starts in."""
     return await _Service(settings, store, placement).run()
 
 
 class _Service:
-    """One run of the service on a store that need not be there yet."""
+    """One run of the service on a store that need not be reachable yet."""
 
     def __init__(self, settings: Settings, store: Store, placement: Placement) -> None:
         self._settings = settings
@@ -132,7 +133,7 @@ class _Service:
         return self._exit_code
 
     def _start_chores(self) -> "list[asyncio.Task[None]]":
-        """Start what has to run before the first call."""
+        """Start the tasks that must run before the first call."""
         return [
             asyncio.create_task(self._services.sync.poll(self._settings.poll_seconds)),
             asyncio.create_task(self._services.sync.allocate(self._settings.epoch_interval_seconds)),
@@ -143,7 +144,7 @@ class _Service:
         ]
 
     def _start_late_chores(self, *, has_answered: bool) -> "list[asyncio.Task[None]]":
-        """Start what can wait until the server has announced its address."""
+        """Start the tasks that can wait until the server has announced its address."""
         chores = [asyncio.create_task(self._services.store.run(Thread.COMPUTE, lambda _: load_mathematics()))]
         if not self._application.standby.is_connected:
             chores.append(asyncio.create_task(self._connect(has_answered=has_answered)))
@@ -168,7 +169,7 @@ class _Service:
             loop.add_reader(self._placement.end, self._stopping.set)
 
     async def _begin(self) -> bool:
-        """Reach the store or do without; return whether calls can be answered."""
+        """Connect to the store or do without; return whether calls can be answered."""
         try:
             return await self._application.standby.begin()
         except StoreError:
@@ -176,7 +177,7 @@ class _Service:
             raise
 
     async def _connect(self, *, has_answered: bool) -> None:
-        """Reach the store that was away at the start."""
+        """Connect to the store that could not be reached at the start."""
         try:
             await self._application.standby.connect()
         except StoreError as error:
@@ -211,7 +212,7 @@ class _Service:
         self._announce(can_answer=can_answer)
 
     async def _drain(self) -> None:
-        """Let clients find another server, and calls in flight finish."""
+        """Give clients time to find another server, and calls in flight time to finish."""
         log.info("server.draining")
         await self._application.rpc.say_not_serving()
         if self._exit_code == 0:

@@ -1,4 +1,4 @@
-"""Limits of the process: raised as far as the system allows, and an error where that is too little."""
+"""Process limits: raised as far as the system allows, with an error if that is too low."""
 
 import resource
 from typing import Final
@@ -7,21 +7,21 @@ from server.app.errors import StartupError
 from server.settings import MIB
 
 RESERVED: Final = 96
-"""Open files beside clients' connections: libraries, databases, logs, scrapes, files that are reloaded."""
+"""Open files besides clients' connections: libraries, databases, logs, scrapes, files that are reloaded."""
 
 FEWEST_CONNECTIONS: Final = 32
 LEAST_ADDRESS_SPACE: Final = 1024 * MIB
-"""Stacks of threads and arenas of the C library count, of which little is ever used."""
+"""Thread stacks and arenas of the C library count towards it, though little of them is ever used."""
 
 _MOST: Final = 1 << 20
-"""Asking for more is refused by some systems, whatever their limit says."""
+"""Some systems refuse more, whatever their limit is."""
 
 
 def room_for_connections(requested: int) -> int:
-    """Return how many connections of clients fit, at most `requested`; raise the soft limit for them.
+    """Raise the soft limit on open files, and return how many client connections fit, at most `requested`.
 
     Raises:
-        StartupError: The limit leaves room for too few.
+        StartupError: The limit leaves room for too few connections.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _MOST if hard == resource.RLIM_INFINITY else min(hard, _MOST)
@@ -35,18 +35,18 @@ def room_for_connections(requested: int) -> int:
     if room < min(requested, FEWEST_CONNECTIONS):
         fewest = RESERVED + min(requested, FEWEST_CONNECTIONS)
         raise StartupError(
-            f"the system allows this process {most} open files, and bandit-server needs {fewest} or more: "
+            f"the system allows this process {most} open files, but bandit-server needs {fewest} or more: "
             "raise the limit (ulimit -n, or LimitNOFILE of systemd)"
         )
     return room
 
 
 def require_address_space() -> None:
-    """Raises StartupError if the limit on address space is so low that memory would fail in service."""
+    """Raise StartupError if the limit on address space is so low that allocations would fail in service."""
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft != resource.RLIM_INFINITY and soft < LEAST_ADDRESS_SPACE:
         raise StartupError(
-            f"the system allows this process {soft // MIB} MiB of address space (ulimit -v), and "
+            f"the system allows this process {soft // MIB} MiB of address space (ulimit -v), but "
             f"bandit-server needs {LEAST_ADDRESS_SPACE // MIB} or more, most of it never used: limit the "
             "memory of its cgroup instead (MemoryMax of systemd)"
         )

@@ -1,4 +1,4 @@
-"""Prometheus metrics of experiments, ledger and snapshot. No unit and no decision is in a label."""
+"""Prometheus metrics of experiments, ledger and snapshot. Labels contain no units and no decisions."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -25,8 +25,8 @@ class ServiceCollector:
     """Collects the state of the services when Prometheus scrapes.
 
     Args:
-        services: Whose state it is.
-        clock: Whether the time is in doubt.
+        services: The services whose state it is.
+        clock: Service time, and whether it is in doubt.
         convergence: How soon a change made by one replica is known to all.
         max_series: How many combinations of experiment and arm a metric may have.
     """
@@ -45,7 +45,7 @@ class ServiceCollector:
         services.queue.observers.append(self._observe_commit)
 
     def collect(self) -> Iterator[Metric]:
-        """The families, as Prometheus reads them."""
+        """Yield the metric families for Prometheus."""
         yield self._decisions()
         yield self._outcomes()
         yield self._epochs()
@@ -57,20 +57,22 @@ class ServiceCollector:
 
     def _store_families(self) -> Iterator[Metric]:
         yield _gauge(
-            "bandit_reward_queue_rows", "Outcomes that wait for a commit.", self._services.queue.n_rows
+            "bandit_reward_queue_rows", "Outcomes waiting for a commit.", self._services.queue.n_rows
         )
         yield _gauge(
             "bandit_snapshot_age_seconds",
-            "Seconds since the store last confirmed what Choose reads.",
+            "Seconds since the store last confirmed the snapshot that Choose reads.",
             self._services.snapshot.age.total_seconds(),
         )
         yield _gauge(
             "bandit_convergence_bound_seconds",
-            "Seconds within which replicas that reach the store know what one of them changed.",
+            "Seconds within which a change made by one replica has reached all that reach the store.",
             self._convergence.total_seconds(),
         )
         yield _gauge(
-            "bandit_store_up", "1 if the store answered last.", int(not self._services.sync.is_store_away)
+            "bandit_store_up",
+            "1 if the store answered the last time.",
+            int(not self._services.sync.is_store_away),
         )
         wal_bytes = self._services.store.wal_bytes
         if wal_bytes is not None:
@@ -82,14 +84,16 @@ class ServiceCollector:
             "bandit_epochs_begun", "Epochs begun by this server.", self._services.allocator.n_epochs
         )
         yield _counter(
-            "bandit_purged_rows", "Rows of the reward log purged here.", self._services.purger.n_rows
+            "bandit_purged_rows",
+            "Rows of the reward log purged by this server.",
+            self._services.purger.n_rows,
         )
         yield _counter(
             "bandit_sealed_epochs", "Epochs sealed by this server.", self._services.purger.n_epochs
         )
         yield _counter(
             "bandit_units_dropped",
-            "Decisions whose unit was not noted: too many waited for the store.",
+            "Decisions whose unit was not recorded, since too many waited for the store.",
             self._services.counter.units.n_dropped,
         )
 
@@ -101,7 +105,7 @@ class ServiceCollector:
         clock, record = self._clock, self._clock.record
         yield _gauge(
             "bandit_clock_in_doubt",
-            "1 if the clock that is read differs from service time: nothing is begun that goes by it.",
+            "1 if the clock's reading differs from service time: nothing new that depends on it is begun.",
             int(clock.is_doubted),
         )
         yield _gauge(
@@ -111,11 +115,11 @@ class ServiceCollector:
         )
         yield _gauge(
             "bandit_clock_offset_seconds",
-            "The clock that is read minus service time.",
+            "The clock's reading minus service time.",
             clock.offset.total_seconds(),
         )
         if record is not None:
-            text = "How long servers of this database have run free of doubt about the clock."
+            text = "Seconds that servers of this database have run without doubt about the clock."
             yield _gauge("bandit_clock_trusted_seconds", text, record.running.total_seconds())
 
     def _decisions(self) -> Metric:
@@ -137,7 +141,7 @@ class ServiceCollector:
     def _outcomes(self) -> Metric:
         family = CounterMetricFamily(
             "bandit_outcomes",
-            "Outcomes answered, by what became of them.",
+            "Outcomes answered, by result.",
             labels=("experiment", "arm", "metric", "result"),
         )
         others: Counter[str] = Counter()
@@ -169,8 +173,8 @@ class ConnectionCollector:
     """Collects calls without requests, and their connections, when Prometheus scrapes.
 
     Args:
-        unsent_requests: Calls that wait for their requests.
-        offenders: Connections that were closed.
+        arrivals: Calls waiting for their requests.
+        flooders: Connections that were closed.
     """
 
     def __init__(self, unsent_requests: UnsentRequests, offenders: Offenders) -> None:
@@ -178,12 +182,12 @@ class ConnectionCollector:
         self._offenders = offenders
 
     def collect(self) -> Iterator[Metric]:
-        """The families, as Prometheus reads them."""
+        """Yield the metric families for Prometheus."""
         text = "Calls whose request has not arrived."
         yield _gauge("bandit_incomplete_calls", text, self._unsent_requests.n_waiting)
         ended = CounterMetricFamily(
             "bandit_incomplete_calls_ended",
-            "Calls ended since their request took too long, or too many waited for theirs.",
+            "Calls ended because their request took too long, or too many waited for theirs.",
             labels=("why",),
         )
         ended.add_metric(["late"], self._unsent_requests.n_late)
@@ -191,18 +195,18 @@ class ConnectionCollector:
         yield ended
         yield _counter(
             "bandit_connections_closed",
-            "Connections closed since too many of their calls waited for requests.",
-            self._offenders.n_closed,
+            "Connections closed because too many of their calls waited for requests.",
+            self._flooders.n_closed,
         )
         yield _counter(
             "bandit_addresses_slowed",
-            "How often less of an address's connections was let through.",
-            self._offenders.n_slowed,
+            "How often the connections of an address were slowed down.",
+            self._flooders.n_slowed,
         )
 
 
 def serve_metrics(address: str, rpc: RpcServer, services: ServiceCollector) -> int:
-    """Answers scrapes over HTTP in a thread of its own, as long as the process lives; returns the port."""
+    """Answer scrapes over HTTP in a separate thread, as long as the process lives; return the port."""
     registry = CollectorRegistry()
     registry.register(CallCollector(rpc.measurements))
     registry.register(ConnectionCollector(rpc.unsent_requests, rpc.offenders))

@@ -1,4 +1,4 @@
-"""A bound on the series of a metric: names chosen by callers must not let a scrape grow without end."""
+"""A limit on the series of a metric, so that names chosen by callers can't grow a scrape without end."""
 
 from collections import Counter
 from typing import Final
@@ -7,17 +7,17 @@ from bandit.validation import namespace_of
 from server.store.records import ExperimentRecord
 
 OTHER: Final = "(other)"
-"""The label under which the rest is summed; no experiment, arm or metric can have this name."""
+"""The label of the sum of all other series; no experiment, arm or metric can have this name."""
 
 _SHARE_OF_ONE: Final = 2
-"""A namespace may take one in so many of the series, so that it can't keep out the others."""
+"""A namespace may take at most the total divided by this, so that it can't crowd out the others."""
 
 
 class SeriesLimit:
-    """Admits series in the order in which they are first seen, and for good: a counter never goes back.
+    """Admits series in the order in which they are first seen, for good: a counter never decreases.
 
     Args:
-        most: How many.
+        most: The maximum number of series.
     """
 
     def __init__(self, most: int) -> None:
@@ -27,11 +27,11 @@ class SeriesLimit:
         self._n_of_namespace: Counter[str] = Counter()
 
     def admits(self, key: tuple[int, ...], record: ExperimentRecord | None) -> bool:
-        """Whether a series has labels of its own, or is summed with the others.
+        """True if a series has labels of its own; False if it is summed with the others.
 
         Args:
-            key: Numbers of the experiment, and of what is in it.
-            record: The experiment; None if it is gone, of which only what was refused before is summed.
+            key: Numbers of the experiment, and of its arm and metric if any.
+            record: The experiment; None if it was deleted, and then only series refused before are summed.
         """
         if key in self._admitted:
             return True

@@ -1,4 +1,4 @@
-"""A port that several processes of one server share, and no other server."""
+"""A port shared by the processes of one server, and by no other server."""
 
 import socket
 from collections.abc import Iterator
@@ -10,16 +10,16 @@ from server.rpc.server import ListenError
 
 @contextmanager
 def reserved_port(address: str) -> Iterator[int]:
-    """Hold the port of `address` without listening, so that it stays while workers come and go.
+    """Hold the port of `address` without listening, so that it stays taken while workers come and go.
 
-    A port that is shared may be joined by any process of the same user, and the kernel would give a second
-    server half of the traffic: so it is first bound alone, which fails if any process has it, shared or not.
+    Any process of the same user may join a shared port, and the kernel would give a second server half of the
+    traffic. So the port is first bound exclusively, which fails if any process has it, shared or not.
 
     Yields:
-        The port, which is a free one if `address` names port 0.
+        The port; a free one if `address` names port 0.
 
     Raises:
-        ListenError: The port is taken, or the address is not of this machine.
+        ListenError: The port is taken, or the address is not this machine's.
     """
     host, port = split_address(address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

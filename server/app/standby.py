@@ -1,8 +1,8 @@
-"""Startup without the store: from a snapshot and keys on disk, which are kept fresh, or waiting.
+"""Startup without the store: from a snapshot and keys on disk, or waiting. Keeps both files fresh.
 
-store there ─────────────────────────────▶ serving
-store away ──▶ usable snapshot and keys? ──▶ serving from it ──▶ store there: goes on by itself
-                          └─ no ──▶ waiting, NOT_SERVING ──────▶ store there: serving
+store reached ───────────────────────────▶ serving
+store away ──▶ usable snapshot and keys? ──▶ serving from them ─▶ store reached: serving from it
+                          └─ no ──▶ waiting, NOT_SERVING ──────▶ store reached: serving
 """
 
 import asyncio
@@ -24,17 +24,17 @@ from server.store.records import KeyRing, LiveExperiment
 
 _PAUSE_SECONDS: Final = 1.0
 _RENEW_SECONDS: Final = 60.0
-"""How old the file gets while nothing changes: how much older than the outage a start from it seems."""
+"""How old the file gets while nothing changes, and so how much older than the outage it may seem."""
 
 log = structlog.get_logger()
 
 
 class Standby:
-    """Reaches the store, and restores a snapshot until then. Belongs to the event loop's thread.
+    """Connects to the store, and restores a snapshot until then. Belongs to the event loop's thread.
 
     Args:
-        settings: What the operator set.
-        services: Whose store is reached, and whose snapshot and keys are restored until then.
+        settings: The operator's settings.
+        services: Have the store to connect to, and the snapshot and keys to restore until then.
         is_keeper: Whether this process writes the files.
 
     Attributes:
@@ -60,10 +60,10 @@ class Standby:
         self.is_connected = False
 
     async def begin(self) -> bool:
-        """Reach the store once, or else restore the snapshot; return whether calls can be answered.
+        """Try the store once, otherwise restore the snapshot; return whether calls can be answered.
 
         Raises:
-            StoreError: The store is there and can't be used, or is a file.
+            StoreError: The store was reached but can't be used, or is a file.
         """
         try:
             await self._reach()
@@ -76,10 +76,10 @@ class Standby:
         return True
 
     async def connect(self) -> None:
-        """Reach the store, however long it takes.
+        """Try the store until it is reached, however long that takes.
 
         Raises:
-            StoreError: It is there and can't be used, and there is no snapshot to go on with.
+            StoreError: It was reached but can't be used, and there is no snapshot to serve from.
         """
         logged = ""
         while not self.is_connected:
@@ -96,17 +96,17 @@ class Standby:
                     log.error("store.unusable", error=logged)  # noqa: TRY400 - the text is for the operator
 
     async def save(self, *, is_last: bool = False) -> None:
-        """Write the snapshot file if it lacks something that the store has confirmed, or grows old.
+        """Write the snapshot file if it lacks something that the store has confirmed, or is getting old.
 
-        Also the keys file, if that failed when they changed.
+        Write the keys file too, if that failed when the keys changed.
 
         Args:
-            is_last: Whether the server stops: then the file is made as young as it can be.
+            is_last: Whether the server is stopping, so that the file should be as fresh as possible.
         """
         if self._snapshot_path is None or self._ring is None or not self._is_keeper:
             return
         await asyncio.to_thread(self._save_keys, self._ring)
-        if isinf(self._snapshot.age_seconds):  # there are keys, and no experiment yet
+        if isinf(self._snapshot.age_seconds):  # there are keys, but no experiment yet
             return
         live = [each for each in self._snapshot if each.epoch is not None]
         confirmed_ms = self._clock.time_ms() - round(self._snapshot.age_seconds * 1000)
@@ -122,13 +122,11 @@ class Standby:
             self._saved, self._saved_ms = live, confirmed_ms
 
     def take_keys(self, ring: KeyRing) -> None:
-        """Sign and verify with the keys of the store from now on, and with those that follow them."""
-        if (
-            self._snapshot.is_restored
-            and self._file_ring is not None
-            and not is_same_deployment(ring, self._file_ring)
-        ):
-            log.error("snapshot.foreign", advice="the database is of another deployment than the keys file")
+        """Sign and verify with the store's keys from now on, and follow their changes."""
+        if self._snapshot.is_restored and self._file_ring is not None and not agree(ring, self._file_ring):
+            log.error(
+                "snapshot.foreign", advice="the database and the keys file are of different deployments"
+            )
             self._snapshot.clear()
             self._services.counter.forget()
         keys = self._services.keys
@@ -188,7 +186,7 @@ class Standby:
     def _age_of(self, kept: KeptSnapshot) -> float:
         """Return the age of a snapshot in seconds: at least the lag, so that no decision counts as confirmed.
 
-        One that was confirmed in the future tells of a wrong clock, then or now: it counts as stale.
+        A snapshot that was confirmed in the future means that a clock was or is wrong: it counts as stale.
         """
         age_seconds = (self._clock.time_ms() - kept.confirmed_ms) / 1000
         if age_seconds >= -self._settings.lag_seconds:
@@ -202,7 +200,7 @@ class Standby:
         try:
             ring = read_keys(self._keys_path)
         except KeysFileError as error:
-            if self._keys_path.exists():  # there is none before the first start
+            if self._keys_path.exists():  # it is missing before the first start
                 log.warning("keys.ignored", reason=str(error))
             return None
         if is_open_to_others(self._keys_path):

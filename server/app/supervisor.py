@@ -1,7 +1,7 @@
-"""One process or several: `--workers N` is a parent that answers no call, and N processes that share a port.
+"""One process or several: `--workers N` is a parent that answers no calls, and N processes that share a port.
 
-The parent holds the port without listening, starts the workers, replaces those that die, passes on a signal
-to stop, and waits for all to drain. A worker that loses its parent stops, as after SIGTERM.
+The parent holds the port without listening, starts the workers, replaces those that die, passes on stop
+signals, and waits for all workers to drain. A worker that loses its parent stops, as after SIGTERM.
 """
 
 import multiprocessing
@@ -28,19 +28,19 @@ from server.settings import Settings
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 10.0
 _LONG_LIFE: Final = 10.0
-"""A worker that served for so many seconds is replaced at once; the others after ever longer pauses."""
+"""A worker that served for this many seconds is replaced at once; others after ever longer pauses."""
 
 _MOST_FAILURES: Final = 5
-"""After so many replacements in a row that can't start, the server gives up, unless other workers go on."""
+"""After this many replacements in a row that can't start, the server gives up unless other workers run."""
 
 _LAST_SECONDS: Final = 30.0
-"""What a worker gets on top of its drain before it is killed, for a slow commit."""
+"""Seconds that a worker gets after its drain before it is killed, for a slow commit."""
 
 log = structlog.get_logger()
 
 
 def serve(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT, in as many processes as set, and return the exit code.
+    """Serve until SIGTERM or SIGINT, in the configured number of processes, and return the exit code.
 
     Raises:
         StartupError: The service can't start.
@@ -74,10 +74,10 @@ class _Worker:
     """One run of a worker.
 
     Attributes:
-        process: The child.
-        pipe: Where it sends; closing it tells the child to stop.
+        process: The child process.
+        pipe: Receives its messages; closing it makes the child stop.
         started_at: On the monotonic clock.
-        address: What it sent last; None before it listens.
+        address: The address that it sent last; None before it listens.
         failure: Why it can't start.
     """
 
@@ -88,7 +88,7 @@ class _Worker:
     failure: str = ""
 
     def listen(self) -> None:
-        """Take in what it has sent."""
+        """Read the messages that it has sent."""
         try:
             while self.pipe.poll():
                 match self.pipe.recv():
@@ -104,7 +104,7 @@ class _Supervisor:
     """The parent of the workers.
 
     Args:
-        settings: With the port that they share.
+        settings: Include the port that they share.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -150,7 +150,7 @@ class _Supervisor:
             log.info("worker.started", worker=number, pid=worker.process.pid)
 
     def _wait(self) -> None:
-        """Wait until a worker sends something or ends, a signal comes, or a worker is to be started."""
+        """Wait until a worker sends something or ends, a signal arrives, or a worker is due to start."""
         news: list[Connection | int] = [self._wake]
         for worker in self._workers.values():
             news += (worker.pipe, worker.process.sentinel)
@@ -168,7 +168,7 @@ class _Supervisor:
             self._announce([address for address in addresses if address is not None])
 
     def _announce(self, addresses: list[_Address]) -> None:
-        """Announce once that all workers are there, and once that all serve."""
+        """Announce once that all workers listen, and once that all serve."""
         is_serving = all(address.is_serving for address in addresses)
         if is_serving:
             self._n_failures = 0
@@ -181,12 +181,12 @@ class _Supervisor:
             print_address(addresses[0].text, is_serving=False)
 
     def _replace(self, number: int, worker: _Worker) -> None:
-        """Plan a replacement for a worker that has died, or give up: StartupError."""
+        """Plan a replacement for a worker that has died; StartupError to give up."""
         del self._workers[number]
         worker.pipe.close()
         code = worker.process.exitcode or 0
         if worker.address is None:
-            self._n_failures += code >= 0  # one that was killed might have started
+            self._n_failures += code >= 0  # a killed worker might have started
             if self._is_hopeless:
                 raise StartupError(worker.failure or f"worker {number} ended with {code} before it served")
         has_lived = worker.address is not None and time.monotonic() - worker.started_at > _LONG_LIFE
@@ -197,13 +197,13 @@ class _Supervisor:
 
     @property
     def _is_hopeless(self) -> bool:
-        """Whether workers that can't start end the server: not as long as others go on."""
+        """True if workers that can't start end the server: not as long as others run."""
         has_begun = self._has_served or self._has_announced_waiting
         has_others = any(worker.address is not None for worker in self._workers.values())
         return not has_begun or (self._n_failures >= _MOST_FAILURES and not has_others)
 
     def _stop(self) -> int:
-        """End every worker; return the worst exit code, of a signal as shells give it."""
+        """End every worker; return the worst exit code, with signals as in shells (128 + number)."""
         settings = self._settings
         give_up_at = time.monotonic() + settings.drain_delay_seconds + settings.drain_seconds + _LAST_SECONDS
         for worker in self._workers.values():
@@ -222,22 +222,22 @@ class _Supervisor:
 
 def _start(settings: Settings, number: int) -> _Worker:
     context = multiprocessing.get_context("spawn")
-    mine, theirs = context.Pipe()
+    parent_end, child_end = context.Pipe()
     if settings.metrics_listen is not None:
         host, _, port = settings.metrics_listen.rpartition(":")
         own = f"{host}:{int(port) + number - 1 if int(port) else 0}"
         settings = settings.model_copy(update={"metrics_listen": own})
-    process = context.Process(target=_work, args=(settings, number, theirs), name=f"worker-{number}")
-    resource_tracker.ensure_running()  # or the first start would do it, and unblock the signals
+    process = context.Process(target=_work, args=(settings, number, child_end), name=f"worker-{number}")
+    resource_tracker.ensure_running()  # otherwise the first start does it, and unblocks the signals
     with _signals_held():
         process.start()
-    theirs.close()
-    return _Worker(process, mine, time.monotonic())
+    child_end.close()
+    return _Worker(process, parent_end, time.monotonic())
 
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Block the signals to stop: a child starts with them blocked, and unblocks them when it is ready."""
+    """Block the stop signals: a child starts with them blocked, and unblocks them when it is ready."""
     held = signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals())
     try:
         yield
@@ -246,7 +246,7 @@ def _signals_held() -> Iterator[None]:
 
 
 def _work(settings: Settings, number: int, pipe: Connection) -> None:
-    """The whole life of a worker."""
+    """Run a worker from start to exit."""
 
     def announce(address: str, *, is_serving: bool) -> None:
         with suppress(OSError):  # without a parent it stops anyway

@@ -1,4 +1,4 @@
-"""The composition root of the services: builds each from those that it uses."""
+"""The composition root: builds each service from those that it uses."""
 
 import secrets
 from collections.abc import Callable
@@ -26,11 +26,11 @@ from server.settings import Settings
 
 
 class Services:
-    """The services of one run: everything between the wire and the database, without its chores running.
+    """The services of one run: everything between the wire and the database; no background task runs yet.
 
     Args:
-        settings: What the operator set.
-        store: Need not be there yet.
+        settings: The operator's settings.
+        store: Need not be reachable yet.
         clock: The time.
         timekeeper: Reads the store's clock; None if `clock` needs no readings.
         on_broken: Called when durability can't be promised any more.
@@ -39,13 +39,13 @@ class Services:
         store: As above.
         clock: As above.
         timekeeper: As above.
-        writer: This run, as the store knows it.
-        snapshot: What Choose reads.
+        writer: This run's registration with the store.
+        snapshot: The experiments and epochs that Choose reads.
         keys: The keys that sign decisions.
         counter: Counts decisions.
         allocator: Begins epochs.
         sync: Flushes counts and refreshes the snapshot.
-        inquiries: Asks the store before something is refused for good.
+        inquiries: Asks the store before a reward is refused for good.
         epochs: Looks up the epochs of decisions that are rewarded.
         queue: Commits rewards.
         chooser: Answers Choose.
@@ -53,7 +53,7 @@ class Services:
         experiments: Changes experiments.
         reporter: Makes reports.
         purger: Purges old rewards from the log.
-        reaper: Ends the runs of servers that are gone.
+        reaper: Ends the runs of dead servers.
     """
 
     def __init__(

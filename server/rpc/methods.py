@@ -1,4 +1,4 @@
-"""The methods that are served: what answers each, who may call it, how large a request may be.
+"""The methods served: for each its name, its handler, the roles that may call it, and its size limit.
 
 A method without a row here is not served, and a row needs all four.
 """
@@ -33,8 +33,8 @@ class Method(Generic[_Service]):
     Attributes:
         name: As in the proto.
         answer: The service's function from request bytes and caller to response bytes.
-        roles: A caller needs one of them.
-        max_bytes: A larger request is refused before it is parsed.
+        roles: A caller needs at least one of them.
+        max_bytes: Larger requests are refused before they are parsed.
     """
 
     name: str

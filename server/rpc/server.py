@@ -29,18 +29,18 @@ SERVICES: Final = (BANDIT.name, EXPERIMENTS.name, ADMIN.name)
 
 METADATA_BYTES: Final = 16 * 1024
 _MOST_PENDING: Final = 30_000
-"""Calls that may wait for the event loop. gRPC ends more as CANCELLED; by default some from 1,000 on."""
+"""Calls that may wait for the event loop. gRPC ends any more as CANCELLED; by default some from 1,000 on."""
 
 OPTIONS: Final[Sequence[tuple[str, int]]] = (
     ("grpc.max_receive_message_length", LARGE_BYTES),
-    # Of each pair the first is where gRPC begins to refuse at random, the second where it refuses all.
+    # In each pair, gRPC refuses at random from the first limit on, and always from the second.
     ("grpc.max_metadata_size", METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", METADATA_BYTES),
     ("grpc.server.max_pending_requests", _MOST_PENDING),
     ("grpc.server.max_pending_requests_hard_limit", _MOST_PENDING),
-    # Callers' own deadlines end what waits for long; gRPC would end it as CANCELLED, after 30 s.
+    # Callers' own deadlines end calls that wait for long; gRPC would end them as CANCELLED, after 30 s.
     ("grpc.server_max_unrequested_time_in_server", 3_600),
-    ("grpc.max_concurrent_streams", 1_000),  # with 100, calls that a commit frees at once were reset
+    ("grpc.max_concurrent_streams", 1_000),  # with 100, calls that one commit released together were reset
     ("grpc.max_connection_idle_ms", 300_000),
     ("grpc.max_connection_age_grace_ms", 30_000),
     ("grpc.server_handshake_timeout_ms", 5_000),
@@ -51,7 +51,7 @@ OPTIONS: Final[Sequence[tuple[str, int]]] = (
 
 _DRAIN_POLL_SECONDS: Final = 0.01
 _REFUSING_SECONDS: Final = 0.2
-_FAREWELL_SECONDS: Final = 0.5
+_LAST_SECONDS: Final = 0.5
 
 
 _CLOCK: Final = "clock"
@@ -61,12 +61,13 @@ _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 
 
 class ListenError(Exception):
-    """Nothing can listen at {address}."""
+    """The server can't listen at {address}."""
 
     def __init__(self, address: str) -> None:
         self.address = address
         super().__init__(
-            f"can't listen at {address}: is another server there, or the address not of this machine?"
+            f"can't listen at {address}: is another server running there, or is it not an address of this "
+            "machine?"
         )
 
 
@@ -75,7 +76,7 @@ class ConnectionLimits:
     """Limits on connections.
 
     Attributes:
-        max_connections: How many may be open.
+        max_connections: The most open connections.
         connection_seconds: Clients are asked to reconnect after this long, so that their calls spread.
         request_seconds: How long a call's request may take to arrive after its headers.
         flood_seconds: How long an address that floods the server is slowed down; 0: never.
@@ -88,24 +89,24 @@ class ConnectionLimits:
 
 
 class RpcServer:
-    """Serves every service of `server.rpc.methods`, health and, if wanted, reflection.
+    """Serves every service of `server.rpc.methods`, health and, if enabled, reflection.
 
     Args:
         bandit: The data plane.
         experiments: The control plane.
         admin: Keys and the audit.
-        authenticator: Lets callers in or refuses them.
+        authenticator: Authenticates and authorises callers.
         clock: Times the calls.
-        max_calls: Calls of one method that may be in flight.
+        max_calls: The most calls of one method in flight.
         has_reflection: Whether to serve reflection.
-        limits: What connections may do.
+        limits: Limits on connections.
         shares_port: Whether other processes of this server listen at the same port.
 
     Attributes:
-        gate: Whether calls are taken.
-        unsent_requests: Calls whose requests have not arrived.
-        offenders: Connections that were closed for such calls.
-        measurements: What is measured of each method.
+        gate: Accepts or refuses calls.
+        arrivals: Calls whose requests have not arrived.
+        flooders: Connections that were closed for such calls.
+        measurements: Measurements of each method.
     """
 
     def __init__(
@@ -157,7 +158,7 @@ class RpcServer:
             The port: a free one if `address` names port 0.
 
         Raises:
-            ListenError: Nothing can listen there.
+            ListenError: The server can't listen there.
         """
         try:
             port = (
@@ -195,25 +196,25 @@ class RpcServer:
     async def stop(self, grace_seconds: float) -> None:
         """Refuse new calls, and give those in flight `grace_seconds` to finish.
 
-        gRPC's own stop cancels calls that it has received and not begun, and those that arrive before the
-        client has heard of it. So at first, and until the calls in flight are done, the gate answers, with a
-        status that can be retried. Streams that are left then, such as watches of health, never end by
-        themselves: they get a moment.
+        gRPC's own stop cancels calls that it has received but not begun, and those that arrive before the
+        client knows of it. So at first, and until the calls in flight are done, the gate answers new calls,
+        with a status that can be retried. Streams that are left then, such as watches of health, never end
+        on their own, so they get a moment.
         """
         self.gate.close()
         refusing_until = self._clock.monotonic() + min(_REFUSING_SECONDS, grace_seconds)
         deadline = self._clock.monotonic() + grace_seconds
-        # Calls only count themselves, which costs less than a notification: hence the polling.
+        # Polling, since calls only count themselves, which costs less than a notification.
         while self._clock.monotonic() < (deadline if self._is_busy() else refusing_until):  # noqa: ASYNC110
             await asyncio.sleep(_DRAIN_POLL_SECONDS)
-        # Calls that take longer are ended here: gRPC would give neither a reason nor a retry delay.
+        # Calls that take longer are ended here, since gRPC would give neither a reason nor a retry delay.
         self.gate.end_calls()
-        farewell_until = self._clock.monotonic() + min(_FAREWELL_SECONDS, grace_seconds)
-        while self._is_busy() and self._clock.monotonic() < farewell_until:  # noqa: ASYNC110 - as above
+        last_until = self._clock.monotonic() + min(_LAST_SECONDS, grace_seconds)
+        while self._is_busy() and self._clock.monotonic() < last_until:  # noqa: ASYNC110 - as above
             await asyncio.sleep(_DRAIN_POLL_SECONDS)
         if self._watching is not None:
             self._watching.cancel()
-        await self._server.stop(min(max(deadline - self._clock.monotonic(), 0.0), _FAREWELL_SECONDS))
+        await self._server.stop(min(max(deadline - self._clock.monotonic(), 0.0), _LAST_SECONDS))
 
     def _is_busy(self) -> bool:
         return any(method.n_in_flight for method in self.measurements)

@@ -1,1 +1,1 @@
-"""What the service does, free of wire and SQL: choosing, the ledger, epochs, experiments, reports."""
+"""The services, independent of wire and SQL: choosing, the ledger, epochs, experiments, reports."""

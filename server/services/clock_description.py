@@ -1,4 +1,4 @@
-"""Description of the clock for an operator, with advice."""
+"""A description of the clock for operators, with advice."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -8,24 +8,24 @@ from server.services.runtime.service_time import Pace
 from server.store.records import ClockReading
 
 _SLACK: Final = timedelta(seconds=1)
-_GO_BY_ITSELF: Final = "nothing: servers go on by themselves"
+_NOTHING_TO_DO: Final = "nothing: servers continue on their own"
 
 
 def describe(reading: ClockReading, *, is_shared: bool, trust_after: timedelta, pace: Pace) -> Iterator[str]:
-    """Yield the clock in plain words, line by line: what is read, what servers go by, and what to do."""
+    """Yield the clock in plain words, line by line: its reading, service time, and what to do."""
     record = reading.record
     whose = "the database's" if is_shared else "this machine's"
     yield f"clock:          {_shown(reading.at)} ({whose})"
-    said_at = max((at for at in (record.beat_at, record.doubted_at) if at is not None), default=None)
-    said = "no server has said it yet" if said_at is None else f"{_shown(said_at)}, as a server last said"
-    yield f"service time:   {said}"
+    reported_at = max((at for at in (record.beat_at, record.doubted_at) if at is not None), default=None)
+    reported = "not reported yet" if reported_at is None else f"{_shown(reported_at)}, as last reported"
+    yield f"service time:   {reported}"
     yield f"doubt:          {_doubt(reading)}"
     yield f"mark:           {'none yet' if record.mark is None else _shown(record.mark)}"
-    yield f"free of doubt:  {_long(record.running)} of running in all"
+    yield f"without doubt:  {_long(record.running)} of running in total"
     until = "nothing yet" if record.trusted is None else f"up to {_shown(record.trusted)}"
     yield f"trusted:        {until} (what was marked {_long(trust_after)} of running ago)"
-    yield "rests on it:    sealing and purging rewards, forgetting servers and reusing ids of keys reach no"
-    yield "                further than what is trusted; while there is doubt, no epoch begins, no key is"
+    yield "depends on it:  sealing and purging rewards, forgetting servers and reusing ids of keys reach no"
+    yield "                further than the trusted instant; while there is doubt, no epoch begins, no key is"
     yield "                rotated, and nothing is refused for good as too late"
     yield f"what to do:     {_advice(reading, pace)}"
 
@@ -33,7 +33,7 @@ def describe(reading: ClockReading, *, is_shared: bool, trust_after: timedelta, 
 def _doubt(reading: ClockReading) -> str:
     record = reading.record
     if record.doubt is not None and record.doubted_at is not None:
-        return f"at {_shown(record.doubted_at)} of service time the clock was {_apart(record.doubt)}"
+        return f"at {_shown(record.doubted_at)} of service time the clock was {_compared(record.doubt)}"
     if record.mark is not None and reading.at < record.mark - _SLACK:
         return f"the clock is {_long(record.mark - reading.at)} behind the mark: a start now is in doubt"
     return "none"
@@ -50,24 +50,24 @@ def _advice(reading: ClockReading, pace: Pace) -> str:
     if record.doubt is not None:
         return (
             "compare the clock with one that you trust. If it is wrong, set it right; if it is right, "
-            f"servers go by it after {_long(pace.settle)}, or at once with `bandit-server clock accept`"
+            f"servers follow it after {_long(pace.settle)}, or at once with `bandit-server clock accept`"
         )
     if mark is not None and reading.at > mark + pace.far:
-        return f"{_GO_BY_ITSELF}, {_long(pace.settle)} after a start"
-    return _GO_BY_ITSELF
+        return f"{_NOTHING_TO_DO}, {_long(pace.settle)} after a start"
+    return _NOTHING_TO_DO
 
 
 def _shown(instant: datetime) -> str:
     return f"{instant:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _apart(difference: timedelta) -> str:
+def _compared(difference: timedelta) -> str:
     side = "ahead of" if difference > timedelta() else "behind"
     return f"{_long(abs(difference))} {side} it"
 
 
 def _long(time: timedelta) -> str:
-    """A length of time in its two largest units.
+    """Format a length of time in its two largest units.
 
     >>> _long(timedelta(hours=25, minutes=7)), _long(timedelta(seconds=3.5))
     ('1 day 1 h', '3 s')

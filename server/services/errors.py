@@ -1,4 +1,4 @@
-"""Errors of the services, each with what the caller should do.
+"""Errors of the services, and what the caller should do about each.
 
     ServiceError
     ├── InvalidInputError           correct the fields named and call again
@@ -9,22 +9,22 @@
     ├── TransitionRefusedError      the experiment's state does not allow this
     ├── QuotaReachedError           delete what is not needed, or have the limit raised
     ├── DecisionExpiredError        too late: nothing helps
-    ├── DecisionSealedError         as above, also for what may have been recorded once
-    ├── OutcomeConflictError        another value is stored: post a higher revision, if this one is right
-    ├── ExperimentExistsError       take another name
+    ├── DecisionSealedError         as above, also for outcomes that may have been recorded before
+    ├── OutcomeConflictError        another value is stored: post a higher revision if this one is right
+    ├── ExperimentExistsError       use another name
     ├── ExperimentChangedError      read the experiment again, then repeat the change
     ├── RotationRefusedError        try again once the last rotation has settled
-    ├── RevocationRefusedError      rotate first, or name a key that is there
+    ├── RevocationRefusedError      rotate first, or name an existing key
     ├── ServerOutdatedError         call a server of the newer release
     ├── OlderServersError           stop the servers of an earlier release first
-    ├── RevocationUnsettledError    look for the transaction that is still open
+    ├── RevocationUnsettledError    find and end the transaction that is still open
     ├── OverloadedError             try again after `retry_after`
     │   └── StorageFullError        as above, once there is room
-    ├── ClockInDoubtError           as above: whether it is too late can't be told now
+    ├── ClockInDoubtError           as above: whether it is too late is not known now
     └── StorageUnavailableError     try again after `retry_after`
         └── StorageUnsafeError      as above, once the database is configured to keep what it acknowledges
 
-Texts are for the caller to read: they hold no SQL, no path and no class name.
+Messages are for the caller: they contain no SQL, no path and no class name.
 """
 
 from collections.abc import Iterable
@@ -40,7 +40,7 @@ class ServiceError(Exception):
     Attributes:
         reason: A stable word for programs, in capitals.
         retry_after: How long to wait before a retry; None where a retry does not help.
-        violations: The broken rules, where input was bad.
+        violations: The broken rules, where input was invalid.
     """
 
     reason: ClassVar[str] = "UNKNOWN"
@@ -59,7 +59,7 @@ class InvalidInputError(ServiceError):
 
     @classmethod
     def of(cls, field: str, description: str) -> "InvalidInputError":
-        """The error of one broken rule."""
+        """Return the error of one broken rule."""
         return cls([Violation(field, description)])
 
 
@@ -91,7 +91,9 @@ class ExperimentNotFoundError(ServiceError):
 
     def __init__(self, name: str | None) -> None:
         which = (
-            "the experiment of this decision was deleted" if name is None else f"no experiment {shown(name)}"
+            "the experiment of this decision was deleted"
+            if name is None
+            else f"there is no experiment {shown(name)}"
         )
         super().__init__(which)
 
@@ -110,8 +112,8 @@ class TransitionRefusedError(ServiceError):
 
     reason = "STATE_DOES_NOT_ALLOW"
 
-    def __init__(self, name: str, state: str, wish: str) -> None:
-        super().__init__(f"experiment {name!r} is {state}: it can't be {wish}")
+    def __init__(self, name: str, state: str, change: str) -> None:
+        super().__init__(f"experiment {name!r} is {state}: it can't be {change}")
 
 
 class QuotaReachedError(ServiceError):
@@ -121,14 +123,14 @@ class QuotaReachedError(ServiceError):
 
     @classmethod
     def of_experiments(cls, namespace: str, most: int) -> "QuotaReachedError":
-        """The error of one experiment too many."""
-        where = f"namespace {namespace!r} holds" if namespace else "there are"
-        return cls(f"{where} {most} experiments already, as many as this server allows: delete one first")
+        """Return the error of one experiment too many."""
+        where = f"namespace {namespace!r} has" if namespace else "there are"
+        return cls(f"{where} {most} experiments, the most that this server allows: delete one first")
 
     @classmethod
     def of_arms(cls, n_arms: int, most: int) -> "QuotaReachedError":
-        """The error of one arm too many."""
-        return cls(f"the experiment would have {n_arms} arms; this server allows {most}")
+        """Return the error of one arm too many."""
+        return cls(f"the experiment would have {n_arms} arms; this server allows at most {most}")
 
 
 class DecisionExpiredError(ServiceError):
@@ -142,14 +144,14 @@ class DecisionExpiredError(ServiceError):
 
 
 class DecisionSealedError(ServiceError):
-    """The decision's epoch is sealed: what was recorded for it is in sums, and can't be told apart."""
+    """The decision's epoch is sealed: its outcomes are only in sums, where they can't be told apart."""
 
     reason = "DECISION_SEALED"
 
     def __init__(self) -> None:
         super().__init__(
             "the decision's epoch is sealed: it is past max_decision_age and the retention, so no outcome is "
-            "accepted, and whether one was recorded before can't be told"
+            "accepted, and whether one was recorded before is no longer known"
         )
 
 
@@ -176,7 +178,7 @@ class ExperimentExistsError(ServiceError):
 
 
 class ExperimentChangedError(ServiceError):
-    """The experiment is no longer of the version that the caller saw."""
+    """The experiment has changed since the caller read it."""
 
     reason = "EXPERIMENT_CHANGED"
 
@@ -185,7 +187,7 @@ class ExperimentChangedError(ServiceError):
 
 
 class RotationRefusedError(ServiceError):
-    """The keys can't take another turn yet."""
+    """The keys can't be rotated now."""
 
     reason = "ROTATION_REFUSED"
 
@@ -221,14 +223,14 @@ class RevocationUnsettledError(ServiceError):
 
     def __init__(self, key: int) -> None:
         super().__init__(
-            f"key {key} is revoked, but a transaction is open in the database that began before: until it "
-            "ends, it may record rewards of decisions that the key signed; find it in pg_stat_activity, end "
-            "it, and revoke the key again to be told that none is left"
+            f"key {key} is revoked, but a transaction that began earlier is still open in the database: "
+            "until it ends, it may record rewards of decisions that the key signed; find it in "
+            "pg_stat_activity, end it, and revoke the key again to confirm that none is left"
         )
 
 
 class OverloadedError(ServiceError):
-    """Too much waits already; nothing was stored."""
+    """Too much is waiting already; nothing was stored."""
 
     reason = "OVERLOADED"
 
@@ -266,6 +268,6 @@ class StorageUnavailableError(ServiceError):
 
 
 class StorageUnsafeError(StorageUnavailableError):
-    """The store would acknowledge what it could still lose; so nothing was acknowledged."""
+    """The store could lose what it acknowledges, so nothing was acknowledged."""
 
     reason = "STORAGE_UNSAFE"

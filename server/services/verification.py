@@ -1,4 +1,4 @@
-"""Verification of the ledger: the reward log against the facts, and facts rebuilt from the log."""
+"""Verification of the ledger: compares the reward log with the facts, or rebuilds facts from the log."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ class VerifyReport:
 
     Attributes:
         is_clean: Whether they are equal, and the database is sound.
-        n_outcomes: Outcomes in the log and in sealed sums, those kept apart left out.
-        n_experiments: Experiments that the log knows.
+        n_outcomes: Outcomes in the log and in sealed sums, without those kept apart.
+        n_experiments: Experiments in the log.
         differences: One line for each sum that differs, and for each fault of the database.
-        notes: What else to know.
+        notes: Other remarks.
     """
 
     is_clean: bool
@@ -35,12 +35,12 @@ class VerifyReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RebuildReport:
-    """What a rebuild wrote.
+    """The result of a rebuild.
 
     Attributes:
         n_outcomes: Outcomes counted.
         n_rows: Rows written.
-        notes: What could not be made exact again.
+        notes: Sums that could not be made exact again.
     """
 
     n_outcomes: int
@@ -51,14 +51,14 @@ class RebuildReport:
 def verify(store: Store, progress: Progress) -> VerifyReport:
     """Compare the sealed sums and the fold of the reward log with the outcome facts, exactly.
 
-    The database's own check comes first, and a database that is too damaged to be read is reported as such.
+    The database's own check runs first, and a database that is too damaged to read is reported as such.
     """
     faults = [f"the database's own check: {fault}" for fault in store.check_integrity()]
     try:
         folded, stored = store.compare_ledger(progress)
         notes = [*_notes(store), *_uncounted(folded)]
     except StoreBrokenError as error:
-        faults.append(f"the log can't be compared with what was counted: {error}")
+        faults.append(f"the log can't be compared with the facts: {error}")
         folded, stored, notes = {}, {}, []
     differences = [
         _difference(key, folded.get(key, Tally()), stored.get(key, Tally()))
@@ -75,7 +75,7 @@ def verify(store: Store, progress: Progress) -> VerifyReport:
 
 
 def _notes(store: Store) -> list[str]:
-    """Return notes on what is sealed, and on outcomes kept apart."""
+    """Return notes on sealed epochs, and on outcomes kept apart."""
     notes = []
     sealed = store.summarise_seals()
     if sealed.sealed_at is not None:
@@ -99,7 +99,7 @@ def _uncounted(folded: Mapping[OutcomeKey, Tally]) -> Iterator[str]:
     if count:
         yield (
             f"{count:,} outcomes are uncounted: a server that was killed lost the counts of their decisions, "
-            "and they are left out with these"
+            "so both are left out"
         )
 
 
@@ -123,7 +123,7 @@ def _n_outcomes(tallies: Iterable[Tally]) -> int:
 
 def _difference(key: OutcomeKey, folded: Tally, stored: Tally) -> str:
     wrong = [
-        f"{name} is {_in_quanta(in_facts, name)} and the log says {_in_quanta(in_log, name)}"
+        f"{name} is {_in_quanta(in_facts, name)} but {_in_quanta(in_log, name)} in the log"
         for name, in_facts, in_log in zip(Tally._fields, stored, folded, strict=True)
         if in_facts != in_log
     ]

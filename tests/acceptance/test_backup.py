@@ -315,7 +315,7 @@ def test_verify_reports_a_damaged_database(tmp_path: Path) -> None:
     report = maintenance.verify(settings_of(damaged_database(tmp_path)), silently)
     assert not report.is_clean
     assert report.differences[0].startswith("the database's own check: ")
-    assert report.differences[-1].startswith("the log can't be compared with what was counted: ")
+    assert report.differences[-1].startswith("the log can't be compared with the facts: ")
 
 
 def damaged_database(folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The shape of the code: no import circle, no module or function too long, no folder too full."""
+"""The shape of the code: no import circle, no module over 400 lines, no folder over 16 modules."""
 
 import ast
 from collections.abc import Iterator, Mapping
@@ -15,23 +15,23 @@ MOST_LINES: Final = 400
 MOST_FUNCTION_LINES: Final = 40
 MOST_MODULES: Final = 16
 CROWDED: Final[Mapping[str, str]] = {}
-"""Folder to the reason why it may hold more modules."""
+"""Folders that may hold more modules, mapped to the reason."""
 
 
 def modules_below(root: Path) -> dict[str, Path]:
-    """Dotted name to file of every module of the four packages."""
+    """Return dotted name to file for every module of the four packages."""
     files = (file for name in ROOTS for file in sorted((root / name).rglob("*.py")))
     names = {file: ".".join(file.relative_to(root).with_suffix("").parts) for file in files}
     return {name.removesuffix(".__init__"): file for file, name in names.items()}
 
 
 def is_generated(text: str) -> bool:
-    """Whether a module says at its beginning that a program wrote it."""
+    """True if a module states at its beginning that it was generated."""
     return "do not edit" in text[:400].lower()
 
 
 def imported_names(text: str) -> Iterator[str]:
-    """What a module imports anywhere: at its top, inside functions, and for type checkers only."""
+    """Return what a module imports anywhere: at its top, inside functions, and for type checkers only."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -40,13 +40,13 @@ def imported_names(text: str) -> Iterator[str]:
 
 
 def prefixes(name: str) -> Iterator[str]:
-    """A dotted name and the packages that it is in: importing it runs them all."""
+    """Return a dotted name and the packages that contain it: importing it runs them all."""
     parts = name.split(".")
     return (".".join(parts[:length]) for length in range(len(parts), 0, -1))
 
 
 def import_graph(modules: Mapping[str, Path]) -> dict[str, set[str]]:
-    """Module to what it imports, with the packages around that; its own packages only where it names them."""
+    """Map each module to its imports and the packages around them; its own packages only if it names them."""
     graph: dict[str, set[str]] = {}
     for name, file in modules.items():
         own = set(prefixes(name))
@@ -58,7 +58,7 @@ def import_graph(modules: Mapping[str, Path]) -> dict[str, set[str]]:
 
 
 def find_circle(graph: Mapping[str, set[str]]) -> list[str]:
-    """Modules that import one another in a circle, the first again at the end; empty if there are none."""
+    """Return modules that import one another in a circle, the first again at the end; empty without one."""
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -70,7 +70,7 @@ MODULES: Final = modules_below(REPOSITORY)
 
 
 def test_there_is_no_import_circle() -> None:
-    """No module needs itself, however long the way round."""
+    """No module imports itself, however indirectly."""
     graph = import_graph(MODULES)
     assert len(graph) > 500
     assert "server.store.tables.rewards" in graph["server.store.tables.reward_batch"]
@@ -87,16 +87,16 @@ def test_there_is_no_import_circle() -> None:
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from server.b import c",
     ],
 )
-def test_a_circle_would_be_seen(text: str, tmp_path: Path) -> None:
-    """Whichever way one of two modules imports the other."""
+def test_a_circle_would_be_found(text: str, tmp_path: Path) -> None:
+    """A circle of two modules is found whichever way they import each other."""
     (tmp_path / "server").mkdir()
     (tmp_path / "server" / "a.py").write_text(text)
     (tmp_path / "server" / "b.py").write_text("from server.a import d\n")
     assert set(find_circle(import_graph(modules_below(tmp_path)))) == {"server.a", "server.b"}
 
 
-def test_a_circle_through_a_package_would_be_seen(tmp_path: Path) -> None:
-    """A module that imports from its own package, which imports it."""
+def test_a_circle_through_a_package_would_be_found(tmp_path: Path) -> None:
+    """A module that imports from its own package, which imports it, is found."""
     (tmp_path / "server").mkdir()
     (tmp_path / "server" / "__init__.py").write_text("from server.a import b\n")
     (tmp_path / "server" / "a.py").write_text("from server import c\n")
@@ -104,7 +104,7 @@ def test_a_circle_through_a_package_would_be_seen(tmp_path: Path) -> None:
 
 
 def test_modules_are_short() -> None:
-    """Nobody has to hold more than 400 lines in mind, but for what a program wrote."""
+    """No module has more than 400 lines, except generated ones."""
     texts = {name: file.read_text() for name, file in MODULES.items()}
     lengths = {name: len(text.splitlines()) for name, text in texts.items() if not is_generated(text)}
     assert len(lengths) > 500
@@ -138,7 +138,7 @@ def test_a_long_function_would_be_seen() -> None:
 
 
 def test_folders_are_small() -> None:
-    """A newcomer finds the module in a glance over its folder; one with more names a reason."""
+    """No folder has more than 16 modules, except those listed with a reason."""
     files = [file for file in MODULES.values() if file.name != "__init__.py"]
     folders = [file.parent.relative_to(REPOSITORY).as_posix() for file in files]
     counts = {folder: folders.count(folder) for folder in folders if not folder.startswith("tests")}

@@ -1,4 +1,4 @@
-"""Rewards that are refused cost the database next to nothing: nobody else waits for it on their account."""
+"""Refused rewards cost the database next to nothing: no other caller waits because of them."""
 
 import base64
 import time
@@ -21,10 +21,10 @@ N_IN_FLIGHT: Final = 900
 N_CALLS: Final = 1_800
 N_EPOCHS: Final = 5_000
 LAG_SECONDS: Final = 5.0
-"""The servers' default: with a snapshot older than that, decisions are unconfirmed."""
+"""The servers' default: with a snapshot older than this, decisions are unconfirmed."""
 
 POLL_SECONDS: Final = 0.2
-"""Of the servers here."""
+"""The interval of these servers."""
 
 _HISTORY: Final = """
     INSERT INTO epochs
@@ -34,7 +34,7 @@ _HISTORY: Final = """
 
 
 def flood(wire: Wire, requests: Sequence[bandit_pb2.RewardRequest]) -> Counter[grpc.StatusCode]:
-    """Posts the rewards, hundreds of calls at a time; how the calls ended."""
+    """Post the rewards, hundreds of calls at a time; return how the calls ended."""
     codes: Counter[grpc.StatusCode] = Counter()
     for start in range(0, len(requests), N_IN_FLIGHT):
         some = requests[start : start + N_IN_FLIGHT]
@@ -44,7 +44,7 @@ def flood(wire: Wire, requests: Sequence[bandit_pb2.RewardRequest]) -> Counter[g
 
 
 def n_transactions(url: str) -> int:
-    """How many transactions the database has seen, as far as its servers have told."""
+    """Return how many transactions the database has counted, as far as its backends have reported."""
     ((count,),) = query(
         url, "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"
     )
@@ -52,7 +52,7 @@ def n_transactions(url: str) -> int:
 
 
 def bad_rewards(wire: Wire, name: str, kind: str) -> list[bandit_pb2.RewardRequest]:
-    """Rewards that are refused for good."""
+    """Return rewards that are refused for good."""
     decision_id = wire.choose(name).decision_id
     match kind:
         case "metric":
@@ -62,7 +62,7 @@ def bad_rewards(wire: Wire, name: str, kind: str) -> list[bandit_pb2.RewardReque
             ]
         case "value":
             return [bandit_pb2.RewardRequest(decision_id=decision_id, outcomes={"click": 0.5})] * N_CALLS
-        case _:  # a key that is not in the ring: the second byte of what the id stands for
+        case _:  # a key that is not in the ring: the second byte of the decoded id
             raw = bytearray(base64.urlsafe_b64decode(decision_id))
             raw[1] = 200
             forged = base64.urlsafe_b64encode(raw).decode()
@@ -73,10 +73,9 @@ def bad_rewards(wire: Wire, name: str, kind: str) -> list[bandit_pb2.RewardReque
 def test_a_flood_of_bad_rewards_ages_no_snapshot(
     postgresql: PostgresqlProcess, tmp_path: Path, kind: str
 ) -> None:
-    """900 bad rewards in flight are refused for good, and the database is hardly asked on their account.
+    """900 bad rewards in flight are refused for good, at the cost of hardly a query.
 
-    The experiment has thousands of epochs. The snapshot stays young, so that no decision of anybody's is
-    unconfirmed.
+    The experiment has thousands of epochs. The snapshot stays fresh, so that no decision is unconfirmed.
     """
     url = postgresql.create_database()
     with running_replicas(url, tmp_path) as start, ThreadPoolExecutor(1) as thread:

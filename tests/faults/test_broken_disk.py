@@ -1,4 +1,4 @@
-"""A write to the disk that fails, by the kernel: nothing is acknowledged, and the process ends."""
+"""A write to the disk that fails in the kernel: nothing is acknowledged, and the process ends."""
 
 import resource
 from typing import Final
@@ -16,10 +16,10 @@ BROKEN: Final = 70
 
 
 def test_a_failed_write_is_never_acknowledged(start_server: StartServer, connect: Connect) -> None:
-    """Once no file of the server's may grow, every Reward is UNAVAILABLE and the process ends with 70.
+    """Once no file of the server may grow, every Reward is UNAVAILABLE and the process ends with 70.
 
-    A limit on file sizes makes write() fail as a dying disk does. Started again without it, the server has
-    every reward that was acknowledged, and takes those that were not.
+    A limit on file sizes makes write() fail as a dying disk does. Restarted without it, the server has every
+    acknowledged reward, and takes the others.
     """
     server = start_server()
     wire = connect(server)

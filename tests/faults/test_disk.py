@@ -1,4 +1,4 @@
-"""A disk that fails, fills up, or is slow, under a real server: what it says, and that the books stay exact.
+"""A disk that fails, fills up or is slow under a real server: its answers, and an exact ledger.
 
 The server runs on a disk with faults that a test switches on and off. `test_broken_disk.py` has the same
 failure from the kernel.
@@ -33,7 +33,7 @@ RECORDED: Final = {"click": bandit_pb2.OUTCOME_RESULT_RECORDED}
 DUPLICATE: Final = {"click": bandit_pb2.OUTCOME_RESULT_DUPLICATE}
 N_CALLERS: Final = 24
 SYNC_SECONDS: Final = 0.1
-"""What a commit takes on the slow disk: as many rewards as are posted, one after the other, take 24 s."""
+"""Seconds that a commit takes on the slow disk: one by one, the rewards posted would take 24 s."""
 
 METRICS: Final = ("--metrics-listen", "127.0.0.1:0")
 
@@ -50,34 +50,34 @@ class FaultyDisk:
 
     @property
     def program(self) -> tuple[str, ...]:
-        """What runs a server on this disk."""
+        """The program that runs a server on this disk."""
         return ("tests.support.serve_on_faulty_disk", str(self.folder))
 
     def begin(self, fault: Fault, text: str = "") -> None:
-        """Switches a fault on."""
+        """Switch a fault on."""
         (self.folder / fault.value).write_text(text)
 
     def end(self, fault: Fault) -> None:
-        """Switches it off."""
+        """Switch it off."""
         (self.folder / fault.value).unlink()
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> FaultyDisk:
-    """A disk that works until told otherwise."""
+    """A disk without faults, until they are switched on."""
     folder = tmp_path / "faults"
     folder.mkdir()
     return FaultyDisk(folder)
 
 
 def decisions(wire: Wire, name: str, n: int) -> list[str]:
-    """The ids of so many decisions."""
+    """Return the ids of `n` decisions."""
     results = wire.batch_choose(*[bandit_pb2.ChooseRequest(experiment=name)] * n)
     return [result.choice.decision_id for result in results]
 
 
 def check_ledger(database: Path, sent: list[str], acked: list[str]) -> None:
-    """Acknowledged is within logged is within sent, the facts are the fold, the file is sound."""
+    """Check that acked is within logged and logged within sent, the facts are the fold, the file is sound."""
     logged = logged_decisions(database)
     assert set(map(decision_of, acked)) <= logged <= set(map(decision_of, sent))
     assert integrity(database) == ["ok"]
@@ -89,8 +89,8 @@ def test_a_failed_sync_is_never_acknowledged(
 ) -> None:
     """After a failed fdatasync the reward is UNAVAILABLE, and the process ends with 70.
 
-    A later sync could succeed and prove nothing. Started again, the server has every acknowledged reward, and
-    takes the others once.
+    A later sync could succeed without proving anything. After a restart the server has every acknowledged
+    reward, and takes the others once.
     """
     server = start_server(program=disk.program)
     wire = connect(server)
@@ -143,24 +143,24 @@ def test_a_full_disk_refuses_rewards_and_nothing_else(
 
 
 def posted(wire: Wire, decision_id: str) -> dict[str, "bandit_pb2.OutcomeResult.ValueType"]:
-    """What became of a reward; nothing while it is refused."""
+    """Return the result of a reward, or None while it is refused."""
     with suppress(grpc.RpcError):
         return wire.reward(decision_id, {"click": 1})
     return {}
 
 
 def post_all(wire: Wire, ids: list[str]) -> list[dict[str, "bandit_pb2.OutcomeResult.ValueType"]]:
-    """What became of rewards that are each posted until they are taken."""
+    """Return the results of rewards that are each posted until they are taken."""
     return [eventually(partial(posted, wire, decision_id)) for decision_id in ids]
 
 
 @dataclass(frozen=True)
 class SlowStore:
-    """A server whose commits are slow once told so.
+    """A server whose commits can be slowed down.
 
     Attributes:
         server: The server.
-        slow_down: Makes every commit take `SYNC_SECONDS` and more.
+        slow_down: Make every commit take `SYNC_SECONDS` and more.
     """
 
     server: ServerProcess
@@ -171,7 +171,7 @@ class SlowStore:
 def slow_store(
     request: pytest.FixtureRequest, tmp_path: Path, start_server: StartServer, disk: FaultyDisk
 ) -> Iterator[SlowStore]:
-    """On SQLite a sync takes long; on PostgreSQL a commit waits before it flushes, as a setting has it."""
+    """On SQLite a sync is slow; on PostgreSQL a setting makes a commit wait before it flushes."""
     if request.param == "sqlite":
         server = start_server(*METRICS, program=disk.program)
         yield SlowStore(server, lambda: disk.begin(Fault.SLOW, str(SYNC_SECONDS)))
@@ -191,15 +191,15 @@ def slow_store(
 
 
 def cut_off(url: str) -> None:
-    """Ends every other connection to a database, so that new ones have its new settings."""
+    """End every other connection to a database, so that new ones have its new settings."""
     others = "datname = current_database() AND pid <> pg_backend_pid()"
     query(url, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")  # noqa: S608 - no input
 
 
-def test_a_slow_disk_is_made_up_for_by_larger_commits(slow_store: SlowStore, connect: Connect) -> None:
-    """Callers share slow commits, so that together they are many times faster than one after the other.
+def test_larger_commits_make_up_for_a_slow_disk(slow_store: SlowStore, connect: Connect) -> None:
+    """Callers share slow commits, so that together they are many times faster than one by one.
 
-    The queue never holds more than the callers that wait, and Choose does not wait for the disk.
+    The queue never holds more than the waiting callers' rewards, and Choose does not wait for the disk.
     """
     server = slow_store.server
     wire = connect(server)
@@ -233,11 +233,11 @@ def test_a_slow_disk_is_made_up_for_by_larger_commits(slow_store: SlowStore, con
 def test_a_database_that_turns_read_only_refuses_rewards_and_nothing_else(
     postgresql: PostgresqlProcess, tmp_path: Path, connect: Connect
 ) -> None:
-    """As after a failover to a standby: Reward is UNAVAILABLE, Choose goes on, and all resumes by itself.
+    """As after a failover to a standby, Reward is UNAVAILABLE, Choose goes on, and all resumes by itself.
 
-    A report is made of what can be read, and says how many decisions are not in it.
+    A report is made of what can be read, and states how many decisions it lacks.
 
-    A server that is started meanwhile says why it can't, in one line.
+    A server that is started meanwhile fails with the reason in one line.
     """
     url = postgresql.create_database()
     name = url.rpartition("/")[2]
@@ -247,9 +247,7 @@ def test_a_database_that_turns_read_only_refuses_rewards_and_nothing_else(
         experiment = wire.running()
         ids = decisions(wire, experiment, 3)
         assert wire.reward(ids[0], {"click": 1}) == RECORDED
-        assert (
-            sum(arm.decisions.policy for arm in wire.report(experiment).arms) == 3
-        )  # and now they are stored
+        assert sum(arm.decisions.policy for arm in wire.report(experiment).arms) == 3  # now they are stored
         query(url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
         cut_off(url)
         refusal = refused(lambda: wire.reward(ids[1], {"click": 1}))
@@ -268,8 +266,8 @@ def test_a_database_that_turns_read_only_refuses_rewards_and_nothing_else(
         assert (report.uncounted_decisions, sum(arm.decisions.policy for arm in report.arms)) == (0, 23)
 
 
-def test_a_read_only_folder_is_said_in_one_line_at_start(start_server: StartServer, connect: Connect) -> None:
-    """A server on a file that it can't write does not start, says so once, and leaves the file as it was."""
+def test_a_read_only_folder_is_one_line_at_start(start_server: StartServer, connect: Connect) -> None:
+    """A server on a file that it can't write to exits with one line, and leaves the file as it was."""
     first = start_server()
     wire = connect(first)
     wire.reward(decisions(wire, wire.running(), 1)[0], {"click": 1})

@@ -28,12 +28,12 @@ CHOOSE: Final = "/bandit.v1.BanditService/Choose"
 HEALTH: Final = ("/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch")
 FLOOD_SECONDS: Final = 4.0
 MOST_SECONDS: Final = 40.0
-"""A flood goes on for so long if the server, on a busy machine, is slow to act."""
+"""How long a flood goes on if the server, on a busy machine, is slow to act."""
 
 MOST_GROWTH: Final = 1.3
 REQUEST_SECONDS: Final = 1.0
 SLACK_SECONDS: Final = 10.0
-"""What a busy machine may take on top."""
+"""Extra time for a busy machine."""
 
 
 @pytest.mark.parametrize("n_connections", [4, 8])
@@ -50,7 +50,7 @@ def test_a_burst_ends_in_answers(start_server: StartServer, connect: Connect, n_
 async def burst(
     server: ServerProcess, name: str, n_connections: int, n_calls: int
 ) -> Counter[grpc.StatusCode]:
-    """How calls that are all made at once end."""
+    """Return how calls that are all made at once end."""
     request = bandit_pb2.ChooseRequest(experiment=name)
     statuses: Counter[grpc.StatusCode] = Counter()
 
@@ -70,7 +70,7 @@ async def burst(
     return statuses
 
 
-def test_a_flood_from_one_address_is_borne(start_server: StartServer, connect: Connect) -> None:
+def test_a_flood_from_one_address_is_withstood(start_server: StartServer, connect: Connect) -> None:
     """A good caller is answered meanwhile, and memory is back soon after.
 
     Twelve connections a second begin 990 calls each and send none of their requests. They are closed, and
@@ -105,7 +105,7 @@ def test_a_flood_from_one_address_is_borne(start_server: StartServer, connect: C
 
 
 def resident_kib(server: ServerProcess) -> int:
-    """Memory that is resident now, in KiB."""
+    """Return resident memory in KiB."""
     status = Path(f"/proc/{server.process.pid}/status").read_text()
     (kib,) = re.findall(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)
     return int(kib)
@@ -113,7 +113,7 @@ def resident_kib(server: ServerProcess) -> int:
 
 @pytest.mark.skipif(not IS_SUPPORTED, reason="only Linux drops what an address sends")
 def test_an_address_that_stops_is_let_in_again(start_server: StartServer) -> None:
-    """A while after its last connection was closed, each of its attempts to connect is let through."""
+    """A while after its last connection was closed, each attempt of the address to connect is let through."""
     server = start_server("--flood-seconds", "1")
     asyncio.run(flood(server.port, CHOOSE, MOST_SECONDS, lambda: has_logged(server, "address.slowed")))
     assert has_logged(server, "address.slowed")
@@ -121,12 +121,12 @@ def test_an_address_that_stops_is_let_in_again(start_server: StartServer) -> Non
 
 
 def has_logged(server: ServerProcess, event: str) -> bool:
-    """Whether the server's log has an event of this name."""
+    """True if the server's log has an event of this name."""
     return any(found["event"] == event for found in server.events())
 
 
 def can_connect(port: int) -> bool:
-    """Whether the first packet of a connection is answered: it is sent again after a second."""
+    """True if a connection's first packet is answered at once: a dropped one is repeated after a second."""
     with closing(socket.socket()) as client, suppress(TimeoutError):
         client.settimeout(0.5)
         client.connect(("127.0.0.1", port))
@@ -135,12 +135,12 @@ def can_connect(port: int) -> bool:
 
 
 def open_stream(stream: int, method: str) -> bytes:
-    """Begins a call and says no more."""
+    """Begin a call and send nothing more."""
     return frame_bytes(HEADERS, END_HEADERS, stream, headers_of(method))
 
 
 def half_a_message(stream: int, method: str) -> bytes:
-    """Begins a call and its message, and says no more."""
+    """Begin a call and its message, and send nothing more."""
     return open_stream(stream, method) + frame_bytes(0, 0, stream, struct.pack(">BI", 0, 82) + b"\x0a\x50")
 
 
@@ -148,7 +148,7 @@ def half_a_message(stream: int, method: str) -> bytes:
 def test_a_call_without_its_request_is_ended(
     start_server: StartServer, connect: Connect, begin: Callable[[int, str], bytes]
 ) -> None:
-    """On every method, health included: DEADLINE_EXCEEDED a while after the headers."""
+    """On every method, health included, the call ends with DEADLINE_EXCEEDED a while after its headers."""
     server = start_server("--request-seconds", str(REQUEST_SECONDS))
     name = connect(server).running()
     with closing(RawConnection.open(server.port)) as connection:
@@ -169,7 +169,7 @@ def test_a_call_without_its_request_is_ended(
 
 
 def test_too_many_calls_without_requests_are_refused_with_a_delay(start_server: StartServer) -> None:
-    """A connection may hold 200 of them; a few more are RESOURCE_EXHAUSTED, to be tried again in a second."""
+    """A connection may hold 200 of them; a few more are RESOURCE_EXHAUSTED, with a retry after a second."""
     server = start_server()
     with closing(RawConnection.open(server.port)) as connection:
         connection.socket.sendall(b"".join(open_stream(2 * number + 1, CHOOSE) for number in range(210)))
@@ -181,8 +181,8 @@ def test_too_many_calls_without_requests_are_refused_with_a_delay(start_server: 
     assert b"grpc-retry-pushback-ms\x041000" in payload
 
 
-def test_a_call_that_ends_before_its_request_is_told(start_server: StartServer) -> None:
-    """INVALID_ARGUMENT: it is answered, and holds nothing."""
+def test_a_call_that_ends_before_its_request_is_answered(start_server: StartServer) -> None:
+    """The call is answered with INVALID_ARGUMENT, and holds nothing."""
     server = start_server()
     with closing(RawConnection.open(server.port)) as connection:
         connection.begin(1, CHOOSE, flags=END_HEADERS | END_STREAM)
@@ -195,7 +195,7 @@ def test_a_call_that_ends_before_its_request_is_told(start_server: StartServer) 
 def test_metadata_is_refused_from_a_size_on(
     start_server: StartServer, connect: Connect, n_bytes: int, *, is_taken: bool
 ) -> None:
-    """16 KiB with names and 32 bytes a field, as RFC 9113 counts them: the same call always ends the same."""
+    """From 16 KiB, with names and 32 bytes a field as in RFC 9113, the same call always ends the same."""
     wire = connect(start_server())
     name = wire.running()
     ends = {end_of(wire, name, n_bytes) for _ in range(20)}
@@ -203,7 +203,7 @@ def test_metadata_is_refused_from_a_size_on(
 
 
 def end_of(wire: Wire, name: str, n_bytes: int) -> grpc.StatusCode:
-    """How a call with so many bytes of metadata of its own ends."""
+    """Return how a call with `n_bytes` of metadata of its own ends."""
     request = bandit_pb2.ChooseRequest(experiment=name)
     try:
         wire.bandit.Choose(request, timeout=CALL_SECONDS, metadata=(("x-padding", "x" * n_bytes),))
@@ -213,7 +213,7 @@ def end_of(wire: Wire, name: str, n_bytes: int) -> grpc.StatusCode:
 
 
 def test_connections_beyond_the_limit_are_closed(start_server: StartServer, connect: Connect) -> None:
-    """Those that stand are served; when one of them ends, a new one is taken."""
+    """Existing ones are served; when one of them ends, a new one is taken."""
     server = start_server("--max-connections", "3")
     wire = connect(server)
     name = wire.running()
@@ -227,7 +227,7 @@ def test_connections_beyond_the_limit_are_closed(start_server: StartServer, conn
 
 
 def is_welcome(port: int) -> bool:
-    """Whether a connection hears the server's terms."""
+    """True if a connection receives the server's settings."""
     with suppress(ConnectionError, StopIteration), closing(RawConnection.open(port)):
         return True
     return False

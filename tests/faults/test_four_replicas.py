@@ -25,7 +25,7 @@ from tests.support.wire import Wire
 
 N_WORKERS: Final = 12
 MOST_KILLS: Final = 40
-"""Patience: nearly half of all kills leave an outcome in doubt, and the first of those ends the search."""
+"""Nearly half of all kills leave an outcome in doubt, and the first one in doubt ends the search."""
 FROZEN_SECONDS: Final = 7.0
 """Longer than the watchdog lets a call wait, so that commits are given up and may still happen afterwards."""
 
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 @pytest.fixture
 def generator() -> random.Random:
-    """The test's chance; the seed is logged, and set by a variable to see a run again."""
+    """The test's random generator; the seed is logged, and a variable sets it to repeat a run."""
     seed = int(os.environ.get(SEED_VARIABLE, "20_261_122"))
     log.info("%s=%d", SEED_VARIABLE, seed)
     return random.Random(seed)
@@ -60,14 +60,14 @@ async def test_replicas_and_database_die_and_the_ledger_is_exact(
             await asyncio.to_thread(own_postgresql.start)
             await await_work(load)
             with own_postgresql.frozen():
-                await asyncio.sleep(FROZEN_SECONDS)  # the fault's time, not a wait for anything
+                await asyncio.sleep(FROZEN_SECONDS)  # the duration of the fault
             await await_work(load)
             assert books.failed_chooses == []
             linger_in_commits(url)
             n_kills = 0
             while n_kills == 0 or (books.in_doubt == 0 and n_kills < MOST_KILLS):
                 victim = generator.randrange(N_REPLICAS)
-                await asyncio.sleep(generator.random() / 5)  # the fault's time, not a wait for anything
+                await asyncio.sleep(generator.random() / 5)  # the duration of the fault
                 load.ailing.add(victim)
                 await asyncio.to_thread(servers[victim].kill)
                 servers[victim] = await asyncio.to_thread(replace, servers[victim], url, tmp_path, n_kills)
@@ -91,26 +91,26 @@ async def test_replicas_and_database_die_and_the_ledger_is_exact(
 
 
 async def await_work(load: Load) -> None:
-    """Until a good deal more was acknowledged than now."""
+    """Wait until many more rewards have been acknowledged."""
     n_acked = load.books.n_acked
     await asyncio.to_thread(eventually, lambda: load.books.n_acked > n_acked + 50)
 
 
 def linger_in_commits(url: str) -> None:
-    """Makes commits so slow that whoever is killed is most likely killed in one, which is in doubt then."""
+    """Make commits so slow that a killed replica is most likely in one, which is then in doubt."""
     query(url, "ALTER SYSTEM SET commit_siblings = 0")
     query(url, "ALTER SYSTEM SET commit_delay = 50000")  # microseconds
     query(url, "SELECT pg_reload_conf()")
 
 
 def replace(victim: ServerProcess, url: str, folder: Path, number: int) -> ServerProcess:
-    """Another server where one was killed."""
+    """Start another server where one was killed."""
     flags = ("--database", url, *FLAGS, "--lag-seconds", "2")
     return ServerProcess.start(folder / f"again-{number}.db", *flags, port=victim.port)
 
 
 def is_one_service(wires: list[Wire], name: str) -> bool:
-    """Whether every replica gives the same units the same arms at the same propensity, in one epoch."""
+    """True if every replica gives the same units the same arms at the same propensity, in one epoch."""
     answers = [
         [(c.epoch, c.arm, c.propensity) for c in (wire.choose(name, unit=f"u{n}") for n in range(20))]
         for wire in wires

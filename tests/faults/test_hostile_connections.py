@@ -1,6 +1,6 @@
-"""Connections that no library would make: hung up on in seconds, or borne at little cost to everybody else.
+"""Connections that no library would make: closed in seconds, or served at little cost to others.
 
-The server takes eight calls at once, so that whatever held a place for a stream would keep the good client
+The server takes eight calls at once, so that anything that held a stream's slot would keep the good client
 out.
 """
 
@@ -41,16 +41,16 @@ CHOOSE: Final = "/bandit.v1.BanditService/Choose"
 REWARD: Final = "/bandit.v1.BanditService/Reward"
 WATCH: Final = "/grpc.health.v1.Health/Watch"
 HANDSHAKE_SECONDS: Final = 5.0
-"""What the server allows a client to introduce itself."""
+"""How long the server gives a client to complete the handshake."""
 
 SLACK_SECONDS: Final = 10.0
-"""What a busy machine may take on top."""
+"""Extra time for a busy machine."""
 
 GOOD_P50_SECONDS: Final = 0.1
-"""A good client waits a millisecond or two; a busy machine and Python's threads take the rest."""
+"""A good client waits a millisecond or two; the rest is for a busy machine and Python's threads."""
 
 FRAME_CPU_SECONDS: Final = 0.4e-3
-"""What a frame of an attack may cost the server, the attacker's many being sent as fast as they go."""
+"""What a frame of an attack may cost the server, with many sent as fast as possible."""
 
 CALL_CPU_SECONDS: Final = 2e-3
 GROWTH: Final = 48 * MIB
@@ -60,7 +60,7 @@ REFUSED_STREAM: Final = struct.pack(">I", 7)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server with few places, that must end well after all of this."""
+    """A server with few stream slots, which must end cleanly after all of this."""
     folder = tmp_path_factory.mktemp("hostile")
     with serving(folder / "bandit.db", "--max-concurrent-calls", "8") as started:
         yield started
@@ -74,31 +74,31 @@ def wire(server: ServerProcess, connect: Connect) -> Wire:
 
 
 def silence(_: socket.socket) -> None:
-    """Says nothing."""
+    """Send nothing."""
 
 
 def half_a_preface(connection: socket.socket) -> None:
-    """Begins to say hello."""
+    """Send half of the connection preface."""
     connection.sendall(PREFACE[:10])
 
 
 def only_the_preface(connection: socket.socket) -> None:
-    """Says hello, and not on which terms."""
+    """Send the preface, and no SETTINGS."""
     connection.sendall(PREFACE)
 
 
 def slowloris(connection: socket.socket) -> None:
-    """Says hello, and then its terms, a byte every quarter of a second."""
+    """Send the preface, and then SETTINGS, a byte every quarter of a second."""
     connection.sendall(PREFACE)
     for byte in struct.pack(">I", 6_000)[1:] + struct.pack(">BBI", SETTINGS, 0, 0) + bytes(6_000):
         connection.sendall(bytes([byte]))
         time.sleep(0.25)
 
 
-def test_who_does_not_introduce_itself_is_hung_up_on(start_server: StartServer, connect: Connect) -> None:
-    """Silent, half-said, preface-only and byte-by-byte connections are closed within seconds, all at once.
+def test_a_client_without_a_handshake_is_disconnected(start_server: StartServer, connect: Connect) -> None:
+    """Silent, incomplete, preface-only and byte-by-byte handshakes are cut off within seconds, all at once.
 
-    Their server has seen no flood: of an address that floods it, it takes new connections late.
+    Their server has seen no flood: it delays new connections of an address that floods it.
     """
     server = start_server("--max-concurrent-calls", "8")
     wire = connect(server)
@@ -112,7 +112,7 @@ def test_who_does_not_introduce_itself_is_hung_up_on(start_server: StartServer, 
 
 
 def seconds_until_closed(port: int, opening: Callable[[socket.socket], None]) -> float:
-    """How long the server bears a connection."""
+    """Return how long the server keeps a connection."""
     began_at = time.monotonic()
     opened = socket.create_connection(("127.0.0.1", port), timeout=60)
     with closing(opened) as connection, suppress(ConnectionError):
@@ -123,41 +123,41 @@ def seconds_until_closed(port: int, opening: Callable[[socket.socket], None]) ->
 
 
 def ping(_: int) -> bytes:
-    """Asks whether the server is there."""
+    """A PING frame."""
     return frame_bytes(PING, 0, 0, bytes(8))
 
 
 def rapid_reset(number: int) -> bytes:
-    """Begins a call, and takes it back at once (CVE-2023-44487)."""
+    """A call that is reset at once (CVE-2023-44487)."""
     stream = 2 * number + 1
     headers = headers_of(CHOOSE)
     return frame_bytes(HEADERS, END_HEADERS, stream, headers) + frame_bytes(RST_STREAM, 0, stream, CANCEL)
 
 
 def continuation(number: int) -> bytes:
-    """Sends headers that never end (CVE-2024-27316)."""
+    """Headers that never end (CVE-2024-27316)."""
     if number == 0:
         return frame_bytes(HEADERS, 0, 1, headers_of(CHOOSE))
     return frame_bytes(CONTINUATION, 0, 1, b"\0\x01x" + bytes([100]) + b"y" * 100)
 
 
 def settings(_: int) -> bytes:
-    """Changes its terms, which has to be acknowledged each time."""
+    """A SETTINGS frame, which has to be acknowledged each time."""
     return frame_bytes(SETTINGS, 0, 0, b"")
 
 
 def open_stream(number: int) -> bytes:
-    """Begins a call and says no more."""
+    """The beginning of a call, without its message."""
     return frame_bytes(HEADERS, END_HEADERS, 2 * number + 1, headers_of(CHOOSE))
 
 
 def ended_stream(number: int) -> bytes:
-    """Begins a call and ends it without its message."""
+    """A call that ends without its message."""
     return frame_bytes(HEADERS, END_HEADERS | END_STREAM, 2 * number + 1, headers_of(CHOOSE))
 
 
 def half_a_message(number: int) -> bytes:
-    """Begins a call and its message, and says no more."""
+    """A call and the beginning of its message."""
     stream = 2 * number + 1
     data = struct.pack(">BI", 0, 82) + b"\x0a\x50"
     return frame_bytes(HEADERS, END_HEADERS, stream, headers_of(REWARD)) + frame_bytes(0, 0, stream, data)
@@ -179,8 +179,8 @@ Attack = Callable[[int], bytes]
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
-def test_a_flood_is_borne(server: ServerProcess, wire: Wire, attack: Attack, n_frames: int) -> None:
-    """However many frames come on a connection, every call of a good client is answered as fast as before.
+def test_a_flood_is_withstood(server: ServerProcess, wire: Wire, attack: Attack, n_frames: int) -> None:
+    """However many frames come on a connection, every call of a good client is as fast as before.
 
     What a frame costs the server in CPU is bounded, and memory does not grow with them.
     """
@@ -193,7 +193,7 @@ def test_a_flood_is_borne(server: ServerProcess, wire: Wire, attack: Attack, n_f
 
 
 def test_a_ping_flood_ends_the_connection(server: ServerProcess) -> None:
-    """Its sender is told to calm down, and is hung up on."""
+    """The sender gets ENHANCE_YOUR_CALM, and the connection is closed."""
     with closing(RawConnection.open(server.port)) as connection:
         flood(connection, ping, 1_000)
         (farewell,) = [found for found in heard(connection) if found.kind == GOAWAY]
@@ -201,9 +201,9 @@ def test_a_ping_flood_ends_the_connection(server: ServerProcess) -> None:
 
 
 def test_streams_beyond_the_limit_are_refused(tmp_path: Path) -> None:
-    """Of 3,000 calls begun on one connection a thousand are held; the rest are reset, for elsewhere.
+    """Of 3,000 calls begun on one connection a thousand are held; the rest are reset, to be sent elsewhere.
 
-    Those that are held are watches of health, whose requests have arrived: nothing else ends them.
+    Those that are held are health watches, whose requests have arrived: nothing else ends them.
     """
     with serving(tmp_path / "bandit.db") as server, closing(RawConnection.open(server.port)) as connection:
         for start in range(0, 1_000, 100):
@@ -219,14 +219,14 @@ def test_streams_beyond_the_limit_are_refused(tmp_path: Path) -> None:
 
 
 def watch(number: int) -> bytes:
-    """Asks to be told of the server's health from now on."""
+    """Begin a watch of the server's health."""
     stream = 2 * number + 1
     headers = frame_bytes(HEADERS, END_HEADERS, stream, headers_of(WATCH))
     return headers + frame_bytes(DATA, END_STREAM, stream, struct.pack(">BI", 0, 0))
 
 
 def flood(connection: RawConnection, attack: Attack, n_frames: int) -> None:
-    """Sends frames as fast as they go, until the server hangs up or has had all."""
+    """Send frames as fast as possible, until the server closes the connection or has them all."""
     with suppress(ConnectionError):
         for start in range(0, n_frames, 100):
             numbers = range(start, min(start + 100, n_frames))
@@ -234,7 +234,7 @@ def flood(connection: RawConnection, attack: Attack, n_frames: int) -> None:
 
 
 def heard(connection: RawConnection, until: int | None = None) -> list[Frame]:
-    """Frames from the server until it hangs up, or answers with a frame of this kind."""
+    """Return the server's frames until it closes, or answers with a frame of this kind."""
     found: list[Frame] = []
     with suppress(ConnectionError):
         for each in connection.frames():

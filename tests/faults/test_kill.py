@@ -1,9 +1,9 @@
 """kill -9 under load: no acknowledged reward is lost and none counts twice.
 
-The ledger check: the clients keep what they sent and what was acknowledged; at the end what was acknowledged
+The ledger check: the clients keep what they sent and what was acknowledged. At the end what was acknowledged
 is in the log, what is in the log was sent with that value, and the facts are exactly the fold of the log. The
-check is made sensitive: unless the kills left outcomes in doubt, so that a retry came back as a duplicate, it
-fails.
+check is sensitive: it fails unless the kills left outcomes in doubt, so that a retry came back as a
+duplicate.
 """
 
 import asyncio
@@ -68,22 +68,22 @@ class Ledger:
     wrong: list[str] = field(default_factory=list)
 
     def acknowledge(self, decision: bytes, results: set[int], *, is_retry: bool) -> None:
-        """Notes the first OK for a decision."""
+        """Record the first OK for a decision."""
         self.acked.add(decision)
         if results == {DUPLICATE} and is_retry:
             self.in_doubt.add(decision)
         elif results != {RECORDED}:
-            self.wrong.append(f"first OK says {results}, retry: {is_retry}")
+            self.wrong.append(f"first OK returned {results}, retry: {is_retry}")
 
     def replay(self, results: set[int]) -> None:
-        """Notes the answer to a reward that had been acknowledged before."""
+        """Record the answer to a reward that had been acknowledged before."""
         self.n_replays += 1
         if results != {DUPLICATE}:
-            self.wrong.append(f"a replay says {results}")
+            self.wrong.append(f"a replay returned {results}")
 
 
 class Worker:
-    """A backend and a reporter in one: asks, rewards until it is told OK, and at times repeats itself."""
+    """A backend and a reporter in one: it asks, rewards until it gets OK, and at times repeats itself."""
 
     def __init__(
         self, name: str, ledger: Ledger, stub: "bandit_pb2_grpc.BanditServiceAsyncStub", seed: int
@@ -95,7 +95,7 @@ class Worker:
         self.is_over = asyncio.Event()
 
     async def run(self) -> None:
-        """Works until it is over; what was begun is brought to its end."""
+        """Work until it is over; what was begun is completed."""
         while not self.is_over.is_set():
             try:
                 self.ledger.n_asked += 1
@@ -107,7 +107,7 @@ class Worker:
             await self.report(choice)
 
     async def report(self, choice: bandit_pb2.ChooseResponse) -> None:
-        """Posts what came of a decision."""
+        """Post the outcome of a decision."""
         click, cents = self.generator.randrange(2), self.generator.randrange(10_001)
         request = bandit_pb2.RewardRequest(
             decision_id=choice.decision_id, outcomes={"click": click, "spend": cents / 100}
@@ -122,7 +122,7 @@ class Worker:
             self.ledger.replay(results)
 
     async def post_until_ok(self, request: bandit_pb2.RewardRequest) -> tuple[set[int], bool]:
-        """Posts the same reward until it is acknowledged; the results, and whether it took a retry."""
+        """Post the same reward until it is acknowledged; return the results, and whether it took a retry."""
         is_retry = False
         while True:
             try:
@@ -135,11 +135,11 @@ class Worker:
                 await asyncio.sleep(0.02)
 
     async def post_twice(self, request: bandit_pb2.RewardRequest) -> set[int]:
-        """Posts it in a batch that has it twice: the second must be a duplicate, whatever the first is."""
+        """Post a batch that has it twice: the second must be a duplicate, whatever the first is."""
         batch = bandit_pb2.BatchRewardRequest(requests=[request, request])
         first, second = (await self.stub.BatchReward(batch, timeout=5)).results
         if set(second.reward.results.values()) != {DUPLICATE}:
-            self.ledger.wrong.append(f"the second of a batch says {second}")
+            self.ledger.wrong.append(f"the second of a batch returned {second}")
         return set(first.reward.results.values())
 
 
@@ -163,7 +163,7 @@ async def test_kill_9_under_load_loses_and_doubles_nothing(
         while len(delays) < N_KILLS or (not ledger.in_doubt and len(delays) < MOST_KILLS):
             n_acked = len(ledger.acked)
             delays.append(generator.uniform(0.3, 0.9))
-            await asyncio.sleep(delays[-1])  # the fault's time, not a wait for anything
+            await asyncio.sleep(delays[-1])  # the duration of the fault, not a wait for anything
             server.signal(signal.SIGKILL)
             await asyncio.to_thread(server.wait)
             assert len(ledger.acked) > n_acked, "nothing was under way when it was killed"
@@ -191,7 +191,7 @@ async def test_kill_9_under_load_loses_and_doubles_nothing(
 
 
 def check_log(database: Path, name: str, ledger: Ledger) -> None:
-    """What was acknowledged is in the log, what is in the log was sent, and each has both its outcomes."""
+    """Check that what was acknowledged is logged, what is logged was sent, and each has both its outcomes."""
     names = arm_names(database, name)
     rows = query(database, "SELECT decision, metric, arm, quanta, is_late, is_apart, revision FROM rewards")
     logged: dict[bytes, dict[int, tuple[str, int]]] = {}
@@ -207,7 +207,7 @@ def check_log(database: Path, name: str, ledger: Ledger) -> None:
 
 
 def check_facts(database: Path, name: str, ledger: Ledger) -> None:
-    """Arm by arm: the outcomes are those sent, and no more decisions are counted than were asked for."""
+    """Check by arm that outcomes are those sent, and no more decisions are counted than were asked for."""
     names = arm_names(database, name)
     parameters = [number_of(database, name)]
     counted = {
@@ -232,7 +232,7 @@ def check_facts(database: Path, name: str, ledger: Ledger) -> None:
 
 
 def test_the_ledger_check_can_fail(start_server: StartServer, connect: Connect) -> None:
-    """A reward taken from the log behind the server's back is found by verify: exit 1, and which sum."""
+    """`verify` finds a reward deleted from the log behind the server's back: exit 1, and which sum."""
     server = start_server()
     wire = connect(server)
     name = wire.running()
@@ -244,4 +244,4 @@ def test_the_ledger_check_can_fail(start_server: StartServer, connect: Connect) 
         connection.execute("DELETE FROM rewards WHERE decision = ?", [decision_of(decision_ids[0])])
     done = run_command("verify", "--database", server.url, folder=server.database.parent)
     assert done.returncode == 1
-    assert re.search(r"n is \d and the log says \d", done.stderr)
+    assert re.search(r"n is \d but \d in the log", done.stderr)

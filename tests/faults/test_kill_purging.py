@@ -1,4 +1,4 @@
-"""kill -9 in the middle of a purge: the books add up all the time, and the next start goes on."""
+"""kill -9 in the middle of a purge: the ledger adds up all the time, and the next start goes on."""
 
 import sqlite3
 from contextlib import closing
@@ -27,7 +27,7 @@ FLAGS: Final = (
 
 
 def fill(url: str) -> ExperimentRecord:
-    """An experiment that has run for a year: an old epoch with many rewards, and one in force with a few."""
+    """Make an experiment that ran for a year: an old epoch with many rewards, and one in force with a few."""
     began_at = datetime.now(UTC) - YEAR
     with closing(open_store(url)) as store:
         draft = create(store)
@@ -48,20 +48,20 @@ def fill(url: str) -> ExperimentRecord:
 
 
 def n_logged(file: Path) -> int:
-    """Rows of the log, asked beside the server."""
+    """Return the number of rows in the log, read next to the server."""
     with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
         return int(connection.execute("SELECT count(*) FROM rewards").fetchone()[0])
 
 
 def verified(file: Path) -> str:
-    """The notes of `verify`, which must find all clean."""
+    """Return the notes of `verify`, which must find all clean."""
     report = maintenance.verify(Settings(database=f"sqlite:///{file}"), silently)
     assert (report.is_clean, report.n_outcomes) == (True, N_OLD + N_YOUNG)
     return "\n".join(report.notes)
 
 
 def test_kill_9_in_the_middle_of_a_purge(start_server: StartServer, connect: Connect, tmp_path: Path) -> None:
-    """Killed between two of its transactions, it leaves books that add up; started again, it finishes."""
+    """Killed between two transactions of a purge, it leaves an exact ledger; restarted, it finishes."""
     file = tmp_path / "bandit.db"
     record = fill(f"sqlite:///{file}")
     server = start_server(*FLAGS)
@@ -82,7 +82,7 @@ def test_kill_9_in_the_middle_of_a_purge(start_server: StartServer, connect: Con
 
 
 def test_copies_of_a_database_that_is_purged(start_server: StartServer, tmp_path: Path) -> None:
-    """Each copy is of one moment of the purge: its books add up, and nothing is in it twice or not at all."""
+    """Each copy is of one moment of the purge: its ledger adds up, and no row is doubled or missing."""
     file = tmp_path / "bandit.db"
     fill(f"sqlite:///{file}")
     server = start_server(*FLAGS)
@@ -98,7 +98,7 @@ def test_copies_of_a_database_that_is_purged(start_server: StartServer, tmp_path
 
 
 def test_a_log_that_is_to_be_kept_is_kept(start_server: StartServer, tmp_path: Path) -> None:
-    """With --no-purge, for ever."""
+    """With --no-purge the log is kept for ever."""
     file = tmp_path / "bandit.db"
     fill(f"sqlite:///{file}")
     server = start_server("--no-purge", "--purge-interval-seconds", "0.05", "--metrics-listen", "127.0.0.1:0")

@@ -1,4 +1,4 @@
-"""The workers of one server are killed and frozen at random, and its parent: nothing is lost or doubled."""
+"""The workers and the parent of one server are killed and frozen at random: nothing is lost or doubled."""
 
 import asyncio
 import os
@@ -34,19 +34,19 @@ IMPATIENT = "tests.support.serve_with_little_patience"
 
 @pytest.fixture
 def server(postgresql: PostgresqlProcess, start_on: StartOn) -> ServerProcess:
-    """A server of three processes, on a database of its own."""
+    """A server of three processes, on its own database."""
     return start_on(postgresql.create_database(), "--workers", str(N_WORKERS))
 
 
 def url_of(server: ServerProcess) -> str:
-    """The database that it was started on."""
+    """Return the URL of the database that it was started on."""
     arguments = server.process.args
     assert isinstance(arguments, list)
     return str([value for flag, value in pairwise(arguments) if flag == "--database"][-1])
 
 
 def kill(pid: int) -> None:
-    """Ends a process unless it has ended."""
+    """Kill a process unless it has ended."""
     if is_running(pid):
         os.kill(pid, signal.SIGKILL)
 
@@ -55,10 +55,10 @@ async def test_workers_are_killed_under_load(server: ServerProcess, connect: Con
     """Calls fail as UNAVAILABLE, retries are exact, and all workers come back by themselves.
 
     One is killed again and again before it serves, more often than a worker may fail to start; then all are
-    at once. At the end there is no zombie and no orphan.
+    killed at once. At the end there is no zombie and no orphan.
     """
     name = connect(server).running()
-    # Each address has a connection of its own, and the kernel spreads them over the workers.
+    # Each address has its own connection, and the kernel spreads them over the workers.
     load = Load([server.address] * N_CONNECTIONS, name, N_CONNECTIONS, SEED, CALL_SECONDS)
     load.ailing.update(range(N_CONNECTIONS))
     async with load.settled(60.0):
@@ -76,12 +76,12 @@ async def test_workers_are_killed_under_load(server: ServerProcess, connect: Con
 
 
 def children_of(pid: int) -> set[int]:
-    """The child processes of a process."""
+    """Return the child processes of a process."""
     return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
 def kill_workers(server: ServerProcess, books: Books) -> None:
-    """One, as often as a new one is there; then all."""
+    """Kill one, each time a new one is there; then all."""
     for _ in range(N_EARLY_DEATHS):
         dead = pids(server)[2]
         kill(dead)
@@ -100,11 +100,11 @@ def test_a_worker_that_can_not_start_again_does_not_end_the_others(
     keeping: tuple[str, ...],
     tmp_path: Path,
 ) -> None:
-    """Its metrics port is taken: the others serve on, and it is tried until it can start.
+    """Its metrics port is taken: the others serve on, and it is restarted until it can start.
 
-    It is the first, which keeps the files: what changes meanwhile is in them once it is back.
+    It is the first worker, which keeps the files: changes made meanwhile are in them once it is back.
     """
-    port = free_port(n_ports=2)  # a worker each
+    port = free_port(n_ports=2)  # one experiment for each worker
     flags = ("--workers", "2", "--metrics-listen", f"127.0.0.1:{port}", *keeping)
     server = start_on(postgresql.create_database(), *flags, program=IMPATIENT)
     wire = connect(server)
@@ -122,13 +122,13 @@ def test_a_worker_that_can_not_start_again_does_not_end_the_others(
 
 
 def n_that_died(server: ServerProcess) -> int:
-    """How many times a worker died."""
+    """Return how many times a worker died."""
     return len([event for event in server.events() if event["event"] == "worker.died"])
 
 
 @contextmanager
 def taken(port: int) -> Iterator[None]:
-    """Listens at a port as soon as it is free."""
+    """Listen at a port as soon as it is free."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
@@ -144,8 +144,8 @@ def taken(port: int) -> Iterator[None]:
 
 
 @contextmanager
-def heeding_hangups() -> Iterator[None]:
-    """Children begun here heed SIGHUP, also where these tests run below nohup, which theirs would inherit."""
+def handling_hangups() -> Iterator[None]:
+    """Make children begun here handle SIGHUP, which they would otherwise ignore in tests run below nohup."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
@@ -157,9 +157,9 @@ def heeding_hangups() -> Iterator[None]:
 def test_a_signal_to_the_whole_group_ends_a_server_in_order(
     postgresql: PostgresqlProcess, start_on: StartOn, connect: Connect, n_workers: int, number: int
 ) -> None:
-    """A terminal that is closed, or Ctrl-C: what was decided is counted, the exit code is 0, nobody stays."""
+    """After a closed terminal or Ctrl-C, decisions are counted, the exit code is 0, and no process stays."""
     url = postgresql.create_database()
-    with heeding_hangups():
+    with handling_hangups():
         server = start_on(url, "--workers", str(n_workers), "--poll-seconds", "1")
     wire = connect(server)
     name = wire.running()

@@ -12,7 +12,7 @@ from tests.support.postgresql import query
 from tests.support.wire import metric
 
 N_BEFORE: Final = 2**23 - 2
-"""So many outcomes at the maximum have squares that add up to just below 2^63; two more are too much."""
+"""As many outcomes at the maximum have squares that add up to just below 2^63; two more are too much."""
 
 COLUMNS: Final = "experiment, epoch, segment, arm, basis, metric"
 SEAL: Final = f"""
@@ -23,8 +23,7 @@ COUNT: Final = f"""
     UPDATE outcome_facts
     SET n = n + {N_BEFORE}, total = total + {N_BEFORE << 20}, squares = squares + {N_BEFORE << 40}
 """  # noqa: S608 - as above
-"""What those outcomes leave behind once they are purged from the log, as a server of version 0.2 writes
-it."""
+"""What those outcomes leave once they are purged from the log, as a server of version 0.2 writes it."""
 
 MOST: Final = {"spend": 8.0, "plays": 2.0**20}
 METRICS: Final = [
@@ -34,7 +33,7 @@ METRICS: Final = [
 
 
 def execute(url: str, *statements: str) -> None:
-    """Runs statements on a database that no server of SQLite has open."""
+    """Run statements on a database; no server may have an SQLite file open."""
     if url.startswith("sqlite:///"):
         with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as connection:
             for statement in statements:
@@ -45,7 +44,7 @@ def execute(url: str, *statements: str) -> None:
 
 
 def test_a_last_epoch_takes_any_traffic(url: str, start_server: StartServer, connect: Connect) -> None:
-    """An experiment is paused, and its outcomes outgrow 64 bits: all are recorded, reported and exact."""
+    """A paused experiment's outcomes outgrow 64 bits: all are recorded, reported and exact."""
     server = start_server("--database", url)
     wire = connect(server)
     name = wire.running(

@@ -1,4 +1,4 @@
-"""Somebody reads the SQLite file for long: its log can't be copied back, which is seen, and passes."""
+"""A long read of the SQLite file: its log can't be copied back, which is visible, and passes."""
 
 import sqlite3
 from contextlib import closing
@@ -12,13 +12,13 @@ from tests.support.process import eventually, verify
 from tests.support.wire import Wire, metric
 
 KEPT_BYTES: Final = 8 * MIB
-"""To what size the log is cut when it can be."""
+"""The size to which the log is cut when possible."""
 
 METRICS: Final = [f"m{number}" for number in range(6)]
 
 
 def post_batch(wire: Wire, name: str) -> None:
-    """Makes a thousand decisions and posts every metric of each; all must be recorded."""
+    """Make a thousand decisions and post every metric of each; all must be recorded."""
     outcomes = dict.fromkeys(METRICS, 1.0)
     choices = wire.batch_choose(*[bandit_pb2.ChooseRequest(experiment=name)] * 1_000)
     ids = [each.choice.decision_id for each in choices]
@@ -32,7 +32,7 @@ def post_batch(wire: Wire, name: str) -> None:
 def test_a_long_reader_makes_the_log_grow_and_no_longer_than_it_reads(
     start_server: StartServer, connect: Connect
 ) -> None:
-    """While a read is open the log grows with each commit, as `bandit_wal_bytes` says; rewards are taken.
+    """While a read is open the log grows with each commit, as `bandit_wal_bytes` shows; rewards are taken.
 
     Once it has ended the log is copied back, and cut to its usual size.
     """

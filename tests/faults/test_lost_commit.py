@@ -1,4 +1,4 @@
-"""A COMMIT whose outcome is unknown: the store repeats the transaction, and the books are exact."""
+"""A COMMIT with an unknown outcome: the store repeats the transaction, and the ledger is exact."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -34,7 +34,7 @@ from tests.support.proxy import Loss, Proxy
 
 @pytest.fixture
 def proxy(postgresql: PostgresqlProcess) -> Iterator[Proxy]:
-    """What stands between the store and its database."""
+    """A proxy between the store and its database."""
     with Proxy(postgresql.port) as opened:
         yield opened
 
@@ -49,7 +49,7 @@ def store(postgresql: PostgresqlProcess, proxy: Proxy) -> Iterator[SqlStore]:
 
 @pytest.fixture(params=Loss)
 def lose(request: pytest.FixtureRequest, proxy: Proxy) -> Iterator[Callable[[], Loss]]:
-    """Loses the next COMMIT, or the reply to it; the test must really have lost one each time it asked."""
+    """Lose the next COMMIT, or the reply to it; the test must really have lost one each time it asked."""
     n_asked = 0
 
     def lose_next() -> Loss:
@@ -76,7 +76,7 @@ def test_a_reward_is_counted_once(store: SqlStore, lose: Callable[[], Loss]) -> 
 
 
 def test_decisions_are_counted_once(store: SqlStore, lose: Callable[[], Loss]) -> None:
-    """A flush is added once, though the store sends it again."""
+    """A flush is added once, though the store sends it twice."""
     number = run(store).number
     key = DecisionKey(number, 1, 0, 0, Basis.POLICY)
     store.claim_slot(INCARNATION, START)
@@ -88,8 +88,8 @@ def test_decisions_are_counted_once(store: SqlStore, lose: Callable[[], Loss]) -
     assert found.facts.decisions == {key: 15}
 
 
-def test_the_life_of_an_experiment_is_told_as_it_was(store: SqlStore, lose: Callable[[], Loss]) -> None:
-    """Create, start, epoch and delete answer with success, and each was done once."""
+def test_each_step_of_an_experiment_succeeds_once(store: SqlStore, lose: Callable[[], Loss]) -> None:
+    """Create, start, epoch and delete succeed, and each was done once."""
     lose()
     draft = store.create_experiment(declare("ranker"), START)
     lose()
@@ -108,7 +108,7 @@ def test_the_life_of_an_experiment_is_told_as_it_was(store: SqlStore, lose: Call
 
 
 def test_keys_are_rotated_and_revoked_once(store: SqlStore, lose: Callable[[], Loss]) -> None:
-    """Each step of a key's life is in the ring and in the audit once."""
+    """Each step of a key's life is in the ring and in the audit log once."""
     store.adopt_keys(KeyRing({1: b"1" * 32}, 1))
     lose()
     rotated = store.rotate_keys(b"2" * 32, START, delay=timedelta(), ended_before=None)
@@ -121,10 +121,10 @@ def test_keys_are_rotated_and_revoked_once(store: SqlStore, lose: Callable[[], L
     assert sorted(actions) == [Action.REVOKE_KEY, Action.ROTATE_KEY]
 
 
-def test_a_change_by_somebody_else_is_not_taken_for_ours(
+def test_a_change_by_another_server_is_not_taken_for_ours(
     store: SqlStore, proxy: Proxy, postgresql: PostgresqlProcess
 ) -> None:
-    """If another changed the experiment after our COMMIT was lost, the repeated change is stale."""
+    """If another server changed the experiment after our COMMIT was lost, the repeated change is stale."""
     draft = create(store)
     url = str(store._dialect.writer.url) if isinstance(store._dialect, PostgresqlDialect) else ""
     with closing(open_store(url.replace(str(proxy.port), str(postgresql.port)))) as other:

@@ -21,10 +21,10 @@ DUPLICATE = {"click": bandit_pb2.OUTCOME_RESULT_DUPLICATE}
 def test_outcomes_are_left_out_with_their_decisions(
     start_server: StartServer, connect: Connect, end: signal.Signals
 ) -> None:
-    """Killed between two flushes, a server leaves as many successes a decision as there were.
+    """After a kill between two flushes, the successes per decision are those that there were.
 
-    Every reward is acknowledged, is a duplicate when it is repeated, before and after, and stays in the log;
-    one that comes after the kill is taken as well. A server that is stopped in order loses nothing.
+    Every reward is acknowledged, stays in the log, and is a duplicate when repeated before or after the kill.
+    One that comes after the kill is taken as well. A server that is stopped in order loses nothing.
     """
     server = start_server(*SELDOM)
     wire = connect(server)

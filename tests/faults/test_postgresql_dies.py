@@ -17,12 +17,12 @@ from tests.support.wire import CALL_SECONDS, Wire
 SEED = 20_261_122
 N_WORKERS = 6
 RECOVERY_SECONDS = 10.0
-"""Within this time of its return the database is in use again, on a busy machine."""
+"""How long after its return the database is in use again, on a busy machine."""
 
 
 @contextmanager
 def shut_down(postgresql: PostgresqlProcess) -> Iterator[None]:
-    """An immediate shutdown: every backend is cut off, and the next start recovers from the log."""
+    """Shut down immediately: every backend is cut off, and the next start recovers from the log."""
     postgresql.stop(signal.SIGQUIT)
     yield
     postgresql.start()
@@ -30,14 +30,14 @@ def shut_down(postgresql: PostgresqlProcess) -> Iterator[None]:
 
 @contextmanager
 def killed(postgresql: PostgresqlProcess) -> Iterator[None]:
-    """The death of the whole server, without a word to anybody."""
+    """Kill the whole server without notice."""
     postgresql.kill()
     yield
     postgresql.start()
 
 
 def frozen(postgresql: PostgresqlProcess) -> AbstractContextManager[None]:
-    """A server that answers nothing and closes nothing."""
+    """Freeze the server: it answers nothing and closes nothing."""
     return postgresql.frozen()
 
 
@@ -46,7 +46,7 @@ async def test_no_fault_of_the_database_loses_or_doubles_a_reward(
 ) -> None:
     """Two replicas under load survive an immediate shutdown, a kill and a freeze of their database.
 
-    No call of Choose fails; Reward says UNAVAILABLE and nothing else; everything resumes by itself; every
+    No call of Choose fails, Reward fails only as UNAVAILABLE, and everything resumes by itself. Every
     acknowledged reward is in the log, every logged one was sent, and the facts are the fold of the log.
     """
     url = own_postgresql.create_database()
@@ -64,7 +64,7 @@ async def test_no_fault_of_the_database_loses_or_doubles_a_reward(
 
 
 def do_faults(postgresql: PostgresqlProcess, books: Books) -> None:
-    """Each fault, until it is noticed; afterwards rewards are acknowledged again in time."""
+    """Cause each fault until it is noticed; afterwards rewards are acknowledged again in time."""
     for fault in (shut_down, killed, frozen):
         wait_for_more(lambda: books.n_acked, 20)
         with fault(postgresql):
@@ -75,6 +75,6 @@ def do_faults(postgresql: PostgresqlProcess, books: Books) -> None:
 
 
 def wait_for_more(count: Callable[[], int], n_more: int) -> None:
-    """Until a number has grown by more than `n_more`."""
+    """Wait until a number has grown by more than `n_more`."""
     before = count()
     eventually(lambda: count() > before + n_more)

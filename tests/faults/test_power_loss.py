@@ -2,7 +2,8 @@
 
 The store runs on a disk that remembers every write and every sync. From that history the files are rebuilt
 as a power cut at each moment may leave them, and opened with Python's own SQLite. The control shows that the
-replay would notice: with `synchronous=NORMAL`, which commits without a sync, acknowledged rewards are lost.
+replay would notice a loss: with `synchronous=NORMAL`, which commits without a sync, acknowledged rewards are
+lost.
 """
 
 import random
@@ -23,11 +24,11 @@ from tests.support.disk import Acknowledged, Disk, Event, Platter, Survival, Syn
 
 N_COMMITS: Final = 40
 CHECKPOINT_PAGES: Final = 60
-"""A checkpoint after so many pages of log, and not after a thousand, so that the run has several."""
+"""Pages of log before a checkpoint, fewer than the usual thousand, so that the run has several."""
 
 SEED: Final = 8_128
 SHARE_OF_STATES: Final = 0.2
-"""Every crash point is tried; of its states so many, drawn by the seed."""
+"""Number of states tried of each crash point, drawn by the seed; every crash point is tried."""
 
 
 @dataclass
@@ -36,7 +37,7 @@ class History:
 
     Attributes:
         events: In order, acknowledgements among them.
-        sent: Decision to entry.
+        sent: Decision mapped to entry.
         n_checkpoints: How often the log was copied into the database file.
     """
 
@@ -57,7 +58,7 @@ class Findings:
         n_states: Tried.
         n_lossy: Lacked an acknowledged reward.
         n_ahead: Had a reward that was never acknowledged.
-        wrong: What must not be under any setting.
+        wrong: What must not be found under any setting.
     """
 
     n_states: int = 0
@@ -77,7 +78,7 @@ def disk() -> Iterator[Disk]:
 
 
 def record(disk: Disk, folder: Path, *changes: str) -> History:
-    """Lets a store commit rewards in groups of 1 to 30, and hands over what it did to the disk.
+    """Let a store commit rewards in groups of 1 to 30, and return what it did to the disk.
 
     Args:
         disk: Where it writes.
@@ -105,7 +106,7 @@ def record(disk: Disk, folder: Path, *changes: str) -> History:
 
 
 def replay(history: History, folder: Path) -> Findings:
-    """Cuts the power after every event since the first acknowledgement, and looks at what is left."""
+    """Cut the power after every event since the first acknowledgement, and inspect what is left."""
     generator = random.Random(SEED)
     platter, findings = Platter(), Findings()
     for event in history.events:
@@ -121,7 +122,7 @@ def replay(history: History, folder: Path) -> Findings:
 def look(
     files: dict[str, bytes], acked: set[bytes], history: History, folder: Path, findings: Findings
 ) -> None:
-    """Opens one state, and notes what is there."""
+    """Open one state, and record what is there."""
     write_files(files, folder)
     findings.n_states += 1
     with closing(sqlite3.connect(folder / "bandit.db")) as connection:
@@ -133,13 +134,13 @@ def look(
         if connection.execute(folded).fetchall() != connection.execute(summed).fetchall():
             findings.wrong.append("the facts are not the fold of the log")
     if not logged <= history.sent.keys():
-        findings.wrong.append("the log has what nobody sent")
+        findings.wrong.append("the log has what was never sent")
     findings.n_lossy += not acked <= logged
     findings.n_ahead += not logged <= acked
 
 
 def write_files(files: dict[str, bytes], folder: Path) -> None:
-    """Puts one state of a disk into a folder; the shared memory of the dead process is gone."""
+    """Write one state of a disk into a folder; the shared memory of the dead process is gone."""
     for old in folder.iterdir():
         old.unlink()
     for name, content in files.items():
@@ -149,8 +150,8 @@ def write_files(files: dict[str, bytes], folder: Path) -> None:
 def test_a_power_cut_loses_no_acknowledged_reward(disk: Disk, tmp_path: Path) -> None:
     """In every state that a power cut can leave, whenever it comes, every acknowledged reward is there.
 
-    The log holds nothing that was not sent, the facts are its fold, and the file is sound. In some states a
-    reward is there that was not acknowledged yet: the cut did fall into commits.
+    The log holds nothing that was not sent, the facts are its fold, and the file is sound. Some states have a
+    reward that was not acknowledged yet, so cuts did fall into commits.
     """
     (tmp_path / "run").mkdir()
     (tmp_path / "left").mkdir()
@@ -164,12 +165,12 @@ def test_a_power_cut_loses_no_acknowledged_reward(disk: Disk, tmp_path: Path) ->
 
 
 def test_without_a_sync_the_same_replay_loses_rewards(disk: Disk, tmp_path: Path) -> None:
-    """The control: with `synchronous=NORMAL` states are found that lack what was acknowledged."""
+    """The control: with `synchronous=NORMAL` some states lack acknowledged rewards."""
     (tmp_path / "run").mkdir()
     (tmp_path / "left").mkdir()
     findings = replay(record(disk, tmp_path / "run", "synchronous=NORMAL"), tmp_path / "left")
     assert findings.n_lossy > 0
-    assert findings.wrong == []  # it forgets, but what it has is whole
+    assert findings.wrong == []  # it loses rewards, but what it has is whole
 
 
 def test_after_a_power_cut_the_same_rewards_are_exact(disk: Disk, tmp_path: Path) -> None:
@@ -189,10 +190,10 @@ def test_after_a_power_cut_the_same_rewards_are_exact(disk: Disk, tmp_path: Path
 
 
 def repeat_all(history: History, acked: set[bytes], folder: Path) -> int:
-    """Posts every reward again; returns how many were duplicates although never acknowledged."""
+    """Post every reward again; return how many were duplicates although never acknowledged."""
     with closing(open_store(f"sqlite:///{folder / 'bandit.db'}")) as store:
         verdicts = store.record_rewards(list(history.sent.values()), 0)
-        told = dict(zip(history.sent, verdicts, strict=True))
-        assert all(told[decision] == DUPLICATE for decision in acked)
+        verdict_of = dict(zip(history.sent, verdicts, strict=True))
+        assert all(verdict_of[decision] == DUPLICATE for decision in acked)
         assert sum(tally.n for tally in facts_of(store).values()) == len(history.sent)
-    return sum(verdict == DUPLICATE for decision, verdict in told.items() if decision not in acked)
+    return sum(verdict == DUPLICATE for decision, verdict in verdict_of.items() if decision not in acked)

@@ -1,4 +1,4 @@
-"""Limits of the process: too low they are one clear line at the start; in service the database has room."""
+"""Process limits: too low, they are one clear line at the start; in service, the database has descriptors."""
 
 import resource
 import socket
@@ -13,18 +13,18 @@ from tests.support.ledger import decision_of, integrity, logged_decisions
 from tests.support.process import command, eventually, run
 
 SOME: Final = 160
-"""Enough for a server, and for some sixty connections."""
+"""Enough for a server and some sixty connections."""
 
 
 @pytest.mark.parametrize(
     ("limit", "line"),
     [
-        ("-n 24", "error: the system allows this process 24 open files, and bandit-server needs 128 or more"),
-        ("-v 700000", "error: the system allows this process 683 MiB of address space (ulimit -v), and"),
+        ("-n 24", "error: the system allows this process 24 open files, but bandit-server needs 128 or more"),
+        ("-v 700000", "error: the system allows this process 683 MiB of address space (ulimit -v), but"),
     ],
 )
-def test_a_limit_that_is_too_low_is_said_at_the_start(tmp_path: Path, limit: str, line: str) -> None:
-    """The server ends at once with exit code 1, and says what it needs."""
+def test_a_limit_that_is_too_low_is_reported_at_the_start(tmp_path: Path, limit: str, line: str) -> None:
+    """The server ends at once with exit code 1, and prints what it needs."""
     serve = command("serve", "--listen", "127.0.0.1:0", "--database", f"sqlite:///{tmp_path / 'bandit.db'}")
     done = run(["sh", "-c", f'ulimit {limit} && exec "$@"', "sh", *serve], tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
@@ -33,7 +33,7 @@ def test_a_limit_that_is_too_low_is_said_at_the_start(tmp_path: Path, limit: str
 
 
 def test_the_soft_limit_is_raised(start_server: StartServer, connect: Connect) -> None:
-    """A soft limit below what the connections need is raised as far as the hard limit lets it."""
+    """A soft limit below what the connections need is raised as far as the hard limit allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
     try:
@@ -45,7 +45,7 @@ def test_the_soft_limit_is_raised(start_server: StartServer, connect: Connect) -
 
 
 def test_connections_leave_descriptors_for_the_database(start_server: StartServer, connect: Connect) -> None:
-    """However many connect, those that stand are served, rewards are committed, and later ones are taken."""
+    """However many connect, existing ones are served, rewards are committed, and later ones are taken."""
     server = start_server(program=("tests.support.serve_with_descriptors", str(SOME)))
     wire = connect(server)
     name = wire.running()
@@ -60,9 +60,9 @@ def test_connections_leave_descriptors_for_the_database(start_server: StartServe
 
 
 def test_descriptors_that_run_out_in_service(start_server: StartServer, connect: Connect) -> None:
-    """Choose and Reward go on at the connections that stand; what was refused is let in again afterwards.
+    """Choose and Reward go on at open connections; refused ones are let in again afterwards.
 
-    The limit is taken from the process while it runs, below what it has open: nothing more can be opened.
+    The limit of the running process is lowered below what it has open, so that it can open nothing more.
     """
     server = start_server("--poll-seconds", "0.1")
     wire = connect(server)

@@ -1,4 +1,4 @@
-"""Rewards that pour in while no commit goes through: refused for now, in bounded memory, and exact later."""
+"""A flood of rewards while no commit succeeds: refused for now, in bounded memory, and exact later."""
 
 from typing import Final
 
@@ -25,12 +25,12 @@ GROWTH: Final = 32 * MIB
 
 
 def request_of(decision_id: str) -> bandit_pb2.RewardRequest:
-    """A click."""
+    """Return a click."""
     return bandit_pb2.RewardRequest(decision_id=decision_id, outcomes={"click": 1})
 
 
 def flood(wire: Wire, ids: list[str]) -> list[grpc.RpcError]:
-    """Posts every reward over and over, each call giving up soon; how the calls failed."""
+    """Post every reward over and over, each call giving up soon; return how the calls failed."""
     errors: list[grpc.RpcError] = []
     for _ in range(N_ROUNDS):
         calls = [wire.bandit.Reward.future(request_of(decision_id), timeout=0.4) for decision_id in ids]
@@ -41,10 +41,10 @@ def flood(wire: Wire, ids: list[str]) -> list[grpc.RpcError]:
 
 
 def test_a_flood_of_rewards_is_refused_for_now(start_server: StartServer, connect: Connect) -> None:
-    """While commits are held up, what the queue can't hold is RESOURCE_EXHAUSTED, with a delay and pushback.
+    """While commits are held up, what the queue can't hold is RESOURCE_EXHAUSTED, with delay and pushback.
 
-    None is acknowledged, memory stays flat, Choose is as fast as ever. What waited in the queue for callers
-    that gave up is committed afterwards, and their retries say duplicate: every reward counts once.
+    None is acknowledged, memory stays flat, and Choose is as fast as ever. What waited in the queue for
+    callers that gave up is committed afterwards, and their retries are duplicates: every reward counts once.
     """
     server = start_server("--reward-queue-rows", str(QUEUE_ROWS), "--metrics-listen", "127.0.0.1:0")
     wire = connect(server)

@@ -1,4 +1,4 @@
-"""Settings of PostgreSQL that change under a running server: what was acknowledged is still safe."""
+"""Settings of PostgreSQL that change under a running server: acknowledged rewards stay safe."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ N_REWARDS: Final = 200
 
 
 def reload_with(url: str, setting: str) -> None:
-    """Changes a setting of the whole server, as an operator does, and waits until it is in force."""
+    """Change a setting of the whole server, as an operator does, and wait until it is in force."""
     name, _, value = setting.partition("=")
     query(url, f"ALTER SYSTEM SET {name} = '{value}'")
     query(url, "SELECT pg_reload_conf()")
@@ -30,7 +30,7 @@ def reload_with(url: str, setting: str) -> None:
 
 @contextmanager
 def rewarded_server(url: str, folder: Path) -> Iterator[tuple[Wire, str]]:
-    """A server whose connections are all made, and an experiment on it."""
+    """A server whose connections are all open, and an experiment on it."""
     with running_replicas(url, folder, "--metrics-listen", "127.0.0.1:0") as start:
         wire = Wire(start(1)[0].address)
         name = wire.running()
@@ -42,7 +42,7 @@ def rewarded_server(url: str, folder: Path) -> Iterator[tuple[Wire, str]]:
 def test_a_reload_takes_no_durability_away(own_postgresql: PostgresqlProcess, tmp_path: Path) -> None:
     """With synchronous_commit turned off by a reload, no acknowledged reward is lost when PostgreSQL dies.
 
-    Its log is written out by nobody but commits that wait for it, so that any other commit would be lost. The
+    Only commits that wait for it write its log out, so that any other commit would be lost. The
     server goes on afterwards, with connections that it makes under the weaker setting.
     """
     url = own_postgresql.create_database()
@@ -81,7 +81,7 @@ def test_a_reload_takes_no_durability_away(own_postgresql: PostgresqlProcess, tm
 def test_nothing_is_acknowledged_while_fsync_is_off(
     own_postgresql: PostgresqlProcess, tmp_path: Path
 ) -> None:
-    """With fsync turned off by a reload, Reward says UNAVAILABLE and why, until it is on again.
+    """With fsync turned off by a reload, Reward is UNAVAILABLE with the reason, until it is on again.
 
     Choose goes on, and its decisions are confirmed: the database can be read.
     """

@@ -1,4 +1,4 @@
-"""The locked requirements: everything that a server needs, each with its hashes, from wherever pip looks."""
+"""The locked requirements: everything that a server needs, each with its hashes, from any index."""
 
 import re
 import tomllib
@@ -18,13 +18,13 @@ LOCKED = {
 
 
 def declared(extra: str) -> list[Requirement]:
-    """What the project itself declares, for an extra or without one."""
+    """Return what the project itself declares, for an extra or without one."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     return [*map(Requirement, project["optional-dependencies"].get(extra, project["dependencies"]))]
 
 
 def required(requirement: Requirement) -> list[Requirement]:
-    """What a requirement requires on this machine, if the version installed here is the one locked."""
+    """Return what a requirement requires on this machine, if the installed version is the locked one."""
     if requirement.name == DISTRIBUTION:
         return [found for extra in requirement.extras for found in declared(extra)]
     if version(requirement.name) != LOCKED[canonicalize_name(requirement.name)][0]:
@@ -38,7 +38,7 @@ def required(requirement: Requirement) -> list[Requirement]:
 
 
 def test_the_lock_covers_everything_that_a_server_needs() -> None:
-    """What the project declares, and what that needs in turn, in a version that is allowed."""
+    """The lock covers what the project declares, and what that needs in turn, in an allowed version."""
     waiting, seen = [*declared("server"), *declared("")], set[str]()
     while waiting:
         requirement = waiting.pop()
@@ -53,11 +53,11 @@ def test_the_lock_covers_everything_that_a_server_needs() -> None:
 
 
 def test_every_version_has_its_hashes() -> None:
-    """So that what is installed is what was locked."""
+    """Each has its hashes, so that what is installed is what was locked."""
     assert len(LOCKED) == len(re.findall("==", re.sub("^#.*|;.*", "", TEXT, flags=re.MULTILINE)))
     assert [name for name, (_, hashes) in LOCKED.items() if not hashes] == []
 
 
 def test_the_lock_names_no_index() -> None:
-    """Where packages come from is the installer's to say."""
+    """The index is the installer's choice."""
     assert re.search(r"https?://|--index|--extra-index|--find-links| @ ", TEXT) is None

@@ -1,4 +1,4 @@
-"""The wheel, in an environment that has nothing else."""
+"""The wheel, in an environment that holds nothing else."""
 
 import os
 import shutil
@@ -34,7 +34,7 @@ wait $server
 
 
 class Environment:
-    """A virtual environment of the test's own.
+    """A virtual environment for one test.
 
     Args:
         folder: Where it is made.
@@ -46,7 +46,7 @@ class Environment:
         self.bin = folder / "bin"
 
     def run(self, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Runs a program, by default one that must succeed, in a folder without the sources."""
+        """Run a program, by default one that must succeed, in a folder without the sources."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("BANDIT_", "PYTHON"))}
         return subprocess.run(
             [*map(str, arguments)],
@@ -59,13 +59,13 @@ class Environment:
         )
 
     def pip(self, *arguments: str) -> str:
-        """What this environment's pip does to that one, which has none, says."""
+        """Return the output of this environment's pip on that one, which has none."""
         return self.run(sys.executable, "-m", "pip", "--python", self.bin / "python", *arguments).stdout
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of these sources, built from a copy without anything that git does not know."""
+    """The wheel of these sources, built from a copy without anything that git does not track."""
     sources = tmp_path_factory.mktemp("sources")
     list_files = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(list_files, cwd=ROOT, capture_output=True, text=True, check=True).stdout

@@ -36,7 +36,7 @@ def stores(url: str) -> Iterator[list[SqlStore]]:
 
 @contextmanager
 def running_replicas(url: str, folder: Path, *flags: str) -> Iterator[StartReplicas]:
-    """Starts so many servers on one database at the same moment; those left running must stop with 0."""
+    """Yield a function that starts servers at the same moment; those left running must stop with 0."""
     started: list[ServerProcess] = []
 
     def start_one(file: Path) -> ServerProcess:

@@ -1,4 +1,4 @@
-"""Servers of the release before beside those of this one, on one database: what each may and must do."""
+"""Servers of the previous release next to those of this one, on one database: what each can do."""
 
 import signal
 from collections.abc import Iterator
@@ -25,12 +25,12 @@ from tests.support.wire import Wire
 
 GONE = b"gone" + bytes(12)
 CHANGES_NOTHING = {"store.away", "epoch.failed", "upkeep.failed"}
-"""What an old server may log of writes that the database refuses it."""
+"""What an old server may log when the database refuses its writes."""
 
 
 @pytest.fixture(scope="module")
 def old(tmp_path_factory: pytest.TempPathFactory) -> OldRelease:
-    """The release before this one."""
+    """The previous release."""
     folder = tmp_path_factory.mktemp("old")
     release = OldRelease(folder)
     release.require(folder)
@@ -39,7 +39,7 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> OldRelease:
 
 @pytest.fixture
 def servers() -> Iterator[list[ServerProcess]]:
-    """Servers that are left running end at the end."""
+    """The servers; those left running are stopped at the end."""
     started: list[ServerProcess] = []
     yield started
     for server in started:
@@ -48,7 +48,7 @@ def servers() -> Iterator[list[ServerProcess]]:
 
 
 def works(wires: list[Wire], name: str) -> None:
-    """Every server answers Choose, takes the rewards of all, and knows them the second time."""
+    """Check that every server answers Choose, takes the rewards of all, and knows them the second time."""
     for chooser in wires:
         decision_id = chooser.choose(name).decision_id
         for position, wire in enumerate(wires):
@@ -57,27 +57,27 @@ def works(wires: list[Wire], name: str) -> None:
 
 
 def forget_beats(url: str) -> None:
-    """As if a minute had passed in which nobody said that he lives."""
+    """Make the database look as if no server had sent a beat for a minute."""
     query(url, "UPDATE writers SET seen_at = seen_at - %s", [EXPIRY.total_seconds() * 1e6])
 
 
-def end_someone(store: SqlStore) -> None:
-    """Uses the gated feature: ends a run of this release that is gone."""
+def end_a_run(store: SqlStore) -> None:
+    """Use the gated feature: end a run of this release that is gone."""
     (gone,) = [each for each in store.read_writers() if each.incarnation == GONE]
     store.end_runs([gone], START)
 
 
-def has_ended_someone(store: SqlStore) -> bool:
-    """Whether it could: PostgreSQL ends the transaction of a frozen server after ten seconds."""
+def has_ended_a_run(store: SqlStore) -> bool:
+    """Return whether the run was ended: PostgreSQL ends a frozen server's transaction after 10 s."""
     try:
-        end_someone(store)
+        end_a_run(store)
     except StoreUnavailableError:
         return False
     return True
 
 
 def last_numbers(url: str) -> list[tuple[object, ...]]:
-    """The newest epoch and revision of each experiment."""
+    """Return the newest epoch and revision of each experiment."""
     newest = "SELECT experiment, max(%s) FROM %s GROUP BY experiment ORDER BY experiment"
     parts = (("number", "epochs"), ("revision", "configurations"))
     return [row for part in parts for row in query(url, newest % part)]
@@ -90,10 +90,10 @@ def test_two_releases_are_one_service(
     tmp_path: Path,
     connect: Connect,
 ) -> None:
-    """Through a rolling upgrade both releases serve and take each other's rewards, and the books add up.
+    """Through a rolling upgrade both releases serve, take each other's rewards, and keep the ledger exact.
 
-    A feature that the old release can't read is refused, naming its servers, until they are gone. One that
-    was frozen through all that and wakes up still serves and takes rewards, and changes nothing else.
+    A feature that the old release can't read is refused, naming its servers, until they are gone. An old
+    server that was frozen throughout and wakes up still serves and takes rewards, and changes nothing else.
     """
     url = postgresql.create_database()
     flags = ("--database", url, *FLAGS)
@@ -116,7 +116,7 @@ def test_two_releases_are_one_service(
     with closing(open_store(url)) as store:
         store.claim_slot(GONE, START)
         with pytest.raises(OlderServersError) as caught:
-            end_someone(store)
+            end_a_run(store)
         (described,) = caught.value.servers
         assert described.startswith("0.2.0 or older in slot ")
         assert FEATURE.name in str(caught.value)
@@ -125,7 +125,7 @@ def test_two_releases_are_one_service(
 
         before.signal(signal.SIGSTOP)
         forget_beats(url)
-        eventually(lambda: has_ended_someone(store))
+        eventually(lambda: has_ended_a_run(store))
         assert query(url, "SELECT oldest_code FROM compatibility") == [(FEATURE.schema,)]
         before.signal(signal.SIGCONT)
 
@@ -175,7 +175,7 @@ def test_an_old_server_reads_what_this_release_declares(
 def test_an_old_server_does_not_start_on_a_file_that_it_can_not_read(
     old: OldRelease, servers: list[ServerProcess], tmp_path: Path, connect: Connect
 ) -> None:
-    """On SQLite the release before starts again on a file of this one, until a feature is in use."""
+    """On SQLite the previous release starts on a file of this one, until a feature is in use."""
     file = tmp_path / "bandit.db"
     servers.append(ServerProcess.start(file))
     name = connect(servers[-1]).running()
@@ -185,7 +185,7 @@ def test_an_old_server_does_not_start_on_a_file_that_it_can_not_read(
     assert servers[-1].terminate() == 0
     with closing(open_store(f"sqlite:///{file}")) as store:
         store.claim_slot(GONE, START)
-        end_someone(store)
+        end_a_run(store)
     refused = old.run("serve", "--listen", "127.0.0.1:0", "--database", f"sqlite:///{file}", folder=tmp_path)
     assert refused.returncode == 1
     assert f"needs code of schema {FEATURE.schema} or later" in refused.stderr

@@ -1,4 +1,4 @@
-"""Declarations of a newer release: what this one does with an experiment that it knows only in part."""
+"""Declarations of a newer release: how this release treats an experiment that it can read only in part."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.support.process import ServerProcess, eventually
 
 
 def declare_newer(url: str, name: str, change: dict[str, Any]) -> None:
-    """Stores a revision of an experiment as a newer release would, with more in its document."""
+    """Store a revision of an experiment as a newer release would, with more in its document."""
     ((text,),) = query(url, "SELECT document FROM experiments WHERE name = %s", [name])
     document = json.loads(str(text))
     for key, value in change.items():
@@ -30,17 +30,17 @@ def declare_newer(url: str, name: str, change: dict[str, Any]) -> None:
 
 
 def events(server: ServerProcess, event: str) -> list[Any]:
-    """The experiments that a server logged an event of."""
+    """Return the experiments for which a server logged an event."""
     return [each["experiment"] for each in server.events() if each["event"] == event]
 
 
-def test_an_experiment_that_is_known_in_part_is_answered_by_its_champion(
+def test_the_champion_answers_for_an_experiment_that_is_known_in_part(
     postgresql: PostgresqlProcess, tmp_path: Path, connect: Connect
 ) -> None:
-    """It is no evidence of anything, takes rewards, and is not changed here; all others go on.
+    """Its decisions are no evidence; it takes rewards and is not changed here; other experiments go on.
 
     Neither a key inside an arm nor a metric of an unknown kind stops the poll, and a server that is started
-    on them serves.
+    on such declarations serves.
     """
     url = postgresql.create_database()
     with running_replicas(url, tmp_path) as start:

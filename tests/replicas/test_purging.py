@@ -1,4 +1,4 @@
-"""Writers on one PostgreSQL that purge at once, beside rewards: nothing is lost, doubled or waited for."""
+"""Writers on one PostgreSQL that purge at once, during rewards: nothing is lost, doubled or delayed."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -28,14 +28,14 @@ def with_old_rewards(store: SqlStore, n_rewards: int) -> tuple[ExperimentRecord,
 
 
 def seal(store: SqlStore) -> None:
-    """Seals what may be sealed."""
+    """Seal what may be sealed."""
     found, _ = store.find_sealable(0, 10, NOW, RETENTION)
     assert found
     store.seal(found, NOW)
 
 
 def purge(store: SqlStore) -> int:
-    """Purges to the end; returns how many rows were purged here."""
+    """Purge to the end; return how many rows were purged here."""
     start: bytes | None = bytes(16)
     n_rows = 0
     while start is not None:
@@ -45,7 +45,7 @@ def purge(store: SqlStore) -> int:
 
 
 def n_logged(url: str) -> int:
-    """Rows of the log."""
+    """Return the number of rows in the log."""
     return int(query(url, "SELECT count(*) FROM rewards")[0][0])
 
 
@@ -89,8 +89,8 @@ def test_nothing_is_purged_under_a_writer_that_may_not_know(stores: Sequence[Sql
     assert purge(stores[0]) == 2 * len(entries)
 
 
-def test_who_looks_after_the_seal_does_not_hold_it_up(stores: Sequence[SqlStore]) -> None:
-    """A transaction that began to write after the seal had its version knows of it: nobody waits for it."""
+def test_a_transaction_that_looks_after_the_seal_does_not_delay_it(stores: Sequence[SqlStore]) -> None:
+    """A transaction that began to write after the seal had its version knows of it: nothing waits for it."""
     record, entries = with_old_rewards(stores[0], 20)
     seal(stores[0])
     stores[0].settle_seals()
@@ -102,7 +102,7 @@ def test_who_looks_after_the_seal_does_not_hold_it_up(stores: Sequence[SqlStore]
 
 
 def test_a_seal_of_another_database_settles(stores: Sequence[SqlStore], url: str) -> None:
-    """In a restored copy a fence may lie in the future of the server that it is on: it is taken anew."""
+    """In a restored copy a seal's fence may lie in the new server's future: the fence is set again."""
     _, entries = with_old_rewards(stores[0], 20)
     seal(stores[0])
     stores[0].settle_seals()

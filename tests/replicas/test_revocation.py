@@ -21,19 +21,19 @@ N_RESTARTS = 3
 
 
 def rotate(wire: Wire) -> None:
-    """Lets key 2 sign."""
+    """Let key 2 sign."""
     wire.admin.RotateDecisionKey(admin_pb2.RotateDecisionKeyRequest(), timeout=CALL_SECONDS)
 
 
 def revoke(wire: Wire) -> None:
-    """Revokes key 1."""
+    """Revoke key 1."""
     wire.admin.RevokeDecisionKey(admin_pb2.RevokeDecisionKeyRequest(id=1), timeout=CALL_SECONDS)
 
 
-def test_a_server_that_was_frozen_records_nothing_that_a_revoked_key_signed(url: str, tmp_path: Path) -> None:
-    """Rewards that reach it before it has heard of the revocation are refused in their transaction.
+def test_a_frozen_server_records_nothing_that_a_revoked_key_signed(url: str, tmp_path: Path) -> None:
+    """Rewards that arrive before the server knows of the revocation are refused in their transaction.
 
-    Those of the key that signs now are recorded by the same server, in the same commits.
+    Rewards of the key that signs now are recorded by the same server, in the same commits.
     """
     with running_replicas(url, tmp_path) as start:
         one, other = start(2)
@@ -43,7 +43,7 @@ def test_a_server_that_was_frozen_records_nothing_that_a_revoked_key_signed(url:
         leaked = [each.choice.decision_id for each in wire.batch_choose(*[question] * N_DECISIONS)]
         rotate(wire)
         good = [each.choice.decision_id for each in wire.batch_choose(*[question] * N_DECISIONS)]
-        # Known there: what the server is asked for when it wakes needs no look at the database.
+        # Looked up beforehand, so that the rewards posted when the server wakes need no look at the database.
         assert eventually(lambda: frozen.choose(name).decision_id)
         other.signal(signal.SIGSTOP)
         reward = frozen.bandit.Reward.future
@@ -66,7 +66,7 @@ def test_a_server_that_was_frozen_records_nothing_that_a_revoked_key_signed(url:
 
 
 def test_a_revocation_waits_for_what_may_still_record(url: str, tmp_path: Path) -> None:
-    """While a transaction is open that began before it, `revoke` does not say that it is done."""
+    """While a transaction that began before it is open, `revoke` does not return as done."""
     with running_replicas(url, tmp_path) as start, ThreadPoolExecutor(2) as pool:
         (server,) = start(1)
         wire = Wire(server.address)
@@ -77,7 +77,7 @@ def test_a_revocation_waits_for_what_may_still_record(url: str, tmp_path: Path) 
             revoking = pool.submit(revoke, wire)
             revoking.add_done_callback(lambda _: is_revoked.set())
             eventually(lambda: query(url, "SELECT count(*) FROM signing_keys") == [(1,)])
-            assert not is_revoked.wait(2.0)  # more than twice the time after which it is done otherwise
+            assert not is_revoked.wait(2.0)  # more than twice the time after which it returns otherwise
             again = pool.submit(revoke, wire)
             assert not is_revoked.wait(2.0)
             assert not again.done()
@@ -93,7 +93,7 @@ def test_a_revocation_waits_for_what_may_still_record(url: str, tmp_path: Path) 
 def test_a_revocation_under_restarts_of_the_database(
     own_postgresql: PostgresqlProcess, tmp_path: Path
 ) -> None:
-    """The database dies meanwhile: repeated until there is no such key, it is done, and once in the audit."""
+    """Repeated through restarts of the database until the key is gone, it is done, and audited once."""
     url = own_postgresql.create_database()
     with running_replicas(url, tmp_path) as start, ThreadPoolExecutor(1) as pool:
         wires = [Wire(server.address) for server in start(2)]
@@ -101,7 +101,7 @@ def test_a_revocation_under_restarts_of_the_database(
         leaked = wires[0].choose(name).decision_id
         rotate(wires[0])
         kept = wires[0].choose(name).decision_id
-        revoking = pool.submit(revoke_until_said, wires[0])
+        revoking = pool.submit(revoke_until_gone, wires[0])
         for _ in range(N_RESTARTS):
             own_postgresql.kill()
             own_postgresql.start()
@@ -115,12 +115,12 @@ def test_a_revocation_under_restarts_of_the_database(
 
 
 def is_unknown(wire: Wire, decision_id: str) -> bool:
-    """Whether a reward is refused as one for a decision that nobody made; it must be refused."""
+    """True if a reward is refused for a decision id that was never issued; it must be refused."""
     return refused(lambda: wire.reward(decision_id, {"click": 1})).code is grpc.StatusCode.INVALID_ARGUMENT
 
 
-def revoke_until_said(wire: Wire) -> str:
-    """Asks again after every answer but that there is no such key; returns that."""
+def revoke_until_gone(wire: Wire) -> str:
+    """Repeat after every answer except that there is no such key; return that one."""
 
     def ask() -> str:
         try:

@@ -1,4 +1,4 @@
-"""Four real servers on one PostgreSQL: they start together, and each knows what any of them was told."""
+"""Four real servers on one PostgreSQL: they start together, and each learns every change made at another."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ BOUND = 1.5 * float(FLAGS[1]) + 0.25
 """The convergence bound of these servers, as `postgresql.md` states it."""
 
 SLACK = 1.0
-"""What a busy machine may take on top of a bound."""
+"""Extra time for a busy machine, on top of a bound."""
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +34,10 @@ def wires(postgresql: PostgresqlProcess, tmp_path_factory: pytest.TempPathFactor
 
 
 def test_replicas_are_one_service(wires: list[Wire]) -> None:
-    """Started at once on an empty database, four servers answer as one, whichever is asked.
+    """Started together on an empty database, four servers answer as one, whichever is asked.
 
-    A change returns when all know it; one reward moves the shares of all; a pause reaches all; units keep
-    their arms everywhere; and the ledger is exact.
+    A change returns when all replicas know it. One reward moves the shares of all, and a pause reaches all.
+    Units keep their arms everywhere, and the ledger is exact.
     """
     name = wires[0].running()
     for wire in wires:
@@ -66,7 +66,7 @@ def test_replicas_are_one_service(wires: list[Wire]) -> None:
 
 
 def test_a_draft_is_known_everywhere(wires: list[Wire]) -> None:
-    """What one replica created another starts, and a third concludes, each right after the other."""
+    """One replica creates a draft, another starts it and a third concludes it, each right after the other."""
     declared = experiment()
     wires[0].create(declared)
     wires[1].start(declared.name)
@@ -76,7 +76,7 @@ def test_a_draft_is_known_everywhere(wires: list[Wire]) -> None:
 
 
 def test_the_last_rewards_of_a_dead_replica_count(url: str, tmp_path: Path, connect: Connect) -> None:
-    """What a replica committed right before it died, the others heed soon after their next decision."""
+    """What a replica committed right before it died, the others fold in soon after their next decision."""
     with running_replicas(url, tmp_path) as start:
         servers = start(2)
         first, second = map(connect, servers)
@@ -88,7 +88,7 @@ def test_the_last_rewards_of_a_dead_replica_count(url: str, tmp_path: Path, conn
 
 
 def commit_beside(url: str, name: str) -> None:
-    """Commits a reward as a replica does that dies before it has heeded it."""
+    """Commit a reward as a replica does that dies before it has acted on it."""
     with closing(open_store(url)) as store:
         record = store.find_experiment(name)
         assert record is not None
@@ -99,7 +99,7 @@ def commit_beside(url: str, name: str) -> None:
 
 
 def is_one_service(wires: list[Wire], name: str) -> bool:
-    """Whether every replica gives the same units the same arms at the same propensity, in one epoch."""
+    """True if every replica gives the same units the same arms at the same propensity, in one epoch."""
     answers = [
         [(c.epoch, c.arm, c.propensity) for c in (wire.choose(name, unit=f"u{n}") for n in range(20))]
         for wire in wires
@@ -108,7 +108,7 @@ def is_one_service(wires: list[Wire], name: str) -> bool:
 
 
 def within(look: Callable[[], bool]) -> None:
-    """Fails unless `look` turns true within the convergence bound and the time of a computation."""
+    """Fail unless `look` turns true within the convergence bound and the time of a computation."""
     began_at = time.monotonic()
     eventually(look)
     assert time.monotonic() - began_at < BOUND + SLACK

@@ -1,4 +1,4 @@
-"""Writers that share a PostgreSQL: nothing counts twice, nothing is lost, nobody waits in a circle."""
+"""Writers that share a PostgreSQL: nothing counts twice, nothing is lost, and there is no deadlock."""
 
 import random
 from collections import Counter
@@ -31,7 +31,7 @@ _Result = TypeVar("_Result")
 
 
 def at_once(stores: Sequence[SqlStore], work: Callable[[int, SqlStore], _Result]) -> list[_Result]:
-    """What each store's work returned; all begin at the same moment."""
+    """Return the result of each store's work; all begin at the same moment."""
     start = Barrier(len(stores))
 
     def begin(number: int) -> _Result:
@@ -43,13 +43,13 @@ def at_once(stores: Sequence[SqlStore], work: Callable[[int, SqlStore], _Result]
 
 
 def n_deadlocks(url: str) -> int:
-    """How many deadlocks this database had."""
+    """Return how many deadlocks this database had."""
     ((count,),) = query(url, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
     return int(count)
 
 
 def test_a_reward_that_reaches_all_replicas_counts_once(stores: list[SqlStore], url: str) -> None:
-    """Four writers post the same 400 rewards, each in an order of its own: one records, three are told so."""
+    """Four writers post the same 400 rewards in different orders: one records each, three get duplicates."""
     number = run(stores[0]).number
     entries = [reward(values={0: 1, 1: 7}, experiment=number) for _ in range(400)]
 
@@ -76,7 +76,7 @@ def test_a_reward_that_reaches_all_replicas_counts_once(stores: list[SqlStore], 
 
 
 def test_revisions_that_race_end_with_the_highest(stores: list[SqlStore], url: str) -> None:
-    """Writers that correct the same outcomes end with the highest revision, and sums that follow from it."""
+    """Writers that correct the same outcomes end with the highest revision, and with its sums."""
     number = run(stores[0]).number
     ids = [reward(experiment=number).decision for _ in range(60)]
 
@@ -114,7 +114,7 @@ def test_a_change_that_commits_late_is_not_missed(stores: list[SqlStore]) -> Non
 
 
 def test_replicas_converge(stores: list[SqlStore]) -> None:
-    """While three writers change experiments, and one transaction stays open, polling misses no change."""
+    """While three writers change experiments and one transaction stays open, polling misses no change."""
     names = [f"e-{number}" for number in range(6)]
     for name in names:
         create(stores[0], name)
@@ -148,7 +148,7 @@ def test_replicas_converge(stores: list[SqlStore]) -> None:
 
 
 def test_epochs_that_race_are_one(stores: list[SqlStore]) -> None:
-    """Replicas that begin the same epoch all serve the one that is stored, number after number."""
+    """Replicas that begin the same epoch all serve the stored one, number after number."""
     record = run(stores[0])
 
     def begin(replica: int, store: SqlStore) -> list[object]:
@@ -162,7 +162,7 @@ def test_epochs_that_race_are_one(stores: list[SqlStore]) -> None:
 
 
 def test_no_epoch_is_of_a_stale_revision(stores: list[SqlStore]) -> None:
-    """While one replica changes an experiment, the others' epochs are of the revision in force, or none."""
+    """While one replica changes an experiment, the others begin epochs of the revision in force only."""
     record = run(stores[0])
 
     def work(replica: int, store: SqlStore) -> int:
@@ -190,7 +190,7 @@ def test_no_epoch_is_of_a_stale_revision(stores: list[SqlStore]) -> None:
     revisions = [epoch.revision for epoch in found.epochs]
     assert revisions == sorted(revisions)
     assert sum(begun) > 0
-    assert all(epoch.revision % 2 == 0 for epoch in found.epochs)  # odd revisions were paused ones
+    assert all(epoch.revision % 2 == 0 for epoch in found.epochs)  # odd revisions are paused
 
 
 def test_every_writer_has_a_slot_of_its_own(stores: list[SqlStore]) -> None:
@@ -203,7 +203,7 @@ def test_every_writer_has_a_slot_of_its_own(stores: list[SqlStore]) -> None:
 
 
 def test_the_slot_of_a_dead_writer_is_given_away(stores: list[SqlStore], url: str) -> None:
-    """A writer that was silent for long loses its slot and no count: it notices, and takes another."""
+    """A writer that was silent for long loses its slot and no count: it notices, and takes another slot."""
     number = run(stores[0]).number
     key = DecisionKey(number, 1, 0, 0, Basis.POLICY)
     old, new = b"o" * 16, b"n" * 16

@@ -1,4 +1,4 @@
-"""Ending a run beside transactions that looked before it ended, and beside those that read for long."""
+"""Ending a run while transactions that began before are open, or while a reader holds locks for long."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,12 +25,12 @@ def lost_id(lot: int) -> bytes:
 
 
 def end(store: SqlStore) -> None:
-    """Ends the dead run."""
+    """End the dead run."""
     (dead,) = [each for each in store.read_writers() if each.incarnation == DEAD]
     assert store.end_runs([dead], START) == [DEAD]
 
 
-def test_who_looked_before_the_end_is_waited_for(stores: Sequence[SqlStore], url: str) -> None:
+def test_a_transaction_that_looked_before_the_end_is_waited_for(stores: Sequence[SqlStore], url: str) -> None:
     """A reward whose transaction saw the run alive is committed before the run ends, and moved."""
     number = run(stores[0]).number
     stores[0].claim_slot(DEAD, START)
@@ -57,7 +57,7 @@ def test_who_looked_before_the_end_is_waited_for(stores: Sequence[SqlStore], url
 
 
 def test_rewards_do_not_wait_for_a_long_reader(stores: Sequence[SqlStore]) -> None:
-    """While somebody reads for long what would have to be locked, as a dump does, the run is not ended."""
+    """While a long reader such as a dump holds what would have to be locked, the run is not ended."""
     number = run(stores[0]).number
     stores[0].claim_slot(DEAD, START)
     with stores[1]._dialect.reading() as connection:
@@ -72,7 +72,7 @@ def test_rewards_do_not_wait_for_a_long_reader(stores: Sequence[SqlStore]) -> No
 
 
 def test_several_servers_may_move_at_once(stores: Sequence[SqlStore]) -> None:
-    """Servers that end the same run and move its outcomes together move each once."""
+    """Servers that end the same run and move its outcomes at once move each outcome once."""
     number = run(stores[0]).number
     stores[0].claim_slot(DEAD, START)
     n_rows = 60

@@ -1,4 +1,4 @@
-"""A rolling upgrade: servers serve on while a newer one migrates, and can be started again."""
+"""A rolling upgrade: servers keep serving while a newer one migrates, and can be restarted."""
 
 from contextlib import closing
 from pathlib import Path
@@ -20,14 +20,14 @@ REPLICA = ("serve", "--listen", "127.0.0.1:0", *FLAGS)
 
 @pytest.fixture
 def old_url(postgresql: PostgresqlProcess) -> str:
-    """A database as servers of the released version left it."""
+    """The URL of a database as servers of the released version left it."""
     url = postgresql.create_database()
     query(url, (FOLDER / "0002.postgresql.sql").read_text())
     return url
 
 
 def works(wire: Wire) -> str:
-    """Creates an experiment, asks and rewards; each must be answered well."""
+    """Create an experiment, ask and reward; each call must succeed."""
     name = wire.running()
     decision_id = wire.choose(name).decision_id
     assert set(wire.reward(decision_id, {"click": 1})) == {"click"}
@@ -36,10 +36,10 @@ def works(wire: Wire) -> str:
 
 
 def test_a_rolling_upgrade(old_url: str, tmp_path: Path, connect: Connect) -> None:
-    """From an old schema to this one, by four servers at once, and on to a next one beside those that run.
+    """Four servers migrate an old schema to this one at once, and serve while a next one is added.
 
-    Servers of this version go on while the next one's migration runs and after it, and one of them that is
-    started again comes up; once a schema says that they are too old, they do not, and say why.
+    Servers of this version go on during the next version's migration and after it, and one that is restarted
+    comes up. Once a schema requires newer code, a restart is refused with that reason.
     """
     with running_replicas(old_url, tmp_path) as start:
         servers = start(N_REPLICAS)

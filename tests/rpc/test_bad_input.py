@@ -160,7 +160,7 @@ def test_an_unknown_experiment_is_not_found(wire: Wire) -> None:
     refusal = refused(lambda: wire.choose("team-z/no-such-one"))
     assert refusal == Refusal(
         code=grpc.StatusCode.NOT_FOUND,
-        message="no experiment 'team-z/no-such-one'",
+        message="there is no experiment 'team-z/no-such-one'",
         reason="EXPERIMENT_NOT_FOUND",
         violations={},
         retry_seconds=None,

@@ -256,5 +256,5 @@ def test_a_report_that_is_too_large_is_shortened_before_it_is_refused() -> None:
     require_sane(short)
     (arm, *_) = experiment_pb2.Report.FromString(whole).arms
     assert short.arms[0].metrics[0].estimate == arm.metrics[0].estimate
-    with pytest.raises(InvalidInputError, match="name fewer `metrics`, or set max_bytes"):
+    with pytest.raises(InvalidInputError, match="name fewer `metrics`, or raise max_bytes"):
         to_bytes(made, 500)

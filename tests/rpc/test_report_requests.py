@@ -33,14 +33,14 @@ def split(**weights: float) -> experiment_pb2.StaticSplit:
 @pytest.mark.parametrize(
     ("splits", "violations"),
     [
-        pytest.param([split(z=1)], {"splits[0].weights": "'z' is none of the arms"}, id="unknown arm"),
+        pytest.param([split(z=1)], {"splits[0].weights": "'z' is not one of the arms"}, id="unknown arm"),
         pytest.param([split(a=1), split(a=-1, b=2)], {"splits[1].weights": WEIGHTS}, id="negative"),
         pytest.param([split(a=0)], {"splits[0].weights": WEIGHTS}, id="nothing"),
         pytest.param([split()], {"splits[0].weights": WEIGHTS}, id="no arms"),
         pytest.param([split(a=math.nan)], {"splits[0].weights": WEIGHTS}, id="NaN"),
         pytest.param([split(a=math.inf)], {"splits[0].weights": WEIGHTS}, id="infinite"),
         pytest.param([split(a=1e308, b=1e308)], {"splits[0].weights": WEIGHTS}, id="infinite sum"),
-        pytest.param([split(a=1)] * 17, {"splits": "17 splits; there may be at most 16"}, id="too many"),
+        pytest.param([split(a=1)] * 17, {"splits": "must be at most 16 splits, got 17"}, id="too many"),
     ],
 )
 def test_splits_are_checked(
@@ -53,14 +53,14 @@ def test_splits_are_checked(
 @pytest.mark.parametrize("lift", [-1.0, -2.0, 10.5, math.nan, math.inf])
 def test_a_lift_is_within_bounds(wire: Wire, name: str, lift: float) -> None:
     """A lift must be above -1 and at most 10."""
-    rule = "must be above -1 and at most 10"
-    assert refused(lambda: ask(wire, name, lift=lift)).violations == {"lift": f"{lift:g} {rule}"}
+    rule = f"must be above -1 and at most 10, got {lift:g}"
+    assert refused(lambda: ask(wire, name, lift=lift)).violations == {"lift": rule}
 
 
 def test_the_number_of_epochs_is_not_negative(wire: Wire, name: str) -> None:
     """A negative number of epochs is refused."""
     violations = refused(lambda: ask(wire, name, max_epochs=-1)).violations
-    assert violations == {"max_epochs": "-1 must be at least 0"}
+    assert violations == {"max_epochs": "must be at least 0, got -1"}
 
 
 def test_the_default_split_is_even_over_the_arms_in_service(wire: Wire, name: str) -> None:
@@ -77,13 +77,13 @@ def test_metrics_are_chosen_by_name(wire: Wire) -> None:
     assert [[each.metric for each in arm.metrics] for arm in report.arms] == [["click", "spam"]] * 2
     assert {each.metric for each in report.unsaid} == {"click", "spam"}
     violations = refused(lambda: ask(wire, name, metrics=["spam", "spin"])).violations
-    assert violations == {"metrics[1]": "'spin' is none of the metrics"}
+    assert violations == {"metrics[1]": "'spin' is not one of the metrics"}
 
 
 @pytest.mark.parametrize("max_bytes", [-1, 2**28 + 1])
 def test_a_size_is_within_bounds(wire: Wire, name: str, max_bytes: int) -> None:
     """max_bytes must be from 0 to 256 MiB."""
-    rule = f"{max_bytes} must be in [0, 268435456]"
+    rule = f"must be in [0, 268435456], got {max_bytes}"
     assert refused(lambda: ask(wire, name, max_bytes=max_bytes)).violations == {"max_bytes": rule}
 
 
@@ -91,7 +91,7 @@ def test_a_report_larger_than_the_caller_takes_is_refused(wire: Wire, name: str)
     """The refusal has the size and the remedy; a report within the limit is returned."""
     n_bytes = ask(wire, name).ByteSize()
     rule = refused(lambda: ask(wire, name, max_bytes=100)).violations["max_bytes"]
-    assert " bytes, and at most 100 were asked for: name fewer `metrics`, or set max_bytes" in rule
+    assert " bytes, but at most 100 were requested: name fewer `metrics`, or raise max_bytes" in rule
     assert ask(wire, name, max_bytes=2 * n_bytes).ByteSize() <= 2 * n_bytes
 
 

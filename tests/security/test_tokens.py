@@ -200,7 +200,7 @@ def test_shared_resources_are_not_for_a_namespace(
 def test_without_a_tokens_file_the_log_explains_the_meaning(shared_process: ServerProcess) -> None:
     """Without a tokens file, the log warns that anyone who reaches the port may do everything."""
     (event,) = [event for event in shared_process.events() if event["event"] == "access.open"]
-    assert (event["level"], event["meaning"]) == ("info", "whoever reaches the port may do everything")
+    assert (event["level"], event["meaning"]) == ("info", "anyone who reaches the port may do everything")
 
 
 def test_refused_callers_are_logged(start_server: StartServer, tmp_path: Path, enter: Enter) -> None:

@@ -1,4 +1,4 @@
-"""A real store, threads that write to it, and a queue before it."""
+"""Fixtures: a real store, threads that write to it, and a queue in front of it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -20,7 +20,7 @@ from tests.store.builders import INCARNATION
 
 @pytest.fixture(autouse=True)
 def logs() -> Iterator[list[EventDict]]:
-    """What was logged; nothing of it is printed."""
+    """The lines logged; none of them is printed."""
     with capture_logs() as captured:
         yield captured
 
@@ -49,7 +49,7 @@ def async_store(store: SqlStore) -> Iterator[AsyncStore]:
 
 @pytest.fixture
 async def new_queue(async_store: AsyncStore, clock: ManualClock) -> AsyncIterator[QueueFactory]:
-    """Makes queues before the store, which commit once they are started."""
+    """Makes queues in front of the store, which commit once they are started."""
     factory = QueueFactory(async_store, clock)
     yield factory
     for task in factory.tasks:

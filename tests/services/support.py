@@ -1,4 +1,4 @@
-"""What tests of the services start from: a clock that they move, and experiments that run."""
+"""Support for tests of the services: a clock that they move, and running experiments."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -26,48 +26,48 @@ SIGNER = Signer({1: b"k" * 32}, 1)
 
 
 class ManualClock(Clock):
-    """A clock that stands until it is moved."""
+    """A clock that stands still until it is moved."""
 
     def __init__(self) -> None:
         self._now = START
         self._seconds = 1000.0
 
     def time_ms(self) -> int:
-        """Milliseconds of the instant."""
+        """Return the instant in milliseconds."""
         return int(self._now.timestamp() * 1000)
 
     def now(self) -> datetime:
-        """The instant."""
+        """Return the instant."""
         return self._now
 
     def monotonic(self) -> float:
-        """Seconds that never go back."""
+        """Return seconds that never go back."""
         return self._seconds
 
     def advance(self, seconds: float) -> None:
-        """Lets time pass."""
+        """Let time pass."""
         self._now += timedelta(seconds=seconds)
         self._seconds += seconds
 
     def jump(self, by: timedelta) -> None:
-        """Sets the wall clock, as an operator or a time service does; no time passes."""
+        """Set the wall clock, as an operator or a time service does; no time passes."""
         self._now += by
 
 
 def running(experiment: Experiment | None = None, *, number: int = 1, revision: int = 2) -> ExperimentRecord:
-    """The record of an experiment that runs."""
+    """Return the record of a running experiment."""
     draft = ExperimentRecord.draft(experiment or declare(), START)
     return replace(draft, number=number, revision=revision, state=State.RUNNING, started_at=START)
 
 
 def epoch_with(record: ExperimentRecord, shares: Mapping[str, float], number: int = 1) -> Epoch:
-    """An epoch of these shares by arm id."""
+    """Return an epoch of these shares by arm id."""
     by_number = {record.arm_numbers[arm_id]: share for arm_id, share in shares.items()}
     return make_epoch(number, shares=by_number, experiment=record.number, revision=record.revision)
 
 
 class Bench:
-    """A chooser over a snapshot of one experiment, with everything that it stands on."""
+    """A chooser over a snapshot of one experiment, with everything that it depends on."""
 
     def __init__(self, record: ExperimentRecord, epoch: Epoch) -> None:
         self.clock = ManualClock()
@@ -85,31 +85,31 @@ class Bench:
 
     @classmethod
     def of(cls, shares: Mapping[str, float], out: Sequence[str] = ()) -> "Bench":
-        """A running experiment of these shares by arm id; the first arm is the champion."""
+        """Return a running experiment of these shares by arm id; the first arm is the champion."""
         arms = [Arm(id=arm_id, is_taken_out=arm_id in out) for arm_id in shares]
         record = running(declare(arms=arms))
         return cls(record, epoch_with(record, shares))
 
     def put(self, record: ExperimentRecord, epoch: Epoch) -> None:
-        """Confirms the experiment as of now."""
+        """Confirm the experiment as of now."""
         changes = Changes((LiveExperiment(record, epoch),), frozenset(), 1)
         self.snapshot.apply(changes, self.clock.monotonic())
 
     @property
     def experiment(self) -> CompiledExperiment:
-        """The experiment as Choose finds it."""
+        """Return the experiment as Choose finds it."""
         found = self.snapshot.find("ranker")
         assert found is not None
         return found
 
 
 class QueueFactory:
-    """Makes reward queues before one store, and keeps what they told.
+    """Makes reward queues in front of one store, and keeps what they report.
 
     Attributes:
         commits: Rows of every commit tried.
-        grown: Experiments that were said to have grown.
-        n_broken: How often a queue said that the store is broken.
+        grown: Experiments that were reported to have grown.
+        n_broken: How often a queue reported that the store is broken.
         tasks: The queues that were started.
     """
 
@@ -122,7 +122,7 @@ class QueueFactory:
         self.tasks: list[asyncio.Task[None]] = []
 
     def __call__(self, *, max_rows: int = 100_000, max_bytes: int = 10**9) -> RewardQueue:
-        """A queue that is not yet started."""
+        """Return a queue that is not yet started."""
         queue = RewardQueue(
             self._store,
             Writer(INCARNATION, 0),
@@ -136,7 +136,7 @@ class QueueFactory:
         return queue
 
     def start(self, queue: RewardQueue) -> asyncio.Task[None]:
-        """Lets a queue commit from now on."""
+        """Let a queue commit from now on."""
         self.tasks.append(asyncio.create_task(queue.run()))
         return self.tasks[-1]
 

@@ -35,23 +35,23 @@ _ids = count(1)
 
 
 def silently(_done: int, _total: int) -> None:
-    """Progress that nobody watches."""
+    """Report progress to no one."""
 
 
 def create(store: Store, name: str = "ranker") -> ExperimentRecord:
-    """A draft of two arms and two metrics."""
+    """Create a draft of two arms and two metrics."""
     return store.create_experiment(declare(name), START)
 
 
 def run(store: Store, name: str = "ranker") -> ExperimentRecord:
-    """An experiment that runs in its first epoch."""
+    """Create an experiment that runs in its first epoch."""
     draft = create(store, name)
     running = replace(draft, state=State.RUNNING, started_at=START, updated_at=START)
     return store.change_experiment(draft, running, epoch_of(draft, 1))
 
 
 def epoch_of(record: ExperimentRecord, number: int, nonce: int = 7) -> Epoch:
-    """An epoch made from this revision of an experiment."""
+    """Return an epoch made from this revision of an experiment."""
     return make_epoch(
         number,
         START + timedelta(minutes=number),
@@ -62,13 +62,13 @@ def epoch_of(record: ExperimentRecord, number: int, nonce: int = 7) -> Epoch:
 
 
 def nonces_of(store: Store, experiment: int) -> dict[int, int]:
-    """Number to nonce of an experiment's first epochs, also of one that is deleted."""
+    """Return number to nonce of an experiment's first epochs, even of a deleted one."""
     found = store.find_epochs([EpochKey(experiment, SEGMENT_ALL, number) for number in range(1, 10)])
     return {key.number: terms.nonce for key, terms in sorted(found.items())}
 
 
 def some_id() -> bytes:
-    """The unique id of a decision that no test made before."""
+    """Return the unique id of a new decision."""
     return new_id(1_772_366_400_000 + next(_ids), 0)
 
 
@@ -86,7 +86,7 @@ def reward(
     is_expired: bool = False,
     is_apart: bool = False,
 ) -> RewardEntry:
-    """An entry with one outcome of the first metric, or with `values` by metric number."""
+    """Return an entry with one outcome of the first metric, or with `values` by metric number."""
     outcomes = {0: quanta} if values is None else values
     return RewardEntry(
         decision=some_id() if decision is None else decision,
@@ -104,12 +104,12 @@ def reward(
 
 
 def key_of(entry: RewardEntry, metric: int = 0) -> OutcomeKey:
-    """Under which key an entry's outcome is summed."""
+    """Return the key under which an entry's outcome is summed."""
     return OutcomeKey(entry.experiment, entry.epoch, entry.segment, entry.arm, entry.basis, metric)
 
 
 def sums_of(store: Store) -> dict[OutcomeKey, Tally]:
-    """The outcome facts that are not zero, in steps; equal to the fold of the log, or it fails."""
+    """Return the outcome facts that are not zero, in steps; fail unless they equal the fold of the log."""
     folded, stored = (
         {key: tally for key, tally in side.items() if any(tally)} for side in store.compare_ledger(silently)
     )
@@ -118,17 +118,17 @@ def sums_of(store: Store) -> dict[OutcomeKey, Tally]:
 
 
 def facts_of(store: Store) -> dict[OutcomeKey, Tally]:
-    """The same in the quanta of metrics of whole numbers."""
+    """Return the same in quanta, for metrics of whole numbers."""
     return {key: in_quanta(tally, is_real=False) for key, tally in sums_of(store).items()}
 
 
 def flush(sequence: int, counts: Mapping[DecisionKey, int], incarnation: bytes = INCARNATION) -> Flush:
-    """A flush of the first slot."""
+    """Return a flush of the first slot."""
     return Flush(slot=0, incarnation=incarnation, sequence=sequence, counts=counts)
 
 
 def engines_of(store: SqlStore) -> list[Engine]:
-    """The engines of a store's writer and of its readers."""
+    """Return the engines of a store's writer and of its readers."""
     dialect = store._dialect
     assert isinstance(dialect, PostgresqlDialect | SqliteDialect)
     return [dialect.writer, dialect.reader]
@@ -136,7 +136,7 @@ def engines_of(store: SqlStore) -> list[Engine]:
 
 @contextmanager
 def statements_of(store: SqlStore) -> Iterator[list[str]]:
-    """Every statement that the store sends to its database."""
+    """Return every statement that the store sends to its database."""
     sent: list[str] = []
 
     def note(*arguments: object) -> None:
@@ -150,11 +150,11 @@ def statements_of(store: SqlStore) -> Iterator[list[str]]:
 
 
 def post(store: Store, *entries: RewardEntry, slot: int = 0) -> list[RewardVerdict]:
-    """Records the entries in one batch."""
+    """Record the entries in one batch."""
     return store.record_rewards(entries, slot)
 
 
 def one(store: Store, entry: RewardEntry) -> RewardVerdict:
-    """Records an entry in a batch of its own."""
+    """Record an entry in a batch of its own."""
     (verdict,) = post(store, entry)
     return verdict

@@ -21,6 +21,6 @@ def store(url: str) -> Iterator[SqlStore]:
 
 
 def n_connections_in_use(pool: object) -> int:
-    """How many connections of a pool are checked out."""
+    """Return how many connections of a pool are checked out."""
     assert isinstance(pool, QueuePool)
     return pool.checkedout()

@@ -1,4 +1,4 @@
-"""The ledger in memory: what becomes of outcomes, one entry after the other, in a plain dictionary."""
+"""The ledger in memory: results of outcomes, one entry after the other, in a plain dictionary."""
 
 from dataclasses import dataclass, field
 
@@ -32,7 +32,7 @@ class LedgerModel:
     rows: dict[tuple[bytes, int], Row] = field(default_factory=dict)
 
     def record(self, entry: RewardEntry) -> RewardVerdict:
-        """What the entry gets, and what it leaves."""
+        """Record an entry; return its verdict."""
         known = {o.metric: self.rows.get((entry.decision, o.metric)) for o in entry.outcomes}
         missing = tuple(metric for metric, row in known.items() if row is None)
         if entry.is_expired and missing:
@@ -63,7 +63,7 @@ class LedgerModel:
         return OutcomeResult.REVISED
 
     def facts(self) -> dict[OutcomeKey, Tally]:
-        """The sums over all rows that are not kept apart."""
+        """Return the sums over all rows that are not kept apart."""
         facts: dict[OutcomeKey, Tally] = {}
         for row in self.rows.values():
             if not row.is_apart:

@@ -1,4 +1,4 @@
-"""Declarations as documents: what is stored comes back as it was, for anything that may be declared."""
+"""Declarations as JSON documents: any valid declaration comes back as it was stored."""
 
 import dataclasses
 import json
@@ -56,7 +56,7 @@ def test_durations_keep_their_microseconds() -> None:
 
 
 def document_of(experiment: Experiment) -> dict[str, Any]:
-    """The document of an experiment, as JSON has it."""
+    """Return the JSON document of an experiment."""
     body = json.loads(
         to_document(Declaration(experiment=experiment, arm_numbers={}, metric_numbers={}, winner=None))
     )
@@ -75,13 +75,13 @@ def document_of(experiment: Experiment) -> dict[str, Any]:
     ],
 )
 def test_a_nested_key_of_a_newer_release_is_named_and_left_out(path: tuple[Any, ...], unknown: str) -> None:
-    """Whatever is nested, the rest of the declaration is read as if the key were not there."""
+    """Wherever it is nested, the rest of the declaration is read as if the key were not there."""
     experiment = declare(metrics=[Metric(name="click", prior=BetaPrior(1.0, 1.0))])
     body = document_of(experiment)
     place: Any = body
     for step in path[:-1]:
         place = place[step]
-    if path[-1] == "resolution":  # not the name of a key that some release knows
+    if path[-1] == "resolution":  # not a key of any release
         path, unknown = (*path[:-1], "of a newer release"), "metrics[0].of a newer release"
     place[path[-1]] = 0.5
     found = from_document(json.dumps(body))
@@ -104,16 +104,16 @@ def test_a_key_at_the_top_is_ignored() -> None:
     assert found.experiment == declare()
 
 
-def test_what_cannot_be_read_in_part_is_an_error_of_its_own() -> None:
-    """A document that lacks what every release writes is refused as a whole, by name."""
+def test_an_unreadable_document_is_an_error_of_its_own() -> None:
+    """A document that lacks what every release writes is refused as a whole, and the error names it."""
     body = document_of(declare())
     body["metrics"][0]["kind"] = "vector"
     with pytest.raises(DocumentError):
         from_document(json.dumps(body))
 
 
-def test_a_nested_key_that_says_nothing_is_not_written() -> None:
-    """A field that a later release adds stays out of the document until it differs from its default."""
+def test_a_nested_key_at_its_default_is_not_written() -> None:
+    """A field that a later release adds is left out of the document until it differs from its default."""
 
     @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
     class NewerArm(Arm):

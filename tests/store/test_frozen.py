@@ -1,6 +1,6 @@
 """Databases of every released schema open, and go on: nothing is lost, and no number changes.
 
-`tests/store/frozen/freeze.py` says how the files were made, and how the next ones are.
+`tests/store/frozen/freeze.py` made the files, and makes the next ones.
 """
 
 import json
@@ -31,13 +31,13 @@ FROZEN: Final = ("0002",)
 
 @pytest.fixture(params=FROZEN)
 def revision(request: pytest.FixtureRequest) -> str:
-    """A released schema."""
+    """One released schema."""
     return str(request.param)
 
 
 @pytest.fixture(params=("postgresql", "sqlite"))
 def url(request: pytest.FixtureRequest, revision: str, tmp_path: Path) -> str:
-    """A database of that schema, as a server of that version left it."""
+    """The URL of a database of that schema, as a server of that version left it."""
     text = (FOLDER / f"{revision}.{request.param}.sql").read_text()
     if request.param == "sqlite":
         with closing(sqlite3.connect(tmp_path / "bandit.db")) as connection:
@@ -52,7 +52,7 @@ def url(request: pytest.FixtureRequest, revision: str, tmp_path: Path) -> str:
 
 @pytest.fixture
 def expected(revision: str) -> dict[str, Any]:
-    """What the version of that schema said of its content."""
+    """The reports of that schema's version on its content."""
     return dict(json.loads((FOLDER / f"{revision}.json").read_text()))
 
 
@@ -64,7 +64,7 @@ def store(url: str) -> Iterator[SqlStore]:
 
 
 def entry_of(decision_id: str, quanta: int) -> RewardEntry:
-    """An outcome of a decision that was signed by the frozen version."""
+    """Return an outcome of a decision that was signed by the frozen version."""
     decision = Signer(KEYS.secrets, KEYS.signing_key).read(decision_id)
     terms = decision.terms
     return RewardEntry(
@@ -81,14 +81,14 @@ def entry_of(decision_id: str, quanta: int) -> RewardEntry:
 
 
 def test_a_report_is_what_it_was(store: Store, expected: dict[str, Any]) -> None:
-    """States, epochs, shares, decisions, means and beliefs, to nine digits."""
+    """States, epochs, shares, decisions, means and beliefs are equal to nine digits."""
     assert_equal(reports(store), expected["reports"])
     states = {record.name: record.state for record in store.list_experiments("", 10)}
     assert states == {name: State(name) for name in (*NAMES, "draft")}
 
 
 def test_the_ledger_is_exact_and_goes_on(store: Store, expected: dict[str, Any]) -> None:
-    """`verify` is clean; known outcomes are duplicates, new ones are added, and keys read old decisions."""
+    """`verify` is clean, known outcomes are duplicates, new ones add, and keys read old decisions."""
     assert store.adopt_keys(KeyRing({9: b"another key of sixteen bytes or so"}, 9)) == KEYS
     report = verify(store, silently)
     assert report.is_clean, report.differences
@@ -103,7 +103,7 @@ def test_the_ledger_is_exact_and_goes_on(store: Store, expected: dict[str, Any])
 
 
 def test_an_old_database_is_migrated_only_if_it_may_be(url: str, revision: str) -> None:
-    """Without leave it is refused with both revisions; with it, it opens without leave from then on."""
+    """Without permission it is refused with both revisions; once migrated, it opens without permission."""
     with pytest.raises(SchemaError, match=f"has schema {revision}, this version works with {HEAD}"):
         open_store(url, may_migrate=False)
     open_store(url).close()
@@ -121,14 +121,14 @@ def test_many_open_an_old_database_at_once(url: str, expected: dict[str, Any]) -
 
 
 def test_the_next_files_can_be_made(tmp_path: Path) -> None:
-    """What fills a database to be frozen still runs, and `verify` holds for it."""
+    """The code that fills a database to be frozen still runs, and `verify` passes on it."""
     with closing(open_store(f"sqlite:///{tmp_path / 'bandit.db'}")) as store:
         assert fill(store)
         assert verify(store, silently).is_clean
 
 
 def assert_equal(found: object, expected: object, path: str = "") -> None:
-    """Fails at the first value that differs; numbers may differ in the tenth digit."""
+    """Fail at the first value that differs; numbers may differ in the tenth digit."""
     if isinstance(expected, dict):
         assert isinstance(found, dict)
         assert found.keys() == expected.keys(), path

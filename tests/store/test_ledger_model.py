@@ -19,7 +19,7 @@ N_METRICS = 3
 
 
 def outcome(metric: int, number: int, *, is_late: bool) -> OutcomeEntry:
-    """One of three values; those of metric 1, which is real, differ in less than what version 0.2 kept."""
+    """One of three values; those of metric 1, which is real, differ by less than what version 0.2 kept."""
     if metric != 1:
         return OutcomeEntry(metric, number, is_late)
     quanta = (0, 3 * 2**20 - 2**18, 3 * 2**20 + 7)[number]
@@ -37,7 +37,7 @@ class Post:
     is_apart: bool
 
     def entry(self, experiment: int, ids: Sequence[bytes]) -> RewardEntry:
-        """The entry; epoch, arm and basis are the decision's own, as in its signed id."""
+        """Return the entry; epoch, arm and basis are the decision's own, as in its signed id."""
         return RewardEntry(
             decision=ids[self.decision],
             experiment=experiment,
@@ -64,7 +64,7 @@ posts = st.builds(
     is_expired=rarely,
     is_apart=rarely,
 )
-# Half of the examples repeat a few posts, since retries are what the ledger is there for.
+# Half of the examples repeat a few posts, since handling retries is the ledger's purpose.
 entries_of_a_batch = st.lists(posts, max_size=8) | st.lists(posts, min_size=1, max_size=3).flatmap(
     lambda pool: st.lists(st.sampled_from(pool), max_size=8)
 )
@@ -72,7 +72,7 @@ batches = st.lists(entries_of_a_batch, min_size=1, max_size=4)
 
 
 def outcomes_of(store: Store, number: int) -> dict[OutcomeKey, Tally]:
-    """The outcome facts of an experiment that are not zero."""
+    """Return the outcome facts of an experiment that are not zero."""
     found = store.read_facts(number)
     assert found is not None
     return {key: tally for key, tally in found.facts.outcomes.items() if any(tally)}
@@ -81,7 +81,7 @@ def outcomes_of(store: Store, number: int) -> dict[OutcomeKey, Tally]:
 def test_the_ledger_is_the_model(store: Store) -> None:
     """Any batches get the model's verdicts, and leave the model's facts; repeated, they add nothing.
 
-    Each example has an experiment and decisions of its own, so that all of them can share one store.
+    Each example has its own experiment and decisions, so that all of them can share one store.
     """
     numbers: list[int] = []
 

@@ -1,4 +1,4 @@
-"""The schema: what the migrations build is what the code works with, and any other database is refused."""
+"""The schema: the migrations build what the code works with, and any other database is refused."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -24,25 +24,25 @@ MIGRATIONS = Path(server.store.__file__).parent / "migrations"
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Where the database is."""
+    """The database file."""
     return tmp_path / "bandit.db"
 
 
 @pytest.fixture
 def url(file: Path) -> str:
-    """The database by URL."""
+    """The database's URL."""
     return f"sqlite:///{file}"
 
 
 @pytest.fixture
 def database(file: Path) -> Iterator[sqlite3.Connection]:
-    """The file, as somebody else would open it."""
+    """Return the file, as another program would open it."""
     with closing(sqlite3.connect(file, isolation_level=None)) as connection:
         yield connection
 
 
 def statements(file: Path) -> dict[str, str]:
-    """Table or index to the statement that made it."""
+    """Return table or index mapped to the statement that created it."""
     with closing(sqlite3.connect(file)) as connection:
         rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
         return {name: " ".join(sql.split()) for name, sql in rows if name != "alembic_version"}
@@ -88,13 +88,13 @@ def test_a_table_is_its_primary_key(url: str, file: Path, table: str, primary_ke
 
 
 def test_numbers_of_experiments_are_not_used_again_by_the_schema(url: str, file: Path) -> None:
-    """The number of an experiment is AUTOINCREMENT: also the last one is not used again."""
+    """The number of an experiment is AUTOINCREMENT: not even the last one is used again."""
     open_store(url).close()
     assert "AUTOINCREMENT" in statements(file)["experiments"]
 
 
 def test_head_is_the_newest_migration() -> None:
-    """There is one line of migrations, and the code names its end."""
+    """There is one line of migrations, and the code names its newest."""
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
@@ -110,7 +110,7 @@ def test_an_opened_database_is_at_head(url: str, database: sqlite3.Connection) -
     assert database.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD,)]
 
 
-def test_an_empty_database_is_refused_without_leave_to_migrate(
+def test_an_empty_database_is_refused_without_permission_to_migrate(
     url: str, database: sqlite3.Connection
 ) -> None:
     """Without migrating, an empty database is refused, and stays empty."""
@@ -123,7 +123,7 @@ def test_an_empty_database_is_refused_without_leave_to_migrate(
     assert database.execute("SELECT name FROM sqlite_master").fetchall() == []
 
 
-def test_an_older_database_is_refused_without_leave_to_migrate(
+def test_an_older_database_is_refused_without_permission_to_migrate(
     url: str, database: sqlite3.Connection
 ) -> None:
     """Without migrating, a database of another revision is refused with both revisions."""
@@ -134,7 +134,7 @@ def test_an_older_database_is_refused_without_leave_to_migrate(
 
 
 def test_a_newer_database_is_refused(url: str, database: sqlite3.Connection) -> None:
-    """A database of a revision that this version does not know is refused, with what to do."""
+    """A database of a revision that this version does not know is refused, and the error names the remedy."""
     open_store(url).close()
     database.execute("UPDATE alembic_version SET version_num = '9999'")
     database.execute("UPDATE compatibility SET oldest_code = '9998'")
@@ -152,7 +152,7 @@ def test_a_newer_database_is_refused(url: str, database: sqlite3.Connection) -> 
 
 
 def test_a_newer_database_that_allows_it_is_opened(url: str, database: sqlite3.Connection) -> None:
-    """A newer schema on which code of this one may run is opened by owner and reader, and left as it is."""
+    """A newer schema that allows this version's code is opened by owner and reader, and left as it is."""
     with closing(open_store(url)) as store:
         record = create(store)
     database.execute("UPDATE alembic_version SET version_num = '9999'")
@@ -165,7 +165,7 @@ def test_a_newer_database_that_allows_it_is_opened(url: str, database: sqlite3.C
 
 
 def test_a_next_schema_serves_this_version(url: str) -> None:
-    """A file that a next release has migrated, adding to it, is opened by this one, which goes on with it."""
+    """A file that a next release has migrated by additions is opened by this one, which goes on with it."""
     with closing(open_store(url)) as store:
         store.record_rewards([reward()], 0)
     with closing(open_store(url, schema=NEXT)) as newer:
@@ -178,8 +178,8 @@ def test_a_next_schema_serves_this_version(url: str) -> None:
     open_store(url, may_migrate=False, schema=NEXT).close()
 
 
-def test_every_migration_says_who_may_run_beside_it() -> None:
-    """Each from the first that could names the oldest code for its schema: none newer than itself."""
+def test_every_migration_names_the_oldest_code_for_its_schema() -> None:
+    """Each migration from the first that could names the oldest code that may run, none newer than itself."""
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     for script in ScriptDirectory.from_config(config).walk_revisions():
@@ -196,7 +196,7 @@ def test_a_revision_that_never_was_is_refused(url: str, database: sqlite3.Connec
 
 
 def test_a_foreign_database_is_refused(url: str, database: sqlite3.Connection) -> None:
-    """A database of another program is refused with some of its tables, and stays as it was."""
+    """A database of another program, with some of the same tables, is refused and stays as it was."""
     database.execute("CREATE TABLE songs (title TEXT)")
     before = list(database.iterdump())
     for may_migrate in (True, False):
@@ -218,7 +218,7 @@ def test_a_refused_database_can_be_opened_by_others(url: str, database: sqlite3.
 
 
 def test_a_migration_that_fails_leaves_nothing(url: str, database: sqlite3.Connection) -> None:
-    """A migration is one transaction: if one of its statements fails, none took effect."""
+    """A migration is one transaction: if one of its statements fails, none takes effect."""
     database.execute("CREATE VIEW rewards AS SELECT 1 AS decision")
     with pytest.raises(StoreError):
         open_store(url)

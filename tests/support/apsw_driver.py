@@ -1,8 +1,8 @@
-"""The store's SQLite on a disk that a test is the master of: SQLAlchemy's driver, over apsw.
+"""A driver for SQLAlchemy over apsw: the store's SQLite on a disk that a test controls.
 
-Python's own `sqlite3` lets nobody between SQLite and the file system; apsw does. So this module stands in
-for the driver, and nothing of the service knows: its statements, pragmas and transactions run as they are, on
-an SQLite that asks `tests.support.disk` for every write and sync. Errors are `sqlite3`'s own, with the codes
+Python's own `sqlite3` has no hook between SQLite and the file system; apsw has one. So this module replaces
+the driver without the service noticing: its statements, pragmas and transactions run as they are, on an
+SQLite that asks `tests.support.disk` for every write and sync. Errors are `sqlite3`'s own, with the codes
 that `sqlite3` would give them.
 """
 
@@ -23,7 +23,7 @@ _ERRORS: Final[dict[int, type[sqlite3.Error]]] = {
 
 
 def drive_sqlalchemy(vfs: str) -> Callable[[], None]:
-    """From now on, every SQLite engine that is created opens its files through this VFS; returns the undo."""
+    """Make every SQLite engine created from now on open its files through this VFS; return the undo."""
     before = SQLiteDialect_pysqlite.import_dbapi
     driver = Driver(vfs)
     SQLiteDialect_pysqlite.import_dbapi = classmethod(lambda _: driver)  # type: ignore[assignment,method-assign]
@@ -35,7 +35,7 @@ def drive_sqlalchemy(vfs: str) -> Callable[[], None]:
 
 
 class Driver:
-    """The module that SQLAlchemy takes for `sqlite3`: it is, but for its connections.
+    """The module that SQLAlchemy takes for `sqlite3`; only its connections differ.
 
     Args:
         vfs: The name of the VFS that connections open files through.
@@ -49,12 +49,12 @@ class Driver:
         return getattr(sqlite3, name)
 
     def connect(self, database: str, *, timeout: float = 5.0, **_: object) -> "DriverConnection":
-        """A connection to a file."""
+        """Open a connection to a file."""
         return DriverConnection(database, self._vfs, timeout)
 
 
 class DriverConnection:
-    """A connection as `sqlite3` has it, with `isolation_level` None."""
+    """A connection like one of `sqlite3`, with `isolation_level` None."""
 
     isolation_level: str | None = None
 
@@ -64,23 +64,23 @@ class DriverConnection:
         self._connection.set_busy_timeout(int(timeout * 1000))
 
     def cursor(self) -> "DriverCursor":
-        """A cursor."""
+        """Return a cursor."""
         return DriverCursor(self._connection)
 
     def create_function(self, name: str, n_arguments: int, function: Any, **_: object) -> None:
-        """A function for SQL."""
+        """Create a function for SQL."""
         self._connection.create_scalar_function(name, function, n_arguments)
 
     def commit(self) -> None:
-        """Ends a transaction, if there is one."""
+        """Commit the transaction, if there is one."""
         self._end("COMMIT")
 
     def rollback(self) -> None:
-        """Undoes a transaction, if there is one."""
+        """Roll the transaction back, if there is one."""
         self._end("ROLLBACK")
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         with _Translated():
             self._connection.close()
 
@@ -105,32 +105,32 @@ class DriverCursor:
         self.lastrowid = 0
 
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> "DriverCursor":
-        """Runs a statement."""
+        """Run a statement."""
         self.rowcount = 0
         self._run(statement, parameters)
         return self
 
     def executemany(self, statement: str, rows: Iterable[Sequence[Any]]) -> "DriverCursor":
-        """Runs a statement once for each row of parameters."""
+        """Run a statement once for each row of parameters."""
         self.rowcount = 0
         for parameters in rows:
             self._run(statement, parameters)
         return self
 
     def fetchone(self) -> tuple[Any, ...] | None:
-        """The next row."""
+        """Return the next row."""
         return next(self._rows, None)
 
     def fetchmany(self, size: int = 1) -> list[tuple[Any, ...]]:
-        """The next rows."""
+        """Return the next rows."""
         return [row for _, row in zip(range(size), self._rows, strict=False)]
 
     def fetchall(self) -> list[tuple[Any, ...]]:
-        """The rows that are left."""
+        """Return the rows that are left."""
         return list(self._rows)
 
     def close(self) -> None:
-        """Lets go of the statement."""
+        """Close the statement."""
         self._cursor.close()
 
     def _run(self, statement: str, parameters: Sequence[Any]) -> None:
@@ -148,7 +148,7 @@ class DriverCursor:
 
 
 class _Translated:
-    """Turns apsw's errors into those of `sqlite3`."""
+    """Translates apsw's errors into those of `sqlite3`."""
 
     def __enter__(self) -> None:
         """Begins."""

@@ -1,4 +1,4 @@
-"""Certificates of a test's own authority, made as they are needed."""
+"""Certificates of a test's own authority, made on demand."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,7 @@ class Pair:
     key: bytes
 
     def write(self, folder: Path, name: str) -> tuple[Path, Path]:
-        """Writes both, each in one step; returns where."""
+        """Write both, each in one step; return their paths."""
         paths = folder / f"{name}.pem", folder / f"{name}.key"
         for path, content in zip(paths, (self.certificate, self.key), strict=True):
             draft = path.with_suffix(".new")
@@ -42,7 +42,7 @@ class Authority:
 
     @classmethod
     def create(cls, name: str = "test authority") -> Self:
-        """A new one."""
+        """Create a new authority."""
         key = ec.generate_private_key(ec.SECP256R1())
         builder = _builder(_name(name), _name(name), key)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -50,11 +50,11 @@ class Authority:
 
     @property
     def pem(self) -> bytes:
-        """What others trust."""
+        """The certificate that others trust, PEM."""
         return self.certificate.public_bytes(Encoding.PEM)
 
     def issue(self, name: str) -> Pair:
-        """A certificate of this common name, for 127.0.0.1 and the name."""
+        """Issue a certificate of this common name, for 127.0.0.1 and the name."""
         key = ec.generate_private_key(ec.SECP256R1())
         names: list[x509.GeneralName] = [x509.IPAddress(ip_address("127.0.0.1")), x509.DNSName(name)]
         builder = _builder(_name(name), self.certificate.subject, key)
@@ -64,7 +64,7 @@ class Authority:
         return Pair(certificate.public_bytes(Encoding.PEM), secret)
 
     def credentials(self, client: Pair | None = None) -> grpc.ChannelCredentials:
-        """Credentials of a channel that trusts this authority, and shows a client's certificate, if any."""
+        """Return credentials of a channel that trusts this authority, with any client certificate."""
         if client is None:
             return grpc.ssl_channel_credentials(self.pem)
         return grpc.ssl_channel_credentials(self.pem, client.key, client.certificate)

@@ -1,4 +1,4 @@
-"""A server whose epochs close within seconds, and traffic until some have."""
+"""A server whose epochs close within seconds, and traffic until some have closed."""
 
 import random
 import time
@@ -22,7 +22,7 @@ _SETTINGS: Final = {"poll_seconds": 0.05, "lag_seconds": LAG, "epoch_interval_se
 
 @contextmanager
 def closing_soon(folder: Path) -> Iterator[ServerProcess]:
-    """A server on `bandit.db` in a folder, beside a file with its settings for other commands."""
+    """A server on `bandit.db` in a folder, with a file of its settings for other commands."""
     (folder / SETTINGS_FILE).write_text("".join(f"{key} = {value}\n" for key, value in _SETTINGS.items()))
     flags = [text for key, value in _SETTINGS.items() for text in (f"--{key.replace('_', '-')}", str(value))]
     with serving(folder / "bandit.db", *flags) as server:
@@ -30,7 +30,7 @@ def closing_soon(folder: Path) -> Iterator[ServerProcess]:
 
 
 def send_until_closed(server: ServerProcess, name: str, rates: Mapping[str, float], n_epochs: int) -> None:
-    """Decisions, and clicks by arm at these rates, until so many epochs have closed and all is counted."""
+    """Send decisions, and clicks by arm at these rates, until `n_epochs` have closed and all is counted."""
     wire = Wire(server.address)
     generator = random.Random(7)
 
@@ -49,7 +49,7 @@ def send_until_closed(server: ServerProcess, name: str, rates: Mapping[str, floa
 
 
 def closed_epochs(database: Path, name: str, now: float) -> dict[int, dict[str, float]]:
-    """Shares of the epochs that had closed by `now`, in seconds since 1970."""
+    """Return the shares of the epochs that had closed by `now`, in seconds since 1970."""
     epochs = stored_epochs(database, name)
     ends = [epoch.started_at / 1e6 for epoch in epochs[1:]]
     return {

@@ -1,8 +1,8 @@
-"""A disk that a test is the master of: it remembers what was written and synced, and fails on demand.
+"""A disk that a test controls: it remembers what was written and synced, and fails on demand.
 
-`Disk` is an SQLite VFS over the real one, and keeps its history in order. A `Platter` on which that is
-played tells what a power cut may leave: whatever was synced, and of what was not, nothing, all, a prefix, any
-subset, or all but half of the last write.
+`Disk` is an SQLite VFS over the real one, and keeps its history in order. A `Platter` replays that history
+and returns what a power cut may leave: everything that was synced, and of the rest nothing, all, a prefix,
+any subset, or all but half of the last write.
 """
 
 import enum
@@ -44,14 +44,14 @@ class Synced:
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """A file that is gone."""
+    """A file that was deleted."""
 
     file: str
 
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """Somebody was told that these rewards are safe."""
+    """These rewards were acknowledged as safe."""
 
     decisions: frozenset[bytes]
 
@@ -60,7 +60,7 @@ Event: TypeAlias = Written | Truncated | Synced | Deleted | Acknowledged
 
 
 class Fault(enum.Enum):
-    """What a disk can do wrong, by the name of the file in its folder that makes it so."""
+    """The faults of a disk, by the name of the file in its folder that switches each one on."""
 
     SYNC_FAILS = "sync-fails"
     FULL = "full"
@@ -71,7 +71,7 @@ class Disk(apsw.VFS):
     """A VFS over the default one.
 
     Args:
-        name: Under which SQLite knows it.
+        name: The name under which SQLite knows it.
         faults: A folder; while it holds a file named as a fault, the disk has it. The file of `SLOW` holds
             the seconds that a sync takes. None for a disk without faults.
         has_history: Whether it remembers what is written.
@@ -85,32 +85,32 @@ class Disk(apsw.VFS):
         self._has_history = has_history
 
     def note(self, event: Event) -> None:
-        """Remembers an event."""
+        """Record an event."""
         if self._has_history:
             self.events.append(event)
 
     def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> "_File":  # noqa: N802 - SQLite's names
-        """Opens a file."""
+        """Open a file."""
         path = name.filename() if isinstance(name, apsw.URIFilename) else name or ""
         return _File(self, path, name, flags)
 
     def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802, FBT001 - SQLite's signature
-        """Deletes a file."""
+        """Delete a file."""
         super().xDelete(filename, syncdir)
         self.note(Deleted(Path(filename).name))
 
     def has(self, fault: Fault) -> bool:
-        """Whether the disk has this fault now."""
+        """True if the disk has this fault now."""
         return self._faults is not None and (self._faults / fault.value).exists()
 
     def wait(self) -> None:
-        """Takes the time of a slow disk."""
+        """Wait as long as a slow disk takes."""
         if self._faults is not None and self.has(Fault.SLOW):
             time.sleep(float((self._faults / Fault.SLOW.value).read_text()))
 
 
 class _File(apsw.VFSFile):
-    """An open file of a `Disk`; the errors are those that SQLite's own VFS makes of the system's."""
+    """An open file of a `Disk`; its errors are those that SQLite's own VFS makes of the system's."""
 
     def __init__(self, disk: Disk, path: str, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
         super().__init__("", name, flags)
@@ -118,19 +118,19 @@ class _File(apsw.VFSFile):
         self._name = Path(path).name
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
-        """Writes; ENOSPC is SQLITE_FULL."""
+        """Write; ENOSPC becomes SQLITE_FULL."""
         if self._disk.has(Fault.FULL):
             raise _failed(apsw.FullError("no space left on device"), apsw.SQLITE_FULL)
         super().xWrite(data, offset)
         self._disk.note(Written(self._name, offset, bytes(data)))
 
     def xTruncate(self, newsize: int) -> None:  # noqa: N802
-        """Cuts the file."""
+        """Truncate the file."""
         super().xTruncate(newsize)
         self._disk.note(Truncated(self._name, newsize))
 
     def xSync(self, flags: int) -> None:  # noqa: N802
-        """Syncs; EIO is SQLITE_IOERR_FSYNC."""
+        """Sync; EIO becomes SQLITE_IOERR_FSYNC."""
         self._disk.wait()
         if self._disk.has(Fault.SYNC_FAILS):
             raise _failed(apsw.IOError("fdatasync: input/output error"), apsw.SQLITE_IOERR_FSYNC)
@@ -139,7 +139,7 @@ class _File(apsw.VFSFile):
 
 
 def _failed(error: apsw.Error, code: int) -> apsw.Error:
-    """The error with the code that SQLite hands on."""
+    """Return the error with the code that SQLite passes on."""
     error.result = code & 0xFF  # type: ignore[attr-defined]  # documented, and missing from its stubs
     error.extendedresult = code  # type: ignore[attr-defined]
     return error
@@ -157,12 +157,12 @@ class Survival(enum.Enum):
 
 @dataclass(slots=True)
 class Platter:
-    """The files of a disk while its history is played: what is safe, and what is only on its way.
+    """The files of a disk while its history is replayed: what is safe, and what is not synced yet.
 
     Attributes:
-        files: Name to the bytes that are safe.
-        pending: Name to the writes that were not synced since.
-        acked: Rewards that somebody was told are safe.
+        files: Name mapped to the bytes that are safe.
+        pending: Name mapped to the writes that were not synced since.
+        acked: Rewards that were acknowledged as safe.
     """
 
     files: dict[str, bytearray] = field(default_factory=dict)
@@ -170,7 +170,7 @@ class Platter:
     acked: set[bytes] = field(default_factory=set)
 
     def play(self, event: Event) -> None:
-        """Lets one thing happen."""
+        """Apply one event."""
         match event:
             case Written(file) | Truncated(file):
                 self.pending.setdefault(file, []).append(event)
@@ -185,7 +185,7 @@ class Platter:
                 self.acked |= decisions
 
     def crashed(self, survival: Survival, generator: random.Random) -> dict[str, bytes]:
-        """The files as they may be found after a power cut now."""
+        """Return the files as they may be found after a power cut now."""
         found = {name: bytearray(content) for name, content in self.files.items()}
         for name, changes in self.pending.items():
             content = found.setdefault(name, bytearray())

@@ -1,7 +1,7 @@
-"""What the server can log, answer and measure, collected from its source.
+"""Everything that the server can log, answer and measure, collected from its source.
 
-A run shows what happened; the source also shows what happens once a year. A call whose text can't be
-resolved is an `UnresolvedError`, so that nothing is passed over.
+A run shows what happened; the source also shows what happens once a year. A call whose text can't be resolved
+raises `UnresolvedError`, so that nothing is passed over.
 """
 
 import ast
@@ -13,10 +13,10 @@ from typing import Final, NamedTuple, TypeAlias
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
 ANYTHING: Final = "…"
-"""Stands for a value that a message gets at run time."""
+"""Placeholder for a value that a message gets at run time."""
 
 AS_GIVEN: Final = "as given"
-"""The level of an event that takes its level from elsewhere."""
+"""The level of an event whose level is a variable."""
 
 _LEVELS: Final = {
     "debug": "debug",
@@ -35,7 +35,7 @@ _METRIC: Final = re.compile(r"(bandit|grpc_server)_[a-z_]+")
 
 
 class UnresolvedError(Exception):
-    """A call whose text can't be resolved: write it out there, or teach `Source.texts`."""
+    """A call whose text can't be resolved: write the text out there, or extend `Source.texts`."""
 
 
 class Call(NamedTuple):
@@ -47,7 +47,7 @@ class Call(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name of what is called, without what it belongs to."""
+        """The name of what is called, without its owner."""
         return _name_of(self.node.func)
 
 
@@ -65,21 +65,21 @@ class Source:
 
     @classmethod
     def below(cls, folder: Path) -> "Source":
-        """All modules below a folder."""
+        """Return all modules below a folder."""
         return cls({str(path): path.read_text() for path in sorted(folder.rglob("*.py"))})
 
     def find_events(self) -> dict[str, set[str]]:
-        """Every event that structlog is given, with the levels that it may have."""
+        """Return every event passed to structlog, with the levels that it may have."""
         found: dict[str, set[str]] = {}
         for call in self.calls:
             if levels := _levels(call):
-                position = int(call.name == "log")  # whose first argument is the level
+                position = int(call.name == "log")  # functions whose first argument is the level
                 for event in self._resolved(call, call.node.args[position], _EVENT):
                     found.setdefault(event, set()).update(levels)
         return found
 
     def find_reasons(self) -> set[str]:
-        """Every reason of an error on the wire: of the services' errors, and of failures made in place."""
+        """Return every reason of an error on the wire: of services' errors and of failures made in place."""
         found = set()
         for node in self._nodes:
             if isinstance(node, ast.ClassDef):
@@ -91,7 +91,7 @@ class Source:
         return found
 
     def find_metrics(self) -> set[str]:
-        """Every family of metrics, by the name that Prometheus shows: a counter ends in `_total`."""
+        """Return every metric family, by the name that Prometheus shows: a counter ends in `_total`."""
         found = set()
         for call in self.calls:
             match call.node.args:
@@ -100,7 +100,7 @@ class Source:
         return found
 
     def find_texts(self) -> list[str]:
-        """Every text, with `…` for each value that is put into it."""
+        """Return every text, with `…` for each value that is inserted."""
         found = []
         for node in self._nodes:
             match node:
@@ -112,10 +112,10 @@ class Source:
         return found
 
     def texts(self, node: ast.expr, call: Call) -> set[str]:
-        """The texts that an argument may have; empty if they can't be resolved.
+        """Return the texts that an argument may have; empty if they can't be resolved.
 
-        Resolved are a text, a choice of texts, a text that ends with a parameter which is an enumeration, and
-        a parameter that callers give a text.
+        These are resolved: a text, a choice of texts, a text that ends with a parameter which is an
+        enumeration, and a parameter for which callers pass a text.
         """
         match node:
             case ast.Constant(value=str(text)):
@@ -137,7 +137,7 @@ class Source:
         return texts
 
     def _enumerated(self, name: str) -> set[str]:
-        """The values of the enumeration of this name."""
+        """Return the values of the enumeration of this name."""
         classes = (node for node in self._nodes if isinstance(node, ast.ClassDef) and node.name == name)
         return {
             item.value.value
@@ -149,7 +149,7 @@ class Source:
         }
 
     def _given(self, function: str, position: int, name: str) -> set[str]:
-        """The texts that callers of a function give one of its parameters."""
+        """Return the texts that callers of a function pass for one of its parameters."""
         given: set[str] = set()
         for call in self.calls:
             argument = _argument(call.node, position, name) if call.name == function else None
@@ -175,7 +175,7 @@ def _name_of(node: ast.AST) -> str:
 
 
 def _parameters(call: Call) -> dict[str, str]:
-    """The parameters of the innermost function around a call, in order, and what they are declared as."""
+    """Return the parameters of the innermost function around a call, in order, with their annotations."""
     if not call.functions:
         return {}
     arguments = call.functions[-1].args
@@ -193,7 +193,7 @@ def _argument(call: ast.Call, position: int, name: str) -> ast.expr | None:
 
 
 def _class_text(item: ast.stmt, name: str) -> str:
-    """The text that a statement of a class's body assigns to a name; empty if it is another statement."""
+    """Return the text that a statement of a class body assigns to a name; empty for other statements."""
     match item:
         case (
             ast.Assign(targets=[ast.Name(id=found)], value=ast.Constant(value=str(text)))
@@ -204,7 +204,7 @@ def _class_text(item: ast.stmt, name: str) -> str:
 
 
 def _levels(call: Call) -> set[str]:
-    """The levels of a call of a logger's method, also by another name; empty for every other call."""
+    """Return the levels of a call of a logger's method, also by another name; empty for every other call."""
     match call.node.func:
         case ast.Attribute():
             return _method_levels(call.node.func)

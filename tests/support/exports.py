@@ -1,4 +1,4 @@
-"""An experiment with something of everything that an export has to tell apart, and its files read back."""
+"""An experiment with every case that an export has to distinguish, and its files read back."""
 
 import random
 from collections.abc import Sequence
@@ -28,11 +28,11 @@ SPEND: Final = Metric(
 SHARES: Final = ({0: 0.5, 1: 0.5}, {0: 0.8, 1: 0.2}, {0: 0.9, 1: 0.1})
 LAG: Final = 5 * SECOND
 NOW: Final = START + 4 * MINUTE
-"""Of three epochs, begun at minutes 1, 2 and 3, the first alone has closed."""
+"""Of three epochs, begun at minutes 1, 2 and 3, only the first has closed."""
 
 
 def create(store: Store) -> ExperimentRecord:
-    """A running experiment of two arms and two metrics, in its third epoch."""
+    """Create a running experiment of two arms and two metrics, in its third epoch."""
     draft = store.create_experiment(declare(NAME, arms=("v1", "v2"), metrics=(CLICK, SPEND)), START)
     running = replace(draft, state=State.RUNNING, started_at=START, updated_at=START)
     epochs = [
@@ -54,7 +54,7 @@ def create(store: Store) -> ExperimentRecord:
 
 
 def fill(store: Store) -> ExperimentRecord:
-    """Decisions and outcomes of every kind: late, revised, apart, and of three bases."""
+    """Record decisions and outcomes of every kind: late, revised, kept apart, and of three bases."""
     record = create(store)
     generator = random.Random(20_26)
     store.claim_slot(INCARNATION, START)
@@ -104,17 +104,17 @@ def write(
     may_replace: bool = False,
     progress: Progress = silently,
 ) -> ExportReport:
-    """Exports the experiment to a path."""
+    """Export the experiment to a path."""
     target = plan_target(path, file_format, [])
     return export(store, name, target, lag=LAG, now=now, may_replace=may_replace, progress=progress)
 
 
 def read_parquet(path: Path) -> list[dict[str, Any]]:
-    """The rows of a Parquet file."""
+    """Return the rows of a Parquet file."""
     rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path).to_pylist()
     return rows
 
 
 def files_in(folder: Path) -> Sequence[str]:
-    """Names of everything in a folder, in order."""
+    """Return the names of everything in a folder, in order."""
     return sorted(path.name for path in folder.iterdir())

@@ -1,4 +1,4 @@
-"""The database as it stands on disk, read beside the server and without its code."""
+"""The database on disk, read next to the server and without its code."""
 
 import base64
 import json
@@ -18,30 +18,30 @@ class StoredEpoch(NamedTuple):
 
 
 def query(database: Path, statement: str, parameters: Iterable[object] = ()) -> list[tuple[Any, ...]]:
-    """The rows of a statement, read-only."""
+    """Return the rows of a statement, read-only."""
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         return connection.execute(statement, tuple(parameters)).fetchall()
 
 
 def decision_of(decision_id: str) -> bytes:
-    """The unique id in a decision id, as the log has it."""
+    """Return the unique id in a decision id, as the log stores it."""
     return base64.urlsafe_b64decode(decision_id)[2:18]
 
 
 def number_of(database: Path, experiment: str) -> int:
-    """The store's number of an experiment."""
+    """Return the store's number of an experiment."""
     ((number,),) = query(database, "SELECT number FROM experiments WHERE name = ?", [experiment])
     return int(number)
 
 
 def arm_names(database: Path, experiment: str) -> Mapping[int, str]:
-    """The store's number of an arm to its id."""
+    """Return the store's numbers of arms, mapped to their ids."""
     ((document,),) = query(database, "SELECT document FROM experiments WHERE name = ?", [experiment])
     return {number: arm for arm, number in json.loads(document)["arm_numbers"].items()}
 
 
 def stored_epochs(database: Path, experiment: str) -> list[StoredEpoch]:
-    """The epochs of an experiment in order, with shares by arm id; microseconds since 1970."""
+    """Return the epochs of an experiment in order, with shares by arm id; microseconds since 1970."""
     names = arm_names(database, experiment)
     rows = query(
         database,
@@ -55,18 +55,18 @@ def stored_epochs(database: Path, experiment: str) -> list[StoredEpoch]:
 
 
 def logged_decisions(database: Path) -> set[bytes]:
-    """The decisions that the reward log has."""
+    """Return the decisions that the reward log has."""
     return {decision for (decision,) in query(database, "SELECT DISTINCT decision FROM rewards")}
 
 
 def integrity(database: Path) -> list[str]:
-    """What SQLite's own check says: `ok`."""
+    """Return the result of SQLite's own check: `ok`."""
     return [text for (text,) in query(database, "PRAGMA integrity_check")]
 
 
 @contextmanager
 def commits_held_up(database: Path) -> Iterator[None]:
-    """Lets no commit of the server's through, by holding the database's write lock."""
+    """Let no commit of the server through, by holding the database's write lock."""
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         yield

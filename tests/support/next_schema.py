@@ -1,4 +1,4 @@
-"""The schema of a next release, which adds to this one's."""
+"""The schema of a possible next release, which adds to this one's."""
 
 from pathlib import Path
 from typing import Final

@@ -1,4 +1,4 @@
-"""What a server costs while something is done to it, and how a good client fares meanwhile."""
+"""A server's cost while something is done to it, and a good client's latency meanwhile."""
 
 import os
 import statistics
@@ -21,10 +21,10 @@ class Observed:
     """What was seen.
 
     Attributes:
-        p50_seconds: The middle of a good client's waits for Choose.
-        cpu_seconds: What the server's threads used, the good client's calls included.
+        p50_seconds: The median of a good client's waits for Choose.
+        cpu_seconds: CPU time of the server's threads, the good client's calls included.
         n_calls: How many those were.
-        grown_bytes: By how much the most memory it ever had has grown.
+        grown_bytes: The growth of its peak memory.
     """
 
     p50_seconds: float
@@ -33,12 +33,12 @@ class Observed:
     grown_bytes: int
 
 
-def observe(server: ServerProcess, wire: Wire, name: str, deed: Callable[[], object]) -> Observed:
-    """Does something in another thread and calls Choose meanwhile, a hundred times at least; all are OK."""
+def observe(server: ServerProcess, wire: Wire, name: str, work: Callable[[], object]) -> Observed:
+    """Run `work` in another thread and call Choose meanwhile, at least a hundred times; all are OK."""
     memory, cpu = server.memory(), cpu_seconds(server)
     waits: list[float] = []
     with ThreadPoolExecutor(1) as thread:
-        done = thread.submit(deed)
+        done = thread.submit(work)
         while not done.done() or len(waits) < _FEWEST_CALLS:
             asked_at = time.monotonic()
             wire.choose(name)
@@ -53,7 +53,7 @@ def observe(server: ServerProcess, wire: Wire, name: str, deed: Callable[[], obj
 
 
 def cpu_seconds(server: ServerProcess) -> float:
-    """CPU time that all threads of a server have used."""
+    """Return the CPU time that all threads of a server have used."""
     stat = Path(f"/proc/{server.process.pid}/stat").read_text()
     user, system = stat.rpartition(")")[2].split()[11:13]
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")

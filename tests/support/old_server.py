@@ -1,7 +1,7 @@
 """A server of an earlier release, run from its frozen wheel with the libraries of this environment.
 
-It stands in for the servers that are still running while a newer release is rolled out. A change of the
-schema is tried beside it.
+It represents the servers that are still running while a newer release is rolled out. Changes of the schema
+are tested against it.
 """
 
 import os
@@ -24,7 +24,7 @@ class OldRelease:
 
     Args:
         folder: Where to unpack it.
-        version: Of the wheel in `tests/store/frozen`.
+        version: Version of the wheel in `tests/store/frozen`.
     """
 
     def __init__(self, folder: Path, version: str = OLD_VERSION) -> None:
@@ -34,17 +34,17 @@ class OldRelease:
             wheel.extractall(self._code)
 
     def start(self, database: Path, *flags: str) -> ServerProcess:
-        """Starts a server; `--database` among the flags is stronger than the file `database`."""
+        """Start a server; `--database` among the flags overrides the file `database`."""
         return ServerProcess.start(database, *flags, code=self._code)
 
     def run(self, *arguments: str, folder: Path) -> "subprocess.CompletedProcess[str]":
-        """Runs this release's `bandit-server` to its end."""
+        """Run this release's `bandit-server` to its end."""
         done = run([sys.executable, "-P", "-m", "server", *arguments], folder, PYTHONPATH=str(self._code))
         assert not done.stderr.startswith("Traceback"), done.stderr
         return done
 
     def require(self, folder: Path) -> None:
-        """Fails unless a child process really runs this release's code and not that of the repository."""
+        """Fail unless a child process really runs this release's code and not the repository's."""
         where = "import bandit, server; print(bandit.__file__, server.__file__)"
         found = run([sys.executable, "-P", "-c", where], folder, PYTHONPATH=str(self._code)).stdout.split()
         if not found or not all(os.path.commonpath([path, self._code]) == str(self._code) for path in found):

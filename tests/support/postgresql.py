@@ -1,4 +1,4 @@
-"""The PostgreSQL of tests: small, quick to see a deadlock, and with the clients of the wheel."""
+"""The PostgreSQL of tests: small, quick to detect a deadlock, and with the clients of the wheel."""
 
 import subprocess
 from pathlib import Path
@@ -15,7 +15,7 @@ _SETTINGS = ("shared_buffers=32MB", "max_connections=100", "deadlock_timeout=50m
 
 
 class PostgresqlProcess(postgresql.PostgresqlProcess):
-    """A PostgreSQL server, durable as in service: it syncs."""
+    """A PostgreSQL server that is durable as in service: it syncs."""
 
     @override
     def __init__(self, folder: Path, clock: FakedClock | None = None) -> None:
@@ -23,12 +23,12 @@ class PostgresqlProcess(postgresql.PostgresqlProcess):
 
 
 def dump(url: str, *flags: str) -> "subprocess.CompletedProcess[str]":
-    """What the wheel's `pg_dump` says of a database."""
+    """Return the output of the wheel's `pg_dump` for a database."""
     return _run_client("pg_dump", *flags, url.replace("+psycopg", ""))
 
 
 def restore(url: str, archive: Path) -> None:
-    """Writes an archive of `pg_dump` into an empty database."""
+    """Restore an archive of `pg_dump` into an empty database."""
     _run_client(
         "pg_restore", "--exit-on-error", "--no-owner", "--dbname", url.replace("+psycopg", ""), str(archive)
     )

@@ -26,7 +26,7 @@ _Result = TypeVar("_Result")
 def eventually(
     look: Callable[[], _Result], *, until: Callable[[_Result], object] = bool, seconds: float = 60.0
 ) -> _Result:
-    """The first result of `look` that satisfies `until`; fails if there is none in time."""
+    """Return the first result of `look` that satisfies `until`; fail if there is none in time."""
     deadline = time.monotonic() + seconds
     while not until(found := look()):
         if time.monotonic() > deadline:
@@ -36,7 +36,7 @@ def eventually(
 
 
 def command(*arguments: str) -> list[str]:
-    """The command line that runs `bandit-server` with these arguments."""
+    """Return the command line that runs `bandit-server` with these arguments."""
     return [sys.executable, "-m", "server", *arguments]
 
 
@@ -65,7 +65,7 @@ class ServerProcess:
     Attributes:
         process: The child process.
         database: The SQLite file.
-        log: Where its standard error goes; runs on one file append to one log.
+        log: The file of its standard error; runs on one file append to one log.
         address: Where it listens.
     """
 
@@ -88,11 +88,11 @@ class ServerProcess:
 
         Args:
             database: The SQLite file.
-            flags: Of `bandit-server serve`, in addition.
+            flags: Additional flags of `bandit-server serve`.
             port: Where it listens.
             program: What runs it: a module, and arguments before those of `bandit-server`.
             code: The folder that holds its packages.
-            environment: Of the process, in addition.
+            environment: Additional environment of the process.
         """
         log = database.with_suffix(".log")
         listen = ("--listen", f"127.0.0.1:{port}", "--database", f"sqlite:///{database}")
@@ -110,12 +110,12 @@ class ServerProcess:
 
     @property
     def port(self) -> int:
-        """The port that it took."""
+        """The port that it listens at."""
         return int(self.address.rpartition(":")[2])
 
     @property
     def url(self) -> str:
-        """The database as a setting."""
+        """The URL of its database."""
         return f"sqlite:///{self.database}"
 
     def signal(self, number: int) -> None:
@@ -123,12 +123,12 @@ class ServerProcess:
         self.process.send_signal(number)
 
     def wait(self, seconds: float = 60.0) -> int:
-        """Wait for the end of the process; returns its exit code."""
+        """Wait for the end of the process; return its exit code."""
         self.process.communicate(timeout=seconds)
         return self.process.returncode
 
     def terminate(self) -> int:
-        """Stop it as a supervisor would; returns the exit code."""
+        """Stop it as a supervisor would; return the exit code."""
         self.process.terminate()
         return self.wait()
 
@@ -138,21 +138,21 @@ class ServerProcess:
         self.wait()
 
     def events(self) -> list[dict[str, Any]]:
-        """The events of its log; fails if a line is not one JSON object."""
+        """Return the events of its log; fail if a line is not one JSON object."""
         return [_event(line) for line in self.log.read_text().splitlines()]
 
     def memory(self) -> int:
-        """The most memory that it ever had resident, in bytes."""
+        """Return its peak resident memory in bytes."""
         return round(resident_mib(self.process.pid, "VmHWM") * 1024**2)
 
     def scrape(self) -> str:
-        """Its metrics, as Prometheus gets them."""
+        """Return its metrics, as Prometheus gets them."""
         (port,) = [e["port"] for e in self.events() if e["event"] == "metrics.serving"][-1:]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as page:
             return str(page.read().decode())
 
     def sample(self, name: str, **labels: str) -> float:
-        """One number of its metrics, 0 if there is none."""
+        """Return one number of its metrics, 0 if there is none."""
         for line in self.scrape().splitlines():
             found = re.fullmatch(rf"{name}(?:\{{(.*)\}})? (\S+)", line)
             if found is not None and dict(re.findall(r'(\w+)="([^"]*)"', found[1] or "")) == labels:
@@ -178,7 +178,7 @@ def verify(database: Path) -> None:
 
 @contextmanager
 def serving(database: Path, *flags: str) -> Iterator[ServerProcess]:
-    """A server that must end well: it stops with 0, its log is JSON, its facts are the fold of its ledger."""
+    """Start a server that must end well: it stops with 0, logs JSON, and its facts are its ledger's fold."""
     server = ServerProcess.start(database, *flags)
     try:
         yield server
@@ -190,9 +190,9 @@ def serving(database: Path, *flags: str) -> Iterator[ServerProcess]:
 
 
 def refused_start(url: str, folder: Path) -> str:
-    """The line on standard error, with exit code 1, of a server that can't start on a database.
+    """Return the line on standard error, with exit code 1, of a server that can't start on a database.
 
-    It runs without the powers of root, to whom no file is read-only.
+    It runs without root's privileges, for which no file is read-only.
     """
     done = run([*_powerless(), *command("serve", "--listen", "127.0.0.1:0", "--database", url)], folder)
     assert (done.returncode, done.stdout) == (1, ""), done.stderr

@@ -1,4 +1,4 @@
-"""A proxy to the database that loses a COMMIT, or what the database said to it."""
+"""A proxy to the database that loses a COMMIT, or the database's reply to it."""
 
 import enum
 import socket
@@ -15,7 +15,7 @@ _COMMIT: Final = b"Q\x00\x00\x00\x0bCOMMIT\x00"
 
 
 class Loss(enum.Enum):
-    """What of the next COMMIT is lost, with the connection."""
+    """The part of the next COMMIT that is lost, together with the connection."""
 
     REPLY = "reply"
     REQUEST = "request"
@@ -25,7 +25,7 @@ class Proxy(TcpProxy):
     """A TCP proxy that can lose a COMMIT.
 
     Attributes:
-        lose: What to lose of the next COMMIT; None once it is lost.
+        lose: The part of the next COMMIT to lose; None once it is lost.
         n_lost: How many COMMITs it hit.
         after_loss: Called when the database knows of a loss, before the client does.
     """
@@ -54,6 +54,6 @@ class Proxy(TcpProxy):
                 server.sendall(data)
                 server.shutdown(socket.SHUT_WR)
                 while server.recv(65_536):
-                    pass  # the other pump may take it; either way it reaches nobody
+                    pass  # the other pump may take it; either way it is lost
         if self.after_loss is not None:
             self.after_loss()

@@ -1,4 +1,4 @@
-"""What a failed call says, held to the conventions of errors: AIP-193 and the notes in the proto files."""
+"""The errors of failed calls, held to the conventions: AIP-193 and the notes in the proto files."""
 
 import re
 from collections.abc import Callable
@@ -18,7 +18,7 @@ INNARDS: Final = re.compile(
     r"Traceback|[a-z]Error\b|Exception| at 0x|"  # Python
     r"/tmp/|/home/|/root/|/usr/|/var/|\.py\b|\.db\b"  # paths
 )
-"""What no text for clients may hold, unless the client wrote it."""
+"""What no text for clients may contain, unless the client wrote it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class Refusal:
         code: The gRPC code.
         message: Its text.
         reason: The stable reason.
-        violations: Field to rule.
+        violations: Field mapped to rule.
         retry_seconds: How long to wait before a retry; None where a retry does not help.
     """
 
@@ -41,17 +41,17 @@ class Refusal:
 
 
 def refused(call: Callable[[], object]) -> Refusal:
-    """How the service refuses a call; fails if it does not, or breaks a convention in doing so."""
+    """Return the service's refusal of a call; fail if there is none, or it breaks a convention."""
     with pytest.raises(grpc.RpcError) as caught:
         call()
     return refusal_of(caught.value)
 
 
 def refusal_of(error: BaseException) -> Refusal:
-    """What an error says; fails if it breaks a convention.
+    """Return the content of an error; fail if it breaks a convention.
 
-    One ErrorInfo of this domain, its reason also in the metadata; a BadRequest exactly for bad input; a
-    RetryInfo for what passes, its delay also in the metadata; texts that are safe to show.
+    There is one ErrorInfo of this domain, with its reason also in the metadata; a BadRequest for bad input
+    only; a RetryInfo for what passes, with its delay also in the metadata; and texts are safe to show.
     """
     call = call_of(error)
     status = rpc_status.from_call(call)
@@ -81,13 +81,13 @@ def refusal_of(error: BaseException) -> Refusal:
 
 
 def call_of(error: object) -> grpc.Call:
-    """The call that an error ended: the stubs do not know that every error of a call is one."""
+    """Return the call that an error ended: the stubs do not declare that every error of a call is one."""
     assert isinstance(error, grpc.Call)
     return error
 
 
 def require_safe_text(text: str) -> None:
-    """Fails if a text for clients holds SQL, a path or a class name, or what a terminal would act on."""
+    """Fail if a text for clients contains SQL, a path, a class name or control characters."""
     assert text.isprintable(), text
     assert INNARDS.search(text) is None, text
 

@@ -1,4 +1,4 @@
-"""Reports made from small facts, and what must be true of every report."""
+"""Reports made from small facts, and what must hold for every report."""
 
 import io
 import math
@@ -32,7 +32,7 @@ def report_on(
     groups: Mapping[int, int] | None = None,
     request: ReportRequest = EVERYTHING,
 ) -> experiment_pb2.Report:
-    """The message of a report, made as the server makes it; arms and metrics are numbered in their order."""
+    """Return a report's message, made as the server makes it; arms and metrics are numbered in order."""
     return to_report(made_of(experiment, epochs, facts, now=now, groups=groups, request=request))
 
 
@@ -45,7 +45,7 @@ def made_of(
     groups: Mapping[int, int] | None = None,
     request: ReportRequest = EVERYTHING,
 ) -> Report:
-    """The report as a value."""
+    """Return the report as a value."""
     draft = ExperimentRecord.draft(experiment, START)
     record = replace(draft, number=1, state=State.RUNNING, started_at=START)
     units = UnitFacts(facts=facts, n_decisions=0, groups={} if groups is None else groups)
@@ -55,7 +55,7 @@ def made_of(
 
 
 def numbers_in(message: Message) -> Iterator[tuple[str, float]]:
-    """Every floating-point number in a message, with the name of its field."""
+    """Return every floating-point number in a message, with the name of its field."""
     for field, value in message.ListFields():
         values = value if field.is_repeated else [value]
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
@@ -68,14 +68,14 @@ def numbers_in(message: Message) -> Iterator[tuple[str, float]]:
 
 
 def drawn(report: experiment_pb2.Report) -> str:
-    """The report as `bandit-server report` prints it into a pipe."""
+    """Return the report as `bandit-server report` prints it into a pipe."""
     stream = io.StringIO()
     print_report(report, Console(file=stream, width=100, markup=False, highlight=False))
     return stream.getvalue()
 
 
 def require_sane(report: experiment_pb2.Report) -> None:
-    """Every number is one, intervals hold their estimates, probabilities are such, and the text fits."""
+    """Require finite numbers, estimates within their intervals, valid probabilities, and text that fits."""
     assert [name for name, number in numbers_in(report) if not math.isfinite(number)] == []
     for metric in (metric for arm in report.arms for metric in arm.metrics):
         for estimate in (metric.estimate, metric.comparison.difference):

@@ -1,6 +1,6 @@
 """A real server on a disk with faults: `python -m tests.support.serve_on_faulty_disk FOLDER serve …`.
 
-FOLDER is looked into at every write and sync: see `tests.support.disk.Fault`. Everything else is
+FOLDER is read at every write and sync: see `tests.support.disk.Fault`. Everything else is
 `bandit-server`.
 """
 

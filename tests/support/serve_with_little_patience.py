@@ -1,4 +1,4 @@
-"""`python -m tests.support.serve_with_little_patience serve …`: a parent of workers that gives up soon."""
+"""`python -m tests.support.serve_with_little_patience serve …`: a parent of workers that gives up early."""
 
 from server.__main__ import main
 from server.app import supervisor

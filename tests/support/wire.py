@@ -1,4 +1,4 @@
-"""A channel to a server, and the experiments that tests declare."""
+"""A channel to a server, and the experiments that tests create."""
 
 import itertools
 import os
@@ -35,7 +35,7 @@ class Wire:
 
     Args:
         address: Where the server listens.
-        credentials: Of the channel; None for plain text.
+        credentials: Credentials of the channel; None for plain text.
         token: A bearer token, sent with every call.
     """
 
@@ -58,41 +58,41 @@ class Wire:
         self.admin = admin_pb2_grpc.AdminServiceStub(self.channel)
 
     def close(self) -> None:
-        """Drops the connection."""
+        """Drop the connection."""
         self.channel.close()
 
     def call(self, method: str, data: bytes) -> bytes:
-        """The answer to bytes that may be no message."""
+        """Return the answer to bytes that may not be a message."""
         send = self.channel.unary_unary(method, request_serializer=bytes, response_deserializer=bytes)
         return send(data, timeout=CALL_SECONDS)
 
     def create(self, declared: experiment_pb2.Experiment) -> experiment_pb2.Experiment:
-        """CreateExperiment."""
+        """Call CreateExperiment."""
         request = experiment_pb2.CreateExperimentRequest(experiment=declared)
         return self.experiments.CreateExperiment(request, timeout=CALL_SECONDS)
 
     def start(self, name: str) -> experiment_pb2.Experiment:
-        """StartExperiment."""
+        """Call StartExperiment."""
         request = experiment_pb2.StartExperimentRequest(name=name)
         return self.experiments.StartExperiment(request, timeout=CALL_SECONDS)
 
     def pause(self, name: str) -> experiment_pb2.Experiment:
-        """PauseExperiment."""
+        """Call PauseExperiment."""
         request = experiment_pb2.PauseExperimentRequest(name=name)
         return self.experiments.PauseExperiment(request, timeout=CALL_SECONDS)
 
     def conclude(self, name: str, winner: str) -> experiment_pb2.Experiment:
-        """ConcludeExperiment."""
+        """Call ConcludeExperiment."""
         request = experiment_pb2.ConcludeExperimentRequest(name=name, winner=winner)
         return self.experiments.ConcludeExperiment(request, timeout=CALL_SECONDS)
 
     def delete(self, name: str) -> None:
-        """DeleteExperiment."""
+        """Call DeleteExperiment."""
         request = experiment_pb2.DeleteExperimentRequest(name=name)
         self.experiments.DeleteExperiment(request, timeout=CALL_SECONDS)
 
     def get(self, name: str) -> experiment_pb2.Experiment:
-        """GetExperiment."""
+        """Call GetExperiment."""
         request = experiment_pb2.GetExperimentRequest(name=name)
         return self.experiments.GetExperiment(request, timeout=CALL_SECONDS)
 
@@ -102,52 +102,52 @@ class Wire:
         *paths: str,
         validate_only: bool = False,
     ) -> experiment_pb2.Experiment:
-        """UpdateExperiment of the fields named."""
+        """Call UpdateExperiment for the fields named."""
         request = experiment_pb2.UpdateExperimentRequest(experiment=changed, validate_only=validate_only)
         request.update_mask.paths.extend(paths)
         return self.experiments.UpdateExperiment(request, timeout=CALL_SECONDS)
 
     def list_page(self, **request: Any) -> experiment_pb2.ListExperimentsResponse:
-        """ListExperiments."""
+        """Call ListExperiments."""
         message = experiment_pb2.ListExperimentsRequest(**request)
         return self.experiments.ListExperiments(message, timeout=CALL_SECONDS)
 
     def report(self, name: str, max_epochs: int = 0) -> experiment_pb2.Report:
-        """GetReport."""
+        """Call GetReport."""
         request = experiment_pb2.GetReportRequest(name=name, max_epochs=max_epochs)
         return self.experiments.GetReport(request, timeout=CALL_SECONDS)
 
     def running(self, **changes: Any) -> str:
-        """Creates and starts an experiment; returns its name, which no other has."""
+        """Create and start an experiment; return its name, which no other has."""
         declared = experiment(**changes)
         self.create(declared)
         self.start(declared.name)
         return declared.name
 
     def choose(self, name: str, **request: Any) -> bandit_pb2.ChooseResponse:
-        """Choose."""
+        """Call Choose."""
         message = bandit_pb2.ChooseRequest(experiment=name, **request)
         return self.bandit.Choose(message, timeout=CALL_SECONDS)
 
     def reward(
         self, decision_id: str, outcomes: Mapping[str, float], revision: int = 0
     ) -> dict[str, "bandit_pb2.OutcomeResult.ValueType"]:
-        """Reward; metric to what became of it."""
+        """Call Reward; return metric mapped to result."""
         message = bandit_pb2.RewardRequest(decision_id=decision_id, outcomes=outcomes, revision=revision)
         return dict(self.bandit.Reward(message, timeout=CALL_SECONDS).results)
 
     def batch_choose(self, *requests: bandit_pb2.ChooseRequest) -> list[bandit_pb2.BatchChooseResult]:
-        """BatchChoose."""
+        """Call BatchChoose."""
         message = bandit_pb2.BatchChooseRequest(requests=requests)
         return list(self.bandit.BatchChoose(message, timeout=CALL_SECONDS).results)
 
     def batch_reward(self, *requests: bandit_pb2.RewardRequest) -> list[bandit_pb2.BatchRewardResult]:
-        """BatchReward."""
+        """Call BatchReward."""
         message = bandit_pb2.BatchRewardRequest(requests=requests)
         return list(self.bandit.BatchReward(message, timeout=CALL_SECONDS).results)
 
     def health_of(self, service: str) -> int:
-        """The status of a service, as the health protocol has it."""
+        """Return the status of a service by the health protocol."""
         request = health_pb2.HealthCheckRequest(service=service)
         check = self.channel.unary_unary(
             "/grpc.health.v1.Health/Check",
@@ -157,19 +157,19 @@ class Wire:
         return check(request, timeout=CALL_SECONDS).status
 
     def n_outcomes(self, name: str) -> int:
-        """How many outcomes are stored for an experiment, late ones included."""
+        """Return how many outcomes are stored for an experiment, late ones included."""
         metrics = [metric for arm in self.report(name).arms for metric in arm.metrics]
         return sum(m.outcomes + m.open_outcomes + m.late_outcomes for m in metrics)
 
     def n_decisions(self, name: str) -> dict[str, int]:
-        """How many decisions are stored for an experiment, by basis."""
+        """Return how many decisions are stored for an experiment, by basis."""
         arms = self.report(name).arms
         bases = ("policy", "restricted", "fallback", "unconfirmed")
         return {basis: sum(getattr(arm.decisions, basis) for arm in arms) for basis in bases}
 
 
 def experiment(**changes: Any) -> experiment_pb2.Experiment:
-    """An experiment under a name of its own: arms a and b, champion a, reward metric click."""
+    """Return an experiment with its own name: arms a and b, champion a, reward metric click."""
     declared: dict[str, Any] = {
         "name": f"x-{os.getpid()}-{next(_names)}",
         "arms": [experiment_pb2.Arm(id="a"), experiment_pb2.Arm(id="b")],
@@ -181,18 +181,18 @@ def experiment(**changes: Any) -> experiment_pb2.Experiment:
 
 
 def metric(name: str, **changes: Any) -> experiment_pb2.Metric:
-    """A metric, binary if not told otherwise."""
+    """Return a metric, binary by default."""
     declared: dict[str, Any] = {"name": name, "kind": experiment_pb2.METRIC_KIND_BINARY}
     return experiment_pb2.Metric(**declared | changes)
 
 
 class _Bearer(grpc.UnaryUnaryClientInterceptor):
-    """Sends a token with every call, over plain text, too."""
+    """Sends a token with every call, even over plain text."""
 
     def __init__(self, token: str) -> None:
         self._metadata = ("authorization", f"Bearer {token}")
 
     def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        """Adds the token."""
+        """Add the token."""
         metadata = [*(client_call_details.metadata or ()), self._metadata]
         return continuation(client_call_details._replace(metadata=metadata), request)

@@ -1,1 +1,1 @@
-"""What inference reads: facts laid out by epoch and arm, and the floors that shares were declared to keep."""
+"""Input of inference: sums by epoch and arm, and the declared floors of shares."""

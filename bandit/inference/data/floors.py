@@ -1,8 +1,8 @@
-"""The smallest share that a declaration allows an arm: the floor that bounds are computed for.
+"""Floors: the smallest share that a declaration allows an arm, for which bounds are computed.
 
-It must be known before the data, so it comes from what was declared and never from shares that were seen.
-What a policy gives every arm whatever the outcomes (a static split its weight, a constant epsilon its part)
-counts as well, within the additive limits, ``f + (1 - sum f) * p``, and the maximum share.
+A floor must be known before the data, so it comes from the declaration and never from observed shares. The
+share that a policy gives an arm whatever the outcomes (a static split its weight, a constant epsilon its
+part) counts as well, within the additive limits, ``f + (1 - sum f) * p``, and the maximum share.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ from bandit.policies import EpsilonGreedy, StaticSplit, policy_over
 
 
 def smallest_floors(declarations: Iterable[Experiment], arm_numbers: Mapping[str, int]) -> dict[int, float]:
-    """Arm number to the smallest floor of any declaration that had the arm in service.
+    """Return arm number to the smallest floor of any declaration that had the arm in service.
 
     Args:
         declarations: Every revision under which the experiment has run.
@@ -28,7 +28,7 @@ def smallest_floors(declarations: Iterable[Experiment], arm_numbers: Mapping[str
 
 
 def declared_floors(experiment: Experiment) -> dict[str, float]:
-    """Arm id to the share that it has whatever the outcomes, of arms in service; in [0, 1].
+    """Return arm id to the share that it has whatever the outcomes, of arms in service; in [0, 1].
 
     >>> from bandit.experiment import Arm
     >>> from bandit.policies import WeightedSplit

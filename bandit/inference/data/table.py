@@ -1,11 +1,11 @@
 """The table that inference reads: per epoch and arm, shares, predictions, and sums of resolved decisions.
 
-Why sums per epoch are enough, and why tests on them hold at any look: an epoch's shares and its predictions
-(posterior means) are fixed in its row before its first decision, so for every decision of it both are known
-beforehand ("predictable"). Scores built on them are martingale differences, and a sum of scores over an epoch
-depends on the epoch's sums only. E-processes are evaluated where an epoch ends, in the order of epochs.
+Sums per epoch are enough, and tests on them hold at any look. An epoch's shares and its predictions
+(posterior means) are fixed in its row before its first decision, so both are known before each of its
+decisions ("predictable"). Scores built on them are martingale differences, and a sum of scores over an epoch
+depends only on the epoch's sums. E-processes are evaluated where an epoch ends, in the order of epochs.
 
-Estimators take this table and not facts: tallies of units, each counted once in the epoch of its first
+Estimators take this table and not facts, since tallies of units, each counted once in the epoch of its first
 exposure with its summed (or capped) outcome, make the same table.
 """
 
@@ -27,12 +27,12 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValueScale:
-    """How a value of a metric lies in [0, 1], the unit of the table.
+    """The scale from a metric's values to [0, 1], the unit of the table.
 
     Attributes:
-        minimum: The value that 0 stands for.
-        maximum: The value that 1 stands for; above `minimum`.
-        is_binary: Whether outcomes are 0 or 1 and nothing between.
+        minimum: The value at 0.
+        maximum: The value at 1; above `minimum`.
+        is_binary: Whether outcomes are only 0 or 1.
         direction: Whether more is better.
     """
 
@@ -47,7 +47,7 @@ class ValueScale:
 
     @classmethod
     def of(cls, metric: Metric) -> "ValueScale":
-        """The declared range and direction of a metric."""
+        """Return the scale of a metric's declared range and direction."""
         return cls(
             minimum=metric.minimum,
             maximum=metric.maximum,
@@ -57,11 +57,11 @@ class ValueScale:
 
     @property
     def width(self) -> float:
-        """Maximum less minimum."""
+        """The maximum minus the minimum."""
         return self.maximum - self.minimum
 
     def to_value(self, position: float) -> float:
-        """The value at `position` in [0, 1]."""
+        """Return the value at `position` in [0, 1]."""
         return self.minimum + self.width * position
 
 
@@ -73,15 +73,15 @@ class EvidenceTable:
         arms: Numbers of the arms, in the order of the columns.
         shares: The probability of each arm in the epoch; 0 where it had none.
         predictions: Posterior means at the epoch's start, in [0, 1]; any number fixed by then is valid.
-        n: Resolved decisions drawn from the shares: with a value for silence all of them, else those
-            answered.
+        n: Resolved decisions drawn from the shares: all of them if silence has a value, otherwise those with
+            an outcome.
         sums: Sums of their outcomes, each in [0, 1].
         squares: Sums of the squares of their outcomes.
-        scale: What 0 and 1 stand for.
+        scale: The values at 0 and 1.
         totals: Resolved decisions of each epoch, over all arms; shape (n_epochs,).
 
     Raises:
-        ValueError: shapes differ, or a share, prediction or sum is impossible.
+        ValueError: Shapes differ, or a share, prediction or sum is impossible.
     """
 
     arms: tuple[int, ...]
@@ -102,7 +102,7 @@ class EvidenceTable:
                 raise ValueError(f"{name} must have shape {shape}, got {values.shape}")
             if not (np.all(np.isfinite(values)) and np.all(values >= 0)):
                 raise ValueError(f"{name} must be finite and not negative")
-            # An arm's numbers lie side by side: arms are what is looked at one after the other.
+            # An arm's numbers are contiguous, since arms are read one after the other.
             object.__setattr__(self, name, np.asfortranarray(values))
         object.__setattr__(self, "totals", self.n.sum(axis=1))
         object.__setattr__(self, "_column_of", {arm: column for column, arm in enumerate(self.arms)})
@@ -112,15 +112,15 @@ class EvidenceTable:
             raise ValueError("outcomes must lie in [0, 1]: squares <= sums <= n")
 
     def column(self, arm: int) -> int:
-        """The column of an arm; ValueError if it has none."""
+        """Return the column of an arm; ValueError if it has none."""
         if arm not in self._column_of:
-            raise ValueError(f"arm {arm} is in no column")
+            raise ValueError(f"arm {arm} has no column in the table")
         return self._column_of[arm]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ExposureTable:
-    """Decisions per epoch and arm, of shape (n_epochs, n_arms), beside the shares they were drawn from.
+    """Decisions per epoch and arm, of shape (n_epochs, n_arms), with the shares they were drawn from.
 
     Attributes:
         arms: Numbers of the arms, in the order of the columns.
@@ -142,7 +142,7 @@ def evidence_table(
     lag: timedelta,
     now: datetime,
 ) -> EvidenceTable | CannotSay:
-    """The table of one metric: policy decisions of closed epochs, and outcomes that came in time.
+    """Return the table of one metric: policy decisions of closed epochs, and their outcomes in time.
 
     Args:
         facts: The experiment's facts.
@@ -158,7 +158,7 @@ def evidence_table(
 def closed_table(
     grid: FactGrid, metric: tuple[int, Metric], lag: timedelta, now: datetime
 ) -> EvidenceTable | CannotSay:
-    """`evidence_table` of facts that are laid out already."""
+    """Return the `evidence_table` of a grid."""
     n_rows = count_closed(grid, metric[1], lag, now)
     if isinstance(n_rows, CannotSay):
         return n_rows
@@ -166,7 +166,7 @@ def closed_table(
 
 
 def count_closed(grid: FactGrid, metric: Metric, lag: timedelta, now: datetime) -> int | CannotSay:
-    """How many epochs, from the first, are closed for the metric; or why none can count."""
+    """Return how many epochs, from the first, are closed for the metric; or why none counts."""
     if metric.window is None:
         return CannotSay(Reason.NO_WINDOW)
     return n_closed(grid.epochs, metric.window, lag, now) or CannotSay(Reason.NO_CLOSED_EPOCH)
@@ -175,22 +175,22 @@ def count_closed(grid: FactGrid, metric: Metric, lag: timedelta, now: datetime) 
 def open_evidence_table(
     facts: Facts, epochs: Sequence[Epoch], metric: tuple[int, Metric], arms: Sequence[int]
 ) -> EvidenceTable:
-    """The table of outcomes posted in time so far, open epochs included: for events that only do harm.
+    """Return the table of outcomes posted in time so far, open epochs included, for harmful events.
 
-    Only `harm_process` may read it: means over it are biased towards arms that answer fast.
+    Only `harm_process` may read it: means over it are biased towards arms whose outcomes come sooner.
     """
     return open_table(FactGrid(facts, epochs, arms), metric)
 
 
 def open_table(grid: FactGrid, metric: tuple[int, Metric]) -> EvidenceTable:
-    """`open_evidence_table` of facts that are laid out already."""
+    """Return the `open_evidence_table` of a grid."""
     return tabulate(grid, metric, len(grid.epochs), silence=None)
 
 
 def tabulate(
     grid: FactGrid, metric: tuple[int, Metric], n_rows: int, *, silence: int | None
 ) -> EvidenceTable:
-    """The table over the first epochs; `silence` is the quanta that silence counts as, or None."""
+    """Return the table of the first epochs; `silence` is the quanta that silence counts as, or None."""
     number, declared = metric
     n, total, squares = grid.moments(number)[:, :n_rows]
     if silence is not None:
@@ -208,19 +208,19 @@ def tabulate(
 
 
 def exposure_table(facts: Facts, epochs: Sequence[Epoch], arms: Sequence[int]) -> ExposureTable:
-    """Policy decisions of all epochs, open ones included: what the sample-ratio check reads."""
+    """Return the policy decisions of all epochs, open ones included, for the sample-ratio check."""
     return exposures(FactGrid(facts, epochs, arms))
 
 
 def exposures(grid: FactGrid) -> ExposureTable:
-    """`exposure_table` of facts that are laid out already."""
+    """Return the `exposure_table` of a grid."""
     return ExposureTable(arms=grid.arms, shares=grid.shares, counts=grid.decided)
 
 
 def _in_range(
     n: FloatArray, total: FloatArray, squares: FloatArray, metric: Metric
 ) -> tuple[FloatArray, FloatArray]:
-    """Sum and sum of squares of outcomes as positions in [0, 1], from those in quanta."""
+    """Return the sum and sum of squares of outcomes as positions in [0, 1], from those in quanta."""
     width = metric.maximum - metric.minimum
     step, start = metric.quantum / width, (metric.offset - metric.minimum) / width
     squares = step**2 * squares + 2 * step * start * total + start**2 * n
@@ -229,7 +229,7 @@ def _in_range(
 
 
 def _predictions(grid: FactGrid, number: int, metric: Metric, n_rows: int) -> FloatArray:
-    """Posterior means at the epochs' starts as positions in [0, 1]; 0 where the row has none."""
+    """Return posterior means at the epochs' starts as positions in [0, 1]; 0 where an epoch has none."""
     width = metric.maximum - metric.minimum
     means = grid.means(number, n_rows, missing=metric.minimum)
     return np.clip(np.nan_to_num((means - metric.minimum) / width, nan=0.0), 0.0, 1.0)

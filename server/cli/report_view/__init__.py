@@ -1,1 +1,1 @@
-"""A report for people: tables in a terminal, and an HTML page."""
+"""Views of a report: tables in a terminal, and an HTML page."""

@@ -28,7 +28,7 @@ _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def render_page(report: Report) -> str:
-    """The page: well-formed XML below its doctype, every text escaped."""
+    """Return the page: well-formed XML after its doctype, every text escaped."""
     title = escape(f"Report on {report.experiment}")
     parts = [
         f"<h1>{escape(heading(report))}</h1>",

@@ -1,6 +1,6 @@
 """The plots of a report's page: shares over time, means with their bounds, posteriors. Each is inline SVG.
 
-Colours are those of Okabe & Ito (2008), which colour-blind readers tell apart, and lines differ in their
+Colours are those of Okabe & Ito (2008), which colour-blind readers can distinguish, and lines differ in their
 dashes as well.
 """
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_ARMS: Final = 8
-"""More lines than this nobody tells apart: the arms with the largest shares are drawn, and the champion."""
+"""More lines could not be distinguished: the champion and the arms with the largest shares are drawn."""
 
 _COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c8c00")
 _DASHES: Final = ("-", "--", "-.", ":")
@@ -47,9 +47,9 @@ class Plot:
     """One plot.
 
     Attributes:
-        title: What it shows.
-        caption: What the reader should know.
-        svg: The drawing: an `svg` element.
+        title: Its heading.
+        caption: An explanation for the reader.
+        svg: The drawing, as an `svg` element.
     """
 
     title: str
@@ -58,17 +58,17 @@ class Plot:
 
 
 def require_matplotlib() -> None:
-    """Says in one line what to install if plots can't be drawn.
+    """Check that plots can be drawn.
 
     Raises:
-        CommandError: matplotlib is missing.
+        CommandError: matplotlib is missing; the message is the command that installs it.
     """
     if find_spec("matplotlib") is None:
         raise CommandError(_MISSING)
 
 
 def plots(report: Report) -> list[Plot]:
-    """Shares, then each metric's means over time where there are any, then the reward metric's posteriors."""
+    """Draw shares, then each metric's means over time if any, then the reward metric's posteriors."""
     arms = _chosen(report)
     left_out = (
         f" The {len(arms)} arms with the largest shares of {len(report.arms):,}."
@@ -86,7 +86,7 @@ def plots(report: Report) -> list[Plot]:
 
 
 def _chosen(report: Report) -> list[ArmReport]:
-    """The arms that are drawn, in the order of the report."""
+    """Return the arms to draw, in the order of the report."""
     ranked = sorted(report.arms, key=lambda arm: (arm.arm != report.champion, -arm.share))
     names = {arm.arm for arm in ranked[:MOST_ARMS]}
     return [arm for arm in report.arms if arm.arm in names]
@@ -105,7 +105,7 @@ def _shares(report: Report, arms: Sequence[ArmReport], left_out: str) -> Plot:
         axes.set_ylim(0, 100)
         axes.set_ylabel("share, %")
 
-    caption = f"The share of each arm in each epoch; where a line begins, the arm came.{left_out}"
+    caption = f"The share of each arm in each epoch; a line begins where the arm was added.{left_out}"
     return Plot(title="Shares over time", caption=caption, svg=_drawn(draw, "shares", is_dated=True))
 
 
@@ -117,12 +117,12 @@ def _means(arms: Sequence[ArmReport], name: str) -> Plot:
                 continue
             moments = [_moment(look.time) for look in looks]
             look = _look(index, arm)
-            axes.plot(moments, [look.value for look in looks], **look)  # type: ignore[arg-type]  # as it says
+            axes.plot(moments, [look.value for look in looks], **look)  # type: ignore[arg-type]  # keywords
             lower, upper = [look.lower for look in looks], [look.upper for look in looks]
             axes.fill_between(moments, lower, upper, color=look["color"], alpha=0.12, linewidth=0)  # type: ignore[arg-type]  # dates
         axes.set_ylabel(name)
 
-    caption = "Evidence: each band holds the arm's mean at every look at once, with 95 %."
+    caption = "Evidence: each band contains the arm's mean at all looks at once, with 95 % confidence."
     return Plot(
         title=f"Mean of {name} over time", caption=caption, svg=_drawn(draw, f"m-{name}", is_dated=True)
     )
@@ -134,12 +134,12 @@ def _posteriors(report: Report, arms: Sequence[ArmReport], left_out: str) -> Plo
             metric = metric_of(arm, report.reward_metric)
             if metric.HasField("posterior"):
                 values, densities = density_of(metric.posterior)
-                axes.plot(values, densities, **_look(index, arm))  # type: ignore[arg-type]  # as it says
+                axes.plot(values, densities, **_look(index, arm))  # type: ignore[arg-type]  # keywords
         axes.set_xlabel(report.reward_metric)
         axes.set_ylabel("density")
         axes.set_ylim(bottom=0)
 
-    caption = f"Belief: what prior and outcomes say of each mean; it promises no error rate.{left_out}"
+    caption = f"Belief: what prior and outcomes suggest about each mean; it promises no error rate.{left_out}"
     title = f"Posteriors of {report.reward_metric}"
     return Plot(title=title, caption=caption, svg=_drawn(draw, "posteriors", is_dated=False))
 
@@ -154,12 +154,12 @@ def _look(index: int, arm: ArmReport) -> dict[str, object]:
 
 
 def _moment(instant: Timestamp) -> datetime:
-    """In the reader's own time zone."""
+    """Return the instant in the reader's own time zone."""
     return instant.ToDatetime(UTC).astimezone()
 
 
 def _drawn(draw: Callable[["Axes"], None], prefix: str, *, is_dated: bool) -> str:
-    """The figure as an `svg` element whose ids begin with the prefix: a page has several."""
+    """Draw a figure as an `svg` element whose ids begin with the prefix, since a page has several."""
     import matplotlib as mpl  # noqa: PLC0415 - an extra, and slow to load
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter  # noqa: PLC0415 - an extra, and slow to load
     from matplotlib.figure import Figure  # noqa: PLC0415 - an extra, and slow to load
@@ -200,9 +200,9 @@ _N_POINTS = 240
 
 
 def density_of(message: evidence_pb2.Posterior) -> tuple[FloatArray, FloatArray]:
-    """Values, from the .001 to the .999 quantile, and the mean density about each: both of shape (n_points,).
+    """Return values from the .001 to the .999 quantile, and the mean density around each; shape (n_points,).
 
-    From differences of the distribution function, so that a density without bounds stays a number.
+    Computed from differences of the distribution function, so that an unbounded density stays finite.
     """
     belief, distribution = _parts(message)
     ends = np.linspace(belief.quantile(_TAIL), belief.quantile(1 - _TAIL), _N_POINTS + 1)
@@ -211,7 +211,7 @@ def density_of(message: evidence_pb2.Posterior) -> tuple[FloatArray, FloatArray]
 
 
 def _parts(message: evidence_pb2.Posterior) -> tuple[Posterior, Callable[[FloatArray], FloatArray]]:
-    """The posterior, and its distribution function."""
+    """Return the posterior, and its distribution function."""
     match message.WhichOneof("kind"):
         case "normal":
             normal = message.normal

@@ -1,4 +1,4 @@
-"""The parts of a report that are sentences, in their order: the same in the terminal and on the page."""
+"""The sections of sentences in a report, in order: the same in the terminal and on the page."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,20 +15,20 @@ _MOST_NAMED: Final = 5
 _E_AND_P: Final = (
     "Relative is the relative lift (uplift) over the champion. An e-value a/b is a at this look, and b the "
     "largest at any look so far; one number if they are equal. p is 1/b, adjusted by Holm over challengers "
-    "and directions: e may fall again, p stays."
+    "and directions. The e-value may fall again; p stays."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Lines under a title; neither is empty."""
+    """A title and the lines under it."""
 
     title: str
     lines: tuple[str, ...]
 
 
 def heading(report: Report) -> str:
-    """What experiment it is about, in one line."""
+    """Return a line that identifies the experiment."""
     goal = "less" if report.direction == DIRECTION_MINIMIZE else "more"
     parts = [
         f"{report.experiment}: {state_name(report.state)}",
@@ -42,7 +42,7 @@ def heading(report: Report) -> str:
 
 
 def sections(report: Report) -> list[Section]:
-    """Checks, verdict, evidence, belief, outlook, what can't be said, notes; none without lines."""
+    """Return checks, verdict, evidence, belief, outlook, what can't be said and notes, without empty ones."""
     found = [
         Section("Checks", tuple(_checks(report))),
         Section("Verdict", tuple(filter(None, [report.verdict.headline]))),
@@ -62,7 +62,7 @@ def _legend(report: Report) -> Iterator[str]:
 
 
 def _checks(report: Report) -> Iterator[str]:
-    """How many decisions were answered; the check of the sample ratio is among the evidence."""
+    """Yield how many decisions were answered; the sample-ratio check is part of the evidence."""
     ratios = [
         f"{arm.arm} {percent(metric.response_ratio)}"
         for arm in report.arms[:_MOST_RATIOS]
@@ -74,7 +74,7 @@ def _checks(report: Report) -> Iterator[str]:
 
 
 def unsaid_texts(unsaid: Sequence[Unsaid]) -> list[str]:
-    """What can't be said, one line for each reason."""
+    """Return what can't be said, one line for each reason."""
     return [f"{_subject(each)}: {each.explanation}" for each in unsaid]
 
 
@@ -93,12 +93,12 @@ def _unsaid_splits(report: Report) -> Iterator[str]:
 
 
 def _uncounted(report: Report) -> Iterator[str]:
-    """What was posted and is not in the numbers."""
+    """Yield the posted outcomes that the numbers do not include."""
     for name in (report.reward_metric, *other_metrics(report)):
         metrics = [metric_of(arm, name) for arm in report.arms]
         n_open = sum(metric.open_outcomes for metric in metrics)
         n_late = sum(metric.late_outcomes for metric in metrics)
         if n_open:
-            yield f"{name}: {n_open:,} outcomes wait for their epoch to close before they count"
+            yield f"{name}: {n_open:,} outcomes are waiting for their epoch to close before they count"
         if n_late:
-            yield f"{name}: {n_late:,} outcomes came after their window and are kept apart"
+            yield f"{name}: {n_late:,} outcomes came after their window and do not count"

@@ -1,4 +1,4 @@
-"""The tables of a report as values: what the terminal prints and the page shows, cell by cell."""
+"""The tables of a report as values, which the terminal prints and the page shows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ class Column:
     """A column of a table.
 
     Attributes:
-        heading: What stands above it; may have several lines.
-        is_text: Whether it holds text, which is aligned to the left, and not numbers.
+        heading: Its heading; may have several lines.
+        is_text: Whether it has text, which is aligned to the left, instead of numbers.
         wraps: Whether a cell that is too wide may take several lines.
-        min_width: How many characters it is wide at least.
+        min_width: Its minimum width in characters.
     """
 
     heading: str
@@ -52,7 +52,7 @@ class Table:
     """A table.
 
     Attributes:
-        title: What it shows; may be empty.
+        title: Its heading; may be empty.
         columns: Its columns.
         rows: Its rows.
     """
@@ -63,7 +63,7 @@ class Table:
 
 
 def belief_table(report: Report) -> Table:
-    """What is counted and believed on the reward metric."""
+    """Return the table of counts and beliefs on the reward metric."""
     metrics = [metric_of(arm, report.reward_metric) for arm in report.arms]
     decimals = _posterior_decimals(metrics)
     rows = [
@@ -87,7 +87,7 @@ def belief_table(report: Report) -> Table:
 
 
 def evidence_tables(report: Report) -> list[Table]:
-    """What is evident on the reward metric, everything on the other metrics, and static splits."""
+    """Return the tables of evidence on the reward metric, of the other metrics, and of static splits."""
     tables = []
     if _has_evidence(report, report.reward_metric):
         tables.append(_evidence_table(report, report.reward_metric))
@@ -101,7 +101,7 @@ def evidence_tables(report: Report) -> list[Table]:
 
 
 def _metric_table(report: Report, name: str) -> Table:
-    """What was posted for a metric, and what is believed of it."""
+    """Return the table of a metric's outcomes and beliefs."""
     metrics = [metric_of(arm, name) for arm in report.arms]
     decimals = _posterior_decimals(metrics)
     rows = [
@@ -123,7 +123,7 @@ def _metric_table(report: Report, name: str) -> Table:
 
 
 def _evidence_table(report: Report, name: str) -> Table:
-    """A metric's means and comparisons, two lines for each arm: better above, worse below."""
+    """Return the table of a metric's means and comparisons, two lines per arm: better above worse."""
     metrics = [metric_of(arm, name) for arm in report.arms]
     estimates = [metric.estimate.interval for metric in metrics if metric.HasField("estimate")]
     decimals = _decimals(estimates)
@@ -168,15 +168,15 @@ def _evidence_cells(arm: ArmReport, report: Report, metric: MetricReport, decima
 
 
 def _has_evidence(report: Report, name: str) -> bool:
-    """Whether anything is evident on the metric."""
+    """True if there is evidence on the metric."""
     metrics = [metric_of(arm, name) for arm in report.arms]
     return any(metric.HasField("estimate") or _claims(metric) for metric in metrics)
 
 
 def _splits_table(splits: Sequence[SplitReport], name: str) -> Table:
-    """What static splits would have earned; those of which nothing can be said are left out."""
-    said = [split for split in splits if not split.HasField("unsaid")]
-    decimals = decimals_for([2 * split.value.standard_error for split in said])
+    """Return the table of what static splits would have earned, without those that have no estimate."""
+    estimated = [split for split in splits if not split.HasField("unsaid")]
+    decimals = decimals_for([2 * split.value.standard_error for split in estimated])
     columns = (
         Column("split", is_text=True, wraps=True, min_width=10),
         *_wrapping("would have earned", "bandit earned", "gain", "gain at any look", "worth decisions"),
@@ -192,37 +192,37 @@ def _splits_table(splits: Sequence[SplitReport], name: str) -> Table:
                 f"{split.effective_sample_size:,.0f}",
             )
         )
-        for split in said
+        for split in estimated
     )
     return Table(f"static splits: {name} a decision, on the same traffic", columns, tuple(rows))
 
 
 def metric_of(arm: ArmReport, name: str) -> MetricReport:
-    """The arm's report on the metric; an empty one if there is none."""
+    """Return the arm's report on the metric; an empty one if it is missing."""
     return next((metric for metric in arm.metrics if metric.metric == name), MetricReport(metric=name))
 
 
 def other_metrics(report: Report) -> list[str]:
-    """Names of all metrics but the reward metric, in their order."""
+    """Return the names of all metrics except the reward metric, in their order."""
     names = dict.fromkeys(metric.metric for arm in report.arms for metric in arm.metrics)
     return [name for name in names if name != report.reward_metric]
 
 
 def _arm_name(arm: ArmReport) -> str:
-    """Its id, and why it is no ordinary arm."""
+    """Return an arm's id, marked if it is out of service or warming up."""
     if arm.out_of_service:
         return f"{arm.arm} (out)"
     return f"{arm.arm} (warm-up)" if arm.warming_up else arm.arm
 
 
 def _n_decisions(arm: ArmReport) -> int:
-    """Decisions of every basis."""
+    """Return the number of decisions of every basis."""
     counts = arm.decisions
     return counts.policy + counts.restricted + counts.fallback + counts.unconfirmed
 
 
 def _posterior_cells(metric: MetricReport, decimals: int) -> tuple[str, str]:
-    """The mean of what was counted, and the posterior interval."""
+    """Return the mean of the observations, and the posterior interval."""
     return (
         f"{metric.mean:,.{decimals}f}" if metric.HasField("mean") else _ABSENT,
         interval_text(metric.interval, decimals) if metric.HasField("interval") else _ABSENT,
@@ -230,7 +230,7 @@ def _posterior_cells(metric: MetricReport, decimals: int) -> tuple[str, str]:
 
 
 def _posterior_decimals(metrics: Sequence[MetricReport]) -> int:
-    """How many decimals tell the posteriors apart."""
+    """Return the number of decimals that distinguishes the posteriors."""
     return _decimals([each.interval for each in metrics if each.HasField("interval")])
 
 
@@ -239,7 +239,7 @@ def _decimals(intervals: Sequence[Interval]) -> int:
 
 
 def _interval_heading(metrics: Sequence[MetricReport]) -> str:
-    """Level and kind, as in `95 % posterior`."""
+    """Return level and kind, as in `95 % posterior`."""
     for metric in metrics:
         if metric.HasField("interval"):
             kind = IntervalKind.Name(metric.interval.kind).removeprefix("INTERVAL_KIND_").lower()
@@ -248,7 +248,7 @@ def _interval_heading(metrics: Sequence[MetricReport]) -> str:
 
 
 def interval_text(interval: Interval, decimals: int, sign: str = "") -> str:
-    """Both ends; `no bound` for one that the data do not bound."""
+    """Return both ends of an interval; `no bound` for an infinite one."""
     ends = [
         f"{getattr(interval, name):{sign},.{decimals}f}" if interval.HasField(name) else _NO_BOUND
         for name in ("lower", "upper")
@@ -257,30 +257,30 @@ def interval_text(interval: Interval, decimals: int, sign: str = "") -> str:
 
 
 def lift_texts(interval: Interval) -> tuple[str, str]:
-    """Both ends of a relative lift in percent."""
+    """Return both ends of a relative lift in percent."""
     lower = signed_percent(interval.lower) if interval.HasField("lower") else _NO_BOUND
     return lower, signed_percent(interval.upper) if interval.HasField("upper") else _NO_BOUND
 
 
 def e_value_text(log_e_value: float) -> str:
-    """An e-value, never as infinity."""
+    """Format an e-value, never as infinity."""
     value = exp(min(log_e_value, _LARGEST_LOG))
     return f">{_LARGEST_SHOWN:.0e}" if value > _LARGEST_SHOWN else f"{value:.3g}"
 
 
 def e_values_text(claim: Claim) -> str:
-    """The e-value now and the largest so far, from which the p-value comes; once if they are the same."""
+    """Format the e-value now and the largest so far, which gives the p-value; one number if equal."""
     texts = dict.fromkeys(map(e_value_text, (claim.log_e_value, claim.log_largest_e_value)))
     return "/".join(texts)
 
 
 def p_value_text(p_value: float) -> str:
-    """A p-value, never as zero."""
+    """Format a p-value, never as zero."""
     return f"<{_SMALLEST_P:.0e}" if p_value < _SMALLEST_P else f"{p_value:.2g}"
 
 
 def finding(metric: MetricReport, *, is_alarming: bool = False) -> str:
-    """What is established of a challenger, in two words; nothing of the champion."""
+    """Return what is established about a challenger, in two words; empty for the champion."""
     if not metric.HasField("comparison"):
         return ""
     if is_alarming:
@@ -293,13 +293,13 @@ def finding(metric: MetricReport, *, is_alarming: bool = False) -> str:
 
 
 def _claims(metric: MetricReport) -> dict[str, Claim]:
-    """`better` and `worse`, those of which something can be said."""
+    """Return the claims `better` and `worse`, if they could be tested."""
     comparison = metric.comparison
     return {name: getattr(comparison, name) for name in ("better", "worse") if comparison.HasField(name)}
 
 
 def _wrapping(*headings: str) -> list[Column]:
-    """Columns of numbers that may take several lines."""
+    """Return columns of numbers whose cells may take several lines."""
     return [Column(heading, wraps=True) for heading in headings]
 
 

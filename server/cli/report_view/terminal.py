@@ -1,4 +1,4 @@
-"""Prints a report for people, at 100 columns: what is believed, what is evident, and what follows."""
+"""A report in the terminal, at 100 columns: beliefs, evidence, and the verdict."""
 
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ _N_BUCKETS: Final = 48
 
 
 def print_report(report: Report, console: Console) -> None:
-    """Print beliefs beside evidence, metric by metric; then checks, verdict, sentences and notes."""
+    """Print beliefs and evidence, metric by metric; then checks, verdict, sentences and notes."""
     console.print(Text(heading(report), style="bold"), soft_wrap=True)
     for table in (belief_table(report), *_history_tables(report), *evidence_tables(report)):
         console.print()
@@ -29,13 +29,13 @@ def print_report(report: Report, console: Console) -> None:
 
 
 def sparklines(report: Report) -> dict[str, str]:
-    """Arm id to its share in equal stretches of time until the report; a space where it was not in it."""
+    """Return arm id to a bar of its share for each of equal time steps; a space where it was missing."""
     epochs = _epochs_in_force(report)
     return {arm.arm: "".join(_block(epoch, arm.arm) for epoch in epochs) for arm in report.arms}
 
 
 def _epochs_in_force(report: Report) -> list[Epoch]:
-    """The epoch in force at the end of each of equal stretches of time; there is at least one epoch."""
+    """Return the epoch in force at the end of each of equal time steps; the report has an epoch."""
     starts = [epoch.start_time.ToNanoseconds() for epoch in report.epochs]
     duration = max(report.report_time.ToNanoseconds() - starts[0], 0)
     moments = (starts[0] + duration * (bucket + 1) // _N_BUCKETS for bucket in range(_N_BUCKETS))
@@ -49,7 +49,7 @@ def _block(epoch: Epoch, arm: str) -> str:
 
 
 def _history_tables(report: Report) -> Iterator[Table]:
-    """Shares over time, which the page plots instead; none without epochs."""
+    """Yield the table of shares over time, which the page plots instead; none without epochs."""
     if report.epochs:
         since = f"share over time, since {local_time(report.epochs[0].start_time)}"
         columns = Column("arm", is_text=True, wraps=True), Column(since, is_text=True)
@@ -72,7 +72,7 @@ def _drawn(table: Table) -> rich_table.Table:
 
 
 def _print_section(section: Section, console: Console) -> None:
-    """A title over lines that wrap under their own beginning."""
+    """Print a title over lines with hanging indents."""
     console.print()
     console.print(Text(section.title, style="bold"))
     for line in section.lines:

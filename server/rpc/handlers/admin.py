@@ -26,8 +26,8 @@ class AdminService:
     """Methods from request bytes to response bytes.
 
     Args:
-        keys: Keys that sign decisions.
-        store: Where the audit is: who changed what.
+        keys: The keys that sign decisions.
+        store: Has the audit: who changed what.
     """
 
     def __init__(self, keys: SigningKeys, store: AsyncStore) -> None:
@@ -46,7 +46,7 @@ class AdminService:
         request = parse(admin_pb2.RevokeDecisionKeyRequest, data)
         admission.caller.require_everything()
         if not request.HasField("id"):
-            raise InvalidInputError.of("id", "which key is to be revoked is not said")
+            raise InvalidInputError.of("id", "is missing: name the key to revoke")
         keys = await self._keys.revoke(request.id, admission.caller.name)
         return admin_pb2.RevokeDecisionKeyResponse(keys=map(_to_key, keys)).SerializeToString()
 
@@ -63,7 +63,9 @@ class AdminService:
         if request.experiment:
             admission.caller.require_experiment(request.experiment)
             if not is_experiment_name(request.experiment):
-                raise InvalidInputError.of("experiment", f"{shown(request.experiment)} is no name")
+                raise InvalidInputError.of(
+                    "experiment", f"{shown(request.experiment)} is not an experiment's name"
+                )
         size = page_size(request.page_size)
         before = _from_token(request.page_token)
         namespaces = admission.caller.namespaces

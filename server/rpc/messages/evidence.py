@@ -1,4 +1,4 @@
-"""Evidence on its way to the wire."""
+"""Conversion of evidence to messages."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
@@ -49,11 +49,11 @@ def add_evidence(
     *,
     is_alarming: bool,
 ) -> None:
-    """Writes what is evident about one arm into its report on the metric.
+    """Write the evidence about one arm into its report on the metric.
 
     Args:
         message: The arm's report on the metric.
-        evidence: What is evident on the metric.
+        evidence: The evidence on the metric.
         arm: Number of the arm.
         champion: Id of the champion.
         is_alarming: Whether decisions do not follow the shares, so that nothing is established.
@@ -93,7 +93,7 @@ def _comparison(
 
 
 def to_sequence(interval: Interval) -> evidence_pb2.Interval:
-    """The message of an interval that holds at every look; ends without a bound are left out."""
+    """Return the message of an interval that holds at every look; infinite ends are left out."""
     return evidence_pb2.Interval(
         lower=interval.lower if isfinite(interval.lower) else None,
         upper=interval.upper if isfinite(interval.upper) else None,
@@ -103,7 +103,7 @@ def to_sequence(interval: Interval) -> evidence_pb2.Interval:
 
 
 def to_sample_ratio(check: SampleRatio | CannotSay, arm_ids: Mapping[int, str]) -> evidence_pb2.SampleRatio:
-    """The message of the sample-ratio check."""
+    """Return the message of the sample-ratio check."""
     if isinstance(check, CannotSay):
         return evidence_pb2.SampleRatio(unsaid=to_unsaid("sample_ratio", check))
     return evidence_pb2.SampleRatio(
@@ -122,7 +122,7 @@ def to_sample_ratio(check: SampleRatio | CannotSay, arm_ids: Mapping[int, str]) 
 
 
 def to_splits(evidence: EvidenceSummary, arm_ids: Mapping[int, str]) -> list[evidence_pb2.SplitReport]:
-    """The messages of the static splits."""
+    """Return the messages of the static splits."""
     values = evidence.assessment.splits
     return [_split(value, split, arm_ids) for value, split in zip(values, evidence.splits, strict=True)]
 
@@ -157,7 +157,7 @@ def _split(
 
 
 def to_verdict(ruling: Ruling, verdict: Verdict, arm_ids: Mapping[int, str]) -> evidence_pb2.Verdict:
-    """The message of the verdict."""
+    """Return the message of the verdict."""
     return evidence_pb2.Verdict(
         advice=_ADVICE[ruling.advice],
         arm="" if ruling.arm is None else arm_ids[ruling.arm],
@@ -170,7 +170,7 @@ def to_verdict(ruling: Ruling, verdict: Verdict, arm_ids: Mapping[int, str]) -> 
 
 
 def to_outlook(outlook: Outlook, text: str) -> evidence_pb2.Outlook:
-    """The message of the outlook."""
+    """Return the message of the outlook."""
     message = evidence_pb2.Outlook(lift=outlook.lift, decisions_per_day=outlook.decisions_per_day, text=text)
     if isinstance(outlook.forecast, CannotSay):
         message.unsaid.CopyFrom(to_unsaid("outlook", outlook.forecast))
@@ -214,7 +214,7 @@ def _claim(claim: Claim, *, is_alarming: bool) -> evidence_pb2.Claim:
 
 
 def to_posterior(belief: Posterior) -> evidence_pb2.Posterior:
-    """The message of a posterior."""
+    """Return the message of a posterior."""
     match belief:
         case BetaPosterior(alpha, beta):
             return evidence_pb2.Posterior(beta=evidence_pb2.BetaPosterior(alpha=alpha, beta=beta))
@@ -236,14 +236,14 @@ _NAMES = {"lift": "relative_lift"}
 
 
 def to_unsaid(subject: str, why: CannotSay) -> evidence_pb2.Unsaid:
-    """The message of one thing that can't be said."""
+    """Return the message for a subject about which nothing can be said."""
     return evidence_pb2.Unsaid(subjects=[subject], reason=why.reason, explanation=why.explanation)
 
 
 def to_all_unsaid(
     assessment: Assessment, arm_ids: Mapping[int, str], metrics: Collection[str]
 ) -> list[evidence_pb2.Unsaid]:
-    """The messages of all that can't be said about arms and these metrics."""
+    """Return the messages for all that can't be said about arms and these metrics."""
     found = (assessment.reward, *assessment.others.values())
     return [
         message
@@ -254,7 +254,7 @@ def to_all_unsaid(
 
 
 def _of_metric(evidence: MetricEvidence, arm_ids: Mapping[int, str]) -> Iterator[evidence_pb2.Unsaid]:
-    """Subjects that are missing for one reason and the same arms share a message."""
+    """Yield a message for the subjects that are missing for the same reason and the same arms."""
     grouped: dict[tuple[CannotSay, tuple[int, ...]], list[str]] = defaultdict(list)
     for subject, why, missing, possible in _by_subject(evidence):
         arms = () if len(missing) == len(possible) else tuple(sorted(missing))
@@ -272,7 +272,7 @@ def _of_metric(evidence: MetricEvidence, arm_ids: Mapping[int, str]) -> Iterator
 def _by_subject(
     evidence: MetricEvidence,
 ) -> Iterator[tuple[str, CannotSay, Collection[int], Collection[int]]]:
-    """Subject, reason, arms that miss it for this reason, and arms that could have had it."""
+    """Yield each missing subject, the reason, the arms without it for that reason, and all its arms."""
     found: list[tuple[str, Mapping[int, object]]] = [("estimate", evidence.means)]
     for name in _OF_CHALLENGERS:
         parts = {arm: getattr(challenger, name) for arm, challenger in evidence.challengers.items()}

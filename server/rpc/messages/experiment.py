@@ -1,4 +1,4 @@
-"""Experiments between wire and domain: `to_experiment` and `to_message` are inverse to each other.
+"""Conversion of experiments between messages and values: `to_experiment` and `to_message` are inverses.
 
 Enums, policies and priors are found by their names, which the protos and the library share.
 """
@@ -61,7 +61,7 @@ class Reader:
         self.violations: list[Violation] = []
 
     def build(self, field: str, make: Callable[[], _Built], otherwise: _Built) -> _Built:
-        """The result of `make`; if it raises ValueError, note that for `field` and return `otherwise`."""
+        """Return the result of `make`; on ValueError, note a violation of `field` and return `otherwise`."""
         try:
             return make()
         except ValueError as error:
@@ -69,7 +69,7 @@ class Reader:
             return otherwise
 
     def enum(self, field: str, number: int, known: Mapping[int, _Built], rule: str) -> _Built:
-        """The value of a number; for an unknown one, note `rule` and return any value."""
+        """Return the value of a number; for an unknown one, note `rule` and return any value."""
         found = known.get(number)
         if found is None:
             self.violations.append(Violation(field, rule))
@@ -77,7 +77,7 @@ class Reader:
         return found
 
     def kind(self, field: str, message: Message, kinds: Mapping[str, type[_Kind]]) -> _Kind | None:
-        """The policy or prior in a message; None, with a violation, without a kind that is known."""
+        """Return the policy or prior in a message; None, with a violation, if its kind is unknown."""
         name = message.WhichOneof("kind")
         if name not in kinds:
             self.violations.append(Violation(field, f"must be one of {', '.join(kinds)}"))
@@ -86,7 +86,7 @@ class Reader:
         return self.build(f"{field}.{name}", lambda: kind(**_settings(kind, settings)), None)
 
     def duration(self, field: str, message: Message, name: str) -> timedelta | None:
-        """The duration in a field of `message`; None if it is not set."""
+        """Return the duration in a field of `message`; None if it is not set."""
         if not message.HasField(name):
             return None
         duration: Duration = getattr(message, name)
@@ -103,10 +103,10 @@ class Reader:
 
 
 def to_experiment(message: experiment_pb2.Experiment, new_salt: bytes) -> Experiment:
-    """The declaration in a message; `new_salt` if it has no salt.
+    """Return the declaration in a message, with `new_salt` if it has no salt.
 
     Raises:
-        InvalidInputError: Some values can't be read. Rules between fields are checked by the domain.
+        InvalidInputError: Some values can't be read. Rules between fields are checked by the library.
     """
     reader = Reader()
     metrics = tuple(_to_metric(reader, index, metric) for index, metric in enumerate(message.metrics))
@@ -138,7 +138,7 @@ def to_experiment(message: experiment_pb2.Experiment, new_salt: bytes) -> Experi
 
 
 def to_message(live: LiveExperiment) -> experiment_pb2.Experiment:
-    """An experiment with its state, as clients get it."""
+    """Return the message of an experiment with its state."""
     record = live.record
     message = declaration_to_message(record.experiment)
     message.state = STATES[record.state]
@@ -156,7 +156,7 @@ def to_message(live: LiveExperiment) -> experiment_pb2.Experiment:
 
 
 def declaration_to_message(experiment: Experiment) -> experiment_pb2.Experiment:
-    """The declaration, without its state."""
+    """Return the message of a declaration, without state."""
     message = experiment_pb2.Experiment(
         name=experiment.name,
         description=experiment.description,
@@ -178,7 +178,7 @@ def declaration_to_message(experiment: Experiment) -> experiment_pb2.Experiment:
 
 
 def to_epoch(epoch: Epoch, arm_numbers: Mapping[str, int]) -> experiment_pb2.Epoch:
-    """An epoch, with arms by their ids."""
+    """Return the message of an epoch, with arms by id."""
     ids = {number: arm_id for arm_id, number in arm_numbers.items()}
     return experiment_pb2.Epoch(
         number=epoch.number,
@@ -189,12 +189,12 @@ def to_epoch(epoch: Epoch, arm_numbers: Mapping[str, int]) -> experiment_pb2.Epo
 
 
 def to_etag(revision: int) -> str:
-    """The etag of a revision."""
+    """Return the etag of a revision."""
     return f"r{revision}"
 
 
 def to_revision(etag: str) -> int | None:
-    """The revision of an etag, -1 for one that no revision has; None for an empty one."""
+    """Return the revision of an etag; -1 for one that no revision has, None for an empty one."""
     if not etag:
         return None
     match = _ETAG.fullmatch(etag)
@@ -203,8 +203,8 @@ def to_revision(etag: str) -> int | None:
 
 def _to_salt(reader: Reader, salt: str) -> bytes:
     def make() -> bytes:
-        if len(salt) != 32 or not salt.isascii():  # noqa: PLR2004 - said in the text
-            raise ValueError(f"{shown(salt)} must be 32 hexadecimal digits")
+        if len(salt) != 32 or not salt.isascii():  # noqa: PLR2004 - given in the text
+            raise ValueError(f"must be 32 hexadecimal digits, got {shown(salt)}")
         return bytes.fromhex(salt)
 
     return reader.build("salt", make, bytes(16))
@@ -235,13 +235,13 @@ def _from_arm(arm: Arm) -> experiment_pb2.Arm:
 
 
 def _to_policy(reader: Reader, message: experiment_pb2.Experiment) -> DeclaredPolicy:
-    """The policy, Thompson sampling if the message has none."""
+    """Return the policy; Thompson sampling if the message has none."""
     policy = reader.kind("policy", message.policy, POLICIES) if message.HasField("policy") else None
     return policy or ThompsonSampling()
 
 
 def _settings(kind: type[DeclaredPolicy | Prior], message: Message) -> dict[str, Any]:
-    """The fields of a policy or prior; 0 stands for None where that is the default."""
+    """Return the fields of a policy or prior; 0 stands for None where that is the default."""
     settings: dict[str, Any] = {}
     for field in dataclasses.fields(kind):
         value = getattr(message, field.name)
@@ -252,7 +252,7 @@ def _settings(kind: type[DeclaredPolicy | Prior], message: Message) -> dict[str,
 
 
 def _from_kind(value: DeclaredPolicy | Prior) -> dict[str, Any]:
-    """The arguments of the message that holds a policy or prior."""
+    """Return the arguments of the message with a policy or prior."""
     return {KIND_OF[type(value)]: dataclasses.asdict(value)}
 
 

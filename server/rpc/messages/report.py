@@ -1,4 +1,4 @@
-"""Reports on their way to the wire."""
+"""Conversion of reports to messages."""
 
 from typing import Final
 
@@ -23,32 +23,32 @@ DEFAULT_EPOCHS: Final = 200
 MAX_EPOCHS: Final = 5_000
 MAX_SPLITS: Final = 16
 DEFAULT_BYTES: Final = 4 * 1024 * 1024
-"""What gRPC clients take unless they are told otherwise."""
+"""The default limit of gRPC clients."""
 MAX_BYTES: Final = 256 * 1024 * 1024
 _SHORTENED: Final = (
-    "Shares and means over time are left out, since the report would be larger than the caller takes: ask "
-    "for fewer metrics, or for more bytes."
+    "Shares and means over time are left out, since the report would be larger than the caller accepts: "
+    "request fewer metrics, or raise max_bytes."
 )
 _LIFT_BOUNDS: Final = (-1.0, 10.0)
 
 
 def to_report_request(request: experiment_pb2.GetReportRequest) -> ReportRequest:
-    """What the message asks for.
+    """Return the request in a message.
 
     Raises:
         InvalidInputError: A field is out of bounds.
     """
     violations = []
     if request.max_epochs < 0:
-        violations.append(Violation("max_epochs", f"{request.max_epochs} must be at least 0"))
+        violations.append(Violation("max_epochs", f"must be at least 0, got {request.max_epochs}"))
     if len(request.splits) > MAX_SPLITS:
-        rule = f"{len(request.splits)} splits; there may be at most {MAX_SPLITS}"
+        rule = f"must be at most {MAX_SPLITS} splits, got {len(request.splits)}"
         violations.append(Violation("splits", rule))
     if not _LIFT_BOUNDS[0] < request.lift <= _LIFT_BOUNDS[1]:
-        rule = f"{request.lift:g} must be above -1 and at most {_LIFT_BOUNDS[1]:g}"
+        rule = f"must be above -1 and at most {_LIFT_BOUNDS[1]:g}, got {request.lift:g}"
         violations.append(Violation("lift", rule))
     if not 0 <= request.max_bytes <= MAX_BYTES:
-        violations.append(Violation("max_bytes", f"{request.max_bytes} must be in [0, {MAX_BYTES}]"))
+        violations.append(Violation("max_bytes", f"must be in [0, {MAX_BYTES}], got {request.max_bytes}"))
     if violations:
         raise InvalidInputError(violations)
     return ReportRequest(
@@ -62,10 +62,10 @@ def to_report_request(request: experiment_pb2.GetReportRequest) -> ReportRequest
 def to_bytes(report: Report, max_bytes: int) -> bytes:
     """Serialise the report in at most `max_bytes` (0: `DEFAULT_BYTES`).
 
-    One that is larger loses most of its history and its earlier looks, and gets a note of that.
+    A larger one loses most of its history and its earlier looks, and gets a note about that.
 
     Raises:
-        InvalidInputError: It is too large even so.
+        InvalidInputError: It is still too large.
     """
     max_bytes = max_bytes or DEFAULT_BYTES
     message = to_report(report)
@@ -75,15 +75,15 @@ def to_bytes(report: Report, max_bytes: int) -> bytes:
     if n_bytes > max_bytes:
         raise InvalidInputError.of(
             "max_bytes",
-            f"the report has {n_bytes:,} bytes, and at most {max_bytes:,} were asked for: name fewer "
-            f"`metrics`, or set max_bytes (up to {MAX_BYTES:,}) and the client's "
-            "grpc.max_receive_message_length to more",
+            f"the report has {n_bytes:,} bytes, but at most {max_bytes:,} were requested: name fewer "
+            f"`metrics`, or raise max_bytes (up to {MAX_BYTES:,}) and the client's "
+            "grpc.max_receive_message_length",
         )
     return message.SerializeToString()
 
 
 def _shorten(message: experiment_pb2.Report) -> None:
-    """Leaves the first and the last epochs and no earlier looks."""
+    """Keep only the first and the last epoch, and no earlier looks."""
     del message.epochs[1 : max(len(message.epochs) - 1, 1)]
     for arm in message.arms:
         for metric in arm.metrics:
@@ -92,7 +92,7 @@ def _shorten(message: experiment_pb2.Report) -> None:
 
 
 def to_report(report: Report) -> experiment_pb2.Report:
-    """The message of a report."""
+    """Return the message of a report."""
     record = report.record
     reward = record.experiment.metric(record.experiment.reward_metric)
     arm_ids = {number: arm_id for arm_id, number in record.arm_numbers.items()}

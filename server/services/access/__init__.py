@@ -1,1 +1,1 @@
-"""Who may call: callers, their tokens, and their rate limits."""
+"""Access: callers, their tokens, and their rate limits."""

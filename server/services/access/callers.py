@@ -1,4 +1,4 @@
-"""Callers, and what each may do. Tokens are known by their SHA-256 alone."""
+"""Callers and their roles. Only the SHA-256 of a token is known."""
 
 import enum
 import hmac
@@ -12,18 +12,18 @@ from bandit.validation import namespace_of
 from server.services.errors import PermissionDeniedError
 from server.store.contract import signing_keys
 
-TOKEN_PREFIX: Final = "bandit_"  # noqa: S105 - the part that is no secret
-"""Makes a token that leaked recognisable to people and to scanners."""
+TOKEN_PREFIX: Final = "bandit_"  # noqa: S105 - the part that is not secret
+"""Makes a leaked token recognisable to people and to scanners."""
 
 MAX_TOKENS: Final = 2
-"""Valid at once for one caller: the one in use, and the one that replaces it."""
+"""Tokens valid at the same time for one caller: the one in use, and its replacement."""
 
 _TOKEN_BYTES: Final = 32
 _HASH_PREFIX: Final = "sha256:"
 
 
 class Role(enum.StrEnum):
-    """What a caller may do. Operators may do what viewers may, and admins what both may."""
+    """A permission of a caller. Operators may do what viewers may, and admins what both may."""
 
     CHOOSE = "choose"
     REWARD = "reward"
@@ -38,11 +38,11 @@ class Caller:
 
     Attributes:
         name: As in the audit.
-        roles: What it may do.
-        namespaces: Of the experiments that it may use; None for all, those without a namespace included.
+        roles: Its permissions.
+        namespaces: The namespaces that it may use; None for all, and for experiments without one.
         token_hashes: SHA-256 of its tokens, 32 bytes each.
         certificate_names: Common or alternative names in its client certificates.
-        calls_per_second: How often it may call; None for the server's own limit.
+        calls_per_second: Its rate limit; None for the server's default.
     """
 
     name: str
@@ -60,7 +60,9 @@ class Caller:
     def require_everything(self) -> None:
         """Raise PermissionDeniedError if the caller is limited to namespaces."""
         if self.namespaces is not None:
-            raise PermissionDeniedError("a caller limited to namespaces may not change what all share")
+            raise PermissionDeniedError(
+                "a caller limited to namespaces may not change what all of them share"
+            )
 
 
 ANYONE: Final = Caller(name=signing_keys.ANYONE, roles=frozenset(Role))
@@ -80,7 +82,7 @@ class Directory:
         self.knows_certificates = bool(self._by_certificate)
 
     def find_by_hash(self, digest: bytes) -> Caller | None:
-        """Return the caller with a token of this SHA-256; every stored hash is compared, in constant time."""
+        """Return the caller with a token of this SHA-256, comparing every stored hash in constant time."""
         found = None
         for caller in self.callers:
             for token_hash in caller.token_hashes:
@@ -99,18 +101,18 @@ def new_token() -> str:
 
 
 def digest_of(token: str) -> bytes:
-    """Return the SHA-256 of a token. A token is long and random, so that no slow or salted hash is needed."""
+    """Return the SHA-256 of a token; tokens are long and random, so no slow or salted hash is needed."""
     return sha256(token.encode()).digest()
 
 
 def format_hash(digest: bytes) -> str:
-    """Return a hash as it stands in a tokens file."""
+    """Return a hash in the form of a tokens file."""
     return _HASH_PREFIX + digest.hex()
 
 
 def parse_hash(text: str) -> bytes:
-    """Return the inverse of `format_hash`; ValueError if `text` is no hash."""
+    """Return the digest in a hash that `format_hash` wrote; ValueError if `text` is not one."""
     digest = bytes.fromhex(text.removeprefix(_HASH_PREFIX))
     if not text.startswith(_HASH_PREFIX) or len(digest) != sha256().digest_size:
-        raise ValueError("no SHA-256")
+        raise ValueError("not a SHA-256 hash")
     return digest

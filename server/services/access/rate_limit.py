@@ -6,13 +6,13 @@ _BURST_SECONDS: Final = 1.0
 
 
 class Bucket:
-    """The permits of one caller: at most as many as arrive in a second, and at least one.
+    """The permits of one caller; the bucket holds those of one second, and at least one.
 
-    A batch is admitted as a single call, and what it holds beyond that is charged when it has been read: the
-    balance may then fall below zero, and later calls wait for it.
+    A batch is admitted as a single call, and its further items are charged when it has been read. The balance
+    may then fall below zero, and later calls wait for it.
 
     Args:
-        per_second: How many permits arrive in a second, more than 0.
+        per_second: Permits added per second, more than 0.
         now: Seconds of a clock that never goes back.
     """
 
@@ -25,7 +25,7 @@ class Bucket:
         self._at = now
 
     def take(self, now: float) -> float:
-        """Take one permit and return 0.0; or return the seconds until there is one.
+        """Take one permit and return 0.0, or return the seconds until there is one.
 
         >>> bucket = Bucket(2.0, now=0.0)
         >>> [bucket.take(now) for now in (0.0, 0.0, 0.0, 0.5)]
@@ -40,5 +40,5 @@ class Bucket:
         return 0.0
 
     def charge(self, n_permits: int) -> None:
-        """Take permits, whether or not there are as many."""
+        """Take permits, even if there are fewer; the balance then falls below zero."""
         self._balance -= n_permits

@@ -6,9 +6,9 @@
     namespaces = ["team-a"]                # left out: every experiment
     token_hashes = ["sha256:9f86d0…"]      # at most two, so that a token can be replaced
     certificate_names = ["ranker.prod"]    # known by a client certificate instead, with --tls-client-ca
-    calls_per_second = 500                 # left out: as --calls-per-second has it
+    calls_per_second = 500                 # left out: --calls-per-second
 
-A key that is not known is refused: a misspelt `namespaces` would open every experiment.
+Unknown keys are refused, since a misspelt `namespaces` would open every experiment.
 """
 
 import re
@@ -39,7 +39,7 @@ _KEYS: Final = frozenset(
 )
 _Table: TypeAlias = Mapping[str, object]
 _Problem: TypeAlias = tuple[str, str]
-"""The path of a key and the rule that it breaks."""
+"""The path of a key, and the rule that it breaks."""
 
 
 class TokensFileError(Exception):
@@ -51,10 +51,10 @@ class TokensFileError(Exception):
 
 
 def load_tokens(path: Path) -> Directory:
-    """The callers of a tokens file.
+    """Return the callers of a tokens file.
 
     Raises:
-        TokensFileError: It can't be read, or breaks a rule: file, key and rule. No hash is in the text.
+        TokensFileError: It can't be read, or breaks a rule; names file, key and rule, and contains no hash.
     """
     try:
         data = read_bytes(path, most_bytes=TOKENS_BYTES, may_be_pipe=False)
@@ -65,7 +65,7 @@ def load_tokens(path: Path) -> Directory:
 
 
 def parse_tokens(text: str, label: str) -> Directory:
-    """The callers in the text of a tokens file; `label` stands before each problem."""
+    """Return the callers in the text of a tokens file; each problem begins with `label`."""
     try:
         body = parse_toml(text)
     except InputFileError as error:
@@ -74,23 +74,23 @@ def parse_tokens(text: str, label: str) -> Directory:
     if problems:
         lines = [f"{label}: {printable(path)}: {rule}" for path, rule in problems[:_MOST_PROBLEMS]]
         n_more = len(problems) - len(lines)
-        raise TokensFileError(*lines, *([f"{label}: and {n_more:,} more that is wrong"] if n_more else []))
+        raise TokensFileError(*lines, *([f"{label}: and {n_more:,} more problems"] if n_more else []))
     return Directory([_to_caller(table) for table in _tables(body)])
 
 
 def _tables(body: _Table) -> list[_Table]:
     tables = body.get("callers", [])
     is_list = isinstance(tables, list) and all(isinstance(table, dict) for table in tables)
-    return tables if is_list else []  # type: ignore[return-value]  # just looked at
+    return tables if is_list else []  # type: ignore[return-value]  # just checked
 
 
 def _check(body: _Table) -> Iterator[_Problem]:
-    """What is wrong with a file as a whole."""
+    """Yield the problems of a file."""
     for key in body.keys() - {"callers"}:
-        yield key, "no such key; there are [[callers]] only"
+        yield key, "no such key; a tokens file has [[callers]] only"
     tables = _tables(body)
     if not tables:
-        yield "callers", "must be one or more [[callers]] tables, or nobody could call"
+        yield "callers", "must be one or more [[callers]] tables: otherwise no one can call"
     for index, table in enumerate(tables):
         yield from ((f"callers[{index}].{key}", rule) for key, rule in _check_caller(table))
     for key in ("name", "token_hashes", "certificate_names"):
@@ -98,7 +98,7 @@ def _check(body: _Table) -> Iterator[_Problem]:
         counts = Counter(item for items in found for item in items if isinstance(item, str))
         for index, items in enumerate(found):
             if any(isinstance(item, str) and counts[item] > 1 for item in items):
-                yield f"callers[{index}].{key}", "stands in the file twice"
+                yield f"callers[{index}].{key}", "appears in the file twice"
 
 
 def _check_caller(table: _Table) -> Iterator[_Problem]:
@@ -113,7 +113,7 @@ def _check_caller(table: _Table) -> Iterator[_Problem]:
     yield from _check_list(table, "token_hashes", _is_hash, hashes, most=MAX_TOKENS)
     yield from _check_list(table, "certificate_names", _is_certificate_name, "printable names")
     if not table.get("token_hashes") and not table.get("certificate_names"):
-        yield "token_hashes", "must not be empty without certificate_names: nobody could be this caller"
+        yield "token_hashes", "must not be empty without certificate_names: no one could be this caller"
     rate = table.get("calls_per_second", 1)
     is_number = isinstance(rate, int | float) and not isinstance(rate, bool)
     if not (is_number and 0 < rate <= sys.float_info.max):  # type: ignore[operator]  # a number by now
@@ -152,7 +152,7 @@ def _is_hash(text: str) -> bool:
 
 
 def _to_caller(table: _Table) -> Caller:
-    """The caller of a table that keeps the rules."""
+    """Return the caller of a valid table."""
     namespaces = table.get("namespaces")
     rate = table.get("calls_per_second")
     return Caller(

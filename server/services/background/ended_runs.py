@@ -1,9 +1,9 @@
-"""Ends the runs of servers that are gone, so that outcomes of uncounted decisions are set apart.
+"""Ending the runs of dead servers, so that outcomes of uncounted decisions are excluded.
 
-To end a run can't be undone: if its server lives, the decisions that it has not flushed yet are dropped. So a
-run must have been silent for long, and silence is counted only while this server reached the store itself,
-by its own monotonic clock: neither an outage of the store, nor a wall clock that jumps, nor a database's
-clock makes a server look dead.
+Ending a run can't be undone: if its server lives, the decisions that it has not flushed yet are dropped. So a
+run must have been silent for long. Silence is counted by this server's own monotonic clock, and only while it
+reached the store itself: neither an outage of the store, nor a wall clock that jumps, nor a database's clock
+makes a server look dead.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,31 +20,31 @@ from server.store.errors import OlderServersError, StoreUnavailableError, StoreU
 from server.store.records import WriterState
 
 SILENCE: Final = timedelta(minutes=15)
-"""How long a run must be silent. It says that it lives every 10 s; a machine that is moved, or a process that
-is stopped for a core dump, is silent for minutes and comes back. While a dead run waits to be ended, outcomes
-of about a second of its decisions are compared that should not be."""
+"""How long a run must be silent. A live run reports every 10 s; a machine that is moved, or a process that is
+stopped for a core dump, is silent for minutes and comes back. Until a dead run is ended, the outcomes of
+about a second of its decisions are compared although they should not be."""
 
 LOOK_SECONDS: Final = 10.0
-"""How often to look."""
+"""How often to look for silent runs."""
 
 _MOST_CREDIT: Final = 2 * LOOK_SECONDS
-"""How much silence a look can add at most: nothing is known of the time in which there was no look."""
+"""The most silence that a look can add: nothing is known about times without a look."""
 
 _ROWS: Final = 2_000
-"""Rows of the log that one transaction looks at."""
+"""Rows of the log that one transaction reads."""
 
 log = structlog.get_logger()
 
 
-class LastHeard:
-    """How long each run has been silent, in time during which it could have been heard."""
+class Silence:
+    """The silence of each run, counting only time in which it could have been heard."""
 
     def __init__(self) -> None:
         self._heard: dict[bytes, tuple[tuple[int, int], float]] = {}
         self._looked_at: float | None = None
 
     def note(self, states: Iterable[WriterState], now_seconds: float) -> list[tuple[WriterState, float]]:
-        """Take in the runs as the store has them now; return each with its seconds of silence."""
+        """Note the runs as the store has them now; return each with its seconds of silence."""
         before, self._looked_at = self._looked_at, now_seconds
         elapsed = 0.0 if before is None else min(now_seconds - before, _MOST_CREDIT)
         silence = []
@@ -63,14 +63,14 @@ class RunReaper:
     """Ends silent runs and moves their uncounted outcomes. Belongs to the event loop's thread.
 
     Args:
-        store: Where the runs are.
+        store: Has the runs.
         writer: This run, which is never ended here.
-        allocator: Notified whose facts changed.
+        allocator: Notified of experiments whose facts changed.
         clock: The time.
-        may_end: Returns whether something may be done now that can't be undone.
+        may_end: Returns whether irreversible acts are allowed now.
 
     Attributes:
-        n_moved: Outcomes that this run of the server has set apart.
+        n_moved: Outcomes that this run of the server has marked as uncounted.
     """
 
     def __init__(
@@ -92,10 +92,10 @@ class RunReaper:
         self.n_moved = 0
 
     async def run_once(self) -> None:
-        """End runs that are gone, and move their uncounted outcomes.
+        """End dead runs, and move their uncounted outcomes.
 
         Raises:
-            StoreError: What was done so far stays done; the next run goes on.
+            StoreError: Completed steps stay done; the next run continues.
         """
         silent = await self._find_silent()
         if silent and self._may_end():
@@ -103,7 +103,7 @@ class RunReaper:
         await self._move()
 
     async def _find_silent(self) -> list[WriterState]:
-        """Return the other runs that are gone and whose ids tell which decisions they counted."""
+        """Return the other runs that are dead and whose decision ids show which decisions they counted."""
         states = await self._store.read_writers()
         enough = SILENCE.total_seconds() if self._store.is_shared else 0.0
         return [
@@ -123,7 +123,7 @@ class RunReaper:
             self._warn_once("runs.wait_for_older_servers", str(error))
         except StoreUnreachableError:
             raise
-        except StoreUnavailableError as error:  # a long transaction reads what would have to be locked
+        except StoreUnavailableError as error:  # a long transaction reads rows that would have to be locked
             self._warn_once("runs.wait_for_readers", str(error))
         else:
             self._logged = ""
@@ -131,7 +131,7 @@ class RunReaper:
                 log.info("run.ended", run=incarnation.hex()[:8])
 
     def _warn_once(self, event: str, error: str) -> None:
-        """Log once what keeps runs from being ended."""
+        """Log once why runs can't be ended."""
         if event != self._logged:
             log.warning(event, error=error)
         self._logged = event

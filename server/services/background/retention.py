@@ -1,8 +1,8 @@
 """Retention: seals epochs whose decisions have long expired, and purges their rows from the reward log.
 
-A run goes over the experiments and seals what may be sealed; once every writer knows of the seals, it goes
-over the log in the order of decisions, a small transaction at a time, with pauses that leave the writer to
-the rewards. A run that ends early, with the process or the store, is finished by a later one.
+A run goes over the experiments and seals the epochs that are due. Once every writer knows of the seals, it
+goes over the log in the order of decisions, in small transactions, with pauses that leave the writer to
+rewards. A run that ends early, with the process or the store, is finished by a later one.
 """
 
 import asyncio
@@ -18,19 +18,19 @@ from server.services.runtime.clock import Clock
 from server.store.records import SealedEpochs
 
 _PAGE: Final = 200
-"""Experiments looked at in one read."""
+"""Experiments in one read."""
 
 _ROWS: Final = 1_000
-"""Rows of the log that one transaction looks at."""
+"""Rows of the log that one transaction reads."""
 
 _REST: Final = 2.0
-"""How long a purge rests after a transaction, in times that the transaction took."""
+"""How long a purge pauses after a transaction, as a multiple of the transaction's duration."""
 
 _MARGIN: Final = timedelta(days=1)
-"""How far beyond the times of the sealed epochs the log is looked at, for clocks that disagree."""
+"""How far beyond the times of the sealed epochs the log is read, for clocks that disagree."""
 
 _WHOLE_EVERY_SECONDS: Final = 86_400.0
-"""How often the whole log is looked at, for what no margin was enough for, or a run that died left."""
+"""How often the whole log is read, for rows that the margin missed or a killed run left."""
 
 _FIRST_ID: Final = bytes(16)
 
@@ -38,7 +38,7 @@ log = structlog.get_logger()
 
 
 class _Stretch(NamedTuple):
-    """The decisions to look at: from the first id on, below the last."""
+    """A range of decision ids: from `start`, below `end`."""
 
     start: bytes
     end: bytes
@@ -48,9 +48,9 @@ class Purger:
     """Keeps the reward log small. Belongs to the event loop's thread.
 
     Args:
-        store: Where the log is.
+        store: Has the log.
         clock: The time.
-        retention: How long after the last decision of an epoch has expired its rows are kept.
+        retention: How long an epoch's rows are kept after its last decision has expired.
 
     Attributes:
         n_rows: Rows that this run of the server has purged.
@@ -67,17 +67,17 @@ class Purger:
         self.n_epochs = 0
 
     async def run_once(self) -> None:
-        """Seal and purge what is due by the latest instant that is trusted, so that no wrong clock purges.
+        """Seal and purge what is due by the latest trusted instant, so that no wrong clock purges.
 
         Raises:
-            StoreError: What was done so far stays done; the next run goes on.
+            StoreError: Completed steps stay done; the next run continues.
         """
         now = self._clock.trusted_until()
         if now is None:
             return
         self._waiting += await self._seal(now)
         if not await self._store.settle_seals():
-            return  # a transaction is still under way: the next run purges
+            return  # a transaction is still open: the next run purges
         is_whole = self._clock.monotonic() >= self._whole_at
         if not is_whole and not self._waiting:
             return
@@ -98,7 +98,7 @@ class Purger:
             )
 
     async def _seal(self, now: datetime) -> list[SealedEpochs]:
-        """Seal what may be sealed, a page of experiments at a time; return it."""
+        """Seal the epochs that are due, a page of experiments at a time; return them."""
         sealed: list[SealedEpochs] = []
         after: int | None = 0
         while after is not None:
@@ -110,7 +110,7 @@ class Purger:
         return sealed
 
     def _stretch(self, now: datetime, *, is_whole: bool) -> _Stretch:
-        """Return where in the log sealed rows are: all were decided before now minus the retention."""
+        """Return the ids among which sealed rows are: all were decided before now minus the retention."""
         end = _id_of(now - self._retention + _MARGIN)
         if is_whole:
             return _Stretch(_FIRST_ID, end)
@@ -118,7 +118,7 @@ class Purger:
         return _Stretch(start, min(end, max(_last_ids(self._waiting))))
 
     async def _sweep(self, stretch: _Stretch) -> int:
-        """Purge what is sealed within a stretch; return the number of rows."""
+        """Purge the sealed rows of a stretch; return their number."""
         n_rows = 0
         start: bytes | None = stretch.start
         while start is not None and start < stretch.end:
@@ -132,7 +132,7 @@ class Purger:
 
 
 def _last_ids(sealed: list[SealedEpochs]) -> Iterator[bytes]:
-    """Yield, for each, an id above those of the decisions that it seals, as far as clocks agree."""
+    """Yield for each range an id above those of its decisions, as far as clocks agree."""
     for each in sealed:
         yield new_id(int.from_bytes(each.before[:6]) + _MARGIN // timedelta(milliseconds=1), 0)
 

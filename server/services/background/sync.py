@@ -1,4 +1,4 @@
-"""Synchronisation with the store: flushing counts, loading what changed, and beginning epochs."""
+"""Synchronisation with the store: flushing counts, loading changes, and beginning epochs."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -31,7 +31,7 @@ _CLAIM_SECONDS: Final = 10.0
 """How often a writer reports that it lives, where others could take its slot."""
 
 _RELOAD_SECONDS: Final = 60.0
-"""How often everything is loaded, where others write, in case a database was restored meanwhile."""
+"""How often everything is loaded again where others write, in case a database was restored meanwhile."""
 
 log = structlog.get_logger()
 
@@ -40,14 +40,14 @@ class StoreSync:
     """Keeps snapshot, counts and epochs up to date. Belongs to the event loop's thread.
 
     Args:
-        store: Where the truth is.
-        snapshot: What Choose reads.
-        counter: What Choose counted.
-        writer: This run, as the store knows it.
+        store: The store to synchronise with.
+        snapshot: The experiments that Choose reads.
+        counter: The decisions that Choose counted.
+        writer: This run's registration with the store.
         allocator: Begins epochs.
         clock: The time.
         on_broken: Called when durability can't be promised any more.
-        keys: Kept at the ring of the store; None where no decision is signed.
+        keys: Kept up to date with the store's ring; None where no decision is signed.
         timekeeper: Reads the clock with each poll; None if `clock` needs no readings.
     """
 
@@ -83,7 +83,7 @@ class StoreSync:
         self.is_store_away = False
 
     async def refresh(self) -> None:
-        """Load what the store has when this is called, or later. Concurrent calls share a load.
+        """Load the state of the store at the time of this call, or later. Concurrent calls share a load.
 
         Raises:
             StorageUnavailableError: The store can't be reached.
@@ -96,52 +96,52 @@ class StoreSync:
         """Add the decisions counted so far to the facts.
 
         Raises:
-            StoreError: They are kept, and sent again by the next flush.
+            StoreError: The counts are kept, and sent again by the next flush.
         """
-        # First what an earlier flush left in doubt, then what was counted since, units in portions.
+        # First the flush that was left in doubt, then the counts since, with units in portions.
         for _ in range(self._counter.n_flushes):
             flush = self._counter.flush(new_id(self._clock.time_ms() + MOST_AHEAD_MS, 0))
             if flush is None:
                 return
             try:
                 await self._store.add_decisions(flush)
-            except WriterUnknownError:  # silent for so long that the store forgot it
+            except WriterUnknownError:  # this run was silent for so long that the store forgot it
                 await self._claim_slot()
                 if self._writer.incarnation != flush.incarnation:
                     return
                 await self._store.add_decisions(flush)
-            except RunEndedError:  # so long that its decisions are settled as uncounted
+            except RunEndedError:  # silent for so long that its decisions are settled as uncounted
                 await self._claim_slot()
                 return
             self._counter.settle(flush)
             self._allocator.mark_decided({key.experiment for key in flush.counts})
 
     async def end_run(self) -> None:
-        """Flush, and record that this run ends with all its decisions counted.
+        """Flush, and record that this run ended with all its decisions counted.
 
         Raises:
-            StoreError: It failed; another server will look for what was lost.
+            StoreError: It failed; another server will look for lost counts.
         """
         await self.flush()
         await self._store.end_cleanly(self._writer.incarnation, self._clock.now())
 
     async def poll(self, seconds: float) -> None:
-        """Flush and refresh every `seconds`, for ever."""
+        """Flush and refresh every `seconds`, forever."""
         await self.repeat(self._poll_once, seconds)
 
     async def allocate(self, seconds: float) -> None:
-        """Begin epochs every `seconds`, for ever, for at most a quarter of the time."""
+        """Begin epochs every `seconds`, forever, for at most a quarter of the time."""
         await self.repeat(partial(self._allocator.run_once, seconds / 4), seconds)
 
     async def end(self) -> None:
-        """Cancel loads that are under way, before the threads end that they need."""
+        """Cancel loads in progress, before the threads that they need end."""
         loads = [load for load in (self._loading, self._load_after) if load is not None]
         for load in loads:
             load.cancel()
         await asyncio.gather(*loads, return_exceptions=True)
 
     async def _poll_once(self) -> None:
-        """Write and read at the same time: a writer that waits for a lock must not age the snapshot."""
+        """Write and read concurrently, so that a writer that waits for a lock does not age the snapshot."""
         if self._keys is not None:
             self._keys.turn()
         outcomes = await asyncio.gather(
@@ -150,7 +150,7 @@ class StoreSync:
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
-        # Not noted by a pass of the allocator, which may have had nothing to do.
+        # Noted here and not by the allocator, whose pass may have had nothing to do.
         flaw = self._store.flaw
         self._note_store(is_away=flaw is not None, error=flaw)
 
@@ -164,7 +164,7 @@ class StoreSync:
             await self._timekeeper.look()
 
     async def _claim_slot(self) -> None:
-        """Report that this writer lives, and take another slot if its own was given away."""
+        """Report that this writer is alive, and take another slot if its own was given away."""
         before = self._writer.slot
         await claim_slot(self._store, self._writer, self._clock, begin_run=self._counter.begin_run)
         if self._writer.slot != before:
@@ -172,13 +172,13 @@ class StoreSync:
         self._claim_at = self._clock.monotonic() + _CLAIM_SECONDS
 
     async def repeat(self, step: Callable[[], Awaitable[None]], seconds: float) -> None:
-        """Run `step` every `seconds`, for ever, whatever it raises but StoreBrokenError."""
+        """Run `step` every `seconds`, forever, whatever it raises except StoreBrokenError."""
         while True:
             began_at = self._clock.monotonic()
             try:
                 await step()
             except StoreBrokenError as error:
-                log.error("upkeep.store_broken", error=str(error))  # noqa: TRY400 - the text says it all
+                log.error("upkeep.store_broken", error=str(error))  # noqa: TRY400 - the text is enough
                 self._on_broken()
                 return
             except OutdatedError as error:
@@ -190,13 +190,13 @@ class StoreSync:
             await asyncio.sleep(max(seconds - (self._clock.monotonic() - began_at), seconds / 10))
 
     def _note_outdated(self, error: OutdatedError) -> None:
-        """Log once that a newer release keeps this server from changing anything."""
+        """Log once that a newer release prevents this server from changing anything."""
         if not self._is_outdated:
             log.error("server.outdated", error=str(error))
         self._is_outdated = True
 
     def _note_unknown(self, changes: Changes) -> None:
-        """Log the experiments of a newer release that this one can read in part, or not at all."""
+        """Log the experiments of a newer release that this one can read only in part, or not at all."""
         for number, name in changes.unreadable.items():
             if number not in self._unreadable:
                 self._unreadable.add(number)
@@ -211,7 +211,7 @@ class StoreSync:
                 )
 
     def _note_store(self, *, is_away: bool, error: object = None) -> None:
-        """Log when the store goes away, and when it is back."""
+        """Log when the store becomes unavailable, and when it is back."""
         if is_away and not self.is_store_away:
             log.warning("store.away", error=str(error))
         elif self.is_store_away and not is_away:
@@ -219,7 +219,7 @@ class StoreSync:
         self.is_store_away = is_away
 
     async def _load_next(self, before: "asyncio.Task[None] | None") -> None:
-        """Wait for the load that is under way, whose answer may be too old, then load."""
+        """Wait for the load in progress, whose result may be too old, then load."""
         if before is not None:
             await asyncio.wait([before])
         self._loading, self._load_after = self._load_after, None

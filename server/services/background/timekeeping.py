@@ -1,4 +1,4 @@
-"""Timekeeping: reads the clock with each poll, logs what changed, and beats into the database."""
+"""Timekeeping: reads the clock with each poll, logs changes, and records beats in the database."""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -12,17 +12,17 @@ from server.store.contract import Store
 from server.store.records import ClockBeat, ClockReading
 
 _MEMORY: Final = timedelta(days=30)
-"""How long the store remembers a writer that was not heard of."""
+"""How long the store remembers a silent writer."""
 
 _FORGET_SECONDS: Final = 3_600.0
 _MOST_BETWEEN_BEATS: Final = timedelta(seconds=60)
-"""A longer silence, of a process that was stopped, is not counted as running free of doubt."""
+"""A longer silence, of a stopped process, does not count as running without doubt."""
 
 _MEANINGS: Final = {
-    Change.DOUBTED: "nothing is begun that goes by the clock until the two agree",
+    Change.DOUBTED: "nothing new that depends on the clock is begun until it agrees with service time",
     Change.AGREED: "the clock agrees with service time again",
-    Change.FOLLOWED: "the clock was consistent for long enough; service time goes by it",
-    Change.SETTLED: "the clock was consistent for long enough; what is too late is refused for good again",
+    Change.FOLLOWED: "the clock was consistent for long enough; service time follows it",
+    Change.SETTLED: "the clock was consistent for long enough; late rewards are refused for good again",
     Change.ACCEPTED: "an operator accepted the clock",
 }
 
@@ -33,12 +33,12 @@ class Timekeeper:
     """Reads the clock for a `ServiceClock`. Belongs to the event loop's thread.
 
     Args:
-        store: Whose clock is read, and where the record of it is.
+        store: Has the clock that is read, and the record of it.
         clock: Service time.
         trust_after: How long servers must have run since an instant was marked before it is trusted.
 
     Attributes:
-        on_jump: Called when service time was set, so that what waits for instants looks again.
+        on_jump: Called when service time was set, so that anything waiting for an instant looks again.
         on_doubt: Called with whether there is doubt, when that changes.
     """
 
@@ -56,7 +56,7 @@ class Timekeeper:
         """Read the clock, and beat if it is time.
 
         Raises:
-            StoreError: The store can't be reached; service time runs on.
+            StoreError: The store can't be reached; service time continues.
         """
         await self.read()
         if self._clock.monotonic() >= self._beat_at:
@@ -65,8 +65,8 @@ class Timekeeper:
     async def read(self) -> None:
         """Read the clock and set service time by it; StoreError if it can't be read."""
         was_doubted = self._clock.is_doubted
-        reading, asked_at, told_at = await self._store.run(Thread.READ, self._read_clock)
-        changes = self._clock.take(reading, asked_at, told_at)
+        reading, asked_at, answered_at = await self._store.run(Thread.READ, self._read_clock)
+        changes = self._clock.take(reading, asked_at, answered_at)
         for change in changes:
             self._log(change)
         if self._clock.is_doubted is not was_doubted:
@@ -83,7 +83,7 @@ class Timekeeper:
         return reading, asked_at, self._clock.monotonic()
 
     async def _beat(self) -> None:
-        """Record for how long there was no doubt since the last beat, or by how much the clock differs."""
+        """Record how long there was no doubt since the last beat, or by how much the clock differs."""
         record = self._clock.record
         if record is None:
             return
@@ -114,8 +114,8 @@ class Timekeeper:
                 log.info(
                     "clock.unsettled",
                     seconds=self._clock.pace.settle.total_seconds(),
-                    meaning="the clock is far from when the database was last written; for now, what is too "
-                    "late gets UNAVAILABLE, and nothing is purged",
+                    meaning="the clock is far from when the database was last written; for now, late rewards "
+                    "get UNAVAILABLE, and nothing is purged",
                 )
             return
         write = log.warning if change is Change.DOUBTED else log.info

@@ -1,4 +1,4 @@
-"""Choose: an arm, the reason for it, and a signed decision, from the snapshot alone."""
+"""Choose: an arm, the reason for it, and a signed decision, made from the snapshot alone."""
 
 import random
 from collections.abc import Sequence
@@ -29,10 +29,10 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """A question to Choose, checked by the caller.
+    """A question to Choose, validated by the caller.
 
     Attributes:
-        unit: Gets the same arm each time; empty without a unit.
+        unit: The unit, which gets the same arm each time; empty without one.
         eligible_arms: Ids of the arms that may be chosen; empty for all.
         previous_decision_id: An earlier decision to stay with; empty without one.
     """
@@ -43,15 +43,15 @@ class Question:
 
 
 class Chooser:
-    """Answers from the snapshot, and counts what it answered. Belongs to the event loop's thread.
+    """Answers from the snapshot, and counts its decisions. Belongs to the event loop's thread.
 
     Args:
-        snapshot: What is known of experiments.
+        snapshot: The experiments.
         signer: Signs and reads decisions.
         counter: Counts decisions.
         clock: The time.
-        lag_seconds: With a snapshot older than this a decision is `unconfirmed`.
-        max_staleness_seconds: With a snapshot older than this the champion answers.
+        lag_seconds: If the snapshot is older, decisions are `unconfirmed`.
+        max_staleness_seconds: If the snapshot is older, the champion answers.
         id_maker: Makes the unique ids.
 
     Attributes:
@@ -75,7 +75,7 @@ class Chooser:
         self._clock = clock
         self._lag = lag_seconds
         self._max_staleness = max_staleness_seconds
-        self._generator = random.Random(random.SystemRandom().getrandbits(256))  # noqa: S311 - ids and draws, no secrets
+        self._generator = random.Random(random.SystemRandom().getrandbits(256))  # noqa: S311 - ids and draws, not secrets
         self._ids = id_maker(counter, self._generator)
 
     def choose(self, experiment: CompiledExperiment, unit: str) -> Choice:
@@ -83,7 +83,7 @@ class Chooser:
         return self._choose_from(self._in_force(experiment), experiment, unit)
 
     def choose_each(self, asked: Sequence[tuple[CompiledExperiment, str]]) -> list[Choice]:
-        """Return what `choose` returns for each question, in order; what they share is done once."""
+        """Return what `choose` returns for each question, in order; shared work is done once."""
         experiments, units = zip(*asked, strict=True) if asked else ((), ())
         in_force = {experiment: self._in_force(experiment) for experiment in set(experiments)}
         sets = [in_force[experiment] for experiment in experiments]
@@ -163,7 +163,7 @@ class Chooser:
     def _is_open(self, experiment: CompiledExperiment, decision: Decision) -> bool:
         """Return whether a decision's windows are open; without windows, whether outcomes are still accepted.
 
-        A decision from the future was made by a wrong clock, so that its age is unknown.
+        A decision from the future was dated by a wrong clock, so its age is unknown.
         """
         declared = experiment.record.experiment
         life = declared.longest_window or declared.max_decision_age
@@ -172,12 +172,12 @@ class Chooser:
 
 
 def _hash(offers: OfferSet, experiment: CompiledExperiment, unit: str) -> int | None:
-    """Return the hash by which the arm is picked; None to pick by chance."""
+    """Return the hash that picks the arm; None to draw at random."""
     return experiment.hash_unit(unit.encode()) if unit and not offers.is_certain else None
 
 
 def _mark(offers: OfferSet, experiment: CompiledExperiment, unit: str, decision: bytes) -> bytes:
-    """Return the mark of a decision's unit; where units are counted, one without a unit is a unit itself."""
+    """Return the mark of a decision's unit; where units are counted, a lone decision is its own unit."""
     if offers.is_certain:
         return NO_UNIT
     if unit:
@@ -186,7 +186,7 @@ def _mark(offers: OfferSet, experiment: CompiledExperiment, unit: str, decision:
 
 
 def _is_of_unit(experiment: CompiledExperiment, decision: Decision, mark: bytes) -> bool:
-    """Return whether the decision was made for the unit of this mark, or without a unit for `NO_UNIT`."""
+    """Return whether the decision was made for the unit with this mark, or without a unit for `NO_UNIT`."""
     if mark == NO_UNIT and experiment.counts_units and decision.unit_hash != NO_UNIT:
         return decision.unit_hash == hash_lone_decision(experiment.salt, decision.id)
     return decision.unit_hash == mark

@@ -1,4 +1,4 @@
-"""Counts of decisions by arm: kept in memory, flushed to the facts every second, each flush exactly once."""
+"""Counts of decisions by arm: kept in memory, and flushed to the facts every second, exactly once."""
 
 from collections import Counter, defaultdict, deque
 from typing import Final
@@ -10,10 +10,10 @@ from server.services.snapshot.offers import Offer
 from server.store.records import Flush
 
 MAX_FLUSH_UNITS: Final = 4_096
-"""Units in a flush, at most, so that none delays rewards for long."""
+"""The most units in a flush, so that no flush delays rewards for long."""
 
 MAX_WAITING_UNITS: Final = 200_000
-"""Units that may wait for a flush, some 60 MB; further units seen for the first time get no row."""
+"""The most units that wait for a flush, some 60 MB; units first seen beyond that get no row."""
 
 _NO_BOUND: Final = b"\xff" * 17
 """Above the id of every decision."""
@@ -21,16 +21,16 @@ _NO_BOUND: Final = b"\xff" * 17
 _Book = dict[Offer, dict[bytes, tuple[bytes, int]]]
 
 
-class SeenUnits:
-    """The units seen since the last flush, by offer: the first decision of each, and how many it made.
+class UnitBook:
+    """The units seen since the last flush, by offer: the first decision of each, and its decision count.
 
-    Memory is bounded. While the store is away, decisions are soon `unconfirmed` and not noted; while it
-    can be read but not written, units are noted up to the bound, and the others are counted and dropped.
-    Evidence then counts them at their next decision, if they come back: which units are left out depends on
-    when they came, and not on their arm.
+    Memory is bounded. While the store is away, decisions soon become `unconfirmed`, and their units are not
+    recorded. While it can be read but not written, units are recorded up to the bound, and the others counted
+    and dropped. Evidence then counts those at their next decision, if they come back: which units are left
+    out depends on when they came, and not on their arm.
 
     Attributes:
-        n_dropped: Decisions of this run whose unit was not noted.
+        n_dropped: Decisions of this run whose unit was not recorded.
     """
 
     def __init__(self) -> None:
@@ -40,11 +40,11 @@ class SeenUnits:
         self.n_dropped = 0
 
     def __len__(self) -> int:
-        """Return how many flushes it takes to send what is here."""
+        """Return how many flushes it takes to send all of them."""
         return len(self._full) + bool(self._open)
 
     def note(self, offer: Offer, decision: bytes, mark: bytes) -> None:
-        """Note that a decision was made for the unit of this mark."""
+        """Record a decision for the unit with this mark."""
         seen = self._open.get(offer)
         if seen is None:
             seen = self._open[offer] = {}
@@ -63,7 +63,7 @@ class SeenUnits:
     def take(self, latest: bytes) -> list[tuple[DecisionKey, dict[bytes, tuple[bytes, int]]]]:
         """Remove and return the units of the next flush, at most `MAX_FLUSH_UNITS`.
 
-        Units whose decision is not below the id `latest` are dropped: a clock that was ahead dated it.
+        Units whose decision is not below the id `latest` are dropped: a clock that ran ahead dated it.
         """
         if self._full:
             book = self._full.popleft()
@@ -80,14 +80,14 @@ class SeenUnits:
 class DecisionCounter:
     """Counts decisions until they are flushed. Belongs to the event loop's thread.
 
-    A flush whose COMMIT was lost in doubt is kept and sent again under its number; the store adds it once.
+    A flush whose COMMIT is in doubt is kept and sent again under the same number; the store adds it once.
 
     Args:
-        writer: Whose counts they are.
+        writer: The run whose counts they are.
 
     Attributes:
-        stamp: The bits of the ids of decisions that are counted now: which run, and which of its flushes.
-        totals: Decisions of this run by experiment, arm and basis, those not flushed left out.
+        stamp: The bits in the ids of decisions counted now: the run, and which of its flushes.
+        totals: Flushed decisions of this run by experiment, arm and basis.
         units: The units seen, where units are counted.
     """
 
@@ -117,22 +117,22 @@ class DecisionCounter:
 
     @property
     def n_flushes(self) -> int:
-        """Return how many flushes it takes to send what is here."""
+        """Return how many flushes it takes to send all counts."""
         return bool(self._pending) + max(len(self.units), bool(self._counts or self._waiting))
 
     def count_waiting(self, experiment: int) -> int:
-        """Return how many decisions for the experiment of this number are not known to be in the store."""
+        """Return how many decisions for the experiment with this number are not known to be in the store."""
         self._gather()
         counts = self._waiting if self._pending is None else self._waiting + Counter(self._pending.counts)
         return sum(count for key, count in counts.items() if key.experiment == experiment)
 
     def flush(self, latest: bytes = _NO_BOUND) -> Flush | None:
-        """Return what to send: the flush in doubt, else what was counted since; None if there is nothing.
+        """Return what to send: the flush in doubt, otherwise the counts since; None if there are none.
 
-        `settle` must follow before anything newer is sent.
+        `settle` must be called before anything newer is sent.
 
         Args:
-            latest: A decision with this id or above is from the future, and so is not a unit's first.
+            latest: A decision with this id or above is from the future, so it is not a unit's first.
         """
         self._gather()
         if self._pending is None and (self._waiting or self.units):
@@ -153,14 +153,14 @@ class DecisionCounter:
         return self._pending
 
     def _restamp(self) -> None:
-        """Set the stamp of decisions from now on: they go with the flush after this one."""
+        """Set the stamp of decisions from now on, which belong to the flush after this one."""
         following = (self._sequence + 1) % (1 << FLUSH_BITS)
         self.stamp = run_of(self._writer.incarnation) << FLUSH_BITS | following
 
     def begin_run(self) -> int:
         """Count for the writer's new incarnation; return how many decisions are dropped.
 
-        What was counted before the first flush is kept. Later, what is not in the store yet belongs to
+        Counts from before the first flush are kept. Later ones that are not in the store yet belong to
         flushes of the run that ended.
         """
         n_dropped = 0
@@ -174,13 +174,13 @@ class DecisionCounter:
         return n_dropped
 
     def _gather(self) -> None:
-        """Add up the counts by key: in a long outage there are always new offers, and no new keys."""
+        """Add up the counts by key: in a long outage there are always new offers, but no new keys."""
         for offer, count in self._counts.items():
             self._waiting[offer.key] += count
         self._counts.clear()
 
     def forget(self) -> None:
-        """Drop every count that is not in the store, since they are of another deployment."""
+        """Drop every count that is not in the store, since they belong to another deployment."""
         self._counts.clear()
         self._waiting.clear()
         self._groups.clear()

@@ -1,4 +1,4 @@
-"""Unique ids of decisions; see `bandit.decision_id` for their bits."""
+"""Unique decision ids; see `bandit.decision_id` for their bits."""
 
 import random
 from typing import Final
@@ -8,21 +8,21 @@ from server.services.choose.decision_counter import DecisionCounter
 
 _DRAWN_BITS: Final = LOT_BITS + SAMPLE_BITS
 _MOST_LOTS: Final = 1 << LOT_BITS - 1
-"""Ids of a millisecond, half of what there are: beyond that the next millisecond begins early."""
+"""Ids in a millisecond, half of those possible; after that the next millisecond begins early."""
 
 _FAR_BACK_MS: Final = 2_000
-"""A clock that goes back further was set right, and is not being slewed."""
+"""A clock that goes back further was corrected, and is not being slewed."""
 
 
 class IdMaker:
     """Makes the ids of a run, all different. Belongs to the event loop's thread.
 
-    The time in them stands still where the clock goes back a little. Where it goes back far, since it was put
-    right, ids follow it: by then decisions go with another flush, whose number is in their ids.
+    Their time stands still if the clock goes back a little. If it goes back far, because it was corrected,
+    the ids follow it: by then decisions belong to another flush, whose number is in their ids.
 
     Args:
-        counter: Has the stamp of the run and flush of a decision that is counted right after.
-        generator: Where random bits come from.
+        counter: Has the stamp of run and flush; a decision must be counted right after it gets its id.
+        generator: The source of random bits.
     """
 
     __slots__ = ("_counter", "_drawn", "_generator", "_now_ms")

@@ -1,1 +1,1 @@
-"""Experiments: their lifecycle, and the epochs that the allocator begins."""
+"""Experiments: their lifecycle and their epochs."""

@@ -1,4 +1,4 @@
-"""The allocator: begins a new epoch for an experiment whose shares have moved with its facts."""
+"""The allocator: begins a new epoch when an experiment's shares have moved with its facts."""
 
 import heapq
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ from server.store.errors import StoreError
 from server.store.records import ExperimentFacts, State
 
 _STEP_PAUSE: Final = timedelta(seconds=5)
-"""How often shares that a maximum step holds back are looked at again."""
+"""How soon an experiment is looked at again if a maximum step holds its shares back."""
 
 _AGE_PAUSE: Final = timedelta(seconds=10)
 """How soon an experiment without a window is looked at after its first decisions."""
@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 
 def load_mathematics() -> None:
-    """Import what the first epoch needs and Choose does not: half a second that a start need not wait for."""
+    """Import what the first epoch needs but Choose does not, so that a start need not wait half a second."""
     best_arm_probabilities([BetaPosterior(1, 1), BetaPosterior(1, 1)])
 
 
@@ -37,8 +37,8 @@ class Allocator:
     """Keeps the epochs of running experiments up to date.
 
     Args:
-        store: Where facts and epochs are.
-        snapshot: Where new epochs are put in force.
+        store: Has the facts and epochs.
+        snapshot: Gets the new epochs.
         clock: The time.
         lag: How long a replica may go on with an epoch after its end.
         threshold: A new epoch begins when a share has moved by more than this, in log-odds.
@@ -65,13 +65,13 @@ class Allocator:
         self.n_epochs = 0
 
     def mark_grown(self, experiments: Iterable[int]) -> None:
-        """Note that the facts of these experiments grew: they are looked at first."""
+        """Note that the facts of these experiments grew, so that they are looked at first."""
         self._grown.update(dict.fromkeys(experiments))
 
     def mark_decided(self, experiments: Iterable[int]) -> None:
         """Note that decisions were counted for these experiments.
 
-        Decisions alone move no share, but they end a warm-up, and an epoch that has some grows old: such
+        Decisions alone move no share, but they end a warm-up, and an epoch with decisions gets old: such
         experiments are looked at when a quarter of the window has passed.
         """
         now = self._clock.now()
@@ -87,21 +87,21 @@ class Allocator:
                 self._look_at(number, now + (_AGE_PAUSE if window is None else window / 4))
 
     def _look_at(self, number: int, instant: datetime) -> None:
-        """Look at the experiment then at the latest; an earlier look stays, whatever the clock is set to."""
+        """Look at the experiment at that instant or earlier; setting the clock does not delay a look."""
         moment = self._clock.monotonic() + (instant - self._clock.now()).total_seconds()
         if moment <= self._due_at.get(number, moment):
             self._due_at[number] = moment
             heapq.heappush(self._due, (moment, number))
 
     def mark_changed(self, experiments: Iterable[int]) -> None:
-        """Note that these experiments are new here or changed: they are looked at when there is time."""
+        """Note that these experiments are new here or changed, so that they are looked at in spare time."""
         self._changed.update(dict.fromkeys(experiments))
 
     async def run_once(self, seconds: float) -> None:
-        """Look at experiments whose facts grew or whose time has come, for about `seconds`.
+        """Look at experiments that grew, changed or are due, for about `seconds`.
 
-        Those that are left are first in the next pass: ten thousand experiments that all want an epoch at
-        once must not take the processor from Choose. While the clock is in doubt all of them wait.
+        Those that are left come first in the next pass, so that ten thousand experiments that all need an
+        epoch at once do not take the processor from Choose. While the clock is in doubt, all of them wait.
         """
         if self._clock.is_doubted:
             return
@@ -139,7 +139,7 @@ class Allocator:
                 self._changed[number] = None
                 return
             self._snapshot.put_epoch(stored)
-            if stored.nonce != computed.nonce:  # another replica's, which may not know of the latest facts
+            if stored.nonce != computed.nonce:  # another replica's, which may not know the latest facts
                 self._grown[number] = None
                 return
             self.n_epochs += 1
@@ -163,7 +163,7 @@ class Allocator:
         return epoch, self._next_look(state, found)
 
     def _next_look(self, state: ExperimentState, found: ExperimentFacts) -> datetime | None:
-        """Return the earliest instant at which shares may move although no fact does."""
+        """Return the earliest instant at which shares may move without new facts."""
         experiment = found.record.experiment
         current = found.epochs[-1]
         moments: list[datetime] = []

@@ -1,4 +1,4 @@
-"""Epochs: the first one of an experiment, and the next one from the facts so far."""
+"""Epochs: an experiment's first one, and the next one from the facts so far."""
 
 import secrets
 from datetime import datetime, timedelta
@@ -15,7 +15,7 @@ _NOTHING: Final = Facts(decisions={}, outcomes={})
 def state_of(
     record: ExperimentRecord, epochs: tuple[Epoch, ...], facts: Facts, lag: timedelta, now: datetime
 ) -> ExperimentState:
-    """Return what the shares of an experiment depend on."""
+    """Return the state that an experiment's shares depend on."""
     return ExperimentState(
         experiment=record.experiment,
         arm_numbers=record.arm_numbers,
@@ -28,7 +28,7 @@ def state_of(
 
 
 def new_epoch(record: ExperimentRecord, before: Epoch | None, allocation: Allocation, now: datetime) -> Epoch:
-    """Return an epoch of these shares after the one before it, if any; a cap if that one is in the future."""
+    """Return an epoch with these shares to follow `before`, if any; a cap if that one is in the future."""
     started_at, is_cap = (now, False) if before is None else before.start_of_next(now)
     return Epoch(
         experiment=record.number,
@@ -48,6 +48,6 @@ def new_epoch(record: ExperimentRecord, before: Epoch | None, allocation: Alloca
 def first_allocation(
     record: ExperimentRecord, found: ExperimentFacts | None, lag: timedelta, now: datetime
 ) -> Allocation:
-    """Return the shares with which an experiment starts, or goes on under a changed configuration."""
+    """Return the shares with which an experiment starts, or continues under a changed configuration."""
     epochs, facts = ((), _NOTHING) if found is None else (found.epochs, found.facts)
     return allocate(state_of(record, epochs, facts, lag, now))

@@ -1,4 +1,4 @@
-"""The life of experiments: created, changed, started, paused, concluded, deleted."""
+"""The lifecycle of experiments: created, changed, started, paused, concluded, deleted."""
 
 import asyncio
 from collections.abc import Callable, Collection
@@ -39,11 +39,11 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quotas:
-    """Limits on what is declared; None for no limit.
+    """Limits on declarations; None for no limit.
 
     Attributes:
-        experiments: In a namespace, those without one counted as a namespace.
-        arms: In an experiment.
+        experiments: Experiments in a namespace; those without one count as a namespace.
+        arms: Arms in an experiment.
     """
 
     experiments: int | None = None
@@ -62,13 +62,13 @@ class Experiments:
     """Changes experiments in the store, and puts each change in force here.
 
     Args:
-        store: Where experiments are.
-        snapshot: Where changes are put in force.
-        allocator: Notified of experiments that run.
+        store: Has the experiments.
+        snapshot: Gets the changes.
+        allocator: Notified of running experiments.
         clock: The time.
         lag: How long a replica may go on with an epoch after its end.
         convergence: How soon a change made by one replica is known to all.
-        quotas: Limits on what is declared.
+        quotas: Limits on declarations.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Experiments:
         return await self._settled(self._put_in_force(LiveExperiment(record, None), "created", caller))
 
     async def get(self, name: str) -> LiveExperiment:
-        """Return an experiment as the store has it; ExperimentNotFoundError if there is none."""
+        """Return an experiment as the store has it; ExperimentNotFoundError if it does not exist."""
         record = await self._find(name)
         known = self._snapshot.find_live(record.number)
         return LiveExperiment(record, None if known is None else known.epoch)
@@ -120,7 +120,7 @@ class Experiments:
     ) -> list[LiveExperiment]:
         """Return at most `limit` experiments in the order of names, from the first after `after`.
 
-        Only those in one of the namespaces, if any are given.
+        If namespaces are given, return only experiments in one of them.
         """
         records = await self._store.list_experiments(after, limit, state, namespaces)
         known = {record.number: self._snapshot.find_live(record.number) for record in records}
@@ -138,19 +138,19 @@ class Experiments:
         validate_only: bool = False,
         caller: str = ANYONE,
     ) -> LiveExperiment:
-        """Change what is declared. A running experiment goes on with an epoch of the new declaration.
+        """Change the declaration. A running experiment continues with an epoch of the new declaration.
 
         Args:
             name: The experiment's name.
-            apply: From the stored declaration to the new one; may be called more than once.
-            revision: Change only this revision; None for whichever is stored.
+            apply: Returns the new declaration for the stored one; may be called more than once.
+            revision: Change only this revision; None for any.
             validate_only: Store nothing.
-            caller: Who asks for it.
+            caller: Recorded in the audit.
 
         Raises:
-            InvalidInputError: The new declaration breaks rules, or falsifies what is recorded.
+            InvalidInputError: The new declaration breaks rules, or falsifies recorded data.
             TransitionRefusedError: The experiment is concluded.
-            QuotaReachedError: It would have more arms than it has, and than there may be.
+            QuotaReachedError: It would have more arms than before, and more than allowed.
         """
 
         def change(record: ExperimentRecord) -> ExperimentRecord:
@@ -166,7 +166,7 @@ class Experiments:
         return await self._change(name, change, revision, "updated", caller, validate_only=validate_only)
 
     async def start(self, name: str, revision: int | None, caller: str = ANYONE) -> LiveExperiment:
-        """Let shares decide; nothing changes if they do already."""
+        """Let shares decide; no change if they already do."""
 
         def change(record: ExperimentRecord) -> ExperimentRecord:
             if record.state is State.CONCLUDED:
@@ -177,7 +177,7 @@ class Experiments:
         return await self._change(name, change, revision, "started", caller)
 
     async def pause(self, name: str, revision: int | None, caller: str = ANYONE) -> LiveExperiment:
-        """Let the champion answer; nothing changes if it does already."""
+        """Let the champion answer; no change if it already does."""
 
         def change(record: ExperimentRecord) -> ExperimentRecord:
             if record.state not in {State.RUNNING, State.PAUSED}:
@@ -189,11 +189,11 @@ class Experiments:
     async def conclude(
         self, name: str, winner: str, revision: int | None, caller: str = ANYONE
     ) -> LiveExperiment:
-        """Let the winner answer from now on; nothing changes if it does already."""
+        """Let the winner answer from now on; no change if it already does."""
 
         def change(record: ExperimentRecord) -> ExperimentRecord:
             if winner not in {arm.id for arm in record.experiment.arms}:
-                raise InvalidInputError.of("winner", f"{shown(winner)} is none of the experiment's arms")
+                raise InvalidInputError.of("winner", f"{shown(winner)} is not one of the experiment's arms")
             if record.state is State.DRAFT or (record.state is State.CONCLUDED and record.winner != winner):
                 raise TransitionRefusedError(name, record.state, "concluded")
             concluded_at = record.concluded_at or self._clock.now()
@@ -236,7 +236,7 @@ class Experiments:
         *,
         validate_only: bool = False,
     ) -> LiveExperiment:
-        """Read, change and write back unless the stored experiment has changed meanwhile; then try again."""
+        """Read, change and write back; try again if the stored experiment has changed meanwhile."""
         for _ in range(_ATTEMPTS):
             before = await self._find(name)
             if revision is not None and before.revision != revision:
@@ -269,7 +269,7 @@ class Experiments:
         return self._put_in_force(LiveExperiment(record, in_force), event, caller)
 
     def _next_epoch(self, store: Store, before: ExperimentRecord, after: ExperimentRecord) -> Epoch:
-        """Return the epoch with which a running experiment goes on after a change."""
+        """Return the epoch with which a running experiment continues after a change."""
         now = self._clock.now()
         found = store.read_facts(before.number)
         allocation = first_allocation(after, found, self._lag, now)

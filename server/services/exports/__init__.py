@@ -1,1 +1,1 @@
-"""The export: an experiment's epochs, facts and reward log as files that a notebook reads."""
+"""Exports: an experiment's epochs, facts and reward log as files for a notebook."""

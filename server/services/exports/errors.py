@@ -2,4 +2,4 @@
 
 
 class ExportError(Exception):
-    """Nothing was exported; the text is for the person who asked."""
+    """Nothing was exported; the message is for the person who asked."""

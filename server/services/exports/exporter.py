@@ -1,4 +1,4 @@
-"""Writes an export: one table after the other, all from one database snapshot, published together."""
+"""The exporter: writes one table after the other from one database snapshot, and publishes all together."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -21,7 +21,7 @@ from server.store.records import History, Progress
 
 _Item = TypeVar("_Item")
 _BATCH: Final = 32_768
-"""Rows that are in memory at once, and in a row group of Parquet."""
+"""Rows in memory at a time, and in a row group of Parquet."""
 
 
 def export(
@@ -34,16 +34,16 @@ def export(
     may_replace: bool,
     progress: Progress,
 ) -> ExportReport:
-    """Write an experiment's tables; all of them appear, or none.
+    """Write an experiment's tables; either all of them appear or none.
 
     Args:
-        store: Where the experiment is.
+        store: Has the experiment.
         name: Its name.
         target: The files.
         lag: How long a replica may go on with an epoch after its end.
-        now: The present; taken before the snapshot is.
-        may_replace: Whether files that are there already may be replaced.
-        progress: Told how much of the reward log is written.
+        now: The present, taken before the snapshot.
+        may_replace: Whether existing files may be replaced.
+        progress: Called with how much of the reward log is written.
 
     Raises:
         ExportError: The files can't be written, there is no such experiment, or it never ran.
@@ -142,21 +142,21 @@ class _Exporter:
             yield f"{metric.name} has no window: weighted means lean towards arms whose outcomes come sooner"
         else:
             n_epochs = len(self._resolved.epochs)
-            yield f"{n_closed:,} of {n_epochs:,} epochs are closed for {metric.name}; weigh only these"
+            yield f"{n_closed:,} of {n_epochs:,} epochs are closed for {metric.name}; weight only these"
         if TableName.REWARDS in self._target.paths:
             yield from self._log_notes()
 
     def _log_notes(self) -> Iterator[str]:
         if self._rewards.n_apart:
             n_apart = f"{self._rewards.n_apart:,}"
-            yield f"{n_apart} rewards are apart and in no fact: their epochs are not the stored ones"
+            yield f"{n_apart} rewards are kept apart and in no fact: their epochs are not those stored"
         counts = self._resolved.outcome_counts
         missing = counts - self._rewards.logged
         if missing:
             numbers = [key.number for key in missing]
             yield (
                 f"{missing.total():,} of {counts.total():,} outcomes that the facts count are no longer in "
-                f"the log: they are of epochs {min(numbers)} to {max(numbers)}"
+                f"the log: they belong to epochs {min(numbers)} to {max(numbers)}"
             )
 
 

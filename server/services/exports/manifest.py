@@ -1,4 +1,4 @@
-"""What an export wrote, and the manifest that describes its files to later readers."""
+"""The report of an export, and the manifest that describes its files to later readers."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class WrittenTable:
         name: Its name.
         path: Its file.
         columns: Its columns.
-        n_rows: How many rows it has.
+        n_rows: The number of rows.
     """
 
     name: TableName
@@ -29,13 +29,13 @@ class WrittenTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportReport:
-    """What was exported.
+    """The result of an export.
 
     Attributes:
         record: The experiment.
-        exported_at: The moment for which epochs are said to be closed.
+        exported_at: The moment for which `is_closed` holds.
         tables: The tables, in order.
-        notes: What the tables don't have, and what to know before adding them up.
+        notes: Data missing from the tables, and cautions for adding them up.
     """
 
     record: ExperimentRecord
@@ -45,11 +45,11 @@ class ExportReport:
 
 
 def manifest_of(report: ExportReport, metrics: Iterable[Metric], lag: timedelta) -> dict[str, object]:
-    """The manifest as a JSON document.
+    """Return the manifest as a JSON document.
 
     Args:
-        report: What was written.
-        metrics: Every metric that there ever was.
+        report: The result of the export.
+        metrics: Every metric that was ever declared.
         lag: How long a replica may go on with an epoch after its end.
     """
     record = report.record

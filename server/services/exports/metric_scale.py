@@ -1,4 +1,4 @@
-"""From whole numbers of quanta to a metric's unit, rounded once."""
+"""Conversion from whole numbers of quanta to a metric's unit, rounded once."""
 
 from fractions import Fraction
 
@@ -7,13 +7,13 @@ from bandit.metric import Metric
 
 
 class MetricScale:
-    """From the quanta of one metric to its unit.
+    """Converts the quanta of one metric to its unit.
 
     Sums are computed exactly and rounded to the nearest double: those of yes/no values and counts are whole
-    numbers, and those of real values are off by half a unit in the last place at most.
+    numbers, and those of real values are off by at most half a unit in the last place.
 
     Args:
-        metric: Whose values are kept as quanta.
+        metric: The metric whose values are stored as quanta.
     """
 
     __slots__ = ("_is_whole", "_offset", "_quantum")
@@ -24,7 +24,7 @@ class MetricScale:
         self._offset = Fraction(metric.offset)
 
     def sums(self, tally: Tally) -> tuple[float, float]:
-        """The sum and the sum of squares of the outcomes in time.
+        """Return the sum and the sum of squares of the outcomes in time.
 
         >>> from bandit.metric import MetricKind
         >>> spend = Metric(name="spend", kind=MetricKind.REAL, minimum=-1.0)
@@ -34,7 +34,7 @@ class MetricScale:
         return self._sums(tally.n, tally.total, tally.squares)
 
     def late_sums(self, tally: Tally) -> tuple[float, float]:
-        """The same of the late ones."""
+        """Return the sum and the sum of squares of the late outcomes."""
         return self._sums(tally.late_n, tally.late_total, tally.late_squares)
 
     def _sums(self, n: int, total: int, squares: int) -> tuple[float, float]:

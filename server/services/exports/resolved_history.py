@@ -1,4 +1,4 @@
-"""An experiment's history with its numbers resolved: names of arms, ends of epochs, and which are closed."""
+"""An experiment's history with its numbers resolved: arm ids, ends of epochs, and which are closed."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -19,18 +19,18 @@ class EpochKey(NamedTuple):
 
 
 class ResolvedHistory:
-    """What the rows of every table are made from.
+    """The source of the rows of every table.
 
     Args:
         found: The experiment, its epochs and facts.
-        metrics: Metric number to metric, for every metric that there ever was.
+        metrics: Metric number to metric, for every metric that was ever declared.
         lag: How long a replica may go on with an epoch after its end.
-        now: The moment to say for which epochs are closed; no later than the snapshot.
+        now: The moment at which epochs are open or closed; no later than the snapshot.
 
     Attributes:
         found: The experiment, its epochs and facts.
-        metrics: Metric number to metric, for every metric that there ever was.
-        arm_ids: Arm number to id, for every arm that there ever was.
+        metrics: Metric number to metric, for every metric that was ever declared.
+        arm_ids: Arm number to id, for every arm that was ever declared.
         epochs: Every epoch, in order of segment and number.
     """
 
@@ -57,7 +57,7 @@ class ResolvedHistory:
 
     @cached_property
     def ends(self) -> Mapping[EpochKey, datetime]:
-        """When each epoch ended; those in force are not in it."""
+        """The end of each epoch, without those in force."""
         return {
             EpochKey(segment, epoch.number): end
             for segment, epochs in self._by_segment.items()
@@ -71,7 +71,7 @@ class ResolvedHistory:
 
     @cached_property
     def outcome_counts(self) -> Counter[EpochKey]:
-        """How many outcomes the facts have of each epoch."""
+        """The number of outcomes of each epoch in the facts."""
         counts: Counter[EpochKey] = Counter()
         for key, tally in self.found.facts.outcomes.items():
             counts[EpochKey(key.segment, key.epoch)] += tally.n + tally.late_n

@@ -17,11 +17,11 @@ from server.store.records import LoggedOutcome
 _MICROS_PER_MS: Final = 1000
 _NOTHING: Final = Tally()
 _Cell: TypeAlias = tuple[EpochKey, int, Basis]
-"""Epoch, arm and basis: what decisions are counted by."""
+"""Epoch, arm and basis, by which decisions are counted."""
 
 
 def epoch_rows(history: ResolvedHistory) -> Iterator[Row]:
-    """A row for each arm of each epoch."""
+    """Yield a row for each arm of each epoch."""
     closed = history.closed[history.reward_metric]
     for key, epoch in history.epochs.items():
         for arm, share in epoch.shares.items():
@@ -42,10 +42,10 @@ def epoch_rows(history: ResolvedHistory) -> Iterator[Row]:
 
 
 def fact_rows(history: ResolvedHistory) -> Iterator[Row]:
-    """A row for each metric of each arm and basis that an epoch has decisions or outcomes of.
+    """Yield a row for each metric of each arm and basis with decisions or outcomes in an epoch.
 
-    Policy decisions have a row for every arm with a share, since an arm that nobody was given is a fact too.
-    A metric no longer declared has rows where it has outcomes.
+    Policy decisions have a row for every arm with a share, since an arm that was never chosen is a fact too.
+    A metric no longer declared has rows only where it has outcomes.
     """
     facts = history.found.facts
     number = history.found.record.number
@@ -76,7 +76,7 @@ class RewardRows:
         self.n_apart = 0
 
     def of(self, outcomes: Iterable[LoggedOutcome]) -> list[Row]:
-        """A row for each outcome."""
+        """Return a row for each outcome."""
         return [self._row(outcome) for outcome in outcomes]
 
     def _row(self, outcome: LoggedOutcome) -> Row:
@@ -142,7 +142,7 @@ def _fact_row(
 
 
 def _resolved(metric: Metric, n_decisions: int, tally: Tally) -> Tally:
-    """The observations of a closed epoch, silence with them where it has a value; as the posterior counts."""
+    """Return the observations of a closed epoch as the posterior counts them, silence included."""
     moments, quanta = (tally.n, tally.total, tally.squares), silence_of(metric)
     return Tally(*moments if quanta is None else with_silence(moments, n_decisions, quanta))
 

@@ -1,4 +1,4 @@
-"""Files that appear all at once when they are complete: written under temporary names, then renamed."""
+"""Files that appear together once they are complete: written under temporary names, then renamed."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -10,10 +10,10 @@ from server.services.exports.errors import ExportError
 
 
 class Staging:
-    """The files of one export while they are written.
+    """The files of one export while they are being written.
 
     Args:
-        paths: Where they are to appear.
+        paths: Their final paths.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -21,7 +21,7 @@ class Staging:
         self._made: list[Path] = []
 
     def make_folders(self) -> None:
-        """Make the folders that are missing; ExportError if one can't be made."""
+        """Create missing folders; ExportError if one can't be created."""
         for path in self._paths:
             missing = [folder for folder in path.parents if not folder.exists()]
             for folder in reversed(missing):
@@ -31,7 +31,7 @@ class Staging:
 
     @contextmanager
     def open(self, path: Path) -> Iterator[IO[bytes]]:
-        """Open one of the files under its temporary name; it is on the disk at the end of the block.
+        """Open one of the files under its temporary name; it is on disk at the end of the block.
 
         Raises:
             ExportError: It can't be written.
@@ -48,7 +48,7 @@ class Staging:
                 _partial(path).replace(path)
 
     def clear(self) -> None:
-        """Remove what was not published, and folders that were made for it."""
+        """Remove files that were not published, and empty folders that were created for them."""
         for path in self._paths:
             with suppress(OSError):
                 _partial(path).unlink()
@@ -59,14 +59,14 @@ class Staging:
 
 @contextmanager
 def staging(paths: Sequence[Path], *, may_replace: bool) -> Iterator[Staging]:
-    """Files that appear when the block ends, and leave nothing behind if it raises.
+    """Publish files when the block ends; leave nothing behind if it raises.
 
     Raises:
-        ExportError: A file is there already and may not be replaced, or can't be written.
+        ExportError: A file exists and may not be replaced, or can't be written.
     """
-    standing = [str(path) for path in paths if path.exists()]
-    if standing and not may_replace:
-        raise ExportError(f"already there: {', '.join(standing)}; --force replaces")
+    existing = [str(path) for path in paths if path.exists()]
+    if existing and not may_replace:
+        raise ExportError(f"already exists: {', '.join(existing)}; replace with --force")
     files = Staging(paths)
     try:
         files.make_folders()

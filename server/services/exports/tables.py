@@ -1,4 +1,4 @@
-"""The tables of an export, column by column: what a file's header, its types and its documentation follow."""
+"""The columns of an export's tables, from which headers, types and descriptions are taken."""
 
 import enum
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ Row: TypeAlias = tuple[Value, ...]
 
 
 class Kind(enum.StrEnum):
-    """What a column holds."""
+    """The type of a column."""
 
     TEXT = "text"
     INTEGER = "integer"
@@ -35,7 +35,7 @@ class Column:
 
     Attributes:
         name: Its heading.
-        kind: What it holds.
+        kind: Its type.
         meaning: One sentence for the reader of the file.
     """
 
@@ -46,13 +46,14 @@ class Column:
 
 _EPOCH: Final = Column("epoch", Kind.INTEGER, "Number of the decision's epoch; shares are constant in it.")
 _SEGMENT: Final = Column("segment", Kind.INTEGER, "Number of the decision's segment; 0 holds every unit.")
-_ARM: Final = Column("arm", Kind.TEXT, "Id of the arm; empty for one that a restored database does not know.")
+_ARM: Final = Column("arm", Kind.TEXT, "Id of the arm; empty if a restored database does not know it.")
 _METRIC: Final = Column("metric", Kind.TEXT, "Name of the metric.")
 _BASIS: Final = Column(
     "basis",
     Kind.TEXT,
-    "What kind of decision: policy (drawn from the epoch's shares), restricted (the caller allowed fewer "
-    "arms), fallback, unconfirmed or shadow. Only policy decisions may be weighted.",
+    "The kind of decision: policy (drawn from the epoch's shares), restricted (the caller allowed fewer "
+    "arms), fallback, unconfirmed, shadow, or, of outcomes, uncounted (the decision's count was lost). Only "
+    "policy decisions may be weighted.",
 )
 _PROPENSITY: Final = Column(
     "propensity",
@@ -80,13 +81,13 @@ FACTS: Final = (
     Column(
         "resolved",
         Kind.INTEGER,
-        "Observations: the outcomes, and where silence has a value also decisions that nothing came for in "
+        "Observations: the outcomes, and where silence has a value also the decisions without an outcome in "
         "time. Empty until the epoch is closed.",
     ),
     Column("resolved_total", Kind.NUMBER, "The sum of the observations."),
     Column("resolved_squares", Kind.NUMBER, "The sum of their squares."),
     Column("mean_at_start", Kind.NUMBER, "The arm's posterior mean when the epoch began."),
-    Column("late_outcomes", Kind.INTEGER, "Outcomes that came after the window; they are in no sum before."),
+    Column("late_outcomes", Kind.INTEGER, "Outcomes that came after the window; no column before has them."),
     Column("late_total", Kind.NUMBER, "Their sum."),
     Column("late_squares", Kind.NUMBER, "The sum of their squares."),
 )
@@ -104,15 +105,15 @@ REWARDS: Final = (
     Column(
         "value",
         Kind.NUMBER,
-        "The outcome as it was posted last. Where the metric clips, it may lie outside of the range, and "
-        "counts as its nearest end; a real value that version 0.2 recorded is rounded to range / 2^20.",
+        "The outcome as it was posted last. Where the metric clips, it may lie outside the range, and then "
+        "counts as the nearest bound; a real value recorded by version 0.2 is rounded to range / 2^20.",
     ),
     Column("revision", Kind.INTEGER, "Its revision; a higher one has replaced what was posted before."),
     Column("is_late", Kind.BOOLEAN, "Whether it came after the metric's window."),
     Column(
         "is_apart",
         Kind.BOOLEAN,
-        "Whether it is in no fact, since the epoch of this number is another one: a restored database.",
+        "Whether it is in no fact, since a restored database has another epoch of this number.",
     ),
 )
 
@@ -131,7 +132,7 @@ _EPOCHS: Final = (
 
 
 def epochs_columns(metrics: Iterable[str]) -> tuple[Column, ...]:
-    """The columns of the table of epochs, with one of posterior means for each metric."""
+    """Return the columns of the epochs table, with a column of posterior means for each metric."""
     means = (
         Column(f"mean_{metric}", Kind.NUMBER, f"The arm's posterior mean of {metric} at the epoch's start.")
         for metric in metrics

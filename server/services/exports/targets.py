@@ -1,4 +1,4 @@
-"""Where an export goes: a directory of tables, or one file of one table."""
+"""The target of an export: a directory of tables, or one file with one table."""
 
 import enum
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from server.services.exports.tables import TableName
 
 
 class FileFormat(enum.StrEnum):
-    """What the files are."""
+    """The format of the files."""
 
     PARQUET = "parquet"
     CSV = "csv"
@@ -25,9 +25,9 @@ class Target:
     """The files of one export.
 
     Attributes:
-        file_format: What they are.
-        paths: The file of each table that is asked for; in a directory named after the table.
-        manifest: The file that says what the others are; None beside a single file.
+        file_format: Their format.
+        paths: The file of each requested table; in a directory, named after the table.
+        manifest: The file that describes the others; None with a single file.
     """
 
     file_format: FileFormat
@@ -41,15 +41,15 @@ class Target:
 
 
 def plan_target(path: Path, file_format: FileFormat | None, tables: Sequence[TableName]) -> Target:
-    """The files that `path` stands for: one table if it ends like a table's file, else a directory.
+    """Return the files of an export to `path`: one table if it has a format's suffix, otherwise a directory.
 
     Args:
-        path: A file ending in .parquet or .csv, or a directory, there or to be made.
-        file_format: None: as the file's ending says, Parquet in a directory.
-        tables: Those that are asked for; none: the facts for a file, all for a directory.
+        path: A file ending in .parquet or .csv, or a directory that exists or will be created.
+        file_format: None for the format of the file's suffix, or Parquet in a directory.
+        tables: The requested tables; if empty, the facts for a file, all for a directory.
 
     Raises:
-        ExportError: A file can't hold several tables, or ends like another format.
+        ExportError: Several tables for one file, or the suffix of another format.
     """
     ending = _SUFFIXES.get(path.suffix.lower())
     if ending is None or path.is_dir():
@@ -58,7 +58,7 @@ def plan_target(path: Path, file_format: FileFormat | None, tables: Sequence[Tab
         paths = {table: path / f"{table}.{chosen}" for table in requested}
         return Target(file_format=chosen, paths=paths, manifest=path / "manifest.json")
     if file_format not in {None, ending}:
-        raise ExportError(f"{path} ends like {ending}, and --format says {file_format}")
+        raise ExportError(f"{path} has the suffix of {ending}, but --format is {file_format}")
     if len(set(tables)) > 1:
         raise ExportError(f"{path} is one file and holds one table: name a directory for {', '.join(tables)}")
     return Target(file_format=ending, paths={(*tables, TableName.FACTS)[0]: path}, manifest=None)

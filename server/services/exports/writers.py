@@ -1,4 +1,4 @@
-"""Tables as files: CSV, which needs nothing, and Parquet, which needs pyarrow."""
+"""Table writers: CSV, which needs nothing, and Parquet, which needs pyarrow."""
 
 import csv
 import io
@@ -27,15 +27,15 @@ class TableWriter(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Write what is buffered; the file stays open."""
+        """Write buffered rows; the file stays open."""
 
 
 class CsvWriter(TableWriter):
-    """CSV in UTF-8 with a heading: numbers in full, true and false, ISO 8601, None as an empty field.
+    """CSV in UTF-8 with a header: numbers in full, true and false, ISO 8601, None as an empty field.
 
     Args:
-        file: Where to write.
-        columns: The table's.
+        file: The output.
+        columns: The table's columns.
     """
 
     def __init__(self, file: IO[bytes], columns: Sequence[Column]) -> None:
@@ -65,7 +65,7 @@ class CsvWriter(TableWriter):
 
 
 def _iso(micros: Any) -> str:
-    """An instant with its microseconds, so that all of a column look alike.
+    """Format an instant with its microseconds, so that all values of a column look alike.
 
     >>> _iso(1_000_000)
     '1970-01-01T00:00:01.000000+00:00'
@@ -80,11 +80,11 @@ _CSV_FORMATS: Final[dict[Kind, Callable[[Any], str]]] = {
 
 
 class ParquetWriter(TableWriter):
-    """Parquet, compressed with zstd, a row group for each call of `write`; columns carry their meaning.
+    """Parquet, compressed with zstd, with a row group for each call of `write` and described columns.
 
     Args:
-        file: Where to write.
-        columns: The table's.
+        file: The output.
+        columns: The table's columns.
     """
 
     def __init__(self, file: IO[bytes], columns: Sequence[Column]) -> None:
@@ -123,12 +123,12 @@ _WRITERS: Final = {FileFormat.CSV: CsvWriter, FileFormat.PARQUET: ParquetWriter}
 
 
 def open_writer(file_format: FileFormat, file: IO[bytes], columns: Sequence[Column]) -> TableWriter:
-    """A writer of this format."""
+    """Return a writer of this format."""
     return _WRITERS[file_format](file, columns)
 
 
 def require_format(file_format: FileFormat) -> None:
-    """Raises ExportError if files of this format can't be written here."""
+    """Raise ExportError if files of this format can't be written here."""
     if file_format is FileFormat.PARQUET:
         try:
             import_module("pyarrow.parquet")

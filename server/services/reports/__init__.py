@@ -1,1 +1,1 @@
-"""Reports: what is believed and what is evident about an experiment, in numbers and in sentences."""
+"""Reports: beliefs and evidence about an experiment, in numbers and in sentences."""

@@ -1,4 +1,4 @@
-"""From what the store holds to a report: beliefs by folding facts, evidence by sequential tests on them."""
+"""Building a report from the store's data: beliefs by folding facts, evidence by sequential tests."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -33,32 +33,33 @@ MOST_CELLS: Final = 20_000
 """Epochs of history times arms in a report: some 2 MB on the wire, of the 4 MiB that clients accept."""
 
 MUCH: Final = 0.1
-"""From this part of all decisions on the report says why evidence leaves them out."""
+"""The fraction of all decisions from which the report explains why evidence leaves them out."""
 
 _LEFT_OUT: Final = {
     Basis.RESTRICTED: (
         "restricted",
         (
-            "their callers could serve fewer arms than are in service. They steer, and are no evidence: that "
-            "holds for callers that can serve every arm"
+            "their callers could serve fewer arms than are in service. They steer, but do not enter "
+            "evidence, which holds for callers that can serve every arm"
         ),
     ),
     Basis.FALLBACK: (
         "fallbacks",
         (
-            "the certain answer while the experiment was paused or concluded, the database was long away, or "
-            "no eligible arm was in service. They do not steer and are in no mean"
+            "the certain answer while the experiment was paused or concluded, the database had been "
+            "unreachable for too long, or no eligible arm was in service. They do not steer and are in no "
+            "mean"
         ),
     ),
     Basis.UNCONFIRMED: (
         "unconfirmed",
         (
-            "the server that made them had not heard from the database in time. They do not steer and are in "
+            "the server that made them had not reached the database in time. They do not steer and are in "
             "no mean"
         ),
     ),
 }
-"""Kinds of decisions that evidence leaves out: what they are called, and where they come from."""
+"""Kinds of decisions that evidence leaves out: their name, and their cause."""
 
 _BELIEFS: Final = (
     "P(best) (chance to win), expected loss (risk) and posterior intervals are beliefs: they follow from the "
@@ -67,20 +68,20 @@ _BELIEFS: Final = (
 
 
 _FLUSH_INTERVAL: Final = timedelta(seconds=1)
-"""How often servers older than 0.3.0 flush what they counted, unless told otherwise."""
+"""How often servers older than 0.3.0 flush their counts by default."""
 
 
 def make_report(
     known: ReportFacts, request: ReportRequest, lag: timedelta, now: datetime, *, n_uncounted: int = 0
 ) -> Report:
-    """The report as it follows from what the store holds.
+    """Build the report from the store's data.
 
     Args:
-        known: What the store holds.
-        request: What is asked for.
+        known: The store's data.
+        request: Selects what the report contains.
         lag: How long a replica may go on with an epoch after its end.
-        now: The moment.
-        n_uncounted: Decisions of this server that the store could not take in yet.
+        now: The moment of the report.
+        n_uncounted: Decisions of this server that are not in the store yet.
 
     Raises:
         InvalidInputError: A split names an arm that the experiment never had, or has bad weights; or a metric
@@ -117,7 +118,7 @@ def _evidence(
     splits: Sequence[Mapping[int, float]],
     lift: float | None,
 ) -> EvidenceSummary:
-    """The evidence; if no split is asked for, with an even one over the arms in service."""
+    """Return the evidence; if no split is requested, with an even one over the arms in service."""
     n_arms = len(beliefs.in_service)
     even = [dict.fromkeys(beliefs.in_service, 1 / n_arms)] if n_arms else []
     probabilities, champion_loss = beliefs.probabilities, beliefs.champion_loss
@@ -125,13 +126,13 @@ def _evidence(
 
 
 class _Beliefs:
-    """What is counted and believed of every arm on every metric.
+    """Observations and posteriors of every arm on every metric.
 
     Attributes:
         reward: The metric that steers.
         metrics: All metrics, the reward metric first.
-        observations: Metric name and arm number to what was counted.
-        posteriors: Metric name and arm number to what is believed.
+        observations: Metric name and arm number to observations.
+        posteriors: Metric name and arm number to posterior.
         in_service: Numbers of the arms in service.
         probabilities: Arm number to P(best), of arms in service.
         losses: Arm number to expected loss, of arms in service; may be infinite.
@@ -142,8 +143,8 @@ class _Beliefs:
         self._champion = record.arm_numbers[declared.champion]
         self.reward = declared.metric(declared.reward_metric)
         self.metrics = (self.reward, *(each for each in declared.metrics if each is not self.reward))
-        everyone = list(record.arm_numbers.values())
-        self.observations = {metric.name: state.observations(metric, everyone) for metric in self.metrics}
+        all_arms = list(record.arm_numbers.values())
+        self.observations = {metric.name: state.observations(metric, all_arms) for metric in self.metrics}
         self.posteriors = {
             metric.name: posteriors_from(metric, self.observations[metric.name]) for metric in self.metrics
         }
@@ -171,14 +172,14 @@ class _Beliefs:
 
 
 def _reported_metrics(declared: Experiment, names: Sequence[str]) -> frozenset[str]:
-    """Names of the metrics to report on.
+    """Return the names of the metrics to report on.
 
     Raises:
-        InvalidInputError: One is not declared.
+        InvalidInputError: A metric is not declared.
     """
     known = {metric.name for metric in declared.metrics}
     violations = [
-        Violation(f"metrics[{index}]", f"{shown(name)} is none of the metrics")
+        Violation(f"metrics[{index}]", f"{shown(name)} is not one of the metrics")
         for index, name in enumerate(names)
         if name not in known
     ]
@@ -230,7 +231,7 @@ def _metric_report(metric: Metric, observations: ArmObservations, belief: Poster
 def _numbered_splits(
     record: ExperimentRecord, splits: Sequence[Mapping[str, float]]
 ) -> list[dict[int, float]]:
-    """The splits by number of arm.
+    """Return the splits, each arm number to weight.
 
     Raises:
         InvalidInputError: A split names an arm that the experiment never had, or has bad weights.
@@ -239,7 +240,7 @@ def _numbered_splits(
     for index, split in enumerate(splits):
         where = f"splits[{index}].weights"
         unknown = [arm_id for arm_id in split if arm_id not in record.arm_numbers]
-        violations += [Violation(where, f"{shown(arm_id)} is none of the arms") for arm_id in unknown]
+        violations += [Violation(where, f"{shown(arm_id)} is not one of the arms") for arm_id in unknown]
         total = sum(split.values())
         if not (all(isfinite(weight) and weight >= 0 for weight in split.values()) and 0 < total < inf):
             rule = "weights must be finite and at least 0, with a positive sum"
@@ -250,13 +251,13 @@ def _numbered_splits(
 
 
 def _most_epochs(epochs: Sequence[Epoch], most: int) -> int:
-    """As many epochs as were asked for, and no more than a report has room for; at least 1."""
+    """Return the number of epochs to report: as requested, within the report's room; at least 1."""
     widest = max(len(epoch.shares) for epoch in epochs)
     return max(min(most, MOST_CELLS // max(widest, 1)), 1)
 
 
 def _thinned(epochs: Sequence[Epoch], most: int) -> tuple[Epoch, ...]:
-    """Evenly spaced epochs, the first and the last among them.
+    """Return evenly spaced epochs, the first and the last among them.
 
     >>> _thinned([1, 2, 3, 4, 5, 6, 7], 3)
     (1, 4, 7)
@@ -272,7 +273,7 @@ def _thinned(epochs: Sequence[Epoch], most: int) -> tuple[Epoch, ...]:
 def _notes(
     known: ReportFacts, inputs: EvidenceInput, beliefs: _Beliefs, metrics: Collection[str], n_uncounted: int
 ) -> Iterator[str]:
-    """What to know before quoting a number."""
+    """Yield cautions for anyone who quotes a number."""
     yield from _uncounted(n_uncounted)
     yield from _belief_notes(inputs, beliefs)
     yield from _bias_of_old_runs(known.found, metrics, known.n_old_runs, inputs.state.now)
@@ -283,16 +284,17 @@ def _uncounted(n_decisions: int) -> Iterator[str]:
     if n_decisions:
         yield (
             f"The store takes no writes at the moment: up to {n_decisions:,} decisions of the answering "
-            "server are not counted here. They are kept in memory, and counted when it does."
+            "server are not counted here. They are kept in memory until it takes writes again."
         )
 
 
 def _bias_of_old_runs(
     found: ExperimentFacts, metrics: Collection[str], n_runs: int, now: datetime
 ) -> Iterator[str]:
-    """By how much outcomes beside lost counts can bias a mean: mean x rate x flush interval x crashes / N.
+    """Yield how much outcomes without their lost counts can bias a mean.
 
-    With the rate as N over the time that the experiment has run, N cancels.
+    The bias is mean x rate x flush interval x crashes / N. With the rate as N over the time that the
+    experiment has run, N cancels.
     """
     has_silence = any(
         metric.default_value is not None
@@ -302,9 +304,10 @@ def _bias_of_old_runs(
     if n_runs and has_silence:
         share = min(n_runs * _FLUSH_INTERVAL / max(now - found.epochs[0].started_at, _FLUSH_INTERVAL), 1.0)
         yield (
-            f"{n_runs} runs of servers older than 0.3.0 took part, whose ids do not tell which counts were "
-            f"lost when they were killed. If all of them were, some {share:.2g} of the decisions are missing "
-            "beside their outcomes, and means of metrics with a default value are too high by that share."
+            f"{n_runs} runs of servers older than 0.3.0 took part, whose ids do not show which counts were "
+            f"lost when a server was killed. If all of them were killed, about {share:.2g} of the decisions "
+            "are missing although their outcomes are counted, and means of metrics with a default value are "
+            "too high by that share."
         )
 
 
@@ -318,11 +321,11 @@ def _belief_notes(inputs: EvidenceInput, beliefs: _Beliefs) -> Iterator[str]:
         yield f"Outcomes of {reward.name} (window {reward.window}) {waiting}."
     n_silent = sum(seen.sums.n == 0 for seen in observations.values())
     if n_silent:
-        yield f"{n_silent} of {len(observations)} arms have no counted observation: theirs is the prior."
+        yield f"{n_silent} of {len(observations)} arms have no counted observation: belief is their prior."
 
 
 def _traffic_notes(facts: Facts) -> Iterator[str]:
-    """What kinds of decisions evidence leaves out, and why where they are many."""
+    """Yield the kinds of decisions that evidence leaves out, with the reason where they are many."""
     counts = facts.count_decisions()
     total = sum(counts.values())
     for basis, (what, cause) in _LEFT_OUT.items():
@@ -335,5 +338,5 @@ def _traffic_notes(facts: Facts) -> Iterator[str]:
     if n_lost:
         yield (
             f"{n_lost:,} outcomes are left out: a server that was killed lost the counts of their decisions. "
-            "Decisions and outcomes are missing alike, so that no mean is biased."
+            "Decisions and outcomes are both missing, so no mean is biased."
         )

@@ -1,4 +1,4 @@
-"""The report's evidence: what is evident, what it calls for, and how long a lift would take to be seen."""
+"""The report's evidence: the assessment, its ruling, and how long a lift would take to be seen."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ _DAY: Final = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlook:
-    """How long until a relative lift of the reward metric would be seen.
+    """The time until a relative lift of the reward metric would be seen.
 
     Attributes:
         lift: The relative lift; positive means more of the metric.
@@ -47,13 +47,13 @@ class Outlook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvidenceSummary:
-    """Evidence, what it calls for, and the outlook.
+    """Evidence, the ruling on it, and the outlook.
 
     Attributes:
         assessment: The evidence.
-        ruling: What evidence and beliefs call for.
+        ruling: The advice that follows from evidence and beliefs.
         splits: The static splits that were valued, each arm number to weight.
-        outlook: How long a lift takes.
+        outlook: How long a lift takes to be seen.
     """
 
     assessment: Assessment
@@ -64,14 +64,14 @@ class EvidenceSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class EvidenceInput:
-    """What evidence is computed from.
+    """The input of evidence.
 
     Attributes:
         state: The experiment, its epochs and facts, and the moment.
         declarations: Every declaration under which it has run.
         unit_facts: Facts that count units, where evidence counts those; None where it counts decisions.
-        withheld: Why there can be no evidence; None if there can.
-        repeats: How much units repeat, where decisions are counted.
+        withheld: Why evidence is withheld; None if it is not.
+        repeats: How often units repeat, where decisions are counted.
     """
 
     state: ExperimentState
@@ -82,19 +82,19 @@ class EvidenceInput:
 
     @property
     def evidence_facts(self) -> Facts:
-        """What evidence counts."""
+        """The facts that evidence counts."""
         return self.unit_facts or self.state.facts
 
     @cached_property
     def grid(self) -> FactGrid:
-        """What evidence counts, by epoch and arm."""
+        """The facts that evidence counts, by epoch and arm."""
         return grid_of(self.state, self.unit_facts)
 
 
 def evidence_input(
     state: ExperimentState, declarations: Sequence[Experiment], units: UnitFacts
 ) -> EvidenceInput:
-    """What evidence is computed from: units where they are counted, else decisions if few units return."""
+    """Return the input of evidence: units where they are counted, otherwise decisions if few units return."""
     if state.experiment.analysis_unit is AnalysisUnit.UNIT:
         return EvidenceInput(state=state, declarations=declarations, unit_facts=units.facts)
     repeats = estimate_repeats(units.groups)
@@ -111,15 +111,15 @@ def summarise_evidence(
     splits: Sequence[Mapping[int, float]],
     lift: float | None,
 ) -> EvidenceSummary:
-    """The evidence on a started experiment, and what follows.
+    """Return the evidence on a started experiment, its ruling and the outlook.
 
     Args:
         record: The experiment.
-        inputs: What evidence is computed from.
+        inputs: The input of evidence.
         probability_best: Belief: arm number to P(best), of arms in service.
         champion_loss: Belief: the champion's expected loss relative to its mean; None if it has none.
         splits: Static splits to value, each arm number to weight.
-        lift: The relative lift of the outlook; None: a tenth, for the better.
+        lift: The relative lift of the outlook; None for a tenth in the better direction.
     """
     state = inputs.state
     floors = smallest_floors(inputs.declarations, state.arm_numbers)
@@ -135,7 +135,7 @@ def summarise_evidence(
 
 
 def _harms(inputs: EvidenceInput) -> dict[tuple[str, int], Harm]:
-    """Harmful events by guardrail and challenger, open epochs included."""
+    """Return the harmful events by guardrail and challenger, open epochs included."""
     state = inputs.state
     champion = state.arm_numbers[state.experiment.champion]
     harms = {}
@@ -151,7 +151,7 @@ def _harms(inputs: EvidenceInput) -> dict[tuple[str, int], Harm]:
 
 
 def _harm(table: EvidenceTable, arm: int, champion: int) -> Harm:
-    """Events of both over the epochs in which both had a share, each weighted by one over its share."""
+    """Compare events over the epochs in which both arms had a share, weighted by the inverse share."""
     columns = [table.column(arm), table.column(champion)]
     shares, sums = table.shares[:, columns], table.sums[:, columns]
     is_shared = np.all(shares > 0, axis=1)
@@ -182,7 +182,7 @@ def _look_out(
 def _plan(
     state: ExperimentState, floors: Mapping[int, float], lift: float, per_day: float
 ) -> Plan | CannotSay:
-    """The plan of the challenger with the smallest floor, on the champion's mean so far."""
+    """Return the plan for the challenger with the smallest floor, on the champion's mean so far."""
     experiment = state.experiment
     reward = experiment.metric(experiment.reward_metric)
     champion = state.arm_numbers[experiment.champion]

@@ -22,18 +22,18 @@ _Rendered = TypeVar("_Rendered")
 _RETRY_AFTER: Final = timedelta(seconds=1)
 
 MAX_WAITING: Final = 64
-"""Reports that may wait; more are refused. A report on many arms takes seconds."""
+"""The most reports that may wait; more are refused. A report on many arms takes seconds."""
 
 
 class Reporter:
     """Makes reports.
 
     Args:
-        store: Where the facts are.
+        store: Has the facts.
         clock: The time.
         lag: How long a replica may go on with an epoch after its end.
         flush: Adds the decisions counted so far to the facts, so that the report has them.
-        count_waiting: How many decisions for an experiment of this number no flush has brought to the store.
+        count_waiting: Returns how many decisions of the experiment with this number are not flushed yet.
     """
 
     def __init__(
@@ -58,18 +58,18 @@ class Reporter:
     ) -> _Rendered:
         """Build the report on an experiment and return `render` of it, both in the thread for reports.
 
-        Reports are made one after the other; one that waits has asked nothing of the store.
+        Reports are built one after the other; one that waits has not read from the store yet.
 
         Raises:
-            OverloadedError: Too many wait already.
+            OverloadedError: Too many reports wait already.
             InvalidInputError: A split names an arm that the experiment never had, or has bad weights; or a
                 metric is not declared.
-            ExperimentNotFoundError: There is none of this name.
+            ExperimentNotFoundError: There is no experiment of this name.
             ExperimentNotStartedError: It is a draft.
             StorageUnavailableError: The store can't be read.
         """
         if self._n_waiting >= MAX_WAITING:
-            raise OverloadedError(f"{self._n_waiting} reports wait already", _RETRY_AFTER)
+            raise OverloadedError(f"{self._n_waiting} reports are already waiting", _RETRY_AFTER)
         self._n_waiting += 1
         try:
             async with self._turn:
@@ -94,10 +94,10 @@ class Reporter:
         return await self._store.run(Thread.REPORT, make, known, self._clock.now())
 
     async def _try_to_flush(self) -> bool:
-        """Flush, and return whether the counts are in the store: one that takes no writes may still be read.
+        """Flush; return whether the counts are in the store, which may still be readable if it is not.
 
         Raises:
-            StorageUnavailableError: What it holds can't be trusted.
+            StorageUnavailableError: The store's data can't be trusted.
         """
         try:
             await self._flush()

@@ -1,4 +1,4 @@
-"""The verdict and the outlook in words: first what is evident, then what is only believed."""
+"""The verdict and the outlook in words: first evidence, then beliefs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
@@ -22,19 +22,19 @@ _FEW: Final = 5
 _MOST_SENTENCES: Final = 20
 _CHECK: Final = "Look at assignment and counting first: decisions do not follow the shares."
 _NO_FINDING: Final = (
-    "Nothing is said of any arm or static split: every estimate divides by the shares, and decisions do not "
-    "follow them."
+    "No finding is given for any arm or static split: every estimate divides by the shares, and decisions do "
+    "not follow them."
 )
-_NO_BELIEF: Final = "Beliefs count the same decisions, and are no ground to stand on either."
+_NO_BELIEF: Final = "Beliefs count the same decisions, so they can't be trusted either."
 
 
 def verdict_on(evidence: EvidenceSummary, arm_ids: Mapping[int, str], arms: Sequence[ArmReport]) -> Verdict:
-    """The verdict on an experiment.
+    """Return the verdict on an experiment.
 
     Args:
-        evidence: The evidence, and what it calls for.
+        evidence: The evidence, and the ruling on it.
         arm_ids: Arm number to id.
-        arms: What is believed of the arms.
+        arms: The arms with their beliefs.
     """
     probability_best = {arm.arm: arm.probability_best for arm in arms if arm.probability_best is not None}
     expected_losses = {arm.arm: arm.expected_loss for arm in arms if arm.expected_loss is not None}
@@ -52,7 +52,7 @@ def verdict_on(evidence: EvidenceSummary, arm_ids: Mapping[int, str], arms: Sequ
 
 
 def _alarm(ruling: Ruling, arm_ids: Mapping[int, str]) -> str:
-    """The headline while decisions do not follow the shares: that, and whom to take out as a precaution."""
+    """Return the headline while decisions do not follow the shares, with the arm to take out, if any."""
     if ruling.arm is None:
         return f"{_CHECK} No number of this report is fit for a decision until the cause is found."
     return (
@@ -86,7 +86,7 @@ def _headline(
 def _why_wait(
     evidence: EvidenceSummary, arm_ids: Mapping[int, str], probability_best: Mapping[str, float]
 ) -> str:
-    """What promotion waits for; never at odds with what the evidence below it establishes."""
+    """Return what promotion waits for; it never contradicts the evidence below it."""
     rules, champion = Rules(), arm_ids[evidence.assessment.champion]
     n_weeks = evidence.ruling.cycles
     if n_weeks < rules.least_cycles:
@@ -121,13 +121,13 @@ def _evidence(evidence: EvidenceSummary, arm_ids: Mapping[int, str]) -> Iterator
 
 
 def _about_error_rates(n_metrics: int) -> str:
-    """Holm is over the challengers and directions of a metric, and not over metrics."""
+    """Return the error rates; Holm is over the challengers and directions of a metric, not over metrics."""
     together = f"{min(n_metrics * ALPHA, 1):.2g} for a false finding on any of the {n_metrics}"
     return f"Error rates: at most {ALPHA:g} for each metric by itself, so at most {together}."
 
 
 def _about_metric(evidence: MetricEvidence, champion: str, arm_ids: Mapping[int, str]) -> Iterator[str]:
-    """A sentence for each of a few challengers; of many, for those with a finding, and how many others."""
+    """Yield a sentence for each challenger; if there are many, for those with a finding and the rest."""
     challengers = sorted(evidence.challengers.values(), key=_least_p_value)
     n_found = sum(_least_p_value(challenger) <= ALPHA for challenger in challengers)
     n_shown = len(challengers) if len(challengers) <= _FEW else min(n_found, _MOST_SENTENCES)
@@ -147,11 +147,11 @@ def _about_metric(evidence: MetricEvidence, champion: str, arm_ids: Mapping[int,
 
 
 def _is_answered_in_part(evidence: MetricEvidence) -> bool:
-    """Whether decisions without an outcome were left out of evidence that could be given."""
+    """True if there is evidence that leaves out decisions without an outcome."""
     if evidence.metric.default_value is not None or not isinstance(evidence.response, Response):
         return False
-    has_said = any(isinstance(mean, MeanEstimate) for mean in evidence.means.values())
-    return has_said and any(arm.outcomes < arm.decisions for arm in evidence.response.arms.values())
+    has_estimate = any(isinstance(mean, MeanEstimate) for mean in evidence.means.values())
+    return has_estimate and any(arm.outcomes < arm.decisions for arm in evidence.response.arms.values())
 
 
 def _least_p_value(challenger: ChallengerEvidence) -> float:
@@ -170,8 +170,8 @@ def _about(evidence: MetricEvidence, challenger: ChallengerEvidence, arm: str, c
     finding = f"{name}: {arm} {' and '.join(parts)} than {champion}" if parts else ""
     if not finding:
         finding = f"{name}: whether {arm} is better or worse than {champion} is not established"
-        said = [claim for claim in (challenger.better, challenger.worse) if isinstance(claim, Claim)]
-        if not said and isinstance(challenger.better, CannotSay):
+        claims = [claim for claim in (challenger.better, challenger.worse) if isinstance(claim, Claim)]
+        if not claims and isinstance(challenger.better, CannotSay):
             why = challenger.better.explanation
             return f"{name}: nothing can be said about {arm} against {champion}: {why}."
     bounds = [text for text in (_difference(challenger), _lift(challenger)) if text]
@@ -179,12 +179,12 @@ def _about(evidence: MetricEvidence, challenger: ChallengerEvidence, arm: str, c
 
 
 def _verb(claim: Claim) -> str:
-    """Present or past: what an earlier look established may not be borne out by all decisions since."""
+    """Return the verb in the present or past: all decisions so far may not confirm an earlier finding."""
     return "was at an earlier look, but no longer is over all decisions so far," if claim.is_lapsed else "is"
 
 
 def _early(claim: Claim) -> str:
-    """What else would look the same while epochs are open."""
+    """Return the caution for a finding in open epochs, if it is one."""
     return (
         "; so far in open epochs: events that are only reported sooner look the same"
         if claim.is_early
@@ -207,7 +207,7 @@ def _lift(challenger: ChallengerEvidence) -> str:
 
 
 def _e_values(claim: Claim) -> str:
-    """The e-value now and, since the p-value comes from it, the largest so far where that is another."""
+    """Return the e-value now, and the largest so far if it differs, since the p-value comes from that."""
     process = claim.process
     if process.log_maximum <= process.log_value:
         return f"e-value {process.value:.3g}"
@@ -233,7 +233,7 @@ def _about_split(
 ) -> str:
     name = split_name({arm_ids[arm]: weight for arm, weight in split.items()})
     if isinstance(value, CannotSay):
-        return f"A fixed split {name}: its worth can't be said: {value.explanation}."
+        return f"A fixed split {name}: its value can't be estimated: {value.explanation}."
     gain = f"{value.gain:+.4g} ± {value.gain_standard_error:.2g}"
     bounds = f"{value.gain_interval.lower:+.4g} to {value.gain_interval.upper:+.4g} at any look"
     return (
@@ -252,7 +252,7 @@ def _beliefs(probability_best: Mapping[str, float], expected_losses: Mapping[str
 
 
 def outlook_text(outlook: Outlook) -> str:
-    """The planner's line."""
+    """Return the outlook in a sentence."""
     lift = f"a lift of {signed_percent(outlook.lift)}"
     if isinstance(outlook.forecast, CannotSay):
         return f"When {lift} would be seen can't be said: {outlook.forecast.explanation}."

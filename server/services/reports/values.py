@@ -1,4 +1,4 @@
-"""What a report consists of, as values."""
+"""The parts of a report, as values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ LEVEL: Final = 0.95
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportRequest:
-    """What a report is asked for.
+    """A request for a report.
 
     Attributes:
-        max_epochs: At most so many epochs of history.
-        splits: Static splits to value, each arm id to weight; none: an even one over the arms in service.
-        lift: The relative lift of the outlook, not 0; None: a tenth, for the better.
-        metrics: Names of the metrics to report on beside the reward metric; none: all.
+        max_epochs: The most epochs of history.
+        splits: Static splits to value, each arm id to weight; if empty, an even one over the arms in service.
+        lift: The relative lift of the outlook, not 0; None for a tenth in the better direction.
+        metrics: Names of the metrics to report on besides the reward metric; if empty, all.
     """
 
     max_epochs: int
@@ -35,12 +35,12 @@ class ReportRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricReport:
-    """What is known about one arm on one metric.
+    """The report on one arm and one metric.
 
     Attributes:
         metric: The metric's name.
         is_guardrail: Whether it must not get worse.
-        observations: What was counted.
+        observations: The arm's observations.
         mean: Mean of the observations, in the metric's unit; None without any.
         belief: The posterior of the mean.
         interval: Posterior interval of the mean at `LEVEL`, within the metric's range.
@@ -56,17 +56,17 @@ class MetricReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmReport:
-    """What is known about one arm.
+    """The report on one arm.
 
     Attributes:
         arm: The arm's id.
         share: Its share in the epoch in force.
-        is_out_of_service: Whether it takes no traffic from the policy.
+        is_out_of_service: Whether it gets no traffic from the policy.
         is_warming_up: Whether its share is set by its warm-up.
         decisions: Decisions by basis.
         metrics: One for each metric, the reward metric first.
         probability_best: P(arm is best) on the reward metric; None out of service.
-        expected_loss: What is lost a decision by serving this arm; None out of service or if it is infinite.
+        expected_loss: Loss per decision from serving this arm; None out of service or if it is infinite.
     """
 
     arm: str
@@ -81,10 +81,10 @@ class ArmReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """A verdict for people.
+    """A verdict in sentences.
 
     Attributes:
-        headline: One sentence: what to do.
+        headline: What to do, in one sentence.
         evidence: Sentences whose error rates hold at every look.
         belief: Sentences that follow from prior and outcomes, and promise no error rate.
     """
@@ -96,20 +96,20 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What is known about an experiment at one moment.
+    """The report on an experiment at one moment.
 
     Attributes:
         record: The experiment.
         reported_at: The moment.
         arms: In the order of the experiment, then arms no longer in it.
-        epochs: Share over time, oldest first, thinned to what was asked for.
-        n_epochs: How many epochs there have been.
-        metrics: Names of the metrics that are reported on, the reward metric among them.
-        evidence: The evidence, and what it calls for.
-        verdict: The same in sentences, beside what is believed.
+        epochs: Shares over time, oldest first, thinned to the requested number.
+        n_epochs: The number of epochs so far.
+        metrics: Names of the reported metrics, the reward metric among them.
+        evidence: The evidence, and the ruling on it.
+        verdict: The ruling, evidence and beliefs in sentences.
         outlook: How long a lift takes to be seen, in a sentence.
-        notes: What to know before quoting a number.
-        n_uncounted: The most decisions of this server that the store may not have taken in yet.
+        notes: Cautions for anyone who quotes a number.
+        n_uncounted: The most decisions of this server that may not be in the store yet.
     """
 
     record: ExperimentRecord

@@ -1,4 +1,4 @@
-"""The commit queue of rewards: what arrives while one commit runs makes up the next one."""
+"""The commit queue of rewards: rewards that arrive during one commit are stored by the next."""
 
 import asyncio
 from collections import Counter, deque
@@ -31,7 +31,7 @@ from server.store.errors import (
 from server.store.records import Recorded, Refused, RewardEntry, RewardVerdict
 
 MAX_COMMIT_ROWS: Final = 4_096
-"""No commit is larger, so that none keeps the others waiting for long."""
+"""The most rows of a commit, so that none makes others wait for long."""
 
 MAX_TURNS: Final = 16
 """How often the outcomes of one decision may change in a commit: each change takes statements of its own."""
@@ -57,13 +57,13 @@ class _Submission:
 
 
 def _size(entries: Sequence[RewardEntry]) -> tuple[int, int]:
-    """Rows of the log, and memory, estimated."""
+    """Return the rows of the log and an estimate of the memory."""
     n_rows = sum(len(entry.outcomes) for entry in entries)
     return n_rows, _ENTRY_BYTES * len(entries) + _OUTCOME_BYTES * n_rows
 
 
 def _pieces(entries: Sequence[RewardEntry]) -> list[Sequence[RewardEntry]]:
-    """Cuts a call that has one decision very often; each piece fits in a commit."""
+    """Cut a call that repeats one decision very often into pieces that each fit in a commit."""
     if len(entries) <= MAX_TURNS or len({entry.decision for entry in entries}) == len(entries):
         return [entries]
     pieces: list[Sequence[RewardEntry]] = []
@@ -77,7 +77,7 @@ def _pieces(entries: Sequence[RewardEntry]) -> list[Sequence[RewardEntry]]:
 
 
 class _Turns:
-    """How often the rewards of each decision differ from the one before, within one commit."""
+    """Counts, within one commit, how often each decision's rewards differ from the one before."""
 
     def __init__(self) -> None:
         self._last: dict[bytes, RewardEntry] = {}
@@ -85,7 +85,7 @@ class _Turns:
         self._barred: set[bytes] = set()
 
     def has_room_for(self, entries: Sequence[RewardEntry]) -> bool:
-        """Whether these may follow; if not, none of their decisions may any more, so that they keep order."""
+        """True if these may follow; if not, bar their decisions from this commit, to keep their order."""
         decisions = {entry.decision for entry in entries}
         if any(self._n_turns.get(d, 0) >= MAX_TURNS or d in self._barred for d in decisions):
             self._barred |= decisions
@@ -93,7 +93,7 @@ class _Turns:
         return True
 
     def take(self, entry: RewardEntry) -> None:
-        """Takes one more. What repeats the one before to the letter takes no statement."""
+        """Add an entry; an exact repetition of the one before takes no statement."""
         last = self._last.get(entry.decision)
         self._last[entry.decision] = entry
         if last is not None and (last.outcomes, last.revision) != (entry.outcomes, entry.revision):
@@ -104,11 +104,11 @@ class RewardQueue:
     """Groups rewards into commits. Belongs to the event loop's thread.
 
     Args:
-        store: Where rewards go.
-        writer: In whose slot rewards are counted.
+        store: Records the rewards.
+        writer: Has the slot in which rewards are counted.
         clock: Times the commits.
-        max_rows: Outcomes that may wait; more are refused.
-        max_bytes: Memory, estimated, that they may take; more are refused.
+        max_rows: The most outcomes that may wait; more are refused.
+        max_bytes: The most memory, estimated, that they may take; more are refused.
         on_recorded: Called with the numbers of the experiments whose facts grew.
         on_broken: Called when durability can't be promised any more.
     """
@@ -142,7 +142,7 @@ class RewardQueue:
         self.results: Counter[tuple[int, int, int, str]] = Counter()
 
     async def submit(self, entries: Sequence[RewardEntry]) -> list[RewardVerdict]:
-        """One verdict for each entry, once they are committed.
+        """Return one verdict for each entry, once they are committed.
 
         Cancelling the call does not take the entries back: they may still be committed.
 
@@ -153,7 +153,9 @@ class RewardQueue:
         n_rows, n_bytes = _size(entries)
         is_full = self.n_rows + n_rows > self._max_rows or self._n_bytes + n_bytes > self._max_bytes
         if is_full and self.n_rows > 0:
-            raise OverloadedError(f"{self.n_rows} outcomes wait for a commit already", _RETRY_WHEN_FULL)
+            raise OverloadedError(
+                f"{self.n_rows} outcomes are already waiting for a commit", _RETRY_WHEN_FULL
+            )
         self.n_rows += n_rows
         self._n_bytes += n_bytes
         loop = asyncio.get_running_loop()
@@ -179,7 +181,7 @@ class RewardQueue:
         self._arrived.set()
 
     def _take(self) -> list[_Submission]:
-        """What is committed next, in order; what would take too many statements waits for another commit."""
+        """Take the next commit, in order; submissions that need too many statements wait for another one."""
         taken: list[_Submission] = []
         n_rows = 0
         while self._waiting and (not taken or n_rows + self._waiting[0].n_rows <= MAX_COMMIT_ROWS):
@@ -192,23 +194,23 @@ class RewardQueue:
         return self._take_in_turns()
 
     def _take_in_turns(self) -> list[_Submission]:
-        """As `_take`, where some decision is there more than once."""
+        """As `_take`, if some decision occurs more than once."""
         taken: list[_Submission] = []
-        put_off: list[_Submission] = []
+        deferred: list[_Submission] = []
         turns, n_rows = _Turns(), 0
-        while self._waiting and len(put_off) < MAX_COMMIT_ROWS:
+        while self._waiting and len(deferred) < MAX_COMMIT_ROWS:
             submission = self._waiting[0]
             if taken and n_rows + submission.n_rows > MAX_COMMIT_ROWS:
                 break
             self._waiting.popleft()
             if not turns.has_room_for(submission.entries):
-                put_off.append(submission)
+                deferred.append(submission)
                 continue
             for entry in submission.entries:
                 turns.take(entry)
             taken.append(submission)
             n_rows += submission.n_rows
-        self._waiting.extendleft(reversed(put_off))
+        self._waiting.extendleft(reversed(deferred))
         return taken
 
     async def _commit(self, taken: Sequence[_Submission]) -> None:
@@ -216,7 +218,7 @@ class RewardQueue:
         started_at = self._clock.monotonic()
         try:
             verdicts = await self._record(entries)
-        except Exception as error:  # noqa: BLE001 - whatever it was, the callers get an answer
+        except Exception as error:  # noqa: BLE001 - the callers get an answer in any case
             self._fail(taken, error)
         else:
             self._settle(taken, entries, verdicts)
@@ -227,7 +229,7 @@ class RewardQueue:
             self._observe(n_rows, self._clock.monotonic() - started_at)
 
     async def _record(self, entries: Sequence[RewardEntry]) -> list[RewardVerdict]:
-        """Record the entries; those that the database refuses are found by halving and fail alone."""
+        """Record the entries; those that the database refuses are found by halving, and fail alone."""
         try:
             return await self._store.record_rewards(entries, self._writer.slot)
         except RowRefusedError:
@@ -262,7 +264,7 @@ class RewardQueue:
             self._on_broken()
 
     def _log_failure(self, error: Exception) -> None:
-        """Log a failed commit: every unexpected one with its traceback, an outage now and then."""
+        """Log a failed commit: every unexpected error with its traceback, outages at most every 10 s."""
         facts = {"error": type(error).__name__, "cause": str(error)}
         if not isinstance(error, StoreUnavailableError):
             log.error("reward.commit_failed", **facts, exc_info=error)

@@ -1,8 +1,8 @@
-"""Inquiries: before something is refused for good, the store is asked whether it knows more than this server.
+"""Inquiries: before a reward is refused for good, ask the store whether it knows more than this server.
 
-Any caller can cause questions, by naming what does not exist. So a question that was answered a moment ago is
-not asked again, concurrent questions share one load of what changed, and loads are spaced out: the load on
-the store does not grow with the calls.
+Any caller can cause questions, by naming things that do not exist. So a recently answered question is not
+asked again, concurrent questions share one load of changes, and loads are spaced out: the load on the store
+does not grow with the calls.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 from server.services.runtime.clock import Clock
 
 Subject: TypeAlias = int | str
-"""What a question is about: an experiment, by the store's number or by name, or `KEYS`."""
+"""The subject of a question: an experiment, by the store's number or by name, or `KEYS`."""
 
 KEYS: Final = 0
 """The keys that sign decisions: no experiment has this number."""
@@ -24,10 +24,10 @@ class Inquiries:
     """Asks the store what changed, for callers who would be refused. Belongs to the event loop's thread.
 
     Args:
-        refresh: Loads what the store has when it is called, or later.
+        refresh: Loads the state of the store at the time of the call, or later.
         clock: The time.
         memory_seconds: How long an answer holds: no longer than replicas may take to know of a change.
-        pause_seconds: From the beginning of a load to the next one; by default there are twenty a second.
+        pause_seconds: Time from the start of a load to the next one; by default at most twenty a second.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class Inquiries:
         self._began_at = float("-inf")
 
     def is_answered(self, subject: Subject) -> bool:
-        """Return whether the store was asked about it a moment ago, so that its answer is known here."""
+        """Return whether the store was asked about it recently, so that its answer is known here."""
         return self._clock.monotonic() - self._answered.get(subject, float("-inf")) < self._memory
 
     async def ask(self, subjects: Collection[Subject]) -> None:
-        """Load what the store knows about these subjects, unless that was done a moment ago.
+        """Load what the store knows about these subjects, unless that was done recently.
 
         Raises:
             StorageUnavailableError: The store can't be reached.
@@ -69,16 +69,16 @@ class Inquiries:
             self._remember(subject, asked_at)
 
     async def end(self) -> None:
-        """Cancel the loads that are under way."""
+        """Cancel the loads in progress."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _load(self) -> float:
-        """Load, some time after the last load; return when the store was asked."""
+        """Load, after a pause since the last load; return when the store was asked."""
         await asyncio.sleep(max(self._began_at + self._pause - self._clock.monotonic(), 0.0))
-        self._next = None  # who asks from now on may ask about something newer
+        self._next = None  # a later question may be about something newer
         self._began_at = asked_at = self._clock.monotonic()
         await self._refresh()
         return asked_at

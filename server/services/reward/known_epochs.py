@@ -1,4 +1,4 @@
-"""Epochs of rewarded decisions: looked up in the store by their keys, in batches, and remembered."""
+"""Epochs of rewarded decisions: looked up in the store by key, in batches, and cached."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -9,17 +9,17 @@ from server.services.snapshot.snapshot import Snapshot
 from server.store.records import EpochKey, EpochTerms
 
 _MOST_BYTES: Final = 32 * 1024 * 1024
-"""Memory for epochs that were looked up: some sixty thousand of a few arms, the oldest forgotten first."""
+"""Memory for epochs that were looked up: about sixty thousand of a few arms; the oldest go first."""
 
 _MOST_ABSENT: Final = 10_000
 
 
 class EpochClaim(NamedTuple):
-    """What a decision says of its epoch.
+    """A decision's claim about its epoch.
 
     Attributes:
-        key: Which epoch it names.
-        nonce: The nonce of the epoch in force when it was made.
+        key: The key of the epoch.
+        nonce: The nonce of the epoch in force when the decision was made.
     """
 
     key: EpochKey
@@ -27,16 +27,16 @@ class EpochClaim(NamedTuple):
 
 
 class KnownEpochs:
-    """The epochs known here, and those that the store is asked for. Belongs to the event loop's thread.
+    """The epochs known here, and lookups of others in the store. Belongs to the event loop's thread.
 
-    Epochs never change, so what was found holds. That an epoch is not there holds for the claims asked about:
-    whoever made a decision had stored its epoch before.
+    Epochs never change, so a found epoch stays valid. A missing epoch stays missing for the claims asked
+    about: the server that made a decision had stored its epoch before.
 
     Args:
-        snapshot: Knows the epochs in force.
-        find: Looks up those of the epochs that there are, as `AsyncStore.for_calls` does.
+        snapshot: Has the epochs in force.
+        find: Looks up the existing ones of some epochs, as `AsyncStore.for_calls` does.
         clock: The time.
-        memory_seconds: How long it is remembered that the store has no such epoch.
+        memory_seconds: How long to remember that the store has no such epoch.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class KnownEpochs:
         self._next_keys: set[EpochKey] = set()
 
     def nonce_of(self, experiment: int, segment: int, number: int) -> int | None:
-        """Return the nonce of the epoch as the store has it; None if the epoch is not known here."""
+        """Return the epoch's nonce in the store; None if the epoch is not known here."""
         live = self._snapshot.find_live(experiment)
         epoch = None if live is None else live.epoch
         if epoch is not None and epoch.number == number and epoch.segment == segment:
@@ -68,7 +68,7 @@ class KnownEpochs:
         return None if found is None else found.nonce
 
     def is_answered(self, claim: EpochClaim) -> bool:
-        """Return whether the store answered a moment ago that it has no such epoch."""
+        """Return whether the store answered recently that it has no such epoch."""
         return self._clock.monotonic() - self._absent.get(claim, float("-inf")) < self._memory
 
     async def ask(self, claims: Collection[EpochClaim]) -> None:
@@ -89,7 +89,7 @@ class KnownEpochs:
                 self._note_absent(claim, asked_at)
 
     async def end(self) -> None:
-        """Cancel the queries that are under way."""
+        """Cancel the queries in progress."""
         tasks = [task for task in (self._next, self._running) if task is not None]
         for task in tasks:
             task.cancel()
@@ -98,7 +98,7 @@ class KnownEpochs:
     async def _look_up(
         self, before: "asyncio.Task[Mapping[EpochKey, EpochTerms]] | None"
     ) -> Mapping[EpochKey, EpochTerms]:
-        """Wait for the query that is under way, then look up all that was asked for meanwhile."""
+        """Wait for the query in progress, then look up all epochs requested meanwhile."""
         if before is not None:
             await asyncio.wait([before])
         self._running, self._next = self._next, None

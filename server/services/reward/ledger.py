@@ -1,4 +1,4 @@
-"""The ledger: a reward is checked, queued, and acknowledged once it is committed."""
+"""The ledger: checks a reward, queues it, and acknowledges it once it is committed."""
 
 import asyncio
 import sys
@@ -61,7 +61,7 @@ class PostedReward(NamedTuple):
 
 
 class _Rules:
-    """What the rewards of one experiment are checked against, compiled from a revision of it."""
+    """The rules for the rewards of one experiment, compiled from a revision of it."""
 
     __slots__ = ("counts_units", "max_age_ms", "metrics", "names", "record")
 
@@ -77,7 +77,7 @@ class _Rules:
 
 
 _Question: TypeAlias = Subject | EpochClaim
-"""What the store is asked before an answer is final."""
+"""A question to the store before an answer is final."""
 
 
 class _BadOutcomes(NamedTuple):
@@ -85,7 +85,7 @@ class _BadOutcomes(NamedTuple):
 
     Attributes:
         violations: The broken rules.
-        is_in_doubt: Whether a later revision of the experiment may have no such rule.
+        is_in_doubt: Whether a later revision of the experiment may not have these rules.
     """
 
     violations: Sequence[Violation]
@@ -93,11 +93,11 @@ class _BadOutcomes(NamedTuple):
 
 
 class _Provisional(NamedTuple):
-    """An answer that rests on something not known here, which the store may know.
+    """An answer that depends on something not known here, which the store may know.
 
     Attributes:
-        answer: What it is if the store knows no more than this server.
-        questions: What to ask the store.
+        answer: The answer if the store knows no more than this server.
+        questions: The questions to the store.
     """
 
     answer: RewardEntry | ServiceError
@@ -111,11 +111,11 @@ class Ledger:
     """Checks rewards and hands them to the queue. Belongs to the event loop's thread.
 
     Args:
-        snapshot: What is known of experiments.
+        snapshot: The experiments.
         signer: Reads decisions.
-        queue: Where checked rewards wait for a commit.
+        queue: Commits the checked rewards.
         clock: The time.
-        inquiries: Asks the store about experiments and keys before a reward is refused on their account.
+        inquiries: Asks the store about experiments and keys before a reward is refused because of them.
         epochs: Looks up the epochs of decisions.
 
     Attributes:
@@ -143,11 +143,11 @@ class Ledger:
     async def reward(
         self, reports: Sequence[PostedReward], namespaces: Collection[str] | None = None
     ) -> list[Mapping[str, OutcomeResult] | ServiceError]:
-        """What became of each reward, in order; those that passed the checks are committed.
+        """Return the result of each reward, in order; those that passed the checks are committed.
 
         Args:
             reports: The rewards as they were posted.
-            namespaces: Those whose experiments the caller may reward; None for all.
+            namespaces: Namespaces whose experiments the caller may reward; None for all.
 
         Raises:
             OverloadedError: The queue is full, or the store has no room left; nothing was stored.
@@ -161,7 +161,7 @@ class Ledger:
     async def _check_all(
         self, reports: Sequence[PostedReward], namespaces: Collection[str] | None
     ) -> list[RewardEntry | ServiceError]:
-        """Checks every reward, those again that rest on something which the store was asked meanwhile."""
+        """Check every reward; check provisional answers again once the store was asked."""
         now_ms = self._clock.time_ms()
         findings = [self._find(report, now_ms, namespaces) for report in reports]
         asked: set[_Question] = set()
@@ -178,7 +178,7 @@ class Ledger:
             for number in provisional:
                 if isinstance(findings[number], _Provisional):
                     findings[number] = self._find(reports[number], now_ms, namespaces)
-        return cast("list[RewardEntry | ServiceError]", findings)  # none of them is provisional any more
+        return cast("list[RewardEntry | ServiceError]", findings)  # no finding is provisional any more
 
     def _is_answered(self, finding: _Provisional, asked: Collection[_Question]) -> bool:
         return all(
@@ -192,13 +192,13 @@ class Ledger:
         )
 
     async def _ask(self, questions: Collection[_Question]) -> None:
-        """Takes in what the store knows; of experiments and epochs at the same time."""
+        """Load what the store knows, about experiments and epochs concurrently."""
         claims = [question for question in questions if isinstance(question, EpochClaim)]
         subjects = [question for question in questions if not isinstance(question, EpochClaim)]
         await asyncio.gather(self._inquiries.ask(subjects), self._epochs.ask(claims))
 
     def _find(self, report: PostedReward, now_ms: int, namespaces: Collection[str] | None) -> _Finding:
-        """Return what becomes of a reward, as far as it is known here."""
+        """Return the result of a reward, as far as it is known here."""
         try:
             return self._check(report, now_ms, namespaces)
         except UnknownKeyError:
@@ -209,11 +209,11 @@ class Ledger:
             return error
 
     def _check(self, report: PostedReward, now_ms: int, namespaces: Collection[str] | None) -> _Finding:
-        """As `_find`.
+        """Return the result of a reward as far as it is known here, or raise the reason for refusing it.
 
         Raises:
             ServiceError: The reward is refused, whatever the store may know.
-            InvalidDecisionError: So is the decision id; if it is an UnknownKeyError, the store may know more.
+            InvalidDecisionError: The decision id is invalid; UnknownKeyError if the store may know its key.
         """
         decision = self.signer.read(report.decision_id)
         unique_id, (experiment, epoch, nonce, segment, arm, basis, _), unit = decision
@@ -222,13 +222,13 @@ class Ledger:
         if rules is None:
             refusal = ExperimentNotFoundError(None) if namespaces is None else PermissionDeniedError()
             return _Provisional(refusal, frozenset({experiment}))
-        age_ms = max(now_ms - decision.decided_ms, 0)  # one of the future is of a clock that was wrong
+        age_ms = max(now_ms - decision.decided_ms, 0)  # a wrong clock dates decisions in the future
         is_expired = age_ms > rules.max_age_ms
         outcomes = _check_outcomes(report.outcomes, rules, age_ms)
         if isinstance(outcomes, _BadOutcomes):
             error = InvalidInputError(outcomes.violations)
             return _Provisional(error, frozenset({experiment})) if outcomes.is_in_doubt else error
-        # While the time is not known well, too late for its window can't be told from in time.
+        # Until the time has settled, late outcomes can't be told from those in time.
         is_late = not self._clock.is_settled and any(outcome.is_late for outcome in outcomes)
         is_apart = known_nonce != nonce
         keeps_unit = rules.counts_units and basis is Basis.POLICY and not is_apart
@@ -255,10 +255,10 @@ class Ledger:
         return _Provisional(entry, frozenset(questions))
 
     def _rules_of(self, experiment: int, namespaces: Collection[str] | None) -> _Rules | None:
-        """The rules of an experiment; None if it is not known here.
+        """Return the rules of an experiment; None if it is not known here.
 
         Raises:
-            PermissionDeniedError: It is of a namespace that is not the caller's.
+            PermissionDeniedError: It is in a namespace that is not the caller's.
         """
         live = self._snapshot.find_live(experiment)
         if live is None:
@@ -274,7 +274,7 @@ class Ledger:
         self, entry: RewardEntry, verdict: RewardVerdict
     ) -> Mapping[str, OutcomeResult] | ServiceError:
         names = self._rules[entry.experiment].names
-        if isinstance(verdict, Recorded):  # before the match, which takes values apart at ten times the price
+        if isinstance(verdict, Recorded):  # before the match, whose unpacking costs ten times as much
             results = zip(entry.outcomes, verdict.results, strict=True)
             return {names[outcome.metric]: result for outcome, result in results}
         match verdict:
@@ -293,7 +293,7 @@ class Ledger:
 
 
 def _outcome(number: int, metric: Metric, value: float, *, is_late: bool) -> OutcomeEntry:
-    """The entry of a value; -0.0 and what is too small for a normal number are kept as 0."""
+    """Return the entry of a value; -0.0 and subnormal numbers are stored as 0."""
     quanta = metric.quantise(value)
     if not metric.keeps_values:
         return OutcomeEntry(number, quanta, is_late)
@@ -308,7 +308,7 @@ def _window_ms(metric: Metric) -> float:
 def _check_outcomes(
     outcomes: Mapping[str, float], rules: _Rules, age_ms: float
 ) -> tuple[OutcomeEntry, ...] | _BadOutcomes:
-    """What to record, in order of metric number; or the broken rules, all of them."""
+    """Return the entries to record, in order of metric number; or all broken rules."""
     entries: list[OutcomeEntry] = []
     violations: list[Violation] = []
     is_in_doubt = False

@@ -1,1 +1,1 @@
-"""What every service stands on: time, threads, and files."""
+"""The base of every service: time, threads, and files."""

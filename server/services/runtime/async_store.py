@@ -1,6 +1,6 @@
-"""The store for the event loop: its methods as coroutines, each on a thread of its kind.
+"""The store for the event loop: its methods as coroutines, each on a thread for its kind of work.
 
-The event loop answers Choose, so nothing on it waits for a disk or a quadrature.
+The event loop answers Choose, so nothing on it may wait for a disk or a quadrature.
 """
 
 import asyncio
@@ -28,25 +28,25 @@ _Result = TypeVar("_Result")
 
 
 class Thread(enum.Enum):
-    """The threads that may block; each does its calls in the order in which they are made."""
+    """The threads that may block; each makes its calls in the order of submission."""
 
     WRITE = "store-writer"
     READ = "store-reader"
 
     POLL = "store-poller"
-    """Loads what changed. How old the snapshot is must not depend on what callers ask of the store."""
+    """Loads changes. Callers' requests to the store must not delay the snapshot."""
 
     COMPUTE = "computer"
-    """Long computations, which may read from the store."""
+    """Runs long computations, which may read from the store."""
 
     REPORT = "reporter"
-    """Reports. One on very many arms takes seconds: neither an epoch nor a pause may wait behind it."""
+    """Builds reports. One on very many arms takes seconds; neither an epoch nor a pause may wait for it."""
 
 
 def _on(
     thread: Thread, method: Callable[Concatenate[Store, _Parameters], _Result]
 ) -> "Callable[Concatenate[AsyncStore, _Parameters], Coroutine[Any, Any, _Result]]":
-    """Make a coroutine method of a method of the store's interface, which is looked up by its name."""
+    """Make a coroutine method from a method of the store's interface, which is looked up by name."""
     name = method.__name__
 
     async def call(self: "AsyncStore", /, *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
@@ -57,7 +57,7 @@ def _on(
 
 
 class AsyncStore:
-    """What the services ask of a `Store`, as coroutines; see there for arguments, results and errors.
+    """The methods of a `Store` as coroutines; see there for arguments, results and errors.
 
     Args:
         store: Need not be prepared yet.
@@ -114,9 +114,9 @@ class AsyncStore:
 
     @property
     def for_calls(self) -> "AsyncStore":
-        """This store on the same threads, for services that answer calls: it raises their errors.
+        """This store on the same threads, for services that answer calls: it raises service errors.
 
-        `StaleRevisionError` and `KeysNotReadyError` pass, since those services act on them; every other error
+        `StaleRevisionError` and `KeysNotReadyError` pass, since those services act on them. Any other error
         of the store becomes its `service_error`.
         """
         store = copy(self)
@@ -125,12 +125,12 @@ class AsyncStore:
 
     @property
     def flaw(self) -> str | None:
-        """As `Store.flaw`."""
+        """The value of `Store.flaw`."""
         return self._store.flaw
 
     @property
     def wal_bytes(self) -> int | None:
-        """As `Store.wal_bytes`."""
+        """The value of `Store.wal_bytes`."""
         return self._store.wal_bytes
 
     async def run(
@@ -140,7 +140,7 @@ class AsyncStore:
         *args: _Parameters.args,
         **kwargs: _Parameters.kwargs,
     ) -> _Result:
-        """Return what `call` returns for the blocking store and these arguments, called on a thread."""
+        """Call `call` with the blocking store and these arguments on a thread, and return its result."""
         loop = asyncio.get_running_loop()
         bound = partial(call, self._store, *args, **kwargs)
         try:
@@ -153,13 +153,13 @@ class AsyncStore:
             raise
 
     def close(self) -> None:
-        """Wait for the calls that were made, and end the threads; the store itself stays open."""
+        """Wait for submitted calls, and end the threads; the store itself stays open."""
         for executor in self._executors.values():
             executor.shutdown(wait=True)
 
 
 def service_error(error: errors.StoreError) -> ServiceError:
-    """Return the error with which a call is answered that failed because of the store."""
+    """Return the service error for a call that failed because of the store."""
     match error:
         case errors.OutdatedError():
             return ServerOutdatedError(str(error))

@@ -1,4 +1,4 @@
-"""The clocks of this machine, in one place, so that tests can replace them."""
+"""The clocks of this machine in one place, so that tests can replace them."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Final
 
 
 def _monotonic_clock() -> Callable[[], float]:
-    """A clock that never goes back; it counts while the machine sleeps, where there is one that does."""
+    """Return a clock that never goes back, and that also counts while the machine sleeps if possible."""
     if hasattr(time, "CLOCK_BOOTTIME"):
         return partial(time.clock_gettime, time.CLOCK_BOOTTIME)
     return time.monotonic
@@ -18,28 +18,28 @@ _MONOTONIC: Final = _monotonic_clock()
 
 
 class Clock:
-    """The clocks of this machine, believed as they are; `ServiceClock` doubts them.
+    """The clocks of this machine, taken as they are; `ServiceClock` checks them.
 
     Attributes:
-        is_doubted: Whether the time may be wrong: then nothing is begun that goes by it.
-        is_settled: Whether the time is known well enough to refuse a reward for good because of it.
-        confirms_decisions: Whether a decision that is made now may steer.
+        is_doubted: Whether the time may be wrong; if so, nothing new that depends on it is begun.
+        is_settled: Whether the time is reliable enough to refuse a reward for good.
+        confirms_decisions: Whether decisions made now may steer.
         monotonic: Seconds of a clock that never goes back, for durations.
     """
 
     is_doubted: bool = False
     is_settled: bool = True
     confirms_decisions: bool = True
-    monotonic: Callable[[], float] = staticmethod(_MONOTONIC)  # not a method: it is asked with every call
+    monotonic: Callable[[], float] = staticmethod(_MONOTONIC)  # not a method, since every call reads it
 
     def time_ms(self) -> int:
-        """Milliseconds since 1970, as the wall clock has it; it may jump."""
+        """Return the wall clock's milliseconds since 1970; it may jump."""
         return time.time_ns() // 1_000_000
 
     def now(self) -> datetime:
-        """The wall clock's instant, aware, UTC."""
+        """Return the wall clock's instant, aware, UTC."""
         return datetime.now(UTC)
 
     def trusted_until(self) -> datetime | None:
-        """The latest instant that anything irreversible may reach; None if nothing may be done now."""
+        """Return the latest instant that irreversible acts may reach; None if none is allowed now."""
         return self.now()

@@ -1,7 +1,7 @@
-"""Files written by people: read in bounded time and memory, or refused with one line that says why.
+"""Reading files written by people in bounded time and memory; refused files get a one-line reason.
 
-The TOML reader of the standard library has no bounds of its own: it takes minutes for a key of many thousand
-parts, and ends with errors of the interpreter where values are nested deeply or numbers are long.
+The TOML parser of the standard library has no bounds: it takes minutes for a key of many thousand parts, and
+fails with errors of the interpreter if values are nested deeply or numbers are long.
 """
 
 import os
@@ -22,14 +22,14 @@ _NO_KEY: Final = re.compile(r"[^\w.\- \t]+")
 
 
 class InputFileError(Exception):
-    """A file that can't be used; the text says why, in one line, and does not name the file."""
+    """A file that can't be used; the message is the reason, in one line, without the file's name."""
 
 
 def read_text(path: Path, *, most_bytes: int = _MIB) -> str:
     """Return the text of a regular file or a pipe, without a byte order mark.
 
     Raises:
-        InputFileError: It can't be read, is no such file, is larger, or not UTF-8.
+        InputFileError: It can't be read, is another kind of file, is larger, or is not UTF-8.
     """
     return decode(read_bytes(path, most_bytes=most_bytes), most_bytes=most_bytes)
 
@@ -38,7 +38,7 @@ def read_bytes(path: Path, *, most_bytes: int = _MIB, may_be_pipe: bool = True) 
     """Return the content of a file, at most `most_bytes` + 1 bytes of it.
 
     Args:
-        path: Where it is.
+        path: The file.
         most_bytes: A larger file is not read to its end.
         may_be_pipe: As for `opened`.
 
@@ -54,11 +54,11 @@ def opened(path: Path, *, may_be_pipe: bool) -> Iterator[BufferedReader]:
     """Open a file to read.
 
     Args:
-        path: Where it is.
-        may_be_pipe: Whether to wait for who writes to a pipe; a server must not.
+        path: The file.
+        may_be_pipe: Whether to accept a pipe and wait for its writer, which a server must not do.
 
     Raises:
-        InputFileError: It can't be opened or read, or is neither a regular file nor a pipe that may be.
+        InputFileError: It can't be opened or read, or is neither a regular file nor an accepted pipe.
     """
     extra = 0 if may_be_pipe else os.O_NONBLOCK
     try:
@@ -71,7 +71,7 @@ def opened(path: Path, *, may_be_pipe: bool) -> Iterator[BufferedReader]:
 
 
 def decode(data: bytes, *, most_bytes: int = _MIB) -> str:
-    """The text of what was read; InputFileError if it is larger or not UTF-8."""
+    """Return the text in `data`; InputFileError if it is larger than `most_bytes` or not UTF-8."""
     if len(data) > most_bytes:
         raise InputFileError(f"is larger than {most_bytes // _MIB} MiB")
     try:
@@ -81,10 +81,10 @@ def decode(data: bytes, *, most_bytes: int = _MIB) -> str:
 
 
 def parse_toml(text: str) -> dict[str, object]:
-    """The table that a TOML text describes.
+    """Return the table in a TOML text.
 
     Raises:
-        InputFileError: It is not TOML, or nested deeper, with longer keys or numbers than a file needs.
+        InputFileError: It is not TOML, or its nesting, a key or a number exceeds any reasonable size.
     """
     for number, line in enumerate(text.split("\n"), start=1):
         if line.count(".") >= _MOST_KEY_PARTS and _n_key_parts(line) > _MOST_KEY_PARTS:
@@ -95,12 +95,12 @@ def parse_toml(text: str) -> dict[str, object]:
         raise InputFileError("not TOML: values are nested too deeply") from None
     except tomllib.TOMLDecodeError as error:
         raise InputFileError(f"not TOML: {printable(str(error))}") from None
-    except ValueError:  # Python's own limit, of 4,300 digits
+    except ValueError:  # Python's limit of 4,300 digits
         raise InputFileError("not TOML: a whole number has thousands of digits") from None
 
 
 def printable(text: str) -> str:
-    r"""The beginning of a text that may hold anything, on one line and harmless to a terminal.
+    r"""Return the beginning of any text on one line, harmless to a terminal.
 
     >>> printable("key\x1b[31m")
     'key\\x1b[31m'
@@ -110,7 +110,7 @@ def printable(text: str) -> str:
 
 
 def shown_value(value: object) -> str:
-    """A value of a file as an error shows it, also where Python refuses to write it out."""
+    """Return a file's value as shown in an error, even if Python refuses to print it."""
     try:
         return printable(repr(value))
     except (ValueError, RecursionError):
@@ -118,7 +118,7 @@ def shown_value(value: object) -> str:
 
 
 def _n_key_parts(line: str) -> int:
-    """How many parts the longest key in a line may have, strings counted as one part each."""
+    """Return the most parts that a key in a line may have; a string counts as one part."""
     longest = 0
     for piece in _NO_KEY.split(_QUOTED.sub("q", line)):
         length = 0

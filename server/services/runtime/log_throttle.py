@@ -1,4 +1,4 @@
-"""Throttled logging: a line now and then, where each of a flood of events would make one."""
+"""Throttled logging: few lines for a flood of events."""
 
 from collections.abc import Hashable
 from typing import Final
@@ -10,7 +10,7 @@ _MOST_KEYS: Final = 1_000
 
 
 class LogThrottle:
-    """Admits at most one line per key every 10 s, and counts those that were left out.
+    """Admits at most one line per key every 10 s, and counts those left out.
 
     Args:
         clock: The time.
@@ -22,7 +22,7 @@ class LogThrottle:
         self._n_left_out = 0
 
     def admit(self, key: Hashable = None) -> int | None:
-        """Return how many lines, of any key, were left out since the last one; None to leave this one out."""
+        """Return how many lines of any key were left out since the last one; None to leave this one out."""
         now = self._now()
         if now < self._silent_until.get(key, float("-inf")):
             self._n_left_out += 1

@@ -1,4 +1,4 @@
-"""Values loaded from files, and again when these change; a broken file keeps the old value."""
+"""Values loaded from files, and loaded again when the files change; a broken file keeps the old value."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,11 +18,11 @@ class ReloadingFile(Generic[_Value]):
     Args:
         what: A word for the log, such as `tokens`.
         paths: The files.
-        load: Makes the value of them.
-        expected: What `load` raises if it can't; its text is for the log and holds no secret.
+        load: Loads the value from them.
+        expected: The error of `load` for bad files; its message is logged and contains no secret.
 
     Raises:
-        Exception: Whatever `load` raises, the first time.
+        Exception: Any error of the first `load`.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class ReloadingFile(Generic[_Value]):
             return
         self._mark = mark
         if any(path.exists() and not path.is_file() for path in self._paths):
-            self._log_not_reloaded("not a file")  # a pipe could keep the reader waiting for ever
+            self._log_not_reloaded("not a file")  # a pipe could keep the reader waiting forever
             return
         try:
             self.value = self._load()
@@ -56,10 +56,12 @@ class ReloadingFile(Generic[_Value]):
             log.info("file.reloaded", what=self._what)
 
     def _log_not_reloaded(self, why: str) -> None:
-        log.warning("file.not_reloaded", what=self._what, error=why, meaning="the last good one holds")
+        log.warning(
+            "file.not_reloaded", what=self._what, error=why, meaning="the last good one stays in force"
+        )
 
     def _read_mark(self) -> _Mark:
-        """Return what differs once a file has changed, or a symbolic link points elsewhere."""
+        """Return a value that differs once a file has changed or a symbolic link points elsewhere."""
         return tuple(_mark_of(path) for path in self._paths)
 
 

@@ -1,11 +1,11 @@
-"""Service time: what all services go by, from a clock that can't be set and readings of one that can.
+"""Service time: the time of all services, from a monotonic clock and readings of one that can be set.
 
     service time = anchor + monotonic time
 
-A reading that differs by at most a second is followed by slewing, unseen. One that differs by more starts
-*doubt*: time runs on as before, and nothing is begun that goes by it, until the reading agrees again, or has
-been consistent for long enough to be followed. Time never goes back, but to where it was before a start that
-ran ahead of everything in the database. How long is long enough is a multiple of one setting: see `Pace`.
+A reading that differs by at most a second is followed by slewing, without notice. A larger difference starts
+*doubt*: time runs on as before, and nothing new that depends on it is begun, until the reading agrees again
+or has been consistent for long enough to be followed. Time never goes back, except to where it was before a
+start that ran ahead of everything in the database. These waits are multiples of one setting: see `Pace`.
 """
 
 import enum
@@ -19,47 +19,47 @@ from server.services.runtime.clock import Clock
 from server.store.records import ClockReading, ClockRecord
 
 EARLIEST: Final = datetime(2026, 1, 1, tzinfo=UTC)
-"""No clock of a running service can be before this: one that was never set says 1970."""
+"""No correct clock is earlier than this; one that was never set shows 1970."""
 
 MOST_AHEAD_MS: Final = 60_000
-"""How far a decision's id may lie in the future, for clocks that disagree."""
+"""How far in the future a decision id may lie, for clocks that disagree."""
 
 _START: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _SECOND: Final = 1_000_000
 _SLACK: Final = 1 * _SECOND
 _DRIFT: Final = 0.01
-"""By how much a consistent clock may gain or lose on the monotonic one."""
+"""How much a consistent clock may drift from the monotonic one, as a fraction."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How long the clock is watched before it is believed; all of it follows from one time.
+    """The durations for which a clock must be consistent before it is trusted; all follow from one.
 
     Attributes:
-        settle: Without doubt for so long, the mark moves; a reading far ahead is followed after it.
+        settle: Time without doubt before the mark moves, and before a reading far ahead is followed.
     """
 
     settle: timedelta = timedelta(minutes=10)
 
     @property
     def near(self) -> timedelta:
-        """How long a reading at most `far` away has to be consistent before it is followed."""
+        """The time for which a reading at most `far` away must be consistent before it is followed."""
         return self.settle / 10
 
     @property
     def far(self) -> timedelta:
-        """What is more than this apart is not told from a mistake by a glance."""
+        """The difference above which a reading may be a mistake, and needs longer to be trusted."""
         return 6 * self.settle
 
     @property
     def beat(self) -> timedelta:
-        """How often a server records that it runs free of doubt."""
+        """The interval at which a server records that it runs without doubt."""
         return min(timedelta(minutes=1), self.settle / 10)
 
 
 class Change(enum.StrEnum):
-    """What a reading changed; the values are words of the log."""
+    """A change caused by a reading; the values are parts of log event names."""
 
     BEGAN = "began"
     DOUBTED = "doubted"
@@ -70,12 +70,12 @@ class Change(enum.StrEnum):
 
 
 class _Line(NamedTuple):
-    """Service time as a function of monotonic time, replaced as a whole: other threads read it.
+    """Service time as a function of monotonic time; replaced as a whole, since other threads read it.
 
     Attributes:
-        offset: Service time minus monotonic time where nothing is slewed, in microseconds.
-        slew: What is still to be added, at half a second a second.
-        since: Monotonic time from which it is added.
+        offset: Service time minus monotonic time before slewing, in microseconds.
+        slew: Microseconds to be added, at half a second per second.
+        since: Monotonic time from which they are added.
     """
 
     offset: int
@@ -83,7 +83,7 @@ class _Line(NamedTuple):
     since: float
 
     def at(self, seconds: float) -> int:
-        """Service time in microseconds since 1970."""
+        """Return service time in microseconds since 1970."""
         micros = int(seconds * _SECOND) + self.offset
         if self.slew:
             most = max(int((seconds - self.since) * _SECOND) // 2, 0)
@@ -92,25 +92,25 @@ class _Line(NamedTuple):
 
 
 class _Doubt(NamedTuple):
-    """A reading that differs: reading minus monotonic time, and since when it says so."""
+    """A reading that differs: the reading minus monotonic time, and since when it has been consistent."""
 
     offset: int
     since: float
 
 
 class ServiceClock(Clock):
-    """Service time. Readings are taken on the event loop's thread; any thread may ask for the time.
+    """Service time. Readings are taken on the event loop's thread; any thread may read the time.
 
-    Until the first reading it runs from the host's time at its making.
+    Until the first reading it runs from the host's time at construction.
 
     Args:
         host: The clocks of this machine.
-        pace: How long a reading is watched.
-        is_shared: Whether servers share the clock that is read: then doubt makes decisions unconfirmed.
+        pace: How long a reading must be consistent.
+        is_shared: Whether servers share the clock that is read; if so, doubt makes decisions unconfirmed.
 
     Attributes:
-        record: What the database keeps of the clock, as of the last reading; None before the first.
-        offset: By how much the last reading was ahead of service time.
+        record: The database's record of the clock at the last reading; None before the first.
+        offset: How far the last reading was ahead of service time.
     """
 
     def __init__(self, host: Clock, pace: Pace | None = None, *, is_shared: bool = False) -> None:
@@ -131,7 +131,7 @@ class ServiceClock(Clock):
         line = self._line
         if line.slew:
             return line.at(self._monotonic()) // 1000
-        return (int(self._monotonic() * _SECOND) + line.offset) // 1000  # as above, at half the price
+        return (int(self._monotonic() * _SECOND) + line.offset) // 1000  # as above, at half the cost
 
     @override
     def now(self) -> datetime:
@@ -147,25 +147,25 @@ class ServiceClock(Clock):
 
     @property
     def free_since(self) -> float | None:
-        """Monotonic time since when there was no doubt; None in doubt, or before time has settled."""
+        """The monotonic time since which there was no doubt; None in doubt or before time has settled."""
         return None if self.is_doubted or not self.is_settled or self.record is None else self._free_since
 
     @property
     def next_mark(self) -> datetime | None:
-        """What to mark: service time, once there was no doubt for long enough."""
+        """The instant to mark: service time, once there was no doubt for long enough; otherwise None."""
         since = self.free_since
         is_due = since is not None and self._monotonic() - since >= self.pace.settle.total_seconds()
         return self.now() if is_due else None
 
-    def take(self, reading: ClockReading, asked_at: float, told_at: float) -> list[Change]:
-        """Takes in a reading that was made between two monotonic times; returns what changed."""
+    def take(self, reading: ClockReading, asked_at: float, answered_at: float) -> list[Change]:
+        """Process a reading made between two monotonic times, and return the changes."""
         before, self.record = self.record, reading.record
-        middle = (asked_at + told_at) / 2
+        middle = (asked_at + answered_at) / 2
         if before is None:
             return self._begin(reading, middle)
         if reading.record.generation != before.generation:
             return self._accept(reading, middle)
-        changes = self._compare(reading.at, middle, int((told_at - asked_at) * _SECOND / 2))
+        changes = self._compare(reading.at, middle, int((answered_at - asked_at) * _SECOND / 2))
         since = self._unsettled_since
         if since is not None and not self.is_doubted and middle - since >= self.pace.settle.total_seconds():
             self._settle(since)
@@ -191,15 +191,15 @@ class ServiceClock(Clock):
         self._settle(seconds)
         return [Change.ACCEPTED]
 
-    def _compare(self, at: datetime, seconds: float, unsure: int) -> list[Change]:
-        """Follows a reading, doubts it, or waits; it is of some moment within `unsure` microseconds."""
+    def _compare(self, at: datetime, seconds: float, uncertainty: int) -> list[Change]:
+        """Follow a reading, doubt it, or wait; its moment is known to within `uncertainty` microseconds."""
         offset = _micros(at) - int(seconds * _SECOND)
         error = offset - self._line.offset - self._line.slew
         self.offset = (_micros(at) - self._line.at(seconds)) * _MICROSECOND
-        slack = _SLACK + unsure
+        slack = _SLACK + uncertainty
         if abs(error) <= slack:
-            if abs(error) > unsure:
-                self._slew_to(offset - unsure if error > 0 else offset + unsure)
+            if abs(error) > uncertainty:
+                self._slew_to(offset - uncertainty if error > 0 else offset + uncertainty)
             if self._doubt is None:
                 return []
             self._end_doubt(seconds)
@@ -214,7 +214,7 @@ class ServiceClock(Clock):
         return []
 
     def _slew_to(self, offset: int) -> None:
-        """Plans to reach an offset to monotonic time, from now on and never backwards."""
+        """Slew to an offset from monotonic time, starting now and never going backwards."""
         seconds = self._monotonic()
         reached = self._line.at(seconds) - int(seconds * _SECOND)
         self._line = _Line(reached, offset - reached, seconds)
@@ -223,7 +223,7 @@ class ServiceClock(Clock):
         return abs(offset - doubt.offset) <= slack + _DRIFT * (seconds - doubt.since) * _SECOND
 
     def _patience(self, at: datetime, error: int) -> float:
-        """Seconds for which a reading has to be consistent before it is followed."""
+        """Return the seconds for which a reading must be consistent before it is followed."""
         if at < EARLIEST:
             return float("inf")
         if abs(error) * _MICROSECOND <= self.pace.far:
@@ -240,7 +240,7 @@ class ServiceClock(Clock):
         return self.pace.settle.total_seconds()
 
     def _may_go_back_to(self, at: datetime) -> bool:
-        """Whether what is taken back was never marked: then this is what a start would begin with."""
+        """True if no mark is later than the instant, so that a start would begin with it, too."""
         mark = None if self.record is None else self.record.mark
         return mark is None or at >= mark
 
@@ -258,7 +258,7 @@ class ServiceClock(Clock):
         return [Change.FOLLOWED]
 
     def _is_near(self, baseline: datetime, at: datetime) -> bool:
-        """Whether the instant is what a clock may say that was read last at the baseline."""
+        """True if a clock last read at the baseline may plausibly show this instant."""
         return -self.pace.near <= at - baseline <= self.pace.far
 
     def _unsettle(self, seconds: float) -> None:

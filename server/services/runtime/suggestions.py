@@ -1,15 +1,15 @@
-"""Suggestions for names that were mistyped."""
+"""Suggestions for mistyped names."""
 
 import difflib
 from collections.abc import Iterable
 from typing import Final
 
 _LONGEST: Final = 128
-"""Longer names are no typing errors; comparing takes time with the square of the length."""
+"""Longer names are not typing errors, and comparing takes time quadratic in the length."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the known name nearest to it, or nothing if none is near.
+    """Return a message suffix with the known name closest to an unknown one; empty if none is close.
 
     >>> did_you_mean("databse", ["database", "listen"])
     '; did you mean database?'

@@ -1,4 +1,4 @@
-"""This run of the server, as the store knows it."""
+"""This run of the server and its registration with the store."""
 
 import secrets
 from collections.abc import Callable
@@ -18,9 +18,9 @@ class Writer:
     """A writer of facts.
 
     Attributes:
-        incarnation: Random mark of the run, 16 bytes; its first 24 bits stand for the run in decision ids.
-            Another one once the store has ended the run, or knows another of those bits.
-        slot: Where it counts; another one once the store has given the first away.
+        incarnation: Random id of the run, 16 bytes; its first 24 bits identify the run in decision ids. It
+            is replaced if the store has ended the run, or has another run with those bits.
+        slot: The slot in which it counts; replaced if the store has given it to another writer.
     """
 
     incarnation: bytes
@@ -30,14 +30,14 @@ class Writer:
 async def claim_slot(
     store: AsyncStore, writer: Writer, clock: Clock, *, begin_run: Callable[[], int]
 ) -> None:
-    """Report that a writer lives, and give it another slot, or another incarnation, where needed.
+    """Report that a writer is alive, and give it another slot or another incarnation if needed.
 
     Args:
-        store: Where writers are registered.
+        store: Registers writers.
         writer: Updated in place.
-        clock: Its time.
-        begin_run: Called once the writer has another incarnation; returns the number of decisions that are
-            dropped with the last one.
+        clock: The time.
+        begin_run: Called once the writer has another incarnation; returns the number of decisions dropped
+            with the last one.
 
     Raises:
         StoreError: The slot is unchanged; the incarnation may be a new one that no other run has.

@@ -1,8 +1,8 @@
 """The keys file: keys to sign and verify with at a start without the store. It is as secret as they are.
 
 A JSON object: `format`, `version`, `signing_key`, `keys`, key id to secret in hexadecimal, and `signs_at`,
-key id to the instant from which it signs, for keys that take turns. The server keeps it up to date; it may
-also be handed over by whoever hands over secrets, and be read-only.
+key id to the instant from which it signs, for rotated keys. The server keeps it up to date; it may also be
+provided read-only by a secrets manager.
 """
 
 import json
@@ -24,18 +24,18 @@ _N_KEYS: Final = 256
 _MOST_BYTES: Final = 1 << 20
 _EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(9000, 1, 1, tzinfo=UTC)
-"""Later turns are of no working clock, and leave no room for the day in which a key may still have signed."""
+"""No working clock dates turns later, and a day in which the key may still have signed must fit after one."""
 
 
 class KeysFileError(Exception):
-    """The keys file can't be used; the text says why, and holds no secret."""
+    """The keys file can't be used; the message is the reason, and contains no secret."""
 
 
 def read_keys(path: Path) -> KeyRing:
     """Return the ring in a keys file.
 
     Raises:
-        KeysFileError: There is none, or it can't be read or used.
+        KeysFileError: It is missing, or can't be read or used.
     """
     try:
         data = read_bytes(path, most_bytes=_MOST_BYTES, may_be_pipe=False)
@@ -46,11 +46,11 @@ def read_keys(path: Path) -> KeyRing:
     try:
         body = json.loads(data, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError):
-        raise KeysFileError(f"{path} is damaged, or no keys file") from None
+        raise KeysFileError(f"{path} is damaged, or not a keys file") from None
     try:
         return _to_ring(body)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        raise KeysFileError(f"{path} is no keys file of this version") from None
+        raise KeysFileError(f"{path} is not a keys file of this version") from None
 
 
 def write_keys(path: Path, ring: KeyRing) -> None:
@@ -75,10 +75,10 @@ def is_open_to_others(path: Path) -> bool:
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object; ValueError if a name is there twice: readers might take the one or the other."""
+    """Return a JSON object; ValueError if a name occurs twice, since readers may take either value."""
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a name stands there twice")
+        raise ValueError("a name occurs twice")
     return found
 
 
@@ -92,15 +92,15 @@ def _to_ring(body: Any) -> KeyRing:
         raise ValueError("keys that can't sign")
     signs_at = {_to_id(key): datetime.fromisoformat(at) for key, at in body.get("signs_at", {}).items()}
     if not signs_at.keys() <= secrets.keys():
-        raise ValueError("turns of keys that are not there")
+        raise ValueError("turns of missing keys")
     if not all(at.tzinfo is not None and _EARLIEST <= at <= _LATEST for at in signs_at.values()):
-        raise ValueError("turns without a time zone, or at no time")
+        raise ValueError("turns without a time zone, or out of range")
     return KeyRing(secrets, signing_key, signs_at)
 
 
 def _to_id(text: str) -> int:
-    """A key id as it is written, and in no other way, so that none is there twice; ValueError otherwise."""
+    """Return a key id written in its canonical form, so that none occurs twice; ValueError otherwise."""
     key = int(text)
     if text != str(key) or not 0 <= key < _N_KEYS:
-        raise ValueError("no key id")
+        raise ValueError("not a key id")
     return key

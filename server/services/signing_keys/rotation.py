@@ -1,12 +1,12 @@
-"""The keys that sign decisions: loaded from the store, put to use when their time comes, and rotated.
+"""The keys that sign decisions: loaded from the store, put to use at their time, and rotated.
 
 Until they are loaded, `UnknownKeys` stands in for them.
 
-A rotation has three steps, and the clock takes them: the new key is *distributed* to every server, then it
-*signs*, and the one before it only *verifies*, for as long as decisions live, and later: a repeated reward is
-answered as a duplicate however old it is. What a replaced key seems to have signed after its turn is refused,
-so that a key that leaked is of no use once its last decisions have expired. Whoever can't wait for that
-revokes it: all that it signed, rewarded or not, is then refused as never issued.
+A rotation has three steps, driven by the clock. The new key is *distributed* to every server; then it
+*signs*, and the one before it only *verifies*: as long as decisions live and longer, since a repeated reward
+is answered as a duplicate however old it is. Decisions that a replaced key seems to have signed after its
+turn are refused, so a leaked key is useless once its last decisions have expired. To make it useless at once,
+revoke it: all decisions that it signed, rewarded or not, are then refused as never issued.
 """
 
 import asyncio
@@ -36,13 +36,13 @@ from server.store.records import KeyRing
 SECRET_BYTES: Final = 32
 _LOOK_SECONDS: Final = 0.1
 _UNSETTLED_SECONDS: Final = 15.0
-"""A server's transactions are ended by the database sooner, also if the server is frozen."""
+"""The database ends a server's transactions sooner than that, even if the server is frozen."""
 
 log = structlog.get_logger()
 
 
 class KeyState(enum.StrEnum):
-    """Where a key is in its life."""
+    """The state of a key."""
 
     DISTRIBUTING = "distributing"
     SIGNING = "signing"
@@ -55,9 +55,9 @@ class SigningKey:
     """A key without its secret.
 
     Attributes:
-        id: In [0, 256), as it stands in decisions.
-        state: Where it is in its life.
-        signs_at: When it begins to sign; None if it did from the start.
+        id: In [0, 256), as in decision ids.
+        state: Its state.
+        signs_at: When it begins to sign; None if it has signed from the start.
         signed_until: When the next key begins to sign; None if there is no next key.
     """
 
@@ -68,21 +68,21 @@ class SigningKey:
 
 
 def fresh_ring() -> KeyRing:
-    """A ring of one new key, for a store that has none."""
+    """Return a ring of one new key, for a store without keys."""
     return KeyRing({1: secrets.token_bytes(SECRET_BYTES)}, 1)
 
 
-class SigningKeys:
-    """Keeps the signer at the store's ring. Belongs to the event loop's thread.
+class DecisionKeys:
+    """Keeps the signer up to date with the store's ring. Belongs to the event loop's thread.
 
     Args:
-        store: Where the ring is.
-        snapshot: Experiments, whose decisions live for a time.
+        store: Has the ring.
+        snapshot: The experiments, which limit how long decisions live.
         clock: The time.
         convergence: How soon a change made by one replica is known to all.
 
     Attributes:
-        signer: Signs and reads decisions; another one once the first ring is taken.
+        signer: Signs and reads decisions; replaced when the first ring is taken.
         on_changed: Called with every ring that is taken.
     """
 
@@ -114,7 +114,7 @@ class SigningKeys:
             self.signer.exchange(self._ring.secrets, signing_key, last_ms=last_ms_of(self._ring))
 
     def take(self, ring: KeyRing) -> None:
-        """Use a ring of the store."""
+        """Use a ring from the store."""
         if ring == self._ring:
             return
         signing_key = ring.signing_key_at(self._clock.now())
@@ -127,7 +127,7 @@ class SigningKeys:
         self.on_changed(ring)
 
     async def refresh(self) -> None:
-        """Take the ring that the store has; StorageUnavailableError if it can't be reached."""
+        """Take the store's ring; StorageUnavailableError if the store can't be reached."""
         self._take_found(await self._store.poll_keys())
 
     def _take_found(self, ring: KeyRing | None) -> None:
@@ -138,8 +138,8 @@ class SigningKeys:
         """Add a key; return once every replica that reaches the store has it, and this one signs with it.
 
         Raises:
-            RotationRefusedError: The last rotation has not settled, there is no id left, or the clock, which
-                turns go by, is in doubt.
+            RotationRefusedError: The last rotation has not settled, no id is left, or the clock, on which
+                turns depend, is in doubt.
         """
         if self._clock.is_doubted or not self._clock.is_settled:
             raise RotationRefusedError("the server's clock is in doubt; see `bandit-server clock show`")
@@ -162,16 +162,16 @@ class SigningKeys:
     async def revoke(self, key: int, caller: str) -> list[SigningKey]:
         """Revoke a replaced key; return once every replica that reaches the store has forgotten it.
 
-        Repeated after a call whose outcome is not known, it raises RevocationRefusedError once that holds.
+        If the outcome of a call is unknown, repeat it: RevocationRefusedError then confirms the revocation.
 
         Raises:
-            RevocationRefusedError: The key signs, or there is none of this id, for any replica.
-            RevocationUnsettledError: It is revoked, and a transaction is open that may not know it.
+            RevocationRefusedError: The key signs, or no replica has a key of this id.
+            RevocationUnsettledError: It is revoked, but an open transaction may not know that.
         """
         known = await self.read()
         if key not in {each.id for each in known}:
             await self._wait_for_all(key)
-            raise RevocationRefusedError(f"there is no key {key}, nor a transaction that may know one")
+            raise RevocationRefusedError(f"there is no key {key}, and no transaction that may still use it")
         try:
             ring = await self._store.revoke_key(key, self._clock.now(), caller=caller)
         except KeysNotReadyError as error:
@@ -181,7 +181,7 @@ class SigningKeys:
         return self.describe(ring)
 
     async def _wait_for_all(self, key: int) -> None:
-        """Wait for transactions that may have read the ring before it changed, as a frozen server's."""
+        """Wait for transactions, such as a frozen server's, that may have read the ring before it changed."""
         await asyncio.sleep(self._delay.total_seconds())
         give_up_at = self._clock.monotonic() + _UNSETTLED_SECONDS
         mark = await self._store.read_mark()
@@ -191,7 +191,7 @@ class SigningKeys:
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def read(self) -> list[SigningKey]:
-        """Return the keys of the store, the newest first."""
+        """Return the store's keys, the newest first."""
         self._take_found(await self._store.read_keys())
         if self._ring is None:
             raise StorageUnavailableError
@@ -221,7 +221,7 @@ class SigningKeys:
         return KeyState.RETIRED if is_over else KeyState.VERIFYING
 
     def _memory(self) -> timedelta:
-        """Return how long after its turn a key may have decisions that are accepted as new."""
+        """Return how long after its turn a key's decisions may be accepted as new."""
         ages = [live.record.experiment.max_decision_age for live in self._snapshot]
         return max(ages, default=timedelta()) + GRACE
 

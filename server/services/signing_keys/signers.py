@@ -1,4 +1,4 @@
-"""Build a Signer from a KeyRing, and a placeholder until keys are loaded."""
+"""Signers built from a KeyRing, and a placeholder until keys are loaded."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -11,14 +11,14 @@ from server.services.errors import StorageUnavailableError
 from server.store.records import KeyRing
 
 GRACE: Final = timedelta(days=1)
-"""How long after its turn a key may still have signed: on a server that was cut off from the store."""
+"""How long after its turn a key may still have signed, on a server that was cut off from the store."""
 
 
 class UnknownKeys(Signer):
     """Stands in for keys that are not loaded yet: every call raises StorageUnavailableError."""
 
     def __init__(self) -> None:
-        """Has no keys."""
+        """Create a signer without keys."""
 
     @override
     def sign(self, decision_id: bytes, packed_terms: bytes, unit_hash: bytes) -> NoReturn:
@@ -36,18 +36,18 @@ class UnknownKeys(Signer):
 
 
 def signer_of(ring: KeyRing, now: datetime) -> Signer:
-    """Return what signs and reads decisions with the keys of a ring, whose turns are those of `now`."""
+    """Return a signer with the keys of a ring, whose turns are those of `now`."""
     return Signer(ring.secrets, ring.signing_key_at(now), last_ms=last_ms_of(ring))
 
 
 def last_ms_of(ring: KeyRing) -> dict[int, int]:
-    """Key id to the last moment from which its decisions are accepted; keys without an end are left out."""
+    """Return key id to the latest time of its valid decisions, in ms; keys without an end are left out."""
     ends = {key: ring.signed_until(key) for key in ring.secrets}
     return {key: int((end + GRACE).timestamp() * 1000) for key, end in ends.items() if end is not None}
 
 
-def is_same_deployment(ring: KeyRing, other: KeyRing) -> bool:
-    """Whether two rings are of one deployment: they share a key, and no id stands for two secrets.
+def agree(ring: KeyRing, other: KeyRing) -> bool:
+    """True if two rings belong to one deployment: they share a key, and no id has two secrets.
 
     >>> is_same_deployment(KeyRing({1: b"a", 2: b"b"}, 2), KeyRing({2: b"b", 3: b"c"}, 3))
     True

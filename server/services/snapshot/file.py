@@ -1,8 +1,8 @@
 """The snapshot file: the snapshot on disk, so that a server can start without the store.
 
-One line of header, and one for each experiment that was started. The header has the format, its version,
-when the store last confirmed what follows, the SHA-256 of the lines, and an HMAC over all that by a key of
-the ring: a file that was torn, damaged, or made by somebody without the keys is never served from.
+It has a header line, and a line for each experiment that was started. The header has the format, its version,
+when the store last confirmed the experiments, the SHA-256 of the lines, and an HMAC over all that by a key of
+the ring. A file that is torn, damaged, or was made without the keys is never used.
 """
 
 import hashlib
@@ -28,12 +28,12 @@ _MOST_HEADER_BYTES: Final = 4_096
 
 
 class SnapshotFileError(Exception):
-    """The snapshot file can't be used; the text says why."""
+    """The snapshot file can't be used; the message is the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptSnapshot:
-    """What a snapshot file holds.
+    """The content of a snapshot file.
 
     Attributes:
         live: Every experiment that was started.
@@ -64,10 +64,10 @@ def write_snapshot(path: Path, live: Sequence[LiveExperiment], confirmed_ms: int
 
 
 def read_snapshot(path: Path, ring: KeyRing) -> KeptSnapshot:
-    """Return the content of a file, if it is whole and made with a key of the ring.
+    """Return the content of a file, if it is complete and was made with a key of the ring.
 
-    What was not made with such a key is not read beyond its header, and what was changed since is not kept in
-    memory, however large it is.
+    A file made without such a key is not read beyond its header, and a file that was changed since is not
+    loaded into memory, however large it is.
 
     Raises:
         SnapshotFileError: It is missing, unreadable, damaged, or of another version or deployment.
@@ -86,7 +86,7 @@ def read_snapshot(path: Path, ring: KeyRing) -> KeptSnapshot:
 
 
 def _read_lines(path: Path, lines: Iterable[bytes], digest: str) -> tuple[LiveExperiment, ...]:
-    """Return the experiments, if the lines are still those that were checked."""
+    """Return the experiments, if the lines still match the digest."""
     found = []
     seen = hashlib.sha256()
     try:
@@ -94,7 +94,7 @@ def _read_lines(path: Path, lines: Iterable[bytes], digest: str) -> tuple[LiveEx
             seen.update(line)
             found.append(from_line(line))
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-        raise SnapshotFileError(f"{path} holds what this version can't read") from error
+        raise SnapshotFileError(f"{path} has content that this version can't read") from error
     if seen.hexdigest() != digest:
         raise SnapshotFileError(f"{path} was changed while it was read")
     return tuple(found)
@@ -108,10 +108,10 @@ def _check(path: Path, head: bytes, ring: KeyRing) -> tuple[int, str]:
         key, confirmed_ms = int(header["key"]), int(header["confirmed_ms"])
         digest, mac = str(header["sha256"]), str(header["hmac"]).encode()
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
-        raise SnapshotFileError(f"{path} is damaged, or no snapshot") from None
+        raise SnapshotFileError(f"{path} is damaged, or not a snapshot") from None
     if (name, version) != (_FORMAT, VERSION):
         raise SnapshotFileError(
-            f"{path} is of version {shown_value(version)}, this one reads version {VERSION}"
+            f"{path} has version {shown_value(version)}; this server reads version {VERSION}"
         )
     secret = ring.secrets.get(key)
     if secret is None or not hmac.compare_digest(_mac(secret, confirmed_ms, digest).encode(), mac):
@@ -120,13 +120,13 @@ def _check(path: Path, head: bytes, ring: KeyRing) -> tuple[int, str]:
 
 
 def _mac(secret: bytes, confirmed_ms: int, digest: str) -> str:
-    """Return the MAC, by a derived key, so that no signature of a decision is ever one of a snapshot."""
+    """Return the MAC, by a derived key, so that no decision's signature is ever valid for a snapshot."""
     key = hmac.digest(secret, b"snapshot", "sha256")
     return hmac.digest(key, f"{_FORMAT} {VERSION} {confirmed_ms} {digest}".encode(), "sha256").hex()
 
 
 def to_line(live: LiveExperiment) -> bytes:
-    """The line of an experiment and its epoch in force, without its end."""
+    """Return the line of an experiment and its epoch in force, without a line end."""
     record = live.record
     declaration = Declaration(
         experiment=record.experiment,
@@ -150,7 +150,7 @@ def to_line(live: LiveExperiment) -> bytes:
 
 
 def from_line(line: bytes) -> LiveExperiment:
-    """The inverse of `to_line`; KeyError, TypeError or ValueError for what it did not write."""
+    """Return the experiment in a line of `to_line`; KeyError, TypeError or ValueError for any other line."""
     body = json.loads(line)
     declaration = from_document(body["document"])
     record = ExperimentRecord(
@@ -186,7 +186,7 @@ def _epoch_to_json(epoch: Epoch) -> dict[str, Any]:
 
 
 def _epoch_from_json(body: dict[str, Any]) -> Epoch:
-    """JSON turns the numbers that are keys into text."""
+    """Return the epoch in a JSON object, whose keys are numbers as text."""
     return Epoch(
         **body
         | {

@@ -1,4 +1,4 @@
-"""Offers: what does not change between answers of Choose, compiled once per epoch."""
+"""Offers: the constant parts of Choose's answers, compiled once per epoch."""
 
 import enum
 from collections.abc import Collection
@@ -11,11 +11,11 @@ from bandit.facts import DecisionKey, Epoch
 from server.store.records import ExperimentRecord, State
 
 _MAX_SUBSETS = 256
-"""Sets of eligible arms that an epoch keeps compiled."""
+"""The most sets of eligible arms that an epoch keeps compiled."""
 
 
 class Reason(enum.StrEnum):
-    """The reason for an arm."""
+    """The reason for choosing an arm."""
 
     POLICY = "policy"
     WARM_UP = "warm-up"
@@ -40,7 +40,7 @@ class Offer:
         arm: The arm, as declared.
         reason: Why it would be chosen.
         terms: The terms of the decision.
-        packed_terms: The terms as they stand in the decision id.
+        packed_terms: The terms as in the decision id.
         key: The key under which the decision is counted.
         keeps_units: Whether units get rows: those of policy decisions, where units are counted.
         keeps_groups: Whether policy decisions are counted by group of units, where decisions are counted.
@@ -66,7 +66,7 @@ class OfferSet:
     Attributes:
         picker: Picks an index by unit or by chance.
         offers: The offer at each index.
-        is_certain: Whether the answer is the same for every unit, and its decisions have no mark of a unit.
+        is_certain: Whether the answer is the same for every unit; its decisions then have no unit mark.
     """
 
     __slots__ = ("is_certain", "offers", "picker")
@@ -85,7 +85,7 @@ class CompiledExperiment:
         epoch: Its epoch in force.
 
     Attributes:
-        certain_reason: Why there is nothing to choose and the answer is certain; None while shares decide.
+        certain_reason: Why the answer is certain; None while shares decide.
     """
 
     __slots__ = (
@@ -107,21 +107,21 @@ class CompiledExperiment:
         self._fallbacks: dict[Reason, OfferSet] = {}
 
     def offers(self, basis: Basis) -> OfferSet:
-        """Offers of all arms with a share."""
+        """Return the offers of all arms with a share."""
         found = self._sets.get((basis, None))
         if found is None:
             found = self._sets[basis, None] = self._compile(basis, self._shares())
         return found
 
     def offers_among(self, basis: Basis, eligible: Collection[str]) -> OfferSet | None:
-        """Offers of those arms, in proportion to their shares; None if none of them is in service.
+        """Return the offers of those arms, in proportion to their shares; None if no such arm is in service.
 
-        Arms in service whose shares are all 0 share evenly: the caller can serve nothing else. Where they are
-        all that is in service nothing is restricted, and the offers are those of all arms.
+        If the shares of those in service are all 0, they get even shares, since the caller can serve nothing
+        else. If they are all arms in service, nothing is restricted, and the offers are those of all arms.
 
         Args:
             basis: `RESTRICTED`, or `UNCONFIRMED` where the epoch could not be confirmed in time.
-            eligible: The arms that the caller can serve; ids that are not the experiment's count for nothing.
+            eligible: The arms that the caller can serve; ids that are not the experiment's are ignored.
         """
         subset = frozenset(eligible)
         if (basis, subset) not in self._sets:
@@ -142,7 +142,7 @@ class CompiledExperiment:
         return self._compile(basis, scaled)
 
     def fallback(self, reason: Reason) -> OfferSet:
-        """The certain answer: the winner once concluded, else the champion."""
+        """Return the certain answer: the winner once concluded, otherwise the champion."""
         found = self._fallbacks.get(reason)
         if found is None:
             offer = self._fallback_offer(reason)
@@ -151,12 +151,12 @@ class CompiledExperiment:
         return found
 
     def pinned(self, terms: DecisionTerms) -> Offer | None:
-        """The offer of an earlier decision; None if its arm is no longer in service."""
+        """Return the offer of an earlier decision; None if its arm is no longer in service."""
         arm_id = next((a for a, number in self.record.arm_numbers.items() if number == terms.arm), "")
         return Offer(self.arms[arm_id], Reason.PINNED, terms) if self.is_in_service(arm_id) else None
 
     def is_in_service(self, arm_id: str) -> bool:
-        """Whether the experiment has this arm, and it has not been taken out."""
+        """True if the experiment has this arm, and it has not been taken out."""
         arm = self.arms.get(arm_id)
         return arm is not None and not arm.is_taken_out
 
@@ -166,7 +166,7 @@ class CompiledExperiment:
         return self._offer(str(arm_id), reason, Basis.FALLBACK, 1.0)
 
     def _shares(self) -> dict[str, float]:
-        """Declared arms to their shares; an arm that is not in the epoch yet has none."""
+        """Return declared arms to their shares; 0 for an arm that is not in the epoch yet."""
         numbers = self.record.arm_numbers
         return {arm_id: self.epoch.shares.get(numbers[arm_id], 0.0) for arm_id in self.arms}
 

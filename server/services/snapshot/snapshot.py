@@ -1,4 +1,4 @@
-"""The snapshot: what Choose reads instead of the database.
+"""The snapshot: the experiments in memory, which Choose reads instead of the database.
 
 It belongs to the event loop's thread. Each experiment in it is an immutable value that is replaced as a
 whole.
@@ -21,7 +21,7 @@ class Snapshot:
     """Experiments by name and number, compiled when first asked for.
 
     Args:
-        clock: For the age of the snapshot.
+        clock: Measures the age of the snapshot.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -34,39 +34,39 @@ class Snapshot:
         self.watermark: int | None = None
 
     def find(self, name: str) -> CompiledExperiment | None:
-        """Return the experiment of this name, if it is here and not a draft."""
+        """Return the experiment with this name, if it is here and not a draft."""
         found = self._compiled.get(name)
         return self._compile(name) if found is None else found
 
     def find_live(self, number: int) -> LiveExperiment | None:
-        """Return the experiment of this number, if it is here."""
+        """Return the experiment with this number, if it is here."""
         return self._live.get(number)
 
     def find_by_name(self, name: str) -> LiveExperiment | None:
-        """Return the experiment of this name, if it is here, drafts included."""
+        """Return the experiment with this name, if it is here, drafts included."""
         return self._live.get(self._numbers.get(name, 0))
 
     def __iter__(self) -> Iterator[LiveExperiment]:
-        """Every experiment."""
+        """Iterate over every experiment."""
         return iter(list(self._live.values()))
 
     @property
     def age_seconds(self) -> float:
-        """Seconds since the store last confirmed what is here; infinite before the first time."""
+        """Seconds since the store last confirmed the snapshot; infinite before the first time."""
         return self._clock.monotonic() - self._confirmed_at
 
     @property
     def is_restored(self) -> bool:
-        """Whether what is here was never confirmed by the store since the start."""
+        """True if the store has not confirmed the snapshot since the start."""
         return self._is_restored
 
     @property
     def age(self) -> timedelta:
-        """Time since the store last confirmed what is here; at most a year."""
+        """Time since the store last confirmed the snapshot; at most a year."""
         return timedelta(seconds=min(max(self.age_seconds, 0.0), 365 * 86_400))
 
     def restore(self, live: Iterable[LiveExperiment], age_seconds: float) -> None:
-        """Load what was kept outside the store; the first load from the store replaces all of it.
+        """Load experiments kept outside the store; the first load from the store replaces all of them.
 
         Args:
             live: Every experiment that was started.
@@ -81,10 +81,10 @@ class Snapshot:
         """Apply a load; return the numbers of experiments that are new or changed here.
 
         Args:
-            changes: What was loaded.
-            asked_at: The clock's monotonic time when the store was asked: what is here is as old as that.
+            changes: The loaded changes.
+            asked_at: The clock's monotonic time when the store was asked, from which the age counts.
         """
-        if self._is_restored:  # what was restored may be gone from the store, or newer than a restored backup
+        if self._is_restored:  # the store may lack restored experiments, or be an older backup
             self.clear()
         changed = [live.record.number for live in changes.live if self.put(live)]
         for number in changes.deleted:
@@ -105,7 +105,7 @@ class Snapshot:
         self.watermark = None
 
     def put(self, live: LiveExperiment) -> bool:
-        """Replace one experiment, unless what is here is as new; return whether it was replaced."""
+        """Replace one experiment, unless it is at least as new here; return whether it was replaced."""
         known = self._live.get(live.record.number)
         if known is not None and _version(known) >= _version(live):
             return False
@@ -115,7 +115,7 @@ class Snapshot:
         return True
 
     def put_epoch(self, epoch: Epoch) -> None:
-        """Put an epoch in force, unless it was made from a revision that is not here yet."""
+        """Put an epoch in force, unless it was computed from a revision that is not here yet."""
         known = self._live.get(epoch.experiment)
         if known is not None and epoch.revision <= known.record.revision:
             self.put(LiveExperiment(known.record, epoch))
@@ -128,7 +128,7 @@ class Snapshot:
             self._compiled.pop(known.record.name, None)
 
     def _doubt(self, number: int) -> None:
-        """Let the champion answer for an experiment that a newer release declared and this one can't read."""
+        """Let the champion answer for an experiment of a newer release that this one can't read."""
         known = self._live.get(number)
         if known is not None and not known.record.unknown:
             self._live[number] = LiveExperiment(replace(known.record, unknown=("all of it",)), known.epoch)
@@ -143,5 +143,5 @@ class Snapshot:
 
 
 def _version(live: LiveExperiment) -> tuple[int, int]:
-    """Return what orders the states of one experiment: revision, then epoch."""
+    """Return the sort key of one experiment's states: revision, then epoch."""
     return live.record.revision, 0 if live.epoch is None else live.epoch.number

@@ -1,6 +1,7 @@
 """Fixtures of the client's tests: a scripted peer, and both clients of it.
 
-Tests that take `client` run on the blocking client and on that of asyncio: `settle` awaits what needs it.
+Tests that take `client` run on the blocking client and on that of asyncio: `settle` awaits the result if
+necessary.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -13,7 +14,7 @@ from tests.bandit.client.peer import AnyClient, ClientFactory, Peer, Script, set
 
 @pytest.fixture
 def script() -> Script:
-    """What the peer does."""
+    """The peer's behaviour."""
     return Script()
 
 
@@ -43,11 +44,11 @@ async def new_client(request: pytest.FixtureRequest) -> AsyncIterator[ClientFact
 
 @pytest.fixture
 def client(new_client: ClientFactory, peer: Peer, retry: RetryPolicy) -> AnyClient:
-    """A client of the peer, of either kind, patient enough for a busy machine."""
+    """A client of the peer, of either kind, with timeouts for a busy machine."""
     return new_client(peer.target, choose_timeout=10.0, batch_choose_timeout=10.0, retry=retry)
 
 
 @pytest.fixture
 def fallback() -> Fallback:
-    """What the caller serves by itself."""
+    """The caller's own fallback."""
     return Fallback("v0", {"temperature": 0.2})

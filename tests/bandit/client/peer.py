@@ -1,9 +1,9 @@
-"""A scripted peer: a real gRPC server that answers each call as its test says, and remembers what came.
+"""A scripted peer: a real gRPC server that answers each call as its test asks, and records the calls.
 
-And what lets one test run on both clients.
+Its helpers let one test run on both clients.
 """
 
-from __future__ import annotations  # some types are those of the stubs alone
+from __future__ import annotations  # some types exist in the stubs only
 
 import asyncio
 import threading
@@ -26,7 +26,7 @@ Behaviour = Callable[[bytes, grpc.ServicerContext], bytes]
 
 @dataclass(frozen=True, kw_only=True)
 class Received:
-    """A call as it came."""
+    """A call as it arrived."""
 
     method: str
     request: bytes
@@ -36,7 +36,7 @@ class Received:
 
 @dataclass
 class Script:
-    """What the peer does with each method: one behaviour a call, the last of them for ever."""
+    """What the peer does with each method: one behaviour per call, the last one repeated for ever."""
 
     behaviours: dict[str, deque[Behaviour]] = field(default_factory=lambda: defaultdict(deque))
     received: list[Received] = field(default_factory=list)
@@ -44,20 +44,20 @@ class Script:
     released: threading.Event = field(default_factory=threading.Event)
 
     def on(self, method: str, *behaviours: Behaviour) -> None:
-        """Sets what the next calls of a method get."""
+        """Set the behaviour for the next calls of a method."""
         self.behaviours[method] = deque(behaviours)
 
     def requests(self, method: str) -> list[bytes]:
-        """Returns the requests of a method, as bytes, in the order in which they came."""
+        """Return the requests of a method, as bytes, in order of arrival."""
         return [each.request for each in self.received if each.method == method]
 
     def hang(self, _request: bytes, context: grpc.ServicerContext) -> NoReturn:
-        """Never answers: returns when the test is over."""
+        """Do not answer; return when the test is over."""
         self.released.wait(60)
         context.abort(grpc.StatusCode.CANCELLED, "the test is over")
 
     def play(self, method: str, request: bytes, context: grpc.ServicerContext) -> bytes:
-        """Answers one call."""
+        """Answer one call."""
         metadata = {key: value for key, value in context.invocation_metadata()}  # noqa: C416 - typed pairs
         self.received.append(
             Received(
@@ -71,12 +71,12 @@ class Script:
 
 
 def answer(message: Message) -> Behaviour:
-    """Answers with a message."""
+    """Answer with a message."""
     return lambda _request, _context: message.SerializeToString()
 
 
 def answer_bytes(data: bytes) -> Behaviour:
-    """Answers with bytes that may be no message."""
+    """Answer with bytes that may not be a message."""
     return lambda _request, _context: data
 
 
@@ -86,7 +86,7 @@ def fail(
     *,
     metadata: tuple[tuple[str, str | bytes], ...] = (),
 ) -> Behaviour:
-    """Answers with an error."""
+    """Answer with an error."""
 
     def behave(_request: bytes, context: grpc.ServicerContext) -> NoReturn:
         context.set_trailing_metadata(metadata)
@@ -96,13 +96,13 @@ def fail(
 
 
 class Handler(grpc.GenericRpcHandler):
-    """Takes every method, as bytes."""
+    """Handles every method, as bytes."""
 
     def __init__(self, script: Script) -> None:
         self._script = script
 
     def service(self, call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
-        """Returns the handler of a method."""
+        """Return the handler of a method."""
         method = call_details.method.rsplit("/", 1)[-1]
 
         def handle(request: bytes, context: grpc.ServicerContext) -> bytes:
@@ -126,14 +126,14 @@ class Peer:
         return f"127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Listens, on the port that it had before."""
+        """Listen, on the port that it had before."""
         pool = futures.ThreadPoolExecutor(8)
         self._server = grpc.server(pool, [Handler(self.script)], options=[("grpc.so_reuseport", 0)])
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         self._server.start()
 
     def stop(self) -> None:
-        """Drops all connections."""
+        """Drop all connections."""
         if self._server is not None:
             self._server.stop(0).wait()
             self._server = None
@@ -156,7 +156,7 @@ class ClientFactory:
         credentials: grpc.ChannelCredentials | None = None,
         token: str | Path | None = None,
     ) -> AnyClient:
-        """Returns a client that the fixture will close."""
+        """Return a client that the fixture will close."""
         client = self.kind(
             target,
             choose_timeout=choose_timeout,
@@ -170,17 +170,17 @@ class ClientFactory:
 
 
 async def settle(result: T | Awaitable[T]) -> T:
-    """Returns the result of a call of either client."""
+    """Return the result of a call of either client."""
     return await result if isinstance(result, Awaitable) else result
 
 
 async def in_background(call: Callable[[], T | Awaitable[T]]) -> T:
-    """Returns the result of a call of either client, which does not hold up the event loop."""
+    """Return the result of a call of either client, without blocking the event loop."""
     return await settle(await asyncio.to_thread(call))
 
 
 async def collect(items: Iterator[T] | AsyncIterator[T]) -> list[T]:
-    """Returns the items that either client yields."""
+    """Return the items that either client yields."""
     if isinstance(items, AsyncIterator):
         return [item async for item in items]
     return list(items)

@@ -26,34 +26,34 @@ REWARDS = [Reward(f"d{n}", {"click": float(n)}) for n in range(3)]
 
 
 def chosen(arm: str) -> bandit_pb2.BatchChooseResult:
-    """Returns an answer."""
+    """Return an answer with a choice."""
     return bandit_pb2.BatchChooseResult(choice=bandit_pb2.ChooseResponse(arm=arm))
 
 
 def not_chosen(code: grpc.StatusCode) -> bandit_pb2.BatchChooseResult:
-    """Returns why there is no answer."""
+    """Return an answer with an error instead of a choice."""
     return bandit_pb2.BatchChooseResult(error=status(code))
 
 
 def recorded() -> bandit_pb2.BatchRewardResult:
-    """Returns that a reward is recorded."""
+    """Return the result of a recorded reward."""
     response = bandit_pb2.RewardResponse(results={"click": bandit_pb2.OUTCOME_RESULT_RECORDED})
     return bandit_pb2.BatchRewardResult(reward=response)
 
 
 def not_recorded(code: grpc.StatusCode) -> bandit_pb2.BatchRewardResult:
-    """Returns why a reward is not recorded."""
+    """Return the result of a failed reward."""
     return bandit_pb2.BatchRewardResult(error=status(code))
 
 
 def status(code: grpc.StatusCode) -> bandit_pb2.Status:
-    """Returns an error of a batch."""
+    """Return an error of a batch."""
     violation = bandit_pb2.FieldViolation(field="unit", description="too long")
     return bandit_pb2.Status(code=code.value[0], message="no", reason="BECAUSE", field_violations=[violation])
 
 
 def decisions(request: bytes) -> list[str]:
-    """Returns the decisions of a BatchReward request."""
+    """Return the decisions of a BatchReward request."""
     return [each.decision_id for each in bandit_pb2.BatchRewardRequest.FromString(request).requests]
 
 
@@ -102,7 +102,7 @@ async def test_failed_call_is_a_fallback_for_each(client: AnyClient, script: Scr
 
 @pytest.mark.parametrize("n_results", [0, 2, 4])
 async def test_wrong_number_of_choices(client: AnyClient, script: Script, n_results: int) -> None:
-    """Answers that can't be told apart are not guessed at: each question gets its fallback."""
+    """With a wrong number of answers, none is guessed at: each question gets its fallback."""
     results = [chosen("a")] * n_results
     script.on("BatchChoose", answer(bandit_pb2.BatchChooseResponse(results=results)))
     choices = await settle(client.batch_choose(QUESTIONS))
@@ -119,7 +119,7 @@ async def test_empty_choice(client: AnyClient, script: Script) -> None:
 
 
 async def test_slow_batch(new_client: ClientFactory, peer: Peer) -> None:
-    """A batch that is not answered by its deadline is served by fallbacks."""
+    """A batch that is not answered by its deadline gets fallbacks."""
     peer.script.on("BatchChoose", peer.script.hang)
     client = new_client(peer.target, batch_choose_timeout=0.05)
     began = time.monotonic()
@@ -140,8 +140,8 @@ async def test_batches_have_a_limit(client: AnyClient, script: Script) -> None:
     assert len(await settle(client.batch_choose(QUESTIONS[:1] * 1000))) == 1000
 
 
-async def test_nothing_is_not_sent(client: AnyClient, script: Script) -> None:
-    """An empty batch has an empty answer and costs no call."""
+async def test_an_empty_batch_is_not_sent(client: AnyClient, script: Script) -> None:
+    """An empty batch has an empty answer and makes no call."""
     assert await settle(client.batch_choose([])) == []
     assert await settle(client.batch_reward([])) == []
     assert script.received == []
@@ -182,7 +182,7 @@ async def test_only_what_may_succeed_is_repeated(client: AnyClient, script: Scri
 
 
 async def test_fallbacks_are_not_sent(client: AnyClient, script: Script) -> None:
-    """The reward of a fallback has its result without a call."""
+    """The reward of a fallback gets its result without a call."""
     script.on("BatchReward", answer(bandit_pb2.BatchRewardResponse(results=[recorded(), recorded()])))
     fallback = Reward(Choice(arm="v0"), {"click": 1.0})
     results = await settle(client.batch_reward([REWARDS[0], fallback, REWARDS[2]]))
@@ -191,7 +191,7 @@ async def test_fallbacks_are_not_sent(client: AnyClient, script: Script) -> None
 
 
 async def test_unencodable_reward_fails_alone(client: AnyClient, script: Script) -> None:
-    """A reward that can't be encoded has its error, and the others are sent."""
+    """A reward that can't be encoded gets its error, and the others are sent."""
     script.on("BatchReward", answer(bandit_pb2.BatchRewardResponse(results=[recorded()])))
     results = await settle(client.batch_reward([Reward("\ud800", {}), REWARDS[0]]))
     assert isinstance(results[0], InvalidArgumentError)
@@ -199,7 +199,7 @@ async def test_unencodable_reward_fails_alone(client: AnyClient, script: Script)
 
 
 async def test_results_survive_a_failing_service(client: AnyClient, script: Script) -> None:
-    """What was recorded before the service went away is returned beside the errors of the rest."""
+    """What was recorded before the service went down is returned with the errors of the rest."""
     first = [recorded(), not_recorded(grpc.StatusCode.UNAVAILABLE), recorded()]
     script.on(
         "BatchReward",
@@ -212,7 +212,7 @@ async def test_results_survive_a_failing_service(client: AnyClient, script: Scri
 
 
 async def test_final_failure_of_the_call(client: AnyClient, script: Script) -> None:
-    """A failure that will not pass is the error of each reward, after one attempt."""
+    """A permanent failure is the error of each reward, after one attempt."""
     script.on("BatchReward", fail(grpc.StatusCode.UNAUTHENTICATED, "who are you"))
     results = await settle(client.batch_reward(REWARDS))
     assert [str(each) for each in results] == ["UNAUTHENTICATED: who are you"] * 3
@@ -221,7 +221,7 @@ async def test_final_failure_of_the_call(client: AnyClient, script: Script) -> N
 
 @pytest.mark.parametrize("n_results", [0, 2, 4])
 async def test_wrong_number_of_results(client: AnyClient, script: Script, n_results: int) -> None:
-    """Results that can't be told apart are an InternalError for each reward."""
+    """With a wrong number of results, each reward gets an InternalError."""
     script.on("BatchReward", answer(bandit_pb2.BatchRewardResponse(results=[recorded()] * n_results)))
     results = await settle(client.batch_reward(REWARDS))
     assert [type(each) for each in results] == [InternalError] * 3
@@ -239,7 +239,7 @@ async def test_pushback_of_an_item(client: AnyClient, script: Script) -> None:
 
 
 async def test_pushback_of_an_item_is_honoured(client: AnyClient, script: Script) -> None:
-    """An item that asks to be spared for a while is not sent before."""
+    """An item that asks for a delay is not sent before it has passed."""
     item = not_recorded(grpc.StatusCode.RESOURCE_EXHAUSTED)
     item.error.retry_delay.FromMilliseconds(150)
     script.on(
@@ -252,7 +252,7 @@ async def test_pushback_of_an_item_is_honoured(client: AnyClient, script: Script
     assert time.monotonic() - began >= 0.15
 
 
-async def test_unheard_of_status(client: AnyClient, script: Script) -> None:
+async def test_unknown_status(client: AnyClient, script: Script) -> None:
     """A status number that gRPC does not have is an InternalError."""
     result = bandit_pb2.BatchRewardResult(error=bandit_pb2.Status(code=99))
     script.on("BatchReward", answer(bandit_pb2.BatchRewardResponse(results=[result] * 3)))

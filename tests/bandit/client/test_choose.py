@@ -1,4 +1,4 @@
-"""What `choose` asks, and what it makes of an answer."""
+"""What `choose` sends, and how it reads an answer."""
 
 import inspect
 from datetime import timedelta
@@ -12,7 +12,7 @@ from tests.bandit.client.peer import AnyClient, Peer, Script, answer, settle
 
 
 def response(**fields: str | int) -> bandit_pb2.ChooseResponse:
-    """Returns an answer with a payload of every kind of value."""
+    """Return an answer with a payload of every kind of value."""
     message = bandit_pb2.ChooseResponse(
         arm="v2",
         decision_id="signed",
@@ -71,7 +71,7 @@ async def test_question_is_sent(client: AnyClient, script: Script, fallback: Fal
 
 
 async def test_previous_fallback_pins_nothing(client: AnyClient, script: Script, fallback: Fallback) -> None:
-    """A fallback handed back as the previous choice is no decision, and asks anew."""
+    """A fallback passed back as the previous choice is not a decision, and a new one is asked for."""
     script.on("Choose", answer(response()))
     await settle(
         client.choose("ranker", fallback=fallback, previous=Choice(arm="v0", reason=Reason.FALLBACK))
@@ -80,7 +80,7 @@ async def test_previous_fallback_pins_nothing(client: AnyClient, script: Script,
 
 
 async def test_previous_may_be_its_id(client: AnyClient, script: Script, fallback: Fallback) -> None:
-    """The previous decision may be given by its id, as it was stored."""
+    """The previous decision may be given by its stored id."""
     script.on("Choose", answer(response()))
     await settle(client.choose("ranker", fallback=fallback, previous="earlier"))
     sent = bandit_pb2.ChooseRequest.FromString(script.requests("Choose")[0])
@@ -100,12 +100,12 @@ def test_payload_is_a_plain_dict() -> None:
 
 
 def test_payload_is_converted_once() -> None:
-    """Every reading of a payload returns the same dict, so that it is converted only by the first."""
+    """Every reading of a payload returns the same dict, so that it is converted only once."""
     chosen = choice(response())
     assert chosen.payload is chosen.payload
 
 
-def test_no_payload_is_an_empty_dict() -> None:
+def test_a_missing_payload_is_an_empty_dict() -> None:
     """An arm without a payload has an empty one."""
     assert choice(bandit_pb2.ChooseResponse(arm="v1")).payload == {}
 
@@ -118,13 +118,13 @@ def test_every_reason_is_known(name: str) -> None:
 
 
 def test_newer_reason_is_unrecognized() -> None:
-    """A reason that this client has never heard of is no error."""
+    """An unknown reason does not raise."""
     assert choice(response(reason=99)).reason is Reason.UNRECOGNIZED
 
 
 @pytest.mark.parametrize("kind", [BanditClient, AsyncBanditClient])
 def test_default_deadline_is_50_ms(kind: type[AnyClient]) -> None:
-    """A client that is not told otherwise waits 50 ms for an answer."""
+    """By default a client waits 50 ms for an answer."""
     assert inspect.signature(kind).parameters["choose_timeout"].default == 0.05
 
 
@@ -153,7 +153,7 @@ async def test_deadline_is_sent(client: AnyClient, script: Script, fallback: Fal
 async def test_wrong_type_is_refused(
     client: AnyClient, script: Script, peer: Peer, fallback: Fallback, wrong: dict[str, str]
 ) -> None:
-    """An argument of a wrong type raises TypeError before any call, for it is the program that is wrong."""
+    """An argument of a wrong type raises TypeError before any call: it is a bug in the program."""
     script.on("Choose", answer(response()))
     arguments: dict[str, str] = {"experiment": "ranker", "fallback": fallback, **wrong}  # type: ignore[dict-item]
     with pytest.raises(TypeError, match=next(iter(wrong))):
@@ -163,7 +163,7 @@ async def test_wrong_type_is_refused(
 
 @pytest.mark.parametrize(("arm", "error"), [("", ValueError), (None, TypeError), (7, TypeError)])
 def test_fallback_needs_an_arm(arm: str, error: type[Exception]) -> None:
-    """A fallback without an arm is refused where it is made."""
+    """A fallback without an arm is refused when it is made."""
     with pytest.raises(error, match="arm"):
         Fallback(arm)
 

@@ -20,12 +20,12 @@ REQUEST = bandit_pb2.ChooseRequest(experiment="ranker")
 
 @pytest.fixture
 def endpoint(peer: Peer) -> Endpoint:
-    """Where the peer is."""
+    """The peer's endpoint."""
     return Endpoint(target=peer.target, credentials=None, token=None)
 
 
 def test_channel_is_opened_late_and_once(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No channel is opened before it is needed, and one for all threads that need it at once."""
+    """A channel is opened when it is first needed, and only one for all threads that need it at once."""
     opened = []
     insecure_channel = grpc.insecure_channel
 
@@ -48,20 +48,20 @@ def test_channel_is_opened_late_and_once(endpoint: Endpoint, monkeypatch: pytest
     assert len(opened) == len(stubs) == 1
 
 
-def test_service_is_looked_for_often(fallback: Fallback) -> None:
-    """Attempts to connect follow each other within a second: gRPC's own pace would take 26 s for these."""
-    with socket.create_server(("127.0.0.1", 0)) as nobody:
-        nobody.settimeout(10.0)
+def test_connecting_is_retried_often(fallback: Fallback) -> None:
+    """Attempts to connect follow each other within a second; gRPC's default would take 26 s for these."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(10.0)
         began = time.monotonic()
-        with BanditClient(f"127.0.0.1:{nobody.getsockname()[1]}") as client:
+        with BanditClient(f"127.0.0.1:{listener.getsockname()[1]}") as client:
             client.choose("ranker", fallback=fallback)
             for _ in range(7):
-                nobody.accept()[0].close()
+                listener.accept()[0].close()
         assert time.monotonic() - began < 10.0
 
 
 def test_silent_peer_is_given_up(fallback: Fallback) -> None:
-    """A connection on which nobody speaks is tried anew after two seconds: gRPC's own patience is 20 s."""
+    """A connection on which the peer is silent is replaced after two seconds; gRPC's default is 20 s."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(10.0)
         with BanditClient(f"127.0.0.1:{silent.getsockname()[1]}") as client:
@@ -76,7 +76,7 @@ def test_silent_peer_is_given_up(fallback: Fallback) -> None:
 async def test_closed_before_the_call(
     endpoint: Endpoint, kind: type[Connection] | type[AsyncConnection]
 ) -> None:
-    """A call whose channel another thread or task has closed just before raises UnavailableError."""
+    """A call whose channel another thread or task has just closed raises UnavailableError."""
     connection = kind(endpoint)
     method = connection.stubs.bandit.Choose
     await settle(connection.close())

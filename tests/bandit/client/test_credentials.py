@@ -1,4 +1,4 @@
-"""What a client shows: tokens from files that may be replaced, and certificates."""
+"""A client's credentials: tokens from files that may be replaced, and certificates."""
 
 # ruff: noqa: ASYNC240 - a file of a few bytes, written by a test
 
@@ -22,7 +22,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def takes(token: str) -> Behaviour:
-    """Answers who shows this token, and refuses all others."""
+    """Answer calls with this token, and refuse all others."""
 
     def behave(request: bytes, context: grpc.ServicerContext) -> bytes:
         if ("authorization", f"Bearer {token}") not in [
@@ -42,7 +42,7 @@ def client_with(new_client: ClientFactory, peer: Peer, token: Path) -> AnyClient
 async def test_a_token_is_read_from_its_file(
     new_client: ClientFactory, peer: Peer, fallback: Fallback, file: Path
 ) -> None:
-    """Without the line's end."""
+    """The token is the file's text without the line's end."""
     peer.script.on("Choose", takes("first"))
     choice = await settle(client_with(new_client, peer, file).choose("ranker", fallback=fallback))
     assert choice.arm == "v1"
@@ -51,7 +51,7 @@ async def test_a_token_is_read_from_its_file(
 async def test_a_refused_token_is_read_again_and_tried_once(
     new_client: ClientFactory, peer: Peer, fallback: Fallback, file: Path
 ) -> None:
-    """What took its place in the file is sent, within the same call."""
+    """A token that replaced the refused one in the file is sent within the same call."""
     peer.script.on("Choose", takes("second"))
     client = client_with(new_client, peer, file)
     file.write_text("second\n")
@@ -63,7 +63,7 @@ async def test_a_refused_token_is_read_again_and_tried_once(
 async def test_a_token_that_stays_refused_is_an_access_error(
     new_client: ClientFactory, peer: Peer, fallback: Fallback, file: Path
 ) -> None:
-    """Sent once while the file stays as it is, or can't be read."""
+    """A refused token is sent only once while its file stays the same or can't be read."""
     peer.script.on("Choose", takes("second"))
     client = client_with(new_client, peer, file)
     for _ in range(2):
@@ -73,13 +73,13 @@ async def test_a_token_that_stays_refused_is_an_access_error(
     assert len(peer.script.received) == 2
 
 
-def test_a_text_is_a_token_and_never_a_path(file: Path) -> None:
-    """What looks like a path is sent as it stands."""
+def test_a_string_is_a_token_and_never_a_path(file: Path) -> None:
+    """A token that looks like a path is sent as it is."""
     assert Bearer(str(file)).metadata == (("authorization", f"Bearer {file}"),)
 
 
-def test_a_file_that_is_missing_or_holds_no_token_is_told_at_once(file: Path, tmp_path: Path) -> None:
-    """Where the client is made; what the file holds is not in the text."""
+def test_a_file_that_is_missing_or_holds_no_token_raises_at_once(file: Path, tmp_path: Path) -> None:
+    """Making the client raises, and the text does not show what the file holds."""
     with pytest.raises(OSError, match="no-token"):
         BanditClient(token=tmp_path / "no-token")
     file.write_text("two words")
@@ -89,7 +89,7 @@ def test_a_file_that_is_missing_or_holds_no_token_is_told_at_once(file: Path, tm
 
 
 def test_a_certificate_goes_with_its_key(tmp_path: Path) -> None:
-    """One without the other is refused, and so are two ways to say what is trusted."""
+    """One without the other is refused, and so are two settings of what is trusted."""
     with pytest.raises(ValueError, match="needs its key"):
         Tls(certificate=tmp_path / "c.pem")
     with pytest.raises(ValueError, match="needs its key"):

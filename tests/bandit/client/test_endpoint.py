@@ -1,4 +1,4 @@
-"""Where calls go, and what goes with them."""
+"""Where calls go, and what is sent with them."""
 
 import os
 import socket
@@ -41,7 +41,7 @@ REMOTE = [
 
 
 async def test_token_is_sent(new_client: ClientFactory, peer: Peer, fallback: Fallback) -> None:
-    """A token goes with each call as a bearer token; without one there is no such metadata."""
+    """A token is sent with each call as a bearer token; without one there is no such metadata."""
     peer.script.on("Choose", answer(ANSWER))
     for token in (BEARER, None):
         client = new_client(peer.target, choose_timeout=10.0, token=token)
@@ -53,14 +53,14 @@ async def test_token_is_sent(new_client: ClientFactory, peer: Peer, fallback: Fa
 async def test_user_agent_names_the_distribution(
     new_client: ClientFactory, peer: Peer, fallback: Fallback
 ) -> None:
-    """The service's operator sees which client calls."""
+    """The user agent shows the service's operator which client calls."""
     peer.script.on("Choose", answer(ANSWER))
     await settle(new_client(peer.target, choose_timeout=10.0).choose("ranker", fallback=fallback))
     assert str(peer.script.received[0].metadata["user-agent"]).startswith("bandit-allocator ")
 
 
 async def test_credentials_are_used(new_client: ClientFactory, script: Script, fallback: Fallback) -> None:
-    """With credentials the channel is a secure one, and carries the token."""
+    """With credentials the channel is secure, and carries the token."""
     server = grpc.server(futures.ThreadPoolExecutor(1), [Handler(script)])
     port = server.add_secure_port("127.0.0.1:0", grpc.local_server_credentials())
     server.start()
@@ -75,13 +75,13 @@ async def test_credentials_are_used(new_client: ClientFactory, script: Script, f
 
 @pytest.mark.parametrize("target", LOOPBACK)
 def test_token_may_stay_on_the_machine(target: str) -> None:
-    """A token without credentials is taken for a target on this machine."""
+    """A token without credentials is accepted for a target on this machine."""
     assert Endpoint(target=target, credentials=None, token=BEARER).is_loopback
 
 
 @pytest.mark.parametrize("target", REMOTE)
 def test_token_does_not_leave_in_plain_text(target: str) -> None:
-    """A token without credentials is refused for any other target, and is not in the message."""
+    """A token without credentials is refused for any other target, and the message does not contain it."""
     with pytest.raises(ValueError, match="credentials") as raised:
         BanditClient(target, token=BEARER)
     assert BEARER not in str(raised.value)
@@ -90,20 +90,20 @@ def test_token_does_not_leave_in_plain_text(target: str) -> None:
 
 @pytest.mark.parametrize("token", ["", "two words", "line\nbreak", "café"])
 def test_token_is_checked(token: str) -> None:
-    """A token that no header can carry is refused at once, and is not in the message."""
+    """A token that no header can carry is refused at once, and the message does not contain it."""
     with pytest.raises(ValueError, match="printable ASCII"):
         BanditClient(token=token)
 
 
 def test_secrets_are_not_printed() -> None:
-    """The token is in no representation of the endpoint."""
+    """No representation of the endpoint contains the token."""
     assert BEARER not in repr(Endpoint(target="localhost", credentials=None, token=BEARER))
 
 
 async def test_loopback_takes_no_proxy(
     new_client: ClientFactory, peer: Peer, fallback: Fallback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A proxy in the environment is not asked for a service on this machine."""
+    """A proxy in the environment is not used for a service on this machine."""
     with socket.create_server(("127.0.0.1", 0)) as proxy:
         for name in ("http_proxy", "https_proxy", "grpc_proxy"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
@@ -135,19 +135,19 @@ def test_options_come_last(peer: Peer, fallback: Fallback) -> None:
 
 @pytest.mark.parametrize("name", ["choose_timeout", "batch_choose_timeout", "experiment_timeout"])
 def test_timeouts_are_positive(name: str) -> None:
-    """A timeout that is not more than zero is refused where the client is made."""
+    """A timeout that is not positive is refused when the client is made."""
     with pytest.raises(ValueError, match=f"{name} must be more than zero"):
         BanditClient(**{name: 0.0})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("target", ["", "http://bandit.internal:50051", "HTTPS://bandit.internal"])
-def test_a_url_is_no_target(target: str, new_client: ClientFactory) -> None:
-    """A client that could never reach anything is refused where it is made: it would fall back for ever."""
+def test_a_url_is_not_a_target(target: str, new_client: ClientFactory) -> None:
+    """A URL is refused as a target: a client that can't reach anything would fall back for ever."""
     with pytest.raises(ValueError, match="a target is HOST:PORT"):
         new_client(target)
 
 
 def test_a_target_that_is_not_set_is_refused(new_client: ClientFactory) -> None:
-    """None comes from a variable of the environment that is not there; it raises now, and not in `choose`."""
+    """None, from a missing environment variable, raises when the client is made, and not in `choose`."""
     with pytest.raises(TypeError, match="a target must be str, got NoneType"):
         new_client(None)  # type: ignore[arg-type]

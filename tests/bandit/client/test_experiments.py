@@ -114,7 +114,7 @@ async def test_all_pages_are_read(client: AnyClient, script: Script) -> None:
 
 
 async def test_failing_page_is_raised(client: AnyClient, script: Script) -> None:
-    """A page that fails raises: a list that ends early would look complete."""
+    """A page that fails raises: a list that ended early would look complete."""
     page = pb.ListExperimentsResponse(experiments=[EXPERIMENT], next_page_token="t1")  # noqa: S106 - a page's
     script.on("ListExperiments", answer(page), fail(grpc.StatusCode.INVALID_ARGUMENT))
     with pytest.raises(InvalidArgumentError):
@@ -122,22 +122,22 @@ async def test_failing_page_is_raised(client: AnyClient, script: Script) -> None
 
 
 async def test_lost_race_is_a_conflict(client: AnyClient, script: Script) -> None:
-    """An etag that is no longer the experiment's raises ConflictError, and nothing is repeated."""
+    """A stale etag raises ConflictError, and the call is not repeated."""
     script.on("UpdateExperiment", fail(grpc.StatusCode.ABORTED, "etag"))
     with pytest.raises(ConflictError):
         await settle(client.experiments.update(EXPERIMENT))
     assert len(script.received) == 1
 
 
-async def test_mask_is_no_text(client: AnyClient, script: Script) -> None:
-    """A mask given as one text, which would be taken letter by letter, is refused."""
+async def test_mask_is_not_a_string(client: AnyClient, script: Script) -> None:
+    """A mask passed as one string, whose letters would be taken for paths, is refused."""
     with pytest.raises(TypeError, match="update_mask"):
         await settle(client.experiments.update(EXPERIMENT, update_mask="arms"))
     assert script.received == []
 
 
 async def test_deadlines(client: AnyClient, script: Script) -> None:
-    """A call has ten seconds, or what it is given; then it raises UnavailableError."""
+    """A call has ten seconds, or its own timeout; then it raises UnavailableError."""
     script.on("GetExperiment", answer(EXPERIMENT), script.hang)
     await settle(client.experiments.get("ranker"))
     assert 5.0 < script.received[0].time_remaining <= 10.0 * 1.01  # gRPC rounds up to three digits

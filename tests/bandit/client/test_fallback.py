@@ -1,4 +1,4 @@
-"""When the service does not say in time, the caller's fallback serves, and says so."""
+"""If the service does not answer in time, the caller's fallback serves, and the choice shows it."""
 
 import asyncio
 import logging
@@ -36,12 +36,12 @@ from tests.bandit.client.peer import (
 
 ANSWER = bandit_pb2.ChooseResponse(arm="v1", decision_id="signed", reason=bandit_pb2.REASON_POLICY)
 CODES = [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]
-SOON = 2.0  # seconds: many times the 50 ms deadline, for a machine that is busy
+SOON = 2.0  # seconds: many times the 50 ms deadline, for a busy machine
 
 
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
-    """A socket that listens, and whose connections nobody ever reads."""
+    """A listening socket whose connections are never read."""
     with socket.create_server(("127.0.0.1", 0)) as opened:
         yield opened
 
@@ -74,7 +74,7 @@ async def test_slow_service(new_client: ClientFactory, peer: Peer, fallback: Fal
 
 
 async def test_service_down(new_client: ClientFactory, fallback: Fallback) -> None:
-    """A port on which nobody listens gives the fallback at once, before a long deadline."""
+    """A port without a listener gives the fallback at once, before a long deadline."""
     with socket.create_server(("127.0.0.1", 0)) as closing:
         port = closing.getsockname()[1]
     client = new_client(f"127.0.0.1:{port}", choose_timeout=30.0)
@@ -86,7 +86,7 @@ async def test_service_down(new_client: ClientFactory, fallback: Fallback) -> No
 
 
 async def test_black_hole(new_client: ClientFactory, listener: socket.socket, fallback: Fallback) -> None:
-    """A peer that accepts connections and never speaks gives the fallback by the deadline."""
+    """A peer that accepts connections and sends nothing gives the fallback by the deadline."""
     client = new_client(f"127.0.0.1:{listener.getsockname()[1]}")
     began = time.monotonic()
     chosen = await settle(client.choose("ranker", fallback=fallback))
@@ -95,7 +95,7 @@ async def test_black_hole(new_client: ClientFactory, listener: socket.socket, fa
 
 
 async def test_not_grpc(new_client: ClientFactory, listener: socket.socket, fallback: Fallback) -> None:
-    """A peer that speaks something else gives the fallback."""
+    """A peer of another protocol gives the fallback."""
 
     def speak() -> None:
         connection, _ = listener.accept()
@@ -119,7 +119,7 @@ async def test_malformed_answer(client: AnyClient, script: Script, fallback: Fal
     assert isinstance(chosen.fallback_cause, InternalError)
 
 
-async def test_unit_that_is_no_text(client: AnyClient, script: Script, fallback: Fallback) -> None:
+async def test_unit_that_is_not_text(client: AnyClient, script: Script, fallback: Fallback) -> None:
     """A unit that can't be encoded gives the fallback: it may have come from a user."""
     chosen = await settle(client.choose("ranker", unit="\ud800", fallback=fallback))
     assert isinstance(chosen.fallback_cause, InvalidArgumentError)
@@ -127,7 +127,7 @@ async def test_unit_that_is_no_text(client: AnyClient, script: Script, fallback:
 
 
 async def test_no_eligible_arm(client: AnyClient, script: Script, fallback: Fallback) -> None:
-    """An empty set of eligible arms is not sent, for on the wire it would allow all of them."""
+    """An empty set of eligible arms is not sent, since on the wire it would allow all of them."""
     chosen = await settle(client.choose("ranker", eligible_arms=set(), fallback=fallback))
     assert isinstance(chosen.fallback_cause, InvalidArgumentError)
     assert script.received == []
@@ -141,7 +141,7 @@ async def test_no_time_left(client: AnyClient, script: Script, fallback: Fallbac
 
 
 async def test_closed_client(client: AnyClient, script: Script, fallback: Fallback) -> None:
-    """A client that is closed serves fallbacks, so that a backend can shut down in any order."""
+    """A closed client serves fallbacks, so that a backend can shut down in any order."""
     script.on("Choose", answer(ANSWER))
     assert not (await settle(client.choose("ranker", fallback=fallback))).is_fallback
     await settle(client.close())
@@ -161,7 +161,7 @@ async def test_closed_during_the_call(client: AnyClient, script: Script, fallbac
 
 
 async def test_cancelled_task(peer: Peer, script: Script, fallback: Fallback) -> None:
-    """Cancelling the task of a choose cancels it: that is the caller's wish and no failure."""
+    """Cancelling the task of a choose cancels it: that is the caller's wish, and not a failure."""
     script.on("Choose", script.hang)
     async with AsyncBanditClient(peer.target, choose_timeout=10.0) as client:
         call = asyncio.ensure_future(client.choose("ranker", fallback=fallback))
@@ -172,7 +172,7 @@ async def test_cancelled_task(peer: Peer, script: Script, fallback: Fallback) ->
 
 
 async def test_cancelled_task_of_a_closed_client(peer: Peer, script: Script, fallback: Fallback) -> None:
-    """A task that is cancelled while its client closes is cancelled all the same."""
+    """A task that is cancelled while its client closes is still cancelled."""
     script.on("Choose", script.hang)
     client = AsyncBanditClient(peer.target, choose_timeout=10.0)
     call = asyncio.ensure_future(client.choose("ranker", fallback=fallback))
@@ -183,8 +183,8 @@ async def test_cancelled_task_of_a_closed_client(peer: Peer, script: Script, fal
         await call
 
 
-async def test_restart_is_found(client: AnyClient, peer: Peer, fallback: Fallback) -> None:
-    """A client finds a service again that was away, within seconds and by itself."""
+async def test_a_restart_is_noticed(client: AnyClient, peer: Peer, fallback: Fallback) -> None:
+    """A client reconnects by itself, within seconds, to a service that was down."""
     peer.script.on("Choose", answer(ANSWER))
     assert (await settle(client.choose("ranker", fallback=fallback))).arm == "v1"
     peer.stop()
@@ -196,7 +196,7 @@ async def test_restart_is_found(client: AnyClient, peer: Peer, fallback: Fallbac
 
 
 async def test_payload_is_a_copy(client: AnyClient, script: Script, fallback: Fallback) -> None:
-    """What the caller does to a served payload does not reach the next one."""
+    """The caller's changes to a served payload do not reach the next one."""
     script.on("Choose", fail(grpc.StatusCode.NOT_FOUND))
     first = await settle(client.choose("ranker", fallback=fallback))
     first.payload.clear()
@@ -205,7 +205,7 @@ async def test_payload_is_a_copy(client: AnyClient, script: Script, fallback: Fa
 
 
 async def test_cause_keeps_no_frames(client: AnyClient, script: Script, fallback: Fallback) -> None:
-    """A fallback that is kept, or sent to another process, drags nothing of its call along."""
+    """A fallback that is kept, or sent to another process, keeps none of its call's frames alive."""
     script.on("Choose", fail(grpc.StatusCode.NOT_FOUND, "no such experiment"))
     chosen = await settle(client.choose("ranker", fallback=fallback))
     cause = chosen.fallback_cause
@@ -218,7 +218,7 @@ async def test_cause_keeps_no_frames(client: AnyClient, script: Script, fallback
 async def test_fallbacks_are_logged(
     client: AnyClient, script: Script, fallback: Fallback, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A flood of fallbacks of one kind is one warning, with the experiment, the arm and the cause."""
+    """A flood of fallbacks of one kind logs one warning, with the experiment, the arm and the cause."""
     script.on("Choose", fail(grpc.StatusCode.NOT_FOUND, "no such experiment"))
     with caplog.at_level(logging.WARNING, "bandit.client"):
         for _ in range(20):
@@ -230,8 +230,8 @@ async def test_fallbacks_are_logged(
     assert "NOT_FOUND: no such experiment" in record.getMessage()
 
 
-def test_warnings_are_apart(caplog: pytest.LogCaptureFixture, fallback: Fallback) -> None:
-    """Another experiment or another status has a warning of its own, and each returns after its interval."""
+def test_warnings_are_separate(caplog: pytest.LogCaptureFixture, fallback: Fallback) -> None:
+    """Another experiment or another status has its own warning, and each returns after its interval."""
     now = 0.0
     fallbacks = Fallbacks(clock=lambda: now)
     down = call_error(grpc.StatusCode.UNAVAILABLE, "down")
@@ -246,7 +246,7 @@ def test_warnings_are_apart(caplog: pytest.LogCaptureFixture, fallback: Fallback
 
 
 def test_memory_of_warnings_is_bounded(fallback: Fallback) -> None:
-    """Names that come from users do not fill the memory."""
+    """Names that come from users do not fill the memory with warnings."""
     fallbacks = Fallbacks()
     cause = call_error(grpc.StatusCode.NOT_FOUND, "no such experiment")
     for number in range(5000):

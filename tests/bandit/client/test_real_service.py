@@ -1,4 +1,4 @@
-"""The client against the real service, in a process of its own."""
+"""The client against the real service, in its own process."""
 
 from collections.abc import Callable, Iterator
 
@@ -20,7 +20,7 @@ EXPERIMENT = experiment_pb2.Experiment(
 
 @pytest.fixture
 def server(start_server: Callable[..., ServerProcess]) -> ServerProcess:
-    """The service, with an empty database, at a port that it can come back to."""
+    """The service, with an empty database, at a port that it can reuse."""
     return start_server(port=free_port())
 
 
@@ -34,7 +34,7 @@ def client(server: ServerProcess) -> Iterator[BanditClient]:
 
 
 def test_choice_is_rewarded_once(client: BanditClient, fallback: Fallback) -> None:
-    """The service's choice arrives whole, and its reward is recorded once however often it is posted."""
+    """The service's choice arrives complete, and its reward is recorded once however often it is posted."""
     choice = client.choose("ranker", unit="user-1", fallback=fallback)
     assert (choice.is_fallback, choice.propensity, choice.epoch) == (False, 0.5, 1)
     assert choice.model_uri == f"s3://{choice.arm}"

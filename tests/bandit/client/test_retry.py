@@ -21,7 +21,7 @@ class Clock:
         self.now = 0.0
 
     def __call__(self) -> float:
-        """Returns the time."""
+        """Return the time."""
         return self.now
 
 
@@ -55,7 +55,7 @@ def test_jitter_is_full(share: float) -> None:
 
 @given(jitters=st.lists(st.floats(0.0, 1.0), max_size=50), slow=st.floats(0.0, 5.0))
 def test_attempts_end_by_the_deadline(jitters: list[float], slow: float) -> None:
-    """However long attempts and waits take, the last attempt is given no more than the time that is left."""
+    """However long attempts and waits take, the last attempt gets no more than the time that is left."""
     clock = Clock()
     draws = iter([*jitters, *[1.0] * 1000])
     attempts = Attempts(
@@ -83,13 +83,13 @@ def test_one_attempt_has_its_own_deadline() -> None:
 
 
 def test_timeout_of_the_call_comes_first() -> None:
-    """The timeout of a call takes the place of the policy's."""
+    """The timeout of a call replaces the policy's."""
     attempts = Attempts(RetryPolicy(timeout=10.0, attempt_timeout=3.0), 0.5, clock=Clock())
     assert attempts.begin() == 0.5
 
 
 def test_pushback_comes_before_jitter() -> None:
-    """The wait is what the service asked for, and the jitter on top."""
+    """The wait is what the service asked for, plus the jitter."""
     error = call_error(grpc.StatusCode.UNAVAILABLE, "busy", retry_delay=timedelta(seconds=2))
     attempts = Attempts(RetryPolicy(initial_backoff=0.5), clock=Clock(), uniform=lambda _, high: high)
     attempts.begin()

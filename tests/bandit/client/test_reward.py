@@ -52,7 +52,7 @@ FINAL_CODES = [
 
 
 def pushback(milliseconds: str) -> tuple[tuple[str, str], ...]:
-    """Returns the trailing metadata by which a server says when to come again."""
+    """Return the trailing metadata by which a server asks for a delay."""
     return (("grpc-retry-pushback-ms", milliseconds),)
 
 
@@ -67,7 +67,7 @@ async def test_reward_is_sent(client: AnyClient, script: Script) -> None:
 
 
 async def test_result_is_typed(client: AnyClient, script: Script) -> None:
-    """The result says what became of each outcome."""
+    """The result holds what became of each outcome."""
     script.on("Reward", answer(RECORDED))
     result = await settle(client.reward("signed", {"click": 1.0}))
     assert result.metric_to_result == {"click": OutcomeResult.RECORDED}
@@ -85,7 +85,7 @@ def test_every_outcome_result_is_known(name: str) -> None:
 async def test_passing_failures_are_repeated(
     client: AnyClient, script: Script, code: grpc.StatusCode
 ) -> None:
-    """After a failure that may pass, the same bytes are sent until they are recorded."""
+    """After a transient failure, the same bytes are sent until they are recorded."""
     script.on("Reward", fail(code), fail(code), fail(code), answer(RECORDED))
     outcomes = {f"metric-{number}": float(number) for number in range(20)}
     result = await settle(client.reward(CHOICE, outcomes))
@@ -97,7 +97,7 @@ async def test_passing_failures_are_repeated(
 
 @pytest.mark.parametrize("code", FINAL_CODES)
 async def test_final_failures_are_raised(client: AnyClient, script: Script, code: grpc.StatusCode) -> None:
-    """A failure that will not pass raises its error after one attempt."""
+    """A permanent failure raises its error after one attempt."""
     script.on("Reward", fail(code, "no", metadata=(("bandit-reason", "BECAUSE"),)))
     with pytest.raises(CallError) as raised:
         await settle(client.reward(CHOICE, {"click": 1.0}))
@@ -108,7 +108,7 @@ async def test_final_failures_are_raised(client: AnyClient, script: Script, code
 
 
 async def test_pushback_is_honoured(client: AnyClient, script: Script) -> None:
-    """A server that asks to be spared for a while is not called before."""
+    """A server that asks for a delay is not called before it has passed."""
     exhausted = grpc.StatusCode.RESOURCE_EXHAUSTED
     script.on("Reward", fail(exhausted, metadata=pushback("150")), answer(RECORDED))
     began = time.monotonic()
@@ -126,7 +126,7 @@ async def test_pushback_may_forbid(client: AnyClient, script: Script, millisecon
 
 
 async def test_pushback_beyond_the_deadline(client: AnyClient, script: Script) -> None:
-    """A server that asks for more time than there is gets no second call and the caller no wait."""
+    """If a server asks for more time than there is, there is no second call and the caller does not wait."""
     script.on("Reward", fail(grpc.StatusCode.UNAVAILABLE, metadata=pushback("60000")))
     began = time.monotonic()
     with pytest.raises(UnavailableError) as raised:
@@ -137,7 +137,7 @@ async def test_pushback_beyond_the_deadline(client: AnyClient, script: Script) -
 
 
 async def test_deadline_bounds_all_attempts(client: AnyClient, script: Script) -> None:
-    """A service that stays away raises UnavailableError by the deadline, and says how often it was tried."""
+    """A service that stays down raises UnavailableError by the deadline, with the number of attempts."""
     script.on("Reward", fail(grpc.StatusCode.UNAVAILABLE, "away"))
     began = time.monotonic()
     with pytest.raises(UnavailableError) as raised:
@@ -158,7 +158,7 @@ async def test_slow_attempt_is_repeated(new_client: ClientFactory, peer: Peer) -
 
 
 async def test_lost_answer_is_repeated(client: AnyClient, peer: Peer) -> None:
-    """A connection that breaks while the service works costs nothing: the reward is sent again."""
+    """If a connection breaks while the service works, nothing is lost: the reward is sent again."""
     peer.script.on("Reward", peer.script.hang, answer(RECORDED))
     call = asyncio.ensure_future(in_background(lambda: client.reward(CHOICE, {"click": 1.0})))
     await asyncio.to_thread(peer.script.has_come.wait)
@@ -173,9 +173,9 @@ async def test_service_that_comes_late(client: AnyClient, peer: Peer) -> None:
     """A reward that is posted while the service is down is recorded when it comes back."""
     peer.script.on("Reward", answer(RECORDED))
     peer.stop()
-    with socket.create_server(("127.0.0.1", peer.port)) as nobody:
+    with socket.create_server(("127.0.0.1", peer.port)) as listener:
         call = asyncio.ensure_future(in_background(lambda: client.reward(CHOICE, {"click": 1.0})))
-        connection, _ = await asyncio.to_thread(nobody.accept)
+        connection, _ = await asyncio.to_thread(listener.accept)
         connection.close()
     peer.start()
     assert (await call).metric_to_result == {"click": OutcomeResult.RECORDED}
@@ -183,7 +183,7 @@ async def test_service_that_comes_late(client: AnyClient, peer: Peer) -> None:
 
 @pytest.mark.parametrize("decision", [Choice(arm="v0", reason=Reason.FALLBACK), ""], ids=["choice", "id"])
 async def test_fallback_is_not_rewarded(client: AnyClient, script: Script, decision: Choice | str) -> None:
-    """The reward of a fallback is not sent, and its result says so."""
+    """The reward of a fallback is not sent, and its result shows that."""
     result = await settle(client.reward(decision, {"click": 1.0, "price": 2.0}))
     assert result.is_fallback
     assert result.metric_to_result == {"click": OutcomeResult.FALLBACK, "price": OutcomeResult.FALLBACK}
@@ -236,7 +236,7 @@ async def test_unencodable_decision(client: AnyClient, script: Script) -> None:
 
 
 async def test_closed_client(client: AnyClient, script: Script) -> None:
-    """A closed client refuses the reward at once, for repeating would not help."""
+    """A closed client refuses the reward at once, since repeating would not help."""
     await settle(client.close())
     with pytest.raises(UnavailableError, match="closed"):
         await settle(client.reward(CHOICE, {"click": 1.0}))
@@ -262,8 +262,8 @@ async def test_wrong_type_is_refused(client: AnyClient, script: Script, wrong: d
     assert script.received == []
 
 
-async def test_what_is_too_large_is_not_sent_again(client: AnyClient, script: Script) -> None:
-    """More than a call may hold is refused by gRPC like what is too much for now, but no retry mends it."""
+async def test_a_call_that_is_too_large_is_not_sent_again(client: AnyClient, script: Script) -> None:
+    """A call above gRPC's size limit gets the status of overload, but is not repeated, which can't help."""
     script.on("Reward", fail(grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max"))
     outcomes = {f"metric-{number:060}": 1.0 for number in range(20_000)}
     with pytest.raises(
@@ -276,8 +276,8 @@ async def test_what_is_too_large_is_not_sent_again(client: AnyClient, script: Sc
     assert len(script.received) == 2
 
 
-async def test_the_service_s_reason_outlives_the_deadline(new_client: ClientFactory, peer: Peer) -> None:
-    """Where time runs out after the service said what is wrong, the error is what it said."""
+async def test_the_reason_of_the_service_outlives_the_deadline(new_client: ClientFactory, peer: Peer) -> None:
+    """If time runs out after the service named the problem, the error is the service's."""
     away = fail(grpc.StatusCode.UNAVAILABLE, "the store is away", metadata=(("bandit-reason", "AWAY"),))
     script = peer.script
     script.on("Reward", away, script.hang)
@@ -291,7 +291,7 @@ async def test_the_service_s_reason_outlives_the_deadline(new_client: ClientFact
     assert result.reason == "AWAY"
 
 
-async def test_a_number_that_no_float_can_be_is_a_bad_value(client: AnyClient) -> None:
-    """As is every value that the service would refuse."""
+async def test_a_number_beyond_floats_is_a_bad_value(client: AnyClient) -> None:
+    """A number that no float can represent is a bad value, like every value that the service would refuse."""
     with pytest.raises(InvalidArgumentError):
         await settle(client.reward(CHOICE, {"click": 10**400}))

@@ -1,4 +1,4 @@
-"""What a backend sees of the client as a whole: its names, its errors, and what it pulls in."""
+"""The client's surface: its names, its errors, and what importing it pulls in."""
 
 import json
 import pickle
@@ -42,21 +42,21 @@ def test_every_error_is_exported() -> None:
 
 
 def test_the_blocking_client_is_the_generated_one() -> None:
-    """Both clients are alike: the blocking one is what its generator makes of that for asyncio."""
+    """The blocking client is what its generator makes of the asyncio one."""
     check = [sys.executable, "protos/generate_client.py", "--check"]
     done = subprocess.run(check, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_errors_are_drawn() -> None:
-    """The tree in the docstring of the errors is the tree that is."""
+    """The tree in the docstring of the errors is the actual tree."""
     drawn = {word for word in (errors.__doc__ or "").split() if word.endswith("Error")}
     assert drawn == {"CallError"} | {each.__name__ for each in CallError.__subclasses__()}
 
 
 @pytest.mark.parametrize("error", sorted(set(CODE_TO_ERROR.values()), key=str))
 def test_statuses_are_drawn(error: type[CallError]) -> None:
-    """The docstring of the errors names the statuses of each."""
+    """The docstring of the errors names the gRPC statuses of each."""
     [line] = [line for line in (errors.__doc__ or "").splitlines() if f"─ {error.__name__} " in line]
     drawn = line.split("(")[1].rstrip(")").split(", ")
     assert drawn == [code.name for code, each in CODE_TO_ERROR.items() if each is error]
@@ -72,7 +72,7 @@ def test_errors_travel(code: grpc.StatusCode) -> None:
 
 
 def test_import_is_light() -> None:
-    """Importing the client imports nothing of others but grpc and protobuf, and what these import."""
+    """Importing the client imports only grpc, protobuf and what these import."""
     output = subprocess.run(
         [sys.executable, "-c", LIST_THIRD_PARTIES], check=True, capture_output=True, text=True
     ).stdout
@@ -82,7 +82,7 @@ def test_import_is_light() -> None:
     assert google <= {"google.protobuf", "google._upb"}
 
 
-def test_linter_of_the_same_name_is_noticed(tmp_path: Path) -> None:
+def test_linter_of_the_same_name_is_detected(tmp_path: Path) -> None:
     """Where PyCQA's `bandit` has replaced the package root, importing the client is an ImportError."""
     root = tmp_path / "bandit"
     root.mkdir()

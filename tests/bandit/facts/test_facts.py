@@ -30,7 +30,7 @@ def test_tallies_add_in_any_order(outcomes: list[tuple[int, bool]], seed: int) -
 
 @given(outcomes=outcomes)
 def test_a_tally_is_the_plain_sums(outcomes: list[tuple[int, bool]]) -> None:
-    """Number, sum and sum of squares, of outcomes in time and of late ones apart."""
+    """A tally has number, sum and sum of squares, with late outcomes separate from those in time."""
     total = Tally()
     for quanta, is_late in outcomes:
         total = total.plus(Tally.of(quanta, is_late=is_late))
@@ -56,7 +56,7 @@ EPOCHS = [make_epoch(number, started_at) for number, started_at in enumerate(STA
     ],
 )
 def test_an_epoch_closes_a_window_and_a_lag_after_its_end(after_start: timedelta, expected: int) -> None:
-    """Closed means: the next epoch's start + the lag + the window has passed; the last one never closes."""
+    """An epoch closes when the next one's start + the lag + the window has passed; the last never closes."""
     assert n_closed(EPOCHS, HOUR, 5 * SECOND, START + after_start) == expected
 
 
@@ -68,13 +68,13 @@ def test_without_a_window_every_epoch_counts(now: datetime) -> None:
 
 
 def test_no_epoch_is_closed_before_there_are_two() -> None:
-    """Neither no epoch nor a single one is closed for a metric with a window."""
+    """For a metric with a window, neither an empty list nor a single epoch has a closed one."""
     assert n_closed([], HOUR, SECOND, START + 1000 * HOUR) == 0
     assert n_closed(EPOCHS[:1], HOUR, SECOND, START + 1000 * HOUR) == 0
 
 
 def test_closed_epochs_are_a_prefix() -> None:
-    """If the clock was set back, none counts as closed before its elder does."""
+    """If the clock was set back, no epoch counts as closed before an earlier one does."""
     third = replace(EPOCHS[2], started_at=START)
     assert n_closed([EPOCHS[0], EPOCHS[1], third], HOUR, SECOND, EPOCHS[1].started_at + HOUR) == 0
 
@@ -92,7 +92,7 @@ def test_a_clock_that_jumps_back_closes_nothing_early() -> None:
 YEAR = timedelta(days=365)
 
 
-def test_a_cap_ends_what_a_wrong_clock_had_put_into_the_future() -> None:
+def test_a_cap_ends_epochs_that_a_wrong_clock_put_into_the_future() -> None:
     """Epochs before it end when it starts, at the latest; those before the wrong clock when they did."""
     starts = [
         START,
@@ -111,7 +111,7 @@ def test_a_cap_ends_what_a_wrong_clock_had_put_into_the_future() -> None:
 
 @given(minutes=st.lists(st.integers(0, 100), min_size=2, max_size=12), caps=st.sets(st.integers(1, 11)))
 def test_ends_are_in_order_and_within_the_caps(minutes: list[int], caps: set[int]) -> None:
-    """Whatever clocks said: no epoch ends before an earlier one, or later than a cap that came after it.
+    """Whatever the clocks read, no epoch ends before an earlier one, or later than a cap that came after it.
 
     Without caps no end lies before any start up to the next epoch's.
     """
@@ -131,7 +131,7 @@ def test_ends_are_in_order_and_within_the_caps(minutes: list[int], caps: set[int
 
 @pytest.mark.parametrize("ahead", [timedelta(), MOST_AHEAD, MOST_AHEAD + SECOND, YEAR])
 def test_an_epoch_starts_after_the_one_before_it_unless_that_is_ahead(ahead: timedelta) -> None:
-    """Clocks that disagree by minutes are waited for; what is further ahead is capped now."""
+    """Clocks that disagree by minutes are waited for; an epoch further ahead is capped now."""
     before = make_epoch(1, START + ahead)
     is_cap = ahead > MOST_AHEAD
     assert before.start_of_next(START) == (START if is_cap else START + ahead, is_cap)

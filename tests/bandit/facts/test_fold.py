@@ -56,7 +56,7 @@ class Event:
     quanta: int
 
     def is_late(self, window: timedelta | None) -> bool:
-        """Whether the answer came after the window."""
+        """True if the answer came after the window."""
         assert self.answered_at is not None
         return window is not None and self.answered_at - self.decided_at > window
 
@@ -70,7 +70,7 @@ class History:
     now: datetime
 
     def facts(self, window: timedelta | None) -> Facts:
-        """What a server would have counted by then."""
+        """Return what a server would have counted by then."""
         decisions: dict[DecisionKey, int] = {}
         outcomes: dict[OutcomeKey, Tally] = {}
         for event in self.events:
@@ -83,7 +83,7 @@ class History:
         return Facts(decisions=decisions, outcomes=outcomes)
 
     def is_closed(self, number: int, window: timedelta) -> bool:
-        """Whether nothing of an epoch can be in time any more."""
+        """True if nothing of an epoch can be in time any more."""
         ends = [epoch.started_at for epoch in self.epochs if epoch.number == number + 1]
         return bool(ends) and ends[0] + LAG + window <= self.now
 
@@ -116,7 +116,7 @@ def histories(draw: st.DrawFn) -> History:
 
 
 def replay(history: History, metric: Metric, arm: int) -> list[tuple[Event, int]]:
-    """The observations that steer an arm, one by one: silence and outcomes on one clock, in words."""
+    """Return the observations that steer an arm, one by one, by the rule for silence and outcomes."""
     steering: list[tuple[Event, int]] = []
     for event in history.events:
         if event.arm != arm or event.basis not in STEERING:
@@ -136,7 +136,7 @@ def replay(history: History, metric: Metric, arm: int) -> list[tuple[Event, int]
 
 
 def exact_sums(quanta: Iterable[tuple[int, Fraction]], metric: Metric) -> OutcomeMoments:
-    """Number, mean and centred squares of weighted quanta, in exact fractions."""
+    """Return number, mean and centred squares of weighted quanta, in exact fractions."""
     values = [
         (Fraction(metric.offset) + value * Fraction(metric.quantum), weight) for value, weight in quanta
     ]
@@ -149,7 +149,7 @@ def exact_sums(quanta: Iterable[tuple[int, Fraction]], metric: Metric) -> Outcom
 
 
 def assert_close(found: OutcomeMoments, expected: OutcomeMoments) -> None:
-    """Equal but for rounding."""
+    """Assert equality up to rounding."""
     assert found.n == pytest.approx(expected.n, rel=1e-12, abs=1e-12)
     if expected.n > 0:
         assert found.mean == pytest.approx(expected.mean, rel=1e-9, abs=1e-9)
@@ -157,7 +157,7 @@ def assert_close(found: OutcomeMoments, expected: OutcomeMoments) -> None:
 
 
 def fold(history: History, metric: Metric, weighting: Weighting) -> dict[int, ArmObservations]:
-    """The fold of what was counted."""
+    """Return the fold of what was counted."""
     facts = history.facts(metric.window)
     return fold_facts(facts, history.epochs, (METRIC, metric), ARMS, weighting=weighting, now=history.now)
 
@@ -179,8 +179,8 @@ def test_the_fold_is_the_replay(history: History, metric: Metric) -> None:
 @METRICS
 @settings(max_examples=60)
 @given(history=histories())
-def test_what_is_not_counted_yet_is_reported_beside(history: History, metric: Metric) -> None:
-    """Posted outcomes of closed epochs, of open ones and late ones are counted apart."""
+def test_what_is_not_counted_yet_is_reported_separately(history: History, metric: Metric) -> None:
+    """Posted outcomes of closed epochs, of open ones and late ones are counted separately."""
     evidence = fold(history, metric, Weighting(lag=LAG))
     for arm in ARMS:
         posted = [
@@ -208,7 +208,7 @@ def test_what_is_not_counted_yet_is_reported_beside(history: History, metric: Me
 @METRICS
 @settings(max_examples=50)
 @given(history=histories(), minutes=st.integers(1, 60), lookback=st.none() | st.integers(1, 40))
-def test_decay_weighs_every_observation_by_its_epochs_age(
+def test_decay_weights_every_observation_by_the_age_of_its_epoch(
     history: History, metric: Metric, minutes: int, lookback: int | None
 ) -> None:
     """With a half-life, an observation weighs 2^(-age of its epoch / half-life); beyond lookback, nothing."""
@@ -231,7 +231,7 @@ def test_decay_weighs_every_observation_by_its_epochs_age(
 @settings(max_examples=50)
 @given(history=histories(), seed=st.randoms(use_true_random=False))
 def test_facts_fold_in_any_order(history: History, seed: object) -> None:
-    """The order in which facts are listed does not matter to a single digit."""
+    """The order in which facts are listed does not change a single digit."""
     facts = history.facts(WINDOW)
     decisions, outcomes = list(facts.decisions.items()), list(facts.outcomes.items())
     seed.shuffle(decisions)  # type: ignore[attr-defined]
@@ -253,13 +253,13 @@ SUBSCRIBED = Metric(name="subscribed", window=WINDOW, default_value=0.0)
 
 
 def fold_closed(facts: Facts, metric: Metric, epochs: Sequence[Epoch] = CLOSED) -> ArmObservations:
-    """What is known about the first arm, long after."""
+    """Return the observations of the first arm, long after."""
     return fold_facts(facts, epochs, (0, metric), [0], weighting=Weighting(lag=LAG), now=LATER)[0]
 
 
 @pytest.mark.parametrize("basis", list(Basis))
 def test_only_policy_and_restricted_decisions_steer(basis: Basis) -> None:
-    """Outcomes and silence of any other basis leave the evidence empty."""
+    """Outcomes and silence of any other basis leave the observations empty."""
     facts = Facts(
         decisions={decision_key(1, 0, basis): 10},
         outcomes={outcome_key(1, 0, basis): binary_tally(4, 3)},
@@ -270,7 +270,7 @@ def test_only_policy_and_restricted_decisions_steer(basis: Basis) -> None:
 
 
 def test_an_outcome_whose_decision_was_never_counted_counts() -> None:
-    """A crash loses decision counts and no outcome: three outcomes of two counted decisions are three."""
+    """A crash loses decision counts and no outcomes: three outcomes of two counted decisions are three."""
     facts = Facts(decisions={decision_key(1, 0): 2}, outcomes={outcome_key(1, 0): binary_tally(3, 2)})
     assert fold_closed(facts, SUBSCRIBED).sums == OutcomeMoments.from_successes(3, 2)
     uncounted = Facts(decisions={}, outcomes=facts.outcomes)
@@ -278,7 +278,7 @@ def test_an_outcome_whose_decision_was_never_counted_counts() -> None:
 
 
 def test_a_late_outcome_was_silence() -> None:
-    """An outcome that came late leaves the default in the evidence, and is reported beside it."""
+    """An outcome that came late leaves the default in the observations, and is reported separately."""
     late = Tally.of(1, is_late=True)
     facts = Facts(decisions={decision_key(1, 0): 1}, outcomes={outcome_key(1, 0): late})
     seen = fold_closed(facts, SUBSCRIBED)
@@ -286,7 +286,7 @@ def test_a_late_outcome_was_silence() -> None:
 
 
 def test_silence_of_an_open_epoch_is_not_yet_known() -> None:
-    """In the epoch in force, neither its outcomes nor its silence steer."""
+    """In the epoch in force, neither outcomes nor silence steer."""
     facts = Facts(decisions={decision_key(2, 0): 100}, outcomes={outcome_key(2, 0): binary_tally(5, 5)})
     assert fold_closed(facts, SUBSCRIBED) == ArmObservations(n_open=5)
 
@@ -321,16 +321,16 @@ def test_other_segments_are_left_out() -> None:
     assert seen == ArmObservations(sums=OutcomeMoments.from_successes(3, 1), n_outcomes=2)
 
 
-def test_without_facts_there_is_no_evidence() -> None:
-    """Before the first decision every arm's evidence is empty, and its posterior the prior."""
+def test_without_facts_there_are_no_observations() -> None:
+    """Before the first decision every arm's observations are empty, and its posterior is the prior."""
     metric = Metric(name="x", prior=BetaPrior(2.0, 3.0))
     evidence = fold_facts(NOTHING, [], (0, metric), ARMS, weighting=Weighting(), now=START)
     assert evidence == {0: ArmObservations(), 1: ArmObservations()}
     assert posteriors_from(metric, evidence) == dict.fromkeys(ARMS, BetaPosterior(2.0, 3.0))
 
 
-def test_a_posterior_is_prior_and_evidence() -> None:
-    """The prior is not weighted: decayed evidence is added to all of it."""
+def test_a_posterior_is_prior_and_observations() -> None:
+    """The prior is not weighted: decayed observations are added to all of it."""
     metric = Metric(name="x", prior=BetaPrior(2.0, 3.0))
     facts = Facts(decisions={}, outcomes={outcome_key(1, 0): binary_tally(10, 4)})
     weighting = Weighting(half_life=5 * HOUR)
@@ -353,5 +353,5 @@ def test_a_posterior_is_prior_and_evidence() -> None:
     ],
 )
 def test_weights(weighting: Weighting, age: timedelta, expected: float) -> None:
-    """An epoch's weight is in [0, 1], also when the clock went back or the age is immense."""
+    """An epoch's weight is in [0, 1], even when the clock went back or the age is immense."""
     assert weighting.weight(START, START + age) == expected

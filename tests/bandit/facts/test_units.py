@@ -1,4 +1,4 @@
-"""Units of analysis: how much they repeat is told from the spread over groups, within a stated error."""
+"""Units of analysis: how often they repeat is estimated from the spread over groups, within an error."""
 
 import random
 from collections import Counter
@@ -13,7 +13,7 @@ SALT = bytes(range(16))
 
 
 def groups_of(decisions_by_unit: list[int]) -> Counter[int]:
-    """Decisions by group of units that made so many each."""
+    """Return decisions by group of units that made this many each."""
     groups: Counter[int] = Counter()
     for number, count in enumerate(decisions_by_unit):
         groups[hash_unit(SALT, f"user-{number}".encode())[0]] += count
@@ -22,7 +22,7 @@ def groups_of(decisions_by_unit: list[int]) -> Counter[int]:
 
 @pytest.mark.parametrize("n_units", [30, 3_000, 30_000])
 def test_units_that_do_not_repeat_are_left_alone(n_units: int) -> None:
-    """One decision a unit is seen as such: chi-square with 255 degrees of freedom passes 1.5 once in 10^6."""
+    """One decision a unit is recognized: chi-square with 255 degrees of freedom passes 1.5 once in 10^6."""
     estimate = estimate_repeats(groups_of([1] * n_units))
     assert not estimate.is_too_much
     assert abs(estimate.decisions_a_unit - 1) < TOLERATED_REPEATS - 1
@@ -39,7 +39,7 @@ def test_units_that_do_not_repeat_are_left_alone(n_units: int) -> None:
     ids=["all return often", "all return", "one stands for many", "one unit"],
 )
 def test_units_that_repeat_are_noticed(counts: list[int], expected: float) -> None:
-    """Also one that hides among others; within six standard errors of 9 % each."""
+    """Even one that hides among others is noticed; within six standard errors of 9 % each."""
     estimate = estimate_repeats(groups_of(counts))
     assert estimate.is_too_much
     assert estimate.decisions_a_unit == pytest.approx(expected, rel=0.54)
@@ -48,7 +48,7 @@ def test_units_that_repeat_are_noticed(counts: list[int], expected: float) -> No
 
 
 def test_the_estimate_is_unbiased() -> None:
-    """Over random hashes its mean is the truth, within six standard errors of the mean."""
+    """Over random hashes its mean is the true value, within six standard errors of the mean."""
     generator = random.Random(1)
     counts = [1] * 100 + [4] * 50 + [10] * 10
     truth = sum(count * count for count in counts) / sum(counts)
@@ -72,5 +72,5 @@ def test_the_estimate_is_unbiased() -> None:
     ],
 )
 def test_a_unit_is_worth_no_more_than_the_maximum(metric: Metric, expected: int) -> None:
-    """The cap of a unit's outcome is what the metric's maximum is in quanta."""
+    """The cap of a unit's outcome is the metric's maximum in quanta."""
     assert largest_quanta(metric) == expected == metric.quantise(metric.maximum)

@@ -1,4 +1,4 @@
-"""Rates, percentiles and ratios, on rounds whose figures are known."""
+"""Rates, percentiles and ratios, on rounds with known figures."""
 
 from array import array
 
@@ -10,7 +10,7 @@ from benchmarks.harness.timings import Comparison, Figures, Round, percentile
 
 
 def make_round(n_calls: int, *, seconds: float = 1.0, cpu_seconds: float = 0.5, items: int = 1) -> Round:
-    """A round whose calls took 1 ms, 2 ms and so on."""
+    """Return a round whose calls took 1 ms, 2 ms and so on."""
     latencies = array("d", [(number + 1) / 1000 for number in range(n_calls)])
     return Round(
         seconds=seconds, cpu_seconds=cpu_seconds, latencies=latencies, items_per_call=items, n_warm_up=0
@@ -30,7 +30,7 @@ def test_rates_count_items_and_not_calls() -> None:
 
 
 def test_figures_pool_the_calls_of_all_rounds() -> None:
-    """Latencies and CPU time are those of all calls together, the rate is the middle round's."""
+    """Latencies and CPU time are those of all calls together; the rate is the median round's."""
     figures = Figures.of([make_round(100), make_round(100), make_round(300)])
     assert figures.n_items == 500
     assert figures.rate.middle == pytest.approx(100)
@@ -39,7 +39,7 @@ def test_figures_pool_the_calls_of_all_rounds() -> None:
 
 
 def test_the_ratio_is_that_of_neighbouring_rounds() -> None:
-    """A machine that slows down for a while slows both, and the ratio stays."""
+    """A machine that slows down for a while slows both rounds, and the ratio stays."""
     pairs = [
         (make_round(100), make_round(80)),
         (make_round(10), make_round(8)),

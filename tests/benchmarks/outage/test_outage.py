@@ -1,4 +1,4 @@
-"""The benchmark of an outage, with every age scaled down: Choose never fails, and Reward comes back."""
+"""The outage benchmark, with every age scaled down: Choose never fails, and Reward comes back."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ AGES = ("--poll-seconds", "0.1", "--lag-seconds", "0.5", "--max-staleness-second
 
 
 def test_with_the_database_stopped_choose_has_no_failed_call(tmp_path: Path) -> None:
-    """Past max_staleness the champion answers and says so; Reward is UNAVAILABLE; all recovers by itself."""
+    """Past max_staleness the champion answers as stale; Reward is UNAVAILABLE; all recovers by itself."""
     result = measure(tmp_path, fault="stop", seconds=4.0, around=1.0, n_replicas=2, flags=AGES)
     assert result.is_good, result
     before, during, after = result.rows

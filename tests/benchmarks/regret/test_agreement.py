@@ -1,7 +1,7 @@
 """Simulated regret is that of independent implementations: on one clock, in batches and with delays.
 
 Two means of many runs are about normal, so they are further apart than 5.1 combined standard errors with a
-chance of 3.4e-7. (Who looks at one figure may take four, which is a chance of 6e-5.) Seeds are fixed.
+chance of 3.4e-7. (For a single figure four would do, which is a chance of 6e-5.) Seeds are fixed.
 """
 
 import math
@@ -33,14 +33,14 @@ CLOCKS = {"at-once": (1, 0), "batched": (16, 0), "delayed": (1, 30), "both": (16
 
 
 def ours(problem: Problem, label: str) -> tuple[float, float]:
-    """Mean regret and its standard error, as the suite has them."""
+    """Return mean regret and its standard error from the suite."""
     match = Match(problem=problem, entrant=parse_contestant(label, problem), n_runs=N_OURS, seed=11)
     (measured,) = play_all([match], 1, lambda _: None)
     return float(measured.regret.mean[-1]), float(measured.regret.standard_error[-1])
 
 
 def assert_agree(one: tuple[float, float], other: tuple[float, float]) -> None:
-    """Fails if the means are further apart than chance takes them."""
+    """Fail if the means are further apart than chance allows."""
     assert abs(one[0] - other[0]) < MOST_ERRORS * math.hypot(one[1], other[1]), (one, other)
 
 
@@ -59,7 +59,7 @@ def test_regret_is_that_of_a_textbook_loop(label: str, clock: str) -> None:
 
 
 def test_regret_of_counts_is_that_of_a_textbook_loop() -> None:
-    """So do Poisson outcomes with a gamma posterior."""
+    """Poisson outcomes with a gamma posterior cost what they cost in a plain loop."""
     means, luck = (1.0, 1.6), random.Random(3)
     regrets = [
         textbook.run(means, 100, textbook.thompson_of_counts, luck, outcome=textbook.poisson)
@@ -70,18 +70,18 @@ def test_regret_of_counts_is_that_of_a_textbook_loop() -> None:
 
 
 class TextbookPeer:
-    """A textbook policy that breaks ties by the first arm, in the place of another library's."""
+    """A textbook policy that breaks ties by the first arm, in place of another library's."""
 
     def __init__(self, n_arms: int, seed: int) -> None:
         self.luck = random.Random(seed)
         self.counts, self.sums = [0.0] * n_arms, [0.0] * n_arms
 
     def choose(self) -> int:
-        """An arm by Thompson sampling."""
+        """Return an arm by Thompson sampling."""
         return textbook.thompson(self.counts, self.sums, self.luck)
 
     def learn(self, arms: Sequence[int], rewards: Sequence[float]) -> None:
-        """Counts outcomes."""
+        """Count the outcomes."""
         for arm, reward in zip(arms, rewards, strict=True):
             self.counts[arm] += 1
             self.sums[arm] += reward
@@ -89,7 +89,7 @@ class TextbookPeer:
 
 @pytest.mark.parametrize("clock", ["at-once", "both"])
 def test_peers_play_on_the_same_clock(clock: str) -> None:
-    """A policy of another make, taught through the peers' interface, costs what ours does."""
+    """A policy from elsewhere, taught through the peers' interface, costs what ours does."""
     every, delay = CLOCKS[clock]
     problem = Problem(means=MEANS, horizon=HORIZON, refresh_every=every, delay=delay)
     rngs = (np.random.default_rng(1), np.random.default_rng(2))
@@ -100,20 +100,20 @@ def test_peers_play_on_the_same_clock(clock: str) -> None:
 
 
 class FirstArm:
-    """A peer that always takes what it sees first."""
+    """A peer that always takes the arm that it sees first."""
 
     def choose(self) -> int:
-        """The first arm."""
+        """Return the first arm."""
         return 0
 
     def learn(self, arms: Sequence[int], rewards: Sequence[float]) -> None:
-        """Learns nothing, but sees only its own choice."""
+        """Learn nothing, and check that it sees only its own choice."""
         assert set(arms) <= {0}
         assert len(arms) == len(rewards)
 
 
 def test_peers_see_arms_in_an_order_of_their_own() -> None:
-    """Who takes the first arm takes each arm equally often over runs: a bound of 5.1 standard deviations."""
+    """A peer that takes the first arm takes each arm equally often over runs: within 5.1 deviations."""
     problem = Problem(means=(0.0, 0.0, 1.0), horizon=20)
     n_runs = 900
     player = PeerPlayer(problem, lambda *_: FirstArm(), n_runs, np.random.default_rng(5))

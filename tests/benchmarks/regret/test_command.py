@@ -1,4 +1,4 @@
-"""The command line of the regret suite: what it takes, what it writes, and what bad input gets."""
+"""The command line of the regret suite: its options, its output, and its errors for bad input."""
 
 import json
 import sys
@@ -16,12 +16,12 @@ SMALL = "--means 0.2,0.5 --horizon 40 --runs 20 --jobs 1"
 
 
 def invoke(arguments: str) -> Result:
-    """What the command answers."""
+    """Return the result of the command."""
     return CliRunner().invoke(main, arguments.split())
 
 
 def figures(arguments: str, folder: Path) -> list[dict[str, Any]]:
-    """The JSON of a run that must succeed."""
+    """Return the JSON of a run that must succeed."""
     file = folder / "figures.json"
     done = invoke(f"{arguments} --json {file}")
     assert done.exit_code == 0, done.output
@@ -30,7 +30,7 @@ def figures(arguments: str, folder: Path) -> list[dict[str, Any]]:
 
 
 def test_json_has_an_object_for_each_policy(tmp_path: Path) -> None:
-    """Mean, standard error and runs stand beside the policy as it was written, and what makes them again."""
+    """Mean, standard error and runs stand next to the policy as it was written, with what repeats them."""
     policies = "thompson,epsilon-greedy:0.2,uniform,split:90/10,thompson:floor=0.1:half-life=30"
     found = figures(f"{SMALL} --policies {policies} --seed 3 --champion 1", tmp_path)
     assert [each["policy"] for each in found] == policies.split(",")
@@ -61,7 +61,7 @@ def test_json_has_an_object_for_each_policy(tmp_path: Path) -> None:
     ],
 )
 def test_each_option_changes_what_is_played(options: str, tmp_path: Path) -> None:
-    """An option that is read and then forgotten would leave the figures as they are."""
+    """Each option changes the figures; one that is read and then ignored would not."""
     policies = "--policies thompson,epsilon-greedy:0.3:decay=20"
     plain = figures(f"{SMALL} {policies}", tmp_path)
     changed = figures(f"{SMALL} {policies} {options}", tmp_path)
@@ -71,7 +71,7 @@ def test_each_option_changes_what_is_played(options: str, tmp_path: Path) -> Non
 
 
 def test_means_can_be_drawn_for_each_run(tmp_path: Path) -> None:
-    """With turnover as well; a constant of Lai & Robbins there is not."""
+    """Turnover works as well; it has no constant of Lai & Robbins."""
     (one,) = figures(
         "--means-beta 4,4 --arms 5 --turnover 0.1 --horizon 30 --runs 5 --policies thompson", tmp_path
     )
@@ -81,7 +81,7 @@ def test_means_can_be_drawn_for_each_run(tmp_path: Path) -> None:
 
 
 def test_a_single_run_has_no_standard_error(tmp_path: Path) -> None:
-    """It is null in JSON, and left out of the table; so is an infinite constant."""
+    """A missing standard error is null in JSON, and left out of the table; so is an infinite constant."""
     found = figures("--means 0,0.5 --horizon 1 --runs 1", tmp_path)
     assert {each["standard_error"] for each in found} == {None}
     assert "nan" not in invoke("--means 0,0.5 --horizon 1 --runs 1").output.lower()
@@ -99,7 +99,7 @@ def test_curves_come_with_their_bands(tmp_path: Path) -> None:
 
 
 def test_plots_are_files_and_one_page_that_carries_them(tmp_path: Path) -> None:
-    """A PNG for each problem; the page shows them from data within it and asks for nothing from outside."""
+    """There is a PNG for each problem, and a page that shows them from data within it, without requests."""
     done = invoke(f"{SMALL} --policies thompson,split:<b>90/10 --plots {tmp_path}".replace("<b>", ""))
     assert done.exit_code == 0, done.output
     page = (tmp_path / "regret.html").read_text()
@@ -112,7 +112,7 @@ def test_plots_are_files_and_one_page_that_carries_them(tmp_path: Path) -> None:
 def test_plots_without_matplotlib_are_refused_before_the_work(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The error says what to install."""
+    """The error names what to install."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     done = invoke(f"--plots {tmp_path}")
     assert done.exit_code == 2
@@ -122,7 +122,7 @@ def test_plots_without_matplotlib_are_refused_before_the_work(
 
 
 def test_named_problems_are_listed_and_played(tmp_path: Path) -> None:
-    """Each has a line; one can be played by its name, with its anchor."""
+    """Each named problem has a line, and one can be played by its name, with its anchor."""
     listed = invoke("--list").output
     assert [name for name in NAMED if name not in listed] == []
     (identical, all_exploring) = (
@@ -136,7 +136,7 @@ def test_named_problems_are_listed_and_played(tmp_path: Path) -> None:
 
 
 def test_the_cases_that_a_bandit_does_not_win_are_played_by_default() -> None:
-    """A horizon too short, a split whose champion is best, a week's rhythm, and delay."""
+    """The cases are a horizon too short, a split whose champion is best, a week's rhythm, and delay."""
     by_default = {name for name, named in NAMED.items() if named.is_default}
     assert {"short", "champion-best", "weekend", "delayed", "russo-van-roy", "identical"} <= by_default
     assert "chapelle-li-1" not in by_default
@@ -236,7 +236,7 @@ def test_other_libraries_that_are_missing_are_named(monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_bad_input_gets_a_line_with_the_option_and_its_rule(arguments: str, says: str) -> None:
-    """One line on standard error, exit code 2, and no work done."""
+    """Bad input gets one line on standard error and exit code 2, and no work is done."""
     done = invoke(arguments)
     assert done.exit_code == 2
     assert says in done.output
@@ -245,7 +245,7 @@ def test_bad_input_gets_a_line_with_the_option_and_its_rule(arguments: str, says
 
 
 def test_every_peer_can_be_named() -> None:
-    """The help names them as they are."""
+    """The help names every peer as it is accepted."""
     shown = " ".join(invoke("--help").output.split())
     assert set(PEERS) == {
         f"{library}-{policy}"

@@ -1,4 +1,4 @@
-"""What the simulation holds exactly: its clock, its worlds, its checks, and that machines don't matter."""
+"""What the simulation holds exactly: its clock, its worlds, its checks, and its independence of machines."""
 
 import math
 from itertools import pairwise
@@ -18,13 +18,13 @@ from benchmarks.regret.problems.worlds import World
 from benchmarks.regret.simulation import Measured, checkpoints_of
 
 MOST_ERRORS = 5.1
-"""Off by chance once in 3 million."""
+"""Exceeded by chance once in 3 million."""
 
 
 def play(
     problem: Problem, *labels: str, n_runs: int = 200, n_processes: int = 1, seed: int = 4
 ) -> list[Measured]:
-    """What each contestant costs."""
+    """Return the regret of each contestant."""
     matches = [
         Match(problem=problem, entrant=parse_contestant(label, problem), n_runs=n_runs, seed=seed)
         for label in labels
@@ -39,7 +39,7 @@ def play(
 def test_an_outcome_counts_from_the_first_refresh_after_its_delay(
     every: int, delay: int, first_informed: int
 ) -> None:
-    """One arm never succeeds, the other always: one known outcome ends all regret of the greedy."""
+    """One arm never succeeds, the other always: one known outcome ends all regret of the greedy policy."""
     problem = Problem(means=(0.0, 1.0), horizon=50, refresh_every=every, delay=delay)
     (measured,) = play(problem, "epsilon-greedy:0")
     assert measured.checkpoints == tuple(range(1, 51))
@@ -49,7 +49,7 @@ def test_an_outcome_counts_from_the_first_refresh_after_its_delay(
 
 
 def test_figures_do_not_depend_on_the_number_of_processes() -> None:
-    """Two processes find to the last bit what one finds."""
+    """Two processes find the same figures as one, to the last bit."""
     problem = Problem(means=(0.2, 0.25, 0.3), horizon=40)
     alone = play(problem, "thompson", "epsilon-greedy", n_runs=600)
     together = play(problem, "thompson", "epsilon-greedy", n_runs=600, n_processes=2)
@@ -60,7 +60,7 @@ def test_figures_do_not_depend_on_the_number_of_processes() -> None:
 
 
 def test_figures_do_not_depend_on_who_else_plays() -> None:
-    """A contestant's figures are the same alone and behind another one; with another seed they differ."""
+    """A contestant's figures are the same alone and after another one; with another seed they differ."""
     problem = Problem(means_beta=(1.0, 1.0), n_drawn=3, horizon=40)
     (alone,) = play(problem, "thompson")
     (_, behind) = play(problem, "uniform", "thompson")
@@ -70,7 +70,7 @@ def test_figures_do_not_depend_on_who_else_plays() -> None:
 
 
 def test_identical_arms_cost_nothing() -> None:
-    """Exactly nothing, whoever plays."""
+    """Identical arms cost exactly nothing, whichever policy plays."""
     problem = Problem(means=(0.3,) * 4, horizon=60)
     for measured in play(problem, "thompson", "epsilon-greedy", "uniform", "split:4/3/2/1"):
         assert not measured.regret.mean.any()
@@ -98,7 +98,7 @@ def test_fixed_shares_cost_what_arithmetic_says(label: str, champion: int, share
 
 
 def test_floors_hold_for_policies_that_learn() -> None:
-    """With floors of .2 and .3 the worst a policy is kept from is what they give away."""
+    """With floors of .2 and .3 the regret of a policy approaches what the floors give away."""
     problem = Problem(means=(0.0, 1.0), horizon=400)
     (measured,) = play(problem, "epsilon-greedy:0:floor=0.2:champion-floor=0.3")
     late = measured.regret.mean[-1] - measured.regret.mean[measured.checkpoints.index(40)]
@@ -117,7 +117,7 @@ def test_blocks_are_merged_into_what_all_runs_together_say() -> None:
 
 @pytest.mark.parametrize("horizon", [1, 2, 9, 10, 60, 12_345])
 def test_curves_end_with_the_horizon(horizon: int) -> None:
-    """Checkpoints rise, and hold the tenth that the slope needs."""
+    """Checkpoints rise, and include the tenth that the slope needs."""
     rounds = checkpoints_of(horizon)
     assert list(rounds) == sorted(set(rounds))
     assert rounds[0] == 1
@@ -126,7 +126,7 @@ def test_curves_end_with_the_horizon(horizon: int) -> None:
 
 
 def test_outcomes_age_by_the_refresh_of_their_decision() -> None:
-    """Weights are 2^(-age / half-life), age counted from the refresh; the prior stays whole."""
+    """Weights are 2^(-age / half-life), age counted from the refresh; the prior keeps its full weight."""
     beliefs = Beliefs(1, 2, BetaPrior(2.0, 3.0), half_life=10.0)
     ones = np.ones((2, 1))
     beliefs.learn([Outcomes(0, 0, np.zeros((2, 1), dtype=np.int64), ones)], 10)
@@ -168,14 +168,14 @@ def test_outcomes_are_handed_out_once_in_order() -> None:
 
 
 def means_of(problem: Problem, n_rounds: int, n_runs: int = 1) -> np.ndarray:
-    """Means round by round, shape (n_rounds, n_runs, n_arms)."""
+    """Return the means round by round, shape (n_rounds, n_runs, n_arms)."""
     world = World(problem, n_runs, np.random.default_rng(8))
     each = [world.means(first, 1)[0] for first in range(n_rounds)]
     return np.array([np.broadcast_to(means, (n_runs, problem.n_arms)) for means in each])
 
 
 def test_a_switch_changes_the_means_from_its_round_on() -> None:
-    """Rounds before it have the first means, it and those after it the second."""
+    """Rounds before the switch have the first means, and the rest the second."""
     problem = Problem(means=(0.1, 0.2), switch_at=3, switch_means=(0.9, 0.8), horizon=6)
     means = means_of(problem, 6)[:, 0].tolist()
     assert means == [[0.1, 0.2]] * 3 + [[0.9, 0.8]] * 3
@@ -183,7 +183,7 @@ def test_a_switch_changes_the_means_from_its_round_on() -> None:
 
 
 def test_a_week_has_five_days_and_two() -> None:
-    """Weekend means hold on the sixth and seventh day; a swing is back where it was after a week."""
+    """Weekend means hold on the sixth and seventh day; a swing repeats after a week."""
     problem = Problem(means=(0.1, 0.2), weekend_means=(0.3, 0.1), rounds_per_day=2)
     assert means_of(problem, 28)[:, 0, 0].tolist() == ([0.1] * 10 + [0.3] * 4) * 2
     swinging = means_of(Problem(means=(0.2, 0.4), weekly_swing=0.5, rounds_per_day=4), 56)[:, 0]
@@ -193,7 +193,7 @@ def test_a_week_has_five_days_and_two() -> None:
 
 
 def test_means_wander_as_far_as_asked_and_stay_in_range() -> None:
-    """Each run has walks of its own, whose spread at the end is the drift: five sigma of a chi-square."""
+    """Each run has its own walks, whose spread at the end is the drift: five sigma of a chi-square."""
     problem = Problem(means=(0.5, 0.5), drift=0.05, horizon=50)
     ends = means_of(problem, 50, n_runs=2_000)[-1]
     assert abs(ends.std() / 0.05 - 1) < MOST_ERRORS / math.sqrt(2 * 4_000)
@@ -204,7 +204,7 @@ def test_means_wander_as_far_as_asked_and_stay_in_range() -> None:
 
 
 def test_new_arms_are_unknown() -> None:
-    """A replaced arm gets a new mean, at the rate asked for, and an old success speaks for it no more."""
+    """A replaced arm gets a new mean, at the rate asked for, and loses the evidence of old successes."""
     problem = Problem(means_beta=(4.0, 4.0), n_drawn=3, turnover=0.25, horizon=100)
     world = World(problem, 400, np.random.default_rng(3))
     before = world.means(0, 1).copy()
@@ -235,7 +235,7 @@ def test_outcomes_have_their_mean_and_spread(kind: RewardKind, mean: float, sd: 
 
 
 def test_lai_robbins_constants_are_those_of_the_formula() -> None:
-    """Against Kullback-Leibler divergences summed from their definition."""
+    """The constants equal Kullback-Leibler divergences summed from their definition."""
     by_hand = 0.2 * math.log(0.2 / 0.25) + 0.8 * math.log(0.8 / 0.75)
     assert lai_robbins(RewardKind.BERNOULLI, [0.2, 0.25, 0.25]) == pytest.approx(0.05 / by_hand)
     pmf = [

@@ -1,4 +1,4 @@
-"""A problem through a real server costs what it costs in-process; outcomes count there as they do here."""
+"""A problem through a real server costs what it costs in-process; outcomes count alike in both."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ MOST_ERRORS = 5.1
 
 
 def through_server(arguments: str, folder: Path) -> list[dict[str, Any]]:
-    """What the command finds; it must say that the figures agree."""
+    """Return what the command finds; it must report that the figures agree."""
     file = folder / "figures.json"
     done = CliRunner().invoke(
         main, [*arguments.split(), "--through-server", "--jobs", "1", "--json", str(file)]
@@ -45,7 +45,7 @@ def test_regret_through_a_server_is_that_in_process(tmp_path: Path) -> None:
 
 
 def test_outcomes_wait_for_their_delay_on_a_server_too(tmp_path: Path) -> None:
-    """The greedy regrets nothing after the first refresh at which an outcome is known: round 20."""
+    """The greedy policy's regret ends after the first refresh at which an outcome is known: round 20."""
     arguments = "--means 0,1 --horizon 40 --runs 12 --refresh-every 10 --delay 15 --curve"
     (found,) = through_server(f"{arguments} --policies epsilon-greedy:0", tmp_path)
     regret = dict(zip(found["curve"]["round"], found["curve"]["mean"], strict=True))
@@ -58,7 +58,7 @@ def test_outcomes_wait_for_their_delay_on_a_server_too(tmp_path: Path) -> None:
     "label", ["thompson", "epsilon-greedy:0.2:decay=9", "uniform", "split:3/1:floor=0.1"]
 )
 def test_shares_asked_for_are_those_of_the_policy(reward: RewardKind, label: str) -> None:
-    """Facts in the server's whole numbers ask for shares that sum to 1; the declaration names the limits."""
+    """Facts in the server's integers give shares that sum to 1; the declaration names the limits."""
     problem = Problem(means=(0.2, 0.5), reward=reward, champion=1)
     contestant = parse_contestant(label, problem)
     facts = RunFacts(problem, contestant)

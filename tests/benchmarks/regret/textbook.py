@@ -1,4 +1,4 @@
-"""Bandits as a textbook has them, run by run in plain Python: nothing here is shared with what they check."""
+"""Textbook bandits, run by run in plain Python: they share nothing with what they check."""
 
 import math
 import random
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from statistics import mean, stdev
 
 Choose = Callable[[list[float], list[float], random.Random], int]
-"""From numbers of outcomes and their sums by arm to an arm."""
+"""A policy: from numbers of outcomes and their sums by arm to an arm."""
 
 
 def thompson(counts: list[float], sums: list[float], luck: random.Random) -> int:
@@ -22,7 +22,7 @@ def thompson_of_counts(counts: list[float], sums: list[float], luck: random.Rand
 
 
 def epsilon_greedy(epsilon: float, decay: float = math.inf) -> Choose:
-    """Explores with epsilon / (1 + n / decay), else the best posterior mean from Beta(1, 1), ties by lot."""
+    """Explore with epsilon / (1 + n / decay), else the best posterior mean from Beta(1, 1), ties by lot."""
 
     def choose(counts: list[float], sums: list[float], luck: random.Random) -> int:
         if luck.random() < epsilon / (1 + sum(counts) / decay):
@@ -57,7 +57,7 @@ def run(
     delay: int = 0,
     outcome: Callable[[float, random.Random], float] = bernoulli,
 ) -> float:
-    """The regret of one run: what is known is looked at every so many rounds, outcomes come `delay` later."""
+    """Return the regret of one run that refreshes at intervals, with outcomes `delay` rounds later."""
     history: list[tuple[int, float]] = []
     counts, sums = [0.0] * len(means), [0.0] * len(means)
     n_known, regret = 0, 0.0
@@ -75,5 +75,5 @@ def run(
 
 
 def mean_and_error(regrets: list[float]) -> tuple[float, float]:
-    """The mean over runs and its standard error."""
+    """Return the mean over runs and its standard error."""
     return mean(regrets), stdev(regrets) / math.sqrt(len(regrets))

@@ -1,4 +1,4 @@
-"""The replay method: which events count, and what the gain's standard error is worth."""
+"""The replay method: which events count, and how accurate the gain's standard error is."""
 
 import math
 import random
@@ -25,7 +25,7 @@ def replay(n_events: int, seed: int, share_of_good: float) -> Tally:
 
 
 def test_only_events_of_the_chosen_arm_count() -> None:
-    """Other events enter the uniform mean alone."""
+    """Other events enter only the uniform mean."""
     tally = Tally()
     assert tally.add(Event("good", 1), "good")
     assert not tally.add(Event("bad", 0), "good")
@@ -34,13 +34,13 @@ def test_only_events_of_the_chosen_arm_count() -> None:
 
 
 def test_events_are_the_same_for_a_seed() -> None:
-    """A replay can be repeated, as far as the events go."""
+    """A replay with the same seed draws the same events."""
     assert list(resampled(FILMS, 100, 7)) == list(resampled(FILMS, 100, 7))
     assert list(resampled(FILMS, 100, 7)) != list(resampled(FILMS, 100, 8))
 
 
 def test_events_are_uniform_over_arms() -> None:
-    """However many ratings an arm has; a count off by 5.1 standard deviations is a chance of 3e-7."""
+    """Events are uniform however many ratings an arm has; a count off by 5.1 deviations has p = 3e-7."""
     n_events = 40_000
     films = (*FILMS, Film(arm="rare", title="Rare", rewards=(1,)))
     for film in films:
@@ -55,7 +55,7 @@ def test_the_gain_is_found_within_its_error() -> None:
 
 
 def test_the_standard_error_is_not_understated() -> None:
-    """Over 400 replays the gains scatter no more than their standard error says.
+    """Over 400 replays the gains scatter no more than their standard error predicts.
 
     The scatter of 400 normal draws exceeds their own standard deviation by a factor of 1.18 with a chance of
     4e-7 (chi-square of 399 degrees), and the stated error bounds the true one from above.
@@ -66,7 +66,7 @@ def test_the_standard_error_is_not_understated() -> None:
 
 
 @pytest.mark.parametrize("n_matched", [0, 10])
-def test_nothing_is_compared_with_nothing(n_matched: int) -> None:
+def test_a_gain_needs_both_kinds_of_events(n_matched: int) -> None:
     """A gain needs events that counted and events that did not."""
     with pytest.raises(ValueError, match="nothing to compare"):
         Gain.of(n_matched, 0, 10, 5)
@@ -77,5 +77,5 @@ def test_nothing_is_compared_with_nothing(n_matched: int) -> None:
     [("Star Wars", "star-wars"), ("English Patient, The", "english-patient-the"), ("Amélie!", "am-lie")],
 )
 def test_titles_become_arm_ids(title: str, expected: str) -> None:
-    """Whatever a title holds, its id keeps to the pattern of ids."""
+    """Whatever a title contains, its id matches the pattern of ids."""
     assert arm_id(title) == expected

@@ -1,4 +1,4 @@
-"""The soak's comparison of books: exact ones pass, and each way of being wrong is found."""
+"""The soak's comparison of ledgers: exact ones pass, and each kind of damage is found."""
 
 import sqlite3
 from collections.abc import Callable
@@ -18,7 +18,7 @@ NAME = "soak"
 
 @pytest.fixture
 def database(tmp_path: Path) -> str:
-    """A database's URL."""
+    """The URL of a database."""
     return f"sqlite:///{tmp_path / 'bandit.db'}"
 
 
@@ -40,16 +40,16 @@ def books(database: str) -> Books:
 
 
 def note(books: Books, entry: RewardEntry) -> None:
-    """Sent, and acknowledged."""
+    """Record a reward as sent and acknowledged."""
     books.sent.setdefault(entry.decision, []).append(entry.outcomes[0].quanta)
     books.acked[entry.decision] += 1
 
 
-def test_exact_books_are_clean(database: str, books: Books) -> None:
-    """Nothing is lost, doubled or unknown."""
-    comparison = check(database, books, NAME, n_expired=0)
-    assert comparison.is_clean
-    assert (comparison.n_logged, books.n_acked) == (20, 24)
+def test_an_exact_ledger_is_clean(database: str, books: Books) -> None:
+    """With an exact ledger, nothing is lost, doubled or unknown."""
+    verdict = check(database, books, NAME, n_bygone=0)
+    assert verdict.is_clean
+    assert (verdict.n_logged, books.n_acked) == (20, 24)
 
 
 @pytest.mark.parametrize(
@@ -71,10 +71,10 @@ def test_exact_books_are_clean(database: str, books: Books) -> None:
     ],
     ids=["a reward is gone", "a revision is gone", "a sum counts one twice", "a stranger is in the log"],
 )
-def test_wrong_books_are_found(
-    database: str, books: Books, damage: str, found: Callable[[LedgerComparison], bool]
+def test_a_damaged_ledger_is_found(
+    database: str, books: Books, damage: str, found: Callable[[Verdict], bool]
 ) -> None:
-    """Each kind of damage is counted as what it is, and the verdict is not clean."""
+    """Each kind of damage is counted as what it is, and the result is not clean."""
     harm(database, damage, next(iter(books.sent)))
     comparison = check(database, books, NAME, n_expired=0)
     assert found(comparison)
@@ -82,7 +82,7 @@ def test_wrong_books_are_found(
 
 
 def test_a_seal_on_decisions_of_today_is_found(database: str, books: Books) -> None:
-    """The log has all its rows, and yet what is still open would be refused."""
+    """The log has all its rows, but open decisions would be refused, and the result is not clean."""
     seal = (
         "INSERT INTO seals (experiment, segment, epoch, before, sealed_at, n_apart) VALUES (1, 0, 1, ?, 0, 0)"
     )
@@ -92,13 +92,13 @@ def test_a_seal_on_decisions_of_today_is_found(database: str, books: Books) -> N
 
 
 def test_a_purge_that_did_not_happen_is_found(database: str, books: Books) -> None:
-    """What was to be purged of long ago, and was not, makes the verdict unclean."""
-    comparison = check(database, books, NAME, n_expired=5)
-    assert (comparison.n_purged, comparison.is_clean) == (0, False)
-    assert comparison.wrong == ("0 outcomes were purged, and 5 were to be",)
+    """Old rows that should have been purged, and were not, make the result unclean."""
+    verdict = check(database, books, NAME, n_bygone=5)
+    assert (verdict.n_purged, verdict.is_clean) == (0, False)
+    assert verdict.wrong == ("0 outcomes were purged instead of 5",)
 
 
 def harm(database: str, damage: str, parameter: bytes) -> None:
-    """Changes the database behind the service's back."""
+    """Change the database behind the service's back."""
     with closing(sqlite3.connect(database.removeprefix("sqlite:///"))) as connection, connection:
         connection.execute(damage, [parameter])

@@ -1,4 +1,4 @@
-"""The cells whose assumptions are broken: they break what they say, and nothing else."""
+"""The cells whose assumptions are broken: they break what they name, and nothing else."""
 
 import numpy as np
 
@@ -13,19 +13,19 @@ from benchmarks.validity.worlds.rates import still, turning
 
 N_RUNS, N_EPOCHS, SIZE = 20, 40, 500
 MOST = 8
-"""Of so many runs an error rate of .05 makes more than these less than once in 10^6 tests."""
+"""In this many runs, an error rate of .05 gives more than these less than once in 10^6 tests."""
 SHAPING = FLOORS["floors 20/5"]
 
 
 def test_turns_change_once() -> None:
-    """Rates before and after, of the length that is asked for."""
+    """The rates before and after a turn have the length that is asked for."""
     truth = turning((0.1, 0.2), (0.3, 0.4), 5, at=2)
     assert truth[:, 0].tolist() == [0.1, 0.1, 0.3, 0.3, 0.3]
     assert truth[:, 1].tolist() == [0.2, 0.2, 0.4, 0.4, 0.4]
 
 
 def test_what_wears_off_is_found_and_does_not_stand() -> None:
-    """Twice the rate at first and a fifth of it after: found in every run, borne out in none."""
+    """Twice the rate at first and a fifth of it after is found in every run, and upheld in none."""
     truth = turning((0.1, 0.2), (0.1, 0.02), N_EPOCHS, at=12)
     sample = arms_better_in_turns(truth, SIZE, SHAPING, np.random.default_rng(1), N_RUNS)
     assert sample["found"].all()
@@ -36,7 +36,7 @@ def test_what_wears_off_is_found_and_does_not_stand() -> None:
     assert lasting["stands"].all()
 
 
-def test_all_answered_is_nothing_broken() -> None:
+def test_with_every_outcome_answered_nothing_is_broken() -> None:
     """With every failure posted nothing is found; with half of one arm's, in every run, and noticed."""
     whole = unposted_failures(0.5, 1.0, N_EPOCHS, SIZE, np.random.default_rng(3), N_RUNS)
     half = unposted_failures(0.5, 0.5, N_EPOCHS, SIZE, np.random.default_rng(3), N_RUNS)
@@ -47,16 +47,16 @@ def test_all_answered_is_nothing_broken() -> None:
 
 
 def test_only_open_epochs_mistake_what_is_reported_sooner() -> None:
-    """Without a delay open and closed epochs say the same; eight epochs' delay always fires in open ones."""
-    at_once = unequal_report_delay(0.02, 0, N_EPOCHS, SIZE, np.random.default_rng(4), N_RUNS)
-    later = unequal_report_delay(0.02, 8, N_EPOCHS, SIZE, np.random.default_rng(4), N_RUNS)
+    """Without a delay open and closed epochs agree; with eight epochs' delay open ones always fire."""
+    at_once = report_sooner(0.02, 0, N_EPOCHS, SIZE, np.random.default_rng(4), N_RUNS)
+    later = report_sooner(0.02, 8, N_EPOCHS, SIZE, np.random.default_rng(4), N_RUNS)
     assert at_once["found"].tolist() == at_once["stands"].tolist()
     assert later["found"].all()
     assert later["stands"].sum() <= MOST
 
 
 def test_a_challenger_that_differs_is_found_wherever_it_comes() -> None:
-    """The third of three, at the level of six tests; equal ones seldom are."""
+    """The third of three is found, at the level of six tests; equal ones seldom are."""
     equal, apart = still((0.1, 0.1), 10), still((0.1, 0.3), 10)
     assert successive_challengers(apart, SIZE, 3, np.random.default_rng(5), N_RUNS)["found"].all()
     assert successive_challengers(equal, SIZE, 3, np.random.default_rng(5), N_RUNS)["found"].sum() <= MOST

@@ -1,4 +1,4 @@
-"""The validity benchmark: its short cuts agree with the library, and its figures are what they say."""
+"""The validity benchmark: its shortcuts agree with the library, and its figures are what they claim."""
 
 import json
 from dataclasses import replace
@@ -51,7 +51,7 @@ def history(rates: tuple[float, ...] = (0.1, 0.16, 0.1), *, seed: int = 3, n_run
 
 
 def log_of(seen: History, *, is_messy: bool = False) -> Log:
-    """The first run as facts; messy: with fallbacks and late outcomes, which count for nothing."""
+    """The first run as facts; if messy, with fallbacks and late outcomes, which count for nothing."""
     extra = np.where(np.arange(3) == 0, 40.0, 0.0) * np.ones_like(seen.n[0]) * is_messy
     return Log(
         shares=seen.shares[0],
@@ -63,7 +63,7 @@ def log_of(seen: History, *, is_messy: bool = False) -> Log:
 
 
 def state_of(log: Log) -> ExperimentState:
-    """The experiment that would have kept this log, once its last epoch has closed."""
+    """Return the experiment that would have kept this log, once its last epoch has closed."""
     return ExperimentState(
         experiment=Experiment(
             name="x",
@@ -84,7 +84,7 @@ def state_of(log: Log) -> ExperimentState:
 
 @pytest.mark.parametrize("is_messy", [False, True])
 def test_verdicts_are_those_of_a_whole_assessment(*, is_messy: bool) -> None:
-    """E-values, adjusted p-values and what is established: the same from facts as by the short cut."""
+    """E-values, adjusted p-values and what is established are the same from facts as by the shortcut."""
     log = log_of(history(), is_messy=is_messy)
     table, exposures = tables(log)
     short, whole = decide(table, DESIGN), assess(state_of(log), DESIGN.floors)
@@ -110,7 +110,7 @@ def test_the_log_gives_the_table_of_the_history() -> None:
 
 @pytest.mark.parametrize("offset", [-0.05, -0.02, 0.0, 0.05])
 def test_coverage_is_that_of_the_printed_intervals(offset: float) -> None:
-    """The ends hold a value at all looks exactly if the short cut says so, be it true or wrong."""
+    """The ends hold a value at all looks exactly if the shortcut says so, whether or not it is true."""
     seen, truth = history((0.1, 0.13, 0.1)), drifting((0.1, 0.13, 0.1), 12)
     truth[:, 1] += offset
     so_far = truth.cumsum(axis=0) / np.arange(1, 13)[:, np.newaxis]
@@ -139,7 +139,7 @@ def test_coverage_is_that_of_the_printed_intervals(offset: float) -> None:
 
 @pytest.mark.parametrize("side", ["lower", "upper"])
 def test_what_is_covered_ends_where_the_intervals_end(side: str) -> None:
-    """A value a ten-thousandth inside an end is held, and one as far outside is not."""
+    """A value a ten-thousandth inside an end is covered, and one as far outside is not."""
     seen = history((0.3, 0.39, 0.3))
     table = only_epoch(seen, 11)
     mean, contrast = estimate_mean(table, 1, DESIGN), compare_means(table, 1, 0, DESIGN)
@@ -161,7 +161,7 @@ def test_what_is_covered_ends_where_the_intervals_end(side: str) -> None:
 
 
 def only_epoch(seen: History, row: int) -> EvidenceTable:
-    """One epoch of the first run, with ten times its counts: a table with one look."""
+    """Return one epoch of the first run, with ten times its counts: a table with one look."""
     table = seen.table(0)
     only = slice(row, row + 1)
     return replace(
@@ -183,7 +183,7 @@ def test_a_verdict_is_reached_when_holm_first_rejects() -> None:
 
 
 def test_grid_beliefs_agree_with_the_quadrature() -> None:
-    """P(best) within 2e-3 and relative loss within 2 % where counts differ by less than a hundredfold."""
+    """P(best) agrees within 2e-3 and relative loss within 2 % if counts differ less than a hundredfold."""
     rng = np.random.default_rng(7)
     n = 10 ** rng.uniform(2, 4, (60, 3))
     successes = np.floor(n * rng.uniform(0.05, 0.15, (60, 3)))
@@ -199,7 +199,7 @@ def test_grid_beliefs_agree_with_the_quadrature() -> None:
 
 
 def test_shares_are_shaped_as_limits_shape_them() -> None:
-    """Additive floors, arm by arm."""
+    """Floors are additive, arm by arm."""
     best = np.array([[0.1, 0.7, 0.2], [1.0, 0.0, 0.0]])
     limits = Limits(minimum_share=0.05, minimum_shares={"a": 0.2})
     standings = [ArmStanding(id=arm) for arm in IDS]
@@ -208,7 +208,7 @@ def test_shares_are_shaped_as_limits_shape_them() -> None:
 
 
 def test_the_naive_test_is_the_textbooks() -> None:
-    """The pooled two-proportion z of statsmodels, from all counts so far."""
+    """The naive test is the pooled two-proportion z of statsmodels, from all counts so far."""
     shaping = Shaping(floors=(0.2, 0.05))
     seen = collect(still((0.1, 0.12), 12), 500, shaping, 1, np.random.default_rng(4))
     naive = ZTests.of(seen.n, seen.sums)
@@ -238,20 +238,20 @@ def test_a_unit_is_counted_once_however_often_it_comes() -> None:
 
 
 def test_rates_have_a_standard_error_even_at_zero() -> None:
-    """No false positive in a hundred runs is not certainty."""
+    """A rate of no false positives in a hundred runs still has a standard error."""
     assert of_rate(np.zeros(100)).value == 0.0
     assert of_rate(np.zeros(100)).standard_error == pytest.approx(0.00702, abs=1e-5)
     assert of_rate(np.repeat([0.0, 1.0], 500)).standard_error == pytest.approx(0.0158, abs=1e-4)
 
 
 def test_medians_of_runs_that_never_end_are_null() -> None:
-    """JSON knows no infinity."""
+    """Infinite medians are null, since JSON has no infinity."""
     figure = figure_of(np.array([3.0, np.inf, np.inf, np.inf]), Kind.MEDIAN)
     assert figure.as_json() == {"value": None, "quartiles": [3.0, None]}
 
 
 def test_every_cell_fills_its_tables() -> None:
-    """Each column has a figure in each of its rows, but where arms cross or an assumption is broken."""
+    """Each column has a figure in each of its rows, except where arms cross or an assumption is broken."""
     for cell in all_cells():
         row = row_of(cell, cell.play(np.random.default_rng(1), 2))
         for group in (group for group in GROUPS if cell.group in group.cells):
@@ -268,7 +268,7 @@ def test_titles_of_cells_are_unique() -> None:
 
 
 def test_results_depend_on_the_seed_and_not_on_the_number_of_processes() -> None:
-    """Two processes and one play the same luck, another seed another."""
+    """One process and two find the same figures; another seed finds others."""
     cells = [cell for cell in all_cells() if cell.group == "rollback"]
 
     def played(seed: int, jobs: int) -> dict[tuple[str, int], list[float]]:
@@ -284,7 +284,7 @@ def test_results_depend_on_the_seed_and_not_on_the_number_of_processes() -> None
 
 
 def test_the_command_prints_tables_and_writes_json(tmp_path: Path) -> None:
-    """Figures with standard errors, what they took, and the command and seed that make them again."""
+    """The output has figures with standard errors, their cost, and the command and seed that repeat them."""
     file = tmp_path / "figures.json"
     arguments = ["--runs", "4", "--cells", "equal: 2 arms, 50/50*", "--seed", "7", "--jobs", "1"]
     result = CliRunner().invoke(main, [*arguments, "--json", str(file)])
@@ -304,8 +304,8 @@ def test_the_command_prints_tables_and_writes_json(tmp_path: Path) -> None:
         (["--json", "/no/such/folder/x.json"], "a folder that exists"),
     ],
 )
-def test_a_wrong_call_is_refused_before_any_work(arguments: list[str], complaint: str) -> None:
-    """What can't be done is said at once, with what could."""
+def test_an_invalid_option_is_refused_before_any_work(arguments: list[str], complaint: str) -> None:
+    """An invalid option is refused at once, with what would be valid."""
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2
     assert complaint in result.output
@@ -318,7 +318,7 @@ def test_cells_can_be_listed() -> None:
 
 
 def test_fixed_shares_and_rates_are_as_declared() -> None:
-    """Within five standard errors, over a hundred runs."""
+    """Fixed shares and rates are as declared within five standard errors, over a hundred runs."""
     fixed = Shaping(floors=(0.7, 0.3), fixed=(0.7, 0.3))
     seen = collect(still((0.1, 0.2), 5), 400, fixed, 100, np.random.default_rng(2))
     n, sums = seen.n.sum(axis=(0, 1)), seen.sums.sum(axis=(0, 1))

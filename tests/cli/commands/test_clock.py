@@ -60,7 +60,7 @@ def test_an_accepted_clock_is_followed_by_a_running_server(
     eventually(lambda: server.sample("bandit_clock_in_doubt") == 0)
     assert server.sample("bandit_clock_offset_seconds") == pytest.approx(0, abs=1)
     assert wire.health_of("clock") == health_pb2.HealthCheckResponse.SERVING
-    assert "nothing: servers go on by themselves" in clock("show").stdout
+    assert "nothing: servers continue on their own" in clock("show").stdout
     events = [event["event"] for event in server.events() if event["event"].startswith("clock.")]
     assert events == ["clock.doubted", "clock.accepted"]
     done = run_command("audit", "--server", server.address, folder=server.log.parent)
@@ -80,9 +80,9 @@ def test_a_healthy_database_needs_no_action(url: str, clock: Clock, start_server
     shown = clock("show").stdout
     assert "mark:           none yet" in shown
     assert "trusted:        nothing yet (what was marked 1 day of running ago)" in shown
-    assert shown.rstrip().endswith("nothing: servers go on by themselves")
+    assert shown.rstrip().endswith("nothing: servers continue on their own")
     mark(url, -30 * 86_400)
-    assert "nothing: servers go on by themselves, 10 min after a start" in clock("show").stdout
+    assert "nothing: servers continue on their own, 10 min after a start" in clock("show").stdout
 
 
 def test_accepting_needs_a_reason(tmp_path: Path) -> None:

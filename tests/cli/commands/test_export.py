@@ -114,7 +114,11 @@ def test_one_file_is_the_facts(server: ServerProcess, experiment: str, run: Run)
     [
         (("nobody", "out"), 1, "there is no experiment 'nobody'"),
         (("draft", "out"), 1, "draft has never run: it has no epoch, and so no decision to export"),
-        (("draft", "x.csv", "--format", "parquet"), 2, "x.csv ends like csv, and --format says parquet"),
+        (
+            ("draft", "x.csv", "--format", "parquet"),
+            2,
+            "x.csv has the suffix of csv, but --format is parquet",
+        ),
         (("draft", "x.csv", "--table", "facts", "--table", "epochs"), 2, "x.csv is one file and holds one"),
         (("draft", "out", "--lag-seconds", "0"), 2, "--lag-seconds: must be greater than 0, got '0'"),
         (("draft",), 2, "Missing argument 'TARGET'"),
@@ -151,7 +155,7 @@ def test_existing_files_are_replaced_only_by_force(server: ServerProcess, experi
     """A second export to the same place is refused, and the error names --force."""
     assert export(run, server, experiment, "one.csv").exit_code == 0
     again = export(run, server, experiment, "one.csv")
-    assert (again.exit_code, again.stderr) == (1, "error: already there: one.csv; --force replaces\n")
+    assert (again.exit_code, again.stderr) == (1, "error: already exists: one.csv; replace with --force\n")
     assert export(run, server, experiment, "one.csv", "--force").exit_code == 0
 
 

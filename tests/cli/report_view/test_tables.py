@@ -189,7 +189,7 @@ def test_while_decisions_do_not_follow_the_shares_no_arm_is_better() -> None:
     assert made.verdict.headline.startswith("Look at assignment and counting first")
     words = " ".join([made.verdict.headline, *made.verdict.evidence, *made.verdict.belief]).lower()
     assert not {"better", "worse", "promote", "best"} & set(words.replace(",", " ").replace(":", " ").split())
-    assert words.index("do not follow the shares") < words.index("nothing is said of any arm")
+    assert words.index("do not follow the shares") < words.index("no finding is given for any arm")
     text = drawn(made)
     assert "evidence on click: NOT TO BE TRUSTED" in text
     assert "withheld" in text

@@ -88,7 +88,7 @@ def test_what_is_unknown_is_a_dash_and_not_a_zero(report: Report) -> None:
 def test_outcomes_that_do_not_count_are_listed(report: Report) -> None:
     """Open and late outcomes are listed below the table, and so are the server's notes, unchanged."""
     text = drawn(report)
-    assert "click: 140 outcomes wait for their epoch to close" in text
+    assert "click: 140 outcomes are waiting for their epoch to close" in text
     assert "click: 6 outcomes came after their window" in text
     assert "· [bold]not markup[/bold]" in text
 

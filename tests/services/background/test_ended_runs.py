@@ -1,4 +1,4 @@
-"""Who is dead for good: silence that was listened to, and nothing else."""
+"""Which runs are dead for good: only those whose silence was observed."""
 
 from typing import Any
 
@@ -22,24 +22,24 @@ OTHER = WriterState(b"other run-------", 1, 5, 1_000, "0.3.0")
 
 
 def test_silence_adds_up_while_it_is_listened_to() -> None:
-    """Look by look, a run that says nothing is silent for the time between the looks."""
-    silence = LastHeard()
+    """A run that reports nothing is silent for the time between the looks, added up look by look."""
+    silence = Silence()
     seconds = [silence.note([OTHER], 100.0 + LOOK_SECONDS * look)[0][1] for look in range(4)]
     assert seconds == [0.0, LOOK_SECONDS, 2 * LOOK_SECONDS, 3 * LOOK_SECONDS]
 
 
 @pytest.mark.parametrize("sign", [{"seen_at": 2_000}, {"seen_at": 500}, {"sequence": 6}])
 def test_any_sign_of_life_ends_the_silence(sign: dict[str, Any]) -> None:
-    """A beat or a flush begins the silence anew, whatever the database's clock says in it."""
-    silence = LastHeard()
+    """A beat or a flush starts the silence again, whatever time it carries from the database's clock."""
+    silence = Silence()
     for look in range(100):
         silence.note([OTHER], LOOK_SECONDS * look)
     assert silence.note([OTHER._replace(**sign)], LOOK_SECONDS * 100)[0][1] == 0.0
 
 
-def test_an_outage_is_no_silence_of_others() -> None:
-    """An hour in which nobody reached the store adds no more than two looks, for whoever is back first."""
-    silence = LastHeard()
+def test_an_outage_does_not_count_as_silence_of_others() -> None:
+    """An hour in which no server reached the store adds at most two looks, whichever server is back first."""
+    silence = Silence()
     silence.note([OTHER], 0.0)
     assert silence.note([OTHER], 3600.0)[0][1] == 2 * LOOK_SECONDS
     assert silence.note([OTHER], 3600.0 + LOOK_SECONDS)[0][1] == 3 * LOOK_SECONDS
@@ -47,18 +47,18 @@ def test_an_outage_is_no_silence_of_others() -> None:
 
 @pytest.fixture
 def desk(store: SqlStore, async_store: AsyncStore, clock: ManualClock) -> Desk:
-    """The sync of a run beside which there was another."""
+    """The sync of a run next to another run."""
     store.claim_slot(OTHER.incarnation, START)
     return Desk(async_store, clock)
 
 
 def reaper_of(desk: Desk, async_store: AsyncStore, clock: ManualClock, *, may_end: bool = True) -> RunReaper:
-    """Ends runs in the name of the desk's."""
+    """Return what ends runs on behalf of the desk's."""
     return RunReaper(async_store, desk.writer, desk.allocator, clock, may_end=lambda: may_end)
 
 
 def ended(store: SqlStore) -> set[bytes]:
-    """The incarnations of the runs that have ended."""
+    """Return the incarnations of the runs that have ended."""
     return {each.incarnation for each in store.read_writers() if each.ended_at is not None}
 
 
@@ -66,7 +66,7 @@ def ended(store: SqlStore) -> set[bytes]:
 async def test_a_file_has_one_run_that_lives(
     desk: Desk, store: SqlStore, async_store: AsyncStore, clock: ManualClock, *, may_end: bool
 ) -> None:
-    """Where one process serves, every other run is ended at the start, unless what is final has to wait."""
+    """Where one process serves, every other run is ended at the start, unless final steps have to wait."""
     await reaper_of(desk, async_store, clock, may_end=may_end).run_once()
     assert ended(store) == ({OTHER.incarnation} if may_end else set())
 
@@ -74,7 +74,7 @@ async def test_a_file_has_one_run_that_lives(
 async def test_a_run_of_an_older_release_is_not_ended(
     desk: Desk, store: SqlStore, async_store: AsyncStore, clock: ManualClock
 ) -> None:
-    """Its ids do not tell which decisions it counted."""
+    """A run of an older release is not ended: its ids do not tell which decisions it counted."""
     with store._dialect.writing() as connection:
         connection.exec_driver_sql("UPDATE writers SET code = NULL")
     await reaper_of(desk, async_store, clock).run_once()
@@ -99,7 +99,7 @@ async def test_outcomes_are_moved_and_looked_at(
 async def test_a_server_that_was_taken_for_dead_goes_on_as_another_run(
     desk: Desk, store: SqlStore, logs: list[EventDict]
 ) -> None:
-    """What it had not flushed is dropped and logged, its ids are of the new run, and it counts again."""
+    """Its unflushed counts are dropped and logged, its ids are of the new run, and it counts again."""
     number = run(store).number
     offer = compiled(number).offers(Basis.POLICY).offers[0]
     for n_decisions in (1, 3):
@@ -132,8 +132,8 @@ async def test_a_run_whose_bits_are_taken_draws_others(async_store: AsyncStore, 
     assert (flush.incarnation, flush.sequence) == (writer.incarnation, 1)
 
 
-async def test_a_clean_end_is_said_after_the_last_flush(desk: Desk, store: SqlStore) -> None:
-    """A server that stops in order has counted all, and nobody looks for what it lost."""
+async def test_a_clean_end_is_recorded_after_the_last_flush(desk: Desk, store: SqlStore) -> None:
+    """A server that stops in order has counted all, and no one looks for what it lost."""
     number = run(store).number
     desk.counter.count(compiled(number).offers(Basis.POLICY).offers[0], some_id(), NO_UNIT)
     await desk.sync.end_run()

@@ -1,4 +1,4 @@
-"""Retention over the service: a year stays small, the report does not change, and no clock opens a seal."""
+"""Retention over the service: a year stays small, the report does not change, and no clock undoes a seal."""
 
 import asyncio
 import random
@@ -47,14 +47,14 @@ N_EXPERIMENTS: Final = 2
 N_DAYS: Final = 365
 REWARDS_A_DAY: Final = 50
 BYTES_AN_OUTCOME: Final = 100
-"""What an outcome in the log takes of an SQLite file, free pages included; `operating.md` states it."""
+"""How much an outcome in the log takes of an SQLite file, free pages included; `operating.md` states it."""
 
 BYTES_AN_EPOCH: Final = 300
 """What an epoch takes for ever: its row, its facts and its sealed sums, here of two arms and one metric."""
 
 
 def running(store: SqlStore, name: str) -> ExperimentRecord:
-    """An experiment that runs, in its first epoch."""
+    """Return an experiment that runs, in its first epoch."""
     declared = replace(declare(name), max_decision_age=AGE)
     draft = store.create_experiment(declared, START)
     after = replace(draft, state=State.RUNNING, started_at=START)
@@ -62,7 +62,7 @@ def running(store: SqlStore, name: str) -> ExperimentRecord:
 
 
 def begin_epoch(store: SqlStore, record: ExperimentRecord, number: int, started_at: datetime) -> Epoch:
-    """Begins an epoch."""
+    """Begin an epoch."""
     epoch = make_epoch(number, started_at, experiment=record.number, revision=record.revision)
     stored = store.add_epoch(epoch)
     assert stored is not None
@@ -72,7 +72,7 @@ def begin_epoch(store: SqlStore, record: ExperimentRecord, number: int, started_
 def rewards_of(
     record: ExperimentRecord, epoch: int, began_at: datetime, generator: random.Random
 ) -> list[RewardEntry]:
-    """A day's rewards of an epoch."""
+    """Return a day's rewards of an epoch."""
     entries = []
     for _ in range(REWARDS_A_DAY):
         at_ms = int((began_at + DAY * generator.random()).timestamp() * 1000)
@@ -97,7 +97,7 @@ def rewards_of(
 async def live_for_a_year(
     store: SqlStore, clock: ManualClock, purger: Purger, records: list[ExperimentRecord]
 ) -> None:
-    """A new epoch a day with decisions and rewards in it, written week by week; and a purge a week."""
+    """Write an epoch a day with decisions and rewards, week by week, and purge once a week."""
     generator = random.Random(4_711)
     for first in range(0, N_DAYS, 7):
         days = range(first, min(first + 7, N_DAYS))
@@ -120,28 +120,28 @@ async def live_for_a_year(
         await purger.run_once()
 
 
-def write_epochs(store: SqlStore, wanted: list[tuple[ExperimentRecord, int, datetime]]) -> None:
-    """Writes epochs as the store does, many in a transaction."""
+def write_epochs(store: SqlStore, starts: list[tuple[ExperimentRecord, int, datetime]]) -> None:
+    """Write epochs as the store does, many in a transaction."""
     with store._dialect.writing() as connection:
-        for record, number, started_at in wanted:
+        for record, number, started_at in starts:
             epoch = make_epoch(number, started_at, experiment=record.number, revision=record.revision)
             epochs.find_or_add(connection, epoch)
 
 
 def reports(store: SqlStore, records: list[ExperimentRecord], made_at: datetime) -> list[str]:
-    """What the reports of an instant say, to the last digit."""
+    """Return the reports of an instant, to the last digit."""
     return [repr(report_on(store, record, made_at)) for record in records]
 
 
 def report_on(store: SqlStore, record: ExperimentRecord, made_at: datetime) -> ExperimentReport:
-    """The report on one experiment."""
+    """Return the report on one experiment."""
     known = store.read_report(record.name)
     assert known is not None
     return make_report(known, ReportRequest(max_epochs=50), DAY, made_at)
 
 
 def size_of(file: Path) -> int:
-    """Bytes of the file, free pages included."""
+    """Return the bytes of the file, free pages included."""
     with closing(sqlite3.connect(file)) as connection:
         (pages,), (size,) = (
             connection.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size")
@@ -150,7 +150,7 @@ def size_of(file: Path) -> int:
 
 
 def logged(file: Path) -> tuple[int, int]:
-    """Rows of the log, and the milliseconds of its oldest decision."""
+    """Return the rows of the log, and the milliseconds of its oldest decision."""
     with closing(sqlite3.connect(file)) as connection:
         count, oldest = connection.execute("SELECT count(*), min(decision) FROM rewards").fetchone()
         return int(count), int.from_bytes(oldest[:6])
@@ -222,22 +222,22 @@ class Desk:
         self.purger = Purger(async_store, clock, retention=RETENTION)
 
     async def refresh(self) -> None:
-        """Takes in what the store has."""
+        """Take in what the store has."""
         changes = self.store.load_changes(self.snapshot.watermark)
         self.snapshot.apply(changes, self.clock.monotonic())
 
     def decision(self, epoch: int = 1) -> str:
-        """A decision that was signed now."""
+        """Return a decision that was signed now."""
         terms = DecisionTerms(self.record.number, epoch, 7, 0, 1, Basis.POLICY, 0.5)
         return SIGNER.sign(new_id(self.clock.time_ms(), next(_bits)), terms.pack(), NO_UNIT)
 
     async def post(self, decision: str, clicks: float = 1, revision: int = 0) -> object:
-        """What became of one reward: a result, or the kind of error."""
+        """Return the result of one reward, or the kind of error."""
         (answer,) = await self.ledger.reward([PostedReward(decision, {"clicks": clicks}, revision)])
         return type(answer) if isinstance(answer, Exception) else dict(answer)["clicks"]
 
     def jump(self, by: timedelta) -> None:
-        """Puts the wall clock to another time; the monotonic one goes on."""
+        """Put the wall clock to another time; the monotonic one goes on."""
         self.clock._now += by
 
 
@@ -251,7 +251,7 @@ async def desk(store: SqlStore, async_store: AsyncStore, clock: ManualClock, new
 
 
 async def test_a_clock_that_jumps_back_admits_no_purged_decision(desk: Desk) -> None:
-    """To the day of the decision itself: the database knows that it is sealed, and counts nothing twice."""
+    """If the clock goes back to the decision's day, the database knows the seal and counts nothing twice."""
     decided_at = desk.clock.now()
     known, open_ended = desk.decision(), desk.decision()
     assert await desk.post(known) is OutcomeResult.RECORDED
@@ -273,7 +273,7 @@ async def test_a_clock_that_jumps_back_admits_no_purged_decision(desk: Desk) -> 
 
 
 async def test_a_clock_that_jumps_ahead_seals_nothing_early(desk: Desk) -> None:
-    """By an hour, and nothing that could still be rewarded is sealed: the retention is longer than that."""
+    """An hour ahead seals nothing that could still be rewarded: the retention is longer than that."""
     begin_epoch(desk.store, desk.record, 2, desk.clock.now() + DAY)
     decision = desk.decision()
     desk.clock.advance((AGE - timedelta(seconds=1)).total_seconds())
@@ -284,7 +284,7 @@ async def test_a_clock_that_jumps_ahead_seals_nothing_early(desk: Desk) -> None:
 
 
 async def test_decisions_of_a_clock_that_was_put_back_are_rewarded(desk: Desk) -> None:
-    """What a replica decides in the epoch in force can be rewarded, whatever its clock says."""
+    """A replica's decisions in the epoch in force can be rewarded, whatever its clock reads."""
     begin_epoch(desk.store, desk.record, 2, desk.clock.now() + DAY)
     desk.clock.advance((AGE + RETENTION + 2 * DAY).total_seconds())
     await desk.purger.run_once()
@@ -293,8 +293,8 @@ async def test_decisions_of_a_clock_that_was_put_back_are_rewarded(desk: Desk) -
     assert await desk.post(decision) is OutcomeResult.RECORDED
 
 
-def test_choose_does_not_heed_the_wall_clock() -> None:
-    """An hour ahead or a day back: a snapshot is as old as it was, and decisions are as they were."""
+def test_choose_ignores_the_wall_clock() -> None:
+    """With the clock an hour ahead or a day back, the snapshot's age and the decisions stay the same."""
     bench = Bench.of({"a": 1.0, "b": 0.0})
     for jump in (timedelta(hours=1), -DAY):
         bench.clock._now += jump
@@ -303,8 +303,8 @@ def test_choose_does_not_heed_the_wall_clock() -> None:
         assert bench.snapshot.age_seconds == 0.0
 
 
-async def test_a_run_is_one_line_of_the_log(desk: Desk, logs: list[EventDict]) -> None:
-    """With what it did; a run that finds nothing to do is silent."""
+async def test_a_run_logs_one_line(desk: Desk, logs: list[EventDict]) -> None:
+    """A run logs one line with what it did; a run that finds nothing to do logs nothing."""
     await desk.post(desk.decision())
     begin_epoch(desk.store, desk.record, 2, desk.clock.now() + DAY)
     await desk.purger.run_once()

@@ -26,7 +26,7 @@ from tests.store.builders import INCARNATION, create, engines_of, epoch_of, run,
 
 
 class Desk:
-    """A sync over a real store, with what it stands on."""
+    """A sync over a real store, with what it depends on."""
 
     def __init__(self, async_store: AsyncStore, clock: ManualClock) -> None:
         self.snapshot = Snapshot(clock)
@@ -49,13 +49,13 @@ class Desk:
         self.is_broken = True
 
     def names(self) -> set[str]:
-        """The experiments that are here."""
+        """Return the experiments in the snapshot."""
         return {live.record.name for live in self.snapshot}
 
 
 @pytest.fixture
 def desk(async_store: AsyncStore, clock: ManualClock) -> Desk:
-    """A sync that is driven by the test."""
+    """A sync that the test drives."""
     return Desk(async_store, clock)
 
 
@@ -79,7 +79,7 @@ def loads(store: SqlStore) -> Loads:
 
 
 async def test_a_refresh_takes_in_what_the_store_has(desk: Desk, store: SqlStore) -> None:
-    """After a refresh everything that was stored before it is here, and what was deleted is gone."""
+    """After a refresh everything stored before it is in the snapshot, and deleted experiments are gone."""
     gone = create(store, "gone")
     record = run(store)
     await desk.sync.refresh()
@@ -101,7 +101,7 @@ async def test_refreshes_at_the_same_time_share_a_load(desk: Desk, loads: Loads)
 
 
 async def test_refreshes_during_a_load_share_the_next(desk: Desk, store: SqlStore, loads: Loads) -> None:
-    """Whoever asks while a load is under way shares one more load, since that one may be too old for them."""
+    """Callers during a load share one more load, since the one under way may be too old for them."""
     first = asyncio.create_task(desk.sync.refresh())
     await asyncio.to_thread(loads.has_begun.wait)
     create(store)
@@ -118,7 +118,7 @@ async def test_refreshes_after_each_other_load_each(desk: Desk, loads: Loads) ->
     assert loads.n == 3
 
 
-async def test_a_cancelled_refresh_takes_nobody_with_it(desk: Desk, store: SqlStore) -> None:
+async def test_a_cancelled_refresh_cancels_no_other(desk: Desk, store: SqlStore) -> None:
     """A caller that gives up does not cancel the load that others wait for."""
     run(store)
     impatient, patient = (asyncio.create_task(desk.sync.refresh()) for _ in range(2))
@@ -129,7 +129,7 @@ async def test_a_cancelled_refresh_takes_nobody_with_it(desk: Desk, store: SqlSt
 
 
 async def test_no_load_outlives_the_end(desk: Desk, loads: Loads) -> None:
-    """What the chores began, and were cancelled while they waited for, has ended before the threads do."""
+    """Loads that chores began, and were cancelled while waiting for, end before the threads do."""
     chores = [asyncio.create_task(desk.sync.refresh())]
     await asyncio.to_thread(loads.has_begun.wait)
     chores.append(asyncio.create_task(desk.sync.refresh()))
@@ -142,7 +142,7 @@ async def test_no_load_outlives_the_end(desk: Desk, loads: Loads) -> None:
 
 
 async def test_a_refresh_that_fails_can_be_repeated(desk: Desk, store: SqlStore) -> None:
-    """Without the store a refresh fails for everybody who shares it; with it again the next one works."""
+    """Without the store a refresh fails for everyone who shares it; with it again the next one works."""
     with closing(engines_of(store)[0].raw_connection()) as connection:
         connection.cursor().execute("ALTER TABLE experiments RENAME TO elsewhere")
     results = await asyncio.gather(*(desk.sync.refresh() for _ in range(3)), return_exceptions=True)
@@ -178,7 +178,7 @@ async def test_a_flush_that_fails_is_kept(desk: Desk, store: SqlStore, tmp_path:
 
 
 async def test_two_flushes_at_once_count_once(desk: Desk, store: SqlStore) -> None:
-    """Flushes that meet, as at the end of a server, store every count once."""
+    """Flushes that overlap, as at the end of a server, store every count once."""
     record = run(store)
     await desk.sync.refresh()
     found = desk.snapshot.find("ranker")

@@ -1,4 +1,4 @@
-"""Many questions at once: each gets the answer that it would get alone."""
+"""Batches of questions: each gets the answer that it would get alone."""
 
 import random
 from dataclasses import replace
@@ -46,7 +46,7 @@ def questions() -> list[tuple[CompiledExperiment, str]]:
 
 
 def read(choice: Choice) -> tuple[object, ...]:
-    """What an answer says, but for the decision's unique id."""
+    """Return an answer's content, except the decision's unique id."""
     decision = SIGNER.read(choice.decision_id)
     assert decision.terms == choice.offer.terms
     return decision.terms, choice.offer.reason
@@ -54,7 +54,7 @@ def read(choice: Choice) -> tuple[object, ...]:
 
 @pytest.mark.parametrize("age", [0.0, LAG + 1, MAX_STALENESS + 1])
 def test_units_get_the_answers_that_they_would_get_alone(age: float) -> None:
-    """Arm, terms, reason and mark are the same, by whatever the snapshot's age lets there be chosen from."""
+    """Arm, terms, reason and mark are the same, whatever the snapshot's age permits."""
     bench = Bench.of(SHARES)
     bench.clock.advance(age)
     asked = [(experiment, unit) for experiment, unit in questions() if unit]
@@ -66,8 +66,8 @@ def test_units_get_the_answers_that_they_would_get_alone(age: float) -> None:
     assert len({choice.decision_id for choice in together + alone}) == 2 * len(asked)
 
 
-def test_draws_are_those_of_one_by_one() -> None:
-    """With the same chance, questions without a unit get the same arms together as one after the other."""
+def test_draws_are_the_same_as_one_by_one() -> None:
+    """With the same random numbers, questions without a unit get the same arms together as one by one."""
     bench = Bench.of(SHARES)
     asked = [(experiment, "") for experiment, _ in questions()]
     bench.chooser._generator = random.Random(1)
@@ -78,7 +78,7 @@ def test_draws_are_those_of_one_by_one() -> None:
 
 
 def test_all_are_counted_as_if_alone() -> None:
-    """Decisions, groups of units and units are counted as by as many single calls."""
+    """Decisions, groups of units and units are counted as by the same number of single calls."""
     asked = questions()
     one, many = Bench.of(SHARES), Bench.of(SHARES)
     for bench in (one, many):
@@ -100,15 +100,15 @@ def test_all_are_counted_as_if_alone() -> None:
     assert seen[0] == seen[1] != {}
 
 
-def test_no_question_gets_no_answer() -> None:
-    """Nothing is asked, nothing is answered, and nothing is counted."""
+def test_an_empty_batch_gets_no_answers() -> None:
+    """An empty batch gets no answer and counts nothing."""
     bench = Bench.of(SHARES)
     assert bench.chooser.choose_each([]) == []
     assert bench.counter.flush() is None
 
 
 def test_without_keys_nothing_is_counted() -> None:
-    """Before the keys are known no decision is handed out, alone or together, and none is counted."""
+    """Before the keys are known no decision is handed out, alone or in a batch, and none is counted."""
     bench = Bench.of(SHARES)
     bench.chooser.signer = UnknownKeys()
     with pytest.raises(StorageUnavailableError):

@@ -30,21 +30,21 @@ def bench() -> Bench:
 
 
 def ask(bench: Bench, unit: str = "", eligible: tuple[str, ...] = (), previous: str = "") -> Choice:
-    """The answer to a question."""
+    """Return the answer to a question."""
     return bench.chooser.choose_within(
         bench.experiment, Question(unit=unit, eligible_arms=eligible, previous_decision_id=previous)
     )
 
 
 def p_value(counts: Mapping[str, int], shares: Mapping[str, float]) -> float:
-    """The chi-square test that the counts were drawn from the shares."""
+    """Return the p-value of the chi-square test that the counts were drawn from the shares."""
     total = sum(counts.values())
     statistic = sum((counts[arm] - total * share) ** 2 / (total * share) for arm, share in shares.items())
     return float(chdtrc(len(shares) - 1, statistic))
 
 
 def basis_of(choice: Choice) -> Basis:
-    """What kind of decision an answer was."""
+    """Return the basis of an answer's decision."""
     return SIGNER.read(choice.decision_id).terms.basis
 
 
@@ -64,7 +64,7 @@ def test_the_propensity_is_the_share_of_the_epoch() -> None:
             )
 
 
-def test_a_decision_says_where_it_came_from(bench: Bench) -> None:
+def test_a_decision_names_its_origin(bench: Bench) -> None:
     """The signed decision holds experiment, epoch, nonce, arm, time and the unit's mark."""
     choice = bench.chooser.choose(bench.experiment, "user-1")
     decision = SIGNER.read(choice.decision_id)
@@ -113,7 +113,7 @@ def test_the_test_of_proportions_can_fail(bench: Bench) -> None:
 
 
 def test_fewer_arms_share_in_proportion(bench: Bench) -> None:
-    """Among eligible arms the shares keep their proportion, and the decision is a restricted one."""
+    """Among eligible arms the shares keep their proportion, and the decision is restricted."""
     seen = {}
     for number in range(200):
         choice = ask(bench, f"user-{number}", ("c", "a"))
@@ -131,7 +131,7 @@ def test_restricted_units_are_in_proportion(bench: Bench) -> None:
 
 
 def test_a_restriction_moves_only_whom_it_must(bench: Bench) -> None:
-    """A unit whose own arm is among the eligible ones keeps it."""
+    """A unit whose own arm is eligible keeps it."""
     for number in range(300):
         own = ask(bench, f"user-{number}").offer.arm.id
         restricted = ask(bench, f"user-{number}", ("a", "b")).offer.arm.id
@@ -139,7 +139,7 @@ def test_a_restriction_moves_only_whom_it_must(bench: Bench) -> None:
 
 
 def test_unknown_eligible_arms_are_left_out(bench: Bench) -> None:
-    """Arms that the experiment does not have change nothing among those that it has."""
+    """Eligible arms that the experiment does not have change nothing for those that it has."""
     choice = ask(bench, "user-1", ("b", "x", "b", ""))
     assert (choice.offer.arm.id, choice.offer.terms.propensity) == ("b", 1.0)
 
@@ -155,8 +155,8 @@ def test_eligible_arms_without_a_share_are_chosen_evenly() -> None:
 
 
 @pytest.mark.parametrize("eligible", [("x",), ("b",), ("b", "y")])
-def test_no_eligible_arm_is_the_champions(eligible: tuple[str, ...]) -> None:
-    """If no eligible arm is in service the champion answers, and the answer says so and does not steer."""
+def test_without_an_eligible_arm_the_champion_answers(eligible: tuple[str, ...]) -> None:
+    """If no eligible arm is in service the champion answers, with that reason, and does not steer."""
     bench = Bench.of({"a": 1.0, "b": 0.0}, out=["b"])
     choice = ask(bench, "user-1", eligible)
     terms = SIGNER.read(choice.decision_id).terms
@@ -164,7 +164,7 @@ def test_no_eligible_arm_is_the_champions(eligible: tuple[str, ...]) -> None:
     assert (terms.basis, terms.propensity) == (Basis.FALLBACK, 1.0)
 
 
-def test_a_warming_up_arm_says_so() -> None:
+def test_the_reason_names_a_warm_up() -> None:
     """The reason is warm-up for exactly the arms that the epoch names."""
     record = running(declare(arms=("a", "b")))
     bench = Bench(record, replace(epoch_with(record, {"a": 0.5, "b": 0.5}), warming_up=frozenset({1})))
@@ -195,7 +195,7 @@ def test_a_stopped_experiment_has_one_answer(
 
 @pytest.mark.parametrize("eligible", [(), ("a", "b")])
 def test_beyond_the_lag_decisions_are_unconfirmed(bench: Bench, eligible: tuple[str, ...]) -> None:
-    """A snapshot older than the lag still chooses by the shares, and says that it is unconfirmed."""
+    """A snapshot older than the lag still chooses by the shares, and its decisions are unconfirmed."""
     confirmed = ask(bench, "user-1", eligible)
     bench.clock.advance(LAG)
     assert basis_of(ask(bench, "user-1", eligible)) is basis_of(confirmed)
@@ -208,7 +208,7 @@ def test_beyond_the_lag_decisions_are_unconfirmed(bench: Bench, eligible: tuple[
 
 @pytest.mark.parametrize("eligible", [(), ("b", "c")])
 def test_a_stale_snapshot_answers_with_the_champion(bench: Bench, eligible: tuple[str, ...]) -> None:
-    """Past the longest staleness the champion answers; once the store is heard again, the shares do."""
+    """Past the longest staleness the champion answers; once the store is reached again, the shares do."""
     bench.clock.advance(MAX_STALENESS)
     assert basis_of(ask(bench, "user-1", eligible)) is Basis.UNCONFIRMED
     bench.clock.advance(0.001)
@@ -234,7 +234,7 @@ def test_every_answer_is_counted_once(bench: Bench) -> None:
 
 
 def assert_pinned(bench: Bench, previous: Choice, unit: str, eligible: tuple[str, ...] = ()) -> None:
-    """The earlier decision is handed out again, and is not counted again."""
+    """Assert that the earlier decision is handed out again, and is not counted again."""
     bench.counter.flush()
     n_before = sum(bench.counter.totals.values())
     choice = ask(bench, unit, eligible, previous.decision_id)
@@ -246,7 +246,7 @@ def assert_pinned(bench: Bench, previous: Choice, unit: str, eligible: tuple[str
 
 
 def assert_fresh(bench: Bench, previous: str, unit: str, eligible: tuple[str, ...] = ()) -> None:
-    """The earlier decision does not hold, and another one is made."""
+    """Assert that the earlier decision does not hold, and another one is made."""
     choice = ask(bench, unit, eligible, previous)
     assert choice.decision_id != previous
     assert choice.offer.reason is not Reason.PINNED
@@ -262,7 +262,7 @@ def test_an_earlier_decision_is_handed_out_again(bench: Bench, unit: str) -> Non
 
 
 def test_a_pin_outlives_its_epoch(bench: Bench) -> None:
-    """When shares have moved the decision stays what it was: epoch, arm and propensity."""
+    """When shares have moved, the decision keeps its epoch, arm and propensity."""
     previous = ask(bench, "user-1")
     others = {arm: 0.0 if arm == previous.offer.arm.id else 0.5 for arm in SHARES}
     bench.put(bench.experiment.record, epoch_with(bench.experiment.record, others, 2))
@@ -278,7 +278,7 @@ def test_restricted_and_unconfirmed_decisions_are_pinned_too(bench: Bench) -> No
 
 
 def test_a_pin_belongs_to_its_unit(bench: Bench) -> None:
-    """A decision of another unit, or of none, is not handed out to this one."""
+    """A decision of another unit, or without one, is not handed out to this one."""
     of_unit, of_none = ask(bench, "user-1").decision_id, ask(bench).decision_id
     assert_fresh(bench, of_unit, "user-2")
     assert_fresh(bench, of_unit, "")
@@ -286,20 +286,20 @@ def test_a_pin_belongs_to_its_unit(bench: Bench) -> None:
 
 
 def test_a_pin_belongs_to_its_experiment(bench: Bench) -> None:
-    """A decision of another experiment is not handed out, although it is signed by this service."""
+    """A decision of another experiment is not handed out, although this service signed it."""
     other = running(declare(arms=tuple(SHARES)), number=2)
     theirs = Bench(other, epoch_with(other, SHARES))
     assert_fresh(bench, ask(theirs, "user-1").decision_id, "user-1")
 
 
 @pytest.mark.parametrize("garbage", ["x", "A" * 80, "\0", "ü" * 80, "A" * 10_000])
-def test_a_pin_that_is_no_decision_is_ignored(bench: Bench, garbage: str) -> None:
-    """A forged or damaged decision is no error: a fresh one is made."""
+def test_a_pin_that_is_not_a_decision_is_ignored(bench: Bench, garbage: str) -> None:
+    """A forged or damaged decision is not an error: a new one is made."""
     assert_fresh(bench, garbage, "user-1")
 
 
 def test_a_pin_does_not_outlive_its_windows() -> None:
-    """A decision is handed out as long as a window of it is open, to the millisecond."""
+    """A decision is handed out while one of its windows is open, to the millisecond."""
     metrics = [Metric(name="clicks", window=HOUR), Metric(name="sales", window=2 * HOUR)]
     record = running(declare(arms=tuple(SHARES), metrics=metrics))
     bench = Bench(record, epoch_with(record, SHARES))
@@ -327,7 +327,7 @@ def test_without_windows_a_pin_holds_while_outcomes_are_accepted() -> None:
 
 
 def test_a_pin_to_an_arm_out_of_service_does_not_hold(bench: Bench) -> None:
-    """Once its arm is taken out, dropped, or not eligible, a decision is not handed out any more."""
+    """Once its arm is taken out, dropped or not eligible, a decision is no longer handed out."""
     previous = ask(bench, "user-1", ("b",))
     assert_fresh(bench, previous.decision_id, "user-1", ("a", "c"))
     record, epoch = bench.experiment.record, bench.experiment.epoch
@@ -342,7 +342,7 @@ def test_a_pin_to_an_arm_out_of_service_does_not_hold(bench: Bench) -> None:
 
 @pytest.mark.parametrize("state", [State.PAUSED, State.CONCLUDED])
 def test_a_pin_does_not_hold_against_a_stop(bench: Bench, state: State) -> None:
-    """Once an experiment is paused or concluded, its one answer goes to everybody."""
+    """Once an experiment is paused or concluded, its one answer goes to everyone."""
     previous = ask(bench, "user-1", ("b",))
     bench.put(replace(bench.experiment.record, state=state, revision=3, winner="a"), bench.experiment.epoch)
     choice = ask(bench, "user-1", (), previous.decision_id)
@@ -350,7 +350,7 @@ def test_a_pin_does_not_hold_against_a_stop(bench: Bench, state: State) -> None:
 
 
 def test_a_fallback_is_not_pinned(bench: Bench) -> None:
-    """An answer that nothing was drawn for does not hold once something can be drawn."""
+    """An answer that was not drawn does not hold once one can be drawn."""
     bench.clock.advance(MAX_STALENESS + 1)
     previous = ask(bench)
     assert previous.offer.reason is Reason.STALE
@@ -359,7 +359,7 @@ def test_a_fallback_is_not_pinned(bench: Bench) -> None:
 
 
 def test_many_different_restrictions_stay_bounded(bench: Bench) -> None:
-    """An experiment keeps a bounded number of restrictions compiled, and answers right beyond it."""
+    """An experiment keeps a bounded number of compiled restrictions, and answers correctly beyond it."""
     experiment = bench.experiment
     for number in range(1000):
         assert ask(bench, "user-1", ("b", f"x-{number}")).offer.arm.id == "b"

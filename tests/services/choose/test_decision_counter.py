@@ -1,4 +1,4 @@
-"""Decisions are counted in memory and added to the facts once, also if a commit was in doubt."""
+"""Decisions are counted in memory and added to the facts once, even if a commit was in doubt."""
 
 from bandit.decision_id import NO_UNIT, Basis
 from bandit.facts import DecisionKey
@@ -12,7 +12,7 @@ from tests.store.builders import INCARNATION, run, some_id
 
 
 def decisions_of(store: SqlStore, number: int) -> dict[DecisionKey, int]:
-    """The decision counts of an experiment."""
+    """Return the decision counts of an experiment."""
     found = store.read_facts(number)
     assert found is not None
     return dict(found.facts.decisions)
@@ -64,7 +64,7 @@ def test_a_flush_in_doubt_is_sent_again_as_it_was(store: SqlStore) -> None:
 
 
 def test_settling_another_flush_settles_nothing(store: SqlStore) -> None:
-    """A flush that was settled already does not take its successor with it."""
+    """A flush that was settled already does not settle its successor."""
     counter = DecisionCounter(Writer(INCARNATION, 0))
     offer = compiled(run(store).number).offers(Basis.POLICY).offers[0]
     counter.count(offer, some_id(), NO_UNIT)
@@ -77,7 +77,7 @@ def test_settling_another_flush_settles_nothing(store: SqlStore) -> None:
     assert counter.flush() is second
 
 
-def test_nothing_counted_is_no_flush() -> None:
+def test_without_counts_there_is_no_flush() -> None:
     """Without decisions there is nothing to send, and no number is used."""
     counter = DecisionCounter(Writer(INCARNATION, 3))
     assert counter.flush() is None

@@ -1,4 +1,4 @@
-"""Ids of decisions: which run and flush they name, and that no two are equal."""
+"""Decision ids: which run and flush they name, and that no two are equal."""
 
 import random
 from fractions import Fraction
@@ -27,7 +27,7 @@ def maker(incarnation: bytes = INCARNATION, seed: int = 7) -> IdMaker:
 
 
 def of_parent(decision_id: bytes) -> bytes:
-    """What an id shares with those of its shadows: all but the last 16 bits."""
+    """Return what an id shares with those of its shadows: all but the last 16 bits."""
     return decision_id[: -SAMPLE_BITS // 8]
 
 
@@ -49,9 +49,9 @@ def test_bits_are_read_as_they_were_packed(time_ms: int, run: int, flush: int, l
 
 @pytest.mark.parametrize("step_ms", [0, 1, -1])
 def test_no_two_ids_of_a_run_are_equal(step_ms: int) -> None:
-    """Also where the clock stands still or runs back, ids differ without the bits that shadows change.
+    """Where the clock stands still or runs back, ids differ even without the bits that shadows change.
 
-    So many in one millisecond would repeat 20 random bits thousands of times.
+    As many in one millisecond would repeat 20 random bits thousands of times.
     """
     ids = maker()
     made = [ids.make(NOW_MS + max(step_ms * number, -2_000)) for number in range(100_000)]
@@ -60,7 +60,7 @@ def test_no_two_ids_of_a_run_are_equal(step_ms: int) -> None:
 
 
 def test_ids_follow_a_clock_that_was_put_right() -> None:
-    """An hour back is no hour in which all ids have one instant."""
+    """After the clock goes back an hour, that hour's ids do not share one instant."""
     ids = maker()
     ahead, right = NOW_MS + 3_600_000, NOW_MS + 5_000
     made = [ids.make(time_ms) for time_ms in (NOW_MS, ahead, right, right + 1, right)]
@@ -69,7 +69,7 @@ def test_ids_follow_a_clock_that_was_put_right() -> None:
 
 
 def test_a_millisecond_that_is_full_ends_early() -> None:
-    """With more ids than a standing clock has room for, they go on with the next millisecond."""
+    """When a standing clock's millisecond is full, ids go on with the next one."""
     ids = maker()
     made = {of_parent(ids.make(NOW_MS)) for _ in range(2**19 + 1000)}
     assert len(made) == 2**19 + 1000
@@ -108,7 +108,7 @@ def test_an_id_names_the_flush_that_carries_its_count() -> None:
 
 
 def test_the_number_of_a_flush_wraps() -> None:
-    """After 2^14 flushes the number begins again, and the run stays what it was."""
+    """After 2^14 flushes the number starts again, and the run stays the same."""
     counter = DecisionCounter(Writer(INCARNATION, 0))
     ids = IdMaker(counter, random.Random(7))
     for _ in range(2**FLUSH_BITS - 1):
@@ -121,7 +121,7 @@ def test_the_number_of_a_flush_wraps() -> None:
 
 
 def test_a_new_run_begins_with_its_own_bits() -> None:
-    """When a server takes another incarnation, ids and flushes are of that, and old counts are dropped."""
+    """When a server takes another incarnation, ids and flushes carry it, and old counts are dropped."""
     writer = Writer(INCARNATION, 0)
     counter = DecisionCounter(writer)
     ids = IdMaker(counter, random.Random(7))
@@ -136,7 +136,7 @@ def test_a_new_run_begins_with_its_own_bits() -> None:
 
 
 def test_the_chances_of_equal_ids_are_those_that_are_stated() -> None:
-    """At 36,000 decisions a second: the figures of `bandit.decision_id`, from the number of bits."""
+    """At 36,000 decisions a second, the number of bits gives the figures stated in `bandit.decision_id`."""
     per_ms = Fraction(PER_SECOND, 1000)
     per_second = {bits: float(1000 * per_ms**2 / 2**bits) for bits in (LOT_BITS + SAMPLE_BITS, 74)}
     assert 1 / per_second[LOT_BITS + SAMPLE_BITS] / 3600 == pytest.approx(15, rel=0.05)

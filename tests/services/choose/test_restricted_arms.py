@@ -1,4 +1,4 @@
-"""Which callers restrict a decision: those who can't serve some arm in service, and nobody else."""
+"""Which callers restrict a decision: only those who can't serve some arm in service."""
 
 import pytest
 
@@ -10,12 +10,12 @@ SHARES = {"a": 0.5, "b": 0.3, "c": 0.2}
 
 
 def ask(bench: Bench, unit: str, eligible: tuple[str, ...] = ()) -> Choice:
-    """What the chooser answers to a caller who can serve these arms."""
+    """Return the chooser's answer to a caller who can serve these arms."""
     return bench.chooser.choose_within(bench.experiment, Question(unit=unit, eligible_arms=eligible))
 
 
 def basis_of(choice: Choice) -> Basis:
-    """The basis of a decision."""
+    """Return the basis of a decision."""
     return choice.offer.terms.basis
 
 
@@ -30,9 +30,9 @@ def basis_of(choice: Choice) -> Basis:
     ids=["all", "repeated", "all-in-service", "and-one-out"],
 )
 def test_naming_every_arm_restricts_nothing(out: list[str], eligible: tuple[str, ...]) -> None:
-    """A caller that can serve every arm in service gets the decision of one that names none.
+    """A caller that can serve every arm in service gets the decision of one that names no arms.
 
-    So a unit that is counted is counted, and the propensity is the stored share.
+    Its unit is counted, and the propensity is the stored share.
     """
     shares = {"a": 0.7, "b": 0.3, "c": 0.0} if out else SHARES
     bench = Bench.of(shares, out=out)
@@ -47,8 +47,8 @@ def test_naming_every_arm_restricts_nothing(out: list[str], eligible: tuple[str,
     assert basis_of(ask(bench, "user-1", eligible)) is Basis.UNCONFIRMED
 
 
-def test_an_arm_that_the_policy_gives_nothing_is_still_one_fewer() -> None:
-    """Who can't serve an arm in service is restricted, also while its share is 0: that may change."""
+def test_an_arm_without_a_share_still_restricts() -> None:
+    """A caller who can't serve an arm in service is restricted even while its share is 0: that may change."""
     bench = Bench.of({"a": 0.6, "b": 0.4, "c": 0.0})
     choice = ask(bench, "user-1", ("a", "b"))
     assert basis_of(choice) is Basis.RESTRICTED

@@ -1,4 +1,4 @@
-"""Who is noted by Choose where units are counted, and what of it reaches the ledger."""
+"""Which units Choose records where units are counted, and what of them reaches the ledger."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +16,7 @@ from tests.services.support import LAG, SIGNER, Bench, epoch_with, running
 
 
 def bench_of(unit: AnalysisUnit) -> Bench:
-    """A running experiment of two arms that counts these."""
+    """Return a running experiment of two arms that counts these."""
     record = running(replace(declare(), analysis_unit=unit))
     return Bench(record, epoch_with(record, {"champion": 0.5, "challenger": 0.5}))
 
@@ -28,7 +28,7 @@ def bench() -> Bench:
 
 
 def flushed(bench: Bench) -> Flush:
-    """What is flushed next."""
+    """Return what is flushed next."""
     flush = bench.counter.flush()
     assert flush is not None
     bench.counter.settle(flush)
@@ -36,18 +36,18 @@ def flushed(bench: Bench) -> Flush:
 
 
 def noted(flush: Flush) -> dict[bytes, tuple[bytes, int]]:
-    """Every unit of a flush, whatever its arm."""
+    """Return every unit of a flush, whatever its arm."""
     return {mark: sighting for _, sightings in flush.units for mark, sighting in sightings.items()}
 
 
 def ask(bench: Bench, unit: str, eligible: Sequence[str] = (), previous: str = "") -> Choice:
-    """The answer to a whole question."""
+    """Return the answer to a question in full."""
     question = Question(unit=unit, eligible_arms=eligible, previous_decision_id=previous)
     return bench.chooser.choose_within(bench.experiment, question)
 
 
 def test_a_unit_is_noted_with_its_first_decision(bench: Bench) -> None:
-    """Three answers are one unit, its first decision, and three decisions, under its arm and epoch."""
+    """Three answers make one unit, its first decision, and three decisions, under its arm and epoch."""
     choices = [bench.chooser.choose(bench.experiment, "user-1") for _ in range(3)]
     ((key, sightings),) = flushed(bench).units
     assert key == choices[0].offer.key
@@ -57,7 +57,7 @@ def test_a_unit_is_noted_with_its_first_decision(bench: Bench) -> None:
 
 
 def test_only_policy_decisions_are_noted(bench: Bench) -> None:
-    """Restricted and unconfirmed decisions and fallbacks are counted, and are no exposure."""
+    """Restricted and unconfirmed decisions and fallbacks are counted, and are not exposures."""
     ask(bench, "user-1", ["champion"])
     bench.clock.advance(LAG + 1)
     bench.chooser.choose(bench.experiment, "user-2")
@@ -66,7 +66,7 @@ def test_only_policy_decisions_are_noted(bench: Bench) -> None:
     assert noted(flush) == {}
 
 
-def test_a_pinned_decision_is_no_second_one(bench: Bench) -> None:
+def test_a_pinned_decision_is_not_counted_again(bench: Bench) -> None:
     """Handed back, an earlier decision is the same exposure: neither it nor its unit is counted again."""
     first = bench.chooser.choose(bench.experiment, "user-1")
     again = ask(bench, "user-1", previous=first.decision_id)
@@ -77,7 +77,7 @@ def test_a_pinned_decision_is_no_second_one(bench: Bench) -> None:
 
 
 def test_a_decision_without_a_unit_counts_as_its_own(bench: Bench) -> None:
-    """Each gets a mark that only its own id leads to; who has no unit can pin it, and nobody else."""
+    """Each gets a mark that only its own id leads to; a caller without a unit can pin it, and no one else."""
     one, other = (bench.chooser.choose(bench.experiment, "") for _ in range(2))
     marks = noted(flushed(bench))
     assert len(marks) == 2
@@ -91,7 +91,7 @@ def test_a_decision_without_a_unit_counts_as_its_own(bench: Bench) -> None:
 
 
 def test_where_decisions_are_counted_only_groups_are() -> None:
-    """Nobody is noted; decisions with a unit are counted by a byte of its hash, those without one are not."""
+    """No unit is recorded; decisions with a unit are counted by a byte of its hash, others are not."""
     bench = bench_of(AnalysisUnit.DECISION)
     for number in range(100):
         bench.chooser.choose(bench.experiment, f"user-{number % 10}")
@@ -107,7 +107,7 @@ def test_where_decisions_are_counted_only_groups_are() -> None:
 
 
 def test_units_are_flushed_in_portions(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What waits is handed over in flushes of bounded size, each unit once, and no count is lost."""
+    """Waiting units are flushed in portions of bounded size, each unit once, and no count is lost."""
     monkeypatch.setattr(decision_counter, "MAX_FLUSH_UNITS", 10)
     for number in range(35):
         bench.chooser.choose(bench.experiment, f"user-{number}")
@@ -121,7 +121,7 @@ def test_units_are_flushed_in_portions(bench: Bench, monkeypatch: pytest.MonkeyP
 
 
 def test_units_that_wait_are_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the bound units are dropped and counted as such; those that wait go on counting decisions."""
+    """Beyond the bound units are dropped and counted as such; those waiting still count decisions."""
     monkeypatch.setattr(decision_counter, "MAX_FLUSH_UNITS", 10)
     monkeypatch.setattr(decision_counter, "MAX_WAITING_UNITS", 30)
     for _ in range(2):

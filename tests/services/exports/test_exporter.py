@@ -1,4 +1,4 @@
-"""An export says exactly what the store holds: every sum, every share, and what may be weighed by it."""
+"""An export holds exactly what the store holds: every sum, every share, and what may be weighted by it."""
 
 import doctest
 import errno
@@ -70,12 +70,12 @@ def any_store(request: pytest.FixtureRequest) -> Iterator[SqlStore]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where exports go; not made yet."""
+    """Where exports go; it does not exist yet."""
     return tmp_path / "exports" / "today"
 
 
 def exact_sums(metric: Metric, n: int, total: int, squares: int) -> tuple[float, float]:
-    """Sum and sum of squares in the metric's unit, by rational arithmetic and rounded once."""
+    """Return sum and sum of squares in the metric's unit, by rational arithmetic and rounded once."""
     low, step = Fraction(metric.offset), Fraction(metric.quantum)
     return float(low * n + step * total), float(low**2 * n + 2 * low * step * total + step**2 * squares)
 
@@ -99,7 +99,7 @@ def test_facts_are_the_stores_to_the_last_bit(store: SqlStore, folder: Path) -> 
 
 
 def test_the_log_adds_up_to_the_facts(any_store: SqlStore, folder: Path) -> None:
-    """Values of the log, back in quanta and folded, are every sum of the facts; those apart are in none."""
+    """Values of the log, back in quanta and folded, are every sum of the facts; kept-apart ones in none."""
     fill(any_store)
     write(any_store, folder)
     folded: defaultdict[tuple[object, ...], Tally] = defaultdict(Tally)
@@ -116,7 +116,7 @@ def test_the_log_adds_up_to_the_facts(any_store: SqlStore, folder: Path) -> None
 
 
 def test_silence_is_among_what_a_closed_epoch_resolved(store: SqlStore, folder: Path) -> None:
-    """Every decision counts, with the default if nothing came in time; of open epochs nothing does."""
+    """Every decision of a closed epoch counts, by default as silence; none of an open epoch does."""
     fill(store)
     write(store, folder)
     rows = read_parquet(folder / "facts.parquet")
@@ -137,7 +137,7 @@ def test_silence_is_among_what_a_closed_epoch_resolved(store: SqlStore, folder: 
 
 
 def test_only_policy_decisions_have_a_propensity(store: SqlStore, folder: Path) -> None:
-    """It is the stored share; what was restricted, certain or kept apart can't be weighed by mistake."""
+    """A propensity is the stored share; restricted, certain and kept-apart decisions can't be weighted."""
     fill(store)
     write(store, folder)
     logged = read_parquet(folder / "rewards.parquet")
@@ -150,7 +150,7 @@ def test_only_policy_decisions_have_a_propensity(store: SqlStore, folder: Path) 
 
 
 def test_epochs_are_the_history_of_the_shares(store: SqlStore, folder: Path) -> None:
-    """Share, champion, warm-up, start, end and means for every arm; the last epoch has not ended."""
+    """Every arm has its share, champion, warm-up, start, end and means; the last epoch has not ended."""
     create(store)
     write(store, folder)
     rows = read_parquet(folder / "epochs.parquet")
@@ -167,8 +167,8 @@ def test_epochs_are_the_history_of_the_shares(store: SqlStore, folder: Path) -> 
     assert [(row["mean_click"], row["mean_spend"]) for row in rows[:2]] == [(0.25, None), (0.5, None)]
 
 
-def test_an_arm_that_nobody_was_given_is_a_fact(store: SqlStore, folder: Path) -> None:
-    """Every arm with a share has a row of policy decisions: whoever weighs sees which arms could be."""
+def test_an_arm_that_was_never_given_is_a_fact(store: SqlStore, folder: Path) -> None:
+    """Every arm with a share has a row of policy decisions, so that weighting sees all possible arms."""
     create(store)
     write(store, folder)
     rows = read_parquet(folder / "facts.parquet")
@@ -181,7 +181,7 @@ def test_an_arm_that_nobody_was_given_is_a_fact(store: SqlStore, folder: Path) -
 
 
 def test_an_epoch_is_closed_when_nothing_of_it_can_be_in_time(store: SqlStore, tmp_path: Path) -> None:
-    """At the next one's start, plus lag and window: not a moment before."""
+    """An epoch closes at the start of the next one plus lag and window, and not a moment before."""
     create(store)
     closes_at = START + 2 * MINUTE + LAG + MINUTE
     write(store, tmp_path / "before", now=closes_at - MINUTE / 6_000_000)
@@ -191,8 +191,8 @@ def test_an_epoch_is_closed_when_nothing_of_it_can_be_in_time(store: SqlStore, t
 
 
 @pytest.mark.parametrize("is_filled", [True, False])
-def test_csv_says_what_parquet_says(store: SqlStore, tmp_path: Path, *, is_filled: bool) -> None:
-    """Value by value, to the last bit, empty fields and instants included; also without a single reward."""
+def test_csv_holds_what_parquet_holds(store: SqlStore, tmp_path: Path, *, is_filled: bool) -> None:
+    """Values agree to the last bit, as do empty fields and instants, and also without any reward."""
     (fill if is_filled else create)(store)
     write(store, tmp_path / "parquet", FileFormat.PARQUET)
     write(store, tmp_path / "csv", FileFormat.CSV)
@@ -210,8 +210,8 @@ def test_csv_says_what_parquet_says(store: SqlStore, tmp_path: Path, *, is_fille
         assert (expected.num_rows > 0) == (is_filled or table is not TableName.REWARDS)
 
 
-def test_files_say_what_their_columns_mean(store: SqlStore, folder: Path) -> None:
-    """In Parquet with every column, and for all in the manifest, with the rules that metrics have."""
+def test_files_describe_their_columns(store: SqlStore, folder: Path) -> None:
+    """Parquet describes every column, and the manifest describes all of them and the rules of the metrics."""
     fill(store)
     report = write(store, folder)
     for name, columns in ((TableName.FACTS, FACTS), (TableName.REWARDS, REWARDS)):
@@ -232,25 +232,25 @@ def test_files_say_what_their_columns_mean(store: SqlStore, folder: Path) -> Non
     assert manifest["notes"] == list(report.notes)
 
 
-def test_notes_say_what_may_be_weighed_and_what_is_missing(store: SqlStore, tmp_path: Path) -> None:
-    """How many epochs are closed, how many rewards are apart, and of which epochs the log lacks outcomes."""
+def test_notes_state_what_may_be_weighted_and_what_is_missing(store: SqlStore, tmp_path: Path) -> None:
+    """Notes give the closed epochs, the rewards kept apart, and the epochs whose outcomes the log lacks."""
     fill(store)
     whole = write(store, tmp_path / "whole")
     n_apart = sum(row["is_apart"] for row in read_parquet(tmp_path / "whole" / "rewards.parquet"))
-    apart = f"{n_apart} rewards are apart and in no fact: their epochs are not the stored ones"
-    assert list(whole.notes) == ["1 of 3 epochs are closed for click; weigh only these", apart]
+    apart = f"{n_apart} rewards are kept apart and in no fact: their epochs are not those stored"
+    assert list(whole.notes) == ["1 of 3 epochs are closed for click; weight only these", apart]
     with store._dialect.writing() as connection:
         purged = connection.execute(delete(rewards).where(rewards.c.epoch == 2, ~rewards.c.is_apart)).rowcount
     n_counted = sum(tally.n + tally.late_n for tally in store.compare_ledger(silently)[1].values())
     lacking = write(store, tmp_path / "lacking").notes[-1]
     assert lacking == (
         f"{purged} of {n_counted} outcomes that the facts count are no longer in the log: "
-        "they are of epochs 2 to 2"
+        "they belong to epochs 2 to 2"
     )
 
 
 def test_without_a_window_a_note_warns(store: SqlStore, folder: Path) -> None:
-    """Outcomes count at once, in every epoch, and weighing them favours arms that are quick to report."""
+    """Without a window outcomes count at once, and weighting them favours arms that report early."""
     record = run(store)
     store.record_rewards([reward(experiment=record.number)], 0)
     report = write(store, folder, name="ranker")
@@ -261,7 +261,7 @@ def test_without_a_window_a_note_warns(store: SqlStore, folder: Path) -> None:
 
 
 def test_a_dropped_metric_keeps_its_outcomes(store: SqlStore, folder: Path) -> None:
-    """In its own unit, where it has some; but nothing says any more what its silence meant."""
+    """A dropped metric's outcomes keep its unit if it has one; what its silence meant is no longer known."""
     record = fill(store)
     declared = replace(record.experiment, metrics=(CLICK,))
     store.change_experiment(record, record.declaring(declared))
@@ -275,7 +275,7 @@ def test_a_dropped_metric_keeps_its_outcomes(store: SqlStore, folder: Path) -> N
 def test_a_large_log_is_written_in_pieces(
     store: SqlStore, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No more rows at once than a batch, each a row group, and progress tells how far it is."""
+    """No more rows are held at once than a batch, each a row group, and progress tells how far it is."""
     monkeypatch.setattr(exporter, "_BATCH", 100)
     fill(store)
     steps: list[tuple[int, int]] = []
@@ -288,12 +288,12 @@ def test_a_large_log_is_written_in_pieces(
 
 
 def test_files_that_are_there_are_replaced_on_request_only(store: SqlStore, folder: Path) -> None:
-    """Any of them stops the export, and then all stay as they were."""
+    """Any existing file stops the export, and then every file stays as it was."""
     create(store)
     write(store, folder)
     before = (folder / "facts.parquet").read_bytes()
     fill_more(store)
-    with pytest.raises(ExportError, match=r"already there: .*facts\.parquet.*; --force replaces"):
+    with pytest.raises(ExportError, match=r"already exists: .*facts\.parquet.*; replace with --force"):
         write(store, folder)
     assert (folder / "facts.parquet").read_bytes() == before
     write(store, folder, may_replace=True)
@@ -302,7 +302,7 @@ def test_files_that_are_there_are_replaced_on_request_only(store: SqlStore, fold
 
 
 def test_an_export_that_fails_leaves_what_was_there(store: SqlStore, folder: Path) -> None:
-    """Neither new files nor half of one; folders that it made go with it."""
+    """A failed export leaves neither new files nor half of one, and removes the folders that it made."""
     fill(store)
 
     def fail(_done: int, _total: int) -> None:
@@ -319,10 +319,10 @@ def test_an_export_that_fails_leaves_what_was_there(store: SqlStore, folder: Pat
 
 
 @pytest.mark.parametrize("file_format", FileFormat)
-def test_a_full_disk_is_told_and_leaves_nothing(
+def test_a_full_disk_is_reported_and_leaves_nothing(
     store: SqlStore, folder: Path, file_format: FileFormat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the system says of a write is passed on with the file's name."""
+    """The system's error for a write is passed on with the file's name."""
     fill(store)
 
     def refuse(_file: int) -> None:
@@ -334,8 +334,8 @@ def test_a_full_disk_is_told_and_leaves_nothing(
     assert not folder.exists()
 
 
-def test_a_folder_that_can_not_be_made_is_told(store: SqlStore, tmp_path: Path) -> None:
-    """A file where a folder should be, and a place where none can be."""
+def test_a_folder_that_can_not_be_made_is_reported(store: SqlStore, tmp_path: Path) -> None:
+    """A file in a folder's place, and a place where no folder can be made, are reported."""
     create(store)
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportError, match=r"file/facts\.parquet: not a directory"):
@@ -345,7 +345,7 @@ def test_a_folder_that_can_not_be_made_is_told(store: SqlStore, tmp_path: Path) 
 
 
 def test_what_never_ran_has_nothing_to_export(store: SqlStore, folder: Path) -> None:
-    """A draft, and a name that nobody knows, beside which the nearest one is named."""
+    """A draft and an unknown name are refused; for the latter the nearest name is given."""
     store.create_experiment(declare("draft"), START)
     with pytest.raises(ExportError, match="draft has never run: it has no epoch"):
         write(store, folder, name="draft")
@@ -358,10 +358,10 @@ def test_what_never_ran_has_nothing_to_export(store: SqlStore, folder: Path) -> 
 
 @pytest.mark.parametrize("name", [module.name for module in pkgutil.iter_modules(exports.__path__)])
 def test_the_examples_in_docstrings_hold(name: str) -> None:
-    """Each is run."""
+    """Every docstring example holds."""
     assert doctest.testmod(import_module(f"{exports.__name__}.{name}")).failed == 0
 
 
 def fill_more(store: SqlStore) -> None:
-    """One more outcome."""
+    """Record one more outcome."""
     store.record_rewards([reward()], 0)

@@ -1,4 +1,4 @@
-"""Silence counts alike wherever it counts: in posteriors, in evidence and in exports."""
+"""Silence counts alike everywhere: in posteriors, in evidence and in exports."""
 
 from dataclasses import replace
 
@@ -41,7 +41,7 @@ FLOAT_ERROR = 1e-9
 def test_posteriors_evidence_and_exports_count_silence_alike(
     metric: Metric, n_decisions: int, positions: list[float], n_late: int
 ) -> None:
-    """Outcomes in time, and the default for every other decision; also if counts of decisions were lost."""
+    """Outcomes in time count, and the default for every other decision, even if decision counts were lost."""
     width = metric.maximum - metric.minimum
     values = [metric.minimum + width * each for each in positions]
     posted = [metric.quantise(value if metric.kind is MetricKind.REAL else round(value)) for value in values]
@@ -73,7 +73,7 @@ def test_posteriors_evidence_and_exports_count_silence_alike(
 
 
 def exported(facts: Facts, metric: Metric) -> dict[str, object]:
-    """The row of the first arm's policy decisions in the first epoch, by heading."""
+    """Return the row of the first arm's policy decisions in the first epoch, by heading."""
     draft = ExperimentRecord.draft(declare(metrics=[metric]), START)
     record = replace(draft, number=1, state=State.RUNNING, started_at=START)
     view = ResolvedHistory(ExperimentFacts(record, EPOCHS, facts), {0: metric}, 0 * HOUR, NOW)

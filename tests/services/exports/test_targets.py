@@ -22,7 +22,7 @@ from server.services.exports.targets import FileFormat, plan_target
 def test_a_target_is_a_file_if_it_ends_like_one(
     path: str, file_format: FileFormat | None, tables: tuple[TableName, ...], files: list[str]
 ) -> None:
-    """Otherwise a directory; a manifest goes with the latter only."""
+    """A target is a file if it ends like one and otherwise a directory, which also gets a manifest."""
     target = plan_target(Path(path), file_format, tables)
     assert [str(each) for each in target.paths.values()] == files
     assert (target.manifest is None) == (len(files) == 1 and files[0] == path)
@@ -31,13 +31,13 @@ def test_a_target_is_a_file_if_it_ends_like_one(
 @pytest.mark.parametrize(
     ("file_format", "tables", "message"),
     [
-        (FileFormat.PARQUET, (), "x.csv ends like csv, and --format says parquet"),
+        (FileFormat.PARQUET, (), "x.csv has the suffix of csv, but --format is parquet"),
         (None, tuple(TableName), "x.csv is one file and holds one table"),
     ],
 )
 def test_a_file_holds_one_table_of_its_format(
     file_format: FileFormat | None, tables: tuple[TableName, ...], message: str
 ) -> None:
-    """Anything else is a wrong use."""
+    """A file of another format, or for several tables, is a usage error."""
     with pytest.raises(ExportError, match=message):
         plan_target(Path("x.csv"), file_format, tables)

@@ -1,4 +1,4 @@
-"""What a report says of decisions whose counts were lost."""
+"""A report's notes on decisions whose counts were lost."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -17,7 +17,7 @@ HOUR = timedelta(hours=1)
 
 
 def notes_of(experiment: Experiment, facts: Facts, *, n_old_runs: int = 0) -> list[str]:
-    """The notes of a report an hour after the start, of those that this file is about."""
+    """Return the notes on lost counts of a report an hour after the start."""
     record = replace(
         ExperimentRecord.draft(experiment, START), number=1, state=State.RUNNING, started_at=START
     )
@@ -29,7 +29,7 @@ def notes_of(experiment: Experiment, facts: Facts, *, n_old_runs: int = 0) -> li
 
 
 def facts_with(basis: Basis) -> Facts:
-    """A hundred decisions, and outcomes of one basis: two in time and one late."""
+    """Return a hundred decisions, and outcomes of one basis: two in time and one late."""
     return Facts(
         decisions={DecisionKey(1, 1, 0, 0, Basis.POLICY): 100},
         outcomes={OutcomeKey(1, 1, 0, 0, basis, 0): Tally(2, 2, 2, 1, 1, 1)},
@@ -37,7 +37,7 @@ def facts_with(basis: Basis) -> Facts:
 
 
 def test_outcomes_that_are_left_out_are_counted() -> None:
-    """Their number is told, late ones included, and they are in no mean."""
+    """The note gives the number of outcomes left out, late ones included, and no mean includes them."""
     (note,) = notes_of(declare(), facts_with(Basis.UNCOUNTED))
     assert note.startswith("3 outcomes are left out: ")
     assert notes_of(declare(), facts_with(Basis.POLICY)) == []
@@ -49,7 +49,7 @@ def test_the_bias_that_older_servers_can_make_is_bounded() -> None:
     facts = facts_with(Basis.POLICY)
     (note,) = notes_of(silent, facts, n_old_runs=36)
     assert note.startswith("36 runs of servers older than 0.3.0 took part")
-    assert "some 0.01 of the decisions are missing" in note
+    assert "about 0.01 of the decisions are missing" in note
     assert notes_of(silent, facts) == []
     plain = declare(metrics=[Metric(name="click")])
     assert notes_of(plain, facts, n_old_runs=36) == []

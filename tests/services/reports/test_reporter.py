@@ -1,4 +1,4 @@
-"""Reports that many ask for at once: made one after the other, and refused beyond a bound."""
+"""Concurrent reports: made one after the other, and refused beyond a bound."""
 
 import asyncio
 import threading
@@ -35,7 +35,7 @@ async def test_a_flood_of_reports_is_bounded(
     calls = [asyncio.create_task(reporter.report("ranker", request, render)) for _ in range(MAX_WAITING)]
     with statements_of(store) as sent:
         await asyncio.sleep(0)  # lets each of them begin to wait
-        with pytest.raises(OverloadedError, match="64 reports wait already"):
+        with pytest.raises(OverloadedError, match="64 reports are already waiting"):
             await reporter.report("ranker", request, render)
         assert (n_flushes, sent) == (1, [])
     is_over.set()

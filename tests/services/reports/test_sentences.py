@@ -1,4 +1,4 @@
-"""What a verdict says in words of findings that are out of date, or not settled yet."""
+"""How a verdict words findings that are out of date, or not settled yet."""
 
 import doctest
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ def sentences(
     now: datetime | None = None,
     metrics: tuple[Metric, ...] = (CLICK, ERROR),
 ) -> list[str]:
-    """The sentences of evidence on a metric, from a report that is sane."""
+    """Return the sentences of evidence on a metric, from a report that is sane."""
     state = stand(stretches, metrics=metrics)
     epochs = [replace(epoch, started_at=epoch.started_at + SINCE) for epoch in state.epochs]
     report = report_on(state.experiment, epochs, state.facts, now=(now or state.now) + SINCE)
@@ -37,43 +37,43 @@ def headline_of(
     metrics: tuple[Metric, ...] = (CLICK, ERROR),
     n_arms: int = 2,
 ) -> str:
-    """The headline of a report on epochs of a day each."""
+    """Return the headline of a report on epochs of a day each."""
     state = stand(stretches, metrics=metrics, length=timedelta(days=1), n_arms=n_arms)
     epochs = [replace(epoch, started_at=epoch.started_at + SINCE) for epoch in state.epochs]
     return report_on(state.experiment, epochs, state.facts, now=state.now + SINCE).verdict.headline
 
 
 def said(stretches: Sequence[Stretch], about: str, now: datetime | None = None) -> str:
-    """The one sentence about the challenger."""
+    """Return the one sentence about the challenger."""
     (sentence,) = sentences(stretches, about, now)
     return sentence
 
 
-def test_what_was_better_once_is_said_in_the_past() -> None:
-    """A novelty that wore off: `was better`, and `is worse`, never both in the present."""
+def test_what_was_better_once_is_worded_in_the_past() -> None:
+    """A novelty that wore off reads `was better` and `is worse`, never both in the present."""
     novelty = even(*[((500, 50, 0), (500, 100, 0))] * 8, *[((500, 100, 0), (500, 25, 0))] * 16)
     sentence = said(novelty, "click")
     assert "first was at an earlier look, but no longer is over all decisions so far, better (" in sentence
     assert " and is worse (" in sentence
 
 
-def test_what_still_holds_is_said_in_the_present() -> None:
-    """A plain difference is one."""
+def test_what_still_holds_is_worded_in_the_present() -> None:
+    """A plain difference is worded in the present."""
     sentence = said(even(*[((500, 50, 0), (500, 100, 0))] * 8), "click")
     assert sentence.startswith("click: first is better (e-value ")
     assert "earlier" not in sentence
 
 
 def test_harm_in_open_epochs_says_what_else_would_look_the_same() -> None:
-    """Until closed epochs show it alone."""
+    """Harm seen in open epochs names its other explanations until closed epochs alone show it."""
     harmful = even(*[((500, 0, 5), (500, 0, 50))] * 4)
     doubt = "so far in open epochs: events that are only reported sooner look the same"
     assert doubt in said(harmful, "error", STARTED_AT + timedelta(minutes=1))
     assert doubt not in said(harmful, "error")
 
 
-def test_ignored_silence_is_said_where_evidence_rests_on_it() -> None:
-    """Answered decisions only; not where every decision counts, nor where nothing can be said."""
+def test_ignored_silence_is_stated_where_evidence_rests_on_it() -> None:
+    """The sentence is there for answered decisions only, not if every decision counts or without a claim."""
     half_answered = even(*[((500, 50, 0), (500, 50, 0))] * 8)
     ignoring = (replace(CLICK, default_value=None), ERROR)
     doubt = "click: evidence is about answered decisions only"
@@ -84,7 +84,7 @@ def test_ignored_silence_is_said_where_evidence_rests_on_it() -> None:
 
 
 def test_a_headline_never_denies_what_is_established() -> None:
-    """Better on all days and at the ends of weeks, at no week's end, once, or not believed best."""
+    """The headline fits an arm better on all days, at week ends, at no week's end, once, or not the best."""
     alike, better, worse = (((500, 50, 0), (500, clicks, 0)) for clicks in (50, 100, 20))
     assert headline_of(even(*[better] * 15)) == (
         "Promote first: it is better than champion, and no guardrail speaks against it."
@@ -109,7 +109,7 @@ def test_a_headline_never_denies_what_is_established() -> None:
 
 
 def test_error_rates_are_those_of_each_metric_by_itself() -> None:
-    """Two metrics are two families, and the report says what that makes; one needs no such sentence."""
+    """Two metrics are two families, and the report gives their joint rate; one needs no such sentence."""
     (sentence,) = sentences(even(*[((500, 50, 0), (500, 50, 0))] * 8), "Error rates")
     together = "so at most 0.1 for a false finding on any of the 2"
     assert sentence == f"Error rates: at most 0.05 for each metric by itself, {together}."
@@ -121,5 +121,5 @@ def test_error_rates_are_those_of_each_metric_by_itself() -> None:
     ["server.wording", *(f"{reports.__name__}.{each.name}" for each in iter_modules(reports.__path__))],
 )
 def test_the_examples_in_docstrings_hold(name: str) -> None:
-    """Each is run."""
+    """Every docstring example holds."""
     assert doctest.testmod(import_module(name)).failed == 0

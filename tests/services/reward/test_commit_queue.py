@@ -20,12 +20,12 @@ REFUSED_REVISION = 2**63
 
 
 def submit(queue: RewardQueue, *entries: RewardEntry) -> "asyncio.Task[list[RewardVerdict]]":
-    """Submits entries, and lets them reach the queue."""
+    """Submit entries, and let them reach the queue."""
     return asyncio.create_task(queue.submit(entries))
 
 
 async def settle() -> None:
-    """Lets every task run until it waits."""
+    """Let every task run until it waits."""
     for _ in range(5):
         await asyncio.sleep(0)
 
@@ -44,7 +44,7 @@ async def test_what_waits_is_committed_together(new_queue: QueueFactory, queue: 
 async def test_what_comes_during_a_commit_is_the_next_one(
     new_queue: QueueFactory, queue: RewardQueue, store: SqlStore
 ) -> None:
-    """While a commit runs, what arrives waits for it, and is committed together after it."""
+    """What arrives while a commit runs waits for it, and is committed together after it."""
     new_queue.start(queue)
     first = submit(queue, reward())
     with store._dialect.writing():  # the first commit can't begin before this one has ended
@@ -80,12 +80,12 @@ async def test_commits_are_bounded(new_queue: QueueFactory, queue: RewardQueue, 
 
 
 async def test_a_full_queue_refuses_and_stores_nothing(new_queue: QueueFactory, store: SqlStore) -> None:
-    """Beyond its rows the queue refuses with a delay; what waits is stored, and the refused call is not."""
+    """Beyond its rows the queue refuses with a delay; waiting calls are stored, the refused one is not."""
     queue = new_queue(max_rows=4)
     waiting = submit(queue, reward(values={0: 1, 1: 1}), reward(values={0: 1, 1: 1}))
     await settle()
     late = reward()
-    with pytest.raises(OverloadedError, match="4 outcomes wait for a commit already") as caught:
+    with pytest.raises(OverloadedError, match="4 outcomes are already waiting for a commit") as caught:
         await queue.submit([late])
     assert caught.value.retry_after is not None
     new_queue.start(queue)
@@ -96,7 +96,7 @@ async def test_a_full_queue_refuses_and_stores_nothing(new_queue: QueueFactory, 
 
 
 async def test_a_queue_is_bounded_in_bytes_too(new_queue: QueueFactory) -> None:
-    """Many outcomes in little room are refused by their bytes."""
+    """Many outcomes in few rows are refused by their bytes."""
     queue = new_queue(max_bytes=2000)
     waiting = [submit(queue, reward()) for _ in range(3)]
     await settle()
@@ -116,7 +116,7 @@ async def test_an_empty_queue_takes_a_call_of_any_size(new_queue: QueueFactory) 
 async def test_one_bad_row_fails_alone(
     new_queue: QueueFactory, queue: RewardQueue, store: SqlStore, logs: list[EventDict]
 ) -> None:
-    """In a commit of many calls those that the database refuses fail alone, with one line in the log each."""
+    """In a commit of many calls those that the database refuses fail alone, with one log line each."""
     good = [reward(quanta=number) for number in range(21)]
     bad = [reward(revision=REFUSED_REVISION) for _ in range(2)]
     calls = [
@@ -156,7 +156,7 @@ async def test_verdicts_come_back_to_their_calls(new_queue: QueueFactory, queue:
 
 
 async def test_results_are_counted_by_arm_and_metric(new_queue: QueueFactory, queue: RewardQueue) -> None:
-    """The queue counts what became of outcomes, and says which experiments grew."""
+    """The queue counts the results of outcomes, and reports which experiments grew."""
     new_queue.start(queue)
     entry = reward(values={0: 1, 1: 1}, arm=2, experiment=5)
     await queue.submit([entry])
@@ -170,10 +170,10 @@ async def test_results_are_counted_by_arm_and_metric(new_queue: QueueFactory, qu
     assert new_queue.grown == {5}
 
 
-async def test_a_store_that_is_away_acknowledges_nothing(
+async def test_an_unreachable_store_acknowledges_nothing(
     new_queue: QueueFactory, queue: RewardQueue, store: SqlStore, tmp_path: Path
 ) -> None:
-    """While the database is locked away, calls fail with a delay; the same call later is exact."""
+    """While the database is locked, calls fail with a delay; the same call later is exact."""
     with closing(engines_of(store)[0].raw_connection()) as connection:
         connection.cursor().execute("PRAGMA busy_timeout=1")
     new_queue.start(queue)
@@ -189,7 +189,7 @@ async def test_a_store_that_is_away_acknowledges_nothing(
     assert new_queue.n_broken == 0
 
 
-async def test_a_store_without_room_says_so(
+async def test_a_full_disk_fails_calls_as_overloaded(
     new_queue: QueueFactory, queue: RewardQueue, store: SqlStore
 ) -> None:
     """With a full disk calls fail as overloaded, and are recorded once there is room."""
@@ -233,10 +233,10 @@ async def test_a_cancelled_call_may_still_be_committed(
     assert facts_of(store)[key_of(entry)].n == 2
 
 
-async def test_an_outage_is_one_line_in_the_log(
+async def test_an_outage_logs_one_line(
     new_queue: QueueFactory, queue: RewardQueue, store: SqlStore, tmp_path: Path, logs: list[EventDict]
 ) -> None:
-    """However many commits fail in it; the next outage is news again."""
+    """An outage logs one line, however many commits fail in it; the next outage logs again."""
     with closing(engines_of(store)[0].raw_connection()) as connection:
         connection.cursor().execute("PRAGMA busy_timeout=1")
     new_queue.start(queue)
@@ -252,12 +252,12 @@ async def test_an_outage_is_one_line_in_the_log(
 
 
 @pytest.mark.parametrize("is_one_call", [True, False])
-async def test_one_decision_holds_nobody_up(
+async def test_one_decision_delays_no_other(
     new_queue: QueueFactory, queue: RewardQueue, store: SqlStore, *, is_one_call: bool
 ) -> None:
     """Hundreds of rewards that contradict each other take a few statements of each commit.
 
-    What is posted after them by somebody else is in the first commit, and they are judged in their order.
+    What another caller posts after them is in the first commit, and they are judged in order.
     """
     decision = reward().decision
     entries = [reward(decision, quanta=number % 2) for number in range(400)]
@@ -274,7 +274,7 @@ async def test_one_decision_holds_nobody_up(
     assert queue.n_rows == 0
 
 
-async def test_repeats_to_the_letter_are_one_commit(new_queue: QueueFactory, queue: RewardQueue) -> None:
+async def test_identical_repeats_are_one_commit(new_queue: QueueFactory, queue: RewardQueue) -> None:
     """A reward that is sent hundreds of times at once is written once, in one commit."""
     entry = reward()
     calls = [submit(queue, entry) for _ in range(400)]

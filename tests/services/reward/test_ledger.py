@@ -1,4 +1,4 @@
-"""The ledger: which decision a reward is credited to, and what is asked of the store before a refusal."""
+"""The ledger: which decision a reward is credited to, and what the store is asked before a refusal."""
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
@@ -52,9 +52,9 @@ class Office:
         queue = queues()
         queues.start(queue)
 
-        async def find_epochs(wanted: Collection[EpochKey]) -> Mapping[EpochKey, EpochTerms]:
-            self.looked_up.append(len(wanted))
-            return await async_store.find_epochs(wanted)
+        async def find_epochs(keys: Collection[EpochKey]) -> Mapping[EpochKey, EpochTerms]:
+            self.looked_up.append(len(keys))
+            return await async_store.find_epochs(keys)
 
         self.ledger = Ledger(
             self.snapshot,
@@ -69,13 +69,13 @@ class Office:
         self.record: ExperimentRecord = store.change_experiment(draft, after, epoch_of(draft, 1))
 
     async def refresh(self) -> None:
-        """Takes in what the store has."""
+        """Take in what the store has."""
         self.n_refreshes += 1
         changes = self.store.load_changes(self.snapshot.watermark)
         self.snapshot.apply(changes, self.clock.monotonic())
 
     def decision(self, *, epoch: int = 1, nonce: int = 7, experiment: int | None = None) -> str:
-        """A decision that was signed now."""
+        """Return a decision that was signed now."""
         number = self.record.number if experiment is None else experiment
         terms = DecisionTerms(number, epoch, nonce, 0, 1, Basis.POLICY, 0.5)
         decision_id = new_id(self.clock.time_ms(), next(_bits))
@@ -84,7 +84,7 @@ class Office:
     async def post(
         self, decision: str, outcomes: Mapping[str, float], revision: int = 0
     ) -> Mapping[str, OutcomeResult] | ServiceError:
-        """What became of one reward."""
+        """Return the result of one reward."""
         (result,) = await self.ledger.reward([PostedReward(decision, outcomes, revision)])
         return result
 
@@ -133,7 +133,7 @@ async def test_a_decision_expires(office: Office) -> None:
 
 @pytest.mark.parametrize(("epoch", "nonce"), [(1, 8), (2, 7), (99, 7)])
 async def test_a_decision_of_another_past_is_kept_apart(office: Office, epoch: int, nonce: int) -> None:
-    """If its epoch is not the stored one of that number, a reward is recorded and never folded."""
+    """If the stored epoch of its number is not its own, a reward is recorded and never folded."""
     results = await office.post(office.decision(epoch=epoch, nonce=nonce), {"clicks": 1})
     assert results == {"clicks": OutcomeResult.RECORDED}
     assert facts_of(office.store) == {}
@@ -149,15 +149,15 @@ async def test_an_earlier_epoch_is_looked_up(office: Office) -> None:
     assert sorted(key.epoch for key in facts_of(office.store)) == [1, 2]
 
 
-async def test_what_is_unknown_here_is_asked_of_the_store(office: Office) -> None:
-    """A server that has not heard of an experiment asks once, and goes on without asking."""
+async def test_the_store_is_asked_about_what_is_unknown(office: Office) -> None:
+    """A server that does not know an experiment asks once, and then goes on without asking."""
     for _ in range(3):
         assert await office.post(office.decision(), {"clicks": 1}) == {"clicks": OutcomeResult.RECORDED}
     assert office.n_refreshes == 1
 
 
-async def test_a_new_metric_is_asked_of_the_store(office: Office) -> None:
-    """A metric that was declared a moment ago is accepted, although this server had not heard of it."""
+async def test_the_store_is_asked_about_a_new_metric(office: Office) -> None:
+    """A metric that was declared a moment ago is accepted, although this server did not know it."""
     await office.refresh()
     record = office.record
     changed = record.declaring(declare(metrics=[*METRICS, Metric(name="likes")]))
@@ -178,7 +178,7 @@ async def test_a_dropped_metric_is_refused_by_name(office: Office) -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e308, -1.0])
 async def test_a_value_outside_the_range_is_refused(office: Office, value: float) -> None:
-    """What is no number in the metric's range is refused with the value."""
+    """A value that is not a number in the metric's range is refused with the value."""
     result = await office.post(office.decision(), {"spend": value})
     assert isinstance(result, InvalidInputError)
     assert str(result).startswith(f"outcomes['spend']: {value!r}: it must be ")
@@ -192,7 +192,7 @@ async def test_a_reward_without_outcomes_is_refused(office: Office) -> None:
 
 
 async def test_a_deleted_experiment_takes_no_rewards(office: Office) -> None:
-    """Rewards for an experiment that was deleted, or never was, are refused; a paused one's are taken."""
+    """Rewards for a deleted or unknown experiment are refused; a paused one's are taken."""
     record = office.store.change_experiment(office.record, replace(office.record, state=State.PAUSED))
     assert await office.post(office.decision(), {"clicks": 1}) == {"clicks": OutcomeResult.RECORDED}
     office.store.delete_experiment(record, START)
@@ -202,7 +202,7 @@ async def test_a_deleted_experiment_takes_no_rewards(office: Office) -> None:
         assert isinstance(result, ExperimentNotFoundError)
 
 
-async def test_calls_of_a_batch_are_judged_apart(office: Office) -> None:
+async def test_calls_of_a_batch_are_judged_separately(office: Office) -> None:
     """In one batch every reward gets its own answer: recorded, forged, invalid, in conflict or known."""
     decision = office.decision()
     results = await office.ledger.reward(
@@ -237,7 +237,7 @@ def bad_reports(office: Office, n_reports: int) -> list[PostedReward]:
 
 
 async def test_many_bad_rewards_ask_once(office: Office) -> None:
-    """However many rewards are refused at the same time, in one call or in many, they share one question."""
+    """However many rewards are refused at the same time, in one call or in many, they share one query."""
     await office.refresh()
     reports = bad_reports(office, 400)
     n_before = office.n_refreshes
@@ -249,8 +249,8 @@ async def test_many_bad_rewards_ask_once(office: Office) -> None:
     assert office.looked_up == []
 
 
-async def test_what_the_store_said_is_remembered(office: Office) -> None:
-    """Once the store was asked, a reward that is refused costs it no statement for a moment."""
+async def test_what_the_store_answered_is_remembered(office: Office) -> None:
+    """Once the store was asked, a reward that is refused costs no statement for a moment."""
     reports = bad_reports(office, 4)
     first = await office.ledger.reward(reports)
     with statements_of(office.store) as sent:
@@ -290,7 +290,7 @@ async def test_an_epoch_is_looked_up_alone_and_once(office: Office) -> None:
 
 
 async def test_an_absent_epoch_is_remembered_for_its_own_decisions(office: Office) -> None:
-    """That an epoch is not there holds for the decisions asked about, and for no other's of that number."""
+    """That an epoch is missing holds for the decisions asked about, and for no other's of that number."""
     strange = office.decision(epoch=2, nonce=8)
     await office.post(strange, {"clicks": 1})
     office.store.add_epoch(epoch_of(office.record, 2, nonce=9))

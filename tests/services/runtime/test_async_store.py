@@ -1,4 +1,4 @@
-"""The store for the event loop: which calls wait for which, and what becomes of the store's errors."""
+"""The store for the event loop: which calls wait for which, and how the store's errors are translated."""
 
 import asyncio
 import threading
@@ -17,8 +17,8 @@ from server.store import errors
 from server.store.contract import Store
 
 
-async def test_nothing_stands_in_line_behind_a_report(async_store: AsyncStore) -> None:
-    """While one is made, the store is read and written and shares are computed."""
+async def test_nothing_waits_for_a_report(async_store: AsyncStore) -> None:
+    """While a report is made, the store is read and written and shares are computed."""
     is_over = threading.Event()
     report = asyncio.create_task(async_store.run(Thread.REPORT, lambda _: is_over.wait(60)))
     kinds = (Thread.COMPUTE, Thread.READ, Thread.WRITE)
@@ -29,8 +29,8 @@ async def test_nothing_stands_in_line_behind_a_report(async_store: AsyncStore) -
     assert await report
 
 
-async def test_a_poll_stands_in_no_line(async_store: AsyncStore) -> None:
-    """What callers ask of the store, however slow, does not keep the poll from hearing what changed."""
+async def test_a_poll_waits_for_no_other_call(async_store: AsyncStore) -> None:
+    """A poll reads what changed, however slow the callers' own calls to the store are."""
     is_over = threading.Event()
     kinds = set(Thread) - {Thread.POLL}
     others = [asyncio.create_task(async_store.run(kind, lambda _: is_over.wait(60))) for kind in kinds]
@@ -58,7 +58,7 @@ EXAMPLES: list[tuple[errors.StoreError, type[Exception]]] = [
 async def test_services_that_answer_calls_see_their_own_errors(
     async_store: AsyncStore, error: errors.StoreError, seen: type[Exception]
 ) -> None:
-    """But for those that they act on; the others see what the store raised."""
+    """Services get their own errors, except those that they act on; others get what the store raised."""
 
     def fail(_: Store) -> None:
         raise error

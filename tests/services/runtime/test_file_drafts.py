@@ -1,4 +1,4 @@
-"""Drafts: nobody gets hold of one, and none is left behind for long."""
+"""Drafts: no one else can read or replace one, and none is left behind for long."""
 
 import os
 import signal
@@ -23,8 +23,8 @@ with draft_of(Path(sys.argv[1]), mode=0o600) as draft:
 """
 
 
-def test_what_a_killed_writer_left_is_deleted_by_the_next(tmp_path: Path) -> None:
-    """A draft holds keys: it does not lie about for ever. One that is being written is left alone."""
+def test_the_draft_of_a_killed_writer_is_deleted_by_the_next(tmp_path: Path) -> None:
+    """A killed writer's draft, with its keys, is deleted by the next writer; one in use is left alone."""
     file = tmp_path / "keys"
     users_own = tmp_path / ".keys.old.new"
     users_own.write_text("mine")
@@ -41,8 +41,8 @@ def test_what_a_killed_writer_left_is_deleted_by_the_next(tmp_path: Path) -> Non
     assert (file.read_bytes(), stat.S_IMODE(file.stat().st_mode)) == (b"two", 0o600)
 
 
-def test_a_draft_is_never_what_was_there_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither a file that somebody could read nor a link to elsewhere, even if its name were known."""
+def test_a_draft_is_always_a_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A draft is neither a file that others could read nor a link to elsewhere, even if its name is known."""
     monkeypatch.setattr("secrets.token_hex", lambda _: "0" * 16)
     victim = tmp_path / "victim"
     victim.write_text("precious")
@@ -53,7 +53,7 @@ def test_a_draft_is_never_what_was_there_before(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_draft_that_was_not_installed_is_gone(tmp_path: Path) -> None:
-    """Whatever went wrong, the file that was there stays."""
+    """If a draft is not installed, the file that was there stays."""
     file = tmp_path / "file"
     file.write_text("old")
     with draft_of(file, mode=0o600) as draft:

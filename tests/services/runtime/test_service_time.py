@@ -1,4 +1,4 @@
-"""Service time: made of a clock that can't be set and readings of one that can, it never trusts too soon."""
+"""Service time: a clock that can't be set, and readings of one that can; it never trusts too soon."""
 
 import random
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ SETTLE = 10 * MINUTE
 
 
 class Watch:
-    """A service clock that is read whenever the test says, of a host whose wall clock the test sets.
+    """A service clock that is read when the test asks, on a host whose wall clock the test sets.
 
     Args:
         mark: What the database has marked.
@@ -42,7 +42,7 @@ class Watch:
         self.began = self.read()
 
     def read(self, seconds_taken: float = 0.0) -> list[Change]:
-        """Reads the wall clock, which takes so long."""
+        """Read the wall clock; the reading takes `seconds_taken`."""
         record = ClockRecord(
             generation=self.generation,
             mark=self.mark,
@@ -58,7 +58,7 @@ class Watch:
         return self.clock.take(reading, asked_at, self.host.monotonic())
 
     def wait(self, time: timedelta) -> list[Change]:
-        """Lets time pass, with a reading a second; returns what changed."""
+        """Let time pass, with a reading a second; return what changed."""
         changes = []
         for _ in range(round(time / SECOND)):
             self.host.advance(1.0)
@@ -66,22 +66,22 @@ class Watch:
         return changes
 
     def jump(self, by: timedelta) -> list[Change]:
-        """Sets the wall clock, and reads it."""
+        """Set the wall clock, and read it."""
         self.host.jump(by)
         return self.read()
 
     def is_doubted(self) -> bool:
-        """Whether service time is in doubt."""
+        """True if service time is in doubt."""
         return self.clock.is_doubted
 
     @property
     def error(self) -> timedelta:
-        """By how much the wall clock is ahead of service time."""
+        """How far the wall clock is ahead of service time."""
         return self.host.now() - self.clock.now()
 
 
 def test_an_agreeing_clock_changes_nothing() -> None:
-    """Hours of readings: no doubt, no change, and service time is the wall clock's."""
+    """Hours of readings that agree cause no doubt and no change: service time is the wall clock's."""
     watch = Watch()
     assert watch.began == [Change.BEGAN]
     assert watch.wait(HOUR) == []
@@ -92,7 +92,7 @@ def test_an_agreeing_clock_changes_nothing() -> None:
 
 @pytest.mark.parametrize("by", [timedelta(milliseconds=900), timedelta(milliseconds=-900)])
 def test_less_than_a_second_is_slewed(by: timedelta) -> None:
-    """It is made up for at half a second a second, and nobody is told."""
+    """Less than a second is corrected at half a second per second, without a change being reported."""
     watch = Watch()
     assert watch.jump(by) == []
     assert watch.error == by
@@ -104,7 +104,7 @@ def test_less_than_a_second_is_slewed(by: timedelta) -> None:
 
 @pytest.mark.parametrize("by", [3 * SECOND, -3 * SECOND, 90 * DAY, -90 * DAY, 3650 * DAY])
 def test_a_jump_of_seconds_is_only_doubt(by: timedelta) -> None:
-    """Time runs on as before while the clock is wrong, and goes on when it is put right."""
+    """Time runs on as before while the clock is wrong, and goes on when the clock is put right."""
     watch = Watch()
     watch.wait(MINUTE)
     assert watch.jump(by) == [Change.DOUBTED]
@@ -119,7 +119,7 @@ def test_a_jump_of_seconds_is_only_doubt(by: timedelta) -> None:
 
 
 def test_a_clock_that_is_an_hour_ahead_is_followed_after_a_minute() -> None:
-    """And not before; nothing has to settle."""
+    """After a minute, and not before, a clock an hour ahead is followed; nothing has to settle."""
     watch = Watch()
     watch.jump(HOUR)
     assert watch.wait(59 * SECOND) == []
@@ -129,7 +129,7 @@ def test_a_clock_that_is_an_hour_ahead_is_followed_after_a_minute() -> None:
 
 
 def test_a_clock_that_is_far_ahead_is_followed_after_ten_minutes_and_settles_in_ten_more() -> None:
-    """Until then nothing is refused for good, and nothing is trusted."""
+    """Until the clock is followed and has settled, nothing is refused for good and nothing is trusted."""
     watch = Watch()
     watch.jump(HOUR + 2 * SECOND)
     assert watch.wait(SETTLE - SECOND) == []
@@ -144,7 +144,7 @@ def test_a_clock_that_is_far_ahead_is_followed_after_ten_minutes_and_settles_in_
 
 
 def test_a_clock_that_jumps_about_is_not_followed() -> None:
-    """Only a consistent one is: each new time starts the wait again."""
+    """Only a consistent clock is followed: each new time starts the wait again."""
     watch = Watch()
     for _ in range(30):
         watch.jump(5 * MINUTE)
@@ -153,7 +153,7 @@ def test_a_clock_that_jumps_about_is_not_followed() -> None:
 
 
 def test_a_clock_that_is_behind_is_waited_for_at_half_speed() -> None:
-    """From a minute on, without doubt, and time never stands still or goes back."""
+    """After a minute, without doubt, time slows down; it never stops or goes back."""
     watch = Watch()
     watch.jump(-10 * MINUTE)
     assert watch.wait(MINUTE) == [Change.FOLLOWED]
@@ -167,7 +167,7 @@ def test_a_clock_that_is_behind_is_waited_for_at_half_speed() -> None:
 
 
 def test_a_clock_that_is_far_behind_the_mark_is_never_followed() -> None:
-    """Time runs on, in doubt, until somebody accepts the clock; then it goes back at once."""
+    """Time runs on, in doubt, until an operator accepts the clock; then it goes back at once."""
     watch = Watch(START)
     watch.wait(MINUTE)
     watch.mark = watch.clock.now()
@@ -183,8 +183,8 @@ def test_a_clock_that_is_far_behind_the_mark_is_never_followed() -> None:
 
 
 @pytest.mark.parametrize("mark", [START, None])
-def test_what_was_never_marked_is_taken_back(mark: datetime | None) -> None:
-    """A start 90 days ahead whose clock is put right goes on by itself, a minute later."""
+def test_time_that_was_never_marked_is_taken_back(mark: datetime | None) -> None:
+    """After a start 90 days ahead, time follows a clock that is put right by itself, a minute later."""
     watch = Watch(mark, last_seen=START if mark is None else None, wall=START + 90 * DAY)
     assert watch.clock.now() == START + 90 * DAY
     assert not watch.clock.is_settled
@@ -196,7 +196,7 @@ def test_what_was_never_marked_is_taken_back(mark: datetime | None) -> None:
 
 
 def test_a_start_takes_the_mark_if_the_clock_is_behind() -> None:
-    """Time does not go back because of a restart."""
+    """A restart does not make time go back."""
     watch = Watch(START + 2 * DAY)
     assert watch.began == [Change.BEGAN, Change.DOUBTED]
     assert watch.clock.now() == START + 2 * DAY
@@ -206,7 +206,7 @@ def test_a_start_takes_the_mark_if_the_clock_is_behind() -> None:
 
 @pytest.mark.parametrize("downtime", [HOUR + SECOND, 30 * DAY])
 def test_a_start_long_after_the_mark_settles_by_itself(downtime: timedelta) -> None:
-    """It goes by the clock at once, and for ten minutes says nothing that can't be taken back."""
+    """A start follows the clock at once, and for ten minutes confirms nothing that can't be taken back."""
     watch = Watch(wall=START + downtime)
     assert watch.clock.now() == START + downtime
     assert not watch.is_doubted()
@@ -224,12 +224,12 @@ def test_a_start_long_after_the_mark_settles_by_itself(downtime: timedelta) -> N
 def test_without_a_mark_a_start_is_compared_with_what_the_database_saw(
     last_seen: datetime | None, *, is_settled: bool
 ) -> None:
-    """An empty database has seen nothing that a clock could contradict."""
+    """An empty database has seen nothing that could contradict the clock."""
     assert Watch(None, last_seen=last_seen).clock.is_settled is is_settled
 
 
 def test_the_mark_waits_for_ten_minutes_without_doubt() -> None:
-    """Each doubt starts the wait again."""
+    """Each doubt restarts the ten minutes before the mark moves."""
     watch = Watch()
     watch.wait(SETTLE - 2 * SECOND)
     assert watch.clock.next_mark is None
@@ -242,7 +242,7 @@ def test_the_mark_waits_for_ten_minutes_without_doubt() -> None:
 
 
 def test_a_clock_at_1970_is_never_taken() -> None:
-    """A start goes on from the mark, or from when this code can have run first; then it waits."""
+    """A start goes on from the mark, or from the earliest date that this code can run on; then it waits."""
     never_set = datetime(1970, 1, 1, 0, 0, 7, tzinfo=UTC)
     assert Watch(None, wall=never_set).clock.now() == EARLIEST
     watch = Watch(wall=never_set)
@@ -257,7 +257,7 @@ def test_a_clock_at_1970_is_never_taken() -> None:
 def test_decisions_in_doubt_steer_only_where_the_clock_is_not_shared(
     *, is_shared: bool, confirms: bool
 ) -> None:
-    """On a shared database the other servers may see another time."""
+    """On a shared database the other servers may see another time, so decisions in doubt do not steer."""
     watch = Watch(is_shared=is_shared)
     assert watch.clock.confirms_decisions
     watch.jump(DAY)
@@ -267,7 +267,7 @@ def test_decisions_in_doubt_steer_only_where_the_clock_is_not_shared(
 
 
 def test_a_slow_reading_is_no_doubt() -> None:
-    """What was read somewhere within four seconds says nothing to the second, and moves nothing."""
+    """A time read at some moment within four seconds is not known to the second, and moves nothing."""
     watch = Watch()
     watch.wait(MINUTE)
     assert watch.read(seconds_taken=4.0) == []
@@ -277,7 +277,7 @@ def test_a_slow_reading_is_no_doubt() -> None:
 
 
 def test_a_machine_that_slept_is_followed() -> None:
-    """Where the monotonic clock stood still meanwhile, the wall clock is ahead by the sleep."""
+    """After a sleep that stopped the monotonic clock, the wall clock is ahead by it, and is followed."""
     watch = Watch()
     assert watch.jump(8 * HOUR) == [Change.DOUBTED]
     assert watch.wait(SETTLE) == [Change.FOLLOWED]
@@ -285,7 +285,7 @@ def test_a_machine_that_slept_is_followed() -> None:
 
 @given(seed=st.integers(0, 2**32))
 def test_time_never_goes_back_while_nothing_is_taken_back(seed: int) -> None:
-    """Whatever the wall clock does, behind the mark, and however long readings take."""
+    """Time never goes back, whatever the wall clock does, behind the mark, and however long readings take."""
     generator = random.Random(seed)
     watch = Watch()
     last = watch.clock.now()

@@ -23,7 +23,7 @@ CONFIRMED_MS = 1_700_000_000_000
 
 
 def live(name: str, number: int) -> LiveExperiment:
-    """A running experiment with a payload that needs care."""
+    """A running experiment with a payload that is hard to encode."""
     arms = [Arm(id="champion", payload={"model": "é\u2028\n", "k": [1, None]}), Arm(id="challenger")]
     record = running(declare(name=name, arms=arms), number=number)
     return LiveExperiment(record, epoch_with(record, {"champion": 1 / 3, "challenger": 2 / 3}))
@@ -41,7 +41,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_what_is_read_is_what_was_written(path: Path) -> None:
-    """Every field of experiments and epochs, and when they were confirmed."""
+    """Every field of experiments and epochs, and when they were confirmed, is read as it was written."""
     kept = read_snapshot(path, RING)
     assert kept.live == LIVE
     assert kept.confirmed_ms == CONFIRMED_MS
@@ -49,7 +49,7 @@ def test_what_is_read_is_what_was_written(path: Path) -> None:
 
 
 def header_with(**changes: object) -> Callable[[bytes], bytes]:
-    """Changes fields of the header."""
+    """Return the file with fields of its header changed."""
 
     def change(data: bytes) -> bytes:
         head, _, body = data.partition(b"\n")
@@ -61,20 +61,20 @@ def header_with(**changes: object) -> Callable[[bytes], bytes]:
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        pytest.param(lambda _: b"", "is damaged, or no snapshot", id="empty"),
-        pytest.param(lambda _: b"\x80\x04K\x01.", "is damaged, or no snapshot", id="another format"),
-        pytest.param(lambda _: b"[1]\n", "is damaged, or no snapshot", id="other JSON"),
-        pytest.param(lambda data: data[:100], "is damaged, or no snapshot", id="header cut"),
+        pytest.param(lambda _: b"", "is damaged, or not a snapshot", id="empty"),
+        pytest.param(lambda _: b"\x80\x04K\x01.", "is damaged, or not a snapshot", id="another format"),
+        pytest.param(lambda _: b"[1]\n", "is damaged, or not a snapshot", id="other JSON"),
+        pytest.param(lambda data: data[:100], "is damaged, or not a snapshot", id="header cut"),
         pytest.param(lambda data: data[:-1], "is damaged", id="last byte lost"),
         pytest.param(lambda data: data + b"x", "is damaged", id="longer"),
         pytest.param(
             lambda data: data.replace(b'"number":2', b'"number":3'), "is damaged", id="a byte flipped"
         ),
-        pytest.param(lambda _: b"[" * 4_000 + b"\n", "is damaged, or no snapshot", id="nested deeply"),
-        pytest.param(header_with(key=float("inf")), "is damaged, or no snapshot", id="no number of a key"),
-        pytest.param(header_with(confirmed_ms=float("inf")), "is damaged, or no snapshot", id="never"),
+        pytest.param(lambda _: b"[" * 4_000 + b"\n", "is damaged, or not a snapshot", id="nested deeply"),
+        pytest.param(header_with(key=float("inf")), "is damaged, or not a snapshot", id="no number of a key"),
+        pytest.param(header_with(confirmed_ms=float("inf")), "is damaged, or not a snapshot", id="never"),
         pytest.param(header_with(sha256="0" * 64), "was not made with", id="another digest"),
-        pytest.param(header_with(version=2), "is of version 2, this one reads version 1", id="newer"),
+        pytest.param(header_with(version=2), "has version 2; this server reads version 1", id="newer"),
         pytest.param(header_with(confirmed_ms=CONFIRMED_MS + 1), "was not made with", id="made younger"),
         pytest.param(header_with(key=1), "was not made with", id="another key"),
         pytest.param(header_with(key=9), "was not made with", id="unknown key"),
@@ -82,14 +82,14 @@ def header_with(**changes: object) -> Callable[[bytes], bytes]:
     ],
 )
 def test_anything_else_is_refused(path: Path, change: Callable[[bytes], bytes], text: str) -> None:
-    """Torn, flipped, newer, made younger or by somebody else: each is refused with its reason."""
+    """A file that is torn, flipped, newer, made younger or someone else's is refused with its reason."""
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(SnapshotFileError, match=text):
         read_snapshot(path, RING)
 
 
-def test_nobody_slips_a_snapshot_in(path: Path, tmp_path: Path) -> None:
-    """One that is whole and made with other keys is refused, and so is none at all."""
+def test_a_snapshot_of_other_keys_is_refused(path: Path, tmp_path: Path) -> None:
+    """A whole snapshot made with other keys is refused, and so is a missing one."""
     write_snapshot(path, LIVE, CONFIRMED_MS, OTHER)
     with pytest.raises(SnapshotFileError, match="was not made with one of the keys"):
         read_snapshot(path, RING)
@@ -98,7 +98,7 @@ def test_nobody_slips_a_snapshot_in(path: Path, tmp_path: Path) -> None:
 
 
 def test_every_bit_counts(path: Path) -> None:
-    """A file with a bit flipped in any region, or cut anywhere, is refused, or still says the same."""
+    """A file with a bit flipped in any region, or cut anywhere, is refused, or still reads the same."""
     data = path.read_bytes()
     flipped = [(at, at * 7 % 8) for at in range(0, len(data), 3)]
     tampered = [data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1 :] for at, bit in flipped]
@@ -117,12 +117,12 @@ def test_every_bit_counts(path: Path) -> None:
 
 
 def make_pipe(path: Path) -> None:
-    """A pipe that nobody writes to: whoever opens it as a file waits for ever."""
+    """Make a pipe that no one writes to: opening it as a file waits for ever."""
     os.mkfifo(path)
 
 
 def make_huge(path: Path) -> None:
-    """A file that is far longer than it was."""
+    """Make the file far longer than it was."""
     with path.open("r+b") as file:
         file.truncate(1 << 26)
 
@@ -135,10 +135,10 @@ def make_huge(path: Path) -> None:
         (make_huge, "damaged|larger"),
     ],
 )
-def test_what_can_not_be_such_a_file_keeps_nobody_waiting(
+def test_what_can_not_be_a_snapshot_file_is_refused_at_once(
     path: Path, tmp_path: Path, make: Callable[[Path], None], why: str
 ) -> None:
-    """A pipe is not read, and a file that has grown is not kept in memory."""
+    """A pipe is not read, and a file that has grown is not held in memory."""
     keys = tmp_path / "keys"
     write_keys(keys, RING)
     for file in (path, keys):
@@ -156,7 +156,7 @@ def test_what_can_not_be_such_a_file_keeps_nobody_waiting(
 
 
 def test_a_write_that_fails_leaves_the_old_file(path: Path, tmp_path: Path) -> None:
-    """There is never half a snapshot, nor one under another name."""
+    """A write that fails leaves neither half a snapshot nor a file under another name."""
     before = path.read_bytes()
     draft = next(iter(tmp_path.glob("*.new")), None)
     assert draft is None
@@ -166,7 +166,7 @@ def test_a_write_that_fails_leaves_the_old_file(path: Path, tmp_path: Path) -> N
 
 
 def test_the_store_replaces_what_was_restored() -> None:
-    """The first load ends a restored snapshot: what is gone goes, and what is older than it is taken."""
+    """The first load replaces a restored snapshot: deleted experiments go, older states are replaced."""
     clock = ManualClock()
     snapshot = Snapshot(clock)
     snapshot.restore(LIVE, 30.0)
@@ -181,7 +181,7 @@ def test_the_store_replaces_what_was_restored() -> None:
 
 
 def test_keys_are_read_as_written(tmp_path: Path) -> None:
-    """Ring and signing key."""
+    """The ring and the signing key are read as they were written."""
     write_keys(tmp_path / "keys", RING)
     assert read_keys(tmp_path / "keys") == RING
     (tmp_path / "keys").write_text(keys_text("1", "1 2", '"2": "2026-01-01T00:00:00Z"'))
@@ -192,7 +192,7 @@ SECRET = "ab" * 32
 
 
 def keys_text(signing_key: str, keys: str, turns: str = "") -> str:
-    """A keys file; keys are ids of one secret."""
+    """Return a keys file whose keys are ids of one secret."""
     secrets = ", ".join(f'"{key}": "{SECRET}"' for key in keys.split())
     head = f'"format": "bandit-server keys", "version": 1, "signing_key": {signing_key}'
     return f'{{{head}, "keys": {{{secrets}}}, "signs_at": {{{turns}}}}}'
@@ -221,7 +221,7 @@ def keys_text(signing_key: str, keys: str, turns: str = "") -> str:
     ],
 )
 def test_bad_keys_are_refused_and_not_shown(tmp_path: Path, text: str) -> None:
-    """Another version, a ring that can't sign, a short secret, a key twice: the error holds none of it."""
+    """Another version, a ring that can't sign, a short secret and a repeated key: no error shows a secret."""
     (tmp_path / "keys").write_text(text)
     with pytest.raises(KeysFileError) as caught:
         read_keys(tmp_path / "keys")

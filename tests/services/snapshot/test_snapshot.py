@@ -1,4 +1,4 @@
-"""The snapshot never goes back, and knows how old it is."""
+"""The snapshot never goes back, and knows its age."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -28,21 +28,21 @@ def snapshot(clock: ManualClock) -> Snapshot:
 
 
 def live(revision: int, number: int) -> LiveExperiment:
-    """The experiment at a revision and in an epoch."""
+    """A running experiment at a revision and in an epoch."""
     record = running(revision=revision)
     return LiveExperiment(record, epoch_with(record, EVEN, number))
 
 
 @pytest.mark.parametrize("order", list(permutations([(2, 1), (2, 2), (3, 3), (3, 4)], 4)))
 def test_whatever_the_order_the_newest_stays(snapshot: Snapshot, order: tuple[tuple[int, int], ...]) -> None:
-    """States of one experiment may arrive in any order: the latest revision and epoch stays in force."""
+    """States of one experiment may arrive in any order: the latest revision and epoch stay in force."""
     for revision, number in order:
         snapshot.put(live(revision, number))
     assert snapshot.find_live(1) == live(3, 4)
 
 
-def test_put_says_whether_it_was_news(snapshot: Snapshot) -> None:
-    """Only what is newer than what is here is taken, and only that is reported as a change."""
+def test_put_returns_whether_anything_changed(snapshot: Snapshot) -> None:
+    """Only what is newer than the snapshot is taken, and only that is reported as a change."""
     assert snapshot.put(live(2, 2))
     assert not snapshot.put(live(2, 2))
     assert not snapshot.put(live(2, 1))
@@ -66,15 +66,15 @@ def test_an_earlier_epoch_is_not_put_in_force(snapshot: Snapshot) -> None:
 
 
 def test_an_epoch_of_an_unknown_experiment_is_ignored(snapshot: Snapshot) -> None:
-    """An epoch of an experiment that is not here does not bring it back."""
+    """An epoch of an experiment that is not in the snapshot does not bring it back."""
     snapshot.put(live(2, 1))
     snapshot.drop(1)
     snapshot.put_epoch(epoch_with(running(), EVEN, 2))
     assert (snapshot.find("ranker"), list(snapshot)) == (None, [])
 
 
-def test_drafts_are_here_but_not_for_choosing(snapshot: Snapshot) -> None:
-    """A draft has no epoch to choose by, and is found by its name all the same."""
+def test_drafts_are_found_but_not_chosen_from(snapshot: Snapshot) -> None:
+    """A draft has no epoch to choose by, and is still found by its name."""
     draft = LiveExperiment(replace(ExperimentRecord.draft(declare(), START), number=1), None)
     snapshot.put(draft)
     assert snapshot.find("ranker") is None
@@ -82,8 +82,8 @@ def test_drafts_are_here_but_not_for_choosing(snapshot: Snapshot) -> None:
     assert snapshot.find_by_name("other") is None
 
 
-def test_a_change_is_compiled_anew(snapshot: Snapshot) -> None:
-    """What was compiled is kept while nothing changes, and made anew once something did."""
+def test_a_change_is_compiled_again(snapshot: Snapshot) -> None:
+    """A compiled experiment is kept while nothing changes, and compiled again once something does."""
     snapshot.put(live(2, 1))
     before = snapshot.find("ranker")
     assert snapshot.find("ranker") is before
@@ -95,7 +95,7 @@ def test_a_change_is_compiled_anew(snapshot: Snapshot) -> None:
 
 
 def test_apply_takes_in_a_load(snapshot: Snapshot, clock: ManualClock) -> None:
-    """A load brings what is new, drops what was deleted, and leaves its watermark."""
+    """A load brings what is new, drops what was deleted, and sets the watermark."""
     other = replace(running(declare("other"), number=2))
     gone = LiveExperiment(other, epoch_with(other, EVEN))
     assert snapshot.apply(Changes((live(2, 1), gone), frozenset(), 7), clock.monotonic()) == [1, 2]
@@ -107,13 +107,13 @@ def test_apply_takes_in_a_load(snapshot: Snapshot, clock: ManualClock) -> None:
 
 
 def test_before_the_first_load_the_age_is_infinite(snapshot: Snapshot) -> None:
-    """A snapshot that was never confirmed is infinitely old; on the wire, a year."""
+    """A snapshot that was never confirmed is infinitely old; on the wire, a year old."""
     assert snapshot.age_seconds == inf
     assert snapshot.age == timedelta(days=365)
 
 
-def test_the_age_counts_from_the_question(snapshot: Snapshot, clock: ManualClock) -> None:
-    """A snapshot is as old as the question to the store, and not as its answer."""
+def test_the_age_counts_from_when_the_store_was_asked(snapshot: Snapshot, clock: ManualClock) -> None:
+    """A snapshot's age counts from when the store was asked, not from when it answered."""
     asked_at = clock.monotonic()
     clock.advance(2.0)
     snapshot.apply(Changes((), frozenset(), 0), asked_at)
@@ -123,7 +123,7 @@ def test_the_age_counts_from_the_question(snapshot: Snapshot, clock: ManualClock
 
 
 def test_an_earlier_load_makes_it_no_older(snapshot: Snapshot, clock: ManualClock) -> None:
-    """Of two loads that end in the wrong order the later question counts."""
+    """Of two loads that end in the wrong order, the one that was asked for later counts."""
     earlier = clock.monotonic()
     clock.advance(2.0)
     snapshot.apply(Changes((), frozenset(), 0), clock.monotonic())

@@ -1,4 +1,4 @@
-"""What a plain model of the service knows: experiments, decisions and rewards as they should be."""
+"""A plain model of the service: experiments, decisions and rewards as they should be."""
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -23,7 +23,7 @@ CHAMPION: Final = "a"
 
 @dataclass
 class KnownExperiment:
-    """An experiment as the model has it."""
+    """An experiment in the model."""
 
     name: str
     number: int
@@ -37,19 +37,19 @@ class KnownExperiment:
 
     @property
     def declared(self) -> Experiment:
-        """Its declaration."""
+        """Return its declaration."""
         arms = [Arm(id=arm, is_taken_out=arm == "c" and self.is_c_out) for arm in ARMS]
         declared = declare(self.name, arms=arms, metrics=(CLICKS, SPEND), limits=self.limits)
         return replace(declared, max_decision_age=LONGEST)
 
     def floor_of(self, arm: str) -> float:
-        """The least share that an arm in service may have."""
+        """Return the least share that an arm in service may have."""
         return 0.0 if arm == "c" and self.is_c_out else self.limits.floor_of(arm)
 
 
 @dataclass(frozen=True)
 class KnownDecision:
-    """A decision as the model has it."""
+    """A decision in the model."""
 
     id: str
     experiment: KnownExperiment

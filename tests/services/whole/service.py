@@ -23,13 +23,13 @@ RETENTION: Final = timedelta(days=30)
 
 
 class WholeService:
-    """One replica: everything between the wire and the database. What polls in service is called here.
+    """One replica: everything between the wire and the database. Periodic tasks are called here by the test.
 
     Args:
         url: The database.
         clock: The time, for all replicas.
         trust_after: How long servers must have run since an instant before it is trusted; None to believe the
-            clock whatever it says.
+            clock whatever it reads.
     """
 
     clock: ServiceClock
@@ -45,7 +45,7 @@ class WholeService:
             retention_seconds=RETENTION.total_seconds(),
             reward_queue_rows=1_000,
             reward_queue_bytes=10**6,
-        ).model_copy(update={"poll_seconds": 0.0})  # what the store said holds for no time
+        ).model_copy(update={"poll_seconds": 0.0})  # what the store answered is remembered for no time
         timekeeper = None
         if trust_after is not None:
             self.clock = ServiceClock(clock, is_shared=store.is_shared)
@@ -63,51 +63,51 @@ class WholeService:
         self._commits = self._runner.get_loop().create_task(services.queue.run())
 
     def run(self, call: Coroutine[Any, Any, _Result]) -> _Result:
-        """What a call returns."""
+        """Return the result of a call."""
         return self._runner.run(call)
 
     def refresh(self) -> None:
-        """Hears what changed."""
+        """Take in what changed."""
         self.run(self._services.sync.refresh())
 
     def look(self) -> None:
-        """Reads the clock, as every poll does."""
+        """Read the clock, as every poll does."""
         if self._services.timekeeper is not None:
             self.run(self._services.timekeeper.look())
 
     def purge(self) -> int:
-        """Seals and purges what there is; returns how many epochs were sealed and rows purged so far."""
+        """Seal and purge; return how many epochs were sealed and rows purged so far."""
         self.run(self.purger.run_once())
         return self.purger.n_epochs + self.purger.n_rows
 
     def flush(self) -> None:
-        """Adds the decisions counted so far to the facts."""
+        """Add the decisions counted so far to the facts."""
         self.run(self._services.sync.flush())
 
     def allocate(self) -> None:
-        """Begins epochs where shares have moved."""
+        """Begin epochs where shares have moved."""
         self.run(self._services.allocator.run_once(60.0))
 
     def find(self, name: str) -> CompiledExperiment | None:
-        """The experiment as Choose finds it."""
+        """Return the experiment as Choose finds it."""
         return self.snapshot.find(name)
 
     def choose(self, experiment: CompiledExperiment, unit: str) -> Choice:
-        """Choose."""
+        """Return Choose's answer."""
         return self.chooser.choose(experiment, unit)
 
     def reward(self, report: PostedReward) -> object:
-        """What became of a reward: metric to result, or the error."""
+        """Return the results of a reward, metric to result, or the error."""
         (answer,) = self.run(self._services.ledger.reward([report]))
         return answer
 
     def stop(self) -> None:
-        """Ends as after SIGTERM: what was counted is flushed."""
+        """End as after SIGTERM: what was counted is flushed."""
         self.flush()
         self.die()
 
     def die(self) -> None:
-        """Ends without flushing anything."""
+        """End without flushing anything."""
         self._services.queue.close()
         self._runner.get_loop().run_until_complete(self._commits)
         self._services.store.close()

@@ -33,7 +33,7 @@ def service(tmp_path: Path, clock: ManualClock) -> Iterator[WholeService]:
 
 
 def choose(service: WholeService) -> tuple[str, Basis, Reason]:
-    """A decision's id, its basis, and why."""
+    """Return a decision's id, its basis and its reason."""
     found = service.find(NAME)
     assert found is not None
     offer, decision_id = service.choose(found, "")
@@ -41,8 +41,10 @@ def choose(service: WholeService) -> tuple[str, Basis, Reason]:
 
 
 @pytest.mark.parametrize("jump", JUMPS, ids=["an hour forward", "a day back"])
-def test_no_decision_is_stale_for_a_jump(service: WholeService, clock: ManualClock, jump: timedelta) -> None:
-    """How old the snapshot is, is told by a clock that can't be set; time that passes still counts."""
+def test_no_decision_is_stale_because_of_a_jump(
+    service: WholeService, clock: ManualClock, jump: timedelta
+) -> None:
+    """The snapshot's age comes from a clock that can't be set; time that passes still counts."""
     clock.jump(jump)
     assert choose(service)[1:] == (Basis.POLICY, Reason.POLICY)
     clock.advance(MAX_STALENESS + 1)
@@ -51,7 +53,7 @@ def test_no_decision_is_stale_for_a_jump(service: WholeService, clock: ManualClo
 
 @pytest.mark.parametrize("jump", JUMPS, ids=["an hour forward", "a day back"])
 def test_rewards_count_once_across_a_jump(service: WholeService, clock: ManualClock, jump: timedelta) -> None:
-    """What was recorded before is a duplicate after; an outcome is late only by a clock that says so."""
+    """A reward recorded before the jump is a duplicate after it; lateness goes by the service clock."""
     before, open_ended = choose(service)[0], choose(service)[0]
     report = PostedReward(before, {"clicks": 1.0}, 0)
     assert service.reward(report) == {"clicks": OutcomeResult.RECORDED}
@@ -66,7 +68,7 @@ def test_rewards_count_once_across_a_jump(service: WholeService, clock: ManualCl
 
 @pytest.mark.parametrize("jump", JUMPS, ids=["an hour forward", "a day back"])
 def test_epochs_go_on_across_a_jump(service: WholeService, clock: ManualClock, jump: timedelta) -> None:
-    """The next epoch has the next number, whatever its clock says; shares still follow."""
+    """The next epoch has the next number, whatever its clock reads, and shares still follow."""
     clock.jump(jump)
     service.run(service.experiments.pause(NAME, None))
     service.run(service.experiments.start(NAME, None))

@@ -1,4 +1,4 @@
-"""The whole service against a plain model in memory, on both databases: any history, and they say the same.
+"""The whole service against a plain model in memory, on both databases, over any history.
 
 A history creates, ramps, starts, pauses, concludes and deletes experiments, asks, rewards, replays and
 revises, lets time pass, sets the clock forward and back, polls or does not, and restarts replicas with and
@@ -55,7 +55,7 @@ from tests.support.ledger import decision_of
 
 _names = count(1)
 
-# Small windows of values, so that histories meet each other.
+# Small ranges of values, so that the steps of a history overlap.
 outcomes = st.dictionaries(st.sampled_from(["clicks", "spend"]), st.sampled_from([0.0, 1.0]), min_size=1)
 units = st.sampled_from(["", "", "u1", "u2", "u3"])
 steps = st.sampled_from([0.5, 2.0, LAG + 2, WINDOW.total_seconds() + 5, MAX_STALENESS + 5, 3_700.0])
@@ -64,7 +64,7 @@ replicas = st.integers(0, 1)
 
 
 class History(RuleBasedStateMachine):
-    """One history. See the module."""
+    """One history, as the module describes."""
 
     experiments: Bundle[KnownExperiment] = Bundle("experiments")
     decisions: Bundle[KnownDecision] = Bundle("decisions")
@@ -81,7 +81,7 @@ class History(RuleBasedStateMachine):
         self.ledger = LedgerModel()
 
     def teardown(self) -> None:
-        """The books are exact, and nothing is left running for the next history."""
+        """Check that the ledger is exact, and leave nothing running for the next history."""
         try:
             for replica in range(len(self.services)):
                 self.flush(replica)
@@ -95,13 +95,13 @@ class History(RuleBasedStateMachine):
                 service.stop()
 
     def poll(self) -> None:
-        """Every replica hears of what changed."""
+        """Let every replica take in what changed."""
         for number, service in enumerate(self.services):
             service.refresh()
             self.ages[number] = 0.0
 
     def flush(self, replica: int) -> None:
-        """A replica adds what it counted to the facts."""
+        """Flush one replica's counts to the facts."""
         self.services[replica].flush()
         for (name, arm, basis), n in self.unflushed[replica].items():
             self.known[name].counted[arm, basis] += n
@@ -109,7 +109,7 @@ class History(RuleBasedStateMachine):
 
     @rule(target=experiments)
     def create(self) -> KnownExperiment:
-        """A draft."""
+        """Create a draft."""
         known = KnownExperiment(f"x-{next(_names)}", 0)
         live = self.services[0].run(self.services[0].experiments.create(known.declared))
         known.number = live.record.number
@@ -119,19 +119,19 @@ class History(RuleBasedStateMachine):
 
     @rule(experiment=experiments, replica=replicas)
     def start(self, experiment: KnownExperiment, replica: int) -> None:
-        """Shares decide; not once it is concluded."""
+        """Start: shares decide; refused once it is concluded."""
         is_allowed = experiment.state is not State.CONCLUDED
         self.change(experiment, replica, "start", None, is_allowed=is_allowed, after=State.RUNNING)
 
     @rule(experiment=experiments, replica=replicas)
     def pause(self, experiment: KnownExperiment, replica: int) -> None:
-        """The champion answers."""
+        """Pause: the champion answers."""
         is_allowed = experiment.state in {State.RUNNING, State.PAUSED}
         self.change(experiment, replica, "pause", None, is_allowed=is_allowed, after=State.PAUSED)
 
     @rule(experiment=experiments, replica=replicas, winner=st.sampled_from(ARMS))
     def conclude(self, experiment: KnownExperiment, replica: int, winner: str) -> None:
-        """The winner answers; it is never changed."""
+        """Conclude: the winner answers, and is never changed."""
         is_allowed = experiment.state in {State.RUNNING, State.PAUSED} or (
             experiment.state is State.CONCLUDED and experiment.winner == winner
         )
@@ -143,7 +143,7 @@ class History(RuleBasedStateMachine):
 
     @rule(experiment=experiments, replica=replicas)
     def delete(self, experiment: KnownExperiment, replica: int) -> None:
-        """It is gone, and with it the way to its rewards; not while it runs."""
+        """Delete, and with it the way to its rewards; refused while it runs."""
         is_allowed = experiment.state is not State.RUNNING
         self.change(experiment, replica, "delete", None, is_allowed=is_allowed, after=None)
 
@@ -157,7 +157,7 @@ class History(RuleBasedStateMachine):
     def ramp(
         self, experiment: KnownExperiment, replica: int, floor: float, reserve: float, *, is_c_out: bool
     ) -> None:
-        """Other limits, and an arm taken out or put back."""
+        """Set other limits, and take an arm out or put it back."""
         is_allowed = experiment.state not in {State.CONCLUDED, None}
         if is_allowed:
             experiment.limits = Limits(minimum_share=floor, minimum_shares={CHAMPION: reserve})
@@ -182,7 +182,7 @@ class History(RuleBasedStateMachine):
         is_allowed: bool,
         after: State | None,
     ) -> None:
-        """Calls a verb: NOT_FOUND once deleted, refused where the model says so, done otherwise."""
+        """Call a verb: NOT_FOUND once deleted, refused where the model refuses, done otherwise."""
         service = self.services[replica % len(self.services)]
         call = getattr(service.experiments, verb)
         if experiment.state is None:
@@ -200,7 +200,7 @@ class History(RuleBasedStateMachine):
     def choose(
         self, experiment: KnownExperiment, replica: int, unit: str, n: int
     ) -> MultipleResults[KnownDecision]:
-        """Asks a few times: who answers and why is the model's, and the propensity that of the epoch."""
+        """Ask a few times: arm and reason are the model's, and the propensity is the epoch's."""
         replica %= len(self.services)
         found = self.services[replica].find(experiment.name)
         if experiment.state in {State.DRAFT, None}:
@@ -210,7 +210,7 @@ class History(RuleBasedStateMachine):
         return multiple(*(self.choose_once(experiment, replica, unit) for _ in range(n)))
 
     def choose_once(self, experiment: KnownExperiment, replica: int, unit: str) -> KnownDecision:
-        """One decision."""
+        """Make one decision."""
         found = self.services[replica].find(experiment.name)
         assert found is not None
         offer, decision_id = self.services[replica].choose(found, unit)
@@ -230,7 +230,7 @@ class History(RuleBasedStateMachine):
         )
 
     def expected_answer(self, experiment: KnownExperiment, age: float) -> tuple[Basis, Reason, str | None]:
-        """Basis, reason, and the arm where it is certain."""
+        """Return basis, reason, and the arm where it is certain."""
         if experiment.state is State.PAUSED:
             return Basis.FALLBACK, Reason.PAUSED, CHAMPION
         if experiment.state is State.CONCLUDED:
@@ -243,18 +243,18 @@ class History(RuleBasedStateMachine):
     def reward(
         self, decision: KnownDecision, values: dict[str, float], revision: int, replica: int
     ) -> Posted:
-        """Posts what came of a decision, to any replica."""
+        """Post an outcome of a decision to any replica."""
         posted = Posted(decision, values, revision)
         self.post(posted, replica)
         return posted
 
     @rule(posted=rewards, replica=replicas)
     def replay(self, posted: Posted, replica: int) -> None:
-        """Posts the same again, to any replica."""
+        """Post the same again to any replica."""
         self.post(posted, replica)
 
     def post(self, posted: Posted, replica: int) -> None:
-        """Posts, and compares with the model."""
+        """Post, and compare with the model."""
         service = self.services[replica % len(self.services)]
         report = PostedReward(posted.decision.id, posted.outcomes, posted.revision)
         expected = self.expected_result(posted)
@@ -266,7 +266,7 @@ class History(RuleBasedStateMachine):
         self.poll()
 
     def expected_result(self, posted: Posted) -> object:
-        """What the model says: metric to result, or the kind of error."""
+        """Return the model's result: metric to result, or the kind of error."""
         decision = posted.decision
         if decision.experiment.state is None:
             return errors.ExperimentNotFoundError
@@ -305,7 +305,7 @@ class History(RuleBasedStateMachine):
 
     @rule(seconds=steps, is_polled=st.booleans())
     def wait(self, seconds: float, *, is_polled: bool) -> None:
-        """Time passes, with or without word from the database."""
+        """Let time pass, with or without word from the database."""
         self.clock.advance(seconds)
         self.ages = [age + seconds for age in self.ages]
         if is_polled:
@@ -313,12 +313,12 @@ class History(RuleBasedStateMachine):
 
     @rule(by=jumps)
     def set_clock(self, by: timedelta) -> None:
-        """The wall clock is set: no replica is any staler for it."""
+        """Set the wall clock: no replica becomes staler because of it."""
         self.clock.jump(by)
 
     @rule(replica=replicas)
     def allocate(self, replica: int) -> None:
-        """A replica flushes and begins epochs where shares have moved."""
+        """Flush a replica and begin epochs where shares have moved."""
         replica %= len(self.services)
         self.flush(replica)
         self.services[replica].allocate()
@@ -326,7 +326,7 @@ class History(RuleBasedStateMachine):
 
     @rule(replica=replicas, is_clean=st.booleans())
     def restart(self, replica: int, *, is_clean: bool) -> None:
-        """A replica ends, with or without a chance to flush its counts, and another takes its place."""
+        """End a replica, with or without a chance to flush its counts, and start another in its place."""
         replica %= len(self.services)
         if is_clean:
             self.flush(replica)
@@ -340,8 +340,8 @@ class History(RuleBasedStateMachine):
     @precondition(lambda self: bool(self.known))
     @invariant()
     def check_facts(self) -> None:
-        """Facts, states and epochs in the database are the model's."""
-        wanted = self.ledger.facts()
+        """Check that facts, states and epochs in the database are the model's."""
+        expected_facts = self.ledger.facts()
         for known in self.known.values():
             found = self.services[0].store.read_facts(known.number)
             if known.state is None:
@@ -350,7 +350,9 @@ class History(RuleBasedStateMachine):
             assert found is not None
             assert (found.record.state, found.record.winner) == (known.state, known.winner)
             sums = {key: tally for key, tally in found.facts.outcomes.items() if any(tally)}
-            assert sums == {key: tally for key, tally in wanted.items() if key.experiment == known.number}
+            assert sums == {
+                key: tally for key, tally in expected_facts.items() if key.experiment == known.number
+            }
             counted: Counter[tuple[int, Basis]] = Counter()
             for key, n in found.facts.decisions.items():
                 counted[key.arm, key.basis] += n
@@ -373,7 +375,7 @@ def test_the_service_is_the_model(url: str) -> None:
             max_examples=6,
             stateful_step_count=30,
             suppress_health_check=list(HealthCheck),
-            phases=[Phase.reuse, Phase.generate],  # to find a shorter history takes minutes
+            phases=[Phase.reuse, Phase.generate],  # finding a shorter history takes minutes
         ),
     )
 

@@ -39,7 +39,7 @@ Start = Callable[[], WholeService]
 
 @pytest.fixture
 def start(tmp_path: Path, clock: ManualClock) -> Iterator[Start]:
-    """Starts a server on one file; the one before it must have stopped."""
+    """Start a server on one file; the one before it must have stopped."""
     running: list[WholeService] = []
 
     def start_one() -> WholeService:
@@ -53,7 +53,7 @@ def start(tmp_path: Path, clock: ManualClock) -> Iterator[Start]:
 
 
 def create(service: WholeService) -> None:
-    """A running experiment with a short window."""
+    """Create a running experiment with a short window."""
     metrics = [Metric(name="clicks", window=WINDOW, default_value=0.0), Metric(name="spend")]
     declared = replace(declare(NAME, metrics=metrics), max_decision_age=AGE)
     service.run(service.experiments.create(declared))
@@ -61,20 +61,20 @@ def create(service: WholeService) -> None:
 
 
 def choose(service: WholeService) -> str:
-    """A decision."""
+    """Return a decision."""
     found = service.find(NAME)
     assert found is not None
     return service.choose(found, "").decision_id
 
 
 def spend(service: WholeService, decision: str) -> object:
-    """What becomes of a reward without a window: the result, or the kind of error."""
+    """Return the result of a reward without a window, or the kind of error."""
     answer = service.reward(PostedReward(decision, {"spend": 1.0}, 0))
     return type(answer) if isinstance(answer, Exception) else answer["spend"]  # type: ignore[index]
 
 
 def wait(service: WholeService, clock: ManualClock, time: timedelta, step: timedelta = MINUTE) -> None:
-    """Lets time pass in a server at work."""
+    """Let time pass in a server at work."""
     for _ in range(round(time / step)):
         clock.advance(step.total_seconds())
         service.look()
@@ -83,12 +83,12 @@ def wait(service: WholeService, clock: ManualClock, time: timedelta, step: timed
 
 
 def is_doubted(service: WholeService) -> bool:
-    """Whether service time is in doubt."""
+    """True if service time is in doubt."""
     return service.clock.is_doubted
 
 
 def epoch(service: WholeService) -> int:
-    """The number of the epoch in force."""
+    """Return the number of the epoch in force."""
     live = service.snapshot.find_by_name(NAME)
     assert live is not None
     assert live.epoch is not None
@@ -96,16 +96,16 @@ def epoch(service: WholeService) -> int:
 
 
 def n_closed(service: WholeService) -> int:
-    """How many outcomes of clicks steer."""
+    """Return how many outcomes of clicks steer."""
     live = service.snapshot.find_by_name(NAME)
     assert live is not None
     found = service.store.read_report(NAME)
     assert found is not None
-    standing = state_of(
+    state = state_of(
         live.record, found.found.epochs, found.found.facts, timedelta(seconds=LAG), service.clock.now()
     )
     return sum(
-        seen.n_outcomes for seen in standing.observations(live.record.experiment.metric("clicks")).values()
+        seen.n_outcomes for seen in state.observations(live.record.experiment.metric("clicks")).values()
     )
 
 
@@ -114,7 +114,7 @@ def n_closed(service: WholeService) -> int:
 def test_a_start_with_a_wrong_clock_seals_nothing(
     start: Start, clock: ManualClock, jump: timedelta, state: str
 ) -> None:
-    """Open decisions are credited afterwards, repeats are duplicates, and new answers are rewarded."""
+    """Open decisions are credited afterwards, repeats are duplicates, and new decisions are rewarded."""
     service = start()
     create(service)
     known, open_ended = choose(service), choose(service)
@@ -143,7 +143,7 @@ def test_a_start_with_a_wrong_clock_seals_nothing(
 def test_a_jump_under_a_running_server_seals_nothing(
     start: Start, clock: ManualClock, jump: timedelta
 ) -> None:
-    """Nor does it refuse or date anything: time runs on as before."""
+    """During a jump nothing is sealed, refused or dated: time runs on as before."""
     service = start()
     create(service)
     known, open_ended = choose(service), choose(service)
@@ -161,7 +161,7 @@ def test_a_jump_under_a_running_server_seals_nothing(
 
 @pytest.mark.parametrize("is_restarted", [False, True])
 def test_learning_goes_on_after_a_jump(start: Start, clock: ManualClock, *, is_restarted: bool) -> None:
-    """A second after the clock is right again epochs begin and end, whatever the jump was."""
+    """A second after the clock is right again, epochs begin and end, whatever the jump was."""
     service = start()
     create(service)
     if is_restarted:
@@ -190,7 +190,7 @@ def test_learning_goes_on_after_a_jump(start: Start, clock: ManualClock, *, is_r
 
 
 def test_an_experiment_of_the_future_is_capped_after_a_restart(start: Start, clock: ManualClock) -> None:
-    """Made and started while the clock was a year ahead, it learns once the clock is right."""
+    """An experiment made and started while the clock was a year ahead learns once the clock is right."""
     clock.jump(365 * DAY)
     service = start()
     create(service)
@@ -205,7 +205,7 @@ def test_an_experiment_of_the_future_is_capped_after_a_restart(start: Start, clo
 
 
 def test_no_epoch_begins_in_doubt(start: Start, clock: ManualClock) -> None:
-    """What would have begun one is looked at when the doubt is over."""
+    """An epoch that would have begun in doubt is considered when the doubt is over."""
     service = start()
     create(service)
     choose(service)
@@ -221,7 +221,7 @@ def test_no_epoch_begins_in_doubt(start: Start, clock: ManualClock) -> None:
 
 
 def test_what_is_trusted_was_marked_a_day_of_running_ago(start: Start, clock: ManualClock) -> None:
-    """Nothing before that; restarts and downtime neither count nor start it again."""
+    """Nothing is trusted before that; restarts and downtime neither count nor start the day again."""
     service = start()
     create(service)
     wait(service, clock, HOUR)
@@ -261,8 +261,8 @@ def test_a_month_of_downtime_goes_on_by_itself(start: Start, clock: ManualClock)
     assert spend(service, open_ended) is DecisionSealedError
 
 
-def test_a_clock_that_was_wrong_for_hours_waits_for_somebody(start: Start, clock: ManualClock) -> None:
-    """Once its error is marked, time does not go back by itself, nor by a restart; accepting it mends all."""
+def test_a_clock_that_was_wrong_for_hours_waits_for_an_operator(start: Start, clock: ManualClock) -> None:
+    """Once its error is marked, neither time nor a restart undoes it; accepting the clock repairs all."""
     service = start()
     create(service)
     decision = choose(service)
@@ -289,7 +289,7 @@ def test_a_clock_that_was_wrong_for_hours_waits_for_somebody(start: Start, clock
 
 
 def test_late_is_not_said_before_the_clock_has_settled(start: Start, clock: ManualClock) -> None:
-    """What comes late never steers, so that it came late is for good, too."""
+    """An outcome that comes late never steers, so being late is final, too, and waits for the clock."""
     service = start()
     create(service)
     decision = choose(service)
@@ -305,7 +305,7 @@ def test_late_is_not_said_before_the_clock_has_settled(start: Start, clock: Manu
 
 
 def test_no_clock_makes_a_chore_fail(start: Start, clock: ManualClock) -> None:
-    """A clock that was never set says 1970: epochs, purge and keys go on as far as they can."""
+    """With a clock at 1970, never set, epochs, purge and keys go on as far as they can."""
     clock.jump(timedelta(days=-20_513))
     service = start()
     create(service)
@@ -319,7 +319,7 @@ def test_no_clock_makes_a_chore_fail(start: Start, clock: ManualClock) -> None:
 
 
 def test_a_decision_of_the_future_is_new_and_not_pinned(start: Start, clock: ManualClock) -> None:
-    """Its age is 0: it is rewarded, but nobody stays with it, since it would never end."""
+    """Its age is 0: a reward is taken, but no unit stays with it, since the pin would never end."""
     clock.jump(DAY)
     service = start()
     create(service)

@@ -1,4 +1,4 @@
-"""Sums in columns of 64 bits against Python's whole numbers, on both databases."""
+"""Sums in columns of 64 bits, compared with Python's integers, on both databases."""
 
 from collections.abc import Sequence
 from itertools import count
@@ -20,7 +20,7 @@ from tests.bandit.builders import START, declare
 from tests.store.builders import run
 
 LIMIT = 2**59
-"""Quanta (or their squares) that thirty increments may be of each, so that no sum passes 2^125 steps."""
+"""Largest quanta (or squares) of each of thirty increments, so that no sum passes 2^125 steps."""
 
 near_limits = st.sampled_from(
     [2**62 - 1, 2**62, 2**63 - 1, 2**63, 2**64, -(2**62), -(2**63), 2**61, 2**61 - 1]
@@ -33,7 +33,7 @@ tallies = st.builds(
 
 
 def add_as_version_0_2(store: SqlStore, key: OutcomeKey, increment: int) -> None:
-    """What a server of version 0.2 does to a row."""
+    """Do to a row what a server of version 0.2 does."""
     with store._dialect.writing() as connection:
         connection.execute(
             text(
@@ -45,7 +45,7 @@ def add_as_version_0_2(store: SqlStore, key: OutcomeKey, increment: int) -> None
 
 
 def columns_of(store: SqlStore, key: OutcomeKey) -> Sequence[int]:
-    """The columns of the only row of a key."""
+    """Return the columns of the only row of a key."""
     columns = [outcome_facts.c[name] for name in SUM_COLUMNS]
     of_key = (outcome_facts.c.experiment == key.experiment, outcome_facts.c.epoch == key.epoch)
     with store._dialect.reading() as connection:
@@ -53,7 +53,7 @@ def columns_of(store: SqlStore, key: OutcomeKey) -> Sequence[int]:
 
 
 def test_any_increments_add_up(store: SqlStore) -> None:
-    """In any order, negative ones too, and with those of older servers between: the sum is Python's, exactly.
+    """In any order, negative or not, with an older server's in between, they add up to Python's exact sum.
 
     Every column stays a whole number of 64 bits, with room for what an older server may add.
     """
@@ -83,8 +83,8 @@ def test_any_increments_add_up(store: SqlStore) -> None:
 
 
 @given(steps=st.lists(st.integers(0, 2**40), max_size=20))
-def test_rests_add_up(steps: list[int]) -> None:
-    """Quanta and rests of values and of their squares are the values' own sums."""
+def test_remainders_add_up(steps: list[int]) -> None:
+    """Quanta and remainders of values and of their squares add up to the values' own sums."""
     total = StoredTally()
     for each in steps:
         total = total.plus(StoredTally.of(quanta_of(each), each, is_late=False))
@@ -92,8 +92,8 @@ def test_rests_add_up(steps: list[int]) -> None:
 
 
 @given(steps=st.integers(0, 2**40))
-def test_the_rest_of_a_square_fits_in_64_bits(steps: int) -> None:
-    """The log is folded in SQL: what it adds up must fit."""
+def test_the_remainder_of_a_square_fits_in_64_bits(steps: int) -> None:
+    """The log is folded in SQL: its sums must fit."""
     rest, square_rest = rests_of(steps)
     assert abs(rest) <= 2**19
     assert abs(square_rest) < 2**62
@@ -106,7 +106,7 @@ SPEND = Metric(name="spend", kind=MetricKind.REAL, maximum=8.0)
 
 @pytest.mark.parametrize("n_slots", [1, 3])
 def test_facts_beyond_64_bits_are_read_exactly(store: SqlStore, n_slots: int) -> None:
-    """Over several slots, of counts and of real values; metrics beside them stay arrays of 64 bits."""
+    """Facts are exact over several slots, for counts and real values; other metrics stay 64-bit arrays."""
     record = store.create_experiment(declare(metrics=(CLICKS, PLAYS, SPEND)), START)
     n = 2**24
     tallies = {
@@ -130,7 +130,7 @@ def test_facts_beyond_64_bits_are_read_exactly(store: SqlStore, n_slots: int) ->
 
 
 def test_an_experiment_without_outcomes_has_no_facts(store: SqlStore) -> None:
-    """Also where a metric is real."""
+    """An experiment without outcomes has no facts, even where a metric is real."""
     found = store.read_facts(run(store).number)
     assert found is not None
     assert dict(found.facts.outcomes) == {}

@@ -1,6 +1,7 @@
-"""The contract of a store: what it keeps of the clock, and what a repair gives back.
+"""The contract of a store: what it records of the clock, and what a repair restores.
 
-The mark never goes back by itself, running is counted once, and what the log still has is known again.
+The mark never goes back by itself, running time is counted once, and outcomes still in the log are known
+again.
 """
 
 import threading
@@ -42,7 +43,7 @@ END = b"\xff" * 16
 
 
 def record_of(store: Store, trust_after: timedelta = TRUST) -> ClockRecord:
-    """What the database keeps of the clock."""
+    """Return what the database records of the clock."""
     return store.read_clock(START, trust_after).record
 
 
@@ -56,13 +57,13 @@ def beat(
     generation: int = 1,
     trust_after: timedelta = TRUST,
 ) -> None:
-    """One beat of a server."""
+    """Record one beat of a server."""
     said = ClockBeat(generation=generation, now=now, running=running, mark=mark, doubt=doubt)
     store.beat_clock(said, trust_after)
 
 
 def test_the_clock_is_the_one_that_servers_share(store: Store) -> None:
-    """The database's where several servers use it, whatever the host says; else the host's."""
+    """The clock is the database's where servers share one, whatever the host's reads, else the host's."""
     reading = store.read_clock(START, TRUST)
     if store.is_shared:
         assert abs(reading.at - datetime.now(UTC)) < HOUR
@@ -74,8 +75,8 @@ def test_the_clock_is_the_one_that_servers_share(store: Store) -> None:
     )
 
 
-def test_a_database_without_a_mark_says_when_it_was_last_used(store: Store) -> None:
-    """By the newest change or word of a server; with a mark that is what counts."""
+def test_a_database_without_a_mark_knows_when_it_was_last_used(store: Store) -> None:
+    """The newest change or beat of a server dates it; once there is a mark, the mark counts."""
     run(store)
     assert store.read_clock(START, TRUST).last_seen == START
     beat(store, START, mark=START)
@@ -83,7 +84,7 @@ def test_a_database_without_a_mark_says_when_it_was_last_used(store: Store) -> N
 
 
 def test_the_mark_never_goes_back(store: Store) -> None:
-    """A server that is behind, or repeats a beat, leaves it."""
+    """A server that is behind, or repeats a beat, leaves the mark."""
     beat(store, START + HOUR, mark=START + HOUR)
     beat(store, START + MINUTE, mark=START + MINUTE)
     assert record_of(store).mark == START + HOUR
@@ -92,7 +93,7 @@ def test_the_mark_never_goes_back(store: Store) -> None:
 
 
 def test_running_is_counted_once(store: Store) -> None:
-    """However many servers beat, and however often one beat is repeated."""
+    """Running time counts once, however many servers beat, and however often one beat is repeated."""
     for number in range(11):
         for _ in range(3):
             beat(store, START + number * MINUTE)
@@ -102,7 +103,7 @@ def test_running_is_counted_once(store: Store) -> None:
 
 
 def test_doubt_counts_nothing_and_is_shown(store: Store) -> None:
-    """Until a server runs free of doubt again."""
+    """Doubt counts no running time, and is shown until a server runs free of doubt again."""
     beat(store, START, mark=START)
     beat(store, START + MINUTE, doubt=90 * DAY, mark=START + MINUTE)
     found = record_of(store)
@@ -113,7 +114,7 @@ def test_doubt_counts_nothing_and_is_shown(store: Store) -> None:
 
 
 def test_an_instant_is_trusted_after_a_day_of_running(store: Store) -> None:
-    """Counted from when it was marked; a jump of the mark waits for as long."""
+    """Running is counted from when the instant was marked; a jump of the mark waits for as long."""
     for number in range(24):
         beat(store, START + number * HOUR, HOUR, mark=START + number * HOUR)
         assert record_of(store).trusted is None
@@ -132,7 +133,7 @@ def test_an_instant_is_trusted_after_a_day_of_running(store: Store) -> None:
 
 
 def test_accepting_goes_back(store: Store) -> None:
-    """What was marked beyond the clock is forgotten, and beats from before count no more."""
+    """Marks beyond the accepted clock are forgotten, and earlier beats no longer count."""
     ahead = datetime.now(UTC) + 90 * DAY if store.is_shared else START + 90 * DAY
     for number in range(30):
         beat(store, ahead + number * HOUR, HOUR, mark=ahead + number * HOUR)
@@ -150,8 +151,8 @@ def test_accepting_goes_back(store: Store) -> None:
     assert "the battery is new" in entry.after
 
 
-def test_writers_are_forgotten_only_when_told(store: Store) -> None:
-    """Those that ended and were silent since; a claim forgets nobody, whatever its clock says."""
+def test_writers_are_forgotten_only_on_request(store: Store) -> None:
+    """Those that ended and have been silent since are forgotten on request; a claim forgets none."""
     other = b"o" * 16
     store.claim_slot(INCARNATION, START)
     assert isinstance(store, SqlStore)
@@ -169,32 +170,32 @@ def test_writers_are_forgotten_only_when_told(store: Store) -> None:
 
 
 def marks(store: SqlStore) -> set[bytes]:
-    """The runs that are known."""
+    """Return the runs that are known."""
     with store._dialect.reading() as connection:
         return set(connection.execute(select(writers.c.incarnation)).scalars())
 
 
 def now_of(store: Store) -> datetime:
-    """The time of the store's clock, to which its data is dated in tests of repairs."""
+    """Return the time of the store's clock, by which tests of repairs date its data."""
     return store.read_clock(START, TRUST).at
 
 
 def entries_at(at: datetime, epoch: int, n: int, *, basis: Basis = Basis.POLICY) -> list[RewardEntry]:
-    """Rewards of decisions of an instant."""
+    """Return rewards of decisions of an instant."""
     first = int(at.timestamp() * 1000)
     return [reward(new_id(first, number), epoch=epoch, basis=basis) for number in range(n)]
 
 
 def seal_all(store: Store, record: ExperimentRecord, last: int, before: datetime) -> None:
-    """Seals what a clock that is far ahead would seal."""
-    wanted = SealedEpochs(record.number, 1, last, START, new_id(int(before.timestamp() * 1000), 0))
-    store.seal([wanted], before)
+    """Seal what a clock that is far ahead would seal."""
+    sealed = SealedEpochs(record.number, 1, last, START, new_id(int(before.timestamp() * 1000), 0))
+    store.seal([sealed], before)
     while not store.settle_seals():
         pass
 
 
 def purge(store: Store, end: bytes = END) -> int:
-    """Purges below an id; returns how many rows."""
+    """Purge below an id; return how many rows."""
     n_rows = 0
     start: bytes | None = bytes(16)
     while start is not None:
@@ -204,7 +205,7 @@ def purge(store: Store, end: bytes = END) -> int:
 
 
 def two_epochs(store: Store) -> tuple[ExperimentRecord, Sequence[RewardEntry], Sequence[RewardEntry]]:
-    """An experiment with recorded rewards, old ones and young ones; some of fallbacks."""
+    """Make an experiment with recorded rewards, old ones and recent ones; some of fallbacks."""
     record = run(store)
     now = now_of(store)
     epoch = make_epoch(2, now - DAY, experiment=record.number, revision=record.revision)
@@ -216,7 +217,7 @@ def two_epochs(store: Store) -> tuple[ExperimentRecord, Sequence[RewardEntry], S
 
 
 def test_a_repair_lowers_seals_to_what_is_purged(store: SqlStore) -> None:
-    """What was purged stays sealed; what was not is known again, and what is open can be credited."""
+    """Purged outcomes stay sealed; others are known again, and open epochs can be credited."""
     record, old, young = two_epochs(store)
     now = now_of(store)
     seal_all(store, record, 2, now + 90 * DAY)
@@ -235,7 +236,7 @@ def test_a_repair_lowers_seals_to_what_is_purged(store: SqlStore) -> None:
 
 
 def test_a_repair_takes_back_a_seal_under_which_nothing_was_purged(store: SqlStore) -> None:
-    """As a wrong clock leaves it that was put right before its purge came that far."""
+    """A wrong clock leaves such a seal if it was put right before its purge came that far."""
     record, old, young = two_epochs(store)
     seal_all(store, record, 2, now_of(store) + 90 * DAY)
     assert store.repair_clock(now_of(store), reason="", caller="ops").n_seals == 1
@@ -244,7 +245,7 @@ def test_a_repair_takes_back_a_seal_under_which_nothing_was_purged(store: SqlSto
 
 
 def test_a_repair_knows_what_an_older_version_purged(store: SqlStore) -> None:
-    """It kept sums of the epochs; for answers that go by their age, all that is sealed may be gone."""
+    """Its sums name their epochs; fallbacks go by age, so that all sealed ones may be gone."""
     record, old, young = two_epochs(store)
     now = now_of(store)
     seal_all(store, record, 2, now + 90 * DAY)
@@ -257,7 +258,7 @@ def test_a_repair_knows_what_an_older_version_purged(store: SqlStore) -> None:
 
 
 def test_a_repair_and_a_purge_at_once_lose_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows that a purge has found are purged only if they are sealed still when it moves them."""
+    """Rows found by a purge are purged only if they are still sealed when it moves them."""
     with closing(open_store(url)) as store:
         record, old, young = two_epochs(store)
         seal_all(store, record, 2, now_of(store) + 90 * DAY)
@@ -285,7 +286,7 @@ def test_a_repair_and_a_purge_at_once_lose_nothing(url: str, monkeypatch: pytest
 
 @pytest.mark.parametrize("state", [State.RUNNING, State.CONCLUDED])
 def test_a_repair_caps_epochs_of_the_future(store: SqlStore, state: State) -> None:
-    """Also of one that no server would cap; servers hear of it, and a second repair finds nothing."""
+    """Even an epoch that no server would cap is capped; servers load it; a second repair finds nothing."""
     record = run(store)
     now = now_of(store)
     watermark = store.load_changes(None).watermark
@@ -305,7 +306,7 @@ def test_a_repair_caps_epochs_of_the_future(store: SqlStore, state: State) -> No
 
 
 def test_a_repair_brings_instants_back_from_the_future(store: SqlStore) -> None:
-    """Those of experiments, keys and servers; what is not in the future stays."""
+    """Instants of experiments, keys and servers are brought back; those not in the future stay."""
     record = run(store)
     store.claim_slot(INCARNATION, START)
     now = now_of(store)
@@ -336,14 +337,14 @@ def test_what_came_before_a_cap_is_sealed_when_it_is_old(store: SqlStore) -> Non
         (3, START + HOUR, True),
         (4, START + DAY, False),
     ]:
-        wanted = make_epoch(number, started_at, experiment=record.number, revision=record.revision)
-        assert store.add_epoch(replace(wanted, is_cap=is_cap)) is not None
+        epoch = make_epoch(number, started_at, experiment=record.number, revision=record.revision)
+        assert store.add_epoch(replace(epoch, is_cap=is_cap)) is not None
     ((sealed,), _) = store.find_sealable(0, 10, START + 42 * DAY, 10 * DAY)
     assert (sealed.first, sealed.last) == (1, 3)
 
 
 def test_a_writer_of_the_version_before_begins_no_cap(store: SqlStore) -> None:
-    """Its rows have no such column."""
+    """A row of that version, which lacks the column, is not a cap."""
     record = run(store)
     names = [column.name for column in epochs.columns if column.name != "is_cap"]
     with store._dialect.writing() as connection:
@@ -355,12 +356,12 @@ def test_a_writer_of_the_version_before_begins_no_cap(store: SqlStore) -> None:
 
 
 def test_no_instant_is_too_early_to_look_for_seals(store: SqlStore) -> None:
-    """Whoever asks with a clock at 1970 finds nothing."""
+    """A search for seals with a clock at 1970 finds nothing."""
     run(store)
     assert store.find_sealable(0, 10, datetime(1970, 1, 2, tzinfo=UTC), 30 * DAY) == ([], None)
 
 
-def test_expired_is_what_the_entry_says(store: Store) -> None:
-    """The store asks no clock."""
+def test_the_entry_says_whether_it_is_expired(store: Store) -> None:
+    """Whether an outcome is expired comes from the entry: the store asks no clock."""
     run(store)
     assert one(store, reward(is_expired=True)) == Expired((0,))

@@ -1,4 +1,4 @@
-"""The contract of a store: decision counts are added once, whoever repeats them."""
+"""The contract of a store: decision counts are added once, whichever server repeats them."""
 
 import pytest
 
@@ -13,14 +13,14 @@ OTHER = b"another run-----"
 
 
 def decisions_of(store: Store, number: int) -> dict[DecisionKey, int]:
-    """The decision counts of an experiment."""
+    """Return the decision counts of an experiment."""
     found = store.read_facts(number)
     assert found is not None
     return dict(found.facts.decisions)
 
 
 def test_a_repeated_flush_is_added_once(store: Store) -> None:
-    """A flush whose COMMIT was in doubt can be sent again, with the same counts: it counts once."""
+    """A flush whose COMMIT was in doubt can be sent again with the same counts, and counts once."""
     number = run(store).number
     key = DecisionKey(number, 1, 0, 0, Basis.POLICY)
     store.claim_slot(INCARNATION, START)
@@ -57,8 +57,8 @@ def test_counts_are_kept_by_epoch_arm_and_basis(store: Store) -> None:
     assert decisions_of(store, number) == counts
 
 
-def test_a_new_run_counts_anew(store: Store) -> None:
-    """A new incarnation counts from sequence 1 again, and adds to what its predecessor counted."""
+def test_a_new_run_counts_from_the_start(store: Store) -> None:
+    """A new incarnation starts at sequence 1 again, and adds to what its predecessor counted."""
     number = run(store).number
     key = DecisionKey(number, 1, 0, 0, Basis.POLICY)
     store.claim_slot(INCARNATION, START)
@@ -70,7 +70,7 @@ def test_a_new_run_counts_anew(store: Store) -> None:
 
 
 def test_a_run_that_lost_its_slot_counts_on(store: Store) -> None:
-    """A run whose slot another took loses no count and doubles none: its flushes are known by their run."""
+    """A run that lost its slot to another loses and doubles no count: its flushes are known by their run."""
     number = run(store).number
     key = DecisionKey(number, 1, 0, 0, Basis.POLICY)
     store.claim_slot(INCARNATION, START)
@@ -94,7 +94,7 @@ def test_a_writer_keeps_its_slot(store: Store) -> None:
 
 
 def test_a_flush_without_a_claim_is_refused(store: Store) -> None:
-    """Counts of a writer that the store does not know are not added, and it is told so."""
+    """Counts of a writer that the store does not know are not added, and it gets an error."""
     number = run(store).number
     with pytest.raises(WriterUnknownError):
         store.add_decisions(flush(1, {DecisionKey(number, 1, 0, 0, Basis.POLICY): 5}))

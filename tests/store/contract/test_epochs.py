@@ -27,7 +27,7 @@ RING = KeyRing({1: b"a" * 32}, 1)
 
 
 def test_the_first_ring_is_adopted(store: Store) -> None:
-    """The first writer's keys become the store's; every later one gets those, however often it asks."""
+    """The first writer's keys become the store's; every later writer gets those, however often it asks."""
     assert store.adopt_keys(RING) == RING
     assert store.adopt_keys(KeyRing({1: b"b" * 32}, 1)) == RING
     assert store.adopt_keys(RING) == RING
@@ -64,8 +64,8 @@ def test_an_epoch_comes_back_as_it_was_added(store: Store) -> None:
     assert found.epochs[-1] == epoch
 
 
-def test_the_epoch_that_was_first_stands(store: Store) -> None:
-    """A second epoch of a number is not stored: its writer gets the one that stands, each time."""
+def test_the_first_epoch_of_a_number_stands(store: Store) -> None:
+    """A second epoch of a number is not stored: its writer gets the first one, each time."""
     record = run(store)
     first = epoch_of(record, 2, nonce=1)
     assert store.add_epoch(first) == first
@@ -75,7 +75,7 @@ def test_the_epoch_that_was_first_stands(store: Store) -> None:
 
 
 def test_an_epoch_of_an_older_revision_is_refused(store: Store) -> None:
-    """An epoch computed from a configuration that changed in between is not stored."""
+    """An epoch computed from a configuration that has changed since is not stored."""
     record = run(store)
     store.change_experiment(record, replace(record, experiment=declare()), epoch_of(record, 2))
     assert store.add_epoch(epoch_of(record, 3)) is None
@@ -92,7 +92,7 @@ def test_an_experiment_that_does_not_run_gets_no_epoch(store: Store, state: Stat
 
 
 def test_a_deleted_or_unknown_experiment_gets_no_epoch(store: Store) -> None:
-    """Neither an experiment that was deleted nor one that never was begins epochs."""
+    """Neither a deleted experiment nor an unknown one begins epochs."""
     record = run(store)
     store.delete_experiment(record, START)
     for revision in (record.revision, record.revision + 1):
@@ -110,7 +110,7 @@ def test_nonces_are_of_one_experiment(store: Store) -> None:
 
 
 def names_of(changes: Changes) -> list[str]:
-    """Names of what changed, in order."""
+    """Return the names of what changed, in order."""
     return sorted(live.record.name for live in changes.live)
 
 
@@ -126,7 +126,7 @@ def test_a_first_load_is_of_everything(store: Store) -> None:
 
 
 def test_an_empty_store_loads_nothing(store: Store) -> None:
-    """Before the first experiment a load is empty, and its watermark misses nothing that comes."""
+    """Before the first experiment a load is empty, and its watermark misses no later change."""
     empty = store.load_changes(None)
     assert (empty.live, empty.deleted) == ((), frozenset())
     create(store)
@@ -134,7 +134,7 @@ def test_an_empty_store_loads_nothing(store: Store) -> None:
 
 
 def test_a_later_load_is_of_what_changed_since(store: Store) -> None:
-    """With a watermark a load has what was created, changed, deleted or got an epoch since, and no more."""
+    """With a watermark a load has only what was created, changed, deleted or got an epoch since."""
     quiet, changed, gone, epochal = (run(store, name) for name in ("quiet", "changed", "gone", "epochal"))
     watermark = store.load_changes(None).watermark
     assert store.load_changes(watermark) == Changes((), frozenset(), watermark)
@@ -152,8 +152,8 @@ def test_a_later_load_is_of_what_changed_since(store: Store) -> None:
     assert store.load_changes(changes.watermark).live == ()
 
 
-def test_what_stands_already_is_no_change(store: Store) -> None:
-    """An epoch that is adopted, and a change that is refused, are not loaded again."""
+def test_what_is_stored_already_is_not_a_change(store: Store) -> None:
+    """An adopted epoch and a refused change are not loaded again."""
     record = run(store)
     watermark = store.load_changes(None).watermark
     store.add_epoch(epoch_of(record, 1, nonce=99))
@@ -196,7 +196,7 @@ def test_facts_are_read_with_their_experiment_and_epochs(store: Store) -> None:
 
 
 def test_facts_of_nothing(store: Store) -> None:
-    """There are no facts of an unknown or a deleted experiment; those of a draft are empty."""
+    """An unknown or deleted experiment has no facts; those of a draft are empty."""
     draft, gone = create(store), create(store, "gone")
     store.delete_experiment(gone, START)
     assert store.read_facts(99) is None
@@ -207,14 +207,14 @@ def test_facts_of_nothing(store: Store) -> None:
 
 
 def test_epochs_are_found_by_key(store: Store) -> None:
-    """Nonce and shares of the epochs asked for, of several experiments and more than a statement takes."""
+    """Nonce and shares are found for epochs of several experiments, and for more than fit in a statement."""
     first, second = run(store, "first"), run(store, "second")
     for number in range(2, 400):
         store.add_epoch(epoch_of(first, number, nonce=number))
-    wanted = [EpochKey(first.number, 0, number) for number in range(100, 500)]
-    wanted += [EpochKey(second.number, 0, 1), EpochKey(second.number, 1, 1), EpochKey(99, 0, 1)]
-    found = store.find_epochs(wanted)
-    assert set(found) == {*wanted[:300], EpochKey(second.number, 0, 1)}
-    assert all(found[key].nonce == key.number for key in wanted[:300])
-    assert dict(found[wanted[0]].shares) == dict(epoch_of(first, 100).shares)
+    keys = [EpochKey(first.number, 0, number) for number in range(100, 500)]
+    keys += [EpochKey(second.number, 0, 1), EpochKey(second.number, 1, 1), EpochKey(99, 0, 1)]
+    found = store.find_epochs(keys)
+    assert set(found) == {*keys[:300], EpochKey(second.number, 0, 1)}
+    assert all(found[key].nonce == key.number for key in keys[:300])
+    assert dict(found[keys[0]].shares) == dict(epoch_of(first, 100).shares)
     assert store.find_epochs([]) == {}

@@ -48,7 +48,7 @@ def test_instants_keep_their_microseconds(store: Store) -> None:
 
 
 def test_an_unknown_name_is_not_found(store: Store) -> None:
-    """Names that nobody created, in another case or with more around them, are not found."""
+    """Names that were never created, in another case or with more characters around them, are not found."""
     create(store)
     for name in ("", "Ranker", "ranker ", "rank", "ranker%", "team/ranker"):
         assert store.find_experiment(name) is None
@@ -85,7 +85,7 @@ def test_a_number_is_never_used_again(store: Store) -> None:
 
 
 def test_pages_follow_the_order_of_names(store: Store) -> None:
-    """Pages from a name on hold every experiment once, in the order of names; deleted ones in none."""
+    """Pages that start at a name hold every experiment once, in the order of names, without deleted ones."""
     names = ["b", "team/b", "a-1", "a", "zeta", "team/a", "gone", "0"]
     for name in names:
         create(store, name)
@@ -101,7 +101,7 @@ def test_pages_follow_the_order_of_names(store: Store) -> None:
 
 
 def test_a_list_can_be_of_one_state(store: Store) -> None:
-    """With a state, pages hold the experiments of that state only, and are still full."""
+    """With a state, pages hold only experiments of that state, and are still full."""
     for name in ("a", "c", "e"):
         create(store, name)
     for name in ("b", "d"):
@@ -113,7 +113,7 @@ def test_a_list_can_be_of_one_state(store: Store) -> None:
 
 
 def test_a_change_makes_the_next_revision(store: Store) -> None:
-    """A change is stored with the next revision, and everything else as it was handed in."""
+    """A change is stored as the next revision, and everything else as it was passed in."""
     before = create(store)
     later = START + timedelta(hours=1)
     after = replace(
@@ -188,7 +188,7 @@ def test_every_revision_is_kept(store: SqlStore) -> None:
 
 
 def test_a_change_brings_its_epoch(store: Store) -> None:
-    """The epoch handed in with a change is stored in the same commit, as made from the new revision."""
+    """The epoch passed in with a change is stored in the same commit, as made from the new revision."""
     draft = create(store)
     running = store.change_experiment(draft, replace(draft, state=State.RUNNING), epoch_of(draft, 1))
     found = store.read_facts(draft.number)
@@ -219,7 +219,7 @@ def test_a_refused_change_leaves_no_history(store: SqlStore) -> None:
 
 
 def test_a_namespace_holds_no_more_than_its_quota(store: Store) -> None:
-    """The one too many is refused and leaves nothing; other namespaces and what was deleted do not count."""
+    """One too many is refused and leaves nothing; other namespaces and deleted experiments do not count."""
     for name in ("a", "b", "team/a", "team-b/a", "tea/a"):
         store.create_experiment(declare(name), START, quota=2)
     with pytest.raises(QuotaReachedError, match="'' holds 2"):
@@ -233,7 +233,7 @@ def test_a_namespace_holds_no_more_than_its_quota(store: Store) -> None:
 
 
 def test_a_quota_is_exact_for_threads_that_race(store: Store) -> None:
-    """Of eight that create an experiment in a namespace of three at once, three succeed."""
+    """Of eight threads that create an experiment in one namespace with a quota of three, three succeed."""
     start = Barrier(8)
 
     def race(number: int) -> bool:

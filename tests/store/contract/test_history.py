@@ -15,14 +15,14 @@ from tests.store.builders import INCARNATION, create, flush, reward, run
 
 
 def drop_metric(store: Store, record: ExperimentRecord, name: str) -> ExperimentRecord:
-    """The experiment without one of its metrics."""
+    """Return the experiment without one of its metrics."""
     kept = tuple(metric for metric in record.experiment.metrics if metric.name != name)
     return store.change_experiment(record, record.declaring(replace(record.experiment, metrics=kept)))
 
 
 @pytest.mark.parametrize("is_deleted", [False, True])
-def test_there_is_no_history_of_what_is_not_there(store: Store, *, is_deleted: bool) -> None:
-    """Neither of an unknown experiment nor of a deleted one."""
+def test_a_missing_experiment_has_no_history(store: Store, *, is_deleted: bool) -> None:
+    """Neither an unknown experiment nor a deleted one has a history."""
     if is_deleted:
         store.delete_experiment(create(store), START)
     with store.read_history("ranker") as history:
@@ -30,7 +30,7 @@ def test_there_is_no_history_of_what_is_not_there(store: Store, *, is_deleted: b
 
 
 def test_a_history_has_the_experiment_with_its_epochs_and_facts(store: Store) -> None:
-    """The same as what shares are computed from."""
+    """A history's experiment, epochs and facts are those that shares are computed from."""
     record = run(store)
     store.claim_slot(INCARNATION, START)
     store.add_decisions(flush(1, {DecisionKey(record.number, 1, 0, 0, Basis.POLICY): 5}))
@@ -42,7 +42,7 @@ def test_a_history_has_the_experiment_with_its_epochs_and_facts(store: Store) ->
 
 @pytest.mark.parametrize("n_rows", [1, 3, 100])
 def test_the_log_comes_in_the_order_of_decisions(store: Store, n_rows: int) -> None:
-    """In pieces of at most that many rows, with the values as they stand, and of no other experiment."""
+    """The log comes in pieces of a given size, with the current values of this experiment only."""
     record = run(store)
     entries = [reward(values={0: 1, 1: n}, experiment=record.number, is_late=n == 2) for n in range(4)]
     for entry in [*reversed(entries), reward(experiment=record.number + 1)]:
@@ -60,8 +60,8 @@ def test_the_log_comes_in_the_order_of_decisions(store: Store, n_rows: int) -> N
     assert [bool(row.is_late) for row in rows] == [False] * 4 + [True] * 2 + [False] * 2
 
 
-def test_what_is_recorded_meanwhile_is_not_in_the_snapshot(store: Store) -> None:
-    """A reward that was committed while the history is read is in none of its parts; the writer goes on."""
+def test_a_reward_recorded_meanwhile_is_not_in_the_snapshot(store: Store) -> None:
+    """A reward committed while the history is read is in none of its parts; the writer goes on."""
     record = run(store)
     store.record_rewards([reward(experiment=record.number)], 0)
     with store.read_history("ranker") as history:
@@ -73,7 +73,7 @@ def test_what_is_recorded_meanwhile_is_not_in_the_snapshot(store: Store) -> None
 
 
 def test_a_dropped_metric_is_still_known_as_it_was_last(store: Store) -> None:
-    """Its values in the log would have no unit otherwise."""
+    """A dropped metric is known by its last declaration; otherwise its logged values would have no unit."""
     first = Metric(name="spend", kind=MetricKind.REAL, maximum=8.0)
     record = store.create_experiment(declare(metrics=(Metric(name="clicks"), first)), START)
     last = replace(first, window=timedelta(hours=1))

@@ -1,4 +1,4 @@
-"""The contract of a store: facts are the fold of the log, and can be made anew from it."""
+"""The contract of a store: facts are the fold of the log, and can be rebuilt from it."""
 
 from sqlalchemy import delete, insert, update
 
@@ -13,7 +13,7 @@ from tests.store.builders import INCARNATION, facts_of, flush, key_of, reward, r
 
 
 def fill(store: Store) -> None:
-    """Outcomes of every kind: in time, late, revised, apart, of several arms, metrics and experiments."""
+    """Record in-time, late, revised and kept-apart outcomes of several arms, metrics and experiments."""
     late, timely = reward(quanta=2, is_late=True), reward(values={0: 1, 1: 7}, arm=1)
     store.record_rewards(
         [late, timely, reward(quanta=5, experiment=2, basis=Basis.FALLBACK), reward(is_apart=True)], 0
@@ -24,14 +24,14 @@ def fill(store: Store) -> None:
 
 
 def test_an_empty_store_is_clean(store: Store) -> None:
-    """Nothing recorded and nothing counted agree."""
+    """In an empty store, log and facts agree."""
     report = verify(store, silently)
     assert (report.is_clean, report.n_outcomes, report.n_experiments) == (True, 0, 0)
     assert (list(report.differences), list(report.notes)) == ([], [])
 
 
 def test_verify_counts_what_it_compared(store: Store) -> None:
-    """A clean report says how many outcomes of how many experiments were compared, and what lies apart."""
+    """A clean report gives the numbers of experiments and outcomes compared, and of those kept apart."""
     fill(store)
     report = verify(store, silently)
     assert (report.is_clean, report.n_outcomes, report.n_experiments) == (True, 4, 2)
@@ -39,7 +39,7 @@ def test_verify_counts_what_it_compared(store: Store) -> None:
 
 
 def test_verify_reports_a_sum_that_differs(store: SqlStore) -> None:
-    """One sum that is off by one is found, with its key, its value and what the log says."""
+    """One sum that is off by one is found, with its key, its value and the log's value."""
     fill(store)
     with store._dialect.writing() as connection:
         connection.execute(
@@ -50,26 +50,26 @@ def test_verify_reports_a_sum_that_differs(store: SqlStore) -> None:
     report = verify(store, silently)
     assert not report.is_clean
     assert list(report.differences) == [
-        "experiment 1, epoch 1, arm 1, policy, metric 0: total is 10 and the log says 9"
+        "experiment 1, epoch 1, arm 1, policy, metric 0: total is 10 but 9 in the log"
     ]
 
 
 def test_verify_reports_facts_without_a_log(store: SqlStore) -> None:
-    """Facts that no outcome stands for, and outcomes that no fact counts, are both found."""
+    """Facts without an outcome, and outcomes that no fact counts, are both found."""
     fill(store)
     with store._dialect.writing() as connection:
         connection.execute(delete(outcome_facts).where(outcome_facts.c.experiment == 2))
         ghost = key_of(reward(experiment=77))._asdict() | {"slot": 3} | Tally(n=1)._asdict()
         connection.execute(insert(outcome_facts).values(**ghost))
-    wrong = "n is 0 and the log says 1, total is 0 and the log says 5, squares is 0 and the log says 25"
+    wrong = "n is 0 but 1 in the log, total is 0 but 5 in the log, squares is 0 but 25 in the log"
     assert list(verify(store, silently).differences) == [
         f"experiment 2, epoch 1, arm 0, fallback, metric 0: {wrong}",
-        "experiment 77, epoch 1, arm 0, policy, metric 0: n is 1 and the log says 0",
+        "experiment 77, epoch 1, arm 0, policy, metric 0: n is 1 but 0 in the log",
     ]
 
 
 def test_rebuild_restores_the_facts(store: SqlStore) -> None:
-    """After any damage to the facts, a rebuild makes them what they were, slots folded into one."""
+    """After any damage to the facts, a rebuild restores them, with slots folded into one."""
     fill(store)
     right = facts_of(store)
     with store._dialect.writing() as connection:
@@ -96,7 +96,7 @@ def test_rebuild_leaves_decision_counts(store: Store) -> None:
 
 
 def test_what_comes_after_a_rebuild_is_added(store: Store) -> None:
-    """A rebuild is a point to go on from: repeated rewards stay duplicates, and new ones add."""
+    """After a rebuild, repeated rewards stay duplicates, and new ones add."""
     entry = reward(quanta=3)
     store.record_rewards([entry], 0)
     rebuild(store, silently)
@@ -105,7 +105,7 @@ def test_what_comes_after_a_rebuild_is_added(store: Store) -> None:
 
 
 def test_progress_is_reported(store: Store) -> None:
-    """An audit and a rebuild say how far they are, from nothing to all of it."""
+    """A comparison and a rebuild report how far they are, from nothing to all of it."""
     fill(store)
     for work in (store.compare_ledger, store.rebuild_outcomes):
         steps: list[tuple[int, int]] = []

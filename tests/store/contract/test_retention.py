@@ -1,4 +1,4 @@
-"""The contract of a store: what is sealed is refused by the database, and purged without changing a sum."""
+"""The contract of a store: the database refuses sealed outcomes, and purges them without changing a sum."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -32,12 +32,12 @@ _bits = count(1)
 
 
 def id_at(instant: datetime) -> bytes:
-    """The id of a decision of that instant."""
+    """Return the id of a decision of that instant."""
     return new_id(int(instant.timestamp() * 1000), next(_bits))
 
 
 def epoch_began(store: Store, record: ExperimentRecord, number: int, started_at: datetime) -> None:
-    """Lets an epoch begin."""
+    """Let an epoch begin."""
     epoch = make_epoch(number, started_at, experiment=record.number, revision=record.revision)
     assert store.add_epoch(epoch) == epoch
 
@@ -53,14 +53,14 @@ def ranker(store: Store, n_epochs: int = 3) -> ExperimentRecord:
 def in_epoch(
     record: ExperimentRecord, epoch: int, *, arm: int = 0, quanta: int = 1, second: int | None = None
 ) -> RewardEntry:
-    """An outcome, or one of each metric, of a decision in the middle of an epoch."""
+    """Return an outcome, or one of each metric, of a decision in the middle of an epoch."""
     decided_at = START + DAY * (epoch - 1) + DAY / 2
     values = {0: quanta} if second is None else {0: quanta, 1: second}
     return reward(id_at(decided_at), values=values, experiment=record.number, epoch=epoch, arm=arm)
 
 
 def seal(store: Store, now: datetime) -> list[SealedEpochs]:
-    """Seals what may be sealed at an instant, page by page of one experiment, and lets it settle."""
+    """Seal what may be sealed at an instant, page by page of one experiment, and let it settle."""
     sealed: list[SealedEpochs] = []
     after: int | None = 0
     while after is not None:
@@ -72,12 +72,12 @@ def seal(store: Store, now: datetime) -> list[SealedEpochs]:
 
 
 def settles(store: Store) -> bool:
-    """Whether seals settle, with no writer about."""
+    """True if seals settle when no writer is around."""
     return store.settle_seals() or store.settle_seals()
 
 
 def purge(store: Store, n_looked_at: int = 7) -> int:
-    """Purges to the end in small steps; returns how many rows there were."""
+    """Purge to the end in small steps; return how many rows there were."""
     start: bytes | None = bytes(16)
     n_rows = 0
     while start is not None:
@@ -88,7 +88,7 @@ def purge(store: Store, n_looked_at: int = 7) -> int:
 
 
 def sealed_ranges(sealed: list[SealedEpochs]) -> list[tuple[int, int, int]]:
-    """Experiment, first and last epoch of each."""
+    """Return experiment, first and last epoch of each."""
     return [(each.experiment, each.first, each.last) for each in sealed]
 
 
@@ -97,14 +97,14 @@ def sealed_ranges(sealed: list[SealedEpochs]) -> list[tuple[int, int, int]]:
     [(40.9, []), (41.0, [(1, 1, 1)]), (41.9, [(1, 1, 1)]), (42.0, [(1, 1, 2)]), (400.0, [(1, 1, 2)])],
 )
 def test_an_epoch_is_sealed_in_time(store: Store, days: float, expected: list[tuple[int, int, int]]) -> None:
-    """Once the next one began longer ago than decision age and retention; the last never while it runs."""
+    """An epoch is sealed decision age and retention after the next began; the last never while it runs."""
     ranker(store)
     assert sealed_ranges(seal(store, START + DAY * days)) == expected
 
 
 @pytest.mark.parametrize("state", [State.PAUSED, State.CONCLUDED])
 def test_the_last_epoch_is_sealed_once_it_is_over(store: Store, state: State) -> None:
-    """A pause and a conclusion end the last epoch, too; what has started again is not sealed."""
+    """A pause and a conclusion end the last epoch, too; one that has started again is not sealed."""
     record = ranker(store)
     ended_at = START + 5 * DAY
     winner = "challenger" if state is State.CONCLUDED else None
@@ -115,7 +115,7 @@ def test_the_last_epoch_is_sealed_once_it_is_over(store: Store, state: State) ->
 
 
 def test_a_deleted_experiment_is_sealed(store: Store) -> None:
-    """Its rows go as others' do."""
+    """Its rows are purged like those of others."""
     record = ranker(store)
     paused = store.change_experiment(record, replace(record, state=State.PAUSED))
     store.delete_experiment(paused, START + 3 * DAY)
@@ -123,13 +123,13 @@ def test_a_deleted_experiment_is_sealed(store: Store) -> None:
 
 
 def test_a_draft_is_not_sealed(store: Store) -> None:
-    """It has no epoch."""
+    """A draft has no epoch to seal."""
     create(store)
     assert seal(store, START + 400 * DAY) == []
 
 
 def test_an_epoch_of_a_fast_clock_is_sealed_later(store: Store) -> None:
-    """An epoch that began in the future keeps those after it open, however early they say that they began."""
+    """An epoch that began in the future keeps those after it open, however early they claim to begin."""
     record = ranker(store, 2)
     epoch_began(store, record, 3, START + 20 * DAY)
     epoch_began(store, record, 4, START + 2 * DAY)
@@ -138,7 +138,7 @@ def test_an_epoch_of_a_fast_clock_is_sealed_later(store: Store) -> None:
 
 
 def test_a_purge_keeps_every_sum(store: Store) -> None:
-    """Facts and reports stay; the sealed rows leave the log; what is not sealed stays in it."""
+    """Facts and reports stay, the sealed rows leave the log, and unsealed rows stay in it."""
     record = ranker(store)
     old = [in_epoch(record, epoch, arm=arm, quanta=3) for epoch in (1, 2) for arm in (0, 1, 0)]
     young = [in_epoch(record, 3, quanta=5) for _ in range(4)]
@@ -178,7 +178,7 @@ def test_facts_hold_after_every_step(store: Store) -> None:
 
 
 def test_what_is_sealed_is_refused_before_and_after_the_purge(store: Store) -> None:
-    """New, repeated, revised or expired: the database refuses it, and no clock is asked."""
+    """New, repeated, revised or expired, it is refused by the database, and no clock is asked."""
     record = ranker(store)
     known, new = in_epoch(record, 1), in_epoch(record, 1)
     store.record_rewards([known], 0)
@@ -204,7 +204,7 @@ def test_what_is_sealed_is_refused_before_and_after_the_purge(store: Store) -> N
 
 
 def test_what_is_not_sealed_is_recorded_as_ever(store: Store) -> None:
-    """Epochs in force, other experiments, and what expired without being sealed."""
+    """Rewards of epochs in force, of other experiments, and of expired unsealed decisions are recorded."""
     record, other = ranker(store), run(store, "other")
     seal(store, START + 42 * DAY)
     entry = in_epoch(record, 3)
@@ -215,7 +215,7 @@ def test_what_is_not_sealed_is_recorded_as_ever(store: Store) -> None:
 
 
 def test_seals_never_go_back(store: Store) -> None:
-    """A server whose clock is behind opens nothing that was sealed."""
+    """A server whose clock is behind does not unseal anything."""
     record = ranker(store)
     seal(store, START + 42 * DAY)
     store.seal([SealedEpochs(record.number, 1, 1, START, bytes(16))], START)
@@ -223,8 +223,8 @@ def test_seals_never_go_back(store: Store) -> None:
     assert store.record_rewards([in_epoch(record, 2)], 0) == [Sealed()]
 
 
-def test_fallbacks_and_rows_apart_go_by_age(store: Store) -> None:
-    """In an epoch that goes on for ever they are sealed and purged when they are old, and counted."""
+def test_fallbacks_and_rows_kept_apart_go_by_age(store: Store) -> None:
+    """In an epoch that goes on for ever, old ones are sealed and purged, and counted."""
     record = ranker(store, 1)
     paused = store.change_experiment(record, replace(record, state=State.PAUSED))
     now = START + 100 * DAY
@@ -250,7 +250,7 @@ def test_fallbacks_and_rows_apart_go_by_age(store: Store) -> None:
 
 
 def test_a_rebuild_counts_what_was_purged(store: SqlStore) -> None:
-    """Facts made anew are the sealed sums and the log."""
+    """Rebuilt facts are the sum of the sealed sums and the log."""
     record = ranker(store)
     store.record_rewards([in_epoch(record, 1 + n % 3, quanta=n) for n in range(12)], 0)
     before = facts_of(store)
@@ -264,7 +264,7 @@ def test_a_rebuild_counts_what_was_purged(store: SqlStore) -> None:
 
 
 def test_a_purge_is_a_range_of_ids(store: Store) -> None:
-    """Rows outside the range stay, and a step says where the next goes on."""
+    """Rows outside the range stay, and each step returns where the next goes on."""
     record = ranker(store)
     entries = sorted(in_epoch(record, 1) for _ in range(10))
     store.record_rewards(entries, 0)
@@ -275,7 +275,7 @@ def test_a_purge_is_a_range_of_ids(store: Store) -> None:
 
 
 def test_revisions_that_explain_nothing_are_purged(store: SqlStore) -> None:
-    """A revision stays while it is young, in force, or what an epoch was made from."""
+    """A revision stays while it is recent, in force, or what an epoch was made from."""
     record = run(store)
     for day in range(1, 4):
         record = store.change_experiment(record, replace(record, updated_at=START + day * DAY))

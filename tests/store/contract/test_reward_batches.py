@@ -1,4 +1,4 @@
-"""The contract of a store: outcomes that meet in one batch get what they would get one after the other."""
+"""The contract of a store: outcomes of one decision in one batch get the results of posting one by one."""
 
 from itertools import permutations
 
@@ -67,7 +67,7 @@ def test_a_conflict_within_a_batch(store: Store) -> None:
 
 @pytest.mark.parametrize("order", list(permutations(range(4))))
 def test_revisions_of_one_decision_in_any_order_within_a_batch(store: Store, order: tuple[int, ...]) -> None:
-    """Revisions in one batch take effect in their order: the highest stands, whatever the order was."""
+    """Revisions in one batch take effect in revision order: the highest stands, whatever the order was."""
     decision = some_id()
     verdicts = post(store, *(reward(decision, 10 + revision, revision) for revision in order))
     expected: list[RewardVerdict] = []
@@ -109,7 +109,7 @@ def test_overlapping_calls_in_a_batch(store: Store) -> None:
 
 
 def test_a_repetition_sees_what_came_between(store: Store) -> None:
-    """A call repeated in its batch is no copy if another call revised any of its metrics in between."""
+    """A call repeated in its batch is not a copy if another call revised any of its metrics in between."""
     first = reward(values={0: 1, 1: 1, 2: 1})
     revised = [reward(first.decision, values={metric: 9}, revision=1) for metric in (1, 2)]
     result = OutcomeResult
@@ -125,7 +125,7 @@ def test_a_repetition_sees_what_came_between(store: Store) -> None:
 
 @pytest.mark.parametrize("n_entries", [1, 2, 511, 513, 5000])
 def test_batches_of_any_size(store: Store, n_entries: int) -> None:
-    """A batch is recorded whole whatever its size, and repeated it is all duplicates."""
+    """A batch of any size is recorded whole; repeated, it is all duplicates."""
     entries = [reward(quanta=number, arm=number % 3) for number in range(n_entries)]
     assert post(store, *entries) == [RECORDED] * n_entries
     assert post(store, *reversed(entries)) == [DUPLICATE] * n_entries
@@ -156,7 +156,7 @@ def test_a_large_batch_with_everything_in_it(store: Store) -> None:
     assert {key.metric: tally.total for key, tally in facts_of(store).items()} == {0: 900, 1: 600}
 
 
-def test_no_entries_are_no_verdicts(store: Store) -> None:
+def test_no_entries_get_no_verdicts(store: Store) -> None:
     """An empty batch, and an entry without outcomes, store nothing."""
     assert post(store) == []
     assert post(store, reward(values={})) == [Recorded(())]

@@ -1,4 +1,4 @@
-"""The contract of a store: what an outcome gets, row by row of the ledger's table, and what it adds."""
+"""The contract of a store: the result of an outcome, row by row of the ledger's table, and its sums."""
 
 from datetime import UTC, datetime
 
@@ -43,8 +43,8 @@ def test_a_new_outcome_is_recorded(store: Store) -> None:
     assert facts_of(store) == {key_of(entry): Tally(n=1, total=3, squares=9)}
 
 
-def test_what_a_revoked_key_signed_is_not_recorded(store: Store) -> None:
-    """The transaction looks at the ring: what was checked before a revocation comes too late, repeats too."""
+def test_a_decision_signed_by_a_revoked_key_is_not_recorded(store: Store) -> None:
+    """The transaction checks the ring: what was verified before a revocation is too late, also a repeat."""
     store.adopt_keys(KeyRing({1: b"1" * 32, 2: b"2" * 32}, 2, {2: INSTANT}))
     known, late, good = reward(quanta=3), reward()._replace(key=1), reward()._replace(key=2)
     known = known._replace(key=1)
@@ -54,8 +54,8 @@ def test_what_a_revoked_key_signed_is_not_recorded(store: Store) -> None:
     assert facts_of(store) == {key_of(known): Tally(n=2, total=4, squares=10)}
 
 
-def test_a_late_outcome_is_recorded_beside(store: Store) -> None:
-    """An outcome whose window has closed is recorded as late, and counted apart from those in time."""
+def test_a_late_outcome_is_recorded_separately(store: Store) -> None:
+    """An outcome whose window has closed is recorded as late, and counted separately from those in time."""
     entry = reward(quanta=3, is_late=True)
     assert one(store, entry) == LATE
     assert facts_of(store) == {key_of(entry): Tally(late_n=1, late_total=3, late_squares=9)}
@@ -71,7 +71,7 @@ def test_a_repeated_outcome_is_a_duplicate(store: Store) -> None:
 
 
 def test_a_duplicate_of_a_late_outcome_is_a_duplicate(store: Store) -> None:
-    """A repeated outcome says duplicate also if the first one was late."""
+    """A repeated outcome is a duplicate even if the first one was late."""
     entry = reward(is_late=True)
     one(store, entry)
     assert one(store, entry) == DUPLICATE
@@ -97,7 +97,7 @@ def test_another_value_conflicts(store: Store) -> None:
 
 @pytest.mark.parametrize("quanta", [0, 3, 10])
 def test_a_higher_revision_replaces_the_value(store: Store, quanta: int) -> None:
-    """A higher revision replaces the value, up, down or by the same one: the difference is added."""
+    """A higher revision replaces the value, whether larger, smaller or equal: the difference is added."""
     entry = reward(quanta=3)
     one(store, entry)
     assert one(store, reward(entry.decision, quanta, revision=1)) == REVISED
@@ -114,7 +114,7 @@ def test_a_revision_of_a_late_outcome_stays_late(store: Store) -> None:
 
 
 def test_a_lower_revision_is_superseded(store: Store) -> None:
-    """A lower revision than the stored one changes nothing, whatever its value; nor does its repetition."""
+    """A revision lower than the stored one changes nothing, whatever its value; nor does its repetition."""
     entry = reward(quanta=3, revision=5)
     one(store, entry)
     for quanta in (3, 4):
@@ -154,7 +154,7 @@ def test_an_expired_outcome_that_is_known_gets_its_answer(store: Store) -> None:
 
 
 def test_an_expired_call_is_all_or_nothing(store: Store) -> None:
-    """If one metric of an expired call holds no value yet, none is changed, and that one is named."""
+    """If one metric of an expired call has no value yet, none is changed, and that one is named."""
     entry = reward(values={0: 1, 2: 1})
     one(store, entry)
     late = reward(entry.decision, values={0: 9, 1: 1, 2: 9, 3: 1}, revision=1, is_expired=True)
@@ -162,8 +162,8 @@ def test_an_expired_call_is_all_or_nothing(store: Store) -> None:
     assert one(store, entry) == Recorded((OutcomeResult.DUPLICATE,) * 2)
 
 
-def test_what_is_kept_apart_is_never_folded(store: Store) -> None:
-    """Outcomes kept apart are in the log, answer like others, and are in no fact."""
+def test_kept_apart_outcomes_are_never_folded(store: Store) -> None:
+    """Kept-apart outcomes are in the log, get the usual results, and are in no fact."""
     entry = reward(quanta=3, is_apart=True)
     assert one(store, entry) == RECORDED
     assert one(store, entry) == DUPLICATE
@@ -172,8 +172,8 @@ def test_what_is_kept_apart_is_never_folded(store: Store) -> None:
     assert store.count_apart() == 1
 
 
-def test_what_was_kept_apart_stays_apart(store: Store) -> None:
-    """A revision stays apart, or folded, as the first value was."""
+def test_a_revision_stays_kept_apart(store: Store) -> None:
+    """A revision stays kept apart, or folded, as the first value was."""
     apart, folded = reward(quanta=3, is_apart=True), reward(quanta=3)
     post(store, apart, folded)
     post(store, reward(apart.decision, 5, 1), reward(folded.decision, 5, 1, is_apart=True))
@@ -181,7 +181,7 @@ def test_what_was_kept_apart_stays_apart(store: Store) -> None:
 
 
 def test_a_call_is_judged_by_metric(store: Store) -> None:
-    """A call's metrics get a result each: new, known, revised and superseded ones side by side."""
+    """A call's metrics get a result each: new, known, revised and superseded ones in one call."""
     first = reward(values={0: 1, 1: 1}, revision=1)
     decision = first.decision
     post(
@@ -210,7 +210,7 @@ def test_a_conflict_stores_nothing_of_its_call(store: Store, conflicting: int) -
 
 
 def test_a_conflict_undoes_no_other_call(store: Store) -> None:
-    """The calls beside a conflicting one in a batch are recorded, before it and after it."""
+    """The calls next to a conflicting one in a batch are recorded, before it and after it."""
     entry = reward(values={0: 1})
     one(store, entry)
     before, after = reward(values={0: 2, 1: 2}), reward(values={0: 3, 1: 3})
@@ -231,7 +231,7 @@ def test_a_conflict_does_not_revise_its_calls_other_metrics(store: Store) -> Non
 
 
 def test_metrics_of_a_decision_do_not_meet(store: Store) -> None:
-    """Different metrics of one decision are different outcomes, in one batch and over batches."""
+    """Different metrics of one decision are different outcomes, in one batch and across batches."""
     decision = some_id()
     assert post(store, *(reward(decision, values={metric: metric}) for metric in range(5))) == [RECORDED] * 5
     assert one(store, reward(decision, values={5: 5})) == RECORDED
@@ -244,8 +244,8 @@ def test_ids_are_compared_byte_by_byte(store: Store) -> None:
     assert post(store, *(reward(decision) for decision in ids)) == [RECORDED] * 6
 
 
-def test_writers_slots_add_up(store: Store) -> None:
-    """Increments written in different slots are one fact, also a revision in another slot than its value."""
+def test_the_slots_of_writers_add_up(store: Store) -> None:
+    """Increments written in different slots are one fact, even a revision in another slot than its value."""
     entry = reward(quanta=3)
     store.record_rewards([entry, reward(quanta=4)], slot=0)
     store.record_rewards([reward(entry.decision, 1, revision=1)], slot=1)
@@ -263,7 +263,7 @@ def test_the_largest_values_are_summed_exactly(store: Store) -> None:
 
 
 def test_the_highest_revision_of_the_wire_fits(store: Store) -> None:
-    """Revisions up to 2^32 - 1 are kept apart from one another."""
+    """Revisions up to 2^32 - 1 are distinguished from one another."""
     decision = some_id()
     assert one(store, reward(decision, 1, revision=2**32 - 2)) == RECORDED
     assert one(store, reward(decision, 2, revision=2**32 - 1)) == REVISED

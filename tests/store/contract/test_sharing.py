@@ -91,7 +91,7 @@ def test_of_threads_that_race_one_wins(store: Store) -> None:
 
 
 def test_of_racing_epochs_all_writers_get_the_same(store: Store) -> None:
-    """Threads that compute the same number of epoch all end up with the one that is stored."""
+    """Threads that compute the same number of epoch all get the one that is stored."""
     record = run(store)
     start = Barrier(4)
 
@@ -107,13 +107,13 @@ def test_of_racing_epochs_all_writers_get_the_same(store: Store) -> None:
 
 
 def contents(store: Store, experiment: int) -> tuple[object, ...]:
-    """What a store holds; the watermark moves with every transaction of the database, its own chores' too."""
+    """Return what a store holds, except the watermark: every transaction moves it, even internal ones."""
     changes = replace(store.load_changes(None), watermark=0)
     return store.read_facts(experiment), changes, store.compare_ledger(silently)
 
 
 def test_a_reopened_store_has_everything(url: str) -> None:
-    """After a restart keys, experiments, epochs, decisions, rewards and duplicates are what they were."""
+    """After a restart, keys, experiments, epochs, decisions, rewards and duplicates are unchanged."""
     ring = KeyRing({1: b"k" * 32}, 1)
     entry = reward(quanta=3)
     with closing(open_store(url)) as store:

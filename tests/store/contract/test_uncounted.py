@@ -1,4 +1,4 @@
-"""The contract of a store: outcomes of decisions that no flush has counted are set apart, for good."""
+"""The contract of a store: outcomes of decisions that no flush has counted are kept apart, for good."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ START_MS = int(START.timestamp() * 1000)
 
 @pytest.fixture
 def number(store: SqlStore) -> int:
-    """An experiment that runs, with a dead and a live run of a server."""
+    """A running experiment, with a dead and a live run of a server."""
     record = run(store)
     for incarnation in (DEAD, LIVE):
         store.claim_slot(incarnation, START)
@@ -49,13 +49,13 @@ def number(store: SqlStore) -> int:
 
 
 def decided(flush: int, lot: int = 0, *, incarnation: bytes = DEAD, after_ms: int = 0) -> bytes:
-    """The id of a decision that a flush of a run carries; 10 ms of decisions a flush."""
+    """Return the id of a decision that a flush of a run carries; 10 ms of decisions a flush."""
     bits = IdBits(run_of(incarnation), flush % 2**14, lot, 0)
     return new_id(START_MS + 10 * flush + after_ms, bits.pack())
 
 
 def count(store: Store, sequence: int, n_decisions: int = 1, *, incarnation: bytes = DEAD) -> None:
-    """Adds a flush, whose last decision was made 9 ms after its first."""
+    """Add a flush, whose last decision was made 9 ms after its first."""
     key = DecisionKey(1, 1, 0, 0, Basis.POLICY)
     store.add_decisions(
         Flush(
@@ -69,18 +69,18 @@ def count(store: Store, sequence: int, n_decisions: int = 1, *, incarnation: byt
 
 
 def state_of(store: Store, incarnation: bytes = DEAD) -> WriterState:
-    """What the store knows of a run."""
+    """Return what the store knows of a run."""
     (found,) = [each for each in store.read_writers() if each.incarnation == incarnation]
     return found
 
 
 def end(store: Store, incarnation: bytes = DEAD) -> None:
-    """Ends a run as it stands."""
+    """End a run in its present state."""
     assert store.end_runs([state_of(store, incarnation)], START) == [incarnation]
 
 
 def move(store: Store, n_looked_at: int = 100) -> int:
-    """Moves all there is, with the facts the fold of the log after each step; returns how many rows."""
+    """Move all there is, checking that the facts are the fold of the log; return how many rows moved."""
     n_rows = 0
     while (step := store.move_uncounted(1, n_looked_at)) is not None:
         facts_of(store)
@@ -89,7 +89,7 @@ def move(store: Store, n_looked_at: int = 100) -> int:
 
 
 def outcomes(store: Store) -> Mapping[Basis, tuple[int, int]]:
-    """Basis to number and sum of the outcomes in the facts, which are the fold of the log."""
+    """Return basis mapped to number and sum of the outcomes in the facts, which are the fold of the log."""
     n_outcomes, totals = Counter[Basis](), Counter[Basis]()
     for key, tally in facts_of(store).items():
         n_outcomes[key.basis] += tally.n + tally.late_n
@@ -98,7 +98,7 @@ def outcomes(store: Store) -> Mapping[Basis, tuple[int, int]]:
 
 
 def test_outcomes_go_with_their_decisions(store: SqlStore, number: int) -> None:
-    """Of a run that died between two flushes, outcomes of the counted decisions stay, and the others move."""
+    """When a run died between two flushes, outcomes of the counted decisions stay, and the others move."""
     count(store, 1)
     entries = [reward(decided(flush, lot), experiment=number) for flush in (1, 2) for lot in range(3)]
     post(store, *entries)
@@ -113,7 +113,7 @@ def test_outcomes_go_with_their_decisions(store: SqlStore, number: int) -> None:
 
 
 def test_later_rewards_are_taken_and_set_apart(store: SqlStore, number: int) -> None:
-    """After a run has ended, rewards get the answers that they always get, and steer nothing."""
+    """After a run has ended, rewards get their usual answers, and steer nothing."""
     count(store, 1)
     end(store)
     lost = decided(2)
@@ -127,7 +127,7 @@ def test_later_rewards_are_taken_and_set_apart(store: SqlStore, number: int) -> 
 
 
 def test_a_revision_counts_where_its_row_counts(store: SqlStore, number: int) -> None:
-    """A value that is revised before its row has moved changes the old sums, and after that the new ones."""
+    """A revision before its row has moved changes the old sums, and after that the new ones."""
     lost = decided(1)
     one(store, reward(lost, 3, experiment=number))
     end(store)
@@ -139,7 +139,7 @@ def test_a_revision_counts_where_its_row_counts(store: SqlStore, number: int) ->
 
 
 def test_only_what_is_compared_moves(store: SqlStore, number: int) -> None:
-    """Fallbacks, unconfirmed decisions and rows kept apart are no evidence anyway, and stay what they are."""
+    """Fallbacks, unconfirmed decisions and kept-apart rows are never evidence, and stay what they are."""
     bases = {basis: reward(decided(1, basis), experiment=number, basis=basis) for basis in Basis}
     post(store, *bases.values(), reward(decided(1, 99), experiment=number, is_apart=True))
     end(store)
@@ -168,7 +168,7 @@ def test_other_runs_are_not_touched(store: SqlStore, number: int) -> None:
 
 
 def test_a_flush_after_the_end_is_refused(store: SqlStore, number: int) -> None:
-    """A server that was taken for dead can't add what is settled; repeats of older flushes are as before."""
+    """A server that was taken for dead can't add to what is settled; repeats of older flushes succeed."""
     count(store, 1)
     end(store)
     with pytest.raises(RunEndedError):
@@ -179,8 +179,8 @@ def test_a_flush_after_the_end_is_refused(store: SqlStore, number: int) -> None:
     assert sum(found.facts.decisions.values()) == 1
 
 
-def test_who_spoke_meanwhile_is_not_ended(store: SqlStore, number: int) -> None:
-    """A run that flushed or said that it lives after it was looked at goes on."""
+def test_a_run_that_reported_meanwhile_is_not_ended(store: SqlStore, number: int) -> None:
+    """A run that flushed or sent a beat after it was looked at goes on."""
     seen = state_of(store)
     count(store, 1)
     assert store.end_runs([seen], START) == []
@@ -194,7 +194,7 @@ def test_who_spoke_meanwhile_is_not_ended(store: SqlStore, number: int) -> None:
 
 
 def test_ending_again_changes_nothing(store: SqlStore, number: int) -> None:
-    """A run is ended once, whoever finds it silent again."""
+    """A run is ended once, whichever server finds it silent again."""
     seen = state_of(store)
     assert store.end_runs([seen], START) == [DEAD]
     assert store.end_runs([seen], START) == []
@@ -202,8 +202,8 @@ def test_ending_again_changes_nothing(store: SqlStore, number: int) -> None:
     assert number == 1
 
 
-def test_flushes_are_told_apart_by_time_when_their_number_wraps(store: SqlStore, number: int) -> None:
-    """With a last flush beyond 2^14, decisions of the turn before keep their outcomes."""
+def test_flushes_are_distinguished_by_time_when_their_number_wraps(store: SqlStore, number: int) -> None:
+    """With a last flush beyond 2^14, decisions of the previous turn keep their outcomes."""
     last = 2**14 + 5
     count(store, last)
     turns_before = [decided(flush, flush) for flush in (6, 7, 2**14 - 1, last - 1, last)]
@@ -218,7 +218,7 @@ def test_flushes_are_told_apart_by_time_when_their_number_wraps(store: SqlStore,
 
 
 def test_a_flush_and_the_next_share_a_millisecond(store: SqlStore, number: int) -> None:
-    """Decisions of the millisecond in which the last flush was made go by the flush that they name."""
+    """Decisions of the millisecond of the last flush are assigned to the flush that they name."""
     count(store, 1)
     same_ms = [decided(1, lot, after_ms=9) for lot in range(2)]
     following = new_id(START_MS + 19, IdBits(run_of(DEAD), 2, 7, 0).pack())
@@ -229,7 +229,7 @@ def test_a_flush_and_the_next_share_a_millisecond(store: SqlStore, number: int) 
 
 
 def test_the_facts_are_the_fold_of_the_log_in_between(store: SqlStore, number: int) -> None:
-    """Over a few rows at a time, with several metrics and values, nothing is lost or doubled on the way."""
+    """Moving a few rows at a time, with several metrics and values, loses and doubles nothing on the way."""
     values = {0: 3, 1: 1}
     lost = [reward(decided(2, lot), values=values, experiment=number) for lot in range(20)]
     kept = [reward(decided(1, lot), values=values, experiment=number) for lot in range(20)]
@@ -248,7 +248,7 @@ def test_the_facts_are_the_fold_of_the_log_in_between(store: SqlStore, number: i
 
 
 def unit_reward(decision: bytes, unit: int, experiment: int) -> RewardEntry:
-    """The outcome of a decision for a unit."""
+    """Return the outcome of a decision for a unit."""
     return reward(decision, experiment=experiment)._replace(unit=unit)
 
 
@@ -279,7 +279,7 @@ def test_a_unit_keeps_outcomes_since_it_is_counted(store: SqlStore, number: int)
 
 
 def test_a_seal_wins(store: SqlStore, number: int) -> None:
-    """What was purged before the run ended stays in the sealed sums, and what is sealed takes no reward."""
+    """Outcomes purged before the run ended stay in the sealed sums, and a sealed epoch takes no reward."""
     post(store, reward(decided(1), experiment=number), reward(decided(1, 1), experiment=number, epoch=2))
     sealed = SealedEpochs(number, 1, 1, START, new_id(0, 0))
     store.seal([sealed], START)
@@ -295,7 +295,7 @@ def test_a_seal_wins(store: SqlStore, number: int) -> None:
 
 
 def test_a_clean_end_leaves_nothing_to_look_for(store: SqlStore, number: int) -> None:
-    """A run that says that all is counted is not ended by others, and its rewards stay what they are."""
+    """A run that reports that all is counted is not ended by others, and its rewards stay what they are."""
     count(store, 1)
     store.end_cleanly(DEAD, START)
     assert state_of(store).ended_at is not None
@@ -305,7 +305,7 @@ def test_a_clean_end_leaves_nothing_to_look_for(store: SqlStore, number: int) ->
 
 
 def test_runs_differ_in_the_bits_that_ids_have_of_them(store: SqlStore, number: int) -> None:
-    """A run whose bits a live one has, or an ended one had, is refused until it draws others."""
+    """A run with the bits of a live or ended one is refused until it draws others."""
     twin = DEAD[:3] + b"\x01" * 13
     with pytest.raises(RunTakenError):
         store.claim_slot(twin, START)
@@ -317,8 +317,8 @@ def test_runs_differ_in_the_bits_that_ids_have_of_them(store: SqlStore, number: 
     assert number == 1
 
 
-def test_servers_say_which_version_they_are_of(store: SqlStore, number: int) -> None:
-    """The first use of a feature keeps code of an older schema away, and this code goes on."""
+def test_servers_register_their_version(store: SqlStore, number: int) -> None:
+    """The first use of a feature keeps code of an older schema out, and this code goes on."""
     assert {each.code for each in store.read_writers()} == {VERSION}
     end(store)
     with store._dialect.reading() as connection:
@@ -328,7 +328,7 @@ def test_servers_say_which_version_they_are_of(store: SqlStore, number: int) -> 
 
 
 def test_a_server_that_is_too_old_changes_nothing(store: SqlStore, number: int) -> None:
-    """Once code of a later schema is needed, this one takes rewards and counts, and stores no revision."""
+    """Once code of a later schema is needed, this code takes rewards and counts, and stores no revision."""
     with store._dialect.writing() as connection:
         connection.exec_driver_sql("UPDATE compatibility SET oldest_code = '9999'")
     with pytest.raises(OutdatedError, match="needs code of schema 9999 or later"):

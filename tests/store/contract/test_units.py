@@ -1,4 +1,4 @@
-"""The contract of a store: a unit is counted once, whoever flushes first, and its outcomes are the log's."""
+"""The contract of a store: a unit is counted once, whichever flush comes first, with the log's outcomes."""
 
 import random
 from collections import defaultdict
@@ -52,26 +52,26 @@ def run_by_unit(store: Store) -> ExperimentRecord:
 
 
 def policy(epoch: int, arm: int) -> DecisionKey:
-    """Policy decisions of experiment 1."""
+    """Return policy decisions of experiment 1."""
     return DecisionKey(1, epoch, 0, arm, Basis.POLICY)
 
 
 def seen(unit: int, at_ms: int, n_decisions: int = 1) -> Sightings:
-    """A unit whose first decision was made so long after T0."""
+    """Return a unit whose first decision was made `at_ms` after T0."""
     return {unit.to_bytes(6): (new_id(T0 + at_ms, unit), n_decisions)}
 
 
 def flush_of(
     sequence: int, sightings: Sequence[tuple[DecisionKey, Sightings]], incarnation: bytes = INCARNATION
 ) -> Flush:
-    """A flush of units alone."""
+    """Return a flush of units alone."""
     return Flush(slot=0, incarnation=incarnation, sequence=sequence, counts={}, units=sightings)
 
 
 def outcome(
     unit: int | None, decided: int, received: int, quanta: int = 1, metric: int = 0, revision: int = 0
 ) -> RewardEntry:
-    """An outcome of a unit's decision, its moments in milliseconds after T0."""
+    """Return an outcome of a unit's decision, its moments in milliseconds after T0."""
     return RewardEntry(
         decision=new_id(T0 + decided, unit or 0),
         experiment=1,
@@ -91,7 +91,7 @@ def outcome(
 
 
 def units_of(store: Store) -> UnitFacts:
-    """The units of the one experiment."""
+    """Return the units of the one experiment."""
     (record,) = store.list_experiments("", 2)
     report = store.read_report(record.name)
     assert report is not None
@@ -99,13 +99,13 @@ def units_of(store: Store) -> UnitFacts:
 
 
 def tallies(store: Store, metric: int = 0) -> dict[tuple[int, int], tuple[int, int, int]]:
-    """Epoch and arm to number, sum and squares of the outcomes of units."""
+    """Return epoch and arm mapped to number, sum and squares of the outcomes of units."""
     facts = units_of(store).facts.outcomes
     return {(key.epoch, key.arm): tally[:3] for key, tally in facts.items() if key.metric == metric}
 
 
 def test_a_returning_unit_counts_once(store: Store) -> None:
-    """In the epoch and for the arm of its first decision, with all its outcomes, however often it returns."""
+    """A unit counts in the epoch and for the arm of its first decision, with all its outcomes."""
     run_by_unit(store)
     store.add_decisions(flush_of(1, [(policy(1, 0), seen(7, 0, 3)), (policy(1, 1), seen(8, 5))]))
     store.add_decisions(flush_of(2, [(policy(2, 1), seen(7, 1_000, 2))]))
@@ -127,7 +127,7 @@ def test_a_unit_is_worth_at_most_the_maximum(store: Store) -> None:
 
 
 def test_the_window_counts_from_the_first_decision(store: Store) -> None:
-    """What came later than that is not the unit's, though it was in time for a later decision of it."""
+    """An outcome past that window is not the unit's, even if it was in time for a later decision."""
     run_by_unit(store)
     window = WINDOW // timedelta(milliseconds=1)
     store.add_decisions(flush_of(1, [(policy(1, 0), seen(7, 0)), (policy(1, 1), seen(8, 0))]))
@@ -144,7 +144,7 @@ def test_without_a_window_a_unit_has_no_outcome(store: Store) -> None:
 
 
 def test_a_unit_whose_decision_was_never_flushed_does_not_count(store: Store) -> None:
-    """What a crash lost is lost with its outcomes: only successes of it would be known."""
+    """Units lost in a crash are lost with their outcomes: only their successes would be known."""
     run_by_unit(store)
     store.record_rewards([outcome(7, 0, 10)], 0)
     assert units_of(store).facts.decisions == {}
@@ -154,7 +154,7 @@ def test_a_unit_whose_decision_was_never_flushed_does_not_count(store: Store) ->
 
 
 def test_a_repeated_flush_notes_its_units_once(store: Store) -> None:
-    """A flush whose COMMIT was in doubt counts once, its units and groups too."""
+    """A flush whose COMMIT was in doubt counts once, including its units and groups."""
     run_by_unit(store)
     flush = replace(flush_of(1, [(policy(1, 0), seen(7, 0, 3))]), groups={(1, 255): 4, (1, 0): 1})
     for _ in range(3):
@@ -166,7 +166,7 @@ def test_a_repeated_flush_notes_its_units_once(store: Store) -> None:
 
 
 def test_a_revision_moves_a_unit_by_the_difference(store: Store) -> None:
-    """A refund is the unit's as well, also after the window; what is superseded changes nothing."""
+    """A refund is the unit's as well, even after the window; a superseded value changes nothing."""
     run_by_unit(store)
     store.add_decisions(flush_of(1, [(policy(1, 0), seen(7, 0))]))
     first = outcome(7, 0, 10, SPEND.quantise(80.0), 1)
@@ -179,7 +179,7 @@ def test_a_revision_moves_a_unit_by_the_difference(store: Store) -> None:
 
 
 def test_flushes_of_two_replicas_commute(store: SqlStore) -> None:
-    """Whatever the order in which flushes and rewards arrive, the rows are the same, to the byte."""
+    """Whatever the order in which flushes and rewards arrive, the rows are the same, byte for byte."""
     run_by_unit(store)
     generator = random.Random(5)
     flushes = [
@@ -202,7 +202,7 @@ def test_flushes_of_two_replicas_commute(store: SqlStore) -> None:
 
 
 def test_a_replay_of_the_events_gives_the_same(store: Store) -> None:
-    """Random decisions, outcomes and revisions in portions fold to what a list of the events folds to."""
+    """Random decisions, outcomes and revisions in portions fold to the same as a list of the events."""
     run_by_unit(store)
     generator = random.Random(11)
     decisions: list[tuple[int, int, int, int]] = []
@@ -253,8 +253,8 @@ def test_portions_of_units_add_up_to_all(store: Store, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("name", ["decisions", "apart"])
-def test_what_has_no_unit_is_in_no_row(store: Store, name: str) -> None:
-    """Outcomes without a unit, or kept apart, are nobody's."""
+def test_an_outcome_without_a_unit_is_in_no_row(store: Store, name: str) -> None:
+    """Outcomes without a unit, and kept-apart ones, belong to no unit."""
     run_by_unit(store)
     store.add_decisions(flush_of(1, [(policy(1, 0), seen(7, 0))]))
     entry = outcome(None, 0, 10) if name == "decisions" else outcome(None, 0, 10)._replace(is_apart=True)
@@ -263,7 +263,7 @@ def test_what_has_no_unit_is_in_no_row(store: Store, name: str) -> None:
 
 
 def test_verify_and_rebuild_hold_with_units(store: Store) -> None:
-    """Units are read from the log: a clean ledger is right about them as well, and a rebuild keeps them."""
+    """Units are read from the log: a clean ledger covers them as well, and a rebuild keeps them."""
     run_by_unit(store)
     store.add_decisions(flush_of(1, [(policy(1, 0), seen(7, 0))]))
     store.record_rewards([outcome(7, 0, 10), outcome(7, 5, 10, SPEND.quantise(3.0), 1)], 0)
@@ -274,7 +274,7 @@ def test_verify_and_rebuild_hold_with_units(store: Store) -> None:
 
 
 def test_sealed_outcomes_stay_with_their_units(store: SqlStore) -> None:
-    """When an epoch's rows leave the log, in several steps, the sums of its units are what they were."""
+    """When an epoch's rows leave the log, in several steps, the sums of its units stay the same."""
     run_by_unit(store)
     store.add_decisions(flush_of(1, [(policy(1, 0), seen(7, 0)), (policy(1, 1), seen(8, 3))]))
     half = SPEND.quantise(60.0)
@@ -301,7 +301,7 @@ def test_sealed_outcomes_stay_with_their_units(store: SqlStore) -> None:
 
 
 def test_the_sum_of_a_unit_can_not_overflow(store: SqlStore) -> None:
-    """One unit for all anonymous callers: what was purged of it outgrows 64 bits; it still counts once."""
+    """One unit for all anonymous callers still counts once when its purged sums outgrow 64 bits."""
     run_by_unit(store)
     store.add_decisions(flush_of(1, [(policy(1, 0), seen(7, 0)), (policy(1, 0), seen(8, 0))]))
     third = SPEND.quantise(100 / 3)

@@ -1,4 +1,4 @@
-"""The contract of a store: values are kept as they were posted, and sums have them to the last step."""
+"""The contract of a store: values are kept as they were posted, and sums are exact to the last step."""
 
 from collections.abc import Mapping
 
@@ -60,19 +60,19 @@ OLD_ADDITION = text(
 def worth(
     value: float, decision: bytes | None = None, revision: int = 0, *, metric: Metric = WIDE, epoch: int = 1
 ) -> RewardEntry:
-    """An entry with one posted value."""
+    """Return an entry with one posted value."""
     outcome = OutcomeEntry(0, metric.quantise(value), False, value, metric.kind is MetricKind.REAL)
     return reward(decision, revision=revision, epoch=epoch)._replace(outcomes=(outcome,))
 
 
 def sums(*values: float) -> Tally:
-    """The exact sums of real values, in steps."""
+    """Return the exact sums of real values, in steps."""
     quanta = [WIDE.quantise(value) for value in values]
     return Tally(len(quanta), sum(quanta), sum(each * each for each in quanta))
 
 
 def as_version_0_2(store: SqlStore, entry: RewardEntry, replaced: RewardEntry | None = None) -> None:
-    """Writes an entry as a server of version 0.2 does, which knows nothing of values and rests."""
+    """Write an entry as a server of version 0.2 does, which knows neither values nor remainders."""
     quanta, before = (_old_quanta(each) if each is not None else 0 for each in (entry, replaced))
     arguments: Mapping[str, object] = {
         **key_of(entry)._asdict(),
@@ -96,7 +96,7 @@ def _old_quanta(entry: RewardEntry) -> int:
 
 @pytest.mark.parametrize("other", [9.99, 14.0, 5.000000000000001])
 def test_another_value_is_a_conflict_however_near(store: Store, other: float) -> None:
-    """Duplicates are told by the value that was posted, and not by the step that it counts as."""
+    """Duplicates are recognized by the posted value, and not by the step that it counts as."""
     entry = worth(5.0)
     assert one(store, entry) == RECORDED
     assert one(store, worth(other, entry.decision)) == CONFLICT
@@ -107,7 +107,7 @@ def test_another_value_is_a_conflict_however_near(store: Store, other: float) ->
 
 @pytest.mark.parametrize("value", [4.76, 0.1, 1 / 3, 9_999_999.99, 1e-5, 0.0, 10_000_000.0])
 def test_a_small_value_of_a_wide_range_counts(store: Store, value: float) -> None:
-    """To range / 2^40, where a version before kept range / 2^20; the sums are of just that."""
+    """A value counts to range / 2^40, where an earlier version kept range / 2^20, and the sums are exact."""
     entry = worth(value)
     assert one(store, entry) == RECORDED
     ((_, total, squares, *_),) = sums_of(store).values()
@@ -115,8 +115,8 @@ def test_a_small_value_of_a_wide_range_counts(store: Store, value: float) -> Non
     assert squares == total * total
 
 
-def test_what_is_clipped_is_kept_as_it_was_posted(store: Store) -> None:
-    """It counts as the end of the range, and is no duplicate of that end, nor of another value beyond it."""
+def test_a_clipped_value_is_kept_as_it_was_posted(store: Store) -> None:
+    """A clipped value counts as the end of the range; neither that end nor others beyond it duplicate it."""
     entry = worth(14.0, metric=CLIPPED)
     assert one(store, entry) == RECORDED
     assert one(store, entry) == DUPLICATE
@@ -126,7 +126,7 @@ def test_what_is_clipped_is_kept_as_it_was_posted(store: Store) -> None:
 
 
 def test_the_order_of_revisions_leaves_no_trace(store: Store) -> None:
-    """Replaced values are taken back to the last step, by whichever writer."""
+    """Replaced values are subtracted to the last step, whichever writer does it."""
     entries = [worth(value) for value in (4.76, 1 / 3, 9_999_999.99)]
     post(store, *entries)
     before = sums_of(store)
@@ -137,7 +137,7 @@ def test_the_order_of_revisions_leaves_no_trace(store: Store) -> None:
 
 
 def test_a_rebuild_has_the_last_step(store: Store) -> None:
-    """Facts made from the log are those that were counted."""
+    """Rebuilt facts equal the counted ones to the last step."""
     post(store, *(worth(value) for value in (4.76, 1 / 3, 9_999_999.99)))
     before = sums_of(store)
     rebuild(store, silently)
@@ -161,7 +161,7 @@ def test_sealed_sums_have_the_last_step(store: SqlStore) -> None:
 
 
 def test_rows_of_an_older_server_fold_exactly(store: SqlStore) -> None:
-    """They count as what it kept; a repeat that a newer server is sent is a duplicate by that."""
+    """Rows count as what the older server kept, and a repeat at a newer one is a duplicate by that value."""
     old, new = worth(4.76), worth(4_000_000.123)
     as_version_0_2(store, old)
     one(store, new)
@@ -174,8 +174,8 @@ def test_rows_of_an_older_server_fold_exactly(store: SqlStore) -> None:
     assert sums_of(store) == {key_of(old): sums(9.99, 4_000_000.123)}
 
 
-def test_a_revision_by_an_older_server_keeps_the_books(store: SqlStore) -> None:
-    """Facts and log stay equal, its value stands, and the next revision makes all exact again."""
+def test_a_revision_by_an_older_server_keeps_the_ledger_exact(store: SqlStore) -> None:
+    """Facts and log stay equal, its value counts, and the next revision makes all of it exact again."""
     first = worth(4_000_000.123)
     one(store, first)
     revised = worth(2_500_000.4, first.decision, 1)
@@ -188,7 +188,7 @@ def test_a_revision_by_an_older_server_keeps_the_books(store: SqlStore) -> None:
 
 
 def test_a_history_has_the_posted_values(store: SqlStore) -> None:
-    """Those beyond the range as well; what an older server wrote comes as what it counts as."""
+    """Values beyond the range are included; an older server's values come as what they count as."""
     record = store.create_experiment(declare(metrics=(WIDE,)), START)
     ids = [some_id() for _ in range(3)]
     clipped = OutcomeEntry(0, WIDE.quantise(WIDE.maximum), False, 2e7, is_real=True)

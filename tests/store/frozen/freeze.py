@@ -1,11 +1,11 @@
-"""Freezes databases of this version's schema, for later versions to open.
+"""Freeze databases of this version's schema, for later versions to open.
 
 Run `python -m tests.store.frozen.freeze` at a release, commit the three files that it writes, and add the
-revision to `FROZEN` in `tests/store/test_frozen.py`. They are never written again: whoever changes them
-tests nothing any more.
+revision to `FROZEN` in `tests/store/test_frozen.py`. They are never written again: a changed file would no
+longer test anything.
 
 The content is made through the store's own interface at fixed instants: experiments in every state, epochs,
-facts of two writers, and outcomes that are timely, late, revised, fallbacks' and kept apart.
+facts of two writers, and outcomes that are in time, late, revised, of fallbacks, and kept apart.
 """
 
 import dataclasses
@@ -37,11 +37,11 @@ N_EPOCHS: Final = 3
 N_REWARDS: Final = 40
 LAG: Final = timedelta(seconds=5)
 _NOT_NEEDED: Final = ("--", "\\", "SET ", "SELECT pg_catalog.set_config")
-"""Comments, what only psql understands, and settings that not every PostgreSQL knows."""
+"""Comments, lines that only psql understands, and settings that not every PostgreSQL has."""
 
 
 def fill(store: Store) -> list[str]:
-    """Writes the content; returns the ids of some decisions that were rewarded."""
+    """Write the content; return the ids of some decisions that were rewarded."""
     signer = Signer(store.adopt_keys(KEYS).secrets, KEYS.signing_key)
     slots = [store.claim_slot(bytes([writer]) * 16, START) for writer in (1, 2)]
     store.create_experiment(declare("draft"), START)
@@ -129,7 +129,7 @@ def _signed(entry: RewardEntry, nonce: int, signer: Signer) -> str:
 
 
 def reports(store: Store) -> dict[str, object]:
-    """The reports on the experiments that have epochs, at a fixed instant, as JSON has them."""
+    """Return the reports on the experiments that have epochs, at a fixed instant, as JSON."""
     found = {name: _report(store, name) for name in NAMES}
     return dict(json.loads(json.dumps(found)))
 
@@ -157,7 +157,7 @@ def _report(store: Store, name: str) -> object:
 
 
 def _freeze(folder: Path) -> Mapping[str, str]:
-    """File name to content."""
+    """Return file names mapped to content."""
     file = folder / "bandit.db"
     with closing(open_store(f"sqlite:///{file}")) as store:
         decision_ids = fill(store)

@@ -1,4 +1,4 @@
-"""Sums that SQLite made inexact: refused at a start, found by `verify`, and mended from the log."""
+"""Sums that SQLite made inexact: refused at a start, found by `verify`, and repaired from the log."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -27,24 +27,24 @@ REFUSAL = (
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Where the database is."""
+    """The database file."""
     return tmp_path / "bandit.db"
 
 
 @pytest.fixture
 def database(file: Path) -> Iterator[sqlite3.Connection]:
-    """The file, as somebody else would open it."""
+    """Return the file, as another program would open it."""
     with closing(sqlite3.connect(file, isolation_level=None)) as connection:
         yield connection
 
 
 def open_anyway(file: Path) -> SqlStore:
-    """The store as `rebuild` opens it."""
+    """Open the store as `rebuild` opens it."""
     return open_store(f"sqlite:///{file}", may_migrate=False, may_be_inexact=True)
 
 
 def fill(file: Path) -> None:
-    """Two epochs of two arms, the first of them sealed and purged but for a fallback."""
+    """Fill two epochs of two arms, the first of them sealed and purged except for a fallback."""
     with closing(open_store(f"sqlite:///{file}")) as store:
         create(store)
         store.record_rewards(
@@ -58,17 +58,17 @@ def fill(file: Path) -> None:
 
 
 def overflow(database: sqlite3.Connection, table: str, epoch: int) -> None:
-    """Adds to a sum as version 0.2 did, until SQLite made a floating-point number of it."""
+    """Add to a sum as version 0.2 did, until SQLite made a floating-point number of it."""
     database.execute(OVERFLOWING.format(table=table, epoch=epoch))
     kinds = database.execute(f"SELECT DISTINCT typeof(squares) FROM {table} ORDER BY 1")  # noqa: S608
     assert kinds.fetchall() == [("integer",), ("real",)]
 
 
 @pytest.mark.parametrize("table", ["outcome_facts", "sealed_facts"])
-def test_a_server_refuses_sums_that_are_no_whole_numbers(
+def test_a_server_refuses_sums_that_are_not_whole_numbers(
     file: Path, database: sqlite3.Connection, table: str
 ) -> None:
-    """In one line that names the way to mend it; so does whoever would only read."""
+    """A server, and a store opened for reading, refuse in one line that names the repair."""
     fill(file)
     overflow(database, table, 1)
     expected = REFUSAL.format(table=table)
@@ -81,8 +81,10 @@ def test_a_server_refuses_sums_that_are_no_whole_numbers(
 @pytest.mark.parametrize(
     ("table", "epoch"), [("outcome_facts", 2), ("outcome_facts", 1), ("sealed_facts", 1)]
 )
-def test_a_rebuild_mends_them(file: Path, database: sqlite3.Connection, table: str, epoch: int) -> None:
-    """From the log, the sealed sums and the facts, of which any one follows from the others."""
+def test_a_rebuild_repairs_inexact_sums(
+    file: Path, database: sqlite3.Connection, table: str, epoch: int
+) -> None:
+    """A rebuild restores sums from log, sealed sums and facts, any of which follows from the others."""
     fill(file)
     with closing(open_anyway(file)) as store:
         right = sums_of(store)
@@ -99,8 +101,8 @@ def test_a_rebuild_mends_them(file: Path, database: sqlite3.Connection, table: s
         assert verify(store, silently).is_clean
 
 
-def test_what_can_not_be_mended_is_said(file: Path, database: sqlite3.Connection) -> None:
-    """Where sealed sums and facts are rounded both, and the outcomes purged: which, and by how much."""
+def test_what_can_not_be_repaired_is_reported(file: Path, database: sqlite3.Connection) -> None:
+    """If sealed sums and facts are both rounded and outcomes purged, a rebuild names the sums and errors."""
     fill(file)
     overflow(database, "outcome_facts", 1)
     overflow(database, "sealed_facts", 1)
@@ -117,7 +119,7 @@ def test_what_can_not_be_mended_is_said(file: Path, database: sqlite3.Connection
     assert sum(n_outcomes.values()) == 17
 
 
-def test_a_migration_mends_them(file: Path, database: sqlite3.Connection) -> None:
+def test_a_migration_repairs_inexact_sums(file: Path, database: sqlite3.Connection) -> None:
     """A database that an older version left with such sums opens with the right ones."""
     database.executescript((FOLDER / "0002.sqlite.sql").read_text())
     with closing(open_store(f"sqlite:///{file}")) as store:

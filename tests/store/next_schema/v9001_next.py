@@ -1,4 +1,4 @@
-"""A migration as the next release may bring it: it only adds, so that code of this one may run beside."""
+"""A migration of a possible next release: it only adds, so that this release's code can run on the result."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,7 +13,7 @@ compatible_from = HEAD
 
 
 def upgrade() -> None:
-    """Adds columns to tables in service, null or with a default, an index and a table."""
+    """Add columns to tables in use, nullable or with a default, an index and a table."""
     op.add_column("experiments", sa.Column("owner", sa.String(63)))
     op.add_column("rewards", sa.Column("source", sa.SmallInteger, nullable=False, server_default="0"))
     op.create_index("ix_experiments_owner", "experiments", ["owner"])
@@ -21,5 +21,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refused, as every downgrade."""
+    """Refuse, as every downgrade does."""
     raise RuntimeError

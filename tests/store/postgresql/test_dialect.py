@@ -1,4 +1,4 @@
-"""What only the PostgreSQL store promises: durable commits, clear failures, one migration at a time."""
+"""What only the PostgreSQL store promises: durable commits, clear errors, one migration at a time."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -43,13 +43,13 @@ def store(url: str) -> Iterator[SqlStore]:
 
 
 def configure(url: str, setting: str) -> None:
-    """Gives later connections to the database a setting."""
+    """Set a setting for later connections to the database."""
     name = url.rpartition("/")[2]
     query(url, f"ALTER DATABASE {name} SET {setting}")
 
 
 def close_connections(url: str) -> None:
-    """Ends every connection to the database, as an administrator may."""
+    """End every connection to the database, as an administrator may."""
     query(
         url,
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -58,7 +58,7 @@ def close_connections(url: str) -> None:
 
 
 def test_alembic_finds_no_difference(store: SqlStore) -> None:
-    """What the migrations built is what the code declares."""
+    """The migrations build what the code declares."""
     with store._dialect.reading() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
@@ -75,9 +75,9 @@ def test_many_open_an_empty_database_at_once(url: str) -> None:
 
 
 def test_a_dump_is_restored(store: SqlStore, url: str, postgresql: PostgresqlProcess, tmp_path: Path) -> None:
-    """What `pg_dump` took from a database in service is a database: exact, and going on where it was.
+    """A `pg_dump` of a database in service restores to an exact database that goes on where it was.
 
-    The copy is on another server, whose transaction numbers are lower than those that it holds.
+    The copy is on another server, whose transaction numbers are lower than those in the copy.
     """
     record = run(store)
     entries = [reward(experiment=record.number) for _ in range(50)]
@@ -106,7 +106,7 @@ def test_a_database_that_may_lose_commits_is_refused(url: str) -> None:
 
 
 def test_names_are_in_the_order_of_characters(store: SqlStore, url: str) -> None:
-    """Pages are in one order on every machine, whatever language the database sorts by."""
+    """Pages have the same order on every machine, whatever language the database sorts by."""
     names = ["a/b", "a-c", "ab", "a-b", "team-a/x", "teama"]
     for name in names:
         create(store, name)
@@ -116,7 +116,7 @@ def test_names_are_in_the_order_of_characters(store: SqlStore, url: str) -> None
 
 
 def test_a_read_only_database_stores_nothing_and_recovers(url: str, store: SqlStore) -> None:
-    """A database that takes no writes refuses them by that name; once it does again, all is as before."""
+    """A read-only database refuses writes with its own error; once it takes them again, all is as before."""
     entry = reward()
     with store._dialect.writing() as connection:
         connection.exec_driver_sql("SET default_transaction_read_only = on")
@@ -142,8 +142,10 @@ def test_a_read_only_database_stores_nothing_and_recovers(url: str, store: SqlSt
         ("XX001", StoreUnavailableError),
     ],
 )
-def test_errors_are_the_stores(store: SqlStore, url: str, state: str, error: type[StoreError]) -> None:
-    """Every kind of failure is raised as what the caller should do, in words without SQL or address."""
+def test_errors_are_those_of_the_store(
+    store: SqlStore, url: str, state: str, error: type[StoreError]
+) -> None:
+    """Every kind of failure is raised as an error for the caller to act on, without SQL or address."""
     statement = f"DO $$ BEGIN RAISE EXCEPTION 'detail' USING ERRCODE = '{state}'; END $$"
     with pytest.raises(StoreError) as caught, store._dialect.writing() as connection:
         connection.exec_driver_sql(statement)
@@ -152,16 +154,16 @@ def test_errors_are_the_stores(store: SqlStore, url: str, state: str, error: typ
         assert secret not in str(caught.value)
 
 
-def test_a_server_that_is_not_there_is_away() -> None:
-    """A server that can't be reached is told so without its host or the password."""
+def test_a_missing_server_is_unreachable() -> None:
+    """The error for a server that can't be reached shows neither the host nor the password."""
     with pytest.raises(StoreUnreachableError) as caught:
         open_store(f"postgresql+psycopg://somebody:secret@127.0.0.1:{free_port()}/bandit")
     assert str(caught.value) == "the database can't be reached"
 
 
 @pytest.mark.parametrize(("right", "wrong"), [("postgres@", "nobody@"), ("/bandit_", "/other_")])
-def test_a_wrong_name_is_no_server_that_is_away(url: str, right: str, wrong: str) -> None:
-    """A user or a database that the server does not know is a mistake, which waiting does not mend."""
+def test_a_wrong_name_is_not_an_unreachable_server(url: str, right: str, wrong: str) -> None:
+    """A user or a database that the server does not know is a mistake that waiting does not mend."""
     with pytest.raises(StoreUnavailableError, match="check user, password and its name") as caught:
         open_store(url.replace(right, wrong))
     assert not isinstance(caught.value, StoreUnreachableError)
@@ -180,7 +182,7 @@ def test_a_store_is_used_only_once_it_is_prepared(url: str) -> None:
 
 
 def test_a_url_that_can_not_be_read_is_not_shown() -> None:
-    """A URL with a mistake is refused without showing the password in it."""
+    """A URL with a mistake is refused without showing its password."""
     with pytest.raises(StoreUnavailableError) as caught:
         open_store("postgresql+psycopg://somebody:secret@host:port/bandit")
     assert "secret" not in str(caught.value)
@@ -198,7 +200,7 @@ def test_a_foreign_database_is_refused(url: str) -> None:
     ]
 
 
-def test_a_lost_connection_is_made_anew(url: str, store: SqlStore) -> None:
+def test_a_lost_connection_is_made_again(url: str, store: SqlStore) -> None:
     """After the server has closed every connection, the next read and the next write succeed."""
     create(store)
     close_connections(url)
@@ -219,7 +221,7 @@ def test_a_lost_connection_is_made_anew(url: str, store: SqlStore) -> None:
     ids=["text", "time", "isolation", "bounds", "roles"],
 )
 def test_settings_of_the_database_change_nothing(url: str, store: SqlStore, settings: list[str]) -> None:
-    """Whatever else is set for the database, values come back as they went in, and commits go through."""
+    """Whatever is set for the database, values come back as they went in, and commits go through."""
     record = run(store)
     close_connections(url)
     for setting in settings:

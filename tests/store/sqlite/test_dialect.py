@@ -1,4 +1,4 @@
-"""What only the SQLite store promises: one owner a file, commits that are on disk, and clear failures."""
+"""What only the SQLite store promises: one owner per file, durable commits, and clear errors."""
 
 import sqlite3
 import subprocess
@@ -36,13 +36,13 @@ from tests.store.builders import (
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Where the database is."""
+    """The database file."""
     return tmp_path / "bandit.db"
 
 
 @pytest.fixture
 def url(file: Path) -> str:
-    """The database by URL."""
+    """The database's URL."""
     return f"sqlite:///{file}"
 
 
@@ -54,7 +54,7 @@ def store(url: str) -> Iterator[SqlStore]:
 
 
 def pragma(store: SqlStore, name: str) -> object:
-    """A setting of the writer's connection."""
+    """Return a setting of the writer's connection."""
     with store._dialect.writing() as connection:
         return connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
 
@@ -89,7 +89,7 @@ def test_reading_does_not_wait_for_a_writer(store: SqlStore) -> None:
 
 
 def test_a_reader_beside_the_owner_sees_what_is_committed(store: SqlStore, url: str) -> None:
-    """A reader opened beside the owner audits what the owner has written, and later writes too."""
+    """A reader opened next to the owner sees what the owner has written, and later writes too."""
     entry = reward()
     store.record_rewards([entry], 0)
     with closing(open_reader(url)) as reader:
@@ -109,7 +109,7 @@ sys.stdin.read()
 
 @pytest.fixture
 def holder(url: str) -> "subprocess.Popen[str]":
-    """Another process that has opened the store, and holds it until it is killed."""
+    """Start another process that opens the store, and holds it until it is killed."""
     process = subprocess.Popen(
         [sys.executable, "-c", _HOLD, url],
         stdin=subprocess.PIPE,
@@ -123,7 +123,7 @@ def holder(url: str) -> "subprocess.Popen[str]":
 
 
 def test_a_second_process_is_refused(url: str, holder: "subprocess.Popen[str]") -> None:
-    """A store open in another process is refused with that process's id, until it ends, however it does."""
+    """A store open in another process is refused with its process id, until it ends in any way."""
     try:
         with pytest.raises(StoreInUseError) as caught:
             open_store(url)
@@ -137,7 +137,7 @@ def test_a_second_process_is_refused(url: str, holder: "subprocess.Popen[str]") 
 
 
 def test_a_second_owner_in_the_same_process_is_refused(store: SqlStore, url: str) -> None:
-    """A store that is open is refused also to its own process, and by another path to it."""
+    """A store that is open is refused to its own process as well, also by another path to it."""
     with pytest.raises(StoreInUseError):
         open_store(url)
     file = Path(url.removeprefix("sqlite:///"))
@@ -150,39 +150,39 @@ def test_a_second_owner_in_the_same_process_is_refused(store: SqlStore, url: str
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
 def test_a_database_in_memory_is_refused(url: str) -> None:
-    """A database that ends with the process, and that each connection has to itself, is refused."""
+    """A database in memory is refused: it ends with the process, and each connection would have its own."""
     with pytest.raises(StoreUnavailableError, match="keeps its state in a file: name one"):
         open_store(url)
 
 
 def test_another_database_is_refused() -> None:
-    """A URL of a database that this version does not know is refused by its name, without its password."""
+    """The URL of an unknown database is refused with the database's name, and without its password."""
     with pytest.raises(StoreUnavailableError, match="not in mysql") as caught:
         open_store("mysql://user:secret@host/name")
     assert "secret" not in str(caught.value)
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    """Opening a file in a folder that does not exist says which file could not be made, and why."""
+    """The error for a folder that does not exist names the file that could not be made, and the reason."""
     with pytest.raises(StoreUnavailableError, match=r"none/bandit.db.lock: No such file or directory"):
         open_store(f"sqlite:///{tmp_path / 'none' / 'bandit.db'}")
 
 
 def test_a_reader_makes_no_database(tmp_path: Path) -> None:
-    """Opening for reading what is not there is refused, and leaves nothing behind."""
+    """Opening a missing file for reading is refused, and leaves nothing behind."""
     with pytest.raises(StoreUnavailableError, match="there is no database"):
         open_reader(f"sqlite:///{tmp_path / 'bandit.db'}")
     assert list(tmp_path.iterdir()) == []
 
 
 def set_pragma(store: SqlStore, setting: str) -> None:
-    """Changes a setting of the writer's connection, outside a transaction."""
+    """Change a setting of the writer's connection, outside a transaction."""
     with closing(engines_of(store)[0].raw_connection()) as connection:
         connection.cursor().execute(f"PRAGMA {setting}")
 
 
 def assert_recovers(store: SqlStore, error: type[StoreError], cause: str, cure: str) -> None:
-    """A reward meets an error and is not stored; once the cause is gone, the same call is recorded once."""
+    """Assert that a reward fails and is not stored, and that it is recorded once when the cause is gone."""
     before = reward(quanta=3)
     assert store.record_rewards([before], 0) == [RECORDED]
     set_pragma(store, cause)
@@ -205,12 +205,12 @@ def test_a_full_disk_stores_nothing_and_recovers(store: SqlStore) -> None:
 
 
 def test_a_read_only_database_stores_nothing_and_recovers(store: SqlStore) -> None:
-    """A database that takes no writes refuses the batch; once it does again, the batch is recorded."""
+    """A read-only database refuses the batch; once it takes writes again, the batch is recorded."""
     assert_recovers(store, StoreReadOnlyError, "query_only=ON", "query_only=OFF")
 
 
 def test_a_locked_database_is_unavailable_and_recovers(store: SqlStore, file: Path) -> None:
-    """While somebody else holds the write lock, writes are refused; afterwards the same call is recorded."""
+    """While another process holds the write lock, writes are refused; afterwards the call is recorded."""
     set_pragma(store, "busy_timeout=1")
     entry = reward()
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
@@ -223,7 +223,7 @@ def test_a_locked_database_is_unavailable_and_recovers(store: SqlStore, file: Pa
 
 
 def test_a_damaged_file_is_broken(url: str, file: Path) -> None:
-    """A page that was overwritten is found by the check, and reading it says that the file is damaged."""
+    """An overwritten page is found by the check, and reading it raises that the file is damaged."""
     with closing(open_store(url)) as store:
         store.record_rewards([reward() for _ in range(2000)], 0)
     raw = bytearray(file.read_bytes())
@@ -236,13 +236,13 @@ def test_a_damaged_file_is_broken(url: str, file: Path) -> None:
 
 
 def test_a_constraint_is_a_refused_row(store: SqlStore) -> None:
-    """A value that breaks a constraint of the schema is the row's fault, and not the database's."""
+    """A value that breaks a constraint of the schema is reported as the row's error, not the database's."""
     with pytest.raises(RowRefusedError), store._dialect.writing() as connection:
         connection.execute(text("INSERT INTO writers (slot) VALUES (5)"))
 
 
-def test_a_file_that_is_no_database_is_refused(url: str, file: Path) -> None:
-    """A file of something else is refused by owner and reader, and stays as it was."""
+def test_a_file_that_is_not_a_database_is_refused(url: str, file: Path) -> None:
+    """Another kind of file is refused by owner and reader, and stays as it was."""
     content = b"user,score\n" * 1000
     file.write_bytes(content)
     for open_it in (open_store, open_reader):
@@ -251,23 +251,23 @@ def test_a_file_that_is_no_database_is_refused(url: str, file: Path) -> None:
     assert file.read_bytes() == content
 
 
-def test_a_new_database_is_its_owners_alone(file: Path, store: SqlStore) -> None:
-    """The keys that sign decisions are in it, and in its log: nobody else on the machine may read them."""
+def test_a_new_database_is_private_to_its_owner(file: Path, store: SqlStore) -> None:
+    """File and log hold the keys that sign decisions: no other user of the machine can read them."""
     create(store, "demo")
     files = [file, file.with_name("bandit.db-wal"), file.with_name("bandit.db-shm")]
     assert [path.stat().st_mode & 0o777 for path in files] == [0o600] * 3
 
 
 def test_a_database_keeps_the_mode_it_was_given(url: str, file: Path) -> None:
-    """Whoever opens it to a group, for a backup or an analyst, is not overruled by the next start."""
+    """If an operator opens it to a group, for a backup or an analyst, the next start keeps that."""
     open_store(url).close()
     file.chmod(0o640)
     open_store(url).close()
     assert file.stat().st_mode & 0o777 == 0o640
 
 
-def test_what_can_t_be_opened_is_told_from_what_is_away(url: str, file: Path) -> None:
-    """A folder in the file's place, as a file of another user, is for whoever started the command to mend."""
+def test_a_file_that_cannot_be_opened_differs_from_an_unreachable_one(url: str, file: Path) -> None:
+    """A folder in the file's place, or another user's file, is a mistake that the operator has to mend."""
     file.mkdir()
     with pytest.raises(
         StoreUnavailableError, match="can't be opened: is it a file, and may this user read it"
@@ -277,7 +277,7 @@ def test_what_can_t_be_opened_is_told_from_what_is_away(url: str, file: Path) ->
 
 @pytest.mark.parametrize("is_replaced", [True, False])
 def test_a_file_that_is_replaced_takes_nothing(tmp_path: Path, *, is_replaced: bool) -> None:
-    """Once another file has its place, or none, no commit is acknowledged: it would be in no file."""
+    """Once the file is replaced or gone, no commit is acknowledged: it would be in no file."""
     file = tmp_path / "bandit.db"
     with closing(open_store(f"sqlite:///{file}")) as store:
         assert store.record_rewards([reward()], 0) == [RECORDED]
