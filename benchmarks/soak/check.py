@@ -46,14 +46,14 @@ class LedgerComparison:
         return not any(faults)
 
 
-def check(database: str, books: Books, experiment: str, *, n_bygone: int) -> Verdict:
+def check(database: str, books: Books, experiment: str, *, n_expired: int) -> LedgerComparison:
     """Compare, with every server stopped and every reward acknowledged.
 
     Args:
         database: Its URL.
         books: What the clients know.
         experiment: The experiment that they chose from.
-        n_bygone: Outcomes of long ago that must be purged from the log by now, and kept in its sums.
+        n_expired: Outcomes of long ago that must be purged from the log by now, and kept in its sums.
     """
     rows = _read_of(database, experiment, "SELECT decision, quanta, revision FROM rewards")
     logged = {bytes(decision): (quanta, revision) for decision, quanta, revision in rows}
@@ -84,8 +84,8 @@ def n_left(database: str, experiment: str) -> int:
 def _wrongly_sealed(n_sealed: int, n_purged: int, n_expired: int) -> Iterator[str]:
     if n_sealed:
         yield "today's decisions are sealed: a wrong clock was trusted"
-    if n_purged != n_bygone:
-        yield f"{n_purged} outcomes were purged instead of {n_bygone}"
+    if n_purged != n_expired:
+        yield f"{n_purged} outcomes were purged instead of {n_expired}"
 
 
 def _read_of(database: str, experiment: str, statement: str) -> list[tuple[Any, ...]]:

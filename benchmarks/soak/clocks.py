@@ -24,7 +24,7 @@ from benchmarks.soak.faults import Fault, Scene
 LEARNER: Final = "learner"
 """Name of the experiment whose epochs must go on."""
 
-BYGONE: Final = "bygone"
+EXPIRED: Final = "bygone"
 """Name of the experiment whose log must be purged."""
 
 _SETTLE_SECONDS: Final = 15.0
@@ -52,7 +52,7 @@ _PAUSE_SECONDS: Final = 0.1
 _CALL_SECONDS: Final = 5.0
 
 
-async def make_bygone(address: str) -> None:
+async def make_expired_experiment(address: str) -> None:
     """Create, fill and conclude the experiment of long ago; the clocks must be set back already."""
     arms = [pb.Arm(id=arm) for arm in "ab"]
     metric = pb.Metric(name="click", kind=pb.METRIC_KIND_BINARY)

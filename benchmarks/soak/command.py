@@ -152,7 +152,7 @@ def _stage(soak: Soak, folder: Path) -> Iterator[_Stage]:
         yield stage
 
 
-def _live_long_ago(stage: _Stage) -> None:
+def _leave_expired_experiment(stage: _Stage) -> None:
     """Run one server while every clock is two months back, and leave an experiment from then."""
     for clock in stage.clocks:
         clock.set_off(-clocks.AGO)
@@ -239,7 +239,7 @@ async def _learning(soak: Soak, stage: _Stage, scene: Scene) -> clocks.Learning 
     return learning
 
 
-async def _see_it_purge(stage: _Stage) -> None:
+async def _wait_for_purge(stage: _Stage) -> None:
     """Wait until the log has nothing of long ago, that is, until the servers trust their clocks."""
     over_at = time.monotonic() + _SETTLING_SECONDS
     while await asyncio.to_thread(n_left, stage.url, clocks.EXPIRED):
@@ -278,7 +278,7 @@ async def _keep_sampling(soak: Soak, stage: _Stage, began_at: float) -> None:
         await asyncio.sleep(_SAMPLE_SECONDS)
 
 
-def _settle(soak: Soak, stage: _Stage, books: Books) -> Verdict:
+def _settle(soak: Soak, stage: _Stage, books: Books) -> LedgerComparison:
     """Stop the servers as a supervisor would, and compare."""
     for replica in stage.replicas:
         replica.signal(signal.SIGTERM)
@@ -287,8 +287,8 @@ def _settle(soak: Soak, stage: _Stage, books: Books) -> Verdict:
         raise ChildError(f"servers exited with {exit_codes} after SIGTERM")
     if stage.postgresql is not None and "deadlock detected" in stage.postgresql.log:
         books.wrong.append("PostgreSQL had a deadlock")
-    n_bygone = clocks.N_BYGONE if soak.has_wrong_clocks else 0
-    return check(stage.url, books, NAME, n_bygone=n_bygone)
+    n_expired = clocks.N_EXPIRED if soak.has_wrong_clocks else 0
+    return check(stage.url, books, NAME, n_expired=n_expired)
 
 
 def _document(soak: Soak, books: Books, comparison: LedgerComparison) -> dict[str, object]:

@@ -17,27 +17,27 @@ if TYPE_CHECKING:
 _MOST_SHOWN = 10
 
 
-def print_soak(soak: "Soak", books: Books, verdict: Verdict, out: Console) -> None:
+def print_soak(soak: "Soak", books: Books, comparison: LedgerComparison, out: Console) -> None:
     """Print faults, load, memory, and the verdict."""
     out.print()
     _print_faults(soak, out)
     _print_load(soak, books, out)
     table = plain_table("Books", "what", "how many", no_wrap=True)
     table.add_row("acknowledged rewards and revisions", f"{books.n_acked:,}")
-    table.add_row("outcomes in the log", f"{verdict.n_logged:,}")
-    table.add_row("lost", f"{verdict.n_lost:,}")
-    table.add_row("doubled", f"{verdict.n_doubled:,}")
-    table.add_row("in the log, but never sent", f"{verdict.n_unknown:,}")
-    table.add_row("of long ago, rightly purged", f"{verdict.n_purged:,}")
-    table.add_row("in doubt, and duplicates on the retry", f"{verdict.n_in_doubt:,}")
-    table.add_row("sums that differ from the log", f"{len(verdict.differences):,}")
-    table.add_row("impossible answers", f"{len(verdict.wrong):,}")
+    table.add_row("outcomes in the log", f"{comparison.n_logged:,}")
+    table.add_row("lost", f"{comparison.n_lost:,}")
+    table.add_row("doubled", f"{comparison.n_doubled:,}")
+    table.add_row("in the log, but never sent", f"{comparison.n_unknown:,}")
+    table.add_row("of long ago, rightly purged", f"{comparison.n_purged:,}")
+    table.add_row("in doubt, and duplicates on the retry", f"{comparison.n_in_doubt:,}")
+    table.add_row("sums that differ from the log", f"{len(comparison.differences):,}")
+    table.add_row("impossible answers", f"{len(comparison.wrong):,}")
     out.print(table)
     for text in (*comparison.differences, *comparison.wrong)[:_MOST_SHOWN]:
         out.print(text, soft_wrap=True)
-    if not verdict.n_in_doubt:
+    if not comparison.n_in_doubt:
         out.print("No reward was in doubt: run longer to cover retries.")
-    out.print("The ledger is exact." if verdict.is_clean else "THE LEDGER IS WRONG.")
+    out.print("The ledger is exact." if comparison.is_clean else "THE LEDGER IS WRONG.")
 
 
 def _print_faults(soak: "Soak", out: Console) -> None:

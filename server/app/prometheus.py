@@ -173,8 +173,8 @@ class ConnectionCollector:
     """Collects calls without requests, and their connections, when Prometheus scrapes.
 
     Args:
-        arrivals: Calls waiting for their requests.
-        flooders: Connections that were closed.
+        unsent_requests: Calls waiting for their requests.
+        offenders: Connections that were closed.
     """
 
     def __init__(self, unsent_requests: UnsentRequests, offenders: Offenders) -> None:
@@ -196,12 +196,12 @@ class ConnectionCollector:
         yield _counter(
             "bandit_connections_closed",
             "Connections closed because too many of their calls waited for requests.",
-            self._flooders.n_closed,
+            self._offenders.n_closed,
         )
         yield _counter(
             "bandit_addresses_slowed",
             "How often the connections of an address were slowed down.",
-            self._flooders.n_slowed,
+            self._offenders.n_slowed,
         )
 
 

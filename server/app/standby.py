@@ -123,7 +123,11 @@ class Standby:
 
     def take_keys(self, ring: KeyRing) -> None:
         """Sign and verify with the store's keys from now on, and follow their changes."""
-        if self._snapshot.is_restored and self._file_ring is not None and not agree(ring, self._file_ring):
+        if (
+            self._snapshot.is_restored
+            and self._file_ring is not None
+            and not is_same_deployment(ring, self._file_ring)
+        ):
             log.error(
                 "snapshot.foreign", advice="the database and the keys file are of different deployments"
             )

@@ -104,8 +104,8 @@ class RpcServer:
 
     Attributes:
         gate: Accepts or refuses calls.
-        arrivals: Calls whose requests have not arrived.
-        flooders: Connections that were closed for such calls.
+        unsent_requests: Calls whose requests have not arrived.
+        offenders: Connections that were closed for such calls.
         measurements: Measurements of each method.
     """
 

@@ -36,7 +36,7 @@ _ROWS: Final = 2_000
 log = structlog.get_logger()
 
 
-class Silence:
+class LastHeard:
     """The silence of each run, counting only time in which it could have been heard."""
 
     def __init__(self) -> None:

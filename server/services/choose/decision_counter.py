@@ -21,7 +21,7 @@ _NO_BOUND: Final = b"\xff" * 17
 _Book = dict[Offer, dict[bytes, tuple[bytes, int]]]
 
 
-class UnitBook:
+class SeenUnits:
     """The units seen since the last flush, by offer: the first decision of each, and its decision count.
 
     Memory is bounded. While the store is away, decisions soon become `unconfirmed`, and their units are not

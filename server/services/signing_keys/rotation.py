@@ -72,7 +72,7 @@ def fresh_ring() -> KeyRing:
     return KeyRing({1: secrets.token_bytes(SECRET_BYTES)}, 1)
 
 
-class DecisionKeys:
+class SigningKeys:
     """Keeps the signer up to date with the store's ring. Belongs to the event loop's thread.
 
     Args:

@@ -46,7 +46,7 @@ def last_ms_of(ring: KeyRing) -> dict[int, int]:
     return {key: int((end + GRACE).timestamp() * 1000) for key, end in ends.items() if end is not None}
 
 
-def agree(ring: KeyRing, other: KeyRing) -> bool:
+def is_same_deployment(ring: KeyRing, other: KeyRing) -> bool:
     """True if two rings belong to one deployment: they share a key, and no id has two secrets.
 
     >>> is_same_deployment(KeyRing({1: b"a", 2: b"b"}, 2), KeyRing({2: b"b", 3: b"c"}, 3))

@@ -47,9 +47,9 @@ def note(books: Books, entry: RewardEntry) -> None:
 
 def test_an_exact_ledger_is_clean(database: str, books: Books) -> None:
     """With an exact ledger, nothing is lost, doubled or unknown."""
-    verdict = check(database, books, NAME, n_bygone=0)
-    assert verdict.is_clean
-    assert (verdict.n_logged, books.n_acked) == (20, 24)
+    comparison = check(database, books, NAME, n_expired=0)
+    assert comparison.is_clean
+    assert (comparison.n_logged, books.n_acked) == (20, 24)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_an_exact_ledger_is_clean(database: str, books: Books) -> None:
     ids=["a reward is gone", "a revision is gone", "a sum counts one twice", "a stranger is in the log"],
 )
 def test_a_damaged_ledger_is_found(
-    database: str, books: Books, damage: str, found: Callable[[Verdict], bool]
+    database: str, books: Books, damage: str, found: Callable[[LedgerComparison], bool]
 ) -> None:
     """Each kind of damage is counted as what it is, and the result is not clean."""
     harm(database, damage, next(iter(books.sent)))
@@ -93,9 +93,9 @@ def test_a_seal_on_decisions_of_today_is_found(database: str, books: Books) -> N
 
 def test_a_purge_that_did_not_happen_is_found(database: str, books: Books) -> None:
     """Old rows that should have been purged, and were not, make the result unclean."""
-    verdict = check(database, books, NAME, n_bygone=5)
-    assert (verdict.n_purged, verdict.is_clean) == (0, False)
-    assert verdict.wrong == ("0 outcomes were purged instead of 5",)
+    comparison = check(database, books, NAME, n_expired=5)
+    assert (comparison.n_purged, comparison.is_clean) == (0, False)
+    assert comparison.wrong == ("0 outcomes were purged instead of 5",)
 
 
 def harm(database: str, damage: str, parameter: bytes) -> None:

@@ -48,8 +48,8 @@ def test_with_every_outcome_answered_nothing_is_broken() -> None:
 
 def test_only_open_epochs_mistake_what_is_reported_sooner() -> None:
     """Without a delay open and closed epochs agree; with eight epochs' delay open ones always fire."""
-    at_once = report_sooner(0.02, 0, N_EPOCHS, SIZE, np.random.default_rng(4), N_RUNS)
-    later = report_sooner(0.02, 8, N_EPOCHS, SIZE, np.random.default_rng(4), N_RUNS)
+    at_once = unequal_report_delay(0.02, 0, N_EPOCHS, SIZE, np.random.default_rng(4), N_RUNS)
+    later = unequal_report_delay(0.02, 8, N_EPOCHS, SIZE, np.random.default_rng(4), N_RUNS)
     assert at_once["found"].tolist() == at_once["stands"].tolist()
     assert later["found"].all()
     assert later["stands"].sum() <= MOST

@@ -23,7 +23,7 @@ OTHER = WriterState(b"other run-------", 1, 5, 1_000, "0.3.0")
 
 def test_silence_adds_up_while_it_is_listened_to() -> None:
     """A run that reports nothing is silent for the time between the looks, added up look by look."""
-    silence = Silence()
+    silence = LastHeard()
     seconds = [silence.note([OTHER], 100.0 + LOOK_SECONDS * look)[0][1] for look in range(4)]
     assert seconds == [0.0, LOOK_SECONDS, 2 * LOOK_SECONDS, 3 * LOOK_SECONDS]
 
@@ -31,7 +31,7 @@ def test_silence_adds_up_while_it_is_listened_to() -> None:
 @pytest.mark.parametrize("sign", [{"seen_at": 2_000}, {"seen_at": 500}, {"sequence": 6}])
 def test_any_sign_of_life_ends_the_silence(sign: dict[str, Any]) -> None:
     """A beat or a flush starts the silence again, whatever time it carries from the database's clock."""
-    silence = Silence()
+    silence = LastHeard()
     for look in range(100):
         silence.note([OTHER], LOOK_SECONDS * look)
     assert silence.note([OTHER._replace(**sign)], LOOK_SECONDS * 100)[0][1] == 0.0
@@ -39,7 +39,7 @@ def test_any_sign_of_life_ends_the_silence(sign: dict[str, Any]) -> None:
 
 def test_an_outage_does_not_count_as_silence_of_others() -> None:
     """An hour in which no server reached the store adds at most two looks, whichever server is back first."""
-    silence = Silence()
+    silence = LastHeard()
     silence.note([OTHER], 0.0)
     assert silence.note([OTHER], 3600.0)[0][1] == 2 * LOOK_SECONDS
     assert silence.note([OTHER], 3600.0 + LOOK_SECONDS)[0][1] == 3 * LOOK_SECONDS
