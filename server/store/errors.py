@@ -19,7 +19,7 @@ StoreError
 ├── NameTakenError           the name is or was in use
 ├── KeysNotReadyError        the ring can't take another key yet; try again later
 ├── QuotaReachedError        the namespace holds as many experiments as it may; delete one first
-└── StaleRevisionError       somebody else changed the experiment first; read it again
+└── StaleRevisionError       another caller changed the experiment first; read it again
 """
 
 from collections.abc import Sequence
@@ -131,8 +131,8 @@ class QuotaReachedError(StoreError):
 
 
 class StaleRevisionError(StoreError):
-    """Experiment {name} was changed by somebody else."""
+    """Experiment {name} was changed by another caller."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        super().__init__(f"experiment {name!r} was changed by somebody else")
+        super().__init__(f"experiment {name!r} was changed by another caller")

@@ -144,7 +144,7 @@ def test_a_stale_change_is_refused(store: Store) -> None:
     """Of two changes of one revision the first is stored; the second is refused and changes nothing."""
     before = create(store)
     first = store.change_experiment(before, replace(before, state=State.RUNNING))
-    with pytest.raises(StaleRevisionError, match="'ranker' was changed by somebody else"):
+    with pytest.raises(StaleRevisionError, match="'ranker' was changed by another caller"):
         store.change_experiment(before, replace(before, state=State.PAUSED))
     assert store.find_experiment("ranker") == first
 
