@@ -24,6 +24,8 @@ from tests.support.process import ServerProcess, eventually
 from tests.support.wire import Wire
 
 GONE = b"gone" + bytes(12)
+POOL = "sqlalchemy.pool.impl.QueuePool"
+"""Logs an error if PostgreSQL ended the session of a server that was frozen inside a transaction."""
 CHANGES_NOTHING = {"store.away", "epoch.failed", "upkeep.failed"}
 """What an old server may log when the database refuses its writes."""
 
@@ -147,8 +149,8 @@ def test_two_releases_are_one_service(
     assert refused.returncode == 1
     assert f"needs code of schema {FEATURE.schema} or later" in refused.stderr
     assert [server.terminate() for server in servers] == [0, 0]
-    events = {e["event"] for e in before.events() if e["level"] in {"error", "critical"}}
-    assert events <= CHANGES_NOTHING
+    errors = [e for e in before.events() if e["level"] in {"error", "critical"}]
+    assert {e["event"] for e in errors if e.get("logger") != POOL} <= CHANGES_NOTHING
     assert [e for e in after.events() if e["level"] in {"error", "critical"}] == []
 
 
