@@ -25,6 +25,7 @@ SLOW: Final = (
     "acceptance",  # epochs close and drains end in real time
     "benchmarks/outage",  # each benchmark runs once, scaled down
     "benchmarks/regret",
+    "benchmarks/validity",
     "cli/commands/test_clock.py",  # servers start on both databases
     "cli/experiment_file/test_hostile_files.py",  # huge files, and anything that Hypothesis finds
     "docs/test_off_policy.py",  # real traffic for seconds
@@ -38,18 +39,26 @@ SLOW: Final = (
     "services/whole",  # long random histories on a real PostgreSQL
     "standby",  # outages last for seconds
     "store/columns/test_exact_sums.py",  # long random histories
+    "store/maintenance",  # several servers start
     "store/test_ledger_model.py",
 )
 """Folders and files of tests that take longer than `pytest -m "not slow"` may, and why."""
+
+DATABASES: Final = frozenset({"postgresql", "own_postgresql"})
+"""Fixtures, and a parameter of others, that start a PostgreSQL."""
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every server and command compiles again
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """Mark the tests below `SLOW`."""
+    """Mark the tests below `SLOW`, and those that use a real PostgreSQL."""
     slow = [Path(__file__).parent / path for path in SLOW]
     for item in items:
-        if any(item.path.is_relative_to(path) for path in slow):
+        uses = {
+            item.name.rpartition("[")[2].rstrip("]").partition("-")[0],
+            *getattr(item, "fixturenames", ()),
+        }
+        if uses & DATABASES or any(item.path.is_relative_to(path) for path in slow):
             item.add_marker(pytest.mark.slow)
 
 
