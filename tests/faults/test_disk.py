@@ -100,7 +100,11 @@ def test_a_failed_sync_is_never_acknowledged(
         assert wire.reward(decision_id, {"click": 1}) == RECORDED
     disk.begin(Fault.SYNC_FAILS)
     refusal = refused(lambda: wire.reward(ids[30], {"click": 1}))
-    assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "STORAGE_UNAVAILABLE")
+    assert refusal.code is grpc.StatusCode.UNAVAILABLE
+    assert refusal.reason in {
+        "STORAGE_UNAVAILABLE",
+        "STOPPING",
+    }  # a flush of counts may fail before the reward
     assert refusal.retry_seconds
     assert server.wait() == BROKEN
     assert [event["event"] for event in server.events() if event["level"] == "critical"] == ["store.broken"]
