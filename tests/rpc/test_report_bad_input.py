@@ -9,7 +9,7 @@ import pytest
 from bandit.experiment import Arm
 from bandit.facts import Epoch, Facts, Tally
 from bandit.limits import Limits
-from bandit.metric import N_STEPS, Direction, Metric, MetricKind
+from bandit.metric import N_STEPS, Metric, MetricKind
 from bandit.policies import WeightedSplit
 from bandit.v1 import evidence_pb2, experiment_pb2
 from server.rpc.messages.report import to_bytes
@@ -25,12 +25,8 @@ from tests.bandit.builders import (
     make_epoch,
     outcome_key,
 )
-from tests.support.reports import drawn, made_of, report_on, require_sane
+from tests.support.reports import CLICK, ERROR, drawn, made_of, report_on, require_sane
 
-CLICK = Metric(name="click", window=MINUTE, default_value=0.0)
-ERROR = Metric(
-    name="error", window=MINUTE, default_value=0.0, is_guardrail=True, direction=Direction.MINIMIZE
-)
 EVEN = WeightedSplit(weights={"champion": 1, "challenger": 1})
 FLOORS = Limits(minimum_share=0.1)
 LATER = START + 30 * 24 * HOUR

@@ -12,14 +12,19 @@ from rich.console import Console
 from bandit.experiment import Experiment
 from bandit.facts import Epoch, Facts
 from bandit.facts.units import UnitFacts
+from bandit.metric import Direction, Metric
 from bandit.v1 import experiment_pb2
 from server.cli.report_view.terminal import print_report
 from server.rpc.messages.report import to_report
 from server.services.reports.build import make_report
 from server.services.reports.values import Report, ReportRequest
 from server.store.records import ExperimentFacts, ExperimentRecord, ReportFacts, State
-from tests.bandit.builders import NOTHING, START
+from tests.bandit.builders import MINUTE, NOTHING, START
 
+CLICK = Metric(name="click", window=MINUTE, default_value=0.0)
+ERROR = Metric(
+    name="error", window=MINUTE, default_value=0.0, is_guardrail=True, direction=Direction.MINIMIZE
+)
 EVERYTHING = ReportRequest(max_epochs=200)
 
 

@@ -13,7 +13,7 @@ from click.testing import Result
 
 from bandit.facts import Facts
 from bandit.limits import Limits
-from bandit.metric import Direction, Metric, MetricKind
+from bandit.metric import Metric, MetricKind
 from bandit.v1 import evidence_pb2, experiment_pb2
 from server.cli.report_view.html_page import render_page
 from server.cli.report_view.plots import MOST_ARMS, density_of
@@ -22,14 +22,10 @@ from server.cli.report_view.tables import belief_table, evidence_tables
 from tests.bandit.builders import HOUR, MINUTE, START, binary_tally, decision_key, declare, outcome_key
 from tests.bandit.builders import make_epoch as epoch
 from tests.support.process import ServerProcess
-from tests.support.reports import drawn, report_on
+from tests.support.reports import CLICK, ERROR, drawn, report_on
 from tests.support.wire import Wire
 
 Run = Callable[..., Result]
-CLICK = Metric(name="click", window=MINUTE, default_value=0.0)
-ERROR = Metric(
-    name="error", window=MINUTE, default_value=0.0, is_guardrail=True, direction=Direction.MINIMIZE
-)
 SPEND = Metric(name="spend", kind=MetricKind.REAL, maximum=10.0, window=MINUTE)
 
 

@@ -7,7 +7,6 @@ import pytest
 
 from bandit.facts import Epoch, Facts
 from bandit.limits import Limits
-from bandit.metric import Direction, Metric
 from bandit.policies import WeightedSplit
 from bandit.v1 import evidence_pb2, experiment_pb2
 from server.cli.report_view.sections import unsaid_texts
@@ -16,7 +15,6 @@ from server.services.reports.values import ReportRequest
 from server.wording import split_name
 from tests.bandit.builders import (
     HOUR,
-    MINUTE,
     START,
     binary_tally,
     decision_key,
@@ -24,12 +22,8 @@ from tests.bandit.builders import (
     make_epoch,
     outcome_key,
 )
-from tests.support.reports import drawn, report_on, require_sane
+from tests.support.reports import CLICK, ERROR, drawn, report_on, require_sane
 
-CLICK = Metric(name="click", window=MINUTE, default_value=0.0)
-ERROR = Metric(
-    name="error", window=MINUTE, default_value=0.0, is_guardrail=True, direction=Direction.MINIMIZE
-)
 EVEN = WeightedSplit(weights={"champion": 1, "challenger": 1, "base": 1, "v2": 1})
 WINS = {0: 100, 1: 400, 2: 100}
 """Successes in 2,000 decisions of each arm."""
