@@ -15,10 +15,10 @@ import psycopg
 from bandit.v1 import bandit_pb2, bandit_pb2_grpc
 from tests.conftest import Connect, StartServer
 from tests.replicas.conftest import running_replicas
+from tests.support.faults.proxy import Proxy
 from tests.support.ledger import decision_of
 from tests.support.postgresql import PostgresqlProcess, query
 from tests.support.process import ServerProcess, eventually
-from tests.support.proxy import Proxy
 from tests.support.refusals import call_of
 from tests.support.wire import CALL_SECONDS, Wire
 

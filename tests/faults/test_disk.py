@@ -21,7 +21,7 @@ import pytest
 from bandit.v1 import bandit_pb2
 from tests.conftest import Connect, StartServer
 from tests.replicas.conftest import running_replicas
-from tests.support.disk import Fault
+from tests.support.faults.disk import Fault
 from tests.support.ledger import decision_of, integrity, logged_decisions
 from tests.support.postgresql import PostgresqlProcess, query
 from tests.support.process import ServerProcess, eventually, refused_start, verify
@@ -51,7 +51,7 @@ class FaultyDisk:
     @property
     def program(self) -> tuple[str, ...]:
         """The program that runs a server on this disk."""
-        return ("tests.support.serve_on_faulty_disk", str(self.folder))
+        return ("tests.support.faults.serve_on_faulty_disk", str(self.folder))
 
     def begin(self, fault: Fault, text: str = "") -> None:
         """Switch a fault on."""

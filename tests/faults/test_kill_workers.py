@@ -29,7 +29,7 @@ N_WORKERS = 3
 N_EARLY_DEATHS = 6
 N_CONNECTIONS = 6
 SEED = 20_261_122
-IMPATIENT = "tests.support.serve_with_little_patience"
+IMPATIENT = "tests.support.faults.serve_with_little_patience"
 
 
 @pytest.fixture

@@ -27,9 +27,9 @@ from tests.store.builders import (
     reward,
     run,
 )
+from tests.support.faults.proxy import Loss, Proxy
 from tests.support.postgresql import PostgresqlProcess
 from tests.support.process import eventually
-from tests.support.proxy import Loss, Proxy
 
 
 @pytest.fixture

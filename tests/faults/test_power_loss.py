@@ -19,8 +19,8 @@ import pytest
 from server.store.opening import open_store
 from server.store.records import RewardEntry
 from tests.store.builders import DUPLICATE, RECORDED, engines_of, facts_of, reward, run
-from tests.support.apsw_driver import drive_sqlalchemy
-from tests.support.disk import Acknowledged, Disk, Event, Platter, Survival, Synced
+from tests.support.faults.apsw_driver import drive_sqlalchemy
+from tests.support.faults.disk import Acknowledged, Disk, Event, Platter, Survival, Synced
 
 N_COMMITS: Final = 40
 CHECKPOINT_PAGES: Final = 60

@@ -46,7 +46,7 @@ def test_the_soft_limit_is_raised(start_server: StartServer, connect: Connect) -
 
 def test_connections_leave_descriptors_for_the_database(start_server: StartServer, connect: Connect) -> None:
     """However many connect, existing ones are served, rewards are committed, and later ones are taken."""
-    server = start_server(program=("tests.support.serve_with_descriptors", str(SOME)))
+    server = start_server(program=("tests.support.faults.serve_with_descriptors", str(SOME)))
     wire = connect(server)
     name = wire.running()
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""`python -m tests.support.serve_with_little_patience serve …`: a parent of workers that gives up early."""
+"""A parent of workers that gives up early: `python -m tests.support.faults.serve_with_little_patience serve`."""
 
 from server.__main__ import main
 from server.app import supervisor

@@ -2,8 +2,8 @@
 
 Python's own `sqlite3` has no hook between SQLite and the file system; apsw has one. So this module replaces
 the driver without the service noticing: its statements, pragmas and transactions run as they are, on an
-SQLite that asks `tests.support.disk` for every write and sync. Errors are `sqlite3`'s own, with the codes
-that `sqlite3` would give them.
+SQLite that asks `tests.support.faults.disk` for every write and sync. Errors are `sqlite3`'s own, with the
+codes that `sqlite3` would give them.
 """
 
 import sqlite3

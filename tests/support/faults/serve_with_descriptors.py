@@ -1,4 +1,4 @@
-"""`python -m tests.support.serve_with_descriptors N serve …`: `bandit-server` with N file descriptors."""
+"""`bandit-server` with N file descriptors: `python -m tests.support.faults.serve_with_descriptors N serve`."""
 
 import resource
 import sys
