@@ -1,4 +1,4 @@
-"""`bandit-server` with N file descriptors: `python -m tests.support.faults.serve_with_descriptors N serve`."""
+"""`bandit-server` with N descriptors: `python -m tests.support.faults.serve_with_descriptors N serve`."""
 
 import resource
 import sys

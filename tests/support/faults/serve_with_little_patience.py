@@ -1,4 +1,4 @@
-"""A parent of workers that gives up early: `python -m tests.support.faults.serve_with_little_patience serve`."""
+"""An impatient parent of workers: `python -m tests.support.faults.serve_with_little_patience serve`."""
 
 from server.__main__ import main
 from server.app import supervisor
