@@ -4,8 +4,11 @@ From facts and epochs to a table (`evidence_table`), from the table to means, co
 values of static splits. A function without enough data returns a `CannotSay` with the reason.
 """
 
+from bandit.inference.data.centres import Centres as Centres
 from bandit.inference.data.floors import declared_floors as declared_floors
 from bandit.inference.data.floors import smallest_floors as smallest_floors
+from bandit.inference.data.pairs import Pair as Pair
+from bandit.inference.data.pairs import pair_of as pair_of
 from bandit.inference.data.table import EvidenceTable as EvidenceTable
 from bandit.inference.data.table import ExposureTable as ExposureTable
 from bandit.inference.data.table import ValueScale as ValueScale
@@ -15,27 +18,21 @@ from bandit.inference.data.table import open_evidence_table as open_evidence_tab
 from bandit.inference.planning.power import Forecast as Forecast
 from bandit.inference.planning.power import Plan as Plan
 from bandit.inference.planning.power import expected_shares as expected_shares
-from bandit.inference.planning.power import forecast_aipw as forecast_aipw
-from bandit.inference.planning.power import forecast_odds as forecast_odds
-from bandit.inference.planning.power import forecast_report as forecast_report
+from bandit.inference.planning.power import forecast as forecast
 from bandit.inference.planning.share_path import SharePath as SharePath
 from bandit.inference.reasons import CannotSay as CannotSay
 from bandit.inference.reasons import Reason as Reason
-from bandit.inference.sequential.aipw import Comparison as Comparison
-from bandit.inference.sequential.aipw import MeanEstimate as MeanEstimate
-from bandit.inference.sequential.aipw import compare_means as compare_means
-from bandit.inference.sequential.aipw import estimate_mean as estimate_mean
+from bandit.inference.sequential.centred_odds import CentredOdds as CentredOdds
+from bandit.inference.sequential.comparison import Comparison as Comparison
+from bandit.inference.sequential.comparison import compare as compare
 from bandit.inference.sequential.design import UNDECLARED_FLOOR as UNDECLARED_FLOOR
 from bandit.inference.sequential.design import Design as Design
-from bandit.inference.sequential.lift import relative_lift as relative_lift
-from bandit.inference.sequential.mean_path import MeanLook as MeanLook
-from bandit.inference.sequential.mean_path import look_at_mean as look_at_mean
+from bandit.inference.sequential.means import MeanEstimate as MeanEstimate
+from bandit.inference.sequential.means import MeanLook as MeanLook
+from bandit.inference.sequential.means import estimate_mean as estimate_mean
+from bandit.inference.sequential.means import look_at_mean as look_at_mean
 from bandit.inference.sequential.mixture import Mixture as Mixture
 from bandit.inference.sequential.multiplicity import e_bh as e_bh
-from bandit.inference.sequential.multiplicity import holm as holm
-from bandit.inference.sequential.multiplicity import mean_process as mean_process
-from bandit.inference.sequential.odds import OddsComparison as OddsComparison
-from bandit.inference.sequential.odds import compare_odds as compare_odds
 from bandit.inference.sequential.odds import harm_process as harm_process
 from bandit.inference.sequential.off_policy import SplitValue as SplitValue
 from bandit.inference.sequential.off_policy import value_of_split as value_of_split
@@ -52,7 +49,6 @@ from bandit.inference.verdict.advice import Beliefs as Beliefs
 from bandit.inference.verdict.advice import Harm as Harm
 from bandit.inference.verdict.advice import Rules as Rules
 from bandit.inference.verdict.advice import Ruling as Ruling
-from bandit.inference.verdict.advice import p_values_at_cycles as p_values_at_cycles
 from bandit.inference.verdict.advice import rule as rule
 from bandit.inference.verdict.assessment import Assessment as Assessment
 from bandit.inference.verdict.assessment import MetricEvidence as MetricEvidence

@@ -1,1 +1,1 @@
-"""Input of inference: sums by epoch and arm, and the declared floors of shares."""
+"""Input of inference: sums by row and arm, centres, pairs of arms, and the declared floors of shares."""

@@ -1,9 +1,10 @@
-"""The table that inference reads: per epoch and arm, shares, predictions, and sums of resolved decisions.
+"""The table that inference reads: per epoch and arm, shares and sums of resolved decisions.
 
-Sums per epoch are enough, and tests on them hold at any look. An epoch's shares and its predictions
-(posterior means) are fixed in its row before its first decision, so both are known before each of its
-decisions ("predictable"). Scores built on them are martingale differences, and a sum of scores over an epoch
-depends only on the epoch's sums. E-processes are evaluated where an epoch ends, in the order of epochs.
+Sums per epoch are enough, and tests on them hold at any look. An epoch's shares are fixed before its first
+decision, and so is what earlier rows say of its outcomes (`bandit.inference.data.centres`). Scores built on
+both are martingale differences, and a sum of scores over an epoch depends only on the epoch's sums.
+E-processes are evaluated where an epoch ends, in the order of epochs. The first epoch may have several rows,
+a random part of its decisions each: then a burst that falls into it has a centre as well.
 
 Estimators take this table and not facts, since tallies of units, each counted once in the epoch of its first
 exposure with its summed (or capped) outcome, make the same table.
@@ -67,26 +68,24 @@ class ValueScale:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EvidenceTable:
-    """Sums per epoch and arm, of shape (n_epochs, n_arms); rows in the order of epochs.
+    """Sums per row and arm, of shape (n_rows, n_arms); rows in the order of epochs.
 
     Attributes:
         arms: Numbers of the arms, in the order of the columns.
         shares: The probability of each arm in the epoch; 0 where it had none.
-        predictions: Posterior means at the epoch's start, in [0, 1]; any number fixed by then is valid.
         n: Resolved decisions drawn from the shares: all of them if silence has a value, otherwise those with
             an outcome.
         sums: Sums of their outcomes, each in [0, 1].
         squares: Sums of the squares of their outcomes.
         scale: The values at 0 and 1.
-        totals: Resolved decisions of each epoch, over all arms; shape (n_epochs,).
+        totals: Resolved decisions of each row, over all arms; shape (n_rows,).
 
     Raises:
-        ValueError: Shapes differ, or a share, prediction or sum is impossible.
+        ValueError: Shapes differ, or a share or sum is impossible.
     """
 
     arms: tuple[int, ...]
     shares: FloatArray
-    predictions: FloatArray
     n: FloatArray
     sums: FloatArray
     squares: FloatArray
@@ -96,7 +95,7 @@ class EvidenceTable:
 
     def __post_init__(self) -> None:
         shape = (len(self.shares), len(self.arms))
-        for name in ("shares", "predictions", "n", "sums", "squares"):
+        for name in ("shares", "n", "sums", "squares"):
             values = np.asarray(getattr(self, name), dtype=float)
             if values.shape != shape:
                 raise ValueError(f"{name} must have shape {shape}, got {values.shape}")
@@ -106,8 +105,8 @@ class EvidenceTable:
             object.__setattr__(self, name, np.asfortranarray(values))
         object.__setattr__(self, "totals", self.n.sum(axis=1))
         object.__setattr__(self, "_column_of", {arm: column for column, arm in enumerate(self.arms)})
-        if np.any(self.shares > 1 + _ROUNDING) or np.any(self.predictions > 1 + _ROUNDING):
-            raise ValueError("shares and predictions must be at most 1")
+        if np.any(self.shares > 1 + _ROUNDING):
+            raise ValueError("shares must be at most 1")
         if np.any(self.sums > self.n * (1 + _ROUNDING)) or np.any(self.squares > self.sums * (1 + _ROUNDING)):
             raise ValueError("outcomes must lie in [0, 1]: squares <= sums <= n")
 
@@ -120,7 +119,7 @@ class EvidenceTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ExposureTable:
-    """Decisions per epoch and arm, of shape (n_epochs, n_arms), with the shares they were drawn from.
+    """Decisions per row and arm, of shape (n_rows, n_arms), with the shares they were drawn from.
 
     Attributes:
         arms: Numbers of the arms, in the order of the columns.
@@ -152,7 +151,7 @@ def evidence_table(
         lag: How long a replica may go on with an epoch after its end.
         now: The moment to fold for.
     """
-    return closed_table(FactGrid(facts, epochs, arms), metric, lag, now)
+    return closed_table(FactGrid(facts, epochs, arms, splits_first=True), metric, lag, now)
 
 
 def closed_table(
@@ -166,10 +165,11 @@ def closed_table(
 
 
 def count_closed(grid: FactGrid, metric: Metric, lag: timedelta, now: datetime) -> int | CannotSay:
-    """Return how many epochs, from the first, are closed for the metric; or why none counts."""
+    """Return how many rows, from the first, are of epochs closed for the metric; or why none counts."""
     if metric.window is None:
         return CannotSay(Reason.NO_WINDOW)
-    return n_closed(grid.epochs, metric.window, lag, now) or CannotSay(Reason.NO_CLOSED_EPOCH)
+    n_epochs = n_closed(grid.epochs, metric.window, lag, now)
+    return grid.rows_of(n_epochs) if n_epochs else CannotSay(Reason.NO_CLOSED_EPOCH)
 
 
 def open_evidence_table(
@@ -179,18 +179,18 @@ def open_evidence_table(
 
     Only `harm_process` may read it: means over it are biased towards arms whose outcomes come sooner.
     """
-    return open_table(FactGrid(facts, epochs, arms), metric)
+    return open_table(FactGrid(facts, epochs, arms, splits_first=True), metric)
 
 
 def open_table(grid: FactGrid, metric: tuple[int, Metric]) -> EvidenceTable:
     """Return the `open_evidence_table` of a grid."""
-    return tabulate(grid, metric, len(grid.epochs), silence=None)
+    return tabulate(grid, metric, grid.n_rows, silence=None)
 
 
 def tabulate(
     grid: FactGrid, metric: tuple[int, Metric], n_rows: int, *, silence: int | None
 ) -> EvidenceTable:
-    """Return the table of the first epochs; `silence` is the quanta that silence counts as, or None."""
+    """Return the table of the first rows; `silence` is the quanta that silence counts as, or None."""
     number, declared = metric
     n, total, squares = grid.moments(number)[:, :n_rows]
     if silence is not None:
@@ -199,7 +199,6 @@ def tabulate(
     return EvidenceTable(
         arms=grid.arms,
         shares=grid.shares[:n_rows],
-        predictions=_predictions(grid, number, declared, n_rows),
         n=n,
         sums=sums,
         squares=squares,
@@ -209,7 +208,7 @@ def tabulate(
 
 def exposure_table(facts: Facts, epochs: Sequence[Epoch], arms: Sequence[int]) -> ExposureTable:
     """Return the policy decisions of all epochs, open ones included, for the sample-ratio check."""
-    return exposures(FactGrid(facts, epochs, arms))
+    return exposures(FactGrid(facts, epochs, arms, splits_first=True))
 
 
 def exposures(grid: FactGrid) -> ExposureTable:
@@ -226,13 +225,6 @@ def _in_range(
     squares = step**2 * squares + 2 * step * start * total + start**2 * n
     sums = np.clip(step * total + start * n, 0.0, n)
     return sums, np.clip(squares, 0.0, sums)
-
-
-def _predictions(grid: FactGrid, number: int, metric: Metric, n_rows: int) -> FloatArray:
-    """Return posterior means at the epochs' starts as positions in [0, 1]; 0 where an epoch has none."""
-    width = metric.maximum - metric.minimum
-    means = grid.means(number, n_rows, missing=metric.minimum)
-    return np.clip(np.nan_to_num((means - metric.minimum) / width, nan=0.0), 0.0, 1.0)
 
 
 _ROUNDING = 1e-9

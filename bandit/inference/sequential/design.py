@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import fsum, log
 from typing import Final
 
 from bandit.inference.sequential.mixture import Mixture
@@ -9,17 +10,20 @@ from bandit.inference.sequential.mixture import Mixture
 UNDECLARED_FLOOR: Final = 0.01
 """Replaces a floor that was not declared: a constant, so it is known before any data."""
 
+_N_DIRECTIONS: Final = 2
+
 _SLACK: Final = 1 - 1e-6
-_SMALLEST_CAP: Final = 0.25
+_HALF: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Design:
-    """Constants of the AIPW tests and intervals, which must not depend on the outcomes.
+    """Constants of tests and intervals, which must not depend on the outcomes.
 
-    A score is divided by the arm's share, so its bound needs a floor under the share that is known
-    beforehand. The smallest share *seen* does not qualify: it is data. So the floors given here are the
-    declared ones (the smallest ever declared, if they were changed), `UNDECLARED_FLOOR` replaces missing
+    Comparisons use the floors only for the largest weight of a bounded score. The value of a static split is
+    a sum of AIPW scores: each is divided by the arm's share, so its bound needs a floor under the share that
+    is known beforehand. The smallest share *seen* does not qualify: it is data. So the floors given here are
+    the declared ones (the smallest ever declared, if they were changed), `UNDECLARED_FLOOR` replaces missing
     ones, and epochs with a share below the floor (a ramp, a new arm) are left out. Shares are fixed when an
     epoch begins, so leaving it out is a predictable choice that costs only power, never validity.
 
@@ -29,8 +33,7 @@ class Design:
         planned_decisions: Bounds are tightest around this many decisions; far from it they are wider, and
             valid.
         planned_variance: Expected variance of an outcome in [0, 1]: rate * (1 - rate) of a yes/no metric.
-        prediction_cap: Larger predictions are cut to it; None: the ratio of the floors, at least .25, which
-            keeps a challenger's small floor from setting the scale when rates are low.
+        n_challengers: How many challengers share the error rate of differences, in both directions each.
 
     Raises:
         ValueError: a constant is outside its range.
@@ -40,37 +43,40 @@ class Design:
     floors: Mapping[int, float] = field(default_factory=dict)
     planned_decisions: float = 20_000.0
     planned_variance: float = 0.05
-    prediction_cap: float | None = None
+    n_challengers: int = 1
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 0.5:  # noqa: PLR2004 - an error rate of one half is no test
             raise ValueError(f"alpha must be in (0, 0.5), got {self.alpha:g}")
         if not (self.planned_decisions > 0 and self.planned_variance > 0):
             raise ValueError("planned decisions and planned variance must be positive")
-        if self.prediction_cap is not None and not 0 < self.prediction_cap <= 1:
-            raise ValueError(f"prediction cap must be in (0, 1], got {self.prediction_cap:g}")
         if any(not 0 <= floor <= 1 for floor in self.floors.values()):
             raise ValueError("floors must be in [0, 1]")
+
+    @property
+    def log_level(self) -> float:
+        """Ln of the e-value of a finding: Bonferroni over challengers and directions."""
+        return log(_N_DIRECTIONS * max(self.n_challengers, 1) / self.alpha)
+
+    def largest_weight(self, arm: int, champion: int) -> float:
+        """Return the largest part of both shares that either arm has while all floors hold, in [1/2, 1]."""
+        return max(self._largest_part(arm, champion), self._largest_part(champion, arm), _HALF)
+
+    def largest_weight_of(self, arm: int, champion: int) -> float:
+        """Return the largest weight in an arm's own mean while all floors hold, in (0, 1]."""
+        if arm == champion:
+            return max(1 - self.floors.get(arm, 0.0) * _SLACK, 1 - _SLACK)
+        return self._largest_part(champion, arm)
+
+    def _largest_part(self, arm: int, other: int) -> float:
+        """Return the largest part that `arm` has of its and the other's share."""
+        rest = 1 - fsum(floor for each, floor in self.floors.items() if each not in (arm, other))
+        smallest = self.floors.get(other, 0.0) / rest if rest > 0 else 0.0
+        return max(1 - smallest * _SLACK, 1 - _SLACK)
 
     def floor(self, arm: int) -> float:
         """Return the share that the arm needs for an epoch to count, in (0, 1], less a rounding margin."""
         return (self.floors.get(arm, 0.0) or UNDECLARED_FLOOR) * _SLACK
-
-    def cap(self, arm: int, other: int) -> float:
-        """Return the cap of the predictions for `arm` and `other`, in (0, 1]; the same in both orders."""
-        if self.prediction_cap is not None:
-            return self.prediction_cap
-        low, high = sorted((self.floor(arm), self.floor(other)))
-        return max(low / high, _SMALLEST_CAP)
-
-    def contrast_scale(self, better: int, worse: int) -> float:
-        """Return how far a score of `better` minus `worse` may lie below its prediction."""
-        return max(self.cap(better, worse) / self.floor(better), 1 / self.floor(worse))
-
-    def contrast_mixture(self, better: int, worse: int, alpha: float) -> Mixture:
-        """Return the mixture of the test of "`better` is no better than `worse`"."""
-        variance = self.planned_variance * (1 / self.floor(better) + 1 / self.floor(worse)) / 2
-        return self.mixture(self.contrast_scale(better, worse), variance, alpha)
 
     def mixture(self, scale: float, variance_per_decision: float, alpha: float) -> Mixture:
         """Return a mixture that is tightest at the planned number of decisions."""

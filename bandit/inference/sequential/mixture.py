@@ -13,8 +13,7 @@ Stirling's series, it is written here without cancelling terms:
 ``ln E = ln(b / a) / 2 + d(a) - d(b) + a (u - ln(1 + u)) + ln P(a, a (1 + u)) - ln P(b, b)``.
 """
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import e, isfinite, log
 
@@ -70,38 +69,43 @@ class Mixture:
         return np.asarray(varying + fixed)
 
     def boundary(self, variance: ArrayLike, alpha: float) -> FloatArray:
-        """Return the sum S at which E, which rises with S, reaches 1 / `alpha`, by repeated sectioning.
-
-        Never below the true root: the result is the upper end of the last bracket.
-        """
-        v = np.asarray(variance, dtype=float)[..., np.newaxis]
-        lower, upper = np.zeros_like(v), self.scale + np.sqrt(np.maximum(v, 0.0) + self.rho)
-        for _ in range(_DOUBLINGS):
-            is_short = self.log_e_value(upper, v) < -log(alpha)
-            if not np.any(is_short):
-                break
-            lower, upper = np.where(is_short, upper, lower), np.where(is_short, 2 * upper, upper)
-        for _ in range(_SECTIONINGS):
-            nodes = lower + (upper - lower) * _NODES
-            nodes[..., -1:] = upper
-            first = np.argmax(self.log_e_value(nodes, v) >= -log(alpha), axis=-1, keepdims=True)
-            lower = np.take_along_axis(nodes, np.maximum(first - 1, 0), axis=-1)
-            upper = np.take_along_axis(nodes, first, axis=-1)
-        return np.asarray(upper[..., 0])
+        """Return the sum S at which E, which rises with S, reaches 1 / `alpha`."""
+        return boundary_of(self.log_e_value, variance, -log(alpha), scale=self.scale, rho=self.rho)
 
 
-def boundaries(mixtures: Sequence[Mixture], variances: Sequence[float], alpha: float) -> list[float]:
-    """Return the boundary of each mixture at its variance; those of equal mixtures are found together.
+def boundary_of(
+    log_e_value: Callable[[ArrayLike, ArrayLike], FloatArray],
+    variance: ArrayLike,
+    level: float,
+    *,
+    scale: float,
+    rho: float,
+) -> FloatArray:
+    """Return the sum S at which ln E, which rises with S, reaches `level`, by repeated sectioning.
 
-    Arms with the same floor have the same mixture, so a thousand of them cost little more than one.
+    Never below the true root: the result is the upper end of the last bracket.
+
+    Args:
+        log_e_value: Function of S and V.
+        variance: V, of any shape.
+        level: ln of the e-value to reach.
+        scale: Scale of the scores.
+        rho: Determines, with V, where the search begins.
     """
-    indices_of = defaultdict[Mixture, list[int]](list)
-    for index, mixture in enumerate(mixtures):
-        indices_of[mixture].append(index)
-    found = np.empty(len(mixtures))
-    for mixture, indices in indices_of.items():
-        found[indices] = mixture.boundary([variances[index] for index in indices], alpha)
-    return [float(each) for each in found]
+    v = np.asarray(variance, dtype=float)[..., np.newaxis]
+    lower, upper = np.zeros_like(v), scale + np.sqrt(np.maximum(v, 0.0) + rho)
+    for _ in range(_DOUBLINGS):
+        is_short = log_e_value(upper, v) < level
+        if not np.any(is_short):
+            break
+        lower, upper = np.where(is_short, upper, lower), np.where(is_short, 2 * upper, upper)
+    for _ in range(_SECTIONINGS):
+        nodes = lower + (upper - lower) * _NODES
+        nodes[..., -1:] = upper
+        first = np.argmax(log_e_value(nodes, v) >= level, axis=-1, keepdims=True)
+        lower = np.take_along_axis(nodes, np.maximum(first - 1, 0), axis=-1)
+        upper = np.take_along_axis(nodes, first, axis=-1)
+    return np.asarray(upper[..., 0])
 
 
 def _remainder(shape: FloatArray) -> FloatArray:

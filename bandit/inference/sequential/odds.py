@@ -5,21 +5,22 @@ Only events (outcomes of 1) on the challenger or the champion count. In an epoch
 probability ``p_r = pi r / (1 - pi + pi r)``, whatever the base rate is and however it changes: a common drift
 cancels, and no floor is needed. So ``E_g = prod p_(r g)(arm) / p_r(arm)`` over events is a test martingale if
 the ratio is r, and for g > 1 a supermartingale if it is at most r (p_r rises with r, and the likelihood ratio
-with every event of the challenger). So is a weighted mean of E_g over a grid of g; the ratios r that are not
-refuted give bounds. The likelihood of the event's arm is Cox's (1972) partial likelihood; mixtures and
-inversion follow Howard et al. (2021).
+with every event of the challenger). So is a weighted mean of E_g over a grid of g. The likelihood of the
+event's arm is Cox's (1972) partial likelihood.
+
+It needs to know of events only, and not of decisions without one. So it serves for harm in epochs that are
+still open; closed epochs are compared by `bandit.inference.sequential.centred_odds`, which also knows the
+rest.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, inf
 
 import numpy as np
 
 from bandit.inference.data.table import EvidenceTable, FloatArray
 from bandit.inference.reasons import CannotSay, Reason
-from bandit.inference.sequential.odds_events import Events, furthest_refuted, log_mixture
-from bandit.inference.sequential.results import EProcess, Interval
+from bandit.inference.sequential.results import EProcess
 from bandit.metric import Direction
 
 
@@ -27,65 +28,28 @@ def _geometric(first: float, last: float, n: int) -> tuple[float, ...]:
     return tuple(float(ratio) for ratio in np.geomspace(first, last, n))
 
 
-PROMOTION_GRID = _geometric(1.02, 1.6, 10)
-"""Ratios mixed over in the search for a better arm."""
-
 GUARDRAIL_GRID = _geometric(1.02, 3.0, 14)
 """Ratios mixed over in the search for harm, which may be large."""
 
-INTERVAL_GRID = _geometric(1.005, 3.0, 20)
-"""Ratios mixed over for bounds, reciprocal for upper ones; no bound is closer than about .25 %."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OddsComparison:
-    """A challenger's rate of events against the champion's.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Events:
+    """Events of two arms by row, over the rows in which both have a share.
 
     Attributes:
-        arm: Number of the challenger.
-        champion: Number of the champion.
-        better: Evidence against "the challenger is no better", by the metric's direction.
-        worse: Evidence against "the challenger is no worse", over the wider grid of guardrails.
-        lift: Bounds of (challenger's rate / champion's rate) - 1 at every look; may be infinite above.
-        n_events: Number of events of both arms that count.
+        odds: Challenger's share over the champion's, shape (n_rows,); 1 where the row does not count.
+        challenger: Events of the challenger, shape (n_rows,).
+        champion: Events of the champion, shape (n_rows,).
     """
 
-    arm: int
-    champion: int
-    better: EProcess
-    worse: EProcess
-    lift: Interval
-    n_events: int
+    odds: FloatArray
+    challenger: FloatArray
+    champion: FloatArray
 
-
-def compare_odds(
-    table: EvidenceTable, arm: int, champion: int, alpha: float = 0.05
-) -> OddsComparison | CannotSay:
-    """Return both e-processes and the relative lift of a yes/no metric, from a table of closed epochs."""
-    return compare_odds_each(table, [arm], champion, alpha)[arm]
-
-
-def compare_odds_each(
-    table: EvidenceTable, arms: Iterable[int], champion: int, alpha: float = 0.05
-) -> dict[int, OddsComparison | CannotSay]:
-    """Return arm number to its comparison with the champion."""
-    counted = {arm: count_events(table, arm, champion) for arm in arms}
-    comparable = {arm: events for arm, events in counted.items() if isinstance(events, Events)}
-    maximize = table.scale.direction is Direction.MAXIMIZE
-    found = {
-        arm: OddsComparison(
-            arm=arm,
-            champion=champion,
-            better=ratio_process(events, PROMOTION_GRID if maximize else reciprocal(PROMOTION_GRID)),
-            worse=ratio_process(events, reciprocal(GUARDRAIL_GRID) if maximize else GUARDRAIL_GRID),
-            lift=lift,
-            n_events=events.n,
-        )
-        for (arm, events), lift in zip(
-            comparable.items(), lift_bounds(list(comparable.values()), alpha), strict=True
-        )
-    }
-    return {arm: events if isinstance(events, CannotSay) else found[arm] for arm, events in counted.items()}
+    @property
+    def n(self) -> int:
+        """Number of events of both arms."""
+        return int(self.challenger.sum() + self.champion.sum())
 
 
 def harm_process(table: EvidenceTable, arm: int, champion: int) -> EProcess | CannotSay:
@@ -124,17 +88,7 @@ def reciprocal(grid: Sequence[float]) -> tuple[float, ...]:
 
 def ratio_process(events: Events, grid: Sequence[float], ratio: float = 1.0) -> EProcess:
     """Return evidence against "the ratio is at most `ratio`"; with a grid below 1, against "at least"."""
-    return EProcess.of(log_mixture(np.cumsum(_log_likelihoods(events, grid, ratio), axis=0)))
-
-
-def lift_bounds(pairs: Sequence[Events], alpha: float = 0.05) -> list[Interval]:
-    """Return bounds of each ratio minus 1: the ratios that neither half of the grid refutes at alpha / 2."""
-    lowers = furthest_refuted(pairs, INTERVAL_GRID, alpha / 2, sign=1.0)
-    uppers = furthest_refuted(pairs, reciprocal(INTERVAL_GRID), alpha / 2, sign=-1.0)
-    return [
-        Interval(-1.0 if lower is None else exp(lower) - 1, inf if upper is None else exp(upper) - 1)
-        for lower, upper in zip(lowers, uppers, strict=True)
-    ]
+    return EProcess.of(_log_mixture(np.cumsum(_log_likelihoods(events, grid, ratio), axis=0)))
 
 
 def _log_likelihoods(events: Events, grid: Sequence[float], ratio: float) -> FloatArray:
@@ -145,6 +99,12 @@ def _log_likelihoods(events: Events, grid: Sequence[float], ratio: float) -> Flo
     surprise = np.log1p(odds * (steps - 1) / (1 + odds))
     both = (events.challenger + events.champion)[:, np.newaxis]
     return np.asarray(events.challenger[:, np.newaxis] * np.log(steps) - both * surprise)
+
+
+def _log_mixture(logs: FloatArray) -> FloatArray:
+    """Return ln of the mean over the grid, the last axis."""
+    highest = logs.max(axis=-1, keepdims=True)
+    return np.asarray(np.log(np.exp(logs - highest).mean(axis=-1)) + highest[..., 0])
 
 
 _NO_SHARE = 1e-12

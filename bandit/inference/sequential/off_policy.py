@@ -12,8 +12,7 @@ from math import isfinite, sqrt
 import numpy as np
 
 from bandit.inference.data.table import EvidenceTable, FloatArray
-from bandit.inference.reasons import CannotSay
-from bandit.inference.sequential.aipw import n_omitted
+from bandit.inference.reasons import CannotSay, Reason
 from bandit.inference.sequential.design import Design
 from bandit.inference.sequential.mixture import Mixture
 from bandit.inference.sequential.results import Interval
@@ -32,13 +31,12 @@ class SplitValue:
         ips_value: The same by inverse propensity weights alone: ``sum q_a s_a / pi_a / N``.
         ips_standard_error: Its standard error.
         earned: Mean outcome of the bandit over the same decisions.
-        gain: `earned` minus `value`.
-        gain_standard_error: Its standard error.
-        gain_interval: Holds the expected gain at every look, with probability 1 - alpha.
+        gain: `earned` minus `value`, or why there is none to estimate.
         effective_sample_size: Number of decisions of the split itself with the same information, by Kish's
             (1965) formula.
         n_decisions: Resolved decisions that count.
-        n_omitted: Resolved decisions of epochs that do not count.
+        n_below: Resolved decisions left out, since an arm of the split was below its floor.
+        n_centre: Resolved decisions left out, since they only say what is to be expected of the next.
     """
 
     split: Mapping[int, float]
@@ -48,12 +46,31 @@ class SplitValue:
     ips_value: float
     ips_standard_error: float
     earned: float
-    gain: float
-    gain_standard_error: float
-    gain_interval: Interval
+    gain: "Gain | CannotSay"
     effective_sample_size: float
     n_decisions: int
-    n_omitted: int
+    n_below: int
+    n_centre: int
+
+    @property
+    def n_omitted(self) -> int:
+        """Resolved decisions that are left out."""
+        return self.n_below + self.n_centre
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gain:
+    """What the bandit earned beyond a static split, per resolved decision and in the metric's unit.
+
+    Attributes:
+        value: The estimate.
+        standard_error: Its asymptotic standard error.
+        interval: Holds the expected gain at every look, with probability 1 - alpha.
+    """
+
+    value: float
+    standard_error: float
+    interval: Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +108,12 @@ def value_of_split(
         ValueError: a weight is negative or not finite, or they sum to 0.
     """
     weights = _normalised(split)
-    cap = 1.0 if design.prediction_cap is None else design.prediction_cap
-    scores = score(table, tuple(weights), design, cap)
+    scores = score(table, tuple(weights), design)
     if isinstance(scores, CannotSay):
         return scores
     scale, n = table.scale, float(scores.n[-1])
-    value, gain = _estimates(table, scores, weights, cap)
-    value_ends, gain_ends = _bounds(value, gain, weights, design, cap)
+    value, gain = _estimates(table, scores, weights)
+    value_ends, gain_ends = _bounds(value, gain, weights, design)
     ips_value, ips_standard_error, size = _inverse_propensity(table, scores, weights)
     return SplitValue(
         split=weights,
@@ -107,13 +123,24 @@ def value_of_split(
         ips_value=ips_value,
         ips_standard_error=ips_standard_error,
         earned=scale.to_value(float(table.sums[scores.is_used].sum()) / n),
-        gain=scale.width * gain.mean,
-        gain_standard_error=scale.width * gain.standard_error,
-        gain_interval=Interval(*(scale.width * min(max(end, -1.0), 1.0) for end in gain_ends)),
+        gain=CannotSay(Reason.SPLIT_IN_FORCE)
+        if _is_in_force(table, scores, weights)
+        else Gain(
+            value=scale.width * gain.mean,
+            standard_error=scale.width * gain.standard_error,
+            interval=Interval(*(scale.width * min(max(end, -1.0), 1.0) for end in gain_ends)),
+        ),
         effective_sample_size=size,
         n_decisions=int(n),
-        n_omitted=n_omitted(table, scores),
+        n_below=scores.n_below,
+        n_centre=scores.n_centre,
     )
+
+
+def _is_in_force(table: EvidenceTable, scores: Scores, weights: Mapping[int, float]) -> bool:
+    """True if the shares of every row that counts are those of the split."""
+    q = np.array([weights.get(arm, 0.0) for arm in table.arms])
+    return bool(np.allclose(table.shares[scores.is_used], q, rtol=0.0, atol=_ALIKE))
 
 
 def _normalised(split: Mapping[int, float]) -> dict[int, float]:
@@ -125,16 +152,16 @@ def _normalised(split: Mapping[int, float]) -> dict[int, float]:
 
 
 def _estimates(
-    table: EvidenceTable, scores: Scores, weights: Mapping[int, float], cap: float
+    table: EvidenceTable, scores: Scores, weights: Mapping[int, float]
 ) -> tuple[_Estimate, _Estimate]:
     """Return the split's value and the bandit's gain over it, in positions."""
     q, n = np.array(list(weights.values())), float(scores.n[-1])
     value = _Estimate(float(q @ scores.sums[-1]), float(q**2 @ scores.variances[-1]), n)
     earned = float(table.sums[scores.is_used].sum())
-    return value, _Estimate(earned - value.total, _gain_variance(table, scores, weights, cap), n)
+    return value, _Estimate(earned - value.total, _gain_variance(table, scores, weights), n)
 
 
-def _gain_variance(table: EvidenceTable, scores: Scores, weights: Mapping[int, float], cap: float) -> float:
+def _gain_variance(table: EvidenceTable, scores: Scores, weights: Mapping[int, float]) -> float:
     """Return the squared distances of ``X - sum_b q_b xi_b`` from its prediction, summed.
 
     The prediction is ``sum_b (pi_b - q_b) m_b``.
@@ -142,7 +169,7 @@ def _gain_variance(table: EvidenceTable, scores: Scores, weights: Mapping[int, f
     For a decision of arm a it is ``(1 - q_a / pi_a)(X - m_a) + m_a - sum_b pi_b m_b``.
     """
     columns = range(len(table.arms))
-    predicted = np.minimum(table.predictions, cap)
+    predicted = scores.predicted
     slopes = 1 - _ratios(table, scores, weights)
     shifts = predicted - (table.shares * predicted).sum(axis=1, keepdims=True)
     squares = slopes**2 * squared_distances(table, columns, predicted)
@@ -151,7 +178,7 @@ def _gain_variance(table: EvidenceTable, scores: Scores, weights: Mapping[int, f
 
 
 def _bounds(
-    value: _Estimate, gain: _Estimate, weights: Mapping[int, float], design: Design, cap: float
+    value: _Estimate, gain: _Estimate, weights: Mapping[int, float], design: Design
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return the ends of both intervals, in positions.
 
@@ -160,7 +187,7 @@ def _bounds(
     alpha = design.alpha / 2
     steepest = max(weight / design.floor(arm) for arm, weight in weights.items())
     planned = design.planned_variance * sum(weight**2 / design.floor(arm) for arm, weight in weights.items())
-    below, above = (design.mixture(scale, planned, alpha) for scale in (steepest * cap, steepest))
+    below, above = (design.mixture(scale, planned, alpha) for scale in (steepest, steepest))
     around = design.mixture(1 + max(1.0, steepest), planned + design.planned_variance, alpha)
     return value.interval(below, above, alpha), gain.interval(around, around, alpha)
 
@@ -179,7 +206,9 @@ def _inverse_propensity(
     mean = float((ratios * values).sum()) / n
     variance = max(float((ratios**2 * squares).sum()) - n * mean**2, 0.0)
     weight = float((ratios * table.n).sum())
-    return mean, variance**0.5 / n, weight**2 / float((ratios**2 * table.n).sum())
+    # Without a decision of the split's arms in these rows there is nothing but their centres.
+    size = weight**2 / float((ratios**2 * table.n).sum()) if weight > 0 else 0.0
+    return mean, variance**0.5 / n, size
 
 
 def _ratios(table: EvidenceTable, scores: Scores, weights: Mapping[int, float]) -> FloatArray:
@@ -187,3 +216,7 @@ def _ratios(table: EvidenceTable, scores: Scores, weights: Mapping[int, float]) 
     q = np.array([weights.get(arm, 0.0) for arm in table.arms])
     counts = scores.is_used[:, np.newaxis] & (q > 0)
     return np.asarray(np.divide(q, table.shares, out=np.zeros_like(table.shares), where=counts))
+
+
+_ALIKE = 1e-9
+"""Shares that differ by less are alike."""

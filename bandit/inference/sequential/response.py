@@ -57,7 +57,7 @@ def measure_response(
     now: datetime,
 ) -> Response | CannotSay:
     """Return the response ratios over closed epochs; the arguments are those of `evidence_table`."""
-    return response_of(FactGrid(facts, epochs, arms), metric, lag, now)
+    return response_of(FactGrid(facts, epochs, arms, splits_first=True), metric, lag, now)
 
 
 def response_of(

@@ -1,6 +1,6 @@
 """The verdict: what the tests establish together, and the advice that follows.
 
-- `claims`: the tests of one challenger on one metric, combined;
+- `claims`: what the test of one challenger on one metric says: better, worse, harmful;
 - `assessment`: all evidence about an experiment, from one reading of its facts;
 - `advice`: promote, roll back, trip, retire, check or wait.
 

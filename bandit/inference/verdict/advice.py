@@ -2,11 +2,11 @@
 
 The rules, and the error rates that they were chosen for:
 
-- **Promote** a challenger if its e-process, looked at where whole cycles end, has reached its level after
-  Holm and the finding has not lapsed since; if it is also believed best; and if it violates no guardrail.
-  This takes at least two cycles: with a weekday rhythm that nets to zero, daily looks promote falsely .15 of
-  the time, looks at whole weeks .001.
-- **Roll back**, at any look, a challenger in service if a guardrail's e-value has reached
+- **Promote** a challenger if its e-process, looked at where whole cycles end, has reached the level at which
+  it is established, and is there now; if it is also believed best; and if it violates no guardrail. This
+  takes at least two cycles: with a weekday rhythm that nets to zero, daily looks promote falsely .09 of the
+  time, looks at whole weeks .003.
+- **Roll back**, at any look, a challenger in service if a guardrail's e-value is at least
   (guardrails x challengers) / alpha.
 - **Trip** if a challenger has many times the champion's harmful events. This claims no significance; it is a
   fuse.
@@ -17,17 +17,14 @@ The rules, and the error rates that they were chosen for:
 """
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from math import log
 
 import numpy as np
 
-from bandit.inference.reasons import CannotSay
-from bandit.inference.sequential.multiplicity import holm
 from bandit.inference.verdict.assessment import Assessment, MetricEvidence
-from bandit.inference.verdict.claims import ALPHA, Claim
+from bandit.inference.verdict.claims import Claim
 
 
 class Advice(enum.StrEnum):
@@ -46,7 +43,6 @@ class Rules:
     """The constants of the rules.
 
     Attributes:
-        alpha: Error rate of promotion, and of rolling back.
         cycle: Period of the traffic's rhythm; promotion looks at whole cycles only.
         least_cycles: Whole cycles before anything is promoted or retired.
         least_probability: P(best) that a promoted arm must have.
@@ -55,7 +51,6 @@ class Rules:
         trip_events: Fewest such events of the challenger.
     """
 
-    alpha: float = ALPHA
     cycle: timedelta = timedelta(days=7)
     least_cycles: int = 2
     least_probability: float = 0.95
@@ -125,7 +120,7 @@ def rule(
     rules = rules or Rules()
     # If a clock was set back, `now` may be before the start: then no cycle is complete.
     cycles = max((now - started_at) // rules.cycle, 0)
-    for name, arm in _fired_guardrails(assessment, beliefs, rules):
+    for name, arm in _fired_guardrails(assessment, beliefs):
         return Ruling(advice=Advice.ROLL_BACK, arm=arm, metric=name, cycles=cycles)
     for (name, arm), harm in beliefs.harms.items():
         if (
@@ -146,14 +141,23 @@ def rule(
     return Ruling(advice=Advice.WAIT, cycles=cycles)
 
 
-def p_values_at_cycles(evidence: MetricEvidence, started_at: datetime, rules: Rules) -> dict[int, float]:
-    """Return arm number to the anytime p-value of "better" at the ends of whole cycles, adjusted by Holm."""
-    looks = _looks(evidence, started_at, rules)
-    raw = {}
-    for arm, challenger in evidence.challengers.items():
-        claim = challenger.better
-        raw[arm] = 1.0 if isinstance(claim, CannotSay) else _p_value_at(claim, looks)
-    return holm(raw)
+def established_at_cycles(evidence: MetricEvidence, started_at: datetime, rules: Rules) -> frozenset[int]:
+    """Return the challengers that were established as better where a whole cycle ended, and are so now."""
+    ends = set(_looks(evidence, started_at, rules))
+    return frozenset(
+        arm
+        for arm, challenger in evidence.challengers.items()
+        if isinstance(challenger.better, Claim) and _is_shown_at(challenger.better, ends)
+    )
+
+
+def _is_shown_at(claim: Claim, looks: Collection[int]) -> bool:
+    """True if the claim holds now, and did at one of these rows or at the last row before it."""
+    if not claim.is_established:
+        return False
+    rows, values = np.array(claim.rows), np.asarray(claim.process.log_values)
+    places = np.searchsorted(rows, sorted(looks), side="right") - 1
+    return bool(np.any(values[places[places >= 0]] >= claim.log_level))
 
 
 def _looks(evidence: MetricEvidence, started_at: datetime, rules: Rules) -> list[int]:
@@ -161,48 +165,30 @@ def _looks(evidence: MetricEvidence, started_at: datetime, rules: Rules) -> list
 
     The last row before it would not do: epochs may last a good part of a cycle, and one that ends a moment
     after the cycle would leave that part out. A look waits until a row has ended at or after the cycle's end,
-    so that the chosen row never changes.
+    so that the chosen row never changes. Of rows that end together, as those of a first epoch do, it is the
+    last.
     """
     if not evidence.row_ends:
         return []
     ends = np.array([(end - started_at) / rules.cycle for end in evidence.row_ends])
     cycles = range(rules.least_cycles, int(ends[-1]) + 1)
-    return sorted({int(np.abs(ends - cycle).argmin()) for cycle in cycles})
-
-
-def _p_value_at(claim: Claim, looks: list[int]) -> float:
-    best = max((claim.process.log_values[look] for look in looks), default=0.0)
-    return float(np.exp(-min(max(best, 0.0), _LARGEST_LOG)))
+    nearest = {ends[np.abs(ends - cycle).argmin()] for cycle in cycles}
+    return sorted(int(np.searchsorted(ends, end, side="right")) - 1 for end in nearest)
 
 
 def _winner(assessment: Assessment, beliefs: Beliefs, started_at: datetime, rules: Rules) -> int | None:
-    p_values = p_values_at_cycles(assessment.reward, started_at, rules)
-    proven = [
-        arm
-        for arm, p_value in p_values.items()
-        if p_value <= rules.alpha and _holds(assessment.reward.challengers[arm].better)
-    ]
+    proven = established_at_cycles(assessment.reward, started_at, rules)
     believed = [arm for arm in proven if beliefs.probability_best.get(arm, 0.0) >= rules.least_probability]
-    return believed[0] if believed else None
+    return min(believed, default=None)
 
 
-def _holds(claim: Claim | CannotSay) -> bool:
-    """True if all decisions so far still support the claim: an arm that was better may no longer be."""
-    return isinstance(claim, Claim) and not claim.is_lapsed
-
-
-def _fired_guardrails(assessment: Assessment, beliefs: Beliefs, rules: Rules) -> list[tuple[str, int]]:
-    """Return (metric, challenger) of each e-value that has reached its level, for arms in service."""
-    guardrails = {name: e for name, e in assessment.others.items() if e.metric.is_guardrail}
-    n_tests = sum(len(evidence.challengers) for evidence in guardrails.values())
+def _fired_guardrails(assessment: Assessment, beliefs: Beliefs) -> list[tuple[str, int]]:
+    """Return (metric, challenger) of each established claim of harm, for arms in service."""
     return [
         (name, arm)
-        for name, evidence in guardrails.items()
+        for name, evidence in assessment.others.items()
         for arm, challenger in evidence.challengers.items()
         if arm in beliefs.probability_best
-        and isinstance(challenger.worse, Claim)
-        and challenger.worse.process.log_maximum >= log(n_tests / rules.alpha)
+        and isinstance(challenger.harm, Claim)
+        and challenger.harm.is_established
     ]
-
-
-_LARGEST_LOG = 700.0

@@ -1,20 +1,16 @@
 """Assessment: all evidence about an experiment, from one reading of its epochs and facts.
 
-For every metric: each arm's mean, and each challenger against the champion in both directions. The tests are
+For every metric: each arm's mean, and each challenger against the champion
+(`bandit.inference.sequential.comparison`). On guardrails whose events do harm there is one claim more, by
+conditional odds over open epochs as well.
 
-- for yes/no rewards the mean of the AIPW and the conditional-odds e-processes (a mean of e-processes is one),
-  so that no one has to choose by the rate that is seen. While one of them has no result it counts as E = 1,
-  since leaving it out at first and including it later would be a choice by the data;
-- for yes/no guardrails conditional odds, over open epochs as well if an event does harm;
-- for anything else AIPW.
-
-P-values are adjusted by Holm, for each metric separately. The family is both directions of every challenger
-that the experiment ever had, so equal arms are called better or worse with probability alpha together, not
-each. An interval with alpha / 2 on each side agrees with this. A family that grows was smaller before: arms
-added one after the other, each judged as it comes, may together err up to alpha (1 + 1/2 + ... + 1/k), and
-did .04 of the time with twenty equal ones (benchmarks.validity). Comparisons are with the current champion,
-so the choice of champion also depends on the data: when the best-looking of five equal arms was made champion
-again and again, .028 of simulated experiments told two apart.
+P-values and intervals are adjusted for each metric separately, by Bonferroni over both directions of every
+challenger that the experiment ever had, so equal arms are called better or worse with probability alpha
+together, not each. A family that grows was smaller before: arms added one after the other, each judged as it
+comes, may together err up to alpha (1 + 1/2 + ... + 1/k), and did .04 of the time with twenty equal ones
+(benchmarks.validity). Comparisons are with the current champion, so the choice of champion also depends on
+the data: when the best-looking of five equal arms was made champion again and again, .028 of simulated
+experiments told two apart.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,18 +21,22 @@ from typing import Final
 from bandit.allocation import ExperimentState
 from bandit.facts import Facts, ends_of
 from bandit.facts.grid import FactGrid
+from bandit.inference.data.centres import Centres
 from bandit.inference.data.table import EvidenceTable, closed_table, exposures, open_table
 from bandit.inference.reasons import CannotSay
-from bandit.inference.sequential.aipw import Comparison, MeanEstimate, compare_each, estimate_means
+from bandit.inference.sequential.comparison import compare
 from bandit.inference.sequential.design import Design
-from bandit.inference.sequential.lift import relative_lifts
-from bandit.inference.sequential.mean_path import MeanLook, look_at_mean
-from bandit.inference.sequential.odds import OddsComparison, compare_odds_each, harm_process
+from bandit.inference.sequential.means import (
+    MeanEstimate,
+    MeanLook,
+    estimate_mean,
+    look_at_mean,
+)
+from bandit.inference.sequential.odds import harm_process
 from bandit.inference.sequential.off_policy import SplitValue, value_of_split
 from bandit.inference.sequential.response import Response, require_alike, response_of
-from bandit.inference.sequential.results import Interval
 from bandit.inference.sequential.sample_ratio import SampleRatio, check_sample_ratio
-from bandit.inference.verdict.claims import ALPHA, BOTH, ChallengerEvidence, Pair, adjusted
+from bandit.inference.verdict.claims import ALPHA, ChallengerEvidence, evidence_on
 from bandit.metric import Metric
 
 MOST_PATHS: Final = 20
@@ -57,7 +57,7 @@ class MetricEvidence:
         paths: Arm number to its mean at earlier looks; without arms whose mean is missing, and empty with
             more than `MOST_PATHS` arms.
         response: Response ratios of the arms.
-        row_ends: When each row of the table's epochs ended, ascending; rows of processes over closed epochs.
+        row_ends: When the epoch of each row of the table ended, ascending.
     """
 
     metric: Metric
@@ -119,7 +119,7 @@ def grid_of(state: ExperimentState, counted: Facts | None = None) -> FactGrid:
     """Lay out the counted facts by epoch and by arm, of all arms that are declared or ever had a share."""
     declared = {state.arm_numbers[arm.id] for arm in state.experiment.arms}
     arms = sorted(declared.union(*(epoch.shares for epoch in state.epochs)))
-    return FactGrid(counted or state.facts, state.epochs, arms)
+    return FactGrid(counted or state.facts, state.epochs, arms, splits_first=True)
 
 
 class _Assessor:
@@ -137,7 +137,7 @@ class _Assessor:
         self._withheld = withheld
         self._champion = state.arm_numbers[state.experiment.champion]
         self._challengers = [arm for arm in grid.arms if arm != self._champion]
-        self._design = Design(alpha=ALPHA, floors=dict(floors))
+        self._design = Design(alpha=ALPHA, floors=dict(floors), n_challengers=max(len(self._challengers), 1))
 
     def assess(self, splits: Sequence[Mapping[int, float]]) -> Assessment:
         declared = self._state.experiment
@@ -172,73 +172,51 @@ class _Assessor:
         return self._state.metric_numbers[metric.name], metric
 
     def _metric(self, metric: Metric, table: EvidenceTable | CannotSay) -> MetricEvidence:
-        state = self._state
+        state, grid = self._state, self._grid
+        ends = ends_of(state.epochs)
+        n_first = grid.rows_of(1)  # the rows of the first epoch end together
+        row_ends = (*ends[:1] * n_first, *ends[1:]) if ends else ()
         n_rows = 0 if isinstance(table, CannotSay) else len(table.shares)
+        means, paths = self._means(table)
         return MetricEvidence(
             metric=metric,
-            means=self._means(table),
+            means=means,
             challengers=self._compared(metric, table),
-            paths=self._paths(table),
-            response=response_of(self._grid, self._numbered(metric), state.lag, state.now),
-            row_ends=tuple(ends_of(state.epochs)[:n_rows]),
+            paths=paths,
+            response=response_of(grid, self._numbered(metric), state.lag, state.now),
+            row_ends=row_ends[:n_rows],
         )
 
-    def _means(self, table: EvidenceTable | CannotSay) -> Mapping[int, MeanEstimate | CannotSay]:
+    def _means(
+        self, table: EvidenceTable | CannotSay
+    ) -> tuple[dict[int, MeanEstimate | CannotSay], dict[int, tuple[MeanLook, ...]]]:
+        """Return each arm's mean, and its path if there are few arms."""
+        arms = self._grid.arms
         if isinstance(table, CannotSay):
-            return dict.fromkeys(self._grid.arms, table)
-        return estimate_means(table, self._grid.arms, self._design)
-
-    def _paths(self, table: EvidenceTable | CannotSay) -> dict[int, tuple[MeanLook, ...]]:
-        if isinstance(table, CannotSay) or len(self._grid.arms) > MOST_PATHS:
-            return {}
-        paths = {arm: look_at_mean(table, arm, self._design, MOST_LOOKS) for arm in self._grid.arms}
-        return {arm: path for arm, path in paths.items() if not isinstance(path, CannotSay)}
+            return dict.fromkeys(arms, table), {}
+        champion, design, centres = self._champion, self._design, Centres(table)
+        means = {arm: estimate_mean(table, arm, champion, design, centres) for arm in arms}
+        if len(arms) > MOST_PATHS:
+            return means, {}
+        paths = {arm: look_at_mean(table, arm, champion, design, MOST_LOOKS, centres) for arm in arms}
+        return means, {arm: path for arm, path in paths.items() if path}
 
     def _compared(self, metric: Metric, table: EvidenceTable | CannotSay) -> dict[int, ChallengerEvidence]:
         is_harm_watched = self._withheld is None and metric.is_harmful_event
         watched = open_table(self._grid, self._numbered(metric)) if is_harm_watched else None
-        pairs = self._pairs(metric, table, watched)
-        claims = adjusted(
-            {
-                (arm, is_better): pair.claim(is_better=is_better)
-                for arm, pair in pairs.items()
-                for is_better in BOTH
-            }
-        )
+        centres = None if isinstance(table, CannotSay) else Centres(table)
+        champion, n_challengers = self._champion, len(self._challengers)
+        n_guardrails = sum(each.is_guardrail for each in self._state.experiment.metrics)
         return {
-            arm: ChallengerEvidence(
-                arm=arm,
-                difference=pair.difference,
-                lift=pair.lift,
-                better=claims[arm, True],
-                worse=claims[arm, False],
+            arm: evidence_on(
+                arm,
+                metric,
+                table
+                if isinstance(table, CannotSay)
+                else compare(table, arm, champion, self._design, centres),
+                n_challengers=n_challengers,
+                open_harm=None if watched is None else harm_process(watched, arm, champion),
+                n_harms=max(n_guardrails, 1) * n_challengers,
             )
-            for arm, pair in pairs.items()
-        }
-
-    def _pairs(
-        self, metric: Metric, table: EvidenceTable | CannotSay, watched: EvidenceTable | None
-    ) -> dict[int, Pair]:
-        """Compare every challenger with the champion; the searches for their bounds run together."""
-        arms, champion, design = self._challengers, self._champion, self._design
-        differences: Mapping[int, Comparison | CannotSay]
-        odds: Mapping[int, OddsComparison | CannotSay]
-        lifts: Mapping[int, Interval | CannotSay]
-        if isinstance(table, CannotSay):
-            differences, odds, lifts = (dict.fromkeys(arms, table) for _ in range(3))
-        else:
-            differences = compare_each(table, arms, champion, design)
-            odds = compare_odds_each(table, arms, champion, design.alpha)
-            by_odds = {arm: each.lift for arm, each in odds.items() if isinstance(each, OddsComparison)}
-            others = [arm for arm in arms if arm not in by_odds]
-            lifts = {**by_odds, **relative_lifts(table, others, champion, design)}
-        return {
-            arm: Pair(
-                difference=differences[arm],
-                odds=odds[arm],
-                lift=lifts[arm],
-                harm=None if watched is None else harm_process(watched, arm, champion),
-                metric=metric,
-            )
-            for arm in arms
+            for arm in self._challengers
         }

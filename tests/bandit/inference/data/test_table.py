@@ -1,5 +1,6 @@
 """Evidence tables: which decisions and outcomes count, when, and as what."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -33,7 +34,7 @@ SPEND = Metric(name="spend", kind=MetricKind.REAL, minimum=-2.0, maximum=6.0, wi
 
 
 def three_epochs() -> list[Epoch]:
-    """Return three hourly epochs; the third has the stored means of metric 0."""
+    """Return three hourly epochs; the second has a mean of metric 0, as the server stores it."""
     return [
         make_epoch(1, START, {0: 0.5, 1: 0.5}),
         make_epoch(2, START + HOUR, {0: 0.4, 1: 0.6}, means={0: {0: 0.25, 1: 0.5}}),
@@ -98,9 +99,14 @@ def test_values_are_positions_in_the_declared_range(values: list[float]) -> None
     assert table.squares[0, 1] == pytest.approx((positions**2).sum(), rel=1e-9, abs=1e-12)
 
 
-def test_predictions_are_the_stored_means() -> None:
-    """Predictions are the means stored with the epoch; an epoch without a mean predicts the minimum."""
-    assert tabulated(NOTHING).predictions.tolist() == [[0, 0], [0.25, 0.5]]
+def test_stored_means_are_no_part_of_a_table() -> None:
+    """A table with the means that epochs store is that without: centres are folded from its rows."""
+    bare = [replace(epoch, means={}) for epoch in three_epochs()]
+    facts = Facts(decisions={decision_key(2, 0): 5}, outcomes={outcome_key(2, 0): binary_tally(3, 1)})
+    found = evidence_table(facts, bare, (0, CLICKS), ARMS, lag=LAG, now=START + 4 * HOUR)
+    assert isinstance(found, EvidenceTable)
+    for field in ("shares", "n", "sums", "squares"):
+        assert getattr(found, field).tolist() == getattr(tabulated(facts), field).tolist()
 
 
 def test_open_epochs_are_tabled_for_harm() -> None:
@@ -130,20 +136,14 @@ def test_a_metric_without_a_window_is_no_evidence() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("shares", 1.5), ("predictions", -0.1), ("n", float("nan")), ("sums", 11.0), ("squares", 5.0)],
+    [("shares", 1.5), ("shares", -0.1), ("n", float("nan")), ("sums", 11.0), ("squares", 5.0)],
 )
 def test_impossible_tables_are_refused(field: str, value: float) -> None:
     """Numbers that no outcomes in [0, 1] can have are refused."""
-    given = {"shares": 0.5, "predictions": 0.1, "n": 10.0, "sums": 4.0, "squares": 4.0} | {field: value}
+    given = {"shares": 0.5, "n": 10.0, "sums": 4.0, "squares": 4.0} | {field: value}
     cells = {name: np.array([[number, number]]) for name, number in given.items()}
     with pytest.raises(ValueError, match=r"must|outcomes"):
-        make_table(
-            cells["shares"],
-            cells["n"],
-            cells["sums"],
-            squares=cells["squares"],
-            predictions=cells["predictions"],
-        )
+        make_table(cells["shares"], cells["n"], cells["sums"], squares=cells["squares"])
 
 
 def responding(n_first: int, n_second: int) -> Facts:

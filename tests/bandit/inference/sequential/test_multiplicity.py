@@ -1,4 +1,4 @@
-"""Multiple testing, compared with statsmodels and with its definition."""
+"""Multiple testing, compared with statsmodels, and p-values of an e-process."""
 
 from math import exp, log
 
@@ -7,17 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
-from bandit.inference.sequential.multiplicity import e_bh, holm, mean_process
+from bandit.inference.sequential.multiplicity import e_bh
 from bandit.inference.sequential.results import EProcess
-
-
-@settings(max_examples=8)
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
-def test_holm_is_that_of_statsmodels(p_values: list[float]) -> None:
-    """Adjusted p-values agree with statsmodels', in their order."""
-    ours = holm(dict(enumerate(p_values)))
-    theirs = multipletests(p_values, method="holm")[1]
-    assert [ours[i] for i in range(len(p_values))] == pytest.approx(theirs.tolist())
 
 
 @settings(max_examples=8)
@@ -30,21 +21,8 @@ def test_e_bh_is_benjamini_hochberg_on_reciprocals(logs: list[float], alpha: flo
 
 
 def test_no_hypotheses_have_no_results() -> None:
-    """Without hypotheses the results are empty."""
-    assert holm({}) == {}
+    """Without hypotheses nothing is rejected."""
     assert e_bh({}) == frozenset()
-
-
-def test_impossible_p_values_are_refused() -> None:
-    """A p-value above 1 is refused."""
-    with pytest.raises(ValueError, match="p-values must be in"):
-        holm({"a": 1.5})
-
-
-def test_means_need_common_epochs() -> None:
-    """Processes over different epochs are refused."""
-    with pytest.raises(ValueError, match="same epochs"):
-        mean_process([EProcess((0.0,)), EProcess((0.0, 1.0))])
 
 
 def test_p_values_are_the_smallest_so_far() -> None:

@@ -10,7 +10,7 @@ import pytest
 from bandit.inference.reasons import CannotSay, Reason
 from bandit.inference.sequential.results import EProcess
 from bandit.inference.sequential.sample_ratio import SampleRatio
-from bandit.inference.verdict.advice import Advice, Beliefs, Harm, Rules, Ruling, p_values_at_cycles, rule
+from bandit.inference.verdict.advice import Advice, Beliefs, Harm, Rules, Ruling, established_at_cycles, rule
 from bandit.inference.verdict.assessment import Assessment, MetricEvidence
 from bandit.inference.verdict.claims import ChallengerEvidence, Claim, TestKind
 from bandit.metric import Metric
@@ -23,36 +23,45 @@ SURE = 10.0
 """ln E beyond any level."""
 
 
-def claim(*log_values: float) -> Claim:
-    """Return a claim with this path of ln E."""
-    process = EProcess(log_values)
-    return Claim(test=TestKind.MEAN, process=process, p_value=process.p_value)
+def claim(log_values: Sequence[float], *, n_tests: int = 2, first_row: int = 0) -> Claim:
+    """Return a claim with this path of ln E, over rows from `first_row` on."""
+    return Claim(
+        test=TestKind.CENTRED_ODDS,
+        process=EProcess(tuple(log_values)),
+        n_tests=n_tests,
+        rows=tuple(range(first_row, first_row + len(log_values))),
+    )
 
 
 def evidence(
     metric: Metric,
     *,
     better: Mapping[int, Sequence[float]] | None = None,
-    worse: Mapping[int, Sequence[float]] | None = None,
+    harm: Mapping[int, Sequence[float]] | None = None,
     ends: Sequence[timedelta] | None = None,
+    n_tests: int = 2,
+    first_row: int = 0,
 ) -> MetricEvidence:
     """Return evidence whose rows ended at `ends` after the start; by default one row per day."""
-    better, worse = better or {}, worse or {}
-    n_rows = max((len(path) for path in (*better.values(), *worse.values())), default=0)
+    better, harm = better or {}, harm or {}
+    n_rows = max((len(path) for path in (*better.values(), *harm.values())), default=0)
     row_ends = ends or [(row + 1) * DAY for row in range(n_rows)]
+
+    def claimed(paths: Mapping[int, Sequence[float]], arm: int) -> Claim | CannotSay:
+        return claim(paths[arm], n_tests=n_tests, first_row=first_row) if arm in paths else NOTHING
+
     return MetricEvidence(
         metric=metric,
         means={},
-        paths={},
         challengers={
             arm: ChallengerEvidence(
                 arm=arm,
-                difference=NOTHING,
-                lift=NOTHING,
-                better=claim(*better[arm]) if arm in better else NOTHING,
-                worse=claim(*worse[arm]) if arm in worse else NOTHING,
+                comparison=NOTHING,
+                better=claimed(better, arm),
+                worse=NOTHING,
+                harm=claimed(harm, arm),
             )
-            for arm in sorted(better.keys() | worse.keys())
+            for arm in sorted(better.keys() | harm.keys())
         },
         response=NOTHING,
         row_ends=tuple(STARTED_AT + end for end in row_ends),
@@ -107,38 +116,38 @@ def test_what_is_proven_at_two_whole_cycles_and_believed_is_promoted() -> None:
 
 
 def test_only_the_ends_of_cycles_are_looked_at() -> None:
-    """An e-process that is high all week and low at its end does not promote."""
-    path = [SURE] * 21
+    """An e-process that is high all week, and now, and was low where the cycles ended does not promote."""
+    path = [SURE] * 22
     path[13] = path[20] = 0.0
-    assert ruling_of(assessment(evidence(CLICK, better={1: path})), day=21).advice is Advice.WAIT
+    assert ruling_of(assessment(evidence(CLICK, better={1: path})), day=22).advice is Advice.WAIT
     path[13] = SURE
-    assert ruling_of(assessment(evidence(CLICK, better={1: path})), day=21).advice is Advice.PROMOTE
+    assert ruling_of(assessment(evidence(CLICK, better={1: path})), day=22).advice is Advice.PROMOTE
 
 
 def test_a_proof_at_an_earlier_cycle_still_counts() -> None:
-    """The p-value is the smallest so far over whole cycles, so an earlier proof still counts."""
-    path = [0.0] * 28
-    path[13] = SURE
-    p_values = p_values_at_cycles(evidence(CLICK, better={1: path}), STARTED_AT, RULES)
-    assert p_values == pytest.approx({1: 2.718281828**-SURE})
-
-
-@pytest.mark.parametrize("is_contradicted", [True, False])
-def test_what_has_lapsed_is_not_promoted(is_contradicted: bool) -> None:  # noqa: FBT001 - drawn
-    """A challenger is not promoted if, since the proof, all decisions together no longer support it."""
-    path = [SURE] * 14 + [SURE if is_contradicted else -0.1] * 7
+    """What is established now, and was at the end of some cycle, need not have been in between."""
+    path = [0.0] * 13 + [SURE] + [0.0] * 14 + [SURE]
     seen = evidence(CLICK, better={1: path})
-    lapsed = replace(claim(*path), is_contradicted=is_contradicted)
-    challenger = replace(seen.challengers[1], better=lapsed)
-    assert lapsed.is_lapsed
-    assert ruling_of(assessment(seen), day=21).advice is (Advice.PROMOTE if is_contradicted else Advice.WAIT)
-    assert ruling_of(assessment(replace(seen, challengers={1: challenger})), day=21).advice is Advice.WAIT
+    assert established_at_cycles(seen, STARTED_AT, RULES) == {1}
+
+
+@pytest.mark.parametrize("now", [SURE, 3.6, -0.1])
+def test_what_has_faded_is_not_promoted(now: float) -> None:
+    """A challenger that was established at two cycles and no longer is has lapsed, and waits."""
+    path = [SURE] * 14 + [now] * 7
+    seen = evidence(CLICK, better={1: path})
+    found = seen.challengers[1].better
+    assert isinstance(found, Claim)
+    is_faded = now < SURE
+    assert (found.is_lapsed, found.is_established, found.first_established) == (is_faded, not is_faded, 0)
+    assert established_at_cycles(seen, STARTED_AT, RULES) == (frozenset() if is_faded else {1})
+    assert ruling_of(assessment(seen), day=21).advice is (Advice.WAIT if is_faded else Advice.PROMOTE)
 
 
 def test_a_single_cycle_is_never_enough() -> None:
-    """A finding on the seventh day is not a proof, even on the thirteenth."""
-    path = [SURE] * 7 + [0.0] * 7
-    assert ruling_of(assessment(evidence(CLICK, better={1: path})), day=14).advice is Advice.WAIT
+    """A finding on the seventh day is no proof, even if it is back: on the fourteenth it was not there."""
+    path = [SURE] * 7 + [0.0] * 7 + [SURE]
+    assert ruling_of(assessment(evidence(CLICK, better={1: path})), day=15).advice is Advice.WAIT
 
 
 @pytest.mark.parametrize(
@@ -153,16 +162,30 @@ def test_a_single_cycle_is_never_enough() -> None:
 )
 def test_the_row_that_ended_nearest_to_the_cycle_is_looked_at(ends: list[float], row: int) -> None:
     """Epochs may last days: one that ends just after the cycle is still part of it."""
-    path = [0.0] * len(ends)
-    path[row] = SURE
-    seen = evidence(CLICK, better={1: path}, ends=[end * DAY for end in ends])
-    assert p_values_at_cycles(seen, STARTED_AT, RULES)[1] < 0.05
+    for other in range(len(ends)):
+        path = [SURE if each == other else 0.0 for each in range(len(ends))] + [SURE]
+        seen = evidence(CLICK, better={1: path}, ends=[end * DAY for end in (*ends, ends[-1] + 0.001)])
+        assert established_at_cycles(seen, STARTED_AT, RULES) == ({1} if other == row else frozenset())
+
+
+@pytest.mark.parametrize(("first_row", "is_shown"), [(0, True), (1, True), (4, True), (5, False)])
+def test_of_rows_that_end_together_the_last_is_looked_at(first_row: int, is_shown: bool) -> None:  # noqa: FBT001 - a case
+    """The rows of a first epoch that took two cycles end with it: all of its decisions are in by then.
+
+    Its first row only serves as centre, so that the claim's path may begin later; with the epoch after.
+    """
+    path = [SURE] * (7 - first_row)
+    ends = [14 * DAY] * 5 + [17 * DAY, 20 * DAY]
+    seen = evidence(CLICK, better={1: path}, ends=ends, first_row=first_row)
+    assert established_at_cycles(seen, STARTED_AT, RULES) == ({1} if is_shown else frozenset())
 
 
 def test_a_cycle_is_not_looked_at_before_an_epoch_ended_after_it() -> None:
     """The row that belongs to a cycle never changes later, so no look is retracted."""
     seen = evidence(CLICK, better={1: [SURE]}, ends=[13.9 * DAY])
-    assert p_values_at_cycles(seen, STARTED_AT, RULES) == {1: 1.0}
+    assert established_at_cycles(seen, STARTED_AT, RULES) == frozenset()
+    ended = evidence(CLICK, better={1: [SURE, SURE]}, ends=[13.9 * DAY, 14.4 * DAY])
+    assert established_at_cycles(ended, STARTED_AT, RULES) == {1}
 
 
 def test_cycles_count_from_the_start_and_have_any_length() -> None:
@@ -177,11 +200,11 @@ def test_cycles_count_from_the_start_and_have_any_length() -> None:
 
 
 def test_promotion_divides_alpha_over_challengers() -> None:
-    """Four challengers need ln E of ln 80; ln 79 is not enough."""
-    for e_value, advice in ((80.001, Advice.PROMOTE), (79.0, Advice.WAIT)):
+    """Four challengers in both directions need ln E of ln 160; ln 159 is not enough."""
+    for e_value, advice in ((160.001, Advice.PROMOTE), (159.0, Advice.WAIT)):
         paths = {arm: [log(e_value) if arm == 2 else 0.0] * 14 for arm in (1, 2, 3, 4)}
         best = {0: 0.0, 1: 0.0, 2: 0.98, 3: 0.01, 4: 0.01}
-        ruling = ruling_of(assessment(evidence(CLICK, better=paths)), beliefs(best))
+        ruling = ruling_of(assessment(evidence(CLICK, better=paths, n_tests=8)), beliefs(best))
         assert ruling.advice is advice
         assert ruling.arm == (2 if advice is Advice.PROMOTE else None)
 
@@ -192,38 +215,48 @@ def test_what_is_proven_but_not_believed_best_waits() -> None:
     assert ruling_of(assessment(winning()), beliefs({0: 0.5, 2: 0.5})).advice is Advice.WAIT
 
 
-def test_an_arm_that_cannot_be_compared_is_not_promoted_and_counts_in_the_family() -> None:
-    """An arm that cannot be compared has p-value 1, and two challengers need ln 40."""
-    seen = evidence(CLICK, better={1: [log(39.0)] * 14}, worse={2: [0.0]})
-    assert p_values_at_cycles(seen, STARTED_AT, RULES) == pytest.approx({1: 2 / 39, 2: 1.0})
+def test_an_arm_that_cannot_be_compared_is_not_promoted() -> None:
+    """An arm without a claim is not established; nor does it keep another from it."""
+    seen = evidence(CLICK, better={1: [log(80.1)] * 14}, harm={2: [0.0]}, n_tests=4)
+    assert established_at_cycles(seen, STARTED_AT, RULES) == {1}
+    few = evidence(CLICK, better={1: [log(79.0)] * 14}, harm={2: [0.0]}, n_tests=4)
+    assert established_at_cycles(few, STARTED_AT, RULES) == frozenset()
 
 
 @pytest.mark.parametrize(("e_value", "advice"), [(40.01, Advice.ROLL_BACK), (39.9, Advice.WAIT)])
 def test_a_guardrail_fires_at_its_level_on_any_day(e_value: float, advice: Advice) -> None:
-    """With two challengers and one guardrail the level is 2 / alpha, at once and at any later look."""
-    guard = evidence(ERROR, worse={1: [0.0, 0.0, 0.0], 2: [0.0, log(e_value), 0.0]})
+    """With two challengers and one guardrail the level is 2 / alpha, on any day."""
+    guard = evidence(ERROR, harm={1: [0.0, 0.0, 0.0], 2: [0.0, 0.0, log(e_value)]})
     ruling = ruling_of(assessment(evidence(CLICK), guard), beliefs({0: 0.4, 1: 0.3, 2: 0.3}), day=1)
     assert ruling.advice is advice
     assert (ruling.arm, ruling.metric) == ((2, "error") if advice is Advice.ROLL_BACK else (None, ""))
 
 
-def test_every_guardrail_divides_alpha() -> None:
-    """Three guardrails and two challengers set the level to 6 / alpha; other metrics don't count or fire."""
+def test_harm_that_has_faded_rolls_nothing_back() -> None:
+    """Harm that was established a look ago and no longer is does not fire now."""
+    guard = evidence(ERROR, harm={1: [0.0, SURE, 1.0]})
+    assert ruling_of(assessment(evidence(CLICK), guard), day=3).advice is Advice.WAIT
+
+
+def test_every_guardrail_has_its_own_claim_and_other_metrics_have_none() -> None:
+    """Of three guardrails the one that reaches its level fires; what is only worse elsewhere does not."""
     guards = [
-        evidence(replace(ERROR, name=name), worse={1: [log(level)], 2: [0.0]})
+        evidence(replace(ERROR, name=name), harm={1: [log(level)], 2: [0.0]}, n_tests=6)
         for name, level in (("a", 119.0), ("b", 1.0), ("c", 1.0))
     ]
-    bystander = evidence(replace(CLICK, name="d"), worse={1: [SURE], 2: [SURE]})
+    seen = evidence(replace(CLICK, name="d"), better={1: [0.0]})
+    worse = replace(seen.challengers[1], worse=claim([SURE]), harm=None)
+    bystander = replace(seen, challengers={1: worse})
     best = beliefs({0: 0.4, 1: 0.3, 2: 0.3})
     assert ruling_of(assessment(evidence(CLICK), bystander, *guards), best, day=1).advice is Advice.WAIT
-    guards[0] = evidence(replace(ERROR, name="a"), worse={1: [log(121.0)], 2: [0.0]})
+    guards[0] = evidence(replace(ERROR, name="a"), harm={1: [log(121.0)], 2: [0.0]}, n_tests=6)
     ruling = ruling_of(assessment(evidence(CLICK), bystander, *guards), best, day=1)
     assert ruling == Ruling(advice=Advice.ROLL_BACK, arm=1, metric="a", cycles=0)
 
 
 def test_an_arm_out_of_service_is_not_rolled_back_again() -> None:
     """The guardrail of an arm that was taken out is ignored, and another arm may be promoted."""
-    guard = evidence(ERROR, worse={1: [0.0], 2: [SURE]})
+    guard = evidence(ERROR, harm={1: [0.0], 2: [SURE]})
     reward = evidence(CLICK, better={1: [SURE] * 14, 2: [0.0] * 14})
     harms = {("error", 2): Harm(events=100, ratio=inf)}
     assert ruling_of(assessment(reward, guard), beliefs(harms=harms)).advice is Advice.PROMOTE
@@ -269,8 +302,8 @@ def test_a_champion_alone_has_nothing_to_retire() -> None:
 
 def test_the_most_urgent_action_comes_first() -> None:
     """Harm comes before the fuse, then a broken log, a winner, futility; each hides those after it."""
-    guard = evidence(ERROR, worse={1: [SURE]})
-    calm = evidence(ERROR, worse={1: [0.0]})
+    guard = evidence(ERROR, harm={1: [SURE]})
+    calm = evidence(ERROR, harm={1: [0.0]})
     harms = {("error", 1): Harm(events=50, ratio=9.0)}
     cases = [
         (assessment(winning(), guard, sample_ratio=ALARM), beliefs(loss=0.0, harms=harms), Advice.ROLL_BACK),
@@ -287,6 +320,6 @@ def test_the_most_urgent_action_comes_first() -> None:
 
 def test_withheld_evidence_promotes_nothing() -> None:
     """Withheld evidence has no looks, and without a look there is no winner."""
-    silent = replace(evidence(CLICK, worse={1: [0.0]}), row_ends=())
+    silent = replace(evidence(CLICK, harm={1: [0.0]}), row_ends=())
     seen = assessment(silent, sample_ratio=CannotSay(Reason.REPEATED_UNITS))
     assert ruling_of(seen, day=60).advice is Advice.WAIT

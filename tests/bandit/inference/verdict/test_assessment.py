@@ -1,23 +1,23 @@
-"""Whole assessments: the test behind a claim, the adjustment of p-values, and missing results."""
+"""Whole assessments: the test behind a claim, the family of claims, and missing results."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass, replace
 from datetime import timedelta
-from math import isfinite, isnan
+from math import exp, isfinite, isnan
 
-import numpy as np
 import pytest
 
 from bandit.allocation import ExperimentState
 from bandit.decision_id import Basis
 from bandit.experiment import Arm
 from bandit.facts import DecisionKey, Facts, OutcomeKey, Tally
-from bandit.inference.data.table import EvidenceTable, evidence_table
+from bandit.inference.data.table import EvidenceTable, evidence_table, open_evidence_table
 from bandit.inference.reasons import CannotSay, Reason
-from bandit.inference.sequential.aipw import Comparison, MeanEstimate
-from bandit.inference.sequential.multiplicity import mean_process
-from bandit.inference.sequential.odds import OddsComparison, compare_odds
-from bandit.inference.sequential.results import EProcess
+from bandit.inference.sequential.comparison import Comparison, compare
+from bandit.inference.sequential.design import Design
+from bandit.inference.sequential.means import MeanEstimate
+from bandit.inference.sequential.odds import harm_process
+from bandit.inference.sequential.off_policy import SplitValue
 from bandit.inference.sequential.sample_ratio import SampleRatio
 from bandit.inference.verdict.assessment import Assessment, assess
 from bandit.inference.verdict.claims import ALPHA, ChallengerEvidence, Claim, TestKind
@@ -42,7 +42,7 @@ SPEND = Metric(
 )
 
 
-def claim_of(claim: Claim | CannotSay) -> Claim:
+def claim_of(claim: Claim | CannotSay | None) -> Claim:
     """Return the claim, which must not be missing."""
     assert isinstance(claim, Claim)
     return claim
@@ -56,134 +56,147 @@ def table_of(state: ExperimentState, metric: Metric, arms: Sequence[int] = (0, 1
     return found
 
 
-def test_a_yes_no_reward_is_judged_by_the_mean_of_both_processes() -> None:
-    """In every row the e-value is the mean of AIPW's and odds': the data choose neither."""
+def compared(seen: ChallengerEvidence) -> Comparison:
+    """Return the comparison, which must not be missing."""
+    assert isinstance(seen.comparison, Comparison)
+    return seen.comparison
+
+
+def test_a_yes_no_metric_is_judged_by_centred_odds() -> None:
+    """Claims have the processes of the comparison with the champion, at the level of the family."""
     state = stand(CLEAR)
     seen = assess(state, FLOORS).reward.challengers[1]
-    odds = compare_odds(table_of(state, CLICK), 1, 0, ALPHA)
-    assert isinstance(odds, OddsComparison)
-    assert isinstance(seen.difference, Comparison)
-    for claim, parts in (
-        (claim_of(seen.better), [seen.difference.better, odds.better]),
-        (claim_of(seen.worse), [seen.difference.worse, odds.worse]),
+    found = compare(table_of(state, CLICK), 1, 0, Design(alpha=ALPHA, floors=FLOORS))
+    assert seen.comparison == found
+    for claim, process in (
+        (claim_of(seen.better), compared(seen).better),
+        (claim_of(seen.worse), compared(seen).worse),
     ):
-        assert claim.test is TestKind.MEAN
-        expected = np.exp([part.log_values for part in parts]).mean(axis=0)
-        np.testing.assert_allclose(np.exp(claim.process.log_values), expected, rtol=1e-9)
+        assert (claim.test, claim.process, claim.rows) == (
+            TestKind.CENTRED_ODDS,
+            process,
+            compared(seen).rows,
+        )
+    assert seen.harm is None
 
 
 def test_a_clear_difference_is_established_in_its_own_direction_only() -> None:
     """Twice the clicks are established as better and not as worse; the bounds agree."""
     seen = assess(stand(CLEAR), FLOORS).reward.challengers[1]
     assert claim_of(seen.better).p_value < 1e-3
+    assert claim_of(seen.better).is_established
     assert claim_of(seen.worse).p_value == 1.0
-    assert isinstance(seen.difference, Comparison)
-    assert seen.difference.interval.lower > 0
-    assert not isinstance(seen.lift, CannotSay)
-    assert seen.lift.lower > 0
+    assert compared(seen).interval.lower > 0
+    lift = compared(seen).lift
+    assert not isinstance(lift, CannotSay)
+    assert lift.lower > 0
 
 
-def test_a_guardrail_is_judged_by_odds_as_of_now_and_over_open_epochs() -> None:
+def test_harm_of_events_is_judged_by_odds_as_of_now_and_over_open_epochs() -> None:
     """Errors of a minute ago count, although no epoch has closed; no maximum over epochs is taken."""
     state = stand(even(*[((500, 0, 5), (500, 0, 50))] * 4))
     early = at(state, STARTED_AT + timedelta(minutes=1))
-    worse = claim_of(assess(early, FLOORS).others["error"].challengers[1].worse)
-    assert worse.test is TestKind.ODDS
-    assert len(worse.process.log_values) == 1
-    assert worse.p_value < ALPHA
-    better = assess(early, FLOORS).others["error"].challengers[1].better
-    assert better == CannotSay(Reason.NO_CLOSED_EPOCH)
+    seen = assess(early, FLOORS).others["error"].challengers[1]
+    harm = claim_of(seen.harm)
+    assert harm.test is TestKind.ODDS
+    assert (len(harm.process.log_values), harm.rows, harm.first_established) == (1, (), None)
+    assert harm.is_established
+    reason = CannotSay(Reason.NO_CLOSED_EPOCH)
+    assert (seen.better, seen.worse, seen.comparison) == (reason,) * 3
+    numbered = early.metric_numbers["error"], ERROR
+    process = harm_process(open_evidence_table(early.facts, early.epochs, numbered, (0, 1)), 1, 0)
+    assert not isinstance(process, CannotSay)
+    assert harm.process.log_value == process.log_value
 
 
 def test_what_was_better_once_and_is_worse_now_has_lapsed() -> None:
-    """The p-value is that of the best look, and the claim has lapsed: all decisions no longer support it."""
+    """Status and p-value are those of now; the largest e-value only dates it, at an earlier row."""
     novelty = even(*[((500, 50, 0), (500, 100, 0))] * 8, *[((500, 100, 0), (500, 25, 0))] * 16)
     seen = assess(stand(novelty), FLOORS).reward.challengers[1]
-    assert claim_of(seen.better).p_value < 1e-3
-    assert claim_of(seen.better).is_lapsed
-    assert claim_of(seen.worse).p_value < ALPHA
-    assert not claim_of(seen.worse).is_lapsed
-    clear = assess(stand(CLEAR), FLOORS).reward.challengers[1]
-    assert not claim_of(clear.better).is_lapsed
+    better, worse = claim_of(seen.better), claim_of(seen.worse)
+    assert (better.is_lapsed, better.is_established, better.p_value) == (True, False, 1.0)
+    first = assess(stand(novelty[:8]), FLOORS).reward.challengers[1]
+    assert better.first_established == claim_of(first.better).first_established
+    assert better.first_established in range(1, 8)
+    assert better.process.log_maximum > claim_of(first.better).log_level
+    assert (worse.is_lapsed, worse.is_established) == (False, True)
+    assert worse.first_established in range(9, 24)
+    assert compared(seen).interval.upper < 0
 
 
 @pytest.mark.parametrize("direction", list(Direction))
-def test_a_ratio_that_rose_while_the_difference_fell_is_contradicted(direction: Direction) -> None:
-    """Odds find twice the rate in epochs with rare events; over all decisions the arm's mean is lower."""
+def test_a_ratio_that_rose_while_the_difference_fell_is_told_as_one_story(direction: Direction) -> None:
+    """Twice the rate in epochs with rare events, and a loss in those with many: nothing contradicts itself.
+
+    By conditional odds alone the challenger would be found to have more, with a lower mean.
+    """
     crossed = even(*[((1900, 570, 0), (100, 20, 0))] * 8, shares=(0.95, 0.05))
     crossed += even(*[((500, 10, 0), (500, 20, 0))] * 30)
     metric = replace(CLICK, direction=direction)
     seen = assess(stand(crossed, metrics=(metric, ERROR)), FLOORS).reward.challengers[1]
-    assert isinstance(seen.difference, Comparison)
-    assert seen.difference.difference < 0
+    _require_sound(seen)
     more, less = seen.better, seen.worse
     if direction is Direction.MINIMIZE:
         more, less = less, more
-    assert claim_of(more).process.log_value > 0
-    assert claim_of(more).is_contradicted
-    assert not claim_of(less).is_contradicted
+    lift = compared(seen).lift
+    assert not isinstance(lift, CannotSay)
+    for ends in (compared(seen).interval, lift):
+        assert (ends.lower > 0) == claim_of(more).is_established
+        assert (ends.upper < 0) == claim_of(less).is_established
 
 
 def test_harm_that_only_open_epochs_show_is_early() -> None:
     """Harm in open epochs is early: events that are only reported sooner look the same until they close."""
     state = stand(even(*[((500, 0, 5), (500, 0, 50))] * 4))
     first_minute = at(state, STARTED_AT + timedelta(minutes=1))
-    early = claim_of(assess(first_minute, FLOORS).others["error"].challengers[1].worse)
-    settled = claim_of(assess(state, FLOORS).others["error"].challengers[1].worse)
+    early = claim_of(assess(first_minute, FLOORS).others["error"].challengers[1].harm)
+    settled = claim_of(assess(state, FLOORS).others["error"].challengers[1].harm)
     assert (early.is_early, settled.is_early) == (True, False)
 
 
-def test_a_guardrail_of_numbers_is_judged_by_means() -> None:
-    """A count has no events, so its guardrail is judged by AIPW over closed epochs."""
+def test_a_guardrail_of_numbers_is_judged_by_bounded_scores() -> None:
+    """A count has no events, so its harm is what closed epochs say: the claim of worse, in its own family."""
     state = stand(CLEAR, metrics=(CLICK, SPEND))
     seen = assess(state, FLOORS).others["spend"].challengers[1]
-    assert claim_of(seen.worse).test is TestKind.AIPW
-    assert claim_of(seen.better).test is TestKind.AIPW
+    harm, worse = claim_of(seen.harm), claim_of(seen.worse)
+    assert {claim.test for claim in (harm, worse, claim_of(seen.better))} == {TestKind.BOUNDED_SCORES}
+    assert (harm.process, harm.rows) == (worse.process, worse.rows)
+    assert (harm.n_tests, worse.n_tests, harm.is_early) == (1, 2, False)
 
 
 def test_a_yes_no_guardrail_without_events_is_not_judged_by_another_test() -> None:
-    """Without any error the odds have no result, and AIPW does not replace them."""
+    """Without any error there is no evidence of harm, and the claim of worse does not replace it."""
     state = stand(even(*[((500, 50, 0), (500, 50, 0))] * 3))
     seen = assess(state, FLOORS).others["error"].challengers[1]
-    assert (seen.better, seen.worse) == (CannotSay(Reason.NO_EVENTS), CannotSay(Reason.NO_EVENTS))
+    assert seen.harm == CannotSay(Reason.NO_EVENTS)
+    assert claim_of(seen.worse).process.log_value == pytest.approx(0.0, abs=1e-9)
+    assert compared(seen).lift == CannotSay(Reason.BOTH_AT_ZERO)
 
 
 @pytest.mark.parametrize(
-    ("stretches", "silent"),
+    "stretches",
     [
-        (even(*[((500, 0, 0), (500, 0, 0))] * 3), "odds"),
-        (even(*[((990, 50, 0), (10, 5, 0))] * 3, shares=(0.99, 0.01)), "aipw"),
+        even(*[((500, 0, 0), (500, 0, 0))] * 3),
+        even(*[((990, 50, 0), (10, 5, 0))] * 3, shares=(0.99, 0.01)),
     ],
+    ids=["no events", "shares below the floor"],
 )
-def test_a_test_without_a_result_counts_as_one(stretches: list[Stretch], silent: str) -> None:
-    """The e-value is the mean of 1 and the other's; leaving it out would be a choice by the data."""
-    state = stand(stretches)
-    seen = assess(state, FLOORS).reward.challengers[1]
-    odds = compare_odds(table_of(state, CLICK), 1, 0, ALPHA)
-    one = EProcess((0.0,) * 3)
-    if silent == "odds":
-        assert odds == CannotSay(Reason.NO_EVENTS)
-        assert isinstance(seen.difference, Comparison)
-        process = seen.difference.better
-    else:
-        assert seen.difference == CannotSay(Reason.SHARES_BELOW_FLOOR)
-        assert isinstance(odds, OddsComparison)
-        process = odds.better
-    claim = claim_of(seen.better)
-    assert claim.test is TestKind.MEAN
-    assert claim.process.log_values == pytest.approx(mean_process([process, one]).log_values)
+def test_the_metric_alone_decides_the_test(stretches: list[Stretch]) -> None:
+    """Without events, or with shares below the floor, the test is the same: the data choose none."""
+    seen = assess(stand(stretches), FLOORS).reward.challengers[1]
+    for claim in (claim_of(seen.better), claim_of(seen.worse)):
+        assert claim.test is TestKind.CENTRED_ODDS
+        assert claim.rows == (1, 2)
 
 
 def test_p_values_are_adjusted_over_challengers_and_directions() -> None:
-    """Two challengers in two directions are four hypotheses: the smallest p-value is multiplied by 4."""
-    row = ((400, 40, 4), (400, 60, 4), (400, 40, 4))
+    """Two challengers in two directions are four claims: each p-value is four times 1 / E now."""
+    row = ((400, 40, 4), (400, 60, 4), (400, 44, 4))
     found = assess(stand(even(*[row] * 6), n_arms=3), FLOORS).reward.challengers
-    raw = {arm: claim_of(found[arm].better).process.p_value for arm in (1, 2)}
-    assert raw[1] < raw[2]
-    assert claim_of(found[1].better).p_value == pytest.approx(min(1.0, 4 * raw[1]))
-    assert claim_of(found[2].better).p_value == pytest.approx(
-        min(1.0, max(4 * raw[1], 3 * min(raw[2], claim_of(found[2].worse).process.p_value)))
-    )
+    for arm in (1, 2):
+        for claim in found[arm].claims:
+            assert claim.n_tests == 4
+            assert claim.p_value == pytest.approx(min(1.0, 4 * exp(-max(claim.process.log_value, 0.0))))
 
 
 def test_the_family_keeps_every_challenger_that_there_ever_was() -> None:
@@ -191,9 +204,9 @@ def test_the_family_keeps_every_challenger_that_there_ever_was() -> None:
     first = Stretch({0: 0.5, 2: 0.5}, {0: (500, 50, 5), 2: (500, 50, 5)})
     later = [Stretch({0: 0.5, 1: 0.5}, {0: (500, 50, 5), 1: (500, 80, 5)})] * 6
     assessment = assess(stand([first, *later]), FLOORS)
-    better = claim_of(assessment.reward.challengers[1].better)
     assert set(assessment.reward.challengers) == {1, 2}
-    assert better.p_value == pytest.approx(min(1.0, 4 * better.process.p_value))
+    assert claim_of(assessment.reward.challengers[1].better).n_tests == 4
+    assert claim_of(assessment.others["error"].challengers[1].harm).n_tests == 2
 
 
 def test_a_new_arm_has_the_reason_that_it_had_no_share() -> None:
@@ -202,7 +215,7 @@ def test_a_new_arm_has_the_reason_that_it_had_no_share() -> None:
     added = replace(state, experiment=replace(state.experiment, arms=_arms("champion", "first", "second")))
     seen = assess(added, FLOORS).reward.challengers[2]
     reason = CannotSay(Reason.ARM_WITHOUT_SHARE)
-    assert (seen.difference, seen.better, seen.worse, seen.lift) == (reason,) * 4
+    assert (seen.comparison, seen.better, seen.worse) == (reason,) * 3
 
 
 def test_a_champion_without_an_epoch_is_no_error() -> None:
@@ -211,8 +224,8 @@ def test_a_champion_without_an_epoch_is_no_error() -> None:
     experiment = replace(state.experiment, arms=_arms("champion", "first", "fourth"), champion="fourth")
     assessment = assess(replace(state, experiment=experiment), FLOORS)
     assert assessment.champion == 4
-    differences = [seen.difference for seen in assessment.reward.challengers.values()]
-    assert differences == [CannotSay(Reason.ARM_WITHOUT_SHARE)] * 2
+    comparisons = [seen.comparison for seen in assessment.reward.challengers.values()]
+    assert comparisons == [CannotSay(Reason.ARM_WITHOUT_SHARE)] * 2
     assert isinstance(assessment.reward.means[0], MeanEstimate)
 
 
@@ -225,7 +238,8 @@ def test_withheld_evidence_is_withheld_everywhere() -> None:
     for evidence in (assessment.reward, *assessment.others.values()):
         assert set(evidence.means.values()) == {why}
         for seen in evidence.challengers.values():
-            assert (seen.difference, seen.lift, seen.better, seen.worse) == (why,) * 4
+            assert (seen.comparison, seen.better, seen.worse) == (why,) * 3
+            assert seen.harm == (why if evidence.metric.is_guardrail else None)
 
 
 def test_units_are_counted_in_place_of_decisions_where_they_are_given() -> None:
@@ -263,7 +277,7 @@ def test_rows_end_where_the_next_epoch_began() -> None:
     """Every row of a process ends where the next epoch began."""
     assessment = assess(stand(CLEAR), FLOORS)
     assert assessment.reward.row_ends == tuple(STARTED_AT + (row + 1) * HOUR for row in range(8))
-    assert len(claim_of(assessment.reward.challengers[1].better).process.log_values) == 8
+    assert claim_of(assessment.reward.challengers[1].better).rows == tuple(range(1, 8))
 
 
 SITUATIONS: dict[str, ExperimentState] = {
@@ -306,12 +320,12 @@ def test_nothing_is_nan_and_no_p_value_leaves_its_range(situation: str, floors: 
 
 
 def test_few_data_never_make_a_narrow_interval() -> None:
-    """With twenty decisions, all successes, the difference stays almost unknown."""
-    assessment = assess(stand(even(((10, 10, 0), (10, 10, 0)))), FLOORS)
-    difference = assessment.reward.challengers[1].difference
-    assert isinstance(difference, Comparison)
-    assert difference.interval.lower < -0.5
-    assert difference.interval.upper > 0.5
+    """With twenty to sixty decisions, all successes, the difference stays almost unknown."""
+    for n_epochs, reach in ((1, 1.0), (2, 1.0), (3, 0.3)):
+        seen = assess(stand(even(*[((10, 10, 0), (10, 10, 0))] * n_epochs)), FLOORS).reward.challengers[1]
+        assert compared(seen).interval.lower <= -reach
+        assert compared(seen).interval.upper >= reach
+        assert claim_of(seen.better).p_value == pytest.approx(1.0)
 
 
 def test_evidence_under_a_metric_to_minimise_is_mirrored() -> None:
@@ -323,16 +337,19 @@ def test_evidence_under_a_metric_to_minimise_is_mirrored() -> None:
 
 
 def _require_sound(seen: ChallengerEvidence) -> None:
-    for claim in (seen.better, seen.worse):
+    for claim in (seen.better, seen.worse, seen.harm):
         if isinstance(claim, Claim):
             assert 0 < claim.p_value <= 1
-            assert claim.p_value >= claim.process.p_value
+            assert claim.is_established == (claim.p_value <= ALPHA)
+            assert not (claim.is_established and claim.is_lapsed)
             assert all(isfinite(value) for value in claim.process.log_values)
-    if isinstance(seen.difference, Comparison):
-        interval = seen.difference.interval
-        assert interval.lower <= seen.difference.difference <= interval.upper
-    if isinstance(seen.lift, CannotSay):
-        assert seen.lift.explanation
+            assert len(claim.rows) in (0, len(claim.process.log_values))
+    if isinstance(seen.comparison, Comparison):
+        found = seen.comparison
+        assert found.interval.lower <= found.difference <= found.interval.upper
+        assert found.difference == found.mean - found.champion_mean
+        if isinstance(found.lift, CannotSay):
+            assert found.lift.explanation
 
 
 def _numbers(value: object) -> Iterator[float]:
@@ -355,6 +372,20 @@ def _numbers(value: object) -> Iterator[float]:
 
 def _arms(*ids: str) -> tuple[Arm, ...]:
     return tuple(Arm(id=arm_id) for arm_id in ids)
+
+
+def test_values_of_splits_stand_in_the_order_of_the_request() -> None:
+    """Each split has its value on the reward; one that was in force all the time has no gain."""
+    splits = [{0: 1.0, 1: 1.0}, {1: 1.0}, {0: 0.9, 1: 0.1}]
+    even_split, first_only, mostly_champion = assess(stand(CLEAR), FLOORS, splits=splits).splits
+    assert isinstance(even_split, SplitValue)
+    assert isinstance(first_only, SplitValue)
+    assert isinstance(mostly_champion, SplitValue)
+    assert even_split.gain == CannotSay(Reason.SPLIT_IN_FORCE)
+    assert even_split.value == pytest.approx(0.15)
+    assert first_only.value == pytest.approx(0.2)
+    assert mostly_champion.value == pytest.approx(0.11)
+    assert (even_split.n_decisions, even_split.n_centre, even_split.n_below) == (7000, 1000, 0)
 
 
 def test_an_assessment_is_pure() -> None:
