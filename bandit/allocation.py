@@ -8,9 +8,11 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Final
 
+from bandit.decision_id import Basis
 from bandit.experiment import Experiment
 from bandit.facts import Epoch, Facts, starts_of
-from bandit.facts.fold import ArmObservations, Weighting, fold_facts
+from bandit.facts.fold import ArmObservations, Weighting, fold_facts, fold_units
+from bandit.facts.units import NO_STEERING, SteeringFacts
 from bandit.limits import ArmStanding, apply_limits
 from bandit.metric import Direction, Metric
 from bandit.policies import policy_over
@@ -19,6 +21,17 @@ from bandit.posteriors import Posterior
 MAX_EPOCH_DECISIONS: Final = 4_000_000
 """An epoch ends at this many decisions, so that its sums of counts fit in 64 bits, which makes folds fast.
 Larger sums, as in a paused experiment, whose epoch never ends, are exact too."""
+
+EARLY_DECISIONS: Final = 100_000
+"""Below this many policy decisions, epochs also end by their number of decisions."""
+
+SMALLEST_EARLY_EPOCH: Final = 32
+"""The fewest policy decisions that end an early epoch: evidence takes no centre from fewer."""
+
+EARLY_GROWTH: Final = 0.25
+"""An early epoch ends at this part of the policy decisions before it. A test takes its centre from earlier
+epochs, so that it may not stand still while decisions come in; growing by a part makes that 34 epochs by
+`EARLY_DECISIONS`, once in an experiment's life."""
 
 _SMALLEST_SHARE: Final = 1e-6
 """Smaller shares count as this one, so that changes of their log-odds do not cause epochs."""
@@ -56,6 +69,7 @@ class ExperimentState:
         facts: What was counted.
         lag: How long a replica may continue to use an epoch after its end.
         now: The current time.
+        steering: Metric number to what units steer with, where units are counted; None where decisions are.
     """
 
     experiment: Experiment
@@ -65,6 +79,7 @@ class ExperimentState:
     facts: Facts
     lag: timedelta
     now: datetime
+    steering: Mapping[int, SteeringFacts] | None = None
 
     @cached_property
     def numbers(self) -> list[int]:
@@ -95,9 +110,11 @@ class ExperimentState:
         if arms is None:
             arms = self.numbers
         number = self.metric_numbers[metric.name]
-        return fold_facts(
-            self.facts, self.epochs, (number, metric), arms, weighting=self.weighting, now=self.now
-        )
+        numbered, weighting = (number, metric), self.weighting
+        if self.steering is None:
+            return fold_facts(self.facts, self.epochs, numbered, arms, weighting=weighting, now=self.now)
+        own = self.steering.get(number, NO_STEERING)
+        return fold_units(own, self.facts, self.epochs, numbered, arms, weighting=weighting, now=self.now)
 
     @cached_property
     def decisions_by_arm(self) -> Counter[int]:
@@ -112,6 +129,22 @@ class ExperimentState:
         """The number of decisions in the current epoch so far."""
         columns = self.facts.decision_columns
         return int(columns.counts[columns.cells.epoch == self.epochs[-1].number].sum())
+
+    @cached_property
+    def decisions_to_growth(self) -> float:
+        """How many more policy decisions end the current epoch, 0 if it has them; infinite if none do.
+
+        None do once there are `EARLY_DECISIONS`.
+        """
+        columns, current = self.facts.decision_columns, self.epochs[-1]
+        cells = columns.cells
+        is_drawn = (cells.basis == Basis.POLICY) & (cells.segment == current.segment)
+        n_drawn = int(columns.counts[is_drawn].sum())
+        if n_drawn >= EARLY_DECISIONS:
+            return math.inf
+        n_current = int(columns.counts[is_drawn & (cells.epoch == current.number)].sum())
+        needed = max(SMALLEST_EARLY_EPOCH, math.ceil((n_drawn - n_current) * EARLY_GROWTH))
+        return max(needed - n_current, 0)
 
     def age_of(self, arm: int) -> timedelta:
         """Return the time since the arm's first epoch; zero without a warm-up duration."""
@@ -156,8 +189,9 @@ def needs_epoch(state: ExperimentState, allocation: Allocation, threshold: float
     """True if the allocation is worth a new epoch.
 
     It is if some share's log-odds have moved by more than `threshold` since the current epoch, if arms came,
-    went or changed their warm-up, or if that epoch has decisions and is too old or too full. An epoch that
-    starts in the future is too old even without decisions: until it is capped, no earlier epoch ends.
+    went or changed their warm-up, if that epoch has the decisions that end an early one, or if it has any and
+    is too old or too full. An epoch that starts in the future is too old even without decisions: until it is
+    capped, no earlier epoch ends.
     """
     current = state.epochs[-1]
     if current.is_ahead(state.now):
@@ -167,6 +201,8 @@ def needs_epoch(state: ExperimentState, allocation: Allocation, threshold: float
     if allocation.warming_up != current.warming_up:
         return True
     if furthest_move(current.shares, allocation.shares) > threshold:
+        return True
+    if state.decisions_to_growth == 0:
         return True
     n_decisions = state.n_decisions_in_force
     return n_decisions >= MAX_EPOCH_DECISIONS or (

@@ -162,10 +162,13 @@ class Facts:
     Attributes:
         decisions: The number of decisions by key.
         outcomes: Tallies of their outcomes.
+        parts: The policy rows of the first epoch, split by `bandit.facts.parts` into five facts whose sums
+            they are; empty if any count of it is not known by part, or there is none.
     """
 
     decisions: Mapping[DecisionKey, int]
     outcomes: Mapping[OutcomeKey, Tally]
+    parts: tuple["Facts", ...] = ()
 
     @classmethod
     def of_rows(

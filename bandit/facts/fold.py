@@ -3,7 +3,7 @@
 No state is kept between two folds, so half-life, windows and priors can change while an experiment runs.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import reduce
@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.decision_id import STEERING
+from bandit.decision_id import STEERING, Basis
 from bandit.facts import Epoch, Facts, n_closed, starts_of
 from bandit.facts.columns import NO_OUTCOMES, OutcomeColumns, exact_sums, look_up, positions
-from bandit.facts.grid import FactGrid
+from bandit.facts.grid import DRAWN, FactGrid
 from bandit.facts.silence import silence_of, with_silence
+from bandit.facts.units import SteeringFacts
 from bandit.metric import Metric
 from bandit.posteriors.moments import OutcomeMoments
 
@@ -55,7 +56,8 @@ class ArmObservations:
     Attributes:
         sums: Weighted observations, silence included where the metric gives it a value.
         n_outcomes: Posted outcomes among them, unweighted.
-        n_open: Outcomes in time whose epoch has not closed yet.
+        n_open: Outcomes in time that wait: for their epoch to close, or where units are counted for the
+            window of their decision.
         n_late: Outcomes that came after their window; they never steer.
     """
 
@@ -73,6 +75,8 @@ def fold_facts(
     *,
     weighting: Weighting,
     now: datetime,
+    bases: Collection[Basis] = STEERING,
+    are_closed: bool = False,
 ) -> dict[int, ArmObservations]:
     """Fold one metric's facts over the epochs of one segment; return arm number to its observations.
 
@@ -86,21 +90,66 @@ def fold_facts(
         arms: Numbers of the arms to report on.
         weighting: Weights of epochs.
         now: The moment to fold for.
+        bases: Of these, the kinds of decisions to fold.
+        are_closed: Whether all facts are of closed windows, whatever their epoch.
     """
     number, declared = metric
-    grid = FactGrid(facts, epochs, list(arms), bases=STEERING, is_exact=True)
-    n_done = n_closed(epochs, declared.window, weighting.lag, now)
+    grid = FactGrid(facts, epochs, list(arms), bases=bases, is_exact=True)
+    n_done = len(epochs) if are_closed else n_closed(epochs, declared.window, weighting.lag, now)
     posted = grid.moments(number)
     observed = _observe(posted[:, :n_done], grid, declared)
     weights = [weighting.weight(started_at, now) for started_at in starts_of(epochs)[:n_done]]
     sums = _sum_even(observed, declared) if weighting.is_even else _sum_weighted(observed, declared, weights)
     n_outcomes, n_open = exact_sums(posted[0, :n_done]), exact_sums(posted[0, n_done:])
-    n_late = _count_late(facts.outcome_columns.get(number, NO_OUTCOMES), grid.arms)
+    n_late = _count_late(facts.outcome_columns.get(number, NO_OUTCOMES), grid.arms, bases)
     return {
         arm: ArmObservations(
             sums=sums[column], n_outcomes=n_outcomes[column], n_open=n_open[column], n_late=n_late[column]
         )
         for column, arm in enumerate(grid.arms)
+    }
+
+
+def fold_units(
+    steering: SteeringFacts,
+    facts: Facts,
+    epochs: Sequence[Epoch],
+    metric: tuple[int, Metric],
+    arms: Iterable[int],
+    *,
+    weighting: Weighting,
+    now: datetime,
+) -> dict[int, ArmObservations]:
+    """Fold one metric where units are counted; return arm number to its observations.
+
+    Policy decisions are those that units steer with. Restricted decisions are those of `facts`, as
+    `fold_facts` counts them; late outcomes, which never steer, are those of `facts` as well.
+
+    Args:
+        steering: What units steer with on the metric.
+        facts: The experiment's facts, which count decisions.
+        epochs: The segment's epochs, in order of number.
+        metric: The store's number of the metric, and the metric.
+        arms: Numbers of the arms to report on.
+        weighting: Weights of epochs.
+        now: The moment to fold for.
+    """
+    columns = list(arms)
+    by_unit = fold_facts(
+        steering.facts, epochs, metric, columns, weighting=weighting, now=now, bases=DRAWN, are_closed=True
+    )
+    restricted = fold_facts(
+        facts, epochs, metric, columns, weighting=weighting, now=now, bases=STEERING - DRAWN
+    )
+    n_late = _count_late(facts.outcome_columns.get(metric[0], NO_OUTCOMES), columns, STEERING)
+    return {
+        arm: ArmObservations(
+            sums=by_unit[arm].sums.merge(restricted[arm].sums),
+            n_outcomes=by_unit[arm].n_outcomes + restricted[arm].n_outcomes,
+            n_open=steering.n_open.get(arm, 0) + restricted[arm].n_open,
+            n_late=late,
+        )
+        for arm, late in zip(columns, n_late, strict=True)
     }
 
 
@@ -117,10 +166,10 @@ def _observe(posted: NDArray[Any], grid: FactGrid, metric: Metric) -> tuple[NDAr
     return with_silence((n, total, squares), decided, quanta)
 
 
-def _count_late(columns: OutcomeColumns, arms: Sequence[int]) -> list[int]:
+def _count_late(columns: OutcomeColumns, arms: Sequence[int], bases: Collection[Basis]) -> list[int]:
     """Count the late outcomes of each arm, whatever their epoch."""
     places = look_up(positions(arms), columns.cells.arm)
-    is_counted = (places >= 0) & np.isin(columns.cells.basis, sorted(STEERING))
+    is_counted = (places >= 0) & np.isin(columns.cells.basis, sorted(bases))
     n_late = np.zeros(len(arms), dtype=columns.tallies.dtype)
     np.add.at(n_late, places[is_counted], columns.tallies[is_counted, _N_MOMENTS])
     return [int(count) for count in n_late]

@@ -1,5 +1,6 @@
 """Allocation: sums, symmetry and limits of shares, and when they are worth a new epoch."""
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from itertools import permutations
@@ -9,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bandit.allocation import (
+    EARLY_DECISIONS,
     MAX_EPOCH_DECISIONS,
+    SMALLEST_EARLY_EPOCH,
     Allocation,
     ExperimentState,
     allocate,
@@ -265,6 +268,38 @@ def test_an_epoch_ends_at_four_million_decisions() -> None:
 
     assert MAX_EPOCH_DECISIONS == 4_000_000
     assert (due_at(3_999_999), due_at(4_000_000)) == (False, True)
+
+
+@pytest.mark.parametrize("policy", [ThompsonSampling(), WeightedSplit(weights={"a": 1.0, "b": 1.0})])
+def test_early_epochs_grow_by_decisions(policy: DeclaredPolicy) -> None:
+    """The first 100,000 decisions make 34 epochs, of 32 or a quarter of those before; later ones none."""
+    windowed = declare(arms=("a", "b"), metrics=[Metric(name="x", window=HOUR)], policy=policy)
+    epochs, counts, n_before = [make_epoch(1)], dict[DecisionKey, int](), 0
+    sizes: list[int] = []
+
+    def is_due_at(n: int) -> bool:
+        now = counts | {decision_key(len(epochs), 0): n // 2, decision_key(len(epochs), 1): n - n // 2}
+        state = stand(windowed, epochs, Facts(decisions=now, outcomes={}), now=START)
+        return needs_epoch(state, allocate(state), THRESHOLD)
+
+    while n_before < EARLY_DECISIONS:
+        size = max(SMALLEST_EARLY_EPOCH, math.ceil(n_before / 4))
+        assert not is_due_at(min(size, EARLY_DECISIONS - n_before) - 1)
+        assert is_due_at(size) is (n_before + size < EARLY_DECISIONS)
+        counts |= {decision_key(len(epochs), 0): size}
+        epochs.append(make_epoch(len(epochs) + 1))
+        sizes.append(size)
+        n_before += size
+    assert (sizes[:6], len(sizes)) == ([32, 32, 32, 32, 32, 40], 34)
+    assert not is_due_at(MAX_EPOCH_DECISIONS - 1)
+
+
+def test_only_drawn_decisions_make_early_epochs_grow() -> None:
+    """Restricted and fallback decisions are no evidence: they neither end an early epoch nor make it late."""
+    others = {decision_key(1, 0, basis): 200_000 for basis in (Basis.RESTRICTED, Basis.FALLBACK)}
+    for n_drawn, expected in ((31, False), (32, True)):
+        facts = Facts(decisions={**others, decision_key(1, 1): n_drawn}, outcomes={})
+        assert is_due(stand(EXPERIMENT, [make_epoch()], facts, now=START)) is expected
 
 
 @pytest.mark.parametrize(

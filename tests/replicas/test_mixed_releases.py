@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bandit.v1 import bandit_pb2
+from bandit.v1 import bandit_pb2, experiment_pb2
 from server.store.errors import OlderServersError, StoreUnavailableError
 from server.store.opening import open_store
 from server.store.sql_store import SqlStore
@@ -25,6 +25,7 @@ from tests.support.process import ServerProcess, eventually
 from tests.support.wire import Wire
 
 GONE = b"gone" + bytes(12)
+UNIT_FLAGS = ("--poll-seconds", "0.05", "--lag-seconds", "0.2")
 CHANGES_NOTHING = {"store.away", "epoch.failed", "upkeep.failed"}
 """What an old server may log when the database refuses its writes."""
 
@@ -199,3 +200,39 @@ def test_an_old_server_does_not_start_on_a_file_that_it_can_not_read(
     servers.append(ServerProcess.start(file))
     works([connect(servers[-1])], name)
     assert servers[-1].terminate() == 0
+
+
+def test_units_that_an_old_server_counted_steer_with_their_first_decision(
+    old: OldRelease, servers: list[ServerProcess], tmp_path: Path, connect: Connect
+) -> None:
+    """It notes no ids: a unit that it met counts once, and one that only this release met three times."""
+    file = tmp_path / "bandit.db"
+    servers.append(old.start(file, *UNIT_FLAGS))
+    wire = connect(servers[-1])
+    name = wire.running(analysis_unit=experiment_pb2.ANALYSIS_UNIT_UNIT)
+    for _ in range(5):
+        wire.reward(wire.choose(name, unit="known").decision_id, {"click": 1.0})
+    assert servers[-1].terminate() == 0
+    servers.append(ServerProcess.start(file, *UNIT_FLAGS))
+    wire = connect(servers[-1])
+    assert observed(wire, name) == (1, 1)
+    for _ in range(5):
+        wire.reward(wire.choose(name, unit="new").decision_id, {"click": 1.0})
+    assert eventually(lambda: observed(wire, name), until=lambda seen: seen == (4, 4))
+    assert servers[-1].terminate() == 0
+    servers.append(old.start(file, *UNIT_FLAGS))
+    wire = connect(servers[-1])
+    for unit in ("known", "new", "another"):
+        wire.reward(wire.choose(name, unit=unit).decision_id, {"click": 1.0})
+    assert servers[-1].terminate() == 0
+    servers.append(ServerProcess.start(file, *UNIT_FLAGS))
+    wire = connect(servers[-1])
+    assert eventually(lambda: observed(wire, name), until=lambda seen: seen == (5, 5))
+    assert sum(arm.units for arm in wire.report(name).arms) == 3
+    assert servers[-1].terminate() == 0
+
+
+def observed(wire: Wire, name: str) -> tuple[float, int]:
+    """Return how many decisions, and outcomes, are counted in beliefs on clicks."""
+    clicks = [arm.metrics[0] for arm in wire.report(name).arms]
+    return sum(each.observations for each in clicks), sum(each.outcomes for each in clicks)

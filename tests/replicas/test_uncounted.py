@@ -42,7 +42,7 @@ def test_a_transaction_that_looked_before_the_end_is_waited_for(stores: Sequence
             ending = pool.submit(end, stores[0])
             eventually(lambda: query(url, WAITING) == [(1,)])
             _, increments = reward_batch.record(connection, stores[1]._dialect, [early])
-            assert set(increments) == {OutcomeKey(number, 1, 0, 0, Basis.POLICY, 0)}
+            assert set(increments) == {(OutcomeKey(number, 1, 0, 0, Basis.POLICY, 0), 0)}
             connection.exec_driver_sql(
                 "INSERT INTO outcome_facts (experiment, epoch, segment, arm, basis, metric, slot, n, total, "
                 "squares, late_n, late_total, late_squares) VALUES (%s, 1, 0, 0, 1, 0, 5, 1, 1, 1, 0, 0, 0)",

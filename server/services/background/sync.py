@@ -114,7 +114,7 @@ class StoreSync:
                 await self._claim_slot()
                 return
             self._counter.settle(flush)
-            self._allocator.mark_decided({key.experiment for key in flush.counts})
+            self._allocator.mark_decided(flush.counts)
 
     async def end_run(self) -> None:
         """Flush, and record that this run ended with all its decisions counted.

@@ -5,6 +5,8 @@ from typing import Final
 
 from bandit.decision_id import FLUSH_BITS, NO_UNIT, Basis, run_of
 from bandit.facts import DecisionKey
+from bandit.facts.parts import N_NIBBLES, N_PARTS, nibble_of, part_of_nibble
+from bandit.facts.units import N_STEERING
 from server.services.runtime.writer import Writer
 from server.services.snapshot.offers import Offer
 from server.store.records import Flush
@@ -18,11 +20,12 @@ MAX_WAITING_UNITS: Final = 200_000
 _NO_BOUND: Final = b"\xff" * 17
 """Above the id of every decision."""
 
-_Book = dict[Offer, dict[bytes, tuple[bytes, int]]]
+_Seen = dict[bytes, tuple[tuple[bytes, ...], int]]
+_Book = dict[Offer, _Seen]
 
 
 class SeenUnits:
-    """The units seen since the last flush, by offer: the first decision of each, and its decision count.
+    """The units seen since the last flush, by offer: the first decisions of each, and its decision count.
 
     Memory is bounded. While the store is away, decisions soon become `unconfirmed`, and their units are not
     recorded. While it can be read but not written, units are recorded up to the bound, and the others counted
@@ -50,31 +53,39 @@ class SeenUnits:
             seen = self._open[offer] = {}
         known = seen.get(mark)
         if known is not None:
-            seen[mark] = (known[0], known[1] + 1)
+            ids, count = known
+            seen[mark] = (ids if count >= N_STEERING else (*ids, decision), count + 1)
         elif self._n_open < MAX_FLUSH_UNITS:
-            seen[mark] = (decision, 1)
+            seen[mark] = ((decision,), 1)
             self._n_open += 1
         elif MAX_FLUSH_UNITS * (len(self._full) + 2) <= MAX_WAITING_UNITS:
             self._full.append(self._open)
-            self._open, self._n_open = {offer: {mark: (decision, 1)}}, 1
+            self._open, self._n_open = {offer: {mark: ((decision,), 1)}}, 1
         else:
             self.n_dropped += 1
 
-    def take(self, latest: bytes) -> list[tuple[DecisionKey, dict[bytes, tuple[bytes, int]]]]:
+    def take(self, latest: bytes) -> list[tuple[DecisionKey, _Seen]]:
         """Remove and return the units of the next flush, at most `MAX_FLUSH_UNITS`.
 
-        Units whose decision is not below the id `latest` are dropped: a clock that ran ahead dated it.
+        Decisions that are not below the id `latest` are no unit's first, since a clock that ran ahead dated
+        them; units without any other are dropped.
         """
         if self._full:
             book = self._full.popleft()
         else:
             book, self._open, self._n_open = self._open, {}, 0
-        dated = {
-            offer: {mark: first for mark, first in seen.items() if first[0] < latest}
-            for offer, seen in book.items()
-        }
+        dated = {offer: _before(latest, seen) for offer, seen in book.items()}
         self.n_dropped += sum(map(len, book.values())) - sum(map(len, dated.values()))
         return [(offer.key, seen) for offer, seen in dated.items() if seen]
+
+
+def _before(latest: bytes, seen: _Seen) -> _Seen:
+    """Return the units with decisions below the id `latest`, each with those."""
+    return {
+        mark: (ids, count)
+        for mark, (known, count) in seen.items()
+        if (ids := tuple(each for each in known if each < latest))
+    }
 
 
 class DecisionCounter:
@@ -98,7 +109,9 @@ class DecisionCounter:
         self.stamp = 0
         self._restamp()
         self._counts: defaultdict[Offer, int] = defaultdict(int)
+        self._nibbles: defaultdict[Offer, list[int]] = defaultdict(lambda: [0] * N_NIBBLES)
         self._waiting: Counter[DecisionKey] = Counter()
+        self._waiting_parts: defaultdict[DecisionKey, list[int]] = defaultdict(lambda: [0] * N_PARTS)
         self._groups: defaultdict[int, list[int]] = defaultdict(lambda: [0] * 256)
         self._pending: Flush | None = None
         self.totals: Counter[tuple[int, int, Basis]] = Counter()
@@ -106,7 +119,10 @@ class DecisionCounter:
 
     def count(self, offer: Offer, decision: bytes, mark: bytes) -> None:
         """Count one decision, and its unit, unless the mark is `NO_UNIT`."""
-        self._counts[offer] += 1
+        if offer.keeps_parts:
+            self._nibbles[offer][nibble_of(decision)] += 1
+        else:
+            self._counts[offer] += 1
         self._last_id = decision
         if mark is NO_UNIT:
             return
@@ -118,7 +134,8 @@ class DecisionCounter:
     @property
     def n_flushes(self) -> int:
         """Return how many flushes it takes to send all counts."""
-        return bool(self._pending) + max(len(self.units), bool(self._counts or self._waiting))
+        has_counts = bool(self._counts or self._nibbles or self._waiting)
+        return bool(self._pending) + max(len(self.units), has_counts)
 
     def count_waiting(self, experiment: int) -> int:
         """Return how many decisions for the experiment with this number are not known to be in the store."""
@@ -144,11 +161,13 @@ class DecisionCounter:
                 counts=self._waiting,
                 units=self.units.take(latest),
                 groups=self._take_groups(),
+                parts={key: tuple(counts) for key, counts in self._waiting_parts.items()},
                 decided_ms=int.from_bytes(self._last_id[:6]),
             )
             for key, count in self._waiting.items():
                 self.totals[key.experiment, key.arm, key.basis] += count
             self._waiting = Counter()
+            self._waiting_parts.clear()
             self._restamp()
         return self._pending
 
@@ -178,11 +197,19 @@ class DecisionCounter:
         for offer, count in self._counts.items():
             self._waiting[offer.key] += count
         self._counts.clear()
+        for offer, nibbles in self._nibbles.items():
+            self._waiting[offer.key] += sum(nibbles)
+            parts = self._waiting_parts[offer.key]
+            for nibble, count in enumerate(nibbles):
+                parts[part_of_nibble(nibble)] += count
+        self._nibbles.clear()
 
     def forget(self) -> None:
         """Drop every count that is not in the store, since they belong to another deployment."""
         self._counts.clear()
+        self._nibbles.clear()
         self._waiting.clear()
+        self._waiting_parts.clear()
         self._groups.clear()
         self.units = SeenUnits()
         self._pending = None

@@ -1,17 +1,20 @@
 """The allocator: begins a new epoch when an experiment's shares have moved with its facts."""
 
 import heapq
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
 
 from bandit.allocation import ExperimentState, allocate, longest_epoch, needs_epoch
-from bandit.facts import Epoch, ends_of
+from bandit.decision_id import Basis
+from bandit.facts import DecisionKey, Epoch, ends_of
 from bandit.posteriors import BetaPosterior
 from bandit.posteriors.best_arm import best_arm_probabilities
 from server.services.experiments.epochs import new_epoch, state_of
+from server.services.experiments.steering import SteeringFolds
 from server.services.runtime.async_store import AsyncStore, Thread
 from server.services.runtime.clock import Clock
 from server.services.snapshot.snapshot import Snapshot
@@ -23,7 +26,7 @@ _STEP_PAUSE: Final = timedelta(seconds=5)
 """How soon an experiment is looked at again if a maximum step holds its shares back."""
 
 _AGE_PAUSE: Final = timedelta(seconds=10)
-"""How soon an experiment without a window is looked at after its first decisions."""
+"""How soon an experiment without a window, or with an early epoch, is looked at after its first decisions."""
 
 log = structlog.get_logger()
 
@@ -42,6 +45,10 @@ class Allocator:
         clock: The time.
         lag: How long a replica may go on with an epoch after its end.
         threshold: A new epoch begins when a share has moved by more than this, in log-odds.
+
+    Attributes:
+        steering: Reads what units steer with.
+        n_epochs: How many epochs it began.
     """
 
     def __init__(
@@ -58,33 +65,43 @@ class Allocator:
         self._clock = clock
         self._lag = lag
         self._threshold = threshold
+        self.steering = SteeringFolds(clock, lag)
         self._grown: dict[int, None] = {}
         self._changed: dict[int, None] = {}
         self._due: list[tuple[float, int]] = []
         self._due_at: dict[int, float] = {}
+        self._to_growth: dict[int, float] = {}
         self.n_epochs = 0
 
     def mark_grown(self, experiments: Iterable[int]) -> None:
         """Note that the facts of these experiments grew, so that they are looked at first."""
         self._grown.update(dict.fromkeys(experiments))
 
-    def mark_decided(self, experiments: Iterable[int]) -> None:
-        """Note that decisions were counted for these experiments.
+    def mark_decided(self, counts: Mapping[DecisionKey, int]) -> None:
+        """Note that these decisions were counted.
 
-        Decisions alone move no share, but they end a warm-up, and an epoch with decisions gets old: such
-        experiments are looked at when a quarter of the window has passed.
+        Decisions alone move no share, but they end a warm-up, an epoch with decisions gets old, and an early
+        one ends by their number. So an experiment is looked at when a quarter of the window has passed. While
+        its epochs are early, it is looked at as soon as this server has counted what was missing at the last
+        look, and within ten seconds in any case, since other servers count as well.
         """
         now = self._clock.now()
-        for number in experiments:
+        drawn = dict.fromkeys((key.experiment for key in counts), 0)
+        for key, count in counts.items():
+            drawn[key.experiment] += count if key.basis is Basis.POLICY else 0
+        for number, n_drawn in drawn.items():
             live = self._snapshot.find_live(number)
             if live is None or live.epoch is None:
                 continue
-            if live.epoch.warming_up:
+            to_growth = self._to_growth[number] = self._to_growth.get(number, 0) - n_drawn
+            is_early = n_drawn > 0 and to_growth < math.inf
+            if live.epoch.warming_up or (is_early and to_growth <= 0):
                 self._grown[number] = None
-            elif number not in self._due_at:
+            elif is_early or number not in self._due_at:
                 declared = live.record.experiment
                 window = declared.metric(declared.reward_metric).window
-                self._look_at(number, now + (_AGE_PAUSE if window is None else window / 4))
+                pause = _AGE_PAUSE if window is None else window / 4
+                self._look_at(number, now + (min(pause, _AGE_PAUSE) if is_early else pause))
 
     def _look_at(self, number: int, instant: datetime) -> None:
         """Look at the experiment at that instant or earlier; setting the clock does not delay a look."""
@@ -131,8 +148,11 @@ class Allocator:
         live = self._snapshot.find_live(number)
         if live is None or live.record.state is not State.RUNNING or live.record.unknown:
             self._due_at.pop(number, None)
+            self._to_growth.pop(number, None)
+            self.steering.forget(number)
             return
-        computed, look_again_at = await self._store.run(Thread.COMPUTE, self._compute, number)
+        computed, look_again_at, to_growth = await self._store.run(Thread.COMPUTE, self._compute, number)
+        self._to_growth[number] = 0 if computed is not None else to_growth
         if computed is not None:
             stored = await self._store.add_epoch(computed)
             if stored is None:
@@ -147,30 +167,41 @@ class Allocator:
         if look_again_at is not None:
             self._look_at(number, look_again_at)
 
-    def _compute(self, store: Store, number: int) -> tuple[Epoch | None, datetime | None]:
-        """Return the next epoch, if there should be one, and when to look again if no fact changes."""
-        found = store.read_facts(number)
+    def _compute(self, store: Store, number: int) -> tuple[Epoch | None, datetime | None, float]:
+        """Return the next epoch, if there should be one, and when to look again if no fact changes.
+
+        Last comes how many policy decisions this epoch lacks to end by their number.
+        """
+        found = store.read_facts(number, with_parts=False)
         if found is None or not found.epochs or found.record.unknown:
-            return None, None
+            return None, None, math.inf
         if found.record.state is not State.RUNNING:
-            return None, None
+            return None, None, math.inf
+        steering = self.steering.read(store, found.record)
         now = self._clock.now()
-        state = state_of(found.record, found.epochs, found.facts, self._lag, now)
+        state = state_of(found.record, found.epochs, found.facts, self._lag, now, steering.facts)
         allocation = allocate(state)
         epoch = None
         if needs_epoch(state, allocation, self._threshold):
             epoch = new_epoch(found.record, found.epochs[-1], allocation, now)
-        return epoch, self._next_look(state, found)
+        return epoch, self._next_look(state, found, steering.due_at), state.decisions_to_growth
 
-    def _next_look(self, state: ExperimentState, found: ExperimentFacts) -> datetime | None:
-        """Return the earliest instant at which shares may move without new facts."""
+    def _next_look(
+        self, state: ExperimentState, found: ExperimentFacts, due_at: datetime | None
+    ) -> datetime | None:
+        """Return the earliest instant at which shares may move without new facts.
+
+        A replica may decide until the lag has passed after an epoch's end. Where units are counted, that
+        decision's window then closes another lag later than the epoch.
+        """
         experiment = found.record.experiment
         current = found.epochs[-1]
-        moments: list[datetime] = []
+        lag = self._lag if state.steering is None else 2 * self._lag
+        moments = [] if due_at is None else [due_at]
         if state.n_decisions_in_force > 0:
             moments.append(current.started_at + longest_epoch(state))
         for window in {metric.window for metric in experiment.metrics} - {None}:
-            closings = (end + self._lag + window for end in ends_of(found.epochs) if window is not None)
+            closings = (end + lag + window for end in ends_of(found.epochs) if window is not None)
             moments.extend(sorted(moment for moment in closings if moment > state.now)[:1])
         if experiment.half_life is not None:
             moments.append(state.now + experiment.half_life / 50)

@@ -272,7 +272,8 @@ class Experiments:
         """Return the epoch with which a running experiment continues after a change."""
         now = self._clock.now()
         found = store.read_facts(before.number)
-        allocation = first_allocation(after, found, self._lag, now)
+        steering = None if found is None else self._allocator.steering.read(store, found.record).facts
+        allocation = first_allocation(after, found, self._lag, now, steering)
         current = found.epochs[-1] if found is not None and found.epochs else None
         return new_epoch(after, current, allocation, now)
 

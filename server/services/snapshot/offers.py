@@ -8,6 +8,7 @@ from bandit.assignment import Picker, UnitHasher
 from bandit.decision_id import Basis, DecisionTerms, UnitMarker
 from bandit.experiment import SEGMENT_ALL, AnalysisUnit, Arm
 from bandit.facts import DecisionKey, Epoch
+from bandit.facts.parts import is_split
 from server.store.records import ExperimentRecord, State
 
 _MAX_SUBSETS = 256
@@ -44,10 +45,14 @@ class Offer:
         key: The key under which the decision is counted.
         keeps_units: Whether units get rows: those of policy decisions, where units are counted.
         keeps_groups: Whether policy decisions are counted by group of units, where decisions are counted.
+        keeps_parts: Whether decisions are counted by part: policy decisions of a first epoch.
         encoded: A cache of the transport's encoding of the offer; no service reads it.
     """
 
-    __slots__ = ("arm", "encoded", "keeps_groups", "keeps_units", "key", "packed_terms", "reason", "terms")
+    __slots__ = (
+        *("arm", "encoded", "keeps_groups", "keeps_parts", "keeps_units"),
+        *("key", "packed_terms", "reason", "terms"),
+    )
 
     def __init__(self, arm: Arm, reason: Reason, terms: DecisionTerms, *, counts_units: bool = False) -> None:
         self.arm = arm
@@ -57,6 +62,7 @@ class Offer:
         self.key = DecisionKey(terms.experiment, terms.epoch, terms.segment, terms.arm, terms.basis)
         self.keeps_units = counts_units and terms.basis is Basis.POLICY
         self.keeps_groups = not counts_units and terms.basis is Basis.POLICY
+        self.keeps_parts = is_split(terms.epoch, terms.basis)
         self.encoded: bytes | None = None
 
 

@@ -11,15 +11,19 @@ from server.store.records import Progress, Rebuilt
 from server.store.tables import facts, sealed_facts
 
 
-def fold(connection: Connection, progress: Progress) -> dict[OutcomeKey, StoredTally]:
-    """The sums that the whole log and the seals of what was purged from it say, one experiment at a time."""
-    folded: dict[OutcomeKey, StoredTally] = {}
+def fold(connection: Connection, progress: Progress) -> dict[facts.OutcomePart, StoredTally]:
+    """The sums that the whole log and the seals of what was purged from it say, one experiment at a time.
+
+    Seals do not know parts.
+    """
+    folded: dict[facts.OutcomePart, StoredTally] = {}
     numbers = facts.logged_experiments(connection)
     for done, number in enumerate(numbers):
         progress(done, len(numbers))
         folded.update(facts.fold_log(connection, number))
     progress(len(numbers), len(numbers))
-    for key, tally in sealed_facts.read(connection).items():
+    for sealed, tally in sealed_facts.read(connection).items():
+        key = facts.OutcomePart(sealed)
         folded[key] = folded[key].plus(tally) if key in folded else tally
     return folded
 
@@ -28,7 +32,7 @@ def compare(
     connection: Connection, progress: Progress
 ) -> tuple[dict[OutcomeKey, Tally], dict[OutcomeKey, Tally]]:
     """The fold and the sums that were kept, both in steps."""
-    folded, stored = fold(connection, progress), facts.sum_all(connection)
+    folded, stored = facts.over_parts(fold(connection, progress)), facts.sum_all(connection)
     return _in_steps(folded), _in_steps(stored)
 
 
@@ -42,7 +46,7 @@ def rebuild(connection: Connection, progress: Progress) -> Rebuilt:
     folded = fold(connection, progress)
     facts.clear_outcomes(connection)
     facts.add_outcomes(connection, folded, slot=0)
-    return Rebuilt(len(folded), lost)
+    return Rebuilt(len(facts.over_parts(folded)), lost)
 
 
 def count_apart(connection: Connection) -> int:

@@ -20,7 +20,7 @@ from server.store.tables import units
 from server.store.tables.experiments import find_by_number
 from server.store.tables.schema import configurations, epochs, experiments, rewards, sealed_facts, seals
 from server.store.tables.seals import IS_PURGEABLE, note_purged
-from server.store.tables.units import UnitOutcome
+from server.store.tables.units import LeavingOutcome
 
 _COLUMNS: Final = [
     rewards.c[name]
@@ -80,9 +80,9 @@ def _move(connection: Connection, rows: Sequence[Row[Any]]) -> None:
 
 
 def _keep_units(connection: Connection, rows: Sequence[Row[Any]]) -> None:
-    """Keep by unit what is counted by unit: outcomes in the windows that the metrics have now."""
+    """Keep what is counted by unit: outcomes in the windows that metrics have now, and those that steer."""
     outcomes = [
-        UnitOutcome(row.experiment, row.segment, row.unit, row.metric, row.quanta, row.steps, row.received_ms)
+        LeavingOutcome(*(getattr(row, name) for name in LeavingOutcome._fields))
         for row in rows
         if row.unit is not None and not row.is_apart
     ]

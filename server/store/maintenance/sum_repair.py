@@ -74,7 +74,7 @@ def repair(connection: Connection) -> Repaired:
     folded: dict[OutcomeKey, StoredTally] = {}
     for number in sorted({key.experiment for key in of_facts | of_seals}):
         log.info("sums.recounting", experiment=number)
-        folded |= facts.fold_log(connection, number)
+        folded |= facts.over_parts(facts.fold_log(connection, number))
     sealed = sealed_facts.read(connection)
     stored = facts.sum_all(connection)
     for key in sorted(of_seals):
@@ -86,7 +86,10 @@ def repair(connection: Connection) -> Repaired:
     _delete(connection, of_facts)
     facts.add_outcomes(
         connection,
-        {key: sealed.get(key, StoredTally()).plus(folded.get(key, StoredTally())) for key in of_facts},
+        {
+            facts.OutcomePart(key): sealed.get(key, StoredTally()).plus(folded.get(key, StoredTally()))
+            for key in of_facts
+        },
         slot=0,
     )
     repaired = Repaired(len(of_facts | of_seals), tuple(sorted(of_facts & of_seals)))

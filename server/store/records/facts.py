@@ -6,11 +6,12 @@ from typing import TypeAlias
 
 from bandit.experiment import Experiment
 from bandit.facts import DecisionKey, Epoch, Facts
-from bandit.facts.units import UnitFacts
+from bandit.facts.units import SteeringFacts, UnitFacts
 from server.store.records.experiments import ExperimentRecord
 
-Sightings: TypeAlias = Mapping[bytes, tuple[bytes, int]]
-"""The hash of a unit to the unique id of its first decision and how many there were, all of one key."""
+Sightings: TypeAlias = Mapping[bytes, tuple[tuple[bytes, ...], int]]
+"""The hash of a unit to the unique ids of its first decisions, one to three, and how many it made in all;
+they are of one key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,8 @@ class Flush:
         incarnation: Random mark of the writer's run.
         sequence: From 1, one more with every flush of the run; a flush that is repeated keeps its number.
         counts: How many decisions to add.
+        parts: Of the keys whose decisions are known by part, how many there are in each; they sum to the
+            key's count.
         units: Which units were seen, where units are counted; a key may be there more than once.
         groups: (Experiment, group of units) to policy decisions to add, where decisions are counted.
         decided_ms: A time, as ids have it, before which no decision was made that a later flush carries.
@@ -33,6 +36,7 @@ class Flush:
     counts: Mapping[DecisionKey, int]
     units: Sequence[tuple[DecisionKey, Sightings]] = ()
     groups: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    parts: Mapping[DecisionKey, Sequence[int]] = field(default_factory=dict)
     decided_ms: int = 0
 
 
@@ -53,10 +57,13 @@ class ReportFacts:
         found: The experiment, its epochs and facts.
         declarations: Every declaration under which it has run, oldest first.
         units: Who was counted once, and how units repeat.
+        steering: Metric number to what units steer with; None where decisions are counted, or if it was not
+            asked for.
         n_old_runs: Runs of servers before 0.3.0 since the experiment started, as far as they are remembered.
     """
 
     found: ExperimentFacts
     declarations: Sequence[Experiment]
     units: UnitFacts
+    steering: Mapping[int, SteeringFacts] | None = None
     n_old_runs: int = 0

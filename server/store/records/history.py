@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from bandit.facts.units import UnitFacts
 from bandit.metric import Metric
 from server.store.records.facts import ExperimentFacts
 
@@ -46,10 +47,12 @@ class History:
         found: The experiment with its epochs and facts.
         metrics: Metric number to metric, for every metric that there ever was: those no longer declared as
             they were declared last.
+        units: The units, where evidence counts those.
         read_log: The reward log in the order of decisions and metrics, at most as many rows at a time as the
             argument says.
     """
 
     found: ExperimentFacts
     metrics: Mapping[int, Metric]
+    units: UnitFacts
     read_log: Callable[[int], Iterator[Sequence[LoggedOutcome]]]

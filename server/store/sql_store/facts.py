@@ -2,11 +2,14 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 from typing_extensions import override
 
+from bandit.experiment import AnalysisUnit
 from bandit.facts import Epoch
+from bandit.facts.units import SteeringFacts
 from server.store.columns.times import to_micros
 from server.store.contract.facts import FactStore
 from server.store.records import (
@@ -55,15 +58,25 @@ class SqlFactStore(SqlPart, FactStore):
         return self._dialect.read(lambda c: epochs.find_terms(c, wanted))
 
     @override
-    def read_facts(self, experiment: int) -> ExperimentFacts | None:
+    def read_facts(self, experiment: int, *, with_parts: bool = True) -> ExperimentFacts | None:
         def read(connection: Connection) -> ExperimentFacts | None:
             record = experiments.find_by_number(connection, experiment)
-            return None if record is None else _facts_of(connection, record)
+            return None if record is None else _facts_of(connection, record, with_parts=with_parts)
 
         return self._dialect.read(read)
 
     @override
-    def read_report(self, name: str) -> ReportFacts | None:
+    def read_steering(
+        self, experiment: int, lag: timedelta, now: datetime
+    ) -> Mapping[int, SteeringFacts] | None:
+        with self._dialect.reading(is_long=True) as connection:
+            record = experiments.find_by_number(connection, experiment)
+            return None if record is None else _steering_of(connection, record, lag, now)
+
+    @override
+    def read_report(
+        self, name: str, lag: timedelta = timedelta(), now: datetime | None = None
+    ) -> ReportFacts | None:
         # First in a short transaction, which soon notices a database that is away.
         if self._dialect.read(lambda c: experiments.find(c, name)) is None:
             return None
@@ -75,6 +88,7 @@ class SqlFactStore(SqlPart, FactStore):
                 found=_facts_of(connection, record),
                 declarations=experiments.read_declarations(connection, record.number),
                 units=units.read(connection, record),
+                steering=None if now is None else _steering_of(connection, record, lag, now),
                 n_old_runs=writers.count_old(connection, to_micros(record.started_at) or 0),
             )
 
@@ -111,6 +125,17 @@ class SqlFactStore(SqlPart, FactStore):
             yield history.find(connection, name)
 
 
-def _facts_of(connection: Connection, record: ExperimentRecord) -> ExperimentFacts:
+def _facts_of(
+    connection: Connection, record: ExperimentRecord, *, with_parts: bool = True
+) -> ExperimentFacts:
     history = epochs.read_all(connection, record.number)
-    return ExperimentFacts(record, history, facts.read(connection, record.number, record.real_metrics))
+    found = facts.read(connection, record.number, record.real_metrics, with_parts=with_parts)
+    return ExperimentFacts(record, history, found)
+
+
+def _steering_of(
+    connection: Connection, record: ExperimentRecord, lag: timedelta, now: datetime
+) -> Mapping[int, SteeringFacts] | None:
+    if record.experiment.analysis_unit is not AnalysisUnit.UNIT:
+        return None
+    return units.read_steering(connection, record, lag, now)

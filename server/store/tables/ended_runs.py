@@ -26,10 +26,12 @@ from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 from bandit.decision_id import FLUSH_BITS, LOSABLE, Basis, IdBits, new_id, run_of
 from bandit.facts import OutcomeKey
 from server.store.columns.exact_sums import StoredTally
+from server.store.columns.slots import counted_part
 from server.store.dialect import Dialect
 from server.store.records import EndedRun, MoveStep, RewardEntry, WriterState
 from server.store.tables import facts, gate, units
 from server.store.tables import writers as writer_slots
+from server.store.tables.facts import OutcomePart
 from server.store.tables.gate import Feature
 from server.store.tables.schema import ended_runs, rewards, writers
 
@@ -195,13 +197,14 @@ def _read_lost(connection: Connection, ended: Row[Any], boundary: bytes | None) 
 
 
 def _move(connection: Connection, rows: Sequence[Row[Any]], slot: int) -> None:
-    increments: defaultdict[OutcomeKey, StoredTally] = defaultdict(StoredTally)
+    increments: defaultdict[OutcomePart, StoredTally] = defaultdict(StoredTally)
     keys = {(row.experiment, row.segment, row.unit) for row in rows if row.unit is not None}
     first_ms = units.read_first(connection, keys)
     for row in rows:
         tally = StoredTally.of(row.quanta, row.steps, is_late=row.is_late)
-        before = OutcomeKey(row.experiment, row.epoch, row.segment, row.arm, Basis(row.basis), row.metric)
-        after = before._replace(basis=Basis.UNCOUNTED)
+        key = OutcomeKey(row.experiment, row.epoch, row.segment, row.arm, Basis(row.basis), row.metric)
+        before = OutcomePart(key, counted_part(row.decision, row.epoch, row.basis))
+        after = OutcomePart(key._replace(basis=Basis.UNCOUNTED))
         increments[before] = increments[before].minus(tally)
         increments[after] = increments[after].plus(tally)
     connection.execute(

@@ -1,7 +1,12 @@
-"""Facts in SQL: rows that only grow, one for each writer's slot, summed over slots when they are read."""
+"""Facts in SQL: rows that only grow, one for each writer's slot, summed over slots when they are read.
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final
+Policy decisions of a first epoch and their outcomes are counted by part; see `server.store.columns.slots`.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, no
 from bandit.decision_id import Basis
 from bandit.facts import DecisionKey, Facts, OutcomeKey, Tally
 from bandit.facts.columns import whole_numbers
+from bandit.facts.parts import N_PARTS, SPLIT_BASIS, SPLIT_EPOCH, part_of
 from server.store.columns.exact_sums import (
     QUANTA_OF_STEPS,
     REST_COLUMNS,
@@ -21,6 +27,7 @@ from server.store.columns.exact_sums import (
     tallies_in_quanta,
     tallies_in_steps,
 )
+from server.store.columns.slots import NO_PART, part_in, slot_of
 from server.store.records import Flush
 from server.store.tables.schema import decision_facts, outcome_facts, rewards
 
@@ -30,13 +37,26 @@ _SUMS: Final = [func.sum(outcome_facts.c[name]).label(name) for name in Tally._f
 _COLUMNS: Final = [outcome_facts.c[name] for name in SUM_COLUMNS]
 _N_KEYS: Final = len(OutcomeKey._fields) - 1
 
+_OUTCOME_PART: Final = [part_in(outcome_facts.c.slot).label("part"), *_OUTCOME_KEY[1:]]
+_IS_SPLIT_OUTCOME: Final = and_(
+    outcome_facts.c.epoch == SPLIT_EPOCH, outcome_facts.c.basis == int(SPLIT_BASIS)
+)
+_DECISION_PART: Final = [part_in(decision_facts.c.slot).label("part"), *_DECISION_KEY[1:]]
+_DECISIONS_BY_PART: Final = (
+    select(*_DECISION_PART, func.sum(decision_facts.c.decisions))
+    .where(decision_facts.c.epoch == SPLIT_EPOCH, decision_facts.c.basis == int(SPLIT_BASIS))
+    .group_by(*_DECISION_PART)
+)
+
 _PORTION: Final = 20_000
 """Rows that are fetched at once."""
 
 _MOST_OF_A_SLOT: Final = 1 << 46
-"""What 2^15 slots may have of a sum each, so that all together stay below 2^61."""
+"""What 2^16 slots may have of a sum each, so that all together stay below 2^63."""
 
 _HALF_MASK: Final = (1 << 31) - 1
+_PLACE: Final = 11
+"""The byte of a decision that says in which part it is."""
 
 _ADD_DECISIONS: Final = text(
     """
@@ -55,24 +75,37 @@ _IS_SMALL: Final = and_(
 
 _FOLD: Final = text(
     f"""
-    SELECT experiment, epoch, segment, arm, basis, metric, is_late, count(*), sum(quanta),
+    SELECT experiment, epoch, segment, arm, basis, metric, place, is_late, count(*), sum(quanta),
         sum(squares >> 31), sum(squares & {_HALF_MASK}),
         sum(rest), sum(square_rest >> 31), sum(square_rest & {_HALF_MASK})
     FROM (
-        SELECT experiment, epoch, segment, arm, basis, metric, is_late, quanta, quanta * quanta AS squares,
-            rest, rest * ((logged << {STEP_BITS + 1}) + rest) AS square_rest
+        SELECT experiment, epoch, segment, arm, basis, metric, place, is_late, quanta,
+            quanta * quanta AS squares, rest, rest * ((logged << {STEP_BITS + 1}) + rest) AS square_rest
         FROM (
             SELECT *, steps - (logged << {STEP_BITS}) AS rest
             FROM (
-                SELECT *, {QUANTA_OF_STEPS} AS logged FROM rewards
+                SELECT *, {QUANTA_OF_STEPS} AS logged,
+                    CASE WHEN epoch = {SPLIT_EPOCH} AND basis = {SPLIT_BASIS:d}
+                        THEN substr(decision, {_PLACE + 1}, 1) END AS place
+                FROM rewards
                 WHERE experiment = :experiment AND NOT is_apart
             ) AS known
         ) AS halved
     ) AS outcomes
-    GROUP BY experiment, epoch, segment, arm, basis, metric, is_late
+    GROUP BY experiment, epoch, segment, arm, basis, metric, place, is_late
     """  # noqa: S608 - as above
 )
-"""The sums of the log by key. Squares are added up in halves: their sums need more than 64 bits."""
+"""The sums of the log by key, and in a first epoch by the byte of the decision that gives its part.
+
+Squares are added up in halves: their sums need more than 64 bits.
+"""
+
+
+class OutcomePart(NamedTuple):
+    """The key of a tally of outcomes, and the part of a first epoch that it is of; `NO_PART` if not known."""
+
+    key: OutcomeKey
+    part: int = NO_PART
 
 
 def add_decisions(connection: Connection, flush: Flush) -> None:
@@ -81,31 +114,53 @@ def add_decisions(connection: Connection, flush: Flush) -> None:
         connection.execute(
             _ADD_DECISIONS,
             [
-                {**key._asdict(), "basis": int(key.basis), "slot": flush.slot, "decisions": count}
-                for key, count in sorted(flush.counts.items())
+                {
+                    **key._asdict(),
+                    "basis": int(key.basis),
+                    "slot": slot_of(flush.slot, part),
+                    "decisions": count,
+                }
+                for key, part, count in _counts_by_part(flush)
             ],
         )
 
 
-def add_outcomes(connection: Connection, increments: Mapping[OutcomeKey, StoredTally], slot: int) -> None:
+def _counts_by_part(flush: Flush) -> Iterator[tuple[DecisionKey, int, int]]:
+    """Key, part and count of everything in a flush, in key order."""
+    for key, count in sorted(flush.counts.items()):
+        if key in flush.parts:
+            yield from ((key, part, n) for part, n in enumerate(flush.parts[key]) if n)
+        else:
+            yield key, NO_PART, count
+
+
+def add_outcomes(connection: Connection, increments: Mapping[OutcomePart, StoredTally], slot: int) -> None:
     """Add tallies, in key order, so that two writers never deadlock."""
     if increments:
         connection.execute(
             _ADD_OUTCOMES,
             [
-                {**key._asdict(), "basis": int(key.basis), "slot": slot, **tally.to_columns()}
-                for key, tally in sorted(increments.items())
+                {
+                    **key._asdict(),
+                    "basis": int(key.basis),
+                    "slot": slot_of(slot, part),
+                    **tally.to_columns(),
+                }
+                for (key, part), tally in sorted(increments.items())
             ],
         )
 
 
-def read(connection: Connection, experiment: int, real_metrics: Collection[int]) -> Facts:
+def read(
+    connection: Connection, experiment: int, real_metrics: Collection[int], *, with_parts: bool = True
+) -> Facts:
     """The facts of one experiment, summed over slots, in the quanta of its metrics.
 
     Args:
         connection: Inside a transaction.
         experiment: Number of the experiment.
         real_metrics: Numbers of its metrics of real values.
+        with_parts: Whether to read the parts of the first epoch as well.
     """
     decisions = (
         select(*_DECISION_KEY[1:], func.sum(decision_facts.c.decisions))
@@ -117,15 +172,56 @@ def read(connection: Connection, experiment: int, real_metrics: Collection[int])
         is_own, outcome_facts.c.metric.not_in(real_metrics), not_(_IS_SMALL)
     )
     exact = {*real_metrics, *connection.execute(large.distinct()).scalars()}
-    small = (
-        select(*_OUTCOME_KEY[1:], *_SUMS)
-        .where(is_own, outcome_facts.c.metric.not_in(exact))
-        .group_by(*_OUTCOME_KEY)
+    outcomes = _read_outcomes(connection, is_own, (exact, real_metrics), _OUTCOME_KEY[1:])
+    whole = Facts.of_rows(experiment, _fetch(connection, decisions), *outcomes)
+    if not with_parts:
+        return whole
+    return replace(whole, parts=_read_parts(connection, experiment, (exact, real_metrics)))
+
+
+def _read_parts(
+    connection: Connection, experiment: int, exact_and_real: tuple[Collection[int], Collection[int]]
+) -> tuple[Facts, ...]:
+    """The parts of the first epoch; none if it is empty, or if any count of it is not known by part.
+
+    A row without a part is enough for that, even one of zeros: an older server may have added to it what
+    it took from a part. All other rows have a part, so the sums over parts are those of the epoch.
+    """
+    decisions = _fetch(connection, _DECISIONS_BY_PART.where(decision_facts.c.experiment == experiment))
+    if not len(decisions) or _is_unknown(decisions):
+        return ()
+    is_wanted = and_(outcome_facts.c.experiment == experiment, _IS_SPLIT_OUTCOME)
+    outcomes = _read_outcomes(connection, is_wanted, exact_and_real, _OUTCOME_PART)
+    if any(map(_is_unknown, outcomes)):
+        return ()
+    return tuple(
+        Facts.of_rows(experiment, *(rows[rows[:, 0] == part, 1:] for rows in (decisions, *outcomes)))
+        for part in range(N_PARTS)
     )
+
+
+def _is_unknown(rows: NDArray[Any]) -> bool:
+    """Whether the part of some row, in its first column, is not known."""
+    return bool((rows[:, 0] == NO_PART).any())
+
+
+def _read_outcomes(
+    connection: Connection,
+    is_wanted: ColumnElement[bool],
+    exact_and_real: tuple[Collection[int], Collection[int]],
+    keys: Sequence[ColumnElement[Any]],
+) -> list[NDArray[Any]]:
+    """The tallies of wanted rows, summed by keys of which the last is the metric.
+
+    Metrics whose sums may need more than 64 bits, of which some are real, have an array of their own.
+    """
+    exact, real_metrics = exact_and_real
+    small = select(*keys, *_SUMS).where(is_wanted, outcome_facts.c.metric.not_in(exact)).group_by(*keys)
     rows = [_fetch(connection, small)]
     if exact:
-        rows.append(_fetch_exactly(connection, and_(is_own, outcome_facts.c.metric.in_(exact)), real_metrics))
-    return Facts.of_rows(experiment, _fetch(connection, decisions), *rows)
+        wanted = and_(is_wanted, outcome_facts.c.metric.in_(exact))
+        rows.append(_fetch_exactly(connection, wanted, real_metrics, keys))
+    return rows
 
 
 def _fetch(connection: Connection, query: Select[Any]) -> NDArray[Any]:
@@ -137,19 +233,23 @@ def _fetch(connection: Connection, query: Select[Any]) -> NDArray[Any]:
 
 
 def _fetch_exactly(
-    connection: Connection, is_wanted: ColumnElement[bool], real_metrics: Collection[int]
+    connection: Connection,
+    is_wanted: ColumnElement[bool],
+    real_metrics: Collection[int],
+    keys: Sequence[ColumnElement[Any]],
 ) -> NDArray[Any]:
     """The outcome facts of some metrics as rows of Python's numbers, which a sum over slots may need."""
-    query = select(*_OUTCOME_KEY[1:], *_COLUMNS).where(is_wanted)
-    rows = _fetch(connection, query.order_by(*_OUTCOME_KEY[1:], outcome_facts.c.slot))
-    keys = rows[:, :_N_KEYS]
-    tallies = tallies_in_steps(rows[:, _N_KEYS:])
-    is_first = np.append(True, (keys[1:] != keys[:-1]).any(axis=1)) if len(rows) else np.zeros(0, dtype=bool)
+    query = select(*keys, *_COLUMNS).where(is_wanted)
+    rows = _fetch(connection, query.order_by(*keys, outcome_facts.c.slot))
+    found, tallies = rows[:, : len(keys)], tallies_in_steps(rows[:, len(keys) :])
+    is_first = (
+        np.append(True, (found[1:] != found[:-1]).any(axis=1)) if len(rows) else np.zeros(0, dtype=bool)
+    )
     firsts = np.flatnonzero(is_first)
     if len(firsts) < len(rows):
-        keys, tallies = keys[firsts], np.add.reduceat(tallies, firsts, axis=0)
-    tallies_in_quanta(tallies, ~np.isin(keys[:, -1], list(real_metrics)))
-    return np.concatenate([keys.astype(object), tallies], axis=1)
+        found, tallies = found[firsts], np.add.reduceat(tallies, firsts, axis=0)
+    tallies_in_quanta(tallies, ~np.isin(found[:, -1], list(real_metrics)))
+    return np.concatenate([found.astype(object), tallies], axis=1)
 
 
 def sum_all(connection: Connection) -> dict[OutcomeKey, StoredTally]:
@@ -162,12 +262,13 @@ def sum_all(connection: Connection) -> dict[OutcomeKey, StoredTally]:
     return found
 
 
-def fold_log(connection: Connection, experiment: int) -> dict[OutcomeKey, StoredTally]:
-    """The outcome facts as they follow from the log of one experiment."""
-    folded: dict[OutcomeKey, StoredTally] = {}
+def fold_log(connection: Connection, experiment: int) -> dict[OutcomePart, StoredTally]:
+    """The outcome facts as they follow from the log of one experiment, by part where there are parts."""
+    folded: dict[OutcomePart, StoredTally] = {}
     for row in connection.execute(_FOLD, {"experiment": experiment}):
-        key, is_late = key_of(row), row.is_late
-        n, total, high, low, rest, rest_high, rest_low = (int(value or 0) for value in row[_N_KEYS + 2 :])
+        part = NO_PART if row.place is None else part_of(bytes(_PLACE) + row.place)
+        key, is_late = OutcomePart(key_of(row), part), row.is_late
+        n, total, high, low, rest, rest_high, rest_low = (int(value or 0) for value in row[_N_KEYS + 3 :])
         sums, rests = (n, total, (high << 31) + low), (rest, (rest_high << 31) + rest_low)
         tally = (
             StoredTally(0, 0, 0, *sums, 0, 0, *rests)
@@ -176,6 +277,14 @@ def fold_log(connection: Connection, experiment: int) -> dict[OutcomeKey, Stored
         )
         folded[key] = folded[key].plus(tally) if key in folded else tally
     return folded
+
+
+def over_parts(by_part: Mapping[OutcomePart, StoredTally]) -> dict[OutcomeKey, StoredTally]:
+    """The same tallies, each over all parts."""
+    totals: defaultdict[OutcomeKey, StoredTally] = defaultdict(StoredTally)
+    for (key, _), tally in by_part.items():
+        totals[key] = totals[key].plus(tally)
+    return dict(totals)
 
 
 def logged_experiments(connection: Connection) -> list[int]:

@@ -10,7 +10,7 @@ from bandit.metric import Metric
 from server.store.columns.exact_sums import STEP_BITS, quanta_of
 from server.store.declaration_json import from_document
 from server.store.records import ExperimentFacts, ExperimentRecord, History, LoggedOutcome
-from server.store.tables import epochs, experiments, facts
+from server.store.tables import epochs, experiments, facts, units
 from server.store.tables.schema import configurations, rewards
 
 _COLUMNS: Final = [rewards.c[name] for name in (*LoggedOutcome._fields, "quanta", "steps")]
@@ -58,7 +58,7 @@ def find(connection: Connection, name: str) -> History | None:
         record, epochs.read_all(connection, record.number), facts.read(connection, record.number, real)
     )
     read_log = partial(_read_log, connection, record.number, metrics)
-    return History(found=found, metrics=metrics, read_log=read_log)
+    return History(found=found, metrics=metrics, units=units.read(connection, record), read_log=read_log)
 
 
 def _every_metric(connection: Connection, record: ExperimentRecord) -> Mapping[int, Metric]:

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from bandit.decision_id import Basis
 from bandit.facts import OutcomeKey
 from server.store.columns.exact_sums import StoredTally, rests_of
+from server.store.columns.slots import counted_part
 from server.store.dialect import Dialect
 from server.store.records import (
     Conflicting,
@@ -25,19 +26,20 @@ from server.store.records import (
     RewardVerdict,
 )
 from server.store.tables import rewards
+from server.store.tables.facts import OutcomePart
 from server.store.tables.rewards import Row, RowKey, StoredOutcome, Touched, logged_as
 
 
 def record(
     connection: Connection, dialect: Dialect, entries: Sequence[RewardEntry]
-) -> tuple[list[RewardVerdict], dict[OutcomeKey, StoredTally]]:
+) -> tuple[list[RewardVerdict], dict[OutcomePart, StoredTally]]:
     """Write entries inside the caller's transaction.
 
     Returns:
         One verdict for each entry, and what to add to the facts.
     """
     verdicts: dict[int, RewardVerdict] = {}
-    increments: dict[OutcomeKey, StoredTally] = {}
+    increments: dict[OutcomePart, StoredTally] = {}
     rounds, copies = _plan_rounds(entries)
     for numbers in rounds:
         done, added = _record_round(connection, dialect, {number: entries[number] for number in numbers})
@@ -51,7 +53,7 @@ def record(
 
 def _record_round(
     connection: Connection, dialect: Dialect, entries: dict[int, RewardEntry]
-) -> tuple[dict[int, RewardVerdict], dict[OutcomeKey, StoredTally]]:
+) -> tuple[dict[int, RewardVerdict], dict[OutcomePart, StoredTally]]:
     """Write entries that share no key."""
     verdicts = _find_expired(connection, dialect, entries)
     while True:
@@ -232,7 +234,7 @@ def _verdict_of_touched(row: Touched) -> Recorded:
 
 def _increments(
     entries: Iterable[RewardEntry], touched: Mapping[RowKey, Touched]
-) -> dict[OutcomeKey, StoredTally]:
+) -> dict[OutcomePart, StoredTally]:
     """What the touched rows add to the facts."""
     columns: defaultdict[tuple[int, ...], list[int]] = defaultdict(lambda: [0] * len(StoredTally._fields))
     for decision, experiment, epoch, segment, arm, _, outcomes, *_ in entries:
@@ -242,7 +244,8 @@ def _increments(
             if row is None or row.is_apart:
                 continue
             (quanta, steps), old = logged_as(outcome), row.replaced_quanta
-            sums = columns[experiment, epoch, segment, arm, row.basis, metric]
+            part = counted_part(decision, epoch, row.basis)
+            sums = columns[experiment, epoch, segment, arm, row.basis, metric, part]
             at = 3 if row.is_late else 0
             sums[at] += old is None
             sums[at + 1] += quanta - (old or 0)
@@ -256,5 +259,7 @@ def _increments(
     return {_key(*key): StoredTally(*sums) for key, sums in columns.items()}
 
 
-def _key(experiment: int, epoch: int, segment: int, arm: int, basis: int, metric: int) -> OutcomeKey:
-    return OutcomeKey(experiment, epoch, segment, arm, Basis(basis), metric)
+def _key(
+    experiment: int, epoch: int, segment: int, arm: int, basis: int, metric: int, part: int
+) -> OutcomePart:
+    return OutcomePart(OutcomeKey(experiment, epoch, segment, arm, Basis(basis), metric), part)

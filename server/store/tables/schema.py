@@ -28,7 +28,7 @@ from sqlalchemy.types import TypeEngine
 from bandit.facts import Tally
 from server.store.columns.exact_sums import REST_COLUMNS
 
-HEAD: Final = "0009"
+HEAD: Final = "0010"
 """The newest migration; `tests/store` holds it to be Alembic's head. Revisions are numbers of four digits."""
 
 metadata = MetaData()
@@ -241,9 +241,15 @@ units = Table(
     Column("epoch", Integer, nullable=False),
     Column("arm", Integer, nullable=False),
     Column("decisions", BigInteger, nullable=False),
+    Column("first_id", LargeBinary),
+    Column("second_id", LargeBinary),
+    Column("third_id", LargeBinary),
     sqlite_with_rowid=False,
 )
-"""One row a unit of the experiments that count units: its first policy decision, and how many it made."""
+"""One row a unit of the experiments that count units: its first policy decision, and how many it made.
+
+`first_id`, `second_id` and `third_id` are the smallest ids of its decisions, sorted, null where there are
+fewer. Servers before 0.3.0 count decisions without noting their ids."""
 
 unit_sums = Table(
     "unit_sums",
@@ -259,6 +265,17 @@ unit_sums = Table(
     sqlite_with_rowid=False,
 )
 """The outcomes of units whose rows have left the log: number and sum of those that came within the window."""
+
+sealed_steering = Table(
+    "sealed_steering",
+    metadata,
+    *_fact_key(),
+    _key("metric", SmallInteger),
+    *_tally(),
+    sqlite_with_rowid=False,
+)
+"""The sums of the outcomes with which units steer and whose rows have left the log, by the epoch and arm of
+the unit's first decision."""
 
 unit_groups = Table(
     "unit_groups",

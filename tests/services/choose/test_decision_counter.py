@@ -1,6 +1,6 @@
 """Decisions are counted in memory and added to the facts once, even if a commit was in doubt."""
 
-from bandit.decision_id import NO_UNIT, Basis
+from bandit.decision_id import LOT_BITS, NO_UNIT, Basis, IdBits, new_id
 from bandit.facts import DecisionKey
 from server.services.choose.decision_counter import DecisionCounter
 from server.services.runtime.writer import Writer
@@ -107,3 +107,64 @@ def test_counts_of_an_epoch_stay_with_it() -> None:
     flush = bench.counter.flush()
     assert flush is not None
     assert {key.epoch: count for key, count in flush.counts.items()} == {1: 1, 2: 1}
+
+
+def lots(*nibbles: int) -> list[bytes]:
+    """Return ids of decisions whose lots begin with these four bits."""
+    return [new_id(1, IdBits(0, 0, nibble << LOT_BITS - 4, 0).pack()) for nibble in nibbles]
+
+
+def test_a_first_epoch_is_counted_by_part() -> None:
+    """A flush has the policy decisions of a first epoch by part as well, and of nothing else."""
+    counter = DecisionCounter(Writer(INCARNATION, 0))
+    first = compiled(1)
+    second = CompiledExperiment(first.record, epoch_with(first.record, {"champion": 1.0}, 2))
+    drawn = first.offers(Basis.POLICY).offers[0]
+    others = [first.offers(Basis.UNCONFIRMED).offers[0], second.offers(Basis.POLICY).offers[0]]
+    for offer in (drawn, compiled(1).offers(Basis.POLICY).offers[0], *others):
+        for decision in lots(0, 1, 2, 7, 8, 15):
+            counter.count(offer, decision, NO_UNIT)
+    assert (counter.n_flushes, counter.count_waiting(1)) == (1, 24)
+    flush = counter.flush()
+    assert flush is not None
+    assert flush.counts == {drawn.key: 12, **{offer.key: 6 for offer in others}}
+    assert flush.parts == {drawn.key: (2, 2, 2, 2, 4)}
+    assert counter.totals == {(1, 0, Basis.POLICY): 18, (1, 0, Basis.UNCONFIRMED): 6}
+
+
+def test_parts_go_with_their_flush() -> None:
+    """What comes after a flush in doubt is in the next one, by part too, and waits until then."""
+    counter = DecisionCounter(Writer(INCARNATION, 0))
+    offer = compiled(1).offers(Basis.POLICY).offers[0]
+    counter.count(offer, lots(0)[0], NO_UNIT)
+    in_doubt = counter.flush()
+    assert in_doubt is not None
+    for decision in lots(15, 15):
+        counter.count(offer, decision, NO_UNIT)
+    assert (counter.flush(), counter.n_flushes, counter.count_waiting(1)) == (in_doubt, 2, 3)
+    assert in_doubt.parts == {offer.key: (1, 0, 0, 0, 0)}
+    counter.settle(in_doubt)
+    rest = counter.flush()
+    assert rest is not None
+    assert (rest.counts, rest.parts) == ({offer.key: 2}, {offer.key: (0, 0, 0, 0, 2)})
+    counter.settle(rest)
+    assert (counter.flush(), counter.n_flushes) == (None, 0)
+
+
+def test_a_new_run_keeps_or_drops_parts_with_their_counts() -> None:
+    """Counts from before the first flush stay with a new run, by part; later ones are dropped whole."""
+    counter = DecisionCounter(Writer(INCARNATION, 0))
+    offer = compiled(1).offers(Basis.POLICY).offers[0]
+    counter.count(offer, lots(3)[0], NO_UNIT)
+    assert counter.begin_run() == 0
+    flush = counter.flush()
+    assert flush is not None
+    assert flush.parts == {offer.key: (0, 0, 1, 0, 0)}
+    counter.settle(flush)
+    counter.count(offer, lots(3)[0], NO_UNIT)
+    assert counter.begin_run() == 1
+    assert (counter.flush(), counter.n_flushes, counter.count_waiting(1)) == (None, 0, 0)
+    counter.count(offer, lots(9)[0], NO_UNIT)
+    after = counter.flush()
+    assert after is not None
+    assert after.parts == {offer.key: (0, 0, 0, 0, 1)}

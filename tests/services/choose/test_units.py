@@ -35,7 +35,7 @@ def flushed(bench: Bench) -> Flush:
     return flush
 
 
-def noted(flush: Flush) -> dict[bytes, tuple[bytes, int]]:
+def noted(flush: Flush) -> dict[bytes, tuple[tuple[bytes, ...], int]]:
     """Return every unit of a flush, whatever its arm."""
     return {mark: sighting for _, sightings in flush.units for mark, sighting in sightings.items()}
 
@@ -46,13 +46,13 @@ def ask(bench: Bench, unit: str, eligible: Sequence[str] = (), previous: str = "
     return bench.chooser.choose_within(bench.experiment, question)
 
 
-def test_a_unit_is_noted_with_its_first_decision(bench: Bench) -> None:
-    """Three answers make one unit, its first decision, and three decisions, under its arm and epoch."""
-    choices = [bench.chooser.choose(bench.experiment, "user-1") for _ in range(3)]
+def test_a_unit_is_noted_with_its_first_three_decisions(bench: Bench) -> None:
+    """Five answers make one unit, its first three decisions, and their number, under its arm and epoch."""
+    choices = [bench.chooser.choose(bench.experiment, "user-1") for _ in range(5)]
     ((key, sightings),) = flushed(bench).units
     assert key == choices[0].offer.key
     mark = hash_unit(bench.experiment.salt, b"user-1")
-    assert dict(sightings) == {mark: (SIGNER.read(choices[0].decision_id).id, 3)}
+    assert dict(sightings) == {mark: (tuple(SIGNER.read(each.decision_id).id for each in choices[:3]), 5)}
     assert bench.counter.flush() is None
 
 
@@ -83,7 +83,7 @@ def test_a_decision_without_a_unit_counts_as_its_own(bench: Bench) -> None:
     assert len(marks) == 2
     decision = SIGNER.read(one.decision_id)
     assert decision.unit_hash == hash_lone_decision(bench.experiment.salt, decision.id)
-    assert marks[decision.unit_hash] == (decision.id, 1)
+    assert marks[decision.unit_hash] == ((decision.id,), 1)
     assert ask(bench, "", previous=one.decision_id).decision_id == one.decision_id
     assert ask(bench, "user-1", previous=one.decision_id).decision_id != one.decision_id
     theirs = bench.chooser.choose(bench.experiment, "user-1").decision_id

@@ -5,6 +5,7 @@ from sqlalchemy import delete, insert, update
 from bandit.decision_id import Basis
 from bandit.facts import DecisionKey, Tally
 from server.services.verification import rebuild, verify
+from server.store.columns.slots import slot_of
 from server.store.contract import Store
 from server.store.sql_store import SqlStore
 from server.store.tables.schema import outcome_facts
@@ -44,7 +45,9 @@ def test_verify_reports_a_sum_that_differs(store: SqlStore) -> None:
     with store._dialect.writing() as connection:
         connection.execute(
             update(outcome_facts)
-            .where(outcome_facts.c.arm == 1, outcome_facts.c.metric == 0, outcome_facts.c.slot == 0)
+            .where(
+                outcome_facts.c.arm == 1, outcome_facts.c.metric == 0, outcome_facts.c.slot == slot_of(0, 0)
+            )
             .values(total=outcome_facts.c.total + 1)
         )
     report = verify(store, silently)
@@ -69,7 +72,7 @@ def test_verify_reports_facts_without_a_log(store: SqlStore) -> None:
 
 
 def test_rebuild_restores_the_facts(store: SqlStore) -> None:
-    """After any damage to the facts, a rebuild restores them, with slots folded into one."""
+    """After any damage to the facts, a rebuild restores them, with slots folded into one for each part."""
     fill(store)
     right = facts_of(store)
     with store._dialect.writing() as connection:

@@ -256,7 +256,7 @@ def test_a_unit_keeps_outcomes_since_it_is_counted(store: SqlStore, number: int)
     """An outcome of a lost decision stays its unit's only if the unit was counted before that decision."""
     key = DecisionKey(number, 1, 0, 0, Basis.POLICY)
     known, stranger = (mark.to_bytes(6) for mark in (1, 2))
-    sightings = [(key, {known: (decided(1), 1)})]
+    sightings = [(key, {known: ((decided(1),), 1)})]
     store.add_decisions(
         Flush(
             slot=0,

@@ -29,7 +29,7 @@ from server.store.records import (
 from server.store.sql_store import SqlStore
 from server.store.tables import units as units_in_sql
 from server.store.tables.schema import rewards, unit_sums, units
-from server.store.tables.units import UnitOutcome
+from server.store.tables.units import LeavingOutcome, portions
 from tests.bandit.builders import START, declare
 from tests.store.builders import INCARNATION, REVISED, epoch_of, silently
 
@@ -58,7 +58,7 @@ def policy(epoch: int, arm: int) -> DecisionKey:
 
 def seen(unit: int, at_ms: int, n_decisions: int = 1) -> Sightings:
     """Return a unit whose first decision was made `at_ms` after T0."""
-    return {unit.to_bytes(6): (new_id(T0 + at_ms, unit), n_decisions)}
+    return {unit.to_bytes(6): ((new_id(T0 + at_ms, unit),), n_decisions)}
 
 
 def flush_of(
@@ -246,10 +246,62 @@ def test_portions_of_units_add_up_to_all(store: Store, monkeypatch: pytest.Monke
     )
     whole = units_of(store)
     for n_units in (1, 7, 30, 31):
-        monkeypatch.setattr(units_in_sql, "_PORTION", n_units)
+        monkeypatch.setattr(portions, "_N_UNITS", n_units)
         assert units_of(store) == whole
     assert sum(whole.facts.decisions.values()) == 30
     assert sum(tally.n for tally in whole.facts.outcomes.values()) == 15
+
+
+def test_the_first_epoch_is_also_counted_in_parts(store: Store) -> None:
+    """Five parts, by the top four bits of the mark, hold the first epoch and no other."""
+    run_by_unit(store)
+    nibbles = [0, 1, 2, 3, 4, 7, 8, 15]
+    units_of_epochs = [(nibble << 44 | epoch, epoch) for nibble in nibbles for epoch in (1, 2)]
+    sightings = [(policy(epoch, 0), seen(unit, epoch)) for unit, epoch in units_of_epochs]
+    assert units_of(store).facts.parts == ()
+    store.add_decisions(flush_of(1, sightings))
+    store.record_rewards([outcome(unit, epoch, 10) for unit, epoch in units_of_epochs], 0)
+    whole = units_of(store).facts
+    assert whole.decisions == {policy(1, 0): 8, policy(2, 0): 8}
+    assert [part.decisions for part in whole.parts] == [{policy(1, 0): n} for n in (1, 1, 2, 2, 2)]
+    key = OutcomeKey(1, 1, 0, 0, Basis.POLICY, 0)
+    assert [part.outcomes for part in whole.parts] == [{key: Tally(n, n, n)} for n in (1, 1, 2, 2, 2)]
+
+
+def test_heavy_units_are_named_the_largest_first(store: Store) -> None:
+    """Those with more than 5 % of the decisions and 20 times those of an average unit, with mark and arm."""
+    run_by_unit(store)
+    light = [(policy(1, 0), seen(unit, unit)) for unit in range(1, 1_000)]
+    heavy = [(policy(1, 1), seen(5 << 40, 1, 3_000)), (policy(1, 0), seen(7 << 40, 2, 250))]
+    store.add_decisions(flush_of(1, [*light, *heavy]))
+    found = units_of(store)
+    assert (found.n_units, found.n_decisions) == (1_001, 4_249)
+    assert [(each.mark, each.group, each.n_decisions, each.arm) for each in found.heavy] == [
+        (b"\5" + bytes(5), 5, 3_000, 1),
+        (b"\7" + bytes(5), 7, 250, 0),
+    ]
+    assert found.heavy[0].share == 3_000 / 4_249
+
+
+def test_a_few_units_are_not_all_heavy(store: Store) -> None:
+    """Ten units have a tenth of the decisions each, and one of thirty needs twenty thirtieths."""
+    run_by_unit(store)
+    store.add_decisions(flush_of(1, [(policy(1, 0), seen(unit, unit, 9)) for unit in range(1, 11)]))
+    assert units_of(store).heavy == ()
+    more = [(policy(1, 0), seen(unit, unit)) for unit in range(11, 31)]
+    store.add_decisions(flush_of(2, [*more, (policy(1, 0), seen(30, 40, 300))]))
+    (heavy,) = units_of(store).heavy
+    assert (heavy.n_decisions, heavy.mark) == (301, (30).to_bytes(6))
+
+
+def test_where_decisions_count_heavy_groups_are_named(store: Store) -> None:
+    """Their share is of all policy decisions, those without a unit included."""
+    record = run_by_unit(store)
+    counts = {DecisionKey(1, 1, 0, 0, Basis.POLICY): 1_000, DecisionKey(1, 1, 0, 0, Basis.FALLBACK): 9_000}
+    flush = replace(flush_of(1, []), counts=counts, groups={(record.number, 9): 300, (record.number, 8): 50})
+    store.add_decisions(flush)
+    (heavy,) = units_of(store).heavy
+    assert (heavy.mark, heavy.group, heavy.n_decisions, heavy.share) == (None, 9, 300, 0.3)
 
 
 @pytest.mark.parametrize("name", ["decisions", "apart"])
@@ -306,8 +358,8 @@ def test_the_sum_of_a_unit_can_not_overflow(store: SqlStore) -> None:
     store.add_decisions(flush_of(1, [(policy(1, 0), seen(7, 0)), (policy(1, 0), seen(8, 0))]))
     third = SPEND.quantise(100 / 3)
     rests = StoredTally.of(quanta_of(third), third, is_late=False)
-    sealed = UnitOutcome(1, 0, 7, 1, 2**62 - 1, third, T0 + 10)
-    small = UnitOutcome(1, 0, 8, 1, rests.total, third, T0 + 10)
+    leaving = LeavingOutcome(1, 0, 7, 1, bytes(16), Basis.POLICY, 2**62 - 1, third, False, T0 + 10)
+    sealed, small = leaving, leaving._replace(unit=8, quanta=rests.total)
     for _ in range(4):
         with store._dialect.writing() as connection:
             units_in_sql.seal(connection, [sealed, small], {(1, 1): 60_000})
