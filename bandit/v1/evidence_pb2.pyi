@@ -32,6 +32,8 @@ class _IntervalKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Interval
     """Belief: equal-tailed posterior interval. It has no error rate under repeated looks."""
     INTERVAL_KIND_CONFIDENCE_SEQUENCE: _IntervalKind.ValueType  # 2
     """Evidence: covers the truth at all looks at once with its level, under any allocation and under drift."""
+    INTERVAL_KIND_APPROXIMATE: _IntervalKind.ValueType  # 3
+    """Approximate: misses more often than its level where the arms' outcomes differ in shape. Nothing is concluded from it."""
 
 class IntervalKind(_IntervalKind, metaclass=_IntervalKindEnumTypeWrapper):
     """What an interval's level means."""
@@ -42,6 +44,8 @@ INTERVAL_KIND_POSTERIOR: IntervalKind.ValueType  # 1
 """Belief: equal-tailed posterior interval. It has no error rate under repeated looks."""
 INTERVAL_KIND_CONFIDENCE_SEQUENCE: IntervalKind.ValueType  # 2
 """Evidence: covers the truth at all looks at once with its level, under any allocation and under drift."""
+INTERVAL_KIND_APPROXIMATE: IntervalKind.ValueType  # 3
+"""Approximate: misses more often than its level where the arms' outcomes differ in shape. Nothing is concluded from it."""
 Global___IntervalKind: _TypeAlias = IntervalKind  # noqa: Y015
 
 class _EvidenceTest:
@@ -53,11 +57,15 @@ class _EvidenceTestEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Evidence
     EVIDENCE_TEST_UNSPECIFIED: _EvidenceTest.ValueType  # 0
     """Never sent."""
     EVIDENCE_TEST_AIPW: _EvidenceTest.ValueType  # 1
-    """Augmented inverse propensity weighting: any kind of metric; needs floors."""
+    """Augmented inverse propensity weighting. Sent by servers before 0.3.0 only."""
     EVIDENCE_TEST_ODDS: _EvidenceTest.ValueType  # 2
-    """Conditional odds: yes/no metrics; a drift of both arms cancels."""
+    """Conditional odds: harmful events, in open epochs as well."""
     EVIDENCE_TEST_MEAN: _EvidenceTest.ValueType  # 3
-    """The mean of both e-processes."""
+    """The mean of both e-processes. Sent by servers before 0.3.0 only."""
+    EVIDENCE_TEST_CENTRED_ODDS: _EvidenceTest.ValueType  # 4
+    """Centred odds: yes/no metrics; a drift of both arms cancels."""
+    EVIDENCE_TEST_BOUNDED_SCORES: _EvidenceTest.ValueType  # 5
+    """Bounded scores with overlap weights: any other metric."""
 
 class EvidenceTest(_EvidenceTest, metaclass=_EvidenceTestEnumTypeWrapper):
     """The e-process behind a claim."""
@@ -65,11 +73,15 @@ class EvidenceTest(_EvidenceTest, metaclass=_EvidenceTestEnumTypeWrapper):
 EVIDENCE_TEST_UNSPECIFIED: EvidenceTest.ValueType  # 0
 """Never sent."""
 EVIDENCE_TEST_AIPW: EvidenceTest.ValueType  # 1
-"""Augmented inverse propensity weighting: any kind of metric; needs floors."""
+"""Augmented inverse propensity weighting. Sent by servers before 0.3.0 only."""
 EVIDENCE_TEST_ODDS: EvidenceTest.ValueType  # 2
-"""Conditional odds: yes/no metrics; a drift of both arms cancels."""
+"""Conditional odds: harmful events, in open epochs as well."""
 EVIDENCE_TEST_MEAN: EvidenceTest.ValueType  # 3
-"""The mean of both e-processes."""
+"""The mean of both e-processes. Sent by servers before 0.3.0 only."""
+EVIDENCE_TEST_CENTRED_ODDS: EvidenceTest.ValueType  # 4
+"""Centred odds: yes/no metrics; a drift of both arms cancels."""
+EVIDENCE_TEST_BOUNDED_SCORES: EvidenceTest.ValueType  # 5
+"""Bounded scores with overlap weights: any other metric."""
 Global___EvidenceTest: _TypeAlias = EvidenceTest  # noqa: Y015
 
 class _Advice:
@@ -169,9 +181,11 @@ class Estimate(_message.Message):
     standard_error: _builtins.float
     """Its asymptotic standard error, for description; the interval does not use it."""
     n: _builtins.int
-    """Resolved decisions (or units) of all arms that it is based on."""
+    """Resolved decisions (or units) that it is based on: the arm's own for a mean, of both arms for a difference, of all
+    arms for a split.
+    """
     n_omitted: _builtins.int
-    """Resolved decisions left out, because an arm was below the floor of the bounds in their epochs."""
+    """Resolved decisions of all arms that are left out. Only for splits: `SplitReport` says why."""
     @_builtins.property
     def interval(self) -> Global___Interval:
         """Covers the truth at every look with its level."""
@@ -425,7 +439,9 @@ Global___GammaPosterior: _TypeAlias = GammaPosterior  # noqa: Y015
 
 @_typing.final
 class Claim(_message.Message):
-    """Evidence for one direction."""
+    """Evidence for one statement about a challenger. Its status and p-value follow from the e-value now, and so does the
+    interval of the difference beside it: "established", "p at most 0.05" and "the interval leaves out 0" are the same.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -435,26 +451,28 @@ class Claim(_message.Message):
     ESTABLISHED_FIELD_NUMBER: _builtins.int
     LOG_LARGEST_E_VALUE_FIELD_NUMBER: _builtins.int
     LAPSED_FIELD_NUMBER: _builtins.int
+    FIRST_ESTABLISHED_FIELD_NUMBER: _builtins.int
     test: Global___EvidenceTest.ValueType
     """The e-process behind it."""
     log_e_value: _builtins.float
     """Natural logarithm of the e-value at this look: evidence against "it is not so"."""
     p_value: _builtins.float
-    """Anytime-valid p-value from the largest e-value so far, adjusted by Holm over both directions of all challengers
-    that the experiment ever had; in (0, 1].
+    """The p-value at this look, in (0, 1]: one over the e-value, times the number of claims that share the error rate: both
+    directions of all challengers that the experiment ever had; for harm, guardrails times challengers. It holds at
+    every look.
     """
     established: _builtins.bool
-    """Whether the adjusted p-value is at most 0.05, and decisions follow the shares: while `sample_ratio.alarming` is
-    true nothing is established.
+    """Whether `p_value` is at most 0.05, and decisions follow the shares: while `sample_ratio.alarming` is true nothing is
+    established.
     """
     log_largest_e_value: _builtins.float
-    """Natural logarithm of the largest e-value at any look so far, at least 0. One over that e-value is the p-value
-    before Holm's adjustment, so `p_value` can be small though `log_e_value` has fallen since.
-    """
+    """Natural logarithm of the largest e-value at any look so far, at least 0."""
     lapsed: _builtins.bool
-    """Whether all decisions so far together do not support it: the e-value is below 1 now, or the difference is on
-    the other side of 0. A claim that is established and lapsed was shown at an earlier look and is out of date.
-    """
+    """Whether it was established at an earlier look and no longer is."""
+    @_builtins.property
+    def first_established(self) -> _timestamp_pb2.Timestamp:
+        """When it was first established: the end of that epoch. Unset if it never was, and for harm in open epochs."""
+
     def __init__(
         self,
         *,
@@ -464,10 +482,11 @@ class Claim(_message.Message):
         established: _builtins.bool = ...,
         log_largest_e_value: _builtins.float = ...,
         lapsed: _builtins.bool = ...,
+        first_established: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first_established", b"first_established"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["established", b"established", "lapsed", b"lapsed", "log_e_value", b"log_e_value", "log_largest_e_value", b"log_largest_e_value", "p_value", b"p_value", "test", b"test"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["established", b"established", "first_established", b"first_established", "lapsed", b"lapsed", "log_e_value", b"log_e_value", "log_largest_e_value", b"log_largest_e_value", "p_value", b"p_value", "test", b"test"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -484,15 +503,27 @@ class Comparison(_message.Message):
     RELATIVE_LIFT_FIELD_NUMBER: _builtins.int
     BETTER_FIELD_NUMBER: _builtins.int
     WORSE_FIELD_NUMBER: _builtins.int
+    HARM_FIELD_NUMBER: _builtins.int
+    CHAMPION_MEAN_FIELD_NUMBER: _builtins.int
+    RELATIVE_CHANGE_FIELD_NUMBER: _builtins.int
+    APPROXIMATE_DIFFERENCE_FIELD_NUMBER: _builtins.int
     champion: _builtins.str
     """The champion's id."""
+    champion_mean: _builtins.float
+    """The champion's mean over the time in which both had a share, weighed as the challenger's is, in the metric's unit.
+    Unset where the two can't be compared.
+    """
+    relative_change: _builtins.float
+    """Challenger over champion, less 1. Unset where it can't be given."""
     @_builtins.property
     def difference(self) -> Global___Estimate:
-        """Challenger less champion, in the metric's unit. Unset where it can't be given."""
+        """Challenger less champion, in the metric's unit: the arm's `estimate` less `champion_mean`. Unset where it can't be
+        given.
+        """
 
     @_builtins.property
     def relative_lift(self) -> Global___Interval:
-        """Challenger over champion, less 1. Unset where it can't be given."""
+        """Bounds of challenger over champion, less 1. Unset where they can't be given."""
 
     @_builtins.property
     def better(self) -> Global___Claim:
@@ -502,6 +533,16 @@ class Comparison(_message.Message):
     def worse(self) -> Global___Claim:
         """That the challenger is worse. Unset where it can't be given."""
 
+    @_builtins.property
+    def harm(self) -> Global___Claim:
+        """That the challenger does harm, on a guardrail. Unset on other metrics, and where it can't be given."""
+
+    @_builtins.property
+    def approximate_difference(self) -> Global___Interval:
+        """An approximate interval of the difference, where the metric's range is more than 30 standard deviations of its
+        outcomes. It needs no range, so it is narrow; nothing is concluded from it.
+        """
+
     def __init__(
         self,
         *,
@@ -510,12 +551,23 @@ class Comparison(_message.Message):
         relative_lift: Global___Interval | None = ...,
         better: Global___Claim | None = ...,
         worse: Global___Claim | None = ...,
+        harm: Global___Claim | None = ...,
+        champion_mean: _builtins.float | None = ...,
+        relative_change: _builtins.float | None = ...,
+        approximate_difference: Global___Interval | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["better", b"better", "difference", b"difference", "relative_lift", b"relative_lift", "worse", b"worse"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_champion_mean", b"_champion_mean", "_relative_change", b"_relative_change", "approximate_difference", b"approximate_difference", "better", b"better", "champion_mean", b"champion_mean", "difference", b"difference", "harm", b"harm", "relative_change", b"relative_change", "relative_lift", b"relative_lift", "worse", b"worse"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["better", b"better", "champion", b"champion", "difference", b"difference", "relative_lift", b"relative_lift", "worse", b"worse"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_champion_mean", b"_champion_mean", "_relative_change", b"_relative_change", "approximate_difference", b"approximate_difference", "better", b"better", "champion", b"champion", "champion_mean", b"champion_mean", "difference", b"difference", "harm", b"harm", "relative_change", b"relative_change", "relative_lift", b"relative_lift", "worse", b"worse"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__champion_mean: _TypeAlias = _typing.Literal["champion_mean"]  # noqa: Y015
+    _WhichOneofArgType__champion_mean: _TypeAlias = _typing.Literal["_champion_mean", b"_champion_mean"]  # noqa: Y015
+    _WhichOneofReturnType__relative_change: _TypeAlias = _typing.Literal["relative_change"]  # noqa: Y015
+    _WhichOneofArgType__relative_change: _TypeAlias = _typing.Literal["_relative_change", b"_relative_change"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__champion_mean) -> _WhichOneofReturnType__champion_mean | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__relative_change) -> _WhichOneofReturnType__relative_change | None: ...
 
 Global___Comparison: _TypeAlias = Comparison  # noqa: Y015
 
@@ -629,6 +681,9 @@ class SplitReport(_message.Message):
     GAIN_FIELD_NUMBER: _builtins.int
     EFFECTIVE_SAMPLE_SIZE_FIELD_NUMBER: _builtins.int
     UNSAID_FIELD_NUMBER: _builtins.int
+    GAIN_UNSAID_FIELD_NUMBER: _builtins.int
+    N_BELOW_FLOOR_FIELD_NUMBER: _builtins.int
+    N_CENTRE_FIELD_NUMBER: _builtins.int
     ips_value: _builtins.float
     """The same by inverse propensity weights alone."""
     ips_standard_error: _builtins.float
@@ -637,6 +692,10 @@ class SplitReport(_message.Message):
     """The bandit's mean outcome over the same decisions."""
     effective_sample_size: _builtins.float
     """The number of decisions of the split itself with as much information."""
+    n_below_floor: _builtins.int
+    """Resolved decisions left out because an arm of the split had less than its floor."""
+    n_centre: _builtins.int
+    """Resolved decisions left out because they only say what is to be expected of the next."""
     @_builtins.property
     def weights(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Arm id to its part; sums to 1."""
@@ -647,11 +706,15 @@ class SplitReport(_message.Message):
 
     @_builtins.property
     def gain(self) -> Global___Estimate:
-        """`earned` less `value`."""
+        """`earned` less `value`. Unset where there is nothing to estimate: see `gain_unsaid`."""
 
     @_builtins.property
     def unsaid(self) -> Global___Unsaid:
         """Why there is no value; unset if there is one."""
+
+    @_builtins.property
+    def gain_unsaid(self) -> Global___Unsaid:
+        """Why there is a value and no gain; unset otherwise."""
 
     def __init__(
         self,
@@ -664,10 +727,13 @@ class SplitReport(_message.Message):
         gain: Global___Estimate | None = ...,
         effective_sample_size: _builtins.float = ...,
         unsaid: Global___Unsaid | None = ...,
+        gain_unsaid: Global___Unsaid | None = ...,
+        n_below_floor: _builtins.int = ...,
+        n_centre: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["gain", b"gain", "unsaid", b"unsaid", "value", b"value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["gain", b"gain", "gain_unsaid", b"gain_unsaid", "unsaid", b"unsaid", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["earned", b"earned", "effective_sample_size", b"effective_sample_size", "gain", b"gain", "ips_standard_error", b"ips_standard_error", "ips_value", b"ips_value", "unsaid", b"unsaid", "value", b"value", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["earned", b"earned", "effective_sample_size", b"effective_sample_size", "gain", b"gain", "gain_unsaid", b"gain_unsaid", "ips_standard_error", b"ips_standard_error", "ips_value", b"ips_value", "n_below_floor", b"n_below_floor", "n_centre", b"n_centre", "unsaid", b"unsaid", "value", b"value", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -737,16 +803,21 @@ class Outlook(_message.Message):
     DAYS_AT_MOST_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     UNSAID_FIELD_NUMBER: _builtins.int
+    MINIMUM_SHARE_FIELD_NUMBER: _builtins.int
     lift: _builtins.float
     """The relative lift, such as 0.1."""
     decisions_per_day: _builtins.float
-    """Decisions a day so far."""
+    """Decisions a day so far; units a day where evidence counts units."""
     days_at_half: _builtins.float
     """Days from the start after which it is seen with a chance of about one half. Unset: never, or it can't be given."""
     days_at_most: _builtins.float
     """Days from the start after which it is seen with a chance of about four fifths. Unset: never, or it can't be given."""
     text: _builtins.str
     """In words."""
+    minimum_share: _builtins.float
+    """A minimum share of every arm that brings the lift within reach, such as 0.05, where it takes more than ten years
+    because the losing arm gets too small a share. Unset: within reach, or no such share helps.
+    """
     @_builtins.property
     def unsaid(self) -> Global___Unsaid:
         """Why there is no forecast; unset if there is one."""
@@ -760,18 +831,23 @@ class Outlook(_message.Message):
         days_at_most: _builtins.float | None = ...,
         text: _builtins.str = ...,
         unsaid: Global___Unsaid | None = ...,
+        minimum_share: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_days_at_half", b"_days_at_half", "_days_at_most", b"_days_at_most", "days_at_half", b"days_at_half", "days_at_most", b"days_at_most", "unsaid", b"unsaid"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_days_at_half", b"_days_at_half", "_days_at_most", b"_days_at_most", "_minimum_share", b"_minimum_share", "days_at_half", b"days_at_half", "days_at_most", b"days_at_most", "minimum_share", b"minimum_share", "unsaid", b"unsaid"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_days_at_half", b"_days_at_half", "_days_at_most", b"_days_at_most", "days_at_half", b"days_at_half", "days_at_most", b"days_at_most", "decisions_per_day", b"decisions_per_day", "lift", b"lift", "text", b"text", "unsaid", b"unsaid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_days_at_half", b"_days_at_half", "_days_at_most", b"_days_at_most", "_minimum_share", b"_minimum_share", "days_at_half", b"days_at_half", "days_at_most", b"days_at_most", "decisions_per_day", b"decisions_per_day", "lift", b"lift", "minimum_share", b"minimum_share", "text", b"text", "unsaid", b"unsaid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__days_at_half: _TypeAlias = _typing.Literal["days_at_half"]  # noqa: Y015
     _WhichOneofArgType__days_at_half: _TypeAlias = _typing.Literal["_days_at_half", b"_days_at_half"]  # noqa: Y015
     _WhichOneofReturnType__days_at_most: _TypeAlias = _typing.Literal["days_at_most"]  # noqa: Y015
     _WhichOneofArgType__days_at_most: _TypeAlias = _typing.Literal["_days_at_most", b"_days_at_most"]  # noqa: Y015
+    _WhichOneofReturnType__minimum_share: _TypeAlias = _typing.Literal["minimum_share"]  # noqa: Y015
+    _WhichOneofArgType__minimum_share: _TypeAlias = _typing.Literal["_minimum_share", b"_minimum_share"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__days_at_half) -> _WhichOneofReturnType__days_at_half | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__days_at_most) -> _WhichOneofReturnType__days_at_most | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__minimum_share) -> _WhichOneofReturnType__minimum_share | None: ...
 
 Global___Outlook: _TypeAlias = Outlook  # noqa: Y015

@@ -1125,6 +1125,9 @@ class Report(_message.Message):
     OUTLOOK_FIELD_NUMBER: _builtins.int
     UNSAID_FIELD_NUMBER: _builtins.int
     UNCOUNTED_DECISIONS_FIELD_NUMBER: _builtins.int
+    ANALYSIS_UNIT_FIELD_NUMBER: _builtins.int
+    HINTS_FIELD_NUMBER: _builtins.int
+    HEAVY_UNITS_FIELD_NUMBER: _builtins.int
     experiment: _builtins.str
     """The experiment's name."""
     state: Global___State.ValueType
@@ -1143,6 +1146,8 @@ class Report(_message.Message):
     """Upper bound on the decisions for this experiment that the answering server made and the store has not counted,
     because it takes no writes at the moment. 0 where everything is counted.
     """
+    analysis_unit: Global___AnalysisUnit.ValueType
+    """What evidence counts: decisions, or units once each."""
     @_builtins.property
     def report_time(self) -> _timestamp_pb2.Timestamp:
         """The moment of the report: everything committed until then is in it. What the answering server could not commit
@@ -1185,6 +1190,18 @@ class Report(_message.Message):
     def unsaid(self) -> _containers.RepeatedCompositeFieldContainer[_evidence_pb2.Unsaid]:
         """What can't be given for arms and metrics, and why."""
 
+    @_builtins.property
+    def hints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What in the declaration makes evidence late, wide or impossible, or belief start far off; and what to declare
+        instead. For people.
+        """
+
+    @_builtins.property
+    def heavy_units(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeavyUnit]:
+        """Units that made more than 5 % of the policy decisions, and more than 20 times those of an average unit, the
+        largest first; where decisions are counted, groups of units.
+        """
+
     def __init__(
         self,
         *,
@@ -1206,14 +1223,55 @@ class Report(_message.Message):
         outlook: _evidence_pb2.Outlook | None = ...,
         unsaid: _abc.Iterable[_evidence_pb2.Unsaid] | None = ...,
         uncounted_decisions: _builtins.int = ...,
+        analysis_unit: Global___AnalysisUnit.ValueType = ...,
+        hints: _abc.Iterable[_builtins.str] | None = ...,
+        heavy_units: _abc.Iterable[Global___HeavyUnit] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["outlook", b"outlook", "report_time", b"report_time", "sample_ratio", b"sample_ratio", "start_time", b"start_time", "verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arms", b"arms", "champion", b"champion", "direction", b"direction", "epochs", b"epochs", "experiment", b"experiment", "n_epochs", b"n_epochs", "notes", b"notes", "outlook", b"outlook", "report_time", b"report_time", "reward_metric", b"reward_metric", "sample_ratio", b"sample_ratio", "splits", b"splits", "start_time", b"start_time", "state", b"state", "uncounted_decisions", b"uncounted_decisions", "unsaid", b"unsaid", "verdict", b"verdict", "winner", b"winner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["analysis_unit", b"analysis_unit", "arms", b"arms", "champion", b"champion", "direction", b"direction", "epochs", b"epochs", "experiment", b"experiment", "heavy_units", b"heavy_units", "hints", b"hints", "n_epochs", b"n_epochs", "notes", b"notes", "outlook", b"outlook", "report_time", b"report_time", "reward_metric", b"reward_metric", "sample_ratio", b"sample_ratio", "splits", b"splits", "start_time", b"start_time", "state", b"state", "uncounted_decisions", b"uncounted_decisions", "unsaid", b"unsaid", "verdict", b"verdict", "winner", b"winner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Report: _TypeAlias = Report  # noqa: Y015
+
+@_typing.final
+class HeavyUnit(_message.Message):
+    """A unit that made too many of the policy decisions; where decisions are counted, one of the 256 groups of units."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MARK_FIELD_NUMBER: _builtins.int
+    DECISIONS_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    ARM_FIELD_NUMBER: _builtins.int
+    mark: _builtins.str
+    """The unit's mark: 12 hexadecimal digits, keyed by the experiment's salt. Empty for a group."""
+    decisions: _builtins.int
+    """Its policy decisions."""
+    share: _builtins.float
+    """Their part of all policy decisions, in (0.05, 1]. A group of many units is expected to have 1/256."""
+    group: _builtins.int
+    """The group, in [0, 256): the first byte of the mark."""
+    arm: _builtins.str
+    """The arm of its first decision. Empty for a group."""
+    def __init__(
+        self,
+        *,
+        mark: _builtins.str = ...,
+        decisions: _builtins.int = ...,
+        share: _builtins.float = ...,
+        group: _builtins.int = ...,
+        arm: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arm", b"arm", "decisions", b"decisions", "group", b"group", "mark", b"mark", "share", b"share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeavyUnit: _TypeAlias = HeavyUnit  # noqa: Y015
 
 @_typing.final
 class ArmReport(_message.Message):
@@ -1229,6 +1287,7 @@ class ArmReport(_message.Message):
     METRICS_FIELD_NUMBER: _builtins.int
     PROBABILITY_BEST_FIELD_NUMBER: _builtins.int
     EXPECTED_LOSS_FIELD_NUMBER: _builtins.int
+    UNITS_FIELD_NUMBER: _builtins.int
     arm: _builtins.str
     """The arm's id."""
     share: _builtins.float
@@ -1243,6 +1302,8 @@ class ArmReport(_message.Message):
     """Belief: what is lost per decision, in the metric's unit, by serving this arm if another is best. Unset out
     of service, or where the posterior has no mean.
     """
+    units: _builtins.int
+    """Where units are counted, those whose first policy decision was for this arm; else 0."""
     @_builtins.property
     def decisions(self) -> Global___DecisionCounts:
         """Decisions for this arm by what kind of decision they were."""
@@ -1262,10 +1323,11 @@ class ArmReport(_message.Message):
         metrics: _abc.Iterable[Global___MetricReport] | None = ...,
         probability_best: _builtins.float | None = ...,
         expected_loss: _builtins.float | None = ...,
+        units: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_loss", b"_expected_loss", "_probability_best", b"_probability_best", "decisions", b"decisions", "expected_loss", b"expected_loss", "probability_best", b"probability_best"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_loss", b"_expected_loss", "_probability_best", b"_probability_best", "arm", b"arm", "decisions", b"decisions", "expected_loss", b"expected_loss", "metrics", b"metrics", "out_of_service", b"out_of_service", "probability_best", b"probability_best", "share", b"share", "warming_up", b"warming_up"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_loss", b"_expected_loss", "_probability_best", b"_probability_best", "arm", b"arm", "decisions", b"decisions", "expected_loss", b"expected_loss", "metrics", b"metrics", "out_of_service", b"out_of_service", "probability_best", b"probability_best", "share", b"share", "units", b"units", "warming_up", b"warming_up"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_loss: _TypeAlias = _typing.Literal["expected_loss"]  # noqa: Y015
     _WhichOneofArgType__expected_loss: _TypeAlias = _typing.Literal["_expected_loss", b"_expected_loss"]  # noqa: Y015
@@ -1335,10 +1397,11 @@ class MetricReport(_message.Message):
     """The metric's name."""
     outcomes: _builtins.int
     """Outcomes that steer, or would if this were the reward metric: those in time, of closed epochs where the
-    metric has a window.
+    metric has a window. Where units are counted, those of the first three policy decisions of each unit whose
+    own window has closed.
     """
     open_outcomes: _builtins.int
-    """Outcomes in time whose epoch has not closed."""
+    """Outcomes in time whose epoch has not closed; where units are counted, the window of their decision."""
     late_outcomes: _builtins.int
     """Outcomes that came after their window."""
     observations: _builtins.float

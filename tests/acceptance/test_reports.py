@@ -11,8 +11,9 @@ from click.testing import CliRunner
 from google.protobuf.duration_pb2 import Duration
 
 from bandit.inference.data.floors import smallest_floors
-from bandit.inference.sequential.aipw import Comparison, MeanEstimate
-from bandit.inference.sequential.off_policy import SplitValue
+from bandit.inference.sequential.comparison import Comparison
+from bandit.inference.sequential.means import MeanEstimate
+from bandit.inference.sequential.off_policy import Gain, SplitValue
 from bandit.inference.sequential.results import Interval
 from bandit.inference.sequential.sample_ratio import SampleRatio
 from bandit.inference.verdict.assessment import Assessment, assess
@@ -137,15 +138,18 @@ def require_equal(report: experiment_pb2.Report, assessment: Assessment, numbers
             mean = evidence.means[numbers[arm.arm]]
             assert isinstance(mean, MeanEstimate)
             require_estimate(found.estimate, mean.mean, mean.standard_error, mean.interval)
-            assert found.estimate.n == mean.n_decisions
+            assert found.estimate.n == mean.n
             last = found.looks[-1]
             ends = [mean.mean, mean.interval.lower, mean.interval.upper]
             assert [last.value, last.lower, last.upper] == pytest.approx(ends)
             if arm.arm == report.champion:
                 continue
             challenger = evidence.challengers[numbers[arm.arm]]
-            difference = challenger.difference
+            difference = challenger.comparison
             assert isinstance(difference, Comparison)
+            assert found.comparison.champion_mean == pytest.approx(difference.champion_mean)
+            gap = found.estimate.value - found.comparison.champion_mean
+            assert found.comparison.difference.value == pytest.approx(gap)
             require_estimate(
                 found.comparison.difference,
                 difference.difference,
@@ -192,7 +196,9 @@ def test_the_numbers_are_the_librarys(server: ServerProcess, wire: Wire, unit: s
     assert isinstance(value, SplitValue)
     assert dict(split.weights) == {"a": 0.5, "b": 0.5}
     require_estimate(split.value, value.value, value.standard_error, value.interval)
-    require_estimate(split.gain, value.gain, value.gain_standard_error, value.gain_interval)
+    gain = value.gain
+    assert isinstance(gain, Gain)
+    require_estimate(split.gain, gain.value, gain.standard_error, gain.interval)
     assert split.gain.value == pytest.approx(split.earned - split.value.value)
     assert isinstance(assessment.sample_ratio, SampleRatio)
     assert report.sample_ratio.p_value == pytest.approx(assessment.sample_ratio.process.p_value)

@@ -61,6 +61,20 @@ def test_apply_creates_then_changes_nothing_then_updates(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("server")
+def test_apply_gives_hints_on_what_makes_evidence_impossible(run: Run) -> None:
+    """Before the start from the declaration, and once it runs from the report as well; none without need."""
+    assert "hint: " not in succeed(run, "experiment", "apply", write("sound"))
+    bare = RANKER.replace("minimum_share = 0.05", "").replace('window = "1h"\nguardrail', "guardrail")
+    created = succeed(run, "experiment", "apply", write("bare", bare))
+    assert "hint: limits.minimum_share: without one the policy may leave " in created
+    assert "hint: latency-ms has no window, so there is no evidence on it" in created
+    succeed(run, "experiment", "start", "bare")
+    changed = write("bare", bare.replace("[limits]", "[limits]\nmaximum_share = 0.9"))
+    updated = succeed(run, "experiment", "apply", changed)
+    assert updated.count("hint: latency-ms has no window") == 1
+
+
+@pytest.mark.usefixtures("server")
 def test_apply_and_show_print_the_step_of_values(run: Run) -> None:
     """Both print the step of each metric with real values; apply only when the metric is new or changes."""
     text = RANKER.replace(

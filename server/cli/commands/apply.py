@@ -7,7 +7,8 @@ from rich.console import Console
 from rich.text import Text
 
 from bandit.client import BanditClient, ConflictError, NotFoundError
-from bandit.v1.experiment_pb2 import Experiment, Metric
+from bandit.hints import hints_on
+from bandit.v1.experiment_pb2 import STATE_DRAFT, Experiment, Metric
 from server.cli.experiment_file.difference import Change, changes
 from server.cli.experiment_file.file import ExperimentFileError, file_label, read_experiment
 from server.cli.experiment_file.resolution import resolutions
@@ -15,6 +16,10 @@ from server.cli.framework.connection import connected, server_option
 from server.cli.framework.console import output_console
 from server.cli.framework.errors import CommandError, reporting
 from server.cli.framework.help import Command
+from server.rpc.messages.experiment import to_experiment
+
+_NO_SALT = bytes(16)
+"""In place of a salt that is still to be drawn: no hint depends on it."""
 
 _STYLES = {"+": "green", "-": "red", "~": "yellow"}
 
@@ -49,9 +54,10 @@ def _find(client: BanditClient, name: str) -> Experiment | None:
 
 
 def _create(client: BanditClient, declared: Experiment, console: Console, *, dry_run: bool) -> None:
-    client.experiments.create(declared, validate_only=True)
+    valid = client.experiments.create(declared, validate_only=True)
     _print_changes(console, changes(Experiment(), declared))
     _note_resolutions(declared.metrics)
+    _print_hints(hints_on(to_experiment(valid, _NO_SALT)))
     if dry_run:
         click.echo(f"{declared.name} would be created; nothing was changed")
         return
@@ -63,7 +69,8 @@ def _update(
     client: BanditClient, declared: Experiment, current: Experiment, console: Console, *, dry_run: bool
 ) -> None:
     declared.etag = current.etag
-    difference = changes(current, client.experiments.update(declared, validate_only=True))
+    valid = client.experiments.update(declared, validate_only=True)
+    difference = changes(current, valid)
     if not difference:
         click.echo(f"{declared.name} is unchanged")
         return
@@ -71,6 +78,7 @@ def _update(
     known = {metric.name for metric in current.metrics}
     _note_resolutions(metric for metric in declared.metrics if metric.name not in known)
     _warn_of_removed_arms(current, declared)
+    _print_hints(_hints_on_known(client, valid, is_draft=current.state == STATE_DRAFT))
     if dry_run:
         click.echo(f"{declared.name} would be updated; nothing was changed")
         return
@@ -91,6 +99,19 @@ def _print_changes(console: Console, difference: list[Change]) -> None:
 def _note_resolutions(metrics: Iterable[Metric]) -> None:
     for sentence in resolutions(metrics):
         click.echo(f"note: {sentence}")
+
+
+def _hints_on_known(client: BanditClient, declared: Experiment, *, is_draft: bool) -> list[str]:
+    """Return hints on a declaration, and once it has started those that follow from what came in."""
+    hints = hints_on(to_experiment(declared, _NO_SALT), has_started=not is_draft)
+    if is_draft:
+        return hints
+    return list(dict.fromkeys([*hints, *client.experiments.report(declared.name, max_epochs=1).hints]))
+
+
+def _print_hints(hints: Iterable[str]) -> None:
+    for hint in hints:
+        click.echo(f"hint: {hint}")
 
 
 def _warn_of_removed_arms(current: Experiment, declared: Experiment) -> None:

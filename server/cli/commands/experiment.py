@@ -1,15 +1,23 @@
 """`bandit-server experiment`: the life of experiments, from the file to the winner."""
 
+from typing import Final
+
 import click
 
-from bandit.v1.experiment_pb2 import Experiment, ListExperimentsResponse
+from bandit.decision_id import hash_unit
+from bandit.v1.experiment_pb2 import STATE_DRAFT, Experiment, ListExperimentsResponse, Report
 from server.cli.commands.apply import apply
 from server.cli.experiment_file.example import EXAMPLE
 from server.cli.experiment_file.file import format_experiment
 from server.cli.experiment_file.resolution import resolutions
 from server.cli.framework.connection import connected, json_option, server_option
 from server.cli.framework.console import local_time, output_console, plain_table, print_json, state_name
+from server.cli.framework.errors import CalledWronglyError
 from server.cli.framework.help import Group
+from server.wording import percent
+
+_TIMEOUT: Final = 120.0
+"""Seconds. A report on many units takes a while."""
 
 
 @click.group(cls=Group)
@@ -101,9 +109,41 @@ def delete(name: str, server: str) -> None:
 
 
 @experiment.command()
+@click.argument("name")
+@click.argument("unit_name", metavar="UNIT")
+@server_option
+def unit(name: str, unit_name: str, server: str) -> None:
+    """Tell whether a unit made too many of an experiment's decisions.
+
+    Prints the unit's mark and group, by which reports name such units: UNIT itself is stored nowhere. It is
+    what a backend sends in Choose, such as a user id.
+    """
+    if not unit_name:
+        raise CalledWronglyError("UNIT is empty: a decision without a unit is in no group")
+    with connected(server) as client:
+        found = client.experiments.get(name)
+        mark = hash_unit(bytes.fromhex(found.salt), unit_name.encode(errors="surrogateescape"))
+        is_draft = found.state == STATE_DRAFT
+        report = Report() if is_draft else client.experiments.report(name, max_epochs=1, timeout=_TIMEOUT)
+    click.echo(f"mark {mark.hex()}, group {mark[0]}")
+    click.echo(f"{name} has not started" if is_draft else _weight(report, mark))
+
+
+@experiment.command()
 def example() -> None:
     """Print a complete experiment file, with every key explained."""
     click.echo(EXAMPLE, nl=False)
+
+
+def _weight(report: Report, mark: bytes) -> str:
+    """Return whether the report lists the unit with this mark, or its group."""
+    for heavy in report.heavy_units:
+        made = f"made {heavy.decisions:,} policy decisions, {percent(heavy.share)} of all"
+        if heavy.mark == mark.hex():
+            return f"heavy: it {made}, beginning with arm {heavy.arm}"
+        if not heavy.mark and heavy.group == mark[0]:
+            return f"perhaps heavy: its group {made}, of which most are one unit's"
+    return "not heavy: the report does not list it"
 
 
 def _print_list(experiments: list[Experiment]) -> None:

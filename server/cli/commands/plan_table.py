@@ -1,15 +1,13 @@
 """Plans for the floors of an experiment, and for others to compare with."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import fsum
 from typing import Final
 
-from bandit.experiment import Experiment
+from bandit.experiment import AnalysisUnit, Experiment
 from bandit.inference.data.floors import declared_floors
-from bandit.inference.planning.power import Plan, forecast_report
-from bandit.inference.reasons import CannotSay
-from bandit.inference.sequential.design import Design
+from bandit.inference.planning.power import Plan, forecast, helpful_minimum_share
+from bandit.inference.reasons import CannotSay, Reason
 from bandit.metric import Direction
 from bandit.validation import InvalidExperimentError, require_valid
 from server.cli.experiment_file.decode import Problem
@@ -29,6 +27,7 @@ class Planned:
 
     Attributes:
         metric: The reward metric's name.
+        unit: What evidence counts.
         is_yes_no: Whether its outcomes are 0 or 1.
         is_less_better: Whether less of it is better.
         minimum: Its smallest value.
@@ -40,6 +39,7 @@ class Planned:
     """
 
     metric: str
+    unit: AnalysisUnit
     is_yes_no: bool
     is_less_better: bool
     minimum: float
@@ -60,6 +60,8 @@ class Row:
         challenger: The same of the challenger that has the lift.
         days_at_half: Until it is seen with a chance of about one half.
         days_at_most: Until it is seen with a chance of about four fifths.
+        minimum_share: A minimum share of every arm that brings the lift within reach, where it is out of it
+            because the losing arm gets too small a share; None otherwise.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Row:
     challenger: float
     days_at_half: float
     days_at_most: float
+    minimum_share: float | None
 
 
 def from_file(file: str) -> Planned:
@@ -94,6 +97,7 @@ def _planned(experiment: Experiment, label: str) -> Planned:
     reward = experiment.metric(experiment.reward_metric)
     return Planned(
         metric=reward.name,
+        unit=experiment.analysis_unit,
         is_yes_no=reward.is_binary,
         is_less_better=reward.direction is Direction.MINIMIZE,
         minimum=reward.minimum,
@@ -120,6 +124,7 @@ def from_flags(n_arms: int, champion: float | None, challenger: float | None) ->
         raise ValueError("the floors of the champion and of all challengers add up to more than 1")
     return Planned(
         metric="a yes/no metric",
+        unit=AnalysisUnit.DECISION,
         is_yes_no=True,
         is_less_better=False,
         minimum=0.0,
@@ -137,8 +142,8 @@ def plan_rows(
     """Return a row for the declared floors, then for those of `COMPARED`, then for an even split.
 
     Raises:
-        ValueError: The base is outside the metric's range, there is no lift to see, or the variance is
-            missing or out of range.
+        ValueError: A condition of a plan is broken, such as a base outside the metric's range; or the
+            variance is missing or out of range.
     """
     if variance is None and not planned.is_yes_no:
         raise ValueError(f"--variance is required, because {planned.metric} is not yes/no")
@@ -152,48 +157,58 @@ def plan_rows(
         ("even split", even, even, 0.0),
     ]
     rows = []
-    for name, *of_arms in floors:
-        plan = _plan(planned, of_arms, decisions_per_day, base, lift, variance)
-        forecast = forecast_report(plan, is_yes_no=planned.is_yes_no)
-        if isinstance(forecast, CannotSay):
-            raise ValueError(_NO_LIFT)  # noqa: TRY004 - values are at fault, not types
+    for name, champion, challenger, rest in floors:
+        plan = _plan(planned, decisions_per_day, base, lift, variance)
+        plan = replace(plan, champion_floor=champion, challenger_floor=challenger, rest=max(rest, 0.0))
+        found = forecast(plan, is_yes_no=planned.is_yes_no)
+        if isinstance(found, CannotSay):
+            raise ValueError(_refusal(found, planned, base, lift))  # noqa: TRY004 - values are at fault
         rows.append(
             Row(
                 name=name,
-                champion=forecast.champion_share,
-                challenger=forecast.challenger_share,
-                days_at_half=forecast.days_at_half,
-                days_at_most=forecast.days_at_most,
+                champion=found.champion_share,
+                challenger=found.challenger_share,
+                days_at_half=found.days_at_half,
+                days_at_most=found.days_at_most,
+                minimum_share=helpful_minimum_share(plan, is_yes_no=planned.is_yes_no),
             )
         )
     return rows
 
 
 def _plan(
-    planned: Planned,
-    floors: Sequence[float],
-    decisions_per_day: float,
-    base: float,
-    lift: float,
-    variance: float | None,
+    planned: Planned, decisions_per_day: float, base: float, lift: float, variance: float | None
 ) -> Plan:
-    position = (base - planned.minimum) / planned.width
-    champion, challenger, rest = floors
+    """Return the plan at the declared floors."""
     return Plan(
-        base_mean=position,
-        lift=lift * base / (base - planned.minimum) if base != planned.minimum else 0.0,
+        base_mean=(base - planned.minimum) / planned.width,
+        lift=lift,
         decisions_per_day=decisions_per_day,
-        champion_floor=champion,
-        challenger_floor=challenger,
-        rest=max(rest, 0.0),
+        champion_floor=planned.champion,
+        challenger_floor=planned.challenger,
         is_less_better=planned.is_less_better,
         variance=None if planned.is_yes_no else (variance or 0.0) / planned.width**2,
+        start=planned.minimum / planned.width,
         n_challengers=planned.n_challengers,
-        design=Design(floors={0: champion, 1: challenger}),
     )
 
 
-_NO_LIFT: Final = (
-    "no lift can be seen: --decisions-per-day must be positive, --lift not 0, --base-rate and the mean "
-    "after the lift within the metric's range, and both arms must have a share"
-)
+def _refusal(missing: CannotSay, planned: Planned, base: float, lift: float) -> str:
+    """Return the condition that is broken, in terms of the flags."""
+    values = f"the metric's range, {planned.minimum:g} to {planned.minimum + planned.width:g}"
+    texts = {
+        Reason.NO_TRAFFIC: "--decisions-per-day must be positive and finite",
+        Reason.NO_LIFT: "--lift must not be 0",
+        Reason.MEAN_OUT_OF_RANGE: f"--base-rate must lie within {values}, got {base:g}",
+        Reason.LIFT_OUT_OF_RANGE: (
+            f"--lift takes the mean to {base + lift * abs(base):g}, outside {values}: ask for a smaller one"
+        ),
+        Reason.CHAMPION_AT_ZERO: (
+            "--base-rate is 0, and so is every lift relative to it: give the mean that you expect"
+        ),
+        Reason.CHAMPION_WITHOUT_PLANNED_SHARE: "the champion gets no share: declare a minimum share for it",
+        Reason.CHALLENGER_WITHOUT_PLANNED_SHARE: (
+            "a challenger gets no share: declare a minimum share for it"
+        ),
+    }
+    return texts.get(missing.reason, missing.explanation)

@@ -62,15 +62,17 @@ name = "latency-ms"
 kind = "real"
 direction = "minimize"
 minimum = 0
-maximum = 10_000                      # required for "real" and "count"
+maximum = 2_000                       # required for "real" and "count"; evidence is as wide as the range, so
+                                      # keep it within some 30 standard deviations
 clip = true                           # move a value outside the range to its nearest end; default: refuse it
+window = "1h"                         # without a window there is no evidence
 guardrail = true                      # must not get worse: recorded and reported, and does not steer
 
-# [metrics.prior.normal_inverse_gamma]  # for "real"
-# mean = 200
-# pseudo_observations = 1
-# shape = 1
-# scale = 10_000
+[metrics.prior.normal_inverse_gamma]  # for "real": belief before any outcome; without it the middle of the
+mean = 200                            # range, so declare what you expect
+pseudo_observations = 1               # how many outcomes that is worth
+shape = 1
+scale = 10_000                        # shape times the variance: here a standard deviation of 100
 
 # [metrics.prior.gamma]               # for "count"
 # shape = 1
@@ -78,7 +80,8 @@ guardrail = true                      # must not get worse: recorded and reporte
 
 # Limits on the shares.
 [limits]
-minimum_share = 0.05                  # every arm in service gets at least this
+minimum_share = 0.05                  # every arm in service gets at least this: without it a losing arm may
+                                      # get nothing, and then nothing can be found out about it
 # maximum_share = 0.95                # no arm gets more
 # maximum_step_per_hour = 0.2         # how far a share may move in an hour
 warm_up_decisions = 500               # a new arm holds an equal share until it has this many decisions,

@@ -1,21 +1,22 @@
 """The sections of sentences in a report, in order: the same in the terminal and on the page."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from bandit.v1.evidence_pb2 import Unsaid
 from bandit.v1.experiment_pb2 import DIRECTION_MINIMIZE, Report
 from server.cli.framework.console import state_name
-from server.cli.report_view.tables import metric_of, other_metrics
+from server.cli.report_view.tables import metric_of, other_metrics, unit_of
 from server.wording import percent, split_name
 
 _MOST_RATIOS: Final = 10
 _MOST_NAMED: Final = 5
-_E_AND_P: Final = (
-    "Relative is the relative lift (uplift) over the champion. An e-value a/b is a at this look, and b the "
-    "largest at any look so far; one number if they are equal. p is 1/b, adjusted by Holm over challengers "
-    "and directions. The e-value may fall again; p stays."
+_LEGEND: Final = (
+    "A challenger's row compares it with the champion over the time in which both had a share, so its mean "
+    "less the champion's then is the difference; relative is the relative lift (uplift). p at most 0.05, an "
+    "interval that leaves out 0 and a finding are one statement, adjusted for both directions of all "
+    "challengers. It is about now: a finding that has faded is marked as such."
 )
 
 
@@ -42,23 +43,29 @@ def heading(report: Report) -> str:
 
 
 def sections(report: Report) -> list[Section]:
-    """Return checks, verdict, evidence, belief, outlook, what can't be said and notes, without empty ones."""
+    """Return the sections in their order, without empty ones."""
     found = [
         Section("Checks", tuple(_checks(report))),
         Section("Verdict", tuple(filter(None, [report.verdict.headline]))),
         Section("Evidence", tuple(report.verdict.evidence)),
         Section("Belief", tuple(report.verdict.belief)),
-        Section("Outlook", tuple(filter(None, [report.outlook.text]))),
-        Section("What can't be said", (*unsaid_texts(report.unsaid), *_unsaid_splits(report))),
+        Section("Outlook", tuple(_outlook(report))),
+        Section("What can't be said", tuple(unsaid_texts(report))),
+        Section("Hints", tuple(report.hints)),
         Section("Notes", (*_uncounted(report), *_legend(report), *report.notes)),
     ]
     return [section for section in found if section.lines]
 
 
+def _outlook(report: Report) -> Iterator[str]:
+    """Yield the outlook, unless it is among what can't be said."""
+    if report.outlook.text and not report.outlook.HasField("unsaid"):
+        yield report.outlook.text
+
+
 def _legend(report: Report) -> Iterator[str]:
-    comparisons = (metric.comparison for arm in report.arms for metric in arm.metrics)
-    if any(comparison.HasField("better") or comparison.HasField("worse") for comparison in comparisons):
-        yield _E_AND_P
+    if any(metric.comparison.HasField("difference") for arm in report.arms for metric in arm.metrics):
+        yield _LEGEND
 
 
 def _checks(report: Report) -> Iterator[str]:
@@ -70,35 +77,51 @@ def _checks(report: Report) -> Iterator[str]:
     ]
     if ratios:
         more = ", ..." if len(report.arms) > _MOST_RATIOS else ""
-        yield f"Decisions answered with {report.reward_metric}: {', '.join(ratios)}{more}"
+        what = f"{_upper_first(unit_of(report))}s answered with {report.reward_metric}"
+        yield f"{what}: {', '.join(ratios)}{more}"
 
 
-def unsaid_texts(unsaid: Sequence[Unsaid]) -> list[str]:
-    """Return what can't be said, one line for each reason."""
-    return [f"{_subject(each)}: {each.explanation}" for each in unsaid]
+def unsaid_texts(report: Report) -> list[str]:
+    """Return what can't be said: one line for each reason, whatever it is missing for."""
+    missing: dict[str, list[str]] = {}
+    for each in report.unsaid:
+        missing.setdefault(each.explanation, []).append(_subject(each))
+    for split in report.splits:
+        if split.HasField("unsaid"):
+            name = f"static split {split_name(split.weights)}"
+            missing.setdefault(split.unsaid.explanation, []).append(name)
+    if report.sample_ratio.HasField("unsaid"):
+        missing.setdefault(report.sample_ratio.unsaid.explanation, []).append("sample ratio")
+    if report.outlook.HasField("unsaid"):
+        missing.setdefault(report.outlook.unsaid.explanation, []).append("outlook")
+    return [f"{_upper_first(why)} (for {'; '.join(subjects)})." for why, subjects in missing.items()]
+
+
+def _upper_first(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _subject(unsaid: Unsaid) -> str:
-    subjects = ", ".join(name.removeprefix("comparison.").replace("_", " ") for name in unsaid.subjects)
+    """Return what is missing: a whole metric's evidence, or a part of it."""
+    parts = {name.removeprefix("comparison.").replace("_", " ") for name in unsaid.subjects}
     arms = f" of {', '.join(unsaid.arms[:_MOST_NAMED])}" if unsaid.arms else ""
     n_more = len(unsaid.arms) - _MOST_NAMED
     more = f" and {n_more:,} more arms" if n_more > 0 else ""
-    return f"{unsaid.metric}: {subjects}{arms}{more}"
+    what = "evidence" if parts >= _ALL_OF_A_COMPARISON else ", ".join(sorted(parts))
+    return f"{unsaid.metric}: {what}{arms}{more}"
 
 
-def _unsaid_splits(report: Report) -> Iterator[str]:
-    for split in report.splits:
-        if split.HasField("unsaid"):
-            yield f"static split {split_name(split.weights)}: {split.unsaid.explanation}"
+_ALL_OF_A_COMPARISON: Final = {"difference", "better", "worse"}
 
 
 def _uncounted(report: Report) -> Iterator[str]:
     """Yield the posted outcomes that the numbers do not include."""
+    what = "window" if any(arm.units for arm in report.arms) else "epoch"
     for name in (report.reward_metric, *other_metrics(report)):
         metrics = [metric_of(arm, name) for arm in report.arms]
         n_open = sum(metric.open_outcomes for metric in metrics)
         n_late = sum(metric.late_outcomes for metric in metrics)
         if n_open:
-            yield f"{name}: {n_open:,} outcomes are waiting for their epoch to close before they count"
+            yield f"{name}: {n_open:,} outcomes are waiting for their {what} to close before they count"
         if n_late:
             yield f"{name}: {n_late:,} outcomes came after their window and do not count"

@@ -1,20 +1,23 @@
 """The tables of a report as values, which the terminal prints and the page shows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import exp
 from typing import Final
 
-from bandit.v1.evidence_pb2 import Claim, Interval, IntervalKind, SplitReport
-from bandit.v1.experiment_pb2 import ArmReport, MetricReport, Report
+from bandit.facts.units import N_STEERING
+from bandit.v1.evidence_pb2 import Claim, Comparison, Estimate, Interval, IntervalKind, SplitReport
+from bandit.v1.experiment_pb2 import ANALYSIS_UNIT_UNIT, ArmReport, MetricReport, Report
 from server.cli.framework.console import decimals_for
-from server.wording import percent, signed_percent, split_name
+from server.wording import digits_for, percent, shown_difference, signed_percent, split_name
 
 _ABSENT: Final = "-"
 _NO_BOUND: Final = "no bound"
 _LARGEST_SHOWN: Final = 1e6
 _LARGEST_LOG: Final = 700.0
 _SMALLEST_P: Final = 1e-6
+_FIGURES: Final = 1e-4
+"""The part of a value below which its figures are noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +69,16 @@ def belief_table(report: Report) -> Table:
     """Return the table of counts and beliefs on the reward metric."""
     metrics = [metric_of(arm, report.reward_metric) for arm in report.arms]
     decimals = _posterior_decimals(metrics)
+    counts_units = any(arm.units for arm in report.arms)
     rows = [
         Row(
             (
                 _arm_name(arm),
                 percent(arm.share),
                 f"{_n_decisions(arm):,}",
+                *([f"{arm.units:,}"] if counts_units else []),
                 f"{metric.outcomes:,}",
+                f"{metric.observations:,.0f}",
                 *_posterior_cells(metric, decimals),
                 percent(arm.probability_best) if arm.HasField("probability_best") else _ABSENT,
                 f"{arm.expected_loss:.2g}" if arm.HasField("expected_loss") else _ABSENT,
@@ -81,9 +87,11 @@ def belief_table(report: Report) -> Table:
         )
         for arm, metric in zip(report.arms, metrics, strict=True)
     ]
-    headings = "share", "decisions", "outcomes", "mean", _interval_heading(metrics)
+    counts = ("decisions", "units") if counts_units else ("decisions",)
+    headings = "share", *counts, "outcomes", "counted", "mean", _interval_heading(metrics)
     columns = _ARM, *map(Column, (*headings, "P(best)", "exp. loss"))
-    return Table(f"belief on {report.reward_metric}", columns, tuple(rows))
+    which = f", of the first {N_STEERING} of each unit" if report.analysis_unit == ANALYSIS_UNIT_UNIT else ""
+    return Table(f"belief on {report.reward_metric} a decision{which}", columns, tuple(rows))
 
 
 def evidence_tables(report: Report) -> list[Table]:
@@ -96,7 +104,7 @@ def evidence_tables(report: Report) -> list[Table]:
         if _has_evidence(report, name):
             tables.append(_evidence_table(report, name))
     if any(not split.HasField("unsaid") for split in report.splits):
-        tables.append(_splits_table(report.splits, report.reward_metric))
+        tables.append(_splits_table(report))
     return tables
 
 
@@ -123,22 +131,21 @@ def _metric_table(report: Report, name: str) -> Table:
 
 
 def _evidence_table(report: Report, name: str) -> Table:
-    """Return the table of a metric's means and comparisons, two lines per arm: better above worse."""
+    """Return the table of a metric's means and comparisons: estimates above their intervals."""
     metrics = [metric_of(arm, name) for arm in report.arms]
-    estimates = [metric.estimate.interval for metric in metrics if metric.HasField("estimate")]
-    decimals = _decimals(estimates)
+    decimals = max(map(_digits, _estimates(metrics)), default=0)
     holds = "NOT TO BE TRUSTED (see Verdict)" if report.sample_ratio.alarming else "holds at every look, 95 %"
     columns = (
         _ARM,
-        *_wrapping("mean", f"less {report.champion}", "relative"),
-        *map(Column, ("is it", "e-value", "p (Holm)")),
+        *_wrapping("mean", f"{report.champion} then", "difference", "relative"),
+        *map(Column, ("p", "e-value")),
         Column("finding", is_text=True, wraps=True),
     )
     rows = (
         Row(_evidence_cells(arm, report, metric, decimals))
         for arm, metric in zip(report.arms, metrics, strict=True)
     )
-    return Table(f"evidence on {name}: {holds}", columns, tuple(rows))
+    return Table(f"evidence on {name} a {unit_of(report)}: {holds}", columns, tuple(rows))
 
 
 def _evidence_cells(arm: ArmReport, report: Report, metric: MetricReport, decimals: int) -> tuple[str, ...]:
@@ -150,36 +157,68 @@ def _evidence_cells(arm: ArmReport, report: Report, metric: MetricReport, decima
     )
     if arm.arm == report.champion:
         return arm.arm, mean, "champion", "", "", "", "", ""
-    difference, claims = comparison.difference, _claims(metric)
+    if not comparison.HasField("difference"):
+        return arm.arm, mean, *[_ABSENT] * 5, finding(metric, is_alarming=report.sample_ratio.alarming)
+    difference, claim = comparison.difference, _leading(comparison)
+    shown = shown_difference(estimate.value, comparison.champion_mean, decimals)
     return (
         arm.arm,
         mean,
-        f"{difference.value:+,.{decimals}f}\n{interval_text(difference.interval, decimals, '+')}"
-        if comparison.HasField("difference")
-        else _ABSENT,
-        "\nto ".join(lift_texts(comparison.relative_lift))
-        if comparison.HasField("relative_lift")
-        else _ABSENT,
-        "\n".join(f"{name}?" for name in claims),
-        "\n".join(map(e_values_text, claims.values())) or _ABSENT,
-        "\n".join(p_value_text(claim.p_value) for claim in claims.values()) or _ABSENT,
+        f"{comparison.champion_mean:,.{decimals}f}",
+        f"{shown:+,.{decimals}f}\n{interval_text(difference.interval, decimals, '+')}",
+        _relative_text(comparison),
+        p_value_text(claim.p_value),
+        e_value_text(claim.log_e_value),
         finding(metric, is_alarming=report.sample_ratio.alarming),
     )
+
+
+def _estimates(metrics: Sequence[MetricReport]) -> Iterator[Estimate]:
+    """Yield the estimates of means and differences."""
+    for metric in metrics:
+        if metric.HasField("estimate"):
+            yield metric.estimate
+        if metric.comparison.HasField("difference"):
+            yield metric.comparison.difference
+
+
+def _digits(estimate: Estimate) -> int:
+    return digits_for(estimate.standard_error, estimate.interval.upper - estimate.interval.lower)
+
+
+def _leading(comparison: Comparison) -> Claim:
+    """Return the claim of the direction that has more evidence."""
+    return max((comparison.better, comparison.worse), key=lambda claim: claim.log_e_value)
+
+
+def _relative_text(comparison: Comparison) -> str:
+    if not comparison.HasField("relative_change"):
+        return _ABSENT
+    lower, upper = lift_texts(comparison.relative_lift)
+    return f"{signed_percent(comparison.relative_change)}\n{lower} to {upper}"
+
+
+def unit_of(report: Report) -> str:
+    """Return what evidence counts: `decision` or `unit`."""
+    return "unit" if report.analysis_unit == ANALYSIS_UNIT_UNIT else "decision"
 
 
 def _has_evidence(report: Report, name: str) -> bool:
     """True if there is evidence on the metric."""
     metrics = [metric_of(arm, name) for arm in report.arms]
-    return any(metric.HasField("estimate") or _claims(metric) for metric in metrics)
+    return any(metric.HasField("estimate") or metric.comparison.HasField("harm") for metric in metrics)
 
 
-def _splits_table(splits: Sequence[SplitReport], name: str) -> Table:
+def _splits_table(report: Report) -> Table:
     """Return the table of what static splits would have earned, without those that have no estimate."""
-    estimated = [split for split in splits if not split.HasField("unsaid")]
-    decimals = decimals_for([2 * split.value.standard_error for split in estimated])
+    estimated, unit = [split for split in report.splits if not split.HasField("unsaid")], unit_of(report)
+    decimals = decimals_for(
+        [max(2 * split.value.standard_error, _FIGURES * abs(split.value.value)) for split in estimated]
+    )
     columns = (
         Column("split", is_text=True, wraps=True, min_width=10),
-        *_wrapping("would have earned", "bandit earned", "gain", "gain at any look", "worth decisions"),
+        *_wrapping("would have earned", "bandit earned", "gain", "gain at any look"),
+        *_wrapping(f"{unit}s", f"worth {unit}s"),
     )
     rows = (
         Row(
@@ -187,14 +226,25 @@ def _splits_table(splits: Sequence[SplitReport], name: str) -> Table:
                 split_name(split.weights),
                 f"{split.value.value:,.{decimals}f} ± {split.value.standard_error:.2g}",
                 f"{split.earned:,.{decimals}f}",
-                f"{split.gain.value:+,.{decimals}f} ± {split.gain.standard_error:.2g}",
-                interval_text(split.gain.interval, decimals, "+"),
+                *_gain_cells(split, decimals),
+                f"{split.value.n:,} of {split.value.n + split.value.n_omitted:,}",
                 f"{split.effective_sample_size:,.0f}",
             )
         )
         for split in estimated
     )
-    return Table(f"static splits: {name} a decision, on the same traffic", columns, tuple(rows))
+    return Table(f"static splits: {report.reward_metric} a {unit}, on the same traffic", columns, tuple(rows))
+
+
+def _gain_cells(split: SplitReport, decimals: int) -> tuple[str, str]:
+    """Return the gain and its interval; it is missing where the shares were those of the split."""
+    if not split.HasField("gain"):
+        return _ABSENT, _ABSENT
+    gain = split.gain
+    return (
+        f"{gain.value:+,.{decimals}f} ± {gain.standard_error:.2g}",
+        interval_text(gain.interval, decimals, "+"),
+    )
 
 
 def metric_of(arm: ArmReport, name: str) -> MetricReport:
@@ -268,34 +318,24 @@ def e_value_text(log_e_value: float) -> str:
     return f">{_LARGEST_SHOWN:.0e}" if value > _LARGEST_SHOWN else f"{value:.3g}"
 
 
-def e_values_text(claim: Claim) -> str:
-    """Format the e-value now and the largest so far, which gives the p-value; one number if equal."""
-    texts = dict.fromkeys(map(e_value_text, (claim.log_e_value, claim.log_largest_e_value)))
-    return "/".join(texts)
-
-
 def p_value_text(p_value: float) -> str:
     """Format a p-value, never as zero."""
     return f"<{_SMALLEST_P:.0e}" if p_value < _SMALLEST_P else f"{p_value:.2g}"
 
 
 def finding(metric: MetricReport, *, is_alarming: bool = False) -> str:
-    """Return what is established about a challenger, in two words; empty for the champion."""
+    """Return what is established about a challenger; empty for the champion."""
+    comparison = metric.comparison
     if not metric.HasField("comparison"):
         return ""
     if is_alarming:
         return "withheld"
-    claims = _claims(metric)
-    found = [f"was {name}" if claim.lapsed else name for name, claim in claims.items() if claim.established]
-    if not claims:
-        return "can't be said"
-    return " and ".join(found) or "not established"
-
-
-def _claims(metric: MetricReport) -> dict[str, Claim]:
-    """Return the claims `better` and `worse`, if they could be tested."""
-    comparison = metric.comparison
-    return {name: getattr(comparison, name) for name in ("better", "worse") if comparison.HasField(name)}
+    claims = {"better": comparison.better, "worse": comparison.worse, "does harm": comparison.harm}
+    found = [name for name, claim in claims.items() if claim.established]
+    found += [f"was {name}" for name, claim in claims.items() if claim.lapsed]
+    if not found:
+        return "not established" if comparison.HasField("better") else _ABSENT
+    return " and ".join(found)
 
 
 def _wrapping(*headings: str) -> list[Column]:

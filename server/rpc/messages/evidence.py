@@ -1,13 +1,15 @@
 """Conversion of evidence to messages."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import datetime
 from math import isfinite
 from typing import Final, assert_never
 
-from bandit.inference.reasons import CannotSay
-from bandit.inference.sequential.aipw import Comparison, MeanEstimate
-from bandit.inference.sequential.off_policy import SplitValue
+from bandit.inference.reasons import CannotSay, Reason
+from bandit.inference.sequential.comparison import Comparison
+from bandit.inference.sequential.means import MeanEstimate
+from bandit.inference.sequential.off_policy import Gain, SplitValue
 from bandit.inference.sequential.response import Response
 from bandit.inference.sequential.results import Interval
 from bandit.inference.sequential.sample_ratio import SampleRatio
@@ -23,13 +25,14 @@ from bandit.posteriors import (
 )
 from bandit.v1 import evidence_pb2, experiment_pb2
 from server.rpc.messages.times import to_timestamp
-from server.services.reports.evidence import EvidenceSummary, Outlook
+from server.services.reports.evidence import EvidenceSummary
+from server.services.reports.outlook import Outlook
 from server.services.reports.values import Verdict
 
 _TESTS: Final = {
-    TestKind.AIPW: evidence_pb2.EVIDENCE_TEST_AIPW,
+    TestKind.CENTRED_ODDS: evidence_pb2.EVIDENCE_TEST_CENTRED_ODDS,
+    TestKind.BOUNDED_SCORES: evidence_pb2.EVIDENCE_TEST_BOUNDED_SCORES,
     TestKind.ODDS: evidence_pb2.EVIDENCE_TEST_ODDS,
-    TestKind.MEAN: evidence_pb2.EVIDENCE_TEST_MEAN,
 }
 _ADVICE: Final = {
     Advice.WAIT: evidence_pb2.ADVICE_WAIT,
@@ -66,7 +69,7 @@ def add_evidence(
         if ratio is not None:
             message.response_ratio = ratio
     if arm in evidence.challengers:
-        message.comparison.CopyFrom(_comparison(evidence.challengers[arm], champion, is_alarming=is_alarming))
+        message.comparison.CopyFrom(_comparison(evidence, arm, champion, is_alarming=is_alarming))
     message.looks.extend(
         evidence_pb2.Look(
             time=to_timestamp(evidence.row_ends[look.row]),
@@ -79,17 +82,26 @@ def add_evidence(
 
 
 def _comparison(
-    challenger: ChallengerEvidence, champion: str, *, is_alarming: bool
+    evidence: MetricEvidence, arm: int, champion: str, *, is_alarming: bool
 ) -> evidence_pb2.Comparison:
-    difference, lift = challenger.difference, challenger.lift
-    better, worse = challenger.better, challenger.worse
-    return evidence_pb2.Comparison(
-        champion=champion,
-        difference=_difference(difference) if isinstance(difference, Comparison) else None,
-        relative_lift=to_sequence(lift) if isinstance(lift, Interval) else None,
-        better=_claim(better, is_alarming=is_alarming) if isinstance(better, Claim) else None,
-        worse=_claim(worse, is_alarming=is_alarming) if isinstance(worse, Claim) else None,
-    )
+    challenger = evidence.challengers[arm]
+    message = evidence_pb2.Comparison(champion=champion)
+    for name in ("better", "worse", "harm"):
+        claim = getattr(challenger, name)
+        if isinstance(claim, Claim):
+            getattr(message, name).CopyFrom(_claim(claim, evidence.row_ends, is_alarming=is_alarming))
+    comparison = challenger.comparison
+    if isinstance(comparison, Comparison):
+        message.difference.CopyFrom(_difference(comparison))
+        message.champion_mean = comparison.champion_mean
+        if isinstance(comparison.lift, Interval):
+            message.relative_lift.CopyFrom(to_sequence(comparison.lift))
+        if comparison.relative is not None:
+            message.relative_change = comparison.relative
+        if comparison.approximate is not None:
+            message.approximate_difference.CopyFrom(to_sequence(comparison.approximate))
+            message.approximate_difference.kind = evidence_pb2.INTERVAL_KIND_APPROXIMATE
+    return message
 
 
 def to_sequence(interval: Interval) -> evidence_pb2.Interval:
@@ -135,7 +147,7 @@ def _split(
     if isinstance(value, CannotSay):
         return evidence_pb2.SplitReport(weights=weights, unsaid=to_unsaid("value", value))
     counts = {"n": value.n_decisions, "n_omitted": value.n_omitted}
-    return evidence_pb2.SplitReport(
+    message = evidence_pb2.SplitReport(
         weights=weights,
         value=evidence_pb2.Estimate(
             value=value.value,
@@ -146,14 +158,20 @@ def _split(
         ips_value=value.ips_value,
         ips_standard_error=value.ips_standard_error,
         earned=value.earned,
-        gain=evidence_pb2.Estimate(
-            value=value.gain,
-            standard_error=value.gain_standard_error,
-            interval=to_sequence(value.gain_interval),
-            **counts,
-        ),
         effective_sample_size=value.effective_sample_size,
+        n_below_floor=value.n_below,
+        n_centre=value.n_centre,
     )
+    if isinstance(value.gain, Gain):
+        gain, interval = value.gain, to_sequence(value.gain.interval)
+        message.gain.CopyFrom(
+            evidence_pb2.Estimate(
+                value=gain.value, standard_error=gain.standard_error, interval=interval, **counts
+            )
+        )
+    else:
+        message.gain_unsaid.CopyFrom(to_unsaid("gain", value.gain))
+    return message
 
 
 def to_verdict(ruling: Ruling, verdict: Verdict, arm_ids: Mapping[int, str]) -> evidence_pb2.Verdict:
@@ -174,11 +192,15 @@ def to_outlook(outlook: Outlook, text: str) -> evidence_pb2.Outlook:
     message = evidence_pb2.Outlook(lift=outlook.lift, decisions_per_day=outlook.decisions_per_day, text=text)
     if isinstance(outlook.forecast, CannotSay):
         message.unsaid.CopyFrom(to_unsaid("outlook", outlook.forecast))
+        if outlook.forecast.reason is Reason.CHALLENGER_WITHOUT_PLANNED_SHARE:
+            message.unsaid.arms.append(outlook.challenger)
         return message
     if isfinite(outlook.forecast.days_at_half):
         message.days_at_half = outlook.forecast.days_at_half
     if isfinite(outlook.forecast.days_at_most):
         message.days_at_most = outlook.forecast.days_at_most
+    if outlook.minimum_share is not None:
+        message.minimum_share = outlook.minimum_share
     return message
 
 
@@ -187,8 +209,7 @@ def _mean(mean: MeanEstimate) -> evidence_pb2.Estimate:
         value=mean.mean,
         standard_error=mean.standard_error,
         interval=to_sequence(mean.interval),
-        n=mean.n_decisions,
-        n_omitted=mean.n_omitted,
+        n=mean.n,
     )
 
 
@@ -198,18 +219,19 @@ def _difference(comparison: Comparison) -> evidence_pb2.Estimate:
         standard_error=comparison.standard_error,
         interval=to_sequence(comparison.interval),
         n=comparison.n_decisions,
-        n_omitted=comparison.n_omitted,
     )
 
 
-def _claim(claim: Claim, *, is_alarming: bool) -> evidence_pb2.Claim:
+def _claim(claim: Claim, row_ends: Sequence[datetime], *, is_alarming: bool) -> evidence_pb2.Claim:
+    first = claim.first_established
     return evidence_pb2.Claim(
         test=_TESTS[claim.test],
         log_e_value=claim.process.log_value,
         log_largest_e_value=claim.process.log_maximum,
         p_value=claim.p_value,
-        established=claim.p_value <= ALPHA and not is_alarming,
+        established=claim.is_established and not is_alarming,
         lapsed=claim.is_lapsed,
+        first_established=None if first is None else to_timestamp(row_ends[first]),
     )
 
 
@@ -227,12 +249,6 @@ def to_posterior(belief: Posterior) -> evidence_pb2.Posterior:
             return evidence_pb2.Posterior(gamma=evidence_pb2.GammaPosterior(shape=shape, rate=rate))
         case _:
             assert_never(belief)
-
-
-_OF_CHALLENGERS = ("difference", "lift", "better", "worse")
-
-
-_NAMES = {"lift": "relative_lift"}
 
 
 def to_unsaid(subject: str, why: CannotSay) -> evidence_pb2.Unsaid:
@@ -274,9 +290,9 @@ def _by_subject(
 ) -> Iterator[tuple[str, CannotSay, Collection[int], Collection[int]]]:
     """Yield each missing subject, the reason, the arms without it for that reason, and all its arms."""
     found: list[tuple[str, Mapping[int, object]]] = [("estimate", evidence.means)]
-    for name in _OF_CHALLENGERS:
-        parts = {arm: getattr(challenger, name) for arm, challenger in evidence.challengers.items()}
-        found.append((f"comparison.{_NAMES.get(name, name)}", parts))
+    challengers = evidence.challengers
+    for name, part_of in _PARTS.items():
+        found.append((name, {arm: part_of(challenger) for arm, challenger in challengers.items()}))
     for subject, by_arm in found:
         missing: dict[CannotSay, list[int]] = defaultdict(list)
         for arm, part in by_arm.items():
@@ -286,3 +302,19 @@ def _by_subject(
             yield subject, why, arms, by_arm
     if isinstance(evidence.response, CannotSay):
         yield "response_ratio", evidence.response, (), ()
+
+
+def _lift(challenger: ChallengerEvidence) -> object:
+    """Return the relative lift, or why it is missing though there is a difference."""
+    comparison = challenger.comparison
+    return None if isinstance(comparison, CannotSay) else comparison.lift
+
+
+_PARTS: Final[Mapping[str, Callable[[ChallengerEvidence], object]]] = {
+    "comparison.difference": lambda challenger: challenger.comparison,
+    "comparison.better": lambda challenger: challenger.better,
+    "comparison.worse": lambda challenger: challenger.worse,
+    "comparison.harm": lambda challenger: challenger.harm,
+    "comparison.relative_lift": _lift,
+}
+"""What is said of a challenger, by its name in a report."""

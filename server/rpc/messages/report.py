@@ -1,8 +1,10 @@
 """Conversion of reports to messages."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from bandit.decision_id import Basis
+from bandit.facts.units import HeavyUnit
 from bandit.v1 import evidence_pb2, experiment_pb2
 from bandit.validation import Violation
 from server.rpc.messages.evidence import (
@@ -14,7 +16,7 @@ from server.rpc.messages.evidence import (
     to_splits,
     to_verdict,
 )
-from server.rpc.messages.experiment import DIRECTIONS, STATES, to_epoch
+from server.rpc.messages.experiment import ANALYSIS_UNITS, DIRECTIONS, STATES, to_epoch
 from server.rpc.messages.times import to_timestamp
 from server.services.errors import InvalidInputError
 from server.services.reports.values import LEVEL, ArmReport, MetricReport, Report, ReportRequest
@@ -108,16 +110,29 @@ def to_report(report: Report) -> experiment_pb2.Report:
         epochs=[to_epoch(epoch, record.arm_numbers) for epoch in report.epochs],
         n_epochs=report.n_epochs,
         notes=report.notes,
+        hints=report.hints,
         sample_ratio=to_sample_ratio(report.evidence.assessment.sample_ratio, arm_ids),
         splits=to_splits(report.evidence, arm_ids),
         verdict=to_verdict(report.evidence.ruling, report.verdict, arm_ids),
         outlook=to_outlook(report.evidence.outlook, report.outlook),
         unsaid=to_all_unsaid(report.evidence.assessment, arm_ids, report.metrics),
         uncounted_decisions=report.n_uncounted,
+        analysis_unit=ANALYSIS_UNITS[record.experiment.analysis_unit],
+        heavy_units=[_to_heavy_unit(each, arm_ids) for each in report.heavy],
     )
     if record.started_at is not None:
         message.start_time.CopyFrom(to_timestamp(record.started_at))
     return message
+
+
+def _to_heavy_unit(heavy: HeavyUnit, arm_ids: Mapping[int, str]) -> experiment_pb2.HeavyUnit:
+    return experiment_pb2.HeavyUnit(
+        mark="" if heavy.mark is None else heavy.mark.hex(),
+        decisions=heavy.n_decisions,
+        share=heavy.share,
+        group=heavy.group,
+        arm="" if heavy.arm is None else arm_ids[heavy.arm],
+    )
 
 
 def _to_arm(arm: ArmReport, report: Report) -> experiment_pb2.ArmReport:
@@ -136,6 +151,7 @@ def _to_arm(arm: ArmReport, report: Report) -> experiment_pb2.ArmReport:
         metrics=[_to_metric(metric, number, report) for metric in arm.metrics],
         probability_best=arm.probability_best,
         expected_loss=arm.expected_loss,
+        units=arm.n_units,
     )
 
 

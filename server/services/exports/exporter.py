@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Final, TypeVar, assert_never
 
 from server.services.exports.errors import ExportError
+from server.services.exports.evidence_rows import evidence_rows
 from server.services.exports.manifest import ExportReport, WrittenTable, manifest_of
 from server.services.exports.resolved_history import ResolvedHistory
 from server.services.exports.rows import RewardRows, epoch_rows, fact_rows
 from server.services.exports.staging import Staging, staging
-from server.services.exports.tables import FACTS, REWARDS, Column, Row, TableName, epochs_columns
+from server.services.exports.tables import EVIDENCE, FACTS, REWARDS, Column, Row, TableName, epochs_columns
 from server.services.exports.targets import Target
 from server.services.exports.writers import open_writer, require_format, write_json
 from server.services.runtime.suggestions import did_you_mean
@@ -109,6 +110,8 @@ class _Exporter:
         match name:
             case TableName.FACTS:
                 return FACTS
+            case TableName.EVIDENCE:
+                return EVIDENCE
             case TableName.EPOCHS:
                 return epochs_columns(metric.name for metric in self._history.metrics.values())
             case TableName.REWARDS:
@@ -120,6 +123,8 @@ class _Exporter:
         match name:
             case TableName.FACTS:
                 return _batched(fact_rows(self._resolved))
+            case TableName.EVIDENCE:
+                return _batched(evidence_rows(self._history, self._lag, self._now))
             case TableName.EPOCHS:
                 return _batched(epoch_rows(self._resolved))
             case TableName.REWARDS:

@@ -63,8 +63,24 @@ def manifest_of(report: ExportReport, metrics: Iterable[Metric], lag: timedelta)
         "reward_metric": record.experiment.reward_metric,
         "arms": list(record.arm_numbers),
         "metrics": [_metric(metric) for metric in metrics],
+        "evidence": _evidence(record),
         "tables": {table.name: _table(table) for table in report.tables},
         "notes": list(report.notes),
+    }
+
+
+def _evidence(record: ExperimentRecord) -> dict[str, object]:
+    """Return how a report's figures follow from the table of evidence."""
+    n_claims = 2 * max(len(record.arm_numbers) - 1, 1)
+    return {
+        "counts": record.experiment.analysis_unit,
+        "part": "pi = share of the challenger / (its share + the champion's), in rows in which both have one",
+        "mean": "sum((1 - pi) resolved_total) / sum((1 - pi) resolved) over the challenger's rows",
+        "champion_then": "sum(pi resolved_total) / sum(pi resolved) over the champion's rows",
+        "difference": "mean - champion_then",
+        "p_value": f"min(1, {n_claims} / E), E the e-value now over the rows in order that are tested",
+        "test": "centred odds for yes/no metrics, bounded scores for others: bandit.inference.compare",
+        "level": f"E >= {n_claims} / 0.05, for findings and intervals alike",
     }
 
 

@@ -25,6 +25,7 @@ class TableName(enum.StrEnum):
     """The tables, in the order of a reader's interest."""
 
     FACTS = "facts"
+    EVIDENCE = "evidence"
     EPOCHS = "epochs"
     REWARDS = "rewards"
 
@@ -90,6 +91,40 @@ FACTS: Final = (
     Column("late_outcomes", Kind.INTEGER, "Outcomes that came after the window; no column before has them."),
     Column("late_total", Kind.NUMBER, "Their sum."),
     Column("late_squares", Kind.NUMBER, "The sum of their squares."),
+)
+
+EVIDENCE: Final = (
+    Column(
+        "row",
+        Kind.INTEGER,
+        "Number of the row, from 1, in the order in which evidence reads them: first the parts of the first "
+        "epoch, then epochs.",
+    ),
+    _EPOCH,
+    Column(
+        "part",
+        Kind.INTEGER,
+        "Part of the first epoch, from 1: a random part of its decisions or units. Empty for a whole epoch.",
+    ),
+    _ARM,
+    _METRIC,
+    Column("share", Kind.NUMBER, "The arm's share; 0 if it had none."),
+    Column(
+        "resolved",
+        Kind.INTEGER,
+        "Observations: decisions, or units at first exposure, as evidence counts.",
+    ),
+    Column("resolved_total", Kind.NUMBER, "The sum of the observations, in the metric's unit."),
+    Column("resolved_squares", Kind.NUMBER, "The sum of their squares."),
+    Column("centre", Kind.NUMBER, "Mean observation of all arms in all rows before; empty in the first."),
+    Column(
+        "arm_centre",
+        Kind.NUMBER,
+        "(sum + 50 centre) / (n + 50) over the arm's observations in all rows before; empty in the first.",
+    ),
+    Column(
+        "is_tested", Kind.BOOLEAN, "Whether the row counts in tests: at least 32 observations lie before it."
+    ),
 )
 
 REWARDS: Final = (

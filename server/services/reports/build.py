@@ -1,5 +1,6 @@
 """Building a report from the store's data: beliefs by folding facts, evidence by sequential tests."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from math import inf, isfinite
@@ -13,6 +14,8 @@ from bandit.decision_id import Basis
 from bandit.experiment import Experiment
 from bandit.facts import Epoch, Facts
 from bandit.facts.fold import ArmObservations
+from bandit.facts.units import N_STEERING
+from bandit.hints import hints_from, hints_on
 from bandit.metric import Direction, Metric
 from bandit.posteriors import Posterior
 from bandit.posteriors.best_arm import best_arm_summary
@@ -25,7 +28,9 @@ from server.services.reports.evidence import (
     evidence_input,
     summarise_evidence,
 )
-from server.services.reports.sentences import outlook_text, verdict_on
+from server.services.reports.heavy_units import heavy_units_note
+from server.services.reports.outlook import outlook_text
+from server.services.reports.sentences import verdict_on
 from server.services.reports.values import LEVEL, ArmReport, MetricReport, Report, ReportRequest
 from server.store.records import ExperimentFacts, ExperimentRecord, ReportFacts
 
@@ -90,12 +95,12 @@ def make_report(
     found = known.found
     splits = _numbered_splits(found.record, request.splits)
     metrics = _reported_metrics(found.record.experiment, request.metrics)
-    inputs = evidence_input(
-        state_of(found.record, found.epochs, found.facts, lag, now), known.declarations, known.units
-    )
+    state = state_of(found.record, found.epochs, found.facts, lag, now, known.steering)
+    inputs = evidence_input(state, known.declarations, known.units)
     beliefs = _Beliefs(found.record, inputs.state)
     evidence = _evidence(found.record, inputs, beliefs, splits, request.lift)
-    arms = tuple(_arm_reports(found, beliefs, metrics))
+    n_units = Counter() if inputs.unit_facts is None else inputs.unit_facts.count_decisions()
+    arms = tuple(_arm_reports(found, beliefs, metrics, n_units))
     return Report(
         record=found.record,
         reported_at=now,
@@ -107,6 +112,8 @@ def make_report(
         verdict=verdict_on(evidence, {arm: arm_id for arm_id, arm in found.record.arm_numbers.items()}, arms),
         outlook=outlook_text(evidence.outlook),
         notes=tuple(_notes(known, inputs, beliefs, metrics, n_uncounted)),
+        hints=tuple(_hints(found.record, beliefs, metrics)),
+        heavy=known.units.heavy,
         n_uncounted=n_uncounted,
     )
 
@@ -188,7 +195,12 @@ def _reported_metrics(declared: Experiment, names: Sequence[str]) -> frozenset[s
     return frozenset({declared.reward_metric, *names} if names else known)
 
 
-def _arm_reports(found: ExperimentFacts, beliefs: _Beliefs, metrics: Collection[str]) -> Iterator[ArmReport]:
+def _arm_reports(
+    found: ExperimentFacts,
+    beliefs: _Beliefs,
+    metrics: Collection[str],
+    n_units: Counter[tuple[int, Basis]],
+) -> Iterator[ArmReport]:
     current, in_service = found.epochs[-1], set(beliefs.in_service)
     decisions = found.facts.count_decisions()
     for arm_id, arm in _in_order(found.record):
@@ -199,6 +211,7 @@ def _arm_reports(found: ExperimentFacts, beliefs: _Beliefs, metrics: Collection[
             is_out_of_service=arm not in in_service,
             is_warming_up=arm in current.warming_up,
             decisions={basis: decisions[arm, basis] for basis in Basis if basis is not Basis.UNCOUNTED},
+            n_units=n_units[arm, Basis.POLICY],
             metrics=tuple(
                 _metric_report(
                     metric, beliefs.observations[metric.name][arm], beliefs.posteriors[metric.name][arm]
@@ -270,6 +283,17 @@ def _thinned(epochs: Sequence[Epoch], most: int) -> tuple[Epoch, ...]:
     return tuple(epochs[round(index * step)] for index in range(most))
 
 
+def _hints(record: ExperimentRecord, beliefs: _Beliefs, metrics: Collection[str]) -> Iterator[str]:
+    """Yield hints on the declaration, then on what came in."""
+    yield from hints_on(record.experiment, has_started=True)
+    arms = {arm: number for arm, number in _in_order(record) if number in set(beliefs.in_service)}
+    for metric in beliefs.metrics:
+        if metric.name in metrics:
+            observations = beliefs.observations[metric.name]
+            seen = {arm: observations[number] for arm, number in arms.items()}
+            yield from hints_from(metric, seen, steers=metric is beliefs.reward)
+
+
 def _notes(
     known: ReportFacts, inputs: EvidenceInput, beliefs: _Beliefs, metrics: Collection[str], n_uncounted: int
 ) -> Iterator[str]:
@@ -278,6 +302,7 @@ def _notes(
     yield from _belief_notes(inputs, beliefs)
     yield from _bias_of_old_runs(known.found, metrics, known.n_old_runs, inputs.state.now)
     yield from _traffic_notes(inputs.state.facts)
+    yield from heavy_units_note(known.units.heavy, known.found.record.name)
 
 
 def _uncounted(n_decisions: int) -> Iterator[str]:
@@ -316,9 +341,17 @@ def _belief_notes(inputs: EvidenceInput, beliefs: _Beliefs) -> Iterator[str]:
     if inputs.repeats is not None and inputs.repeats.is_too_much:
         yield f"Evidence is withheld: {inputs.repeats.explanation}."
     reward, observations = beliefs.reward, beliefs.observations[beliefs.reward.name]
-    if reward.window is not None:
+    if reward.window is not None and inputs.unit_facts is None:
         waiting = "count when their epoch has closed: the window and the replicas' lag after its end"
         yield f"Outcomes of {reward.name} (window {reward.window}) {waiting}."
+    elif reward.window is not None:
+        waiting = "count when the window and the replicas' lag have passed since it"
+        yield f"Outcomes of {reward.name} for a unit's decision (window {reward.window}) {waiting}."
+    if inputs.unit_facts is not None:
+        yield (
+            f"Beliefs count the first {N_STEERING} decisions of a unit, for the arm of the first; evidence "
+            "counts it once. Where units return, observations are fewer than decisions."
+        )
     n_silent = sum(seen.sums.n == 0 for seen in observations.values())
     if n_silent:
         yield f"{n_silent} of {len(observations)} arms have no counted observation: belief is their prior."

@@ -1,48 +1,25 @@
-"""The report's evidence: the assessment, its ruling, and how long a lift would take to be seen."""
+"""The report's evidence: the assessment, its ruling, and the outlook."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime
 from functools import cached_property
-from math import fsum, inf
-from typing import Final
+from math import inf
 
 import numpy as np
 
 from bandit.allocation import ExperimentState
-from bandit.decision_id import Basis
 from bandit.experiment import AnalysisUnit, Experiment
 from bandit.facts import Facts
 from bandit.facts.grid import FactGrid
 from bandit.facts.units import RepeatEstimate, UnitFacts, estimate_repeats
 from bandit.inference.data.floors import smallest_floors
-from bandit.inference.data.table import EvidenceTable, ValueScale, open_table
-from bandit.inference.planning.power import Forecast, Plan, forecast_report
+from bandit.inference.data.table import EvidenceTable, open_table
 from bandit.inference.reasons import CannotSay, Reason
-from bandit.inference.sequential.design import Design
 from bandit.inference.verdict.advice import Beliefs, Harm, Ruling, rule
 from bandit.inference.verdict.assessment import Assessment, assess, grid_of
-from bandit.inference.verdict.claims import ALPHA
-from bandit.metric import Direction
+from server.services.reports.outlook import Outlook, look_out
 from server.store.records import ExperimentRecord
-
-_DEFAULT_LIFT: Final = 0.1
-_DAY: Final = timedelta(days=1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outlook:
-    """The time until a relative lift of the reward metric would be seen.
-
-    Attributes:
-        lift: The relative lift; positive means more of the metric.
-        decisions_per_day: Policy decisions a day so far.
-        forecast: When it would be seen, from the start.
-    """
-
-    lift: float
-    decisions_per_day: float
-    forecast: Forecast | CannotSay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +29,16 @@ class EvidenceSummary:
     Attributes:
         assessment: The evidence.
         ruling: The advice that follows from evidence and beliefs.
+        unit: What evidence counts.
+        started_at: When the experiment first ran.
         splits: The static splits that were valued, each arm number to weight.
         outlook: How long a lift takes to be seen.
     """
 
     assessment: Assessment
     ruling: Ruling
+    unit: AnalysisUnit
+    started_at: datetime
     splits: tuple[Mapping[int, float], ...]
     outlook: Outlook
 
@@ -129,8 +110,18 @@ def summarise_evidence(
     return EvidenceSummary(
         assessment=assessment,
         ruling=rule(assessment, beliefs, started_at, state.now),
+        unit=state.experiment.analysis_unit,
+        started_at=started_at,
         splits=tuple(splits),
-        outlook=_look_out(record, inputs, floors, lift),
+        outlook=look_out(
+            state,
+            inputs.evidence_facts,
+            floors,
+            started_at=started_at,
+            n_compared=len(inputs.grid.arms) - 1,
+            withheld=inputs.withheld,
+            lift=lift,
+        ),
     )
 
 
@@ -158,57 +149,4 @@ def _harm(table: EvidenceTable, arm: int, champion: int) -> Harm:
     weighted = (sums[is_shared] / shares[is_shared]).sum(axis=0)
     return Harm(
         events=int(sums[:, 0].sum()), ratio=float(weighted[0] / weighted[1]) if weighted[1] > 0 else inf
-    )
-
-
-def _look_out(
-    record: ExperimentRecord, inputs: EvidenceInput, floors: Mapping[int, float], requested_lift: float | None
-) -> Outlook:
-    state = inputs.state
-    reward = state.experiment.metric(state.experiment.reward_metric)
-    lift = requested_lift or (_DEFAULT_LIFT if reward.direction is Direction.MAXIMIZE else -_DEFAULT_LIFT)
-    days = (state.now - (record.started_at or state.now)) / _DAY
-    counts = inputs.evidence_facts.count_decisions()
-    n_decisions = sum(count for (_, basis), count in counts.items() if basis is Basis.POLICY)
-    per_day = n_decisions / days if days > 0 else 0.0
-    plan = _plan(state, floors, lift, per_day)
-    if inputs.withheld is not None:
-        plan = inputs.withheld
-    is_yes_no = reward.is_binary
-    forecast = plan if isinstance(plan, CannotSay) else forecast_report(plan, is_yes_no=is_yes_no)
-    return Outlook(lift=lift, decisions_per_day=per_day, forecast=forecast)
-
-
-def _plan(
-    state: ExperimentState, floors: Mapping[int, float], lift: float, per_day: float
-) -> Plan | CannotSay:
-    """Return the plan for the challenger with the smallest floor, on the champion's mean so far."""
-    experiment = state.experiment
-    reward = experiment.metric(experiment.reward_metric)
-    champion = state.arm_numbers[experiment.champion]
-    challengers = [
-        state.arm_numbers[arm.id]
-        for arm in experiment.arms
-        if not arm.is_taken_out and arm.id != experiment.champion
-    ]
-    sums = state.observations(reward, [champion])[champion].sums
-    if reward.window is None:
-        return CannotSay(Reason.NO_WINDOW)
-    if not challengers or sums.n == 0 or per_day == 0:
-        return CannotSay(Reason.NO_EFFECT_PLANNED)
-    design = Design(alpha=ALPHA, floors=dict(floors))
-    challenger = min(challengers, key=design.floor)
-    scale = ValueScale.of(reward)
-    base = (sums.mean - scale.minimum) / scale.width
-    return Plan(
-        base_mean=base,
-        lift=lift * sums.mean / (scale.width * base) if base > 0 else lift,
-        decisions_per_day=per_day,
-        champion_floor=floors.get(champion, 0.0),
-        challenger_floor=floors.get(challenger, 0.0),
-        rest=max(1 - fsum(floors.get(arm, 0.0) for arm in (champion, *challengers)), 0.0),
-        is_less_better=reward.direction is Direction.MINIMIZE,
-        variance=None if reward.is_binary else sums.centred_squares / sums.n / scale.width**2,
-        n_challengers=len(challengers),
-        design=Design(alpha=ALPHA, floors={0: design.floor(champion), 1: design.floor(challenger)}),
     )

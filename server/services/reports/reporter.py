@@ -81,7 +81,8 @@ class Reporter:
         self, name: str, request: ReportRequest, render: Callable[[Report], _Rendered]
     ) -> _Rendered:
         is_flushed = await self._try_to_flush()
-        known = await self._store.read_report(name)
+        now = self._clock.now()
+        known = await self._store.read_report(name, self._lag, now)
         if known is None:
             raise ExperimentNotFoundError(name)
         if known.found.record.state is State.DRAFT:
@@ -91,7 +92,7 @@ class Reporter:
         def make(_: Store, known: ReportFacts, now: datetime) -> _Rendered:
             return render(make_report(known, request, self._lag, now, n_uncounted=n_uncounted))
 
-        return await self._store.run(Thread.REPORT, make, known, self._clock.now())
+        return await self._store.run(Thread.REPORT, make, known, now)
 
     async def _try_to_flush(self) -> bool:
         """Flush; return whether the counts are in the store, which may still be readable if it is not.

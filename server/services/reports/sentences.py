@@ -1,25 +1,21 @@
-"""The verdict and the outlook in words: first evidence, then beliefs."""
+"""The verdict in words: first evidence, then beliefs."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from math import isfinite
 from typing import Final
 
-from bandit.inference.reasons import CannotSay
-from bandit.inference.sequential.aipw import Comparison, MeanEstimate
-from bandit.inference.sequential.off_policy import SplitValue
-from bandit.inference.sequential.response import Response
-from bandit.inference.sequential.results import Interval
+from bandit.experiment import AnalysisUnit
+from bandit.inference.sequential.design import UNDECLARED_FLOOR
+from bandit.inference.sequential.off_policy import Gain, SplitValue
 from bandit.inference.sequential.sample_ratio import SampleRatio
 from bandit.inference.verdict.advice import Advice, Rules, Ruling
-from bandit.inference.verdict.assessment import MetricEvidence
-from bandit.inference.verdict.claims import ALPHA, ChallengerEvidence, Claim
-from server.services.reports.evidence import EvidenceSummary, Outlook
+from bandit.inference.verdict.claims import ALPHA, Claim
+from bandit.metric import Direction
+from server.services.reports.evidence import EvidenceSummary
+from server.services.reports.metric_sentences import MetricSentences
 from server.services.reports.values import ArmReport, Verdict
-from server.wording import percent, signed_percent, split_name
+from server.wording import counted, percent, split_name
 
-_MOST_DAYS: Final = 3_650
 _FEW: Final = 5
-_MOST_SENTENCES: Final = 20
 _CHECK: Final = "Look at assignment and counting first: decisions do not follow the shares."
 _NO_FINDING: Final = (
     "No finding is given for any arm or static split: every estimate divides by the shares, and decisions do "
@@ -38,10 +34,11 @@ def verdict_on(evidence: EvidenceSummary, arm_ids: Mapping[int, str], arms: Sequ
     """
     probability_best = {arm.arm: arm.probability_best for arm in arms if arm.probability_best is not None}
     expected_losses = {arm.arm: arm.expected_loss for arm in arms if arm.expected_loss is not None}
-    if evidence.assessment.is_alarming:
+    check = evidence.assessment.sample_ratio
+    if isinstance(check, SampleRatio) and check.is_alarming():
         return Verdict(
             headline=_alarm(evidence.ruling, arm_ids),
-            evidence=(_about_sample_ratio(evidence.assessment.sample_ratio, arm_ids), _NO_FINDING),
+            evidence=(_about_sample_ratio(check, arm_ids, evidence.unit), _NO_FINDING),
             belief=(_NO_BELIEF,),
         )
     return Verdict(
@@ -88,158 +85,87 @@ def _why_wait(
 ) -> str:
     """Return what promotion waits for; it never contradicts the evidence below it."""
     rules, champion = Rules(), arm_ids[evidence.assessment.champion]
-    n_weeks = evidence.ruling.cycles
-    if n_weeks < rules.least_cycles:
-        return f"nothing is promoted before {rules.least_cycles} whole weeks ({n_weeks} so far)"
-    found = [
-        (arm_ids[arm], challenger.better)
+    is_too_soon = evidence.ruling.cycles < rules.least_cycles
+    first = evidence.started_at + rules.least_cycles * rules.cycle
+    until = f"; nothing is promoted before {rules.least_cycles} whole weeks, on {first:%Y-%m-%d}"
+    until = until if is_too_soon else ""
+    claims = {
+        arm_ids[arm]: challenger.better
         for arm, challenger in evidence.assessment.reward.challengers.items()
-        if isinstance(challenger.better, Claim) and challenger.better.p_value <= ALPHA
-    ]
-    if not found:
-        return "no challenger is established as better, and no guardrail has fired"
-    arm, claim = min(found, key=lambda each: (each[1].is_lapsed, each[1].p_value))
-    if claim.is_lapsed:
+        if isinstance(challenger.better, Claim)
+    }
+    found = [arm for arm, claim in claims.items() if claim.is_established]
+    if found:
+        arm = min(found, key=lambda each: claims[each].p_value)
+        if probability_best.get(arm, 0.0) < rules.least_probability:
+            return f"{arm} is better than {champion}, and is not believed to be the best arm{until}"
+        shown = until or ", but has not shown it where a whole week ends"
+        return f"{arm} is better than {champion}{shown}"
+    lapsed = [arm for arm, claim in claims.items() if claim.is_lapsed]
+    if lapsed:
         return (
-            f"{arm} was better than {champion} at an earlier look, and no longer is over all decisions so far"
+            f"{lapsed[0]} was better than {champion} at an earlier look, and no longer is over all "
+            f"{counted(evidence.unit)} so far{until}"
         )
-    if probability_best.get(arm, 0.0) < rules.least_probability:
-        return f"{arm} is better than {champion}, and is not believed to be the best arm"
-    return f"{arm} is better than {champion}, but has not shown it where a whole week ends"
+    return f"no challenger is established as better, and no guardrail has fired{until}"
 
 
 def _evidence(evidence: EvidenceSummary, arm_ids: Mapping[int, str]) -> Iterator[str]:
     assessment = evidence.assessment
-    champion = arm_ids[assessment.champion]
     for metric in (assessment.reward, *assessment.others.values()):
-        yield from _about_metric(metric, champion, arm_ids)
+        yield from MetricSentences(metric, evidence, arm_ids).all()
     if assessment.others:
         yield _about_error_rates(1 + len(assessment.others))
-    yield _about_sample_ratio(assessment.sample_ratio, arm_ids)
+    if isinstance(assessment.sample_ratio, SampleRatio):
+        yield _about_sample_ratio(assessment.sample_ratio, arm_ids, evidence.unit)
     for value, split in zip(assessment.splits, evidence.splits, strict=True):
-        yield _about_split(value, split, arm_ids)
+        if isinstance(value, SplitValue):
+            yield from _about_split(value, split_name(_named(split, arm_ids)), evidence)
+
+
+def _named(split: Mapping[int, float], arm_ids: Mapping[int, str]) -> dict[str, float]:
+    return {arm_ids[arm]: weight for arm, weight in split.items()}
 
 
 def _about_error_rates(n_metrics: int) -> str:
-    """Return the error rates; Holm is over the challengers and directions of a metric, not over metrics."""
+    """Return the error rates, which challengers and directions of a metric share, and metrics do not."""
     together = f"{min(n_metrics * ALPHA, 1):.2g} for a false finding on any of the {n_metrics}"
     return f"Error rates: at most {ALPHA:g} for each metric by itself, so at most {together}."
 
 
-def _about_metric(evidence: MetricEvidence, champion: str, arm_ids: Mapping[int, str]) -> Iterator[str]:
-    """Yield a sentence for each challenger; if there are many, for those with a finding and the rest."""
-    challengers = sorted(evidence.challengers.values(), key=_least_p_value)
-    n_found = sum(_least_p_value(challenger) <= ALPHA for challenger in challengers)
-    n_shown = len(challengers) if len(challengers) <= _FEW else min(n_found, _MOST_SENTENCES)
-    for challenger in challengers[:n_shown]:
-        yield _about(evidence, challenger, arm_ids[challenger.arm], champion)
-    if challengers and _is_answered_in_part(evidence):
-        which = "evidence is about answered decisions only, since silence is ignored"
-        doubt = "a silence that depends on both outcome and arm looks like a difference"
-        yield f"{evidence.metric.name}: {which}; {doubt}."
-    n_silent, n_more = len(challengers) - max(n_found, n_shown), max(n_found - n_shown, 0)
-    if n_more:
-        yield f"{evidence.metric.name}: {n_more:,} more challengers are established as better or worse."
-    if n_silent:
-        others = "others are" if n_found else "challengers are"
-        finding = f"not established as better or worse than {champion}"
-        yield f"{evidence.metric.name}: {n_silent:,} {others} {finding}."
-
-
-def _is_answered_in_part(evidence: MetricEvidence) -> bool:
-    """True if there is evidence that leaves out decisions without an outcome."""
-    if evidence.metric.default_value is not None or not isinstance(evidence.response, Response):
-        return False
-    has_estimate = any(isinstance(mean, MeanEstimate) for mean in evidence.means.values())
-    return has_estimate and any(arm.outcomes < arm.decisions for arm in evidence.response.arms.values())
-
-
-def _least_p_value(challenger: ChallengerEvidence) -> float:
-    claims = [claim for claim in (challenger.better, challenger.worse) if isinstance(claim, Claim)]
-    return min((claim.p_value for claim in claims), default=1.0)
-
-
-def _about(evidence: MetricEvidence, challenger: ChallengerEvidence, arm: str, champion: str) -> str:
-    name = evidence.metric.name
-    parts = [
-        f"{_verb(claim)} {direction} "
-        f"({_e_values(claim)}, anytime p {claim.p_value:.2g} after Holm{_early(claim)})"
-        for direction, claim in (("better", challenger.better), ("worse", challenger.worse))
-        if isinstance(claim, Claim) and claim.p_value <= ALPHA
-    ]
-    finding = f"{name}: {arm} {' and '.join(parts)} than {champion}" if parts else ""
-    if not finding:
-        finding = f"{name}: whether {arm} is better or worse than {champion} is not established"
-        claims = [claim for claim in (challenger.better, challenger.worse) if isinstance(claim, Claim)]
-        if not claims and isinstance(challenger.better, CannotSay):
-            why = challenger.better.explanation
-            return f"{name}: nothing can be said about {arm} against {champion}: {why}."
-    bounds = [text for text in (_difference(challenger), _lift(challenger)) if text]
-    return f"{finding}; {', '.join(bounds)}." if bounds else f"{finding}."
-
-
-def _verb(claim: Claim) -> str:
-    """Return the verb in the present or past: all decisions so far may not confirm an earlier finding."""
-    return "was at an earlier look, but no longer is over all decisions so far," if claim.is_lapsed else "is"
-
-
-def _early(claim: Claim) -> str:
-    """Return the caution for a finding in open epochs, if it is one."""
-    return (
-        "; so far in open epochs: events that are only reported sooner look the same"
-        if claim.is_early
-        else ""
-    )
-
-
-def _difference(challenger: ChallengerEvidence) -> str:
-    if not isinstance(challenger.difference, Comparison):
-        return ""
-    interval = challenger.difference.interval
-    return f"difference {interval.lower:+.4g} to {interval.upper:+.4g}"
-
-
-def _lift(challenger: ChallengerEvidence) -> str:
-    if not isinstance(challenger.lift, Interval):
-        return ""
-    upper = signed_percent(challenger.lift.upper) if isfinite(challenger.lift.upper) else "no bound"
-    return f"relative {signed_percent(challenger.lift.lower)} to {upper}"
-
-
-def _e_values(claim: Claim) -> str:
-    """Return the e-value now, and the largest so far if it differs, since the p-value comes from that."""
-    process = claim.process
-    if process.log_maximum <= process.log_value:
-        return f"e-value {process.value:.3g}"
-    return f"e-value {process.value:.3g} now, {process.largest:.3g} at most"
-
-
-def _about_sample_ratio(check: SampleRatio | CannotSay, arm_ids: Mapping[int, str]) -> str:
-    if isinstance(check, CannotSay):
-        return f"Sample ratio mismatch (SRM) can't be checked: {check.explanation}."
+def _about_sample_ratio(check: SampleRatio, arm_ids: Mapping[int, str], unit: AnalysisUnit) -> str:
     found = f"anytime p {check.process.p_value:.2g}"
     deviations = {arm: z for arm, z in check.z.items() if z is not None}
     if deviations:
         arm = max(deviations, key=lambda each: abs(deviations[each]))
-        counts = f"{check.observed[arm]:,} decisions, {check.expected[arm]:,.0f} by its shares"
+        counts = f"{check.observed[arm]:,} {counted(unit)}, {check.expected[arm]:,.0f} by its shares"
         found += f"; furthest is {arm_ids[arm]}: {counts}, z {deviations[arm]:+.1f}"
     if check.is_alarming():
-        return f"Sample ratio mismatch (SRM): decisions do not follow the shares ({found})."
-    return f"No sample ratio mismatch (SRM): decisions follow the shares ({found})."
+        return f"Sample ratio mismatch (SRM): {counted(unit)} do not follow the shares ({found})."
+    return f"No sample ratio mismatch (SRM): {counted(unit)} follow the shares ({found})."
 
 
-def _about_split(
-    value: SplitValue | CannotSay, split: Mapping[int, float], arm_ids: Mapping[int, str]
-) -> str:
-    name = split_name({arm_ids[arm]: weight for arm, weight in split.items()})
-    if isinstance(value, CannotSay):
-        return f"A fixed split {name}: its value can't be estimated: {value.explanation}."
-    gain = f"{value.gain:+.4g} ± {value.gain_standard_error:.2g}"
-    bounds = f"{value.gain_interval.lower:+.4g} to {value.gain_interval.upper:+.4g} at any look"
-    return (
-        f"A fixed split {name} would have earned {value.value:.4g} ± {value.standard_error:.2g} a decision; "
-        f"the bandit earned {value.earned:.4g}, a gain of {gain} ({bounds})."
-    )
+def _about_split(value: SplitValue, name: str, evidence: EvidenceSummary) -> Iterator[str]:
+    """Yield what a split would have earned, over how many decisions, and what the bandit gained over it."""
+    total, unit = value.n_decisions + value.n_omitted, evidence.unit
+    is_more_better = evidence.assessment.reward.metric.direction is Direction.MAXIMIZE
+    had, more = ("earned", "a gain") if is_more_better else ("had", "a difference")
+    which = f"over {value.n_decisions:,} of {total:,} resolved {counted(unit)}" if value.n_omitted else ""
+    worth = f"A fixed split {name} would have {had} {value.value:.4g} ± {value.standard_error:.2g} a {unit}"
+    if isinstance(value.gain, Gain):
+        gain = f"{value.gain.value:+.4g} ± {value.gain.standard_error:.2g}"
+        ends = value.gain.interval
+        bounds = f"{ends.lower:+.4g} to {ends.upper:+.4g} at any look"
+        rest = f"the bandit {had} {value.earned:.4g}, {more} of {gain} ({bounds})"
+    else:
+        rest = value.gain.explanation
+    yield f"{worth}{', ' + which if which else ''}; {rest}."
+    if value.n_below:
+        yield (
+            f"{value.n_below:,} {counted(unit)} are left out of that, since an arm had less than its floor: "
+            f"its declared minimum share, or {percent(UNDECLARED_FLOOR)} where none is declared. Declare a "
+            "minimum share for every arm, and all of them count."
+        )
 
 
 def _beliefs(probability_best: Mapping[str, float], expected_losses: Mapping[str, float]) -> Iterator[str]:
@@ -249,17 +175,3 @@ def _beliefs(probability_best: Mapping[str, float], expected_losses: Mapping[str
         yield f"{arm} is best with probability {percent(probability)}{loss}."
     if len(ranked) > _FEW:
         yield f"{len(ranked) - _FEW:,} other arms: each is best with at most {percent(ranked[_FEW][1])}."
-
-
-def outlook_text(outlook: Outlook) -> str:
-    """Return the outlook in a sentence."""
-    lift = f"a lift of {signed_percent(outlook.lift)}"
-    if isinstance(outlook.forecast, CannotSay):
-        return f"When {lift} would be seen can't be said: {outlook.forecast.explanation}."
-    half, most = outlook.forecast.days_at_half, outlook.forecast.days_at_most
-    traffic = f"at {outlook.decisions_per_day:,.0f} decisions a day and the declared floors"
-    if half > _MOST_DAYS:
-        return f"{lift.capitalize()} would not be seen within ten years, {traffic}."
-    chance = "with a chance of four fifths"
-    latest = f"{most:.1f} days {chance}" if most <= _MOST_DAYS else f"more than ten years {chance}"
-    return f"{lift.capitalize()} would be seen after {half:.1f} days at even odds, {latest}, {traffic}."

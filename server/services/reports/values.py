@@ -8,6 +8,7 @@ from typing import Final
 from bandit.decision_id import Basis
 from bandit.facts import Epoch
 from bandit.facts.fold import ArmObservations
+from bandit.facts.units import HeavyUnit
 from bandit.posteriors import Posterior
 from server.services.reports.evidence import EvidenceSummary
 from server.store.records import ExperimentRecord
@@ -64,6 +65,7 @@ class ArmReport:
         is_out_of_service: Whether it gets no traffic from the policy.
         is_warming_up: Whether its share is set by its warm-up.
         decisions: Decisions by basis.
+        n_units: Units whose first policy decision was for it, where units are counted; else 0.
         metrics: One for each metric, the reward metric first.
         probability_best: P(arm is best) on the reward metric; None out of service.
         expected_loss: Loss per decision from serving this arm; None out of service or if it is infinite.
@@ -74,6 +76,7 @@ class ArmReport:
     is_out_of_service: bool
     is_warming_up: bool
     decisions: Mapping[Basis, int]
+    n_units: int
     metrics: tuple[MetricReport, ...]
     probability_best: float | None
     expected_loss: float | None
@@ -109,6 +112,8 @@ class Report:
         verdict: The ruling, evidence and beliefs in sentences.
         outlook: How long a lift takes to be seen, in a sentence.
         notes: Cautions for anyone who quotes a number.
+        hints: What to declare differently, and why.
+        heavy: Units, or groups where decisions are counted, that made too many of the decisions.
         n_uncounted: The most decisions of this server that may not be in the store yet.
     """
 
@@ -122,4 +127,6 @@ class Report:
     verdict: Verdict
     outlook: str
     notes: tuple[str, ...]
+    hints: tuple[str, ...]
+    heavy: Sequence[HeavyUnit] = ()
     n_uncounted: int = 0

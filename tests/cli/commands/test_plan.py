@@ -1,14 +1,14 @@
 """Plans before the start, from a file or flags, for the declared floors and for others."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import Result
 
-from bandit.inference.planning.power import Forecast, Plan, forecast_report
-from bandit.inference.sequential.design import Design
+from bandit.inference.planning.power import Forecast, Plan, forecast
 
 Run = Callable[..., Result]
 RANKER = (Path(__file__).parents[1] / "ranker.toml").read_text()
@@ -39,12 +39,12 @@ def test_the_declared_floors_are_planned_for(run: Run, file: str) -> None:
         champion_floor=0.2,
         challenger_floor=0.05,
         rest=0.75,
-        design=Design(floors={0: 0.2, 1: 0.05}),
     )
-    forecast = forecast_report(plan, is_yes_no=True)
-    assert isinstance(forecast, Forecast)
-    assert declared["days_at_half"] == pytest.approx(forecast.days_at_half)
-    assert declared["days_at_most"] == pytest.approx(forecast.days_at_most)
+    found = forecast(plan, is_yes_no=True)
+    assert isinstance(found, Forecast)
+    assert declared["days_at_half"] == pytest.approx(found.days_at_half)
+    assert declared["days_at_most"] == pytest.approx(found.days_at_most)
+    assert declared.get("minimum_share") is None
     assert 0.2 < declared["champion_share"] < 0.5 < declared["challenger_share"] < 0.8
 
 
@@ -66,17 +66,49 @@ def test_flags_describe_an_experiment_without_a_file(run: Run) -> None:
 
 
 def test_a_table_fits_and_names_lift_and_traffic(run: Run, file: str) -> None:
-    """The table fits in 100 columns, names the lift and the traffic, and shows "never"."""
-    text = run("plan", file, *TRAFFIC, "--lift", "0.001").stdout
-    assert "click: a lift of +0.1 % with 1 challenger at 4,000 decisions a day" in text
-    assert "never" in text
+    """The table fits in 100 columns, names the lift and the traffic, and has times in units that fit."""
+    text = run("plan", file, *TRAFFIC).stdout
+    assert "click: a lift of +10 % with 1 challenger at 4,000 decisions a day" in text
+    assert re.search(r"^declared .* 32 days +53 days$", text, re.MULTILINE)
+    assert re.search(r"^1/1 .* 33 weeks +81 weeks$", text, re.MULTILINE)
     assert all(len(line) <= 100 for line in text.splitlines())
+    busy = run("plan", file, "--decisions-per-day", "4e6", "--base-rate", "0.05").stdout
+    assert re.search(r"^declared .* 45 minutes +77 minutes$", busy, re.MULTILINE)
+
+
+def test_years_are_given_and_never_is_only_what_has_no_end(run: Run, file: str) -> None:
+    """A lift that takes decades has its number of years; one below the test's smallest bet has none."""
+    text = run("plan", file, *TRAFFIC, "--lift", "0.004").stdout
+    assert re.search(r"^declared .* [0-9,]+ years +[0-9,]+ years$", text, re.MULTILINE)
+    assert "never" not in text
+    assert re.search(
+        r"^declared .* never +never$", run("plan", file, *TRAFFIC, "--lift", "0.001").stdout, re.MULTILINE
+    )
+
+
+def test_floors_that_make_evidence_impossible_are_named_with_the_remedy(run: Run) -> None:
+    """Without floors the table is followed by the minimum share that helps; with floors it is not."""
+    traffic = ("--decisions-per-day", "200", "--base-rate", "0.1", "--lift", "0.2")
+    none = ("--champion-share", "0", "--challenger-share", "0")
+    assert plans(run, *traffic, *none)["declared"]["minimum_share"] == 0.01
+    text = " ".join(run("plan", *traffic, *none).stdout.split())
+    assert "declare a minimum share of 1 % for every arm" in text
+    assert "At the declared floors: 19 years at even odds. That is because the losing arm" in text
+    assert "declare a minimum share" not in run("plan", *traffic).stdout
+
+
+def test_units_are_planned_where_evidence_counts_units(run: Run) -> None:
+    """A file that counts units is planned in units."""
+    Path("units.toml").write_text(
+        RANKER.replace('reward_metric = "click"', 'reward_metric = "click"\nanalysis_unit = "unit"')
+    )
+    assert "at 4,000 units a day" in run("plan", "units.toml", *TRAFFIC).stdout
 
 
 def test_a_metric_that_is_not_yes_no_needs_a_variance(run: Run, file: str) -> None:
     """Other metrics need --variance, and the plan then scales with their range."""
     text = RANKER.replace('reward_metric = "click"', 'reward_metric = "latency-ms"')
-    text = text.replace("guardrail = true", 'window = "1h"\ndefault_value = 0')
+    text = text.replace("guardrail = true", "default_value = 0")
     Path("real.toml").write_text(text)
     arguments = ("real.toml", "--decisions-per-day", "4000", "--base-rate", "200", "--lift", "-0.1")
     result = run("plan", *arguments)
@@ -91,13 +123,20 @@ def test_a_metric_that_is_not_yes_no_needs_a_variance(run: Run, file: str) -> No
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--decisions-per-day", "nan", "--base-rate", "0.1"), "no lift can be seen"),
-        (("--decisions-per-day", "-1", "--base-rate", "0.1"), "no lift can be seen"),
-        (("--decisions-per-day", "100", "--base-rate", "0"), "no lift can be seen"),
-        (("--decisions-per-day", "100", "--base-rate", "2"), "within the metric's range"),
-        (("--decisions-per-day", "100", "--base-rate", "0.1", "--lift", "0"), "--lift not 0"),
-        (("--decisions-per-day", "100", "--base-rate", "0.95", "--lift", "0.5"), "mean after the lift"),
-        (("--decisions-per-day", "100", "--base-rate", "nan"), "no lift can be seen"),
+        (("--decisions-per-day", "nan", "--base-rate", "0.1"), "--decisions-per-day must be positive"),
+        (("--decisions-per-day", "-1", "--base-rate", "0.1"), "--decisions-per-day must be positive"),
+        (("--decisions-per-day", "100", "--base-rate", "0"), "--base-rate is 0, and so is every lift"),
+        (
+            ("--decisions-per-day", "100", "--base-rate", "2"),
+            "--base-rate must lie within the metric's range, 0 to 1, got 2",
+        ),
+        (("--decisions-per-day", "100", "--base-rate", "nan"), "--base-rate must lie within"),
+        (("--decisions-per-day", "100", "--base-rate", "0.1", "--lift", "0"), "--lift must not be 0"),
+        (
+            ("--decisions-per-day", "100", "--base-rate", "0.8", "--lift", "0.5"),
+            "--lift takes the mean to 1.2, outside the metric's range, 0 to 1: ask for a smaller one",
+        ),
+        ((*TRAFFIC, "--arms", "3", "--challenger-share", "0.5"), "the champion gets no share"),
         ((*TRAFFIC, "--variance", "9"), "--variance must be in (0, 0.25]"),
         ((*TRAFFIC, "--champion-share", "0.9", "--challenger-share", "0.2"), "add up to more than 1"),
         (("missing.toml", *TRAFFIC), "missing.toml: no such file or directory"),

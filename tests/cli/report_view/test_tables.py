@@ -1,7 +1,9 @@
 """Tables of evidence: their contents, what they never show, and that each reason is printed once."""
 
 import math
+import re
 from dataclasses import replace
+from decimal import Decimal
 
 import pytest
 
@@ -58,35 +60,61 @@ def rows(text: str, title: str) -> list[str]:
     return lines[rule + 1 : lines.index("", rule)]
 
 
-def test_a_row_has_mean_difference_lift_and_both_claims() -> None:
-    """An arm has two lines, "better" above "worse", and shows what is established."""
+def test_a_row_adds_up_and_shows_what_is_established() -> None:
+    """The mean less the champion's then is the difference; estimates stand above their intervals."""
     made = report()
     require_sane(made)
-    champion, _, above, below, alike, _ = rows(drawn(made), "evidence on click")
-    assert champion.split() == ["base", "0.050", "champion"]
-    assert above.split()[0] == "better"
-    assert "+0.150" in above
-    assert "better?" in above
+    lines = rows(drawn(made), "evidence on click")
+    champion, above, alike = (
+        next(line for line in lines if line.startswith(f"{arm} ")) for arm in ("base", "better", "alike")
+    )
+    below = lines[lines.index(above) + 1]
+    assert champion.split() == ["base", "0.0500", "champion"]
+    assert above.split()[:6] == ["better", "0.2000", "0.0500", "+0.1500", "+300", "%"]
     assert above.split()[-1] == "better"
-    assert "worse?" in below
     assert " to +" in below
     assert alike.rstrip().endswith("not established")
+
+
+@pytest.mark.parametrize(("clicks", "more"), [(52, 50), (53, 50), (107, 103), (211, 207)])
+def test_the_shown_difference_is_that_of_the_shown_means(clicks: int, more: int) -> None:
+    """Rounding never makes a row that does not add up to its last digit."""
+    cells = {(number, arm): (507, (more, clicks)[arm]) for number in range(1, 5) for arm in (0, 1)}
+    facts = Facts(
+        decisions={decision_key(*cell): n for cell, (n, _) in cells.items()},
+        outcomes={outcome_key(*cell): binary_tally(n, n) for cell, (_, n) in cells.items()},
+    )
+    epochs = [make_epoch(number, START + number * HOUR) for number in range(1, 6)]
+    made = report_on(declare(metrics=[CLICK], policy=EVEN), epochs, facts, now=START + 9 * HOUR)
+    row = next(line for line in rows(drawn(made), "evidence on click") if line.startswith("challenger"))
+    mean, then, difference = map(Decimal, row.split()[1:4])
+    assert mean - then == difference
+    (sentence,) = [line for line in made.verdict.evidence if line.startswith("click:")]
+    said = re.search(r"; ([\d.]+) against ([\d.]+) a decision, difference ([+-][\d.]+) \(", sentence)
+    assert said is not None
+    mean, then, difference = map(Decimal, said.groups())
+    assert mean - then == difference
 
 
 def test_before_two_weeks_nothing_is_promoted() -> None:
     """Even with strong evidence, the verdict waits for two weeks and gives the reason."""
     made = report(days=6)
     assert made.verdict.advice == evidence_pb2.ADVICE_WAIT
-    assert made.verdict.headline == "Wait: nothing is promoted before 2 whole weeks (0 so far)."
+    assert made.verdict.headline == (
+        "Wait: better is better than base; nothing is promoted before 2 whole weeks, on 2026-03-15."
+    )
     assert any(line.startswith("click: better is better") for line in made.verdict.evidence)
 
 
 def test_splits_and_checks_are_in_the_report() -> None:
-    """An even split has no gain over an even split, and the checks are shown."""
+    """An even split has no gain over an even split, which is no estimate; and the checks are shown."""
     text = drawn(report())
     split = " ".join(" ".join(rows(text, "static splits")).split())
     assert {"alike", "base", "better", "0.333"} <= set(split.split())
-    assert " 0.1000 ± 0.0041 0.1000 +0.0000 ± 0 " in split
+    assert "0.1000 ± 0.1000 - - 4,500 of 6,000 4,500" in split
+    assert "the shares then were those of the split, so there is no gain to estimate" in " ".join(
+        text.split()
+    )
     assert "No sample ratio mismatch (SRM): decisions follow the shares" in text
     assert "Decisions answered with click: base 5.0 %, better 20.0 %, alike 5.0 %" in text
 
@@ -100,9 +128,13 @@ def test_one_reason_is_printed_once_with_its_arms() -> None:
         explanation="because",
         arms=[f"arm-{number}" for number in range(40)],
     )
-    (line,) = unsaid_texts([unsaid])
+    split = evidence_pb2.SplitReport(
+        weights={"a": 1.0}, unsaid=evidence_pb2.Unsaid(subjects=["value"], reason="x", explanation="because")
+    )
+    (line,) = unsaid_texts(experiment_pb2.Report(unsaid=[unsaid], splits=[split]))
     assert line == (
-        "click: estimate, relative lift of arm-0, arm-1, arm-2, arm-3, arm-4 and 35 more arms: because"
+        "Because (for click: estimate, relative lift of arm-0, arm-1, arm-2, arm-3, arm-4 and 35 more arms; "
+        "static split a 1)."
     )
 
 
@@ -119,8 +151,8 @@ def test_e_values_and_p_values_are_neither_infinite_nor_zero() -> None:
     assert p_value_text(0.0123) == "0.012"
 
 
-def test_the_p_value_is_explained_by_the_largest_e_value() -> None:
-    """If evidence fades, e is small, p is one over the largest e so far, and both values of e are shown."""
+def test_a_finding_that_faded_is_none_and_is_dated() -> None:
+    """Status and p follow from the e-value now, as the interval does; the largest says when it was shown."""
     made = report_on(
         declare(metrics=[CLICK], policy=EVEN),
         *faded(),
@@ -129,15 +161,15 @@ def test_the_p_value_is_explained_by_the_largest_e_value() -> None:
     )
     require_sane(made)
     better = made.arms[1].metrics[0].comparison.better
+    difference = made.arms[1].metrics[0].comparison.difference.interval
+    assert (better.established, better.lapsed) == (False, True)
     assert better.log_e_value < better.log_largest_e_value
-    n_claims = 2
-    assert better.p_value == pytest.approx(n_claims * math.exp(-better.log_largest_e_value))
-    now, most = (e_value_text(each) for each in (better.log_e_value, better.log_largest_e_value))
-    text = drawn(made)
-    assert f"{now}/{most}" in text
-    assert "p is 1/b, adjusted by Holm" in " ".join(text.split())
+    assert better.p_value == 1
+    assert difference.lower < 0 < difference.upper
+    assert better.first_established.ToSeconds() < made.report_time.ToSeconds()
+    assert "was better" in " ".join(drawn(made).split())
     (sentence,) = [line for line in made.verdict.evidence if line.startswith("click:")]
-    assert f"e-value {now} now, {most} at most, anytime p {better.p_value:.2g} after Holm" in sentence
+    assert "is not established (p 1), though at an earlier look it was established as better" in sentence
 
 
 def faded() -> tuple[list[Epoch], Facts]:
@@ -185,10 +217,10 @@ def test_while_decisions_do_not_follow_the_shares_no_arm_is_better() -> None:
     assert not {"better", "worse", "promote", "best"} & set(words.replace(",", " ").replace(":", " ").split())
     assert words.index("do not follow the shares") < words.index("no finding is given for any arm")
     text = drawn(made)
-    assert "evidence on click: NOT TO BE TRUSTED" in text
+    assert "evidence on click a decision: NOT TO BE TRUSTED" in text
     assert "withheld" in text
     assert "Sample ratio mismatch (SRM): decisions do not follow the shares" in text
-    _, _, above, *_ = rows(text, "evidence on click")
+    above = next(line for line in rows(text, "evidence on click") if line.startswith("v2"))
     assert above.split()[-1] == "withheld"
 
 
@@ -214,14 +246,15 @@ def test_a_missing_bound_is_printed_as_no_bound() -> None:
     ("comparison", "words"),
     [
         (evidence_pb2.Comparison(better=claim(established=True)), "better"),
-        (evidence_pb2.Comparison(better=evidence_pb2.Claim(established=True, lapsed=True)), "was better"),
+        (evidence_pb2.Comparison(better=evidence_pb2.Claim(lapsed=True)), "was better"),
         (evidence_pb2.Comparison(better=claim(), worse=claim(established=True)), "worse"),
         (evidence_pb2.Comparison(better=claim(), worse=claim()), "not established"),
-        (evidence_pb2.Comparison(champion="a"), "can't be said"),
+        (evidence_pb2.Comparison(better=claim(), harm=claim(established=True)), "does harm"),
+        (evidence_pb2.Comparison(champion="a"), "-"),
     ],
 )
 def test_a_finding_must_be_established(comparison: evidence_pb2.Comparison, words: str) -> None:
-    """A finding is shown only if it is established, and a lapsed one in the past tense."""
+    """A finding is shown only if it is established, and a lapsed one as such; what is missing is a dash."""
     assert finding(experiment_pb2.MetricReport(comparison=comparison)) == words
 
 
@@ -237,5 +270,5 @@ def test_a_metric_without_evidence_has_no_evidence_table() -> None:
     declared = declare(metrics=[replace(CLICK, window=None, default_value=None)])
     made = report_on(declared, [make_epoch()], now=START + HOUR)
     text = drawn(made)
-    assert "evidence on" not in text
+    assert "\nevidence on" not in text
     assert "What can't be said" in text

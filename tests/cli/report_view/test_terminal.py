@@ -37,7 +37,7 @@ def report() -> Report:
         arm.decisions.policy = 12_000
         arm.decisions.fallback = 345
         metric = arm.metrics.add(
-            metric="click", outcomes=11_000, open_outcomes=70, late_outcomes=3, mean=mean
+            metric="click", outcomes=11_000, open_outcomes=70, late_outcomes=3, mean=mean, observations=11_000
         )
         metric.interval.lower = mean - 0.01
         metric.interval.upper = mean + 0.01
@@ -56,13 +56,14 @@ def drawn(report: Report) -> str:
 
 
 def test_an_arm_shows_all_that_is_known(report: Report) -> None:
-    """It shows share, decisions of every basis, outcomes, mean, interval, P(best) and expected loss."""
+    """It shows share, decisions, outcomes, the number counted, mean, interval, P(best) and loss."""
     (row,) = [line.split() for line in drawn(report).splitlines() if line.startswith("v1 ") and "%" in line]
     assert row == [
         "v1",
         "50.0",
         "%",
         "12,345",
+        "11,000",
         "11,000",
         "0.040",
         "0.030",
@@ -72,6 +73,16 @@ def test_an_arm_shows_all_that_is_known(report: Report) -> None:
         "%",
         "0.001",
     ]
+
+
+def test_units_stand_beside_decisions_where_they_are_counted(report: Report) -> None:
+    """The column is there only if some arm has units, and what waits then waits for its window."""
+    assert " units" not in drawn(report)
+    report.arms[0].units = 9_876
+    text = drawn(report)
+    (row,) = [line.split() for line in text.splitlines() if line.startswith("v1 ") and "%" in line]
+    assert row[3:5] == ["12,345", "9,876"]
+    assert "140 outcomes are waiting for their window to close" in text
 
 
 def test_an_interval_is_labelled_by_its_kind(report: Report) -> None:

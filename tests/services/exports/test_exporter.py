@@ -46,7 +46,7 @@ from tests.support.exports import (
 
 METRICS = {metric.name: metric for metric in (CLICK, SPEND)}
 BASES = ("policy", "restricted", "fallback")
-EVERY_FILE = ["epochs.parquet", "facts.parquet", "manifest.json", "rewards.parquet"]
+EVERY_FILE = ["epochs.parquet", "evidence.parquet", "facts.parquet", "manifest.json", "rewards.parquet"]
 
 
 @pytest.fixture

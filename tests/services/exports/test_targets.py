@@ -12,7 +12,7 @@ from server.services.exports.targets import FileFormat, plan_target
 @pytest.mark.parametrize(
     ("path", "file_format", "tables", "files"),
     [
-        ("out", None, (), ["out/facts.parquet", "out/epochs.parquet", "out/rewards.parquet"]),
+        ("out", None, (), [f"out/{name}.parquet" for name in ("facts", "evidence", "epochs", "rewards")]),
         ("out", FileFormat.CSV, (TableName.REWARDS,), ["out/rewards.csv"]),
         ("out.v2", None, (TableName.FACTS,), ["out.v2/facts.parquet"]),
         ("facts.csv", None, (), ["facts.csv"]),

@@ -53,23 +53,30 @@ def test_what_was_better_once_is_worded_in_the_past() -> None:
     """A novelty that wore off reads `was better` and `is worse`, never both in the present."""
     novelty = even(*[((500, 50, 0), (500, 100, 0))] * 8, *[((500, 100, 0), (500, 25, 0))] * 16)
     sentence = said(novelty, "click")
-    assert "first was at an earlier look, but no longer is over all decisions so far, better (" in sentence
-    assert " and is worse (" in sentence
+    assert sentence.startswith("click: first is worse (p ")
+    assert " than champion, though at an earlier look it was established as better; " in sentence
 
 
 def test_what_still_holds_is_worded_in_the_present() -> None:
     """A plain difference is worded in the present."""
     sentence = said(even(*[((500, 50, 0), (500, 100, 0))] * 8), "click")
-    assert sentence.startswith("click: first is better (e-value ")
+    assert sentence.startswith("click: first is better (p ")
     assert "earlier" not in sentence
+    assert "; 0.2000 against 0.1000 a decision, difference +0.1000 (" in sentence
+    assert ", relative +100 % (" in sentence
 
 
 def test_harm_in_open_epochs_says_what_else_would_look_the_same() -> None:
     """Harm seen in open epochs names its other explanations until closed epochs alone show it."""
     harmful = even(*[((500, 0, 5), (500, 0, 50))] * 4)
     doubt = "so far in open epochs: events that are only reported sooner look the same"
-    assert doubt in said(harmful, "error", STARTED_AT + timedelta(minutes=1))
-    assert doubt not in said(harmful, "error")
+    (early,) = sentences(harmful, "error", STARTED_AT + timedelta(minutes=1))
+    assert early.startswith("error: first does harm (p ")
+    assert doubt in early
+    worse, harm = sentences(harmful, "error")
+    assert worse.startswith("error: first is worse (p ")
+    assert harm.startswith("error: first does harm (p ")
+    assert doubt not in harm
 
 
 def test_ignored_silence_is_stated_where_evidence_rests_on_it() -> None:
@@ -92,7 +99,11 @@ def test_a_headline_never_denies_what_is_established() -> None:
     assert headline_of(even(*[better] * 15), metrics=(CLICK,)) == (
         "Promote first: it is better than champion, and there is no guardrail to speak against it."
     )
-    assert headline_of(even(*[better] * 4)) == "Wait: nothing is promoted before 2 whole weeks (0 so far)."
+    soon = "; nothing is promoted before 2 whole weeks, on 2026-03-15."
+    assert headline_of(even(*[better] * 4)) == f"Wait: first is better than champion{soon}"
+    assert headline_of(even(*[alike] * 4)) == (
+        f"Wait: no challenger is established as better, and no guardrail has fired{soon}"
+    )
     assert headline_of(even(*[alike] * 15)) == (
         "Wait: no challenger is established as better, and no guardrail has fired."
     )
