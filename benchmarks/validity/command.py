@@ -15,7 +15,8 @@ import click
 
 from benchmarks.harness.console import console, progress_bar
 from benchmarks.harness.parallel import run_all
-from benchmarks.validity.cells import Cell, all_cells
+from benchmarks.validity.cell import Cell
+from benchmarks.validity.cells import all_cells
 from benchmarks.validity.groups import row_of
 from benchmarks.validity.measures.measurements import Sample
 from benchmarks.validity.measures.results import Row
@@ -38,7 +39,7 @@ class Measured:
 @click.option(
     "--runs", type=click.IntRange(2), help="Runs per cell; some cells take twice as many.  [default: 1000]"
 )
-@click.option("--quick", is_flag=True, help="100 runs per cell: takes a minute, too few for conclusions.")
+@click.option("--quick", is_flag=True, help="100 runs per cell: takes two minutes, too few for conclusions.")
 @click.option("--cells", metavar="PATTERN", help="Only cells whose 'group: name' matches, such as '*drift*'.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Random seed.")
 @click.option("--jobs", type=click.IntRange(1, 1_024), help="Number of processes.  [default: one per core]")

@@ -1,10 +1,10 @@
 """Definition of the tables: the cells and columns of each."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from benchmarks.validity.cells import Cell
+from benchmarks.validity.cell import Cell
 from benchmarks.validity.measures.measurements import Sample
 from benchmarks.validity.measures.results import Figure, Kind, Row, figure_of
 
@@ -33,28 +33,36 @@ class Group:
     columns: tuple[Column, ...]
 
 
+_FIRST_DAYS: Final = (
+    Column("spread", "spread beside\nplain means", Kind.SPREAD),
+    Column("width", "half-width beside\na fixed sample", Kind.MEAN),
+    Column("missed", "difference\nmissed at\nany look"),
+    Column("any", "verdict:\nany difference"),
+    Column("stands", "... still\nat the end"),
+)
+
 GROUPS: Final = (
     Group(
-        title="False positives: arms are equal at .10 on average, 40 looks, 20,000 decisions",
+        title="False positives: arms are equal at .10 on average, 20,000 decisions, a look after each epoch",
         cells=("equal",),
         columns=(
             Column("any", "verdict:\nany difference"),
+            Column("stands", "... still\nat the end"),
             Column("better", "verdict:\nbetter"),
-            Column("aipw", "AIPW\none-sided"),
-            Column("odds", "odds\none-sided"),
+            Column("worse", "verdict:\nworse"),
             Column("alarm", "sample-ratio\nalarm"),
             Column("naive_once", "z-test\nonce"),
             Column("naive_peeked", "z-test\npeeked"),
         ),
     ),
     Group(
-        title="Coverage: the 95 % interval covers the truth at all of 40 looks",
+        title="Coverage: 95 % intervals hold the truth at every look (a difference that varies: at the last)",
         cells=("equal", "different", "crossing"),
         columns=(
             Column("holds_champion", "mean of\nchampion"),
             Column("holds_challenger", "mean of\nchallenger"),
             Column("holds_difference", "difference"),
-            Column("holds_lift", "relative lift\nby odds"),
+            Column("holds_lift", "relative\nchange"),
             Column("holds_split", "value of\na 50/50 split"),
             Column("naive_holds", "naive\ndifference"),
         ),
@@ -64,9 +72,7 @@ GROUPS: Final = (
         cells=("different",),
         columns=(
             Column("first_better", "verdict"),
-            Column("mean_first", "mean\none-sided"),
-            Column("aipw_first", "AIPW\none-sided"),
-            Column("odds_first", "odds\none-sided"),
+            Column("first_stands", "... still\nat the end"),
             Column("wrong", "verdict:\nwrong"),
             Column("naive_once", "z-test\nonce"),
             Column("decisions", "decisions", Kind.MEDIAN),
@@ -94,7 +100,6 @@ GROUPS: Final = (
             Column("day", "day of it", Kind.MEDIAN),
             Column("retired", "ruling:\nretire"),
             Column("daily", "its e-process,\ndaily from day 7"),
-            Column("aipw_day_7", "AIPW, daily\nfrom day 7"),
             Column("best_day_1", "P(best)≥.95\nfrom day 1"),
             Column("best_day_14", "P(best)≥.95\nfrom day 14"),
             Column("loss", "loss ≤ 1 %\nfrom day 1"),
@@ -125,13 +130,41 @@ GROUPS: Final = (
         ),
     ),
     Group(
-        title="Broken assumptions: no challenger is better (or worse) over all decisions, 40 looks",
+        title="First days, yes/no: arms are alike; figures beside what is required",
+        cells=("first days",),
+        columns=_FIRST_DAYS,
+    ),
+    Group(
+        title="First days, amounts and counts: arms are alike; figures beside what is required",
+        cells=("amounts",),
+        columns=_FIRST_DAYS,
+    ),
+    Group(
+        title="Effects that vary in time, 20,000 decisions",
+        cells=("varying",),
+        columns=(
+            Column("missed_last", "last interval\nmisses the\nweighted mean"),
+            Column("missed_ratio", "relative change\nmissed at\nany look"),
+            Column("first_better", "verdict:\nbetter"),
+            Column("first_stands", "... still\nat the end"),
+        ),
+    ),
+    Group(
+        title="Power: one challenger is better; decisions until the report's verdict (quartiles)",
+        cells=("power",),
+        columns=(
+            Column("power", "found at some\nlook, one-sided\n.025"),
+            Column("first_better", "the report's\nverdict"),
+            Column("first_stands", "... still\nat the end"),
+            Column("decisions", "decisions", Kind.MEDIAN),
+        ),
+    ),
+    Group(
+        title="Broken assumptions: no challenger is better (or worse) over all decisions",
         cells=("broken",),
         columns=(
             Column("found", "found at\nsome look"),
-            Column("stands", "... and stands:\nnot lapsed, not\nwithheld, closed"),
-            Column("aipw", "AIPW\nalone"),
-            Column("odds", "odds\nalone"),
+            Column("stands", "... and stands:\nat the end, not\nwithheld, closed"),
             Column("alarm", "response check\nalarms"),
         ),
     ),
@@ -153,7 +186,9 @@ def row_of(cell: Cell, sample: Sample) -> Row:
     columns = _columns(cell)
     runs = len(next(iter(sample.values())))
     figures: Mapping[str, Figure] = {
-        key: figure_of(sample[key], column.kind) for key, column in columns.items() if key in sample
+        key: replace(figure_of(sample[key], column.kind), limit=cell.limits.get(key))
+        for key, column in columns.items()
+        if key in sample
     }
     return Row(group=cell.group, cell=cell.name, runs=runs, figures=figures)
 

@@ -10,7 +10,8 @@ from typing import Final
 import numpy as np
 
 from benchmarks.harness.parallel import OnProgress
-from benchmarks.validity.cells import Cell, all_cells
+from benchmarks.validity.cell import Cell
+from benchmarks.validity.cells import all_cells
 from benchmarks.validity.measures.measurements import Sample
 
 CHUNK: Final = 50

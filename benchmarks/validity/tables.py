@@ -25,6 +25,13 @@ def print_rows(rows: Sequence[Row], out: Console) -> None:
 def _text(figure: Figure | None) -> str:
     if figure is None:
         return "-"
+    if figure.limit is not None:
+        mark = " MISSED" if figure.is_missed else ""
+        return f"{_number(figure)} {figure.limit}{mark}"
+    return _number(figure)
+
+
+def _number(figure: Figure) -> str:
     if figure.quartiles is not None and not isfinite(figure.quartiles[0]):
         return "never"
     if figure.quartiles is not None:

@@ -1,15 +1,15 @@
 """Defects of real logs: fallbacks, late outcomes, slow arms, and returning units.
 
 The library reads the facts, so it is the library, not the benchmark, that leaves data out. For comparison,
-the same tests also run with the defective data folded in.
+the same tests also run with the defective data folded in. Epochs have one size; the first only is a centre.
 """
+
+from dataclasses import replace
 
 import numpy as np
 
 from bandit.decision_id import Basis
 from bandit.facts.units import estimate_repeats
-from bandit.inference.data.table import EvidenceTable, ExposureTable, ValueScale
-from bandit.inference.sequential.design import Design
 from benchmarks.validity.measures.decisions import ALPHA, decide
 from benchmarks.validity.measures.measurements import Sample, is_alarming, per_run
 from benchmarks.validity.measures.z_tests import ZTests
@@ -40,7 +40,6 @@ def with_fallbacks(
     def log_of(run: int) -> Log:
         return Log(
             shares=history.shares[run],
-            predictions=history.predictions[run],
             n={Basis.POLICY: history.n[run], Basis.FALLBACK: extra[run]},
             sums={Basis.POLICY: history.sums[run], Basis.FALLBACK: won[run]},
         )
@@ -74,46 +73,29 @@ def with_returning_units(
     population: Population, shaping: Shaping, rng: np.random.Generator, n_runs: int
 ) -> Sample:
     """Count each unit once; for comparison, count decisions as new draws, and check if that is withheld."""
-    design = _design(shaping)
-    plain: list[tuple[FloatArray, FloatArray]] = []
-
-    def of_run(_: int) -> dict[str, float]:
-        visited = simulate_visits(population, shaping, rng)
-        by_unit, exposed_units = tables(visited.units)
-        log = visited.decisions
-        n, sums = _everything(log)
-        plain.append((n, sums))
-        folded = _table(log.shares, log.predictions, n, sums)
-        found = decide(folded, design).is_any
-        repeats = estimate_repeats(visited.groups)
-        return {
-            "any": decide(by_unit, design).is_any,
-            "alarm": is_alarming(exposed_units),
-            "folded": found,
-            "folded_alarm": is_alarming(ExposureTable(arms=folded.arms, shares=log.shares, counts=n)),
-            "withheld": repeats.is_too_much,
-            "unwithheld": found and not repeats.is_too_much,
-        }
-
-    sample = per_run(n_runs, of_run)
-    naive = ZTests.of(np.array([n for n, _ in plain]), np.array([sums for _, sums in plain]))
-    return {**sample, "naive_peeked": naive.peeked(ALPHA)}
+    visited = [simulate_visits(population, shaping, rng) for _ in range(n_runs)]
+    whole = [_everything(each.decisions) for each in visited]
+    n, sums = (np.array(each) for each in zip(*whole, strict=True))
+    shares = np.array([each.decisions.shares for each in visited])
+    folded = History(shares=shares, n=n, sums=sums, squares=sums)
+    sample = _compared([each.units for each in visited], folded, shaping)
+    withheld = np.array([float(estimate_repeats(each.groups).is_too_much) for each in visited])
+    return sample | {"withheld": withheld, "unwithheld": sample["folded"] * (1 - withheld)}
 
 
 def _compared(logs: list[Log], folded: History, shaping: Shaping) -> Sample:
-    design = _design(shaping)
+    found = [tables(log) for log in logs]
 
     def of_run(run: int) -> dict[str, float]:
-        table, exposures = tables(logs[run])
-        return {
-            "any": decide(table, design).is_any,
-            "alarm": is_alarming(exposures),
-            "folded": decide(folded.table(run), design).is_any,
-            "folded_alarm": is_alarming(folded.exposures(run)),
-        }
+        return {"alarm": is_alarming(found[run][1]), "folded_alarm": is_alarming(folded.exposures(run))}
 
     naive = ZTests.of(folded.n, folded.sums)
-    return {**per_run(len(logs), of_run), "naive_peeked": naive.peeked(ALPHA)}
+    return {
+        **per_run(len(logs), of_run),
+        "any": decide([table for table, _ in found], shaping.design).is_any,
+        "folded": decide(folded.tables(), shaping.design).is_any,
+        "naive_peeked": naive.peeked(ALPHA),
+    }
 
 
 def _everything(log: Log) -> tuple[FloatArray, FloatArray]:
@@ -125,7 +107,6 @@ def _everything(log: Log) -> tuple[FloatArray, FloatArray]:
 def _plain(history: History, run: int, *, late: FloatArray | None = None, window: int = 1) -> Log:
     return Log(
         shares=history.shares[run],
-        predictions=history.predictions[run],
         n={Basis.POLICY: history.n[run]},
         sums={Basis.POLICY: history.sums[run]},
         late=late,
@@ -134,20 +115,4 @@ def _plain(history: History, run: int, *, late: FloatArray | None = None, window
 
 
 def _replaced(history: History, n: FloatArray, sums: FloatArray) -> History:
-    return History(shares=history.shares, best=history.best, predictions=history.predictions, n=n, sums=sums)
-
-
-def _table(shares: FloatArray, means: FloatArray, n: FloatArray, sums: FloatArray) -> EvidenceTable:
-    return EvidenceTable(
-        arms=tuple(range(shares.shape[1])),
-        shares=shares,
-        predictions=means,
-        n=n,
-        sums=sums,
-        squares=sums,
-        scale=ValueScale(),
-    )
-
-
-def _design(shaping: Shaping) -> Design:
-    return Design(alpha=ALPHA, floors=dict(enumerate(shaping.floors)))
+    return replace(history, n=n, sums=sums, squares=sums)

@@ -27,7 +27,6 @@ class Log:
 
     Attributes:
         shares: Probability of each arm.
-        predictions: Posterior means when the epoch began.
         n: Decisions by basis.
         sums: Successes within the window by basis.
         late: Successes of policy decisions after the window.
@@ -35,7 +34,6 @@ class Log:
     """
 
     shares: FloatArray
-    predictions: FloatArray
     n: Mapping[Basis, FloatArray]
     sums: Mapping[Basis, FloatArray]
     late: FloatArray | None = None
@@ -59,7 +57,6 @@ class Log:
                 started_at=STARTED_AT + row * EPOCH,
                 champion=0,
                 shares=dict(enumerate(self.shares[min(row, rows[-1])].tolist())),
-                means={METRIC_NUMBER: dict(enumerate(self.predictions[min(row, rows[-1])].tolist()))},
             )
             for row in (*rows, len(rows))
         ]

@@ -82,12 +82,11 @@ def simulate_visits(population: Population, shaping: Shaping, rng: np.random.Gen
     is_success = rng.uniform(size=len(unit)) < rng.beta(0.2, 1.8, n_units)[unit] * population.rhythm[epoch]
     is_fallback = (rng.uniform(size=len(unit)) < FALLBACK_RATE) & population.is_messy
     arm = np.zeros(len(unit), dtype=np.int64)
-    shares, means, n, sums = (np.zeros((n_epochs, n_arms)) for _ in range(4))
+    shares, n, sums = (np.zeros((n_epochs, n_arms)) for _ in range(3))
     for row in range(n_epochs):
         here = slice(*np.searchsorted(epoch, (row, row + 1)))
         won, lost = sums.sum(axis=0), (n - sums).sum(axis=0)
         shares[row] = shaping.shares(believe(won[np.newaxis], lost[np.newaxis]).best)[0]
-        means[row] = (1 + won) / (2 + won + lost)
         arm[here] = np.where(is_fallback[here], 0, (tickets[unit[here]] / shares[row]).argmin(axis=1))
         counts = ~is_fallback[here]
         n[row] = np.bincount(arm[here][counts], minlength=n_arms)
@@ -97,7 +96,7 @@ def simulate_visits(population: Population, shaping: Shaping, rng: np.random.Gen
     fallbacks = [_count(visits, which, n.shape) for which in (is_fallback, is_fallback & is_success)]
     units = _first_exposures(visits, n.shape)
     groups = np.bincount(rng.integers(N_GROUPS, size=n_units)[unit[~is_fallback]], minlength=N_GROUPS)
-    log_of = partial(Log, shares=shares, predictions=means, window=SPAN)
+    log_of = partial(Log, shares=shares, window=SPAN)
     return VisitLogs(
         decisions=log_of(
             n={Basis.POLICY: n, Basis.FALLBACK: fallbacks[0]},

@@ -40,7 +40,7 @@ def test_regret_through_a_server_is_that_in_process(tmp_path: Path) -> None:
         assert each["in_process"]["runs"] >= 1_000
         assert each["runs"] == 15
     assert learning["n_epochs"] > 2 * 15
-    assert fixed["n_epochs"] == 15
+    assert 15 <= fixed["n_epochs"] <= 4 * 15  # of at least 32 decisions each, but for the last
     assert learning["mean"] < fixed["mean"]
 
 
