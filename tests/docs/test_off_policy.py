@@ -48,17 +48,19 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
         yield started
 
 
-def printed_by_the_page(folder: Path) -> float:
-    """Run the page's export and script, and return the printed estimate."""
-    assert [language for language, _ in BLOCKS] == ["sh", "python"]
-    (_, shell), (_, script) = BLOCKS
+def printed_by_the_page(folder: Path) -> tuple[float, float]:
+    """Run the page's export and scripts, and return the printed difference and value of a split."""
+    assert [language for language, _ in BLOCKS] == ["sh", "python", "python"]
+    (_, shell), *scripts = BLOCKS
+    script = "\n".join(text for _, text in scripts)
     shell = shell.replace(".venv/bin/", f"{Path(sys.executable).parent}/")
     for command in (["bash", "-ec", shell], [sys.executable, "-c", script]):
         done = subprocess.run(
             command, cwd=folder, env=clean_environment(), capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
-    return float(done.stdout)
+    difference, value = map(float, done.stdout.split())
+    return difference, value
 
 
 def value_in(found: ExperimentFacts, now: datetime) -> SplitValue:
@@ -83,12 +85,12 @@ def value_in(found: ExperimentFacts, now: datetime) -> SplitValue:
 
 
 def test_the_pages_estimate_equals_the_reports(server: ServerProcess, tmp_path: Path) -> None:
-    """Inverse propensity weighting of the exported facts, as written in the page, agrees within 1e-12."""
+    """Overlap and inverse propensity weights of exported evidence, as in the page, agree to ten digits."""
     wire = Wire(server.address)
     wire.pause("demo")
     last = wire.report("demo").epochs[-1].start_time.ToNanoseconds() / 1e9
     eventually(lambda: time.time() > last + LAG + WINDOW)  # no epoch closes after this
-    printed = printed_by_the_page(tmp_path)
+    difference, printed = printed_by_the_page(tmp_path)
     manifest = json.loads((tmp_path / "export" / "manifest.json").read_text())
     store = open_reader(server.url)
     try:
@@ -98,8 +100,12 @@ def test_the_pages_estimate_equals_the_reports(server: ServerProcess, tmp_path: 
     finally:
         store.close()
     assert printed == pytest.approx(value.ips_value, rel=1e-12)
-    (split,) = wire.report("demo").splits
+    report = wire.report("demo")
+    (split,) = report.splits
     wire.close()
+    comparison = report.arms[1].metrics[0].comparison
+    assert comparison.difference.value == pytest.approx(difference, rel=1e-9)
+    assert 0.05 < difference < 0.9
     assert (dict(split.weights), split.value.n) == ({"v1": 0.5, "v2": 0.5}, value.n_decisions)
     assert split.ips_value == pytest.approx(printed, rel=1e-12)
     assert value.n_decisions >= 300

@@ -48,7 +48,8 @@ def test_quick_start_shifts_traffic(start_server: Callable[..., ServerProcess], 
     assert len(waves) == 60
     assert sum(waves[-10:]) / 10 > 70
     assert re.search(r"^v2 +[\d.]+ %", printed, re.MULTILINE), printed
-    assert "evidence on click: holds at every look" in printed
+    assert "evidence on click a decision: holds at every look" in printed
+    assert "· click: v2 is better (p " in printed
     (backend,) = BACKEND
     assert len(backend.splitlines()) <= 10
     assert re.fullmatch(
