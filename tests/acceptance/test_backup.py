@@ -209,12 +209,15 @@ def test_an_interrupted_copy_leaves_the_old_file(
 def end_backup(server: ServerProcess, copy: Path, number: int) -> None:
     """Start a backup, and end it by a signal as soon as it has written something."""
     known = set(copy.parent.glob(".*"))
+    # A shell ignores SIGINT in what it runs in the background, and what is ignored is inherited.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     backup = subprocess.Popen(
         command("backup", "--database", server.url, "--force", str(copy)),
         env=clean_environment(),
         stderr=subprocess.PIPE,
         text=True,
     )
+    signal.signal(signal.SIGINT, before)
     while backup.poll() is None:
         if any(draft.stat().st_size > 0 for draft in set(copy.parent.glob(f".{copy.name}.*")) - known):
             break

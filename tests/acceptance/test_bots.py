@@ -64,7 +64,7 @@ def told(server: ServerProcess, name: str, unit: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-@pytest.mark.parametrize(("n_bot", "n_people"), [(3_000, 1_000), (1_000, 600)])
+@pytest.mark.parametrize(("n_bot", "n_people"), [(2_000, 650)])
 def test_a_bot_counts_three_times_and_is_named(
     start_server: StartServer, connect: Connect, n_bot: int, n_people: int
 ) -> None:

@@ -21,7 +21,7 @@ def test_a_failed_write_is_never_acknowledged(start_server: StartServer, connect
     A limit on file sizes makes write() fail as a dying disk does. Restarted without it, the server has every
     acknowledged reward, and takes the others.
     """
-    server = start_server()
+    server = start_server("--epoch-interval-seconds", "60")  # so that a reward fails, and no new epoch
     wire = connect(server)
     name = wire.running()
     results = wire.batch_choose(*[bandit_pb2.ChooseRequest(experiment=name)] * 400)
