@@ -4,7 +4,6 @@ From facts and epochs to a table (`evidence_table`), from the table to means, co
 values of static splits. A function without enough data returns a `CannotSay` with the reason.
 """
 
-from bandit.inference.data.centres import Centres as Centres
 from bandit.inference.data.floors import declared_floors as declared_floors
 from bandit.inference.data.floors import smallest_floors as smallest_floors
 from bandit.inference.data.pairs import Pair as Pair

@@ -220,7 +220,7 @@ def test_a_guardrail_that_fell_is_the_verdict_and_is_readable(server: ServerProc
     for part in (
         "evidence on click",
         "error (guardrail)",
-        "Take c out: error is worse than under a.",
+        "Take c out: it does harm (error).",
         "a 0.9 / b 0.1",
         "No sample ratio mismatch (SRM): decisions follow the shares",
         "Evidence",

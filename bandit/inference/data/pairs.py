@@ -16,8 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.inference.data.centres import Centres
-from bandit.inference.data.table import EvidenceTable, FloatArray
+from bandit.inference.data.table import EvidenceTable, FloatArray, squares_about
 from bandit.inference.reasons import CannotSay, Reason
 
 CHAMPION, CHALLENGER = 0, 1
@@ -67,9 +66,13 @@ class Pair:
     def standard_error(self) -> float:
         """The asymptotic standard error of the difference of the means, in positions; for description."""
         means = np.array(self.means)[:, np.newaxis]
-        squares = np.maximum(self.squares - 2 * means * self.sums + means**2 * self.n, 0.0)
+        squares = self.squares_about(means)
         variances = (self.weights**2 * squares).sum(axis=1) / (self.weights * self.n).sum(axis=1) ** 2
         return float(variances.sum() ** 0.5)
+
+    def squares_about(self, centres: FloatArray) -> FloatArray:
+        """Return the sums of squared distances from centres that broadcast to shape (2, n_rows)."""
+        return squares_about(centres, self.n, self.sums, self.squares)
 
     @property
     def n_decisions(self) -> int:
@@ -93,7 +96,7 @@ class Pair:
         )
 
 
-def pair_of(table: EvidenceTable, centres: Centres, arm: int, champion: int) -> Pair | CannotSay:
+def pair_of(table: EvidenceTable, arm: int, champion: int) -> Pair | CannotSay:
     """Return the rows of two arms, or why they can't be compared."""
     if len(table.shares) == 0:
         return CannotSay(Reason.NO_CLOSED_EPOCH)
@@ -116,9 +119,9 @@ def pair_of(table: EvidenceTable, centres: Centres, arm: int, champion: int) -> 
         n=table.n[picked].T,
         sums=table.sums[picked].T,
         squares=table.squares[picked].T,
-        centre=centres.pooled[rows],
-        centres=centres.of_arms[picked].T,
-        is_tested=centres.is_tested[rows],
+        centre=table.centres.pooled[rows],
+        centres=table.centres.of_arms[picked].T,
+        is_tested=table.centres.is_tested[rows],
     )
 
 

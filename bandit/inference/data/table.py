@@ -13,6 +13,7 @@ exposure with its summed (or capped) outcome, make the same table.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from bandit.facts import Epoch, Facts, n_closed
 from bandit.facts.grid import FactGrid
 from bandit.facts.silence import silence_of, with_silence
+from bandit.inference.data.centres import Centres
 from bandit.inference.reasons import CannotSay, Reason
 from bandit.metric import Direction, Metric
 
@@ -66,7 +68,7 @@ class ValueScale:
         return self.minimum + self.width * position
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class EvidenceTable:
     """Sums per row and arm, of shape (n_rows, n_arms); rows in the order of epochs.
 
@@ -109,6 +111,11 @@ class EvidenceTable:
             raise ValueError("shares must be at most 1")
         if np.any(self.sums > self.n * (1 + _ROUNDING)) or np.any(self.squares > self.sums * (1 + _ROUNDING)):
             raise ValueError("outcomes must lie in [0, 1]: squares <= sums <= n")
+
+    @cached_property
+    def centres(self) -> Centres:
+        """What the rows before each say about its outcomes."""
+        return Centres(self.n, self.sums)
 
     def column(self, arm: int) -> int:
         """Return the column of an arm; ValueError if it has none."""
@@ -225,6 +232,13 @@ def _in_range(
     squares = step**2 * squares + 2 * step * start * total + start**2 * n
     sums = np.clip(step * total + start * n, 0.0, n)
     return sums, np.clip(squares, 0.0, sums)
+
+
+def squares_about(
+    centre: FloatArray | float, n: FloatArray, sums: FloatArray, squares: FloatArray
+) -> FloatArray:
+    """Return sums of squared distances of outcomes from a centre, never negative; of their common shape."""
+    return np.maximum(squares - 2 * centre * sums + n * np.square(centre), 0.0)
 
 
 _ROUNDING = 1e-9

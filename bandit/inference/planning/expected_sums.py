@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bandit.inference.data.centres import Centres
 from bandit.inference.data.pairs import Pair, pair_of
 from bandit.inference.data.table import EvidenceTable, FloatArray, ValueScale
 from bandit.inference.planning.share_path import SharePath
@@ -48,7 +47,7 @@ def expected_pair(path: SharePath, outcomes: Outcomes) -> Pair | CannotSay:
         squares=n * (variances + means**2),
         scale=ValueScale(),
     )
-    pair = pair_of(table, Centres(table), CHALLENGER, CHAMPION)
+    pair = pair_of(table, CHALLENGER, CHAMPION)
     return pair if isinstance(pair, CannotSay) else pair.tested()
 
 

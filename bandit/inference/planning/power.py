@@ -44,9 +44,10 @@ from bandit.inference.planning.expected_sums import (
 from bandit.inference.planning.share_path import Race, SharePath, follow
 from bandit.inference.reasons import CannotSay, Reason
 from bandit.inference.sequential.bounded_scores import BoundedScores, BoundedTest
-from bandit.inference.sequential.centred_odds import CentredOdds, Sign
+from bandit.inference.sequential.centred_odds import CentredOdds
 from bandit.inference.sequential.design import Design
 from bandit.inference.sequential.results import EProcess
+from bandit.inference.sequential.search import Sign
 
 FAR_DAYS: Final = 3_652.5
 """Ten years: a lift that takes longer at even odds is out of reach."""

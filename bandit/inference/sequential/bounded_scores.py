@@ -13,10 +13,9 @@ Nothing is divided by a share: a small floor costs traffic and not width. For a 
 S_0) / max(1, r)``, V likewise; at r = 1 it is the difference at 0.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from math import exp, inf, log
+from math import inf, log
 from typing import Final
 
 import numpy as np
@@ -27,7 +26,7 @@ from bandit.inference.data.pairs import CHALLENGER, CHAMPION, Pair
 from bandit.inference.data.table import FloatArray
 from bandit.inference.sequential.mixture import Mixture, boundary_of
 from bandit.inference.sequential.results import EProcess, Interval
-from bandit.inference.sequential.search import first_refuted
+from bandit.inference.sequential.search import Sign, ratio_not_refuted
 
 _TUNED_TO: Final = (0.1, 3.0, 100.0)
 """Variances, in squares of the scale, at which each of three mixtures is tightest."""
@@ -96,7 +95,7 @@ class BoundedScores:
     def variances(self) -> FloatArray:
         """V of champion and challenger after each row, shape (2, n_rows)."""
         pair = self.pair
-        squares = np.maximum(pair.squares - 2 * pair.centres * pair.sums + pair.n * pair.centres**2, 0.0)
+        squares = pair.squares_about(pair.centres)
         return np.asarray(np.cumsum((self._scaling * pair.weights) ** 2 * squares, axis=1))
 
     def process(self, sign: int) -> EProcess:
@@ -124,34 +123,16 @@ class BoundedScores:
         """
         if not len(self.pair.rows):
             return Interval(-1.0, inf)
-        origin = log(min(max(estimate, exp(-_LOG_REACH)), exp(_LOG_REACH)))
-        ends = [
-            first_refuted(
-                self._against_ratio(sign, start, level),
-                origin,
-                -sign * spread,
-                -sign * _LOG_REACH,
-                _EXACT * spread,
-            )
-            for sign in (1, -1)
-        ]
-        lower, upper = ends
-        return Interval(-1.0 if lower is None else exp(lower) - 1, inf if upper is None else exp(upper) - 1)
-
-    def _against_ratio(self, sign: int, start: float, level: float) -> Callable[[float], float]:
-        """Return the function of the log ratio: ln E against it less the level."""
         (s_0, s_k), (v_0, v_k) = self.sums[:, -1], self.variances[:, -1]
         weight = float(self.weight[-1])
 
-        def surplus(log_ratio: float) -> float:
-            ratio = exp(log_ratio)
+        def surplus(ratio: float, sign: Sign) -> float:
             unit = max(1.0, ratio)
             total = s_k - ratio * s_0 + weight * start * (1 - ratio)
             variance = (v_k + ratio**2 * v_0) / unit**2
             return float(self.test.log_e_value(sign * total / unit, variance)) - level
 
-        return surplus
+        return ratio_not_refuted(surplus, estimate, spread, _EXACT * spread)
 
 
-_LOG_REACH: Final = log(1e6)
 _EXACT: Final = 1e-3

@@ -21,24 +21,21 @@ Weighted means over bets are again e-processes (Ville 1939; betting as in Waudby
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import exp, inf, log, sqrt
-from typing import Final, Literal
+from math import exp, sqrt
+from typing import Final
 
 import numpy as np
 
 from bandit.inference.data.pairs import CHALLENGER, CHAMPION, Pair
 from bandit.inference.data.table import FloatArray
 from bandit.inference.sequential.results import EProcess, Interval
-from bandit.inference.sequential.search import first_refuted
+from bandit.inference.sequential.search import Sign, interval_not_refuted, ratio_not_refuted
 
 BETS: Final = np.array([*np.linspace(0.02, 0.47, 10), 0.003, 0.008, 0.7, 1.1, 1.8, 3.0])
 """The absolute bets: small ones for many decisions, large ones for few events."""
 
 WEIGHTS: Final = np.array([*[0.078] * 10, 0.02, 0.04, 0.06, 0.04, 0.04, 0.02])
 """Their weights in the mixture; they sum to 1."""
-
-Sign = Literal[1, -1]
-"""1 for evidence that the challenger has more, -1 that it has less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,17 +186,13 @@ def difference_interval(odds: CentredOdds, estimate: float, spread: float, level
         spread: Its standard error or another guess of its scale, positive.
         level: ln of the e-value that refutes.
     """
-    ends = [
-        first_refuted(
-            lambda delta, sign=sign: odds.log_e_value(delta, sign) - level,  # type: ignore[misc]
-            estimate,
-            -sign * _first_step(level) * spread,
-            -sign * _WIDEST,
-            _EXACT * spread,
-        )
-        for sign in _BOTH
-    ]
-    return Interval(-1.0 if ends[0] is None else ends[0], 1.0 if ends[1] is None else ends[1])
+    return interval_not_refuted(
+        lambda delta, sign: odds.log_e_value(delta, sign) - level,
+        estimate,
+        _first_step(level) * spread,
+        1.0,
+        _EXACT * spread,
+    )
 
 
 def ratio_interval(odds: CentredOdds, means: tuple[float, float], spread: float, level: float) -> Interval:
@@ -211,19 +204,11 @@ def ratio_interval(odds: CentredOdds, means: tuple[float, float], spread: float,
         spread: Scale of the logarithm of their ratio, positive.
         level: ln of the e-value that refutes.
     """
-    start = log(min(max(means[CHALLENGER] / means[CHAMPION], exp(-_LOG_REACH)), exp(_LOG_REACH)))
-    ends = [
-        first_refuted(
-            lambda ratio, sign=sign: odds.log_e_value_of_ratio(exp(ratio), sign) - level,  # type: ignore[misc]
-            start,
-            -sign * _first_step(level) * spread,
-            -sign * _LOG_REACH,
-            _EXACT * spread,
-        )
-        for sign in _BOTH
-    ]
-    return Interval(
-        -1.0 if ends[0] is None else exp(ends[0]) - 1, inf if ends[1] is None else exp(ends[1]) - 1
+    return ratio_not_refuted(
+        lambda ratio, sign: odds.log_e_value_of_ratio(ratio, sign) - level,
+        means[CHALLENGER] / means[CHAMPION],
+        _first_step(level) * spread,
+        _EXACT * spread,
     )
 
 
@@ -232,9 +217,6 @@ def _first_step(level: float) -> float:
     return sqrt(2 * level) + 1
 
 
-_BOTH: Final[tuple[Sign, Sign]] = (1, -1)
-_WIDEST: Final = 1 - 1e-9
-_LOG_REACH: Final = log(1e6)
 _EXACT: Final = 1e-3
 """An end is found to this part of the spread."""
 

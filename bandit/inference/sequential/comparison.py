@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from sys import float_info
 from typing import Final
 
-from bandit.inference.data.centres import Centres
 from bandit.inference.data.pairs import CHALLENGER, CHAMPION, Pair, pair_of
 from bandit.inference.data.table import EvidenceTable, ValueScale
 from bandit.inference.reasons import CannotSay, Reason
@@ -70,9 +69,7 @@ class Comparison:
         return None if isinstance(self.lift, CannotSay) else self.mean / self.champion_mean - 1
 
 
-def compare(
-    table: EvidenceTable, arm: int, champion: int, design: Design, centres: Centres | None = None
-) -> Comparison | CannotSay:
+def compare(table: EvidenceTable, arm: int, champion: int, design: Design) -> Comparison | CannotSay:
     """Return the comparison of two arms, or why there is none.
 
     Args:
@@ -80,9 +77,8 @@ def compare(
         arm: Number of the challenger.
         champion: Number of the champion.
         design: Error rate, floors, and how many challengers share it.
-        centres: The table's centres, if they are at hand.
     """
-    pair = pair_of(table, centres or Centres(table), arm, champion)
+    pair = pair_of(table, arm, champion)
     if isinstance(pair, CannotSay):
         return pair
     measured = _odds if table.scale.is_binary else _scores

@@ -44,6 +44,7 @@ class Design:
     planned_decisions: float = 20_000.0
     planned_variance: float = 0.05
     n_challengers: int = 1
+    _total_floor: float = field(init=False)
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 0.5:  # noqa: PLR2004 - an error rate of one half is no test
@@ -52,6 +53,7 @@ class Design:
             raise ValueError("planned decisions and planned variance must be positive")
         if any(not 0 <= floor <= 1 for floor in self.floors.values()):
             raise ValueError("floors must be in [0, 1]")
+        object.__setattr__(self, "_total_floor", fsum(self.floors.values()))
 
     @property
     def log_level(self) -> float:
@@ -70,8 +72,9 @@ class Design:
 
     def _largest_part(self, arm: int, other: int) -> float:
         """Return the largest part that `arm` has of its and the other's share."""
-        rest = 1 - fsum(floor for each, floor in self.floors.items() if each not in (arm, other))
-        smallest = self.floors.get(other, 0.0) / rest if rest > 0 else 0.0
+        own, others = self.floors.get(arm, 0.0), self.floors.get(other, 0.0)
+        rest = 1 - max(self._total_floor - own - others, 0.0)
+        smallest = others / rest if rest > 0 else 0.0
         return max(1 - smallest * _SLACK, 1 - _SLACK)
 
     def floor(self, arm: int) -> float:

@@ -19,8 +19,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.inference.data.centres import Centres
-from bandit.inference.data.table import EvidenceTable, FloatArray
+from bandit.inference.data.table import EvidenceTable, FloatArray, squares_about
 from bandit.inference.reasons import CannotSay, Reason
 from bandit.inference.sequential.bounded_scores import BoundedTest
 from bandit.inference.sequential.centred_odds import BETS, mixed
@@ -76,9 +75,7 @@ def overlap_weights(table: EvidenceTable, arm: int, champion: int) -> FloatArray
     return np.asarray(np.where(own > 0, weights, 0.0) if has_any else np.ones_like(own))
 
 
-def estimate_mean(
-    table: EvidenceTable, arm: int, champion: int, design: Design, centres: Centres | None = None
-) -> MeanEstimate | CannotSay:
+def estimate_mean(table: EvidenceTable, arm: int, champion: int, design: Design) -> MeanEstimate | CannotSay:
     """Return one arm's mean with bounds that hold at every look, alpha / 2 on each side.
 
     Args:
@@ -86,14 +83,13 @@ def estimate_mean(
         arm: Number of the arm.
         champion: Number of the champion, which may be the same.
         design: Error rate and floors.
-        centres: The table's centres, if they are at hand.
     """
     n = table.n[:, table.column(arm)]
     if len(n) == 0:
         return CannotSay(Reason.NO_CLOSED_EPOCH)
     if n.sum() == 0:
         return CannotSay(_why_empty(table, arm))
-    looks = _Looks(table, arm, champion, design, centres or Centres(table))
+    looks = _Looks(table, arm, champion, design)
     last = looks.at([len(n) - 1])
     (interval,) = last.intervals()
     return MeanEstimate(
@@ -118,13 +114,12 @@ def look_at_mean(
     champion: int,
     design: Design,
     max_looks: int,
-    centres: Centres | None = None,
 ) -> tuple[MeanLook, ...]:
     """Return up to `max_looks` looks at an arm's mean, evenly over the rows that count, with the last.
 
     Every look is what `estimate_mean` would have returned then.
     """
-    looks = _Looks(table, arm, champion, design, centres or Centres(table))
+    looks = _Looks(table, arm, champion, design)
     rows = _evenly(looks.counted_rows(), max_looks)
     if not rows:
         return ()
@@ -140,19 +135,16 @@ class _Looks:
         arm: Number of the arm.
         champion: Number of the champion.
         design: Error rate and floors.
-        centres: The table's centres.
     """
 
-    def __init__(
-        self, table: EvidenceTable, arm: int, champion: int, design: Design, centres: Centres
-    ) -> None:
+    def __init__(self, table: EvidenceTable, arm: int, champion: int, design: Design) -> None:
         column = table.column(arm)
         self.scale, self.alpha = table.scale, design.alpha
         self.weights = overlap_weights(table, arm, champion)
         self.n, self.sums, self.squares = table.n[:, column], table.sums[:, column], table.squares[:, column]
         is_compared = not np.all(self.weights == 1)
         self._largest = design.largest_weight_of(arm, champion) if is_compared else 1.0
-        self._centre, self._is_tested = centres.of_arms[:, column], centres.is_tested
+        self._centre, self._is_tested = table.centres.of_arms[:, column], table.centres.is_tested
 
     def counted_rows(self) -> list[int]:
         """Return the rows from the arm's first resolved decision on."""
@@ -164,7 +156,7 @@ class _Looks:
 
     def standard_error(self, mean: float) -> float:
         """Return the standard error of the mean over all rows, in positions."""
-        squares = np.maximum(self.squares - 2 * mean * self.sums + mean**2 * self.n, 0.0)
+        squares = squares_about(mean, self.n, self.sums, self.squares)
         return float((self.weights**2 * squares).sum() ** 0.5 / (self.weights * self.n).sum())
 
     def gather(self) -> tuple[FloatArray, FloatArray]:
@@ -183,7 +175,7 @@ class _Looks:
         """Return the sums of weights, of weighted outcomes and V after each row, and the test of them."""
         largest = self._largest
         weights = np.where(self._is_tested, np.minimum(self.weights, largest), 0.0)
-        squares = np.maximum(self.squares - 2 * self._centre * self.sums + self.n * self._centre**2, 0.0)
+        squares = squares_about(self._centre, self.n, self.sums, self.squares)
         weighed, won = np.cumsum(weights * self.n), np.cumsum(weights * self.sums)
         return weighed, won, np.cumsum(weights**2 * squares), BoundedTest(largest, self.alpha / 2)
 

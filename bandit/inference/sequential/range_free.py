@@ -24,7 +24,7 @@ import scipy
 from bandit.inference.data.pairs import CHALLENGER, CHAMPION, Pair
 from bandit.inference.data.table import FloatArray
 from bandit.inference.sequential.results import Interval
-from bandit.inference.sequential.search import first_refuted
+from bandit.inference.sequential.search import interval_not_refuted
 
 HEAVY: Final = 30.0
 """Range over standard deviation from which exact intervals are much wider than what was seen suggests."""
@@ -56,17 +56,9 @@ def approximate_interval(pair: Pair, level: float) -> Interval | None:
         return None
     rhos = spread * np.array(_PLANNED) / 4
     step = max(pair.standard_error, spread**0.5 / pair.n_decisions)
-    ends = [
-        first_refuted(
-            lambda delta: _log_e_value(tested, delta, rhos) - level,
-            middle,
-            sign * step,
-            sign,
-            _EXACT * step,
-        )
-        for sign in (-1, 1)
-    ]
-    return Interval(-1.0 if ends[0] is None else ends[0], 1.0 if ends[1] is None else ends[1])
+    return interval_not_refuted(
+        lambda delta, _: _log_e_value(tested, delta, rhos) - level, middle, step, 1.0, _EXACT * step
+    )
 
 
 def _first_variance(pair: Pair) -> float | None:
@@ -98,7 +90,7 @@ def _centres(pair: Pair, delta: float) -> FloatArray:
 
 def _log_e_value(pair: Pair, delta: float, rhos: FloatArray) -> float:
     part, centres, total = pair.part, _centres(pair, delta), _total(pair, delta)
-    squares = np.maximum(pair.squares - 2 * centres * pair.sums + pair.n * centres**2, 0.0)
+    squares = pair.squares_about(centres)
     variance = max(
         float((_kappa(part) * squares.sum(axis=0)).sum()), float((pair.weights**2 * squares).sum())
     )

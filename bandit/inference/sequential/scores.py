@@ -16,8 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.inference.data.centres import Centres
-from bandit.inference.data.table import EvidenceTable, FloatArray
+from bandit.inference.data.table import EvidenceTable, FloatArray, squares_about
 from bandit.inference.reasons import CannotSay, Reason
 from bandit.inference.sequential.design import Design
 
@@ -72,7 +71,7 @@ def score(table: EvidenceTable, arms: Sequence[int], design: Design) -> Scores |
     has_floors = usable_epochs(table, arms, design)
     if isinstance(has_floors, CannotSay):
         return has_floors
-    centres = Centres(table)
+    centres = table.centres
     is_used = has_floors & centres.is_tested
     if not np.any(table.totals[is_used] > 0):
         return CannotSay(Reason.FEW_DECISIONS)
@@ -104,5 +103,4 @@ def weights_of(table: EvidenceTable, columns: Sequence[int], is_used: BoolArray)
 
 def squared_distances(table: EvidenceTable, columns: Sequence[int], predicted: FloatArray) -> FloatArray:
     """Return sums of squared distances of outcomes from their prediction, never negative."""
-    n, sums, squares = table.n[:, columns], table.sums[:, columns], table.squares[:, columns]
-    return np.maximum(squares - 2 * predicted * sums + n * predicted**2, 0.0)
+    return squares_about(predicted, *(each[:, columns] for each in (table.n, table.sums, table.squares)))

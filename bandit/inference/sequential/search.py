@@ -2,8 +2,65 @@
 
 from collections.abc import Callable
 from functools import cache
+from math import exp, inf, log
+from typing import Final, Literal
 
 import scipy
+
+from bandit.inference.sequential.results import Interval
+
+Sign = Literal[1, -1]
+"""1 for evidence that a value is larger than supposed, -1 that it is smaller."""
+
+SIGNS: Final[tuple[Sign, Sign]] = (1, -1)
+
+
+def interval_not_refuted(
+    surplus: Callable[[float, Sign], float], start: float, step: float, reach: float, tolerance: float
+) -> Interval:
+    """Return the values that evidence of neither sign refutes, within `reach` of 0.
+
+    Args:
+        surplus: A function of a value and the sign of the evidence against it: ln E less the level.
+        start: The estimate, from which the search goes outwards.
+        step: The first step, positive.
+        reach: The largest absolute value; an end that is not found lies there.
+        tolerance: How exact the ends are.
+    """
+    lower, upper = (
+        first_refuted(
+            lambda value, sign=sign: surplus(value, sign),  # type: ignore[misc]
+            start,
+            -sign * step,
+            -sign * reach,
+            tolerance,
+        )
+        for sign in SIGNS
+    )
+    return Interval(-reach if lower is None else lower, reach if upper is None else upper)
+
+
+def ratio_not_refuted(
+    surplus: Callable[[float, Sign], float], estimate: float, step: float, tolerance: float
+) -> Interval:
+    """Return the ratios less 1 that evidence of neither sign refutes; infinite where none above is.
+
+    The search is over logarithms, of which `step` and `tolerance` are.
+
+    Args:
+        surplus: As above, a function of the ratio.
+        estimate: The estimated ratio, not negative.
+        step: The first step.
+        tolerance: How exact the ends are.
+    """
+    start = log(min(max(estimate, exp(-_LOG_REACH)), exp(_LOG_REACH)))
+    found = interval_not_refuted(
+        lambda value, sign: surplus(exp(value), sign), start, step, _LOG_REACH, tolerance
+    )
+    return Interval(
+        exp(found.lower) - 1 if found.lower > -_LOG_REACH else -1.0,
+        exp(found.upper) - 1 if found.upper < _LOG_REACH else inf,
+    )
 
 
 def first_refuted(
@@ -38,5 +95,6 @@ def first_refuted(
     return None if is_inside else limit
 
 
+_LOG_REACH: Final = log(1e6)
 _LEAST = -1e3
 _RELATIVE = 1e-9

@@ -21,7 +21,6 @@ from typing import Final
 from bandit.allocation import ExperimentState
 from bandit.facts import Facts, ends_of
 from bandit.facts.grid import FactGrid
-from bandit.inference.data.centres import Centres
 from bandit.inference.data.table import EvidenceTable, closed_table, exposures, open_table
 from bandit.inference.reasons import CannotSay
 from bandit.inference.sequential.comparison import compare
@@ -194,26 +193,23 @@ class _Assessor:
         arms = self._grid.arms
         if isinstance(table, CannotSay):
             return dict.fromkeys(arms, table), {}
-        champion, design, centres = self._champion, self._design, Centres(table)
-        means = {arm: estimate_mean(table, arm, champion, design, centres) for arm in arms}
+        champion, design = self._champion, self._design
+        means = {arm: estimate_mean(table, arm, champion, design) for arm in arms}
         if len(arms) > MOST_PATHS:
             return means, {}
-        paths = {arm: look_at_mean(table, arm, champion, design, MOST_LOOKS, centres) for arm in arms}
+        paths = {arm: look_at_mean(table, arm, champion, design, MOST_LOOKS) for arm in arms}
         return means, {arm: path for arm, path in paths.items() if path}
 
     def _compared(self, metric: Metric, table: EvidenceTable | CannotSay) -> dict[int, ChallengerEvidence]:
         is_harm_watched = self._withheld is None and metric.is_harmful_event
         watched = open_table(self._grid, self._numbered(metric)) if is_harm_watched else None
-        centres = None if isinstance(table, CannotSay) else Centres(table)
         champion, n_challengers = self._champion, len(self._challengers)
         n_guardrails = sum(each.is_guardrail for each in self._state.experiment.metrics)
         return {
             arm: evidence_on(
                 arm,
                 metric,
-                table
-                if isinstance(table, CannotSay)
-                else compare(table, arm, champion, self._design, centres),
+                table if isinstance(table, CannotSay) else compare(table, arm, champion, self._design),
                 n_challengers=n_challengers,
                 open_harm=None if watched is None else harm_process(watched, arm, champion),
                 n_harms=max(n_guardrails, 1) * n_challengers,

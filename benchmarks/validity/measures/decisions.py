@@ -10,7 +10,6 @@ from typing import Final
 
 import numpy as np
 
-from bandit.inference.data.centres import Centres
 from bandit.inference.data.table import EvidenceTable
 from bandit.inference.sequential.design import Design
 from benchmarks.validity.measures.stacks import Stack, stack_of
@@ -65,7 +64,6 @@ class Verdicts:
 
 def decide(tables: Sequence[EvidenceTable], design: Design) -> Verdicts:
     """Test every challenger against arm 0 in both directions, in each run."""
-    centres = [Centres(table) for table in tables]
-    stacks = tuple(stack_of(tables, centres, arm, 0, design) for arm in tables[0].arms[1:])
+    stacks = tuple(stack_of(tables, arm, 0, design) for arm in tables[0].arms[1:])
     paths = [[stack.against_difference(0.0, sign) for sign in (1, -1)] for stack in stacks]
     return Verdicts(paths=np.array(paths).transpose(2, 0, 1, 3), log_level=design.log_level, stacks=stacks)

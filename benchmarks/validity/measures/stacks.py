@@ -11,12 +11,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.inference.data.centres import Centres
 from bandit.inference.data.pairs import CHALLENGER, CHAMPION, Pair, pair_of
 from bandit.inference.data.table import EvidenceTable
 from bandit.inference.sequential.bounded_scores import BoundedScores, BoundedTest
-from bandit.inference.sequential.centred_odds import CentredOdds, Sign, mixed
+from bandit.inference.sequential.centred_odds import CentredOdds, mixed
 from bandit.inference.sequential.design import Design
+from bandit.inference.sequential.search import Sign
 from benchmarks.validity.worlds.rates import FloatArray
 
 
@@ -98,11 +98,9 @@ class Stack:
         return total, variance, weights
 
 
-def stack_of(
-    tables: Sequence[EvidenceTable], centres: Sequence[Centres], arm: int, champion: int, design: Design
-) -> Stack:
-    """Return the pair of two arms in the tables of many runs, with the tables' centres."""
-    found = [pair_of(table, seen, arm, champion) for table, seen in zip(tables, centres, strict=True)]
+def stack_of(tables: Sequence[EvidenceTable], arm: int, champion: int, design: Design) -> Stack:
+    """Return the pair of two arms in the tables of many runs."""
+    found = [pair_of(table, arm, champion) for table in tables]
     return Stack(
         pairs={run: pair for run, pair in enumerate(found) if isinstance(pair, Pair)},
         n_runs=len(tables),

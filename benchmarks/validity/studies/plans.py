@@ -7,7 +7,6 @@ from typing import Final
 
 import numpy as np
 
-from bandit.inference.data.centres import Centres
 from bandit.inference.data.pairs import Pair, pair_of
 from bandit.inference.data.table import EvidenceTable, ValueScale
 from bandit.inference.planning.power import Forecast, Plan, forecast
@@ -117,7 +116,7 @@ def _seen_at(
     table = EvidenceTable(
         arms=tuple(range(n.shape[1])), shares=shares, n=n, sums=sums, squares=sums, scale=ValueScale()
     )
-    pair = pair_of(table, Centres(table), 1, 0)
+    pair = pair_of(table, 1, 0)
     if isinstance(pair, CannotSay):
         return inf
     tested = pair.tested()

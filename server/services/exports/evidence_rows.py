@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 
 from bandit.experiment import SEGMENT_ALL, AnalysisUnit
 from bandit.facts.grid import FactGrid
-from bandit.inference.data.centres import Centres
 from bandit.inference.data.table import EvidenceTable, closed_table
 from bandit.metric import Metric
 from server.services.exports.tables import Row
@@ -28,7 +27,7 @@ def evidence_rows(history: History, lag: timedelta, now: datetime) -> Iterator[R
 
 
 def _of_metric(table: EvidenceTable, metric: Metric, grid: FactGrid, names: dict[int, str]) -> Iterator[Row]:
-    centres, width = Centres(table), metric.maximum - metric.minimum
+    centres, width = table.centres, metric.maximum - metric.minimum
     n_parts = grid.rows_of(1)
     totals = metric.minimum * table.n + width * table.sums
     squares = metric.minimum**2 * table.n + 2 * metric.minimum * width * table.sums + width**2 * table.squares

@@ -116,9 +116,8 @@ class MetricSentences:
 def _relative(comparison: Comparison, champion: str) -> str:
     """Return the relative change with its bounds, or why there is none."""
     if isinstance(comparison.lift, CannotSay) or comparison.relative is None:
-        if isinstance(comparison.lift, CannotSay) and comparison.lift.reason is Reason.CHAMPION_AT_ZERO:
-            return f"no relative change, since the mean of {champion} is 0"
-        return "no relative change" if isinstance(comparison.lift, CannotSay) else ""
+        is_zero = comparison.lift == CannotSay(Reason.CHAMPION_AT_ZERO)
+        return "no relative change" + (f", since the mean of {champion} is 0" if is_zero else "")
     upper = signed_percent(comparison.lift.upper) if isfinite(comparison.lift.upper) else "no bound"
     return (
         f"relative {signed_percent(comparison.relative)} ({signed_percent(comparison.lift.lower)} to {upper})"

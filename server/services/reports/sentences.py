@@ -70,7 +70,7 @@ def _headline(
     if ruling.advice is Advice.WAIT:
         return f"Wait: {_why_wait(evidence, arm_ids, probability_best)}."
     return {
-        Advice.ROLL_BACK: f"Take {arm} out: {ruling.metric} is worse than under {best}.",
+        Advice.ROLL_BACK: f"Take {arm} out: it does harm ({ruling.metric}).",
         Advice.TRIP: f"Take {arm} out now and look: {ruling.metric} came at {rules.trip_ratio:g} times the "
         f"rate of {best} or more. This is a fuse, not a finding.",
         Advice.CHECK: _CHECK,

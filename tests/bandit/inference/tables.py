@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.inference.data.centres import Centres
 from bandit.inference.data.pairs import Pair, pair_of
 from bandit.inference.data.table import EvidenceTable, FloatArray, ValueScale
 from bandit.metric import Direction
@@ -43,7 +42,7 @@ def first_rows(table: EvidenceTable, n_rows: int) -> EvidenceTable:
 
 def pair_in(table: EvidenceTable, arm: int = 1) -> Pair:
     """Return an arm and the champion, arm 0, who must have rows in common."""
-    pair = pair_of(table, Centres(table), arm, 0)
+    pair = pair_of(table, arm, 0)
     assert isinstance(pair, Pair)
     return pair
 

@@ -12,7 +12,6 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from bandit.inference.data.centres import Centres
 from bandit.inference.data.pairs import Pair, pair_of
 from bandit.inference.data.table import FloatArray, ValueScale
 from bandit.inference.reasons import CannotSay
@@ -174,7 +173,7 @@ def test_e_rises_away_from_the_estimate(seed: int) -> None:
     rng = np.random.default_rng(seed)
     history = collect(drifting((0.1, 0.14), LAYOUT.times), LAYOUT, SHAPING, 1, rng)
     table = history.table(0, int(rng.integers(8, len(LAYOUT.times))))
-    pair = pair_of(table, Centres(table), 1, 0)
+    pair = pair_of(table, 1, 0)
     assert isinstance(pair, Pair)
     odds, (base, own) = CentredOdds(pair.tested()), pair.means
     for sign in SIGNS:

@@ -10,7 +10,6 @@ from statsmodels.stats.proportion import proportions_ztest
 from bandit.allocation import ExperimentState
 from bandit.decision_id import Basis
 from bandit.experiment import Arm, Experiment
-from bandit.inference.data.centres import Centres
 from bandit.inference.reasons import CannotSay
 from bandit.inference.sequential.comparison import Comparison, compare
 from bandit.inference.sequential.means import MeanEstimate, estimate_mean
@@ -113,7 +112,7 @@ def test_the_log_gives_the_table_of_the_history() -> None:
 def first_pairs(seen: History) -> Stack:
     """Return the first challenger in every run."""
     made = seen.tables()
-    return stack_of(made, [Centres(table) for table in made], 1, 0, DESIGN)
+    return stack_of(made, 1, 0, DESIGN)
 
 
 def test_stacked_runs_are_those_of_the_library_one_by_one() -> None:

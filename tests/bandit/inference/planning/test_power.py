@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from scipy import special
 
-from bandit.inference.data.centres import Centres
 from bandit.inference.data.pairs import pair_of
 from bandit.inference.data.table import EvidenceTable, ValueScale
 from bandit.inference.planning.expected_sums import Outcomes, expected_pair, unlucky
@@ -76,7 +75,7 @@ def simulate(
 
 def seen_at(table: EvidenceTable, plan: Plan) -> float:
     """Return the decisions at the first look at which the report's test finds more; infinite if never."""
-    pair = pair_of(table, Centres(table), 1, 0)
+    pair = pair_of(table, 1, 0)
     assert not isinstance(pair, CannotSay)
     tested = pair.tested()
     weight = plan.design.largest_weight(1, 0)

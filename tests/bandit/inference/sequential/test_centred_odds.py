@@ -14,12 +14,12 @@ from bandit.inference.sequential.centred_odds import (
     BETS,
     WEIGHTS,
     CentredOdds,
-    Sign,
     difference_interval,
     ratio_interval,
 )
 from bandit.inference.sequential.odds import Events, ratio_process
 from bandit.inference.sequential.results import Interval
+from bandit.inference.sequential.search import Sign
 from tests.bandit.inference.tables import draw_table, make_table, pair_in
 
 SIGNS: tuple[Sign, Sign] = (1, -1)
