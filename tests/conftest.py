@@ -44,6 +44,23 @@ SLOW: Final = (
 )
 """Folders and files of tests that take longer than `pytest -m "not slow"` may, and why."""
 
+LONG: Final = (
+    "benchmarks/outage",  # the database is away for as long as it takes to be noticed
+    "faults/test_floods.py",
+    "faults/test_four_replicas.py",
+    "faults/test_kill.py",
+    "faults/test_kill_purging.py",
+    "faults/test_kill_workers.py",
+    "faults/test_postgresql_dies.py",
+    "faults/test_weak_settings.py",
+    "packaging/test_wheel.py",  # an environment is made from nothing
+    "replicas/test_mixed_releases.py",  # the previous release is installed and runs beside this one
+    "replicas/test_upgrade.py",
+    "standby/test_start.py",
+    "standby/test_workers.py",
+)
+"""Those of them that would take a suite of ten minutes beyond its time: a step of their own in `.ci/run`."""
+
 DATABASES: Final = frozenset({"postgresql", "own_postgresql"})
 """Fixtures, and a parameter of others, that start a PostgreSQL."""
 
@@ -51,8 +68,8 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every server and command
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """Mark the tests below `SLOW`, and those that use a real PostgreSQL."""
-    slow = [Path(__file__).parent / path for path in SLOW]
+    """Mark the tests below `SLOW`, those that use a real PostgreSQL, and those below `LONG`."""
+    slow, long = ([Path(__file__).parent / path for path in paths] for paths in (SLOW, LONG))
     for item in items:
         uses = {
             item.name.rpartition("[")[2].rstrip("]").partition("-")[0],
@@ -60,6 +77,8 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
         }
         if uses & DATABASES or any(item.path.is_relative_to(path) for path in slow):
             item.add_marker(pytest.mark.slow)
+        if any(item.path.is_relative_to(path) for path in long):
+            item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture(autouse=True)
