@@ -77,9 +77,16 @@ def test_most_traffic_ends_on_the_best_arm(run: Run) -> None:
     """
     last = Counter(choice.arm for choice in run.choices[-N_DECISIONS // 10 :])
     assert last["v2"] > 0.7 * N_DECISIONS / 10
-    shares = {arm.arm: arm.share for arm in run.wire.report(run.name).arms}
+    report = run.wire.report(run.name)
+    shares = {arm.arm: arm.share for arm in report.arms}
     assert shares["v2"] > 0.7
-    assert shares == run.wire.get(run.name).epoch.shares
+    assert shares == report.epochs[-1].shares
+    (in_force,) = [
+        epoch.shares
+        for epoch in stored_epochs(run.server.database, run.name)
+        if epoch.number == report.epochs[-1].number
+    ]
+    assert shares == in_force
     assert Counter(choice.arm for choice in run.choices)["v2"] > N_DECISIONS / 2
 
 
