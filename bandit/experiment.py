@@ -38,7 +38,7 @@ class Arm:
     """One immutable model version.
 
     Attributes:
-        id: `[a-z0-9-]{1,63}`.
+        id: 1 to 128 ASCII letters and digits, with `.`, `_`, `-`, `/`, `:` and `@` inside; see `bandit.text`.
         model_uri: Where the model is, for the backend.
         digest: A digest of the model, for the backend to check.
         payload: Data handed out with every decision for this arm.

@@ -58,7 +58,7 @@ class Metric:
     """A named value observed for a decision, with the range that it lies in.
 
     Attributes:
-        name: `[a-z0-9-]{1,63}`.
+        name: 1 to 128 ASCII letters and digits, with `.`, `_`, `-`, `/`, `:` and `@` inside.
         kind: Binary (0 or 1), real (a number in the range) or count (a whole number of events).
         direction: Whether larger or smaller values are better.
         minimum: The smallest value accepted.

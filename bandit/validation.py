@@ -15,6 +15,7 @@ from bandit.metric import LARGEST_COUNT, N_COARSE_STEPS, Metric, MetricKind, Out
 from bandit.policies import WeightedSplit
 from bandit.posteriors.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior
 from bandit.sizes import MAX_ARMS
+from bandit.text import Kind, id_fault, text_fault
 
 MAX_METRICS: Final = 64
 MAX_DESCRIPTION: Final = 1_000
@@ -36,9 +37,11 @@ PRIOR_WEIGHTS: Final = (1e-6, 1e9)
 _LEAST_SHAPE: Final = 0.1
 _SCALE_BOUNDS: Final = (1e-12, 1e12)
 NAME_RULE: Final = "[a-z0-9-]{1,63}"
-_NAME: Final = re.compile(NAME_RULE, re.ASCII)
+"""What the name of an experiment, and a namespace, match."""
+
 _EXPERIMENT_NAME: Final = re.compile(f"({NAME_RULE}/)?{NAME_RULE}", re.ASCII)
 _SHOWN: Final = 80
+_LONGEST_KEY: Final = 63
 
 
 class Violation(NamedTuple):
@@ -84,10 +87,16 @@ def namespace_of(name: str) -> str:
     return name.rpartition("/")[0]
 
 
-def require_valid(experiment: Experiment) -> None:
-    """Raise InvalidExperimentError with every broken rule, if there are any."""
+def require_valid(experiment: Experiment, stored: Experiment | None = None) -> None:
+    """Raise InvalidExperimentError with every broken rule, if there are any.
+
+    Args:
+        experiment: What is declared.
+        stored: What it replaces: a description that stays as it was accepted breaks no rule.
+    """
     violations = [
         *_check_names(experiment),
+        *_check_description(experiment.description, "" if stored is None else stored.description),
         *_check_arms(experiment.arms),
         *_check_metrics(experiment.metrics),
         *_check_references(experiment),
@@ -103,10 +112,14 @@ def _check_names(experiment: Experiment) -> Iterator[Violation]:
     if not is_experiment_name(experiment.name):
         rule = f"{shown(experiment.name)} must match {NAME_RULE}, optionally after a namespace and a slash"
         yield Violation("name", rule)
-    if len(experiment.description) > MAX_DESCRIPTION:
-        yield Violation("description", f"must have at most {MAX_DESCRIPTION} characters")
     if len(experiment.salt) != SALT_BYTES:
         yield Violation("salt", f"must have {SALT_BYTES * 2} hexadecimal digits")
+
+
+def _check_description(text: str, stored: str) -> Iterator[Violation]:
+    # Releases before 0.3.0 took any text: what they stored must not lock the rest of the experiment.
+    if text != stored:
+        yield from _check_text("description", text, Kind.DESCRIPTION, MAX_DESCRIPTION)
 
 
 def _check_arms(arms: tuple[Arm, ...]) -> Iterator[Violation]:
@@ -114,8 +127,8 @@ def _check_arms(arms: tuple[Arm, ...]) -> Iterator[Violation]:
         yield Violation("arms", f"{len(arms)} arms; there must be 1 to {MAX_ARMS}")
     yield from _check_distinct("arms", "id", [arm.id for arm in arms])
     for index, arm in enumerate(arms):
-        yield from _check_text(f"arms[{index}].model_uri", arm.model_uri, MAX_URI)
-        yield from _check_text(f"arms[{index}].digest", arm.digest, MAX_DIGEST)
+        yield from _check_text(f"arms[{index}].model_uri", arm.model_uri, Kind.MODEL_URI, MAX_URI)
+        yield from _check_text(f"arms[{index}].digest", arm.digest, Kind.DIGEST, MAX_DIGEST)
         n_bytes = len(json.dumps(arm.payload, default=str).encode())
         if n_bytes > MAX_PAYLOAD_BYTES:
             rule = f"{n_bytes} bytes as JSON; there may be at most {MAX_PAYLOAD_BYTES}"
@@ -126,16 +139,16 @@ def _check_distinct(path: str, key: str, names: list[str]) -> Iterator[Violation
     counts = Counter(names)
     seen: set[str] = set()
     for index, name in enumerate(names):
-        if _NAME.fullmatch(name) is None:
-            yield Violation(f"{path}[{index}].{key}", f"{shown(name)} must match {NAME_RULE}")
+        if fault := id_fault(name):
+            yield Violation(f"{path}[{index}].{key}", f"{shown(name)}: {fault}")
         elif counts[name] > 1 and name in seen:
             yield Violation(f"{path}[{index}].{key}", f"{shown(name)} appears more than once")
         seen.add(name)
 
 
-def _check_text(path: str, text: str, longest: int) -> Iterator[Violation]:
-    if len(text) > longest or not text.isprintable():
-        yield Violation(path, f"{shown(text)} must have at most {longest} characters, all of them printable")
+def _check_text(path: str, text: str, kind: Kind, longest: int) -> Iterator[Violation]:
+    if fault := text_fault(text, kind, longest):
+        yield Violation(path, fault)
 
 
 def _check_metrics(metrics: tuple[Metric, ...]) -> Iterator[Violation]:
@@ -239,16 +252,22 @@ def _check_references(experiment: Experiment) -> Iterator[Violation]:
     elif reward.is_guardrail:
         yield Violation("reward_metric", f"{shown(reward.name)} is a guardrail, which does not steer")
     for arm_id in experiment.limits.minimum_shares.keys() - arms:
-        yield Violation(f'limits.minimum_shares["{arm_id[:63]}"]', f"{shown(arm_id)} is not one of the arms")
+        path = f'limits.minimum_shares["{_key(arm_id)}"]'
+        yield Violation(path, f"{shown(arm_id)} is not one of the arms")
     if isinstance(experiment.policy, WeightedSplit):
         yield from _check_weights(experiment.policy, arms)
+
+
+def _key(name: str) -> str:
+    """Return a name for a path; the beginning of what is no name, since each escape takes ten letters."""
+    return name[:_LONGEST_KEY] if id_fault(name) else name
 
 
 def _check_weights(split: WeightedSplit, arms: set[str]) -> Iterator[Violation]:
     path = "policy.static_split.weights"
     for arm_id, weight in split.weights.items():
         if arm_id not in arms:
-            yield Violation(f'{path}["{arm_id[:63]}"]', f"{shown(arm_id)} is not one of the arms")
+            yield Violation(f'{path}["{_key(arm_id)}"]', f"{shown(arm_id)} is not one of the arms")
         elif not (isfinite(weight) and weight >= 0):
             yield Violation(f'{path}["{arm_id}"]', f"{weight:g} must be finite and at least 0")
     total = sum(split.weights.values())

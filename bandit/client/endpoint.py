@@ -28,7 +28,7 @@ _URLS = ("http://", "https://")  # gRPC would look for a host of that name, call
 
 _LOOPBACK = re.compile(
     r"unix(-abstract)?:.*|(dns:(///)?|ipv4:|ipv6:)?(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?",
-    re.IGNORECASE,
+    re.ASCII | re.IGNORECASE,  # \d matches digits of any script, and `s` a long one, otherwise
 )
 
 

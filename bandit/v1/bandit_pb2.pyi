@@ -142,8 +142,18 @@ class ChooseRequest(_message.Message):
     experiment: _builtins.str
     """The experiment's name: `[a-z0-9-]{1,63}`, optionally behind a namespace and a slash."""
     unit: _builtins.str
-    """Who keeps the same arm, such as a user id: 1 to 256 printable characters. A unit keeps its arm as long as
-    the shares allow. Empty: the arm is drawn at random.
+    """Who keeps the same arm, such as a user id: text of 1 to 256 code points. A unit keeps its arm as long as the
+    shares allow. Empty: the arm is drawn at random.
+
+    Text may not contain these code points, and every other one is accepted, assigned in Unicode or not:
+      U+0000-U+001F, U+007F-U+009F   control characters
+      U+D800-U+DFFF                  unpaired surrogates, which have no UTF-8
+      U+202A-U+202E, U+2066-U+2069   bidirectional controls
+    A unit also has a code point that is not white space: U+0009-U+000D, U+0020, U+0085, U+00A0, U+1680,
+    U+2000-U+200A, U+2028, U+2029, U+202F, U+205F, U+3000.
+
+    Text is kept byte for byte: nothing is normalised, trimmed or folded. So "é" as U+00E9 and "é" as U+0065
+    U+0301 are two units, and so are "Zoe" and "zoe". `bandit/text_vectors.json` holds examples.
     """
     previous_decision_id: _builtins.str
     """An earlier decision of the same unit, to stay with its arm: while its arm is eligible and its windows are
@@ -151,8 +161,9 @@ class ChooseRequest(_message.Message):
     """
     @_builtins.property
     def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Attributes of the unit, for segments: at most 32 entries, keys of 1 to 63 and values of at most 256 printable
-        characters. In this version every experiment has the one segment `all`, whatever is sent.
+        """Attributes of the unit, for segments: at most 32 entries. Keys are text as for `unit`, of 1 to 63 code points;
+        values are, of at most 256, and may be empty or white space. In this version every experiment has the one
+        segment `all`, whatever is sent.
         """
 
     @_builtins.property

@@ -172,7 +172,9 @@ class Experiment(_message.Message):
     Immutable.
     """
     description: _builtins.str
-    """For people; at most 1,000 characters."""
+    """For people; at most 1,000 code points of text as for ChooseRequest.unit, which may be empty and also contain
+    U+0009, U+000A and U+000D: tab, line feed and carriage return.
+    """
     state: Global___State.ValueType
     """The stage of its life. Output only."""
     champion: _builtins.str
@@ -290,16 +292,20 @@ class Arm(_message.Message):
     PAYLOAD_FIELD_NUMBER: _builtins.int
     TAKEN_OUT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """`[a-z0-9-]{1,63}`."""
+    """1 to 128 of `A-Z`, `a-z`, `0-9`, `-` and, neither first nor last, `.`, `_`, `/`, `:`, `@`: `openai/gpt-4.1`.
+    Case matters.
+    """
     model_uri: _builtins.str
-    """Where the model is, for the backend; at most 2,048 printable characters. Immutable."""
+    """Where the model is, for the backend; at most 2,048 code points of text as for ChooseRequest.unit. Immutable."""
     digest: _builtins.str
-    """A digest of the model, for the backend to check; at most 256 printable characters. Immutable."""
+    """A digest of the model, for the backend to check; at most 256 code points of such text. Immutable."""
     taken_out: _builtins.bool
     """True: an operator took the arm out, so it gets no traffic from the policy."""
     @_builtins.property
     def payload(self) -> _struct_pb2.Struct:
-        """Data handed out with every decision for this arm; at most 16 KiB as JSON. Immutable."""
+        """Data handed out with every decision for this arm; at most 16 KiB as JSON. Its texts and keys may hold any code
+        point that UTF-8 has, control characters included, and are handed out as they came. Immutable.
+        """
 
     def __init__(
         self,
@@ -462,7 +468,7 @@ class Metric(_message.Message):
     GUARDRAIL_FIELD_NUMBER: _builtins.int
     PRIOR_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """`[a-z0-9-]{1,63}`. A metric removed from an experiment keeps its name."""
+    """As an arm's id: `p95.latency`. A metric removed from an experiment keeps its name."""
     kind: Global___MetricKind.ValueType
     """What kind of value it is; decides the posterior. Immutable once started."""
     direction: Global___Direction.ValueType

@@ -88,7 +88,8 @@ def to_document(declaration: Declaration) -> str:
         "metric_numbers": dict(declaration.metric_numbers),
         "winner": declaration.winner,
     }
-    return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    # In ASCII, so that a database of any encoding holds every text.
+    return json.dumps(body, allow_nan=False, separators=(",", ":"))
 
 
 def without_new_defaults(value: Arm | Metric | Limits, body: _Json, kind: type) -> _Json:

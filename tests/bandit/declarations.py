@@ -14,7 +14,14 @@ from bandit.validation import LONGEST_DECISION_AGE, LONGEST_MEMORY, LONGEST_WIND
 MOMENT = timedelta(microseconds=1)
 
 names = st.text("abyz09-", min_size=1, max_size=12)
-printable = st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=12)
+ids = st.from_regex(r"[A-Za-z0-9-]([A-Za-z0-9._/:@-]{0,12}[A-Za-z0-9-])?", fullmatch=True)
+letters = st.characters(
+    codec="utf-8",
+    exclude_categories=["Cc"],
+    exclude_characters="\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069",
+)
+plain_texts = st.text(letters, max_size=12)
+descriptions = st.text(letters | st.sampled_from("\t\n\r"), max_size=20)
 weights = st.floats(*PRIOR_WEIGHTS)
 json_values: st.SearchStrategy[JsonValue] = st.recursive(
     st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
@@ -119,29 +126,29 @@ def policies(draw: st.DrawFn, ids: list[str]) -> DeclaredPolicy:
 @st.composite
 def experiments(draw: st.DrawFn) -> Experiment:
     """Any valid experiment of a few arms and metrics."""
-    ids = draw(st.lists(names, min_size=1, max_size=5, unique=True))
-    metric_names = draw(st.lists(names, min_size=1, max_size=3, unique=True))
+    arm_ids = draw(st.lists(ids, min_size=1, max_size=5, unique=True))
+    metric_names = draw(st.lists(ids, min_size=1, max_size=3, unique=True))
     declared = tuple(draw(metrics(name, may_guard=index > 0)) for index, name in enumerate(metric_names))
     longest = max((metric.window or MOMENT for metric in declared), default=MOMENT)
     namespace = draw(st.just("") | names.map(lambda name: name + "/"))
     return Experiment(
         name=namespace + draw(names),
-        description=draw(st.text(max_size=20)),
+        description=draw(descriptions),
         arms=tuple(
             Arm(
                 id=arm_id,
-                model_uri=draw(printable),
-                digest=draw(printable),
+                model_uri=draw(plain_texts),
+                digest=draw(plain_texts),
                 payload=draw(st.dictionaries(st.text(max_size=4), json_values, max_size=2)),
                 is_taken_out=draw(st.booleans()),
             )
-            for arm_id in ids
+            for arm_id in arm_ids
         ),
-        champion=draw(st.sampled_from(ids)),
-        policy=draw(policies(ids)),
+        champion=draw(st.sampled_from(arm_ids)),
+        policy=draw(policies(arm_ids)),
         metrics=declared,
         reward_metric=declared[0].name,
-        limits=draw(limits_of(ids)),
+        limits=draw(limits_of(arm_ids)),
         half_life=draw(memories),
         lookback=draw(memories),
         max_decision_age=draw(st.timedeltas(longest, LONGEST_DECISION_AGE)),

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from bandit.v1 import bandit_pb2, experiment_pb2
+from bandit.v1.experiment_pb2 import Arm
 from server.store.errors import OlderServersError, StoreUnavailableError
 from server.store.opening import open_store
 from server.store.sql_store import SqlStore
 from server.store.tables.ended_runs import FEATURE
+from server.store.tables.experiments import FEATURE as NEW_NAMES
 from server.store.tables.writers import EXPIRY
 from server.version import VERSION
 from tests.bandit.builders import START
@@ -21,8 +23,9 @@ from tests.replicas.conftest import FLAGS
 from tests.store.builders import facts_of
 from tests.support.old_server import OldRelease
 from tests.support.postgresql import PostgresqlProcess, query
-from tests.support.process import ServerProcess, eventually
-from tests.support.wire import Wire
+from tests.support.process import ServerProcess, eventually, run_command
+from tests.support.refusals import refused
+from tests.support.wire import Wire, experiment, metric
 
 GONE = b"gone" + bytes(12)
 UNIT_FLAGS = ("--poll-seconds", "0.05", "--lag-seconds", "0.2")
@@ -236,3 +239,91 @@ def observed(wire: Wire, name: str) -> tuple[float, int]:
     """Return how many decisions, and outcomes, are counted in beliefs on clicks."""
     clicks = [arm.metrics[0] for arm in wire.report(name).arms]
     return sum(each.observations for each in clicks), sum(each.outcomes for each in clicks)
+
+
+def test_new_names_wait_until_no_old_server_is_live(
+    old: OldRelease,
+    servers: list[ServerProcess],
+    postgresql: PostgresqlProcess,
+    tmp_path: Path,
+    connect: Connect,
+) -> None:
+    """Names that the old release refuses are stored neither by create nor by update while it is live.
+
+    The refusal names the old server, and changes nothing. Once it is gone the same calls succeed, among
+    polls and epochs of running servers, and it does not start again.
+    """
+    url = postgresql.create_database()
+    flags = ("--database", url, *FLAGS)
+    servers.append(old.start(tmp_path / "before.db", *flags))
+    servers.append(ServerProcess.start(tmp_path / "after.db", *flags))
+    before, after = map(connect, servers)
+    persian = Arm(id="a", model_uri="s3://\u0645\u06cc\u200c\u062e")  # which the old release serves
+    plain = after.running(arms=[persian, Arm(id="b")])
+    eventually(lambda: before.choose(plain).reason == bandit_pb2.REASON_POLICY)
+    works([before, after], plain)
+    new_arm = experiment(arms=[Arm(id="a"), Arm(id="openai/gpt-4.1")])
+    new_metric = experiment(metrics=[metric("thumbs_up")], reward_metric="thumbs_up")
+    wider = experiment(name=plain, arms=[persian, Arm(id="V2")])
+    calls = [
+        lambda: after.create(new_arm),
+        lambda: after.create(new_metric),
+        lambda: after.update(wider, "arms"),
+    ]
+    stood = last_numbers(url)
+    for call in calls:
+        refusal = refused(call)
+        assert refusal.reason == "OLDER_SERVERS"
+        assert "names beyond [a-z0-9-]{1,63} need release 0.3.0" in refusal.message
+        assert "0.2.0 or older in slot " in refusal.message
+    assert last_numbers(url)[-1] == stood[-1]
+    assert query(url, "SELECT oldest_code FROM compatibility") != [(NEW_NAMES.schema,)]
+
+    assert servers[0].terminate() == 0
+    forget_beats(url)
+    for call in calls:
+        call()
+    assert query(url, "SELECT oldest_code FROM compatibility") == [(NEW_NAMES.schema,)]
+    after.start(new_arm.name)
+    assert after.choose(new_arm.name, eligible_arms=["openai/gpt-4.1"]).arm == "openai/gpt-4.1"
+    refused_start = old.run("serve", "--listen", "127.0.0.1:0", *flags, folder=tmp_path)
+    assert refused_start.returncode == 1
+    assert f"needs code of schema {NEW_NAMES.schema} or later" in refused_start.stderr
+    assert servers[1].terminate() == 0
+
+
+def test_an_old_description_locks_nothing(
+    old: OldRelease, servers: list[ServerProcess], tmp_path: Path, connect: Connect
+) -> None:
+    """A description that breaks today's rule is kept, served and escaped; every other field can be changed.
+
+    Another one that breaks the rule is refused, and so is the same one for another experiment.
+    """
+    text = "red\x1b[31m \u202e\x00\x85 end"
+    file = tmp_path / "bandit.db"
+    servers.append(old.start(file))
+    name = connect(servers[-1]).running(description=text)
+    assert servers[-1].terminate() == 0
+    servers.append(ServerProcess.start(file))
+    wire = connect(servers[-1])
+    works([wire], name)
+    assert wire.get(name).description == text
+    shown = run_command("experiment", "show", name, "--server", servers[-1].address, folder=tmp_path)
+    assert "\\u001b[31m \\u202e\\u0000\\u0085 end" in shown.stdout
+    (tmp_path / "shown.toml").write_text(shown.stdout.replace('"30d"', '"20d"'))
+    applied = run_command(
+        "experiment", "apply", "shown.toml", "--server", servers[-1].address, folder=tmp_path
+    )
+    assert applied.returncode == 0, applied.stderr
+    assert wire.get(name).description == text
+    assert wire.get(name).max_decision_age.seconds == 20 * 86_400
+    for call in (
+        lambda: wire.update(experiment(name=name, description=text + "!"), "description"),
+        lambda: wire.create(experiment(description=text)),
+    ):
+        assert "U+001B at position 4 is a control character" in refused(call).violations["description"]
+    wire.pause(name)
+    wire.update(experiment(name=name, description="plain"), "description")
+    wire.conclude(name, "a")
+    assert wire.get(name).description == "plain"
+    assert servers[-1].terminate() == 0

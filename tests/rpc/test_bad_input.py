@@ -1,8 +1,11 @@
 """Valid messages with bad values on the data plane get a clear status, and nothing is stored."""
 
+import json
 import math
+import re
 from collections.abc import Iterator
 from functools import partial
+from importlib import resources
 
 import grpc
 import pytest
@@ -60,15 +63,24 @@ def _one_line_an_event(shared_process: ServerProcess) -> Iterator[None]:
     assert "forged" not in {event["event"] for event in shared_process.events()}
 
 
+REFUSED = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+WHITE = re.compile("[ \xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
+
+
+def is_good_value(value: str) -> bool:
+    """True if the text is a valid value of an attribute."""
+    return len(value) <= 256 and REFUSED.search(value) is None
+
+
 def is_good_unit(unit: str) -> bool:
     """True if the text is a valid unit, or empty for a call without a unit."""
-    return len(unit) <= 256 and unit.isprintable()
+    return is_good_value(unit) and WHITE.fullmatch(unit) is None
 
 
 @SOME_EXAMPLES
 @given(unit=TEXTS)
-def test_a_unit_is_printable_or_refused(shared_wire: Wire, name: str, unit: str) -> None:
-    """A unit has up to 256 printable characters; any other text is refused."""
+def test_a_unit_keeps_the_rule_or_is_refused(shared_wire: Wire, name: str, unit: str) -> None:
+    """A unit has up to 256 code points, no control among them, and not only white space."""
     if is_good_unit(unit):
         assert shared_wire.choose(name, unit=unit).arm in {"a", "b"}
     else:
@@ -85,7 +97,43 @@ def test_a_hostile_unit_is_refused_by_its_rule(wire: Wire, name: str, text: str)
         return
     refusal = refused(lambda: wire.choose(name, unit=text))
     assert refusal.reason == "INVALID_INPUT"
-    assert "a unit has 1 to 256, all printable" in refusal.violations["unit"]
+    assert re.search(
+        r"U\+(00|20).. at position \d+ is .*, which a unit may not contain|points: a unit has 1 to 256",
+        refusal.violations["unit"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("unit", "fault"),
+    [
+        ("abc\u202ed", "U+202E at position 4 is a bidirectional control, which a unit may not contain"),
+        ("user-1\n", "U+000A at position 7 is a control character, which a unit may not contain"),
+        ("\U0001f600\x9f", "U+009F at position 2 is a control character, which a unit may not contain"),
+        (
+            " ",
+            "only white space, such as U+0020: a unit needs another character too",
+        ),
+        (
+            "\u3000\u00a0",
+            "only white space, such as U+3000: a unit needs another character too",
+        ),
+        ("\U0001f600" * 257, "257 code points: a unit has 1 to 256"),
+    ],
+)
+def test_a_refused_unit_is_explained(wire: Wire, name: str, unit: str, fault: str) -> None:
+    """The refusal names the code point and its position, and holds no character of the unit."""
+    assert refused(lambda: wire.choose(name, unit=unit)).violations == {"unit": fault}
+
+
+def test_every_unit_of_the_shipped_vectors_is_answered(wire: Wire, name: str) -> None:
+    """Units of any script get an arm, the same each time; what the file says is refused is refused."""
+    vectors = json.loads(resources.files("bandit").joinpath("text_vectors.json").read_text("utf-8"))
+    for case in vectors["units_accepted"]:
+        first, second = (wire.choose(name, unit=case["text"]) for _ in range(2))
+        assert (first.arm, first.reason) == (second.arm, bandit_pb2.REASON_POLICY), case["what"]
+    for case in vectors["units_refused"]:
+        if case["text"]:
+            assert "unit" in refused(lambda: wire.choose(name, unit=case["text"])).violations, case["what"]  # noqa: B023
 
 
 @SOME_EXAMPLES
@@ -111,9 +159,9 @@ def test_a_hostile_experiment_name_is_refused(wire: Wire, text: str) -> None:
 
 @SOME_EXAMPLES
 @given(key=TEXTS, value=TEXTS)
-def test_attributes_are_printable_or_refused(shared_wire: Wire, name: str, key: str, value: str) -> None:
-    """Keys have 1 to 63 and values up to 256 printable characters; any others are refused."""
-    is_good = 1 <= len(key) <= 63 and key.isprintable() and is_good_unit(value)
+def test_attributes_keep_the_rule_or_are_refused(shared_wire: Wire, name: str, key: str, value: str) -> None:
+    """Keys have 1 to 63 and values up to 256 code points, no control among them; a key is not blank."""
+    is_good = 1 <= len(key) <= 63 and is_good_unit(key) and is_good_value(value)
     if is_good:
         assert shared_wire.choose(name, attributes={key: value}).arm
     else:

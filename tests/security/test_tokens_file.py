@@ -87,6 +87,11 @@ def test_every_key_of_a_file_is_read() -> None:
             good(token_hashes=f'["{HASH}", "{OTHER}", "sha256:{"0" * 64}"]'),
             "token_hashes: must be a list of at",
         ),
+        (
+            good(certificate_names='["a\\u202eb"]'),
+            "certificate_names: must be a list of names without control",
+        ),
+        (good(certificate_names='["\\u3000"]'), "certificate_names: must be a list of names without control"),
         (good(calls_per_second="0"), "t.toml: callers[0].calls_per_second: must be a number above 0"),
         (good(calls_per_second="nan"), "t.toml: callers[0].calls_per_second: must be a number above 0"),
         (good(calls_per_second="true"), "t.toml: callers[0].calls_per_second: must be a number above 0"),
@@ -102,6 +107,14 @@ def test_a_wrong_file_is_reported_by_key_and_rule(text: str, expected: str) -> N
     assert any(expected in problem for problem in problems), problems
     assert HASH not in "".join(problems)
     assert "bandit_token" not in "".join(problems)
+
+
+def test_a_certificate_may_have_a_name_of_any_script() -> None:
+    """Joiners and spaces of other scripts belong to names, and are kept."""
+    (caller,) = parse_tokens(
+        good(certificate_names='["\u5c71\u3000\u592a", "\u0645\u06cc\u200c"]'), "t.toml"
+    ).callers
+    assert caller.certificate_names == {"\u5c71\u3000\u592a", "\u0645\u06cc\u200c"}
 
 
 def test_all_problems_are_reported_at_once() -> None:

@@ -13,6 +13,7 @@ from server.cli.framework.connection import connected, json_option, server_optio
 from server.cli.framework.console import output_console, plain_table
 from server.cli.framework.errors import CalledWronglyError
 from server.cli.framework.help import Command
+from server.cli.framework.unit_option import Unit
 from server.wording import percent
 
 _BATCH = 1_000
@@ -42,7 +43,10 @@ def _number(text: str) -> float:
 @click.command(cls=Command)
 @click.argument("name")
 @click.option(
-    "--unit", metavar="UNIT", help="Who keeps the same arm, such as a user id. Without it the arm is random."
+    "--unit",
+    type=Unit(),
+    metavar="UNIT",
+    help="Who keeps the same arm, such as a user id. Without it the arm is random.",
 )
 @click.option("--eligible", multiple=True, metavar="ARM", help="Arm that can serve; repeat for more.")
 @click.option(

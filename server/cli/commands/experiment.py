@@ -14,6 +14,7 @@ from server.cli.framework.connection import connected, json_option, server_optio
 from server.cli.framework.console import local_time, output_console, plain_table, print_json, state_name
 from server.cli.framework.errors import CalledWronglyError
 from server.cli.framework.help import Group
+from server.cli.framework.unit_option import Unit
 from server.wording import percent
 
 _TIMEOUT: Final = 120.0
@@ -110,7 +111,7 @@ def delete(name: str, server: str) -> None:
 
 @experiment.command()
 @click.argument("name")
-@click.argument("unit_name", metavar="UNIT")
+@click.argument("unit_name", metavar="UNIT", type=Unit())
 @server_option
 def unit(name: str, unit_name: str, server: str) -> None:
     """Tell whether a unit made too many of an experiment's decisions.
@@ -122,7 +123,7 @@ def unit(name: str, unit_name: str, server: str) -> None:
         raise CalledWronglyError("UNIT is empty: a decision without a unit is in no group")
     with connected(server) as client:
         found = client.experiments.get(name)
-        mark = hash_unit(bytes.fromhex(found.salt), unit_name.encode(errors="surrogateescape"))
+        mark = hash_unit(bytes.fromhex(found.salt), unit_name.encode())
         is_draft = found.state == STATE_DRAFT
         report = Report() if is_draft else client.experiments.report(name, max_epochs=1, timeout=_TIMEOUT)
     click.echo(f"mark {mark.hex()}, group {mark[0]}")

@@ -1,7 +1,7 @@
 """Differences between two versions of an experiment, one line for each key.
 
 Arms are identified by id and metrics by name, so `arms.v2.taken_out` is the same key wherever the arm is in
-the file.
+the file; `arms."gpt-4.1".taken_out`, as TOML quotes it.
 """
 
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ def _flat(experiment: Experiment) -> dict[str, str]:
         if key in _IDENTITY and isinstance(value, list):
             for item in value:
                 if isinstance(item, dict):
-                    name = item.get(_IDENTITY[key], "")
+                    name = quoted_key(str(item.get(_IDENTITY[key], "")))
                     _flatten(_without(item, _IDENTITY[key]), f"{key}.{name}", flat)
         else:
             _flatten(value, key, flat)

@@ -30,7 +30,7 @@ policy = "thompson_sampling"          # an arm's share is the probability that i
 
 # The versions. Each is immutable: a changed model is a new arm with a new id.
 [[arms]]
-id = "v1"
+id = "v1"                             # or as a registry names it: "openai/gpt-4.1"; . _ - / : @ inside
 model_uri = "models:/ranker/1"        # where the backend finds the model
 # digest = "sha256:4f0a…"             # for the backend to check
 # taken_out = true                    # no traffic from the policy

@@ -11,6 +11,9 @@ TomlValue = str | bool | int | float | None | list["TomlValue"] | dict[str, "Tom
 TomlTable = dict[str, TomlValue]
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_PLAIN_THOUGH_UNPRINTABLE = frozenset("\u200c\u200d\u3000")
+"""Joiners, without which Persian, Hindi and emoji can't be read, and the space of Japanese."""
+
 _EXACT_INTEGER = 2**53
 _LARGEST_SHORT_ESCAPE = 0xFFFF
 _LONGEST_DECIMAL = 14_000
@@ -66,11 +69,15 @@ def quoted_key(key: str) -> str:
 def _string(text: str) -> str:
     r"""Quote a text; characters that control a terminal or the direction of its text are escaped.
 
-    >>> _string("Zoë\x9b\u202e\U000e0001")
-    '"Zoë\\u009b\\u202e\\U000e0001"'
+    >>> _string("Zoë 山田\u3000太郎\x9b\u202e\U000e0001")
+    '"Zoë 山田\u3000太郎\\u009b\\u202e\\U000e0001"'
     """
     quoted = json.dumps(text, ensure_ascii=False)
-    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in quoted)
+    return "".join(letter if _is_plain(letter) else _escaped(letter) for letter in quoted)
+
+
+def _is_plain(letter: str) -> bool:
+    return letter.isprintable() or letter in _PLAIN_THOUGH_UNPRINTABLE
 
 
 def _escaped(letter: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from typing import Final
 
+from bandit.text import MAX_ATTRIBUTE_KEY, MAX_ATTRIBUTE_VALUE, MAX_UNIT, Kind, is_unit, text_fault
 from bandit.v1 import bandit_pb2
 from bandit.validation import Violation, is_experiment_name, shown
 from server.rpc.guard.authentication import Admission
@@ -25,9 +26,7 @@ from server.services.snapshot.offers import CompiledExperiment
 from server.services.snapshot.snapshot import Snapshot
 
 MAX_BATCH: Final = 1_000
-MAX_UNIT: Final = 256
 MAX_ATTRIBUTES: Final = 32
-MAX_ATTRIBUTE_KEY: Final = 63
 MAX_ELIGIBLE_ARMS: Final = 1_000
 
 
@@ -188,15 +187,10 @@ def _to_question(request: bandit_pb2.ChooseRequest) -> Question:
 def _check(request: bandit_pb2.ChooseRequest) -> None:
     """Raise InvalidInputError if the unit or the attributes are invalid."""
     unit = request.unit
-    if unit and (len(unit) > MAX_UNIT or not unit.isprintable()):
-        raise InvalidInputError([_bad_unit(unit)])
+    if unit and not is_unit(unit):
+        raise InvalidInputError.of("unit", text_fault(unit, Kind.UNIT, MAX_UNIT))
     if request.attributes:
         _check_attributes(request.attributes)
-
-
-def _bad_unit(unit: str) -> Violation:
-    rule = f"{len(unit)} characters, {shown(unit)}: a unit has 1 to {MAX_UNIT}, all printable"
-    return Violation("unit", rule)
 
 
 def _check_attributes(attributes: Mapping[str, str]) -> None:
@@ -204,10 +198,9 @@ def _check_attributes(attributes: Mapping[str, str]) -> None:
     if len(attributes) > MAX_ATTRIBUTES:
         violations.append(Violation("attributes", f"{len(attributes)} entries; at most {MAX_ATTRIBUTES}"))
     for key, value in attributes.items():
-        is_good_key = 1 <= len(key) <= MAX_ATTRIBUTE_KEY and key.isprintable()
-        if not is_good_key or len(value) > MAX_UNIT or not value.isprintable():
-            rule = f"a key has 1 to {MAX_ATTRIBUTE_KEY}, a value at most {MAX_UNIT} printable characters"
-            violations.append(Violation(f"attributes[{shown(key)}]", rule))
+        fault = text_fault(key, Kind.ATTRIBUTE_KEY, MAX_ATTRIBUTE_KEY)
+        if fault := fault or text_fault(value, Kind.ATTRIBUTE_VALUE, MAX_ATTRIBUTE_VALUE):
+            violations.append(Violation(f"attributes[{shown(key)}]", fault))
     if violations:
         raise InvalidInputError(violations)
 

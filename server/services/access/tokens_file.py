@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from bandit.text import Kind, text_fault
 from bandit.validation import NAME_RULE
 from server.services.access.callers import ANYONE, MAX_TOKENS, Caller, Directory, Role, parse_hash
 from server.services.runtime.input_files import (
@@ -111,7 +112,8 @@ def _check_caller(table: _Table) -> Iterator[_Problem]:
     yield from _check_list(table, "namespaces", _is_namespace, f"names that match {NAME_RULE}", least=1)
     hashes = f"at most {MAX_TOKENS} texts such as sha256:9f86d0… of 64 hexadecimal digits"
     yield from _check_list(table, "token_hashes", _is_hash, hashes, most=MAX_TOKENS)
-    yield from _check_list(table, "certificate_names", _is_certificate_name, "printable names")
+    rule = "names without control characters, none of them empty or blank"
+    yield from _check_list(table, "certificate_names", _is_certificate_name, rule)
     if not table.get("token_hashes") and not table.get("certificate_names"):
         yield "token_hashes", "must not be empty without certificate_names: no one could be this caller"
     rate = table.get("calls_per_second", 1)
@@ -140,7 +142,7 @@ def _is_namespace(text: str) -> bool:
 
 
 def _is_certificate_name(text: str) -> bool:
-    return bool(text) and text.isprintable()
+    return not text_fault(text, Kind.CERTIFICATE_NAME, TOKENS_BYTES)
 
 
 def _is_hash(text: str) -> bool:

@@ -157,7 +157,7 @@ class Experiments:
             if record.state is State.CONCLUDED:
                 raise TransitionRefusedError(name, record.state, "changed")
             experiment = apply(record.experiment)
-            _require_valid(experiment)
+            _require_valid(experiment, record.experiment)
             self._quotas.require_arms(len(experiment.arms), n_before=len(record.experiment.arms))
             if record.state is not State.DRAFT:
                 _require_compatible(record, experiment)
@@ -300,9 +300,9 @@ class Experiments:
         return live
 
 
-def _require_valid(experiment: Experiment) -> None:
+def _require_valid(experiment: Experiment, stored: Experiment | None = None) -> None:
     try:
-        require_valid(experiment)
+        require_valid(experiment, stored)
     except InvalidExperimentError as error:
         raise InvalidInputError(error.violations) from None
 

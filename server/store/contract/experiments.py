@@ -31,6 +31,7 @@ class ExperimentStore(ABC):
         Raises:
             QuotaReachedError: The namespace is full.
             NameTakenError: The name is or was in use.
+            OlderServersError: A live server is of a release that refuses the names of its arms or metrics.
         """
 
     @abstractmethod

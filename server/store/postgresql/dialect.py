@@ -55,6 +55,7 @@ _OPTIONS: Final[Mapping[str, object]] = {
     "keepalives_interval": 2,
     "keepalives_count": 3,
     "application_name": "bandit-server",
+    "client_encoding": "utf8",  # whatever the environment says: from SQL_ASCII the driver would get bytes
 }
 _SYNTAX: Final = postgresql.dialect()  # type: ignore[no-untyped-call]
 _READERS_MS: Final = 500

@@ -29,6 +29,7 @@ class SqlExperimentStore(SqlPart, ExperimentStore):
                 namespace = namespace_of(experiment.name)
                 self._dialect.lock_name(connection, namespace)
                 experiments.require_room(connection, namespace, quota)
+            experiments.require_readable(connection, self._dialect, experiment, now)
             return experiments.create(connection, experiment, now, self._dialect.version, caller)
 
         return self._dialect.write(
@@ -63,6 +64,7 @@ class SqlExperimentStore(SqlPart, ExperimentStore):
         caller: str = ANYONE,
     ) -> ExperimentRecord:
         def change(connection: Connection) -> ExperimentRecord:
+            experiments.require_readable(connection, self._dialect, after.experiment, after.updated_at)
             record = experiments.change(connection, before, after, self._dialect.version, caller)
             if epoch is not None:
                 wanted = replace(epoch, revision=record.revision)

@@ -1,5 +1,6 @@
 """Experiments in SQL: one row each, and one row for each revision that ever was."""
 
+import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -10,15 +11,21 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.elements import ColumnElement
 
 from bandit.experiment import Experiment
+from bandit.validation import NAME_RULE
 from server.store.columns.times import from_micros, to_micros
 from server.store.declaration_json import Declaration, DocumentError, from_document, to_document
+from server.store.dialect import Dialect
 from server.store.errors import NameTakenError, OutdatedError, QuotaReachedError, StaleRevisionError
 from server.store.records import Action, Changes, ExperimentRecord, LiveExperiment, State
 from server.store.tables import audit, gate
 from server.store.tables.epochs import epochs_in_force
 from server.store.tables.schema import configurations, experiments
 
+FEATURE: Final = gate.Feature(f"names beyond {NAME_RULE}", "0.3.0", "0010")
+"""Ids of arms and names of metrics that code before 0.3.0 serves, but refuses in every update."""
+
 _BATCH: Final = 500
+_OLD_NAME: Final = re.compile(NAME_RULE, re.ASCII)
 _ACTIONS: Final = {
     State.RUNNING: Action.START,
     State.PAUSED: Action.PAUSE,
@@ -53,6 +60,13 @@ def require_room(connection: Connection, namespace: str, most: int) -> None:
     some = select(experiments.c.number).where(is_inside, _IS_PRESENT).limit(most).subquery()
     if connection.execute(select(func.count()).select_from(some)).scalar_one() >= most:
         raise QuotaReachedError(namespace, most)
+
+
+def require_readable(connection: Connection, dialect: Dialect, experiment: Experiment, now: datetime) -> None:
+    """Raise OlderServersError if a live server refuses the names in an experiment to be stored."""
+    names = (*(arm.id for arm in experiment.arms), *(metric.name for metric in experiment.metrics))
+    if not all(map(_OLD_NAME.fullmatch, names)):
+        gate.require_feature(connection, dialect, FEATURE, now)
 
 
 def find_created(connection: Connection, experiment: Experiment, now: datetime) -> ExperimentRecord | None:

@@ -40,4 +40,15 @@ def test_null_is_not_toml() -> None:
 @given(st.dictionaries(texts, values, max_size=4))
 def test_control_characters_are_escaped(table: TomlTable) -> None:
     """Control characters of both sets, and marks that change the direction of text, are escaped."""
-    assert all(letter.isprintable() or letter == "\n" for letter in dumps(table))
+    assert all(letter.isprintable() or letter in "\n\u200c\u200d\u3000" for letter in dumps(table))
+
+
+def test_what_people_read_is_not_escaped() -> None:
+    """Joiners of Persian, Hindi and emoji, and the space of Japanese, stay as they are."""
+    for text in (
+        "\u0645\u06cc\u200c\u062e",
+        "\u0915\u094d\u200d\u0937",
+        "\U0001f469\u200d\U0001f680",
+        "\u5c71\u3000\u592a",
+    ):
+        assert dumps({"x": text}) == f'x = "{text}"'

@@ -1,0 +1,51 @@
+"""The gate on PostgreSQL: the first use of a feature waits for no long transaction; later ones lock none."""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import psycopg
+import pytest
+
+from server.store.errors import StoreUnavailableError
+from server.store.opening import open_store
+from server.store.sql_store import SqlStore
+from server.store.tables.experiments import FEATURE
+from tests.bandit.builders import START, declare
+from tests.store.builders import create
+from tests.support.postgresql import PostgresqlProcess, query
+
+
+@pytest.fixture
+def url(postgresql: PostgresqlProcess) -> str:
+    """An empty database."""
+    return postgresql.create_database()
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[SqlStore]:
+    """A store on it."""
+    with closing(open_store(url)) as opened:
+        yield opened
+
+
+def test_the_first_new_name_does_not_wait_for_a_dump(url: str, store: SqlStore) -> None:
+    """While another transaction reads the epochs the name is refused, and names of before are not."""
+    new = declare("new", arms=["openai/gpt-4.1", "resnet_50"])
+    with closing(psycopg.connect(url.replace("+psycopg", ""))) as dump:
+        dump.execute("SELECT * FROM epochs")
+        with pytest.raises(StoreUnavailableError):
+            store.create_experiment(new, START)
+        assert store.find_experiment("new") is None
+        create(store)
+    record = store.create_experiment(new, START)
+    assert query(url, "SELECT oldest_code FROM compatibility") == [(FEATURE.schema,)]
+    assert store.find_experiment("new") == record
+
+
+def test_new_names_after_the_first_lock_nothing(url: str, store: SqlStore) -> None:
+    """Once the feature is in use, a transaction that reads the epochs holds no new name up."""
+    store.create_experiment(declare("first", arms=["A", "a"]), START)
+    with closing(psycopg.connect(url.replace("+psycopg", ""))) as dump:
+        dump.execute("SELECT * FROM epochs")
+        record = store.create_experiment(declare("second", arms=["p95.latency", "-"]), START)
+    assert store.find_experiment("second") == record
