@@ -25,9 +25,9 @@ SUBSTITUTIONS = {
     r"\bimport asyncio\b": "import time",
     r"\basyncio\.sleep\b": "time.sleep",
     r"\bThe client for asyncio\.": "The blocking client.",
-    r" without blocking; one per event loop\.": "; thread-safe, one per process.",
-    r" The channel belongs to the event loop of the first call\.": "",
-    r"\bA connection of one event loop: that of its first call\.": "A blocking connection; thread-safe.",
+    r" without blocking; one per process, for any number of event loops\.": "; thread-safe, one per process.",
+    r" Each event loop has a channel of its own, closed with the loop\.": "",
+    r"\bA connection with a channel for each event loop that calls\.": "A blocking connection; thread-safe.",
     r" calls for asyncio\.": " calls; blocking and thread-safe.",
 }
 FIXES = "I,RUF100,UP028"  # imports that sort otherwise, and loops that are `yield from` without `async`

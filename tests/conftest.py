@@ -23,6 +23,8 @@ settings.load_profile("repeatable")
 
 SLOW: Final = (
     "acceptance",  # epochs close and drains end in real time
+    "bandit/client/test_endings.py",  # programs start and end
+    "bandit/client/test_forks.py",  # processes start and fork
     "benchmarks/outage",  # each benchmark runs once, scaled down
     "benchmarks/regret",
     "benchmarks/validity",

@@ -50,7 +50,8 @@ class CallError(Exception):
     Attributes:
         code: the canonical status.
         message: a text for developers, from the service or from gRPC.
-        reason: the service's stable reason, such as `EXPERIMENT_NOT_FOUND`; empty if there is none.
+        reason: the service's stable reason, such as `EXPERIMENT_NOT_FOUND`; empty if there is none. The
+            client's own are `FORKED` and `NO_EVENT_LOOP`.
         retry_delay: how long the service asks to wait before a retry; negative if there must be none.
         field_violations: the invalid fields of the request.
     """
@@ -159,6 +160,28 @@ def more_telling(earlier: CallError | None, later: CallError) -> CallError:
 def closed_error() -> CallError:
     """Return the error of a call on a client that is closed."""
     return call_error(grpc.StatusCode.CANCELLED, "the client is closed")
+
+
+def forked_error() -> CallError:
+    """Return the error of a call in a process that was forked from one that used gRPC."""
+    text = (
+        "this process was forked from one that had used a client, and gRPC does not survive that: make the "
+        "first call of any client after the fork, in each process, or start processes by spawn"
+    )
+    return call_error(grpc.StatusCode.CANCELLED, text, "FORKED")
+
+
+def loopless_error() -> CallError:
+    """Return the error of an asyncio call outside asyncio, as under trio."""
+    text = "no asyncio event loop is running here: use BanditClient, in a thread"
+    return call_error(grpc.StatusCode.CANCELLED, text, "NO_EVENT_LOOP")
+
+
+def unopened_error(error: Exception) -> CallError:
+    """Return the error of a channel for which the process lacks a thread or a file descriptor."""
+    is_last = "interpreter shutdown" in str(error)  # no retry will find another thread
+    code = grpc.StatusCode.CANCELLED if is_last else grpc.StatusCode.UNAVAILABLE
+    return call_error(code, f"no channel can be opened: {error}")
 
 
 def malformed_error(message: str) -> CallError:

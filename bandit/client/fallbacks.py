@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from bandit.client import forks
 from bandit.client.batches import ChooseBatch
 from bandit.client.errors import CallError
 from bandit.client.values import Choice, Fallback, Question, Reason
@@ -25,8 +26,15 @@ class Fallbacks:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may choose, too
         self._key_to_warned_at: dict[tuple[str, str], float] = {}
+        self._n_unsaid = 0
+        forks.register(self)
+
+    def after_fork(self) -> None:
+        """Begin anew in a child: another thread of the parent may have held the lock."""
+        self._lock = threading.RLock()
+        self._key_to_warned_at = {}
         self._n_unsaid = 0
 
     def serve(self, experiment: str, fallback: Fallback, cause: CallError) -> Choice:

@@ -1,7 +1,7 @@
 """The client for asyncio."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from os import PathLike
 from types import TracebackType
 from typing import Self
@@ -19,6 +19,7 @@ from bandit.client.batches import (
     reward_batch,
     reward_results,
 )
+from bandit.client.copies import reduced
 from bandit.client.credentials import Tls
 from bandit.client.endpoint import DEFAULT_TARGET, Endpoint
 from bandit.client.errors import CallError, more_telling
@@ -29,10 +30,12 @@ from bandit.client.values import Choice, Fallback, Question, Reward, RewardResul
 
 
 class AsyncBanditClient:
-    """Chooses arms and posts rewards without blocking; one per event loop.
+    """Chooses arms and posts rewards without blocking; one per process, for any number of event loops.
 
-    The channel is opened by the first call and reconnects by itself. A process that forks must make its first
-    call after the fork, in each child. The channel belongs to the event loop of the first call.
+    The channel is opened by the first call and reconnects by itself. A process that forks must make the first
+    call of any client after the fork, in each child: in the child of a process that had called, `choose`
+    serves the fallback and others raise, with the reason `FORKED`. A pickled client travels as its arguments;
+    a copy is the client itself. Each event loop has a channel of its own, closed with the loop.
 
     Args:
         target: the service's address, in gRPC's notation.
@@ -70,6 +73,7 @@ class AsyncBanditClient:
         credentials: grpc.ChannelCredentials | None = None,
         options: Sequence[tuple[str, str | int]] = (),
     ) -> None:
+        self._arguments = {name: value for name, value in locals().items() if name != "self"}
         check_seconds("choose_timeout", choose_timeout)
         check_seconds("batch_choose_timeout", batch_choose_timeout)
         check_seconds("experiment_timeout", experiment_timeout)
@@ -220,8 +224,17 @@ class AsyncBanditClient:
         return batch.in_order()
 
     async def close(self) -> None:
-        """Cancel the calls in flight and close the channel; closing again does nothing."""
+        """Cancel the calls in flight and refuse new ones, in all threads; closing again does nothing."""
         await self._connection.close()
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[[], object], tuple[()]]:
+        return reduced(type(self), self._arguments)
 
     async def __aenter__(self) -> Self:
         return self

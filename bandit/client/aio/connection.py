@@ -1,19 +1,17 @@
-"""One channel for each client, opened by its first call and used for all.
+"""The channel of a client, opened by its first call and used for all.
 
-Opening late is what makes a client that is built before a fork usable after it, as long as it has made no
-call: gRPC channels do not survive a fork.
+Opening late is what makes a client that is built before a fork, or outside an event loop, usable after it.
 """
 
 from __future__ import annotations  # some types exist in the stubs alone
 
-import threading
 import time
 from typing import NamedTuple
 
 import grpc
 
 from bandit.client.endpoint import Endpoint
-from bandit.client.errors import AccessError, closed_error
+from bandit.client.errors import AccessError
 from bandit.client.transport import AsyncTransport, RequestT, ResponseT
 from bandit.v1 import admin_pb2_grpc, bandit_pb2_grpc, experiment_pb2_grpc
 
@@ -27,19 +25,12 @@ class AsyncStubs(NamedTuple):
     admin: admin_pb2_grpc.AdminServiceAsyncStub
 
 
-class AsyncConnection(AsyncTransport):
-    """A connection of one event loop: that of its first call."""
+class AsyncConnection(AsyncTransport[AsyncStubs]):
+    """A connection with a channel for each event loop that calls."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         super().__init__(endpoint)
         self._bearer = endpoint.bearer
-        self._lock = threading.Lock()  # threads may race to open or close; tasks of one event loop can't
-        self._stubs: AsyncStubs | None = None
-
-    @property
-    def stubs(self) -> AsyncStubs:
-        """The calls. Raises UnavailableError if the connection is closed."""
-        return self._stubs or self._open()
 
     async def call(
         self, method: grpc.aio.UnaryUnaryMultiCallable[RequestT, ResponseT], request: RequestT, timeout: float
@@ -57,27 +48,14 @@ class AsyncConnection(AsyncTransport):
                 raise
         return await self._send(method, request, deadline - time.monotonic(), self._bearer.metadata)
 
-    async def close(self) -> None:
-        """Cancel the calls in flight and refuse new ones; closing again does nothing."""
-        with self._lock:
-            self._is_closed = True
-            stubs, self._stubs = self._stubs, None
-        if stubs:
-            await stubs.channel.close()
-
-    def _open(self) -> AsyncStubs:
-        with self._lock:
-            if self._is_closed:
-                raise closed_error()
-            if self._stubs is None:
-                channel = self._open_channel()
-                self._stubs = AsyncStubs(
-                    channel,
-                    bandit_pb2_grpc.BanditServiceStub(channel),
-                    experiment_pb2_grpc.ExperimentServiceStub(channel),
-                    admin_pb2_grpc.AdminServiceStub(channel),
-                )
-            return self._stubs
+    def _open_stubs(self) -> AsyncStubs:
+        channel = self._open_channel()
+        return AsyncStubs(
+            channel,
+            bandit_pb2_grpc.BanditServiceStub(channel),
+            experiment_pb2_grpc.ExperimentServiceStub(channel),
+            admin_pb2_grpc.AdminServiceStub(channel),
+        )
 
 
 class AsyncCalls:

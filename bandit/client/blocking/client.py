@@ -3,7 +3,7 @@
 """The blocking client."""
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from os import PathLike
 from types import TracebackType
 from typing import Self
@@ -21,6 +21,7 @@ from bandit.client.batches import (
 from bandit.client.blocking.admin import Admin
 from bandit.client.blocking.connection import Connection
 from bandit.client.blocking.experiments import Experiments
+from bandit.client.copies import reduced
 from bandit.client.credentials import Tls
 from bandit.client.endpoint import DEFAULT_TARGET, Endpoint
 from bandit.client.errors import CallError, more_telling
@@ -33,8 +34,10 @@ from bandit.client.values import Choice, Fallback, Question, Reward, RewardResul
 class BanditClient:
     """Chooses arms and posts rewards; thread-safe, one per process.
 
-    The channel is opened by the first call and reconnects by itself. A process that forks must make its first
-    call after the fork, in each child.
+    The channel is opened by the first call and reconnects by itself. A process that forks must make the first
+    call of any client after the fork, in each child: in the child of a process that had called, `choose`
+    serves the fallback and others raise, with the reason `FORKED`. A pickled client travels as its arguments;
+    a copy is the client itself.
 
     Args:
         target: the service's address, in gRPC's notation.
@@ -72,6 +75,7 @@ class BanditClient:
         credentials: grpc.ChannelCredentials | None = None,
         options: Sequence[tuple[str, str | int]] = (),
     ) -> None:
+        self._arguments = {name: value for name, value in locals().items() if name != "self"}
         check_seconds("choose_timeout", choose_timeout)
         check_seconds("batch_choose_timeout", batch_choose_timeout)
         check_seconds("experiment_timeout", experiment_timeout)
@@ -220,8 +224,17 @@ class BanditClient:
         return batch.in_order()
 
     def close(self) -> None:
-        """Cancel the calls in flight and close the channel; closing again does nothing."""
+        """Cancel the calls in flight and refuse new ones, in all threads; closing again does nothing."""
         self._connection.close()
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[[], object], tuple[()]]:
+        return reduced(type(self), self._arguments)
 
     def __enter__(self) -> Self:
         return self

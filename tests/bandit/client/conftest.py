@@ -5,11 +5,14 @@ necessary.
 """
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from bandit.client import AsyncBanditClient, BanditClient, Fallback, RetryPolicy
-from tests.bandit.client.peer import AnyClient, ClientFactory, Peer, Script, settle
+from bandit.v1 import bandit_pb2
+from tests.bandit.client import programs
+from tests.bandit.client.peer import AnyClient, ClientFactory, Peer, Script, answer, settle
 
 
 @pytest.fixture
@@ -52,3 +55,12 @@ def client(new_client: ClientFactory, peer: Peer, retry: RetryPolicy) -> AnyClie
 def fallback() -> Fallback:
     """The caller's own fallback."""
     return Fallback("v0", {"temperature": 0.2})
+
+
+@pytest.fixture
+def run_program(peer: Peer, tmp_path: Path) -> programs.Run:
+    """Runs a program in a process of its own, against a peer that chooses v1 and records rewards."""
+    peer.script.on("Choose", answer(bandit_pb2.ChooseResponse(arm="v1", decision_id="signed")))
+    recorded = bandit_pb2.RewardResponse(results={"click": bandit_pb2.OUTCOME_RESULT_RECORDED})
+    peer.script.on("Reward", answer(recorded))
+    return lambda program, environment=None: programs.run(program, peer.target, tmp_path, environment)

@@ -1,12 +1,22 @@
 """The client against the real service, in its own process."""
 
+import asyncio
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from bandit.client import BanditClient, Fallback, InvalidArgumentError, OutcomeResult, RetryPolicy
+from bandit.client import (
+    AsyncBanditClient,
+    BanditClient,
+    Fallback,
+    InvalidArgumentError,
+    OutcomeResult,
+    RetryPolicy,
+)
 from bandit.v1 import experiment_pb2
 from benchmarks.harness.processes import free_port
+from tests.bandit.client import programs
 from tests.support.process import ServerProcess
 
 EXPERIMENT = experiment_pb2.Experiment(
@@ -63,3 +73,35 @@ def test_reward_survives_a_restart(
     start_server(port=server.port)
     assert client.reward(choice, {"click": 1.0}).metric_to_result == {"click": OutcomeResult.RECORDED}
     assert client.choose("ranker", unit="user-1", fallback=fallback).arm == choice.arm
+
+
+def test_a_loop_for_each_call(client: BanditClient, server: ServerProcess, fallback: Fallback) -> None:
+    """The asyncio client asks and rewards with an event loop for each call."""
+    other = AsyncBanditClient(server.address, choose_timeout=10.0)
+    expected = client.choose("ranker", unit="user-1", fallback=fallback).arm
+    for _ in range(3):
+        choice = asyncio.run(other.choose("ranker", unit="user-1", fallback=fallback))
+        assert (choice.arm, choice.fallback_cause) == (expected, None)
+        assert "click" in asyncio.run(other.reward(choice, {"click": 1.0})).metric_to_result
+    assert asyncio.run(other.experiments.get("ranker")).name == "ranker"
+    asyncio.run(other.close())
+
+
+@pytest.mark.usefixtures("client")
+@pytest.mark.parametrize("kind", ["blocking", "asyncio"])
+def test_workers_that_are_forked(server: ServerProcess, kind: str, tmp_path: Path) -> None:
+    """Forked workers decide and reward with a client of their parent, which first calls after the fork."""
+    program = f"""
+client = make({kind!r})
+def work():
+    choice = settle(client.choose("ranker", fallback=FALLBACK))
+    expect(choice.fallback_cause, None)
+    expect(settle(client.reward(choice, {{"click": 1.0}})).metric_to_result, {{"click": "recorded"}})
+workers = [in_child(work) for _ in range(3)]
+work()
+for worker in workers:
+    join(worker)
+join(in_child(lambda: expect(choose(client), "FORKED")))
+work()
+"""
+    programs.run(program, server.address, tmp_path)
