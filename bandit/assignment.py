@@ -31,6 +31,8 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from bandit.number_text import beside
+
 _Integers: TypeAlias = NDArray[np.uint64]
 _Floats: TypeAlias = NDArray[np.float64]
 
@@ -253,5 +255,5 @@ def _normalised(arm_ids: tuple[str, ...], shares: Sequence[float]) -> tuple[floa
         raise ValueError("shares must be finite and not negative")
     total = fsum(shares)
     if abs(total - 1) > _SHARE_SUM_TOLERANCE:
-        raise ValueError(f"shares must sum to 1, got {total:.12g}")
+        raise ValueError(f"shares must sum to 1, got {beside(total, 1)}")
     return tuple(share / total for share in shares)

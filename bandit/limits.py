@@ -16,12 +16,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from math import fsum, isfinite
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bandit.number_text import beside, exact
+
 _HOUR = timedelta(hours=1)
 _ROUNDING = 1e-12
+
+FORGIVEN: Final = 1e-5
+"""How far floors and caps may miss what they must add up to: sixths written to six digits sum to 1.000002."""
 
 
 class InfeasibleLimitsError(ValueError):
@@ -61,12 +67,12 @@ class Limits:
     def __post_init__(self) -> None:
         for floor in (self.minimum_share, *self.minimum_shares.values()):
             if not 0 <= floor <= 1:
-                raise ValueError(f"a minimum share must be in [0, 1], got {floor:g}")
+                raise ValueError(f"a minimum share must be in [0, 1], got {exact(floor)}")
         if not 0 < self.maximum_share <= 1:
-            raise ValueError(f"maximum share must be in (0, 1], got {self.maximum_share:g}")
+            raise ValueError(f"maximum share must be in (0, 1], got {exact(self.maximum_share)}")
         step = self.maximum_step_per_hour
         if step is not None and not (step > 0 and isfinite(step)):
-            raise ValueError(f"maximum step per hour must be positive and finite, got {step:g}")
+            raise ValueError(f"maximum step per hour must be positive and finite, got {exact(step)}")
         if self.warm_up_decisions < 0:
             raise ValueError(f"warm-up decisions must not be negative, got {self.warm_up_decisions}")
         if self.warm_up_duration is not None and self.warm_up_duration <= timedelta(0):
@@ -76,6 +82,20 @@ class Limits:
     def floor_of(self, arm_id: str) -> float:
         """The minimum share of one arm."""
         return self.minimum_shares.get(arm_id, self.minimum_share)
+
+    def floors_of(self, arm_ids: Sequence[str]) -> list[float]:
+        """Return the minimum shares of all eligible arms, scaled down to a sum of 1 if rounding made it more.
+
+        Raises:
+            InfeasibleLimitsError: they sum to more than 1 by more than `FORGIVEN`.
+        """
+        floors = [self.floor_of(arm_id) for arm_id in arm_ids]
+        total = fsum(floors)
+        if total <= 1:
+            return floors
+        if total > 1 + FORGIVEN:
+            self.require_feasible(arm_ids)
+        return [floor / total for floor in floors]
 
     def is_new(self, arm: "ArmStanding") -> bool:
         """True if the arm is warming up: it has reached none of the warm-up bounds that are set."""
@@ -89,26 +109,27 @@ class Limits:
 
         Raises:
             InfeasibleLimitsError: the floors sum to more than 1, the caps to less than 1, or a floor is above
-                the cap.
+                the cap, each by more than `FORGIVEN`.
         """
         floors = {arm_id: self.floor_of(arm_id) for arm_id in eligible_ids}
         n_eligible = len(floors)
         total = fsum(floors.values())
-        if total > 1 + _ROUNDING:
+        if total > 1 + FORGIVEN:
             raise InfeasibleLimitsError(
-                f"minimum shares sum to {total:.6g} over {n_eligible} eligible arms",
+                f"minimum shares sum to {beside(total, 1)} over {n_eligible} eligible arms",
                 "their sum must be at most 1",
             )
-        if n_eligible and self.maximum_share * n_eligible < 1 - _ROUNDING:
+        if n_eligible and self.maximum_share * n_eligible < 1 - FORGIVEN:
+            cap = exact(self.maximum_share)
             raise InfeasibleLimitsError(
-                f"{n_eligible} eligible arms with at most {self.maximum_share:.6g} each sum to less than 1",
+                f"{n_eligible} eligible arms with at most {cap} each sum to less than 1",
                 f"the maximum share must be at least {1 / n_eligible:.6g}",
             )
         for arm_id, floor in floors.items():
-            if floor > self.maximum_share:
+            if floor > self.maximum_share + FORGIVEN:
                 raise InfeasibleLimitsError(
-                    f"the minimum share of arm {arm_id!r} is {floor:.6g}",
-                    f"it must not exceed the maximum share, {self.maximum_share:.6g}",
+                    f"the minimum share of arm {arm_id!r} is {exact(floor)}",
+                    f"it must not exceed the maximum share, {exact(self.maximum_share)}",
                 )
 
 
@@ -160,9 +181,7 @@ def apply_limits(
     if not eligible.any():
         raise ValueError("no arm is eligible")
     kept = [arm for arm in arms if arm.eligible]
-    floors = np.array([limits.floor_of(arm.id) for arm in kept])
-    if floors.sum() > 1 + _ROUNDING:
-        limits.require_feasible(arm.id for arm in kept)
+    floors = np.array(limits.floors_of([arm.id for arm in kept]))
     wish = _warmed_up(raw[eligible], np.array([limits.is_new(arm) for arm in kept]))
     target = _capped(floors + max(0.0, 1 - floors.sum()) * wish, max(limits.maximum_share, 1 / len(kept)))
     if previous is not None and limits.maximum_step_per_hour is not None:
@@ -187,8 +206,10 @@ def draws_above_floors(
         ValueError: a floor is negative or not finite.
     """
     edges = np.cumsum(_checked_shares("floors", floors, np.size(floors)))
-    if edges[-1] > 1 + _ROUNDING:
-        raise InfeasibleLimitsError(f"minimum shares sum to {edges[-1]:.6g}", "their sum must be at most 1")
+    if edges[-1] > 1 + FORGIVEN:
+        raise InfeasibleLimitsError(
+            f"minimum shares sum to {beside(edges[-1], 1)}", "their sum must be at most 1"
+        )
     lots = np.searchsorted(edges, rng.random(draws.shape), side="right")
     return np.asarray(np.where(lots < edges.size, lots, draws), dtype=np.int64)
 

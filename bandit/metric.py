@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from bandit.number_text import exact
 from bandit.posteriors.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior, Prior
 
 N_STEPS: Final = 2**40
@@ -141,7 +142,7 @@ class Metric:
         if abs(value) < sys.float_info.min:
             value = 0.0  # a subnormal counts as 0
         if not self.minimum <= value <= self.maximum and not self.clip:
-            rule = f"it must be in [{self.minimum:g}, {self.maximum:g}]"
+            rule = f"it must be in [{exact(self.minimum)}, {exact(self.maximum)}]"
             raise OutcomeValueError(self.name, value, rule)
         return min(max(value, self.minimum), self.maximum)
 

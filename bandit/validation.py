@@ -12,6 +12,7 @@ from bandit.assignment import SALT_BYTES
 from bandit.experiment import KIND_OF, Arm, Experiment
 from bandit.limits import InfeasibleLimitsError
 from bandit.metric import LARGEST_COUNT, N_COARSE_STEPS, Metric, MetricKind, OutcomeValueError
+from bandit.number_text import exact
 from bandit.policies import WeightedSplit
 from bandit.posteriors.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior
 from bandit.sizes import MAX_ARMS
@@ -166,11 +167,13 @@ def _check_metrics(metrics: tuple[Metric, ...]) -> Iterator[Violation]:
 def _check_range(metric: Metric) -> Iterator[Violation]:
     low, high = metric.minimum, metric.maximum
     if not (isfinite(low) and isfinite(high) and low < high and isfinite(high - low)):
-        yield Violation("maximum", f"the range [{low:g}, {high:g}] must be finite and not empty")
+        yield Violation("maximum", f"the range [{exact(low)}, {exact(high)}] must be finite and not empty")
     elif rule := _broken_range_rule(metric.kind, low, high):
         yield Violation("maximum", rule)
     elif max(abs(low), abs(high)) > LARGEST_VALUE:
-        yield Violation("maximum", f"the range [{low:g}, {high:g}] must be within {LARGEST_VALUE:g} of 0")
+        yield Violation(
+            "maximum", f"the range [{exact(low)}, {exact(high)}] must be within {LARGEST_VALUE:g} of 0"
+        )
 
 
 def _broken_range_rule(kind: MetricKind, low: float, high: float) -> str:
@@ -178,12 +181,12 @@ def _broken_range_rule(kind: MetricKind, low: float, high: float) -> str:
     match kind:
         case MetricKind.BINARY:
             if (low, high) != (0.0, 1.0):
-                return f"a binary metric has the range [0, 1], got [{low:g}, {high:g}]"
+                return f"a binary metric has the range [0, 1], got [{exact(low)}, {exact(high)}]"
         case MetricKind.COUNT:
             if not (
                 low >= 0 and high <= LARGEST_COUNT and float(low).is_integer() and float(high).is_integer()
             ):
-                bounds = f"[0, {LARGEST_COUNT}], got [{low:g}, {high:g}]"
+                bounds = f"[0, {LARGEST_COUNT}], got [{exact(low)}, {exact(high)}]"
                 return f"a count has a range of whole numbers within {bounds}"
         case MetricKind.REAL:
             if high - low < NARROWEST_RANGE:
@@ -208,7 +211,7 @@ def _check_silence(metric: Metric) -> Iterator[Violation]:
     try:
         metric.quantise(metric.default_value)
     except OutcomeValueError as error:
-        yield Violation("default_value", f"{metric.default_value:g}: {error.rule}")
+        yield Violation("default_value", f"{exact(metric.default_value)}: {error.rule}")
 
 
 def _check_prior(metric: Metric) -> Iterator[Violation]:
@@ -239,7 +242,7 @@ def _check_prior(metric: Metric) -> Iterator[Violation]:
 def _check_bounds(path: str, bounds: Mapping[str, tuple[float, float, float]]) -> Iterator[Violation]:
     for name, (value, least, most) in bounds.items():
         if not least <= value <= most:
-            yield Violation(f"{path}.{name}", f"{value:g} must be in [{least:g}, {most:g}]")
+            yield Violation(f"{path}.{name}", f"{exact(value)} must be in [{exact(least)}, {exact(most)}]")
 
 
 def _check_references(experiment: Experiment) -> Iterator[Violation]:
@@ -269,7 +272,7 @@ def _check_weights(split: WeightedSplit, arms: set[str]) -> Iterator[Violation]:
         if arm_id not in arms:
             yield Violation(f'{path}["{_key(arm_id)}"]', f"{shown(arm_id)} is not one of the arms")
         elif not (isfinite(weight) and weight >= 0):
-            yield Violation(f'{path}["{arm_id}"]', f"{weight:g} must be finite and at least 0")
+            yield Violation(f'{path}["{arm_id}"]', f"{exact(weight)} must be finite and at least 0")
     total = sum(split.weights.values())
     if not total > 0 or not isfinite(total):
         yield Violation(path, "the sum of the weights must be more than zero and finite")
@@ -298,7 +301,7 @@ def _check_limits(experiment: Experiment) -> Iterator[Violation]:
         yield Violation("limits.minimum_share", "1 must be below 1")
     step = limits.maximum_step_per_hour
     if step is not None and step > 1:
-        yield Violation("limits.maximum_step_per_hour", f"{step:g} must be at most 1")
+        yield Violation("limits.maximum_step_per_hour", f"{exact(step)} must be at most 1")
     if limits.warm_up_decisions and limits.warm_up_duration is None:
         rule = "is required with warm_up_decisions, so that an arm that never reports does not keep its share"
         yield Violation("limits.warm_up_duration", rule)

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from bandit.number_text import exact
 from bandit.sizes import MAX_ARMS
 from server.addresses import LARGEST_PORT, is_loopback, split_address
 
@@ -60,8 +61,12 @@ File = Annotated[Path, BeforeValidator(_check_file)]
 Seconds = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class Settings(BaseSettings):
-    """All settings of a server. Times are in seconds, sizes in rows or bytes."""
+class SettingValues(BaseSettings):
+    """All settings, each within its range, but not checked against each other.
+
+    Commands that use a few of them take these, since rules about the others do not concern them. Times are in
+    seconds, sizes in rows or bytes.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix=ENVIRONMENT_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
@@ -281,6 +286,10 @@ class Settings(BaseSettings):
         """Read arguments only, so that a `Settings` built in code is the same on every machine."""
         return (init_settings,)
 
+
+class Settings(SettingValues):
+    """All settings of a server, which keep the rules between them."""
+
     @property
     def convergence(self) -> timedelta:
         """The time until all replicas that reach the database know a change: 1.5 polls and 0.25 s."""
@@ -290,14 +299,15 @@ class Settings(BaseSettings):
     def _check_times(self) -> Self:
         for name in ("lag_seconds", "max_staleness_seconds"):
             if getattr(self, name) <= self.poll_seconds:
-                raise _rule(name, f"must be more than poll_seconds ({self.poll_seconds:g})")
+                raise _rule(name, f"must be more than poll_seconds ({exact(self.poll_seconds)})")
         shortest = self.max_staleness_seconds + self.lag_seconds + _CLOCK_MARGIN_SECONDS
         if self.purge and self.retention_seconds < shortest:
             raise _rule(
                 "retention_seconds",
-                f"must be at least {shortest:g}: max_staleness_seconds ({self.max_staleness_seconds:g}) and "
-                f"lag_seconds ({self.lag_seconds:g}), for which a replica may use an old epoch, and "
-                f"{_CLOCK_MARGIN_SECONDS:g} for clocks that disagree",
+                f"must be at least {exact(shortest)}: max_staleness_seconds "
+                f"({exact(self.max_staleness_seconds)}) and lag_seconds ({exact(self.lag_seconds)}), for "
+                f"which a replica may use an old epoch, and {exact(_CLOCK_MARGIN_SECONDS)} for clocks that "
+                "disagree",
             )
         return self
 

@@ -30,6 +30,7 @@ SLOW: Final = (
     "benchmarks/validity",
     "cli/commands/test_clock.py",  # servers start on both databases
     "cli/experiment_file/test_hostile_files.py",  # huge files, and anything that Hypothesis finds
+    "cli/test_output.py",  # every command in every situation, and several servers
     "docs/test_off_policy.py",  # real traffic for seconds
     "docs/test_readme.py",
     "faults",  # servers and databases are killed, flooded and cut off

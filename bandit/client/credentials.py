@@ -1,5 +1,6 @@
 """Certificates, and a bearer token that may be replaced while the client runs."""
 
+import codecs
 import re
 from dataclasses import dataclass
 from os import PathLike
@@ -72,7 +73,9 @@ class Bearer:
 
 
 def _read(path: Path) -> str:
-    return _read_some(path).decode("ascii", errors="replace").strip()
+    data = _read_some(path)
+    is_wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # of Windows PowerShell
+    return data.decode("utf-16" if is_wide else "utf-8-sig", errors="replace").strip()
 
 
 def _read_some(path: Path) -> bytes:

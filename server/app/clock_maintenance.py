@@ -8,13 +8,13 @@ from server.app.errors import startup_errors
 from server.services import clock_description
 from server.services.runtime.clock import Clock
 from server.services.runtime.service_time import Pace
-from server.settings import Settings
+from server.settings import SettingValues
 from server.store.contract import Store
 from server.store.opening import open_beside
 from server.store.records import ClockRepair
 
 
-def show_clock(settings: Settings) -> list[str]:
+def show_clock(settings: SettingValues) -> list[str]:
     """Return the clock in plain words, line by line.
 
     Raises:
@@ -29,7 +29,7 @@ def show_clock(settings: Settings) -> list[str]:
         )
 
 
-def accept_clock(settings: Settings, *, reason: str, caller: str) -> datetime:
+def accept_clock(settings: SettingValues, *, reason: str, caller: str) -> datetime:
     """Accept the clock's reading, and return its time. Servers follow with their next poll.
 
     Raises:
@@ -39,7 +39,7 @@ def accept_clock(settings: Settings, *, reason: str, caller: str) -> datetime:
         return store.accept_clock(Clock().now(), reason=reason, caller=caller)
 
 
-def repair_clock(settings: Settings, *, reason: str, caller: str) -> ClockRepair:
+def repair_clock(settings: SettingValues, *, reason: str, caller: str) -> ClockRepair:
     """Repair what a clock that ran ahead left in the database.
 
     Raises:
@@ -50,7 +50,7 @@ def repair_clock(settings: Settings, *, reason: str, caller: str) -> ClockRepair
 
 
 @contextmanager
-def _opened(settings: Settings) -> Iterator[Store]:
+def _opened(settings: SettingValues) -> Iterator[Store]:
     with startup_errors():
         store = open_beside(settings.database)
         try:

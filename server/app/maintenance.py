@@ -10,14 +10,14 @@ from server.services.exports.manifest import ExportReport
 from server.services.exports.targets import Target
 from server.services.runtime.clock import Clock
 from server.services.verification import RebuildReport, VerifyReport
-from server.settings import Settings
+from server.settings import SettingValues
 from server.store.opening import open_reader, open_store
 from server.store.records import Progress
 from server.store.sqlite import backup
 from server.store.sqlite.backup import Backup
 
 
-def verify(settings: Settings, progress: Progress) -> VerifyReport:
+def verify(settings: SettingValues, progress: Progress) -> VerifyReport:
     """Compare the reward log with the outcome facts; a server may be running.
 
     Raises:
@@ -31,7 +31,7 @@ def verify(settings: Settings, progress: Progress) -> VerifyReport:
             store.close()
 
 
-def rebuild(settings: Settings, progress: Progress) -> RebuildReport:
+def rebuild(settings: SettingValues, progress: Progress) -> RebuildReport:
     """Rebuild the outcome facts from the reward log.
 
     Raises:
@@ -46,7 +46,7 @@ def rebuild(settings: Settings, progress: Progress) -> RebuildReport:
 
 
 def export(
-    settings: Settings, name: str, target: Target, *, may_replace: bool, progress: Progress
+    settings: SettingValues, name: str, target: Target, *, may_replace: bool, progress: Progress
 ) -> ExportReport:
     """Write an experiment's tables as files; a server may be running.
 
@@ -71,7 +71,7 @@ def export(
             store.close()
 
 
-def back_up(settings: Settings, file: Path, progress: Progress, *, may_replace: bool) -> Backup:
+def back_up(settings: SettingValues, file: Path, progress: Progress, *, may_replace: bool) -> Backup:
     """Copy an SQLite database to a file; a server may be running.
 
     Raises:

@@ -23,6 +23,7 @@ from server.services.background import ended_runs
 from server.services.experiments.allocator import load_mathematics
 from server.services.runtime.async_store import Thread
 from server.settings import Settings
+from server.standard_streams import take_failure
 from server.store.contract import Store
 from server.store.errors import StoreError
 from server.store.opening import find_store
@@ -37,10 +38,12 @@ log = structlog.get_logger()
 
 
 def print_address(address: str, *, is_serving: bool) -> None:
-    """Print the address of the server, and whether it serves yet."""
+    """Print the address of the server, and whether it serves yet; log it if that can't be printed."""
     doing = "serving" if is_serving else "waiting for its database"
     sys.stdout.write(f"bandit-server is {doing} at {address}\n")
     sys.stdout.flush()
+    if reason := take_failure():
+        log.warning("address.not_printed", address=address, error=reason)
 
 
 def stop_signals() -> set[signal.Signals]:

@@ -23,6 +23,7 @@ from server.app.errors import StartupError, startup_errors
 from server.app.log_setup import set_up_logs
 from server.app.process import Placement, print_address, serve_here, stop_signals
 from server.app.shared_port import reserved_port
+from server.environment import doubtful_variables
 from server.settings import Settings
 
 _FIRST_PAUSE: Final = 0.1
@@ -45,9 +46,11 @@ def serve(settings: Settings) -> int:
     Raises:
         StartupError: The service can't start.
     """
+    set_up_logs(settings.log_level)
+    for problem in doubtful_variables(os.environ, is_server=True):
+        log.warning("environment.doubtful", problem=problem)
     if settings.workers == 1:
         return serve_here(settings)
-    set_up_logs(settings.log_level)
     with startup_errors(), reserved_port(settings.listen) as port:
         host, _ = split_address(settings.listen)
         shared = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -3,6 +3,8 @@
 Commands are imported when they run: `--help` needs neither gRPC nor the server.
 """
 
+import os
+
 import click
 
 from bandit import DISTRIBUTION
@@ -34,6 +36,24 @@ class Root(LazyGroup):
     """The commands of `bandit-server`."""
 
     lazy = COMMANDS
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command, and warn of each doubtful variable; `serve` logs them itself."""
+        found = super().resolve_command(ctx, args)
+        if found[0] != "serve" and not ctx.resilient_parsing:
+            _warn_of_variables()
+        return found
+
+
+def _warn_of_variables() -> None:
+    if not any(name.upper().startswith("BANDIT_") for name in os.environ):
+        return
+    from server.environment import doubtful_variables  # noqa: PLC0415 - help and most runs need not wait
+
+    for problem in doubtful_variables(os.environ):
+        click.echo(f"{click.style('warning:', fg='yellow', bold=True)} {problem}", err=True)
 
 
 @click.group(cls=Root, context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]})

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import special
 
-from bandit.limits import ArmStanding, InfeasibleLimitsError, Limits, apply_limits, draws_above_floors
+from bandit.limits import (
+    FORGIVEN,
+    ArmStanding,
+    InfeasibleLimitsError,
+    Limits,
+    apply_limits,
+    draws_above_floors,
+)
 
 ROUNDING = 1e-9
 HOUR = timedelta(hours=1)
@@ -235,6 +242,69 @@ def test_limits_that_nothing_can_meet_are_refused(limits: Limits, n_arms: int, m
     """Limits that no shares meet are refused with the conflicting numbers."""
     with pytest.raises(InfeasibleLimitsError, match=message):
         limits.require_feasible(arm.id for arm in standings(n_arms))
+
+
+ROUNDED_SUMS = [
+    [0.333333, 0.333333, 0.333334],
+    [0.33333334] * 3,
+    [0.166667] * 6,
+    [0.5, 0.500000001],
+    [0.1] * 10,
+    [0.0666667] * 15,
+]
+
+
+@pytest.mark.parametrize("floors", ROUNDED_SUMS)
+def test_rounded_floors_are_feasible(floors: list[float]) -> None:
+    """Parts of one that were written to a few digits may sum to a little more, and shares still sum to 1."""
+    limits = Limits(minimum_shares={f"arm-{index}": floor for index, floor in enumerate(floors)})
+    arms = standings(len(floors))
+    limits.require_feasible(arm.id for arm in arms)
+    shares = apply_limits([1.0] + [0.0] * (len(floors) - 1), arms, limits)
+    assert shares.sum() == pytest.approx(1, abs=1e-15)
+    assert shares == pytest.approx(floors, abs=2e-5)
+
+
+@given(n_arms=st.integers(1, 20), n_digits=st.integers(6, 12))
+def test_equal_parts_of_six_digits_are_feasible(n_arms: int, n_digits: int) -> None:
+    """1/n of n arms, rounded to six digits or more, is a minimum and a maximum share that can be met."""
+    part = round(1 / n_arms, n_digits)
+    limits = Limits(minimum_share=part, maximum_share=part)
+    limits.require_feasible(arm.id for arm in standings(n_arms))
+    shares = apply_limits([1.0] * n_arms, standings(n_arms), limits)
+    assert shares == pytest.approx(np.full(n_arms, 1 / n_arms), abs=1e-12)
+
+
+@given(data=st.data(), n_arms=st.integers(2, 8), excess=st.floats(0, FORGIVEN))
+def test_forgiven_floors_hold_once_they_are_scaled(data: st.DataObject, n_arms: int, excess: float) -> None:
+    """Whatever the policy wishes, an arm gets its floor, scaled like all the others to sum to 1 at most."""
+    parts = np.array(data.draw(st.lists(st.floats(0.01, 1), min_size=n_arms, max_size=n_arms)))
+    floors = np.minimum(parts / parts.sum() * (1 + 0.999 * excess), 1.0)
+    limits = Limits(minimum_shares={f"arm-{index}": float(floor) for index, floor in enumerate(floors)})
+    arms = standings(n_arms)
+    scaled = np.array(limits.floors_of([arm.id for arm in arms]))
+    assert math.fsum(scaled) <= 1 + 1e-15
+    assert scaled == pytest.approx(floors, rel=1.01 * FORGIVEN)
+    shares = apply_limits(data.draw(wishes(n_arms)), arms, limits)
+    assert (shares >= scaled - 1e-12).all()
+    assert shares.sum() == pytest.approx(1, abs=1e-12)
+
+
+@given(excess=st.floats(1.001 * FORGIVEN, 0.5))
+def test_a_refused_sum_shows_that_it_is_above_one(excess: float) -> None:
+    """The digits of the error show the breach, however small it is."""
+    limits = Limits(minimum_shares={"arm-0": 0.5, "arm-1": 0.5 + excess})
+    with pytest.raises(InfeasibleLimitsError, match="at most 1") as caught:
+        limits.require_feasible(["arm-0", "arm-1"])
+    assert float(caught.value.demand.split()[4]) > 1
+
+
+def test_errors_show_values_as_they_were_written() -> None:
+    """A value just outside its range is not rounded into it."""
+    with pytest.raises(ValueError, match=r"got 1\.000000001$"):
+        Limits(minimum_share=1.000000001)
+    with pytest.raises(InfeasibleLimitsError, match=r"is 0\.6000001; .* share, 0\.59$"):
+        Limits(minimum_shares={"a": 0.6000001}, maximum_share=0.59).require_feasible(["a", "b"])
 
 
 def test_floors_above_one_are_refused_when_applied() -> None:

@@ -53,7 +53,7 @@ def declared_floors(experiment: Experiment) -> dict[str, float]:
             certain = [epsilon / len(arm_ids)] * len(arm_ids)
         case _:
             certain = [0.0] * len(arm_ids)
-    floors = [experiment.limits.floor_of(arm_id) for arm_id in arm_ids]
+    floors = experiment.limits.floors_of(arm_ids)
     rest = max(1 - fsum(floors), 0.0)
     # As in `apply_limits`, where a cap below 1/n of n arms is read as 1/n.
     cap = max(experiment.limits.maximum_share, 1 / len(arm_ids))

@@ -13,7 +13,7 @@ from server.cli.experiment_file.difference import Change, changes
 from server.cli.experiment_file.file import ExperimentFileError, file_label, read_experiment
 from server.cli.experiment_file.resolution import resolutions
 from server.cli.framework.connection import connected, server_option
-from server.cli.framework.console import output_console
+from server.cli.framework.console import output_console, say_done
 from server.cli.framework.errors import CommandError, reporting
 from server.cli.framework.help import Command
 from server.rpc.messages.experiment import to_experiment
@@ -62,7 +62,7 @@ def _create(client: BanditClient, declared: Experiment, console: Console, *, dry
         click.echo(f"{declared.name} would be created; nothing was changed")
         return
     client.experiments.create(declared)
-    click.echo(f"{declared.name} is created: start it with `bandit-server experiment start {declared.name}`")
+    say_done(f"{declared.name} is created: start it with `bandit-server experiment start {declared.name}`")
 
 
 def _update(
@@ -86,7 +86,7 @@ def _update(
         client.experiments.update(declared)
     except ConflictError:
         raise CommandError(f"{declared.name} was changed by someone else meanwhile: apply again") from None
-    click.echo(f"{declared.name} is updated")
+    say_done(f"{declared.name} is updated")
 
 
 def _print_changes(console: Console, difference: list[Change]) -> None:

@@ -6,6 +6,7 @@ from itertools import islice
 
 import click
 
+from bandit.number_text import exact
 from bandit.v1.admin_pb2 import AuditEntry
 from server.cli.framework.connection import connected, json_option, server_option
 from server.cli.framework.console import local_time
@@ -84,6 +85,6 @@ def _flat(value: object, path: str = "") -> dict[str, str]:
         for index, item in enumerate(value):
             flat |= _flat(item, f"{path}[{index}]")
     else:
-        text = f"{value:g}" if isinstance(value, float) else str(value)
+        text = exact(value) if isinstance(value, float) else str(value)
         flat[path] = ascii(text)[1:-1][:_LONGEST_VALUE]
     return flat

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from server.cli.framework.console import counted
+from server.cli.framework.console import counted, say_done
 from server.cli.framework.errors import CalledWronglyError, reporting
 from server.cli.framework.help import Command
 from server.cli.framework.progress import progress_bar
 from server.cli.framework.setting_options import config_option, setting_option
-from server.cli.framework.settings_sources import load_settings
+from server.cli.framework.settings_sources import load_values
 from server.settings import SettingsError
 
 
@@ -29,11 +29,11 @@ def backup(file: Path, config: Path | None, *, force: bool, **flags: object) -> 
     and start the server. The keys are then those of the copy: revoke again those revoked since.
     """
     with reporting(SettingsError, CalledWronglyError):
-        settings = load_settings(flags, config)
+        settings = load_values(flags, config)
     from server import app  # noqa: PLC0415 - takes a second; help and settings errors need not wait
 
     with reporting(app.StartupError), progress_bar("copying") as progress:
         made = app.back_up(settings, file, progress, may_replace=force)
-    click.echo(
+    say_done(
         f"copied: {file}, {made.n_bytes / 1e6:,.1f} MB, {counted(made.n_outcomes, 'outcome')} in the log"
     )

@@ -10,10 +10,12 @@ import click
 
 from bandit.client import BanditClient, Choice, Fallback, Question
 from server.cli.framework.connection import connected, json_option, server_option
-from server.cli.framework.console import output_console, plain_table
+from server.cli.framework.console import counted, output_console
 from server.cli.framework.errors import CalledWronglyError
 from server.cli.framework.help import Command
+from server.cli.framework.tables import plain_table, print_table
 from server.cli.framework.unit_option import Unit
+from server.standard_streams import note_done
 from server.wording import percent
 
 _BATCH = 1_000
@@ -67,6 +69,7 @@ def choose(
     question = Question(experiment=name, fallback=_NO_ARM, unit=unit, eligible_arms=eligible or None)
     with connected(server) as client:
         choices = list(_choices(client, question, count or 1))
+    note_done(f"{counted(len(choices), 'decision')} made")
     if count is not None:
         _print_tally(choices, as_json=as_json)
     elif as_json:
@@ -101,6 +104,7 @@ def reward(
     with connected(server) as client:
         result = client.reward(decision_id, outcomes, revision=revision)
     results = {metric: str(result.metric_to_result[metric]) for metric in outcomes}
+    note_done(", ".join(f"{metric}: {outcome}" for metric, outcome in results.items()))
     if as_json:
         click.echo(json.dumps({"results": results}, indent=2))
     else:
@@ -144,4 +148,4 @@ def _print_tally(choices: Sequence[Choice], *, as_json: bool) -> None:
         table.add_column(heading, justify="right")
     for (arm, reason), count in tally:
         table.add_row(arm, reason, f"{count:,}", percent(count / len(choices)))
-    output_console().print(table)
+    print_table(output_console(), table)

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import click
 
-from server.cli.framework.console import counted
+from server.cli.framework.console import counted, say_done
 from server.cli.framework.errors import CalledWronglyError, reporting
 from server.cli.framework.help import Command, Group
 from server.cli.framework.setting_options import config_option, setting_option
-from server.cli.framework.settings_sources import load_settings
-from server.settings import Settings, SettingsError
+from server.cli.framework.settings_sources import load_values
+from server.settings import SettingsError, SettingValues
 
 _LONGEST_CALLER = 127
 
@@ -25,7 +25,8 @@ def clock() -> None:
 
 @clock.command(cls=Command)
 @setting_option("database", "URL")
-@setting_option("trust_clock_after_seconds")
+@setting_option("trust_clock_after_seconds", "SECONDS")
+@setting_option("clock_settle_seconds", "SECONDS")
 @config_option
 def show(config: Path | None, **flags: object) -> None:
     """Show the clock, what depends on it, and what to do."""
@@ -52,7 +53,7 @@ def accept(config: Path | None, reason: str, **flags: object) -> None:
 
     with reporting(app.StartupError):
         at = app.accept_clock(settings, reason=reason, caller=_operator())
-    click.echo(f"accepted: it is {at:%Y-%m-%d %H:%M:%S} UTC; servers follow at their next poll")
+    say_done(f"accepted: it is {at:%Y-%m-%d %H:%M:%S} UTC; servers follow at their next poll")
 
 
 @clock.command(cls=Command)
@@ -71,15 +72,15 @@ def repair(config: Path | None, reason: str, **flags: object) -> None:
 
     with reporting(app.StartupError):
         done = app.repair_clock(settings, reason=reason, caller=_operator())
-    click.echo(
+    say_done(
         f"repaired: {counted(done.n_seals, 'seal')} lowered, {counted(done.n_caps, 'experiment')} capped, "
         f"{counted(done.n_instants, 'instant')} brought back from the future"
     )
 
 
-def _load(flags: dict[str, object], config: Path | None) -> Settings:
+def _load(flags: dict[str, object], config: Path | None) -> SettingValues:
     with reporting(SettingsError, CalledWronglyError):
-        return load_settings(flags, config)
+        return load_values(flags, config)
 
 
 def _operator() -> str:

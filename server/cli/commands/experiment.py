@@ -11,9 +11,16 @@ from server.cli.experiment_file.example import EXAMPLE
 from server.cli.experiment_file.file import format_experiment
 from server.cli.experiment_file.resolution import resolutions
 from server.cli.framework.connection import connected, json_option, server_option
-from server.cli.framework.console import local_time, output_console, plain_table, print_json, state_name
+from server.cli.framework.console import (
+    local_time,
+    output_console,
+    print_json,
+    say_done,
+    state_name,
+)
 from server.cli.framework.errors import CalledWronglyError
 from server.cli.framework.help import Group
+from server.cli.framework.tables import plain_table, print_table
 from server.cli.framework.unit_option import Unit
 from server.wording import percent
 
@@ -72,7 +79,7 @@ def start(name: str, server: str) -> None:
     """Start a draft, or resume a paused experiment: shares decide."""
     with connected(server) as client:
         client.experiments.start(name)
-    click.echo(f"{name} is running")
+    say_done(f"{name} is running")
 
 
 @experiment.command()
@@ -82,7 +89,7 @@ def pause(name: str, server: str) -> None:
     """Pause an experiment: the champion answers until the next start."""
     with connected(server) as client:
         champion = client.experiments.pause(name).champion
-    click.echo(f"{name} is paused: {champion} answers")
+    say_done(f"{name} is paused: {champion} answers")
 
 
 @experiment.command()
@@ -93,7 +100,7 @@ def conclude(name: str, winner: str, server: str) -> None:
     """Conclude an experiment for good: the winner answers."""
     with connected(server) as client:
         client.experiments.conclude(name, winner=winner)
-    click.echo(f"{name} is concluded: {winner} answers")
+    say_done(f"{name} is concluded: {winner} answers")
 
 
 @experiment.command()
@@ -106,7 +113,7 @@ def delete(name: str, server: str) -> None:
     """
     with connected(server) as client:
         client.experiments.delete(name)
-    click.echo(f"{name} is deleted")
+    say_done(f"{name} is deleted")
 
 
 @experiment.command()
@@ -166,7 +173,7 @@ def _print_list(experiments: list[Experiment]) -> None:
             item.reward_metric,
             local_time(item.update_time),
         )
-    output_console().print(table)
+    print_table(output_console(), table)
 
 
 def _answers(item: Experiment) -> str:

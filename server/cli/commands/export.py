@@ -6,19 +6,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from server.cli.framework.console import output_console, plain_table
+from server.cli.framework.console import output_console
 from server.cli.framework.errors import CalledWronglyError, reporting
 from server.cli.framework.help import Command
 from server.cli.framework.progress import progress_bar
 from server.cli.framework.setting_options import config_option, setting_option
-from server.cli.framework.settings_sources import load_settings
+from server.cli.framework.settings_sources import load_values
 from server.services.exports.errors import ExportError
 from server.services.exports.tables import TableName
 from server.services.exports.targets import FileFormat, plan_target
 from server.settings import SettingsError
+from server.standard_streams import note_done
 
 if TYPE_CHECKING:
     from server.services.exports.manifest import ExportReport
+from server.cli.framework.tables import plain_table, print_table
 
 
 @click.command(cls=Command)
@@ -64,7 +66,7 @@ def export(
     manifest.json, next to them, explains every column.
     """  # noqa: D301 - click reads the backslash
     with reporting(SettingsError, CalledWronglyError):
-        settings = load_settings(flags, config)
+        settings = load_values(flags, config)
     with reporting(ExportError, CalledWronglyError):
         chosen = None if file_format is None else FileFormat(file_format)
         planned = plan_target(target, chosen, [TableName(table) for table in tables])
@@ -72,6 +74,7 @@ def export(
 
     with reporting(app.StartupError), reporting(ExportError), progress_bar("exporting the log") as progress:
         report = app.export(settings, experiment, planned, may_replace=force, progress=progress)
+    note_done(f"{target} is written")
     _show(report)
 
 
@@ -82,6 +85,6 @@ def _show(report: "ExportReport") -> None:
     table.add_column("rows", justify="right")
     for written in report.tables:
         table.add_row(written.name, str(written.path), f"{written.n_rows:,}")
-    output_console().print(table)
+    print_table(output_console(), table)
     for note in report.notes:
         click.echo(f"note: {note}")

@@ -7,8 +7,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from bandit.v1.admin_pb2 import DecisionKey, DecisionKeyState, ListDecisionKeysResponse
 from server.cli.framework.connection import connected, json_option, server_option
-from server.cli.framework.console import local_time, output_console, plain_table, print_json
+from server.cli.framework.console import local_time, output_console, print_json
 from server.cli.framework.help import Group
+from server.cli.framework.tables import plain_table, print_table
+from server.standard_streams import note_done
 
 _LONGEST_ROTATION = 120.0
 """Seconds. A server that polls once a minute answers after a minute and a half."""
@@ -34,6 +36,7 @@ def rotate(server: str, *, as_json: bool) -> None:
     """
     with connected(server) as client:
         keys = client.admin.rotate_decision_key(timeout=_LONGEST_ROTATION)
+    note_done("the key is rotated")
     _print(keys, as_json=as_json)
 
 
@@ -52,6 +55,7 @@ def revoke(key_id: int, server: str, *, as_json: bool) -> None:
     """
     with connected(server) as client:
         keys = client.admin.revoke_decision_key(key_id, timeout=_LONGEST_ROTATION)
+    note_done(f"key {key_id} is revoked")
     _print(keys, as_json=as_json)
 
 
@@ -81,7 +85,7 @@ def _print(keys: Sequence[DecisionKey], *, as_json: bool) -> None:
             _time(item.sign_time, is_set=item.HasField("sign_time")),
             _time(item.replace_time, is_set=item.HasField("replace_time")),
         )
-    output_console().print(table)
+    print_table(output_console(), table)
 
 
 def _state(state: DecisionKeyState.ValueType) -> str:

@@ -9,9 +9,10 @@ from rich.text import Text
 
 from server.cli.commands.plan_table import Planned, Row, from_file, from_flags, plan_rows
 from server.cli.experiment_file.file import ExperimentFileError
-from server.cli.framework.console import output_console, plain_table
+from server.cli.framework.console import output_console
 from server.cli.framework.errors import CalledWronglyError
 from server.cli.framework.help import Command
+from server.cli.framework.tables import plain_table, print_table
 from server.wording import counted, duration_text, minimum_share_text, rate_text
 
 _DAY: Final = 86_400.0
@@ -120,7 +121,7 @@ def _print(planned: Planned, rows: list[Row], lift: float, decisions_per_day: fl
             _time(row.days_at_half),
             _time(row.days_at_most),
         )
-    console.print(table)
+    print_table(console, table)
     console.print()
     declared = rows[0]
     if declared.minimum_share is not None:

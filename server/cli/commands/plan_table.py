@@ -9,6 +9,7 @@ from bandit.inference.data.floors import declared_floors
 from bandit.inference.planning.power import Plan, forecast, helpful_minimum_share
 from bandit.inference.reasons import CannotSay, Reason
 from bandit.metric import Direction
+from bandit.number_text import beside, exact
 from bandit.validation import InvalidExperimentError, require_valid
 from server.cli.experiment_file.decode import Problem
 from server.cli.experiment_file.file import ExperimentFileError, file_label, read_experiment
@@ -148,7 +149,7 @@ def plan_rows(
     if variance is None and not planned.is_yes_no:
         raise ValueError(f"--variance is required, because {planned.metric} is not yes/no")
     if variance is not None and not 0 < variance <= planned.width**2 / 4:
-        raise ValueError(f"--variance must be in (0, {planned.width**2 / 4:g}] for this metric's range")
+        raise ValueError(f"--variance must be in (0, {exact(planned.width**2 / 4)}] for this metric's range")
     even = 1 / (planned.n_challengers + 1)
     rests = [1 - champion - planned.n_challengers * challenger for _, champion, challenger in COMPARED]
     floors = [
@@ -195,13 +196,15 @@ def _plan(
 
 def _refusal(missing: CannotSay, planned: Planned, base: float, lift: float) -> str:
     """Return the condition that is broken, in terms of the flags."""
-    values = f"the metric's range, {planned.minimum:g} to {planned.minimum + planned.width:g}"
+    mean, maximum = base + lift * abs(base), planned.minimum + planned.width
+    end = planned.minimum if mean < planned.minimum else maximum
+    values = f"the metric's range, {planned.minimum:.12g} to {maximum:.12g}"
     texts = {
         Reason.NO_TRAFFIC: "--decisions-per-day must be positive and finite",
         Reason.NO_LIFT: "--lift must not be 0",
-        Reason.MEAN_OUT_OF_RANGE: f"--base-rate must lie within {values}, got {base:g}",
+        Reason.MEAN_OUT_OF_RANGE: f"--base-rate must lie within {values}, got {exact(base)}",
         Reason.LIFT_OUT_OF_RANGE: (
-            f"--lift takes the mean to {base + lift * abs(base):g}, outside {values}: ask for a smaller one"
+            f"--lift takes the mean to {beside(mean, end)}, outside {values}: ask for a smaller one"
         ),
         Reason.CHAMPION_AT_ZERO: (
             "--base-rate is 0, and so is every lift relative to it: give the mean that you expect"

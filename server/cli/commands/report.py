@@ -11,6 +11,7 @@ from server.cli.framework.console import output_console, print_json
 from server.cli.framework.help import Command
 from server.cli.framework.split_option import Split
 from server.cli.report_view.terminal import print_report
+from server.standard_streams import note_done
 
 _TIMEOUT: Final = 120.0
 """Seconds. A report on many arms takes a while."""
@@ -78,6 +79,7 @@ def report(
         )
     if page is not None and html is not None:
         page(found, html)
+        note_done(f"{html} is written")
         click.echo(f"{html} is written", err=as_json)
     if as_json:
         print_json(found)

@@ -13,6 +13,7 @@ from server.file_drafts import draft_of
 from server.services.access.callers import Caller, Role, digest_of, new_token
 from server.services.access.tokens_file import CALLER_RULE, TOKENS_BYTES, TokensFileError, parse_tokens
 from server.services.runtime.input_files import InputFileError, decode, read_bytes
+from server.standard_streams import note_done
 from server.store.records import ANYONE
 
 
@@ -72,6 +73,7 @@ def new(caller: str, roles: tuple[str, ...], namespaces: tuple[str, ...], append
         click.echo(f"# add this to the tokens file of the server\n{text.strip()}\n", err=True)
     else:
         _write(append, text)
+        note_done(f"{append} has the hash of a token that nobody has seen; remove it, and create another")
         click.echo(f"{append}: the hash is added. This is the token; it is not shown again:", err=True)
     click.echo(made)
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import click
 
-from server.cli.framework.console import counted
+from server.cli.framework.console import counted, say_done
 from server.cli.framework.errors import CalledWronglyError, CommandError, reporting
 from server.cli.framework.help import Command
 from server.cli.framework.progress import progress_bar
 from server.cli.framework.setting_options import config_option, setting_option
-from server.cli.framework.settings_sources import load_settings
+from server.cli.framework.settings_sources import load_values
 from server.settings import SettingsError
 
 _N_SHOWN = 50
@@ -30,7 +30,7 @@ def verify(config: Path | None, **flags: object) -> None:
     2 for invalid settings.
     """
     with reporting(SettingsError, CalledWronglyError):
-        settings = load_settings(flags, config)
+        settings = load_values(flags, config)
     from server import app  # noqa: PLC0415 - takes a second; help and settings errors need not wait
 
     with reporting(app.StartupError), progress_bar("folding the log") as progress:
@@ -55,16 +55,14 @@ def rebuild(config: Path | None, **flags: object) -> None:
     first. Decision counts are not in the log, and stay as they are.
     """
     with reporting(SettingsError, CalledWronglyError):
-        settings = load_settings(flags, config)
+        settings = load_values(flags, config)
     from server import app  # noqa: PLC0415 - as above
 
     with reporting(app.StartupError), progress_bar("recounting") as progress:
         report = app.rebuild(settings, progress)
     for note in report.notes:
         click.echo(f"note: {note}")
-    click.echo(
-        f"rebuilt: {counted(report.n_outcomes, 'outcome')} counted into {counted(report.n_rows, 'row')}"
-    )
+    say_done(f"rebuilt: {counted(report.n_outcomes, 'outcome')} counted into {counted(report.n_rows, 'row')}")
 
 
 def _shown(differences: Sequence[str]) -> list[str]:

@@ -4,6 +4,7 @@ Keys mirror the fields of the `Experiment` message; `bandit-server experiment ex
 comments. `ExperimentFileError` lists all problems of a file at once.
 """
 
+import errno
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,7 +54,8 @@ def read_experiment(file: str) -> Experiment:
     except InputFileError as error:
         raise ExperimentFileError(label, [Problem(path="", text=str(error))]) from None
     except OSError as error:
-        reason = (error.strerror or "cannot be read").lower()
+        is_closed = error.errno == errno.EBADF
+        reason = "it is closed" if is_closed else (error.strerror or "cannot be read").lower()
         raise ExperimentFileError(label, [Problem(path="", text=reason)]) from None
     return parse_experiment(text, label)
 

@@ -5,17 +5,16 @@ Names and texts come from other people, so no console reads markup. A pipe gets 
 
 import math
 from collections.abc import Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 
 import click
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from bandit.v1.experiment_pb2 import State
+from server.standard_streams import note_done
 
 _PIPE_WIDTH = 100
 _MAX_DECIMALS = 8
@@ -38,25 +37,17 @@ def _console(*, stderr: bool) -> Console:
     return console
 
 
-def plain_table(title: str = "") -> Table:
-    """Return an empty table with a rule below its headings and no other lines."""
-    return Table(
-        title=title or None,
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-        show_edge=False,
-        header_style="bold",
-    )
-
-
 def print_json(message: Message) -> None:
     """Print the protobuf JSON of `message`: names as in the proto, defaults included."""
     text = MessageToJson(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True, indent=2
     )
+    click.echo(text)
+
+
+def say_done(text: str) -> None:
+    """Print a sentence about a change that was made; if that fails, it is part of the error."""
+    note_done(text)
     click.echo(text)
 
 
@@ -88,5 +79,19 @@ def state_name(state: State.ValueType) -> str:
 
 
 def local_time(instant: Timestamp) -> str:
-    """Format an instant to the minute, in the local time zone."""
-    return instant.ToDatetime(UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+    """Format an instant to the minute, in the local time zone, as in `2026-11-29 17:08 +01:00`."""
+    local = instant.ToDatetime(UTC).astimezone()
+    return f"{local:%Y-%m-%d %H:%M} {zone_text(local)}"
+
+
+def zone_text(instant: datetime) -> str:
+    """Return what an aware instant's zone is ahead of UTC; abbreviations such as CST name several zones.
+
+    >>> zone_text(datetime.fromisoformat("2026-11-29T17:08+05:45"))
+    '+05:45'
+    >>> zone_text(datetime(2026, 11, 29, tzinfo=UTC))
+    'UTC'
+    """
+    if not instant.utcoffset():
+        return "UTC"
+    return instant.isoformat(timespec="seconds")[len("2026-11-29T17:08:00") :]

@@ -8,14 +8,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import EnvSettingsSource
 
+from server.environment import is_quoted
 from server.services.runtime.input_files import InputFileError, parse_toml, printable, read_text, shown_value
 from server.services.runtime.suggestions import did_you_mean
-from server.settings import ENVIRONMENT_PREFIX, Settings, SettingsError
+from server.settings import ENVIRONMENT_PREFIX, Settings, SettingsError, SettingValues
 
 _MAX_UNKNOWN = 50
 DEFAULT_FILE = Path("bandit-server.toml")
@@ -33,6 +35,10 @@ class _Source:
         return self.label.format(snake=setting, upper=setting.upper(), kebab=setting.replace("_", "-"))
 
 
+_Merged: TypeAlias = Mapping[str, tuple[object, _Source]]
+_SettingsT = TypeVar("_SettingsT", bound=SettingValues)
+
+
 def load_settings(flags: Mapping[str, object], config: Path | None = None) -> Settings:
     """Merge file, environment and flags, each overriding the one before.
 
@@ -43,16 +49,43 @@ def load_settings(flags: Mapping[str, object], config: Path | None = None) -> Se
     Raises:
         SettingsError: the file can't be read, or values are invalid; lists all problems.
     """
+    return _validated(Settings, _merged(flags, config))
+
+
+def load_values(flags: Mapping[str, object], config: Path | None = None) -> SettingValues:
+    """Merge the settings that a command has flags for, as `load_settings` does; all others are the defaults.
+
+    Neither a bad value of another setting nor a rule between settings is an error: a backup or a copy can be
+    read with the settings file of its server.
+
+    Args:
+        flags: as for `load_settings`; its keys are the settings that the command uses.
+        config: as for `load_settings`.
+
+    Raises:
+        SettingsError: the file can't be read, or a value of these settings is invalid; lists all problems.
+    """
+    merged = _merged(flags, config)
+    return _validated(SettingValues, {name: merged[name] for name in merged if name in flags})
+
+
+def _merged(flags: Mapping[str, object], config: Path | None) -> _Merged:
     given = {name: value for name, value in flags.items() if value is not None}
     sources = (
         _file(config),
-        # Unknown BANDIT_ variables are ignored: Kubernetes sets some for any service called bandit.
         _Source(values=EnvSettingsSource(Settings)(), label=ENVIRONMENT_PREFIX + "{upper}"),
         _Source(values=given, label="--{kebab}"),
     )
-    merged = {name: (value, source) for source in sources for name, value in source.values.items()}
+    quoted = [name for name, value in sources[1].values.items() if is_quoted(value)]
+    if quoted:
+        rule = "the quotation marks are part of the value: write it without them"
+        raise SettingsError(*(f"{sources[1].name(name)}: {rule}" for name in quoted))
+    return {name: (value, source) for source in sources for name, value in source.values.items()}
+
+
+def _validated(kind: type[_SettingsT], merged: _Merged) -> _SettingsT:
     try:
-        return Settings.model_validate({name: value for name, (value, _) in merged.items()})
+        return kind.model_validate({name: value for name, (value, _) in merged.items()})
     except ValidationError as error:
         raise SettingsError(*(_line(details, merged) for details in error.errors())) from None
 
@@ -76,7 +109,7 @@ def _file(config: Path | None) -> _Source:
     return _Source(values=values, label=label)
 
 
-def _line(details: ErrorDetails, merged: Mapping[str, tuple[object, _Source]]) -> str:
+def _line(details: ErrorDetails, merged: _Merged) -> str:
     context = details.get("ctx", {})
     name = str(details["loc"][0]) if details["loc"] else str(context["field"])
     rule = (

@@ -26,6 +26,7 @@ from bandit.posteriors import (
 )
 from bandit.v1 import evidence_pb2
 from bandit.v1.experiment_pb2 import ArmReport, Report
+from server.cli.framework.console import zone_text
 from server.cli.framework.errors import CommandError
 from server.cli.report_view.tables import metric_of, other_metrics
 
@@ -169,7 +170,9 @@ def _drawn(draw: Callable[["Axes"], None], prefix: str, *, is_dated: bool) -> st
         axes = figure.add_subplot()
         draw(axes)
         if is_dated:
-            zone = datetime.now(UTC).astimezone().tzinfo
+            now = datetime.now(UTC).astimezone()
+            zone = now.tzinfo
+            axes.set_xlabel(f"time, {zone_text(now)}")
             locator = AutoDateLocator(tz=zone, minticks=3, maxticks=7)  # type: ignore[no-untyped-call]  # published so
             axes.xaxis.set_major_locator(locator)
             axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=zone))  # type: ignore[no-untyped-call]  # as above

@@ -10,35 +10,39 @@ from rich.padding import Padding
 from rich.text import Text
 
 from bandit.v1.experiment_pb2 import Epoch, Report
-from server.cli.framework.console import local_time, plain_table
+from server.cli.framework.console import local_time
+from server.cli.framework.tables import plain_table, print_table
 from server.cli.report_view.sections import Section, heading, sections
 from server.cli.report_view.tables import Column, Row, Table, belief_table, evidence_tables
 
 _BLOCKS: Final = "▁▂▃▄▅▆▇█"
-_N_BUCKETS: Final = 48
+_MOST_STEPS: Final = 48
+_LEAST_STEPS: Final = 8
+_ARM_WIDTH: Final = 18
+"""Characters beside the bars of shares, for an arm's name."""
 
 
 def print_report(report: Report, console: Console) -> None:
     """Print beliefs and evidence, metric by metric; then checks, verdict, sentences and notes."""
     console.print(Text(heading(report), style="bold"), soft_wrap=True)
-    for table in (belief_table(report), *_history_tables(report), *evidence_tables(report)):
+    for table in (belief_table(report), *_history_tables(report, console.width), *evidence_tables(report)):
         console.print()
-        console.print(_drawn(table))
+        print_table(console, _drawn(table))
     for section in sections(report):
         _print_section(section, console)
 
 
-def sparklines(report: Report) -> dict[str, str]:
+def sparklines(report: Report, n_steps: int = _MOST_STEPS) -> dict[str, str]:
     """Return arm id to a bar of its share for each of equal time steps; a space where it was missing."""
-    epochs = _epochs_in_force(report)
+    epochs = _epochs_in_force(report, n_steps)
     return {arm.arm: "".join(_block(epoch, arm.arm) for epoch in epochs) for arm in report.arms}
 
 
-def _epochs_in_force(report: Report) -> list[Epoch]:
+def _epochs_in_force(report: Report, n_steps: int) -> list[Epoch]:
     """Return the epoch in force at the end of each of equal time steps; the report has an epoch."""
     starts = [epoch.start_time.ToNanoseconds() for epoch in report.epochs]
     duration = max(report.report_time.ToNanoseconds() - starts[0], 0)
-    moments = (starts[0] + duration * (bucket + 1) // _N_BUCKETS for bucket in range(_N_BUCKETS))
+    moments = (starts[0] + duration * (step + 1) // n_steps for step in range(n_steps))
     return [report.epochs[max(bisect_right(starts, moment) - 1, 0)] for moment in moments]
 
 
@@ -48,12 +52,13 @@ def _block(epoch: Epoch, arm: str) -> str:
     return _BLOCKS[min(int(epoch.shares[arm] * len(_BLOCKS)), len(_BLOCKS) - 1)]
 
 
-def _history_tables(report: Report) -> Iterator[Table]:
+def _history_tables(report: Report, width: int) -> Iterator[Table]:
     """Yield the table of shares over time, which the page plots instead; none without epochs."""
     if report.epochs:
         since = f"share over time, since {local_time(report.epochs[0].start_time)}"
-        columns = Column("arm", is_text=True, wraps=True), Column(since, is_text=True)
-        yield Table("", columns, tuple(map(Row, sparklines(report).items())))
+        columns = Column("arm", is_text=True, wraps=True), Column(since, is_text=True, wraps=True)
+        n_steps = min(max(width - _ARM_WIDTH, _LEAST_STEPS), _MOST_STEPS)
+        yield Table("", columns, tuple(map(Row, sparklines(report, n_steps).items())))
 
 
 def _drawn(table: Table) -> rich_table.Table:

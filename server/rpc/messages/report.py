@@ -5,6 +5,7 @@ from typing import Final
 
 from bandit.decision_id import Basis
 from bandit.facts.units import HeavyUnit
+from bandit.number_text import exact
 from bandit.v1 import evidence_pb2, experiment_pb2
 from bandit.validation import Violation
 from server.rpc.messages.evidence import (
@@ -47,7 +48,7 @@ def to_report_request(request: experiment_pb2.GetReportRequest) -> ReportRequest
         rule = f"must be at most {MAX_SPLITS} splits, got {len(request.splits)}"
         violations.append(Violation("splits", rule))
     if not _LIFT_BOUNDS[0] < request.lift <= _LIFT_BOUNDS[1]:
-        rule = f"must be above -1 and at most {_LIFT_BOUNDS[1]:g}, got {request.lift:g}"
+        rule = f"must be above -1 and at most {exact(_LIFT_BOUNDS[1])}, got {exact(request.lift)}"
         violations.append(Violation("lift", rule))
     if not 0 <= request.max_bytes <= MAX_BYTES:
         violations.append(Violation("max_bytes", f"must be in [0, {MAX_BYTES}], got {request.max_bytes}"))

@@ -87,7 +87,8 @@ def _why_wait(
     rules, champion = Rules(), arm_ids[evidence.assessment.champion]
     is_too_soon = evidence.ruling.cycles < rules.least_cycles
     first = evidence.started_at + rules.least_cycles * rules.cycle
-    until = f"; nothing is promoted before {rules.least_cycles} whole weeks, on {first:%Y-%m-%d}"
+    when = f"{first:%Y-%m-%d %H:%M} UTC"
+    until = f"; nothing is promoted before {rules.least_cycles} whole weeks, on {when}"
     until = until if is_too_soon else ""
     claims = {
         arm_ids[arm]: challenger.better

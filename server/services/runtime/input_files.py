@@ -4,6 +4,7 @@ The TOML parser of the standard library has no bounds: it takes minutes for a ke
 fails with errors of the interpreter if values are nested deeply or numbers are long.
 """
 
+import codecs
 import os
 import re
 import stat
@@ -17,6 +18,7 @@ from typing import Final
 _MIB: Final = 1024 * 1024
 _MOST_KEY_PARTS: Final = 100
 _SHOWN: Final = 80
+_NUL: Final = "\0"
 _QUOTED: Final = re.compile(r'"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'')
 _NO_KEY: Final = re.compile(r"[^\w.\- \t]+")
 
@@ -29,7 +31,7 @@ def read_text(path: Path, *, most_bytes: int = _MIB) -> str:
     """Return the text of a regular file or a pipe, without a byte order mark.
 
     Raises:
-        InputFileError: It can't be read, is another kind of file, is larger, or is not UTF-8.
+        InputFileError: It can't be read, is another kind of file, is larger, or is neither UTF-8 nor UTF-16.
     """
     return decode(read_bytes(path, most_bytes=most_bytes), most_bytes=most_bytes)
 
@@ -71,13 +73,23 @@ def opened(path: Path, *, may_be_pipe: bool) -> Iterator[BufferedReader]:
 
 
 def decode(data: bytes, *, most_bytes: int = _MIB) -> str:
-    """Return the text in `data`; InputFileError if it is larger than `most_bytes` or not UTF-8."""
+    """Return the text in `data`: UTF-8, or UTF-16 behind a byte order mark, as Windows PowerShell writes it.
+
+    Raises:
+        InputFileError: It is larger than `most_bytes`, or neither of them.
+    """
     if len(data) > most_bytes:
         raise InputFileError(f"is larger than {most_bytes // _MIB} MiB")
+    is_wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        return data.decode("utf-8-sig")
+        text = data.decode("utf-16" if is_wide else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputFileError(f"not UTF-8: {error.reason} at byte {error.start:,}") from None
+        line = data.count(b"\n", 0, error.start) + 1
+        where = f"{error.reason} at byte {error.start:,}, in line {line:,}: save it as UTF-8"
+        raise InputFileError(f"not UTF-16: {where}" if is_wide else f"not UTF-8: {where}") from None
+    if _NUL in text:
+        raise InputFileError(f"not text: character {text.index(_NUL) + 1:,} is a zero: save it as UTF-8")
+    return text.removeprefix("\ufeff")
 
 
 def parse_toml(text: str) -> dict[str, object]:

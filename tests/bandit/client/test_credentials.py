@@ -48,6 +48,13 @@ async def test_a_token_is_read_from_its_file(
     assert choice.arm == "v1"
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_file_of_windows_holds_the_same_token(file: Path, encoding: str) -> None:
+    """A byte order mark, CRLF, and the UTF-16 of PowerShell are not part of the token."""
+    file.write_bytes("first\r\n".encode(encoding))
+    assert Bearer(file).metadata == (("authorization", "Bearer first"),)
+
+
 async def test_a_refused_token_is_read_again_and_tried_once(
     new_client: ClientFactory, peer: Peer, fallback: Fallback, file: Path
 ) -> None:

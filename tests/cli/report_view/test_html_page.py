@@ -133,6 +133,13 @@ def test_a_page_draws_shares_means_and_posteriors(page: str) -> None:
         assert {"arm-0", "arm-1", "arm-2"} <= set(drawing.itertext())
 
 
+def test_times_have_a_zone(page: str) -> None:
+    """The footer and the axes of time name the zone."""
+    zone = "(UTC|[+-][0-9]{2}:[0-9]{2})"
+    assert re.search(rf"<footer>As of [0-9-]{{10}} [0-9:]{{5}} {zone}\.</footer>", page)
+    assert re.search(rf">time, {zone}<", page)
+
+
 def test_texts_are_escaped(made: experiment_pb2.Report) -> None:
     """Texts of the service are escaped, whatever they contain."""
     hostile = "<script>alert('x')</script>&\"]]>"

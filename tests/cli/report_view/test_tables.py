@@ -101,7 +101,7 @@ def test_before_two_weeks_nothing_is_promoted() -> None:
     made = report(days=6)
     assert made.verdict.advice == evidence_pb2.ADVICE_WAIT
     assert made.verdict.headline == (
-        "Wait: better is better than base; nothing is promoted before 2 whole weeks, on 2026-03-15."
+        "Wait: better is better than base; nothing is promoted before 2 whole weeks, on 2026-03-15 12:00 UTC."
     )
     assert any(line.startswith("click: better is better") for line in made.verdict.evidence)
 

@@ -99,7 +99,7 @@ def test_a_headline_never_denies_what_is_established() -> None:
     assert headline_of(even(*[better] * 15), metrics=(CLICK,)) == (
         "Promote first: it is better than champion, and there is no guardrail to speak against it."
     )
-    soon = "; nothing is promoted before 2 whole weeks, on 2026-03-15."
+    soon = "; nothing is promoted before 2 whole weeks, on 2026-03-15 12:00 UTC."
     assert headline_of(even(*[better] * 4)) == f"Wait: first is better than champion{soon}"
     assert headline_of(even(*[alike] * 4)) == (
         f"Wait: no challenger is established as better, and no guardrail has fired{soon}"
