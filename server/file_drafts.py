@@ -5,10 +5,12 @@ may write to, no one can get hold of its content. Its writer holds a lock, so th
 processes can be told from those in use; the next writer of the same file deletes them.
 """
 
+import errno
 import fcntl
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -44,8 +46,13 @@ def draft_of(path: Path, *, mode: int) -> Iterator[Draft]:
         mode: Its permissions.
 
     Raises:
-        OSError: The draft can't be created.
+        OSError: The draft can't be created, or what is there is a device, pipe or socket: a rename would take
+            its place.
     """
+    with suppress(FileNotFoundError):
+        mode_there = path.lstat().st_mode
+        if not (stat.S_ISREG(mode_there) or stat.S_ISLNK(mode_there) or stat.S_ISDIR(mode_there)):
+            raise OSError(errno.EINVAL, "is a device, pipe or socket, and must be a regular file", str(path))
     _delete_abandoned(path)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)

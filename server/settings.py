@@ -4,21 +4,25 @@
 flags into them. `SettingsError` carries every message for the operator.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from bandit.number_text import exact
 from bandit.sizes import MAX_ARMS
 from server.addresses import LARGEST_PORT, is_loopback, split_address
+from server.database_urls import check_database_url
 
 ENVIRONMENT_PREFIX = "BANDIT_"
 MIB = 1024 * 1024
 _CLOCK_MARGIN_SECONDS = 3_600.0
+_CONTROL_CHARACTERS = frozenset(map(chr, (*range(32), 127)))
 
 
 class SettingsError(Exception):
@@ -34,31 +38,24 @@ def _check_address(address: str) -> str:
     return address
 
 
-def _check_database(url: str) -> str:
-    if url.startswith("postgresql+psycopg://"):
-        return url
-    if not url.startswith("sqlite:"):
-        raise ValueError("must be sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME")
-    path = url.removeprefix("sqlite:///")
-    if path in {"sqlite:", "sqlite://", ""} or ":memory:" in path or "mode=memory" in path:
-        raise ValueError(
-            "must name a file, as in sqlite:///bandit.db: an in-memory database is a separate one in every "
-            "thread, and loses acknowledged rewards when the process ends"
-        )
-    if path == url:
-        raise ValueError("must have three slashes before a relative path and four before an absolute one")
-    return url
-
-
 def _check_file(path: object) -> object:
     if not isinstance(path, (str, Path)) or not str(path):
         raise ValueError("must be the path of a file")
+    if not _CONTROL_CHARACTERS.isdisjoint(str(path)):
+        raise ValueError("must be the path of a file, without line breaks and other control characters")
     return path
 
 
 Address = Annotated[str, AfterValidator(_check_address)]
 File = Annotated[Path, BeforeValidator(_check_file)]
 Seconds = Annotated[float, Field(allow_inf_nan=False)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    """Where settings were set. Any two are equal, so that settings are if their values are."""
+
+    names: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 class SettingValues(BaseSettings):
@@ -72,11 +69,13 @@ class SettingValues(BaseSettings):
         env_prefix=ENVIRONMENT_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
     )
 
+    _sources: _Sources = PrivateAttr(default_factory=_Sources)
+
     listen: Address = Field(
         default="127.0.0.1:50051",
         description="Address to serve RPCs at. Port 0 takes a free port and prints it.",
     )
-    database: Annotated[str, AfterValidator(_check_database)] = Field(
+    database: Annotated[str, AfterValidator(check_database_url)] = Field(
         default="sqlite:///bandit.db",
         description="Where data is stored: sqlite:///FILE (one server) or postgresql+psycopg://… (replicas).",
     )
@@ -285,6 +284,23 @@ class SettingValues(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read arguments only, so that a `Settings` built in code is the same on every machine."""
         return (init_settings,)
+
+    def note_sources(self, names: Mapping[str, str]) -> None:
+        """Note where settings were set, such as --database or BANDIT_DATABASE, for errors that come later."""
+        self._sources = _Sources(dict(names))
+
+    def labelled(self, setting: str, text: str) -> str:
+        """Return an error's text, with where the setting was set before it; as it is, if that is unknown."""
+        source = self._sources.names.get(setting)
+        return text if source is None else f"{source}: {text}"
+
+    def labelled_by_file(self, text: str) -> str:
+        """Return a line that begins with the path of a file, with where that path was set before it."""
+        for setting in self._sources.names:
+            path = getattr(self, setting)
+            if isinstance(path, Path) and text.startswith((f"{path}:", f"{path} ")):
+                return self.labelled(setting, text)
+        return text
 
 
 class Settings(SettingValues):

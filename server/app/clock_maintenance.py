@@ -51,7 +51,7 @@ def repair_clock(settings: SettingValues, *, reason: str, caller: str) -> ClockR
 
 @contextmanager
 def _opened(settings: SettingValues) -> Iterator[Store]:
-    with startup_errors():
+    with startup_errors(settings):
         store = open_beside(settings.database)
         try:
             yield store

@@ -23,7 +23,7 @@ def verify(settings: SettingValues, progress: Progress) -> VerifyReport:
     Raises:
         StartupError: The database can't be opened.
     """
-    with startup_errors():
+    with startup_errors(settings):
         store = open_reader(settings.database, may_be_inexact=True)
         try:
             return verification.verify(store, progress)
@@ -37,7 +37,7 @@ def rebuild(settings: SettingValues, progress: Progress) -> RebuildReport:
     Raises:
         StartupError: A server uses the database, or it can't be opened.
     """
-    with startup_errors():
+    with startup_errors(settings):
         store = open_store(settings.database, may_migrate=False, may_be_inexact=True)
         try:
             return verification.rebuild(store, progress)
@@ -54,7 +54,7 @@ def export(
         StartupError: The database can't be opened or read.
         ExportError: The files can't be written, or there is nothing to export.
     """
-    with startup_errors():
+    with startup_errors(settings):
         store = open_reader(settings.database)
         try:
             reading = store.read_clock(Clock().now(), timedelta())
@@ -77,5 +77,5 @@ def back_up(settings: SettingValues, file: Path, progress: Progress, *, may_repl
     Raises:
         StartupError: The database can't be read, or the file can't be written.
     """
-    with startup_errors():
+    with startup_errors(settings):
         return backup.back_up(settings.database, file, progress, may_replace=may_replace)

@@ -84,7 +84,7 @@ def serve_here(settings: Settings, placement: Placement = ALONE) -> int:
     set_up_logs(settings.log_level, worker=placement.number)
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
-    with startup_errors(), ExitStack() as stack:
+    with startup_errors(settings), ExitStack() as stack:
         store = find_store(settings.database)
         stack.callback(store.close)
         runner = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))

@@ -6,6 +6,7 @@ store away ──▶ usable snapshot and keys? ──▶ serving from them ─�
 """
 
 import asyncio
+import os
 from math import isinf
 from typing import Final
 
@@ -25,6 +26,9 @@ from server.store.records import KeyRing, LiveExperiment
 _PAUSE_SECONDS: Final = 1.0
 _RENEW_SECONDS: Final = 60.0
 """How old the file gets while nothing changes, and so how much older than the outage it may seem."""
+
+_REASON_SECONDS: Final = 10.0
+"""How long a changed reason waits to be logged: hosts that fail by turns would fill the log."""
 
 log = structlog.get_logger()
 
@@ -56,6 +60,8 @@ class Standby:
         self._unsaved_ring: KeyRing | None = None
         self._saved: list[LiveExperiment] = []
         self._saved_ms = 0
+        self._reason = ""
+        self._noted_at = 0.0
         self._renew_seconds = min(_RENEW_SECONDS, settings.max_staleness_seconds / 10)
         self.is_connected = False
 
@@ -67,12 +73,11 @@ class Standby:
         """
         try:
             await self._reach()
-        except StoreUnreachableError as error:
-            return self._restore(str(error))
-        except StorageUnavailableError as error:
+        except (StoreUnreachableError, StorageUnavailableError) as error:
             if not self._store.is_shared and isinstance(error.__cause__, StoreError):
                 raise error.__cause__ from None
-            return self._restore(str(error.__cause__))
+            self._reason, self._noted_at = _reason_of(error), self._clock.monotonic()
+            return self._restore(self._reason)
         return True
 
     async def connect(self) -> None:
@@ -86,14 +91,25 @@ class Standby:
             await asyncio.sleep(_PAUSE_SECONDS)
             try:
                 await self._reach()
-            except (StoreUnreachableError, StorageUnavailableError):
-                continue
+            except (StoreUnreachableError, StorageUnavailableError) as error:
+                self._note_reason(_reason_of(error))
             except StoreError as error:
                 if not self._snapshot.is_restored:
                     raise
                 if str(error) != logged:
                     logged = str(error)
                     log.error("store.unusable", error=logged)  # noqa: TRY400 - the text is for the operator
+
+    def _note_reason(self, reason: str) -> None:
+        """Log why the store is away when that has changed, but not often."""
+        now = self._clock.monotonic()
+        if reason == self._reason or now - self._noted_at < _REASON_SECONDS:
+            return
+        self._reason, self._noted_at = reason, now
+        if self._snapshot.is_restored:
+            log.warning("standby.still_away", error=reason)
+        else:
+            log.warning("standby.waiting", error=reason)
 
     async def save(self, *, is_last: bool = False) -> None:
         """Write the snapshot file if it lacks something that the store has confirmed, or is getting old.
@@ -204,13 +220,18 @@ class Standby:
         try:
             ring = read_keys(self._keys_path)
         except KeysFileError as error:
-            if self._keys_path.exists():  # it is missing before the first start
+            if os.path.lexists(self._keys_path):  # it is missing before the first start
                 log.warning("keys.ignored", reason=str(error))
             return None
         if is_open_to_others(self._keys_path):
             advice = "let the server's user own it, with chmod 600"
             log.warning("keys.open_to_others", path=str(self._keys_path), advice=advice)
         return ring
+
+
+def _reason_of(error: StoreError | StorageUnavailableError) -> str:
+    """Why the store is away: a service error has the store's own as its cause."""
+    return str(error.__cause__ if isinstance(error, StorageUnavailableError) else error)
 
 
 def _is(one: object, other: object) -> bool:

@@ -51,7 +51,7 @@ def serve(settings: Settings) -> int:
         log.warning("environment.doubtful", problem=problem)
     if settings.workers == 1:
         return serve_here(settings)
-    with startup_errors(), reserved_port(settings.listen) as port:
+    with startup_errors(settings), reserved_port(settings.listen) as port:
         host, _ = split_address(settings.listen)
         shared = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         return _Supervisor(settings.model_copy(update={"listen": shared})).run()
@@ -70,6 +70,7 @@ class _Failure:
     """Sent by a worker that can't start."""
 
     text: str
+    exit_code: int
 
 
 @dataclass(slots=True)
@@ -81,14 +82,14 @@ class _Worker:
         pipe: Receives its messages; closing it makes the child stop.
         started_at: On the monotonic clock.
         address: The address that it sent last; None before it listens.
-        failure: Why it can't start.
+        failure: Why it can't start; None if it did not say.
     """
 
     process: SpawnProcess
     pipe: Connection
     started_at: float
     address: _Address | None = None
-    failure: str = ""
+    failure: _Failure | None = None
 
     def listen(self) -> None:
         """Read the messages that it has sent."""
@@ -97,8 +98,8 @@ class _Worker:
                 match self.pipe.recv():
                     case _Address() as address:
                         self.address = address
-                    case _Failure(text):
-                        self.failure = text
+                    case _Failure() as failure:
+                        self.failure = failure
         except (EOFError, OSError):
             return
 
@@ -190,13 +191,16 @@ class _Supervisor:
         code = worker.process.exitcode or 0
         if worker.address is None:
             self._n_failures += code >= 0  # a killed worker might have started
+            if self._is_hopeless and worker.failure is not None:
+                raise StartupError(worker.failure.text, worker.failure.exit_code)
             if self._is_hopeless:
-                raise StartupError(worker.failure or f"worker {number} ended with {code} before it served")
+                raise StartupError(f"worker {number} ended with {code} before it served")
         has_lived = worker.address is not None and time.monotonic() - worker.started_at > _LONG_LIFE
         pause = _FIRST_PAUSE if has_lived else self._pauses[number]
         self._pauses[number] = min(2 * pause, _LONGEST_PAUSE)
         self._due[number] = time.monotonic() + pause
-        log.error("worker.died", worker=number, exit_code=code, reason=worker.failure, restart_seconds=pause)
+        reason = "" if worker.failure is None else worker.failure.text
+        log.error("worker.died", worker=number, exit_code=code, reason=reason, restart_seconds=pause)
 
     @property
     def _is_hopeless(self) -> bool:
@@ -260,6 +264,6 @@ def _work(settings: Settings, number: int, pipe: Connection) -> None:
         code = serve_here(settings, placement)
     except StartupError as error:
         with suppress(OSError):
-            pipe.send(_Failure(str(error)))
-        code = 1
+            pipe.send(_Failure(str(error), error.exit_code))
+        code = error.exit_code
     raise SystemExit(code)

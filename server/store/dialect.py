@@ -69,6 +69,10 @@ class Dialect(ABC):
         self.reader.dispose()
         self.writer.dispose()
 
+    def keep(self) -> None:
+        """Note that the database is in use: what was made to open it stays."""
+        return
+
     @abstractmethod
     def writing(self, *, is_long: bool = False) -> AbstractContextManager[Connection]:
         """A transaction that is committed, durably, at the end of the block, and undone if the block raises.

@@ -3,6 +3,7 @@
 StoreError
 ├── StoreUnavailableError    nothing was stored; try again later
 │   ├── StoreUnreachableError       no answer from its address; it may be back at any moment
+│   ├── StorePlaceError      no database can be where the URL says; correct one of the two
 │   ├── StoreFullError       no room left; try again once there is
 │   ├── StoreReadOnlyError   writes are refused until an operator changes that
 │   └── StoreUnsafeError     what it acknowledges could be lost, until an operator changes that
@@ -10,6 +11,7 @@ StoreError
 ├── StoreInUseError          another process owns the store
 ├── BackupTargetError        name another file for the copy
 ├── SchemaError              the database is not of this version; migrate it
+│   └── ForeignFileError     the file is of another kind; name another
 ├── RowRefusedError          the database refused the values of a statement
 ├── OutdatedError            a newer release is in service: have the change made by a server of that
 ├── OlderServersError        stop the servers of an earlier release first
@@ -35,6 +37,18 @@ class StoreUnavailableError(StoreError):
 
 class StoreUnreachableError(StoreUnavailableError):
     """There is no answer from the store's address, or not yet; nothing was stored."""
+
+
+class StorePlaceError(StoreUnavailableError):
+    """No database can be where the URL says, however long one waits.
+
+    Attributes:
+        is_malformed: Whether the URL is at fault on every machine, and not what is found on this one.
+    """
+
+    def __init__(self, text: str, *, is_malformed: bool = False) -> None:
+        self.is_malformed = is_malformed
+        super().__init__(text)
 
 
 class StoreFullError(StoreUnavailableError):
@@ -71,6 +85,10 @@ class BackupTargetError(StoreError):
 
 class SchemaError(StoreError):
     """The schema of {place} is not the one this version works with."""
+
+
+class ForeignFileError(SchemaError):
+    """The file is no database of this service; it was left as it is."""
 
 
 class RowRefusedError(StoreError):

@@ -1,14 +1,12 @@
 """Opening of a store: to serve from, or to read while others serve from it."""
 
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
-
 from server.store.dialect import Dialect
-from server.store.errors import StoreUnavailableError
+from server.store.errors import StorePlaceError
 from server.store.maintenance.sum_repair import require_exact
 from server.store.migrate import CURRENT, Schema, require_schema
 from server.store.sql_store import SqlStore
 from server.store.sqlite.dialect import SqliteDialect
+from server.store.urls import parse_url
 
 
 def open_store(
@@ -45,7 +43,7 @@ def find_store(url: str, schema: Schema = CURRENT) -> SqlStore:
 
     Raises:
         StoreInUseError: Another process owns the database.
-        StoreUnavailableError: There is no such database, and none can be made.
+        StorePlaceError: No database can be there.
     """
     return SqlStore(open_dialect(url, is_owner=True), is_ready=False, schema=schema)
 
@@ -93,9 +91,10 @@ def open_dialect(url: str, *, is_owner: bool) -> Dialect:
 
     Raises:
         StoreInUseError: Another process owns the database.
-        StoreUnavailableError: It can't be opened, or is of a kind that this version does not know.
+        StorePlaceError: No database can be there, or it is of a kind that this version does not know.
+        StoreUnavailableError: It can't be opened.
     """
-    parsed = _parse(url)
+    parsed = parse_url(url)
     match parsed.drivername:
         case "sqlite":
             return SqliteDialect(parsed, is_owner=is_owner)
@@ -104,16 +103,7 @@ def open_dialect(url: str, *, is_owner: bool) -> Dialect:
 
             return PostgresqlDialect(parsed)
         case other:
-            raise StoreUnavailableError(
-                f"this version keeps its state in sqlite:///FILE or postgresql+psycopg://…, not in {other}"
+            raise StorePlaceError(
+                f"this version keeps its state in sqlite:///FILE or postgresql+psycopg://…, not in {other}",
+                is_malformed=True,
             )
-
-
-def _parse(url: str) -> URL:
-    try:
-        return make_url(url)
-    except (ArgumentError, ValueError):
-        text = (
-            "the database's URL can't be read: it is like postgresql+psycopg://USER:PASSWORD@HOST:PORT/NAME"
-        )
-        raise StoreUnavailableError(text) from None  # the error's own text holds the password

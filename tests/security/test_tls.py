@@ -197,7 +197,7 @@ def test_an_encrypted_key_is_refused(tmp_path: Path, authority: Authority) -> No
 def test_a_server_without_its_certificate_does_not_start(tmp_path: Path) -> None:
     """The start fails with one line that names the file."""
     settings = Settings(tls_certificate=tmp_path / "no.pem", tls_key=tmp_path / "no.key")
-    with pytest.raises(StartupError, match=r"no\.pem: no such file or directory"), startup_errors():
+    with pytest.raises(StartupError, match=r"no\.pem: no such file or directory"), startup_errors(Settings()):
         Access(settings, Clock())
 
 

@@ -194,13 +194,14 @@ def refused_start(url: str, folder: Path) -> str:
 
     It runs without root's privileges, for which no file is read-only.
     """
-    done = run([*_powerless(), *command("serve", "--listen", "127.0.0.1:0", "--database", url)], folder)
+    done = run([*powerless(), *command("serve", "--listen", "127.0.0.1:0", "--database", url)], folder)
     assert (done.returncode, done.stdout) == (1, ""), done.stderr
     (line,) = done.stderr.splitlines()
     return line
 
 
-def _powerless() -> list[str]:
+def powerless() -> list[str]:
+    """Return what runs a command without root's privileges, for which every file can be written."""
     if os.geteuid() != 0:
         return []
     setpriv = shutil.which("setpriv")

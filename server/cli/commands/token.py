@@ -79,7 +79,7 @@ def new(caller: str, roles: tuple[str, ...], namespaces: tuple[str, ...], append
 
 
 def _read(file: Path | None) -> str:
-    if file is None or not file.exists():
+    if file is None or not os.path.lexists(file):
         return ""
     try:
         data = read_bytes(file, most_bytes=TOKENS_BYTES, may_be_pipe=False)

@@ -36,8 +36,12 @@ class CalledWronglyError(CommandError):
 
 @contextmanager
 def reporting(kind: type[Exception], reported: type[CommandError] = CommandError) -> Iterator[None]:
-    """Raise errors of `kind`, whose text is written for users, as `reported`."""
+    """Raise errors of `kind`, whose text is written for users, as `reported`.
+
+    One whose own `exit_code` is 2 becomes a `CalledWronglyError`.
+    """
     try:
         yield
     except kind as error:
-        raise reported(str(error)) from error
+        is_wrong = getattr(error, "exit_code", None) == CalledWronglyError.exit_code
+        raise (CalledWronglyError if is_wrong else reported)(str(error)) from error

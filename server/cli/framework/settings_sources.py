@@ -6,7 +6,7 @@ value.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -21,7 +21,8 @@ from server.settings import ENVIRONMENT_PREFIX, Settings, SettingsError, Setting
 
 _MAX_UNKNOWN = 50
 DEFAULT_FILE = Path("bandit-server.toml")
-_PASSWORD = re.compile(r"(?<=://)([^:/@\s]*):[^@\s]*@")
+_PASSWORD = re.compile(r"(?<=://)([^:/@]*):.*@", re.DOTALL)  # to the last @: a password may hold one
+_SECRET_OPTION = re.compile(r"(?<=[?&])([^=&]*(?:password|secret|key)[^=&]*)=[^&]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,7 @@ class _Source:
         return self.label.format(snake=setting, upper=setting.upper(), kebab=setting.replace("_", "-"))
 
 
+_FLAGS = _Source(values={}, label="--{kebab}")
 _Merged: TypeAlias = Mapping[str, tuple[object, _Source]]
 _SettingsT = TypeVar("_SettingsT", bound=SettingValues)
 
@@ -74,7 +76,7 @@ def _merged(flags: Mapping[str, object], config: Path | None) -> _Merged:
     sources = (
         _file(config),
         _Source(values=EnvSettingsSource(Settings)(), label=ENVIRONMENT_PREFIX + "{upper}"),
-        _Source(values=given, label="--{kebab}"),
+        replace(_FLAGS, values=given),
     )
     quoted = [name for name, value in sources[1].values.items() if is_quoted(value)]
     if quoted:
@@ -85,9 +87,12 @@ def _merged(flags: Mapping[str, object], config: Path | None) -> _Merged:
 
 def _validated(kind: type[_SettingsT], merged: _Merged) -> _SettingsT:
     try:
-        return kind.model_validate({name: value for name, (value, _) in merged.items()})
+        settings = kind.model_validate({name: value for name, (value, _) in merged.items()})
     except ValidationError as error:
         raise SettingsError(*(_line(details, merged) for details in error.errors())) from None
+    by_default = dict.fromkeys(SettingValues.model_fields, (None, _FLAGS))
+    settings.note_sources({name: source.name(name) for name, (_, source) in {**by_default, **merged}.items()})
+    return settings
 
 
 def _file(config: Path | None) -> _Source:
@@ -119,5 +124,10 @@ def _line(details: ErrorDetails, merged: _Merged) -> str:
     if name not in merged:
         return f"{name}: {rule}"
     value, source = merged[name]
-    shown = _PASSWORD.sub(r"\1:***@", value) if isinstance(value, str) else value
+    shown = _without_secrets(value) if isinstance(value, str) else value
     return f"{source.name(name)}: {rule}, got {shown_value(shown)}"
+
+
+def _without_secrets(value: str) -> str:
+    """Return a value without the passwords of a URL."""
+    return _SECRET_OPTION.sub(r"\1=***", _PASSWORD.sub(r"\1:***@", value))

@@ -21,9 +21,15 @@ class Staging:
         self._made: list[Path] = []
 
     def make_folders(self) -> None:
-        """Create missing folders; ExportError if one can't be created."""
+        """Create missing folders.
+
+        Raises:
+            ExportError: One can't be created, or a device, pipe or socket is in the place of a file.
+        """
         for path in self._paths:
-            missing = [folder for folder in path.parents if not folder.exists()]
+            if os.path.lexists(path) and not (path.is_file() or path.is_symlink()):
+                raise ExportError(f"{path} is no regular file: name another")
+            missing = [folder for folder in path.parents if not os.path.lexists(folder)]
             for folder in reversed(missing):
                 with _export_errors(folder):
                     folder.mkdir()
@@ -64,7 +70,7 @@ def staging(paths: Sequence[Path], *, may_replace: bool) -> Iterator[Staging]:
     Raises:
         ExportError: A file exists and may not be replaced, or can't be written.
     """
-    existing = [str(path) for path in paths if path.exists()]
+    existing = [str(path) for path in paths if os.path.lexists(path)]
     if existing and not may_replace:
         raise ExportError(f"already exists: {', '.join(existing)}; replace with --force")
     files = Staging(paths)

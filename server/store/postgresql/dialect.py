@@ -17,14 +17,18 @@ from typing import Any, Final, TypeVar, cast
 import psycopg
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, literal_column
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from typing_extensions import override
 
 from server.store.dialect import ENDED_RUNS, KEYS, N_READERS, SEALS, Dialect, RowsStatement, Work
+from server.store.errors import StorePlaceError
 from server.store.postgresql.durability import Durability
 from server.store.postgresql.errors import is_lost, is_worth_a_retry, translated_errors
+from server.store.postgresql.reasons import secrets_of
+from server.store.postgresql.rehearsal import require_usable
 from server.store.postgresql.watchdog import Watchdog
 from server.store.records import Bounds
 
@@ -78,6 +82,9 @@ class PostgresqlDialect(Dialect):
 
     Args:
         url: `postgresql+psycopg://…`; what its query says is stronger than the options here.
+
+    Raises:
+        StorePlaceError: It has an option, a port or a file with which no connection can come about.
     """
 
     is_shared = True
@@ -86,6 +93,9 @@ class PostgresqlDialect(Dialect):
     largest version seen, would pass it by for ever; `read_watermark` does not."""
 
     def __init__(self, url: URL) -> None:
+        params = _params_of(url)
+        require_usable(params)
+        self._secrets = secrets_of(params)
         self._watchdog = Watchdog()
         self._durability = Durability()
         self.writer = _create_engine(url, 1, self._durability, psycopg.IsolationLevel.READ_COMMITTED)
@@ -105,13 +115,13 @@ class PostgresqlDialect(Dialect):
     @contextmanager
     def writing(self, *, is_long: bool = False) -> Iterator[Connection]:
         self._durability.require()
-        with translated_errors(), self._transaction(self.writer, is_long=is_long) as connection:
+        with translated_errors(self._secrets), self._transaction(self.writer, is_long=is_long) as connection:
             yield connection
 
     @override
     @contextmanager
     def reading(self, *, is_long: bool = False) -> Iterator[Connection]:
-        with translated_errors(), self._transaction(self.reader, is_long=is_long) as connection:
+        with translated_errors(self._secrets), self._transaction(self.reader, is_long=is_long) as connection:
             if is_long:
                 # Until tables are first analyzed the planner takes them for empty, and nests loops over all
                 # units and outcomes: 10,000 units took more than 40 s, and take .1 s.
@@ -131,7 +141,7 @@ class PostgresqlDialect(Dialect):
         """Do the work, and again if its transaction was lost and there is time."""
         give_up_at = time.monotonic() + _RETRY_SECONDS
         pause = _FIRST_PAUSE
-        with translated_errors():
+        with translated_errors(self._secrets):
             for _ in range(_MOST_ATTEMPTS - 1):
                 try:
                     with self._transaction(engine) as connection:
@@ -244,13 +254,34 @@ def _with_arrays(statement: RowsStatement) -> str:
     return statement.sql.format(rows=rows)
 
 
-def _create_engine(
-    url: URL, n_connections: int, durability: Durability | None, isolation: psycopg.IsolationLevel
-) -> Engine:
+def _options_for(url: URL) -> dict[str, object]:
+    """Return the connection options that are added to those of a URL."""
     given = url.query
     options: dict[str, object] = {key: value for key, value in _OPTIONS.items() if key not in given}
     bounds = " ".join(f"-c {name}={value}" for name, value in _BOUNDS.items())
     options["options"] = f"{bounds} {given.get('options', '')}".strip()
+    return options
+
+
+def _params_of(url: URL) -> dict[str, object]:
+    """Return what the driver connects with.
+
+    Raises:
+        StorePlaceError: The URL's hosts and ports can't be read.
+    """
+    dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]
+    try:
+        params: dict[str, object] = dialect.create_connect_args(url)[1]  # type: ignore[no-untyped-call]
+    except ArgumentError as error:
+        raise StorePlaceError(f"the database's URL can't be read: {error}", is_malformed=True) from error
+    if url.port == 0:
+        params["port"] = 0  # else it would be left out, and another port be connected to
+    return params | _options_for(url)
+
+
+def _create_engine(
+    url: URL, n_connections: int, durability: Durability | None, isolation: psycopg.IsolationLevel
+) -> Engine:
     engine = create_engine(
         url,
         poolclass=QueuePool,
@@ -258,7 +289,7 @@ def _create_engine(
         max_overflow=0,
         hide_parameters=True,
         use_native_hstore=False,
-        connect_args=options,
+        connect_args=_options_for(url),
     )
 
     @event.listens_for(engine, "connect")

@@ -1,6 +1,10 @@
-"""Translation of PostgreSQL's errors by SQLSTATE into the store's, whose texts hold no SQL and no address."""
+"""Translation of PostgreSQL's errors by SQLSTATE into the store's, whose texts hold no SQL and no secret.
 
-from collections.abc import Iterator, Mapping
+Why a connection did not come about is added in the driver's words: they are for logs and commands, since no
+caller of the service is shown an error of the store.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
@@ -16,6 +20,7 @@ from server.store.errors import (
     StoreUnavailableError,
     StoreUnreachableError,
 )
+from server.store.postgresql.reasons import reason_of
 
 _LOST_RACES: Final = frozenset({"40001", "40P01", "55P03"})
 """Serialization failure, deadlock, a lock not waited for: the transaction was undone, and may do better at
@@ -47,28 +52,33 @@ _KINDS: Final[Mapping[str, tuple[type[StoreError], str]]] = {
 
 
 @contextmanager
-def translated_errors() -> Iterator[None]:
-    """Turn the driver's errors into the store's."""
+def translated_errors(secrets: Collection[str] = ()) -> Iterator[None]:
+    """Turn the driver's errors into the store's, whose texts hold none of these secrets."""
     try:
         yield
     except PoolTimeoutError as error:
         raise StoreUnavailableError("every connection to the database is in use") from error
     except DBAPIError as error:
-        raise _translated(error) from error
+        raise _translated(error, secrets) from error
 
 
-def _translated(error: DBAPIError) -> StoreError:
+def _translated(error: DBAPIError, secrets: Collection[str]) -> StoreError:
     state = _state_of(error)
     if state in _KINDS:
         kind, text = _KINDS[state]
         return kind(text)
     if state[:2] in _REFUSED_CLASSES or isinstance(error.orig, psycopg.DataError):
         return RowRefusedError("the database refused a value")
+    reason = reason_of(str(error.orig), secrets)
     if _is_mistake(error):
-        return StoreUnavailableError("the database refuses the connection: check user, password and its name")
+        return StoreUnavailableError(
+            f"the database refuses the connection: check user, password and its name: {reason}"
+        )
     if is_lost(error):
-        return StoreUnreachableError("the database can't be reached")
-    return StoreUnavailableError("the database can't be reached, or refuses the connection")
+        return StoreUnreachableError(f"the database can't be reached: {reason}")
+    if state:  # a statement was refused, and the server's text may hold a part of it
+        return StoreUnavailableError(f"the database can't be reached, or refuses the connection ({state})")
+    return StoreUnavailableError(f"the database can't be reached, or refuses the connection: {reason}")
 
 
 def is_worth_a_retry(error: DBAPIError) -> bool:

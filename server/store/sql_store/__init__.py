@@ -67,6 +67,7 @@ class SqlStore(
         if not may_be_inexact:
             with self._opened.reading(is_long=True) as connection:
                 sum_repair.require_exact(connection)
+        self._opened.keep()
         self._is_ready = True
 
     @property

@@ -1,13 +1,13 @@
 """A consistent copy of an SQLite file in service: all of one moment, checked, and safe on disk."""
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import URL
 
 from server.file_drafts import draft_of
 from server.store.errors import (
@@ -19,6 +19,8 @@ from server.store.errors import (
 )
 from server.store.records import Progress
 from server.store.sqlite.files import companions, require_own_log
+from server.store.sqlite.places import file_of, is_unchanging, require_no_log, require_readable
+from server.store.urls import parse_url
 
 _PAGES: Final = 2_048
 """Pages copied at once: 8 MiB."""
@@ -54,6 +56,7 @@ def back_up(url: str, target: Path, progress: Progress, *, may_replace: bool = F
     Raises:
         BackupTargetError: There is a file already, or the folder can't be written.
         SchemaError: The file is not a database of this service, or its write-ahead log is another's.
+        StorePlaceError: There is none, or it can't be read where it is.
         StoreUnavailableError: It can't be read, or is not SQLite's.
         StoreFullError: There is no room for the copy.
         StoreBrokenError: The database is damaged; no copy was kept.
@@ -71,9 +74,11 @@ def back_up(url: str, target: Path, progress: Progress, *, may_replace: bool = F
 
 def _require_place(source: Path, target: Path, *, may_replace: bool) -> None:
     """Raise BackupTargetError unless a copy may be put there."""
-    if target.resolve() in companions(source):
+    if target.is_dir():
+        raise BackupTargetError(f"{target} is a folder: name a file in it")
+    if Path(os.path.realpath(target)) in companions(source):
         raise BackupTargetError(f"{target} belongs to the database: name another file")
-    if target.exists() and not may_replace:
+    if os.path.lexists(target) and not may_replace:
         raise BackupTargetError(f"{target} is there already: name another file, or replace it with --force")
     if target.exists() and source.samefile(target):
         raise BackupTargetError(f"{target} is the database itself")
@@ -82,10 +87,7 @@ def _require_place(source: Path, target: Path, *, may_replace: bool) -> None:
 
 
 def _file_of(url: str) -> Path:
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        raise StoreUnavailableError("the database's URL can't be read: it is like sqlite:///FILE") from None
+    parsed = parse_url(url)
     if parsed.drivername != "sqlite":
         address = URL.create("postgresql", parsed.username, None, parsed.host, parsed.port, parsed.database)
         raise StoreUnavailableError(
@@ -93,15 +95,15 @@ def _file_of(url: str) -> Path:
             f"pg_dump --format=custom --file=FILE '{address.render_as_string()}', "
             "and pg_restore to put one back"
         )
-    file = Path(parsed.database or "")
-    if not file.is_file():
-        raise StoreUnavailableError(f"there is no database {file}")
+    file = file_of(parsed)
+    require_readable(file)
     return file
 
 
 def _copy(source: Path, partial: Path, progress: Progress) -> None:
     """Copy page by page, in one read transaction: without it, every write would restart the copy."""
-    uri = f"{source.resolve().as_uri()}?mode=ro"
+    is_still = is_unchanging(source)
+    uri = f"{source.resolve().as_uri()}?mode=ro{'&immutable=1' if is_still else ''}"
     with (
         closing(sqlite3.connect(uri, uri=True, timeout=_TIMEOUT_SECONDS, isolation_level=None)) as reader,
         closing(sqlite3.connect(partial, timeout=_TIMEOUT_SECONDS, isolation_level=None)) as writer,
@@ -112,6 +114,8 @@ def _copy(source: Path, partial: Path, progress: Progress) -> None:
         reader.execute("SELECT count(*) FROM sqlite_master").fetchone()
         reader.backup(writer, pages=_PAGES, progress=lambda _, left, total: progress(total - left, total))
         reader.execute("COMMIT")
+        if is_still:
+            require_no_log(source)
         writer.execute("PRAGMA journal_mode=DELETE")  # so that it is known for a copy: see `sqlite.files`
 
 

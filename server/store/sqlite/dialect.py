@@ -7,7 +7,7 @@ starve each other, so the file has an owner, by a lock that the kernel drops wit
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import lru_cache
 from itertools import chain
@@ -28,12 +28,22 @@ from server.store.errors import (
     StoreBrokenError,
     StoreError,
     StoreFullError,
+    StorePlaceError,
     StoreReadOnlyError,
     StoreUnavailableError,
 )
 from server.store.records import Bounds
 from server.store.sqlite.file_lock import FileLock
 from server.store.sqlite.files import FilesInPlace, require_own_log
+from server.store.sqlite.places import (
+    file_of,
+    is_unchanging,
+    require_no_log,
+    require_ownable,
+    require_readable,
+    shown,
+    url_of_unchanging,
+)
 from server.store.tables.schema import experiments
 
 _Item = TypeVar("_Item")
@@ -53,6 +63,8 @@ _PRAGMAS: Final = (
 _SEALS: Final = SEALS.format(is_wanted="IN ({rows})")
 _ENDED_RUNS: Final = ENDED_RUNS.format(is_wanted="IN ({rows})")
 _LARGEST_CHUNK: Final = 512
+_EMPTY_BYTES: Final = 4_096
+"""A database without tables has one page, if any."""
 
 
 class SqliteDialect(Dialect):
@@ -64,9 +76,9 @@ class SqliteDialect(Dialect):
 
     Raises:
         StoreInUseError: Another process owns the file.
-        SchemaError: The write-ahead log beside it is that of another database.
-        StoreUnavailableError: There is no such file to read, its folder can't be written, or the SQLite
-            library is too old.
+        SchemaError: The write-ahead log beside it is that of another database, or the file is no database.
+        StorePlaceError: No database can be there, or none is there to read.
+        StoreUnavailableError: The SQLite library is too old.
     """
 
     is_shared = False
@@ -74,24 +86,26 @@ class SqliteDialect(Dialect):
 
     def __init__(self, url: URL, *, is_owner: bool) -> None:
         _require_library()
-        if url.database in {None, "", ":memory:"}:
-            raise StoreUnavailableError(
-                "this version keeps its state in a file: name one, as in sqlite:///FILE"
-            )
-        file = Path(url.database)
-        if not is_owner and not file.exists():
-            raise StoreUnavailableError(f"there is no database {file}")
+        file = file_of(url)
+        if is_owner:
+            require_ownable(file)
+        else:
+            require_readable(file)
         self._lock = FileLock(file) if is_owner else None
+        self._made: Path | None = None
         try:
             require_own_log(file)
-        except SchemaError:
+            self._unchanging = file if not is_owner and is_unchanging(file) else None
+            if not file.exists():
+                _create(file)
+                self._made = file
+        except BaseException:
             self._release()
             raise
-        if not file.exists():
-            _create(file)
         self._wal = file.with_name(file.name + "-wal")
         self._files = FilesInPlace(file)
         pragmas = (_OWNERS_PRAGMA, *_PRAGMAS) if is_owner else _PRAGMAS
+        url = url.set(query={}) if self._unchanging is None else url_of_unchanging(file)
         self.writer = _create_engine(url, 1, "BEGIN IMMEDIATE", pragmas)
         self.reader = _create_engine(url, N_READERS, "BEGIN", pragmas)
 
@@ -100,9 +114,18 @@ class SqliteDialect(Dialect):
         super().close()
         self._release()
 
-    def _release(self) -> None:
+    @override
+    def keep(self) -> None:
         if self._lock is not None:
-            self._lock.release()
+            self._lock.is_kept = True
+
+    def _release(self) -> None:
+        """Give up the file; a start that failed takes away what it has made."""
+        if self._lock is None:
+            return
+        if self._made is not None and not self._lock.is_kept:
+            _delete_unless_used(self._made)
+        self._lock.release()
 
     @property
     @override
@@ -126,6 +149,8 @@ class SqliteDialect(Dialect):
         self._require_open()
         with _translated_errors(), self.reader.begin() as connection:
             yield connection
+        if self._unchanging is not None:
+            require_no_log(self._unchanging)
 
     @override
     def lock_schema(self, connection: Connection) -> None:
@@ -181,7 +206,16 @@ def _create(file: Path) -> None:
     try:
         os.close(os.open(file, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     except OSError as error:
-        raise StoreUnavailableError(f"can't create {file}: {error.strerror}") from error
+        raise StorePlaceError(
+            f"can't create {shown(file)}: {(error.strerror or str(error)).lower()}"
+        ) from error
+
+
+def _delete_unless_used(file: Path) -> None:
+    """Delete a database that was created, if nothing is in it."""
+    with suppress(OSError):
+        if file.stat().st_size <= _EMPTY_BYTES and not file.with_name(file.name + "-wal").exists():
+            file.unlink()
 
 
 def _require_library() -> None:

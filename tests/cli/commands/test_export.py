@@ -177,5 +177,8 @@ def test_without_pyarrow_only_parquet_fails(
 def test_a_missing_database_is_reported(run: Run) -> None:
     """A missing database is an error, and is not created."""
     result = run("export", "ranker", "out", "--database", "sqlite:///nowhere.db")
-    assert (result.exit_code, result.stderr) == (1, "error: there is no database nowhere.db\n")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "error: --database: there is no database nowhere.db\n",
+    )
     assert list(Path().iterdir()) == []
