@@ -16,7 +16,14 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from bandit.number_text import exact
 from bandit.sizes import MAX_ARMS
-from server.addresses import LARGEST_PORT, is_loopback, split_address
+from server.addresses import (
+    LARGEST_PORT,
+    is_loopback,
+    is_unix,
+    listen_address,
+    metrics_address,
+    split_address,
+)
 from server.database_urls import check_database_url
 
 ENVIRONMENT_PREFIX = "BANDIT_"
@@ -33,11 +40,6 @@ class SettingsError(Exception):
         self.problems = problems
 
 
-def _check_address(address: str) -> str:
-    split_address(address)
-    return address
-
-
 def _check_file(path: object) -> object:
     if not isinstance(path, (str, Path)) or not str(path):
         raise ValueError("must be the path of a file")
@@ -46,7 +48,8 @@ def _check_file(path: object) -> object:
     return path
 
 
-Address = Annotated[str, AfterValidator(_check_address)]
+ListenAddress = Annotated[str, AfterValidator(listen_address)]
+MetricsAddress = Annotated[str, AfterValidator(metrics_address)]
 File = Annotated[Path, BeforeValidator(_check_file)]
 Seconds = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -71,9 +74,10 @@ class SettingValues(BaseSettings):
 
     _sources: _Sources = PrivateAttr(default_factory=_Sources)
 
-    listen: Address = Field(
+    listen: ListenAddress = Field(
         default="127.0.0.1:50051",
-        description="Address to serve RPCs at. Port 0 takes a free port and prints it.",
+        description="Address to serve RPCs at: HOST:PORT, which takes every address of the host or none, "
+        "or a Unix socket, unix:PATH or unix-abstract:NAME. Port 0 takes a free port and prints it.",
     )
     database: Annotated[str, AfterValidator(check_database_url)] = Field(
         default="sqlite:///bandit.db",
@@ -120,7 +124,7 @@ class SettingValues(BaseSettings):
         default=True,
         description="Upgrade an old database schema at start; --no-migrate refuses to start on one.",
     )
-    metrics_listen: Address | None = Field(
+    metrics_listen: MetricsAddress | None = Field(
         default=None, description="Address to serve Prometheus metrics at, over HTTP. Not set: no metrics."
     )
     reflection: bool = Field(default=False, description="Serve gRPC reflection, for tools such as grpcurl.")
@@ -349,6 +353,8 @@ class Settings(SettingValues):
                 "needs PostgreSQL: an SQLite file has one writer at a time, and processes that share it "
                 "starve each other",
             )
+        if is_unix(self.listen):
+            raise _rule("workers", "must be 1 to listen at a Unix socket, which processes cannot share")
         if self.metrics_listen is not None:
             _check_metrics_ports(self.listen, self.metrics_listen, self.workers)
         return self

@@ -34,6 +34,7 @@ SLOW: Final = (
     "docs/test_off_policy.py",  # real traffic for seconds
     "docs/test_readme.py",
     "faults",  # servers and databases are killed, flooded and cut off
+    "listening",  # many servers start
     "packaging",  # wheels are built and installed
     "replicas",  # several servers start, among them the previous release
     "rpc/test_giving_up.py",  # deadlines pass

@@ -1,14 +1,17 @@
 """The address of the service and how to reach it: target, credentials and channel options."""
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from os import PathLike
+from urllib.parse import unquote
 
 import grpc
 
 from bandit import DISTRIBUTION  # an ImportError if the linter with the same import name shadows this package
 from bandit.client.credentials import Bearer
+from bandit.sizes import UNIX_ADDRESS_BYTES
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 
@@ -26,6 +29,8 @@ CHANNEL_OPTIONS: tuple[tuple[str, str | int], ...] = (
 
 _URLS = ("http://", "https://")  # gRPC would look for a host of that name, call after call
 
+_UNIX = re.compile(r"unix(?:-abstract)?:(?://(?=/))?(.*)", re.IGNORECASE | re.DOTALL)
+
 _LOOPBACK = re.compile(
     r"unix(-abstract)?:.*|(dns:(///)?|ipv4:|ipv6:)?(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?",
     re.ASCII | re.IGNORECASE,  # \d matches digits of any script, and `s` a long one, otherwise
@@ -37,7 +42,8 @@ class Endpoint:
     """A service to connect to.
 
     Attributes:
-        target: a gRPC target, such as `127.0.0.1:50051` or `dns:///bandit.internal:443`.
+        target: a gRPC target, such as `127.0.0.1:50051`, `dns:///bandit.internal:443` or
+            `unix:/run/bandit/bandit.sock`.
         credentials: of the channel; None for plain text.
         token: a bearer token, or the path of a file that holds one, sent with every call; it needs
             credentials or a loopback target.
@@ -58,6 +64,10 @@ class Endpoint:
                 f"a target is HOST:PORT or another of gRPC's, such as dns:///bandit.internal:443, "
                 f"got {self.target!r}"
             )
+        if _unix_bytes(self.target) > UNIX_ADDRESS_BYTES:
+            raise ValueError(
+                f"the path of a Unix socket has at most {UNIX_ADDRESS_BYTES} bytes, got {self.target!r}"
+            )
         object.__setattr__(self, "bearer", Bearer(self.token))
         if self.token is not None and self.credentials is None and not self.is_loopback:
             raise ValueError(f"a token needs credentials or a loopback target, got {self.target!r}")
@@ -71,6 +81,14 @@ class Endpoint:
         """Return the target, credentials and options of a channel."""
         # gRPC sends even loopback calls to the proxy of the environment unless `no_proxy` lists them.
         proxy = {"grpc.enable_http_proxy": 0} if self.is_loopback else {}
+        # Else gRPC would look for the socket's path in the certificate of a server that has one.
+        name = {"grpc.ssl_target_name_override": "localhost"} if _UNIX.fullmatch(self.target) else {}
         # One value for each key: of two, gRPC would take the first.
-        options = {**dict(CHANNEL_OPTIONS), **proxy, **dict(self.options)}
+        options = {**dict(CHANNEL_OPTIONS), **proxy, **name, **dict(self.options)}
         return self.target, self.credentials, list(options.items())
+
+
+def _unix_bytes(target: str) -> int:
+    """Return the number of bytes of a Unix socket's path or name; 0 for another target."""
+    match = _UNIX.fullmatch(target)
+    return len(os.fsencode(unquote(match[1]))) if match else 0

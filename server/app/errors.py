@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from server.listening.errors import ListenError
 from server.rpc.guard.tls import CertificateError
-from server.rpc.server import ListenError
 from server.services.access.tokens_file import TokensFileError
 from server.settings import SettingValues
 from server.store.errors import ForeignFileError, StoreError, StorePlaceError

@@ -12,13 +12,15 @@ from typing import Final
 import structlog
 import uvloop
 
-from server.addresses import split_address
+from server.addresses import with_port
 from server.app.access import LOOK_SECONDS
 from server.app.application import Application
 from server.app.errors import StartupError, startup_errors
 from server.app.log_setup import set_up_logs
 from server.app.process_limits import require_address_space, room_for_connections
 from server.app.prometheus import serve_metrics
+from server.listening.errors import ListenError
+from server.listening.places import Place
 from server.services.background import ended_runs
 from server.services.experiments.allocator import load_mathematics
 from server.services.runtime.async_store import Thread
@@ -59,12 +61,14 @@ class Placement:
     Attributes:
         announce: Called with the address, and whether it serves yet; called again once it does.
         number: From 1 if several processes share the port, else None; number 1 writes the server's files.
+        places: Where to listen, if the parent holds it; None to take the places of the address.
         end: A file descriptor that becomes readable when the process should stop; None if only signals do
             that.
     """
 
     announce: Callable[..., None] = print_address
     number: int | None = None
+    places: tuple[Place, ...] | None = None
     end: int | None = None
 
 
@@ -202,16 +206,18 @@ class _Service:
                 port = serve_metrics(
                     self._settings.metrics_listen, self._application.rpc, self._application.collector
                 )
-            except OSError as error:
-                text = f"can't serve metrics at {self._settings.metrics_listen}: {error.strerror}"
+            except ListenError as error:
+                text = f"can't serve metrics at {error.address}: {error.reason}"
                 raise StartupError(text) from error
             log.info("metrics.serving", port=port)
         port = await self._application.rpc.start(
-            self._settings.listen, self._application.access.credentials, is_serving=can_answer
+            self._settings.listen,
+            self._application.access.credentials,
+            is_serving=can_answer,
+            places=self._placement.places,
         )
         self._application.access.log_access()
-        host, _ = split_address(self._settings.listen)
-        self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._address = with_port(self._settings.listen, port)
         self._announce(can_answer=can_answer)
 
     async def _drain(self) -> None:

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Metric, start_http_server
+from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-from server.addresses import split_address
+from server.app.metrics_server import serve_registry
 from server.app.series_limit import OTHER, SeriesLimit
 from server.app.wiring import Services
 from server.rpc.floods.offenders import Offenders
@@ -206,14 +206,16 @@ class ConnectionCollector:
 
 
 def serve_metrics(address: str, rpc: RpcServer, services: ServiceCollector) -> int:
-    """Answer scrapes over HTTP in a separate thread, as long as the process lives; return the port."""
+    """Answer scrapes over HTTP in separate threads, as long as the process lives; return the port.
+
+    Raises:
+        ListenError: It can't be done at every address of the name.
+    """
     registry = CollectorRegistry()
     registry.register(CallCollector(rpc.measurements))
     registry.register(ConnectionCollector(rpc.unsent_requests, rpc.offenders))
     registry.register(services)
-    host, port = split_address(address)
-    server, _ = start_http_server(port, host, registry)
-    return int(server.server_port)
+    return serve_registry(address, registry)
 
 
 def _counter(name: str, text: str, count: float) -> Metric:

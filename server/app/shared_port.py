@@ -1,37 +1,31 @@
-"""A port shared by the processes of one server, and by no other server."""
+"""Places shared by the processes of one server, and by no other server."""
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
-from server.addresses import split_address
-from server.rpc.server import ListenError
+from server.listening.places import Place, claim
 
 
 @contextmanager
-def reserved_port(address: str) -> Iterator[int]:
-    """Hold the port of `address` without listening, so that it stays taken while workers come and go.
+def reserved_places(address: str) -> Iterator[tuple[Place, ...]]:
+    """Hold every place of `address` without listening, so that they stay taken while workers come and go.
 
     Any process of the same user may join a shared port, and the kernel would give a second server half of the
-    traffic. So the port is first bound exclusively, which fails if any process has it, shared or not.
+    traffic. So each place is bound exclusively, which fails if any process has it, shared or not, and opened
+    to the workers afterwards. A second server finds it taken from then on, also before a worker listens: a
+    socket with SO_REUSEADDR could join another that has it, too, and does not listen.
 
     Yields:
-        The port; a free one if `address` names port 0.
+        The places; with a free port if `address` names port 0.
 
     Raises:
-        ListenError: The port is taken, or the address is not this machine's.
+        ListenError: A place is taken, or is not this machine's.
     """
-    host, port = split_address(address)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe, socket.socket(family) as holder:
-        try:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-            place = probe.getsockname()
-            probe.close()
-            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            holder.bind(place)
-        except OSError:
-            raise ListenError(address) from None
-        yield int(place[1])
+    with ExitStack() as stack:
+        claimed = claim(address)
+        for bound in claimed.values():
+            stack.enter_context(bound)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        yield tuple(claimed)

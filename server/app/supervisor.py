@@ -18,12 +18,13 @@ from typing import Final
 
 import structlog
 
-from server.addresses import split_address
+from server.addresses import with_port
 from server.app.errors import StartupError, startup_errors
 from server.app.log_setup import set_up_logs
 from server.app.process import Placement, print_address, serve_here, stop_signals
-from server.app.shared_port import reserved_port
+from server.app.shared_port import reserved_places
 from server.environment import doubtful_variables
+from server.listening.places import Place
 from server.settings import Settings
 
 _FIRST_PAUSE: Final = 0.1
@@ -51,10 +52,9 @@ def serve(settings: Settings) -> int:
         log.warning("environment.doubtful", problem=problem)
     if settings.workers == 1:
         return serve_here(settings)
-    with startup_errors(settings), reserved_port(settings.listen) as port:
-        host, _ = split_address(settings.listen)
-        shared = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        return _Supervisor(settings.model_copy(update={"listen": shared})).run()
+    with startup_errors(settings), reserved_places(settings.listen) as places:
+        shared = with_port(settings.listen, places[0].port)
+        return _Supervisor(settings.model_copy(update={"listen": shared}), places).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +109,12 @@ class _Supervisor:
 
     Args:
         settings: Include the port that they share.
+        places: Where they listen.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, places: tuple[Place, ...]) -> None:
         self._settings = settings
+        self._places = places
         self._workers: dict[int, _Worker] = {}
         self._due: dict[int, float] = dict.fromkeys(range(1, settings.workers + 1), 0.0)
         self._pauses = dict.fromkeys(self._due, _FIRST_PAUSE)
@@ -150,7 +152,7 @@ class _Supervisor:
         now = time.monotonic()
         for number in [number for number, due_at in self._due.items() if due_at <= now]:
             del self._due[number]
-            self._workers[number] = worker = _start(self._settings, number)
+            self._workers[number] = worker = _start(self._settings, number, self._places)
             log.info("worker.started", worker=number, pid=worker.process.pid)
 
     def _wait(self) -> None:
@@ -227,14 +229,16 @@ class _Supervisor:
         return max(codes)
 
 
-def _start(settings: Settings, number: int) -> _Worker:
+def _start(settings: Settings, number: int, places: tuple[Place, ...]) -> _Worker:
     context = multiprocessing.get_context("spawn")
     parent_end, child_end = context.Pipe()
     if settings.metrics_listen is not None:
         host, _, port = settings.metrics_listen.rpartition(":")
         own = f"{host}:{int(port) + number - 1 if int(port) else 0}"
         settings = settings.model_copy(update={"metrics_listen": own})
-    process = context.Process(target=_work, args=(settings, number, child_end), name=f"worker-{number}")
+    process = context.Process(
+        target=_work, args=(settings, number, places, child_end), name=f"worker-{number}"
+    )
     resource_tracker.ensure_running()  # otherwise the first start does it, and unblocks the signals
     with _signals_held():
         process.start()
@@ -252,14 +256,14 @@ def _signals_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
-def _work(settings: Settings, number: int, pipe: Connection) -> None:
+def _work(settings: Settings, number: int, places: tuple[Place, ...], pipe: Connection) -> None:
     """Run a worker from start to exit."""
 
     def announce(address: str, *, is_serving: bool) -> None:
         with suppress(OSError):  # without a parent it stops anyway
             pipe.send(_Address(address, is_serving))
 
-    placement = Placement(announce=announce, number=number, end=pipe.fileno())
+    placement = Placement(announce=announce, number=number, places=places, end=pipe.fileno())
     try:
         code = serve_here(settings, placement)
     except StartupError as error:

@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 import grpc
 from grpc_health.v1 import health, health_pb2
 
+from server.listening.places import Place
 from server.rpc.floods.offenders import Offenders
 from server.rpc.floods.unsent_requests import UnsentRequests
 from server.rpc.guard.authentication import Authenticator
@@ -22,6 +23,7 @@ from server.rpc.handlers.experiments import ExperimentService
 from server.rpc.handlers.health import health_handler
 from server.rpc.handlers.reflection import serve_reflection
 from server.rpc.methods import ADMIN, BANDIT, EXPERIMENTS, LARGE_BYTES, VIEWER, Service
+from server.rpc.ports import Ports
 from server.services.runtime.clock import Clock
 
 _Service = TypeVar("_Service")
@@ -45,7 +47,11 @@ OPTIONS: Final[Sequence[tuple[str, int]]] = (
     ("grpc.max_connection_age_grace_ms", 30_000),
     ("grpc.server_handshake_timeout_ms", 5_000),
     ("grpc.http2.settings_timeout", 5_000),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    # Clients may ping every 10 s, with calls and without; the network may bring two pings closer together.
+    # Without these two, gRPC wants five minutes between pings, and two hours on a connection without calls.
+    # The first is GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, under the name that gRPC reads.
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", 60_000),
 )
 
@@ -58,17 +64,6 @@ _CLOCK: Final = "clock"
 """The service name under which health checks report whether the time is in doubt."""
 
 _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
-
-
-class ListenError(Exception):
-    """The server can't listen at {address}."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        super().__init__(
-            f"can't listen at {address}: is another server running there, or is it not an address of this "
-            "machine?"
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +121,7 @@ class RpcServer:
         self.offenders = Offenders(clock, seconds=limits.flood_seconds)
         self.unsent_requests = UnsentRequests(clock, self.offenders, seconds=limits.request_seconds)
         self._watching: asyncio.Task[None] | None = None
+        self._ports: Ports | None = None
         self.measurements: list[MethodMeasurements] = []
         self._authenticator = authenticator
         self._clock = clock
@@ -148,28 +144,31 @@ class RpcServer:
             serve_reflection(self._server, (*SERVICES, health.SERVICE_NAME), admit)
 
     async def start(
-        self, address: str, credentials: grpc.ServerCredentials | None = None, *, is_serving: bool = True
+        self,
+        address: str,
+        credentials: grpc.ServerCredentials | None = None,
+        *,
+        is_serving: bool = True,
+        places: Sequence[Place] | None = None,
     ) -> int:
         """Listen at `address`, in plain text without credentials.
 
         Health is SERVING, or NOT_SERVING until `say_serving` if not `is_serving`.
 
+        Args:
+            address: `HOST:PORT`, `unix:PATH` or `unix-abstract:NAME`.
+            credentials: None for plain text.
+            is_serving: Whether calls can be answered.
+            places: Those of `address` if the parent holds them; else None.
+
         Returns:
-            The port: a free one if `address` names port 0.
+            The port: a free one if `address` names port 0; 0 for a Unix socket.
 
         Raises:
-            ListenError: The server can't listen there.
+            ListenError: The server can't listen at every address of the name.
         """
-        try:
-            port = (
-                self._server.add_insecure_port(address)
-                if credentials is None
-                else self._server.add_secure_port(address, credentials)
-            )
-        except RuntimeError:
-            raise ListenError(address) from None
-        if port == 0:
-            raise ListenError(address)
+        self._ports = Ports(self._server, credentials)
+        port = self._ports.open(address, places)
         await self._server.start()
         await self.say_clock(is_doubted=self._clock.is_doubted)
         self._watching = asyncio.create_task(self.unsent_requests.watch())
@@ -215,6 +214,8 @@ class RpcServer:
         if self._watching is not None:
             self._watching.cancel()
         await self._server.stop(min(max(deadline - self._clock.monotonic(), 0.0), _LAST_SECONDS))
+        if self._ports is not None:
+            self._ports.close()
 
     def _is_busy(self) -> bool:
         return any(method.n_in_flight for method in self.measurements)

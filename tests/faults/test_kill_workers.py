@@ -14,7 +14,9 @@ import pytest
 from benchmarks.harness.processes import free_port
 from benchmarks.soak.check import check
 from benchmarks.soak.clients import Books, Load
-from server.app.shared_port import reserved_port
+from server.app.shared_port import reserved_places
+from server.listening.errors import ListenError
+from server.listening.places import claim
 from server.services.signing_keys.file import read_keys
 from tests.conftest import Connect
 from tests.standby.conftest import StartOn, keeping, start_on
@@ -174,12 +176,14 @@ def test_a_signal_to_the_whole_group_ends_a_server_in_order(
 
 
 def test_the_port_is_free_for_workers_while_old_connections_fade() -> None:
-    """A server without workers stops and closes its connections: one with workers takes its port at once."""
+    """A server without workers stops and closes its connections: one with workers takes its port, alone."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port)) as client:
             accepted, _ = listener.accept()
             accepted.close()
             assert client.recv(1) == b""  # its end at the server now fades for a minute
-    with reserved_port(f"127.0.0.1:{port}") as reserved:
-        assert reserved == port
+    with reserved_places(f"127.0.0.1:{port}") as (place,):
+        assert place.port == port
+        with pytest.raises(ListenError, match="is taken"):
+            claim(f"127.0.0.1:{port}")

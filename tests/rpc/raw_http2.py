@@ -22,6 +22,9 @@ _INITIAL_WINDOW_SIZE: Final = 4
 _DEFAULT_WINDOW: Final = 65_535
 _LARGEST_FRAME: Final = 16_384
 
+Connected = socket.socket
+"""A socket that is connected to a server."""
+
 
 class Frame(NamedTuple):
     """A frame (RFC 9113 section 4.1)."""
@@ -43,8 +46,13 @@ class RawConnection:
 
     @classmethod
     def open(cls, port: int) -> Self:
-        """Connect and exchange settings, without which a server closes the connection."""
-        connection = cls(socket.create_connection(("127.0.0.1", port), timeout=20))
+        """Connect to a port of this machine."""
+        return cls.over(socket.create_connection(("127.0.0.1", port), timeout=20))
+
+    @classmethod
+    def over(cls, connected: "Connected") -> Self:
+        """Exchange settings, without which a server closes the connection."""
+        connection = cls(connected)
         try:
             connection.socket.sendall(PREFACE)
             connection.send(SETTINGS, 0, 0, b"")

@@ -3,10 +3,12 @@
 import os
 import signal
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2
 
 from bandit.v1 import bandit_pb2, bandit_pb2_grpc
 from benchmarks.harness.processes import clean_environment
@@ -15,7 +17,7 @@ from tests.conftest import Connect
 from tests.standby.conftest import StartOn
 from tests.support.postgresql import PostgresqlProcess, query
 from tests.support.process import ServerProcess, command, eventually, run_command
-from tests.support.wire import CALL_SECONDS
+from tests.support.wire import CALL_SECONDS, Wire
 
 N_WORKERS = 3
 
@@ -117,6 +119,23 @@ def test_a_second_server_at_the_port_is_refused(
     assert done.stderr.splitlines()[-1].startswith(f"error: can't listen at {server.address}")
 
 
+def test_workers_are_at_every_address(
+    postgresql: PostgresqlProcess, start_on: StartOn, tmp_path: Path
+) -> None:
+    """They share each address of a name, and no other server gets one of them."""
+    url = postgresql.create_database()
+    server = start_on(url, "--workers", "2", "--listen", "localhost:0")
+    assert server.address == f"localhost:{server.port}"
+    for host in ("127.0.0.1", "[::1]"):
+        address = f"{host}:{server.port}"
+        with closing(Wire(address)) as wire:
+            assert wire.health_of("") == health_pb2.HealthCheckResponse.SERVING
+        arguments = ("--listen", address, "--database", url, "--workers", "2")
+        done = run_command("serve", *arguments, folder=tmp_path)
+        assert done.returncode == 1
+        assert f"can't listen at {address}: {address} is taken by" in done.stderr.splitlines()[-1]
+
+
 def test_workers_that_fail_to_start_end_the_server(postgresql: PostgresqlProcess, tmp_path: Path) -> None:
     """One line gives the reason, as without workers."""
     url = postgresql.create_database()
@@ -150,6 +169,7 @@ POSTGRESQL = "postgresql+psycopg://u@h/d"
         ({"workers": 2}, "needs PostgreSQL: an SQLite file has one writer at a time"),
         ({"workers": 2, "database": POSTGRESQL, "metrics_listen": "127.0.0.1:50050"}, "50050 to 50051"),
         ({"workers": 2, "database": POSTGRESQL, "metrics_listen": "127.0.0.1:65535"}, "65535 to 65536"),
+        ({"workers": 2, "database": POSTGRESQL, "listen": "unix:s"}, "must be 1 to listen at a Unix socket"),
         ({"snapshot": "s", "database": POSTGRESQL}, "must come with keys"),
         ({"keys": "k", "database": POSTGRESQL}, "must come with snapshot"),
         ({"snapshot": "s", "keys": "k"}, "needs PostgreSQL: an SQLite file is on the server's own disk"),

@@ -50,7 +50,7 @@ class ServeCommand(Command):
     epilog="Every setting is also a key of the TOML file (drain_seconds = 10) and an environment variable "
     "(BANDIT_DRAIN_SECONDS=10). Flags override the environment, which overrides the file.",
 )
-@setting_option("listen", "HOST:PORT")
+@setting_option("listen", "ADDRESS")
 @setting_option("workers", "PROCESSES")
 @setting_option("database", "URL")
 @setting_option("migrate")

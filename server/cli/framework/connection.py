@@ -11,6 +11,7 @@ import click
 import grpc
 
 from bandit.client import BanditClient, CallError, RetryPolicy, Tls
+from server.addresses import is_unix
 from server.cli.framework.errors import CalledWronglyError, CommandError
 
 DEFAULT_SERVER = "127.0.0.1:50051"
@@ -24,12 +25,12 @@ def server_option(function: _FunctionT) -> _FunctionT:
         function = option(function)
     option = click.option(
         "--server",
-        metavar="HOST:PORT",
+        metavar="ADDRESS",
         envvar="BANDIT_SERVER",
         default=DEFAULT_SERVER,
         show_default=True,
         show_envvar=True,
-        help="Address of the server.",
+        help="Address of the server: HOST:PORT, unix:PATH or unix-abstract:NAME.",
     )
     return option(function)
 
@@ -74,7 +75,7 @@ def connected(server: str, file: str = "") -> Iterator[BanditClient]:
     """Yield a client of `server`; a `CallError` becomes a `CommandError`.
 
     Args:
-        server: HOST:PORT.
+        server: its address.
         file: prefix of field violations, such as the name of an experiment file.
     """
     # The command reports a failed choice itself; a warning in the log would repeat it.
@@ -133,4 +134,15 @@ def _explain_unavailable(message: str, server: str) -> str:
         return f"TLS with {server} failed: check --ca, and that the server accepts your certificate"
     if "ocket closed" in message or "reset" in message:
         return f"the server at {server} closed the connection: does it need --tls and --ca, or --certificate?"
+    if is_unix(server):
+        return _explain_unix(message, server)
     return f"no server answers at {server}: start one with `bandit-server serve`"
+
+
+def _explain_unix(message: str, server: str) -> str:
+    """Return why there is no connection to a Unix socket."""
+    if "ermission denied" in message:
+        return f"this user may not call {server}: it must be the server's user, or of the socket's group"
+    if "No such file" in message:
+        return f"there is no socket {server}: start a server with `bandit-server serve --listen {server}`"
+    return f"no server answers at {server}: start one with `bandit-server serve --listen {server}`"

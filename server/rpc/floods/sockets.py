@@ -25,6 +25,8 @@ _MARKED_BITS: Final = 64
 def address_of(peer: str) -> str:
     """Return the network address of a gRPC peer: an IPv4 address, or the /64 of an IPv6 address.
 
+    It is empty for a client of a Unix socket: gRPC writes all of them as `unix:`.
+
     >>> address_of("ipv4:192.0.2.1:50000"), address_of("ipv6:%5B2001:db8::1%5D:50000")
     ('192.0.2.1', '2001:db8::/64')
     """
@@ -49,7 +51,7 @@ def shut_down(peers: Collection[str], port: int) -> int:
     """
     places = {_place_of(peer) for peer in peers}
     n_found = 0
-    for connection in _sockets():
+    for connection in ip_sockets():
         with closing(connection), suppress(OSError):
             if connection.getsockname()[1] == port and _place(connection.getpeername()) in places:
                 connection.shutdown(socket.SHUT_RDWR)
@@ -67,13 +69,13 @@ def limit_connections(shares: Mapping[str, float], port: int) -> None:
     Raises:
         OSError: The system refused the filter.
     """
-    for found in _sockets():
+    for found in ip_sockets():
         with closing(found):
             if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and found.getsockname()[1] == port:
                 attach_filter(shares, found)
 
 
-def _sockets() -> Iterator[socket.socket]:
+def ip_sockets() -> Iterator[socket.socket]:
     """Yield a duplicate of every IP socket of this process, for the caller to close."""
     for entry in os.scandir(_DESCRIPTORS):
         with suppress(OSError):

@@ -55,11 +55,19 @@ class _Connection:
 
 @dataclass(slots=True, eq=False)
 class _Call:
-    """A call that waits for its request."""
+    """A call that waits for its request, unless it was ended, for a reason."""
 
     task: Task[Any] | None
     began_at: float
-    is_late: bool = field(default=False, init=False)
+    ended_for: Failure | None = field(default=None, init=False)
+
+    def end(self, failure: Failure) -> bool:
+        """End the call; return False if it was ended before."""
+        if self.task is None or self.ended_for is not None:
+            return False
+        self.ended_for = failure
+        self.task.cancel()
+        return True
 
 
 class UnsentRequests:
@@ -119,11 +127,11 @@ class UnsentRequests:
                     return request
                 failure = NO_REQUEST
             except CancelledError:
-                if not call.is_late:
+                if call.ended_for is None:
                     raise
-                failure = incomplete(self._seconds)
+                failure = call.ended_for
             finally:
-                del self._calls[call]
+                self._calls.pop(call, None)
                 self._release(peer, connection)
         try:
             await context.abort(failure.code, failure.message, failure.trailing_metadata)
@@ -143,10 +151,7 @@ class UnsentRequests:
             for call in self._calls:
                 if call.began_at > overdue_since:
                     break
-                if call.task is not None and not call.is_late:
-                    call.is_late = True
-                    self.n_late += 1
-                    call.task.cancel()
+                self.n_late += call.end(incomplete(self._seconds))
             self._offenders.look()
             if self._offenders.n_closed != n_seen:
                 n_seen, quiet_since = self._offenders.n_closed, self._now()
@@ -186,6 +191,8 @@ class UnsentRequests:
         if n_waiting < FEWEST_BY_CONNECTION:
             return None
         address = connection.address
+        if not address.name:
+            return self._refusal_among_all(n_waiting)
         is_crowded = (
             address.n_waiting >= MOST_BY_ADDRESS
             or self.n_waiting >= MOST_IN_ALL
@@ -200,3 +207,20 @@ class UnsentRequests:
             connection.is_closing = True
             self._offenders.close(peer)
         return too_many_incomplete(n_waiting)
+
+    def _refusal_among_all(self, n_waiting: int) -> Failure | None:
+        """As `_refusal`, for the clients of a Unix socket, which all look like one connection.
+
+        The calls of an honest client wait for a moment, those of a flood for long. So the call that has
+        waited longest makes room, and the connection is never closed.
+        """
+        if n_waiting < MOST_BY_ADDRESS:
+            return None
+        self.n_refused += 1
+        failure = too_many_incomplete(n_waiting)
+        oldest = next(iter(self._calls), None)
+        if oldest is None or self.n_waiting >= MOST_IN_ALL:
+            return failure
+        del self._calls[oldest]
+        oldest.end(failure)
+        return None
