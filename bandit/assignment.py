@@ -22,7 +22,7 @@ Both factors are those of MurmurHash3's finaliser (Appleby 2011). Its outer shif
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from itertools import accumulate
 from math import fsum, inf, isfinite, log
@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.number_text import beside
+from bandit.wrong_types import require, wrong_type
 
 _Integers: TypeAlias = NDArray[np.uint64]
 _Floats: TypeAlias = NDArray[np.float64]
@@ -59,12 +60,18 @@ def unit_hash(salt: bytes, unit: str) -> int:
     Each experiment needs its own salt: under one salt, a unit's arms in two experiments would be correlated.
 
     Raises:
+        TypeError: `salt` is not bytes, or `unit` is not a str.
         ValueError: `salt` is not 16 bytes long.
 
     >>> unit_hash(bytes(16), "user-1")
     14605541769089732664
     """
-    return UnitHasher(salt)(unit.encode())
+    try:
+        return UnitHasher(salt)(unit.encode())
+    except (AttributeError, TypeError):
+        require("salt", salt, bytes | bytearray, "bytes")
+        require("unit", unit, str, "a str")
+        raise
 
 
 class UnitHasher:
@@ -97,7 +104,11 @@ def arm_key(arm_id: str) -> int:
     >>> arm_key("champion")
     15013636353242398421
     """
-    return int.from_bytes(blake2b(arm_id.encode(), person=b"bandit-arm", digest_size=8).digest(), "little")
+    try:
+        encoded = arm_id.encode()
+    except AttributeError as error:
+        raise wrong_type("an arm id", arm_id, "a str") from error
+    return int.from_bytes(blake2b(encoded, person=b"bandit-arm", digest_size=8).digest(), "little")
 
 
 class _Columns(NamedTuple):
@@ -116,6 +127,7 @@ class Picker:
     reuses its buffers between calls and belongs to one thread.
 
     Raises:
+        TypeError: the ids are one str or not all str, or the shares are not a sequence of numbers.
         ValueError: there is no arm, ids repeat, lengths differ, or the shares are invalid.
 
     >>> picker = Picker(["champion", "challenger", "retired"], [0.75, 0.25, 0.0])
@@ -131,6 +143,12 @@ class Picker:
     shares: tuple[float, ...]
 
     def __init__(self, arm_ids: Sequence[str], shares: Sequence[float] | NDArray[np.float64]) -> None:
+        require("arm_ids", arm_ids, Iterable, "a sequence of arm ids")
+        require("shares", shares, Iterable, "a sequence of numbers")
+        if isinstance(arm_ids, str):
+            raise wrong_type("arm_ids", arm_ids, "a sequence of arm ids")
+        if isinstance(shares, str | Mapping):
+            raise wrong_type("shares", shares, "a sequence of numbers, in the order of the arm ids")
         self.arm_ids = tuple(arm_ids)
         self.shares = _normalised(self.arm_ids, [float(share) for share in shares])
         kept = [index for index, share in enumerate(self.shares) if share > 0]

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bandit.number_text import beside, exact
+from bandit.wrong_types import require, require_number, require_numbers
 
 _HOUR = timedelta(hours=1)
 _ROUNDING = 1e-12
@@ -54,6 +55,7 @@ class Limits:
             such bound.
 
     Raises:
+        TypeError: a bound has a wrong type.
         ValueError: a bound is outside its range.
     """
 
@@ -65,6 +67,7 @@ class Limits:
     warm_up_duration: timedelta | None = None
 
     def __post_init__(self) -> None:
+        self._require_types()
         for floor in (self.minimum_share, *self.minimum_shares.values()):
             if not 0 <= floor <= 1:
                 raise ValueError(f"a minimum share must be in [0, 1], got {exact(floor)}")
@@ -78,6 +81,14 @@ class Limits:
         if self.warm_up_duration is not None and self.warm_up_duration <= timedelta(0):
             raise ValueError(f"warm-up duration must be positive, got {self.warm_up_duration}")
         object.__setattr__(self, "minimum_shares", dict(self.minimum_shares))
+
+    def _require_types(self) -> None:
+        for name in ("minimum_share", "maximum_share", "warm_up_decisions"):
+            require_number(name, getattr(self, name))
+        require_numbers("minimum_shares", self.minimum_shares)
+        if self.maximum_step_per_hour is not None:
+            require_number("maximum_step_per_hour", self.maximum_step_per_hour)
+        require("warm_up_duration", self.warm_up_duration, timedelta | None, "a timedelta or None")
 
     def floor_of(self, arm_id: str) -> float:
         """The minimum share of one arm."""

@@ -13,6 +13,7 @@ from typing import Final
 
 from bandit.number_text import exact
 from bandit.posteriors.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior, Prior
+from bandit.wrong_types import wrong_type
 
 N_STEPS: Final = 2**40
 """Quanta in the range of a real-valued metric."""
@@ -69,6 +70,9 @@ class Metric:
         default_value: The value of a decision without an outcome in the window; None: it is left out.
         is_guardrail: True if the metric must not get worse; it does not steer.
         prior: The belief before any outcome; None: the weak prior of the kind.
+
+    Raises:
+        TypeError: The kind or the direction is neither a member nor the value of one.
     """
 
     name: str
@@ -81,6 +85,13 @@ class Metric:
     default_value: float | None = None
     is_guardrail: bool = False
     prior: Prior | None = None
+
+    def __post_init__(self) -> None:
+        # A str that equals a kind is not the kind, and would count as whole numbers.
+        for name, kinds in (("kind", MetricKind), ("direction", Direction)):
+            value = getattr(self, name)
+            if not isinstance(value, kinds):
+                object.__setattr__(self, name, _member(name, kinds, value))
 
     @property
     def is_real(self) -> bool:
@@ -179,6 +190,13 @@ class Metric:
                     shape=1.0,
                     scale=((self.maximum - self.minimum) / 6) ** 2,
                 )
+
+
+def _member(name: str, kinds: type[MetricKind | Direction], value: str) -> MetricKind | Direction:
+    try:
+        return kinds(value)
+    except ValueError as error:
+        raise wrong_type(name, value, f"one of {', '.join(kinds)}") from error
 
 
 def _nearest(position: float) -> int:

@@ -6,7 +6,7 @@ in any order and treat them alike. Pass only arms that may be chosen: `bandit.li
 afterwards.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Final, Protocol, TypeAlias
@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from bandit.posteriors import Posterior
 from bandit.posteriors.batches import PosteriorBatch
 from bandit.posteriors.best_arm import best_arm_probabilities
+from bandit.wrong_types import require, require_number
 
 Shares: TypeAlias = NDArray[np.float64]
 ArmIndices: TypeAlias = NDArray[np.int64]
@@ -101,6 +102,7 @@ class EpsilonGreedy:
         decay_observations: observations after which epsilon has halved; positive and finite, or None.
 
     Raises:
+        TypeError: a setting is not a number.
         ValueError: a setting is outside its range.
 
     >>> policy = EpsilonGreedy(epsilon=0.2, decay_observations=1000)
@@ -112,6 +114,9 @@ class EpsilonGreedy:
     decay_observations: float | None = None
 
     def __post_init__(self) -> None:
+        require_number("epsilon", self.epsilon)
+        if self.decay_observations is not None:
+            require_number("decay_observations", self.decay_observations)
         if not 0 <= self.epsilon <= 1:
             raise ValueError(f"epsilon must be in [0, 1], got {self.epsilon}")
         decay = self.decay_observations
@@ -162,6 +167,7 @@ class StaticSplit:
             equal shares.
 
     Raises:
+        TypeError: a weight is not a number.
         ValueError: a weight is negative or not finite, or no weight is positive.
 
     >>> from bandit.posteriors import BetaPosterior
@@ -174,7 +180,10 @@ class StaticSplit:
     def __post_init__(self) -> None:
         if self.weights is None:
             return
+        require("weights", self.weights, Iterable, "a sequence of numbers")
         object.__setattr__(self, "weights", tuple(self.weights))
+        for position, weight in enumerate(self.weights):
+            require_number(f"weights[{position}]", weight)
         if not all(isfinite(weight) and weight >= 0 for weight in self.weights):
             raise ValueError("weights must be finite and not negative")
         if not any(self.weights):

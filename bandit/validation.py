@@ -9,6 +9,7 @@ from math import isfinite, ulp
 from typing import Final, NamedTuple, assert_never
 
 from bandit.assignment import SALT_BYTES
+from bandit.declared_types import require_types
 from bandit.experiment import KIND_OF, Arm, Experiment
 from bandit.limits import InfeasibleLimitsError
 from bandit.metric import LARGEST_COUNT, N_COARSE_STEPS, Metric, MetricKind, OutcomeValueError
@@ -94,7 +95,12 @@ def require_valid(experiment: Experiment, stored: Experiment | None = None) -> N
     Args:
         experiment: What is declared.
         stored: What it replaces: a description that stays as it was accepted breaks no rule.
+
+    Raises:
+        InvalidExperimentError: Lists every broken rule.
+        TypeError: A field has a value of a wrong type; the message names the first one.
     """
+    require_types(experiment)
     violations = [
         *_check_names(experiment),
         *_check_description(experiment.description, "" if stored is None else stored.description),

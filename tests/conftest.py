@@ -25,6 +25,7 @@ SLOW: Final = (
     "acceptance",  # epochs close and drains end in real time
     "bandit/client/test_endings.py",  # programs start and end
     "bandit/client/test_forks.py",  # processes start and fork
+    "bandit/client/test_guardrails.py",  # windows end in real time
     "benchmarks/outage",  # each benchmark runs once, scaled down
     "benchmarks/regret",
     "benchmarks/validity",

@@ -14,6 +14,7 @@ They are one client, written for asyncio in `aio/`. The blocking one, `blocking/
 
 from bandit.client.aio.client import AsyncBanditClient
 from bandit.client.blocking.client import BanditClient
+from bandit.client.counts import ClientEvent, Counts, EventKind
 from bandit.client.credentials import Tls
 from bandit.client.errors import (
     AccessError,
@@ -46,7 +47,10 @@ __all__ = [
     "BanditClient",
     "CallError",
     "Choice",
+    "ClientEvent",
     "ConflictError",
+    "Counts",
+    "EventKind",
     "FailedPreconditionError",
     "Fallback",
     "FieldViolation",

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Generic, TypeVar
 
+from bandit.client.arguments import wrong_type
 from bandit.client.errors import CallError, malformed_error, more_telling
 from bandit.client.messages import check_fallback, choice, choose_request, reward_request, reward_result
 from bandit.client.statuses import from_status
@@ -72,20 +73,24 @@ def choose_batch(questions: Sequence[Question]) -> ChooseBatch:
         TypeError: an argument of a question has a wrong type.
         ValueError: there are more than 1,000 questions.
     """
-    check_size(questions)
+    check_size("questions", "Question", questions)
     batch = ChooseBatch()
     for position, question in enumerate(questions):
-        check_fallback(question.fallback)
+        path = f"questions[{position}]"
         try:
+            check_fallback(question.fallback, f"{path}.fallback")
             batch.pending[position] = choose_request(
                 question.experiment,
                 question.unit,
                 question.attributes,
                 question.eligible_arms,
                 question.previous,
+                f"{path}.",
             )
         except CallError as error:
             batch.answers[position] = error
+        except AttributeError as error:
+            raise wrong_type(path, question, "a Question") from error
     return batch
 
 
@@ -96,14 +101,18 @@ def reward_batch(rewards: Sequence[Reward]) -> RewardBatch:
         TypeError: an argument of a reward has a wrong type.
         ValueError: there are more than 1,000 rewards.
     """
-    check_size(rewards)
+    check_size("rewards", "Reward", rewards)
     batch = RewardBatch()
     for position, reward in enumerate(rewards):
         try:
-            request = reward_request(reward.decision, reward.outcomes, reward.revision)
+            request = reward_request(
+                reward.decision, reward.outcomes, reward.revision, f"rewards[{position}]."
+            )
         except CallError as error:
             batch.answers[position] = error
             continue
+        except AttributeError as error:
+            raise wrong_type(f"rewards[{position}]", reward, "a Reward") from error
         if isinstance(request, RewardResult):
             batch.answers[position] = request
         else:
@@ -111,10 +120,14 @@ def reward_batch(rewards: Sequence[Reward]) -> RewardBatch:
     return batch
 
 
-def check_size(items: Sequence[object]) -> None:
-    """Raise ValueError if there are more items than one call may hold."""
-    if len(items) > MAX_BATCH:
-        raise ValueError(f"a batch holds at most {MAX_BATCH:,} items, got {len(items):,}")
+def check_size(name: str, kind: str, items: Sequence[object]) -> None:
+    """Raise TypeError if `items` has no length, and ValueError if it is more than one call may hold."""
+    try:
+        n_items = len(items)
+    except TypeError as error:
+        raise wrong_type(name, items, f"a list, each a {kind}") from error
+    if n_items > MAX_BATCH:
+        raise ValueError(f"a batch holds at most {MAX_BATCH:,} items, got {n_items:,}")
 
 
 def batch_choose_request(batch: ChooseBatch) -> bandit_pb2.BatchChooseRequest:

@@ -9,6 +9,8 @@ from typing import Final, TypeAlias
 
 import grpc
 
+from bandit.client.arguments import wrong_type
+
 Metadata: TypeAlias = tuple[tuple[str, str], ...]
 
 _MOST_BYTES: Final = 1024 * 1024
@@ -24,7 +26,9 @@ class Tls:
         key: the private key of `certificate`.
 
     Raises:
-        ValueError: there is a certificate without a key, or a key without a certificate.
+        TypeError: one of them is not a path.
+        ValueError: there is a certificate without a key, or a key without a certificate, or PEM text in place
+            of the path of its file. No message contains the text.
     """
 
     ca: str | PathLike[str] | None = None
@@ -32,6 +36,8 @@ class Tls:
     key: str | PathLike[str] | None = None
 
     def __post_init__(self) -> None:
+        for name in ("ca", "certificate", "key"):
+            _check_path(name, getattr(self, name))
         if (self.certificate is None) != (self.key is None):
             raise ValueError("a client certificate needs its key, and a key its certificate")
 
@@ -50,6 +56,7 @@ class Bearer:
         source: the token as a str, or the path of the file that holds it; None for no token.
 
     Raises:
+        TypeError: the source is neither. The message does not contain it.
         ValueError: the token can't be sent in a header. The message does not contain it.
         OSError: the file can't be read.
     """
@@ -59,6 +66,8 @@ class Bearer:
         if source is None or isinstance(source, str):
             self.metadata = _to_metadata(source)
         else:
+            if not isinstance(source, PathLike):
+                raise wrong_type("token", source, "a str, a path or None", is_secret=True)
             self._path = Path(source)
             self.metadata = _to_metadata(_read(self._path))
 
@@ -70,6 +79,14 @@ class Bearer:
             except (OSError, ValueError):  # in the middle of its replacement: the next refusal reads it again
                 return False
         return self.metadata != refused
+
+
+def _check_path(name: str, path: object) -> None:
+    """Raise an error if `path` is no path, without what it is: it may be a private key."""
+    if path is not None and not isinstance(path, str | PathLike):
+        raise wrong_type(name, path, "the path of a PEM file, or None", is_secret=True)
+    if isinstance(path, str) and "-----BEGIN" in path:
+        raise ValueError(f"{name} must be the path of a PEM file, and is its text")
 
 
 def _read(path: Path) -> str:

@@ -1,44 +1,33 @@
-"""Fallbacks: served in place of a failed answer, and logged without flooding the log."""
+"""Fallbacks: served in place of a failed answer, counted, and logged without flooding the log."""
 
 import copy
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 
-from bandit.client import forks
 from bandit.client.batches import ChooseBatch
+from bandit.client.counts import Counters, EventKind, Throttle
 from bandit.client.errors import CallError
 from bandit.client.values import Choice, Fallback, Question, Reason
 
 logger = logging.getLogger("bandit.client")
-
-WARNING_INTERVAL = 10.0  # seconds between two warnings of one experiment and status
-MAX_WARNED = 1000  # experiments and statuses remembered: names may come from users
 
 
 class Fallbacks:
     """Turns failures into fallbacks; thread-safe.
 
     Args:
+        counters: count the fallbacks.
         clock: monotonic seconds.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._lock = threading.RLock()  # a signal handler may choose, too
-        self._key_to_warned_at: dict[tuple[str, str], float] = {}
-        self._n_unsaid = 0
-        forks.register(self)
-
-    def after_fork(self) -> None:
-        """Begin anew in a child: another thread of the parent may have held the lock."""
-        self._lock = threading.RLock()
-        self._key_to_warned_at = {}
-        self._n_unsaid = 0
+    def __init__(self, counters: Counters, clock: Callable[[], float] = time.monotonic) -> None:
+        self._counters = counters
+        self._throttle = Throttle(clock)
 
     def serve(self, experiment: str, fallback: Fallback, cause: CallError) -> Choice:
-        """Return the fallback as a choice, with its cause; log a warning."""
+        """Return the fallback as a choice, with its cause; count it and log a warning."""
+        self._counters.add(EventKind.FALLBACK, experiment=experiment, cause=cause)
         self._warn(experiment, fallback.arm, cause)
         return Choice(
             arm=fallback.arm,
@@ -58,19 +47,12 @@ class Fallbacks:
         ]
 
     def _warn(self, experiment: str, arm: str, cause: CallError) -> None:
-        key = (experiment, cause.code.name)
-        with self._lock:
-            if self._clock() < self._key_to_warned_at.get(key, float("-inf")) + WARNING_INTERVAL:
-                self._n_unsaid += 1
-                return
-            if len(self._key_to_warned_at) >= MAX_WARNED:
-                self._key_to_warned_at.clear()
-            self._key_to_warned_at[key] = self._clock()
-            n_unsaid, self._n_unsaid = self._n_unsaid, 0
-        logger.warning(
-            "experiment %r: served fallback arm %r: %s (and %d fallbacks since the last warning)",
-            experiment,
-            arm,
-            cause,
-            n_unsaid,
-        )
+        n_unsaid = self._throttle.admit((experiment, cause.code.name))
+        if n_unsaid is not None:
+            logger.warning(
+                "experiment %r: served fallback arm %r: %s (and %d fallbacks since the last warning)",
+                experiment,
+                arm,
+                cause,
+                n_unsaid,
+            )

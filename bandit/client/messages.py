@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping
 
 import grpc
 
-from bandit.client.errors import call_error, malformed_error
+from bandit.client.arguments import refusal, wrong_type
+from bandit.client.errors import CallError, call_error, malformed_error
 from bandit.client.statuses import to_timedelta
 from bandit.client.values import Choice, Fallback, OutcomeResult, Reason, RewardResult
 from bandit.v1 import bandit_pb2
@@ -32,8 +33,9 @@ def choose_request(
     attributes: Mapping[str, str] | None,
     eligible_arms: Collection[str] | None,
     previous: Choice | str | None,
+    prefix: str = "",
 ) -> bandit_pb2.ChooseRequest:
-    """Return the request for one choice.
+    """Return the request for one choice; `prefix` precedes the names of arguments in errors.
 
     Raises:
         TypeError: an argument has a wrong type.
@@ -49,16 +51,8 @@ def choose_request(
             eligible_arms=eligible_arms,
             previous_decision_id="" if previous_decision_id is None else previous_decision_id,
         )
-    except TypeError as error:
-        raise _type_error(
-            experiment=experiment,
-            unit=unit,
-            attributes=attributes,
-            eligible_arms=eligible_arms,
-            previous=previous,
-        ) from error
-    except ValueError as error:
-        raise call_error(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
+    except (TypeError, ValueError) as error:
+        raise _choose_refusal(experiment, unit, attributes, eligible_arms, previous, prefix, error) from error
     if eligible_arms is not None and not request.eligible_arms:
         # On the wire an empty list allows every arm, which is the opposite of what the caller said.
         raise call_error(grpc.StatusCode.INVALID_ARGUMENT, "eligible_arms is empty; None allows all arms")
@@ -81,16 +75,18 @@ def choice(response: bandit_pb2.ChooseResponse) -> Choice:
     )
 
 
-def check_fallback(fallback: Fallback) -> None:
+def check_fallback(fallback: Fallback, path: str = "fallback") -> None:
     """Raise TypeError if `fallback` is not a Fallback, before any call is made."""
     if not isinstance(fallback, Fallback):
-        raise TypeError(f"fallback must be a Fallback, got {type(fallback).__name__}")
+        raise wrong_type(path, fallback, "a Fallback")
 
 
 def reward_request(
-    decision: Choice | str, outcomes: Mapping[str, float], revision: int
+    decision: Choice | str, outcomes: Mapping[str, float], revision: int, prefix: str = ""
 ) -> bandit_pb2.RewardRequest | RewardResult:
     """Return the request for one reward, or its result where nothing is sent: for a fallback.
+
+    `prefix` precedes the names of arguments in errors.
 
     Raises:
         TypeError: an argument has a wrong type.
@@ -98,12 +94,11 @@ def reward_request(
     """
     decision_id = decision.decision_id if isinstance(decision, Choice) else decision
     try:
-        _check_types(decision_id, None)
+        _check_types(decision_id, outcomes)
+        _check_given(outcomes)
         request = bandit_pb2.RewardRequest(decision_id=decision_id, outcomes=outcomes, revision=revision)
-    except TypeError as error:
-        raise _type_error(decision=decision, outcomes=outcomes, revision=revision) from error
-    except (ValueError, OverflowError) as error:  # an integer beyond what a float can be is the latter
-        raise call_error(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _reward_refusal(decision, outcomes, revision, prefix, error) from error
     if not decision_id:
         return RewardResult(dict.fromkeys(outcomes, OutcomeResult.FALLBACK), is_fallback=True)
     return request
@@ -119,12 +114,54 @@ def reward_result(response: bandit_pb2.RewardResponse) -> RewardResult:
     )
 
 
-def _check_types(text: object, texts: object) -> None:
+def _check_types(text: object, items: object) -> None:
     """Raise TypeError for what protobuf accepts: None for a string, and a string as a list of its letters."""
-    if not isinstance(text, str) or isinstance(texts, str | bytes):
+    if not isinstance(text, str) or isinstance(items, str | bytes):
         raise TypeError
 
 
-def _type_error(**arguments: object) -> TypeError:
-    types = ", ".join(f"{name}: {type(value).__name__}" for name, value in arguments.items())
-    return TypeError(f"one of these has a wrong type: {types}")
+def _check_given(items: object) -> None:
+    """Raise TypeError for None, which protobuf accepts as nothing at all."""
+    if items is None:
+        raise TypeError
+
+
+def _choose_refusal(
+    experiment: object,
+    unit: object,
+    attributes: object,
+    eligible_arms: object,
+    previous: object,
+    prefix: str,
+    error: Exception,
+) -> TypeError | CallError:
+    """Return what is wrong with the arguments of a choice."""
+    if not isinstance(experiment, str):
+        return wrong_type(f"{prefix}experiment", experiment, "a str")
+    if isinstance(eligible_arms, str | bytes):
+        return wrong_type(f"{prefix}eligible_arms", eligible_arms, "a collection of arm ids, or None")
+    if not isinstance(previous, Choice | str | bytes | None):
+        return wrong_type(f"{prefix}previous", previous, "a Choice, a decision id or None")
+    fields = {
+        "experiment": experiment,
+        "unit": unit,
+        "attributes": attributes,
+        "eligible_arms": eligible_arms,
+        "previous_decision_id": previous.decision_id if isinstance(previous, Choice) else previous,
+    }
+    called = {"previous_decision_id": "previous"}
+    return refusal(bandit_pb2.ChooseRequest, fields, error, prefix=prefix, called=called)
+
+
+def _reward_refusal(
+    decision: object, outcomes: object, revision: object, prefix: str, error: Exception
+) -> TypeError | CallError:
+    """Return what is wrong with the arguments of a reward."""
+    decision_id = decision.decision_id if isinstance(decision, Choice) else decision
+    if not isinstance(decision_id, str):
+        return wrong_type(f"{prefix}decision", decision, "a Choice or a decision id")
+    if outcomes is None or isinstance(outcomes, str | bytes):
+        return wrong_type(f"{prefix}outcomes", outcomes, "a mapping of metrics to numbers")
+    fields = {"decision_id": decision_id, "outcomes": outcomes, "revision": revision}
+    called = {"decision_id": "decision"}
+    return refusal(bandit_pb2.RewardRequest, fields, error, prefix=prefix, called=called)

@@ -5,12 +5,12 @@ Repeating is safe: a decision counts once for each metric, so an attempt whose a
 of a service that restarts; see M. Brooker (2015), "Exponential Backoff And Jitter", AWS Architecture Blog.
 """
 
-import math
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from bandit.client.arguments import call_seconds, duration
 from bandit.client.errors import CallError
 
 
@@ -32,7 +32,7 @@ class RetryPolicy:
 
     def __post_init__(self) -> None:
         for name in ("timeout", "attempt_timeout", "initial_backoff", "maximum_backoff"):
-            check_seconds(name, getattr(self, name))
+            object.__setattr__(self, name, duration(name, getattr(self, name)))
 
     def backoff(self, n_attempts: int) -> float:
         """Return the longest wait after `n_attempts` attempts (counted from 1), in seconds.
@@ -52,6 +52,10 @@ class Attempts:
         timeout: for all attempts, in place of the policy's.
         clock: monotonic seconds.
         uniform: draws a float between its two arguments.
+
+    Raises:
+        TypeError: the timeout is not a number.
+        InvalidArgumentError: the timeout is not finite.
     """
 
     def __init__(
@@ -66,7 +70,7 @@ class Attempts:
         self._clock = clock
         self._uniform = uniform
         self._n_attempts = 0
-        self._deadline = clock() + (policy.timeout if timeout is None else timeout)
+        self._deadline = clock() + (policy.timeout if timeout is None else call_seconds(timeout))
 
     def begin(self) -> float:
         """Count an attempt and return how long it may take, in seconds; not positive if no time is left."""
@@ -90,9 +94,3 @@ class Attempts:
 
     def _remaining(self) -> float:
         return self._deadline - self._clock()
-
-
-def check_seconds(name: str, value: float) -> None:
-    """Raise ValueError unless the duration is positive and finite."""
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} must be more than zero and finite, got {value}")

@@ -17,7 +17,6 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from bandit.client import forks
 from bandit.client.credentials import Metadata
 from bandit.client.endpoint import Endpoint
 from bandit.client.errors import (
@@ -28,6 +27,7 @@ from bandit.client.errors import (
     malformed_error,
     unopened_error,
 )
+from bandit.client.processes import forks
 from bandit.client.statuses import from_rpc_error
 
 RequestT = TypeVar("RequestT", bound=Message)

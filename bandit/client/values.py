@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from google.protobuf.struct_pb2 import Struct, Value
 
+from bandit.client.arguments import wrong_type
 from bandit.client.errors import CallError
 
 JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
@@ -73,11 +74,11 @@ class Fallback:
 
     def __post_init__(self) -> None:
         if not isinstance(self.arm, str):
-            raise TypeError(f"a fallback's arm must be str, got {type(self.arm).__name__}")
+            raise wrong_type("a fallback's arm", self.arm, "a str")
         if not self.arm:
             raise ValueError("a fallback's arm must not be empty")
         if not isinstance(self.payload, Mapping):
-            raise TypeError(f"a fallback's payload must be a mapping, got {type(self.payload).__name__}")
+            raise wrong_type("a fallback's payload", self.payload, "a mapping")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

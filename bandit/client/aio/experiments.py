@@ -1,36 +1,38 @@
 """The experiment calls: `client.experiments`.
 
 They take and return the messages of `bandit.v1.experiment_pb2`, which document every field, and raise the
-errors of `bandit.client.errors`. `timeout` is in seconds for one call, by default the client's
-`experiment_timeout`. None of them is retried. An `etag`, where given, makes a change only to that version.
+errors of `bandit.client.errors`, or TypeError for an argument of a wrong type. `timeout` is in seconds for
+one call, by default the client's `experiment_timeout`. None of them is retried. An `etag`, where given, makes
+a change only to that version.
 """
 
 from __future__ import annotations  # some types exist in the stubs alone
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from bandit.client.aio.connection import AsyncCalls
+from bandit.client.aio.calls import AsyncCheckedCalls
+from bandit.client.arguments import build, wrong_type
 from bandit.v1 import experiment_pb2 as pb
 from bandit.v1 import experiment_pb2_grpc
 
 _REPORT_BYTES = 256 * 1024 * 1024  # the channel takes answers of any size
 
 
-class AsyncExperiments(AsyncCalls):
+class AsyncExperiments(AsyncCheckedCalls):
     """Experiment calls for asyncio."""
 
     async def create(
         self, experiment: pb.Experiment, *, validate_only: bool = False, timeout: float | None = None
     ) -> pb.Experiment:
         """Store a new experiment as a draft; with `validate_only` it is only checked."""
-        request = pb.CreateExperimentRequest(experiment=experiment, validate_only=validate_only)
+        request = build(pb.CreateExperimentRequest, experiment=experiment, validate_only=validate_only)
         return await self._call(self._stub.CreateExperiment, request, timeout)
 
     async def get(self, name: str, *, timeout: float | None = None) -> pb.Experiment:
         """Return one experiment."""
-        return await self._call(self._stub.GetExperiment, pb.GetExperimentRequest(name=name), timeout)
+        return await self._call(self._stub.GetExperiment, build(pb.GetExperimentRequest, name=name), timeout)
 
     async def list(
         self,
@@ -40,7 +42,7 @@ class AsyncExperiments(AsyncCalls):
         timeout: float | None = None,
     ) -> AsyncIterator[pb.Experiment]:
         """Yield all experiments by name, or those in one state; requests each page when it is needed."""
-        request = pb.ListExperimentsRequest(page_size=page_size, state=state)
+        request = build(pb.ListExperimentsRequest, page_size=page_size, state=state)
         while True:
             page = await self._call(self._stub.ListExperiments, request, timeout)
             for experiment in page.experiments:
@@ -59,32 +61,33 @@ class AsyncExperiments(AsyncCalls):
     ) -> pb.Experiment:
         """Change the fields that the mask names, by default all, if `experiment.etag` is unset or current."""
         if isinstance(update_mask, str):
-            raise TypeError("update_mask must be a collection of field names, got str")
-        request = pb.UpdateExperimentRequest(
-            experiment=experiment, update_mask=FieldMask(paths=update_mask), validate_only=validate_only
+            raise wrong_type("update_mask", update_mask, "a collection of field names")
+        mask = build(FieldMask, {"paths": "update_mask"}, paths=update_mask)
+        request = build(
+            pb.UpdateExperimentRequest, experiment=experiment, update_mask=mask, validate_only=validate_only
         )
         return await self._call(self._stub.UpdateExperiment, request, timeout)
 
     async def delete(self, name: str, *, etag: str = "", timeout: float | None = None) -> None:
         """Delete an experiment that is not running; its name can never be used again."""
-        request = pb.DeleteExperimentRequest(name=name, etag=etag)
+        request = build(pb.DeleteExperimentRequest, name=name, etag=etag)
         await self._call(self._stub.DeleteExperiment, request, timeout)
 
     async def start(self, name: str, *, etag: str = "", timeout: float | None = None) -> pb.Experiment:
         """Start the experiment: from now on its shares decide."""
-        request = pb.StartExperimentRequest(name=name, etag=etag)
+        request = build(pb.StartExperimentRequest, name=name, etag=etag)
         return await self._call(self._stub.StartExperiment, request, timeout)
 
     async def pause(self, name: str, *, etag: str = "", timeout: float | None = None) -> pb.Experiment:
         """Pause the experiment: its champion answers until the next start."""
-        request = pb.PauseExperimentRequest(name=name, etag=etag)
+        request = build(pb.PauseExperimentRequest, name=name, etag=etag)
         return await self._call(self._stub.PauseExperiment, request, timeout)
 
     async def conclude(
         self, name: str, *, winner: str, etag: str = "", timeout: float | None = None
     ) -> pb.Experiment:
         """Conclude the experiment: the winner answers from now on."""
-        request = pb.ConcludeExperimentRequest(name=name, winner=winner, etag=etag)
+        request = build(pb.ConcludeExperimentRequest, name=name, winner=winner, etag=etag)
         return await self._call(self._stub.ConcludeExperiment, request, timeout)
 
     async def report(
@@ -108,11 +111,17 @@ class AsyncExperiments(AsyncCalls):
             timeout: seconds.
         """
         if isinstance(metrics, str):
-            raise TypeError("metrics must be a collection of names, got str")
-        request = pb.GetReportRequest(
+            raise wrong_type("metrics", metrics, "a collection of names")
+        if isinstance(splits, str | Mapping) or not isinstance(splits, Iterable):
+            raise wrong_type("splits", splits, "a collection, each a mapping of arm ids to weights")
+        request = build(
+            pb.GetReportRequest,
             name=name,
             max_epochs=max_epochs,
-            splits=[pb.StaticSplit(weights=split) for split in splits],
+            splits=[
+                build(pb.StaticSplit, {"weights": f"splits[{position}]"}, weights=split)
+                for position, split in enumerate(splits)
+            ],
             lift=lift,
             metrics=metrics,
             max_bytes=_REPORT_BYTES,

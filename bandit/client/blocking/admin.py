@@ -2,20 +2,22 @@
 
 """The admin calls: `client.admin`. They need the role of an admin.
 
-They return the messages of `bandit.v1.admin_pb2` and raise the errors of `bandit.client.errors`. `timeout` is
-in seconds for one call, by default the client's `experiment_timeout`. None of them is retried.
+They return the messages of `bandit.v1.admin_pb2` and raise the errors of `bandit.client.errors`, or TypeError
+for an argument of a wrong type. `timeout` is in seconds for one call, by default the client's
+`experiment_timeout`. None of them is retried.
 """
 
 from __future__ import annotations  # some types exist in the stubs alone
 
 from collections.abc import Iterator
 
-from bandit.client.blocking.connection import Calls
+from bandit.client.arguments import build
+from bandit.client.blocking.calls import CheckedCalls
 from bandit.v1 import admin_pb2 as pb
 from bandit.v1 import admin_pb2_grpc
 
 
-class Admin(Calls):
+class Admin(CheckedCalls):
     """Admin calls; blocking and thread-safe."""
 
     def rotate_decision_key(self, *, timeout: float | None = None) -> list[pb.DecisionKey]:
@@ -26,7 +28,7 @@ class Admin(Calls):
 
     def revoke_decision_key(self, key: int, *, timeout: float | None = None) -> list[pb.DecisionKey]:
         """Forget a replaced key that has leaked; returns the others, the newest first."""
-        request = pb.RevokeDecisionKeyRequest(id=key)
+        request = build(pb.RevokeDecisionKeyRequest, {"id": "key"}, id=key)
         response = self._call(self._stub.RevokeDecisionKey, request, timeout)
         return list(response.keys)
 
@@ -40,7 +42,7 @@ class Admin(Calls):
         self, *, experiment: str = "", page_size: int = 0, timeout: float | None = None
     ) -> Iterator[pb.AuditEntry]:
         """Yield who changed what, the newest change first; requests each page when it is needed."""
-        request = pb.ListAuditEntriesRequest(experiment=experiment, page_size=page_size)
+        request = build(pb.ListAuditEntriesRequest, experiment=experiment, page_size=page_size)
         while True:
             page = self._call(self._stub.ListAuditEntries, request, timeout)
             yield from page.entries

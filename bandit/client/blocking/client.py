@@ -4,30 +4,29 @@
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from os import PathLike
 from types import TracebackType
 from typing import Self
 
 import grpc
 
-from bandit.client.batches import (
-    batch_choose_request,
-    batch_reward_request,
-    choices,
-    choose_batch,
-    reward_batch,
-    reward_results,
-)
+from bandit.client.arguments import call_seconds, channel_options, duration, require
+from bandit.client.batches import batch_choose_request, choices, choose_batch
 from bandit.client.blocking.admin import Admin
 from bandit.client.blocking.connection import Connection
 from bandit.client.blocking.experiments import Experiments
-from bandit.client.copies import reduced
+from bandit.client.blocking.posts import Posts
+from bandit.client.blocking.rewards import Rewards
+from bandit.client.blocking.serving import Serving
+from bandit.client.counts import ClientEvent, Counters, Counts
 from bandit.client.credentials import Tls
 from bandit.client.endpoint import DEFAULT_TARGET, Endpoint
 from bandit.client.errors import CallError, more_telling
 from bandit.client.fallbacks import Fallbacks
 from bandit.client.messages import check_fallback, choice, choose_request, reward_request, reward_result
-from bandit.client.retry import Attempts, RetryPolicy, check_seconds
+from bandit.client.processes.copies import reduced
+from bandit.client.retry import Attempts, RetryPolicy
 from bandit.client.values import Choice, Fallback, Question, Reward, RewardResult
 
 
@@ -50,13 +49,15 @@ class BanditClient:
             service refuses it; either needs TLS or a loopback target.
         credentials: of the channel, made by the caller, in place of `tls`.
         options: gRPC channel options that replace the client's own.
+        on_event: a function that is called with each `ClientEvent` as it is counted, by whichever thread or
+            event loop it happens in; it must be quick. What it raises is logged once and goes no further.
 
     Attributes:
         experiments: the experiment calls.
         admin: the calls of an admin.
 
     Raises:
-        TypeError: the target is not a string.
+        TypeError: an argument has a wrong type.
         ValueError: the target is empty or a URL, a duration is not positive and finite, the token would leave
             the machine in plain text, or both `tls` and `credentials` are given.
         OSError: a file of `tls` or `token` can't be read.
@@ -74,23 +75,34 @@ class BanditClient:
         token: str | PathLike[str] | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         options: Sequence[tuple[str, str | int]] = (),
+        on_event: Callable[[ClientEvent], object] | None = None,
     ) -> None:
         self._arguments = {name: value for name, value in locals().items() if name != "self"}
-        check_seconds("choose_timeout", choose_timeout)
-        check_seconds("batch_choose_timeout", batch_choose_timeout)
-        check_seconds("experiment_timeout", experiment_timeout)
-        self._choose_timeout = choose_timeout
-        self._batch_choose_timeout = batch_choose_timeout
+        self._choose_timeout = duration("choose_timeout", choose_timeout)
+        self._batch_choose_timeout = duration("batch_choose_timeout", batch_choose_timeout)
+        experiment_timeout = duration("experiment_timeout", experiment_timeout)
+        require("retry", retry, RetryPolicy, "a RetryPolicy")
         self._retry = retry or RetryPolicy()
-        self._fallbacks = Fallbacks()
+        self._counters = Counters(on_event)
+        self._fallbacks = Fallbacks(self._counters)
+        require("tls", tls, Tls, "a Tls")
+        require("credentials", credentials, grpc.ChannelCredentials, "channel credentials", is_secret=True)
         if tls is not None:
             if credentials is not None:
                 raise ValueError("tls and credentials exclude each other")
             credentials = tls.read()
+        options = channel_options(options)
         endpoint = Endpoint(target=target, credentials=credentials, token=token, options=options)
         self._connection = Connection(endpoint)
         self.experiments = Experiments(self._connection, experiment_timeout)
         self.admin = Admin(self._connection, experiment_timeout)
+        self._rewards = Rewards(self._connection, self._retry, self._counters)
+        self._posts = Posts(self._rewards, self._counters)
+
+    @property
+    def counts(self) -> Counts:
+        """Fallbacks by cause, late outcomes, and what became of the posts of `serve`, so far."""
+        return self._counters.counts()
 
     def choose(
         self,
@@ -128,11 +140,66 @@ class BanditClient:
             response = self._connection.call(
                 self._connection.stubs.bandit.Choose,
                 request,
-                self._choose_timeout if timeout is None else timeout,
+                self._choose_timeout if timeout is None else call_seconds(timeout),
             )
             return choice(response)
         except CallError as error:
             return self._fallbacks.serve(experiment, fallback, error)
+
+    def serve(
+        self,
+        experiment: str,
+        *,
+        fallback: Fallback,
+        unit: str | None = None,
+        attributes: Mapping[str, str] | None = None,
+        eligible_arms: Collection[str] | None = None,
+        previous: Choice | str | None = None,
+        timeout: float | None = None,
+        longest_ms: float = 60_000.0,
+    ) -> Serving:
+        """Choose an arm for a block of code, time the block, and post how it went.
+
+            with client.serve("demo", unit=user_id, fallback=Fallback("v1")) as choice:
+                answer = models[choice.arm](request)
+
+        At the end of the block `latency_ms`, `error` (1 if the block raised, otherwise 0) and `no_answer` (0)
+        are posted for its decision, as far as the experiment declares metrics of these names. What the block
+        raises goes on unchanged. A block that is cancelled, or left by KeyboardInterrupt, SystemExit or
+        GeneratorExit, posts nothing: it has no answer, and that may not be the arm's fault. A fallback
+        posts nothing. Where `previous` hands a decision back, its first block counts.
+
+        Posting never holds the block up and never makes it fail. Posts wait in memory, at most 10,000
+        blocks, and are sent in batches after a tenth of a second; `close` sends what waits, for at most 2 s.
+        What is dropped, refused or not answered is in `counts`, and a refusal is a warning of the logger
+        `bandit.client`.
+
+        Args:
+            experiment: the experiment's name; this and the others up to `timeout` as of `choose`.
+            fallback: what to serve without an answer.
+            unit: the sticky unit.
+            attributes: what is known of the unit.
+            eligible_arms: the arms that the caller can serve.
+            previous: an earlier choice for this unit, or its decision id.
+            timeout: seconds for the choice, in place of the client's; the block may take any time.
+            longest_ms: a longer latency counts as this one, in milliseconds. Declare the range of
+                `latency_ms` at least as wide, or with `clip = true`: otherwise its worst values are refused.
+
+        Raises:
+            TypeError: an argument has a wrong type; for those of `choose`, where the block begins.
+            ValueError: `longest_ms` is not positive and finite.
+        """
+        choose = partial(
+            self.choose,
+            experiment,
+            fallback=fallback,
+            unit=unit,
+            attributes=attributes,
+            eligible_arms=eligible_arms,
+            previous=previous,
+            timeout=timeout,
+        )
+        return Serving(experiment, choose, self._posts, duration("longest_ms", longest_ms, "milliseconds"))
 
     def batch_choose(self, questions: Sequence[Question], *, timeout: float | None = None) -> list[Choice]:
         """Return one choice for each question, in order; those without an answer get their own fallback.
@@ -147,7 +214,7 @@ class BanditClient:
                 response = self._connection.call(
                     self._connection.stubs.bandit.BatchChoose,
                     batch_choose_request(batch),
-                    self._batch_choose_timeout if timeout is None else timeout,
+                    self._batch_choose_timeout if timeout is None else call_seconds(timeout),
                 )
                 batch.absorb(choices(response.results))
             except CallError as error:
@@ -186,12 +253,16 @@ class BanditClient:
         while True:
             try:
                 stub = self._connection.stubs.bandit
-                return reward_result(self._connection.call(stub.Reward, request, attempts.begin()))
+                response = self._connection.call(stub.Reward, request, attempts.begin())
             except CallError as error:
                 failure = more_telling(failure, error)
                 delay = attempts.find_delay(failure)
                 if delay is None:
                     raise failure from failure.__cause__
+            else:
+                result = reward_result(response)
+                self._counters.add_late(result)
+                return result
             time.sleep(delay)
 
     def batch_reward(
@@ -206,25 +277,14 @@ class BanditClient:
             TypeError: an argument of a reward has a wrong type.
             ValueError: there are more than 1,000 rewards.
         """
-        batch = reward_batch(rewards)
-        attempts = Attempts(self._retry, timeout)
-        while batch.pending:
-            try:
-                stub = self._connection.stubs.bandit
-                response = self._connection.call(
-                    stub.BatchReward, batch_reward_request(batch), attempts.begin()
-                )
-                batch.absorb(reward_results(response.results))
-            except CallError as error:
-                batch.fail(error)
-            delay = attempts.find_delay(batch.find_trouble())
-            if delay is None:
-                break
-            time.sleep(delay)
-        return batch.in_order()
+        return self._rewards.send(rewards, timeout)
 
     def close(self) -> None:
-        """Cancel the calls in flight and refuse new ones, in all threads; closing again does nothing."""
+        """Send the posts that wait, for at most 2 s, then cancel the calls in flight and refuse new ones.
+
+        Closing again does nothing.
+        """
+        self._posts.close()
         self._connection.close()
 
     def __copy__(self) -> Self:

@@ -19,8 +19,9 @@ from bandit.client import (
     Reason,
     UnavailableError,
 )
+from bandit.client.counts import WARNING_INTERVAL, Counters
 from bandit.client.errors import CODE_TO_ERROR, call_error
-from bandit.client.fallbacks import WARNING_INTERVAL, Fallbacks
+from bandit.client.fallbacks import Fallbacks
 from bandit.v1 import bandit_pb2
 from tests.bandit.client.peer import (
     AnyClient,
@@ -233,7 +234,7 @@ async def test_fallbacks_are_logged(
 def test_warnings_are_separate(caplog: pytest.LogCaptureFixture, fallback: Fallback) -> None:
     """Another experiment or another status has its own warning, and each returns after its interval."""
     now = 0.0
-    fallbacks = Fallbacks(clock=lambda: now)
+    fallbacks = Fallbacks(Counters(), clock=lambda: now)
     down = call_error(grpc.StatusCode.UNAVAILABLE, "down")
     slow = call_error(grpc.StatusCode.DEADLINE_EXCEEDED, "slow")
     for experiment, cause in [("a", down), ("a", down), ("a", slow), ("b", down)]:
@@ -247,8 +248,8 @@ def test_warnings_are_separate(caplog: pytest.LogCaptureFixture, fallback: Fallb
 
 def test_memory_of_warnings_is_bounded(fallback: Fallback) -> None:
     """Names that come from users do not fill the memory with warnings."""
-    fallbacks = Fallbacks()
+    fallbacks = Fallbacks(Counters())
     cause = call_error(grpc.StatusCode.NOT_FOUND, "no such experiment")
     for number in range(5000):
         fallbacks.serve(f"experiment-{number}", fallback, cause)
-    assert len(fallbacks._key_to_warned_at) <= 1000
+    assert len(fallbacks._throttle._key_to_warned_at) <= 1000

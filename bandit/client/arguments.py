@@ -1,0 +1,289 @@
+"""What is wrong with an argument: its path, its value and type, and what is wanted in its place.
+
+Requests are built by protobuf, which checks every value and names none. Only after it has refused a request
+are the fields tried one by one, so that a correct call pays nothing. A value of a wrong type is a bug in the
+program: a TypeError. A value that the wire can't carry may come from a user: an InvalidArgumentError with its
+field, as the service would have answered.
+
+What protobuf takes is taken: numpy's and other numbers that convert to float as outcomes, bool as a number,
+subclasses of str (enums too) and UTF-8 bytes as text.
+"""
+
+import json
+import math
+import re
+import reprlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, SupportsFloat, TypeVar, cast
+
+import grpc
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from bandit.client.errors import CallError, FieldViolation, call_error
+
+MessageT = TypeVar("MessageT", bound=Message)
+
+LONGEST_SECONDS: Final = 1e8
+"""Three years: gRPC answers a call with a much longer deadline as if it had passed already."""
+
+_MOST_SHOWN: Final = 80
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_INTEGERS: Final = {
+    FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
+    FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
+    FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
+    FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
+}
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = _repr.maxlong = _MOST_SHOWN
+
+
+def shown(value: object) -> str:
+    r"""Return a value for a message: in ASCII, escaped, cut after 80 characters; its type if it has no repr.
+
+    >>> print(shown("é\n"), shown(7), len(shown("x" * 1000)))
+    '\xe9\n' 7 80
+    """
+    try:
+        text = _repr.repr(value)
+    except Exception:  # noqa: BLE001 - a repr of the caller's, which may raise anything
+        return type(value).__name__
+    text = text.encode("ascii", "backslashreplace").decode()
+    text = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 3]}..."
+
+
+def type_name(value: object) -> str:
+    """Return the name of a value's type, with its module where that is not Python's own."""
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def wrong_type(path: str, value: object, wanted: str, *, is_secret: bool = False) -> TypeError:
+    """Return the error of an argument of a wrong type; the value of a secret is left out.
+
+    >>> wrong_type('attributes["age"]', 42, "a str")
+    TypeError('attributes["age"] must be a str, got 42 (int)')
+    """
+    got = type_name(value) if is_secret else f"{shown(value)} ({type_name(value)})".strip()
+    return TypeError(f"{path} must be {wanted}, got {got}")
+
+
+def invalid_value(path: str, value: object, rule: str) -> CallError:
+    """Return the InvalidArgumentError of a value that can't be sent."""
+    description = f"{shown(value)}: {rule}"
+    violations = (FieldViolation(path, description),)
+    return call_error(grpc.StatusCode.INVALID_ARGUMENT, f"{path}: {description}", field_violations=violations)
+
+
+def duration(name: str, value: object, unit: str = "seconds") -> float:
+    """Return a duration of the client as a float.
+
+    Raises:
+        TypeError: it is not a number.
+        ValueError: it is not positive and finite.
+    """
+    seconds = _number(name, value, unit)
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise ValueError(f"{name} must be more than zero and finite, got {shown(value)}")
+    return min(seconds, LONGEST_SECONDS)
+
+
+def call_seconds(value: float) -> float:
+    """Return the timeout of one call, in seconds; one that is not positive has run out.
+
+    Raises:
+        TypeError: it is not a number.
+        InvalidArgumentError: it is not finite.
+    """
+    seconds = value if type(value) is float else _number("timeout", value, "seconds")
+    if not math.isfinite(seconds):
+        raise invalid_value("timeout", value, "it must be a finite number of seconds")
+    return min(seconds, LONGEST_SECONDS)
+
+
+def require(
+    name: str,
+    value: object,
+    kinds: type[object] | tuple[type[object], ...],
+    wanted: str,
+    *,
+    is_secret: bool = False,
+) -> None:
+    """Raise TypeError unless the value is None or of one of these types."""
+    if value is not None and not isinstance(value, kinds):
+        raise wrong_type(name, value, f"{wanted} or None", is_secret=is_secret)
+
+
+def channel_options(options: object) -> tuple[tuple[str, str | int], ...]:
+    """Return channel options as pairs; TypeError if one is none, which gRPC would find at the first call."""
+    if isinstance(options, str | bytes) or not isinstance(options, Iterable):
+        raise wrong_type("options", options, "a sequence of pairs of a str and a str or an int")
+    pairs = tuple(options.items() if isinstance(options, Mapping) else options)
+    for position, pair in enumerate(pairs):
+        match pair:
+            case (str() | bytes(), value) if _is_option(value):
+                continue
+        raise wrong_type(f"options[{position}]", pair, "a pair of a str and a str or an int of 32 bits")
+    return pairs
+
+
+def build(kind: type[MessageT], /, called: Mapping[str, str] | None = None, **fields: object) -> MessageT:
+    """Return a message of these fields.
+
+    Args:
+        kind: the message.
+        called: the caller's words for fields, where they differ from the wire's.
+        fields: the values.
+
+    Raises:
+        TypeError: a field has a value of a wrong type.
+        InvalidArgumentError: a value can't be encoded.
+    """
+    try:
+        return cast("Callable[..., MessageT]", kind)(**fields)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise refusal(kind, fields, error, called=called) from error
+
+
+def refusal(
+    kind: type[Message],
+    fields: Mapping[str, object],
+    error: Exception,
+    *,
+    prefix: str = "",
+    called: Mapping[str, str] | None = None,
+) -> TypeError | CallError:
+    """Return the error that names what protobuf refused with `error`, by trying each field alone."""
+    for name, value in fields.items():
+        path = prefix + (called or {}).get(name, name)
+        field = cast("FieldDescriptor | None", kind.DESCRIPTOR.fields_by_name.get(name))
+        if field is None:
+            return TypeError(f"{path} is not a field of {kind.DESCRIPTOR.name}")
+        found = _find_in_field(field, path, value)
+        if found is not None:
+            return found
+    if isinstance(error, TypeError):
+        return TypeError(f"{prefix or kind.DESCRIPTOR.name}: {error}")
+    return call_error(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+
+
+def _is_option(value: object) -> bool:
+    if isinstance(value, int):
+        return -(2**31) <= value < 2**31
+    return isinstance(value, str | bytes) or hasattr(value, "__int__")  # as gRPC's session cache has
+
+
+def _number(name: str, value: object, unit: str) -> float:
+    if isinstance(value, str | bytes):  # which `float` would read
+        raise wrong_type(name, value, f"a number of {unit}")
+    try:
+        return float(cast("SupportsFloat", value))
+    except (TypeError, ValueError) as error:
+        raise wrong_type(name, value, f"a number of {unit}") from error
+    except OverflowError:
+        return math.inf
+
+
+def _find_in_field(field: FieldDescriptor, path: str, value: object) -> TypeError | CallError | None:
+    """Return what is wrong with a field; None if protobuf takes it."""
+    error = _try(field, value)
+    if error is None:
+        return None
+    if _is_map(field):
+        return _find_in_map(field, path, value)
+    if isinstance(field.default_value, list):
+        return _find_in_list(field, path, value)
+    return _verdict(field, path, value, error)
+
+
+def _find_in_map(field: FieldDescriptor, path: str, value: object) -> TypeError | CallError | None:
+    entry = cast("Descriptor", field.message_type)
+    of_key, of_item = entry.fields_by_name["key"], entry.fields_by_name["value"]
+    if not isinstance(value, Mapping):
+        return wrong_type(
+            path, value, f"a mapping, each key {_wanted(of_key)} and each value {_wanted(of_item)}"
+        )
+    for key, item in value.items():
+        error = _try_entry(of_key, key)
+        if error is not None:
+            return _verdict(of_key, f"a key of {path}", key, error)
+        error = _try_entry(of_item, item)
+        if error is not None:
+            return _verdict(of_item, f"{path}[{_quoted(key)}]", item, error)
+    return None
+
+
+def _find_in_list(field: FieldDescriptor, path: str, value: object) -> TypeError | CallError | None:
+    if not isinstance(value, Iterable):
+        return wrong_type(path, value, f"a collection, each {_wanted(field)}")
+    for position, item in enumerate(value):
+        error = _try(field, [item])
+        if error is not None:
+            return _verdict(field, f"{path}[{position}]", item, error)
+    return None
+
+
+def _verdict(field: FieldDescriptor, path: str, value: object, error: Exception) -> TypeError | CallError:
+    """Return the error for one value, of one field, that protobuf refuses."""
+    if field.message_type is not None and isinstance(value, Mapping):
+        return refusal(GetMessageClass(field.message_type), value, error, prefix=f"{path}.")
+    if isinstance(error, TypeError) or field.message_type is not None:
+        return wrong_type(path, value, _wanted(field))
+    if isinstance(error, UnicodeError):
+        rule = "it must be text that UTF-8 can encode, without unpaired surrogates"
+    elif isinstance(error, OverflowError):
+        rule = "it is too large for a float"
+    elif field.cpp_type in _INTEGERS:
+        low, high = _INTEGERS[field.cpp_type]
+        rule = f"it must be in [{low}, {high}]"
+    elif field.enum_type is not None:
+        rule = f"it must be {_wanted(field)}"
+    else:
+        rule = str(error)
+    return invalid_value(path, value, rule)
+
+
+def _wanted(field: FieldDescriptor) -> str:
+    if field.enum_type is not None:
+        return f"one of {', '.join(field.enum_type.values_by_name)}"
+    if field.message_type is not None:
+        return f"a message {field.message_type.name} or a dict of its fields"
+    match field.cpp_type:
+        case FieldDescriptor.CPPTYPE_STRING:
+            return "a str"
+        case FieldDescriptor.CPPTYPE_DOUBLE | FieldDescriptor.CPPTYPE_FLOAT:
+            return "a number"
+        case FieldDescriptor.CPPTYPE_BOOL:
+            return "a bool"
+        case _:
+            return "an int"
+
+
+def _try(field: FieldDescriptor, value: object) -> Exception | None:
+    """Return why protobuf refuses a value of this field alone; None if it takes it."""
+    kind = GetMessageClass(cast("Descriptor", field.containing_type))
+    try:
+        cast("Callable[..., Message]", kind)(**{field.name: value})
+    except (TypeError, ValueError, OverflowError) as error:
+        return error
+    return None
+
+
+def _try_entry(field: FieldDescriptor, value: object) -> Exception | None:
+    """As `_try`, of a key or a value of a map, where None is not the default."""
+    if value is None:
+        return TypeError()
+    return _try(field, value)
+
+
+def _is_map(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and field.message_type.GetOptions().map_entry
+
+
+def _quoted(key: object) -> str:
+    """Return a key of a mapping for a path, such as `"click"`."""
+    text = str(key)
+    return json.dumps(text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}...")

@@ -1,0 +1,1 @@
+"""What becomes of a client in other processes: forks and pickles."""
