@@ -7,6 +7,7 @@
 `choose` always returns an arm: the service's, or the caller's fallback when the service is slow, down or
 refuses. `reward` may be called any number of times: a decision counts once for each metric.
 `AsyncBanditClient` has the same methods as coroutines. Both need only grpcio and protobuf.
+`RewardOutbox` keeps rewards in a file until the service has acknowledged them.
 
 They are one client, written for asyncio in `aio/`. The blocking one, `blocking/`, is generated from it by
 `python protos/generate_client.py`; `transport` holds what truly differs between the two.
@@ -28,6 +29,9 @@ from bandit.client.errors import (
     NotFoundError,
     UnavailableError,
 )
+from bandit.client.outbox.errors import OutboxClosedError, OutboxError, OutboxFileError, OutboxFullError
+from bandit.client.outbox.outbox import RewardOutbox
+from bandit.client.outbox.refused import RefusedReward
 from bandit.client.retry import RetryPolicy
 from bandit.client.values import (
     Choice,
@@ -58,11 +62,17 @@ __all__ = [
     "InvalidArgumentError",
     "JsonValue",
     "NotFoundError",
+    "OutboxClosedError",
+    "OutboxError",
+    "OutboxFileError",
+    "OutboxFullError",
     "OutcomeResult",
     "Question",
     "Reason",
+    "RefusedReward",
     "RetryPolicy",
     "Reward",
+    "RewardOutbox",
     "RewardResult",
     "Tls",
     "UnavailableError",

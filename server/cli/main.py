@@ -24,8 +24,11 @@ COMMANDS = {
         "Write an experiment's facts, epochs and reward log as Parquet or CSV.",
     ),
     "plan": ("server.cli.commands.plan:plan", "Plan how long it takes to see a lift, before the start."),
-    "choose": ("server.cli.commands.choose_reward:choose", "Choose an arm by hand."),
-    "reward": ("server.cli.commands.choose_reward:reward", "Post the outcomes of a decision by hand."),
+    "choose": ("server.cli.commands.choose:choose", "Choose an arm by hand."),
+    "reward": (
+        "server.cli.commands.reward.group:reward",
+        "Post the outcomes of a decision by hand, or import a file of them.",
+    ),
     "token": ("server.cli.commands.token:token", "Create tokens for callers."),
     "key": ("server.cli.commands.key:key", "Rotate, revoke and list the keys that sign decisions."),
     "audit": ("server.cli.commands.audit:audit", "Show who changed what."),

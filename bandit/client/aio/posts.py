@@ -45,7 +45,7 @@ class _AsyncSender:
         self._postings = postings
 
     async def send(self, posts: list[Post], seconds: float | None) -> None:
-        """Send these posts within so many seconds (None: the time of a reward), and count what they became."""
+        """Send posts within so many seconds (None: the time of a reward); count what became of them."""
         deadline = None if seconds is None else time.monotonic() + seconds
         waiting = [post for post in map(self._postings.wanted, posts) if post is not None]
         while waiting:

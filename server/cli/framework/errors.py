@@ -35,8 +35,10 @@ class CalledWronglyError(CommandError):
 
 
 @contextmanager
-def reporting(kind: type[Exception], reported: type[CommandError] = CommandError) -> Iterator[None]:
-    """Raise errors of `kind`, whose text is written for users, as `reported`.
+def reporting(
+    kind: type[Exception], reported: type[CommandError] = CommandError, prefix: str = ""
+) -> Iterator[None]:
+    """Raise errors of `kind`, whose text is written for users, as `reported`, behind a prefix.
 
     One whose own `exit_code` is 2 becomes a `CalledWronglyError`.
     """
@@ -44,4 +46,4 @@ def reporting(kind: type[Exception], reported: type[CommandError] = CommandError
         yield
     except kind as error:
         is_wrong = getattr(error, "exit_code", None) == CalledWronglyError.exit_code
-        raise (CalledWronglyError if is_wrong else reported)(str(error)) from error
+        raise (CalledWronglyError if is_wrong else reported)(f"{prefix}{error}") from error

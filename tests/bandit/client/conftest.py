@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bandit.client import AsyncBanditClient, BanditClient, Fallback, RetryPolicy
+from bandit.client import AsyncBanditClient, BanditClient, Fallback, RetryPolicy, RewardOutbox
 from bandit.v1 import bandit_pb2
 from tests.bandit.client import programs
+from tests.bandit.client.outboxes import NOBODY, OpenOutbox
 from tests.bandit.client.peer import AnyClient, ClientFactory, Peer, Script, answer, settle
 
 
@@ -64,3 +65,20 @@ def run_program(peer: Peer, tmp_path: Path) -> programs.Run:
     recorded = bandit_pb2.RewardResponse(results={"click": bandit_pb2.OUTCOME_RESULT_RECORDED})
     peer.script.on("Reward", answer(recorded))
     return lambda program, environment=None: programs.run(program, peer.target, tmp_path, environment)
+
+
+@pytest.fixture
+def open_outbox(tmp_path: Path) -> Iterator[OpenOutbox]:
+    """Open outboxes on `rewards.db` in the test's folder, closed at the end."""
+    opened: list[tuple[RewardOutbox, BanditClient]] = []
+
+    def open_one(target: str = NOBODY, **bounds: int) -> RewardOutbox:
+        client = BanditClient(target, retry=RetryPolicy(timeout=0.2, maximum_backoff=0.05))
+        outbox = RewardOutbox(tmp_path / "rewards.db", client, **bounds)
+        opened.append((outbox, client))
+        return outbox
+
+    yield open_one
+    for outbox, client in opened:
+        outbox.close(0)
+        client.close()

@@ -115,7 +115,8 @@ closed = make("blocking")
 closed.close()
 client = make("blocking")
 for each in (closed, client):
-    with each._fallbacks._lock, each._connection._lock:  # where it may interrupt
+    throttle, counters, connection = each._fallbacks._throttle, each._counters, each._connection
+    with throttle._lock, counters._lock, connection._lock:  # where it may interrupt
         signal.raise_signal(signal.SIGALRM)
 expect(len(handled), 2)
 signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.003)

@@ -161,12 +161,14 @@ held, ends = threading.Barrier(2), threading.Event()
 
 def hold():
     for client in clients:
-        client._fallbacks._lock.acquire()
+        client._fallbacks._throttle._lock.acquire()
+        client._counters._lock.acquire()
         client._connection._lock.acquire()
     held.wait()
     ends.wait()
     for client in clients:
-        client._fallbacks._lock.release()
+        client._fallbacks._throttle._lock.release()
+        client._counters._lock.release()
         client._connection._lock.release()
 
 def work():

@@ -1,9 +1,8 @@
-"""`bandit-server choose` and `reward`: the data plane by hand, to try an experiment or correct a value."""
+"""`bandit-server choose`: a decision by hand, to try an experiment."""
 
 import json
-import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice, repeat
 
 import click
@@ -11,7 +10,6 @@ import click
 from bandit.client import BanditClient, Choice, Fallback, Question
 from server.cli.framework.connection import connected, json_option, server_option
 from server.cli.framework.console import counted, output_console
-from server.cli.framework.errors import CalledWronglyError
 from server.cli.framework.help import Command
 from server.cli.framework.tables import plain_table, print_table
 from server.cli.framework.unit_option import Unit
@@ -20,26 +18,6 @@ from server.wording import percent
 
 _BATCH = 1_000
 _NO_ARM = Fallback("none")  # never served: the command fails with the error instead
-
-
-def _outcomes(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> Mapping[str, float]:
-    """Parse arguments such as `click=1` to metric and value; a callback for click."""
-    outcomes: dict[str, float] = {}
-    for text in values:
-        name, _, number = text.partition("=")
-        value = _number(number)
-        if not name or name in outcomes or not math.isfinite(value):
-            reason = "names a metric twice" if name in outcomes else "is not METRIC=VALUE, such as click=1"
-            raise click.BadParameter(f"{text!r} {reason}", ctx, param)
-        outcomes[name] = value
-    return outcomes
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
 
 
 @click.command(cls=Command)
@@ -77,39 +55,6 @@ def choose(
     else:
         for key, value in _facts(choices[0]).items():
             click.echo(f"{key:<12} {value if isinstance(value, str) else json.dumps(value)}")
-
-
-@click.command(cls=Command)
-@click.argument("decision_id")
-@click.argument("outcomes", callback=_outcomes, nargs=-1, required=True, metavar="METRIC=VALUE...")
-@click.option(
-    "--revision",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="A higher revision replaces a value that was posted with a lower one.",
-)
-@server_option
-@json_option
-def reward(
-    decision_id: str, outcomes: Mapping[str, float], revision: int, server: str, *, as_json: bool
-) -> None:
-    """Post the outcomes of a decision by hand.
-
-    Repeating it is safe: a decision counts once for each metric.
-    """
-    if not decision_id:
-        raise CalledWronglyError("DECISION_ID is empty: pass the decision_id of a choice")
-    with connected(server) as client:
-        result = client.reward(decision_id, outcomes, revision=revision)
-    results = {metric: str(result.metric_to_result[metric]) for metric in outcomes}
-    note_done(", ".join(f"{metric}: {outcome}" for metric, outcome in results.items()))
-    if as_json:
-        click.echo(json.dumps({"results": results}, indent=2))
-    else:
-        for metric, outcome in results.items():
-            click.echo(f"{metric}: {outcome}")
 
 
 def _choices(client: BanditClient, question: Question, count: int) -> Iterator[Choice]:

@@ -1,0 +1,1 @@
+"""Rewards that are kept in a file until the service has acknowledged them."""

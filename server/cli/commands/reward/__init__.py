@@ -1,0 +1,1 @@
+"""`bandit-server reward`: outcomes posted by hand or from a file."""
