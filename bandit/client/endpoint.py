@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import grpc
 
 from bandit import DISTRIBUTION  # an ImportError if the linter with the same import name shadows this package
+from bandit.client.arguments import shown, wrong_type
 from bandit.client.credentials import Bearer
 from bandit.sizes import UNIX_ADDRESS_BYTES
 
@@ -27,7 +28,12 @@ CHANNEL_OPTIONS: tuple[tuple[str, str | int], ...] = (
     ("grpc.max_receive_message_length", -1),  # 1,000 arms may bring 16 KiB of payload each
 )
 
-_URLS = ("http://", "https://")  # gRPC would look for a host of that name, call after call
+_SCHEMES = frozenset({"dns", "google-c2p", "ipv4", "ipv6", "unix", "unix-abstract", "vsock", "xds"})
+_HOST_SCHEMES = frozenset({"dns", "ipv4", "ipv6"})
+_LARGEST_PORT = 65_535
+
+_URL = re.compile(r"([^:/]*)://.*", re.DOTALL)
+_HOST_AND_PORT = re.compile(r"(?:[^:/,\[\]]*|\[[^\]]*\]):([^:/,]*)")
 
 _UNIX = re.compile(r"unix(?:-abstract)?:(?://(?=/))?(.*)", re.IGNORECASE | re.DOTALL)
 
@@ -58,12 +64,8 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         if not isinstance(self.target, str):
-            raise TypeError(f"a target must be str, got {type(self.target).__name__}")
-        if not self.target or self.target.lower().startswith(_URLS):
-            raise ValueError(
-                f"a target is HOST:PORT or another of gRPC's, such as dns:///bandit.internal:443, "
-                f"got {self.target!r}"
-            )
+            raise wrong_type("target", self.target, "a str")
+        _check_target(self.target)
         if _unix_bytes(self.target) > UNIX_ADDRESS_BYTES:
             raise ValueError(
                 f"the path of a Unix socket has at most {UNIX_ADDRESS_BYTES} bytes, got {self.target!r}"
@@ -86,6 +88,28 @@ class Endpoint:
         # One value for each key: of two, gRPC would take the first.
         options = {**dict(CHANNEL_OPTIONS), **proxy, **name, **dict(self.options)}
         return self.target, self.credentials, list(options.items())
+
+
+def _check_target(target: str) -> None:
+    """Raise ValueError for what gRPC would take, to fail at each call or to call a stranger.
+
+    It looks for a host of the name of an unknown scheme, and cuts a port down to 16 bits.
+    """
+    scheme, _, rest = target.partition(":")
+    url = _URL.fullmatch(target)
+    if not target or (url is not None and url[1].lower() not in _SCHEMES):
+        raise ValueError(
+            "a target is HOST:PORT or another of gRPC's, such as dns:///bandit.internal:443, got "
+            f"{shown(target)}"
+        )
+    if scheme.lower() in _SCHEMES - _HOST_SCHEMES:
+        return
+    place = _HOST_AND_PORT.fullmatch(rest.removeprefix("///") if scheme.lower() in _HOST_SCHEMES else target)
+    if place is None or place[1].lower() in {"http", "https"}:  # gRPC knows the ports of these two
+        return
+    port = place[1]
+    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= _LARGEST_PORT):
+        raise ValueError(f"the port of a target is a number from 1 to {_LARGEST_PORT}, got {shown(target)}")
 
 
 def _unix_bytes(target: str) -> int:

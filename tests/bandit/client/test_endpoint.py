@@ -142,14 +142,68 @@ def test_timeouts_are_positive(name: str) -> None:
         BanditClient(**{name: 0.0})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("target", ["", "http://bandit.internal:50051", "HTTPS://bandit.internal"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "",
+        "http://bandit.internal:50051",
+        "HTTPS://bandit.internal",
+        "tcp://127.0.0.1:1",
+        "grpc://b:1",
+        "://b",
+    ],
+)
 def test_a_url_is_not_a_target(target: str, new_client: ClientFactory) -> None:
     """A URL is refused as a target: a client that can't reach anything would fall back for ever."""
     with pytest.raises(ValueError, match="a target is HOST:PORT"):
         new_client(target)
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        "127.0.0.1:99999",
+        "b:notaport",
+        "b:",
+        "[::1]:0",
+        "dns:///b:65536",
+        "ipv4:127.0.0.1:-1",
+        "b:\u0665",
+        "b:1 ",
+    ],
+)
+def test_a_port_is_a_port(target: str, new_client: ClientFactory) -> None:
+    """A port beyond 65535 is refused: gRPC would cut it to 16 bits, and call whoever is there."""
+    with pytest.raises(ValueError, match="the port of a target is a number from 1 to 65535"):
+        new_client(target)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "b",
+        "b:1",
+        "::1",
+        "[::1]",
+        "[::1]:65535",
+        "dns:b",
+        "dns:b:80",
+        "dns:///b",
+        "dns://1.1.1.1:53/b:443",
+        "ipv4:10.0.0.1:1,10.0.0.2:2",
+        "ipv6:[::1]:1",
+        "unix:/run/b:99999",
+        "unix-abstract:b",
+        "xds:///b:x",
+        "b:https",
+    ],
+)
+def test_targets_of_grpc_are_taken(target: str, new_client: ClientFactory) -> None:
+    """What gRPC can reach by any of its schemes is a target."""
+    new_client(target)
+
+
 def test_a_target_that_is_not_set_is_refused(new_client: ClientFactory) -> None:
     """None, from a missing environment variable, raises when the client is made, and not in `choose`."""
-    with pytest.raises(TypeError, match="a target must be str, got NoneType"):
+    with pytest.raises(TypeError, match=r"target must be a str, got None \(NoneType\)"):
         new_client(None)  # type: ignore[arg-type]
