@@ -39,6 +39,7 @@ SLOW: Final = (
     "packaging",  # wheels are built and installed
     "replicas",  # several servers start, among them the previous release
     "rpc/test_giving_up.py",  # deadlines pass
+    "rpc/test_keepalive.py",  # pings are ten seconds apart
     "rpc/test_quotas.py",  # thousands of experiments and arms
     "security",  # servers start with keys, certificates and tokens that change
     "services/whole",  # long random histories on a real PostgreSQL
@@ -51,16 +52,19 @@ SLOW: Final = (
 
 LONG: Final = (
     "benchmarks/outage",  # the database is away for as long as it takes to be noticed
+    "cli/test_output.py",  # every command in every situation
     "faults/test_floods.py",
     "faults/test_four_replicas.py",
     "faults/test_kill.py",
     "faults/test_kill_purging.py",
+    "faults/test_kill_reporter.py",
     "faults/test_kill_workers.py",
     "faults/test_postgresql_dies.py",
     "faults/test_weak_settings.py",
     "packaging/test_wheel.py",  # an environment is made from nothing
     "replicas/test_mixed_releases.py",  # the previous release is installed and runs beside this one
     "replicas/test_upgrade.py",
+    "rpc/test_keepalive.py",  # pings are ten seconds apart
     "standby/test_start.py",
     "standby/test_workers.py",
 )
