@@ -34,6 +34,10 @@ _KUBERNETES: Final = re.compile(
     r"BANDIT(_\w+)?_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)",
     re.ASCII,
 )
+_OTHER_NAMES: Final = {f"{ENVIRONMENT_PREFIX}PORT": "LISTEN", f"{ENVIRONMENT_PREFIX}DB": "DATABASE"}
+"""Names that other services use. A number as the port is not from Kubernetes, which sets a URL."""
+
+_CONFIG: Final = f"{ENVIRONMENT_PREFIX}CONFIG"
 _QUOTED: Final = re.compile(r"""(["']).*\1""", re.DOTALL)
 
 
@@ -62,6 +66,10 @@ def _doubts(name: str, value: str) -> Iterator[str]:
     if name in COMMAND_VARIABLES:
         if is_quoted(value):
             yield f"{shown}: the quotation marks are part of its value: write it without them"
+    elif name.upper() == _CONFIG:
+        yield f"{shown} is not read: name the settings file with --config"
+    elif name.upper() in _OTHER_NAMES and "://" not in value:
+        yield f"{shown} is not read; did you mean {ENVIRONMENT_PREFIX}{_OTHER_NAMES[name.upper()]}?"
     elif not _KUBERNETES.fullmatch(name):
         written = name.upper().removeprefix(ENVIRONMENT_PREFIX)
         near = get_close_matches(written[:_LONGEST], _KNOWN, n=1, cutoff=_CLOSENESS)

@@ -81,7 +81,7 @@ def require_schema(connection: Connection, schema: Schema = CURRENT) -> None:
     if found is None or found < schema.head:
         raise SchemaError(
             f"the database has schema {found or 'none'}, this version works with {schema.head}: "
-            "start it without --no-migrate to migrate"
+            "start a server of this version, without --no-migrate, to migrate it"
         )
     oldest = connection.execute(select(compatibility.c.oldest_code)).scalar()
     if oldest is None or oldest > schema.head:

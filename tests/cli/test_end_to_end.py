@@ -161,6 +161,17 @@ def test_what_someone_else_changed_meanwhile_is_not_overwritten(
 
 
 @pytest.mark.usefixtures("server")
+def test_a_payload_is_shown_in_its_own_letters(run: Run) -> None:
+    """A person reads it; JSON for machines stays ASCII."""
+    write("letters", RANKER.replace("temperature = 0.2", 'text = "می‌خواهم 👩‍💻"'))
+    succeed(run, "experiment", "apply", "letters.toml")
+    succeed(run, "experiment", "start", "letters")
+    eligible = ("choose", "letters", "--eligible", "v2")
+    assert '"text": "می‌خواهم 👩‍💻"' in succeed(run, *eligible)
+    assert succeed(run, *eligible, "--json").isascii()
+
+
+@pytest.mark.usefixtures("server")
 def test_the_life_of_an_experiment(run: Run) -> None:
     """Commands take an experiment from draft to deletion."""
     succeed(run, "experiment", "apply", write("life"))

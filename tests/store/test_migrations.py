@@ -118,7 +118,7 @@ def test_an_empty_database_is_refused_without_permission_to_migrate(
         open_store(url, may_migrate=False)
     assert str(caught.value) == (
         f"the database has schema none, this version works with {HEAD}: "
-        "start it without --no-migrate to migrate"
+        "start a server of this version, without --no-migrate, to migrate it"
     )
     assert database.execute("SELECT name FROM sqlite_master").fetchall() == []
 

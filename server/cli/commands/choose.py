@@ -8,6 +8,7 @@ from itertools import islice, repeat
 import click
 
 from bandit.client import BanditClient, Choice, Fallback, Question
+from bandit.text import Kind, text_fault
 from server.cli.framework.connection import connected, json_option, server_option
 from server.cli.framework.console import counted, output_console
 from server.cli.framework.help import Command
@@ -54,7 +55,7 @@ def choose(
         click.echo(json.dumps(_facts(choices[0]), indent=2))
     else:
         for key, value in _facts(choices[0]).items():
-            click.echo(f"{key:<12} {value if isinstance(value, str) else json.dumps(value)}")
+            click.echo(f"{key:<12} {value if isinstance(value, str) else _readable(value)}")
 
 
 def _choices(client: BanditClient, question: Question, count: int) -> Iterator[Choice]:
@@ -78,6 +79,12 @@ def _facts(choice: Choice) -> dict[str, object]:
         "payload": choice.payload,
     }
     return facts
+
+
+def _readable(value: object) -> str:
+    """Return JSON with letters as they are, unless a terminal would obey one of them."""
+    text = json.dumps(value, ensure_ascii=False)
+    return json.dumps(value) if text_fault(text, Kind.DESCRIPTION, len(text)) else text
 
 
 def _print_tally(choices: Sequence[Choice], *, as_json: bool) -> None:

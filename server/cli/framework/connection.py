@@ -9,10 +9,13 @@ from typing import TypeVar
 
 import click
 import grpc
+from click.core import ParameterSource
 
 from bandit.client import BanditClient, CallError, RetryPolicy, Tls
+from bandit.client.credentials import Bearer
+from bandit.client.endpoint import Endpoint
 from server.addresses import is_unix
-from server.cli.framework.errors import CalledWronglyError, CommandError
+from server.cli.framework.errors import CalledWronglyError, CommandError, reporting
 
 DEFAULT_SERVER = "127.0.0.1:50051"
 _TIMEOUT = 10.0
@@ -95,7 +98,16 @@ def _client(server: str) -> BanditClient:
     )
     has_tls = meta.get(f"{_META}.tls") or ca or certificate or key
     token = Path(token_file) if token_file else os.environ.get("BANDIT_TOKEN") or None
+    with reporting(ValueError, CalledWronglyError, f"{_source_of_server()}: "):
+        is_loopback = Endpoint(target=server, credentials=None, token=None).is_loopback
+    if token and not has_tls and not is_loopback:
+        raise CalledWronglyError(
+            f"the token would be sent to {server} unencrypted: add --tls or --ca, or leave out "
+            f"{'--token-file' if token_file else 'BANDIT_TOKEN'}"
+        )
     try:
+        with reporting(ValueError, CalledWronglyError, f"{token_file or 'BANDIT_TOKEN'}: "):
+            Bearer(token)
         return BanditClient(
             server,
             choose_timeout=_TIMEOUT,
@@ -110,6 +122,12 @@ def _client(server: str) -> BanditClient:
         ) from None
     except ValueError as error:
         raise CalledWronglyError(str(error)) from None
+
+
+def _source_of_server() -> str:
+    """Return where the server's address was set."""
+    source = click.get_current_context().get_parameter_source("server")
+    return "BANDIT_SERVER" if source is ParameterSource.ENVIRONMENT else "--server"
 
 
 def explain(error: CallError, server: str, file: str = "") -> list[str]:

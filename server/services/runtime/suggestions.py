@@ -13,8 +13,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
     >>> did_you_mean("databse", ["database", "listen"])
     '; did you mean database?'
+    >>> did_you_mean("LAG-SECONDS", ["lag_seconds"])
+    '; did you mean lag_seconds?'
     >>> did_you_mean("xyz", ["database", "listen"])
     ''
     """
-    match = difflib.get_close_matches(name, list(known), n=1) if len(name) <= _LONGEST else []
-    return f"; did you mean {match[0]}?" if match else ""
+    alike = {_plain(each): each for each in known}
+    match = difflib.get_close_matches(_plain(name), list(alike), n=1) if len(name) <= _LONGEST else []
+    return f"; did you mean {alike[match[0]]}?" if match else ""
+
+
+def _plain(name: str) -> str:
+    """Return a name as environments and flags do not tell it apart: in lower case, with hyphens."""
+    return name.lower().replace("_", "-")

@@ -87,6 +87,19 @@ def test_variables_of_others_are_silent() -> None:
     assert doubts("BANDIT_IMAGE", "BANDIT_VERSION", "BANDIT_ENV", "BANDIT_" + "X" * 10_000, "BANDITS") == []
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"), [("BANDIT_PORT", "BANDIT_LISTEN"), ("BANDIT_DB", "BANDIT_DATABASE")]
+)
+def test_names_of_other_services_are_not_read(written: str, meant: str) -> None:
+    """A plain port is meant for this program, while the URL in the same variable is from Kubernetes."""
+    assert doubts(written, value="8080") == [f"{written} is not read; did you mean {meant}?"]
+
+
+def test_the_settings_file_has_no_variable() -> None:
+    """All other flags of serve have one, so whoever sets this one is told of the flag."""
+    assert doubts("BANDIT_CONFIG") == ["BANDIT_CONFIG is not read: name the settings file with --config"]
+
+
 def test_a_server_without_protection_says_so() -> None:
     """An empty variable counts as not set, which a server reports where it asked for protection."""
     (sentence,) = doubts("BANDIT_TOKENS", value="")

@@ -171,12 +171,62 @@ def test_a_silent_server_is_not_a_missing_server() -> None:
     assert explain(error, NOBODY) == [f"the server at {NOBODY} did not answer in time"]
 
 
-@pytest.mark.parametrize("text", ["click", "=1", "click=", "click=one", "click=nan", "click=inf"])
-def test_an_outcome_is_a_metric_and_a_number(text: str, run: Run) -> None:
+@pytest.mark.parametrize("text", ["click", "=1", "click="])
+def test_an_outcome_is_a_metric_and_a_value(text: str, run: Run) -> None:
     """Any other text is a usage error."""
     result = run("reward", "decision", text)
     assert result.exit_code == 2
     assert "is not METRIC=VALUE, such as click=1" in result.stderr
+
+
+@pytest.mark.parametrize("value", ["one", "nan", "inf", "-inf", "1,5", "1 %", "=1"])
+def test_the_value_of_an_outcome_is_a_finite_number(value: str, run: Run) -> None:
+    """The error names the metric, the value and the rule: the shape of the argument was right."""
+    result = run("reward", "decision", "click=1", f"p95.latency={value}")
+    assert result.exit_code == 2
+    message = " ".join(result.stderr.split())
+    assert "the value of 'p95.latency' must be a finite number, with a point for decimals" in message
+    assert message.endswith(f"got {value!r}")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:50051\r", "http://localhost", "localhost:99999"])
+def test_an_address_that_is_none_is_named_with_its_source(
+    address: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever forgot a line in an environment file learns that this is where the address comes from."""
+    given = run("experiment", "list", "--server", address)
+    monkeypatch.setenv("BANDIT_SERVER", address)
+    found = run("experiment", "list")
+    assert (given.exit_code, found.exit_code) == (2, 2)
+    assert given.stderr.startswith("error: --server: ")
+    assert found.stderr == given.stderr.replace("--server", "BANDIT_SERVER", 1)
+
+
+def test_a_token_that_is_none_is_named_with_its_source(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the token itself is not shown."""
+    Path("token").write_text("")
+    given = run("experiment", "list", "--token-file", "token")
+    monkeypatch.setenv("BANDIT_TOKEN", "secret\r")
+    found = run("experiment", "list")
+    rule = "a token must be printable ASCII without spaces"
+    assert (given.exit_code, given.stderr) == (2, f"error: token: {rule}\n")
+    assert (found.exit_code, found.stderr) == (2, f"error: BANDIT_TOKEN: {rule}\n")
+
+
+def test_a_token_for_another_machine_needs_an_option_that_commands_have(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names --tls and --ca, and where the token comes from."""
+    Path("token").write_text("secret")
+    server = ("--server", "bandit.invalid:50051")
+    given = run("experiment", "list", *server, "--token-file", "token")
+    monkeypatch.setenv("BANDIT_TOKEN", "secret")
+    found = run("experiment", "list", *server)
+    rule = (
+        "error: the token would be sent to bandit.invalid:50051 unencrypted: add --tls or --ca, or leave out "
+    )
+    assert (given.exit_code, given.stderr) == (2, f"{rule}--token-file\n")
+    assert (found.exit_code, found.stderr) == (2, f"{rule}BANDIT_TOKEN\n")
 
 
 def test_a_metric_is_named_once(run: Run) -> None:

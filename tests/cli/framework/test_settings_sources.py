@@ -70,6 +70,13 @@ def test_an_unknown_key_names_file_key_and_nearest() -> None:
     assert problems_of({}) == ("bandit-server.toml: databse: no such setting; did you mean database?",)
 
 
+@pytest.mark.parametrize("key", ["POLL_SECONDS", "Poll-Seconds", "poll-seconds"])
+def test_a_key_as_environments_and_flags_have_it_is_recognised(key: str) -> None:
+    """Whoever copies a setting from there is told how the file spells it."""
+    DEFAULT_FILE.write_text(f"{key} = 1\n")
+    assert problems_of({}) == (f"bandit-server.toml: {key}: no such setting; did you mean poll_seconds?",)
+
+
 def test_a_bad_value_names_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
     """Errors name file, variable or flag, and all problems are reported at once."""
     DEFAULT_FILE.write_text("reward_queue_rows = 0\n")

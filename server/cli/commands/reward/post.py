@@ -27,11 +27,16 @@ def _outcomes(ctx: click.Context, param: click.Parameter, values: Sequence[str])
     outcomes: dict[str, float] = {}
     for text in values:
         name, _, number = text.partition("=")
-        value = _number(number)
-        if not name or name in outcomes or not math.isfinite(value):
-            reason = "names a metric twice" if name in outcomes else "is not METRIC=VALUE, such as click=1"
-            raise click.BadParameter(f"{text!r} {reason}", ctx, param)
-        outcomes[name] = value
+        if not name or not number:
+            raise click.BadParameter(f"{text!r} is not METRIC=VALUE, such as click=1", ctx, param)
+        if name in outcomes:
+            raise click.BadParameter(f"{text!r} names a metric twice", ctx, param)
+        outcomes[name] = _number(number)
+        if not math.isfinite(outcomes[name]):
+            rule = "must be a finite number, with a point for decimals"
+            raise click.BadParameter(
+                f"the value of {name!r} {rule}, such as 1 or 0.5: got {number!r}", ctx, param
+            )
     return outcomes
 
 
