@@ -13,6 +13,25 @@ SERVE = ("serve", "--listen", "127.0.0.1:0")
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        ("backup", "-"),
+        ("export", "demo", "-"),
+        ("report", "demo", "--html", "-"),
+        ("reward", "import", "-"),
+        ("reward", "import", "late.csv", "--refused", "-"),
+        ("token", "new", "--caller", "a", "--role", "operator", "--append", "-"),
+    ],
+)
+def test_a_hyphen_is_no_file(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """Whoever means a pipe is told, and gets neither a file of that name nor a success."""
+    done = run(command(*arguments), tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "'-' is no file: neither standard input nor standard output can be used here" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "line"),
     [
         ((*SERVE, "--database", "sqlite:///."), 2, "--database: . is a folder, and must be a file"),

@@ -7,6 +7,7 @@ import click
 from server.cli.framework.console import counted, say_done
 from server.cli.framework.errors import CalledWronglyError, reporting
 from server.cli.framework.help import Command
+from server.cli.framework.named_file import NamedFile
 from server.cli.framework.progress import progress_bar
 from server.cli.framework.setting_options import config_option, setting_option
 from server.cli.framework.settings_sources import load_values
@@ -14,7 +15,7 @@ from server.settings import SettingsError
 
 
 @click.command(cls=Command)
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", type=NamedFile(dir_okay=False))
 @setting_option("database", "URL")
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @config_option

@@ -9,6 +9,7 @@ import click
 from server.cli.framework.console import output_console
 from server.cli.framework.errors import CalledWronglyError, reporting
 from server.cli.framework.help import Command
+from server.cli.framework.named_file import NamedFile
 from server.cli.framework.progress import progress_bar
 from server.cli.framework.setting_options import config_option, setting_option
 from server.cli.framework.settings_sources import load_values
@@ -25,7 +26,7 @@ from server.cli.framework.tables import plain_table, print_table
 
 @click.command(cls=Command)
 @click.argument("experiment")
-@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("target", type=NamedFile())
 @setting_option("database", "URL")
 @setting_option("lag_seconds", "SECONDS")
 @config_option

@@ -1,6 +1,7 @@
 """`bandit-server report`: what is known about an experiment's arms, as tables, JSON or an HTML page."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import click
@@ -9,6 +10,7 @@ from bandit.v1.experiment_pb2 import Report
 from server.cli.framework.connection import connected, json_option, server_option
 from server.cli.framework.console import output_console, print_json
 from server.cli.framework.help import Command
+from server.cli.framework.named_file import NamedFile
 from server.cli.framework.split_option import Split
 from server.cli.report_view.terminal import print_report
 from server.standard_streams import note_done
@@ -50,7 +52,7 @@ _TIMEOUT: Final = 120.0
 )
 @click.option(
     "--html",
-    type=click.Path(dir_okay=False, writable=True),
+    type=NamedFile(dir_okay=False, writable=True),
     metavar="FILE",
     help="Write an HTML page with plots, for use offline. Needs 'bandit-allocator[plots]'.",
 )
@@ -62,7 +64,7 @@ def report(
     lift: float,
     epochs: int,
     metrics: tuple[str, ...],
-    html: str | None,
+    html: Path | None,
     server: str,
     *,
     as_json: bool,
@@ -87,7 +89,7 @@ def report(
         print_report(found, output_console())
 
 
-def _page_writer() -> Callable[[Report, str], None]:
+def _page_writer() -> Callable[[Report, Path], None]:
     """Return the writer of HTML pages, imported on demand: its mathematics takes half a second to load."""
     from server.cli.report_view.html_page import write_page  # noqa: PLC0415 - as above
     from server.cli.report_view.plots import require_matplotlib  # noqa: PLC0415 - as above

@@ -9,6 +9,7 @@ import click
 from server.cli.commands.tokens_file_edit import TokensTextError, with_token
 from server.cli.framework.errors import CalledWronglyError, CommandError, reporting
 from server.cli.framework.help import Group
+from server.cli.framework.named_file import NamedFile
 from server.file_drafts import draft_of
 from server.services.access.callers import Caller, Role, digest_of, new_token
 from server.services.access.tokens_file import CALLER_RULE, TOKENS_BYTES, TokensFileError, parse_tokens
@@ -46,7 +47,7 @@ def token() -> None:
 )
 @click.option(
     "--append",
-    type=click.Path(path_type=Path),
+    type=NamedFile(),
     metavar="FILE",
     help="Add the hash to this tokens file; a caller who is in it gets a second token.",
 )

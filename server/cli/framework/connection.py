@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -159,8 +160,9 @@ def _explain_unavailable(message: str, server: str) -> str:
 
 def _explain_unix(message: str, server: str) -> str:
     """Return why there is no connection to a Unix socket."""
+    command = f"`bandit-server serve --listen {shlex.quote(server)}`"
     if "ermission denied" in message:
         return f"this user may not call {server}: it must be the server's user, or of the socket's group"
     if "No such file" in message:
-        return f"there is no socket {server}: start a server with `bandit-server serve --listen {server}`"
-    return f"no server answers at {server}: start one with `bandit-server serve --listen {server}`"
+        return f"there is no socket {server}: start a server with {command}"
+    return f"no server answers at {server}: start one with {command}"

@@ -48,7 +48,7 @@ def render_page(report: Report) -> str:
     )
 
 
-def write_page(report: Report, file: str) -> None:
+def write_page(report: Report, file: Path) -> None:
     """Write the page to a file.
 
     Raises:
@@ -56,7 +56,7 @@ def write_page(report: Report, file: str) -> None:
     """
     text = render_page(report)
     try:
-        Path(file).write_text(text, encoding="utf-8")
+        file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise CommandError(f"{file}: {(error.strerror or 'cannot be written').lower()}") from error
 

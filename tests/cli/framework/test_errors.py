@@ -189,6 +189,13 @@ def test_the_value_of_an_outcome_is_a_finite_number(value: str, run: Run) -> Non
     assert message.endswith(f"got {value!r}")
 
 
+def test_a_command_that_an_error_suggests_can_be_pasted(run: Run) -> None:
+    """The path of a socket that has a space is one word for the shell."""
+    result = run("experiment", "list", "--server", "unix:a b.sock")
+    assert result.exit_code == 1
+    assert result.stderr.endswith("start a server with `bandit-server serve --listen 'unix:a b.sock'`\n")
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:50051\r", "http://localhost", "localhost:99999"])
 def test_an_address_that_is_none_is_named_with_its_source(
     address: str, run: Run, monkeypatch: pytest.MonkeyPatch

@@ -17,6 +17,7 @@ from server.cli.framework.connection import connected, explain, json_option, ser
 from server.cli.framework.console import counted, output_console
 from server.cli.framework.errors import CalledWronglyError, CommandError, reporting
 from server.cli.framework.help import Command
+from server.cli.framework.named_file import NamedFile
 from server.cli.framework.progress import progress_bar
 from server.cli.framework.tables import plain_table, print_table
 from server.standard_streams import note_done
@@ -31,7 +32,7 @@ _RESULTS: Final = (
 
 
 @click.command(cls=Command)
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=NamedFile())
 @click.option(
     "--metric",
     "metrics",
@@ -41,7 +42,7 @@ _RESULTS: Final = (
 )
 @click.option(
     "--refused",
-    type=click.Path(path_type=Path),
+    type=NamedFile(),
     metavar="PATH",
     help="Where refused rows are written.  [default: FILE with the ending .refused.csv]",
 )
