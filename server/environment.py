@@ -38,6 +38,7 @@ _OTHER_NAMES: Final = {f"{ENVIRONMENT_PREFIX}PORT": "LISTEN", f"{ENVIRONMENT_PRE
 """Names that other services use. A number as the port is not from Kubernetes, which sets a URL."""
 
 _CONFIG: Final = f"{ENVIRONMENT_PREFIX}CONFIG"
+_COMMENT: Final = re.compile(r"\s#")
 _QUOTED: Final = re.compile(r"""(["']).*\1""", re.DOTALL)
 
 
@@ -61,6 +62,9 @@ def is_quoted(value: object) -> bool:
 
 def _doubts(name: str, value: str) -> Iterator[str]:
     shown = printable(name)
+    is_read = name in COMMAND_VARIABLES or name.upper() in _SETTINGS
+    if is_read and _COMMENT.search(value):
+        yield f"{shown}: the comment behind it is part of its value: give it a line of its own"
     if name.upper() in _SETTINGS:
         return
     if name in COMMAND_VARIABLES:

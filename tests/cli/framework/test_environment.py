@@ -114,6 +114,15 @@ def test_quotation_marks_are_named() -> None:
     assert "quotation marks are part of its value" in sentence
 
 
+@pytest.mark.parametrize("name", ["BANDIT_DATABASE", "bandit_listen", "BANDIT_SERVER", "BANDIT_TOKEN"])
+def test_a_comment_in_a_value_is_named(name: str) -> None:
+    """Docker's --env-file keeps it, so that a database would get it in its name; the value is not shown."""
+    (sentence,) = doubts(name, value="secret # prod")
+    assert sentence == f"{name}: the comment behind it is part of its value: give it a line of its own"
+    assert doubts(name, value="postgresql+psycopg://user:a#b@host/name") == []
+    assert doubts("BANDIT_IMAGE", value="a # b") == []
+
+
 def test_a_command_warns_on_standard_error(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The output stays as it is, for a pipe."""
     plain = run("experiment", "example")
