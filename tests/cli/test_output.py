@@ -206,6 +206,31 @@ def test_a_file_that_a_plain_locale_printed_can_be_applied(server: ServerProcess
     assert run(server, "experiment apply shown.toml").stdout == "plain is unchanged\n"
 
 
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense", "TkAgg"])
+def test_a_page_is_drawn_by_its_own_backend_and_style(
+    server: ServerProcess, tmp_path: Path, backend: str
+) -> None:
+    """A notebook sets a backend for all that it starts, and a style with LaTeX would need LaTeX."""
+    style = tmp_path / "matplotlibrc"
+    style.write_text("text.usetex: True\nfont.size: 40\n")
+    plain, styled = (tmp_path / name for name in ("plain.html", "styled.html"))
+    assert run(server, f"report ranker --html {plain}").returncode == 0
+    done = run(server, f"report ranker --html {styled}", MPLBACKEND=backend, MATPLOTLIBRC=str(style))
+    assert (done.returncode, done.stderr) == (0, "")
+    sizes = [set(re.findall(r"font: \d+px", page.read_text())) for page in (plain, styled)]
+    assert sizes[0] == sizes[1] != set()
+
+
+def test_a_style_that_can_not_be_read_is_one_line(server: ServerProcess, tmp_path: Path) -> None:
+    """The error says whose file it is."""
+    style = tmp_path / "matplotlibrc"
+    style.write_bytes(b"\xff\xfe")
+    done = run(server, f"report ranker --html {tmp_path / 'page.html'}", MATPLOTLIBRC=str(style))
+    assert done.returncode == 1
+    assert not NO_TRACE.search(done.stderr)
+    assert "matplotlib can't be loaded: " in done.stderr
+
+
 def test_a_pipe_that_does_not_block_gets_everything(server: ServerProcess) -> None:
     """Some parents make the pipe non-blocking; a slow reader still gets all of the output."""
     reader, writer = os.pipe()

@@ -80,8 +80,19 @@ def state_name(state: State.ValueType) -> str:
 
 def local_time(instant: Timestamp) -> str:
     """Format an instant to the minute, in the local time zone, as in `2026-11-29 17:08 +01:00`."""
-    local = instant.ToDatetime(UTC).astimezone()
+    local = in_local_zone(instant.ToDatetime(UTC))
     return f"{local:%Y-%m-%d %H:%M} {zone_text(local)}"
+
+
+def in_local_zone(instant: datetime) -> datetime:
+    """Return an aware instant in the local time zone; as it is where that is a day or more from UTC.
+
+    The variable TZ may say so, and Python has no such zones.
+    """
+    try:
+        return instant.astimezone()
+    except (ValueError, OverflowError):
+        return instant
 
 
 def zone_text(instant: datetime) -> str:

@@ -5,10 +5,12 @@ dashes as well.
 """
 
 import io
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
@@ -26,7 +28,7 @@ from bandit.posteriors import (
 )
 from bandit.v1 import evidence_pb2
 from bandit.v1.experiment_pb2 import ArmReport, Report
-from server.cli.framework.console import zone_text
+from server.cli.framework.console import in_local_zone, zone_text
 from server.cli.framework.errors import CommandError
 from server.cli.report_view.tables import metric_of, other_metrics
 
@@ -40,6 +42,7 @@ _COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4
 _DASHES: Final = ("-", "--", "-.", ":")
 _SIZE: Final = (5.6, 3.6)
 _FONT_SIZE: Final = 12
+_BACKEND: Final = "MPLBACKEND"
 _MISSING: Final = "plots need matplotlib: pip install 'bandit-allocator[plots]'"
 
 
@@ -59,13 +62,25 @@ class Plot:
 
 
 def require_matplotlib() -> None:
-    """Check that plots can be drawn.
+    """Load what draws plots, whatever backend the environment asks for: a notebook has its own.
 
     Raises:
-        CommandError: matplotlib is missing; the message is the command that installs it.
+        CommandError: matplotlib is missing, or a `matplotlibrc` keeps it from loading; the message is the
+            command that installs it, or the reason.
     """
     if find_spec("matplotlib") is None:
         raise CommandError(_MISSING)
+    backend = os.environ.pop(_BACKEND, None)
+    try:
+        import_module("matplotlib")
+    except (ValueError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise CommandError(
+            f"matplotlib can't be loaded: {reason}: correct or remove its matplotlibrc"
+        ) from error
+    finally:
+        if backend is not None:
+            os.environ[_BACKEND] = backend
 
 
 def plots(report: Report) -> list[Plot]:
@@ -156,7 +171,7 @@ def _look(index: int, arm: ArmReport) -> dict[str, object]:
 
 def _moment(instant: Timestamp) -> datetime:
     """Return the instant in the reader's own time zone."""
-    return instant.ToDatetime(UTC).astimezone()
+    return in_local_zone(instant.ToDatetime(UTC))
 
 
 def _drawn(draw: Callable[["Axes"], None], prefix: str, *, is_dated: bool) -> str:
@@ -165,12 +180,14 @@ def _drawn(draw: Callable[["Axes"], None], prefix: str, *, is_dated: bool) -> st
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter  # noqa: PLC0415 - an extra, and slow to load
     from matplotlib.figure import Figure  # noqa: PLC0415 - an extra, and slow to load
 
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix, "font.size": _FONT_SIZE}):
+    with mpl.rc_context():
+        mpl.rcdefaults()  # nobody's own style: with LaTeX, say, ids of arms would be markup
+        mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": prefix, "font.size": _FONT_SIZE})
         figure = Figure(figsize=_SIZE, layout="constrained")
         axes = figure.add_subplot()
         draw(axes)
         if is_dated:
-            now = datetime.now(UTC).astimezone()
+            now = in_local_zone(datetime.now(UTC))
             zone = now.tzinfo
             axes.set_xlabel(f"time, {zone_text(now)}")
             locator = AutoDateLocator(tz=zone, minticks=3, maxticks=7)  # type: ignore[no-untyped-call]  # published so

@@ -34,6 +34,9 @@ def _own_zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("America/Chicago", "2026-11-01T06:30:00Z", "2026-11-01 01:30 -05:00"),
         ("America/Chicago", "2026-11-01T07:30:00Z", "2026-11-01 01:30 -06:00"),
         ("Asia/Shanghai", "2026-11-01T07:30:00Z", "2026-11-01 15:30 +08:00"),
+        ("XXX24", "2026-11-29T17:08:00Z", "2026-11-29 17:08 UTC"),
+        ("XXX-24:30", "2026-11-29T17:08:00Z", "2026-11-29 17:08 UTC"),
+        ("XXX3:17:29", "2026-11-29T17:08:00Z", "2026-11-29 13:50 -03:17:29"),
     ],
 )
 def test_a_time_names_its_zone(zone: str, instant: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
