@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from bandit.client.errors import CallError
 from bandit.client.outbox.age import Moment, moment
@@ -29,6 +29,9 @@ from bandit.client.outbox.database import (
 from bandit.client.outbox.errors import OutboxClosedError, OutboxFileError, OutboxFullError
 from bandit.client.outbox.refused import RefusedReward
 from bandit.client.values import Reward
+
+MOST_AT_ONCE: Final = 100
+"""How many rewards one statement appends: every SQLite takes as many cells."""
 
 
 class OutboxFile:
@@ -63,26 +66,38 @@ class OutboxFile:
     def add(self, rewards: Sequence[Reward]) -> list[OutboxFullError | None]:
         """Append rewards with one commit, which is on disk when this returns.
 
+        It is one statement: a signal handler runs between statements, and may add a reward itself.
+
+        Args:
+            rewards: at most `MOST_AT_ONCE`.
+
         Returns:
             For each reward, in order, None, or the error of a full outbox.
         """
+        if not rewards:
+            return []
         now = moment()
-        with self._transaction("so nothing was kept") as connection:
-            (n_pending,) = connection.execute("SELECT pending FROM sizes").fetchone()
-            room = max(self._most_pending - n_pending, 0)
-            connection.executemany(
-                "INSERT INTO pending (decision_id, outcomes, revision, seconds, boot, uptime) "
-                "VALUES (?, ?, ?, ?, ?, ?)",
-                [(*_cells(each), now.seconds, now.boot, now.uptime) for each in rewards[:room]],
+        cells = [cell for each in rewards for cell in _cells(each)]
+        with self._lock, self._errors("the file can't be written, so nothing was kept"):
+            n_kept = (
+                self._opened()
+                .execute(
+                    "INSERT INTO pending (decision_id, outcomes, revision, seconds, boot, uptime) "  # noqa: S608 - placeholders
+                    f"WITH added (a, b, c) AS (VALUES {', '.join(['(?, ?, ?)'] * len(rewards))}) "
+                    "SELECT a, b, c, ?, ?, ? FROM added LIMIT (SELECT max(? - pending, 0) FROM sizes)",
+                    (*cells, now.seconds, now.boot, now.uptime, self._most_pending),
+                )
+                .rowcount
             )
         if not self._is_in_place():
             raise OutboxFileError(
                 str(self.path),
                 "the file or its log was deleted or replaced while in use, so nothing was kept",
             )
-        n_full = max(len(rewards) - room, 0)
-        full = OutboxFullError(str(self.path), n_pending + len(rewards) - n_full, self._most_pending)
-        return [None] * (len(rewards) - n_full) + [full] * n_full
+        if n_kept == len(rewards):
+            return [None] * n_kept
+        full = OutboxFullError(str(self.path), self.sizes()[0], self._most_pending)
+        return [None] * n_kept + [full] * (len(rewards) - n_kept)
 
     def read(self, after: int, most: int) -> dict[int, Reward]:
         """Return the next rewards beyond a number, by their numbers in order."""
@@ -208,12 +223,13 @@ class OutboxFile:
             raise OutboxClosedError(str(self.path))
         if self._cause_of_no_use:
             raise OutboxFileError(str(self.path), self._cause_of_no_use)
-        if self._connection is None:
+        connection = self._connection  # which a signal handler may close
+        if connection is None:
             if not self._is_in_place():
                 raise OutboxFileError(str(self.path), "the file was deleted or replaced while in use")
-            self._connection = connect(self.path)
-            self._has_log = set_up(self._connection)
-        return self._connection
+            connection = self._connection = connect(self.path)
+            self._has_log = set_up(connection)
+        return connection
 
     def _is_in_place(self) -> bool:
         """True if the path still leads to the file that was opened: else what is written would be lost."""

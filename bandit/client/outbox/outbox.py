@@ -4,6 +4,7 @@ import copy
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from os import PathLike
 from pathlib import Path
@@ -101,10 +102,11 @@ class RewardOutbox(Forkable):
             self._waiting.append(waiting)
         with self._commit_lock:  # whoever has it commits for all that wait
             while not waiting.is_done:
-                self._commit()
+                self._commit(waiting)
         if waiting.error is not None:
             raise waiting.error
-        self._find_sender().wake()
+        with suppress(OutboxClosedError):  # closed by a signal handler or a thread meanwhile: it is kept
+            self._find_sender().wake()
         return True
 
     def __len__(self) -> int:
@@ -214,10 +216,17 @@ class RewardOutbox(Forkable):
         self._progress = threading.Condition()
         self._waiting: list[_Waiting] = []
 
-    def _commit(self) -> None:
-        """Write everything that waits for a commit, and note what became of it."""
+    def _commit(self, last: "_Waiting") -> None:
+        """Write what waits for a commit, the first of it, and note what became of it.
+
+        Should `last` alone be left, an interrupt has ended the commit that had taken it.
+        """
+        from bandit.client.outbox.file import MOST_AT_ONCE  # noqa: PLC0415 - needs SQLite, too
+
         with self._lock:
-            waiting, self._waiting = self._waiting, []
+            waiting, self._waiting = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
+        if not waiting and not last.is_done:
+            waiting = [last]
         errors: Sequence[OutboxError | None]
         try:
             errors = self._file.add([each.reward for each in waiting])

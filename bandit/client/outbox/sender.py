@@ -14,6 +14,7 @@ from typing import Final
 
 from bandit.client.blocking.client import BanditClient
 from bandit.client.errors import AccessError, CallError
+from bandit.client.outbox.alarm import Alarm
 from bandit.client.outbox.file import OutboxFile
 from bandit.client.outbox.posting import (
     MOST_BYTES,
@@ -79,7 +80,7 @@ class Sender:
         self._client = client
         self._on_progress = on_progress
         self._turn = Turn(Path(f"{file.path}-sender"))
-        self._wake = threading.Event()
+        self._wake = Alarm()
         self._is_stopped = False
         self._is_hurried = False
         self._is_warned = False
