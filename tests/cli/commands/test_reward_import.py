@@ -107,6 +107,38 @@ def test_parquet(run: Run, decisions: list[str]) -> None:
     assert counts(run, "late.parquet") == {"rows": 4, "recorded": 4, "fallback_rows": 1}
 
 
+def test_parquet_of_other_writers(run: Run, decisions: list[str]) -> None:
+    """Text may be marked as bytes, and columns that are no metric may hold what Python has no value for."""
+    columns = {
+        "decision_id": pa.array([each.encode() for each in decisions[:2]]),
+        "click": pa.array([1, 0]),
+        "seen": pa.array([2**62, None], type=pa.timestamp("us")),
+    }
+    parquet.write_table(pa.table(columns), "late.parquet")
+    assert counts(run, "late.parquet", "--metric", "click") == {"rows": 2, "recorded": 2}
+    arguments = ("late.parquet", "--metric", "seen")
+    found = counts(run, *arguments, exit_code=1)
+    assert (found["rows"], found["empty_rows"], found["refused_rows"]) == (2, 1, 1)
+
+
+def test_long_texts_of_other_columns(run: Run, decisions: list[str]) -> None:
+    """A column that is no metric may hold long texts, such as answers of a model."""
+    text = "x" * 500_000
+    Path("late.csv").write_text(f"decision_id,click,answer\n{decisions[0]},1,{text}\n")
+    assert counts(run, "late.csv", "--metric", "click") == {"rows": 1, "recorded": 1}
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"), [(".", "is no file"), ("/dev/null", "is no file"), ("late.csv", "is FILE itself")]
+)
+def test_places_for_no_refused_rows(path: str, problem: str, run: Run, decisions: list[str]) -> None:
+    """Nobody is advised to delete a folder, a device or the file that is imported."""
+    Path("late.csv").write_text(f"decision_id,click\n{decisions[0]},1\n")
+    result = run("reward", "import", "late.csv", "--refused", path)
+    assert result.exit_code == 2
+    assert result.stderr == f"error: {path}: {problem}: name another with --refused\n"
+
+
 def test_refused_rows(run: Run, decisions: list[str]) -> None:
     """What is refused is written with its row and reason, never over an older file, and can be imported."""
     rows = [

@@ -82,6 +82,8 @@ def import_file(
     Repeating it is safe, also after a break: a decision counts once for each metric. Refused rows are written
     to a file with their reasons, for correction and import; then the exit code is 1.
     """
+    if refused is not None and refused.exists() and file.exists() and refused.samefile(file):
+        raise CalledWronglyError(f"{refused}: is FILE itself: name another with --refused")
     with (
         open_table(file) as table,
         RefusedFile(

@@ -37,6 +37,8 @@ class RefusedFile:
         if not path.parent.is_dir():
             raise CalledWronglyError(f"{path}: its folder does not exist")
         self._is_there = path.exists()
+        if self._is_there and not path.is_file():
+            raise CalledWronglyError(f"{path}: is no file: name another with --refused")
         if self._is_there and not (may_append and self._has_header()):
             raise CalledWronglyError(
                 f"{path}: exists, with the rows that an earlier import refused: import or delete it, or name "

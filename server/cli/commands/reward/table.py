@@ -23,6 +23,8 @@ _FOREIGN: Final = {
 }
 _DELIMITERS: Final = (",", ";", "\t")
 _ROWS_AT_ONCE: Final = 5_000
+_MOST_CHARACTERS: Final = 16 * 1024 * 1024
+"""Of a cell: a column that is not read may hold whole documents."""
 
 
 class Table(ABC):
@@ -83,6 +85,7 @@ class CsvTable(Table):
             raise CalledWronglyError(f"{path}: has no header in its first line")
         delimiter = max(_DELIMITERS, key=header.count)
         self.names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter))]
+        csv.field_size_limit(_MOST_CHARACTERS)
         self._rows = csv.reader(text, delimiter=delimiter, strict=True)
 
     @override
@@ -130,7 +133,7 @@ class ParquetTable(Table):
     def rows(self) -> Iterator[tuple[int, Sequence[object]]]:
         try:
             for batch in self._file.iter_batches(batch_size=_ROWS_AT_ONCE):
-                columns = [column.to_pylist() for column in batch.columns]
+                columns = [_cells(column) for column in batch.columns]
                 for cells in zip(*columns, strict=True):
                     self._n_read += 1
                     yield self._n_read, cells
@@ -146,6 +149,16 @@ class ParquetTable(Table):
     def close(self) -> None:
         with suppress(OSError):
             self._file.close()
+
+
+def _cells(column: Any) -> list[object]:
+    """Return a column's cells; as text that is no number if Python lacks a value, as of the year 146108."""
+    try:
+        cells: list[object] = column.to_pylist()
+    except (ArithmeticError, ValueError, LookupError):
+        return [f"{cell.type} {getattr(cell, 'value', '')}" if cell.is_valid else None for cell in column]
+    # Some writers of Parquet do not mark text as such.
+    return [cell.decode("utf-8", "surrogateescape") if isinstance(cell, bytes) else cell for cell in cells]
 
 
 def open_table(path: Path) -> Table:
