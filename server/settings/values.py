@@ -36,6 +36,10 @@ def _check_file(path: object) -> object:
     return path
 
 
+def _lower(level: object) -> object:
+    return level.lower() if isinstance(level, str) else level
+
+
 ListenAddress = Annotated[str, AfterValidator(listen_address)]
 MetricsAddress = Annotated[str, AfterValidator(metrics_address)]
 File = Annotated[Path, BeforeValidator(_check_file)]
@@ -116,7 +120,7 @@ class SettingValues(BaseSettings):
         default=None, description="Address to serve Prometheus metrics at, over HTTP. Not set: no metrics."
     )
     reflection: bool = Field(default=False, description="Serve gRPC reflection, for tools such as grpcurl.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = Field(
         default="info", description="Least severe level to log: debug, info, warning or error."
     )
     drain_seconds: Seconds = Field(

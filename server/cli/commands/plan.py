@@ -11,6 +11,7 @@ from server.cli.commands.plan_table import Planned, Row, from_file, from_flags, 
 from server.cli.experiment_file.file import ExperimentFileError
 from server.cli.framework.console import output_console
 from server.cli.framework.errors import CalledWronglyError
+from server.cli.framework.finite_float import FiniteFloat
 from server.cli.framework.help import Command
 from server.cli.framework.tables import plain_table, print_table
 from server.wording import counted, duration_text, minimum_share_text, rate_text
@@ -54,13 +55,13 @@ _DAY: Final = 86_400.0
 )
 @click.option(
     "--champion-share",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=FiniteFloat(0, 1, max_open=True),
     metavar="PART",
     help="The champion's floor; not with FILE. Default: an even split.",
 )
 @click.option(
     "--challenger-share",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=FiniteFloat(0, 1, max_open=True),
     metavar="PART",
     help="Each challenger's floor; not with FILE. Default: an even split.",
 )

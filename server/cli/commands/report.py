@@ -9,6 +9,7 @@ import click
 from bandit.v1.experiment_pb2 import Report
 from server.cli.framework.connection import connected, json_option, server_option
 from server.cli.framework.console import output_console, print_json
+from server.cli.framework.finite_float import FiniteFloat
 from server.cli.framework.help import Command
 from server.cli.framework.named_file import NamedFile
 from server.cli.framework.split_option import Split
@@ -30,7 +31,7 @@ _TIMEOUT: Final = 120.0
 )
 @click.option(
     "--lift",
-    type=click.FloatRange(-1, 10, min_open=True),
+    type=FiniteFloat(-1, 10, min_open=True),
     default=0.0,
     metavar="PART",
     help="Relative lift for the outlook. Default: 0.1, or -0.1 where less is better.",

@@ -155,6 +155,10 @@ def _explain_unavailable(message: str, server: str) -> str:
         return f"the server at {server} closed the connection: does it need --tls and --ca, or --certificate?"
     if is_unix(server):
         return _explain_unix(message, server)
+    if ":443:" in message and ":443" not in server:
+        return (
+            f"no server answers at {server}, port 443, which gRPC takes where none is given: write HOST:PORT"
+        )
     return f"no server answers at {server}: start one with `bandit-server serve`"
 
 

@@ -209,6 +209,32 @@ def test_an_address_that_is_none_is_named_with_its_source(
     assert found.stderr == given.stderr.replace("--server", "BANDIT_SERVER", 1)
 
 
+def test_an_address_without_a_port_is_said(run: Run) -> None:
+    """gRPC calls port 443 then, which is nobody's idea of where the server is."""
+    result = run("experiment", "list", "--server", "127.0.0.1")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "error: no server answers at 127.0.0.1, port 443, which gRPC takes without one: write HOST:PORT\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("report", "demo", "--lift"),
+        ("reward", "import", "outcomes.csv", "--wait"),
+        ("plan", "--decisions-per-day", "100", "--base-rate", "0.1", "--champion-share"),
+        ("plan", "--base-rate", "0.1", "--decisions-per-day"),
+    ],
+)
+@pytest.mark.parametrize("number", ["nan", "inf", "1e999"])
+def test_numbers_are_finite(arguments: tuple[str, ...], number: str, run: Run) -> None:
+    """NaN lies within no bounds, and outside of none."""
+    result = run(*arguments, number)
+    assert result.exit_code == 2
+    assert "finite" in result.stderr or "is not in the range" in result.stderr
+
+
 def test_a_token_that_is_none_is_named_with_its_source(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the token itself is not shown."""
     Path("token").write_text("")

@@ -77,6 +77,12 @@ def test_a_key_as_environments_and_flags_have_it_is_recognised(key: str) -> None
     assert problems_of({}) == (f"bandit-server.toml: {key}: no such setting; did you mean poll_seconds?",)
 
 
+@pytest.mark.parametrize("level", ["INFO", "Warning"])
+def test_levels_of_logs_may_be_capitals(level: str) -> None:
+    """As Python and Docker files write them."""
+    assert load_settings({"log_level": level}).log_level == level.lower()
+
+
 def test_a_bad_value_names_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
     """Errors name file, variable or flag, and all problems are reported at once."""
     DEFAULT_FILE.write_text("reward_queue_rows = 0\n")

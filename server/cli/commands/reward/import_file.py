@@ -16,6 +16,7 @@ from server.cli.commands.reward.table import open_table
 from server.cli.framework.connection import connected, explain, json_option, server_option
 from server.cli.framework.console import counted, output_console
 from server.cli.framework.errors import CalledWronglyError, CommandError, reporting
+from server.cli.framework.finite_float import FiniteFloat
 from server.cli.framework.help import Command
 from server.cli.framework.named_file import NamedFile
 from server.cli.framework.progress import progress_bar
@@ -55,7 +56,7 @@ _RESULTS: Final = (
 )
 @click.option(
     "--wait",
-    type=click.FloatRange(0),
+    type=FiniteFloat(0),
     default=300.0,
     show_default=True,
     metavar="SECONDS",
