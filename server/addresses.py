@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import Final
 from urllib.parse import unquote
 
@@ -91,9 +91,20 @@ def is_loopback(address: str) -> bool:
         return True
     host, _ = split_address(address)
     try:
-        return ip_address(host).is_loopback
+        return ip_address(as_ipv4(host)).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host.lower() == "localhost"
+
+
+def as_ipv4(host: str) -> str:
+    """Return an IP address in one form, and an IPv4 address as such, also where IPv6 has mapped it.
+
+    >>> as_ipv4("::ffff:127.0.0.1"), as_ipv4("0:0:0:0:0:0:0:1"), as_ipv4("fe80::1%2")
+    ('127.0.0.1', '::1', 'fe80::1%2')
+    """
+    address = ip_address(host)
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return str(mapped or address)
 
 
 def with_port(address: str, port: int) -> str:

@@ -9,6 +9,7 @@ from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Final
 
+THIS_PROCESS: Final = "this process"
 _LISTENING: Final = "0A"
 _TABLES: Final = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 
@@ -55,7 +56,7 @@ def _owner_of(inode: str) -> str:
             with suppress(OSError):
                 for descriptor in (process / "fd").iterdir():
                     if descriptor.readlink().name == f"socket:[{inode}]":
-                        is_own = int(process.name) == os.getpid()
-                        whose = "this process" if is_own else f"process {process.name}"
-                        return f"{whose} ({(process / 'comm').read_text().strip()})"
+                        if int(process.name) == os.getpid():
+                            return THIS_PROCESS
+                        return f"process {process.name} ({(process / 'comm').read_text().strip()})"
     return ""

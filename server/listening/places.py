@@ -10,12 +10,12 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import Any, Final
 
-from server.addresses import split_address
+from server.addresses import as_ipv4, split_address
 from server.listening.errors import ListenError
-from server.listening.occupants import occupant_of
+from server.listening.occupants import THIS_PROCESS, occupant_of
 
 Resolver = Callable[[str, int], Sequence[tuple[Any, ...]]]
 """From a name and a port to what `socket.getaddrinfo` returns."""
@@ -104,7 +104,10 @@ def places_of(address: str, resolve: Resolver | None = None) -> tuple[Place, ...
         except (OSError, UnicodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not a name"
             raise ListenError(address, f"{host} has no address: {reason}") from None
-        hosts = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
+        hosts = tuple(dict.fromkeys(as_ipv4(str(entry[4][0])) for entry in found))
+    for found_host in hosts:
+        if reason := _why_nobody_calls(found_host):
+            raise ListenError(address, f"{found_host} {reason}: choose another address")
     places = tuple(Place(host=found_host, port=port) for found_host in hosts)
     if any(place.is_everywhere for place in places):
         return (Place(host="::" if _has_ipv6() else "0.0.0.0", port=port),)  # noqa: S104 - as the operator asks
@@ -136,9 +139,10 @@ def reason_of(error: OSError, place: Place) -> str:
     """Return why a place can't be bound, for an operator."""
     match error.errno:
         case errno.EADDRINUSE:
-            return (
-                f"{place} is taken by {occupant_of(place.host, place.port)}. Stop it, or choose another port"
-            )
+            occupant = occupant_of(place.host, place.port)
+            if occupant == THIS_PROCESS:
+                return f"{place} is taken by another address of this server: choose another port"
+            return f"{place} is taken by {occupant}. Stop it, or choose another port"
         case errno.EADDRNOTAVAIL:
             return f"{place.host} is not an address of this machine"
         case errno.EAFNOSUPPORT:
@@ -181,6 +185,16 @@ def _claim_all(address: str, places: Sequence[Place]) -> dict[Place, socket.sock
 
 def _look_up(host: str, port: int) -> Sequence[tuple[Any, ...]]:
     return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+
+
+def _why_nobody_calls(host: str) -> str:
+    """Why no client can connect to an IP address, although a socket may be bound there; empty if one can."""
+    address = ip_address(host)
+    if address.is_multicast or host == "255.255.255.255":
+        return "stands for many machines, and no client can connect to it"
+    if isinstance(address, IPv6Address) and address.is_link_local and not address.scope_id:
+        return "is of one of this machine's networks, and does not say of which"
+    return ""
 
 
 def _has_ipv6() -> bool:

@@ -56,7 +56,9 @@ class UnixSocket:
         with self._folder_locked():
             self._check_free()
             try:
-                own.unlink(missing_ok=True)
+                with closing(socket.socket(socket.AF_UNIX)) as probe:
+                    probe.bind(os.fspath(own))  # gRPC would not say why it can't
+                own.unlink()
                 yield own
                 own.chmod(MODE)
                 own.rename(self._path)

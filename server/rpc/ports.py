@@ -7,12 +7,11 @@ So it is given IP addresses that were free a moment ago, one by one, and is chec
 import socket
 from collections.abc import Sequence
 from contextlib import closing, suppress
-from ipaddress import IPv6Address, ip_address
 from urllib.parse import quote
 
 import grpc
 
-from server.addresses import abstract_name, is_unix, unix_path
+from server.addresses import abstract_name, as_ipv4, is_unix, unix_path
 from server.listening.errors import ListenError
 from server.listening.occupants import occupant_of
 from server.listening.places import Place, claim
@@ -100,20 +99,13 @@ def _listens(place: Place) -> bool:
             host, port = found.getsockname()[:2]
             if port != place.port or not found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                 continue
-            if _plain(host) == _plain(place.host) and (host != "::" or _is_dual(found)):
+            if as_ipv4(host) == as_ipv4(place.host) and (host != "::" or _is_dual(found)):
                 return True
     return False
 
 
 def _is_dual(listener: socket.socket) -> bool:
     return not listener.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
-
-
-def _plain(host: str) -> str:
-    """Return an IP address in one form, and an IPv4 address as such."""
-    address = ip_address(host.partition("%")[0])
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return str(mapped or address)
 
 
 def _is_taken(name: str) -> bool:

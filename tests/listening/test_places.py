@@ -12,6 +12,7 @@ import grpc
 import pytest
 
 from benchmarks.harness.processes import REPOSITORY
+from server.addresses import is_loopback
 from server.app.shared_port import reserved_places
 from server.listening.errors import ListenError
 from server.listening.places import Resolver, claim, places_of
@@ -73,7 +74,9 @@ def test_a_port_that_is_taken_anywhere_is_refused(name: str, host: str) -> None:
     place, options, is_dual, listens = STRANGERS[name]
     with stranger(place, *options, is_dual=is_dual, listens=listens) as other:
         port = other.getsockname()[1]
-        with pytest.raises(ListenError, match=rf"can't listen at .*:{port} is taken by .*Stop it"):
+        with pytest.raises(
+            ListenError, match=rf"can't listen at .*:{port} is taken by .*choose another port"
+        ):
             claim(f"{host}:{port}")
     assert claimed(f"{host}:{port}")
 
@@ -84,8 +87,28 @@ def test_the_error_names_the_address_and_the_process() -> None:
         port = other.getsockname()[1]
         with pytest.raises(ListenError) as caught:
             claim(f"localhost:{port}")
-    who = "this process" if sys.platform == "linux" else "another program"
+    who = "another address of this server: ch" if sys.platform == "linux" else "another program"
     assert str(caught.value).startswith(f"can't listen at localhost:{port}: [::1]:{port} is taken by {who}")
+
+
+@pytest.mark.parametrize("host", ["::ffff:127.0.0.1", "::FFFF:7f00:1"])
+def test_an_ipv4_address_in_the_form_of_ipv6_is_that_address(host: str) -> None:
+    """Only the machine itself reaches its loopback address, in whichever form and version of Python."""
+    assert claimed(f"[{host}]:0")[0].startswith("127.0.0.1:")
+    assert is_loopback(f"[{host}]:0")
+
+
+def test_localhost_is_loopback_in_capitals() -> None:
+    """Names have no case."""
+    assert is_loopback("LocalHost:0")
+    assert len(claimed("LocalHost:0")) == len(claimed("localhost:0"))
+
+
+@pytest.mark.parametrize("host", ["224.0.0.1", "255.255.255.255", "ff02::1", "fe80::1"])
+def test_an_address_to_which_no_client_can_connect_is_refused(host: str) -> None:
+    """A socket can be bound at some of them, and a server would say that it serves."""
+    with pytest.raises(ListenError, match=f"{host} (stands for many machines|is of one of this machine's)"):
+        claim("bandit.internal:0", resolving(host))
 
 
 def test_localhost_is_both_loopback_addresses() -> None:
@@ -132,7 +155,7 @@ def test_a_wildcard_is_every_address(hosts: tuple[str, ...]) -> None:
     assert str(place) == "[::]:50051"
 
 
-WITHOUT_IPV6: Final = """
+OPEN_ALL: Final = """
 import asyncio
 import grpc
 from server.rpc.ports import Ports
@@ -157,7 +180,7 @@ def test_a_machine_without_ipv6_serves_names_and_wildcards() -> None:
     if subprocess.run([*network, prepare], check=False, capture_output=True).returncode:
         pytest.skip("this machine does not allow networks of one's own")
     done = subprocess.run(
-        [*network, f'{prepare} && exec "$0" -c "$1"', sys.executable, WITHOUT_IPV6],
+        [*network, f'{prepare} && exec "$0" -c "$1"', sys.executable, OPEN_ALL],
         cwd=REPOSITORY,
         check=True,
         capture_output=True,
@@ -169,6 +192,23 @@ def test_a_machine_without_ipv6_serves_names_and_wildcards() -> None:
         "[::] True",
         "can't listen at [::1]:0: ::1 is not an address of this machine",
     ]
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs mounts of its own, on Linux")
+def test_a_machine_that_does_not_list_descriptors_is_served() -> None:
+    """Some containers and chroots have no /proc."""
+    hide = "mount -t tmpfs none /proc"
+    mounts = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
+    if subprocess.run([*mounts, hide], check=False, capture_output=True).returncode:
+        pytest.skip("this machine does not allow mounts of one's own")
+    done = subprocess.run(
+        [*mounts, f'{hide} && exec "$0" -c "$1"', sys.executable, OPEN_ALL],
+        cwd=REPOSITORY,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines()[:3] == ["localhost True", "0.0.0.0 True", "[::] True"]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])  # noqa: S104

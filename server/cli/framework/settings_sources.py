@@ -21,8 +21,12 @@ from server.settings import ENVIRONMENT_PREFIX, Settings, SettingsError, Setting
 
 _MAX_UNKNOWN = 50
 DEFAULT_FILE = Path("bandit-server.toml")
-_PASSWORD = re.compile(r"(?<=://)([^:/@]*):.*@", re.DOTALL)  # to the last @: a password may hold one
-_SECRET_OPTION = re.compile(r"(?<=[?&])([^=&]*(?:password|secret|key)[^=&]*)=[^&]*", re.IGNORECASE)
+# From the user to the last @, since a password may hold one; also where a URL lacks a part of its ://.
+_PASSWORD = re.compile(r"((?:^.*?://)?[^:@]*):(?!//).*@", re.DOTALL)
+_SECRET_OPTION = re.compile(
+    r"((?:^|(?<=[?&\s]))[^=&\s]*(?:password|secret|key)[^=&\s]*)\s*=.*?(?=&|\s\w+\s*=|$)",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

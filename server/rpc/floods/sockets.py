@@ -5,9 +5,10 @@ of the byte stream, as if the peer had closed the connection, and ends its calls
 """
 
 import os
+import resource
 import socket
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
@@ -17,6 +18,7 @@ from urllib.parse import unquote
 from server.rpc.floods.packet_filter import attach_filter
 
 _DESCRIPTORS: Final = "/dev/fd"
+_MOST_DESCRIPTORS: Final = 1 << 20
 _MARKED_BITS: Final = 64
 """An IPv6 host usually has a whole /64 to itself."""
 
@@ -77,11 +79,11 @@ def limit_connections(shares: Mapping[str, float], port: int) -> None:
 
 def ip_sockets() -> Iterator[socket.socket]:
     """Yield a duplicate of every IP socket of this process, for the caller to close."""
-    for entry in os.scandir(_DESCRIPTORS):
+    for descriptor in _descriptors():
         with suppress(OSError):
-            if not stat.S_ISSOCK(os.fstat(int(entry.name)).st_mode):
+            if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
                 continue
-            duplicate = os.dup(int(entry.name))
+            duplicate = os.dup(descriptor)
             try:
                 connection = socket.socket(fileno=duplicate)
             except OSError:
@@ -91,6 +93,15 @@ def ip_sockets() -> Iterator[socket.socket]:
                 yield connection
             else:
                 connection.close()
+
+
+def _descriptors() -> Iterable[int]:
+    """Return the numbers that descriptors of this process have, or may have where the system lists none."""
+    try:
+        return [int(entry.name) for entry in os.scandir(_DESCRIPTORS)]
+    except OSError:  # a container or a chroot without /proc
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return range(_MOST_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft)
 
 
 def _place_of(peer: str) -> tuple[str, int]:

@@ -44,9 +44,26 @@ _MISTAKES: Final = (
 """What a server answers to a wrong name or password. A connection that is refused has no SQLSTATE in libpq,
 and its text is in the server's language: of another one, the mistake looks like a server that is away."""
 
+_BAD_OPTIONS: Final = (
+    "unrecognized configuration parameter",
+    "invalid value for parameter",
+    "permission denied to set parameter",
+    "cannot be changed",
+    "invalid command-line argument",
+    "requires a value",
+    "unsupported startup parameter",
+)
+"""What a server, or PgBouncer before it, answers to `options` and others that the URL hands on to it."""
+
+_REFUSALS: Final = {
+    "an option of its URL": _BAD_OPTIONS,
+    "the connection: check user, password and its name": _MISTAKES,
+}
+
 _KINDS: Final[Mapping[str, tuple[type[StoreError], str]]] = {
     "53100": (StoreFullError, "no room left for the database"),
     "25006": (StoreReadOnlyError, "the database takes no writes"),
+    "3F000": (StoreUnavailableError, "the database has no schema to create tables in: check the search_path"),
     "42501": (StoreReadOnlyError, "the database does not let this user create or write its tables"),
 }
 
@@ -70,10 +87,9 @@ def _translated(error: DBAPIError, secrets: Collection[str]) -> StoreError:
     if state[:2] in _REFUSED_CLASSES or isinstance(error.orig, psycopg.DataError):
         return RowRefusedError("the database refused a value")
     reason = reason_of(str(error.orig), secrets)
-    if _is_mistake(error):
-        return StoreUnavailableError(
-            f"the database refuses the connection: check user, password and its name: {reason}"
-        )
+    for advice, reasons in _REFUSALS.items():
+        if _is_refused(error, reasons):
+            return StoreUnavailableError(f"the database refuses {advice}: {reason}")
     if is_lost(error):
         return StoreUnreachableError(f"the database can't be reached: {reason}")
     if state:  # a statement was refused, and the server's text may hold a part of it
@@ -94,10 +110,10 @@ def is_lost(error: DBAPIError) -> bool:
     return is_silent or state in _LOST_SERVERS or state.startswith("08")
 
 
-def _is_mistake(error: DBAPIError) -> bool:
+def _is_refused(error: DBAPIError, reasons: Collection[str]) -> bool:
     """Whether the server is there, and refuses the connection for a reason that time does not mend."""
     text = str(error.orig)
-    return "FATAL:" in text and any(mistake in text for mistake in _MISTAKES)
+    return "FATAL:" in text and any(reason in text for reason in reasons)
 
 
 def _state_of(error: DBAPIError) -> str:

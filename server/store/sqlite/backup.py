@@ -142,7 +142,12 @@ def _translated_errors(target: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        extended = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+        code = extended & 0xFF
+        if extended == sqlite3.SQLITE_IOERR_SHMSIZE:
+            raise StoreFullError(
+                "no room left beside the database, where it needs a file to be read"
+            ) from error
         if code == sqlite3.SQLITE_FULL:
             raise StoreFullError("no room left for the copy") from error
         if code in _NOT_OURS:

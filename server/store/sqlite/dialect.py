@@ -282,6 +282,7 @@ def _placeholders(n_rows: int, n_columns: int) -> str:
 
 _ERRORS: Final[Mapping[int, type[StoreError]]] = {
     sqlite3.SQLITE_FULL: StoreFullError,
+    sqlite3.SQLITE_IOERR_SHMSIZE: StoreFullError,  # of the log's index, which has no data of its own
     sqlite3.SQLITE_READONLY: StoreReadOnlyError,
     sqlite3.SQLITE_IOERR: StoreBrokenError,
     sqlite3.SQLITE_CORRUPT: StoreBrokenError,
@@ -327,4 +328,4 @@ def _kind_of(error: BaseException | None) -> type[StoreError]:
     if isinstance(error, OverflowError | sqlite3.IntegrityError | sqlite3.DataError):
         return RowRefusedError
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-    return _ERRORS.get(code & 0xFF, StoreUnavailableError)
+    return _ERRORS.get(code) or _ERRORS.get(code & 0xFF, StoreUnavailableError)

@@ -30,8 +30,9 @@ class FileLock:
         self._descriptor = -1
         while self._descriptor < 0:
             self._take(database)
-        os.truncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # it is for errors only, and the disk may be full
+            os.truncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def _take(self, database: Path) -> None:
         """Lock the file, unless a start that has just failed takes it away.

@@ -178,6 +178,25 @@ def test_a_password_is_not_printed() -> None:
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "postgres//user:hunter2@host/bandit",
+        "postgresql+psycopg:/user:hunter2@host/bandit",
+        "postgresql+psycopg:user:hun@ter2@host/bandit",
+        "user:hunter2@host/bandit",
+        "host=host user=user password=hunter2 dbname=bandit",
+        "password = 'hunter2 hunter2'",
+        "postgresql+asyncpg://host/bandit?password=hunter2&user=user",
+    ],
+)
+def test_a_mistyped_url_is_shown_without_its_password(url: str) -> None:
+    """What a typo makes of a URL, and the driver's other form, hide it too."""
+    (problem,) = problems_of({"database": url})
+    assert "***" in problem
+    assert "ter2" not in problem
+
+
+@pytest.mark.parametrize(
     "address", ["", "50051", ":50051", "::1:50051", "host:", "host:x", "host:65536", "a b:1"]
 )
 def test_an_address_is_host_and_port(address: str) -> None:

@@ -172,6 +172,30 @@ def test_a_wrong_name_is_not_an_unreachable_server(url: str, right: str, wrong: 
     assert not isinstance(caught.value, StoreUnreachableError)
 
 
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        ("options=-c%20bogus%3D1", 'unrecognized configuration parameter "bogus"'),
+        ("options=-c%20statement_timeout%3Dlong", 'invalid value for parameter "statement_timeout": "long"'),
+        ("options=-c%20shared_buffers%3D1GB", 'parameter "shared_buffers" cannot be changed'),
+        ("options=--work_mem", "--work_mem requires a value"),
+        ("options=bogus", "invalid command-line argument for server process: bogus"),
+        ("client_encoding=bogus", 'invalid value for parameter "client_encoding": "bogus"'),
+    ],
+)
+def test_an_option_that_the_server_refuses_is_a_mistake(url: str, option: str, reason: str) -> None:
+    """No waiting mends it, so the start ends with the server's words."""
+    with pytest.raises(StoreUnavailableError, match="the database refuses an option of its URL: ") as caught:
+        open_store(f"{url}?{option}")
+    assert f"FATAL: {reason}" in str(caught.value)
+
+
+def test_a_search_path_without_a_schema_is_named(url: str) -> None:
+    """Tables could be created nowhere."""
+    with pytest.raises(StoreUnavailableError, match="no schema to create tables in: check the search_path"):
+        open_store(f"{url}?options=-c%20search_path%3Dnowhere")
+
+
 def test_a_store_is_used_only_once_it_is_prepared(url: str) -> None:
     """Until the schema is known to be there every call is unavailable; preparing again changes nothing."""
     with closing(find_store(url)) as store:

@@ -5,9 +5,11 @@ import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 import pytest
 
+from benchmarks.harness.processes import REPOSITORY
 from server.store.opening import open_store
 from tests.store.builders import reward
 from tests.support.process import command, powerless, run
@@ -139,3 +141,34 @@ def killed(folder: Path) -> None:
     program = [*command()[:1], "-c", _KILLED, f"sqlite:///{folder / 'bandit.db'}"]
     subprocess.run(program, cwd=Path(__file__).parents[3], check=False)
     assert (folder / "bandit.db-wal").stat().st_size > 0
+
+
+_FILL: Final = """
+mount -t tmpfs -o size=1M none "$1" && cd "$1" && shift || exit 77
+if [ -n "$1" ]; then cp "$1" bandit.db; fi
+head -c 2M /dev/zero > fill 2>/dev/null
+shift
+exec "$@"
+"""
+
+
+@pytest.mark.parametrize(
+    ("verb", "has_database"), [("serve", False), ("serve", True), ("verify", True), ("backup", True)]
+)
+def test_a_full_disk_is_said_to_be_full(
+    copies: Path, tmp_path: Path, verb: str, *, has_database: bool
+) -> None:
+    """From the first byte on, by a server and by commands: nothing is said to be damaged."""
+    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    full = tmp_path / "full"
+    full.mkdir()
+    database = str(copies / "bandit.db") if has_database else ""
+    program = ["unshare", *user, "--mount", "sh", "-c", _FILL, "sh", str(full), database]
+    if shutil.which("unshare") is None or run([*program, "true"], tmp_path).returncode:
+        pytest.skip("this machine does not allow a mount")
+    flags = {"serve": ("--listen", "127.0.0.1:0"), "verify": (), "backup": (str(tmp_path / "copy.db"),)}
+    arguments = (verb, *flags[verb], "--database", f"sqlite:///{full / 'bandit.db'}")
+    done = run([*program, *command(*arguments)], REPOSITORY)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1].startswith("error: no room left ")
+    assert "Traceback" not in done.stderr
