@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -239,11 +240,20 @@ def _start(settings: Settings, number: int, places: tuple[Place, ...]) -> _Worke
     process = context.Process(
         target=_work, args=(settings, number, places, child_end), name=f"worker-{number}"
     )
+    _leave_deleted_folder()
     resource_tracker.ensure_running()  # otherwise the first start does it, and unblocks the signals
     with _signals_held():
         process.start()
     child_end.close()
     return _Worker(process, parent_end, time.monotonic())
+
+
+def _leave_deleted_folder() -> None:
+    """Leave a working directory that was deleted, as with an old release: no process can start in one."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        os.chdir("/")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from bandit.v1 import bandit_pb2, bandit_pb2_grpc
-from benchmarks.harness.processes import clean_environment
+from benchmarks.harness.processes import REPOSITORY, clean_environment
 from server.settings import Settings
 from tests.conftest import Connect
 from tests.standby.conftest import StartOn
@@ -35,6 +35,12 @@ def is_running(pid: int) -> bool:
     except OSError:
         return False
     return status.rpartition(")")[2].split()[0] != "Z"
+
+
+def n_starts(server: ServerProcess, worker: int) -> int:
+    """Return how often a worker has begun to serve."""
+    events = [event["event"] for event in server.events() if event.get("worker") == worker]
+    return events.count("server.serving")
 
 
 def n_that_answered(url: str) -> int:
@@ -104,6 +110,33 @@ def test_workers_do_not_outlive_their_parent(postgresql: PostgresqlProcess, star
     eventually(lambda: not any(map(is_running, pids(server).values())))
     events = [event["event"] for event in server.events()]
     assert events.count("server.stopped") == 2
+
+
+def test_a_worker_is_replaced_after_the_working_directory_was_deleted(
+    postgresql: PostgresqlProcess, tmp_path: Path
+) -> None:
+    """As when a release is deleted after the next one is in place: the parent lives, and stops on SIGTERM."""
+    release, log = tmp_path / "release", tmp_path / "log"
+    release.mkdir()
+    url = postgresql.create_database()
+    arguments = command("serve", "--listen", "127.0.0.1:0", "--workers", "2", "--database", url)
+    environment = clean_environment() | {"PYTHONPATH": str(REPOSITORY)}
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            arguments, cwd=release, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            address = process.stdout.readline().split()[-1]
+            server = ServerProcess(process, tmp_path / "bandit.db", log, address)
+            release.rmdir()
+            os.kill(pids(server)[1], signal.SIGKILL)
+            eventually(lambda: n_starts(server, worker=1), until=lambda count: count == 2)
+            assert server.terminate() == 0
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize(("first", "second"), [(1, 2), (2, 1)])
