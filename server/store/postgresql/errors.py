@@ -56,8 +56,8 @@ _BAD_OPTIONS: Final = (
 """What a server, or PgBouncer before it, answers to `options` and others that the URL hands on to it."""
 
 _REFUSALS: Final = {
-    "an option of its URL": _BAD_OPTIONS,
-    "the connection: check user, password and its name": _MISTAKES,
+    "the database refuses an option of its URL: ": _BAD_OPTIONS,
+    "the database refuses the connection: check user, password and its name: ": _MISTAKES,
 }
 
 _KINDS: Final[Mapping[str, tuple[type[StoreError], str]]] = {
@@ -87,9 +87,9 @@ def _translated(error: DBAPIError, secrets: Collection[str]) -> StoreError:
     if state[:2] in _REFUSED_CLASSES or isinstance(error.orig, psycopg.DataError):
         return RowRefusedError("the database refused a value")
     reason = reason_of(str(error.orig), secrets)
-    for advice, reasons in _REFUSALS.items():
+    for text, reasons in _REFUSALS.items():
         if _is_refused(error, reasons):
-            return StoreUnavailableError(f"the database refuses {advice}: {reason}")
+            return StoreUnavailableError(f"{text}{reason}")
     if is_lost(error):
         return StoreUnreachableError(f"the database can't be reached: {reason}")
     if state:  # a statement was refused, and the server's text may hold a part of it
