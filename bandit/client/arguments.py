@@ -13,7 +13,7 @@ import json
 import math
 import re
 import reprlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, SupportsFloat, TypeVar, cast
 
 import grpc
@@ -29,6 +29,7 @@ LONGEST_SECONDS: Final = 1e8
 """Three years: gRPC answers a call with a much longer deadline as if it had passed already."""
 
 _MOST_SHOWN: Final = 80
+_REQUIRED: Final = frozenset({"id", "name", "winner"})  # protobuf takes None for any field, as nothing
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _INTEGERS: Final = {
     FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
@@ -142,6 +143,10 @@ def build(kind: type[MessageT], /, called: Mapping[str, str] | None = None, **fi
         TypeError: a field has a value of a wrong type.
         InvalidArgumentError: a value can't be encoded.
     """
+    for name, value in fields.items():
+        if value is None:
+            field = cast("FieldDescriptor", kind.DESCRIPTOR.fields_by_name[name])
+            _require_given(field, (called or {}).get(name, name))
     try:
         return cast("Callable[..., MessageT]", kind)(**fields)
     except (TypeError, ValueError, OverflowError) as error:
@@ -165,9 +170,21 @@ def refusal(
         found = _find_in_field(field, path, value)
         if found is not None:
             return found
+    for name, value in fields.items():
+        if isinstance(value, Iterator):  # which protobuf has used up, with the item that it refused
+            path = prefix + (called or {}).get(name, name)
+            field = cast("FieldDescriptor", kind.DESCRIPTOR.fields_by_name[name])
+            return wrong_type(path, value, _wanted_all(field))
     if isinstance(error, TypeError):
         return TypeError(f"{prefix or kind.DESCRIPTOR.name}: {error}")
     return call_error(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+
+
+def _require_given(field: FieldDescriptor, path: str) -> None:
+    """Raise TypeError for None where nothing has no meaning: an object to act on, or its name."""
+    is_one_message = field.message_type is not None and not isinstance(field.default_value, list)
+    if field.name in _REQUIRED or is_one_message:
+        raise wrong_type(path, None, _wanted(field))
 
 
 def _is_option(value: object) -> bool:
@@ -203,9 +220,7 @@ def _find_in_map(field: FieldDescriptor, path: str, value: object) -> TypeError 
     entry = cast("Descriptor", field.message_type)
     of_key, of_item = entry.fields_by_name["key"], entry.fields_by_name["value"]
     if not isinstance(value, Mapping):
-        return wrong_type(
-            path, value, f"a mapping, each key {_wanted(of_key)} and each value {_wanted(of_item)}"
-        )
+        return wrong_type(path, value, _wanted_all(field))
     for key, item in value.items():
         error = _try_entry(of_key, key)
         if error is not None:
@@ -218,7 +233,7 @@ def _find_in_map(field: FieldDescriptor, path: str, value: object) -> TypeError 
 
 def _find_in_list(field: FieldDescriptor, path: str, value: object) -> TypeError | CallError | None:
     if not isinstance(value, Iterable):
-        return wrong_type(path, value, f"a collection, each {_wanted(field)}")
+        return wrong_type(path, value, _wanted_all(field))
     for position, item in enumerate(value):
         error = _try(field, [item])
         if error is not None:
@@ -244,6 +259,14 @@ def _verdict(field: FieldDescriptor, path: str, value: object, error: Exception)
     else:
         rule = str(error)
     return invalid_value(path, value, rule)
+
+
+def _wanted_all(field: FieldDescriptor) -> str:
+    """Say what a field takes that holds many values, or entries of a map."""
+    if not _is_map(field):
+        return f"a collection, each {_wanted(field)}"
+    entry = cast("Descriptor", field.message_type).fields_by_name
+    return f"a mapping, each key {_wanted(entry['key'])} and each value {_wanted(entry['value'])}"
 
 
 def _wanted(field: FieldDescriptor) -> str:

@@ -88,6 +88,22 @@ CALLS: list[tuple[Call, str]] = [
     (lambda c: c.batch_choose([("ranker", V0)]), "questions[0] must be a Question, got ('ranker', "),
     (lambda c: c.batch_reward({"d": 1}), "rewards[0] must be a Reward, got 'd' (str)"),
     (lambda c: c.batch_reward(5), "rewards must be a list, each a Reward, got 5 (int)"),
+    (
+        lambda c: c.choose("x", fallback=V0, eligible_arms=iter(["v1", 2])),
+        "eligible_arms must be a collection, each a str, got <list_iterator object at ",
+    ),
+    (
+        lambda c: c.reward("d", zip(["click"], ["1"], strict=True)),
+        "outcomes must be a mapping, each key a str and each value a number, got <zip object at ",
+    ),
+    (
+        lambda c: c.experiments.report("x", metrics=iter(["click", 2])),
+        "metrics must be a collection, each a str, got <list_iterator object at ",
+    ),
+    (lambda c: c.experiments.get(None), "name must be a str, got None (NoneType)"),
+    (lambda c: c.experiments.conclude("x", winner=None), "winner must be a str, got None (NoneType)"),
+    (lambda c: c.experiments.create(None), "experiment must be a message Experiment or a dict of its fields"),
+    (lambda c: c.admin.revoke_decision_key(None), "key must be an int, got None (NoneType)"),
     (lambda c: c.experiments.get(5), "name must be a str, got 5 (int)"),
     (lambda c: c.experiments.get("x", timeout="1"), "timeout must be a number of seconds, got '1' (str)"),
     (lambda c: c.experiments.create("ranker"), "experiment must be a message Experiment or a dict"),
