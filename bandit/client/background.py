@@ -202,9 +202,17 @@ class _Worker(Generic[ItemT]):
         return True
 
     def _run(self) -> None:
-        while (some := self._gather()) is not None:
-            if some:
-                self._send(some, self._deadline - time.monotonic() if self._closing.is_set() else None)
+        try:
+            while (some := self._gather()) is not None:
+                if some:
+                    self._send(some, self._deadline - time.monotonic() if self._closing.is_set() else None)
+        except (
+            BaseException
+        ):  # a hook calls sys.exit, or gevent kills the greenlet that stands for the thread
+            self._thread = None  # first: whoever puts an item looks at it afterwards
+            if not self._items.empty():
+                self._start()
+            raise
 
     def _gather(self) -> list[ItemT] | None:
         """Wait for some items; None if the thread shall end."""

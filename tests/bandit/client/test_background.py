@@ -5,11 +5,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
+from operator import eq
 from pathlib import Path
 
 import pytest
 
-from bandit.client import BanditClient, Fallback
+from bandit.client import BanditClient, ClientEvent, EventKind, Fallback
 from bandit.client.background import CLOSING_SECONDS, IDLE_SECONDS, _Worker
 from bandit.v1 import bandit_pb2
 from tests.bandit.client.blocks import posted, records
@@ -159,6 +161,25 @@ while not client.counts.n_posted:
 """
     done = run(program, peer, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_hook_that_exits_ends_no_posts(peer: Peer, script: Script) -> None:
+    """A hook that calls sys.exit ends the thread of the posts; the next block starts another."""
+    n_exits = 2
+
+    def leave(event: ClientEvent) -> None:
+        nonlocal n_exits
+        if event.kind is EventKind.POSTED and n_exits:
+            n_exits -= 1
+            sys.exit()
+
+    with BanditClient(peer.target, choose_timeout=30.0, on_event=leave) as client:
+        for number in range(1, 4):
+            with client.serve("ranker", fallback=Fallback("v0")):
+                pass
+            eventually(lambda: len(posted(script)), until=partial(eq, number))
+        eventually(lambda: client.counts.n_posted, until=partial(eq, 9))
 
 
 def test_an_item_that_comes_as_the_thread_ends() -> None:
