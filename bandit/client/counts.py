@@ -1,9 +1,11 @@
 """What a client counts of its own work, the hook that hears of it, and warnings that do not flood a log."""
 
+import contextlib
 import inspect
 import logging
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
@@ -90,6 +92,15 @@ class Counts:
         return sum(self.cause_to_n_fallbacks.values())
 
 
+def log(level: int, text: str, *arguments: object, exc_info: bool = False) -> None:
+    """Log for the client; never raises, though a filter of the caller's logging may."""
+    try:
+        logger.log(level, text, *arguments, exc_info=exc_info, stacklevel=2)
+    except Exception:  # noqa: BLE001 - such as a filter that needs a web framework's request
+        with contextlib.suppress(Exception):  # standard error may be closed
+            traceback.print_exc()  # as logging does for what its handlers raise
+
+
 class Counters:
     """Counts events and passes them to a hook; thread-safe.
 
@@ -157,10 +168,10 @@ class Counters:
     def _pass_on(self, event: ClientEvent) -> None:
         try:
             self._on_event(event)  # type: ignore[misc]  # the caller has looked
-        except Exception:
+        except Exception:  # noqa: BLE001 - the log has it
             if not self._has_failed:
                 self._has_failed = True
-                logger.exception("on_event raised; the client goes on, and logs this once")
+                log(logging.ERROR, "on_event raised; the client goes on, and logs this once", exc_info=True)
 
 
 def _check_hook(hook: object) -> None:

@@ -6,11 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from bandit.client.batches import ChooseBatch
-from bandit.client.counts import Counters, EventKind, Throttle
+from bandit.client.counts import Counters, EventKind, Throttle, log
 from bandit.client.errors import CallError
 from bandit.client.values import Choice, Fallback, Question, Reason
-
-logger = logging.getLogger("bandit.client")
 
 
 class Fallbacks:
@@ -49,7 +47,8 @@ class Fallbacks:
     def _warn(self, experiment: str, arm: str, cause: CallError) -> None:
         n_unsaid = self._throttle.admit((experiment, cause.code.name))
         if n_unsaid is not None:
-            logger.warning(
+            log(
+                logging.WARNING,
                 "experiment %r: served fallback arm %r: %s (and %d fallbacks since the last warning)",
                 experiment,
                 arm,

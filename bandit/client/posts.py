@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from bandit.client.counts import Counters, EventKind, Throttle
+from bandit.client.counts import Counters, EventKind, Throttle, log
 from bandit.client.errors import (
     AlreadyExistsError,
     CallError,
@@ -22,8 +22,6 @@ from bandit.client.errors import (
     UnavailableError,
 )
 from bandit.client.values import RewardResult
-
-logger = logging.getLogger("bandit.client")
 
 LATENCY: Final = "latency_ms"
 ERROR: Final = "error"
@@ -112,7 +110,7 @@ class Postings:
         n_unsaid = None if isinstance(answer, AlreadyExistsError) else self._admit(post, answer.code.name)
         if n_unsaid is not None:
             text = "experiment %r: posts of serve %s: %s (and %d warnings since the last one)"
-            logger.warning(text, post.experiment, kind.value, answer, n_unsaid)
+            log(logging.WARNING, text, post.experiment, kind.value, answer, n_unsaid)
         return None
 
     def _leave_out(self, experiment: str, names: set[str]) -> None:
@@ -127,7 +125,8 @@ class Postings:
         self._counters.add(EventKind.REFUSED, experiment=post.experiment, cause=cause)
         n_unsaid = self._admit(post, name)
         if n_unsaid is not None:
-            logger.warning(
+            log(
+                logging.WARNING,
                 "experiment %r: %s of serve was refused: %s; declare the metric with a wider range or "
                 "with clip = true, or give serve a smaller longest_ms (and %d warnings since the last one)",
                 post.experiment,

@@ -104,6 +104,33 @@ async def test_hook_that_raises(peer: Peer, script: Script, caplog: pytest.LogCa
     assert "of the hook" in (record.exc_text or "")
 
 
+@pytest.mark.parametrize("kind", [BanditClient, AsyncBanditClient])
+async def test_filter_that_raises(
+    kind: type[AnyClient], peer: Peer, script: Script, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A filter of the caller's logging that fails outside a request spoils no choice, and is seen."""
+
+    def refuse(_record: logging.LogRecord) -> bool:
+        raise LookupError("no request")
+
+    def hook(_event: ClientEvent) -> None:
+        raise ZeroDivisionError
+
+    script.on("Choose", fail(grpc.StatusCode.NOT_FOUND))
+    log = logging.getLogger("bandit.client")
+    log.addFilter(refuse)
+    try:
+        client = kind(peer.target, choose_timeout=10.0, on_event=hook)
+        assert (await settle(client.choose("ranker", fallback=V0))).is_fallback
+        question = Question(experiment="other", fallback=V0)
+        script.on("BatchChoose", fail(grpc.StatusCode.NOT_FOUND))
+        assert [each.arm for each in await settle(client.batch_choose([question]))] == ["v0"]
+        await settle(client.close())
+    finally:
+        log.removeFilter(refuse)
+    assert "LookupError: no request" in capfd.readouterr().err
+
+
 def test_causes_are_bounded() -> None:
     """Reasons that whoever answers makes up do not fill the memory; they are counted together."""
     counters = Counters()
