@@ -51,7 +51,7 @@ class CallError(Exception):
         code: the canonical status.
         message: a text for developers, from the service or from gRPC.
         reason: the service's stable reason, such as `EXPERIMENT_NOT_FOUND`; empty if there is none. The
-            client's own are `FORKED` and `NO_EVENT_LOOP`.
+            client's own are `FORKED`, `NO_EVENT_LOOP` and `NO_THREADS`.
         retry_delay: how long the service asks to wait before a retry; negative if there must be none.
         field_violations: the invalid fields of the request.
     """
@@ -175,6 +175,14 @@ def loopless_error() -> CallError:
     """Return the error of an asyncio call outside asyncio, as under trio."""
     text = "no asyncio event loop is running here: use BanditClient, in a thread"
     return call_error(grpc.StatusCode.CANCELLED, text, "NO_EVENT_LOOP")
+
+
+def threadless_error() -> CallError:
+    """Return the error of an asyncio call where threads are greenlets: grpc.aio would hang for ever."""
+    text = (
+        "gevent or eventlet has replaced threads here, without which asyncio's gRPC hangs: use BanditClient"
+    )
+    return call_error(grpc.StatusCode.CANCELLED, text, "NO_THREADS")
 
 
 def unopened_error(error: Exception) -> CallError:

@@ -25,6 +25,7 @@ from bandit.client.errors import (
     closed_error,
     loopless_error,
     malformed_error,
+    threadless_error,
     unopened_error,
 )
 from bandit.client.processes import forks
@@ -86,7 +87,7 @@ class AsyncTransport(Generic[AsyncStubsT]):
 
         Raises:
             UnavailableError: there can't be any: the client is closed, the process was forked, has no event
-                loop here, or lacks the means for a channel.
+                loop here, has greenlets for threads, or lacks the means for a channel.
         """
         try:
             loop = asyncio.get_running_loop()
@@ -262,11 +263,15 @@ async def _close_with_loop(
 def _start_a_thread() -> None:
     """Raise RuntimeError if none can be started: at a limit, or at the interpreter's end (Python 3.12).
 
-    grpc.aio needs one, and corrupts the memory of the process if it gets none.
+    grpc.aio needs one, and corrupts the memory of the process if it gets none. In a greenlet it would wait in
+    C, and hold up the whole process: UnavailableError.
     """
-    thread = threading.Thread(target=int, daemon=True)
+    ids: list[int] = []
+    thread = threading.Thread(target=lambda: ids.append(threading.get_native_id()), daemon=True)
     thread.start()
     thread.join()
+    if threading.get_native_id() in ids:
+        raise threadless_error()
 
 
 def _begin(closing: AsyncGenerator[None]) -> None:
