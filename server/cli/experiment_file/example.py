@@ -58,7 +58,7 @@ default_value = 0                     # what silence means once the window has c
 # beta = 1
 
 [[metrics]]
-name = "latency-ms"
+name = "latency_ms"                   # `client.serve` posts it
 kind = "real"
 direction = "minimize"
 minimum = 0
