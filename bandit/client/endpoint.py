@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from os import PathLike
 from urllib.parse import unquote
 
@@ -32,8 +33,9 @@ _SCHEMES = frozenset({"dns", "google-c2p", "ipv4", "ipv6", "unix", "unix-abstrac
 _HOST_SCHEMES = frozenset({"dns", "ipv4", "ipv6"})
 _LARGEST_PORT = 65_535
 
-_URL = re.compile(r"([^:/]*)://.*", re.DOTALL)
-_HOST_AND_PORT = re.compile(r"(?:[^:/,\[\]]*|\[[^\]]*\]):([^:/,]*)")
+_IPV6 = 6
+
+_HOST = re.compile(r"(?:[^:/,\[\]\s]+|\[[^\]\s]+\])(?::([^:/,]*))?")
 
 _UNIX = re.compile(r"unix(?:-abstract)?:(?://(?=/))?(.*)", re.IGNORECASE | re.DOTALL)
 
@@ -93,23 +95,32 @@ class Endpoint:
 def _check_target(target: str) -> None:
     """Raise ValueError for what gRPC would take, to fail at each call or to call a stranger.
 
-    It looks for a host of the name of an unknown scheme, and cuts a port down to 16 bits.
+    It looks for a host of the name of an unknown scheme, of several hosts or of a host with spaces around it,
+    and cuts a port down to 16 bits.
     """
     scheme, _, rest = target.partition(":")
-    url = _URL.fullmatch(target)
-    if not target or (url is not None and url[1].lower() not in _SCHEMES):
+    has_scheme = scheme.lower() in _SCHEMES
+    if not has_scheme and _HOST.fullmatch(target) is None and not _is_ipv6(target):
         raise ValueError(
             "a target is HOST:PORT or another of gRPC's, such as dns:///bandit.internal:443, got "
             f"{shown(target)}"
         )
-    if scheme.lower() in _SCHEMES - _HOST_SCHEMES:
+    if has_scheme and scheme.lower() not in _HOST_SCHEMES:
         return
-    place = _HOST_AND_PORT.fullmatch(rest.removeprefix("///") if scheme.lower() in _HOST_SCHEMES else target)
-    if place is None or place[1].lower() in {"http", "https"}:  # gRPC knows the ports of these two
+    place = _HOST.fullmatch(rest.removeprefix("///") if has_scheme else target)
+    port = place[1] if place else None
+    if port is None or port.lower() in {"http", "https"}:  # gRPC knows the ports of these two
         return
-    port = place[1]
     if not (port.isascii() and port.isdigit() and 1 <= int(port) <= _LARGEST_PORT):
         raise ValueError(f"the port of a target is a number from 1 to {_LARGEST_PORT}, got {shown(target)}")
+
+
+def _is_ipv6(target: str) -> bool:
+    """True if the target is an IPv6 address without brackets and port."""
+    try:
+        return ip_address(target).version == _IPV6
+    except ValueError:
+        return False
 
 
 def _unix_bytes(target: str) -> int:

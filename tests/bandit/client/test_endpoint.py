@@ -184,6 +184,7 @@ def test_a_port_is_a_port(target: str, new_client: ClientFactory) -> None:
         "b",
         "b:1",
         "::1",
+        "fe80::1%eth0",
         "[::1]",
         "[::1]:65535",
         "dns:b",

@@ -210,11 +210,12 @@ def test_an_address_that_is_none_is_named_with_its_source(
 
 
 def test_an_address_without_a_port_is_said(run: Run) -> None:
-    """gRPC calls port 443 then, which is nobody's idea of where the server is."""
+    """GRPC calls port 443 then, which is nobody's idea of where the server is."""
     result = run("experiment", "list", "--server", "127.0.0.1")
     assert result.exit_code == 1
     assert result.stderr == (
-        "error: no server answers at 127.0.0.1, port 443, which gRPC takes without one: write HOST:PORT\n"
+        "error: no server answers at 127.0.0.1, port 443, which gRPC takes where none is given: "
+        "write HOST:PORT\n"
     )
 
 
