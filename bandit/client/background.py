@@ -206,9 +206,7 @@ class _Worker(Generic[ItemT]):
             while (some := self._gather()) is not None:
                 if some:
                     self._send(some, self._deadline - time.monotonic() if self._closing.is_set() else None)
-        except (
-            BaseException
-        ):  # a hook calls sys.exit, or gevent kills the greenlet that stands for the thread
+        except BaseException:  # a hook calls sys.exit, or gevent kills the greenlet in the thread's place
             self._thread = None  # first: whoever puts an item looks at it afterwards
             if not self._items.empty():
                 self._start()

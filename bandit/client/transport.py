@@ -180,9 +180,8 @@ class Transport(Generic[StubsT]):
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._is_closed = False
-        self._lock = (
-            threading.RLock()
-        )  # threads may race to open or close, and a signal handler may interrupt
+        # Threads may race to open or close, and a signal handler may interrupt.
+        self._lock = threading.RLock()
         self._stubs: StubsT | None = None
         forks.register(self)
 
