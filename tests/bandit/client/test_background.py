@@ -127,7 +127,9 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 def test_items_of_a_parent(peer: Peer, tmp_path: Path) -> None:
     """A child of a process that was sending sends its own items, and not those of its parent."""
     program = """
+import warnings
 from bandit.client.background import Background
+warnings.filterwarnings("ignore", ".* is multi-threaded, use of fork", DeprecationWarning)
 sent = []
 def send(items, seconds):
     sent.extend(items)

@@ -172,12 +172,12 @@ async def test_a_refused_value_is_no_undeclared_metric(
 
 
 async def test_posts_are_sent_in_batches(client: AnyClient, script: Script) -> None:
-    """Many blocks cost few calls, and each decision is posted."""
+    """Many blocks cost few calls, and each decision is posted; again, if closing breaks its call off."""
     for _ in range(300):
         async with entered(client.serve("ranker", fallback=V0)):
             pass
     await settle(client.close())
-    assert len(posted(script)) == 300
+    assert len(posted(script)) >= 300
     assert len(script.requests("BatchReward")) < 60
     assert client.counts.n_posted == 900
 
