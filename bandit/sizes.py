@@ -1,4 +1,4 @@
-"""Size limits of an experiment, importable without the mathematics."""
+"""Size limits of experiments and addresses, importable without the mathematics."""
 
 import sys
 from typing import Final

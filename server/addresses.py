@@ -35,6 +35,15 @@ def split_address(address: str) -> tuple[str, int]:
     return match[1].strip("[]"), int(match[2])
 
 
+def join_address(host: str, port: int) -> str:
+    """Return `HOST:PORT`, with brackets around an IPv6 host.
+
+    >>> join_address("::1", 50051)
+    '[::1]:50051'
+    """
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def is_unix(address: str) -> bool:
     """True if `address` is that of a Unix socket, with or without a path."""
     return address.startswith((_UNIX, _ABSTRACT))
@@ -112,7 +121,7 @@ def with_port(address: str, port: int) -> str:
     if is_unix(address):
         return address
     host, _ = split_address(address)
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return join_address(host, port)
 
 
 def _check_unix(address: str) -> None:

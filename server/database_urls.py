@@ -1,11 +1,13 @@
 """The form of a database's URL, as far as it is seen without the driver: its kind, and what was meant."""
 
+import re
 from difflib import get_close_matches
 from typing import Final
 
 _POSTGRESQL: Final = "postgresql+psycopg"
 _FORM: Final = "must be sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME"
 _OTHER_NAMES: Final = ("postgres", "postgresql", "psql", "pgsql", "psycopg", "psycopg2", "psycopg3")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _OTHER_DRIVERS: Final = ("postgresql+", "postgres+")
 
 
@@ -17,7 +19,7 @@ def check_database_url(url: str) -> str:
     """
     kind, colon, rest = url.partition(":")
     if kind == _POSTGRESQL and rest.startswith("//"):
-        if not url.isprintable():
+        if _CONTROL.search(url):
             raise ValueError("must not hold line breaks and other control characters")
         return url
     if kind != "sqlite" or not colon:

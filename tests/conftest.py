@@ -23,8 +23,7 @@ settings.load_profile("repeatable")
 
 SLOW: Final = (
     "acceptance",  # epochs close and drains end in real time
-    "bandit/client/test_endings.py",  # programs start and end
-    "bandit/client/test_forks.py",  # processes start and fork
+    "bandit/client/processes",  # programs start, fork and end
     "bandit/client/test_guardrails.py",  # windows end in real time
     "benchmarks/outage",  # each benchmark runs once, scaled down
     "benchmarks/regret",

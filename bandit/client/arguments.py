@@ -11,8 +11,6 @@ subclasses of str (enums too) and UTF-8 bytes as text.
 
 import json
 import math
-import re
-import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, SupportsFloat, TypeVar, cast
 
@@ -22,54 +20,21 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from bandit.client.errors import CallError, FieldViolation, call_error
+from bandit.wrong_types import shown, wrong_type
 
 MessageT = TypeVar("MessageT", bound=Message)
 
 LONGEST_SECONDS: Final = 1e8
 """Three years: gRPC answers a call with a much longer deadline as if it had passed already."""
 
-_MOST_SHOWN: Final = 80
+_LONGEST_KEY: Final = 80
 _REQUIRED: Final = frozenset({"id", "name", "winner"})  # protobuf takes None for any field, as nothing
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _INTEGERS: Final = {
     FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
     FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
     FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
     FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
 }
-_repr = reprlib.Repr()
-_repr.maxstring = _repr.maxother = _repr.maxlong = _MOST_SHOWN
-
-
-def shown(value: object) -> str:
-    r"""Return a value for a message: in ASCII, escaped, cut after 80 characters; its type if it has no repr.
-
-    >>> print(shown("é\n"), shown(7), len(shown("x" * 1000)))
-    '\xe9\n' 7 80
-    """
-    try:
-        text = _repr.repr(value)
-    except Exception:  # noqa: BLE001 - a repr of the caller's, which may raise anything
-        return type(value).__name__
-    text = text.encode("ascii", "backslashreplace").decode()
-    text = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
-    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 3]}..."
-
-
-def type_name(value: object) -> str:
-    """Return the name of a value's type, with its module where that is not Python's own."""
-    kind = type(value)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def wrong_type(path: str, value: object, wanted: str, *, is_secret: bool = False) -> TypeError:
-    """Return the error of an argument of a wrong type; the value of a secret is left out.
-
-    >>> wrong_type('attributes["age"]', 42, "a str")
-    TypeError('attributes["age"] must be a str, got 42 (int)')
-    """
-    got = type_name(value) if is_secret else f"{shown(value)} ({type_name(value)})".strip()
-    return TypeError(f"{path} must be {wanted}, got {got}")
 
 
 def invalid_value(path: str, value: object, rule: str) -> CallError:
@@ -103,19 +68,6 @@ def call_seconds(value: float) -> float:
     if not math.isfinite(seconds):
         raise invalid_value("timeout", value, "it must be a finite number of seconds")
     return min(seconds, LONGEST_SECONDS)
-
-
-def require(
-    name: str,
-    value: object,
-    kinds: type[object] | tuple[type[object], ...],
-    wanted: str,
-    *,
-    is_secret: bool = False,
-) -> None:
-    """Raise TypeError unless the value is None or of one of these types."""
-    if value is not None and not isinstance(value, kinds):
-        raise wrong_type(name, value, f"{wanted} or None", is_secret=is_secret)
 
 
 def channel_options(options: object) -> tuple[tuple[str, str | int], ...]:
@@ -309,4 +261,4 @@ def _is_map(field: FieldDescriptor) -> bool:
 def _quoted(key: object) -> str:
     """Return a key of a mapping for a path, such as `"click"`."""
     text = str(key)
-    return json.dumps(text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}...")
+    return json.dumps(text if len(text) <= _LONGEST_KEY else f"{text[:_LONGEST_KEY]}...")

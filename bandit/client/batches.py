@@ -1,15 +1,14 @@
 """Batches of calls: one bad item fails alone, and only what may still succeed is sent again."""
 
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
 from typing import Generic, TypeVar
 
-from bandit.client.arguments import wrong_type
 from bandit.client.errors import CallError, malformed_error, more_telling
 from bandit.client.messages import check_fallback, choice, choose_request, reward_request, reward_result
 from bandit.client.statuses import from_status
 from bandit.client.values import Choice, Question, Reward, RewardResult
 from bandit.v1 import bandit_pb2
+from bandit.wrong_types import wrong_type
 
 MAX_BATCH = 1000
 
@@ -50,7 +49,7 @@ class Batch(Generic[RequestT, AnswerT]):
         """Return the error of a pending request that asks for the longest wait; None if none is pending."""
         errors = (self.answers.get(position) for position in self.pending)
         troubles = (error for error in errors if isinstance(error, CallError))
-        return max(troubles, key=lambda error: error.retry_delay or timedelta(0), default=None)
+        return max(troubles, key=lambda error: error.asked_seconds, default=None)
 
     def in_order(self) -> list[AnswerT | CallError]:
         """Return the answers in the order of the requests."""

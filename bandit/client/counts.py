@@ -1,29 +1,19 @@
-"""What a client counts of its own work, the hook that hears of it, and warnings that do not flood a log."""
+"""What a client counts of its own work, and the hook that hears of it."""
 
-import contextlib
 import inspect
 import logging
 import threading
-import time
-import traceback
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum, auto
 from typing import Final
 
-from bandit.client.arguments import wrong_type
 from bandit.client.errors import CallError
+from bandit.client.logs import log
 from bandit.client.processes import forks
 from bandit.client.values import OutcomeResult, RewardResult
-
-logger = logging.getLogger("bandit.client")
-
-WARNING_INTERVAL: Final = 10.0
-"""Seconds between two warnings of one kind."""
-
-MAX_WARNED: Final = 1000
-"""Kinds of warnings that are remembered: names may come from users."""
+from bandit.wrong_types import wrong_type
 
 MAX_CAUSES: Final = 100
 """Causes that are counted apart: reasons come from whoever answers."""
@@ -90,15 +80,6 @@ class Counts:
     def n_fallbacks(self) -> int:
         """Fallbacks of all causes."""
         return sum(self.cause_to_n_fallbacks.values())
-
-
-def log(level: int, text: str, *arguments: object, exc_info: bool = False) -> None:
-    """Log for the client; never raises, though a filter of the caller's logging may."""
-    try:
-        logger.log(level, text, *arguments, exc_info=exc_info, stacklevel=2)
-    except Exception:  # noqa: BLE001 - such as a filter that needs a web framework's request
-        with contextlib.suppress(Exception):  # standard error may be closed
-            traceback.print_exc()  # as logging does for what its handlers raise
 
 
 class Counters:
@@ -177,37 +158,3 @@ class Counters:
 def _check_hook(hook: object) -> None:
     if hook is not None and (not callable(hook) or inspect.iscoroutinefunction(hook)):
         raise wrong_type("on_event", hook, "a function that is not async, or None")
-
-
-class Throttle:
-    """Lets one warning of each kind through in 10 s; thread-safe.
-
-    Args:
-        clock: monotonic seconds.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._lock = threading.RLock()  # a signal handler may warn, too
-        self._key_to_warned_at: dict[Hashable, float] = {}
-        self._n_unsaid = 0
-        forks.register(self)
-
-    def after_fork(self) -> None:
-        """Begin anew in a child: another thread of the parent may have held the lock."""
-        self._lock = threading.RLock()
-        self._key_to_warned_at = {}
-        self._n_unsaid = 0
-
-    def admit(self, key: Hashable) -> int | None:
-        """Return how many warnings were held back since the last one; None to hold this one back, too."""
-        with self._lock:
-            now = self._clock()
-            if now < self._key_to_warned_at.get(key, float("-inf")) + WARNING_INTERVAL:
-                self._n_unsaid += 1
-                return None
-            if len(self._key_to_warned_at) >= MAX_WARNED:
-                self._key_to_warned_at.clear()
-            self._key_to_warned_at[key] = now
-            n_unsaid, self._n_unsaid = self._n_unsaid, 0
-            return n_unsaid

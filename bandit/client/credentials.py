@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 
 import grpc
 
-from bandit.client.arguments import wrong_type
+from bandit.wrong_types import require, wrong_type
 
 Metadata: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -47,6 +47,26 @@ class Tls:
             None if path is None else _read_some(Path(path)) for path in (self.ca, self.certificate, self.key)
         )
         return grpc.ssl_channel_credentials(ca, key, certificate)
+
+
+def channel_credentials(
+    tls: Tls | None, credentials: grpc.ChannelCredentials | None
+) -> grpc.ChannelCredentials | None:
+    """Return the credentials of a channel, given in one of two ways; None for plain text.
+
+    Raises:
+        TypeError: one of them has a wrong type. The message does not contain it.
+        ValueError: both are given.
+        OSError: a file can't be read.
+    """
+    require("tls", tls, Tls | None, "a Tls or None")
+    wanted = "channel credentials or None"
+    require("credentials", credentials, grpc.ChannelCredentials | None, wanted, is_secret=True)
+    if tls is None:
+        return credentials
+    if credentials is not None:
+        raise ValueError("tls and credentials exclude each other")
+    return tls.read()
 
 
 class Bearer:

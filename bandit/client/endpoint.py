@@ -11,9 +11,9 @@ from urllib.parse import unquote
 import grpc
 
 from bandit import DISTRIBUTION  # an ImportError if the linter with the same import name shadows this package
-from bandit.client.arguments import shown, wrong_type
 from bandit.client.credentials import Bearer
 from bandit.sizes import UNIX_ADDRESS_BYTES
+from bandit.wrong_types import require, shown
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 
@@ -65,8 +65,7 @@ class Endpoint:
     bearer: Bearer = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.target, str):
-            raise wrong_type("target", self.target, "a str")
+        require("target", self.target, str, "a str")
         _check_target(self.target)
         if _unix_bytes(self.target) > UNIX_ADDRESS_BYTES:
             raise ValueError(

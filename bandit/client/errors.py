@@ -78,8 +78,12 @@ class CallError(Exception):
     @property
     def is_retryable(self) -> bool:
         """True if the same call may succeed later without a change."""
-        is_unwanted = self.retry_delay is not None and self.retry_delay < timedelta(0)
-        return self.code in RETRYABLE_CODES and not is_unwanted
+        return self.code in RETRYABLE_CODES and self.asked_seconds >= 0.0
+
+    @property
+    def asked_seconds(self) -> float:
+        """How long the service asks to wait before a retry, in seconds; 0 if it does not ask."""
+        return self.retry_delay.total_seconds() if self.retry_delay else 0.0
 
 
 class InvalidArgumentError(CallError):

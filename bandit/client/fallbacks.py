@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from bandit.client.batches import ChooseBatch
-from bandit.client.counts import Counters, EventKind, Throttle, log
+from bandit.client.counts import Counters, EventKind
 from bandit.client.errors import CallError
+from bandit.client.logs import Throttle, log
 from bandit.client.values import Choice, Fallback, Question, Reason
 
 

@@ -9,11 +9,12 @@ from collections.abc import Collection, Mapping
 
 import grpc
 
-from bandit.client.arguments import refusal, wrong_type
+from bandit.client.arguments import refusal
 from bandit.client.errors import CallError, call_error, malformed_error
 from bandit.client.statuses import to_timedelta
 from bandit.client.values import Choice, Fallback, OutcomeResult, Reason, RewardResult
 from bandit.v1 import bandit_pb2
+from bandit.wrong_types import wrong_type
 
 _NUMBER_TO_REASON = {
     number: Reason(name.removeprefix("REASON_").lower())

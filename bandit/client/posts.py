@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from bandit.client.counts import Counters, EventKind, Throttle, log
+from bandit.client.counts import Counters, EventKind
 from bandit.client.errors import (
     AlreadyExistsError,
     CallError,
@@ -21,6 +21,7 @@ from bandit.client.errors import (
     InvalidArgumentError,
     UnavailableError,
 )
+from bandit.client.logs import Throttle, log
 from bandit.client.values import RewardResult
 
 LATENCY: Final = "latency_ms"

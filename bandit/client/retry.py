@@ -85,8 +85,7 @@ class Attempts:
         """
         if error is None or not error.is_retryable:
             return None
-        asked_for = error.retry_delay.total_seconds() if error.retry_delay else 0.0
-        delay = asked_for + self._uniform(0.0, self._policy.backoff(self._n_attempts))
+        delay = error.asked_seconds + self._uniform(0.0, self._policy.backoff(self._n_attempts))
         if delay >= self._remaining():
             error.add_note(f"given up after {self._n_attempts} attempts")
             return None

@@ -11,6 +11,7 @@ import importlib
 import sys
 import threading
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -68,7 +69,7 @@ class _Opened(NamedTuple, Generic[AsyncStubsT]):
     closing: AsyncGenerator[None]
 
 
-class AsyncTransport(Generic[AsyncStubsT]):
+class AsyncTransport(ABC, Generic[AsyncStubsT]):
     """Opens a channel for each running event loop and sends calls on it.
 
     Channels of grpc.aio work in the loop alone in which they were opened.
@@ -135,8 +136,9 @@ class AsyncTransport(Generic[AsyncStubsT]):
             _begin(closing)
             return self._loop_to_opened.setdefault(loop, _Opened(stubs, closing)).stubs
 
+    @abstractmethod
     def _open_stubs(self) -> AsyncStubsT:
-        raise NotImplementedError
+        """Open a channel of the running event loop; return the calls on it."""
 
     def _open_channel(self) -> grpc.aio.Channel:
         _start_a_thread()
@@ -174,7 +176,7 @@ class AsyncTransport(Generic[AsyncStubsT]):
         return response
 
 
-class Transport(Generic[StubsT]):
+class Transport(ABC, Generic[StubsT]):
     """Opens a channel for any number of threads and sends calls on it."""
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -221,8 +223,9 @@ class Transport(Generic[StubsT]):
             self._stubs = self._stubs or stubs  # a signal handler may have opened one meanwhile
             return self._stubs
 
+    @abstractmethod
     def _open_stubs(self) -> StubsT:
-        raise NotImplementedError
+        """Open a channel; return the calls on it."""
 
     def _open_channel(self) -> grpc.Channel:
         target, credentials, options = self._endpoint.channel_arguments()

@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 from google.protobuf.struct_pb2 import Struct, Value
 
-from bandit.client.arguments import wrong_type
 from bandit.client.errors import CallError
+from bandit.wrong_types import wrong_type
 
 JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 """A JSON value. The service's numbers are floats, whole ones too: `{"top_k": 10}` comes back as 10.0."""

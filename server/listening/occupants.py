@@ -5,9 +5,11 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from ipaddress import IPv6Address, ip_address
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
+
+from server.addresses import as_ipv4
 
 THIS_PROCESS: Final = "this process"
 _LISTENING: Final = "0A"
@@ -41,12 +43,11 @@ def _address(hexadecimal: str) -> str:
     """Return the IP address that the kernel writes as words of 32 bits in the machine's byte order."""
     words = [bytes.fromhex(hexadecimal[i : i + 8]) for i in range(0, len(hexadecimal), 8)]
     found = ip_address(b"".join(word[::-1] if sys.byteorder == "little" else word for word in words))
-    mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
-    return str(mapped or found)
+    return as_ipv4(str(found))
 
 
 def _is_everywhere(host: str) -> bool:
-    return ip_address(host.partition("%")[0]).is_unspecified
+    return ip_address(host).is_unspecified
 
 
 def _owner_of(inode: str) -> str:

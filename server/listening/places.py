@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, ip_address
 from typing import Any, Final
 
-from server.addresses import as_ipv4, split_address
+from server.addresses import as_ipv4, join_address, split_address
 from server.listening.errors import ListenError
 from server.listening.occupants import THIS_PROCESS, occupant_of
 
@@ -42,17 +42,17 @@ class Place:
     port: int
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return join_address(self.host, self.port)
 
     @property
     def is_everywhere(self) -> bool:
         """True if it stands for every address of the machine."""
-        return ip_address(self.host.partition("%")[0]).is_unspecified
+        return ip_address(self.host).is_unspecified
 
     @property
     def is_loopback(self) -> bool:
         """True if only this machine can reach it."""
-        return ip_address(self.host.partition("%")[0]).is_loopback
+        return ip_address(self.host).is_loopback
 
     def bind(self) -> socket.socket:
         """Return a socket that has this place alone.

@@ -172,21 +172,27 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs a network of its own, on Linux")
-def test_a_machine_without_ipv6_serves_names_and_wildcards() -> None:
-    """Its `::1` is left out, since nobody can listen there; as an address of its own it is refused."""
-    prepare = "ip link set lo up && sysctl -qw net.ipv6.conf.all.disable_ipv6=1"
-    network = ["unshare", "--map-root-user", "--net", "sh", "-c"]
-    if subprocess.run([*network, prepare], check=False, capture_output=True).returncode:
-        pytest.skip("this machine does not allow networks of one's own")
+def open_all_in(kind: str, prepare: str) -> list[str]:
+    """Return what a program prints that opens servers in a namespace of this kind, prepared so."""
+    if shutil.which("unshare") is None:
+        pytest.skip("needs namespaces of its own, on Linux")
+    namespace = ["unshare", "--map-root-user", kind, "sh", "-c"]
+    if subprocess.run([*namespace, prepare], check=False, capture_output=True).returncode:
+        pytest.skip("this machine does not allow namespaces of one's own")
     done = subprocess.run(
-        [*network, f'{prepare} && exec "$0" -c "$1"', sys.executable, OPEN_ALL],
+        [*namespace, f'{prepare} && exec "$0" -c "$1"', sys.executable, OPEN_ALL],
         cwd=REPOSITORY,
         check=True,
         capture_output=True,
         text=True,
     )
-    assert done.stdout.splitlines() == [
+    return done.stdout.splitlines()
+
+
+def test_a_machine_without_ipv6_serves_names_and_wildcards() -> None:
+    """Its `::1` is left out, since nobody can listen there; as an address of its own it is refused."""
+    printed = open_all_in("--net", "ip link set lo up && sysctl -qw net.ipv6.conf.all.disable_ipv6=1")
+    assert printed == [
         "localhost True",
         "0.0.0.0 True",
         "[::] True",
@@ -194,21 +200,10 @@ def test_a_machine_without_ipv6_serves_names_and_wildcards() -> None:
     ]
 
 
-@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs mounts of its own, on Linux")
 def test_a_machine_that_does_not_list_descriptors_is_served() -> None:
     """Some containers and chroots have no /proc."""
-    hide = "mount -t tmpfs none /proc"
-    mounts = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
-    if subprocess.run([*mounts, hide], check=False, capture_output=True).returncode:
-        pytest.skip("this machine does not allow mounts of one's own")
-    done = subprocess.run(
-        [*mounts, f'{hide} && exec "$0" -c "$1"', sys.executable, OPEN_ALL],
-        cwd=REPOSITORY,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout.splitlines()[:3] == ["localhost True", "0.0.0.0 True", "[::] True"]
+    printed = open_all_in("--mount", "mount -t tmpfs none /proc")
+    assert printed[:3] == ["localhost True", "0.0.0.0 True", "[::] True"]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])  # noqa: S104

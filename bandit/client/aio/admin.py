@@ -9,13 +9,13 @@ from __future__ import annotations  # some types exist in the stubs alone
 
 from collections.abc import AsyncIterator
 
-from bandit.client.aio.calls import AsyncCheckedCalls
+from bandit.client.aio.connection import AsyncCalls
 from bandit.client.arguments import build
 from bandit.v1 import admin_pb2 as pb
 from bandit.v1 import admin_pb2_grpc
 
 
-class AsyncAdmin(AsyncCheckedCalls):
+class AsyncAdmin(AsyncCalls):
     """Admin calls for asyncio."""
 
     async def rotate_decision_key(self, *, timeout: float | None = None) -> list[pb.DecisionKey]:

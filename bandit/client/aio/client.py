@@ -15,10 +15,10 @@ from bandit.client.aio.experiments import AsyncExperiments
 from bandit.client.aio.posts import AsyncPosts
 from bandit.client.aio.rewards import AsyncRewards
 from bandit.client.aio.serving import AsyncServing
-from bandit.client.arguments import call_seconds, channel_options, duration, require
+from bandit.client.arguments import call_seconds, channel_options, duration
 from bandit.client.batches import batch_choose_request, choices, choose_batch
 from bandit.client.counts import ClientEvent, Counters, Counts
-from bandit.client.credentials import Tls
+from bandit.client.credentials import Tls, channel_credentials
 from bandit.client.endpoint import DEFAULT_TARGET, Endpoint
 from bandit.client.errors import CallError, more_telling
 from bandit.client.fallbacks import Fallbacks
@@ -26,6 +26,7 @@ from bandit.client.messages import check_fallback, choice, choose_request, rewar
 from bandit.client.processes.copies import reduced
 from bandit.client.retry import Attempts, RetryPolicy
 from bandit.client.values import Choice, Fallback, Question, Reward, RewardResult
+from bandit.wrong_types import require
 
 
 class AsyncBanditClient:
@@ -79,16 +80,11 @@ class AsyncBanditClient:
         self._choose_timeout = duration("choose_timeout", choose_timeout)
         self._batch_choose_timeout = duration("batch_choose_timeout", batch_choose_timeout)
         experiment_timeout = duration("experiment_timeout", experiment_timeout)
-        require("retry", retry, RetryPolicy, "a RetryPolicy")
+        require("retry", retry, RetryPolicy | None, "a RetryPolicy or None")
         self._retry = retry or RetryPolicy()
         self._counters = Counters(on_event)
         self._fallbacks = Fallbacks(self._counters)
-        require("tls", tls, Tls, "a Tls")
-        require("credentials", credentials, grpc.ChannelCredentials, "channel credentials", is_secret=True)
-        if tls is not None:
-            if credentials is not None:
-                raise ValueError("tls and credentials exclude each other")
-            credentials = tls.read()
+        credentials = channel_credentials(tls, credentials)
         options = channel_options(options)
         endpoint = Endpoint(target=target, credentials=credentials, token=token, options=options)
         self._connection = AsyncConnection(endpoint)

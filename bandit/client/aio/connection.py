@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import grpc
 
+from bandit.client.arguments import call_seconds
 from bandit.client.endpoint import Endpoint
 from bandit.client.errors import AccessError
 from bandit.client.transport import AsyncTransport, RequestT, ResponseT
@@ -71,4 +72,5 @@ class AsyncCalls:
         request: RequestT,
         timeout: float | None,
     ) -> ResponseT:
-        return await self._connection.call(method, request, self._timeout if timeout is None else timeout)
+        seconds = self._timeout if timeout is None else call_seconds(timeout)
+        return await self._connection.call(method, request, seconds)

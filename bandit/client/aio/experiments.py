@@ -12,15 +12,16 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from bandit.client.aio.calls import AsyncCheckedCalls
-from bandit.client.arguments import build, wrong_type
+from bandit.client.aio.connection import AsyncCalls
+from bandit.client.arguments import build
 from bandit.v1 import experiment_pb2 as pb
 from bandit.v1 import experiment_pb2_grpc
+from bandit.wrong_types import wrong_type
 
 _REPORT_BYTES = 256 * 1024 * 1024  # the channel takes answers of any size
 
 
-class AsyncExperiments(AsyncCheckedCalls):
+class AsyncExperiments(AsyncCalls):
     """Experiment calls for asyncio."""
 
     async def create(

@@ -7,10 +7,9 @@ from bandit.client.aio.rewards import AsyncRewards
 from bandit.client.background import AsyncBackground
 from bandit.client.counts import Counters
 from bandit.client.errors import malformed_error
+from bandit.client.logs import log
 from bandit.client.posts import Post, Postings
 from bandit.client.values import Reward
-
-logger = logging.getLogger("bandit.client")
 
 
 class AsyncPosts:
@@ -53,7 +52,7 @@ class _AsyncSender:
             timeout = None if deadline is None else deadline - time.monotonic()
             try:
                 answers = await self._rewards.send(rewards, timeout)
-            except Exception as error:
-                logger.exception("posts of serve failed")
+            except Exception as error:  # noqa: BLE001 - the log has it
+                log(logging.ERROR, "posts of serve failed", exc_info=True)
                 answers = [malformed_error(str(error)) for _ in rewards]
             waiting = self._postings.settle(waiting, answers)

@@ -12,12 +12,12 @@ from __future__ import annotations  # some types exist in the stubs alone
 from collections.abc import Iterator
 
 from bandit.client.arguments import build
-from bandit.client.blocking.calls import CheckedCalls
+from bandit.client.blocking.connection import Calls
 from bandit.v1 import admin_pb2 as pb
 from bandit.v1 import admin_pb2_grpc
 
 
-class Admin(CheckedCalls):
+class Admin(Calls):
     """Admin calls; blocking and thread-safe."""
 
     def rotate_decision_key(self, *, timeout: float | None = None) -> list[pb.DecisionKey]:

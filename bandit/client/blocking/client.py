@@ -11,7 +11,7 @@ from typing import Self
 
 import grpc
 
-from bandit.client.arguments import call_seconds, channel_options, duration, require
+from bandit.client.arguments import call_seconds, channel_options, duration
 from bandit.client.batches import batch_choose_request, choices, choose_batch
 from bandit.client.blocking.admin import Admin
 from bandit.client.blocking.connection import Connection
@@ -20,7 +20,7 @@ from bandit.client.blocking.posts import Posts
 from bandit.client.blocking.rewards import Rewards
 from bandit.client.blocking.serving import Serving
 from bandit.client.counts import ClientEvent, Counters, Counts
-from bandit.client.credentials import Tls
+from bandit.client.credentials import Tls, channel_credentials
 from bandit.client.endpoint import DEFAULT_TARGET, Endpoint
 from bandit.client.errors import CallError, more_telling
 from bandit.client.fallbacks import Fallbacks
@@ -28,6 +28,7 @@ from bandit.client.messages import check_fallback, choice, choose_request, rewar
 from bandit.client.processes.copies import reduced
 from bandit.client.retry import Attempts, RetryPolicy
 from bandit.client.values import Choice, Fallback, Question, Reward, RewardResult
+from bandit.wrong_types import require
 
 
 class BanditClient:
@@ -81,16 +82,11 @@ class BanditClient:
         self._choose_timeout = duration("choose_timeout", choose_timeout)
         self._batch_choose_timeout = duration("batch_choose_timeout", batch_choose_timeout)
         experiment_timeout = duration("experiment_timeout", experiment_timeout)
-        require("retry", retry, RetryPolicy, "a RetryPolicy")
+        require("retry", retry, RetryPolicy | None, "a RetryPolicy or None")
         self._retry = retry or RetryPolicy()
         self._counters = Counters(on_event)
         self._fallbacks = Fallbacks(self._counters)
-        require("tls", tls, Tls, "a Tls")
-        require("credentials", credentials, grpc.ChannelCredentials, "channel credentials", is_secret=True)
-        if tls is not None:
-            if credentials is not None:
-                raise ValueError("tls and credentials exclude each other")
-            credentials = tls.read()
+        credentials = channel_credentials(tls, credentials)
         options = channel_options(options)
         endpoint = Endpoint(target=target, credentials=credentials, token=token, options=options)
         self._connection = Connection(endpoint)

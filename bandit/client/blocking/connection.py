@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import grpc
 
+from bandit.client.arguments import call_seconds
 from bandit.client.endpoint import Endpoint
 from bandit.client.errors import AccessError
 from bandit.client.transport import RequestT, ResponseT, Transport
@@ -73,4 +74,5 @@ class Calls:
         request: RequestT,
         timeout: float | None,
     ) -> ResponseT:
-        return self._connection.call(method, request, self._timeout if timeout is None else timeout)
+        seconds = self._timeout if timeout is None else call_seconds(timeout)
+        return self._connection.call(method, request, seconds)

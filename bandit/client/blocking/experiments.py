@@ -14,15 +14,16 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from bandit.client.arguments import build, wrong_type
-from bandit.client.blocking.calls import CheckedCalls
+from bandit.client.arguments import build
+from bandit.client.blocking.connection import Calls
 from bandit.v1 import experiment_pb2 as pb
 from bandit.v1 import experiment_pb2_grpc
+from bandit.wrong_types import wrong_type
 
 _REPORT_BYTES = 256 * 1024 * 1024  # the channel takes answers of any size
 
 
-class Experiments(CheckedCalls):
+class Experiments(Calls):
     """Experiment calls; blocking and thread-safe."""
 
     def create(

@@ -9,10 +9,9 @@ from bandit.client.background import Background
 from bandit.client.blocking.rewards import Rewards
 from bandit.client.counts import Counters
 from bandit.client.errors import malformed_error
+from bandit.client.logs import log
 from bandit.client.posts import Post, Postings
 from bandit.client.values import Reward
-
-logger = logging.getLogger("bandit.client")
 
 
 class Posts:
@@ -55,7 +54,7 @@ class _Sender:
             timeout = None if deadline is None else deadline - time.monotonic()
             try:
                 answers = self._rewards.send(rewards, timeout)
-            except Exception as error:
-                logger.exception("posts of serve failed")
+            except Exception as error:  # noqa: BLE001 - the log has it
+                log(logging.ERROR, "posts of serve failed", exc_info=True)
                 answers = [malformed_error(str(error)) for _ in rewards]
             waiting = self._postings.settle(waiting, answers)

@@ -30,9 +30,6 @@ from bandit.client.outbox.errors import OutboxClosedError, OutboxFileError, Outb
 from bandit.client.outbox.refused import RefusedReward
 from bandit.client.values import Reward
 
-MOST_AT_ONCE: Final = 100
-"""How many rewards one statement appends: every SQLite takes as many cells."""
-
 
 class OutboxFile:
     """The rewards on disk; thread-safe, and safe beside other processes.
@@ -44,6 +41,9 @@ class OutboxFile:
         most_pending: how many rewards may wait.
         most_refused: how many refused rewards are kept.
     """
+
+    MOST_AT_ONCE: Final = 100
+    """How many rewards one statement appends: every SQLite takes as many cells."""
 
     def __init__(self, path: Path, most_pending: int, most_refused: int) -> None:
         self.path = path
@@ -206,7 +206,7 @@ class OutboxFile:
         """Allow the file to be opened again."""
         self._lock.release()
 
-    def after_fork_in_child(self) -> None:
+    def after_fork(self) -> None:
         """Allow the file to be opened again, unless the fork was none of Python's."""
         self._lock = threading.RLock()
         if self._connection is not None:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final, Self
 from bandit.client.blocking.client import BanditClient
 from bandit.client.messages import reward_request
 from bandit.client.outbox.errors import OutboxClosedError, OutboxError
-from bandit.client.outbox.forks import FORKS, Forkable
+from bandit.client.processes import forks
 from bandit.client.values import Choice, Reward, RewardResult
+from bandit.wrong_types import require
 
 if TYPE_CHECKING:
     from bandit.client.outbox.refused import RefusedReward
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _JOIN_SECONDS: Final = 1.0
 
 
-class RewardOutbox(Forkable):
+class RewardOutbox:
     """Keeps rewards in a file until the service has acknowledged them, and sends them from a thread.
 
     Once `reward` has returned, its reward is on disk: neither a crash of this process nor an outage of the
@@ -58,9 +59,10 @@ class RewardOutbox(Forkable):
         max_rewards: int = 100_000,
         max_refused: int = 100_000,
     ) -> None:
-        if not isinstance(client, BanditClient):
-            raise TypeError(f"client must be a BanditClient, got {type(client).__name__}")
+        require("path", path, str | PathLike, "a path")
+        require("client", client, BanditClient, "a BanditClient")
         for name, value in (("max_rewards", max_rewards), ("max_refused", max_refused)):
+            require(name, value, int, "an int")
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         # SQLite is missing in some builds of Python; the client works there all the same.
@@ -71,7 +73,7 @@ class RewardOutbox(Forkable):
         self._is_closed = False
         self._sender: Sender | None = None
         self._begin()
-        FORKS.register(self)
+        forks.register_holder(self)
         self._find_sender()
 
     def reward(self, decision: Choice | str, outcomes: Mapping[str, float], *, revision: int = 0) -> bool:
@@ -221,10 +223,9 @@ class RewardOutbox(Forkable):
 
         Should `last` alone be left, an interrupt has ended the commit that had taken it.
         """
-        from bandit.client.outbox.file import MOST_AT_ONCE  # noqa: PLC0415 - needs SQLite, too
-
+        most = self._file.MOST_AT_ONCE
         with self._lock:
-            waiting, self._waiting = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
+            waiting, self._waiting = self._waiting[:most], self._waiting[most:]
         if not waiting and not last.is_done:
             waiting = [last]
         errors: Sequence[OutboxError | None]
@@ -264,9 +265,9 @@ class RewardOutbox(Forkable):
         """Let the file be opened again; Python calls this after a fork."""
         self._file.after_fork_in_parent()
 
-    def after_fork_in_child(self) -> None:
-        """Begin anew as a process of its own; Python calls this after a fork."""
-        self._file.after_fork_in_child()
+    def after_fork(self) -> None:
+        """Begin anew as a process of its own; Python calls this in the child of a fork."""
+        self._file.after_fork()
         self._begin()
         sender, self._sender = self._sender, None
         if sender is not None:

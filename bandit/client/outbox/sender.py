@@ -14,6 +14,7 @@ from typing import Final
 
 from bandit.client.blocking.client import BanditClient
 from bandit.client.errors import AccessError, CallError
+from bandit.client.logs import Throttle, log
 from bandit.client.outbox.alarm import Alarm
 from bandit.client.outbox.file import OutboxFile
 from bandit.client.outbox.posting import (
@@ -27,16 +28,13 @@ from bandit.client.outbox.posting import (
 from bandit.client.outbox.turn import Turn
 from bandit.client.values import Reward, RewardResult
 
-logger = logging.getLogger("bandit.client")
-
 POLL_SECONDS: Final = 0.5
 """How often it looks for rewards that another process put into the file, and whether that still sends."""
 
 _MOST_REWARDS: Final = 1000
+_LONGEST_ASKED_SECONDS: Final = 60.0
 _OF_ONE_REWARD: Final = frozenset({"CLOCK_IN_DOUBT", "INTERNAL", "PERMISSION_DENIED"})
 """Reasons that a single reward can have by itself: others need not wait for what was posted alone."""
-
-_WARNING_SECONDS: Final = 10.0
 
 
 class Backoff:
@@ -84,7 +82,7 @@ class Sender:
         self._is_stopped = False
         self._is_hurried = False
         self._is_warned = False
-        self._refusals_said_at = float("-inf")
+        self._refusals = Throttle()
         self._cursor = 0
         self._revisit_at = float("-inf")
         self._outage = Backoff(0.1, 30.0)
@@ -180,7 +178,7 @@ class Sender:
         if failure is not None and not is_refusal(failure) and not is_of_one:
             self._note(failure)
             backoff = self._denial if isinstance(failure, AccessError) else self._outage
-            return max(backoff.lengthen(), _asked_delay(failure))
+            return max(backoff.lengthen(), min(failure.asked_seconds, _LONGEST_ASKED_SECONDS))
         self._settle(dict(zip(rewards, answers, strict=True)))
         self._cursor = max(rewards)
         self._outage.reset()
@@ -205,25 +203,20 @@ class Sender:
         self.last_error = error
         if not self._is_warned:
             self._is_warned = True
-            logger.warning("%s: rewards wait: %s", self._file.path, error)
+            log(logging.WARNING, "%s: rewards wait: %s", self._file.path, error)
 
     def _note_success(self) -> None:
         self.last_error = None
         if self._is_warned:
             self._is_warned = False
-            logger.info("%s: rewards are sent again", self._file.path)
+            log(logging.INFO, "%s: rewards are sent again", self._file.path)
 
     def _note_refusals(self, errors: list[CallError], n_forgotten: int) -> None:
         self.last_error = errors[-1]
         if n_forgotten:
             text = "%s: %d refused rewards were forgotten, since there are more than max_refused"
-            logger.error(text, self._file.path, n_forgotten)
-        now = time.monotonic()
-        if now >= self._refusals_said_at + _WARNING_SECONDS:
-            self._refusals_said_at = now
-            logger.warning("%s: %d rewards were refused: %s", self._file.path, len(errors), errors[-1])
-
-
-def _asked_delay(error: CallError) -> float:
-    """The seconds that the service asks to wait; at most a minute, whatever it asks."""
-    return min(error.retry_delay.total_seconds(), 60.0) if error.retry_delay else 0.0
+            log(logging.ERROR, text, self._file.path, n_forgotten)
+        n_unsaid = self._refusals.admit(self._file.path)
+        if n_unsaid is not None:
+            text = "%s: %d rewards were refused: %s (and %d warnings since the last one)"
+            log(logging.WARNING, text, self._file.path, len(errors), errors[-1], n_unsaid)

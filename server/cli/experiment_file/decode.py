@@ -22,7 +22,7 @@ from server.cli.experiment_file.descriptors import choices, enum_values, fields,
 from server.cli.experiment_file.durations import parse_duration
 from server.cli.experiment_file.toml_writer import inline, quoted_key
 from server.services.runtime.input_files import printable
-from server.services.runtime.suggestions import did_you_mean
+from server.suggestions import did_you_mean
 
 _INTEGER_RANGES = {
     FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),

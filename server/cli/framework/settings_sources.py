@@ -16,8 +16,8 @@ from pydantic_settings import EnvSettingsSource
 
 from server.environment import is_quoted
 from server.services.runtime.input_files import InputFileError, parse_toml, printable, read_text, shown_value
-from server.services.runtime.suggestions import did_you_mean
 from server.settings import ENVIRONMENT_PREFIX, Settings, SettingsError, SettingValues
+from server.suggestions import did_you_mean
 
 _MAX_UNKNOWN = 50
 DEFAULT_FILE = Path("bandit-server.toml")

@@ -16,9 +16,9 @@ from server.services.exports.staging import Staging, staging
 from server.services.exports.tables import EVIDENCE, FACTS, REWARDS, Column, Row, TableName, epochs_columns
 from server.services.exports.targets import Target
 from server.services.exports.writers import open_writer, require_format, write_json
-from server.services.runtime.suggestions import did_you_mean
 from server.store.contract import Store
 from server.store.records import History, Progress
+from server.suggestions import did_you_mean
 
 _Item = TypeVar("_Item")
 _BATCH: Final = 32_768

@@ -15,6 +15,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Final
 
+from server import printing
+
 _MIB: Final = 1024 * 1024
 _MOST_KEY_PARTS: Final = 100
 _SHOWN: Final = 80
@@ -112,13 +114,8 @@ def parse_toml(text: str) -> dict[str, object]:
 
 
 def printable(text: str) -> str:
-    r"""Return the beginning of any text on one line, harmless to a terminal.
-
-    >>> printable("key\x1b[31m")
-    'key\\x1b[31m'
-    """
-    shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in shown)
+    """Return the beginning of any text on one line, harmless to a terminal."""
+    return printing.printable(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")
 
 
 def shown_value(value: object) -> str:

@@ -10,6 +10,8 @@ from urllib.parse import quote, quote_plus
 
 from psycopg import pq
 
+from server.printing import printable
+
 _LONGEST: Final = 400
 _HIDDEN: Final = "***"
 
@@ -34,5 +36,4 @@ def reason_of(text: str, secrets: Iterable[str]) -> str:
     for secret in sorted(secrets, key=len, reverse=True):  # one may be a part of another
         text = text.replace(secret, _HIDDEN)
     line = " ".join(text.split())
-    shown = line if len(line) <= _LONGEST else line[:_LONGEST] + "…"
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in shown)
+    return printable(line if len(line) <= _LONGEST else line[:_LONGEST] + "…")

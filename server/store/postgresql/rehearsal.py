@@ -11,7 +11,6 @@ import re
 import select
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from ipaddress import ip_address
 from typing import Final
 
@@ -21,6 +20,7 @@ from psycopg.conninfo import make_conninfo
 
 from server.store.errors import StorePlaceError
 from server.store.postgresql.reasons import reason_of, secrets_of
+from server.suggestions import did_you_mean
 
 _HERE: Final = "127.0.0.1"
 _ASKS_FOR_TLS: Final = (80_877_103).to_bytes(4, "big")
@@ -66,8 +66,7 @@ def _require_known(params: Mapping[str, object]) -> None:
     known = [option.keyword.decode() for option in pq.Conninfo.get_defaults()]
     for name, value in params.items():
         if name not in known:
-            nearest = get_close_matches(name, known, n=1)
-            advice = f"; did you mean {nearest[0]}?" if nearest else ""
+            advice = did_you_mean(name, known)
             raise _malformed(f"PostgreSQL has no connection option {reason_of(repr(name), ())}{advice}")
         if not isinstance(value, str | int):
             raise _malformed(f"the connection option {name} is given more than once: give it once")

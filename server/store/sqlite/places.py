@@ -12,6 +12,7 @@ from typing import Final
 
 from sqlalchemy import URL
 
+from server.printing import printable
 from server.store.errors import ForeignFileError, StorePlaceError
 from server.store.sqlite.files import companions
 
@@ -168,7 +169,7 @@ def shown(place: object) -> str:
     text = str(place)
     if len(text) > _LONGEST_SHOWN:
         text = f"{text[: _LONGEST_SHOWN // 2]}…{text[-_LONGEST_SHOWN // 2 :]} ({len(text):,} characters)"
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    return printable(text)
 
 
 def _has_working_directory() -> bool:

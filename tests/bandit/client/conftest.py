@@ -12,7 +12,7 @@ import pytest
 from bandit.client import AsyncBanditClient, BanditClient, Fallback, RetryPolicy, RewardOutbox
 from bandit.v1 import bandit_pb2
 from tests.bandit.client import programs
-from tests.bandit.client.outboxes import NOBODY, OpenOutbox
+from tests.bandit.client.outbox.outboxes import NOBODY, OpenOutbox
 from tests.bandit.client.peer import AnyClient, ClientFactory, Peer, Script, answer, settle
 
 

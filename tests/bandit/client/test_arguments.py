@@ -23,8 +23,8 @@ from bandit.client import (
     Reward,
     Tls,
 )
-from bandit.client.arguments import shown, wrong_type
 from bandit.v1 import bandit_pb2, experiment_pb2
+from bandit.wrong_types import shown, wrong_type
 from tests.bandit.client.peer import AnyClient, Script, answer, collect, settle
 
 V0 = Fallback("v0")

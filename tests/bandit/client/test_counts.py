@@ -19,8 +19,9 @@ from bandit.client import (
     Question,
     Reward,
 )
-from bandit.client.counts import MAX_CAUSES, OTHER_CAUSES, Counters, Throttle
+from bandit.client.counts import MAX_CAUSES, OTHER_CAUSES, Counters
 from bandit.client.errors import call_error
+from bandit.client.logs import Throttle
 from bandit.v1 import bandit_pb2
 from tests.bandit.client.peer import AnyClient, Peer, Script, answer, fail, settle
 

@@ -19,9 +19,10 @@ from bandit.client import (
     Reason,
     UnavailableError,
 )
-from bandit.client.counts import WARNING_INTERVAL, Counters
+from bandit.client.counts import Counters
 from bandit.client.errors import CODE_TO_ERROR, call_error
 from bandit.client.fallbacks import Fallbacks
+from bandit.client.logs import WARNING_INTERVAL
 from bandit.v1 import bandit_pb2
 from tests.bandit.client.peer import (
     AnyClient,

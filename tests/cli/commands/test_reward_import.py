@@ -298,6 +298,13 @@ def test_interrupt(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("column", ["decision_id", "revision"])
+def test_what_is_no_metric_is_none(column: str) -> None:
+    """Ids are not taken for values: every row would be refused."""
+    with pytest.raises(LayoutError, match="decision_id and revision are no metrics"):
+        recognise(("decision_id", "revision", "click"), ("click", column))
+
+
 @pytest.mark.slow
 def test_server_that_dies_meanwhile(tmp_path: Path, start_server: StartServer) -> None:
     """A server that is killed and comes back is waited for, and every outcome counts once in the end."""

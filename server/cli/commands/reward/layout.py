@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from decimal import Decimal
 from typing import Final
 
@@ -147,13 +148,13 @@ def recognise(names: Sequence[str], chosen: Sequence[str]) -> Layout:
             len(names),
             places[_DECISION],
             revision,
-            [name for index, name in enumerate(names) if index not in taken and name not in ADDED],
+            _others(names, taken),
             metric=places["metric"],
             value=places["value"],
         )
     if "metric" in places or "value" in places:
         raise LayoutError(f"of metric and value only one is there, without --metric: {found}")
-    metrics = [name for index, name in enumerate(names) if index not in taken and name not in ADDED]
+    metrics = _others(names, taken)
     if not metrics:
         raise LayoutError(f"there is no metric: {found}")
     if "" in metrics:
@@ -166,9 +167,15 @@ def _wide(names: Sequence[str], decision: int, revision: int | None, metrics: Se
     if missing:
         raise LayoutError(f"--metric: no column is named {missing[0]!r}; there are {_listed(names)}")
     places = {index: name for index, name in enumerate(names) if name in metrics}
-    taken = {decision, revision, *places}
-    ignored = [name for index, name in enumerate(names) if index not in taken and name not in ADDED]
+    if decision in places or revision in places:
+        raise LayoutError("--metric: decision_id and revision are no metrics: name the columns of values")
+    ignored = _others(names, {decision, revision, *places})
     return WideLayout(len(names), decision, revision, ignored, metrics=places)
+
+
+def _others(names: Sequence[str], taken: AbstractSet[int | None]) -> list[str]:
+    """Return the columns that are not taken, but for those of a file of refused rows."""
+    return [name for index, name in enumerate(names) if index not in taken and name not in ADDED]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -114,11 +114,12 @@ class Importer:
             if number < first:
                 continue
             row = self._read(number, cells)
-            n_bytes += estimate_bytes(row.reward) if row.reward is not None else 0
-            if rows and (len(rows) == _MOST_ROWS or n_bytes > MOST_BYTES):
+            size = estimate_bytes(row.reward) if row.reward is not None else 0
+            if rows and (len(rows) == _MOST_ROWS or n_bytes + size > MOST_BYTES):
                 yield rows
-                rows, n_bytes = [], estimate_bytes(row.reward) if row.reward is not None else 0
+                rows, n_bytes = [], 0
             rows.append(row)
+            n_bytes += size
         if rows:
             yield rows
 
@@ -152,7 +153,7 @@ class Importer:
             waiting = left
             if waiting:
                 trouble = _longest_wait(answers)
-                delay = _asked_delay(trouble) + random.uniform(0.0, backoff)  # noqa: S311 - jitter
+                delay = trouble.asked_seconds + random.uniform(0.0, backoff)  # noqa: S311 - jitter
                 if time.monotonic() + delay > give_up_at:
                     raise trouble
                 if backoff == _FIRST_BACKOFF and not _is_pacing(trouble):
@@ -187,13 +188,9 @@ def _require_service(answers: Sequence[Answer]) -> None:
 def _longest_wait(answers: Sequence[Answer]) -> CallError:
     """Return the error that may pass and asks for the longest wait."""
     errors = [answer for answer in answers if isinstance(answer, CallError) and answer.is_retryable]
-    return max(errors, key=_asked_delay)
+    return max(errors, key=lambda error: error.asked_seconds)
 
 
 def _is_pacing(error: CallError) -> bool:
     """True if the server merely asks to go slower, which is no news."""
     return error.reason in {"RATE_LIMITED", "OVERLOADED"}
-
-
-def _asked_delay(error: CallError) -> float:
-    return error.retry_delay.total_seconds() if error.retry_delay else 0.0

@@ -1,5 +1,6 @@
 """The reward outbox: what it keeps, what it sends, and what it sets apart."""
 
+import logging
 import threading
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +23,7 @@ from bandit.client import (
 )
 from bandit.client.outbox.age import Moment
 from bandit.v1 import bandit_pb2
-from tests.bandit.client.outboxes import NOBODY, OpenOutbox, judge, keep, posted
+from tests.bandit.client.outbox.outboxes import NOBODY, OpenOutbox, judge, keep, posted
 from tests.bandit.client.peer import Peer, Script, fail
 from tests.support.process import eventually
 
@@ -75,7 +76,10 @@ def test_arguments_are_those_of_reward(open_outbox: OpenOutbox, tmp_path: Path) 
         outbox.reward("d1", {"click": 1.0}, revision=-1)
     assert outbox.reward(Choice(arm="v1", decision_id="d1"), {"click": 1})
     assert len(outbox) == 1
-    with pytest.raises(TypeError, match="client must be a BanditClient, got AsyncBanditClient"):
+    with pytest.raises(
+        TypeError,
+        match=r"client must be a BanditClient, got .*\.AsyncBanditClient\)",
+    ):
         RewardOutbox(tmp_path / "other.db", AsyncBanditClient(NOBODY))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="max_rewards must be at least 1, got 0"):
         RewardOutbox(tmp_path / "other.db", BanditClient(NOBODY), max_rewards=0)
@@ -233,3 +237,26 @@ async def test_fallback_costs_no_call(open_outbox: OpenOutbox, fallback: Fallbac
     with BanditClient(NOBODY) as client:
         choice = client.choose("ranker", fallback=fallback)
     assert not open_outbox().reward(choice, {"click": 1.0})
+
+
+def test_a_filter_that_raises_stops_no_sending(
+    open_outbox: OpenOutbox, peer: Peer, script: Script, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The caller's logging may fail in the thread that sends; what waits is sent all the same."""
+
+    def refuse(_record: logging.LogRecord) -> bool:
+        raise LookupError("no request")
+
+    refused = bandit_pb2.Status(code=grpc.StatusCode.INVALID_ARGUMENT.value[0], message="refused")
+    script.on("BatchReward", judge(lambda _: refused), judge(lambda _: None))
+    log = logging.getLogger("bandit.client")
+    log.addFilter(refuse)
+    try:
+        outbox = open_outbox(peer.target)
+        for name in ("first", "second"):
+            outbox.reward(name, {"click": 1.0})
+            assert outbox.flush(30.0)
+    finally:
+        log.removeFilter(refuse)
+    assert (len(outbox), outbox.n_refused) == (0, 1)
+    assert "LookupError: no request" in capfd.readouterr().err

@@ -16,7 +16,7 @@ from bandit.client import (
     OutboxFileError,
     RewardOutbox,
 )
-from tests.bandit.client.outboxes import NOBODY, OpenOutbox, judge, keep, posted
+from tests.bandit.client.outbox.outboxes import NOBODY, OpenOutbox, judge, keep, posted
 from tests.bandit.client.peer import Peer, Script
 from tests.support.process import eventually
 

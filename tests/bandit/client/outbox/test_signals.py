@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bandit.client import OutboxError, RewardOutbox
-from tests.bandit.client.outboxes import OpenOutbox
+from tests.bandit.client.outbox.outboxes import OpenOutbox
 
 _LINES = 400
 """More than a call of `reward` has."""
