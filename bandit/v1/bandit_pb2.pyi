@@ -332,6 +332,62 @@ class BatchChooseResult(_message.Message):
 Global___BatchChooseResult: _TypeAlias = BatchChooseResult  # noqa: Y015
 
 @_typing.final
+class ChooseStreamRequest(_message.Message):
+    """One message of a ChooseStream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def request(self) -> Global___ChooseRequest:
+        """The request, as of Choose."""
+
+    def __init__(
+        self,
+        *,
+        request: Global___ChooseRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChooseStreamRequest: _TypeAlias = ChooseStreamRequest  # noqa: Y015
+
+@_typing.final
+class ChooseStreamResponse(_message.Message):
+    """The response to one message of a ChooseStream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHOICE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def choice(self) -> Global___ChooseResponse:
+        """The response, as of Choose."""
+
+    @_builtins.property
+    def error(self) -> Global___Status:
+        """Why the request failed."""
+
+    def __init__(
+        self,
+        *,
+        choice: Global___ChooseResponse | None = ...,
+        error: Global___Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "error", b"error", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "error", b"error", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["choice", "error"]  # noqa: Y015
+    _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
+
+Global___ChooseStreamResponse: _TypeAlias = ChooseStreamResponse  # noqa: Y015
+
+@_typing.final
 class RewardRequest(_message.Message):
     """The outcomes of one decision."""
 

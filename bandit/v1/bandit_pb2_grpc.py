@@ -46,6 +46,11 @@ class BanditServiceStub(object):
                 request_serializer=bandit_dot_v1_dot_bandit__pb2.BatchChooseRequest.SerializeToString,
                 response_deserializer=bandit_dot_v1_dot_bandit__pb2.BatchChooseResponse.FromString,
                 _registered_method=True)
+        self.ChooseStream = channel.stream_stream(
+                '/bandit.v1.BanditService/ChooseStream',
+                request_serializer=bandit_dot_v1_dot_bandit__pb2.ChooseStreamRequest.SerializeToString,
+                response_deserializer=bandit_dot_v1_dot_bandit__pb2.ChooseStreamResponse.FromString,
+                _registered_method=True)
         self.Reward = channel.unary_unary(
                 '/bandit.v1.BanditService/Reward',
                 request_serializer=bandit_dot_v1_dot_bandit__pb2.RewardRequest.SerializeToString,
@@ -75,6 +80,19 @@ class BanditServiceServicer(object):
 
     def BatchChoose(self, request, context):
         """Answers up to 1,000 Choose requests in one call. A bad request fails alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChooseStream(self, request_iterator, context):
+        """Answers Choose requests one by one on a stream: each message gets one response, in the order of the messages.
+
+        A bad request fails alone, in its response, and so does one beyond the caller's rate, by which each message
+        counts as one call. The stream fails with UNAUTHENTICATED or PERMISSION_DENIED if the caller may not choose,
+        RESOURCE_EXHAUSTED if there are too many streams, and DEADLINE_EXCEEDED at its deadline. It ends with OK after
+        the response to the client's last message, and when the server stops or wants the client to reconnect: then
+        messages without a response were not answered, and the client sends them again on another stream.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,6 +131,11 @@ def add_BanditServiceServicer_to_server(servicer, server):
                     servicer.BatchChoose,
                     request_deserializer=bandit_dot_v1_dot_bandit__pb2.BatchChooseRequest.FromString,
                     response_serializer=bandit_dot_v1_dot_bandit__pb2.BatchChooseResponse.SerializeToString,
+            ),
+            'ChooseStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.ChooseStream,
+                    request_deserializer=bandit_dot_v1_dot_bandit__pb2.ChooseStreamRequest.FromString,
+                    response_serializer=bandit_dot_v1_dot_bandit__pb2.ChooseStreamResponse.SerializeToString,
             ),
             'Reward': grpc.unary_unary_rpc_method_handler(
                     servicer.Reward,
@@ -181,6 +204,33 @@ class BanditService(object):
             '/bandit.v1.BanditService/BatchChoose',
             bandit_dot_v1_dot_bandit__pb2.BatchChooseRequest.SerializeToString,
             bandit_dot_v1_dot_bandit__pb2.BatchChooseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChooseStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/bandit.v1.BanditService/ChooseStream',
+            bandit_dot_v1_dot_bandit__pb2.ChooseStreamRequest.SerializeToString,
+            bandit_dot_v1_dot_bandit__pb2.ChooseStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

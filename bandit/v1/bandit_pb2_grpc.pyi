@@ -50,6 +50,15 @@ class BanditServiceStub:
     """
     BatchChoose: _grpc.UnaryUnaryMultiCallable[_bandit_pb2.BatchChooseRequest, _bandit_pb2.BatchChooseResponse]
     """Answers up to 1,000 Choose requests in one call. A bad request fails alone."""
+    ChooseStream: _grpc.StreamStreamMultiCallable[_bandit_pb2.ChooseStreamRequest, _bandit_pb2.ChooseStreamResponse]
+    """Answers Choose requests one by one on a stream: each message gets one response, in the order of the messages.
+
+    A bad request fails alone, in its response, and so does one beyond the caller's rate, by which each message
+    counts as one call. The stream fails with UNAUTHENTICATED or PERMISSION_DENIED if the caller may not choose,
+    RESOURCE_EXHAUSTED if there are too many streams, and DEADLINE_EXCEEDED at its deadline. It ends with OK after
+    the response to the client's last message, and when the server stops or wants the client to reconnect: then
+    messages without a response were not answered, and the client sends them again on another stream.
+    """
     Reward: _grpc.UnaryUnaryMultiCallable[_bandit_pb2.RewardRequest, _bandit_pb2.RewardResponse]
     """Records the outcomes of one decision, all of them or none. OK means that they are committed to the store.
 
@@ -78,6 +87,15 @@ class BanditServiceAsyncStub(BanditServiceStub):
     """
     BatchChoose: _aio.UnaryUnaryMultiCallable[_bandit_pb2.BatchChooseRequest, _bandit_pb2.BatchChooseResponse]  # type: ignore[assignment]
     """Answers up to 1,000 Choose requests in one call. A bad request fails alone."""
+    ChooseStream: _aio.StreamStreamMultiCallable[_bandit_pb2.ChooseStreamRequest, _bandit_pb2.ChooseStreamResponse]  # type: ignore[assignment]
+    """Answers Choose requests one by one on a stream: each message gets one response, in the order of the messages.
+
+    A bad request fails alone, in its response, and so does one beyond the caller's rate, by which each message
+    counts as one call. The stream fails with UNAUTHENTICATED or PERMISSION_DENIED if the caller may not choose,
+    RESOURCE_EXHAUSTED if there are too many streams, and DEADLINE_EXCEEDED at its deadline. It ends with OK after
+    the response to the client's last message, and when the server stops or wants the client to reconnect: then
+    messages without a response were not answered, and the client sends them again on another stream.
+    """
     Reward: _aio.UnaryUnaryMultiCallable[_bandit_pb2.RewardRequest, _bandit_pb2.RewardResponse]  # type: ignore[assignment]
     """Records the outcomes of one decision, all of them or none. OK means that they are committed to the store.
 
@@ -115,6 +133,21 @@ class BanditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_bandit_pb2.BatchChooseResponse, _abc.Awaitable[_bandit_pb2.BatchChooseResponse]]:
         """Answers up to 1,000 Choose requests in one call. A bad request fails alone."""
+
+    @_abc_1.abstractmethod
+    def ChooseStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[_bandit_pb2.ChooseStreamRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_bandit_pb2.ChooseStreamResponse], _abc.AsyncIterator[_bandit_pb2.ChooseStreamResponse]]:
+        """Answers Choose requests one by one on a stream: each message gets one response, in the order of the messages.
+
+        A bad request fails alone, in its response, and so does one beyond the caller's rate, by which each message
+        counts as one call. The stream fails with UNAUTHENTICATED or PERMISSION_DENIED if the caller may not choose,
+        RESOURCE_EXHAUSTED if there are too many streams, and DEADLINE_EXCEEDED at its deadline. It ends with OK after
+        the response to the client's last message, and when the server stops or wants the client to reconnect: then
+        messages without a response were not answered, and the client sends them again on another stream.
+        """
 
     @_abc_1.abstractmethod
     def Reward(
