@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Connection, delete, insert, inspect, select, text
 
+from server.store.dialect import Dialect
 from server.store.errors import SchemaError
 from server.store.maintenance.sum_repair import repair
 from server.store.tables.schema import HEAD, compatibility
@@ -91,7 +92,7 @@ def require_schema(connection: Connection, schema: Schema = CURRENT) -> None:
         )
 
 
-def migrate(connection: Connection, schema: Schema = CURRENT) -> None:
+def migrate(connection: Connection, dialect: Dialect, schema: Schema = CURRENT) -> None:
     """Bring an empty or older database to a schema, inside the caller's transaction; leave a newer one.
 
     Raises:
@@ -115,7 +116,7 @@ def migrate(connection: Connection, schema: Schema = CURRENT) -> None:
     config.attributes["connection"] = connection
     command.upgrade(config, schema.head)
     if found is not None and found < _EXACT:
-        repair(connection)
+        repair(connection, dialect)
     _note_compatibility(connection, scripts, schema.head)
 
 

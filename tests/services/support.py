@@ -16,7 +16,7 @@ from server.services.runtime.clock import Clock
 from server.services.runtime.writer import Writer
 from server.services.snapshot.offers import CompiledExperiment
 from server.services.snapshot.snapshot import Snapshot
-from server.store.records import Changes, ExperimentRecord, LiveExperiment, State
+from server.store.records import Changes, ExperimentRecord, Flush, LiveExperiment, State
 from tests.bandit.builders import START, declare, make_epoch
 from tests.store.builders import INCARNATION
 
@@ -64,6 +64,12 @@ def epoch_with(record: ExperimentRecord, shares: Mapping[str, float], number: in
     """Return an epoch of these shares by arm id."""
     by_number = {record.arm_numbers[arm_id]: share for arm_id, share in shares.items()}
     return make_epoch(number, shares=by_number, experiment=record.number, revision=record.revision)
+
+
+def flush_of(counter: DecisionCounter) -> Flush | None:
+    """Return what a counter would send next, added up; None if there is nothing."""
+    unsent = counter.next_flush()
+    return None if unsent is None else unsent.add_up()
 
 
 class Bench:

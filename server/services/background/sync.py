@@ -12,7 +12,7 @@ from server.services.background.timekeeping import Timekeeper
 from server.services.choose.decision_counter import DecisionCounter
 from server.services.errors import StorageUnavailableError
 from server.services.experiments.allocator import Allocator
-from server.services.runtime.async_store import AsyncStore
+from server.services.runtime.async_store import AsyncStore, Thread
 from server.services.runtime.clock import Clock
 from server.services.runtime.service_time import MOST_AHEAD_MS
 from server.services.runtime.writer import Writer, claim_slot
@@ -100,21 +100,21 @@ class StoreSync:
         """
         # First the flush that was left in doubt, then the counts since, with units in portions.
         for _ in range(self._counter.n_flushes):
-            flush = self._counter.flush(new_id(self._clock.time_ms() + MOST_AHEAD_MS, 0))
-            if flush is None:
+            unsent = self._counter.next_flush(new_id(self._clock.time_ms() + MOST_AHEAD_MS, 0))
+            if unsent is None:
                 return
             try:
-                await self._store.add_decisions(flush)
+                flush = await self._store.run(Thread.WRITE, unsent.send)
             except WriterUnknownError:  # this run was silent for so long that the store forgot it
                 await self._claim_slot()
-                if self._writer.incarnation != flush.incarnation:
+                if self._writer.incarnation != unsent.head.incarnation:
                     return
-                await self._store.add_decisions(flush)
+                flush = await self._store.run(Thread.WRITE, unsent.send)
             except RunEndedError:  # silent for so long that its decisions are settled as uncounted
                 await self._claim_slot()
                 return
             self._counter.settle(flush)
-            self._allocator.mark_decided(flush.counts)
+            await self._allocator.mark_decided(unsent.experiment_to_n_drawn)
 
     async def end_run(self) -> None:
         """Flush, and record that this run ended with all its decisions counted.

@@ -1,91 +1,131 @@
-"""Counts of decisions by arm: kept in memory, and flushed to the facts every second, exactly once."""
+"""Counts of decisions by arm: kept in memory, and flushed to the facts every second, exactly once.
 
-from collections import Counter, defaultdict, deque
+Many experiments have tens of thousands of counts. So the event loop, which answers Choose, only hands them
+over, and the thread that sends them adds them up.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from bandit.decision_id import FLUSH_BITS, NO_UNIT, Basis, run_of
 from bandit.facts import DecisionKey
 from bandit.facts.parts import N_NIBBLES, N_PARTS, nibble_of, part_of_nibble
-from bandit.facts.units import N_STEERING
+from server.services.choose.seen_units import SeenByOffer, SeenUnits
 from server.services.runtime.writer import Writer
-from server.services.snapshot.offers import Offer
+from server.services.snapshot.offers import CountedKey, Offer
+from server.store.contract import Store
 from server.store.records import Flush
-
-MAX_FLUSH_UNITS: Final = 4_096
-"""The most units in a flush, so that no flush delays rewards for long."""
-
-MAX_WAITING_UNITS: Final = 200_000
-"""The most units that wait for a flush, some 60 MB; units first seen beyond that get no row."""
 
 _NO_BOUND: Final = b"\xff" * 17
 """Above the id of every decision."""
 
-_Seen = dict[bytes, tuple[tuple[bytes, ...], int]]
-_Book = dict[Offer, _Seen]
+_PART_BITS: Final = 40
+"""Bits that each part has of a count by part: more decisions than a server makes between two flushes."""
+
+_PART_MASK: Final = (1 << _PART_BITS) - 1
+_ONE_OF_NIBBLE: Final = tuple(1 << _PART_BITS * part_of_nibble(nibble) for nibble in range(N_NIBBLES))
+"""What a decision adds to a count by part. One whole number is counted faster than a list of five, and is no
+work for Python's garbage collector."""
+
+Totals = Counter[tuple[int, int, Basis]]
+"""Decisions by experiment, arm and basis."""
 
 
-class SeenUnits:
-    """The units seen since the last flush, by offer: the first decisions of each, and its decision count.
+class UnsentFlush:
+    """Counts that were handed over, and the flush that they become in the thread that sends them.
 
-    Memory is bounded. While the store is away, decisions soon become `unconfirmed`, and their units are not
-    recorded. While it can be read but not written, units are recorded up to the bound, and the others counted
-    and dropped. Evidence then counts those at their next decision, if they come back: which units are left
-    out depends on when they came, and not on their arm.
+    Args:
+        head: The flush without its counts and units.
+        counts: The counts; nobody adds to them any more.
+        units: The units seen.
+        latest: The id from which on decisions are from the future.
+        seen: Dates the units.
+        totals: The counts are added to these, too.
 
     Attributes:
-        n_dropped: Decisions of this run whose unit was not recorded.
+        head: As above.
+        flush: The flush, once it is added up.
+        experiment_to_n_drawn: How many policy decisions of each experiment it has, once it is added up; 0 for
+            one that has others only.
     """
 
-    def __init__(self) -> None:
-        self._open: _Book = {}
-        self._n_open = 0
-        self._full: deque[_Book] = deque()
-        self.n_dropped = 0
+    def __init__(
+        self,
+        head: Flush,
+        counts: Mapping[CountedKey, int],
+        units: SeenByOffer,
+        latest: bytes,
+        *,
+        seen: SeenUnits,
+        totals: Totals,
+    ) -> None:
+        self.head = head
+        self.flush: Flush | None = None
+        self.experiment_to_n_drawn: dict[int, int] = {}
+        self._counts = counts
+        self._units = units
+        self._latest = latest
+        self._seen = seen
+        self._totals = totals
 
-    def __len__(self) -> int:
-        """Return how many flushes it takes to send all of them."""
-        return len(self._full) + bool(self._open)
+    def add_up(self) -> Flush:
+        """Return the flush, the same each time. Only the thread that sends it may call this."""
+        if self.flush is None:
+            counts, key_to_parts = _add_up(self._counts)
+            self.experiment_to_n_drawn = dict.fromkeys((key.experiment for key in counts), 0)
+            for key, count in counts.items():
+                self._totals[key.experiment, key.arm, key.basis] += count
+                if key.basis is Basis.POLICY:
+                    self.experiment_to_n_drawn[key.experiment] += count
+            units = self._seen.date(self._units, self._latest)
+            self.flush = replace(self.head, counts=counts, parts=key_to_parts, units=units)
+        return self.flush
 
-    def note(self, offer: Offer, decision: bytes, mark: bytes) -> None:
-        """Record a decision for the unit with this mark."""
-        seen = self._open.get(offer)
-        if seen is None:
-            seen = self._open[offer] = {}
-        known = seen.get(mark)
-        if known is not None:
-            ids, count = known
-            seen[mark] = (ids if count >= N_STEERING else (*ids, decision), count + 1)
-        elif self._n_open < MAX_FLUSH_UNITS:
-            seen[mark] = ((decision,), 1)
-            self._n_open += 1
-        elif MAX_FLUSH_UNITS * (len(self._full) + 2) <= MAX_WAITING_UNITS:
-            self._full.append(self._open)
-            self._open, self._n_open = {offer: {mark: ((decision,), 1)}}, 1
-        else:
-            self.n_dropped += 1
+    def send(self, store: Store) -> Flush:
+        """Add the flush to the facts, and return it; it can be repeated.
 
-    def take(self, latest: bytes) -> list[tuple[DecisionKey, _Seen]]:
-        """Remove and return the units of the next flush, at most `MAX_FLUSH_UNITS`.
-
-        Decisions that are not below the id `latest` are no unit's first, since a clock that ran ahead dated
-        them; units without any other are dropped.
+        Raises:
+            StoreError: It may have been added, or not.
         """
-        if self._full:
-            book = self._full.popleft()
-        else:
-            book, self._open, self._n_open = self._open, {}, 0
-        dated = {offer: _before(latest, seen) for offer, seen in book.items()}
-        self.n_dropped += sum(map(len, book.values())) - sum(map(len, dated.values()))
-        return [(offer.key, seen) for offer, seen in dated.items() if seen]
+        flush = self.add_up()
+        store.add_decisions(flush)
+        return flush
+
+    def count(self, experiment: int | None = None) -> int:
+        """Return how many decisions it has, in all or for the experiment with this number."""
+        return _count(self._counts, experiment)
 
 
-def _before(latest: bytes, seen: _Seen) -> _Seen:
-    """Return the units with decisions below the id `latest`, each with those."""
-    return {
-        mark: (ids, count)
-        for mark, (known, count) in seen.items()
-        if (ids := tuple(each for each in known if each < latest))
-    }
+def _add_up(
+    counts: Mapping[CountedKey, int],
+) -> tuple[Mapping[DecisionKey, int], Mapping[DecisionKey, Sequence[int]]]:
+    """Return the counts by key, and those that are counted by part also by part.
+
+    An experiment that was compiled twice has its keys twice.
+    """
+    packed: Counter[DecisionKey] = Counter()
+    for counted, count in counts.items():
+        packed[counted.key] += count
+    key_to_parts = {counted.key: _parts(packed[counted.key]) for counted in counts if counted.keeps_parts}
+    whole = {key: sum(key_to_parts[key]) if key in key_to_parts else count for key, count in packed.items()}
+    return whole, key_to_parts
+
+
+def _parts(count: int) -> tuple[int, ...]:
+    """Return the parts of a count by part."""
+    return tuple([count >> _PART_BITS * part & _PART_MASK for part in range(N_PARTS)])
+
+
+def _count(counts: Mapping[CountedKey, int], experiment: int | None) -> int:
+    """Return how many decisions were counted, in all or for the experiment with this number."""
+    return sum(
+        sum(_parts(count)) if counted.keeps_parts else count
+        for counted, count in counts.items()
+        if experiment is None or counted.key.experiment == experiment
+    )
 
 
 class DecisionCounter:
@@ -98,7 +138,7 @@ class DecisionCounter:
 
     Attributes:
         stamp: The bits in the ids of decisions counted now: the run, and which of its flushes.
-        totals: Flushed decisions of this run by experiment, arm and basis.
+        totals: Flushed decisions of this run; the thread that sends flushes adds to it.
         units: The units seen, where units are counted.
     """
 
@@ -108,21 +148,16 @@ class DecisionCounter:
         self._last_id = bytes(16)
         self.stamp = 0
         self._restamp()
-        self._counts: defaultdict[Offer, int] = defaultdict(int)
-        self._nibbles: defaultdict[Offer, list[int]] = defaultdict(lambda: [0] * N_NIBBLES)
-        self._waiting: Counter[DecisionKey] = Counter()
-        self._waiting_parts: defaultdict[DecisionKey, list[int]] = defaultdict(lambda: [0] * N_PARTS)
-        self._groups: defaultdict[int, list[int]] = defaultdict(lambda: [0] * 256)
-        self._pending: Flush | None = None
-        self.totals: Counter[tuple[int, int, Basis]] = Counter()
+        self._counts: defaultdict[CountedKey, int] = defaultdict(int)
+        self._groups = _no_groups()
+        self._pending: UnsentFlush | None = None
+        self.totals: Totals = Counter()
         self.units = SeenUnits()
 
     def count(self, offer: Offer, decision: bytes, mark: bytes) -> None:
         """Count one decision, and its unit, unless the mark is `NO_UNIT`."""
-        if offer.keeps_parts:
-            self._nibbles[offer][nibble_of(decision)] += 1
-        else:
-            self._counts[offer] += 1
+        counted = offer.counted
+        self._counts[counted] += _ONE_OF_NIBBLE[nibble_of(decision)] if counted.keeps_parts else 1
         self._last_id = decision
         if mark is NO_UNIT:
             return
@@ -134,16 +169,14 @@ class DecisionCounter:
     @property
     def n_flushes(self) -> int:
         """Return how many flushes it takes to send all counts."""
-        has_counts = bool(self._counts or self._nibbles or self._waiting)
-        return bool(self._pending) + max(len(self.units), has_counts)
+        return bool(self._pending) + max(len(self.units), bool(self._counts))
 
     def count_waiting(self, experiment: int) -> int:
         """Return how many decisions for the experiment with this number are not known to be in the store."""
-        self._gather()
-        counts = self._waiting if self._pending is None else self._waiting + Counter(self._pending.counts)
-        return sum(count for key, count in counts.items() if key.experiment == experiment)
+        n_pending = 0 if self._pending is None else self._pending.count(experiment)
+        return n_pending + _count(self._counts, experiment)
 
-    def flush(self, latest: bytes = _NO_BOUND) -> Flush | None:
+    def next_flush(self, latest: bytes = _NO_BOUND) -> UnsentFlush | None:
         """Return what to send: the flush in doubt, otherwise the counts since; None if there are none.
 
         `settle` must be called before anything newer is sent.
@@ -151,23 +184,21 @@ class DecisionCounter:
         Args:
             latest: A decision with this id or above is from the future, so it is not a unit's first.
         """
-        self._gather()
-        if self._pending is None and (self._waiting or self.units):
+        if self._pending is None and (self._counts or self.units):
             self._sequence += 1
-            self._pending = Flush(
+            head = Flush(
                 slot=self._writer.slot,
                 incarnation=self._writer.incarnation,
                 sequence=self._sequence,
-                counts=self._waiting,
-                units=self.units.take(latest),
-                groups=self._take_groups(),
-                parts={key: tuple(counts) for key, counts in self._waiting_parts.items()},
+                counts={},
+                groups=self._groups,
                 decided_ms=int.from_bytes(self._last_id[:6]),
             )
-            for key, count in self._waiting.items():
-                self.totals[key.experiment, key.arm, key.basis] += count
-            self._waiting = Counter()
-            self._waiting_parts.clear()
+            taken = self.units.take()
+            self._pending = UnsentFlush(
+                head, self._counts, taken, latest, seen=self.units, totals=self.totals
+            )
+            self._counts, self._groups = defaultdict(int), _no_groups()
             self._restamp()
         return self._pending
 
@@ -184,47 +215,26 @@ class DecisionCounter:
         """
         n_dropped = 0
         if self._sequence > 0:
-            self._gather()
-            pending = {} if self._pending is None else self._pending.counts
-            n_dropped = sum(self._waiting.values()) + sum(pending.values())
+            n_pending = 0 if self._pending is None else self._pending.count()
+            n_dropped = n_pending + _count(self._counts, None)
             self.forget()
         self._sequence = 0
         self._restamp()
         return n_dropped
 
-    def _gather(self) -> None:
-        """Add up the counts by key: in a long outage there are always new offers, but no new keys."""
-        for offer, count in self._counts.items():
-            self._waiting[offer.key] += count
-        self._counts.clear()
-        for offer, nibbles in self._nibbles.items():
-            self._waiting[offer.key] += sum(nibbles)
-            parts = self._waiting_parts[offer.key]
-            for nibble, count in enumerate(nibbles):
-                parts[part_of_nibble(nibble)] += count
-        self._nibbles.clear()
-
     def forget(self) -> None:
         """Drop every count that is not in the store, since they belong to another deployment."""
         self._counts.clear()
-        self._nibbles.clear()
-        self._waiting.clear()
-        self._waiting_parts.clear()
         self._groups.clear()
         self.units = SeenUnits()
         self._pending = None
 
     def settle(self, flush: Flush) -> None:
         """Note that a flush is in the store; two callers may have sent the same one."""
-        if self._pending is flush:
+        if self._pending is not None and self._pending.flush is flush:
             self._pending = None
 
-    def _take_groups(self) -> dict[tuple[int, int], int]:
-        groups = {
-            (experiment, group): count
-            for experiment, counts in self._groups.items()
-            for group, count in enumerate(counts)
-            if count
-        }
-        self._groups.clear()
-        return groups
+
+def _no_groups() -> defaultdict[int, defaultdict[int, int]]:
+    """Counts by experiment and group, taken as they are: of 256 groups of 2,000 experiments few have any."""
+    return defaultdict(partial(defaultdict, int))

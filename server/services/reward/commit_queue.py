@@ -4,8 +4,10 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
+from functools import partial
 from itertools import chain
-from typing import Final
+from operator import methodcaller
+from typing import Any, Final, Protocol, TypeVar
 
 import structlog
 
@@ -16,7 +18,8 @@ from server.services.errors import (
     StorageUnavailableError,
     StorageUnsafeError,
 )
-from server.services.runtime.async_store import AsyncStore
+from server.services.reward.turns import Turns, pieces_of
+from server.services.runtime.async_store import AsyncStore, Thread
 from server.services.runtime.clock import Clock
 from server.services.runtime.log_throttle import LogThrottle
 from server.services.runtime.writer import Writer
@@ -33,8 +36,9 @@ from server.store.records import Recorded, Refused, RewardEntry, RewardVerdict
 MAX_COMMIT_ROWS: Final = 4_096
 """The most rows of a commit, so that none makes others wait for long."""
 
-MAX_TURNS: Final = 16
-"""How often the outcomes of one decision may change in a commit: each change takes statements of its own."""
+_ANSWERS_A_TURN: Final = 64
+"""Rewards that are answered before the event loop does other things: each answer is also written to a
+connection, so that a commit of a thousand would hold the loop for some 30 ms."""
 
 _ENTRY_BYTES: Final = 400
 _OUTCOME_BYTES: Final = 160
@@ -42,62 +46,71 @@ _RETRY_WHEN_FULL: Final = timedelta(milliseconds=200)
 _RETRY_WHEN_NO_ROOM: Final = timedelta(seconds=1)
 _SMOOTHING: Final = 0.2
 
+_Answer = TypeVar("_Answer")
+
 log = structlog.get_logger()
 
 
 class _Submission:
-    """Rewards that are committed together, and the future of their verdicts."""
+    """Rewards that are committed together, and the future of their answer.
 
-    __slots__ = ("done", "entries", "n_bytes", "n_rows")
+    Attributes:
+        entries: The rewards.
+        done: The future.
+        to_answer: Makes the future's result of the verdicts.
+        n_rows: Rows of the log.
+        n_bytes: An estimate of the memory.
+    """
 
-    def __init__(self, entries: Sequence[RewardEntry], done: asyncio.Future[list[RewardVerdict]]) -> None:
+    __slots__ = ("done", "entries", "n_bytes", "n_rows", "to_answer")
+
+    def __init__(
+        self,
+        entries: Sequence[RewardEntry],
+        done: asyncio.Future[Any],
+        to_answer: Callable[[Sequence[RewardVerdict]], Any],
+    ) -> None:
         self.entries = entries
         self.done = done
-        self.n_rows, self.n_bytes = _size(entries)
+        self.to_answer = to_answer
+        self.n_rows = sum([len(entry.outcomes) for entry in entries])
+        self.n_bytes = _ENTRY_BYTES * len(entries) + _OUTCOME_BYTES * self.n_rows
+
+    def settle(self, verdicts: Sequence[RewardVerdict]) -> None:
+        """Answer the caller, unless it has given up."""
+        if not self.done.done():
+            self.done.set_result(self.to_answer(verdicts))
+
+    def fail(self, error: Exception) -> None:
+        """Answer the caller with an error, unless it has given up."""
+        if not self.done.done():
+            self.done.set_exception(error)
 
 
-def _size(entries: Sequence[RewardEntry]) -> tuple[int, int]:
-    """Return the rows of the log and an estimate of the memory."""
-    n_rows = sum(len(entry.outcomes) for entry in entries)
-    return n_rows, _ENTRY_BYTES * len(entries) + _OUTCOME_BYTES * n_rows
+class _Commit:
+    """A commit under way.
+
+    Attributes:
+        submissions: What is committed.
+        entries: Its rewards.
+        began_at: The clock's monotonic time at the start.
+        repeated: The task that finds the rewards that the database refuses; None if it refused none.
+    """
+
+    __slots__ = ("began_at", "entries", "repeated", "submissions")
+
+    def __init__(self, submissions: Sequence[_Submission], began_at: float) -> None:
+        self.submissions = submissions
+        self.entries = [entry for submission in submissions for entry in submission.entries]
+        self.began_at = began_at
+        self.repeated: asyncio.Task[list[RewardVerdict]] | None = None
 
 
-def _pieces(entries: Sequence[RewardEntry]) -> list[Sequence[RewardEntry]]:
-    """Cut a call that repeats one decision very often into pieces that each fit in a commit."""
-    if len(entries) <= MAX_TURNS or len({entry.decision for entry in entries}) == len(entries):
-        return [entries]
-    pieces: list[Sequence[RewardEntry]] = []
-    turns, start = _Turns(), 0
-    for number, entry in enumerate(entries):
-        if not turns.has_room_for([entry]):
-            pieces.append(entries[start:number])
-            turns, start = _Turns(), number
-        turns.take(entry)
-    return [*pieces, entries[start:]]
+class _Done(Protocol):
+    """What a commit ends with: a future of either kind."""
 
-
-class _Turns:
-    """Counts, within one commit, how often each decision's rewards differ from the one before."""
-
-    def __init__(self) -> None:
-        self._last: dict[bytes, RewardEntry] = {}
-        self._n_turns: dict[bytes, int] = {}
-        self._barred: set[bytes] = set()
-
-    def has_room_for(self, entries: Sequence[RewardEntry]) -> bool:
-        """True if these may follow; if not, bar their decisions from this commit, to keep their order."""
-        decisions = {entry.decision for entry in entries}
-        if any(self._n_turns.get(d, 0) >= MAX_TURNS or d in self._barred for d in decisions):
-            self._barred |= decisions
-            return False
-        return True
-
-    def take(self, entry: RewardEntry) -> None:
-        """Add an entry; an exact repetition of the one before takes no statement."""
-        last = self._last.get(entry.decision)
-        self._last[entry.decision] = entry
-        if last is not None and (last.outcomes, last.revision) != (entry.outcomes, entry.revision):
-            self._n_turns[entry.decision] = self._n_turns.get(entry.decision, 0) + 1
+    def result(self) -> list[RewardVerdict]:
+        """Return the verdicts, or raise why there are none."""
 
 
 class RewardQueue:
@@ -132,8 +145,10 @@ class RewardQueue:
         self._on_recorded = on_recorded
         self._on_broken = on_broken
         self._waiting: deque[_Submission] = deque()
+        self._committed: deque[tuple[_Submission, Sequence[RewardVerdict]]] = deque()
         self._n_bytes = 0
-        self._arrived = asyncio.Event()
+        self._ended: asyncio.Future[None] | None = None
+        self._is_busy = False
         self._is_closed = False
         self._throttle = LogThrottle(clock)
         self.n_rows = 0
@@ -141,44 +156,82 @@ class RewardQueue:
         self.observers: list[Callable[[int, float], None]] = []
         self.results: Counter[tuple[int, int, int, str]] = Counter()
 
-    async def submit(self, entries: Sequence[RewardEntry]) -> list[RewardVerdict]:
-        """Return one verdict for each entry, once they are committed.
+    def post(
+        self, entries: Sequence[RewardEntry], to_answer: Callable[[Sequence[RewardVerdict]], _Answer]
+    ) -> asyncio.Future[_Answer]:
+        """Queue entries, and return the future of the answer: there once they are committed.
 
-        Cancelling the call does not take the entries back: they may still be committed.
+        It fails with StorageUnavailableError if the store can't be reached; then nothing was acknowledged.
+        Cancelling it does not take the entries back: they may still be committed.
+
+        Args:
+            entries: What to commit.
+            to_answer: Makes the answer of one verdict for each entry.
+
+        Raises:
+            OverloadedError: The queue is full; nothing was stored.
+        """
+        loop = asyncio.get_running_loop()
+        posted = _Submission(entries, loop.create_future(), to_answer)
+        is_full = (
+            self.n_rows + posted.n_rows > self._max_rows or self._n_bytes + posted.n_bytes > self._max_bytes
+        )
+        if is_full and self.n_rows > 0:
+            raise OverloadedError(
+                f"{self.n_rows} outcomes are already waiting for a commit", _RETRY_WHEN_FULL
+            )
+        self.n_rows += posted.n_rows
+        self._n_bytes += posted.n_bytes
+        pieces = pieces_of(entries)
+        if len(pieces) == 1:
+            self._waiting.append(posted)
+        else:
+            parts = [_Submission(piece, loop.create_future(), list) for piece in pieces]
+            self._waiting.extend(parts)
+            posted.done = loop.create_task(_join([part.done for part in parts], to_answer))
+        self._wake(loop)
+        return posted.done
+
+    async def submit(self, entries: Sequence[RewardEntry]) -> list[RewardVerdict]:
+        """Return one verdict for each entry, once they are committed; see `post`.
 
         Raises:
             OverloadedError: The queue is full; nothing was stored.
             StorageUnavailableError: The store can't be reached; nothing was acknowledged.
         """
-        n_rows, n_bytes = _size(entries)
-        is_full = self.n_rows + n_rows > self._max_rows or self._n_bytes + n_bytes > self._max_bytes
-        if is_full and self.n_rows > 0:
-            raise OverloadedError(
-                f"{self.n_rows} outcomes are already waiting for a commit", _RETRY_WHEN_FULL
-            )
-        self.n_rows += n_rows
-        self._n_bytes += n_bytes
-        loop = asyncio.get_running_loop()
-        submissions = [_Submission(piece, loop.create_future()) for piece in _pieces(entries)]
-        self._waiting.extend(submissions)
-        self._arrived.set()
-        if len(submissions) == 1:
-            return await submissions[0].done
-        settled = await asyncio.gather(*(submission.done for submission in submissions))
-        return list(chain.from_iterable(settled))
+        return await self.post(entries, list)
 
     async def run(self) -> None:
         """Commit what is submitted, until `close` was called and nothing waits."""
-        while not (self._is_closed and not self._waiting):
-            await self._arrived.wait()
-            self._arrived.clear()
-            while self._waiting:
-                await self._commit(self._take())
+        loop = asyncio.get_running_loop()
+        self._ended = loop.create_future()
+        self._wake(loop)
+        await self._ended
 
     def close(self) -> None:
         """End `run` once everything submitted is committed or refused."""
         self._is_closed = True
-        self._arrived.set()
+        if self._ended is not None:
+            self._wake(self._ended.get_loop())
+
+    def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin a commit, unless one is under way, with everything that comes in this turn of the loop."""
+        if not self._is_busy and self._ended is not None:
+            self._is_busy = True
+            loop.call_soon(self._begin)
+
+    def _begin(self) -> None:
+        """Begin the next commit, from the end of the last; if nothing waits, rest."""
+        if self._ended is None or self._ended.done():
+            self._is_busy = False
+        elif self._waiting:
+            commit = _Commit(self._take(), self._clock.monotonic())
+            work = methodcaller("record_rewards", commit.entries, self._writer.slot)
+            self._store.start(Thread.WRITE, work, partial(self._finish, commit))
+        else:
+            self._is_busy = False
+            if self._is_closed and not self._committed:
+                self._ended.set_result(None)
 
     def _take(self) -> list[_Submission]:
         """Take the next commit, in order; submissions that need too many statements wait for another one."""
@@ -197,7 +250,7 @@ class RewardQueue:
         """As `_take`, if some decision occurs more than once."""
         taken: list[_Submission] = []
         deferred: list[_Submission] = []
-        turns, n_rows = _Turns(), 0
+        turns, n_rows = Turns(), 0
         while self._waiting and len(deferred) < MAX_COMMIT_ROWS:
             submission = self._waiting[0]
             if taken and n_rows + submission.n_rows > MAX_COMMIT_ROWS:
@@ -213,20 +266,25 @@ class RewardQueue:
         self._waiting.extendleft(reversed(deferred))
         return taken
 
-    async def _commit(self, taken: Sequence[_Submission]) -> None:
-        entries = [entry for submission in taken for entry in submission.entries]
-        started_at = self._clock.monotonic()
+    def _finish(self, commit: _Commit, done: _Done) -> None:
+        """Answer the callers of a commit; one of which the database refused a row is repeated by halves."""
+        taken = commit.submissions
+        n_rows = sum([submission.n_rows for submission in taken])
         try:
-            verdicts = await self._record(entries)
+            verdicts = done.result()
+        except RowRefusedError:
+            loop = asyncio.get_running_loop()
+            commit.repeated = loop.create_task(self._record(commit.entries))
+            commit.repeated.add_done_callback(partial(self._finish, commit))
+            return
         except Exception as error:  # noqa: BLE001 - the callers get an answer in any case
             self._fail(taken, error)
         else:
-            self._settle(taken, entries, verdicts)
-        finally:
-            self._n_bytes -= sum(submission.n_bytes for submission in taken)
-            n_rows = sum(submission.n_rows for submission in taken)
-            self.n_rows -= n_rows
-            self._observe(n_rows, self._clock.monotonic() - started_at)
+            self._settle(commit, verdicts)
+        self._n_bytes -= sum([submission.n_bytes for submission in taken])
+        self.n_rows -= n_rows
+        self._observe(n_rows, self._clock.monotonic() - commit.began_at)
+        self._begin()
 
     async def _record(self, entries: Sequence[RewardEntry]) -> list[RewardVerdict]:
         """Record the entries; those that the database refuses are found by halving, and fail alone."""
@@ -239,27 +297,42 @@ class RewardQueue:
             half = len(entries) // 2
             return [*await self._record(entries[:half]), *await self._record(entries[half:])]
 
-    def _settle(
-        self, taken: Sequence[_Submission], entries: Sequence[RewardEntry], verdicts: Sequence[RewardVerdict]
-    ) -> None:
+    def _settle(self, commit: _Commit, verdicts: Sequence[RewardVerdict]) -> None:
         self._throttle.reset()
-        self._on_recorded({entry.experiment for entry in entries})
+        self._on_recorded({entry.experiment for entry in commit.entries})
+        is_answering = bool(self._committed)
+        start = 0
+        for submission in commit.submissions:
+            end = start + len(submission.entries)
+            self._committed.append((submission, verdicts[start:end]))
+            start = end
+        if not is_answering:
+            self._answer()
+
+    def _answer(self) -> None:
+        """Answer the callers of what is committed, a turn of them; the next commit need not wait for that."""
+        n_answered = 0
+        while self._committed and n_answered < _ANSWERS_A_TURN:
+            submission, verdicts = self._committed.popleft()
+            self._count_results(submission.entries, verdicts)
+            submission.settle(verdicts)
+            n_answered += len(verdicts)
+        loop = asyncio.get_running_loop()
+        if self._committed:
+            loop.call_soon(self._answer)
+        elif self._is_closed:
+            self._wake(loop)
+
+    def _count_results(self, entries: Sequence[RewardEntry], verdicts: Sequence[RewardVerdict]) -> None:
         for entry, verdict in zip(entries, verdicts, strict=True):
             if isinstance(verdict, Recorded):
                 for outcome, result in zip(entry.outcomes, verdict.results, strict=True):
                     self.results[entry.experiment, entry.arm, outcome.metric, result] += 1
-        start = 0
-        for submission in taken:
-            end = start + len(submission.entries)
-            if not submission.done.done():
-                submission.done.set_result(list(verdicts[start:end]))
-            start = end
 
     def _fail(self, taken: Sequence[_Submission], error: Exception) -> None:
         self._log_failure(error)
         for submission in taken:
-            if not submission.done.done():
-                submission.done.set_exception(_to_service_error(error))
+            submission.fail(_to_service_error(error))
         if isinstance(error, StoreBrokenError):
             self._on_broken()
 
@@ -275,6 +348,14 @@ class RewardQueue:
         self.commit_seconds += _SMOOTHING * (seconds - self.commit_seconds)
         for observe in self.observers:
             observe(n_rows, seconds)
+
+
+async def _join(
+    parts: Sequence[asyncio.Future[list[RewardVerdict]]],
+    to_answer: Callable[[Sequence[RewardVerdict]], _Answer],
+) -> _Answer:
+    """Return the answer of a call that was cut into pieces."""
+    return to_answer(list(chain.from_iterable(await asyncio.gather(*parts))))
 
 
 def _to_service_error(error: Exception) -> Exception:

@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from math import isfinite
 from typing import Final, NamedTuple, TypeAlias, cast
 
@@ -104,7 +105,11 @@ class _Provisional(NamedTuple):
     questions: frozenset[_Question]
 
 
-_Finding: TypeAlias = RewardEntry | ServiceError | _Provisional
+_Checked: TypeAlias = RewardEntry | ServiceError
+_Finding: TypeAlias = _Checked | _Provisional
+
+RewardAnswer: TypeAlias = Mapping[str, OutcomeResult] | ServiceError
+"""The result of each outcome of a reward, or why it was refused."""
 
 
 class Ledger:
@@ -142,7 +147,7 @@ class Ledger:
 
     async def reward(
         self, reports: Sequence[PostedReward], namespaces: Collection[str] | None = None
-    ) -> list[Mapping[str, OutcomeResult] | ServiceError]:
+    ) -> list[RewardAnswer]:
         """Return the result of each reward, in order; those that passed the checks are committed.
 
         Args:
@@ -153,17 +158,59 @@ class Ledger:
             OverloadedError: The queue is full, or the store has no room left; nothing was stored.
             StorageUnavailableError: The store can't be reached; nothing was acknowledged.
         """
-        checked = await self._check_all(reports, namespaces)
-        entries = [entry for entry in checked if isinstance(entry, RewardEntry)]
-        verdicts = iter(await self._queue.submit(entries) if entries else ())
-        return [self._answer(c, next(verdicts)) if isinstance(c, RewardEntry) else c for c in checked]
+        posted = self.post(reports, namespaces)
+        return posted if isinstance(posted, list) else await posted
 
-    async def _check_all(
-        self, reports: Sequence[PostedReward], namespaces: Collection[str] | None
-    ) -> list[RewardEntry | ServiceError]:
-        """Check every reward; check provisional answers again once the store was asked."""
+    def post(
+        self, reports: Sequence[PostedReward], namespaces: Collection[str] | None = None
+    ) -> list[RewardAnswer] | asyncio.Future[list[RewardAnswer]]:
+        """Check rewards and queue them at once; return their answers, or the future of those.
+
+        As `reward`, whose errors the future has, for callers that attach a callback instead of a task. Only
+        what the store has to be asked about first takes a task.
+
+        Raises:
+            OverloadedError: The queue is full; nothing was stored.
+        """
         now_ms = self._clock.time_ms()
         findings = [self._find(report, now_ms, namespaces) for report in reports]
+        if any(isinstance(finding, _Provisional) for finding in findings):
+            inquiry = self._inquire(reports, namespaces, now_ms, findings)
+            return asyncio.get_running_loop().create_task(inquiry)
+        return self._submit(cast("list[_Checked]", findings))
+
+    def _submit(self, checked: list[_Checked]) -> list[RewardAnswer] | asyncio.Future[list[RewardAnswer]]:
+        """Queue what passed the checks; return the answers if nothing did."""
+        entries = [each for each in checked if isinstance(each, RewardEntry)]
+        if not entries:
+            return cast("list[RewardAnswer]", checked)
+        return self._queue.post(entries, partial(self._answers, checked))
+
+    def _answers(self, checked: Sequence[_Checked], verdicts: Sequence[RewardVerdict]) -> list[RewardAnswer]:
+        found = iter(verdicts)
+        return [
+            self._answer(each, next(found)) if isinstance(each, RewardEntry) else each for each in checked
+        ]
+
+    async def _inquire(
+        self,
+        reports: Sequence[PostedReward],
+        namespaces: Collection[str] | None,
+        now_ms: int,
+        findings: list[_Finding],
+    ) -> list[RewardAnswer]:
+        """Ask the store about provisional findings, then go on as `post` does."""
+        posted = self._submit(await self._check_again(reports, namespaces, now_ms, findings))
+        return posted if isinstance(posted, list) else await posted
+
+    async def _check_again(
+        self,
+        reports: Sequence[PostedReward],
+        namespaces: Collection[str] | None,
+        now_ms: int,
+        findings: list[_Finding],
+    ) -> list[_Checked]:
+        """Return the findings; provisional ones are checked again once the store was asked."""
         asked: set[_Question] = set()
         while provisional := {n: each for n, each in enumerate(findings) if isinstance(each, _Provisional)}:
             open_questions: set[_Question] = set()
@@ -178,7 +225,7 @@ class Ledger:
             for number in provisional:
                 if isinstance(findings[number], _Provisional):
                     findings[number] = self._find(reports[number], now_ms, namespaces)
-        return cast("list[RewardEntry | ServiceError]", findings)  # no finding is provisional any more
+        return cast("list[_Checked]", findings)  # no finding is provisional any more
 
     def _is_answered(self, finding: _Provisional, asked: Collection[_Question]) -> bool:
         return all(
@@ -270,9 +317,7 @@ class Ledger:
             rules = self._rules[experiment] = _Rules(live.record)
         return rules
 
-    def _answer(
-        self, entry: RewardEntry, verdict: RewardVerdict
-    ) -> Mapping[str, OutcomeResult] | ServiceError:
+    def _answer(self, entry: RewardEntry, verdict: RewardVerdict) -> RewardAnswer:
         names = self._rules[entry.experiment].names
         if isinstance(verdict, Recorded):  # before the match, whose unpacking costs ten times as much
             results = zip(entry.outcomes, verdict.results, strict=True)

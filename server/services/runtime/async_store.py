@@ -6,7 +6,7 @@ The event loop answers Choose, so nothing on it may wait for a disk or a quadrat
 import asyncio
 import enum
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
 from functools import partial
 from operator import methodcaller
@@ -93,7 +93,6 @@ class AsyncStore:
     add_epoch = _on(Thread.WRITE, Store.add_epoch)
     find_epochs = _on(Thread.READ, Store.find_epochs)
     read_report = _on(Thread.REPORT, Store.read_report)
-    add_decisions = _on(Thread.WRITE, Store.add_decisions)
     record_rewards = _on(Thread.WRITE, Store.record_rewards)
 
     find_sealable = _on(Thread.COMPUTE, Store.find_sealable)
@@ -151,6 +150,17 @@ class AsyncStore:
             if self._translates:
                 raise service_error(error) from error
             raise
+
+    def start(
+        self, thread: Thread, call: Callable[[Store], _Result], done: Callable[[Future[_Result]], object]
+    ) -> None:
+        """Call `call` with the blocking store on a thread, and then `done` on the event loop.
+
+        One hop to the thread and one back; `run` needs two more, to wake a task. Errors are the store's.
+        """
+        loop = asyncio.get_running_loop()
+        future = self._executors[thread].submit(call, self._store)
+        future.add_done_callback(lambda ended: loop.call_soon_threadsafe(done, ended))
 
     def close(self) -> None:
         """Wait for submitted calls, and end the threads; the store itself stays open."""

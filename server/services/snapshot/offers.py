@@ -34,36 +34,76 @@ _CERTAIN: Final = {
 }
 
 
+class CountedKey:
+    """The key under which decisions are counted, compared by identity, which costs Choose less than by value.
+
+    All offers of an arm and basis in one epoch share it, so that a caller who keeps naming other sets of arms
+    adds no counts while the store is away.
+
+    Attributes:
+        key: The key.
+        keeps_parts: Whether decisions are counted by part: policy decisions of a first epoch.
+    """
+
+    __slots__ = ("keeps_parts", "key")
+
+    def __init__(self, key: DecisionKey) -> None:
+        self.key = key
+        self.keeps_parts = is_split(key.epoch, key.basis)
+
+
 class Offer:
     """An arm that may be chosen, and the terms of that decision.
+
+    Args:
+        arm: As below.
+        reason: As below.
+        terms: As below.
+        counted: As below; one of its own if it is left out.
+        counts_units: Whether evidence counts units.
 
     Attributes:
         arm: The arm, as declared.
         reason: Why it would be chosen.
         terms: The terms of the decision.
         packed_terms: The terms as in the decision id.
-        key: The key under which the decision is counted.
+        counted: What the decision is counted under.
         keeps_units: Whether units get rows: those of policy decisions, where units are counted.
         keeps_groups: Whether policy decisions are counted by group of units, where decisions are counted.
-        keeps_parts: Whether decisions are counted by part: policy decisions of a first epoch.
         encoded: A cache of the transport's encoding of the offer; no service reads it.
     """
 
     __slots__ = (
-        *("arm", "encoded", "keeps_groups", "keeps_parts", "keeps_units"),
-        *("key", "packed_terms", "reason", "terms"),
+        *("arm", "counted", "encoded", "keeps_groups", "keeps_units"),
+        *("packed_terms", "reason", "terms"),
     )
 
-    def __init__(self, arm: Arm, reason: Reason, terms: DecisionTerms, *, counts_units: bool = False) -> None:
+    def __init__(
+        self,
+        arm: Arm,
+        reason: Reason,
+        terms: DecisionTerms,
+        *,
+        counted: CountedKey | None = None,
+        counts_units: bool = False,
+    ) -> None:
         self.arm = arm
         self.reason = reason
         self.terms = terms
         self.packed_terms = terms.pack()
-        self.key = DecisionKey(terms.experiment, terms.epoch, terms.segment, terms.arm, terms.basis)
+        self.counted = CountedKey(_key_of(terms)) if counted is None else counted
         self.keeps_units = counts_units and terms.basis is Basis.POLICY
         self.keeps_groups = not counts_units and terms.basis is Basis.POLICY
-        self.keeps_parts = is_split(terms.epoch, terms.basis)
         self.encoded: bytes | None = None
+
+    @property
+    def key(self) -> DecisionKey:
+        """The key under which the decision is counted."""
+        return self.counted.key
+
+
+def _key_of(terms: DecisionTerms) -> DecisionKey:
+    return DecisionKey(terms.experiment, terms.epoch, terms.segment, terms.arm, terms.basis)
 
 
 class OfferSet:
@@ -95,7 +135,7 @@ class CompiledExperiment:
     """
 
     __slots__ = (
-        *("_fallbacks", "_sets", "arms", "certain_reason", "counts_units", "epoch"),
+        *("_counted", "_fallbacks", "_sets", "arms", "certain_reason", "counts_units", "epoch"),
         *("hash_unit", "mark_unit", "record", "salt", "state"),
     )
 
@@ -111,6 +151,7 @@ class CompiledExperiment:
         self.arms = {arm.id: arm for arm in record.experiment.arms}
         self._sets: dict[tuple[Basis, frozenset[str] | None], OfferSet | None] = {}
         self._fallbacks: dict[Reason, OfferSet] = {}
+        self._counted: dict[tuple[int, Basis], CountedKey] = {}
 
     def offers(self, basis: Basis) -> OfferSet:
         """Return the offers of all arms with a share."""
@@ -197,4 +238,7 @@ class CompiledExperiment:
             basis=basis,
             propensity=propensity,
         )
-        return Offer(self.arms[arm_id], reason, terms, counts_units=self.counts_units)
+        counted = self._counted.get((terms.arm, basis))
+        if counted is None:
+            counted = self._counted[terms.arm, basis] = CountedKey(_key_of(terms))
+        return Offer(self.arms[arm_id], reason, terms, counted=counted, counts_units=self.counts_units)

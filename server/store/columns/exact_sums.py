@@ -17,6 +17,7 @@ story for readers.
 """
 
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
@@ -46,6 +47,10 @@ SUM_BITS: Final = {
 REST_COLUMNS: Final = tuple(f"{name}_{part}" for name in SUM_BITS for part in ("low", "high"))
 SUM_COLUMNS: Final = (*Tally._fields, *REST_COLUMNS)
 """The columns of a tally in a table of facts, in their order there."""
+
+_values_in: Final = itemgetter(*SUM_COLUMNS)
+_N_SUMS: Final = len(Tally._fields)
+_NO_RESTS: Final = (0,) * len(REST_COLUMNS)
 
 QUANTA_OF_STEPS: Final = f"((steps + {_HALF_STEP} + ((steps >> {STEP_BITS}) & 1)) >> {STEP_BITS})"
 """`quanta_of` in SQL, of a column `steps`."""
@@ -111,6 +116,13 @@ class StoredTally(NamedTuple):
             columns |= to_columns(name, bits, value, rest)
         return columns
 
+    def to_row(self) -> tuple[int, ...]:
+        """As `to_columns`, the values alone. Most tallies are of small whole numbers, and have no rests."""
+        if not any(self[_N_SUMS:]) and -_PORTION < min(self) <= max(self) < _PORTION:
+            return self[:_N_SUMS] + _NO_RESTS
+        values: tuple[int, ...] = _values_in(self.to_columns())
+        return values
+
 
 def quanta_of(steps: int) -> int:
     """Steps rounded to quanta, to the even one from the middle.
@@ -156,15 +168,21 @@ def addition_to(table: str, name: str, bits: int) -> str:
         {name}_high = {table}.{name}_high + excluded.{name}_high + ({low} >> {_LOW_BITS}) + {moved}"""
 
 
-def addition_of_tallies(table: str, key: Sequence[str]) -> str:
-    """The upsert that adds tallies to the rows of a table with this primary key."""
+def addition_of_tallies(table: str, key: Sequence[str], *, rows: str | None = None) -> str:
+    """The upsert that adds tallies to the rows of a table with this primary key.
+
+    Args:
+        table: Name of the table.
+        key: Its primary key.
+        rows: What gives the rows; None for one of named parameters.
+    """
     columns = [*key, *SUM_COLUMNS]
     sums = (addition_to(table, name, bits) for name, bits in SUM_BITS.items())
     counts = (f"{name} = {table}.{name} + excluded.{name}" for name in ("n", "late_n"))
     return f"""
-        INSERT INTO {table} ({", ".join(columns)}) VALUES (:{", :".join(columns)})
+        INSERT INTO {table} ({", ".join(columns)}) {rows or f"VALUES (:{', :'.join(columns)})"}
         ON CONFLICT ({", ".join(key)}) DO UPDATE SET {", ".join([*counts, *sums])}
-    """  # noqa: S608 - made of names that stand in the code
+    """
 
 
 def in_quanta(in_steps: Tally, *, is_real: bool) -> Tally:

@@ -6,6 +6,7 @@ from sqlalchemy import Connection
 
 from bandit.facts import OutcomeKey, Tally
 from server.store.columns.exact_sums import StoredTally
+from server.store.dialect import Dialect
 from server.store.maintenance import purge, sum_repair
 from server.store.records import Progress, Rebuilt
 from server.store.tables import facts, sealed_facts
@@ -40,12 +41,12 @@ def _in_steps(tallies: Mapping[OutcomeKey, StoredTally]) -> dict[OutcomeKey, Tal
     return {key: tally.in_steps() for key, tally in tallies.items()}
 
 
-def rebuild(connection: Connection, progress: Progress) -> Rebuilt:
+def rebuild(connection: Connection, dialect: Dialect, progress: Progress) -> Rebuilt:
     """Replace the outcome facts by the fold. The caller keeps writers away."""
-    lost = sum_repair.repair(connection).lost
+    lost = sum_repair.repair(connection, dialect).lost
     folded = fold(connection, progress)
     facts.clear_outcomes(connection)
-    facts.add_outcomes(connection, folded, slot=0)
+    facts.add_outcomes(connection, dialect, folded, slot=0)
     return Rebuilt(len(facts.over_parts(folded)), lost)
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, text
 
 from bandit.facts import OutcomeKey
 from server.store.columns.exact_sums import StoredTally
+from server.store.dialect import Dialect
 from server.store.errors import SchemaError
 from server.store.tables import facts, sealed_facts
 
@@ -63,7 +64,7 @@ def require_exact(connection: Connection) -> None:
         )
 
 
-def repair(connection: Connection) -> Repaired:
+def repair(connection: Connection, dialect: Dialect) -> Repaired:
     """Make every sum a whole number again, from the log; exact sums are not touched.
 
     Reads the log once for each experiment that has such a sum. The caller keeps writers away.
@@ -86,6 +87,7 @@ def repair(connection: Connection) -> Repaired:
     _delete(connection, of_facts)
     facts.add_outcomes(
         connection,
+        dialect,
         {
             facts.OutcomePart(key): sealed.get(key, StoredTally()).plus(folded.get(key, StoredTally()))
             for key in of_facts

@@ -26,7 +26,7 @@ class Flush:
         parts: Of the keys whose decisions are known by part, how many there are in each; they sum to the
             key's count.
         units: Which units were seen, where units are counted; a key may be there more than once.
-        groups: (Experiment, group of units) to policy decisions to add, where decisions are counted.
+        groups: Experiment to group of units to policy decisions to add, where decisions are counted.
         decided_ms: A time, as ids have it, before which no decision was made that a later flush carries.
     """
 
@@ -35,7 +35,7 @@ class Flush:
     sequence: int
     counts: Mapping[DecisionKey, int]
     units: Sequence[tuple[DecisionKey, Sightings]] = ()
-    groups: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    groups: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
     parts: Mapping[DecisionKey, Sequence[int]] = field(default_factory=dict)
     decided_ms: int = 0
 

@@ -62,7 +62,7 @@ class SqlStore(
             with self._opened.writing(is_long=True) as connection:
                 if may_migrate:
                     self._opened.lock_schema(connection)
-                    migrate(connection, self._schema)
+                    migrate(connection, self._opened, self._schema)
                 require_schema(connection, self._schema)
         if not may_be_inexact:
             with self._opened.reading(is_long=True) as connection:

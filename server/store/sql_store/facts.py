@@ -96,8 +96,8 @@ class SqlFactStore(SqlPart, FactStore):
     def add_decisions(self, flush: Flush) -> None:
         def add(connection: Connection) -> None:
             if writers.advance(connection, flush):
-                facts.add_decisions(connection, flush)
-                units.add_groups(connection, flush)
+                facts.add_decisions(connection, self._dialect, flush)
+                units.add_groups(connection, self._dialect, flush)
                 units.add(connection, self._dialect, flush)
 
         self._dialect.write(add)
@@ -112,7 +112,7 @@ class SqlFactStore(SqlPart, FactStore):
             taken = [entry for entry, refusal in zip(entries, refusals, strict=True) if refusal is None]
             accepted = ended_runs.relabelled(connection, taken, found.ended)
             verdicts, increments = reward_batch.record(connection, self._dialect, accepted)
-            facts.add_outcomes(connection, increments, slot)
+            facts.add_outcomes(connection, self._dialect, increments, slot)
             recorded = iter(verdicts)
             return [next(recorded) if refusal is None else refusal for refusal in refusals]
 

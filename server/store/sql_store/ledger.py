@@ -32,7 +32,7 @@ class SqlLedgerStore(SqlPart, LedgerStore):
     def rebuild_outcomes(self, progress: Progress) -> Rebuilt:
         with self._dialect.writing(is_long=True) as connection:
             self._dialect.lock_tables(connection, rewards, outcome_facts)
-            return ledger_check.rebuild(connection, progress)
+            return ledger_check.rebuild(connection, self._dialect, progress)
 
     @override
     def check_integrity(self) -> Sequence[str]:

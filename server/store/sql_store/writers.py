@@ -56,7 +56,7 @@ class SqlWriterStore(SqlPart, WriterStore):
     def move_uncounted(self, slot: int, n_looked_at: int) -> MoveStep | None:
         if not self._dialect.read(ended_runs.is_waiting):  # a look writes nothing where nothing is to be done
             return None
-        return self._dialect.write(lambda c: ended_runs.move_step(c, slot, n_looked_at))
+        return self._dialect.write(lambda c: ended_runs.move_step(c, self._dialect, slot, n_looked_at))
 
     @override
     def forget_writers(self, silent_since: datetime) -> None:

@@ -148,11 +148,12 @@ def is_waiting(connection: Connection) -> bool:
     return connection.execute(query).first() is not None
 
 
-def move_step(connection: Connection, slot: int, n_looked_at: int) -> MoveStep | None:
+def move_step(connection: Connection, dialect: Dialect, slot: int, n_looked_at: int) -> MoveStep | None:
     """Move outcomes of one ended run among the next rows of the log; None if no run has any left.
 
     Args:
         connection: Inside a transaction.
+        dialect: The database.
         slot: The slot of the writer that moves them.
         n_looked_at: About how many rows of the log to look at.
     """
@@ -168,7 +169,7 @@ def move_step(connection: Connection, slot: int, n_looked_at: int) -> MoveStep |
     ).scalar_one_or_none()
     rows = _read_lost(connection, ended, boundary)
     if rows:
-        _move(connection, rows, slot)
+        _move(connection, dialect, rows, slot)
     connection.execute(update(ended_runs).where(ended_runs.c.run == ended.run).values(next_id=boundary))
     return MoveStep(len(rows), frozenset(row.experiment for row in rows), boundary is None)
 
@@ -196,7 +197,7 @@ def _read_lost(connection: Connection, ended: Row[Any], boundary: bytes | None) 
     ]
 
 
-def _move(connection: Connection, rows: Sequence[Row[Any]], slot: int) -> None:
+def _move(connection: Connection, dialect: Dialect, rows: Sequence[Row[Any]], slot: int) -> None:
     increments: defaultdict[OutcomePart, StoredTally] = defaultdict(StoredTally)
     keys = {(row.experiment, row.segment, row.unit) for row in rows if row.unit is not None}
     first_ms = units.read_first(connection, keys)
@@ -220,7 +221,7 @@ def _move(connection: Connection, rows: Sequence[Row[Any]], slot: int) -> None:
             for row in rows
         ],
     )
-    facts.add_outcomes(connection, increments, slot)
+    facts.add_outcomes(connection, dialect, increments, slot)
 
 
 def end_cleanly(connection: Connection, incarnation: bytes, now: int) -> None:

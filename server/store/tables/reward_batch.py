@@ -237,7 +237,8 @@ def _increments(
 ) -> dict[OutcomePart, StoredTally]:
     """What the touched rows add to the facts."""
     columns: defaultdict[tuple[int, ...], list[int]] = defaultdict(lambda: [0] * len(StoredTally._fields))
-    for decision, experiment, epoch, segment, arm, _, outcomes, *_ in entries:
+    for entry in entries:
+        decision, experiment, epoch, segment, arm, _, outcomes = entry[:7]
         for outcome in outcomes:
             metric = outcome.metric
             row = touched.get((decision, metric))

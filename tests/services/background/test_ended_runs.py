@@ -15,7 +15,7 @@ from server.store.sql_store import SqlStore
 from tests.bandit.builders import START
 from tests.services.background.test_sync import Desk
 from tests.services.choose.test_decision_counter import compiled, decisions_of
-from tests.services.support import ManualClock
+from tests.services.support import ManualClock, flush_of
 from tests.store.builders import INCARNATION, facts_of, post, reward, run, some_id
 
 OTHER = WriterState(b"other run-------", 1, 5, 1_000, "0.3.0")
@@ -127,7 +127,7 @@ async def test_a_run_whose_bits_are_taken_draws_others(async_store: AsyncStore, 
     await claim_slot(async_store, writer, clock, begin_run=counter.begin_run)
     assert run_of(writer.incarnation) != run_of(INCARNATION)
     assert counter.count_waiting(1) == 1
-    flush = counter.flush()
+    flush = flush_of(counter)
     assert flush is not None
     assert (flush.incarnation, flush.sequence) == (writer.incarnation, 1)
 

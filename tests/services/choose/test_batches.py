@@ -13,7 +13,7 @@ from server.services.signing_keys.signers import UnknownKeys
 from server.services.snapshot.offers import CompiledExperiment, Reason
 from server.store.records import State
 from tests.bandit.builders import declare
-from tests.services.support import LAG, MAX_STALENESS, SIGNER, Bench, epoch_with, running
+from tests.services.support import LAG, MAX_STALENESS, SIGNER, Bench, epoch_with, flush_of, running
 
 SHARES = {"a": 0.5, "b": 0.3, "c": 0.2}
 MANY_SHARES = {f"v{number}": 1 / 16 for number in range(16)}
@@ -87,7 +87,7 @@ def test_all_are_counted_as_if_alone() -> None:
     many.chooser.choose_each(by_unit)
     for experiment, unit in by_unit:
         one.chooser.choose(experiment, unit)
-    alone, together = one.counter.flush(), many.counter.flush()
+    alone, together = flush_of(one.counter), flush_of(many.counter)
     assert alone is not None
     assert together is not None
     assert (together.counts, together.groups) == (alone.counts, alone.groups)
@@ -104,7 +104,7 @@ def test_an_empty_batch_gets_no_answers() -> None:
     """An empty batch gets no answer and counts nothing."""
     bench = Bench.of(SHARES)
     assert bench.chooser.choose_each([]) == []
-    assert bench.counter.flush() is None
+    assert flush_of(bench.counter) is None
 
 
 def test_without_keys_nothing_is_counted() -> None:
@@ -115,7 +115,7 @@ def test_without_keys_nothing_is_counted() -> None:
         bench.chooser.choose(bench.experiment, "user-1")
     with pytest.raises(StorageUnavailableError):
         bench.chooser.choose_each([(bench.experiment, "user-1")])
-    assert bench.counter.flush() is None
+    assert flush_of(bench.counter) is None
 
 
 def _drawn(experiment: CompiledExperiment, uniform: float) -> str:

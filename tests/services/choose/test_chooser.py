@@ -16,7 +16,7 @@ from server.services.choose.chooser import Choice, Question
 from server.services.snapshot.offers import Reason
 from server.store.records import State
 from tests.bandit.builders import CLICKS, HOUR, declare
-from tests.services.support import LAG, MAX_STALENESS, SIGNER, Bench, epoch_with, running
+from tests.services.support import LAG, MAX_STALENESS, SIGNER, Bench, epoch_with, flush_of, running
 
 SHARES = {"a": 0.5, "b": 0.3, "c": 0.2}
 FALSE_ALARM = 1e-6
@@ -225,7 +225,7 @@ def test_every_answer_is_counted_once(bench: Bench) -> None:
     for number in range(60):
         for choice in (ask(bench, f"user-{number}"), ask(bench, f"user-{number}", ("b",))):
             expected[choice.offer.arm.id, basis_of(choice)] += 1
-    flush = bench.counter.flush()
+    flush = flush_of(bench.counter)
     assert flush is not None
     record = bench.experiment.record
     found = {(record.arm_id(key.arm), key.basis): count for key, count in flush.counts.items()}
@@ -235,13 +235,13 @@ def test_every_answer_is_counted_once(bench: Bench) -> None:
 
 def assert_pinned(bench: Bench, previous: Choice, unit: str, eligible: tuple[str, ...] = ()) -> None:
     """Assert that the earlier decision is handed out again, and is not counted again."""
-    bench.counter.flush()
+    flush_of(bench.counter)
     n_before = sum(bench.counter.totals.values())
     choice = ask(bench, unit, eligible, previous.decision_id)
     assert choice.decision_id == previous.decision_id
     assert (choice.offer.arm, choice.offer.reason) == (previous.offer.arm, Reason.PINNED)
     assert choice.offer.terms == previous.offer.terms
-    bench.counter.flush()
+    flush_of(bench.counter)
     assert sum(bench.counter.totals.values()) == n_before
 
 

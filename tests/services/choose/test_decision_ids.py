@@ -13,6 +13,7 @@ from server.services.choose.decision_counter import DecisionCounter
 from server.services.choose.decision_ids import IdMaker
 from server.services.runtime.writer import Writer
 from tests.services.choose.test_decision_counter import compiled
+from tests.services.support import flush_of
 from tests.store.builders import INCARNATION
 
 OFFER = compiled(1).offers(Basis.POLICY).offers[0]
@@ -97,10 +98,10 @@ def test_an_id_names_the_flush_that_carries_its_count() -> None:
     for n_decisions in (1, 3, 2):
         for _ in range(n_decisions):
             decide()
-        flush = counter.flush()
+        flush = flush_of(counter)
         assert flush is not None
         decide()
-        assert counter.flush() is flush  # still in doubt: what was counted since waits
+        assert flush_of(counter) is flush  # still in doubt: what was counted since waits
         counter.settle(flush)
         carried += [flush.sequence % 2**FLUSH_BITS] * sum(flush.counts.values())
     assert named[: len(carried)] == carried
@@ -113,7 +114,7 @@ def test_the_number_of_a_flush_wraps() -> None:
     ids = IdMaker(counter, random.Random(7))
     for _ in range(2**FLUSH_BITS - 1):
         counter.count(OFFER, bytes(16), decision_id.NO_UNIT)
-        flush = counter.flush()
+        flush = flush_of(counter)
         assert flush is not None
         counter.settle(flush)
     bits = IdBits.of(ids.make(NOW_MS))
@@ -127,10 +128,10 @@ def test_a_new_run_begins_with_its_own_bits() -> None:
     ids = IdMaker(counter, random.Random(7))
     for _ in range(2):
         counter.count(OFFER, bytes(16), decision_id.NO_UNIT)
-        counter.flush()
+        flush_of(counter)
     writer.incarnation = bytes(range(16))
     assert counter.begin_run() == 2
-    assert counter.flush() is None
+    assert flush_of(counter) is None
     bits = IdBits.of(ids.make(NOW_MS))
     assert (bits.run, bits.flush) == (run_of(writer.incarnation), 1)
 

@@ -7,12 +7,12 @@ import pytest
 
 from bandit.decision_id import NO_UNIT, Basis, hash_lone_decision, hash_unit
 from bandit.experiment import AnalysisUnit
-from server.services.choose import decision_counter
+from server.services.choose import seen_units
 from server.services.choose.chooser import Choice, Question
 from server.services.snapshot.offers import Reason
 from server.store.records import Flush
 from tests.bandit.builders import declare
-from tests.services.support import LAG, SIGNER, Bench, epoch_with, running
+from tests.services.support import LAG, SIGNER, Bench, epoch_with, flush_of, running
 
 
 def bench_of(unit: AnalysisUnit) -> Bench:
@@ -29,7 +29,7 @@ def bench() -> Bench:
 
 def flushed(bench: Bench) -> Flush:
     """Return what is flushed next."""
-    flush = bench.counter.flush()
+    flush = flush_of(bench.counter)
     assert flush is not None
     bench.counter.settle(flush)
     return flush
@@ -53,7 +53,7 @@ def test_a_unit_is_noted_with_its_first_three_decisions(bench: Bench) -> None:
     assert key == choices[0].offer.key
     mark = hash_unit(bench.experiment.salt, b"user-1")
     assert dict(sightings) == {mark: (tuple(SIGNER.read(each.decision_id).id for each in choices[:3]), 5)}
-    assert bench.counter.flush() is None
+    assert flush_of(bench.counter) is None
 
 
 def test_only_policy_decisions_are_noted(bench: Bench) -> None:
@@ -100,15 +100,16 @@ def test_where_decisions_are_counted_only_groups_are() -> None:
     flush = flushed(bench)
     assert noted(flush) == {}
     bytes_of_ten = {hash_unit(bench.experiment.salt, f"user-{n}".encode())[0] for n in range(10)}
-    assert {group for _, group in flush.groups} == bytes_of_ten
-    assert sum(flush.groups.values()) == 100
+    (groups,) = flush.groups.values()
+    assert set(groups) == bytes_of_ten
+    assert sum(groups.values()) == 100
     lone = bench.chooser.choose(bench.experiment, "").decision_id
     assert SIGNER.read(lone).unit_hash == NO_UNIT
 
 
 def test_units_are_flushed_in_portions(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting units are flushed in portions of bounded size, each unit once, and no count is lost."""
-    monkeypatch.setattr(decision_counter, "MAX_FLUSH_UNITS", 10)
+    monkeypatch.setattr(seen_units, "MAX_FLUSH_UNITS", 10)
     for number in range(35):
         bench.chooser.choose(bench.experiment, f"user-{number}")
     assert bench.counter.n_flushes == 4
@@ -116,14 +117,14 @@ def test_units_are_flushed_in_portions(bench: Bench, monkeypatch: pytest.MonkeyP
     assert [len(noted(flush)) for flush in flushes] == [10, 10, 10, 5]
     assert [flush.sequence for flush in flushes] == [1, 2, 3, 4]
     assert sum(sum(flush.counts.values()) for flush in flushes) == 35
-    assert bench.counter.flush() is None
+    assert flush_of(bench.counter) is None
     assert bench.counter.units.n_dropped == 0
 
 
 def test_units_that_wait_are_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the bound units are dropped and counted as such; those waiting still count decisions."""
-    monkeypatch.setattr(decision_counter, "MAX_FLUSH_UNITS", 10)
-    monkeypatch.setattr(decision_counter, "MAX_WAITING_UNITS", 30)
+    monkeypatch.setattr(seen_units, "MAX_FLUSH_UNITS", 10)
+    monkeypatch.setattr(seen_units, "MAX_WAITING_UNITS", 30)
     for _ in range(2):
         for number in range(50):
             bench.chooser.choose(bench.experiment, f"user-{number}")

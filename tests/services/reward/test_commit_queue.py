@@ -3,13 +3,15 @@
 import asyncio
 import sqlite3
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from structlog.typing import EventDict
 
 from server.services.errors import OverloadedError, StorageFullError, StorageUnavailableError
-from server.services.reward.commit_queue import MAX_COMMIT_ROWS, MAX_TURNS, RewardQueue
+from server.services.reward.commit_queue import MAX_COMMIT_ROWS, RewardQueue
+from server.services.reward.turns import MAX_TURNS
 from server.store.records import Conflicting, OutcomeResult, Recorded, Refused, RewardEntry, RewardVerdict
 from server.store.sql_store import SqlStore
 from tests.services.support import QueueFactory
@@ -216,6 +218,34 @@ async def test_closing_commits_what_waits(
     await new_queue.start(queue)
     assert [call.result() for call in calls] == [[RECORDED]] * 5
     assert sum(tally.n for tally in facts_of(store).values()) == 5
+
+
+async def test_a_large_commit_is_answered_in_turns(new_queue: QueueFactory, queue: RewardQueue) -> None:
+    """The event loop does other things while the callers of one commit are answered, and all are."""
+    calls = [submit(queue, reward()) for _ in range(1_000)]
+    await settle()
+    new_queue.start(queue)
+    seen = []
+    while not (calls[-1].done() and queue.n_rows == 0):
+        await asyncio.sleep(0)
+        seen.append(sum(call.done() for call in calls))
+    most_at_once = max(after - before for before, after in pairwise([0, *seen]))
+    assert new_queue.commits == [1_000]
+    assert most_at_once <= 100
+    assert seen[-1] == 1_000
+
+
+async def test_closing_waits_until_all_are_answered(new_queue: QueueFactory, queue: RewardQueue) -> None:
+    """A queue that is closed while it answers a commit, a turn at a time, ends after the last answer."""
+    calls = [submit(queue, reward()) for _ in range(1_000)]
+    await settle()
+    running = new_queue.start(queue)
+    await calls[0]
+    assert not calls[-1].done()
+    queue.close()
+    await running
+    await settle()
+    assert all(call.done() for call in calls)
 
 
 async def test_a_cancelled_call_may_still_be_committed(

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from typing import cast
 
 import pytest
 
@@ -298,3 +299,31 @@ async def test_an_absent_epoch_is_remembered_for_its_own_decisions(office: Offic
     assert facts_of(office.store) == {}
     await office.post(office.decision(epoch=2, nonce=9), {"clicks": 1})
     assert [key.epoch for key in facts_of(office.store)] == [2]
+
+
+async def test_a_reward_that_needs_no_inquiry_takes_no_task(office: Office) -> None:
+    """What is known here is queued before `post` returns, and answered by a future without a task."""
+    await office.refresh()
+    decision = office.decision()
+    tasks = asyncio.all_tasks()
+    posted = office.ledger.post([PostedReward(decision, {"clicks": 1}, 0), PostedReward("forged", {}, 0)])
+    assert asyncio.all_tasks() == tasks
+    assert isinstance(posted, asyncio.Future)
+    result, refusal = await posted
+    assert result == {"clicks": OutcomeResult.RECORDED}
+    assert isinstance(refusal, DecisionIdInvalidError)
+
+
+async def test_rewards_that_are_all_refused_are_answered_at_once(office: Office) -> None:
+    """Where nothing is to be committed, `post` returns the answers themselves."""
+    (refusal,) = cast("list[object]", office.ledger.post([PostedReward("forged", {"clicks": 1}, 0)]))
+    assert isinstance(refusal, DecisionIdInvalidError)
+
+
+async def test_a_reward_that_needs_an_inquiry_is_answered_by_post(office: Office) -> None:
+    """A reward of an experiment that is not known here yet waits for the store, and is then recorded."""
+    (result,) = await cast(
+        "asyncio.Future[list[object]]",
+        office.ledger.post([PostedReward(office.decision(), {"clicks": 1}, 0)]),
+    )
+    assert result == {"clicks": OutcomeResult.RECORDED}

@@ -70,7 +70,7 @@ def test_any_increments_add_up(store: SqlStore) -> None:
                 expected = expected.plus(StoredTally(1, increment, increment))
             else:
                 with store._dialect.writing() as connection:
-                    facts.add_outcomes(connection, {facts.OutcomePart(key): increment}, 0)
+                    facts.add_outcomes(connection, store._dialect, {facts.OutcomePart(key): increment}, 0)
                 expected = expected.plus(increment)
         columns = columns_of(store, key)
         assert StoredTally.of_columns(columns).in_steps() == expected.in_steps()
@@ -117,9 +117,8 @@ def test_facts_beyond_64_bits_are_read_exactly(store: SqlStore, n_slots: int) ->
     keys = {metric: OutcomeKey(record.number, 1, 0, 0, Basis.POLICY, metric) for metric in tallies}
     with store._dialect.writing() as connection:
         for slot in range(n_slots):
-            facts.add_outcomes(
-                connection, {facts.OutcomePart(keys[metric]): t for metric, t in tallies.items()}, slot
-            )
+            increments = {facts.OutcomePart(keys[metric]): tally for metric, tally in tallies.items()}
+            facts.add_outcomes(connection, store._dialect, increments, slot)
     found = store.read_facts(record.number)
     assert found is not None
     for metric, tally in tallies.items():

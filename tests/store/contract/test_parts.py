@@ -86,7 +86,7 @@ def entries_of(number: int, values: Mapping[int, int] | None = None) -> list[Rew
 def add_without_part(store: SqlStore, key: OutcomeKey, tally: StoredTally) -> None:
     """Add to the outcome facts as a server before 0.3.0 does."""
     with store._dialect.writing() as connection:
-        fact_tables.add_outcomes(connection, {fact_tables.OutcomePart(key): tally}, 1)
+        fact_tables.add_outcomes(connection, store._dialect, {fact_tables.OutcomePart(key): tally}, 1)
 
 
 def test_decisions_and_outcomes_are_read_by_part(store: Store, number: int) -> None:
@@ -119,7 +119,7 @@ def test_parts_are_exact_beyond_64_bits(store: SqlStore, number: int) -> None:
                 fact_tables.OutcomePart(key, part): StoredTally(n, n << 20, n + part << 40)
                 for part in range(N_PARTS)
             }
-            fact_tables.add_outcomes(connection, tallies, slot)
+            fact_tables.add_outcomes(connection, store._dialect, tallies, slot)
     facts = facts_by_part(store, number)
     assert [part.outcomes[key].squares for part in facts.parts] == [n + part << 41 for part in range(N_PARTS)]
 

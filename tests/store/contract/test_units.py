@@ -156,7 +156,7 @@ def test_a_unit_whose_decision_was_never_flushed_does_not_count(store: Store) ->
 def test_a_repeated_flush_notes_its_units_once(store: Store) -> None:
     """A flush whose COMMIT was in doubt counts once, including its units and groups."""
     run_by_unit(store)
-    flush = replace(flush_of(1, [(policy(1, 0), seen(7, 0, 3))]), groups={(1, 255): 4, (1, 0): 1})
+    flush = replace(flush_of(1, [(policy(1, 0), seen(7, 0, 3))]), groups={1: {255: 4, 0: 1}})
     for _ in range(3):
         store.add_decisions(flush)
     found = units_of(store)
@@ -298,7 +298,7 @@ def test_where_decisions_count_heavy_groups_are_named(store: Store) -> None:
     """Their share is of all policy decisions, those without a unit included."""
     record = run_by_unit(store)
     counts = {DecisionKey(1, 1, 0, 0, Basis.POLICY): 1_000, DecisionKey(1, 1, 0, 0, Basis.FALLBACK): 9_000}
-    flush = replace(flush_of(1, []), counts=counts, groups={(record.number, 9): 300, (record.number, 8): 50})
+    flush = replace(flush_of(1, []), counts=counts, groups={record.number: {9: 300, 8: 50}})
     store.add_decisions(flush)
     (heavy,) = units_of(store).heavy
     assert (heavy.mark, heavy.group, heavy.n_decisions, heavy.share) == (None, 9, 300, 0.3)

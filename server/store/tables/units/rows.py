@@ -1,14 +1,16 @@
 """Rows of units: they grow, move to an earlier first decision, and keep their three smallest ids."""
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable
+from operator import itemgetter
 from typing import Final, TypeAlias
 
-from sqlalchemy import Connection, select, text, tuple_
+from sqlalchemy import Connection, select, tuple_
 
 from bandit.facts.units import N_STEERING
 from server.store.dialect import Dialect, RowsStatement
 from server.store.records import Flush
-from server.store.tables.schema import units
+from server.store.tables.schema import unit_groups, units
 
 UnitRow: TypeAlias = tuple[int, int, int, int, int, int, int, bytes | None, bytes | None, bytes | None]
 """The columns of `units`."""
@@ -64,28 +66,36 @@ _UPSERT: Final = RowsStatement(
 )
 """The earliest decision is the first, whatever the order of flushes."""
 
-_ADD_GROUPS: Final = text(
+_ADD_GROUPS: Final = RowsStatement(
     """
     INSERT INTO unit_groups (experiment, unit_group, slot, decisions)
-    VALUES (:experiment, :unit_group, :slot, :decisions)
+    {rows}
     ON CONFLICT (experiment, unit_group, slot) DO UPDATE SET
         decisions = unit_groups.decisions + excluded.decisions
-    """
+    """,
+    list(unit_groups.c),
+    is_write=True,
 )
 
 
 def rows_of(flush: Flush) -> list[UnitRow]:
     """One row for each unit of a flush, in key order, so that two writers never deadlock."""
-    rows: dict[UnitKey, UnitRow] = {}
+    rows: defaultdict[tuple[int, int], dict[int, UnitRow]] = defaultdict(dict)
     for (experiment, epoch, segment, arm, _), sightings in flush.units:
+        unit_to_row = rows[experiment, segment]
         for mark, (ids, count) in sightings.items():
             unit = int.from_bytes(mark)
             first, second, third = _padded(ids)
             first_ms = int.from_bytes(min(ids)[:6])
             row = (experiment, segment, unit, first_ms, epoch, arm, count, first, second, third)
-            known = rows.get((experiment, segment, unit))
-            rows[experiment, segment, unit] = row if known is None else _merged(row, known)
-    return sorted(rows.values())
+            known = unit_to_row.get(unit)
+            unit_to_row[unit] = row if known is None else _merged(row, known)
+    # Sorted by number: to sort the rows themselves holds the interpreter, and with it Choose, for 2 ms.
+    return [
+        unit_to_row[unit]
+        for _, unit_to_row in sorted(rows.items(), key=itemgetter(0))
+        for unit in sorted(unit_to_row)
+    ]
 
 
 def add(connection: Connection, dialect: Dialect, flush: Flush) -> None:
@@ -93,16 +103,14 @@ def add(connection: Connection, dialect: Dialect, flush: Flush) -> None:
     dialect.execute_rows(connection, _UPSERT, rows_of(flush))
 
 
-def add_groups(connection: Connection, flush: Flush) -> None:
+def add_groups(connection: Connection, dialect: Dialect, flush: Flush) -> None:
     """Add decisions by group of units, in key order."""
-    if flush.groups:
-        connection.execute(
-            _ADD_GROUPS,
-            [
-                {"experiment": experiment, "unit_group": group, "slot": flush.slot, "decisions": count}
-                for (experiment, group), count in sorted(flush.groups.items())
-            ],
-        )
+    rows = [
+        (experiment, group, flush.slot, count)
+        for experiment, counts in sorted(flush.groups.items())
+        for group, count in sorted(counts.items())
+    ]
+    dialect.execute_rows(connection, _ADD_GROUPS, rows)
 
 
 def read_first(connection: Connection, keys: Collection[UnitKey]) -> dict[UnitKey, int]:
