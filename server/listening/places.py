@@ -68,6 +68,14 @@ class Place:
         # Connections of an earlier server that fade hold the port for a minute, but for this option.
         return self._bind(socket.SO_REUSEADDR)
 
+    def join(self) -> socket.socket:
+        """Return a socket that shares this place with other processes of this user, one of which holds it.
+
+        Raises:
+            OSError: It can't be bound, or a socket has it that does not share it.
+        """
+        return self._bind(socket.SO_REUSEPORT)
+
     def _bind(self, *options: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         bound = socket.socket(family, socket.SOCK_STREAM)

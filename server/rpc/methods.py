@@ -5,10 +5,11 @@ A method without a row here is not served, and a row needs all four.
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from bandit.v1 import admin_pb2, bandit_pb2, experiment_pb2
-from server.rpc.guard.authentication import Admission
+from server.rpc.guard.admission import Admission
+from server.rpc.guard.calls import Later
 from server.rpc.handlers.admin import AdminService
 from server.rpc.handlers.bandit import BanditService
 from server.rpc.handlers.experiments import ExperimentService
@@ -32,15 +33,17 @@ class Method(Generic[_Service]):
 
     Attributes:
         name: As in the proto.
-        answer: The service's function from request bytes and caller to response bytes.
+        answer: The service's function from request bytes and caller to response bytes, at once or later.
         roles: A caller needs at least one of them.
         max_bytes: Larger requests are refused before they are parsed.
+        is_stream: Whether it answers the messages of a stream, one by one.
     """
 
     name: str
-    answer: Callable[[_Service, bytes, Admission], Awaitable[bytes]]
+    answer: Callable[[_Service, bytes, Admission], bytes | Awaitable[bytes] | Later[Any]]
     roles: frozenset[Role]
     max_bytes: int
+    is_stream: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ BANDIT: Final[Service[BanditService]] = Service(
     (
         Method("Choose", BanditService.choose, _CHOOSE, SMALL_BYTES),
         Method("BatchChoose", BanditService.batch_choose, _CHOOSE, LARGE_BYTES),
+        Method("ChooseStream", BanditService.choose_on_stream, _CHOOSE, SMALL_BYTES, is_stream=True),
         Method("Reward", BanditService.reward, _REWARD, SMALL_BYTES),
         Method("BatchReward", BanditService.batch_reward, _REWARD, LARGE_BYTES),
     ),

@@ -5,8 +5,9 @@ from typing import Final
 
 import structlog
 
+from server.listening.peers import address_of
 from server.rpc.floods.packet_filter import IS_SUPPORTED, MOST_ADDRESSES
-from server.rpc.floods.sockets import address_of, limit_connections, shut_down
+from server.rpc.floods.sockets import limit_connections, shut_down
 from server.services.runtime.clock import Clock
 from server.services.runtime.log_throttle import LogThrottle
 

@@ -10,35 +10,14 @@ import socket
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
-from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Final
-from urllib.parse import unquote
 
+from server.listening.peers import place_of
 from server.rpc.floods.packet_filter import attach_filter
 
 _DESCRIPTORS: Final = "/dev/fd"
 _MOST_DESCRIPTORS: Final = 1 << 20
-_MARKED_BITS: Final = 64
-"""An IPv6 host usually has a whole /64 to itself."""
-
-
-@lru_cache(maxsize=4_096)
-def address_of(peer: str) -> str:
-    """Return the network address of a gRPC peer: an IPv4 address, or the /64 of an IPv6 address.
-
-    It is empty for a client of a Unix socket: gRPC writes all of them as `unix:`.
-
-    >>> address_of("ipv4:192.0.2.1:50000"), address_of("ipv6:%5B2001:db8::1%5D:50000")
-    ('192.0.2.1', '2001:db8::/64')
-    """
-    host = _place_of(peer)[0]
-    with suppress(ValueError):
-        found = ip_address(host.partition("%")[0])
-        if isinstance(found, IPv6Address):
-            network = int(found) >> _MARKED_BITS << _MARKED_BITS
-            return f"{IPv6Address(network)}/{_MARKED_BITS}"
-    return host
 
 
 def shut_down(peers: Collection[str], port: int) -> int:
@@ -51,7 +30,7 @@ def shut_down(peers: Collection[str], port: int) -> int:
         peers: As gRPC writes them, such as `ipv4:192.0.2.1:50000`.
         port: The port that the server listens at.
     """
-    places = {_place_of(peer) for peer in peers}
+    places = {place_of(peer) for peer in peers}
     n_found = 0
     for connection in ip_sockets():
         with closing(connection), suppress(OSError):
@@ -102,12 +81,6 @@ def _descriptors() -> Iterable[int]:
     except OSError:  # a container or a chroot without /proc
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         return range(_MOST_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft)
-
-
-def _place_of(peer: str) -> tuple[str, int]:
-    """Return host and port of a peer as gRPC writes it."""
-    host, _, port = unquote(peer.partition(":")[2]).rpartition(":")
-    return host.strip("[]"), int(port) if port.isdecimal() else 0
 
 
 def _place(name: tuple[str, int]) -> tuple[str, int]:

@@ -6,18 +6,21 @@ begins here, before its handler counts the call, because gRPC hands over calls a
 
 import asyncio
 from asyncio import CancelledError, Task
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
 
+from server.listening.peers import address_of
 from server.rpc.floods.freed_memory import return_freed_memory
 from server.rpc.floods.offenders import Offenders
-from server.rpc.floods.sockets import address_of
-from server.rpc.guard.calls import Context, Handler
+from server.rpc.grpcio.context import Context, RpcHandler, fail
 from server.rpc.messages.status import NO_REQUEST, Failure, incomplete, too_many_incomplete
 from server.services.runtime.clock import Clock
+
+Handler: TypeAlias = Callable[[bytes, Context], Awaitable[bytes]]
+"""The handler of a call whose request has arrived."""
 
 MOST_BY_CONNECTION: Final = 200
 """When an honest client begins 900 calls at once on a connection, some 50 to 100 wait at a time."""
@@ -97,21 +100,27 @@ class UnsentRequests:
         self.n_late = 0
         self.n_refused = 0
 
-    def generic_handler(
-        self, service: str, handlers: Sequence[tuple[str, Handler]]
-    ) -> grpc.GenericRpcHandler:
-        """Return a service's handlers, from bytes to bytes, so that we answer malformed requests, not gRPC.
+    def before(self, handler: Handler) -> RpcHandler:
+        """Return the handler of a call, from bytes to bytes, so that we answer malformed requests, not gRPC.
 
         On the wire a call with one request is the same whether or not gRPC treats it as a stream of requests;
         for a stream, gRPC calls the handler at once.
         """
-        return grpc.method_handlers_generic_handler(
-            service,
-            {name: grpc.stream_unary_rpc_method_handler(self._before(handler)) for name, handler in handlers},
-        )
+
+        async def handle(_requests: object, context: Context) -> bytes:
+            return await handler(await self.receive(context), context)
+
+        return grpc.stream_unary_rpc_method_handler(handle)
 
     async def receive(self, context: Context) -> bytes:
         """Return the request of a call; abort a call without one."""
+        request = await self.receive_first(context)
+        if request is None:
+            await self._end(context, NO_REQUEST)
+        return request
+
+    async def receive_first(self, context: Context) -> bytes | None:
+        """Return the first message of a stream, None if it ends without one; abort one that sends none."""
         peer = context.peer()
         connection = self._connections.get(peer) or self._connection_of(peer)
         failure = self._refusal(peer, connection)
@@ -122,24 +131,24 @@ class UnsentRequests:
             connection.address.n_waiting += 1
             self.n_waiting += 1
             try:
-                request: object = await context.read()
-                if isinstance(request, bytes):
-                    return request
-                failure = NO_REQUEST
+                message: object = await context.read()
             except CancelledError:
                 if call.ended_for is None:
                     raise
                 failure = call.ended_for
+            else:
+                return message if isinstance(message, bytes) else None
             finally:
                 self._calls.pop(call, None)
                 self._release(peer, connection)
+        return await self._end(context, failure)
+
+    async def _end(self, context: Context, failure: Failure) -> NoReturn:
         try:
-            await context.abort(failure.code, failure.message, failure.trailing_metadata)
-        except (
-            grpc.aio.InternalError
-        ):  # gRPC has ended the call: its message was too large, or its caller left
+            await fail(context, failure)
+        except grpc.aio.InternalError:
+            # gRPC has ended the call: its message was too large, or its caller left.
             raise CancelledError from None
-        raise AssertionError("abort raises")
 
     async def watch(self) -> None:
         """End calls whose requests take too long, until cancelled."""
@@ -158,14 +167,6 @@ class UnsentRequests:
             elif n_seen != n_trimmed and self._now() - quiet_since > _QUIET_SECONDS:
                 n_trimmed = n_seen
                 await asyncio.to_thread(return_freed_memory)
-
-    def _before(self, handler: Handler) -> Callable[[object, Context], Awaitable[bytes]]:
-        """Wrap a handler that takes a request into one for a call whose request has not arrived."""
-
-        async def handle(_requests: object, context: Context) -> bytes:
-            return await handler(await self.receive(context), context)
-
-        return handle
 
     def _connection_of(self, peer: str) -> _Connection:
         name = address_of(peer)

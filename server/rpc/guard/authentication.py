@@ -4,10 +4,10 @@ Checks are in order of cost: identity, then rate, then role. Requests that are r
 """
 
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import Final
 
-import grpc
-
+from server.rpc.guard.admission import Admission, Identity
+from server.rpc.guard.peer import Peer
 from server.rpc.messages.status import NO_CREDENTIALS, UNKNOWN_CREDENTIALS, Failure, rate_limited
 from server.services.access.callers import ANYONE, Caller, Directory, Role
 from server.services.access.rate_limit import Bucket
@@ -15,12 +15,7 @@ from server.services.errors import PermissionDeniedError
 from server.services.runtime.clock import Clock
 from server.services.runtime.reloading_file import ReloadingFile
 
-if TYPE_CHECKING:
-    Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
-
-_HEADER: Final = "authorization"
 _SCHEME: Final = "bearer "
-_CERTIFICATE_NAMES: Final = ("x509_subject_alternative_name", "x509_common_name")
 
 
 class RefusedCallError(Exception):
@@ -29,23 +24,6 @@ class RefusedCallError(Exception):
     def __init__(self, failure: Failure) -> None:
         self.failure = failure
         super().__init__(failure.message)
-
-
-class Admission(NamedTuple):
-    """An admitted caller.
-
-    Attributes:
-        caller: The caller.
-        bucket: The caller's permits; None without a rate limit.
-    """
-
-    caller: Caller
-    bucket: Bucket | None
-
-    def charge(self, n_items: int) -> None:
-        """Charge the items of a batch; the first was charged with the call itself."""
-        if self.bucket is not None:
-            self.bucket.charge(n_items - 1)
 
 
 class Authenticator:
@@ -68,34 +46,52 @@ class Authenticator:
         self._admissions: dict[bytes, Admission] = {}
         self._anyone = self._admit(ANYONE)
 
-    def admit(self, context: "Context", roles: frozenset[Role]) -> Admission:
-        """Return the caller, if it has one of the roles.
+    def admit(self, peer: Peer, roles: frozenset[Role]) -> Admission:
+        """Return the caller, charged with one call, if it has one of the roles.
 
         Raises:
             RefusedCallError: The caller is unknown, or exceeds its rate.
             PermissionDeniedError: The caller has none of the roles.
         """
-        admission = self._anyone if self._tokens is None else self._identify(context, self._tokens.value)
+        admission = self._anyone if self._tokens is None else self._identify(peer, self._tokens.value)
         if admission.bucket is not None:
-            wait = admission.bucket.take(self._now())
-            if wait:
-                raise RefusedCallError(rate_limited(admission.bucket.per_second, wait))
+            self.charge(admission.bucket)
         if admission.caller.roles.isdisjoint(roles):
-            allowed = ", ".join(sorted(roles))
-            raise PermissionDeniedError(
-                f"caller {admission.caller.name!r} has none of the roles that may do this: {allowed}"
-            )
+            raise _lacks(admission.caller, roles)
         return admission
 
-    def _identify(self, context: "Context", directory: Directory) -> Admission:
+    def identify(self, peer: Peer, roles: frozenset[Role]) -> Admission:
+        """Return what `admit` returns, without charging the caller."""
+        admission = self._anyone if self._tokens is None else self._identify(peer, self._tokens.value)
+        if admission.caller.roles.isdisjoint(roles):
+            raise _lacks(admission.caller, roles)
+        return admission
+
+    def charge(self, bucket: Bucket) -> None:
+        """Charge one call; raise RefusedCallError if it exceeds the rate."""
+        wait = bucket.take(self._now())
+        if wait:
+            raise RefusedCallError(rate_limited(bucket.per_second, wait))
+
+    def _identify(self, peer: Peer, directory: Directory) -> Admission:
+        """Return what is known of the peer, or find it.
+
+        A peer's `authorization` never changes, so a connection that keeps its peer saves hashing the token.
+        """
+        identity = peer.identity
+        if identity is None or identity.directory is not directory:
+            identity = peer.identity = Identity(directory, self._find(peer, directory))
+        return identity.admission
+
+    def _find(self, peer: Peer, directory: Directory) -> Admission:
         if directory is not self._directory:  # the file was reloaded: cached admissions may no longer hold
             self._directory = directory
             self._admissions = {}
-        for key, value in context.invocation_metadata() or ():
-            if key == _HEADER:
-                return self._identify_token(str(value), directory)
+        header = peer.authorization
+        if header is not None:
+            return self._identify_token(header, directory)
         if directory.knows_certificates:
-            return self._identify_certificate(context, directory)
+            return self._identify_certificate(peer, directory)
         raise RefusedCallError(NO_CREDENTIALS)
 
     def _identify_token(self, header: str, directory: Directory) -> Admission:
@@ -110,14 +106,11 @@ class Authenticator:
             known = self._admissions[digest] = self._admit(caller)
         return known
 
-    def _identify_certificate(self, context: "Context", directory: Directory) -> Admission:
-        """Identify by the names in a client certificate, which the handshake has verified."""
-        identity = context.auth_context()
-        for key in _CERTIFICATE_NAMES:
-            for name in identity.get(key, ()):
-                caller = directory.find_by_certificate(name.decode("utf-8", "replace"))
-                if caller is not None:
-                    return self._admit(caller)
+    def _identify_certificate(self, peer: Peer, directory: Directory) -> Admission:
+        for name in peer.certificate_names():
+            caller = directory.find_by_certificate(name)
+            if caller is not None:
+                return self._admit(caller)
         raise RefusedCallError(NO_CREDENTIALS)
 
     def _admit(self, caller: Caller) -> Admission:
@@ -128,3 +121,9 @@ class Authenticator:
         if bucket is None or bucket.per_second != per_second:
             bucket = self._buckets[caller.name] = Bucket(per_second, self._now())
         return Admission(caller, bucket)
+
+
+def _lacks(caller: Caller, roles: frozenset[Role]) -> PermissionDeniedError:
+    """Return the error for a caller that has none of the roles."""
+    allowed = ", ".join(sorted(roles))
+    return PermissionDeniedError(f"caller {caller.name!r} has none of the roles that may do this: {allowed}")

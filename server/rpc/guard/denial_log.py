@@ -5,6 +5,7 @@ from typing import Final
 import grpc
 import structlog
 
+from server.rpc.guard.peer import Peer
 from server.rpc.messages.status import Failure
 from server.services.runtime.clock import Clock
 from server.services.runtime.log_throttle import LogThrottle
@@ -24,14 +25,14 @@ class DenialLog:
     def __init__(self, clock: Clock) -> None:
         self._throttle = LogThrottle(clock)
 
-    def note(self, failure: Failure, method: str, caller: str, peer: str) -> None:
+    def note(self, failure: Failure, method: str, caller: str, peer: Peer) -> None:
         """Log a call that failed, if it failed for who made it.
 
         Args:
             failure: How it failed.
             method: Which was called.
             caller: Who called; empty if that is not known.
-            peer: The address that the call came from.
+            peer: Where the call came from.
         """
         if failure.code not in _CODES:
             return
@@ -41,7 +42,7 @@ class DenialLog:
                 "access.refused",
                 method=method,
                 caller=caller or None,
-                peer=peer,
+                peer=peer.name,
                 why=failure.message,
                 n_unsaid=n_left_out,
             )

@@ -65,6 +65,9 @@ class MethodMeasurements:
 
     __slots__ = ("_codes", "_durations", "method", "n_in_flight", "n_started", "service")
 
+    grpc_type = "unary"
+    """The convention's word for methods of this kind."""
+
     def __init__(self, service: str, method: str) -> None:
         self.service = service
         self.method = method
@@ -81,7 +84,7 @@ class MethodMeasurements:
     @property
     def labels(self) -> list[str]:
         """Values of the convention's labels."""
-        return ["unary", self.service, self.method]
+        return [self.grpc_type, self.service, self.method]
 
     @property
     def codes(self) -> list[tuple[str, int]]:
@@ -89,14 +92,47 @@ class MethodMeasurements:
         return [(_CODE_NAMES[code], count) for code, count in sorted(self._codes.items())]
 
     @property
-    def n_answered(self) -> int:
-        """Number of calls that ended with a response."""
+    def n_received(self) -> int:
+        """Number of requests."""
+        return self.n_started
+
+    @property
+    def n_sent(self) -> int:
+        """Number of responses."""
         return self._codes[0]
 
     @property
     def durations(self) -> Histogram:
         """Durations of calls, in seconds."""
         return self._durations
+
+
+class StreamMeasurements(MethodMeasurements):
+    """The measurements of a method that answers streams of messages: codes and durations are of streams.
+
+    Attributes:
+        n_messages_received: Number of messages received.
+        n_messages_sent: Number of messages sent.
+    """
+
+    __slots__ = ("n_messages_received", "n_messages_sent")
+
+    grpc_type = "bidi_stream"
+
+    def __init__(self, service: str, method: str) -> None:
+        super().__init__(service, method)
+        self.n_messages_received = 0
+        self.n_messages_sent = 0
+
+    @property
+    def n_received(self) -> int:
+        """Number of requests."""
+        return self.n_messages_received
+
+    @property
+    def n_sent(self) -> int:
+        """Number of responses."""
+        return self.n_messages_sent
 
 
 class CallCollector:
@@ -123,8 +159,8 @@ class CallCollector:
         )
         for method in self._methods:
             started.add_metric(method.labels, method.n_started)
-            received.add_metric(method.labels, method.n_started)
-            sent.add_metric(method.labels, method.n_answered)
+            received.add_metric(method.labels, method.n_received)
+            sent.add_metric(method.labels, method.n_sent)
             in_flight.add_metric(method.labels, method.n_in_flight)
             for code, count in method.codes:
                 handled.add_metric([*method.labels, code], count)

@@ -1,24 +1,35 @@
 """TLS: the server's certificate, reloaded when its files change, and the check of client certificates.
 
-gRPC asks for the certificate before each handshake; open connections keep the one they began with. It accepts
-TLS 1.2 and 1.3, and nothing older.
+Both listeners ask for the certificate before each handshake; open connections keep the one they began with.
+They accept TLS 1.2 and 1.3, and nothing older.
 """
 
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import grpc
 
+from server.http2.tls import new_context
 from server.services.runtime.input_files import InputFileError, read_bytes
 from server.services.runtime.reloading_file import ReloadingFile
-
-Configuration: TypeAlias = grpc.ServerCertificateConfiguration
 
 
 class CertificateError(Exception):
     """Unusable certificate files; the text names them and never contains key material."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """What was read from the files, for each listener.
+
+    Attributes:
+        grpc: For gRPC.
+        context: For the fast lane.
+    """
+
+    grpc: grpc.ServerCertificateConfiguration
+    context: ssl.SSLContext
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,18 +55,19 @@ class CertificateFiles:
     def _load(self) -> Configuration:
         """Read the files and check that they match: gRPC would report a mismatch to clients only."""
         before = self._read()
-        self._check()
+        context = self._checked_context()
         if self._read() != before:
             raise CertificateError(f"{self.certificate} and {self.key} are being written")
         certificate, key, client_ca = before
-        return grpc.ssl_server_certificate_configuration([(key, certificate)], client_ca)
+        configuration = grpc.ssl_server_certificate_configuration([(key, certificate)], client_ca)
+        return Configuration(grpc=configuration, context=context)
 
     def _read(self) -> tuple[bytes, bytes, bytes | None]:
         client_ca = None if self.client_ca is None else _read(self.client_ca)
         return _read(self.certificate), _read(self.key), client_ca
 
-    def _check(self) -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    def _checked_context(self) -> ssl.SSLContext:
+        context = new_context()
         try:
             context.load_cert_chain(self.certificate, self.key, password=_refuse_password)
         except (ssl.SSLError, ValueError, OSError) as error:
@@ -66,26 +78,28 @@ class CertificateFiles:
         try:
             if self.client_ca is not None:
                 context.load_verify_locations(self.client_ca)
+                context.verify_mode = ssl.CERT_REQUIRED
         except (ssl.SSLError, ValueError, OSError) as error:
             raise CertificateError(
                 f"{self.client_ca} holds no certificates in PEM: {_reason(error)}"
             ) from None
+        return context
 
 
 def credentials_of(watched: ReloadingFile[Configuration], *, wants_client: bool) -> grpc.ServerCredentials:
     """Return credentials with the current certificate; `wants_client` requires one from the client, too."""
     shown = watched.value
 
-    def fetch() -> Configuration | None:
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
         """Return a changed certificate, or None; gRPC calls this in a thread of its own."""
         nonlocal shown
         if watched.value is shown:
             return None
         shown = watched.value
-        return shown
+        return shown.grpc
 
     # The type stub does not allow None.
-    return grpc.dynamic_ssl_server_credentials(shown, fetch, wants_client)  # type: ignore[arg-type]
+    return grpc.dynamic_ssl_server_credentials(shown.grpc, fetch, wants_client)  # type: ignore[arg-type]
 
 
 def _read(path: Path) -> bytes:

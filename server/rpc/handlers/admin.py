@@ -4,7 +4,7 @@ from typing import Final
 
 from bandit.v1 import admin_pb2
 from bandit.validation import is_experiment_name, shown
-from server.rpc.guard.authentication import Admission
+from server.rpc.guard.admission import Admission
 from server.rpc.guard.calls import parse
 from server.rpc.messages.paging import page_size, within_bytes
 from server.rpc.messages.times import to_timestamp

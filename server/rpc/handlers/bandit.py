@@ -1,15 +1,22 @@
 """BanditService: the handlers of Choose and Reward."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from math import inf
-from typing import Final
+from typing import Final, TypeAlias
 
 from bandit.text import MAX_ATTRIBUTE_KEY, MAX_ATTRIBUTE_VALUE, MAX_UNIT, Kind, is_unit, text_fault
 from bandit.v1 import bandit_pb2
 from bandit.validation import Violation, is_experiment_name, shown
-from server.rpc.guard.authentication import Admission
-from server.rpc.guard.calls import parse
-from server.rpc.messages.answers import encode_choice, encode_choices, encode_results, encode_reward
+from server.rpc.guard.admission import Admission
+from server.rpc.guard.calls import Later, parse
+from server.rpc.messages.answers import (
+    encode_choice,
+    encode_choice_of_stream,
+    encode_choices,
+    encode_results,
+    encode_reward,
+)
 from server.rpc.messages.times import to_duration
 from server.services.access.callers import Caller
 from server.services.choose.chooser import Choice, Chooser, Question
@@ -21,13 +28,21 @@ from server.services.errors import (
     StorageUnavailableError,
 )
 from server.services.reward.inquiries import Inquiries
-from server.services.reward.ledger import Ledger, PostedReward
+from server.services.reward.ledger import Ledger, PostedReward, RewardAnswer
 from server.services.snapshot.offers import CompiledExperiment
 from server.services.snapshot.snapshot import Snapshot
 
 MAX_BATCH: Final = 1_000
+_SLICE: Final = 100
+"""Answers of a batch in one turn of the event loop: some 0.6 ms."""
+
 MAX_ATTRIBUTES: Final = 32
 MAX_ELIGIBLE_ARMS: Final = 1_000
+
+_Encode: TypeAlias = Callable[[Choice, bytes], bytes]
+"""From an answer and the snapshot's age, encoded, to a response."""
+
+_Requests: TypeAlias = Sequence[bandit_pb2.ChooseRequest]
 
 
 class BanditService:
@@ -47,51 +62,104 @@ class BanditService:
         self._inquiries = inquiries
         self._age_hundredths = -1
         self._encoded_age = b""
+        self._batch_turn = asyncio.Lock()
 
-    async def choose(self, data: bytes, admission: Admission) -> bytes:
-        """Choose."""
+    def choose(self, data: bytes, admission: Admission) -> bytes | Awaitable[bytes]:
+        """Choose: from memory, unless the experiment is missing here."""
         request = parse(bandit_pb2.ChooseRequest, data)
-        name = request.experiment
-        admission.caller.require_experiment(name)
-        experiment = self._snapshot.find(name)
-        if experiment is None:
-            await self._refresh_for([name])
-            experiment = self._find(name)
-        _check(request)
-        if _is_plain(request):
-            choice = self._chooser.choose(experiment, request.unit)
-        else:
-            choice = self._chooser.choose_within(experiment, _to_question(request))
-        return encode_choice(choice, self._age())
+        return self._choose(request, admission.caller, encode_choice)
 
-    async def batch_choose(self, data: bytes, admission: Admission) -> bytes:
-        """BatchChoose."""
+    def choose_on_stream(self, data: bytes, admission: Admission) -> bytes | Awaitable[bytes]:
+        """One message of ChooseStream: as Choose."""
+        request = parse(bandit_pb2.ChooseStreamRequest, data).request
+        return self._choose(request, admission.caller, encode_choice_of_stream)
+
+    def batch_choose(self, data: bytes, admission: Admission) -> bytes | Awaitable[bytes]:
+        """BatchChoose: from memory, unless an experiment is missing here."""
         requests = parse(bandit_pb2.BatchChooseRequest, data).requests
         admission.charge(len(requests))
         _require_batch(len(requests))
-        names = {request.experiment for request in requests}
-        unknown = [name for name in names if self._snapshot.find(name) is None]
-        unavailable = await self._try_refresh_for(unknown) if unknown else None
-        found = {name: self._try_find(name, admission.caller) for name in names}
-        answers = self._choose_each(requests, found)
-        return encode_choices(answers, self._age(), unavailable)
+        unknown = {
+            request.experiment for request in requests if self._snapshot.find(request.experiment) is None
+        }
+        if unknown:
+            return self._batch_choose_unknown(requests, unknown, admission.caller)
+        if len(requests) > _SLICE:
+            return self._answer_slices(requests, admission.caller)
+        return self._answer_each(requests, admission.caller)
 
-    async def reward(self, data: bytes, admission: Admission) -> bytes:
-        """Reward."""
+    def reward(self, data: bytes, admission: Admission) -> bytes | Later[list[RewardAnswer]]:
+        """Reward: committed with those that arrive meanwhile."""
         request = parse(bandit_pb2.RewardRequest, data)
-        (answer,) = await self._ledger.reward([_to_report(request)], admission.caller.namespaces)
-        if isinstance(answer, ServiceError):
-            raise answer
-        return encode_results(answer)
+        return self._post([_to_report(request)], admission.caller, _encode_only)
 
-    async def batch_reward(self, data: bytes, admission: Admission) -> bytes:
+    def batch_reward(self, data: bytes, admission: Admission) -> bytes | Later[list[RewardAnswer]]:
         """BatchReward."""
         requests = parse(bandit_pb2.BatchRewardRequest, data).requests
         admission.charge(len(requests))
         _require_batch(len(requests))
         reports = [_to_report(request) for request in requests]
-        answers = await self._ledger.reward(reports, admission.caller.namespaces)
-        return b"".join(map(encode_reward, answers))
+        return self._post(reports, admission.caller, _encode_each)
+
+    def _post(
+        self,
+        reports: Sequence[PostedReward],
+        caller: Caller,
+        encode: Callable[[list[RewardAnswer]], bytes],
+    ) -> bytes | Later[list[RewardAnswer]]:
+        answers = self._ledger.post(reports, caller.namespaces)
+        return encode(answers) if isinstance(answers, list) else Later(answers, encode)
+
+    def _choose(
+        self, request: bandit_pb2.ChooseRequest, caller: Caller, encode: _Encode
+    ) -> bytes | Awaitable[bytes]:
+        caller.require_experiment(request.experiment)
+        experiment = self._snapshot.find(request.experiment)
+        if experiment is None:
+            return self._choose_unknown(request, encode)
+        return self._choose_from(experiment, request, encode)
+
+    async def _choose_unknown(self, request: bandit_pb2.ChooseRequest, encode: _Encode) -> bytes:
+        """As `_choose_from`, for an experiment that the snapshot does not have."""
+        await self._refresh_for([request.experiment])
+        return self._choose_from(self._find(request.experiment), request, encode)
+
+    def _choose_from(
+        self, experiment: CompiledExperiment, request: bandit_pb2.ChooseRequest, encode: _Encode
+    ) -> bytes:
+        _check(request)
+        if _is_plain(request):
+            choice = self._chooser.choose(experiment, request.unit)
+        else:
+            choice = self._chooser.choose_within(experiment, _to_question(request))
+        return encode(choice, self._age())
+
+    async def _batch_choose_unknown(
+        self, requests: _Requests, unknown: Iterable[str], caller: Caller
+    ) -> bytes:
+        """As `_answer_each`, for a batch with names that the snapshot does not have."""
+        unavailable = await self._try_refresh_for(unknown)
+        return await self._answer_slices(requests, caller, unavailable)
+
+    async def _answer_slices(
+        self, requests: _Requests, caller: Caller, unavailable: StorageUnavailableError | None = None
+    ) -> bytes:
+        """As `_answer_each`, a slice in each turn of the event loop, in which no other batch has one.
+
+        A whole batch would hold up other calls for its time, and ten batches for ten times that.
+        """
+        answers = []
+        for start in range(0, len(requests), _SLICE):
+            async with self._batch_turn:
+                answers.append(self._answer_each(requests[start : start + _SLICE], caller, unavailable))
+                await asyncio.sleep(0)
+        return b"".join(answers)
+
+    def _answer_each(
+        self, requests: _Requests, caller: Caller, unavailable: StorageUnavailableError | None = None
+    ) -> bytes:
+        found = {name: self._try_find(name, caller) for name in {request.experiment for request in requests}}
+        return encode_choices(self._choose_each(requests, found), self._age(), unavailable)
 
     async def _refresh_for(self, names: Iterable[str]) -> None:
         """Query the store for names that the snapshot does not have, except invalid ones."""
@@ -107,7 +175,7 @@ class BanditService:
 
     def _choose_each(
         self,
-        requests: Iterable[bandit_pb2.ChooseRequest],
+        requests: _Requests,
         found: Mapping[str, CompiledExperiment | ServiceError],
     ) -> list[Choice | ServiceError]:
         """Return the answer to each request, in order; those that name at most a unit are chosen together."""
@@ -203,6 +271,19 @@ def _check_attributes(attributes: Mapping[str, str]) -> None:
             violations.append(Violation(f"attributes[{shown(key)}]", fault))
     if violations:
         raise InvalidInputError(violations)
+
+
+def _encode_only(answers: list[RewardAnswer]) -> bytes:
+    """Encode the response of Reward; raise the error of one that failed."""
+    (answer,) = answers
+    if isinstance(answer, ServiceError):
+        raise answer
+    return encode_results(answer)
+
+
+def _encode_each(answers: list[RewardAnswer]) -> bytes:
+    """Encode the response of BatchReward."""
+    return b"".join(map(encode_reward, answers))
 
 
 def _require_batch(n_requests: int) -> None:

@@ -9,7 +9,7 @@ from bandit.assignment import SALT_BYTES
 from bandit.experiment import Experiment
 from bandit.v1 import experiment_pb2
 from bandit.validation import shown
-from server.rpc.guard.authentication import Admission
+from server.rpc.guard.admission import Admission
 from server.rpc.guard.calls import parse
 from server.rpc.messages.experiment import (
     STATES,

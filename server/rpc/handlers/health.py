@@ -7,7 +7,7 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2
 
 from server.rpc.floods.unsent_requests import UnsentRequests
-from server.rpc.guard.calls import Context
+from server.rpc.grpcio.context import Context, fail
 from server.rpc.messages.status import MALFORMED
 
 _RESPONSE_BYTES: Final = health_pb2.HealthCheckResponse.SerializeToString
@@ -23,8 +23,7 @@ def health_handler(
         try:
             return health_pb2.HealthCheckRequest.FromString(await unsent_requests.receive(context))
         except DecodeError:
-            await context.abort(MALFORMED.code, MALFORMED.message, MALFORMED.trailing_metadata)
-            raise AssertionError("abort raises") from None
+            await fail(context, MALFORMED)
 
     async def check(_requests: object, context: Context) -> health_pb2.HealthCheckResponse:
         found: health_pb2.HealthCheckResponse = await answering.Check(await receive(context), context)

@@ -1,13 +1,15 @@
 """gRPC reflection, for callers with permission."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from typing import Any, Final
 
 import grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from server.rpc.grpcio.context import ContextPeer, fail
+from server.rpc.guard.admission import Admission
 from server.rpc.guard.authentication import RefusedCallError
-from server.rpc.guard.calls import Admit
+from server.rpc.guard.peer import Peer
 from server.rpc.messages.status import Failure
 from server.services.errors import ServiceError
 
@@ -17,7 +19,7 @@ REFLECTION: Final = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionI
 class _GuardedReflection:
     """gRPC's own servicer, behind the same checks as every other method."""
 
-    def __init__(self, services: Sequence[str], admit: Admit) -> None:
+    def __init__(self, services: Sequence[str], admit: Callable[[Peer], Admission]) -> None:
         self._servicer: Any = reflection.aio.ReflectionServicer(services)
         self._admit = admit
 
@@ -26,20 +28,18 @@ class _GuardedReflection:
     ) -> AsyncIterator[Any]:
         """Answer a stream of reflection requests."""
         try:
-            self._admit(context)
+            self._admit(ContextPeer(context))
         except RefusedCallError as error:
-            await _refuse(context, error.failure)
+            await fail(context, error.failure)
         except ServiceError as error:
-            await _refuse(context, Failure.of(error))
+            await fail(context, Failure.of(error))
         async for response in self._servicer.ServerReflectionInfo(requests, context):
             yield response
 
 
-async def _refuse(context: "grpc.aio.ServicerContext[Any, Any]", failure: Failure) -> None:
-    await context.abort(failure.code, failure.message, failure.trailing_metadata)
-
-
-def serve_reflection(server: grpc.aio.Server, services: Sequence[str], admit: Admit) -> None:
+def serve_reflection(
+    server: grpc.aio.Server, services: Sequence[str], admit: Callable[[Peer], Admission]
+) -> None:
     """Serve which methods and messages the services have, to callers whom `admit` lets in."""
     reflected = _GuardedReflection((*services, reflection.SERVICE_NAME), admit)
     _, method = REFLECTION.lstrip("/").split("/")

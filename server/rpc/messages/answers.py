@@ -58,6 +58,19 @@ def encode_choice(choice: Choice, age: bytes) -> bytes:
     return _encoded(choice.offer) + choice.decision_id.encode() + age
 
 
+def encode_choice_of_stream(choice: Choice, age: bytes) -> bytes:
+    """Encode one response of ChooseStream; `age` is the snapshot's, encoded."""
+    encoded = _encoded(choice.offer)
+    prefix = _field_prefix(_CHOICE, len(encoded) + TEXT_LENGTH + len(age))
+    return prefix + encoded + choice.decision_id.encode() + age
+
+
+def encode_stream_error(failure: Failure) -> bytes:
+    """Encode the response of ChooseStream to a message that failed."""
+    message = failure.status.SerializeToString()
+    return _field_prefix(_ERROR, len(message)) + message
+
+
 def _encoded(offer: Offer) -> bytes:
     """Encode the response up to the decision id, with the tag and length of the id."""
     if offer.encoded is None:
@@ -110,9 +123,17 @@ def _result_prefix(field: int, n_bytes: int) -> bytes:
 
     Field numbers are the same in both batches: `results` in the responses, and `error` in the results.
     """
-    inner = bytes((field << 3 | _LENGTH_DELIMITED, *_varint(n_bytes)))
-    outer = bytes((_RESULTS_FIELD << 3 | _LENGTH_DELIMITED, *_varint(len(inner) + n_bytes)))
-    return outer + inner
+    inner = _field_prefix(field, n_bytes)
+    return _field_prefix(_RESULTS_FIELD, len(inner) + n_bytes) + inner
+
+
+@lru_cache(maxsize=1024)
+def _field_prefix(field: int, n_bytes: int) -> bytes:
+    """Encode what precedes a serialised message that is `field` of another.
+
+    The results of a stream have the field numbers of those of a batch: `choice` and `error`.
+    """
+    return bytes((field << 3 | _LENGTH_DELIMITED, *_varint(n_bytes)))
 
 
 def _varint(number: int) -> list[int]:
