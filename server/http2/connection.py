@@ -1,0 +1,218 @@
+"""A connection of the HTTP/2 server, without its I/O: bytes in, calls of a session, bytes out (RFC 9113).
+
+Requests of a turn are answered in the order of their arrival, most of them before `receive` returns, and all
+answers of a turn are written at once.
+"""
+
+from collections.abc import Callable, Mapping
+from struct import Struct
+from typing import Final
+
+from bandit.client.http2.frames import (
+    DEFAULT_WINDOW,
+    GOAWAY,
+    HEAD_BYTES,
+    LARGEST_PAYLOAD,
+    LARGEST_STREAM,
+    PREFACE,
+    ConnectionFault,
+    ErrorCode,
+    Setting,
+    frame,
+    settings_frame,
+)
+from server.http2.budgets import Budgets
+from server.http2.control import Control
+from server.http2.limits import Limits, Totals
+from server.http2.peer import PeerInfo
+from server.http2.places import WINDOW, Places, window_update
+from server.http2.receiver import Receiver
+from server.http2.sender import Sender
+from server.http2.session import Session
+from server.http2.streams import STREAM_WINDOW
+
+_HEAD: Final = Struct(">HBBBI").unpack_from
+
+
+class Connection:
+    """One connection. Belongs to the event loop's thread. Every `now` is on the monotonic clock, in seconds.
+
+    Args:
+        session_of: Makes what answers the requests of this connection.
+        limits: The limits.
+        totals: What all connections hold together.
+        now: When the connection was opened.
+        peer: Who is at the other end.
+        wake: Called when there is output that no caller of a method here waits for.
+
+    Attributes:
+        peer: As above.
+        fault: What ended the connection, if the peer broke a rule or a limit.
+    """
+
+    def __init__(
+        self,
+        session_of: "Callable[[Connection], Session]",
+        limits: Limits,
+        totals: Totals,
+        now: float,
+        *,
+        peer: PeerInfo,
+        wake: Callable[[], None],
+    ) -> None:
+        self.peer = peer
+        self.fault: ConnectionFault | None = None
+        self._limits = limits
+        self._unread = b""
+        self._has_preface = False
+        budgets = self._budgets = Budgets(limits, now)
+        sender = self._sender = Sender()
+        places = self._places = Places(limits, totals, budgets, sender, now, wake)
+        session = session_of(self)
+        self._receiver = Receiver(limits, budgets, places, sender, session)
+        self._control = Control(limits, budgets, places, sender, session, now)
+        self._handlers: Mapping[int, Callable[[int, int, bytes], None]] = {
+            **self._receiver.handlers,
+            **self._control.handlers,
+        }
+        greeting = {
+            Setting.MAX_CONCURRENT_STREAMS: limits.streams,
+            Setting.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
+            Setting.MAX_HEADER_LIST_SIZE: limits.header_bytes,
+        }
+        sender.output += (settings_frame(greeting), window_update(0, WINDOW - DEFAULT_WINDOW))
+
+    @property
+    def is_over(self) -> bool:
+        """True if the connection is to be closed, once its output is written."""
+        return self.fault is not None or self._control.is_over
+
+    @property
+    def is_faulted(self) -> bool:
+        """True if the peer broke a rule or a limit."""
+        return self.fault is not None
+
+    @property
+    def has_backlog(self) -> bool:
+        """True if a whole frame waits for the next turn, which `go_on` takes."""
+        return not self.is_over and self._has_preface and len(self._unread) >= self._next_bytes()
+
+    @property
+    def n_unsent(self) -> int:
+        """Bytes of responses that wait for the peer's windows."""
+        return self._sender.n_pending
+
+    @property
+    def n_streams(self) -> int:
+        """Streams whose work has not ended."""
+        return len(self._places.streams)
+
+    def take_output(self) -> bytes:
+        """Return what is to be written, and forget it."""
+        output, self._sender.output = self._sender.output, []
+        return b"".join(output)
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Deal with bytes from the peer: at most a turn of them. `has_backlog` tells whether any are left."""
+        if not self.is_over:
+            self._unread += data
+        self._control.heard_at = self._places.now = now
+        self._attend(self._read)
+
+    def go_on(self) -> None:
+        """Deal with bytes that an earlier turn left. Their requests are dated by when they were read."""
+        self._attend(self._read)
+
+    def tick(self, now: float) -> None:
+        """Do what is due: call this some ten times a second."""
+
+        def look() -> None:
+            self._control.tick(now)
+            self._receiver.end_overdue(now)
+            self._receiver.renew_window()
+
+        self._attend(look)
+
+    def begin_drain(self, now: float) -> None:
+        """Tell the peer to go elsewhere; `is_over` follows once the streams that it has begun have ended."""
+        self._attend(lambda: self._control.begin_drain(now))
+
+    def lost(self) -> None:
+        """Note that the peer is gone, and nobody waits for any response."""
+        self._control.end()
+        self._places.is_attended = True
+        self._places.abandon_all()
+        self._handlers = {}
+        self._receiver.close()
+        self._control.close()
+
+    def _attend(self, act: Callable[[], None]) -> None:
+        """Act for a caller that looks for output afterwards; end the connection at a fault."""
+        if self.is_over:
+            return
+        places = self._places
+        places.is_attended = True
+        try:
+            act()
+        except ConnectionFault as fault:
+            self._end(fault)
+        finally:
+            places.is_attended = False
+
+    def _end(self, fault: ConnectionFault) -> None:
+        self.fault = fault.with_traceback(None)  # whose frames refer to this
+        last_id = min(self._places.last_id, self._places.final_id)
+        payload = last_id.to_bytes(4) + fault.code.to_bytes(4) + fault.reason.encode()
+        self._places.abandon_all()
+        self._sender.output.append(frame(GOAWAY, 0, 0, payload))
+
+    def _read(self) -> None:
+        """Read the frames of a turn."""
+        if not self._has_preface and not self._read_preface():
+            return
+        buffer, limits, receiver = self._unread, self._limits, self._receiver
+        handlers, places = self._handlers, self._places
+        receiver.n_served = 0
+        position, end = 0, len(buffer)
+        try:
+            for _ in range(limits.turn_frames):
+                if end - position < HEAD_BYTES:
+                    break
+                high, low, kind, flags, stream_id = _HEAD(buffer, position)
+                n_bytes = high << 8 | low
+                if n_bytes > LARGEST_PAYLOAD:
+                    raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame is longer than 16,384 bytes")
+                stop = position + HEAD_BYTES + n_bytes
+                if stop > end:
+                    break
+                payload = buffer[position + HEAD_BYTES : stop]
+                position = stop
+                if kind != places.next_kind is not None:
+                    raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "another frame was due")
+                handler = handlers.get(kind, self._on_unknown)
+                handler(flags, stream_id & LARGEST_STREAM, payload)
+                if receiver.n_served >= limits.turn_requests or position >= limits.turn_bytes:
+                    break
+        finally:
+            self._unread = buffer[position:]
+
+    def _on_unknown(self, _flags: int, _stream_id: int, _payload: bytes) -> None:
+        """Ignore a frame of an unknown kind (section 4.1)."""
+        self._budgets.idle("unknown frames", self._places.now)
+
+    def _read_preface(self) -> bool:
+        """Return whether the preface has arrived."""
+        start = self._unread[: len(PREFACE)]
+        if not PREFACE.startswith(start):
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "this port speaks HTTP/2 only")
+        if len(start) < len(PREFACE):
+            return False
+        self._unread = self._unread[len(PREFACE) :]
+        self._has_preface = True
+        return True
+
+    def _next_bytes(self) -> int:
+        """Return the length of the next frame, as far as it is known."""
+        if len(self._unread) < HEAD_BYTES:
+            return HEAD_BYTES
+        return HEAD_BYTES + int.from_bytes(self._unread[:3])
