@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.postgresql import PostgresqlProcess
-from tests.support.process import ServerProcess, serving
+from tests.support.process import FAST_LANE, LISTENERS, WITH_FAST_LANE, ServerProcess, serving
 from tests.support.wire import Wire
 
 StartServer = Callable[..., ServerProcess]
@@ -24,9 +24,11 @@ settings.load_profile("repeatable")
 SLOW: Final = (
     "acceptance",  # epochs close and drains end in real time
     "bandit/client/processes",  # programs start, fork and end
+    "bandit/client/streams/test_stream_service.py",  # servers drain, die, and end old connections
     "bandit/client/test_guardrails.py",  # windows end in real time
     "benchmarks/outage",  # each benchmark runs once, scaled down
     "benchmarks/regret",
+    "benchmarks/throughput",
     "benchmarks/validity",
     "cli/commands/test_clock.py",  # servers start on both databases
     "cli/experiment_file/test_hostile_files.py",  # huge files, and anything that Hypothesis finds
@@ -34,6 +36,7 @@ SLOW: Final = (
     "docs/test_off_policy.py",  # real traffic for seconds
     "docs/test_readme.py",
     "faults",  # servers and databases are killed, flooded and cut off
+    "foreign",  # programs in other languages are built
     "listening",  # many servers start
     "packaging",  # wheels are built and installed
     "replicas",  # several servers start, among them the previous release
@@ -52,6 +55,7 @@ SLOW: Final = (
 LONG: Final = (
     "benchmarks/outage",  # the database is away for as long as it takes to be noticed
     "cli/test_output.py",  # every command in every situation
+    "faults/fast_lane",  # peers stall until they are cut off
     "faults/test_floods.py",
     "faults/test_four_replicas.py",
     "faults/test_kill.py",
@@ -75,8 +79,16 @@ DATABASES: Final = frozenset({"postgresql", "own_postgresql"})
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every server and command compiles again
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many tests `-n auto` runs at once: more than there are cores, since many only wait."""
+    return (os.cpu_count() or 1) + 2
+
+
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """Mark the tests below `SLOW`, those that use a real PostgreSQL, and those below `LONG`."""
+    """Mark the tests below `SLOW`, those that use a real PostgreSQL, and those below `LONG`.
+
+    What is slow is long on the second of two listeners.
+    """
     slow, long = ([Path(__file__).parent / path for path in paths] for paths in (SLOW, LONG))
     for item in items:
         uses = {
@@ -85,8 +97,27 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
         }
         if uses & DATABASES or any(item.path.is_relative_to(path) for path in slow):
             item.add_marker(pytest.mark.slow)
-        if any(item.path.is_relative_to(path) for path in long):
+        is_repeated = _listener_of(item) == FAST_LANE and item.get_closest_marker("slow")
+        if is_repeated or any(item.path.is_relative_to(path) for path in long):
             item.add_marker(pytest.mark.long)
+
+
+def _listener_of(item: pytest.Item) -> object:
+    """Return the listener of a test that runs on each."""
+    return item.callspec.params.get("listener") if hasattr(item, "callspec") else None
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests marked `both_listeners` on each listener."""
+    if "listener" in metafunc.fixturenames and metafunc.definition.get_closest_marker("both_listeners"):
+        metafunc.parametrize("listener", LISTENERS, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def listener(request: pytest.FixtureRequest) -> str:
+    """The listener that a test's calls of the data plane and health go to: grpcio's, unless it is marked."""
+    found: str = getattr(request, "param", LISTENERS[0])
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -103,25 +134,27 @@ def shared_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerP
     Whatever tests sent it, at the end it exits with 0, its log has one JSON object per line and no failure of
     the server, and its facts are the fold of its log.
     """
-    with serving(tmp_path_factory.mktemp("server") / "bandit.db") as server:
+    with serving(tmp_path_factory.mktemp("server") / "bandit.db", *WITH_FAST_LANE) as server:
         yield server
     assert [event for event in server.events() if event["level"] in {"error", "critical"}] == []
 
 
 @pytest.fixture(scope="session")
-def shared_wire(shared_process: ServerProcess) -> Iterator[Wire]:
+def shared_wire(shared_process: ServerProcess, listener: str) -> Iterator[Wire]:
     """Open a channel to the server that tests share."""
-    wire = Wire(shared_process.address)
+    wire = Wire.to(shared_process, listener)
     yield wire
     wire.close()
 
 
 @pytest.fixture
-def start_server(tmp_path: Path) -> Iterator[StartServer]:
+def start_server(tmp_path: Path, listener: str) -> Iterator[StartServer]:
     """Start separate servers on `bandit.db` in the test's folder; those left running must exit with 0."""
     started: list[ServerProcess] = []
 
     def start(*flags: str, port: int = 0, program: Sequence[str] = ("server",)) -> ServerProcess:
+        if listener == FAST_LANE:
+            flags = (*WITH_FAST_LANE, *flags)
         started.append(ServerProcess.start(tmp_path / "bandit.db", *flags, port=port, program=program))
         return started[-1]
 
@@ -131,12 +164,12 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
 
 
 @pytest.fixture
-def connect() -> Iterator[Connect]:
+def connect(listener: str) -> Iterator[Connect]:
     """Open channels that are closed at the end."""
     wires: list[Wire] = []
 
     def open_wire(server: ServerProcess) -> Wire:
-        wires.append(Wire(server.address))
+        wires.append(Wire.to(server, listener))
         return wires[-1]
 
     yield open_wire

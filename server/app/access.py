@@ -1,6 +1,7 @@
 """Access: TLS and tokens from the settings, loaded again when their files change."""
 
 import asyncio
+import ssl
 from typing import Any, Final
 
 import grpc
@@ -8,7 +9,7 @@ import structlog
 
 from server.addresses import is_loopback
 from server.rpc.guard.authentication import Authenticator
-from server.rpc.guard.tls import CertificateFiles, credentials_of
+from server.rpc.guard.tls import CertificateFiles, Configuration, credentials_of
 from server.services.access.tokens_file import TokensFileError, load_tokens
 from server.services.runtime.clock import Clock
 from server.services.runtime.reloading_file import ReloadingFile
@@ -25,7 +26,7 @@ class Access:
 
     Attributes:
         authenticator: Authenticates callers.
-        credentials: The port's; None for plain text.
+        credentials: Those of gRPC's port; None for plain text.
 
     Args:
         settings: Name the files.
@@ -39,8 +40,13 @@ class Access:
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings = settings
         self._reloading: list[ReloadingFile[Any]] = []
+        self._tls: ReloadingFile[Configuration] | None = None
         self.credentials = self._open_tls()
         self.authenticator = self._open_tokens(clock)
+
+    def context(self) -> ssl.SSLContext | None:
+        """Return the TLS of the fast lane's next handshake; None for plain text."""
+        return None if self._tls is None else self._tls.value.context
 
     async def look(self) -> None:
         """Load the files that changed, on a thread, since they may be on a network."""
@@ -55,7 +61,7 @@ class Access:
             "tokens": self._settings.tokens is not None,
         }
         if self._settings.tokens is None and self._settings.tls_client_ca is None:
-            write = log.info if is_loopback(self._settings.listen) else log.warning
+            write = log.info if all(map(is_loopback, self._settings.addresses)) else log.warning
             write("access.open", **facts, meaning="anyone who reaches the port may do everything")
         else:
             log.info("access.guarded", **facts)
@@ -66,6 +72,7 @@ class Access:
             return None
         client_ca = self._settings.tls_client_ca
         reloading = CertificateFiles(certificate=certificate, key=key, client_ca=client_ca).watched()
+        self._tls = reloading
         self._reloading.append(reloading)
         return credentials_of(reloading, wants_client=client_ca is not None)
 

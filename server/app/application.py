@@ -4,10 +4,13 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from server.app.access import Access
-from server.app.process_limits import room_for_connections
+from server.app.process_limits import connections_of
 from server.app.prometheus import ServiceCollector
 from server.app.standby import Standby
 from server.app.wiring import Services
+from server.http2.limits import Limits
+from server.rpc.fast_lane.lane import FastLane
+from server.rpc.fast_lane.port import FastPort
 from server.rpc.handlers.admin import AdminService
 from server.rpc.handlers.bandit import BanditService
 from server.rpc.handlers.experiments import ExperimentService
@@ -34,6 +37,7 @@ class Application:
         services: Everything between the wire and the database.
         standby: Connects to the store, and lets the server do without it until then.
         rpc: Answers the calls.
+        fast_port: Answers those of the fast lane; None without one.
         collector: The state of the services, for Prometheus.
 
     Raises:
@@ -53,14 +57,31 @@ class Application:
         timekeeper = Timekeeper(async_store, clock, trust_after=trust_after)
         self.services = Services(settings, async_store, clock, timekeeper, on_broken=on_broken)
         self.standby = Standby(settings, self.services, is_keeper=number in {None, 1})
-        self.rpc = _make_rpc(settings, self.access, self.services, shares_port=number is not None)
+        n_connections, n_fast = connections_of(settings)
+        shares_port = number is not None
+        self.rpc = _make_rpc(settings, self.access, self.services, n_connections, shares_port=shares_port)
+        self.fast_port = None if settings.fast_listen is None else self._make_fast_port(settings, n_fast)
         timekeeper.on_doubt = lambda is_doubted: self.rpc.say_clock(is_doubted=is_doubted)
         self.collector = ServiceCollector(
             self.services, clock, convergence=settings.convergence, max_series=settings.max_metric_series
         )
 
+    def _make_fast_port(self, settings: Settings, n_connections: int) -> FastPort:
+        limits = Limits(
+            connections=n_connections,
+            connections_by_address=settings.fast_connections_by_address,
+            new_by_address=settings.fast_new_connections,
+            age_seconds=settings.connection_seconds,
+            request_seconds=settings.request_seconds,
+        )
+        clock = self.services.clock
+        lane = FastLane(self.rpc.guarded, self.rpc.health_states, limits, clock.monotonic)
+        return FastPort(lane, limits, clock, context=self.access.context)
 
-def _make_rpc(settings: Settings, access: Access, services: Services, *, shares_port: bool) -> RpcServer:
+
+def _make_rpc(
+    settings: Settings, access: Access, services: Services, n_connections: int, *, shares_port: bool
+) -> RpcServer:
     return RpcServer(
         BanditService(services.chooser, services.ledger, services.snapshot, services.inquiries),
         ExperimentService(services.experiments, services.reporter),
@@ -70,7 +91,7 @@ def _make_rpc(settings: Settings, access: Access, services: Services, *, shares_
         max_calls=settings.max_concurrent_calls,
         has_reflection=settings.reflection,
         limits=ConnectionLimits(
-            max_connections=room_for_connections(settings.max_connections),
+            max_connections=n_connections,
             connection_seconds=settings.connection_seconds,
             request_seconds=settings.request_seconds,
             flood_seconds=settings.flood_seconds,

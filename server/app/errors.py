@@ -27,6 +27,15 @@ class StartupError(Exception):
 
 
 @contextmanager
+def fast_lane_errors(settings: SettingValues) -> Iterator[None]:
+    """Raise StartupError, with where the fast lane was set, if its address can't be taken."""
+    try:
+        yield
+    except ListenError as error:
+        raise StartupError(settings.labelled("fast_listen", str(error))) from error
+
+
+@contextmanager
 def startup_errors(settings: SettingValues) -> Iterator[None]:
     """Raise StartupError for errors of the layers below; those of a path or URL name where it was set."""
     try:

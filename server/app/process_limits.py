@@ -4,7 +4,8 @@ import resource
 from typing import Final
 
 from server.app.errors import StartupError
-from server.settings import MIB
+from server.http2.limits import Limits
+from server.settings import MIB, Settings
 
 RESERVED: Final = 96
 """Open files besides clients' connections: libraries, databases, logs, scrapes, files that are reloaded."""
@@ -39,6 +40,21 @@ def room_for_connections(requested: int) -> int:
             "raise the limit (ulimit -n, or LimitNOFILE of systemd)"
         )
     return room
+
+
+def connections_of(settings: Settings) -> tuple[int, int]:
+    """Return how many connections fit on the default listener and on the fast lane, 0 without one.
+
+    A lack of room is shared in proportion.
+
+    Raises:
+        StartupError: The limit on open files leaves room for too few connections.
+    """
+    most_fast = 0 if settings.fast_listen is None else min(settings.max_connections, Limits().connections)
+    wanted = settings.max_connections + most_fast
+    room = room_for_connections(wanted)
+    n_fast = most_fast * room // wanted
+    return room - n_fast, n_fast
 
 
 def require_address_space() -> None:

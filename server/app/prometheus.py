@@ -11,6 +11,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from server.app.metrics_server import serve_registry
 from server.app.series_limit import OTHER, SeriesLimit
 from server.app.wiring import Services
+from server.http2.exchange import RequestFault
+from server.http2.listener import SHORT, Listener
+from server.rpc.fast_lane.lane import FastLane
+from server.rpc.fast_lane.port import FastPort
 from server.rpc.floods.offenders import Offenders
 from server.rpc.floods.unsent_requests import UnsentRequests
 from server.rpc.guard.metrics import CallCollector, Histogram
@@ -205,7 +209,48 @@ class ConnectionCollector:
         )
 
 
-def serve_metrics(address: str, rpc: RpcServer, services: ServiceCollector) -> int:
+class FastLaneCollector:
+    """Collects the connections of the fast lane, and requests that it refused, when Prometheus scrapes.
+
+    Args:
+        listener: Accepts the connections.
+        lane: Refuses the requests.
+    """
+
+    def __init__(self, listener: Listener, lane: FastLane) -> None:
+        self._listener = listener
+        self._lane = lane
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metric families for Prometheus."""
+        listener = self._listener
+        text = "Open connections of the fast lane."
+        yield _gauge("bandit_fast_lane_connections", text, listener.door.n_open)
+        text = "Connections to the fast lane that were accepted, also those that were closed at once."
+        yield _counter("bandit_fast_lane_connections_accepted", text, listener.n_accepted)
+        text = "Connections to the fast lane that were closed at once, by reason."
+        refused = CounterMetricFamily("bandit_fast_lane_connections_refused", text, labels=("reason",))
+        for refusal, count in listener.door.n_refused.items():
+            refused.add_metric([refusal], count)
+        refused.add_metric([SHORT], listener.n_short)
+        yield refused
+        text = "Connections of the fast lane that were cut off, by reason."
+        aborted = CounterMetricFamily("bandit_fast_lane_connections_aborted", text, labels=("reason",))
+        for abort, count in listener.n_aborted.items():
+            aborted.add_metric([abort], count)
+        yield aborted
+        text = "Bytes of responses that clients of the fast lane had not read a moment ago."
+        yield _gauge("bandit_fast_lane_unsent_bytes", text, listener.n_unsent)
+        text = "Calls on the fast lane that were refused before any handler had them, by reason."
+        calls = CounterMetricFamily("bandit_fast_lane_calls_refused", text, labels=("reason",))
+        for fault in RequestFault:
+            calls.add_metric([fault.name.lower()], self._lane.faults[fault])
+        yield calls
+
+
+def serve_metrics(
+    address: str, rpc: RpcServer, services: ServiceCollector, fast_port: FastPort | None = None
+) -> int:
     """Answer scrapes over HTTP in separate threads, as long as the process lives; return the port.
 
     Raises:
@@ -215,6 +260,8 @@ def serve_metrics(address: str, rpc: RpcServer, services: ServiceCollector) -> i
     registry.register(CallCollector(rpc.measurements))
     registry.register(ConnectionCollector(rpc.unsent_requests, rpc.offenders))
     registry.register(services)
+    if fast_port is not None:
+        registry.register(FastLaneCollector(fast_port.listener, fast_port.lane))
     return serve_registry(address, registry)
 
 

@@ -58,6 +58,7 @@ class Standby:
         self._candidate = self._file_ring or fresh_ring()
         self._ring: KeyRing | None = None
         self._unsaved_ring: KeyRing | None = None
+        self._has_served_file = False
         self._saved: list[LiveExperiment] = []
         self._saved_ms = 0
         self._reason = ""
@@ -139,11 +140,9 @@ class Standby:
 
     def take_keys(self, ring: KeyRing) -> None:
         """Sign and verify with the store's keys from now on, and follow their changes."""
-        if (
-            self._snapshot.is_restored
-            and self._file_ring is not None
-            and not is_same_deployment(ring, self._file_ring)
-        ):
+        # Not whether the snapshot is the file's still: a poll may have loaded the store's already.
+        has_served, self._has_served_file = self._has_served_file, False
+        if has_served and self._file_ring is not None and not is_same_deployment(ring, self._file_ring):
             log.error(
                 "snapshot.foreign", advice="the database and the keys file are of different deployments"
             )
@@ -197,6 +196,7 @@ class Standby:
             return False
         age_seconds = self._age_of(kept)
         self._snapshot.restore(kept.live, age_seconds)
+        self._has_served_file = True
         self._services.chooser.signer = signer_of(self._file_ring, self._clock.now())
         log.warning(
             "standby.serving", error=error, experiments=len(kept.live), age_seconds=round(age_seconds, 1)

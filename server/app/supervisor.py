@@ -9,8 +9,8 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -20,7 +20,7 @@ from typing import Final
 import structlog
 
 from server.addresses import with_port
-from server.app.errors import StartupError, startup_errors
+from server.app.errors import StartupError, fast_lane_errors, startup_errors
 from server.app.log_setup import set_up_logs
 from server.app.process import Placement, print_address, serve_here, stop_signals
 from server.app.shared_port import reserved_places
@@ -53,17 +53,35 @@ def serve(settings: Settings) -> int:
         log.warning("environment.doubtful", problem=problem)
     if settings.workers == 1:
         return serve_here(settings)
-    with startup_errors(settings), reserved_places(settings.listen) as places:
-        shared = with_port(settings.listen, places[0].port)
-        return _Supervisor(settings.model_copy(update={"listen": shared}), places).run()
+    with startup_errors(settings), reserved_places(settings.listen) as places, ExitStack() as stack:
+        update = {"listen": with_port(settings.listen, places[0].port)}
+        fast_places: tuple[Place, ...] | None = None
+        if settings.fast_listen is not None:
+            with fast_lane_errors(settings):
+                fast_places = stack.enter_context(reserved_places(settings.fast_listen))
+            update["fast_listen"] = with_port(settings.fast_listen, fast_places[0].port)
+        return _Supervisor(settings.model_copy(update=update), _Held(places, fast_places)).run()
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """The places that the parent holds for its workers; `fast` is None without a fast lane."""
+
+    places: tuple[Place, ...]
+    fast: tuple[Place, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
 class _Address:
-    """Sent by a worker: its address, and whether it serves there yet."""
+    """Sent by a worker: its addresses, and whether it serves there yet."""
 
     text: str
+    fast: str | None
     is_serving: bool
+
+    def print(self) -> None:
+        """Print them for the operator."""
+        print_address(self.text, fast=self.fast, is_serving=self.is_serving)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +128,12 @@ class _Supervisor:
 
     Args:
         settings: Include the port that they share.
-        places: Where they listen.
+        held: Where they listen.
     """
 
-    def __init__(self, settings: Settings, places: tuple[Place, ...]) -> None:
+    def __init__(self, settings: Settings, held: _Held) -> None:
         self._settings = settings
-        self._places = places
+        self._held = held
         self._workers: dict[int, _Worker] = {}
         self._due: dict[int, float] = dict.fromkeys(range(1, settings.workers + 1), 0.0)
         self._pauses = dict.fromkeys(self._due, _FIRST_PAUSE)
@@ -153,7 +171,7 @@ class _Supervisor:
         now = time.monotonic()
         for number in [number for number, due_at in self._due.items() if due_at <= now]:
             del self._due[number]
-            self._workers[number] = worker = _start(self._settings, number, self._places)
+            self._workers[number] = worker = _start(self._settings, number, self._held)
             log.info("worker.started", worker=number, pid=worker.process.pid)
 
     def _wait(self) -> None:
@@ -177,15 +195,18 @@ class _Supervisor:
     def _announce(self, addresses: list[_Address]) -> None:
         """Announce once that all workers listen, and once that all serve."""
         is_serving = all(address.is_serving for address in addresses)
+        first = replace(addresses[0], is_serving=is_serving)
         if is_serving:
             self._n_failures = 0
         if is_serving and not self._has_served:
             self._has_served = True
-            print_address(addresses[0].text, is_serving=True)
-            log.info("server.serving", address=addresses[0].text, workers=len(addresses))
+            first.print()
+            log.info("server.serving", address=first.text, workers=len(addresses))
+            if first.fast is not None:
+                log.info("fast_lane.serving", address=first.fast, workers=len(addresses))
         elif not is_serving and not self._has_served and not self._has_announced_waiting:
             self._has_announced_waiting = True
-            print_address(addresses[0].text, is_serving=False)
+            first.print()
 
     def _replace(self, number: int, worker: _Worker) -> None:
         """Plan a replacement for a worker that has died; StartupError to give up."""
@@ -230,16 +251,14 @@ class _Supervisor:
         return max(codes)
 
 
-def _start(settings: Settings, number: int, places: tuple[Place, ...]) -> _Worker:
+def _start(settings: Settings, number: int, held: _Held) -> _Worker:
     context = multiprocessing.get_context("spawn")
     parent_end, child_end = context.Pipe()
     if settings.metrics_listen is not None:
         host, _, port = settings.metrics_listen.rpartition(":")
         own = f"{host}:{int(port) + number - 1 if int(port) else 0}"
         settings = settings.model_copy(update={"metrics_listen": own})
-    process = context.Process(
-        target=_work, args=(settings, number, places, child_end), name=f"worker-{number}"
-    )
+    process = context.Process(target=_work, args=(settings, number, held, child_end), name=f"worker-{number}")
     _leave_deleted_folder()
     resource_tracker.ensure_running()  # otherwise the first start does it, and unblocks the signals
     with _signals_held():
@@ -266,14 +285,16 @@ def _signals_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
-def _work(settings: Settings, number: int, places: tuple[Place, ...], pipe: Connection) -> None:
+def _work(settings: Settings, number: int, held: _Held, pipe: Connection) -> None:
     """Run a worker from start to exit."""
 
-    def announce(address: str, *, is_serving: bool) -> None:
+    def announce(address: str, *, fast: str | None, is_serving: bool) -> None:
         with suppress(OSError):  # without a parent it stops anyway
-            pipe.send(_Address(address, is_serving))
+            pipe.send(_Address(address, fast, is_serving))
 
-    placement = Placement(announce=announce, number=number, places=places, end=pipe.fileno())
+    placement = Placement(
+        announce=announce, number=number, places=held.places, fast_places=held.fast, end=pipe.fileno()
+    )
     try:
         code = serve_here(settings, placement)
     except StartupError as error:

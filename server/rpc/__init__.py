@@ -2,6 +2,7 @@
 
 - `methods` lists every RPC, with its handler, its roles and its largest request; `server` serves them;
 - `handlers` convert, call a service, and convert back; `messages` does the conversions;
-- `guard` is around every call: authentication, roles, rates, errors as statuses, metrics;
+- `guard` is around every call, on any transport: authentication, roles, rates, errors as values, metrics;
+- `grpcio` adapts guarded methods to grpc.aio;
 - `floods` ends calls whose requests never arrive.
 """

@@ -11,18 +11,25 @@ import grpc
 from grpc_health.v1 import health, health_pb2
 
 from server.listening.places import Place
+from server.rpc.fast_lane.port import FastPort
 from server.rpc.floods.offenders import Offenders
 from server.rpc.floods.unsent_requests import UnsentRequests
+from server.rpc.grpcio.context import RpcHandler
+from server.rpc.grpcio.streams import Streams
+from server.rpc.grpcio.unary import unary_handler
 from server.rpc.guard.authentication import Authenticator
-from server.rpc.guard.calls import Gate, Guard
+from server.rpc.guard.calls import Answer, Guard, GuardedMethod
 from server.rpc.guard.denial_log import DenialLog
-from server.rpc.guard.metrics import MethodMeasurements
+from server.rpc.guard.gate import Gate
+from server.rpc.guard.metrics import MethodMeasurements, StreamMeasurements
+from server.rpc.guard.streams import GuardedStream
 from server.rpc.handlers.admin import AdminService
 from server.rpc.handlers.bandit import BanditService
 from server.rpc.handlers.experiments import ExperimentService
 from server.rpc.handlers.health import health_handler
+from server.rpc.handlers.health_states import HealthStates
 from server.rpc.handlers.reflection import serve_reflection
-from server.rpc.methods import ADMIN, BANDIT, EXPERIMENTS, LARGE_BYTES, VIEWER, Service
+from server.rpc.methods import ADMIN, BANDIT, EXPERIMENTS, LARGE_BYTES, VIEWER, Method, Service
 from server.rpc.ports import Ports
 from server.services.runtime.clock import Clock
 
@@ -44,7 +51,6 @@ OPTIONS: Final[Sequence[tuple[str, int]]] = (
     ("grpc.server_max_unrequested_time_in_server", 3_600),
     ("grpc.max_concurrent_streams", 1_000),  # with 100, calls that one commit released together were reset
     ("grpc.max_connection_idle_ms", 300_000),
-    ("grpc.max_connection_age_grace_ms", 30_000),
     ("grpc.server_handshake_timeout_ms", 5_000),
     ("grpc.http2.settings_timeout", 5_000),
     # Clients may ping every 10 s, with calls and without; the network may bring two pings closer together.
@@ -54,6 +60,9 @@ OPTIONS: Final[Sequence[tuple[str, int]]] = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", 60_000),
 )
+
+_LEAST_GRACE_MS: Final = 30_000
+"""How long calls on a connection that is too old have to finish, at least."""
 
 _DRAIN_POLL_SECONDS: Final = 0.01
 _REFUSING_SECONDS: Final = 0.2
@@ -101,7 +110,9 @@ class RpcServer:
         gate: Accepts or refuses calls.
         unsent_requests: Calls whose requests have not arrived.
         offenders: Connections that were closed for such calls.
+        guarded: The methods by their path, such as `/bandit.v1.BanditService/Choose`, for any transport.
         measurements: Measurements of each method.
+        health_states: The health of each service, for any transport.
     """
 
     def __init__(
@@ -123,17 +134,18 @@ class RpcServer:
         self._watching: asyncio.Task[None] | None = None
         self._ports: Ports | None = None
         self.measurements: list[MethodMeasurements] = []
-        self._authenticator = authenticator
+        self.guarded: dict[str, GuardedMethod | GuardedStream] = {}
+        self.health_states = HealthStates()
         self._clock = clock
-        self._guard = Guard(gate=self.gate, clock=clock, denials=DenialLog(clock), max_calls=max_calls)
-        # By default gRPC shares the port: a second server would silently take half the traffic.
-        options = (
-            ("grpc.so_reuseport", int(shares_port)),
-            ("grpc.max_connection_age_ms", round(1000 * limits.connection_seconds)),
-            ("grpc.max_allowed_incoming_connections", limits.max_connections),
-            *OPTIONS,
+        self._guard = Guard(
+            gate=self.gate,
+            authenticator=authenticator,
+            clock=clock,
+            denials=DenialLog(clock),
+            max_calls=max_calls,
         )
-        self._server = grpc.aio.server(options=options)
+        self._streams = Streams(self.gate, self.unsent_requests, connection_seconds=limits.connection_seconds)
+        self._server = grpc.aio.server(options=_options(limits, shares_port=shares_port))
         self._health = health.aio.HealthServicer()
         self._server.add_generic_rpc_handlers((health_handler(self._health, self.unsent_requests),))
         self._add(BANDIT, bandit)
@@ -182,7 +194,7 @@ class RpcServer:
     async def say_clock(self, *, is_doubted: bool) -> None:
         """Set the health of `clock`, and of nothing else, to whether the time is in doubt."""
         status = health_pb2.HealthCheckResponse.NOT_SERVING if is_doubted else _SERVING
-        await self._health.set(_CLOCK, status)
+        await self._set_health(_CLOCK, status)
 
     async def say_serving(self) -> None:
         """Set the health of every service to SERVING."""
@@ -192,15 +204,21 @@ class RpcServer:
         """Set the health of every service to NOT_SERVING; calls are answered as before."""
         await self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
 
-    async def stop(self, grace_seconds: float) -> None:
+    async def stop(self, grace_seconds: float, *, beside: FastPort | None = None) -> None:
         """Refuse new calls, and give those in flight `grace_seconds` to finish.
 
         gRPC's own stop cancels calls that it has received but not begun, and those that arrive before the
         client knows of it. So at first, and until the calls in flight are done, the gate answers new calls,
         with a status that can be retried. Streams that are left then, such as watches of health, never end
         on their own, so they get a moment.
+
+        Args:
+            grace_seconds: The longest that calls in flight may take.
+            beside: The port that serves the same methods, and ends with this server.
         """
         self.gate.close()
+        if beside is not None:
+            beside.begin_drain()
         refusing_until = self._clock.monotonic() + min(_REFUSING_SECONDS, grace_seconds)
         deadline = self._clock.monotonic() + grace_seconds
         # Polling, since calls only count themselves, which costs less than a notification.
@@ -213,7 +231,11 @@ class RpcServer:
             await asyncio.sleep(_DRAIN_POLL_SECONDS)
         if self._watching is not None:
             self._watching.cancel()
-        await self._server.stop(min(max(deadline - self._clock.monotonic(), 0.0), _LAST_SECONDS))
+        last_seconds = min(max(deadline - self._clock.monotonic(), 0.0), _LAST_SECONDS)
+        if beside is None:
+            await self._server.stop(last_seconds)
+        else:
+            await asyncio.gather(self._server.stop(last_seconds), beside.close(last_seconds))
         if self._ports is not None:
             self._ports.close()
 
@@ -222,15 +244,45 @@ class RpcServer:
 
     async def _say(self, status: int) -> None:
         for service in ("", *SERVICES):
-            await self._health.set(service, status)
+            await self._set_health(service, status)
+
+    async def _set_health(self, service: str, status: int) -> None:
+        self.health_states.set(service, status)
+        await self._health.set(service, status)
 
     def _add(self, service: Service[_Service], answering: _Service) -> None:
-        handlers = []
+        handlers: dict[str, RpcHandler] = {}
         for method in service.methods:
-            measured = MethodMeasurements(service.name, method.name)
-            self.measurements.append(measured)
-            admit = partial(self._authenticator.admit, roles=method.roles)
             answer = MethodType(method.answer, answering)
-            handler = self._guard.around(answer, measured, admit, max_bytes=method.max_bytes)
-            handlers.append((method.name, handler))
-        self._server.add_generic_rpc_handlers((self.unsent_requests.generic_handler(service.name, handlers),))
+            guarded = self._guard_method(service.name, method, answer)
+            self.guarded[f"/{service.name}/{method.name}"] = guarded
+            self.measurements.append(guarded.measurements)
+            handlers[method.name] = (
+                self._streams.handler(guarded)
+                if isinstance(guarded, GuardedStream)
+                else self.unsent_requests.before(unary_handler(guarded))
+            )
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.name, handlers),))
+
+    def _guard_method(
+        self, service: str, method: Method[_Service], answer: Answer
+    ) -> GuardedMethod | GuardedStream:
+        roles, max_bytes = method.roles, method.max_bytes
+        if method.is_stream:
+            streams = StreamMeasurements(service, method.name)
+            return GuardedStream(self._guard, answer, streams, roles=roles, max_bytes=max_bytes)
+        calls = MethodMeasurements(service, method.name)
+        return GuardedMethod(self._guard, answer, calls, roles=roles, max_bytes=max_bytes)
+
+
+def _options(limits: ConnectionLimits, *, shares_port: bool) -> Sequence[tuple[str, int]]:
+    age_ms = round(1000 * limits.connection_seconds)
+    return (
+        # By default gRPC shares the port: a second server would silently take half the traffic.
+        ("grpc.so_reuseport", int(shares_port)),
+        ("grpc.max_connection_age_ms", age_ms),
+        # A stream ends by itself before it is as old as that, but may begin when its connection already is.
+        ("grpc.max_connection_age_grace_ms", max(age_ms, _LEAST_GRACE_MS)),
+        ("grpc.max_allowed_incoming_connections", limits.max_connections),
+        *OPTIONS,
+    )

@@ -1,5 +1,6 @@
 """The rules between settings, and what a server may not listen at."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Self
 
@@ -20,6 +21,11 @@ class Settings(SettingValues):
     def convergence(self) -> timedelta:
         """The time until all replicas that reach the database know a change: 1.5 polls and 0.25 s."""
         return timedelta(seconds=1.5 * self.poll_seconds + 0.25)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses at which calls are served."""
+        return (self.listen,) if self.fast_listen is None else (self.listen, self.fast_listen)
 
     @model_validator(mode="after")
     def _check_times(self) -> Self:
@@ -59,16 +65,20 @@ class Settings(SettingValues):
                 "needs PostgreSQL: an SQLite file has one writer at a time, and processes that share it "
                 "starve each other",
             )
-        if is_unix(self.listen):
+        if any(map(is_unix, self.addresses)):
             raise _rule("workers", "must be 1 to listen at a Unix socket, which processes cannot share")
         if self.metrics_listen is not None:
-            _check_metrics_ports(self.listen, self.metrics_listen, self.workers)
+            _check_metrics_ports(self.addresses, self.metrics_listen, self.workers)
         return self
 
     @model_validator(mode="after")
-    def _check_metrics(self) -> Self:
-        if self.metrics_listen == self.listen and split_address(self.listen)[1] != 0:
+    def _check_ports(self) -> Self:
+        if _is_same(self.fast_listen, self.listen):
+            raise _rule("fast_listen", "must differ from listen: the fast lane needs a port of its own")
+        if _is_same(self.metrics_listen, self.listen):
             raise _rule("metrics_listen", "must differ from listen: metrics need a port of their own")
+        if _is_same(self.metrics_listen, self.fast_listen):
+            raise _rule("metrics_listen", "must differ from fast_listen: metrics need a port of their own")
         return self
 
     @model_validator(mode="after")
@@ -82,13 +92,19 @@ class Settings(SettingValues):
         return self
 
 
-def _check_metrics_ports(listen: str, metrics_listen: str, workers: int) -> None:
-    """Raise if the workers' metrics ports go beyond 65535 or include the port of the service."""
+def _is_same(one: str | None, other: str | None) -> bool:
+    """True if both are one address; two that take a free port are not."""
+    return one is not None and one == other and (is_unix(one) or split_address(one)[1] != 0)
+
+
+def _check_metrics_ports(addresses: Iterable[str], metrics_listen: str, workers: int) -> None:
+    """Raise if the workers' metrics ports go beyond 65535 or include a port of the service."""
     _, first = split_address(metrics_listen)
     last = first + workers - 1
     if first == 0:
         return
-    if last > LARGEST_PORT or first <= split_address(listen)[1] <= last:
+    taken = [split_address(address)[1] for address in addresses]
+    if last > LARGEST_PORT or any(first <= port <= last for port in taken):
         raise _rule(
             "metrics_listen",
             f"each of {workers} workers takes a port, {first} to {last}: all must be free, and at most 65535",
@@ -104,19 +120,20 @@ def check_listen(settings: Settings) -> None:
     """Refuse an unprotected address beyond loopback, unless `insecure` is set.
 
     Raises:
-        SettingsError: `listen` is beyond loopback, `insecure` is not set, and there is no TLS, or callers
-            need no credentials.
+        SettingsError: An address of the service is beyond loopback, `insecure` is not set, and there is no
+            TLS, or callers need no credentials.
     """
-    if settings.insecure or is_loopback(settings.listen):
+    exposed = next((address for address in settings.addresses if not is_loopback(address)), None)
+    if settings.insecure or exposed is None:
         return
     if settings.tls_certificate is None:
         raise SettingsError(
-            f"{settings.listen} is beyond loopback and there is no TLS: anyone on the network path could "
+            f"{exposed} is beyond loopback and there is no TLS: anyone on the network path could "
             "read and change what is sent. Set --tls-certificate and --tls-key or, on a trusted network, "
             "--insecure"
         )
     if settings.tokens is None and settings.tls_client_ca is None:
         raise SettingsError(
-            f"{settings.listen} is beyond loopback and callers need no credentials: anyone who can reach the "
+            f"{exposed} is beyond loopback and callers need no credentials: anyone who can reach the "
             "port could change traffic. Set --tokens or --tls-client-ca or, on a trusted network, --insecure"
         )

@@ -71,6 +71,11 @@ class SettingValues(BaseSettings):
         description="Address to serve RPCs at: HOST:PORT, which takes every address of the host or none, "
         "or a Unix socket, unix:PATH or unix-abstract:NAME. Port 0 takes a free port and prints it.",
     )
+    fast_listen: ListenAddress | None = Field(
+        default=None,
+        description="Second address, in the same forms, which serves Choose, Reward and health only, at a "
+        "fraction of the cost of a call. Not set: no fast lane.",
+    )
     database: Annotated[str, AfterValidator(check_database_url)] = Field(
         default="sqlite:///bandit.db",
         description="Where data is stored: sqlite:///FILE (one server) or postgresql+psycopg://… (replicas).",
@@ -261,6 +266,20 @@ class SettingValues(BaseSettings):
         description="After closing a connection that holds too many calls without requests, drop most new "
         "connections from its address for this long (on Linux). 0 drops none: use it behind a proxy, where "
         "all clients share one address.",
+    )
+    fast_connections_by_address: int = Field(
+        default=100,
+        ge=0,
+        le=1_000_000,
+        description="Connections to the fast lane from one address, for IPv6 a /64; more are closed. "
+        "0: any number, for a server behind a proxy.",
+    )
+    fast_new_connections: int = Field(
+        default=50,
+        ge=0,
+        le=1_000_000,
+        description="Connections to the fast lane that one address may open per second; more are closed. "
+        "0: any number, for a server behind a proxy.",
     )
     max_concurrent_calls: int = Field(
         default=1_000,

@@ -1,6 +1,7 @@
 """SIGTERM: clients are notified, calls in flight finish, no acknowledged reward is lost, exit code 0."""
 
 import signal
+import threading
 import time
 from typing import Final
 
@@ -15,6 +16,7 @@ from tests.support.process import eventually, verify
 from tests.support.refusals import call_of
 from tests.support.wire import Wire, metric
 
+pytestmark = pytest.mark.both_listeners
 NAMES: Final = ("", "bandit.v1.BanditService", "bandit.v1.ExperimentService")
 NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
 LABELS: Final = {
@@ -113,6 +115,39 @@ def test_a_watch_of_health_does_not_delay_the_stop(start_server: StartServer, co
     server.signal(signal.SIGTERM)
     assert next(answers).status == NOT_SERVING
     assert server.wait(20) == 0
+
+
+def test_a_stop_under_load_refuses_calls_for_now_and_loses_none(
+    start_server: StartServer, connect: Connect
+) -> None:
+    """Calls that come too late get UNAVAILABLE; every reward that was acknowledged is in the ledger."""
+    server = start_server()
+    wire = connect(server)
+    name = wire.running()
+    acked: list[str] = []
+    errors: list[grpc.RpcError] = []
+
+    def work(caller: Wire) -> None:
+        while True:
+            try:
+                decision_id = caller.choose(name).decision_id
+                caller.reward(decision_id, {"click": 1})
+            except grpc.RpcError as error:
+                errors.append(error)
+                return
+            acked.append(decision_id)
+
+    threads = [threading.Thread(target=work, args=(connect(server),)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: len(acked) > 200)
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    for thread in threads:
+        thread.join()
+    assert [call_of(error).code() for error in errors] == [grpc.StatusCode.UNAVAILABLE] * len(threads)
+    assert {decision_of(decision_id) for decision_id in acked} <= logged_decisions(server.database)
+    verify(server.database)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import grpc
 import psycopg
+import pytest
 
 from bandit.v1 import bandit_pb2, bandit_pb2_grpc
 from tests.conftest import Connect, StartServer
@@ -18,10 +19,11 @@ from tests.replicas.conftest import running_replicas
 from tests.support.faults.proxy import Proxy
 from tests.support.ledger import decision_of
 from tests.support.postgresql import PostgresqlProcess, query
-from tests.support.process import ServerProcess, eventually
+from tests.support.process import WITH_FAST_LANE, ServerProcess, eventually
 from tests.support.refusals import call_of
 from tests.support.wire import CALL_SECONDS, Wire
 
+pytestmark = pytest.mark.both_listeners
 RECORDED = bandit_pb2.OUTCOME_RESULT_RECORDED
 GRACE = 3.0
 
@@ -55,7 +57,7 @@ def test_calls_in_flight_get_the_grace_and_no_more(
     The first is recorded, the second was never acknowledged, and the server exits with 0.
     """
     url = postgresql.create_database()
-    flags = ("--drain-seconds", f"{GRACE}", "--metrics-listen", "127.0.0.1:0")
+    flags = ("--drain-seconds", f"{GRACE}", "--metrics-listen", "127.0.0.1:0", *WITH_FAST_LANE)
     with running_replicas(url, tmp_path, *flags) as start:
         (server,) = start(1)
         wire = connect(server)
@@ -129,7 +131,7 @@ class Callers:
 
 
 def test_a_client_that_honours_health_sees_no_failure_of_a_drain(
-    postgresql: PostgresqlProcess, tmp_path: Path
+    postgresql: PostgresqlProcess, tmp_path: Path, listener: str
 ) -> None:
     """During SIGTERM, NOT_SERVING, delay, grace and flush, gRPC's health-checking balancer loses no call."""
     config = {
@@ -137,11 +139,12 @@ def test_a_client_that_honours_health_sees_no_failure_of_a_drain(
         "healthCheckConfig": {"serviceName": "bandit.v1.BanditService"},
     }
     options = [("grpc.service_config", json.dumps(config)), ("grpc.use_local_subchannel_pool", 1)]
-    with running_replicas(postgresql.create_database(), tmp_path, "--drain-delay-seconds", "1") as start:
+    flags = ("--drain-delay-seconds", "1", *WITH_FAST_LANE)
+    with running_replicas(postgresql.create_database(), tmp_path, *flags) as start:
         servers = start(2)
         wire = Wire(servers[1].address)
         name = wire.running()
-        target = "ipv4:" + ",".join(server.address for server in servers)
+        target = "ipv4:" + ",".join(server.address_of(listener) for server in servers)
         with grpc.insecure_channel(target, options) as channel:
             callers = Callers(channel, name)
             with callers.running():
@@ -155,11 +158,13 @@ def test_a_client_that_honours_health_sees_no_failure_of_a_drain(
     assert callers.failures == []
 
 
-def test_an_old_connection_is_renewed_without_an_error(start_server: StartServer, connect: Connect) -> None:
+def test_an_old_connection_is_renewed_without_an_error(
+    start_server: StartServer, connect: Connect, listener: str
+) -> None:
     """Under load, the client is made to reconnect about every second, and no call fails."""
     server = start_server("--connection-seconds", "1")
     name = connect(server).running()
-    with Proxy(server.port) as proxy:
+    with Proxy(server.port_of(listener)) as proxy:
         options = [("grpc.use_local_subchannel_pool", 1)]
         with grpc.insecure_channel(f"127.0.0.1:{proxy.port}", options) as channel:
             callers = Callers(channel, name)

@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bandit.v1 import bandit_pb2, experiment_pb2
-from tests.rpc.raw_http2 import END_HEADERS, END_STREAM, RawConnection
+from tests.rpc.raw_http2 import DATA, END_HEADERS, END_STREAM, RawConnection
 from tests.support.process import ServerProcess
 from tests.support.refusals import Refusal, call_of, refusal_of, refused, require_safe_text
-from tests.support.wire import METHODS, Wire, experiment
+from tests.support.wire import METHODS, ON_LISTENERS, STREAMS, Wire, experiment
 
 CHOOSE = "/bandit.v1.BanditService/Choose"
 REWARD = "/bandit.v1.BanditService/Reward"
@@ -51,14 +51,18 @@ def assert_goes_on(wire: Wire) -> None:
 
 
 @pytest.fixture
-def raw(shared_process: ServerProcess) -> Iterator[RawConnection]:
+def raw(shared_process: ServerProcess, listener: str) -> Iterator[RawConnection]:
     """Open a raw connection."""
-    connection = RawConnection.open(shared_process.port)
+    connection = RawConnection.open(shared_process.port_of(listener))
     yield connection
     connection.close()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("listener", "method"),
+    [(listener, method) for listener, method in ON_LISTENERS if method not in STREAMS],
+    indirect=["listener"],
+)
 @pytest.mark.parametrize(
     "data",
     [
@@ -104,6 +108,7 @@ def test_deep_nesting_is_refused(wire: Wire, depth: int) -> None:
     assert_goes_on(wire)
 
 
+@pytest.mark.both_listeners
 def test_accepted_nesting_can_be_served(wire: Wire) -> None:
     """Choose can return the deepest payload that Create accepts, although it nests it deeper."""
     declared = experiment_pb2.Experiment.FromString(wire.call(CREATE, nested_payload(32)))
@@ -123,6 +128,7 @@ def code_for(wire: Wire, method: str, data: bytes) -> grpc.StatusCode:
     return grpc.StatusCode.OK
 
 
+@pytest.mark.both_listeners
 @MANY_EXAMPLES
 @given(method=st.sampled_from(METHODS), data=st.binary(max_size=200))
 def test_no_bytes_break_a_method(shared_wire: Wire, method: str, data: bytes) -> None:
@@ -148,6 +154,7 @@ def test_no_damage_breaks_create(shared_wire: Wire, end: int, position: int, bit
     assert code_for(shared_wire, CREATE, bytes(damaged)) in codes
 
 
+@pytest.mark.both_listeners
 @pytest.mark.parametrize("method", SINGLE_METHODS)
 def test_a_single_call_is_limited_to_64_kib(wire: Wire, method: str) -> None:
     """One byte more gets RESOURCE_EXHAUSTED with both sizes, and without a retry delay."""
@@ -165,7 +172,7 @@ def test_a_single_call_is_limited_to_64_kib(wire: Wire, method: str) -> None:
     assert refused(lambda: wire.call(method, allowed)).code is grpc.StatusCode.INVALID_ARGUMENT
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("listener", "method"), ON_LISTENERS, indirect=["listener"])
 def test_no_call_takes_more_than_a_mebibyte(wire: Wire, method: str) -> None:
     """The transport refuses it with RESOURCE_EXHAUSTED before reading it, without details."""
     with pytest.raises(grpc.RpcError) as caught:
@@ -176,6 +183,7 @@ def test_no_call_takes_more_than_a_mebibyte(wire: Wire, method: str) -> None:
     assert_goes_on(wire)
 
 
+@pytest.mark.both_listeners
 def test_a_length_of_3_gib_reserves_nothing(
     wire: Wire, shared_process: ServerProcess, raw: RawConnection
 ) -> None:
@@ -183,11 +191,13 @@ def test_a_length_of_3_gib_reserves_nothing(
     before = shared_process.memory()
     raw.begin(1, BATCH_REWARD)
     raw.send_message(1, b"x" * 1_000, n_claimed=3 * 1024 * MIB)
+    raw.send(DATA, END_STREAM, 1, b"")
     assert b"grpc-status\x018" in raw.answer(1)
     assert shared_process.memory() - before < 16 * MIB
     assert_goes_on(wire)
 
 
+@pytest.mark.both_listeners
 def test_a_gzip_bomb_is_refused(wire: Wire, shared_process: ServerProcess, raw: RawConnection) -> None:
     """Less than a mebibyte that unpacks to 800 MiB is refused during unpacking, and memory does not grow."""
     packer = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
@@ -198,11 +208,13 @@ def test_a_gzip_bomb_is_refused(wire: Wire, shared_process: ServerProcess, raw: 
     before = shared_process.memory()
     raw.begin(1, BATCH_REWARD, ("grpc-encoding", "gzip"))
     raw.send_message(1, bomb, is_packed=True)
+    raw.send(DATA, END_STREAM, 1, b"")
     assert b"grpc-status\x018" in raw.answer(1)
     assert shared_process.memory() - before < 16 * MIB
     assert_goes_on(wire)
 
 
+@pytest.mark.both_listeners
 def test_calls_without_a_message_do_not_block_others(
     wire: Wire, shared_process: ServerProcess, raw: RawConnection
 ) -> None:
@@ -215,6 +227,7 @@ def test_calls_without_a_message_do_not_block_others(
     assert shared_process.memory() - before < 16 * MIB
 
 
+@pytest.mark.both_listeners
 def test_half_a_message_does_not_block_others(wire: Wire, raw: RawConnection) -> None:
     """Streams that stop in the middle of their message do not make others wait."""
     for stream in range(1, 100, 2):

@@ -19,6 +19,7 @@ from tests.support.process import ServerProcess, eventually
 from tests.support.refusals import INNARDS, Refusal, refused, require_safe_text
 from tests.support.wire import Wire, metric
 
+pytestmark = pytest.mark.both_listeners
 HOSTILE = [
     pytest.param("a\0b", id="NUL"),
     pytest.param("a\r\nb", id="CR LF"),

@@ -14,6 +14,7 @@ from bandit.v1 import bandit_pb2, experiment_pb2
 from tests.support.process import eventually
 from tests.support.wire import Wire, experiment, metric
 
+pytestmark = pytest.mark.both_listeners
 RECORDED: Final = bandit_pb2.OUTCOME_RESULT_RECORDED
 SALT: Final = "00112233445566778899aabbccddeeff"
 

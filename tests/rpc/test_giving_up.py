@@ -10,10 +10,11 @@ import pytest
 from bandit.v1 import bandit_pb2
 from tests.conftest import Connect, StartServer
 from tests.support.ledger import commits_held_up
-from tests.support.process import ServerProcess, eventually, serving, verify
+from tests.support.process import WITH_FAST_LANE, ServerProcess, eventually, serving, verify
 from tests.support.refusals import call_of, refusal_of, refused
 from tests.support.wire import Wire
 
+pytestmark = pytest.mark.both_listeners
 RECORDED: Final = bandit_pb2.OUTCOME_RESULT_RECORDED
 DUPLICATE: Final = bandit_pb2.OUTCOME_RESULT_DUPLICATE
 REWARD_LABELS: Final = {
@@ -53,7 +54,7 @@ def by_hand(wire: Wire, decision_id: str) -> grpc.StatusCode:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """Start a server whose commits can be blocked."""
-    flags = ("--metrics-listen", "127.0.0.1:0")
+    flags = ("--metrics-listen", "127.0.0.1:0", *WITH_FAST_LANE)
     with serving(tmp_path_factory.mktemp("held-up") / "bandit.db", *flags) as server:
         yield server
 

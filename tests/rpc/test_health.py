@@ -15,12 +15,14 @@ from tests.support.wire import SERVICES, Wire
 NAMES = ["", *(service.full_name for service in SERVICES)]
 
 
+@pytest.mark.both_listeners
 @pytest.mark.parametrize("service", NAMES)
 def test_services_are_serving(wire: Wire, service: str) -> None:
     """Health reports the server as a whole, and each of its services, as serving."""
     assert wire.health_of(service) == health_pb2.HealthCheckResponse.SERVING
 
 
+@pytest.mark.both_listeners
 def test_an_unknown_service_is_not_found(wire: Wire) -> None:
     """An unknown service gets NOT_FOUND, as the health protocol requires."""
     with pytest.raises(grpc.RpcError) as caught:

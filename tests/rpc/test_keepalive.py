@@ -44,12 +44,15 @@ def ping(connection: RawConnection, every_seconds: float, n_pings: int) -> tuple
     return n_answers, b""
 
 
+@pytest.mark.both_listeners
 @pytest.mark.slow
 @pytest.mark.parametrize("has_stream", [False, True])
-def test_pings_ten_seconds_apart_are_answered(shared_process: ServerProcess, *, has_stream: bool) -> None:
+def test_pings_ten_seconds_apart_are_answered(
+    shared_process: ServerProcess, listener: str, *, has_stream: bool
+) -> None:
     """With a stream on the connection or without any, every one is."""
     n_pings = int(SECONDS // LEAST_SECONDS) + 1
-    with closing(RawConnection.open(shared_process.port)) as connection:
+    with closing(RawConnection.open(shared_process.port_of(listener))) as connection:
         if has_stream:
             watch(connection)
         assert ping(connection, LEAST_SECONDS, n_pings) == (n_pings, b"")
@@ -57,7 +60,10 @@ def test_pings_ten_seconds_apart_are_answered(shared_process: ServerProcess, *, 
 
 @pytest.mark.parametrize("has_stream", [False, True])
 def test_pings_in_a_hurry_end_the_connection(shared_process: ServerProcess, *, has_stream: bool) -> None:
-    """A client that pings once a second is sent away after four, and told why."""
+    """A client that pings once a second is sent away after four, and told why.
+
+    The fast lane lets it ping twenty times.
+    """
     with closing(RawConnection.open(shared_process.port)) as connection:
         if has_stream:
             watch(connection)
@@ -66,17 +72,20 @@ def test_pings_in_a_hurry_end_the_connection(shared_process: ServerProcess, *, h
     assert goaway.endswith(b"too_many_pings")
 
 
-def test_a_flood_of_pings_ends_the_connection(shared_process: ServerProcess) -> None:
+@pytest.mark.both_listeners
+def test_a_flood_of_pings_ends_the_connection(shared_process: ServerProcess, listener: str) -> None:
     """After a thousand pings at once the server says why, and closes the connection."""
     kinds = []
-    with closing(RawConnection.open(shared_process.port)) as connection, suppress(ConnectionError):
+    opened = RawConnection.open(shared_process.port_of(listener))
+    with closing(opened) as connection, suppress(ConnectionError):
         connection.socket.sendall(frame_bytes(PING, 0, 0, b"anything") * 1_000)
         kinds = [(frame.kind, frame.payload[8:]) for frame in connection.frames()]
     assert (GOAWAY, b"too_many_pings") in kinds
 
 
+@pytest.mark.both_listeners
 @pytest.mark.slow
-def test_an_idle_client_keeps_its_connection(shared_process: ServerProcess) -> None:
+def test_an_idle_client_keeps_its_connection(shared_process: ServerProcess, listener: str) -> None:
     """A client of gRPC that pings every 11 s without calls keeps its connection."""
     options = [
         ("grpc.keepalive_time_ms", 11_000),
@@ -90,7 +99,7 @@ def test_an_idle_client_keeps_its_connection(shared_process: ServerProcess) -> N
         if state is not grpc.ChannelConnectivity.READY:
             left.set()
 
-    with grpc.insecure_channel(shared_process.address, options) as channel:
+    with grpc.insecure_channel(shared_process.address_of(listener), options) as channel:
         grpc.channel_ready_future(channel).result(CALL_SECONDS)
         channel.subscribe(note)
         assert not left.wait(SECONDS)

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bandit.v1 import bandit_pb2
 from tests.conftest import Connect
-from tests.support.process import ServerProcess, eventually, serving
+from tests.support.process import FAST_LANE, LISTENERS, WITH_FAST_LANE, ServerProcess, eventually, serving
 from tests.support.refusals import refused
 from tests.support.wire import METHODS, Wire, metric
 
@@ -22,9 +22,11 @@ PERSON: Final = "alice-4711@example.org"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """Start a server that serves metrics and logs at level debug."""
-    flags = ("--metrics-listen", "127.0.0.1:0", "--log-level", "debug")
+def server(tmp_path_factory: pytest.TempPathFactory, listener: str) -> Iterator[ServerProcess]:
+    """Start a server that serves metrics and logs at level debug, for calls to one listener."""
+    flags = ["--metrics-listen", "127.0.0.1:0", "--log-level", "debug"]
+    if listener == FAST_LANE:
+        flags += WITH_FAST_LANE
     with serving(tmp_path_factory.mktemp("metrics") / "bandit.db", *flags) as server:
         yield server
 
@@ -47,6 +49,7 @@ def calls(server: ServerProcess, method: str, code: str) -> float:
     )
 
 
+@pytest.mark.both_listeners
 def test_metrics_and_log_after_known_calls(server: ServerProcess, wire: Wire) -> None:
     """Every family matches the calls made, and neither metrics nor log have a unit or a decision id."""
     name = wire.running(metrics=[metric("click", window=Duration(seconds=3_600))])
@@ -156,7 +159,7 @@ def sockets_of(pid: int) -> Iterator[str]:
 
 
 def test_metrics_are_not_served_by_default(shared_process: ServerProcess) -> None:
-    """The process listens on one port only, the one for calls."""
+    """The process listens on the ports for calls only."""
     inodes = set(sockets_of(shared_process.process.pid))
     listening = set()
     for table in ("tcp", "tcp6"):
@@ -164,4 +167,4 @@ def test_metrics_are_not_served_by_default(shared_process: ServerProcess) -> Non
             fields = line.split()
             if fields[3] == "0A" and fields[9] in inodes:
                 listening.add(int(fields[1].rpartition(":")[2], 16))
-    assert listening == {shared_process.port}
+    assert listening == {shared_process.port_of(listener) for listener in LISTENERS}

@@ -13,6 +13,7 @@ from tests.support.process import eventually
 from tests.support.refusals import refused
 from tests.support.wire import Wire, experiment, metric
 
+pytestmark = pytest.mark.both_listeners
 RECORDED: Final = bandit_pb2.OUTCOME_RESULT_RECORDED
 DUPLICATE: Final = bandit_pb2.OUTCOME_RESULT_DUPLICATE
 REVISED: Final = bandit_pb2.OUTCOME_RESULT_REVISED

@@ -9,6 +9,7 @@ from bandit.v1 import bandit_pb2, experiment_pb2
 from tests.support.refusals import refused
 from tests.support.wire import Wire, metric
 
+pytestmark = pytest.mark.both_listeners
 RECORDED = bandit_pb2.OUTCOME_RESULT_RECORDED
 DUPLICATE = bandit_pb2.OUTCOME_RESULT_DUPLICATE
 SPEND = metric("spend", kind=experiment_pb2.METRIC_KIND_REAL, maximum=10_000_000.0)

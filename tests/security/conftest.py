@@ -9,7 +9,7 @@ import pytest
 
 from server.services.access.callers import Role, digest_of, format_hash, new_token
 from tests.support.certificates import Authority
-from tests.support.process import ServerProcess, serving
+from tests.support.process import WITH_FAST_LANE, ServerProcess, serving
 from tests.support.wire import Wire
 
 Enter = Callable[..., Wire]
@@ -66,7 +66,7 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> TokensFile:
 def guarded(tmp_path_factory: pytest.TempPathFactory, tokens: TokensFile) -> Iterator[ServerProcess]:
     """Start a server that these callers share; its log must have no token and no hash."""
     file = tmp_path_factory.mktemp("guarded") / "bandit.db"
-    with serving(file, "--tokens", str(tokens.path), "--reflection") as server:
+    with serving(file, "--tokens", str(tokens.path), "--reflection", *WITH_FAST_LANE) as server:
         yield server
     log = server.log.read_text()
     secrets = [token for pair in tokens.tokens.values() for token in pair]
@@ -74,14 +74,14 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, tokens: TokensFile) -> Ite
 
 
 @pytest.fixture
-def enter() -> Iterator[Enter]:
+def enter(listener: str) -> Iterator[Enter]:
     """Open channels that are closed at the end."""
     wires: list[Wire] = []
 
     def open_wire(
         server: ServerProcess, token: str = "", credentials: grpc.ChannelCredentials | None = None
     ) -> Wire:
-        wires.append(Wire(server.address, token=token, credentials=credentials))
+        wires.append(Wire.to(server, listener, token=token, credentials=credentials))
         return wires[-1]
 
     yield open_wire

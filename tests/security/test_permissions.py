@@ -15,7 +15,7 @@ from server.services.access.callers import Role
 from tests.security.conftest import Enter, TokensFile
 from tests.support.process import ServerProcess
 from tests.support.refusals import call_of, refused
-from tests.support.wire import METHODS, Wire
+from tests.support.wire import METHODS, ON_LISTENERS, Wire
 
 PROTOS = Path(__file__).parents[2] / "protos" / "bandit" / "v1"
 FILES = (admin_pb2.DESCRIPTOR, bandit_pb2.DESCRIPTOR, evidence_pb2.DESCRIPTOR, experiment_pb2.DESCRIPTOR)
@@ -56,7 +56,7 @@ def test_every_method_is_served() -> None:
     assert all(ROLES.values())
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("listener", "method"), ON_LISTENERS, indirect=["listener"])
 def test_without_credentials_nothing_is_answered(method: str, guarded: ServerProcess, enter: Enter) -> None:
     """Every method returns UNAUTHENTICATED before its request is read."""
     wire = enter(guarded)
@@ -64,6 +64,7 @@ def test_without_credentials_nothing_is_answered(method: str, guarded: ServerPro
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
 
 
+@pytest.mark.both_listeners
 @pytest.mark.parametrize("role", Role)
 def test_a_role_may_do_what_the_table_says(
     role: Role, guarded: ServerProcess, tokens: TokensFile, enter: Enter
@@ -76,6 +77,7 @@ def test_a_role_may_do_what_the_table_says(
     assert set(answers.values()) & CLOSED == {grpc.StatusCode.PERMISSION_DENIED}
 
 
+@pytest.mark.both_listeners
 def test_health_needs_no_credentials(guarded: ServerProcess, enter: Enter) -> None:
     """Health needs no credentials, as load balancers have no token."""
     assert enter(guarded).health_of("") == health_pb2.HealthCheckResponse.SERVING

@@ -38,20 +38,25 @@ def test_a_slow_rate_still_lets_one_call_through() -> None:
     assert bucket.take(10.0) == 0.0
 
 
+@pytest.mark.both_listeners
 def test_a_caller_beyond_its_rate_is_refused_and_no_other_is(
     start_server: StartServer, tmp_path: Path, enter: Enter
 ) -> None:
-    """It gets RESOURCE_EXHAUSTED with a delay, each item of a batch counts, and others are let through."""
+    """It gets RESOURCE_EXHAUSTED with a delay, each item of a batch counts, and others are let through.
+
+    Its calls to both listeners count together.
+    """
     limited = 'roles = ["choose", "viewer"]\ncalls_per_second = 0.5'
     callers = {"slow": limited, "batches": limited.replace("0.5", "100"), "quick": 'roles = ["choose"]'}
     file = TokensFile.create(tmp_path / "tokens.toml", callers)
     server = start_server("--tokens", str(file.path))
     slow, quick = enter(server, file.token("slow")), enter(server, file.token("quick"))
     slow.list_page()
-    refusal = refused(slow.list_page)
+    refusal = refused(lambda: slow.choose("missing"))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
     assert refusal.retry_seconds is not None
     assert 0 < refusal.retry_seconds <= 2
+    assert refused(slow.list_page).reason == "RATE_LIMITED"
     batches = enter(server, file.token("batches"))
     question = bandit_pb2.ChooseRequest(experiment="missing")
     batches.batch_choose(*[question] * 1000)
@@ -63,8 +68,9 @@ def test_a_caller_beyond_its_rate_is_refused_and_no_other_is(
     assert slow.health_of("") == 1
 
 
+@pytest.mark.both_listeners
 def test_without_tokens_all_callers_share_a_limit(start_server: StartServer, enter: Enter) -> None:
     """Without tokens, `--calls-per-second` limits all callers together."""
     server = start_server("--calls-per-second", "0.1")
     enter(server).list_page()
-    assert refused(enter(server).list_page).reason == "RATE_LIMITED"
+    assert refused(lambda: enter(server).choose("missing")).reason == "RATE_LIMITED"

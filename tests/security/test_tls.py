@@ -27,7 +27,7 @@ from server.settings import Settings
 from tests.conftest import StartServer
 from tests.security.conftest import Enter, TokensFile
 from tests.support.certificates import Authority
-from tests.support.process import ServerProcess, eventually, serving
+from tests.support.process import WITH_FAST_LANE, ServerProcess, eventually, serving
 from tests.support.refusals import call_of, refused
 from tests.support.wire import Wire
 
@@ -39,30 +39,37 @@ def server(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> It
     certificate, key = authority.issue("server.test").write(folder, "server")
     (folder / "ca.pem").write_bytes(authority.pem)
     (folder / "tokens.toml").write_text(
-        '[[callers]]\nname = "ranker"\nroles = ["viewer"]\ncertificate_names = ["ranker.test"]\n'
+        '[[callers]]\nname = "ranker"\nroles = ["choose"]\ncertificate_names = ["ranker.test"]\n'
     )
     flags = ["--tls-certificate", str(certificate), "--tls-key", str(key)]
     flags += ["--tls-client-ca", str(folder / "ca.pem"), "--tokens", str(folder / "tokens.toml")]
-    with serving(folder / "bandit.db", *flags, "--metrics-listen", "127.0.0.1:0") as started:
+    with serving(folder / "bandit.db", *flags, "--metrics-listen", "127.0.0.1:0", *WITH_FAST_LANE) as started:
         yield started
 
 
 def n_calls(server: ServerProcess) -> float:
-    """Return the number of ListExperiments calls that reached their handler."""
-    labels = {"grpc_type": "unary", "grpc_service": "bandit.v1.ExperimentService"}
-    return server.sample("grpc_server_started_total", **labels, grpc_method="ListExperiments")
+    """Return the number of calls of Choose that reached its handler."""
+    labels = {"grpc_type": "unary", "grpc_service": "bandit.v1.BanditService"}
+    return server.sample("grpc_server_started_total", **labels, grpc_method="Choose")
 
 
+def is_answered(wire: Wire) -> bool:
+    """True if the caller of a channel may choose."""
+    return refused(lambda: wire.choose("missing")).code is grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.both_listeners
 def test_a_caller_is_known_by_its_certificate(
     server: ServerProcess, authority: Authority, enter: Enter
 ) -> None:
     """A caller is known by the common name or an alternative name that the tokens file lists."""
     known = enter(server, credentials=authority.credentials(authority.issue("ranker.test")))
-    assert list(known.list_page().experiments) == []
+    assert is_answered(known)
     stranger = enter(server, credentials=authority.credentials(authority.issue("stranger.test")))
-    assert refused(stranger.list_page).code is grpc.StatusCode.UNAUTHENTICATED
+    assert refused(lambda: stranger.choose("missing")).code is grpc.StatusCode.UNAUTHENTICATED
 
 
+@pytest.mark.both_listeners
 @pytest.mark.parametrize("case", ["plain text", "no certificate", "wrong CA of ours", "wrong CA of theirs"])
 def test_a_handshake_that_fails_reaches_no_handler(
     case: str, server: ServerProcess, authority: Authority, enter: Enter
@@ -78,11 +85,12 @@ def test_a_handshake_that_fails_reaches_no_handler(
     before = n_calls(server)
     wire = enter(server, credentials=credentials)
     with pytest.raises(grpc.RpcError) as caught:
-        wire.list_page()
+        wire.choose("missing")
     assert call_of(caught.value).code() is grpc.StatusCode.UNAVAILABLE
     assert n_calls(server) == before
 
 
+@pytest.mark.both_listeners
 @pytest.mark.parametrize(
     ("version", "is_taken"),
     [
@@ -94,7 +102,13 @@ def test_a_handshake_that_fails_reaches_no_handler(
 )
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 def test_nothing_older_than_tls_1_2(
-    version: ssl.TLSVersion, *, is_taken: bool, server: ServerProcess, authority: Authority, tmp_path: Path
+    version: ssl.TLSVersion,
+    *,
+    is_taken: bool,
+    server: ServerProcess,
+    listener: str,
+    authority: Authority,
+    tmp_path: Path,
 ) -> None:
     """The server itself refuses older versions, whatever the client offers."""
     paths = authority.issue("ranker.test").write(tmp_path, "client")
@@ -104,7 +118,7 @@ def test_nothing_older_than_tls_1_2(
     context.load_cert_chain(*paths)
     context.set_alpn_protocols(["h2"])
     context.minimum_version = context.maximum_version = version
-    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as plain:
+    with socket.create_connection(("127.0.0.1", server.port_of(listener)), timeout=20) as plain:
         if not is_taken:
             with pytest.raises((ssl.SSLError, ConnectionError)):
                 context.wrap_socket(plain, server_hostname="127.0.0.1")
@@ -113,13 +127,13 @@ def test_nothing_older_than_tls_1_2(
             assert wrapped.selected_alpn_protocol() == "h2"
 
 
-def serial_of(server: ServerProcess, authority: Authority) -> str:
-    """Return the serial number of the server's certificate."""
+def serial_of(port: int, authority: Authority) -> str:
+    """Return the serial number of the certificate at a port."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(cadata=authority.pem.decode())
     context.set_alpn_protocols(["h2"])
     with (
-        socket.create_connection(("127.0.0.1", server.port), timeout=20) as plain,
+        socket.create_connection(("127.0.0.1", port), timeout=20) as plain,
         context.wrap_socket(plain, server_hostname="127.0.0.1") as wrapped,
     ):
         certificate = wrapped.getpeercert()
@@ -127,36 +141,40 @@ def serial_of(server: ServerProcess, authority: Authority) -> str:
     return str(certificate["serialNumber"])
 
 
+@pytest.mark.both_listeners
 def test_a_new_certificate_is_shown_without_a_restart_and_without_a_failed_call(
-    start_server: StartServer, tmp_path: Path, authority: Authority
+    start_server: StartServer, listener: str, tmp_path: Path, authority: Authority, enter: Enter
 ) -> None:
     """No call fails, on old or new connections; a broken certificate is logged once and not used."""
     certificate, key = authority.issue("server.test").write(tmp_path, "server")
-    server = start_server("--tls-certificate", str(certificate), "--tls-key", str(key))
+    many = ("--fast-new-connections", "0")  # the test makes a hundred a second from one address
+    server = start_server("--tls-certificate", str(certificate), "--tls-key", str(key), *many)
+    port = server.port_of(listener)
     stop, failures, counts = threading.Event(), list[Exception](), [0, 0]
 
     def load(kind: int) -> None:
-        wire = Wire(server.address, credentials=authority.credentials())
+        wire = Wire.to(server, listener, credentials=authority.credentials())
         while not stop.is_set():
             try:
-                wire.list_page()
+                wire.choose(name)
                 counts[kind] += 1
             except grpc.RpcError as error:
                 failures.append(error)
             if kind:  # a connection for each call
                 wire.close()
-                wire = Wire(server.address, credentials=authority.credentials())
+                wire = Wire.to(server, listener, credentials=authority.credentials())
         wire.close()
 
+    name = enter(server, credentials=authority.credentials()).running()
     threads = [threading.Thread(target=load, args=(kind,)) for kind in (0, 1)]
     for thread in threads:
         thread.start()
-    first = serial_of(server, authority)
+    first = serial_of(port, authority)
     authority.issue("server.test").write(tmp_path, "server")
-    second = eventually(lambda: serial_of(server, authority), until=lambda serial: serial != first)
+    second = eventually(lambda: serial_of(port, authority), until=lambda serial: serial != first)
     certificate.write_text("no certificate")
     eventually(lambda: any(event["event"] == "file.not_reloaded" for event in server.events()))
-    assert serial_of(server, authority) == second
+    assert serial_of(port, authority) == second
     done = list(counts)
     eventually(lambda: min(now - then for now, then in zip(counts, done, strict=True)) > 0)
     stop.set()

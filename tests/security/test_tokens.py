@@ -12,7 +12,7 @@ from server.services.access.callers import new_token
 from tests.conftest import StartServer
 from tests.security.conftest import Enter, TokensFile
 from tests.support.process import ServerProcess, eventually
-from tests.support.refusals import call_of, refused
+from tests.support.refusals import refused
 from tests.support.wire import Wire, experiment
 
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
@@ -21,48 +21,68 @@ DENIED = grpc.StatusCode.PERMISSION_DENIED
 
 def is_known(wire: Wire) -> bool:
     """True if the server accepts the token of a channel."""
-    try:
-        wire.list_page()
-    except grpc.RpcError as error:
-        if call_of(error).code() is not UNAUTHENTICATED:
-            raise
-        return False
-    return True
+    code = refused(lambda: wire.choose("missing")).code
+    assert code in {UNAUTHENTICATED, DENIED, grpc.StatusCode.NOT_FOUND}
+    return code is not UNAUTHENTICATED
 
 
+@pytest.mark.both_listeners
 def test_a_wrong_token_is_refused_without_being_repeated(guarded: ServerProcess, enter: Enter) -> None:
     """It gets UNAUTHENTICATED, and no text has the token."""
     token = new_token()
     wire = enter(guarded, token)
-    refusal = refused(wire.list_page)
+    refusal = refused(lambda: wire.choose("missing"))
     assert refusal.code is UNAUTHENTICATED
     assert token not in refusal.message
 
 
-@pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic {token}", "{token}", "Bearer {token} x"])
+@pytest.mark.both_listeners
+@pytest.mark.parametrize("header", ["", "Bearer", "Basic {token}", "{token}", "Bearer {token} x"])
 def test_only_a_bearer_token_is_accepted(
     header: str, guarded: ServerProcess, tokens: TokensFile, enter: Enter
 ) -> None:
     """Another scheme, or more text than the token, is refused."""
     wire = enter(guarded)
-    metadata = (("authorization", header.format(token=tokens.token("viewer"))),)
-    request = experiment_pb2.ListExperimentsRequest()
-    refusal = refused(lambda: wire.experiments.ListExperiments(request, metadata=metadata, timeout=20))
+    metadata = (("authorization", header.format(token=tokens.token("choose"))),)
+    request = bandit_pb2.ChooseRequest(experiment="missing")
+    refusal = refused(lambda: wire.bandit.Choose(request, metadata=metadata, timeout=20))
     assert refusal.code is UNAUTHENTICATED
 
 
+@pytest.mark.both_listeners
 def test_the_scheme_is_case_insensitive(guarded: ServerProcess, tokens: TokensFile, enter: Enter) -> None:
     """The scheme is case-insensitive, as RFC 7235 requires."""
-    metadata = (("authorization", f"bEARER {tokens.token('viewer')}"),)
-    request = experiment_pb2.ListExperimentsRequest()
-    enter(guarded).experiments.ListExperiments(request, metadata=metadata, timeout=20)
+    metadata = (("authorization", f"bEARER {tokens.token('choose')}"),)
+    request = bandit_pb2.ChooseRequest(experiment="missing")
+    wire = enter(guarded)
+    refusal = refused(lambda: wire.bandit.Choose(request, metadata=metadata, timeout=20))
+    assert refusal.code is grpc.StatusCode.NOT_FOUND
 
 
+@pytest.mark.both_listeners
+def test_callers_can_share_a_connection(guarded: ServerProcess, tokens: TokensFile, enter: Enter) -> None:
+    """Each call is its own caller's, in whatever order they come, as behind a proxy."""
+    wire, request = enter(guarded), bandit_pb2.ChooseRequest(experiment="missing")
+    codes = {
+        tokens.token("choose"): grpc.StatusCode.NOT_FOUND,
+        tokens.tokens["choose"][1]: grpc.StatusCode.NOT_FOUND,
+        tokens.token("viewer"): DENIED,
+        new_token(): UNAUTHENTICATED,
+        "": UNAUTHENTICATED,
+    }
+    for token in (*codes, *reversed(codes), *[*codes, *codes][::2]):
+        metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        call = wire.bandit.Choose.future(request, metadata=metadata, timeout=20)
+        assert refused(call.result).code is codes[token]
+
+
+@pytest.mark.both_listeners
 def test_both_tokens_of_a_caller_are_valid(guarded: ServerProcess, tokens: TokensFile, enter: Enter) -> None:
     """A caller can have two valid tokens, so that one can replace the other."""
     assert [is_known(enter(guarded, token)) for token in tokens.tokens["viewer"]] == [True, True]
 
 
+@pytest.mark.both_listeners
 def test_a_removed_token_is_refused_without_a_restart(
     start_server: StartServer, tmp_path: Path, enter: Enter
 ) -> None:
@@ -83,6 +103,7 @@ def test_a_removed_token_is_refused_without_a_restart(
     assert "sha256:" not in event["error"]
 
 
+@pytest.mark.both_listeners
 def test_a_broken_tokens_file_refuses_no_known_caller(
     start_server: StartServer, enter: Enter, tmp_path: Path
 ) -> None:
@@ -128,6 +149,7 @@ def n_logged(server: ServerProcess) -> int:
     return len([event for event in server.events() if event["event"] == "file.not_reloaded"])
 
 
+@pytest.mark.both_listeners
 def test_a_caller_of_a_namespace_sees_nothing_else(
     guarded: ServerProcess, tokens: TokensFile, enter: Enter
 ) -> None:
@@ -159,6 +181,7 @@ def test_a_caller_of_a_namespace_sees_nothing_else(
     assert everything.get(other).state == experiment_pb2.STATE_RUNNING
 
 
+@pytest.mark.both_listeners
 def test_a_reward_belongs_to_the_namespace_of_its_decision(
     guarded: ServerProcess, tokens: TokensFile, enter: Enter
 ) -> None:
@@ -203,6 +226,7 @@ def test_without_a_tokens_file_the_log_explains_the_meaning(shared_process: Serv
     assert (event["level"], event["meaning"]) == ("info", "anyone who reaches the port may do everything")
 
 
+@pytest.mark.both_listeners
 def test_refused_callers_are_logged(start_server: StartServer, tmp_path: Path, enter: Enter) -> None:
     """It has caller, method and address, once for many calls, without the token or accepted calls."""
     lines = 'roles = ["viewer", "operator"]\nnamespaces = ["team-a"]'
@@ -210,7 +234,7 @@ def test_refused_callers_are_logged(start_server: StartServer, tmp_path: Path, e
     server = start_server("--tokens", str(file.path))
     stranger, known = enter(server, new_token()), enter(server, file.token("team"))
     for _ in range(20):
-        refused(stranger.list_page)
+        refused(lambda: stranger.choose("missing"))
     refused(lambda: known.admin.RotateDecisionKey(admin_pb2.RotateDecisionKeyRequest(), timeout=20))
     refused(lambda: known.get("team-b/demo"))
     assert refused(lambda: known.get("team-a/demo")).code is grpc.StatusCode.NOT_FOUND
@@ -219,7 +243,7 @@ def test_refused_callers_are_logged(start_server: StartServer, tmp_path: Path, e
         until=lambda events: len(events) == 3,
     )
     assert [(event["method"], event["caller"]) for event in logged] == [
-        ("ListExperiments", None),
+        ("Choose", None),
         ("RotateDecisionKey", None),
         ("GetExperiment", "team"),
     ]

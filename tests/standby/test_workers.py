@@ -203,6 +203,19 @@ POSTGRESQL = "postgresql+psycopg://u@h/d"
         ({"workers": 2, "database": POSTGRESQL, "metrics_listen": "127.0.0.1:50050"}, "50050 to 50051"),
         ({"workers": 2, "database": POSTGRESQL, "metrics_listen": "127.0.0.1:65535"}, "65535 to 65536"),
         ({"workers": 2, "database": POSTGRESQL, "listen": "unix:s"}, "must be 1 to listen at a Unix socket"),
+        (
+            {"workers": 2, "database": POSTGRESQL, "fast_listen": "unix:s"},
+            "must be 1 to listen at a Unix socket",
+        ),
+        (
+            {
+                "workers": 2,
+                "database": POSTGRESQL,
+                "metrics_listen": "127.0.0.1:9000",
+                "fast_listen": "127.0.0.1:9001",
+            },
+            "9000 to 9001",
+        ),
         ({"snapshot": "s", "database": POSTGRESQL}, "must come with keys"),
         ({"keys": "k", "database": POSTGRESQL}, "must come with snapshot"),
         ({"snapshot": "s", "keys": "k"}, "needs PostgreSQL: an SQLite file is on the server's own disk"),

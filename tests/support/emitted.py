@@ -29,7 +29,7 @@ _LEVELS: Final = {
 }
 """Methods of a logger, and the level under which each of them logs."""
 
-_EVENT: Final = re.compile(r"[a-z]+(\.[a-z_]+)+")
+_EVENT: Final = re.compile(r"[a-z_]+(\.[a-z_]+)+")
 _REASON: Final = re.compile(r"[A-Z]+(_[A-Z]+)*")
 _METRIC: Final = re.compile(r"(bandit|grpc_server)_[a-z_]+")
 

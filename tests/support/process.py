@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import pytest
 
@@ -21,6 +21,13 @@ from server.app import maintenance
 from server.settings import Settings
 
 _Result = TypeVar("_Result")
+
+FAST_LANE: Final = "fast lane"
+LISTENERS: Final = ("grpcio", FAST_LANE)
+"""The listeners of a server that are tested."""
+
+WITH_FAST_LANE: Final = ("--fast-listen", "127.0.0.1:0")
+"""The flags of a server that has both."""
 
 
 def eventually(
@@ -67,12 +74,14 @@ class ServerProcess:
         database: The SQLite file.
         log: The file of its standard error; runs on one file append to one log.
         address: Where it listens.
+        fast_address: Where its fast lane listens; None without `--fast-listen`.
     """
 
     process: subprocess.Popen[str]
     database: Path
     log: Path
     address: str
+    fast_address: str | None = None
 
     @classmethod
     def start(
@@ -106,12 +115,26 @@ class ServerProcess:
             process.kill()
             process.communicate()
             pytest.fail(f"the server did not start: {line!r} {log.read_text()}")
-        return cls(process, database, log, line.split()[-1])
+        fast_address = None
+        if "--fast-listen" in flags and process.stdout is not None:
+            fast_address = process.stdout.readline().split()[-1]  # it was written together with the first
+        return cls(process, database, log, line.split()[-1], fast_address)
 
     @property
     def port(self) -> int:
         """The port that it listens at."""
         return int(self.address.rpartition(":")[2])
+
+    def address_of(self, listener: str) -> str:
+        """Return where one of `LISTENERS` is; fail if this server does not have it."""
+        if listener != FAST_LANE:
+            return self.address
+        assert self.fast_address is not None, "the server was started without a fast lane"
+        return self.fast_address
+
+    def port_of(self, listener: str) -> int:
+        """Return the port of one of `LISTENERS`."""
+        return int(self.address_of(listener).rpartition(":")[2])
 
     @property
     def url(self) -> str:

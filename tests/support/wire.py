@@ -3,7 +3,7 @@
 import itertools
 import os
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import grpc
 from grpc_health.v1 import health_pb2
@@ -16,6 +16,7 @@ from bandit.v1 import (
     experiment_pb2,
     experiment_pb2_grpc,
 )
+from tests.support.process import FAST_LANE, LISTENERS, ServerProcess
 
 CALL_SECONDS: Final = 20.0
 """The deadline of a call that is expected to be answered: long, since the machine may be busy."""
@@ -26,8 +27,74 @@ SERVICES: Final = (
     admin_pb2.DESCRIPTOR.services_by_name["AdminService"],
 )
 METHODS: Final = [f"/{service.full_name}/{method.name}" for service in SERVICES for method in service.methods]
+STREAMS: Final = ["/bandit.v1.BanditService/ChooseStream"]
+"""Methods that answer bad messages one by one, and do not fail with them."""
+
+_DATA_PLANE: Final = ("/bandit.v1.BanditService/", "/grpc.health.v1.Health/")
+"""What the fast lane serves."""
+
+FAST_METHODS: Final = [method for method in METHODS if method.startswith(_DATA_PLANE)]
+"""Those of the fast lane."""
+
+ON_LISTENERS: Final = [
+    (listener, method)
+    for listener in LISTENERS
+    for method in (FAST_METHODS if listener == FAST_LANE else METHODS)
+]
+"""Each listener with each method that it serves."""
 
 _names = itertools.count(1)
+
+
+class _ByMethod(grpc.Channel):
+    """One channel of two: the data plane and health on the one, all other methods on the other.
+
+    Args:
+        default: The channel of other methods.
+        data: That of the data plane.
+    """
+
+    def __init__(self, default: grpc.Channel, data: grpc.Channel) -> None:
+        self._default = default
+        self._data = data
+
+    def unary_unary(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """See `grpc.Channel`."""
+        return self._of(method).unary_unary(method, *arguments, **options)
+
+    def unary_stream(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """See `grpc.Channel`."""
+        return self._of(method).unary_stream(method, *arguments, **options)
+
+    def stream_unary(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """See `grpc.Channel`."""
+        return self._of(method).stream_unary(method, *arguments, **options)
+
+    def stream_stream(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """See `grpc.Channel`."""
+        return self._of(method).stream_stream(method, *arguments, **options)
+
+    def subscribe(self, callback: Any, try_to_connect: bool = False) -> None:  # noqa: FBT001, FBT002
+        """Watch the channel of the data plane."""
+        self._data.subscribe(callback, try_to_connect)
+
+    def unsubscribe(self, callback: Any) -> None:
+        """Watch it no more."""
+        self._data.unsubscribe(callback)
+
+    def close(self) -> None:
+        """Close both."""
+        self._default.close()
+        self._data.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _of(self, method: str) -> grpc.Channel:
+        return self._data if method.startswith(_DATA_PLANE) else self._default
 
 
 class Wire:
@@ -35,6 +102,7 @@ class Wire:
 
     Args:
         address: Where the server listens.
+        data_address: Where the data plane and health are called; None for the same address.
         credentials: Credentials of the channel; None for plain text.
         token: A bearer token, sent with every call.
     """
@@ -43,19 +111,30 @@ class Wire:
         self,
         address: str,
         *,
+        data_address: str | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         token: str = "",
     ) -> None:
-        options = [("grpc.initial_reconnect_backoff_ms", 20), ("grpc.max_reconnect_backoff_ms", 100)]
-        channel = (
-            grpc.insecure_channel(address, options=options)
-            if credentials is None
-            else grpc.secure_channel(address, credentials, options=options)
-        )
+        channel = _channel(address, credentials)
+        if data_address is not None and data_address != address:
+            channel = _ByMethod(channel, _channel(data_address, credentials))
         self.channel = grpc.intercept_channel(channel, _Bearer(token)) if token else channel
         self.bandit = bandit_pb2_grpc.BanditServiceStub(self.channel)
         self.experiments = experiment_pb2_grpc.ExperimentServiceStub(self.channel)
         self.admin = admin_pb2_grpc.AdminServiceStub(self.channel)
+
+    @classmethod
+    def to(
+        cls,
+        server: ServerProcess,
+        listener: str,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        token: str = "",
+    ) -> Self:
+        """Open a channel to a server that uses one of its listeners for whatever that serves."""
+        data_address = server.address_of(listener)
+        return cls(server.address, data_address=data_address, credentials=credentials, token=token)
 
     def close(self) -> None:
         """Drop the connection."""
@@ -186,7 +265,14 @@ def metric(name: str, **changes: Any) -> experiment_pb2.Metric:
     return experiment_pb2.Metric(**declared | changes)
 
 
-class _Bearer(grpc.UnaryUnaryClientInterceptor):
+def _channel(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.Channel:
+    options = [("grpc.initial_reconnect_backoff_ms", 20), ("grpc.max_reconnect_backoff_ms", 100)]
+    if credentials is None:
+        return grpc.insecure_channel(address, options=options)
+    return grpc.secure_channel(address, credentials, options=options)
+
+
+class _Bearer(grpc.UnaryUnaryClientInterceptor, grpc.StreamStreamClientInterceptor):
     """Sends a token with every call, even over plain text."""
 
     def __init__(self, token: str) -> None:
@@ -194,5 +280,13 @@ class _Bearer(grpc.UnaryUnaryClientInterceptor):
 
     def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         """Add the token."""
-        metadata = [*(client_call_details.metadata or ()), self._metadata]
-        return continuation(client_call_details._replace(metadata=metadata), request)
+        return continuation(self._with_token(client_call_details), request)
+
+    def intercept_stream_stream(
+        self, continuation: Any, client_call_details: Any, request_iterator: Any
+    ) -> Any:
+        """Add the token."""
+        return continuation(self._with_token(client_call_details), request_iterator)
+
+    def _with_token(self, details: Any) -> Any:
+        return details._replace(metadata=[*(details.metadata or ()), self._metadata])

@@ -17,7 +17,7 @@ class ServeCommand(Command):
     """The command `serve`, with its flags in sections."""
 
     sections = {  # noqa: RUF012 - annotated in Command
-        "Address and data": ("listen", "workers", "database", "migrate", "config"),
+        "Address and data": ("listen", "fast_listen", "workers", "database", "migrate", "config"),
         "Access": ("tls_certificate", "tls_key", "tls_client_ca", "tokens", "calls_per_second", "insecure"),
         "Monitoring": ("metrics_listen", "reflection", "log_level"),
         "Shutdown": ("drain_seconds", "drain_delay_seconds"),
@@ -40,6 +40,8 @@ class ServeCommand(Command):
             "connection_seconds",
             "request_seconds",
             "flood_seconds",
+            "fast_connections_by_address",
+            "fast_new_connections",
         ),
         "Quotas": ("max_experiments", "max_arms", "max_metric_series"),
     }
@@ -51,6 +53,7 @@ class ServeCommand(Command):
     "(BANDIT_DRAIN_SECONDS=10). Flags override the environment, which overrides the file.",
 )
 @setting_option("listen", "ADDRESS")
+@setting_option("fast_listen", "ADDRESS")
 @setting_option("workers", "PROCESSES")
 @setting_option("database", "URL")
 @setting_option("migrate")
@@ -86,14 +89,16 @@ class ServeCommand(Command):
 @setting_option("connection_seconds", "SECONDS")
 @setting_option("request_seconds", "SECONDS")
 @setting_option("flood_seconds", "SECONDS")
+@setting_option("fast_connections_by_address", "CONNECTIONS")
+@setting_option("fast_new_connections", "CONNECTIONS")
 @setting_option("max_experiments", "EXPERIMENTS")
 @setting_option("max_arms", "ARMS")
 @setting_option("max_metric_series", "SERIES")
 def serve(config: Path | None, **flags: object) -> None:
     """Serve Choose and Reward until SIGTERM.
 
-    The first line on standard output has the address. On SIGTERM health turns NOT_SERVING, calls in flight
-    finish, queued rewards are committed, and the exit code is 0.
+    The first line on standard output has the address, and a second one that of the fast lane. On SIGTERM
+    health turns NOT_SERVING, calls in flight finish, queued rewards are committed, and the exit code is 0.
     """
     with reporting(SettingsError, CalledWronglyError):
         settings = load_settings(flags, config)

@@ -271,3 +271,25 @@ def test_metrics_need_a_separate_port() -> None:
     (problem,) = problems_of(given)
     assert problem.startswith("--metrics-listen: must differ from listen")
     assert load_settings({"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0"}).metrics_listen
+
+
+def test_the_fast_lane_needs_a_separate_port() -> None:
+    """It must differ from the RPC port and the metrics port, unless both are 0; Unix sockets too."""
+    for listen in ("127.0.0.1:9090", "unix:a.sock"):
+        (problem,) = problems_of({"listen": listen, "fast_listen": listen})
+        assert problem.startswith("--fast-listen: must differ from listen")
+    (problem,) = problems_of({"metrics_listen": "127.0.0.1:9090", "fast_listen": "127.0.0.1:9090"})
+    assert problem.startswith("--metrics-listen: must differ from fast_listen")
+    assert load_settings({"listen": "127.0.0.1:0", "fast_listen": "127.0.0.1:0"}).fast_listen
+
+
+@pytest.mark.parametrize(
+    ("given", "lack"),
+    [({}, "there is no TLS"), ({"tls_certificate": "c", "tls_key": "k"}, "callers need no credentials")],
+)
+def test_the_fast_lane_is_protected_like_the_other(given: dict[str, object], lack: str) -> None:
+    """Beyond loopback it needs TLS and credentials, or --insecure, wherever the other address is."""
+    with pytest.raises(SettingsError, match=rf"^0\.0\.0\.0:50052 is beyond loopback and {lack}"):
+        check_listen(load_settings(given | {"fast_listen": "0.0.0.0:50052"}))
+    check_listen(load_settings(given | {"fast_listen": "0.0.0.0:50052", "insecure": True}))
+    check_listen(load_settings(given | {"fast_listen": "localhost:50052"}))
