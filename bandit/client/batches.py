@@ -4,7 +4,13 @@ from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
 from bandit.client.errors import CallError, malformed_error, more_telling
-from bandit.client.messages import check_fallback, choice, choose_request, reward_request, reward_result
+from bandit.client.messages import (
+    check_fallback,
+    choice_or_error,
+    choose_request,
+    reward_request,
+    reward_result,
+)
 from bandit.client.statuses import from_status
 from bandit.client.values import Choice, Question, Reward, RewardResult
 from bandit.v1 import bandit_pb2
@@ -141,22 +147,12 @@ def batch_reward_request(batch: RewardBatch) -> bandit_pb2.BatchRewardRequest:
 
 def choices(results: Iterable[bandit_pb2.BatchChooseResult]) -> list[Choice | CallError]:
     """Return the answers to a BatchChoose."""
-    return [_choice_or_error(result) for result in results]
+    return [choice_or_error(result) for result in results]
 
 
 def reward_results(results: Iterable[bandit_pb2.BatchRewardResult]) -> list[RewardResult | CallError]:
     """Return the answers to a BatchReward."""
     return [_reward_result_or_error(result) for result in results]
-
-
-def _choice_or_error(result: bandit_pb2.BatchChooseResult) -> Choice | CallError:
-    match result.WhichOneof("result"):
-        case "choice":
-            return choice(result.choice) if result.choice.arm else malformed_error("the answer names no arm")
-        case "error":
-            return from_status(result.error)
-        case None:
-            return malformed_error("the answer is empty")
 
 
 def _reward_result_or_error(result: bandit_pb2.BatchRewardResult) -> RewardResult | CallError:

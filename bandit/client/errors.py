@@ -166,6 +166,11 @@ def closed_error() -> CallError:
     return call_error(grpc.StatusCode.CANCELLED, "the client is closed")
 
 
+def expired_error() -> CallError:
+    """Return the error of a question on a stream whose time has run out, as gRPC has it for a call."""
+    return call_error(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+
+
 def forked_error() -> CallError:
     """Return the error of a call in a process that was forked from one that used gRPC."""
     text = (

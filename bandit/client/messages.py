@@ -11,7 +11,7 @@ import grpc
 
 from bandit.client.arguments import refusal
 from bandit.client.errors import CallError, call_error, malformed_error
-from bandit.client.statuses import to_timedelta
+from bandit.client.statuses import from_status, to_timedelta
 from bandit.client.values import Choice, Fallback, OutcomeResult, Reason, RewardResult
 from bandit.v1 import bandit_pb2
 from bandit.wrong_types import wrong_type
@@ -76,6 +76,22 @@ def choice(response: bandit_pb2.ChooseResponse) -> Choice:
     )
 
 
+def choice_or_error(result: bandit_pb2.BatchChooseResult) -> Choice | CallError:
+    """Return what became of one choice of a batch."""
+    answer = _answer_or_error(result)
+    if isinstance(answer, CallError):
+        return answer
+    return choice(answer) if answer.arm else malformed_error("the answer names no arm")
+
+
+def choose_response(result: bandit_pb2.ChooseStreamResponse) -> bandit_pb2.ChooseResponse:
+    """Return the answer to one question of a stream; raises a CallError if it is an error, or empty."""
+    answer = _answer_or_error(result)
+    if isinstance(answer, CallError):
+        raise answer
+    return answer
+
+
 def check_fallback(fallback: Fallback, path: str = "fallback") -> None:
     """Raise TypeError if `fallback` is not a Fallback, before any call is made."""
     if not isinstance(fallback, Fallback):
@@ -113,6 +129,18 @@ def reward_result(response: bandit_pb2.RewardResponse) -> RewardResult:
             for metric, result in response.results.items()
         }
     )
+
+
+def _answer_or_error(
+    result: bandit_pb2.BatchChooseResult | bandit_pb2.ChooseStreamResponse,
+) -> bandit_pb2.ChooseResponse | CallError:
+    match result.WhichOneof("result"):
+        case "choice":
+            return result.choice
+        case "error":
+            return from_status(result.error)
+        case None:
+            return malformed_error("the answer is empty")
 
 
 def _check_types(text: object, items: object) -> None:

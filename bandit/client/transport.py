@@ -56,6 +56,19 @@ AsyncStubsT = TypeVar("AsyncStubsT", bound=_OnAsyncChannel)
 StubsT = TypeVar("StubsT", bound=_OnChannel)
 
 
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Return the event loop that runs here.
+
+    Raises:
+        UnavailableError: there is none, or the process was forked.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError as error:
+        forks.check()  # a coroutine that goes on in a forked child has no running loop there, either
+        raise loopless_error() from error
+
+
 class _Opened(NamedTuple, Generic[AsyncStubsT]):
     """The channel of one event loop.
 
@@ -90,11 +103,7 @@ class AsyncTransport(ABC, Generic[AsyncStubsT]):
             UnavailableError: there can't be any: the client is closed, the process was forked, has no event
                 loop here, has greenlets for threads, or lacks the means for a channel.
         """
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError as error:
-            forks.check()  # a coroutine that goes on in a forked child has no running loop there, either
-            raise loopless_error() from error
+        loop = running_loop()
         opened = self._loop_to_opened.get(loop)
         return opened.stubs if opened else self._open(loop)
 
@@ -141,7 +150,7 @@ class AsyncTransport(ABC, Generic[AsyncStubsT]):
         """Open a channel of the running event loop; return the calls on it."""
 
     def _open_channel(self) -> grpc.aio.Channel:
-        _start_a_thread()
+        require_threads()
         target, credentials, options = self._endpoint.channel_arguments()
         if credentials is None:
             return grpc.aio.insecure_channel(target, options)
@@ -227,8 +236,9 @@ class Transport(ABC, Generic[StubsT]):
     def _open_stubs(self) -> StubsT:
         """Open a channel; return the calls on it."""
 
-    def _open_channel(self) -> grpc.Channel:
+    def _open_channel(self, *added: tuple[str, str | int]) -> grpc.Channel:
         target, credentials, options = self._endpoint.channel_arguments()
+        options += added
         if credentials is None:
             return grpc.insecure_channel(target, options)
         return grpc.secure_channel(target, credentials, options)
@@ -262,11 +272,11 @@ async def _close_with_loop(
         _run(channel)
 
 
-def _start_a_thread() -> None:
+def require_threads() -> None:
     """Raise RuntimeError if none can be started: at a limit, or at the interpreter's end (Python 3.12).
 
-    grpc.aio needs one, and corrupts the memory of the process if it gets none. In a greenlet it would wait in
-    C, and hold up the whole process: UnavailableError.
+    grpc.aio needs one, and corrupts the memory of the process if it gets none; a stream needs three. In a
+    greenlet they would wait in C, and hold up the whole process: UnavailableError.
     """
     ids: list[int] = []
     thread = threading.Thread(target=lambda: ids.append(threading.get_native_id()), daemon=True)

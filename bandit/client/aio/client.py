@@ -48,6 +48,8 @@ class AsyncBanditClient:
             service refuses it; either needs TLS or a loopback target.
         credentials: of the channel, made by the caller, in place of `tls`.
         options: gRPC channel options that replace the client's own.
+        stream: True to send the questions of `choose` over one long-lived stream. Results, fallbacks and
+            deadlines are the same; without a stream, or beside a full one, they are calls.
         on_event: a function that is called with each `ClientEvent` as it is counted, by whichever thread or
             event loop it happens in; it must be quick. What it raises is logged once and goes no further.
 
@@ -74,6 +76,7 @@ class AsyncBanditClient:
         token: str | PathLike[str] | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         options: Sequence[tuple[str, str | int]] = (),
+        stream: bool = False,
         on_event: Callable[[ClientEvent], object] | None = None,
     ) -> None:
         self._arguments = {name: value for name, value in locals().items() if name != "self"}
@@ -81,13 +84,14 @@ class AsyncBanditClient:
         self._batch_choose_timeout = duration("batch_choose_timeout", batch_choose_timeout)
         experiment_timeout = duration("experiment_timeout", experiment_timeout)
         require("retry", retry, RetryPolicy | None, "a RetryPolicy or None")
+        require("stream", stream, bool, "a bool")
         self._retry = retry or RetryPolicy()
         self._counters = Counters(on_event)
         self._fallbacks = Fallbacks(self._counters)
         credentials = channel_credentials(tls, credentials)
         options = channel_options(options)
         endpoint = Endpoint(target=target, credentials=credentials, token=token, options=options)
-        self._connection = AsyncConnection(endpoint)
+        self._connection = AsyncConnection(endpoint, has_stream=stream)
         self.experiments = AsyncExperiments(self._connection, experiment_timeout)
         self.admin = AsyncAdmin(self._connection, experiment_timeout)
         self._rewards = AsyncRewards(self._connection, self._retry, self._counters)
@@ -131,12 +135,8 @@ class AsyncBanditClient:
         check_fallback(fallback)
         try:
             request = choose_request(experiment, unit, attributes, eligible_arms, previous)
-            response = await self._connection.call(
-                self._connection.stubs.bandit.Choose,
-                request,
-                self._choose_timeout if timeout is None else call_seconds(timeout),
-            )
-            return choice(response)
+            seconds = self._choose_timeout if timeout is None else call_seconds(timeout)
+            return choice(await self._connection.choose(request, seconds))
         except CallError as error:
             return self._fallbacks.serve(experiment, fallback, error)
 

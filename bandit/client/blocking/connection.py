@@ -15,8 +15,11 @@ import grpc
 from bandit.client.arguments import call_seconds
 from bandit.client.endpoint import Endpoint
 from bandit.client.errors import AccessError
+from bandit.client.messages import choose_response
+from bandit.client.streams.questions import Question
+from bandit.client.streams.stream import MOST_STREAMS, ChooseStream
 from bandit.client.transport import RequestT, ResponseT, Transport
-from bandit.v1 import admin_pb2_grpc, bandit_pb2_grpc, experiment_pb2_grpc
+from bandit.v1 import admin_pb2_grpc, bandit_pb2, bandit_pb2_grpc, experiment_pb2_grpc
 
 
 class Stubs(NamedTuple):
@@ -31,9 +34,24 @@ class Stubs(NamedTuple):
 class Connection(Transport[Stubs]):
     """A blocking connection; thread-safe."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, *, has_stream: bool = False) -> None:
         super().__init__(endpoint)
         self._bearer = endpoint.bearer
+        self._stream = ChooseStream(endpoint) if has_stream else None
+
+    def choose(self, request: bandit_pb2.ChooseRequest, timeout: float) -> bandit_pb2.ChooseResponse:
+        """Return the answer to one choice, which must come within `timeout` seconds; raises only CallError.
+
+        It comes over the stream of the client if it has one, and by a call where the stream has no answer:
+        there is none yet, too much is in flight, it has ended, or the service refuses the token.
+        """
+        if self._stream is None:
+            return self.call(self.stubs.bandit.Choose, request, timeout)
+        deadline = time.monotonic() + timeout
+        answer = self._ask(self._stream, request, deadline) if timeout > 0.0 else None
+        if answer is not None:
+            return choose_response(answer)
+        return self.call(self.stubs.bandit.Choose, request, deadline - time.monotonic())
 
     def call(
         self, method: grpc.UnaryUnaryMultiCallable[RequestT, ResponseT], request: RequestT, timeout: float
@@ -50,6 +68,31 @@ class Connection(Transport[Stubs]):
             if error.code is not grpc.StatusCode.UNAUTHENTICATED or not self._bearer.renew(metadata):
                 raise
         return self._send(method, request, deadline - time.monotonic(), self._bearer.metadata)
+
+    def close(self) -> None:
+        """Cancel what is in flight and refuse more; closing again does nothing."""
+        super().close()  # first: a question that the stream leaves is a call
+        if self._stream is not None:
+            self._stream.close()
+
+    def _ask(
+        self, stream: ChooseStream, request: bandit_pb2.ChooseRequest, deadline: float
+    ) -> bandit_pb2.ChooseStreamResponse | None:
+        """Return the answer of the stream, or None if the request has to be a call; choosing may be repeated.
+
+        Raises:
+            UnavailableError: neither is known at the deadline, in monotonic seconds.
+        """
+        message = bandit_pb2.ChooseStreamRequest(request=request)
+        for _ in range(MOST_STREAMS):
+            question = Question(message)
+            exchange = stream.put(question)
+            if exchange is None:
+                return None
+            answer = question.wait(deadline - time.monotonic())
+            if answer is not None or not stream.may_ask_again(exchange):
+                return answer
+        return None
 
     def _open_stubs(self) -> Stubs:
         channel = self._open_channel()

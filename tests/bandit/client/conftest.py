@@ -13,7 +13,15 @@ from bandit.client import AsyncBanditClient, BanditClient, Fallback, RetryPolicy
 from bandit.v1 import bandit_pb2
 from tests.bandit.client import programs
 from tests.bandit.client.outbox.outboxes import NOBODY, OpenOutbox
-from tests.bandit.client.peer import AnyClient, ClientFactory, Peer, Script, answer, settle
+from tests.bandit.client.peer import (
+    AnyClient,
+    ClientFactory,
+    Peer,
+    Script,
+    answer,
+    choose_each,
+    settle,
+)
 
 
 @pytest.fixture
@@ -53,6 +61,12 @@ def client(new_client: ClientFactory, peer: Peer, retry: RetryPolicy) -> AnyClie
 
 
 @pytest.fixture
+def streaming(new_client: ClientFactory, peer: Peer, retry: RetryPolicy) -> AnyClient:
+    """As `client`, with a stream."""
+    return new_client(peer.target, choose_timeout=10.0, batch_choose_timeout=10.0, retry=retry, stream=True)
+
+
+@pytest.fixture
 def fallback() -> Fallback:
     """The caller's own fallback."""
     return Fallback("v0", {"temperature": 0.2})
@@ -62,6 +76,7 @@ def fallback() -> Fallback:
 def run_program(peer: Peer, tmp_path: Path) -> programs.Run:
     """Runs a program in a process of its own, against a peer that chooses v1 and records rewards."""
     peer.script.on("Choose", answer(bandit_pb2.ChooseResponse(arm="v1", decision_id="signed")))
+    peer.script.on_stream(choose_each())
     recorded = bandit_pb2.RewardResponse(results={"click": bandit_pb2.OUTCOME_RESULT_RECORDED})
     peer.script.on("Reward", answer(recorded))
     return lambda program, environment=None: programs.run(program, peer.target, tmp_path, environment)

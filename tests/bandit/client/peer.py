@@ -6,6 +6,7 @@ Its helpers let one test run on both clients.
 from __future__ import annotations  # some types exist in the stubs only
 
 import asyncio
+import itertools
 import threading
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -18,10 +19,12 @@ import grpc
 from google.protobuf.message import Message
 
 from bandit.client import AsyncBanditClient, BanditClient, RetryPolicy
+from bandit.v1 import bandit_pb2
 
 T = TypeVar("T")
 AnyClient: TypeAlias = BanditClient | AsyncBanditClient
 Behaviour = Callable[[bytes, grpc.ServicerContext], bytes]
+StreamBehaviour = Callable[[Iterator[bytes], grpc.ServicerContext], Iterator[bytes]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +39,14 @@ class Received:
 
 @dataclass
 class Script:
-    """What the peer does with each method: one behaviour per call, the last one repeated for ever."""
+    """What the peer does with each method: one behaviour per call, the last one repeated for ever.
+
+    Without a behaviour for streams it has none, as an older service. Messages are received as calls are.
+    """
 
     behaviours: dict[str, deque[Behaviour]] = field(default_factory=lambda: defaultdict(deque))
+    stream_behaviours: deque[StreamBehaviour] = field(default_factory=deque)
+    n_streams: int = 0
     received: list[Received] = field(default_factory=list)
     has_come: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
@@ -46,6 +54,10 @@ class Script:
     def on(self, method: str, *behaviours: Behaviour) -> None:
         """Set the behaviour for the next calls of a method."""
         self.behaviours[method] = deque(behaviours)
+
+    def on_stream(self, *behaviours: StreamBehaviour) -> None:
+        """Set the behaviour for the next streams."""
+        self.stream_behaviours = deque(behaviours)
 
     def requests(self, method: str) -> list[bytes]:
         """Return the requests of a method, as bytes, in order of arrival."""
@@ -58,6 +70,30 @@ class Script:
 
     def play(self, method: str, request: bytes, context: grpc.ServicerContext) -> bytes:
         """Answer one call."""
+        self._receive(method, request, context)
+        queue = self.behaviours[method]
+        behaviour = queue.popleft() if len(queue) > 1 else queue[0]
+        return behaviour(request, context)
+
+    def play_stream(
+        self, method: str, requests: Iterator[bytes], context: grpc.ServicerContext
+    ) -> Iterator[bytes]:
+        """Answer the messages of one stream."""
+        self.n_streams += 1
+        queue = self.stream_behaviours
+        if not queue:
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+        behaviour = queue.popleft() if len(queue) > 1 else queue[0]
+        yield from behaviour(self._receiving(method, requests, context), context)
+
+    def _receiving(
+        self, method: str, requests: Iterator[bytes], context: grpc.ServicerContext
+    ) -> Iterator[bytes]:
+        for request in requests:
+            self._receive(method, request, context)
+            yield request
+
+    def _receive(self, method: str, request: bytes, context: grpc.ServicerContext) -> None:
         metadata = {key: value for key, value in context.invocation_metadata()}  # noqa: C416 - typed pairs
         self.received.append(
             Received(
@@ -65,9 +101,6 @@ class Script:
             )
         )
         self.has_come.set()
-        queue = self.behaviours[method]
-        behaviour = queue.popleft() if len(queue) > 1 else queue[0]
-        return behaviour(request, context)
 
 
 def answer(message: Message) -> Behaviour:
@@ -95,6 +128,27 @@ def fail(
     return behave
 
 
+def choose_each(
+    arm: str = "v1", n_messages: int | None = None, code: grpc.StatusCode | None = None
+) -> StreamBehaviour:
+    """Answer messages with an arm, and their units as decision ids; end after so many, with OK or a code."""
+
+    def behave(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        for request in itertools.islice(requests, n_messages):
+            yield chosen(request, arm)
+        if code is not None:
+            context.abort(code, "scripted")
+
+    return behave
+
+
+def chosen(request: bytes, arm: str = "v1") -> bytes:
+    """Return the answer to a message of a stream: an arm, and the unit as decision id."""
+    unit = bandit_pb2.ChooseStreamRequest.FromString(request).request.unit
+    choice = bandit_pb2.ChooseResponse(arm=arm, decision_id=unit)
+    return bandit_pb2.ChooseStreamResponse(choice=choice).SerializeToString()
+
+
 class Handler(grpc.GenericRpcHandler):
     """Handles every method, as bytes."""
 
@@ -108,6 +162,11 @@ class Handler(grpc.GenericRpcHandler):
         def handle(request: bytes, context: grpc.ServicerContext) -> bytes:
             return self._script.play(method, request, context)
 
+        def handle_stream(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+            return self._script.play_stream(method, requests, context)
+
+        if method == "ChooseStream":
+            return grpc.stream_stream_rpc_method_handler(handle_stream)
         return grpc.unary_unary_rpc_method_handler(handle)
 
 
@@ -127,7 +186,7 @@ class Peer:
 
     def start(self) -> None:
         """Listen, on the port that it had before."""
-        pool = futures.ThreadPoolExecutor(8)
+        pool = futures.ThreadPoolExecutor(64)  # a stream holds a thread for as long as it is open
         self._server = grpc.server(pool, [Handler(self.script)], options=[("grpc.so_reuseport", 0)])
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         self._server.start()
@@ -155,6 +214,7 @@ class ClientFactory:
         retry: RetryPolicy | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         token: str | Path | None = None,
+        stream: bool = False,
     ) -> AnyClient:
         """Return a client that the fixture will close."""
         client = self.kind(
@@ -164,6 +224,7 @@ class ClientFactory:
             retry=retry,
             credentials=credentials,
             token=token,
+            stream=stream,
         )
         self.clients.append(client)
         return client

@@ -9,15 +9,18 @@ from pathlib import Path
 Run = Callable[..., str]
 
 PREAMBLE = """
-import asyncio, atexit, gc, multiprocessing, os, signal, sys, threading, time, warnings
+import asyncio, atexit, gc, logging, multiprocessing, os, signal, sys, threading, time, warnings
+logging.getLogger("asyncio").setLevel(logging.ERROR)  # a busy machine takes long for steps, of which it warns
 warnings.filterwarnings("ignore", ".* is multi-threaded, use of fork", DeprecationWarning)
 from bandit.client import AsyncBanditClient, BanditClient, CallError, Fallback, Question, Reward
 TARGET = sys.argv[1]
 FALLBACK = Fallback("v0")
 
 def make(kind, **arguments):
+    kind, _, stream = kind.partition(" with a ")
     client = BanditClient if kind == "blocking" else AsyncBanditClient
-    return client(TARGET, **{"choose_timeout": 10.0, "batch_choose_timeout": 10.0, **arguments})
+    defaults = {"choose_timeout": 10.0, "batch_choose_timeout": 10.0, "stream": stream == "stream"}
+    return client(TARGET, **{**defaults, **arguments})
 
 def settle(result):
     return asyncio.run(waiting(result)) if hasattr(result, "__await__") else result

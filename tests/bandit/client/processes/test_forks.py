@@ -4,7 +4,7 @@ import pytest
 
 from tests.bandit.client.programs import Run
 
-KINDS = ["blocking", "asyncio"]
+KINDS = ["blocking", "asyncio", "blocking with a stream", "asyncio with a stream"]
 SUPPORT = [{}, {"GRPC_ENABLE_FORK_SUPPORT": "0"}, {"GRPC_ENABLE_FORK_SUPPORT": "1"}]
 
 
@@ -61,7 +61,8 @@ def work():
     expect(failure.reason, "FORKED")
     expect(error_of(lambda: client.experiments.get("ranker")), "FORKED")
     expect(error_of(lambda: client.admin.list_decision_keys()), "FORKED")
-    expect(error_of(listed if {kind!r} == "asyncio" else lambda: list(client.experiments.list())), "FORKED")
+    is_asyncio = {kind!r}.startswith("asyncio")
+    expect(error_of(listed if is_asyncio else lambda: list(client.experiments.list())), "FORKED")
     settle(client.close())
     del client
     gc.collect()
@@ -160,16 +161,15 @@ settle(clients[1].close())
 held, ends = threading.Barrier(2), threading.Event()
 
 def hold():
-    for client in clients:
-        client._fallbacks._throttle._lock.acquire()
-        client._counters._lock.acquire()
-        client._connection._lock.acquire()
+    owners = [each for client in clients for each in (
+        client._fallbacks._throttle, client._counters, client._connection, client._connection._stream
+    ) if each is not None]
+    for owner in owners:
+        owner._lock.acquire()
     held.wait()
     ends.wait()
-    for client in clients:
-        client._fallbacks._throttle._lock.release()
-        client._counters._lock.release()
-        client._connection._lock.release()
+    for owner in owners:
+        owner._lock.release()
 
 def work():
     expect(choose(clients[0]), "v1")
@@ -240,13 +240,13 @@ def test_child_that_ends_like_a_program(run_program: Run, kind: str) -> None:
 client = make({kind!r})
 loop = asyncio.new_event_loop()
 choice = client.choose("ranker", fallback=FALLBACK)
-if {kind!r} == "asyncio":
+if {kind!r}.startswith("asyncio"):
     choice = loop.run_until_complete(choice)
 expect(choice.arm, "v1")
 child = os.fork()
 if child:
     join(child)
-    if {kind!r} == "asyncio":
+    if {kind!r}.startswith("asyncio"):
         loop.run_until_complete(client.close())
     else:
         client.close()
