@@ -34,9 +34,10 @@ from tests.rpc.raw_http2 import (
     headers_of,
 )
 from tests.support.observing import MIB, observe
-from tests.support.process import ServerProcess, serving
+from tests.support.process import WITH_FAST_LANE, ServerProcess, serving
 from tests.support.wire import Wire
 
+pytestmark = pytest.mark.both_listeners
 CHOOSE: Final = "/bandit.v1.BanditService/Choose"
 REWARD: Final = "/bandit.v1.BanditService/Reward"
 WATCH: Final = "/grpc.health.v1.Health/Watch"
@@ -62,7 +63,7 @@ REFUSED_STREAM: Final = struct.pack(">I", 7)
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server with few stream slots, which must end cleanly after all of this."""
     folder = tmp_path_factory.mktemp("hostile")
-    with serving(folder / "bandit.db", "--max-concurrent-calls", "8") as started:
+    with serving(folder / "bandit.db", "--max-concurrent-calls", "8", *WITH_FAST_LANE) as started:
         yield started
     assert [event for event in started.events() if event["level"] in {"error", "critical"}] == []
 
@@ -95,7 +96,9 @@ def slowloris(connection: socket.socket) -> None:
         time.sleep(0.25)
 
 
-def test_a_client_without_a_handshake_is_disconnected(start_server: StartServer, connect: Connect) -> None:
+def test_a_client_without_a_handshake_is_disconnected(
+    start_server: StartServer, connect: Connect, listener: str
+) -> None:
     """Silent, incomplete, preface-only and byte-by-byte handshakes are cut off within seconds, all at once.
 
     Their server has seen no flood: it delays new connections of an address that floods it.
@@ -105,7 +108,9 @@ def test_a_client_without_a_handshake_is_disconnected(start_server: StartServer,
     name = wire.running()
     openings = (silence, half_a_preface, only_the_preface, slowloris)
     with ThreadPoolExecutor(len(openings)) as threads:
-        lives = [threads.submit(seconds_until_closed, server.port, opening) for opening in openings]
+        lives = [
+            threads.submit(seconds_until_closed, server.port_of(listener), opening) for opening in openings
+        ]
         assert wire.choose(name).arm
     for life in lives:
         assert life.result() < HANDSHAKE_SECONDS + SLACK_SECONDS
@@ -179,42 +184,47 @@ Attack = Callable[[int], bytes]
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
-def test_a_flood_is_withstood(server: ServerProcess, wire: Wire, attack: Attack, n_frames: int) -> None:
+def test_a_flood_is_withstood(
+    server: ServerProcess, listener: str, wire: Wire, attack: Attack, n_frames: int
+) -> None:
     """However many frames come on a connection, every call of a good client is as fast as before.
 
     What a frame costs the server in CPU is bounded, and memory does not grow with them.
     """
     name = wire.running()
-    with closing(RawConnection.open(server.port)) as connection:
+    with closing(RawConnection.open(server.port_of(listener))) as connection:
         observed = observe(server, wire, name, lambda: flood(connection, attack, n_frames))
     assert observed.p50_seconds < GOOD_P50_SECONDS
     assert observed.grown_bytes < GROWTH
     assert observed.cpu_seconds < n_frames * FRAME_CPU_SECONDS + observed.n_calls * CALL_CPU_SECONDS
 
 
-def test_a_ping_flood_ends_the_connection(server: ServerProcess) -> None:
+def test_a_ping_flood_ends_the_connection(server: ServerProcess, listener: str) -> None:
     """The sender gets ENHANCE_YOUR_CALM, and the connection is closed."""
-    with closing(RawConnection.open(server.port)) as connection:
+    with closing(RawConnection.open(server.port_of(listener))) as connection:
         flood(connection, ping, 1_000)
         (farewell,) = [found for found in heard(connection) if found.kind == GOAWAY]
         assert farewell.payload.endswith(b"too_many_pings")
 
 
-def test_streams_beyond_the_limit_are_refused(tmp_path: Path) -> None:
-    """Of 3,000 calls begun on one connection a thousand are held; the rest are reset, to be sent elsewhere.
+def test_streams_beyond_the_limit_are_refused(tmp_path: Path, listener: str) -> None:
+    """Of 2,000 calls begun on one connection a thousand are held; the rest are reset, to be sent elsewhere.
 
     Those that are held are health watches, whose requests have arrived: nothing else ends them.
     """
-    with serving(tmp_path / "bandit.db") as server, closing(RawConnection.open(server.port)) as connection:
+    with (
+        serving(tmp_path / "bandit.db", *WITH_FAST_LANE) as server,
+        closing(RawConnection.open(server.port_of(listener))) as connection,
+    ):
         for start in range(0, 1_000, 100):
             connection.flood(b"".join(watch(number) for number in range(start, start + 100)))
             answered = (found for found in connection.frames() if found.kind == DATA)
             assert len({found.stream for found in islice(answered, 100)}) == 100
-        connection.flood(b"".join(watch(number) for number in range(1_000, 3_000)))
-        refused = list(islice((found for found in connection.frames() if found.kind == RST_STREAM), 2_000))
+        connection.flood(b"".join(watch(number) for number in range(1_000, 2_000)))
+        refused = list(islice((found for found in connection.frames() if found.kind == RST_STREAM), 1_000))
         connection.send(PING, 0, 0, b"the end.")
         refused += [found for found in heard(connection, until=PING) if found.kind == RST_STREAM]
-    assert len({found.stream for found in refused}) == len(refused) == 2_000
+    assert len({found.stream for found in refused}) == len(refused) == 1_000
     assert {found.payload for found in refused} == {REFUSED_STREAM}
 
 
