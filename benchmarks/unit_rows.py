@@ -56,8 +56,9 @@ def measure(n_rounds: int) -> None:
     for _ in range(n_rounds):
         for name, (counter, _, asked) in cases.items():
             least[name] = min(least[name], time_round(*choosers[name], asked))
-            flush = counter.flush()
-            if flush is not None:
+            unsent = counter.next_flush()
+            if unsent is not None:
+                flush = unsent.add_up()
                 counter.settle(flush)
                 started_at = time.perf_counter()
                 n_rows = len(rows_of(flush))

@@ -36,7 +36,12 @@ class FloodTotals:
 
 
 async def flood(
-    port: int, method: str, seconds: float, is_enough: Callable[[], bool] = lambda: False
+    port: int,
+    method: str,
+    seconds: float,
+    is_enough: Callable[[], bool] = lambda: False,
+    *,
+    source: str = "127.0.0.1",
 ) -> FloodTotals:
     """Open twelve connections a second, each at its own time, and hold those that are taken.
 
@@ -45,6 +50,7 @@ async def flood(
         method: The method called.
         seconds: The duration.
         is_enough: Asked after each connection; ends the flood early.
+        source: The address that they come from; on Linux any that begins with 127 will do.
     """
     totals = FloodTotals()
     data = opening(method)
@@ -53,7 +59,7 @@ async def flood(
     held: list[asyncio.Task[None]] = []
     while loop.time() < began_at + seconds and not is_enough():
         totals.n_tried += 1
-        held.append(asyncio.create_task(_hold(port, data, totals)))
+        held.append(asyncio.create_task(_hold(port, source, data, totals)))
         await asyncio.sleep(max(0.0, began_at + len(held) / CONNECTIONS_A_SECOND - loop.time()))
     for task in held:
         task.cancel()
@@ -61,8 +67,11 @@ async def flood(
     return totals
 
 
-async def _hold(port: int, data: bytes, totals: FloodTotals) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+async def _hold(port: int, source: str, data: bytes, totals: FloodTotals) -> None:
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
+    except ConnectionError:
+        return
     totals.n_made += 1
     with suppress(ConnectionError):
         try:

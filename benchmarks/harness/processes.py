@@ -19,6 +19,7 @@ from grpc import RpcError, insecure_channel
 from grpc_health.v1 import health, health_pb2
 
 SERVE: Final = ("-m", "server", "serve")
+FAST_LISTEN: Final = "--fast-listen"
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 _HEALTH_CHECK: Final = f"/{health.SERVICE_NAME}/Check"
 _START_SECONDS: Final = 90.0
@@ -39,11 +40,13 @@ class Child:
         pid: Its process id.
         address: Where it listens, HOST:PORT.
         start_seconds: From its start to its first line.
+        fast_address: Where its fast lane listens; empty without one.
     """
 
     pid: int
     address: str
     start_seconds: float
+    fast_address: str = ""
 
     def resident_mib(self) -> float:
         """Its resident memory in MiB."""
@@ -132,7 +135,8 @@ def running(arguments: Sequence[str], folder: Path) -> Iterator[Child]:
     """Run `python ARGUMENTS` until the block ends; its first line must end with its address.
 
     Args:
-        arguments: Arguments after the interpreter.
+        arguments: Arguments after the interpreter; with `--fast-listen`, a second line must end with the
+            address of the fast lane.
         folder: Its working directory, and where its log goes.
 
     Raises:
@@ -143,7 +147,10 @@ def running(arguments: Sequence[str], folder: Path) -> Iterator[Child]:
     process, line = start(arguments, folder, log)
     seconds = time.perf_counter() - began
     try:
-        yield Child(pid=process.pid, address=line.split()[-1], start_seconds=seconds)
+        fast_address = _second_address(process, log) if FAST_LISTEN in arguments else ""
+        yield Child(
+            pid=process.pid, address=line.split()[-1], start_seconds=seconds, fast_address=fast_address
+        )
     finally:
         process.terminate()
         exit_code = wait(process)
@@ -240,6 +247,14 @@ def _first_line(process: "subprocess.Popen[str]") -> str:
     if process.stdout is None or not select.select([process.stdout], [], [], _START_SECONDS)[0]:
         return ""
     return process.stdout.readline().strip()
+
+
+def _second_address(process: "subprocess.Popen[str]", log: Path) -> str:
+    """Return the address in the line that follows the first at once; raise ChildError if none comes."""
+    line = "" if process.stdout is None else process.stdout.readline().strip()
+    if not line:
+        raise ChildError(f"the server did not start its fast lane: {last_words(log)}")
+    return line.split()[-1]
 
 
 def clean_environment() -> dict[str, str]:

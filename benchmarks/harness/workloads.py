@@ -13,6 +13,7 @@ from bandit.v1 import bandit_pb2
 Stub: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]"
 
 CHOOSE: Final = "/bandit.v1.BanditService/Choose"
+CHOOSE_STREAM: Final = "/bandit.v1.BanditService/ChooseStream"
 BATCH_CHOOSE: Final = "/bandit.v1.BanditService/BatchChoose"
 REWARD: Final = "/bandit.v1.BanditService/Reward"
 BATCH_REWARD: Final = "/bandit.v1.BanditService/BatchReward"
@@ -60,6 +61,30 @@ class Chooses:
         generator = random.Random(0)
         made = [
             _choose(self.experiments, generator, has_unit=self.has_unit).SerializeToString()
+            for _ in range(_N_DISTINCT_CHOOSES)
+        ]
+        return itertools.cycle(made)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamedChooses:
+    """Messages of ChooseStream, each with a unit.
+
+    Attributes:
+        experiments: Names, one of which is drawn for each message.
+    """
+
+    experiments: Sequence[str]
+    method: str = CHOOSE_STREAM
+    items_per_call: int = 1
+
+    async def requests(self, _channel: grpc.aio.Channel) -> Iterator[bytes]:
+        """Return a long list, repeated for ever."""
+        generator = random.Random(0)
+        made = [
+            bandit_pb2.ChooseStreamRequest(
+                request=_choose(self.experiments, generator, has_unit=True)
+            ).SerializeToString()
             for _ in range(_N_DISTINCT_CHOOSES)
         ]
         return itertools.cycle(made)
@@ -124,6 +149,10 @@ def check_response(method: str, response: bytes) -> None:
     """Raise ValueError if an answer is not what a good request gets."""
     if method == CHOOSE and not bandit_pb2.ChooseResponse.FromString(response).decision_id:
         raise ValueError("Choose answered without a decision")
+    if method == CHOOSE_STREAM and not bandit_pb2.ChooseStreamResponse.FromString(response).HasField(
+        "choice"
+    ):
+        raise ValueError("ChooseStream answered a message with an error")
     if method == BATCH_CHOOSE:
         _choices(response)
     if method == REWARD:

@@ -1,9 +1,9 @@
-"""The speed of the decision path: `python -m benchmarks.throughput`, against a bare echo RPC.
+"""The speed of the decision path: `python -m benchmarks.throughput`, against bare echo RPCs.
 
-Absolute rates say little on a shared machine. So each method is measured in turns with an echo on the same
-stack, by the same client, and the ratio is that of neighbouring rounds. On two cores the client is more often
-the bottleneck than the server, which pulls that ratio towards 1; the ratio of server CPU per call is free of
-that.
+Absolute rates say little on a shared machine. So subjects are measured in turns, by the same client, and a
+ratio is that of neighbouring rounds. In the first table an ordinary client calls; on two cores it is more
+often the bottleneck than the server, which pulls ratios of rates towards 1, and only the ratio of server CPU
+per call is free of that. In the tables of `listeners` the client costs less than any server.
 """
 
 import json
@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 import click
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.harness.console import console
@@ -28,12 +29,17 @@ from benchmarks.harness.processes import Child, ChildError, serving, verify
 from benchmarks.harness.timings import Comparison
 from benchmarks.throughput.cases import Row, choose_rows, few_experiments, many_experiments, other_rows
 from benchmarks.throughput.interleaved import Comparer, echoing
+from benchmarks.throughput.listeners.comparing import Effort
+from benchmarks.throughput.listeners.sites import Choice, compare_listeners
+from benchmarks.throughput.listeners.tables import HOW_TO_READ, figures_table, ratios_table
 from benchmarks.throughput.profiling import profile
 from benchmarks.throughput.startup import N_STARTS, Startup, measure_startup, start_once, summarise
 from benchmarks.throughput.tables import comparison_table, print_profile, startup_table
 from server.cli.framework.progress import ending_on_sigterm
 
 _ROUND_SECONDS: Final = 0.5
+_N_ROUNDS: Final = 3
+_QUICK_EFFORT: Final = Effort(n_rounds=1, seconds=0.3)
 _N_MANY: Final = 10_000
 _N_MANY_QUICK: Final = 200
 _SETTLING_SECONDS: Final = 2.0
@@ -56,25 +62,50 @@ _Step = Callable[[str], Callable[[], None]]
     type=click.FloatRange(0.5, 60),
     default=3.0,
     show_default=True,
-    help="How long each row is measured; the echo takes as long again.",
+    help="How long each row is measured; every other subject of the row takes as long again.",
 )
 @click.option(
-    "--quick", is_flag=True, help="One second per row, and 200 experiments instead of 10,000: a smoke test."
+    "--quick", is_flag=True, help="Short turns, and 200 experiments instead of 10,000: a smoke test."
 )
+@click.option(
+    "--listeners", "is_listeners", is_flag=True, help="Compare the two listeners, and nothing else."
+)
+@click.option(
+    "--rows",
+    default="*",
+    show_default=True,
+    help="Of that comparison, the rows that match this pattern, such as 'Choose, 10 arms*'.",
+)
+@click.option("--no-fast-lane", is_flag=True, help="In that comparison, leave out the fast lane.")
 @click.option("--profile", "is_profile", is_flag=True, help="Show what the server's time goes to instead.")
 @ending_on_sigterm()
-def main(*, json_file: Path | None, seconds: float, quick: bool, is_profile: bool) -> None:
-    """Measure Choose, Reward and their batches against a bare echo RPC, then start-up and memory."""
+def main(
+    *,
+    json_file: Path | None,
+    seconds: float,
+    quick: bool,
+    is_listeners: bool,
+    rows: str,
+    no_fast_lane: bool,
+    is_profile: bool,
+) -> None:
+    """Measure Choose, Reward and their batches against bare echo RPCs, then start-up and memory."""
+    effort = _QUICK_EFFORT if quick else Effort(n_rounds=_N_ROUNDS, seconds=seconds / _N_ROUNDS)
+    choice = Choice(rows=rows, has_fast=not no_fast_lane, effort=effort)
     try:
-        with TemporaryDirectory(prefix="bandit-throughput-") as scratch:
+        with TemporaryDirectory(prefix="bandit-throughput-") as name:
+            scratch = Path(name)
             if is_profile:
-                _print_profiles(Path(scratch), seconds)
-            else:
-                _measure(
-                    Path(scratch), json_file, 1.0 if quick else seconds, _N_MANY_QUICK if quick else _N_MANY
-                )
+                _print_profiles(scratch, seconds)
+                return
+            document: dict[str, object] = {"machine": _machine()}
+            if not is_listeners:
+                document |= _measure(scratch, 1.0 if quick else seconds, _N_MANY_QUICK if quick else _N_MANY)
+            document |= _compare_listeners(scratch, choice)
     except (ChildError, LoadError) as error:
         raise click.ClickException(str(error)) from error
+    if json_file is not None:
+        json_file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 def _print_profiles(scratch: Path, seconds: float) -> None:
@@ -84,7 +115,8 @@ def _print_profiles(scratch: Path, seconds: float) -> None:
             print_profile(found, out)
 
 
-def _measure(scratch: Path, json_file: Path | None, seconds: float, n_many: int) -> None:
+def _measure(scratch: Path, seconds: float, n_many: int) -> dict[str, object]:
+    """Print the table of calls by an ordinary client and that of starts; return their figures."""
     out = console()
     with _progress() as progress:
         startups = _measure_startup(scratch, progress)
@@ -97,12 +129,34 @@ def _measure(scratch: Path, json_file: Path | None, seconds: float, n_many: int)
     out.print(comparison_table([*few, *many]))
     out.print()
     out.print(startup_table(startups))
+    _print_notes([_HOW_TO_READ, *notes], out)
+    return {
+        "comparisons": [asdict(comparison) for comparison in (*few, *many)],
+        "startups": [asdict(startup) for startup in startups],
+        "notes": notes,
+    }
+
+
+def _compare_listeners(scratch: Path, choice: Choice) -> dict[str, object]:
+    """Print the tables of both listeners and the echoes; return their figures."""
+    out = console()
+    folder = scratch / "listeners"
+    folder.mkdir()
+    with _progress() as progress:
+        task = progress.add_task("building the load client", total=None)
+        found = compare_listeners(folder, choice, lambda row: progress.update(task, description=row))
+    out.print(figures_table(found.rows))
     out.print()
-    for note in (_HOW_TO_READ, *notes):
+    out.print(ratios_table(found.rows))
+    _print_notes([HOW_TO_READ, *found.notes], out)
+    return {"listeners": asdict(found)}
+
+
+def _print_notes(notes: Sequence[str], out: Console) -> None:
+    out.print()
+    for note in notes:
         out.print(f"· {note}", soft_wrap=True)
-    if json_file is not None:
-        text = json.dumps(_document([*few, *many], startups, notes), indent=2)
-        json_file.write_text(text + "\n", encoding="utf-8")
+    out.print()
 
 
 def _measure_startup(scratch: Path, progress: Progress) -> list[Startup]:
@@ -156,18 +210,11 @@ def _progress() -> Iterator[Progress]:
         yield progress
 
 
-def _document(
-    comparisons: Sequence[Comparison], startups: Sequence[Startup], notes: Sequence[str]
-) -> Mapping[str, object]:
+def _machine() -> Mapping[str, object]:
     return {
-        "machine": {
-            "cores": os.cpu_count(),
-            "system": platform.platform(),
-            "python": platform.python_version(),
-            "grpcio": version("grpcio"),
-            "bandit-allocator": version("bandit-allocator"),
-        },
-        "comparisons": [asdict(comparison) for comparison in comparisons],
-        "startups": [asdict(startup) for startup in startups],
-        "notes": list(notes),
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "grpcio": version("grpcio"),
+        "bandit-allocator": version("bandit-allocator"),
     }

@@ -1,0 +1,1 @@
+"""How long a good caller waits beside one who takes all that a listener gives."""
