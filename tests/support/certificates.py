@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 import grpc
 from cryptography import x509
@@ -14,6 +14,20 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 _LIFE = timedelta(days=1)
+
+
+_SIGNS: Final = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+"""What an authority's key is for: it signs certificates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +60,8 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         builder = _builder(_name(name), _name(name), key)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        builder = builder.add_extension(identifier, critical=False).add_extension(_SIGNS, critical=True)
         return cls(builder.sign(key, hashes.SHA256()), key)
 
     @property
@@ -59,6 +75,8 @@ class Authority:
         names: list[x509.GeneralName] = [x509.IPAddress(ip_address("127.0.0.1")), x509.DNSName(name)]
         builder = _builder(_name(name), self.certificate.subject, key)
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        builder = builder.add_extension(identifier, critical=False)  # Python 3.13 wants one
         certificate = builder.sign(self.key, hashes.SHA256())
         secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         return Pair(certificate.public_bytes(Encoding.PEM), secret)
