@@ -29,6 +29,7 @@ class Snapshot:
         self._live: dict[int, LiveExperiment] = {}
         self._numbers: dict[str, int] = {}
         self._compiled: dict[str, CompiledExperiment] = {}
+        self._dropped_at: dict[int, float] = {}
         self._confirmed_at = _NEVER
         self._is_restored = False
         self.watermark: int | None = None
@@ -86,7 +87,10 @@ class Snapshot:
         """
         if self._is_restored:  # the store may lack restored experiments, or be an older backup
             self.clear()
-        changed = [live.record.number for live in changes.live if self.put(live)]
+        # A load that was asked for before a deletion may arrive after it; a later one knows of it.
+        self._dropped_at = {number: at for number, at in self._dropped_at.items() if at >= asked_at}
+        kept = (live for live in changes.live if live.record.number not in self._dropped_at)
+        changed = [live.record.number for live in kept if self.put(live)]
         for number in changes.deleted:
             self.drop(number)
         for number in changes.unreadable:
@@ -100,6 +104,7 @@ class Snapshot:
         self._live.clear()
         self._numbers.clear()
         self._compiled.clear()
+        self._dropped_at.clear()
         self._is_restored = False
         self._confirmed_at = _NEVER
         self.watermark = None
@@ -121,7 +126,8 @@ class Snapshot:
             self.put(LiveExperiment(known.record, epoch))
 
     def drop(self, number: int) -> None:
-        """Forget an experiment."""
+        """Forget an experiment that was deleted."""
+        self._dropped_at[number] = self._clock.monotonic()
         known = self._live.pop(number, None)
         if known is not None:
             self._numbers.pop(known.record.name, None)

@@ -106,6 +106,19 @@ def test_apply_takes_in_a_load(snapshot: Snapshot, clock: ManualClock) -> None:
     assert snapshot.find("other") is None
 
 
+def test_a_load_from_before_a_deletion_brings_nothing_back(snapshot: Snapshot, clock: ManualClock) -> None:
+    """A load that was asked for before an experiment was deleted here may arrive after that."""
+    snapshot.put(live(2, 1))
+    asked_at = clock.monotonic()
+    clock.advance(0.1)
+    snapshot.drop(1)
+    assert snapshot.apply(Changes((live(2, 1),), frozenset(), 7), asked_at) == []
+    assert snapshot.find("ranker") is None
+    clock.advance(0.1)
+    assert snapshot.apply(Changes((), frozenset({1}), 9), clock.monotonic()) == []
+    assert snapshot.find("ranker") is None
+
+
 def test_before_the_first_load_the_age_is_infinite(snapshot: Snapshot) -> None:
     """A snapshot that was never confirmed is infinitely old; on the wire, a year old."""
     assert snapshot.age_seconds == inf
