@@ -79,6 +79,7 @@ DATABASES: Final = frozenset({"postgresql", "own_postgresql"})
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every server and command compiles again
 
 
+@pytest.hookimpl(optionalhook=True)  # `-p no:xdist` leaves nothing to call it
 def pytest_xdist_auto_num_workers() -> int:
     """Return how many tests `-n auto` runs at once: more than there are cores, since many only wait."""
     return (os.cpu_count() or 1) + 2

@@ -12,7 +12,7 @@ from server.app.metrics_server import serve_registry
 from server.app.series_limit import OTHER, SeriesLimit
 from server.app.wiring import Services
 from server.http2.exchange import RequestFault
-from server.http2.listener import SHORT, Listener
+from server.http2.sockets.listener import SHORT, Listener
 from server.rpc.fast_lane.lane import FastLane
 from server.rpc.fast_lane.port import FastPort
 from server.rpc.floods.offenders import Offenders
@@ -225,12 +225,12 @@ class FastLaneCollector:
         """Yield the metric families for Prometheus."""
         listener = self._listener
         text = "Open connections of the fast lane."
-        yield _gauge("bandit_fast_lane_connections", text, listener.door.n_open)
+        yield _gauge("bandit_fast_lane_connections", text, listener.counts.n_open)
         text = "Connections to the fast lane that were accepted, also those that were closed at once."
         yield _counter("bandit_fast_lane_connections_accepted", text, listener.n_accepted)
         text = "Connections to the fast lane that were closed at once, by reason."
         refused = CounterMetricFamily("bandit_fast_lane_connections_refused", text, labels=("reason",))
-        for refusal, count in listener.door.n_refused.items():
+        for refusal, count in listener.counts.n_refused.items():
             refused.add_metric([refusal], count)
         refused.add_metric([SHORT], listener.n_short)
         yield refused

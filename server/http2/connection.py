@@ -24,8 +24,8 @@ from bandit.client.http2.frames import (
 from server.http2.budgets import Budgets
 from server.http2.control import Control
 from server.http2.limits import Limits, Totals
+from server.http2.open_streams import WINDOW, OpenStreams, window_update
 from server.http2.peer import PeerInfo
-from server.http2.places import WINDOW, Places, window_update
 from server.http2.receiver import Receiver
 from server.http2.sender import Sender
 from server.http2.session import Session
@@ -67,10 +67,10 @@ class Connection:
         self._has_preface = False
         budgets = self._budgets = Budgets(limits, now)
         sender = self._sender = Sender()
-        places = self._places = Places(limits, totals, budgets, sender, now, wake)
+        streams = self._streams = OpenStreams(limits, totals, budgets, sender, now, wake)
         session = session_of(self)
-        self._receiver = Receiver(limits, budgets, places, sender, session)
-        self._control = Control(limits, budgets, places, sender, session, now)
+        self._receiver = Receiver(limits, budgets, streams, sender, session)
+        self._control = Control(limits, budgets, streams, sender, session, now)
         self._handlers: Mapping[int, Callable[[int, int, bytes], None]] = {
             **self._receiver.handlers,
             **self._control.handlers,
@@ -102,11 +102,6 @@ class Connection:
         """Bytes of responses that wait for the peer's windows."""
         return self._sender.n_pending
 
-    @property
-    def n_streams(self) -> int:
-        """Streams whose work has not ended."""
-        return len(self._places.streams)
-
     def take_output(self) -> bytes:
         """Return what is to be written, and forget it."""
         output, self._sender.output = self._sender.output, []
@@ -116,7 +111,7 @@ class Connection:
         """Deal with bytes from the peer: at most a turn of them. `has_backlog` tells whether any are left."""
         if not self.is_over:
             self._unread += data
-        self._control.heard_at = self._places.now = now
+        self._control.heard_at = self._streams.now = now
         self._attend(self._read)
 
     def go_on(self) -> None:
@@ -139,31 +134,30 @@ class Connection:
 
     def lost(self) -> None:
         """Note that the peer is gone, and nobody waits for any response."""
-        self._control.end()
-        self._places.is_attended = True
-        self._places.abandon_all()
+        self._control.close()
+        self._streams.is_attended = True
+        self._streams.abandon_all()
         self._handlers = {}
         self._receiver.close()
-        self._control.close()
 
     def _attend(self, act: Callable[[], None]) -> None:
         """Act for a caller that looks for output afterwards; end the connection at a fault."""
         if self.is_over:
             return
-        places = self._places
-        places.is_attended = True
+        streams = self._streams
+        streams.is_attended = True
         try:
             act()
         except ConnectionFault as fault:
             self._end(fault)
         finally:
-            places.is_attended = False
+            streams.is_attended = False
 
     def _end(self, fault: ConnectionFault) -> None:
         self.fault = fault.with_traceback(None)  # whose frames refer to this
-        last_id = min(self._places.last_id, self._places.final_id)
+        last_id = min(self._streams.last_id, self._streams.final_id)
         payload = last_id.to_bytes(4) + fault.code.to_bytes(4) + fault.reason.encode()
-        self._places.abandon_all()
+        self._streams.abandon_all()
         self._sender.output.append(frame(GOAWAY, 0, 0, payload))
 
     def _read(self) -> None:
@@ -171,7 +165,7 @@ class Connection:
         if not self._has_preface and not self._read_preface():
             return
         buffer, limits, receiver = self._unread, self._limits, self._receiver
-        handlers, places = self._handlers, self._places
+        handlers, streams = self._handlers, self._streams
         receiver.n_served = 0
         position, end = 0, len(buffer)
         try:
@@ -187,7 +181,7 @@ class Connection:
                     break
                 payload = buffer[position + HEAD_BYTES : stop]
                 position = stop
-                if kind != places.next_kind is not None:
+                if kind != streams.next_kind is not None:
                     raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "another frame was due")
                 handler = handlers.get(kind, self._on_unknown)
                 handler(flags, stream_id & LARGEST_STREAM, payload)
@@ -198,7 +192,7 @@ class Connection:
 
     def _on_unknown(self, _flags: int, _stream_id: int, _payload: bytes) -> None:
         """Ignore a frame of an unknown kind (section 4.1)."""
-        self._budgets.idle("unknown frames", self._places.now)
+        self._budgets.idle("unknown frames", self._streams.now)
 
     def _read_preface(self) -> bool:
         """Return whether the preface has arrived."""

@@ -14,6 +14,7 @@ from bandit.client.http2.frames import (
     LARGEST_WINDOW,
     PING,
     PRIORITY,
+    PRIORITY_BYTES,
     PUSH_PROMISE,
     SETTINGS,
     WINDOW_UPDATE,
@@ -21,18 +22,18 @@ from bandit.client.http2.frames import (
     ErrorCode,
     Setting,
     frame,
+    require_other,
 )
 from bandit.client.http2.hpack import DEFAULT_TABLE_BYTES
 from server.http2.budgets import Budgets
 from server.http2.limits import Limits
-from server.http2.places import Places
+from server.http2.open_streams import OpenStreams
 from server.http2.sender import Sender
 from server.http2.session import Session
 
 _PAIR: Final = Struct(">HI")
 _WINDOW_BYTES: Final = 4
 _PING_BYTES: Final = 8
-_PRIORITY_BYTES: Final = 5
 _LARGEST_FRAME: Final = 2**24 - 1
 _DRAIN_PING: Final = b"draining"
 _ALIVE_PING: Final = b"alive?  "
@@ -66,11 +67,17 @@ class Control:
     """
 
     def __init__(
-        self, limits: Limits, budgets: Budgets, places: Places, sender: Sender, session: Session, now: float
+        self,
+        limits: Limits,
+        budgets: Budgets,
+        streams: OpenStreams,
+        sender: Sender,
+        session: Session,
+        now: float,
     ) -> None:
         self._limits = limits
         self._budgets = budgets
-        self._places = places
+        self._streams = streams
         self._sender = sender
         self._session = session
         self._stage = _Stage.OPENED
@@ -91,7 +98,7 @@ class Control:
     @property
     def is_over(self) -> bool:
         """True if the connection is to be closed: its last stream has ended, or its time is up."""
-        return self._stage is _Stage.ENDED or (self._stage is _Stage.LAST and not self._places.streams)
+        return self._stage is _Stage.ENDED or (self._stage is _Stage.LAST and not self._streams.by_id)
 
     def tick(self, now: float) -> None:
         """Do what is due.
@@ -101,9 +108,9 @@ class Control:
         """
         if self._stage is _Stage.OPENED and now - self._opened_at > self._limits.handshake_seconds:
             raise ConnectionFault(ErrorCode.SETTINGS_TIMEOUT, "the first SETTINGS did not arrive")
-        if self._places.streams or self._places.last_id != self._seen_id:
+        if self._streams.by_id or self._streams.last_id != self._seen_id:
             self._busy_at = now
-            self._seen_id = self._places.last_id
+            self._seen_id = self._streams.last_id
         if now >= self._end_at:
             self._stage = _Stage.ENDED
         elif now >= self._last_at:
@@ -112,12 +119,9 @@ class Control:
             self.begin_drain(now)
         self._look_for_life(now)
 
-    def end(self) -> None:
-        """Note that the connection is closed."""
-        self._stage = _Stage.ENDED
-
     def close(self) -> None:
-        """Let go of what refers back, as `Receiver.close`."""
+        """Note that the connection is closed, and let go of what refers back, as `Receiver.close`."""
+        self._stage = _Stage.ENDED
         self.handlers = {}
         del self._session
 
@@ -135,8 +139,8 @@ class Control:
         if self._stage < _Stage.LAST:
             self._stage = _Stage.LAST
             self._last_at = float("inf")
-            self._places.final_id = self._places.last_id
-            self._say_goaway(self._places.final_id)
+            self._streams.final_id = self._streams.last_id
+            self._say_goaway(self._streams.final_id)
 
     def _say_goaway(self, last_id: int) -> None:
         payload = last_id.to_bytes(4) + ErrorCode.NO_ERROR.to_bytes(4)
@@ -156,11 +160,11 @@ class Control:
     def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "SETTINGS on a stream")
-        self._budgets.settings(self._places.now)
+        self._budgets.settings(self._streams.now)
         if flags & ACK:
             if payload:
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "an acknowledgement with settings")
-            if self._places.next_kind is not None:
+            if self._streams.next_kind is not None:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first SETTINGS is an acknowledgement")
             return
         if len(payload) % _PAIR.size:
@@ -168,14 +172,14 @@ class Control:
         settings: list[tuple[int, int]] = list(_PAIR.iter_unpack(payload))
         for number, value in settings:
             self._check(number, value)
-        self._places.next_kind = None
+        self._streams.next_kind = None
         if self._stage is _Stage.OPENED:
             self._stage = _Stage.SERVING
         self._sender.output.append(frame(SETTINGS, ACK, 0))
         window = dict(settings).get(Setting.INITIAL_WINDOW_SIZE)
         if window is not None:
-            streams = self._places.streams.values()
-            self._places.note_sent(self._sender.set_initial_window(window, streams))
+            streams = self._streams.by_id.values()
+            self._streams.note_sent(self._sender.set_initial_window(window, streams))
 
     def _check(self, number: int, value: int) -> None:
         """Check a setting. We push nothing and send no long frames. Of repeated settings the last counts."""
@@ -195,13 +199,13 @@ class Control:
         if len(payload) != _PING_BYTES:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "PING has 8 bytes")
         if flags & ACK:
-            self._budgets.idle("answers to PING", self._places.now)
+            self._budgets.idle("answers to PING", self._streams.now)
             if payload == _DRAIN_PING and self._stage is _Stage.LEAVING:
                 self._say_last()
             return
-        if not self._places.has_responded:
-            self._budgets.ping(self._places.now)
-        self._places.has_responded = False
+        if not self._streams.has_responded:
+            self._budgets.ping(self._streams.now)
+        self._streams.has_responded = False
         self._sender.output.append(frame(PING, ACK, 0, payload))
 
     def _on_goaway(self, _flags: int, stream_id: int, payload: bytes) -> None:
@@ -209,7 +213,7 @@ class Control:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "GOAWAY on a stream")
         if len(payload) < _PING_BYTES:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "GOAWAY has 8 bytes or more")
-        self.begin_drain(self._places.now)
+        self.begin_drain(self._streams.now)
         self._say_last()
 
     def _on_window_update(self, _flags: int, stream_id: int, payload: bytes) -> None:
@@ -220,29 +224,28 @@ class Control:
         if not stream_id:
             if not n_bytes:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE widens by nothing")
-            self._places.note_sent(self._sender.widen(n_bytes))
+            self._streams.note_sent(self._sender.widen(n_bytes))
             return
-        if stream_id > self._places.last_id or not stream_id & 1:
+        if stream_id > self._streams.last_id or not stream_id & 1:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE on a stream that has not begun")
-        stream = self._places.streams.get(stream_id)
+        stream = self._streams.by_id.get(stream_id)
         if stream is None:
             return
         if not n_bytes:
-            self._places.reset(stream_id, ErrorCode.PROTOCOL_ERROR)
+            self._streams.reset(stream_id, ErrorCode.PROTOCOL_ERROR)
         elif not self._sender.widen_stream(stream, n_bytes):
-            self._places.reset(stream_id, ErrorCode.FLOW_CONTROL_ERROR)
+            self._streams.reset(stream_id, ErrorCode.FLOW_CONTROL_ERROR)
         else:
-            self._places.note_sent(self._sender.pump(stream))
+            self._streams.note_sent(self._sender.pump(stream))
 
     def _on_priority(self, _flags: int, stream_id: int, payload: bytes) -> None:
         """Check a frame that RFC 9113 deprecates (section 5.3.2), and do nothing about it."""
-        self._budgets.idle("PRIORITY frames", self._places.now)
+        self._budgets.idle("PRIORITY frames", self._streams.now)
         if not stream_id:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PRIORITY without a stream")
-        if len(payload) != _PRIORITY_BYTES:
+        if len(payload) != PRIORITY_BYTES:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "PRIORITY has 5 bytes")
-        if int.from_bytes(payload[:4]) & LARGEST_STREAM == stream_id:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a stream depends on itself")
+        require_other(stream_id, payload)
 
     def _on_push_promise(self, _flags: int, _stream_id: int, _payload: bytes) -> None:
         raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a client can't push")

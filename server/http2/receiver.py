@@ -12,21 +12,22 @@ from bandit.client.http2.frames import (
     HAS_PRIORITY,
     HEADERS,
     PADDED,
+    PRIORITY_BYTES,
     RST_STREAM,
     ConnectionFault,
     ErrorCode,
+    require_other,
 )
 from bandit.client.http2.hpack import Decoder, Field, HpackError, ListTooLargeError
 from server.http2.budgets import Budgets
 from server.http2.exchange import RequestFault
 from server.http2.limits import Limits
-from server.http2.places import RENEW, WINDOW, Places, window_update
+from server.http2.open_streams import RENEW, WINDOW, OpenStreams, window_update
 from server.http2.requests import MalformedRequestError, RequestReader, check_trailers
 from server.http2.sender import Sender
 from server.http2.session import Session
 from server.http2.streams import NO_LENGTH, Stream
 
-_PRIORITY_BYTES: Final = 5
 _CODE_BYTES: Final = 4
 _LONGEST_LENGTH: Final = 15
 
@@ -58,11 +59,11 @@ class Receiver:
     """
 
     def __init__(
-        self, limits: Limits, budgets: Budgets, places: Places, sender: Sender, session: Session
+        self, limits: Limits, budgets: Budgets, streams: OpenStreams, sender: Sender, session: Session
     ) -> None:
         self._limits = limits
         self._budgets = budgets
-        self._places = places
+        self._streams = streams
         self._sender = sender
         self._session = session
         self._decoder = Decoder(max_bytes=limits.header_bytes_at_most)
@@ -86,7 +87,7 @@ class Receiver:
     def end_overdue(self, now: float) -> None:
         """Answer the requests that take too long to arrive."""
         overdue_since = now - self._limits.request_seconds
-        for stream in list(self._places.incomplete):
+        for stream in list(self._streams.incomplete):
             if stream.arrived_at > overdue_since:
                 return
             self._fail(stream, RequestFault.INCOMPLETE)
@@ -96,16 +97,15 @@ class Receiver:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a client's stream has an odd number")
         payload = _unpadded(flags, payload)
         if flags & HAS_PRIORITY:
-            if len(payload) < _PRIORITY_BYTES:
+            if len(payload) < PRIORITY_BYTES:
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "HEADERS is too short for its priority")
-            if int.from_bytes(payload[:4]) & 0x7FFF_FFFF == stream_id:
-                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a stream depends on itself")
-            payload = payload[_PRIORITY_BYTES:]
+            require_other(stream_id, payload)
+            payload = payload[PRIORITY_BYTES:]
         if flags & END_HEADERS:
             self._on_block(stream_id, flags, payload)
         else:
             self._block = _Block(stream_id, flags)
-            self._places.next_kind = CONTINUATION
+            self._streams.next_kind = CONTINUATION
             self._continue(self._block, payload)
 
     def _on_continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
@@ -115,7 +115,7 @@ class Receiver:
         self._continue(block, payload)
         if flags & END_HEADERS:
             self._block = None
-            self._places.next_kind = None
+            self._streams.next_kind = None
             self._on_block(stream_id, block.flags, b"".join(block.parts))
 
     def _continue(self, block: _Block, payload: bytes) -> None:
@@ -132,24 +132,24 @@ class Receiver:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, str(error)) from None
         except HpackError as error:
             raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, str(error)) from None
-        if stream_id > self._places.last_id:
+        if stream_id > self._streams.last_id:
             self._on_request(stream_id, flags, fields)
         else:
             self._on_trailers(stream_id, flags, fields)
 
     def _on_request(self, stream_id: int, flags: int, fields: list[Field]) -> None:
-        places = self._places
-        if stream_id > places.final_id or places.is_full:
-            places.refuse(stream_id)
+        streams = self._streams
+        if stream_id > streams.final_id or streams.is_full:
+            streams.refuse(stream_id)
             return
-        stream = places.add(stream_id)
+        stream = streams.add(stream_id)
         try:
             headers = self._reader.read(fields)
             if b"content-length" in headers:
                 stream.n_expected = _length(headers[b"content-length"])
         except MalformedRequestError:
             stream.is_local_open = False  # there is no exchange yet
-            places.reset(stream_id, ErrorCode.PROTOCOL_ERROR)
+            streams.reset(stream_id, ErrorCode.PROTOCOL_ERROR)
             return
         stream.is_remote_open = not flags & END_STREAM
         stream.exchange = self._session.begin(stream, headers)
@@ -163,29 +163,29 @@ class Receiver:
             self._await_body(stream)
 
     def _await_body(self, stream: Stream) -> None:
-        places = self._places
-        if len(places.incomplete) >= self._limits.incomplete:
+        streams = self._streams
+        if len(streams.incomplete) >= self._limits.incomplete:
             self._fail(stream, RequestFault.TOO_MANY_INCOMPLETE)
-            self._budgets.incomplete(places.now)
+            self._budgets.incomplete(streams.now)
         else:
-            places.incomplete[stream] = None
+            streams.incomplete[stream] = None
 
     def _on_trailers(self, stream_id: int, flags: int, fields: list[Field]) -> None:
-        stream = self._places.streams.get(stream_id)
+        stream = self._streams.by_id.get(stream_id)
         if stream is None or not stream.is_remote_open:
-            if not self._places.ended_early(stream_id):
-                code = ErrorCode.PROTOCOL_ERROR if self._places.has_gaps else ErrorCode.STREAM_CLOSED
+            if not self._streams.ended_early(stream_id):
+                code = ErrorCode.PROTOCOL_ERROR if self._streams.has_gaps else ErrorCode.STREAM_CLOSED
                 raise ConnectionFault(code, "HEADERS on a closed stream")
             return
         try:
             check_trailers(fields)
         except MalformedRequestError:
-            self._places.reset(stream_id, ErrorCode.PROTOCOL_ERROR)
+            self._streams.reset(stream_id, ErrorCode.PROTOCOL_ERROR)
             return
         if flags & END_STREAM:
             self._finish(stream, b"")
         else:
-            self._places.reset(stream_id, ErrorCode.PROTOCOL_ERROR)
+            self._streams.reset(stream_id, ErrorCode.PROTOCOL_ERROR)
 
     def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:
         n_bytes = len(payload)
@@ -196,8 +196,8 @@ class Receiver:
         if flags & PADDED:
             payload = _unpadded(flags, payload)
         if not payload and not flags & END_STREAM:
-            self._budgets.idle("empty DATA frames", self._places.now)
-        stream = self._places.streams.get(stream_id)
+            self._budgets.idle("empty DATA frames", self._streams.now)
+        stream = self._streams.by_id.get(stream_id)
         if stream is None or not stream.is_remote_open:
             self._on_stray_data(stream_id)
         else:
@@ -205,7 +205,7 @@ class Receiver:
             stream.n_to_renew += n_bytes
             stream.n_received += len(payload)
             if stream.receive_window < 0:
-                self._places.reset(stream_id, ErrorCode.FLOW_CONTROL_ERROR)
+                self._streams.reset(stream_id, ErrorCode.FLOW_CONTROL_ERROR)
             elif flags & END_STREAM:
                 self._finish(stream, payload)
             else:
@@ -217,29 +217,29 @@ class Receiver:
 
         Also due as time passes: a peer that has used its window up sends no DATA that would lead here.
         """
-        if self._n_to_renew >= RENEW and not self._places.keeps_too_much:
+        if self._n_to_renew >= RENEW and not self._streams.keeps_too_much:
             self._sender.output.append(window_update(0, self._n_to_renew))
             self._window += self._n_to_renew
             self._n_to_renew = 0
 
     def _on_stray_data(self, stream_id: int) -> None:
-        if stream_id > self._places.last_id or not stream_id & 1:
+        if stream_id > self._streams.last_id or not stream_id & 1:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "DATA on a stream that has not begun")
-        if not self._places.ended_early(stream_id):
-            self._places.reset(stream_id, ErrorCode.STREAM_CLOSED)
+        if not self._streams.ended_early(stream_id):
+            self._streams.reset(stream_id, ErrorCode.STREAM_CLOSED)
 
     def _take_piece(self, stream: Stream, piece: bytes) -> None:
         """Deal with a part of a body after which more follows."""
-        places = self._places
+        streams = self._streams
         if stream.exchange.takes_pieces:
             if piece:
                 self.n_served += 1
                 stream.exchange.receive(piece)
                 self._await_rest(stream)
             if not stream.is_held:
-                places.renew(stream)
+                streams.renew(stream)
             elif stream.is_remote_open:  # else the exchange has ended it
-                places.keep(stream, piece)
+                streams.keep(stream, piece)
         elif stream.n_received > self._limits.body_bytes:
             self._fail(stream, RequestFault.BODY_TOO_LARGE)
         else:
@@ -247,26 +247,26 @@ class Receiver:
             if stream.collected is None:
                 stream.collected = bytearray()
             stream.collected += piece
-            places.keep(stream, piece)
-            places.renew(stream)
+            streams.keep(stream, piece)
+            streams.renew(stream)
 
     def _await_rest(self, stream: Stream) -> None:
         """Give a message of which a part has arrived the time of a request."""
-        incomplete = self._places.incomplete
+        incomplete = self._streams.incomplete
         if stream.is_held or not stream.exchange.n_unread:
             incomplete.pop(stream, None)
         elif stream not in incomplete and stream.is_remote_open:
-            stream.arrived_at = self._places.now
+            stream.arrived_at = self._streams.now
             incomplete[stream] = None
 
     def _finish(self, stream: Stream, last: bytes) -> None:
         """Deal with the end of a request."""
         exchange = stream.exchange
         if stream.n_expected not in {NO_LENGTH, stream.n_received}:
-            self._places.reset(stream.id, ErrorCode.PROTOCOL_ERROR)
+            self._streams.reset(stream.id, ErrorCode.PROTOCOL_ERROR)
             return
         body = last if stream.collected is None else bytes(stream.collected) + last
-        self._places.forget_request(stream)
+        self._streams.forget_request(stream)
         stream.is_remote_open = False
         self.n_served += 1
         if exchange.takes_pieces:
@@ -280,20 +280,20 @@ class Receiver:
 
     def _fail(self, stream: Stream, fault: RequestFault) -> None:
         """Have a request answered that will not be finished."""
-        self._places.forget_request(stream)
+        self._streams.forget_request(stream)
         if stream.is_local_open:
             stream.exchange.fail(fault)
 
     def _on_reset(self, _flags: int, stream_id: int, payload: bytes) -> None:
         if len(payload) != _CODE_BYTES:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM has 4 bytes")
-        if stream_id > self._places.last_id or not stream_id & 1:
+        if stream_id > self._streams.last_id or not stream_id & 1:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "RST_STREAM on a stream that has not begun")
-        stream = self._places.streams.get(stream_id)
+        stream = self._streams.by_id.get(stream_id)
         has_arrived = stream is None or not stream.is_remote_open
         if stream is not None:
-            self._places.abandon(stream)
-        self._budgets.reset_by_peer(self._places.now, has_arrived=has_arrived)
+            self._streams.abandon(stream)
+        self._budgets.reset_by_peer(self._streams.now, has_arrived=has_arrived)
 
 
 def _unpadded(flags: int, payload: bytes) -> bytes:

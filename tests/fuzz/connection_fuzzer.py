@@ -175,7 +175,8 @@ def check(data: bytes) -> ErrorCode | None:
     for act in _steps(reader, bench):
         act()
         watcher.read(bench.connection.take_output())
-        assert 0 <= bench.connection.n_streams == bench.totals.n_streams <= bench.connection._limits.streams
+        n_streams = len(bench.connection._streams.by_id)
+        assert n_streams == bench.totals.n_streams <= bench.connection._limits.streams
         assert bench.totals.n_body_bytes >= 0
         assert bench.connection.n_unsent >= 0
     bench.connection.lost()

@@ -183,7 +183,7 @@ class Bench:
 
     def assert_released(self) -> None:
         """Fail if a stream, a byte of a body or an unsent byte is counted any more."""
-        assert self.connection.n_streams == 0
+        assert not self.connection._streams.by_id
         assert self.connection.n_unsent == 0
         assert self.totals == Totals()
 

@@ -85,7 +85,7 @@ def test_a_body_of_single_bytes_takes_the_memory_that_is_counted() -> None:
     """The pieces of a body are kept as one, with a third to spare: a list would take 50 times as much."""
     bench = Bench()
     bench.send(headers(1), data_frame(1, b"xy") * 10_000)
-    (stream,) = bench.connection._places.streams.values()
+    (stream,) = bench.connection._streams.by_id.values()
     assert bench.totals.n_body_bytes == 20_000
     assert sys.getsizeof(stream.collected) < 27_000
 
@@ -159,5 +159,5 @@ def test_requests_of_a_backlog_are_dated_by_when_they_were_read() -> None:
     bench.connection.receive(request(1) + headers(3), bench.now)
     bench.connection.tick(bench.now + 2.0)
     bench.connection.go_on()
-    (stream,) = bench.connection._places.streams.values()
+    (stream,) = bench.connection._streams.by_id.values()
     assert stream.arrived_at == bench.now

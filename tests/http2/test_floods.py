@@ -154,7 +154,7 @@ def test_work_holds_the_place_of_a_stream_that_was_reset() -> None:
     for number in range(10):
         bench.send(get(2 * number + 1, b"/later"), reset_frame(2 * number + 1))
     assert resets(bench.send(get(21))) == {21: ErrorCode.REFUSED_STREAM}
-    assert bench.connection.n_streams == bench.totals.n_streams == 10
+    assert len(bench.connection._streams.by_id) == bench.totals.n_streams == 10
     assert bench.end_work() == []
     assert resets(bench.send(get(23))) == {}
     bench.assert_released()

@@ -13,8 +13,8 @@ import pytest
 from bandit.client.http2.frames import PING, PREFACE, SETTINGS, frame
 from server.http2.connection import Connection
 from server.http2.limits import Limits, Totals
-from server.http2.listener import Listener
 from server.http2.peer import PeerInfo
+from server.http2.sockets.listener import Listener
 from server.listening.open_sockets import OpenSockets
 from tests.http2.scripted import Script
 

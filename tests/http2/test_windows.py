@@ -105,7 +105,7 @@ def test_a_response_that_is_complete_stays_as_it_is() -> None:
     """Neither a second end nor more data changes a response whose end waits for its data."""
     bench = Bench()
     bench.send(settings((_WINDOW, 3)), headers(1, b"/pieces"), data_frame(1, b"hello"))
-    (stream,) = bench.connection._places.streams.values()
+    (stream,) = bench.connection._streams.by_id.values()
     first, second = encode_field(b"first", b"1"), encode_field(b"second", b"2")
     stream.end(first)
     stream.end(second)
@@ -120,7 +120,7 @@ def test_a_long_header_block_is_continued() -> None:
     """A header block beyond 16 KiB goes out in several frames, none longer than a peer must accept."""
     bench = Bench()
     bench.send(headers(1, b"/pieces"))
-    (stream,) = bench.connection._places.streams.values()
+    (stream,) = bench.connection._streams.by_id.values()
     long = encode_field(b"long", b"y" * 40_000)
     stream.end(long)
     found = [item for item in bench.take() if item.kind != RST_STREAM]

@@ -11,6 +11,7 @@ from bandit.facts import Epoch
 from server.services.choose.chooser import Chooser
 from server.services.choose.decision_counter import DecisionCounter
 from server.services.reward.commit_queue import RewardQueue
+from server.services.reward.ledger import Ledger, PostedReward, RewardAnswer
 from server.services.runtime.async_store import AsyncStore
 from server.services.runtime.clock import Clock
 from server.services.runtime.writer import Writer
@@ -52,6 +53,12 @@ class ManualClock(Clock):
     def jump(self, by: timedelta) -> None:
         """Set the wall clock, as an operator or a time service does; no time passes."""
         self._now += by
+
+
+async def rewarded(ledger: Ledger, reports: Sequence[PostedReward]) -> list[RewardAnswer]:
+    """Return the answers to rewards, once what passed the checks is committed."""
+    posted = ledger.post(reports)
+    return posted if isinstance(posted, list) else await posted
 
 
 def running(experiment: Experiment | None = None, *, number: int = 1, revision: int = 2) -> ExperimentRecord:

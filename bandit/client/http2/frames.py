@@ -34,6 +34,9 @@ END_HEADERS: Final = 0x4
 PADDED: Final = 0x8
 HAS_PRIORITY: Final = 0x20
 
+PRIORITY_BYTES: Final = 5
+"""The length of a priority (section 6.3), which RFC 9113 deprecates."""
+
 
 class Setting(enum.IntEnum):
     """Settings of a connection (section 6.5.2)."""
@@ -96,3 +99,9 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 def settings_frame(settings: dict[Setting, int]) -> bytes:
     """Return a SETTINGS frame."""
     return frame(SETTINGS, 0, 0, b"".join(_PAIR.pack(*setting) for setting in settings.items()))
+
+
+def require_other(stream: int, priority: bytes) -> None:
+    """Raise ConnectionFault if a priority has a stream depend on itself (RFC 7540 section 5.3.1)."""
+    if int.from_bytes(priority[:4]) & LARGEST_STREAM == stream:
+        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a stream depends on itself")

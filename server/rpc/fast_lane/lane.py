@@ -11,14 +11,14 @@ from server.http2.connection import Connection
 from server.http2.exchange import Exchange, Headers, RequestFault
 from server.http2.limits import Limits
 from server.http2.streams import Stream
-from server.rpc.fast_lane.choose_stream import ChooseStreamCall
+from server.rpc.fast_lane.calls.choose_stream import ChooseStreamCall
+from server.rpc.fast_lane.calls.health import HealthCheck, HealthWatch
+from server.rpc.fast_lane.calls.long_lived import LongLivedCall
+from server.rpc.fast_lane.calls.plain import PlainAnswer
+from server.rpc.fast_lane.calls.unary import UnaryCall
 from server.rpc.fast_lane.framing import MOST_BYTES
-from server.rpc.fast_lane.health import HealthCheck, HealthWatch
-from server.rpc.fast_lane.long_lived import LongLivedCall
 from server.rpc.fast_lane.peer import CallPeer
-from server.rpc.fast_lane.plain import PlainAnswer
-from server.rpc.fast_lane.turns import Turns
-from server.rpc.fast_lane.unary import UnaryCall
+from server.rpc.fast_lane.round_robin import RoundRobin
 from server.rpc.guard.calls import GuardedMethod
 from server.rpc.guard.streams import GuardedStream
 from server.rpc.handlers.health_states import HealthStates
@@ -98,7 +98,7 @@ class LaneSession:
         self._connection = connection
         self._peer = CallPeer(connection.peer, None)
         self._living: set[LongLivedCall] = set()
-        self._turns = Turns()
+        self._turns = RoundRobin()
 
     def begin(self, stream: Stream, headers: Headers) -> Exchange:
         """Return what answers a stream."""

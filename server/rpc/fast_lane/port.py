@@ -9,8 +9,8 @@ import structlog
 from server.addresses import with_port
 from server.http2.connection import Connection
 from server.http2.limits import Limits, Totals
-from server.http2.listener import Listener
 from server.http2.peer import PeerInfo
+from server.http2.sockets.listener import Listener
 from server.listening.open_sockets import OpenSockets
 from server.listening.places import Place
 from server.rpc.fast_lane.lane import FastLane
@@ -100,7 +100,7 @@ class FastPort:
     def _held_bytes(self) -> int:
         """Return about how many bytes connections hold."""
         totals, listener = self._totals, self.listener
-        counted = CONNECTION_BYTES * listener.door.n_open + STREAM_BYTES * totals.n_streams
+        counted = CONNECTION_BYTES * listener.counts.n_open + STREAM_BYTES * totals.n_streams
         return counted + totals.n_body_bytes + listener.n_unsent
 
     def _make(self, peer: PeerInfo, now: float, wake: Callable[[], None]) -> Connection:

@@ -54,9 +54,8 @@ def _status(code: StatusCode, message: str) -> bytes:
 
 
 def _value(name: str, value: str | bytes) -> bytes:
-    if name.endswith(_BINARY):
-        return b64encode(value if isinstance(value, bytes) else value.encode()).rstrip(b"=")
-    return value if isinstance(value, bytes) else value.encode()
+    raw = value if isinstance(value, bytes) else value.encode()
+    return b64encode(raw).rstrip(b"=") if name.endswith(_BINARY) else raw
 
 
 def _percent_encoded(text: str) -> bytes:

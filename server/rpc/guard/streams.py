@@ -5,49 +5,19 @@ from typing import Any, Final
 
 from server.rpc.guard.admission import Admission
 from server.rpc.guard.authentication import RefusedCallError
-from server.rpc.guard.calls import Answer, Guard, Later, Outcome, PendingAnswer, as_later
+from server.rpc.guard.calls import Guarded, Later, Outcome, PendingAnswer, as_later
 from server.rpc.guard.metrics import StreamMeasurements
 from server.rpc.guard.peer import Peer
 from server.rpc.messages.answers import encode_stream_error
 from server.rpc.messages.status import Failure, too_large
-from server.services.access.callers import Role
 
 _OK: Final = 0
 
 
-class GuardedStream:
-    """A method that answers a stream of messages, each with one. Belongs to the event loop's thread.
+class GuardedStream(Guarded[StreamMeasurements]):
+    """A method that answers a stream of messages, each with one: see `Guarded`."""
 
-    Args:
-        guard: What all methods share.
-        answer: The handler of one message.
-        measurements: Those of this method.
-        roles: A caller needs at least one of them.
-        max_bytes: Larger messages are refused.
-
-    Attributes:
-        name: As in the proto.
-        measurements: As above.
-        max_bytes: As above.
-    """
-
-    __slots__ = ("_answer", "_guard", "_roles", "max_bytes", "measurements", "name")
-
-    def __init__(
-        self,
-        guard: Guard,
-        answer: Answer,
-        measurements: StreamMeasurements,
-        *,
-        roles: frozenset[Role],
-        max_bytes: int,
-    ) -> None:
-        self.name = measurements.method
-        self.measurements = measurements
-        self.max_bytes = max_bytes
-        self._guard = guard
-        self._answer = answer
-        self._roles = roles
+    __slots__ = ()
 
     def open(self, peer: Peer) -> "Conversation | Failure":
         """Begin a stream of this peer, or return why there is none. It costs the caller nothing yet."""

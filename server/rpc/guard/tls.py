@@ -10,7 +10,7 @@ from pathlib import Path
 
 import grpc
 
-from server.http2.tls import new_context
+from server.http2.sockets.tls import new_context
 from server.services.runtime.input_files import InputFileError, read_bytes
 from server.services.runtime.reloading_file import ReloadingFile
 

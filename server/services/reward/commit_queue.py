@@ -192,15 +192,6 @@ class RewardQueue:
         self._wake(loop)
         return posted.done
 
-    async def submit(self, entries: Sequence[RewardEntry]) -> list[RewardVerdict]:
-        """Return one verdict for each entry, once they are committed; see `post`.
-
-        Raises:
-            OverloadedError: The queue is full; nothing was stored.
-            StorageUnavailableError: The store can't be reached; nothing was acknowledged.
-        """
-        return await self.post(entries, list)
-
     async def run(self) -> None:
         """Commit what is submitted, until `close` was called and nothing waits."""
         loop = asyncio.get_running_loop()

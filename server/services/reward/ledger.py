@@ -145,29 +145,18 @@ class Ledger:
         self._epochs = epochs
         self._rules: dict[int, _Rules] = {}
 
-    async def reward(
+    def post(
         self, reports: Sequence[PostedReward], namespaces: Collection[str] | None = None
-    ) -> list[RewardAnswer]:
-        """Return the result of each reward, in order; those that passed the checks are committed.
+    ) -> list[RewardAnswer] | asyncio.Future[list[RewardAnswer]]:
+        """Check rewards and queue them at once; return their answers in order, or the future of those.
+
+        Those that passed the checks are committed. The future fails with StorageUnavailableError if the store
+        can't be reached, and OverloadedError if it has no room left; then nothing was acknowledged. Only what
+        the store has to be asked about first takes a task.
 
         Args:
             reports: The rewards as they were posted.
             namespaces: Namespaces whose experiments the caller may reward; None for all.
-
-        Raises:
-            OverloadedError: The queue is full, or the store has no room left; nothing was stored.
-            StorageUnavailableError: The store can't be reached; nothing was acknowledged.
-        """
-        posted = self.post(reports, namespaces)
-        return posted if isinstance(posted, list) else await posted
-
-    def post(
-        self, reports: Sequence[PostedReward], namespaces: Collection[str] | None = None
-    ) -> list[RewardAnswer] | asyncio.Future[list[RewardAnswer]]:
-        """Check rewards and queue them at once; return their answers, or the future of those.
-
-        As `reward`, whose errors the future has, for callers that attach a callback instead of a task. Only
-        what the store has to be asked about first takes a task.
 
         Raises:
             OverloadedError: The queue is full; nothing was stored.

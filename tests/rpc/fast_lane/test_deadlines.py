@@ -13,7 +13,7 @@ def timeout_of(value: bytes | None) -> float | None:
     """Return the seconds that a call has, from its header; None for any number."""
     bench = Bench()
     bench.send(headers(1))
-    (stream,) = bench.connection._places.streams.values()
+    (stream,) = bench.connection._streams.by_id.values()
     fields: Headers = {} if value is None else {b"grpc-timeout": value}
     deadline = deadline_of(stream, fields)
     return None if deadline is None else deadline - START

@@ -6,9 +6,9 @@ from typing import cast
 from server.http2.exchange import Exchange, Headers
 from server.http2.peer import PeerInfo
 from server.http2.streams import Stream
+from server.rpc.fast_lane.calls.unary import UnaryCall
 from server.rpc.fast_lane.framing import framed
 from server.rpc.fast_lane.peer import CallPeer
-from server.rpc.fast_lane.unary import UnaryCall
 from server.rpc.guard.calls import GuardedMethod, Outcome
 from server.rpc.guard.peer import Peer
 from server.rpc.messages.status import STOPPING

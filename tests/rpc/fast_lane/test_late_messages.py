@@ -7,9 +7,9 @@ from grpc import StatusCode
 from bandit.client.http2.frames import Setting
 from server.http2.exchange import Exchange, Headers
 from server.http2.streams import Stream
-from server.rpc.fast_lane.choose_stream import ChooseStreamCall
+from server.rpc.fast_lane.calls.choose_stream import ChooseStreamCall
 from server.rpc.fast_lane.framing import framed
-from server.rpc.fast_lane.turns import Turns
+from server.rpc.fast_lane.round_robin import RoundRobin
 from server.rpc.guard.calls import Outcome
 from server.rpc.guard.streams import Conversation
 from server.rpc.messages.status import Failure
@@ -44,7 +44,7 @@ class Stubborn(Script):
         """Begin it."""
         conversation = cast("Conversation", Once())
         self.call = ChooseStreamCall(
-            stream, headers, lambda _: FAILURE, lambda: 0.0, set(), Turns(), lambda: conversation
+            stream, headers, lambda _: FAILURE, lambda: 0.0, set(), RoundRobin(), lambda: conversation
         )
         return self.call
 

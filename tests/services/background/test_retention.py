@@ -36,7 +36,7 @@ from server.store.records import (
 from server.store.sql_store import SqlStore
 from server.store.tables import epochs
 from tests.bandit.builders import START, declare, make_epoch
-from tests.services.support import SIGNER, Bench, ManualClock, QueueFactory
+from tests.services.support import SIGNER, Bench, ManualClock, QueueFactory, rewarded
 from tests.store.builders import INCARNATION, facts_of, silently
 from tests.support.process import eventually
 
@@ -233,7 +233,7 @@ class Desk:
 
     async def post(self, decision: str, clicks: float = 1, revision: int = 0) -> object:
         """Return the result of one reward, or the kind of error."""
-        (answer,) = await self.ledger.reward([PostedReward(decision, {"clicks": clicks}, revision)])
+        (answer,) = await rewarded(self.ledger, [PostedReward(decision, {"clicks": clicks}, revision)])
         return type(answer) if isinstance(answer, Exception) else dict(answer)["clicks"]
 
     def jump(self, by: timedelta) -> None:

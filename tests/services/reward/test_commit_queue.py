@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
@@ -21,9 +22,14 @@ REFUSED_REVISION = 2**63
 """A revision that the database can't hold."""
 
 
+async def post(queue: RewardQueue, entries: Sequence[RewardEntry]) -> list[RewardVerdict]:
+    """Return one verdict for each entry, once they are committed."""
+    return await queue.post(entries, list)
+
+
 def submit(queue: RewardQueue, *entries: RewardEntry) -> "asyncio.Task[list[RewardVerdict]]":
     """Submit entries, and let them reach the queue."""
-    return asyncio.create_task(queue.submit(entries))
+    return asyncio.create_task(post(queue, entries))
 
 
 async def settle() -> None:
@@ -64,7 +70,7 @@ async def test_an_answer_means_that_it_is_stored(
     """When a call returns, another process can read its reward in the database."""
     new_queue.start(queue)
     entry = reward(quanta=3)
-    assert await queue.submit([entry]) == [RECORDED]
+    assert await post(queue, [entry]) == [RECORDED]
     with closing(sqlite3.connect(tmp_path / "bandit.db")) as other:
         assert other.execute("SELECT decision, quanta FROM rewards").fetchall() == [(entry.decision, 3)]
 
@@ -88,13 +94,13 @@ async def test_a_full_queue_refuses_and_stores_nothing(new_queue: QueueFactory, 
     await settle()
     late = reward()
     with pytest.raises(OverloadedError, match="4 outcomes are already waiting for a commit") as caught:
-        await queue.submit([late])
+        await post(queue, [late])
     assert caught.value.retry_after is not None
     new_queue.start(queue)
     both = Recorded((OutcomeResult.RECORDED,) * 2)
     assert await waiting == [both, both]
     assert facts_of(store)[key_of(late)].n == 2
-    assert await queue.submit([late]) == [RECORDED]
+    assert await post(queue, [late]) == [RECORDED]
 
 
 async def test_a_queue_is_bounded_in_bytes_too(new_queue: QueueFactory) -> None:
@@ -103,7 +109,7 @@ async def test_a_queue_is_bounded_in_bytes_too(new_queue: QueueFactory) -> None:
     waiting = [submit(queue, reward()) for _ in range(3)]
     await settle()
     with pytest.raises(OverloadedError):
-        await queue.submit([reward()])
+        await post(queue, [reward()])
     new_queue.start(queue)
     assert await asyncio.gather(*waiting) == [[RECORDED]] * 3
 
@@ -112,7 +118,7 @@ async def test_an_empty_queue_takes_a_call_of_any_size(new_queue: QueueFactory) 
     """A call that is larger than the queue is not refused for ever: it is taken when nothing waits."""
     queue = new_queue(max_rows=4)
     new_queue.start(queue)
-    assert await queue.submit([reward() for _ in range(10)]) == [RECORDED] * 10
+    assert await post(queue, [reward() for _ in range(10)]) == [RECORDED] * 10
 
 
 async def test_one_bad_row_fails_alone(
@@ -161,8 +167,8 @@ async def test_results_are_counted_by_arm_and_metric(new_queue: QueueFactory, qu
     """The queue counts the results of outcomes, and reports which experiments grew."""
     new_queue.start(queue)
     entry = reward(values={0: 1, 1: 1}, arm=2, experiment=5)
-    await queue.submit([entry])
-    await queue.submit([entry, reward(entry.decision, 9, arm=2, experiment=5)])
+    await post(queue, [entry])
+    await post(queue, [entry, reward(entry.decision, 9, arm=2, experiment=5)])
     assert queue.results == {
         (5, 2, 0, "recorded"): 1,
         (5, 2, 1, "recorded"): 1,
@@ -183,11 +189,11 @@ async def test_an_unreachable_store_acknowledges_nothing(
     with closing(sqlite3.connect(tmp_path / "bandit.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StorageUnavailableError, match="nothing was acknowledged"):
-            await queue.submit([entry])
+            await post(queue, [entry])
         other.execute("ROLLBACK")
     assert queue.n_rows == 0
-    assert await queue.submit([entry]) == [RECORDED]
-    assert await queue.submit([entry]) == [DUPLICATE]
+    assert await post(queue, [entry]) == [RECORDED]
+    assert await post(queue, [entry]) == [DUPLICATE]
     assert new_queue.n_broken == 0
 
 
@@ -202,10 +208,10 @@ async def test_a_full_disk_fails_calls_as_overloaded(
     new_queue.start(queue)
     entries = [reward() for _ in range(1000)]
     with pytest.raises(StorageFullError, match="the store has no room left"):
-        await queue.submit(entries)
+        await post(queue, entries)
     with closing(engines_of(store)[0].raw_connection()) as connection:
         connection.cursor().execute("PRAGMA max_page_count=1000000")
-    assert await queue.submit(entries) == [RECORDED] * 1000
+    assert await post(queue, entries) == [RECORDED] * 1000
 
 
 async def test_closing_commits_what_waits(
@@ -259,7 +265,7 @@ async def test_a_cancelled_call_may_still_be_committed(
     await settle()
     new_queue.start(queue)
     assert await other == [RECORDED]
-    assert await queue.submit([entry]) == [DUPLICATE]
+    assert await post(queue, [entry]) == [DUPLICATE]
     assert facts_of(store)[key_of(entry)].n == 2
 
 
@@ -275,8 +281,8 @@ async def test_an_outage_logs_one_line(
             other.execute("BEGIN IMMEDIATE")
             for _ in range(5):
                 with pytest.raises(StorageUnavailableError):
-                    await queue.submit([reward()])
-        assert await queue.submit([reward()]) == [RECORDED]
+                    await post(queue, [reward()])
+        assert await post(queue, [reward()]) == [RECORDED]
     failed = [event for event in logs if event["event"] == "reward.commit_failed"]
     assert [(event["log_level"], event["n_unsaid"]) for event in failed] == [("warning", 0), ("warning", 4)]
 

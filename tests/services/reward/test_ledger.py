@@ -27,7 +27,7 @@ from server.services.snapshot.snapshot import Snapshot
 from server.store.records import EpochKey, EpochTerms, ExperimentRecord, OutcomeResult, State
 from server.store.sql_store import SqlStore
 from tests.bandit.builders import HOUR, START, declare
-from tests.services.support import SIGNER, ManualClock, QueueFactory
+from tests.services.support import SIGNER, ManualClock, QueueFactory, rewarded
 from tests.store.builders import epoch_of, facts_of, statements_of
 
 MEMORY = 1.0
@@ -86,7 +86,7 @@ class Office:
         self, decision: str, outcomes: Mapping[str, float], revision: int = 0
     ) -> Mapping[str, OutcomeResult] | ServiceError:
         """Return the result of one reward."""
-        (result,) = await self.ledger.reward([PostedReward(decision, outcomes, revision)])
+        (result,) = await rewarded(self.ledger, [PostedReward(decision, outcomes, revision)])
         return result
 
 
@@ -206,14 +206,15 @@ async def test_a_deleted_experiment_takes_no_rewards(office: Office) -> None:
 async def test_calls_of_a_batch_are_judged_separately(office: Office) -> None:
     """In one batch every reward gets its own answer: recorded, forged, invalid, in conflict or known."""
     decision = office.decision()
-    results = await office.ledger.reward(
+    results = await rewarded(
+        office.ledger,
         [
             PostedReward(decision, {"clicks": 1}, 0),
             PostedReward("A" * 80, {"clicks": 1}, 0),
             PostedReward(decision, {"clicks": 0}, 0),
             PostedReward(office.decision(), {"clicks": 7}, 0),
             PostedReward(decision, {"clicks": 1}, 0),
-        ]
+        ],
     )
     assert results[0] == {"clicks": OutcomeResult.RECORDED}
     assert results[4] == {"clicks": OutcomeResult.DUPLICATE}
@@ -242,9 +243,9 @@ async def test_many_bad_rewards_ask_once(office: Office) -> None:
     await office.refresh()
     reports = bad_reports(office, 400)
     n_before = office.n_refreshes
-    calls = [office.ledger.reward([report]) for report in reports]
+    calls = [rewarded(office.ledger, [report]) for report in reports]
     answers = [answer for call in await asyncio.gather(*calls) for answer in call]
-    answers += await office.ledger.reward(reports)
+    answers += await rewarded(office.ledger, reports)
     assert {type(answer) for answer in answers} == {InvalidInputError, DecisionIdInvalidError}
     assert office.n_refreshes - n_before <= 2
     assert office.looked_up == []
@@ -253,15 +254,15 @@ async def test_many_bad_rewards_ask_once(office: Office) -> None:
 async def test_what_the_store_answered_is_remembered(office: Office) -> None:
     """Once the store was asked, a reward that is refused costs no statement for a moment."""
     reports = bad_reports(office, 4)
-    first = await office.ledger.reward(reports)
+    first = await rewarded(office.ledger, reports)
     with statements_of(office.store) as sent:
         for _ in range(50):
-            again = await office.ledger.reward(reports)
+            again = await rewarded(office.ledger, reports)
     assert list(map(type, again)) == list(map(type, first))
     assert sent == []
     office.clock.advance(MEMORY)
     n_before = office.n_refreshes
-    await office.ledger.reward(reports)
+    await rewarded(office.ledger, reports)
     assert office.n_refreshes == n_before + 1
 
 
@@ -283,8 +284,8 @@ async def test_an_epoch_is_looked_up_alone_and_once(office: Office) -> None:
     decisions = [office.decision(epoch=number, nonce=number) for number in range(2, 12)]
     reports = [PostedReward(decision, {"clicks": 1}, 0) for decision in decisions]
     with statements_of(office.store) as sent:
-        await office.ledger.reward(reports)
-        await asyncio.gather(*(office.ledger.reward([report]) for report in reports))
+        await rewarded(office.ledger, reports)
+        await asyncio.gather(*(rewarded(office.ledger, [report]) for report in reports))
     assert office.looked_up == [10]
     assert len([statement for statement in sent if "FROM epochs" in statement]) == 1
     assert sorted({key.epoch for key in facts_of(office.store)}) == list(range(2, 12))

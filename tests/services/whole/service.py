@@ -16,7 +16,7 @@ from server.services.snapshot.offers import CompiledExperiment
 from server.settings import Settings
 from server.store.opening import open_store
 from server.store.sql_store import SqlStore
-from tests.services.support import LAG, MAX_STALENESS, ManualClock
+from tests.services.support import LAG, MAX_STALENESS, ManualClock, rewarded
 
 _Result = TypeVar("_Result")
 RETENTION: Final = timedelta(days=30)
@@ -98,7 +98,7 @@ class WholeService:
 
     def reward(self, report: PostedReward) -> object:
         """Return the results of a reward, metric to result, or the error."""
-        (answer,) = self.run(self._services.ledger.reward([report]))
+        (answer,) = self.run(rewarded(self._services.ledger, [report]))
         return answer
 
     def stop(self) -> None:

@@ -9,10 +9,10 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
-from server.http2.door import Door
 from server.http2.limits import Limits
-from server.http2.link import Abort, Link, MakeConnection
 from server.http2.peer import PeerInfo
+from server.http2.sockets.connection_counts import ConnectionCounts
+from server.http2.sockets.link import Abort, Link, MakeConnection
 from server.listening.peers import address_of, peer_name
 
 _MOST_A_TURN: Final = 64
@@ -53,7 +53,7 @@ class Listener:
         n_accepted: Connections that were accepted, among them those that were refused at once.
         n_short: How often the system lacked descriptors or memory for a connection.
         n_aborted: Connections that were cut off, by reason.
-        door: Counts connections, and those that were refused.
+        counts: Counts connections, and those that were refused.
         n_unsent: Bytes that connections had not sent when each last did what was due.
     """
 
@@ -80,7 +80,7 @@ class Listener:
         self._is_draining = False
         self._empty = asyncio.Event()
         self.links: set[Link] = set()
-        self.door = Door(limits)
+        self.counts = ConnectionCounts(limits)
         self.n_accepted = 0
         self.n_short = 0
         self.n_aborted = dict.fromkeys(Abort, 0)
@@ -160,7 +160,7 @@ class Listener:
 
     def _let_in(self, accepted: socket.socket, address: str) -> None:
         network = address_of(address)
-        refusal = self.door.admit(network, self._now())
+        refusal = self.counts.admit(network, self._now())
         if refusal is not None:
             accepted.close()
             self._on_event(refusal, address)
@@ -196,7 +196,7 @@ class Listener:
         except OSError:  # among them ssl.SSLError and TimeoutError
             accepted.close()
             if not link.is_made:
-                self.door.leave(peer.network, self._now())
+                self.counts.leave(peer.network, self._now())
                 self._note_aborted(link, Abort.HANDSHAKE)
 
     def _note_made(self, link: Link) -> None:
@@ -215,7 +215,7 @@ class Listener:
 
     def _note_lost(self, link: Link) -> None:
         self.links.discard(link)
-        self.door.leave(link.peer.network, self._now())
+        self.counts.leave(link.peer.network, self._now())
         if not self.links:
             self._empty.set()
 
@@ -233,7 +233,7 @@ class Listener:
         del self._unticked[-_MOST_A_PORTION:]
         if not self._unticked:
             self._bound_unsent()
-            self.door.forget(now)
+            self.counts.forget(now)
 
     def _tick_one(self, link: Link, now: float) -> None:
         try:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from server.http2.limits import Limits
-from server.http2.link import Abort
-from server.http2.tls import certificate_names
+from server.http2.sockets.link import Abort
+from server.http2.sockets.tls import certificate_names
 from server.rpc.guard.tls import CertificateFiles
-from tests.http2.echo import echoed, listening, on_loop, soon
+from tests.http2.sockets.echo import echoed, listening, on_loop, soon
 from tests.support.certificates import Authority
 
 AUTHORITY = Authority.create()
@@ -48,7 +48,7 @@ def test_another_protocol_is_closed(tmp_path: Path, protocols: list[str]) -> Non
             except OSError:
                 pass
             await soon(lambda: site.listener.n_aborted[Abort.NOT_HTTP2] == 1)
-            await soon(lambda: site.listener.door.n_open == 0)
+            await soon(lambda: site.listener.counts.n_open == 0)
 
     on_loop(body)
 
@@ -71,7 +71,7 @@ def test_weak_handshakes_fail(tmp_path: Path, case: str) -> None:
             with pytest.raises(OSError):  # noqa: PT011 - each case has another
                 await site.connect(context=context)
             await soon(lambda: site.listener.n_aborted[Abort.HANDSHAKE] == 1)
-            assert (site.echoes, site.listener.door.n_open) == ([], 0)
+            assert (site.echoes, site.listener.counts.n_open) == ([], 0)
 
     on_loop(body)
 
@@ -85,7 +85,7 @@ def test_a_slow_handshake_is_cut_off(tmp_path: Path) -> None:
             reader, _ = await site.connect()
             assert await asyncio.wait_for(reader.read(), 10) == b""
             await soon(lambda: site.listener.n_aborted[Abort.HANDSHAKE] == 1)
-            assert site.listener.door.n_open == 0
+            assert site.listener.counts.n_open == 0
 
     on_loop(body)
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from server.http2.door import Door, Refusal
 from server.http2.limits import Limits
-from server.http2.link import Abort
-from server.http2.listener import SHORT
-from tests.http2.echo import (
+from server.http2.sockets.connection_counts import ConnectionCounts, Refusal
+from server.http2.sockets.link import Abort
+from server.http2.sockets.listener import SHORT
+from tests.http2.sockets.echo import (
     DRAINING,
     END,
     FLOOD,
@@ -55,11 +55,11 @@ def test_one_address_has_its_share() -> None:
             assert await site.is_served("127.0.0.2")
             assert await site.is_served("127.0.0.2")
             assert not await site.is_served("127.0.0.2")
-            assert site.listener.door.n_refused[Refusal.ADDRESS] == 1
+            assert site.listener.counts.n_refused[Refusal.ADDRESS] == 1
             assert [reason for reason, _ in site.events] == [Refusal.ADDRESS]
             assert await site.is_served("127.0.0.3")
             site.streams[0].close()
-            await soon(lambda: site.listener.door.n_open == 2)
+            await soon(lambda: site.listener.counts.n_open == 2)
             assert await site.is_served("127.0.0.2")
 
     on_loop(body)
@@ -71,41 +71,41 @@ def test_all_connections_are_bounded() -> None:
     async def body() -> None:
         async with listening(replace(FEW, connections_by_address=0)) as site:
             assert [await site.is_served() for _ in range(4)] == [True, True, True, False]
-            assert site.listener.door.n_refused[Refusal.CONNECTIONS] == 1
+            assert site.listener.counts.n_refused[Refusal.CONNECTIONS] == 1
 
     on_loop(body)
 
 
 def test_new_connections_are_bounded_by_second() -> None:
     """The third in one second is refused, and admitted a second later; another address does not notice."""
-    door = Door(Limits(new_by_address=2))
-    assert [door.admit("192.0.2.1", 0.0) for _ in range(3)] == [None, None, Refusal.RATE]
-    assert door.admit("192.0.2.2", 0.0) is None
-    door.forget(0.5)
-    assert door.admit("192.0.2.1", 0.4) is Refusal.RATE
-    assert door.admit("192.0.2.1", 1.4) is None
+    counts = ConnectionCounts(Limits(new_by_address=2))
+    assert [counts.admit("192.0.2.1", 0.0) for _ in range(3)] == [None, None, Refusal.RATE]
+    assert counts.admit("192.0.2.2", 0.0) is None
+    counts.forget(0.5)
+    assert counts.admit("192.0.2.1", 0.4) is Refusal.RATE
+    assert counts.admit("192.0.2.1", 1.4) is None
 
 
 @pytest.mark.parametrize("network", ["", "192.0.2.1"])
 def test_zero_is_no_limit(network: str) -> None:
     """Behind a proxy, and for Unix sockets always, one address may have every place."""
     zero = Limits(connections=500, connections_by_address=0, new_by_address=0)
-    door = Door(zero if network else Limits(connections=500))
-    assert {door.admit(network, 0.0) for _ in range(500)} == {None}
-    assert door.admit(network, 0.0) is Refusal.CONNECTIONS
+    counts = ConnectionCounts(zero if network else Limits(connections=500))
+    assert {counts.admit(network, 0.0) for _ in range(500)} == {None}
+    assert counts.admit(network, 0.0) is Refusal.CONNECTIONS
 
 
 def test_addresses_without_connections_are_forgotten() -> None:
-    """A door remembers those that are in, and those that were a second ago."""
-    door = Door(Limits())
+    """A counts remembers those that are in, and those that were a second ago."""
+    counts = ConnectionCounts(Limits())
     for number in range(1_000):
-        door.admit(f"2001:db8:0:{number:x}::/64", 0.0)
+        counts.admit(f"2001:db8:0:{number:x}::/64", 0.0)
     for number in range(999):
-        door.leave(f"2001:db8:0:{number:x}::/64", 0.0)
-    door.forget(0.9)
-    assert len(door._guests) == 1_000
-    door.forget(1.1)
-    assert len(door._guests) == door.n_open == 1
+        counts.leave(f"2001:db8:0:{number:x}::/64", 0.0)
+    counts.forget(0.9)
+    assert len(counts._networks) == 1_000
+    counts.forget(1.1)
+    assert len(counts._networks) == counts.n_open == 1
 
 
 def test_a_lack_of_descriptors_delays_connections() -> None:
@@ -353,7 +353,7 @@ def _has_less(site: Site, n_bytes: int) -> bool:
 
 def test_connections_tick_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two portions the event loop does other things, and every connection has its tick."""
-    monkeypatch.setattr("server.http2.listener._MOST_A_PORTION", 3)
+    monkeypatch.setattr("server.http2.sockets.listener._MOST_A_PORTION", 3)
 
     async def body() -> None:
         async with listening() as site:

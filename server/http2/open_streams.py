@@ -26,7 +26,7 @@ RENEW: Final = WINDOW // 2
 _MOST_ENDED: Final = 1_000
 
 
-class Places:
+class OpenStreams:
     """The streams of a connection whose work has not ended. It implements `streams.Owner`.
 
     Args:
@@ -38,7 +38,7 @@ class Places:
         wake: Called when there is output that nobody has waited for.
 
     Attributes:
-        streams: By id.
+        by_id: The streams.
         incomplete: Those whose request has not arrived, in the order of their beginning.
         last_id: The highest id of a stream that was begun.
         final_id: The highest id that may be served; a GOAWAY said so.
@@ -57,6 +57,7 @@ class Places:
         "_sender",
         "_totals",
         "_wake",
+        "by_id",
         "final_id",
         "has_responded",
         "incomplete",
@@ -66,7 +67,6 @@ class Places:
         "n_kept",
         "next_kind",
         "now",
-        "streams",
     )
 
     def __init__(
@@ -84,7 +84,7 @@ class Places:
         self._sender = sender
         self._wake = wake
         self._ended_early: dict[int, None] = {}
-        self.streams: dict[int, Stream] = {}
+        self.by_id: dict[int, Stream] = {}
         self.incomplete: dict[Stream, None] = {}
         self.last_id = self.n_begun = 0
         self.final_id = LARGEST_STREAM
@@ -97,7 +97,7 @@ class Places:
     @property
     def is_full(self) -> bool:
         """True if no stream may begin."""
-        n_streams, limits = len(self.streams), self._limits
+        n_streams, limits = len(self.by_id), self._limits
         return n_streams >= limits.streams or (
             n_streams >= limits.streams_reserved and self._totals.n_streams >= limits.streams_in_all
         )
@@ -128,7 +128,7 @@ class Places:
     def add(self, stream_id: int) -> Stream:
         """Add a stream that begins."""
         self._note_begun(stream_id)
-        stream = self.streams[stream_id] = Stream(self, stream_id, self.now)
+        stream = self.by_id[stream_id] = Stream(self, stream_id, self.now)
         self._totals.n_streams += 1
         return stream
 
@@ -197,10 +197,10 @@ class Places:
         """Give the place of a stream back, if nothing is left to do."""
         if stream.is_local_open or stream.is_remote_open or stream.is_working:
             return
-        if self.streams.pop(stream.id, None) is not None:
+        if self.by_id.pop(stream.id, None) is not None:
             stream.exchange = OVER
             self._totals.n_streams -= 1
-            if not self.streams:
+            if not self.by_id:
                 self.note_output()  # the connection may be waiting for the last of them
 
     def renew(self, stream: Stream) -> None:
@@ -221,7 +221,7 @@ class Places:
         """
         self._sender.output.append(_reset_frame(stream_id, code))
         self._note_ended_early(stream_id)
-        stream = self.streams.get(stream_id)
+        stream = self.by_id.get(stream_id)
         if stream is not None:
             self.abandon(stream)
         if code is not ErrorCode.REFUSED_STREAM:
@@ -239,7 +239,7 @@ class Places:
 
     def abandon_all(self) -> None:
         """End every stream: the peer is gone."""
-        for stream in list(self.streams.values()):
+        for stream in list(self.by_id.values()):
             self.abandon(stream)
 
     def _note_begun(self, stream_id: int) -> None:

@@ -1,11 +1,11 @@
-"""Turns of the streams of one connection."""
+"""Turns of the streams of one connection, one after the other."""
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
 
 
-class Turns:
+class RoundRobin:
     """Lets one stream of a connection go on in each turn of the event loop, in the order in which they ask.
 
     A thousand streams with a thousand messages each would otherwise hold all other calls up for a second.

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 from server.http2.exchange import Exchange, Headers, RequestFault
 from server.http2.streams import Stream
+from server.rpc.fast_lane.calls.long_lived import Refuse
 from server.rpc.fast_lane.deadlines import DEADLINE_PASSED, act_at, deadline_of
 from server.rpc.fast_lane.framing import IDENTITY, FramingError, first_message, framed
-from server.rpc.fast_lane.long_lived import Refuse
 from server.rpc.fast_lane.responses import HEAD, OK, failure_block
 from server.rpc.guard.calls import GuardedMethod, Outcome, PendingAnswer
 from server.rpc.guard.peer import Peer

@@ -24,8 +24,8 @@ class Refusal(enum.StrEnum):
 
 
 @dataclass(slots=True)
-class _Guest:
-    """An address.
+class _Network:
+    """What is known of one address.
 
     Attributes:
         seen_at: When its last connection came or went.
@@ -38,7 +38,7 @@ class _Guest:
     n_open: int = 0
 
 
-class Door:
+class ConnectionCounts:
     """Counts connections, and those of each address.
 
     Args:
@@ -51,7 +51,7 @@ class Door:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._guests: dict[str, _Guest] = {}
+        self._networks: dict[str, _Network] = {}
         self.n_open = 0
         self.n_refused = dict.fromkeys(Refusal, 0)
 
@@ -72,20 +72,20 @@ class Door:
     def leave(self, network: str, now: float) -> None:
         """Note that an admitted connection has ended."""
         self.n_open -= 1
-        guest = self._guests.get(network)
-        if guest is not None:
-            guest.n_open -= 1
-            guest.seen_at = now
+        known = self._networks.get(network)
+        if known is not None:
+            known.n_open -= 1
+            known.seen_at = now
 
     def forget(self, now: float) -> None:
         """Forget addresses that have no connection, and had none for a second."""
         over = [
             network
-            for network, guest in self._guests.items()
-            if not guest.n_open and now - guest.seen_at > _FORGET_SECONDS
+            for network, known in self._networks.items()
+            if not known.n_open and now - known.seen_at > _FORGET_SECONDS
         ]
         for network in over:
-            del self._guests[network]
+            del self._networks[network]
 
     def _refusal_of(self, network: str, now: float) -> Refusal | None:
         limits = self._limits
@@ -93,15 +93,15 @@ class Door:
             return Refusal.CONNECTIONS
         if not network:
             return None
-        guest = self._guests.get(network)
-        if guest is None:
+        known = self._networks.get(network)
+        if known is None:
             rate = limits.new_by_address
             allowance = Allowance(max(int(rate), 1), rate, now) if rate else None
-            guest = self._guests[network] = _Guest(now, allowance)
-        guest.seen_at = now
-        if limits.connections_by_address and guest.n_open >= limits.connections_by_address:
+            known = self._networks[network] = _Network(now, allowance)
+        known.seen_at = now
+        if limits.connections_by_address and known.n_open >= limits.connections_by_address:
             return Refusal.ADDRESS
-        if guest.allowance is not None and not guest.allowance.take(now):
+        if known.allowance is not None and not known.allowance.take(now):
             return Refusal.RATE
-        guest.n_open += 1
+        known.n_open += 1
         return None

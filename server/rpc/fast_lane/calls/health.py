@@ -8,8 +8,8 @@ from grpc_health.v1 import health_pb2
 
 from server.http2.exchange import Exchange, Headers, RequestFault
 from server.http2.streams import Stream
+from server.rpc.fast_lane.calls.long_lived import LongLivedCall, Refuse
 from server.rpc.fast_lane.framing import IDENTITY, FramingError, first_message, framed
-from server.rpc.fast_lane.long_lived import LongLivedCall, Refuse
 from server.rpc.fast_lane.responses import HEAD, OK, failure_block, status_block
 from server.rpc.handlers.health_states import HealthStates
 from server.rpc.messages.status import MALFORMED, NO_REQUEST, STOPPING, Failure

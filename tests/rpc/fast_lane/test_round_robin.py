@@ -1,11 +1,11 @@
-"""Turns of streams, and memory that is returned."""
+"""RoundRobin of streams, and memory that is returned."""
 
 import asyncio
 from functools import partial
 
 from server.http2.limits import MIB
 from server.rpc.fast_lane.memory import FreedMemory
-from server.rpc.fast_lane.turns import Turns
+from server.rpc.fast_lane.round_robin import RoundRobin
 
 
 def test_one_stream_goes_on_in_each_turn_of_the_event_loop() -> None:
@@ -13,7 +13,7 @@ def test_one_stream_goes_on_in_each_turn_of_the_event_loop() -> None:
     order: list[str] = []
 
     async def body() -> list[int]:
-        turns = Turns()
+        turns = RoundRobin()
 
         def go_on(name: str) -> None:
             order.append(name)

@@ -14,8 +14,8 @@ from typing import Final
 import uvloop
 
 from server.http2.limits import Limits
-from server.http2.listener import Listener
 from server.http2.peer import PeerInfo
+from server.http2.sockets.listener import Listener
 from server.listening.open_sockets import OpenSockets
 
 END: Final = b"end"

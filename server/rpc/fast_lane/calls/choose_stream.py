@@ -7,9 +7,9 @@ from typing import ClassVar, Final
 from server.http2.exchange import Headers
 from server.http2.limits import KIB
 from server.http2.streams import Stream
+from server.rpc.fast_lane.calls.long_lived import LongLivedCall, Refuse
 from server.rpc.fast_lane.framing import IDENTITY, FramingError, Messages, framed
-from server.rpc.fast_lane.long_lived import LongLivedCall, Refuse
-from server.rpc.fast_lane.turns import Turns
+from server.rpc.fast_lane.round_robin import RoundRobin
 from server.rpc.guard.calls import Outcome
 from server.rpc.guard.streams import Conversation
 from server.rpc.messages.status import CANCELED, Failure
@@ -40,7 +40,7 @@ class ChooseStreamCall(LongLivedCall):
         refuse: Refuse,
         now: Callable[[], float],
         living: set[LongLivedCall],
-        turns: Turns,
+        turns: RoundRobin,
         open_conversation: Callable[[], Conversation | Failure],
     ) -> None:
         super().__init__(stream, headers, refuse, now, living)

@@ -7,7 +7,7 @@ from typing import Final, Protocol, TypeAlias, cast
 
 from server.http2.limits import Limits
 from server.http2.peer import PeerInfo
-from server.http2.tls import PROTOCOL, certificate_names
+from server.http2.sockets.tls import PROTOCOL, certificate_names
 
 _LAST_SECONDS: Final = 1.0
 """How long the peer may take to read the last output of a connection that is over."""

@@ -1,0 +1,1 @@
+"""What answers a stream: a call of each kind."""
