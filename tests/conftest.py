@@ -161,6 +161,8 @@ def start_server(tmp_path: Path, listener: str) -> Iterator[StartServer]:
 
     yield start
     exit_codes = [server.terminate() for server in started if server.process.poll() is None]
+    for server in started:
+        server.wait()  # it closes the output of those that ended before, too
     assert set(exit_codes) <= {0}
 
 

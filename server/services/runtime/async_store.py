@@ -8,7 +8,6 @@ import enum
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
-from functools import partial
 from operator import methodcaller
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -56,8 +55,30 @@ def _on(
     return call
 
 
+class _Writes:
+    """The calls of the writing thread. After a failed write to stable storage, none is made.
+
+    A later commit could succeed, and prove nothing about what the failed one has left in the file.
+    """
+
+    def __init__(self) -> None:
+        self._break: str | None = None
+
+    def make(self, call: Callable[[Store], _Result], store: Store) -> _Result:
+        """Make a call, unless an earlier one broke the store."""
+        if self._break is not None:
+            raise errors.StoreBrokenError(self._break)
+        try:
+            return call(store)
+        except errors.StoreBrokenError as error:
+            self._break = str(error)
+            raise
+
+
 class AsyncStore:
     """The methods of a `Store` as coroutines; see there for arguments, results and errors.
+
+    Once a write has raised StoreBrokenError, every later one does.
 
     Args:
         store: Need not be prepared yet.
@@ -69,6 +90,7 @@ class AsyncStore:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._executors = {thread: ThreadPoolExecutor(1, thread.value) for thread in Thread}
+        self._writes = _Writes()
         self._translates = False
         self.is_shared = store.is_shared
 
@@ -140,10 +162,8 @@ class AsyncStore:
         **kwargs: _Parameters.kwargs,
     ) -> _Result:
         """Call `call` with the blocking store and these arguments on a thread, and return its result."""
-        loop = asyncio.get_running_loop()
-        bound = partial(call, self._store, *args, **kwargs)
         try:
-            return await loop.run_in_executor(self._executors[thread], bound)
+            return await asyncio.wrap_future(self._submit(thread, lambda store: call(store, *args, **kwargs)))
         except (errors.StaleRevisionError, errors.KeysNotReadyError):
             raise
         except errors.StoreError as error:
@@ -159,8 +179,13 @@ class AsyncStore:
         One hop to the thread and one back; `run` needs two more, to wake a task. Errors are the store's.
         """
         loop = asyncio.get_running_loop()
-        future = self._executors[thread].submit(call, self._store)
+        future = self._submit(thread, call)
         future.add_done_callback(lambda ended: loop.call_soon_threadsafe(done, ended))
+
+    def _submit(self, thread: Thread, call: Callable[[Store], _Result]) -> Future[_Result]:
+        if thread is Thread.WRITE:
+            return self._executors[thread].submit(self._writes.make, call, self._store)
+        return self._executors[thread].submit(call, self._store)
 
     def close(self) -> None:
         """Wait for submitted calls, and end the threads; the store itself stays open."""

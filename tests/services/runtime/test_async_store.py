@@ -68,3 +68,25 @@ async def test_services_that_answer_calls_see_their_own_errors(
     assert error in {caught.value, caught.value.__cause__}
     with pytest.raises(type(error)):
         await async_store.run(Thread.READ, fail)
+
+
+async def test_no_write_is_made_after_one_that_failed_on_its_way_to_the_disk(async_store: AsyncStore) -> None:
+    """Every later write fails as the broken one did, also one that was waiting; reads are made."""
+    n_made = 0
+
+    def fail(_: Store) -> None:
+        raise errors.StoreBrokenError("a write failed")
+
+    def write(_: Store) -> None:
+        nonlocal n_made
+        n_made += 1
+
+    calls = [async_store.run(Thread.WRITE, call) for call in (write, fail, write)]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert [str(result) for result in results] == ["None", "a write failed", "a write failed"]
+    with pytest.raises(errors.StoreBrokenError, match="a write failed"):
+        await async_store.run(Thread.WRITE, write)
+    with pytest.raises(StorageUnavailableError):
+        await async_store.for_calls.run(Thread.WRITE, write)
+    assert n_made == 1
+    assert (await async_store.load_changes(None)).live == ()
