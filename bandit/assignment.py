@@ -22,7 +22,7 @@ Both factors are those of MurmurHash3's finaliser (Appleby 2011). Its outer shif
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from itertools import accumulate
 from math import fsum, inf, isfinite, log
@@ -201,7 +201,9 @@ def pick_each(pickers: Sequence[Picker], unit_hashes: Sequence[int]) -> list[int
     return picked
 
 
-def _pick_at_once(pickers: Sequence[Picker], unit_hashes: Sequence[int]) -> Iterator[int]:
+def _pick_at_once(pickers: Sequence[Picker], unit_hashes: Sequence[int]) -> Iterable[int]:
+    if pickers.count(pickers[0]) == len(pickers):
+        return _pick_alike(pickers[0].columns, unit_hashes)
     columns = [picker.columns for picker in pickers]
     lengths = np.array([len(each.indices) for each in columns])
     starts = np.cumsum(lengths) - lengths
@@ -212,6 +214,13 @@ def _pick_at_once(pickers: Sequence[Picker], unit_hashes: Sequence[int]) -> Iter
     leasts = np.flatnonzero(scores == np.repeat(np.minimum.reduceat(scores, starts), lengths))
     rows = leasts[np.searchsorted(leasts, starts)] - starts  # the first one in a tie
     return (each.indices[row] for each, row in zip(columns, rows.tolist(), strict=True))
+
+
+def _pick_alike(columns: _Columns, unit_hashes: Sequence[int]) -> list[int]:
+    """As `_pick_at_once`, of one picker: a row for each unit, and no arithmetic about where it begins."""
+    mixed = np.bitwise_xor.outer(np.array(unit_hashes, dtype=np.uint64), columns.keys)
+    scores = _score(mixed, columns.rates, np.empty_like(mixed), np.empty(mixed.shape))
+    return [columns.indices[row] for row in scores.argmin(axis=1).tolist()]
 
 
 class _VectorRows:

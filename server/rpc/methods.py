@@ -37,6 +37,8 @@ class Method(Generic[_Service]):
         roles: A caller needs at least one of them.
         max_bytes: Larger requests are refused before they are parsed.
         is_stream: Whether it answers the messages of a stream, one by one.
+        answer_each: The same for requests that came together; None for each that `answer` has to answer, and
+            None if there is no such function.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Method(Generic[_Service]):
     roles: frozenset[Role]
     max_bytes: int
     is_stream: bool = False
+    answer_each: Callable[[_Service, Sequence[tuple[bytes, Admission]]], list[bytes | None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +60,16 @@ class Service(Generic[_Service]):
 BANDIT: Final[Service[BanditService]] = Service(
     bandit_pb2.DESCRIPTOR.services_by_name["BanditService"].full_name,
     (
-        Method("Choose", BanditService.choose, _CHOOSE, SMALL_BYTES),
+        Method("Choose", BanditService.choose, _CHOOSE, SMALL_BYTES, answer_each=BanditService.choose_each),
         Method("BatchChoose", BanditService.batch_choose, _CHOOSE, LARGE_BYTES),
-        Method("ChooseStream", BanditService.choose_on_stream, _CHOOSE, SMALL_BYTES, is_stream=True),
+        Method(
+            "ChooseStream",
+            BanditService.choose_on_stream,
+            _CHOOSE,
+            SMALL_BYTES,
+            is_stream=True,
+            answer_each=BanditService.choose_each_on_stream,
+        ),
         Method("Reward", BanditService.reward, _REWARD, SMALL_BYTES),
         Method("BatchReward", BanditService.batch_reward, _REWARD, LARGE_BYTES),
     ),

@@ -18,7 +18,7 @@ from server.rpc.grpcio.context import RpcHandler
 from server.rpc.grpcio.streams import Streams
 from server.rpc.grpcio.unary import unary_handler
 from server.rpc.guard.authentication import Authenticator
-from server.rpc.guard.calls import Answer, Guard, GuardedMethod
+from server.rpc.guard.calls import Guard, GuardedMethod
 from server.rpc.guard.denial_log import DenialLog
 from server.rpc.guard.gate import Gate
 from server.rpc.guard.metrics import MethodMeasurements, StreamMeasurements
@@ -253,8 +253,7 @@ class RpcServer:
     def _add(self, service: Service[_Service], answering: _Service) -> None:
         handlers: dict[str, RpcHandler] = {}
         for method in service.methods:
-            answer = MethodType(method.answer, answering)
-            guarded = self._guard_method(service.name, method, answer)
+            guarded = self._guard_method(service.name, method, answering)
             self.guarded[f"/{service.name}/{method.name}"] = guarded
             self.measurements.append(guarded.measurements)
             handlers[method.name] = (
@@ -265,14 +264,18 @@ class RpcServer:
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.name, handlers),))
 
     def _guard_method(
-        self, service: str, method: Method[_Service], answer: Answer
+        self, service: str, method: Method[_Service], answering: _Service
     ) -> GuardedMethod | GuardedStream:
+        answer = MethodType(method.answer, answering)
+        each = None if method.answer_each is None else MethodType(method.answer_each, answering)
         roles, max_bytes = method.roles, method.max_bytes
         if method.is_stream:
             streams = StreamMeasurements(service, method.name)
-            return GuardedStream(self._guard, answer, streams, roles=roles, max_bytes=max_bytes)
+            return GuardedStream(
+                self._guard, answer, streams, roles=roles, max_bytes=max_bytes, answer_each=each
+            )
         calls = MethodMeasurements(service, method.name)
-        return GuardedMethod(self._guard, answer, calls, roles=roles, max_bytes=max_bytes)
+        return GuardedMethod(self._guard, answer, calls, roles=roles, max_bytes=max_bytes, answer_each=each)
 
 
 def _options(limits: ConnectionLimits, *, shares_port: bool) -> Sequence[tuple[str, int]]:

@@ -74,6 +74,14 @@ class Messages:
             self._position = 0
         self._unread += piece  # in place, since the pieces of a long message may have one byte each
 
+    def has_next(self) -> bool:
+        """Return whether the whole of the next message has arrived, or it is known that it can't be read."""
+        unread, start = self._unread, self._position + PREFIX_BYTES
+        if len(unread) < start:
+            return False
+        n_bytes = int.from_bytes(unread[start - PREFIX_BYTES + 1 : start])
+        return n_bytes > MOST_BYTES or len(unread) >= start + n_bytes
+
     def next(self) -> bytes | None:
         """Remove and return the next message; None unless the whole of it has arrived.
 

@@ -11,11 +11,11 @@ from server.http2.connection import Connection
 from server.http2.exchange import Exchange, Headers, RequestFault
 from server.http2.limits import Limits
 from server.http2.streams import Stream
-from server.rpc.fast_lane.calls.choose_stream import ChooseStreamCall
+from server.rpc.fast_lane.calls.choose_stream import ChooseStreamCall, StreamMethod, message_turns
 from server.rpc.fast_lane.calls.health import HealthCheck, HealthWatch
 from server.rpc.fast_lane.calls.long_lived import LongLivedCall
 from server.rpc.fast_lane.calls.plain import PlainAnswer
-from server.rpc.fast_lane.calls.unary import UnaryCall
+from server.rpc.fast_lane.calls.unary import UnaryCall, UnaryMethod, joint_turns
 from server.rpc.fast_lane.framing import MOST_BYTES
 from server.rpc.fast_lane.peer import CallPeer
 from server.rpc.fast_lane.round_robin import RoundRobin
@@ -71,11 +71,21 @@ class FastLane:
             _CHECK: LaneSession.begin_check,
             _WATCH: LaneSession.begin_watch,
             **{
-                path.encode(): _route(method)
+                path.encode(): self._route(method)
                 for path, method in guarded.items()
                 if path.startswith(f"/{BANDIT.name}/")
             },
         }
+
+    def _route(self, method: GuardedMethod | GuardedStream) -> _Route:
+        if isinstance(method, GuardedStream):
+            streamed = StreamMethod(
+                guarded=method, joint=message_turns(method), refuse=self.refuse, now=self.now
+            )
+            return lambda session, stream, headers: session.begin_stream(streamed, stream, headers)
+        joint = joint_turns(method) if method.shares_work else None
+        unary = UnaryMethod(guarded=method, joint=joint, refuse=self.refuse, now=self.now)
+        return lambda session, stream, headers: session.begin_unary(unary, stream, headers)
 
     def session(self, connection: Connection) -> "LaneSession":
         """Return what answers the requests of a connection."""
@@ -114,16 +124,14 @@ class LaneSession:
         for call in tuple(self._living):
             call.close()
 
-    def begin_unary(self, method: GuardedMethod, stream: Stream, headers: Headers) -> Exchange:
+    def begin_unary(self, method: UnaryMethod, stream: Stream, headers: Headers) -> Exchange:
         """Return a call with one request."""
-        return UnaryCall(stream, headers, method, self._peer_of(headers), self._lane.refuse, self._lane.now)
+        return UnaryCall(stream, headers, method, self._peer_of(headers))
 
-    def begin_stream(self, method: GuardedStream, stream: Stream, headers: Headers) -> Exchange:
+    def begin_stream(self, method: StreamMethod, stream: Stream, headers: Headers) -> Exchange:
         """Return a ChooseStream."""
-        lane, peer = self._lane, self._peer_of(headers)
-        return ChooseStreamCall(
-            stream, headers, lane.refuse, lane.now, self._living, self._turns, lambda: method.open(peer)
-        )
+        peer = self._peer_of(headers)
+        return ChooseStreamCall(stream, headers, method, peer, self._living, self._turns)
 
     def begin_check(self, stream: Stream, headers: Headers) -> Exchange:
         """Return a check of health."""
@@ -140,12 +148,6 @@ class LaneSession:
         if not self._peer.has_sent(header):
             self._peer = CallPeer(self._connection.peer, header)
         return self._peer
-
-
-def _route(method: GuardedMethod | GuardedStream) -> _Route:
-    if isinstance(method, GuardedStream):
-        return lambda session, stream, headers: session.begin_stream(method, stream, headers)
-    return lambda session, stream, headers: session.begin_unary(method, stream, headers)
 
 
 def _is_grpc(headers: Headers) -> bool:

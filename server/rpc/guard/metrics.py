@@ -40,10 +40,10 @@ class Histogram:
         self.counts = [0] * (len(buckets) + 1)
         self.total = 0.0
 
-    def observe(self, value: float) -> None:
-        """Count one observation."""
-        self.counts[bisect_left(self.buckets, value)] += 1
-        self.total += value
+    def observe(self, value: float, n_times: int = 1) -> None:
+        """Count an observation that was made once, or several times."""
+        self.counts[bisect_left(self.buckets, value)] += n_times
+        self.total += value * n_times
 
     def cumulative(self) -> list[tuple[str, float]]:
         """Return pairs of upper end and number of observations up to it, as Prometheus expects."""
@@ -78,8 +78,12 @@ class MethodMeasurements:
 
     def observe(self, code: int, seconds: float) -> None:
         """Count a call that ended with `code` after `seconds`."""
-        self._codes[code] += 1
-        self._durations.observe(seconds)
+        self.observe_each(code, seconds, 1)
+
+    def observe_each(self, code: int, seconds: float, n_calls: int) -> None:
+        """Count calls that ended with `code`, each after `seconds`."""
+        self._codes[code] += n_calls
+        self._durations.observe(seconds, n_calls)
 
     @property
     def labels(self) -> list[str]:

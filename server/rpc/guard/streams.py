@@ -1,6 +1,7 @@
 """The guard around a stream: the caller is checked at its beginning and with each message."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from server.rpc.guard.admission import Admission
@@ -38,12 +39,45 @@ class GuardedStream(Guarded[StreamMeasurements]):
         return self._guard.authenticator.identify(peer, self._roles)
 
     def answer(self, data: bytes, admission: Admission) -> bytes | Awaitable[bytes] | Later[Any]:
-        """Charge the caller for a message, and return its answer; the errors are those of a call."""
+        """Return the answer to a message that was charged; the errors are those of a call."""
+        return self._answer(data, admission)
+
+    def charge(self, data: bytes, admission: Admission) -> None:
+        """Charge the caller for a message; raise if it is too large, or one too many."""
         if len(data) > self.max_bytes:
             raise RefusedCallError(too_large(len(data), self.max_bytes))
         if admission.bucket is not None:
             self._guard.authenticator.charge(admission.bucket)
-        return self._answer(data, admission)
+
+    def answer_each(
+        self, asked: "Sequence[tuple[bytes, Conversation]]"
+    ) -> "list[bytes | Callable[[], Outcome | PendingAnswer]]":
+        """Return the answers to messages that came together, and work that they share is done once.
+
+        In place of an answer that could not be made so there is what makes it: call that when its turn comes.
+        """
+        found: list[bytes | Callable[[], Outcome | PendingAnswer]] = []
+        admitted: list[tuple[bytes, Admission]] = []
+        places: list[int] = []
+        admissions: dict[Conversation, Admission] = {}
+        for place, (data, conversation) in enumerate(asked):
+            try:
+                admission = admissions.get(conversation)
+                if admission is None:
+                    admission = admissions[conversation] = self.admit(conversation.peer)
+                self.charge(data, admission)
+            except Exception:  # noqa: BLE001 - it is raised again when the message is answered alone
+                found.append(partial(conversation.answer, data))
+            else:
+                found.append(partial(conversation.answer_charged, data, admission))
+                admitted.append((data, admission))
+                places.append(place)
+        self.measurements.n_messages_received += len(admitted)
+        for place, response in zip(places, self.try_together(admitted), strict=True):
+            if response is not None:
+                found[place] = response
+                self.measurements.n_messages_sent += 1
+        return found
 
     def wait_for(
         self, answer: Awaitable[bytes] | Later[Any], peer: Peer, admission: Admission
@@ -81,13 +115,17 @@ class Conversation:
         method: The method.
         peer: The other end.
         began_at: When it began, on the monotonic clock.
+
+    Attributes:
+        method: As above.
+        peer: As above.
     """
 
-    __slots__ = ("_began_at", "_method", "_peer")
+    __slots__ = ("_began_at", "method", "peer")
 
     def __init__(self, method: GuardedStream, peer: Peer, began_at: float) -> None:
-        self._method = method
-        self._peer = peer
+        self.method = method
+        self.peer = peer
         self._began_at = began_at
 
     def answer(self, data: bytes) -> Outcome | PendingAnswer:
@@ -96,21 +134,34 @@ class Conversation:
         Bytes are the answer, also to a bad message, which fails alone. A failure ends the stream: the caller
         may not choose any more, or the server has stopped. The next message is for after the answer to this.
         """
-        method = self._method
+        method = self.method
         method.measurements.n_messages_received += 1
         try:
-            admission = method.admit(self._peer)
+            admission = method.admit(self.peer)
         except Exception as error:  # noqa: BLE001 - unexpected errors are logged
-            return method.failure_of(error, self._peer, None)
+            return method.failure_of(error, self.peer, None)
+        try:
+            method.charge(data, admission)
+        except Exception as error:  # noqa: BLE001 - as above
+            return self._fail_message(error, admission)
+        return self.answer_charged(data, admission)
+
+    def answer_charged(self, data: bytes, admission: Admission) -> Outcome | PendingAnswer:
+        """As `answer`, for a message that was received and charged."""
+        method = self.method
         try:
             answer = method.answer(data, admission)
         except Exception as error:  # noqa: BLE001 - as above
-            answer = encode_stream_error(method.failure_of(error, self._peer, admission))
+            return self._fail_message(error, admission)
         if isinstance(answer, bytes):
             method.measurements.n_messages_sent += 1
             return answer
-        return method.wait_for(answer, self._peer, admission)
+        return method.wait_for(answer, self.peer, admission)
 
     def end(self, failure: Failure | None) -> None:
         """Measure the stream, which has ended; call this exactly once."""
-        self._method.end(failure, self._began_at)
+        self.method.end(failure, self._began_at)
+
+    def _fail_message(self, error: Exception, admission: Admission) -> bytes:
+        self.method.measurements.n_messages_sent += 1
+        return encode_stream_error(self.method.failure_of(error, self.peer, admission))

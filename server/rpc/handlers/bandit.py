@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from math import inf
 from typing import Final, TypeAlias
 
+from google.protobuf.message import DecodeError
+
 from bandit.text import MAX_ATTRIBUTE_KEY, MAX_ATTRIBUTE_VALUE, MAX_UNIT, Kind, is_unit, text_fault
 from bandit.v1 import bandit_pb2
 from bandit.validation import Violation, is_experiment_name, shown
@@ -69,10 +71,21 @@ class BanditService:
         request = parse(bandit_pb2.ChooseRequest, data)
         return self._choose(request, admission.caller, encode_choice)
 
+    def choose_each(self, asked: Sequence[tuple[bytes, Admission]]) -> list[bytes | None]:
+        """Choose for calls that came together; None for those that `choose` has to answer alone.
+
+        Those are the ones that fail, name more than a unit, or ask for an experiment that is missing here.
+        """
+        return self._choose_together(asked, bandit_pb2.ChooseRequest.FromString, encode_choice)
+
     def choose_on_stream(self, data: bytes, admission: Admission) -> bytes | Awaitable[bytes]:
         """One message of ChooseStream: as Choose."""
         request = parse(bandit_pb2.ChooseStreamRequest, data).request
         return self._choose(request, admission.caller, encode_choice_of_stream)
+
+    def choose_each_on_stream(self, asked: Sequence[tuple[bytes, Admission]]) -> list[bytes | None]:
+        """As `choose_each`, for messages of ChooseStream."""
+        return self._choose_together(asked, _request_of_stream, encode_choice_of_stream)
 
     def batch_choose(self, data: bytes, admission: Admission) -> bytes | Awaitable[bytes]:
         """BatchChoose: from memory, unless an experiment is missing here."""
@@ -109,6 +122,35 @@ class BanditService:
     ) -> bytes | Later[list[RewardAnswer]]:
         answers = self._ledger.post(reports, caller.namespaces)
         return encode(answers) if isinstance(answers, list) else Later(answers, encode)
+
+    def _choose_together(
+        self,
+        asked: Sequence[tuple[bytes, Admission]],
+        parse_request: Callable[[bytes], bandit_pb2.ChooseRequest],
+        encode: _Encode,
+    ) -> list[bytes | None]:
+        responses: list[bytes | None] = [None] * len(asked)
+        plain: list[tuple[CompiledExperiment, str]] = []
+        places: list[int] = []
+        for place, (data, admission) in enumerate(asked):
+            try:
+                request = parse_request(data)
+                admission.caller.require_experiment(request.experiment)
+                _check(request)
+            except (DecodeError, ServiceError):
+                continue
+            experiment = self._snapshot.find(request.experiment)
+            if experiment is not None and _is_plain(request):
+                plain.append((experiment, request.unit))
+                places.append(place)
+        try:
+            choices = self._chooser.choose_each(plain)
+        except ServiceError:  # the signing keys are not loaded yet
+            return responses
+        age = self._age()
+        for place, choice in zip(places, choices, strict=True):
+            responses[place] = encode(choice, age)
+        return responses
 
     def _choose(
         self, request: bandit_pb2.ChooseRequest, caller: Caller, encode: _Encode
@@ -234,6 +276,10 @@ class BanditService:
             age = to_duration(self._snapshot.age)
             self._encoded_age = bandit_pb2.ChooseResponse(snapshot_age=age).SerializeToString()
         return self._encoded_age
+
+
+def _request_of_stream(data: bytes) -> bandit_pb2.ChooseRequest:
+    return bandit_pb2.ChooseStreamRequest.FromString(data).request
 
 
 def _is_plain(request: bandit_pb2.ChooseRequest) -> bool:

@@ -3,9 +3,9 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from bandit.assignment import pick_each
+from bandit.assignment import Picker, pick_each
 from bandit.decision_id import NO_UNIT, Basis, Decision, InvalidDecisionError, Signer, hash_lone_decision
 from server.services.choose.decision_counter import DecisionCounter
 from server.services.choose.decision_ids import IdMaker
@@ -13,6 +13,9 @@ from server.services.runtime.clock import Clock
 from server.services.runtime.service_time import MOST_AHEAD_MS
 from server.services.snapshot.offers import CompiledExperiment, Offer, OfferSet, Reason
 from server.services.snapshot.snapshot import Snapshot
+
+_TOGETHER_FROM: Final = 6
+"""Questions from which on it pays to share work among them."""
 
 
 class Choice(NamedTuple):
@@ -84,19 +87,32 @@ class Chooser:
 
     def choose_each(self, asked: Sequence[tuple[CompiledExperiment, str]]) -> list[Choice]:
         """Return what `choose` returns for each question, in order; shared work is done once."""
-        experiments, units = zip(*asked, strict=True) if asked else ((), ())
-        in_force = {experiment: self._in_force(experiment) for experiment in set(experiments)}
-        sets = [in_force[experiment] for experiment in experiments]
+        if len(asked) < _TOGETHER_FROM:
+            return [self.choose(experiment, unit) for experiment, unit in asked]
+        in_force = {experiment: self._in_force(experiment) for experiment in {each[0] for each in asked}}
         now_ms = self._clock.time_ms()
         decisions = [self._ids.make(now_ms) for _ in asked]
-        hashes = list(map(_hash, sets, experiments, units))
-        pickers = [offers.picker for offers, hashed in zip(sets, hashes, strict=True) if hashed is not None]
-        picked = iter(pick_each(pickers, [hashed for hashed in hashes if hashed is not None]))
+        sets: list[OfferSet] = []
+        pickers: list[Picker] = []
+        hashes: list[int] = []
+        numbers: list[int | None] = []
+        marks: list[bytes] = []
+        for (experiment, unit), decision in zip(asked, decisions, strict=True):
+            offers = in_force[experiment]
+            hashed, mark = _hash_and_mark(offers, experiment, unit, decision)
+            sets.append(offers)
+            marks.append(mark)
+            if hashed is None:
+                numbers.append(self._draw(offers))
+            else:
+                numbers.append(None)
+                pickers.append(offers.picker)
+                hashes.append(hashed)
+        picked = iter(pick_each(pickers, hashes))
         chosen = [
-            offers.offers[self._draw(offers) if hashed is None else next(picked)]
-            for offers, hashed in zip(sets, hashes, strict=True)
+            offers.offers[next(picked) if number is None else number]
+            for offers, number in zip(sets, numbers, strict=True)
         ]
-        marks = list(map(_mark, sets, experiments, units, decisions))
         texts = self.signer.sign_each(decisions, [offer.packed_terms for offer in chosen], marks)
         for offer, decision, mark in zip(chosen, decisions, marks, strict=True):
             self._counter.count(offer, decision, mark)
@@ -132,9 +148,8 @@ class Chooser:
 
     def _choose_from(self, offers: OfferSet, experiment: CompiledExperiment, unit: str) -> Choice:
         decision = self._ids.make(self._clock.time_ms())
-        hashed = _hash(offers, experiment, unit)
+        hashed, mark = _hash_and_mark(offers, experiment, unit, decision)
         offer = offers.offers[self._draw(offers) if hashed is None else offers.picker.pick(hashed)]
-        mark = _mark(offers, experiment, unit, decision)
         text = self.signer.sign(decision, offer.packed_terms, mark)
         self._counter.count(offer, decision, mark)
         return Choice(offer, text)
@@ -171,18 +186,19 @@ class Chooser:
         return -MOST_AHEAD_MS <= age_ms <= life.total_seconds() * 1000
 
 
-def _hash(offers: OfferSet, experiment: CompiledExperiment, unit: str) -> int | None:
-    """Return the hash that picks the arm; None to draw at random."""
-    return experiment.hash_unit(unit.encode()) if unit and not offers.is_certain else None
+def _hash_and_mark(
+    offers: OfferSet, experiment: CompiledExperiment, unit: str, decision: bytes
+) -> tuple[int | None, bytes]:
+    """Return the hash that picks the arm, None to draw at random, and the mark of the decision's unit.
 
-
-def _mark(offers: OfferSet, experiment: CompiledExperiment, unit: str, decision: bytes) -> bytes:
-    """Return the mark of a decision's unit; where units are counted, a lone decision is its own unit."""
+    Where units are counted, a lone decision is its own unit.
+    """
     if offers.is_certain:
-        return NO_UNIT
+        return None, NO_UNIT
     if unit:
-        return experiment.mark_unit(unit.encode())
-    return hash_lone_decision(experiment.salt, decision) if experiment.counts_units else NO_UNIT
+        encoded = unit.encode()
+        return experiment.hash_unit(encoded), experiment.mark_unit(encoded)
+    return None, hash_lone_decision(experiment.salt, decision) if experiment.counts_units else NO_UNIT
 
 
 def _is_of_unit(experiment: CompiledExperiment, decision: Decision, mark: bytes) -> bool:

@@ -1,17 +1,23 @@
 """Messages on a ChooseStream that has failed, while its end waits for the client to read."""
 
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import cast
 
 from grpc import StatusCode
 
 from bandit.client.http2.frames import Setting
 from server.http2.exchange import Exchange, Headers
+from server.http2.peer import PeerInfo
 from server.http2.streams import Stream
-from server.rpc.fast_lane.calls.choose_stream import ChooseStreamCall
+from server.rpc.fast_lane.calls.choose_stream import ChooseStreamCall, StreamMethod, message_turns
 from server.rpc.fast_lane.framing import framed
+from server.rpc.fast_lane.peer import CallPeer
 from server.rpc.fast_lane.round_robin import RoundRobin
 from server.rpc.guard.calls import Outcome
-from server.rpc.guard.streams import Conversation
+from server.rpc.guard.peer import Peer
+from server.rpc.guard.streams import Conversation, GuardedStream
 from server.rpc.messages.status import Failure
 from tests.http2.bench import Bench, data_frame, headers, settings
 from tests.http2.scripted import Script
@@ -20,10 +26,19 @@ FAILURE = Failure(StatusCode.INVALID_ARGUMENT, "no", "NO")
 
 
 class Once:
-    """A conversation that answers its first message and fails at the second."""
+    """A method with one stream, which answers its first message and fails at the second."""
 
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = [FAILURE, b"answer"]
+
+    def open(self, peer: Peer) -> Conversation:
+        """Begin the stream."""
+        del peer
+        return cast("Conversation", self)
+
+    def answer_each(self, asked: Sequence[tuple[bytes, Conversation]]) -> list[Callable[[], Outcome]]:
+        """Have each answered when its turn comes."""
+        return [partial(self.answer, message) for message, _ in asked]
 
     def answer(self, message: bytes) -> Outcome:
         """Answer."""
@@ -36,25 +51,28 @@ class Once:
 
 
 class Stubborn(Script):
-    """Answers each stream with such a conversation."""
+    """Answers each stream with such a method."""
 
     call: ChooseStreamCall
 
     def begin(self, stream: Stream, headers: Headers) -> Exchange:
         """Begin it."""
-        conversation = cast("Conversation", Once())
-        self.call = ChooseStreamCall(
-            stream, headers, lambda _: FAILURE, lambda: 0.0, set(), RoundRobin(), lambda: conversation
-        )
+        once = cast("GuardedStream", Once())
+        turns = message_turns(once)
+        method = StreamMethod(guarded=once, joint=turns, refuse=lambda _: FAILURE, now=lambda: 0.0)
+        peer = CallPeer(PeerInfo(), None)
+        self.call = ChooseStreamCall(stream, headers, method, peer, set(), RoundRobin())
         return self.call
 
 
-def test_messages_after_a_failure_are_not_kept() -> None:
+async def test_messages_after_a_failure_are_not_kept() -> None:
     """A client that does not read why its stream failed may send on: nothing of that piles up."""
     session = Stubborn()
     bench = Bench(session=session)
     bench.send(settings((Setting.INITIAL_WINDOW_SIZE, 0)), headers(1))
     bench.send(data_frame(1, framed(b"one") + framed(b"two")))
+    await asyncio.sleep(0)
+    assert session.call.is_over
     for _ in range(200):
         bench.send(data_frame(1, bytes(16_384)))
     assert bench.code() is None

@@ -1,10 +1,12 @@
 """Calls with one request and one response."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from server.http2.exchange import Exchange, Headers, RequestFault
 from server.http2.streams import Stream
+from server.rpc.fast_lane.calls.joint import MOST_TOGETHER, JointTurns
 from server.rpc.fast_lane.calls.long_lived import Refuse
 from server.rpc.fast_lane.deadlines import DEADLINE_PASSED, act_at, deadline_of
 from server.rpc.fast_lane.framing import IDENTITY, FramingError, first_message, framed
@@ -12,6 +14,23 @@ from server.rpc.fast_lane.responses import HEAD, OK, failure_block
 from server.rpc.guard.calls import GuardedMethod, Outcome, PendingAnswer
 from server.rpc.guard.peer import Peer
 from server.rpc.messages.status import CANCELED, NO_REQUEST, Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnaryMethod:
+    """A method as all its calls see it.
+
+    Attributes:
+        guarded: Answers a call.
+        joint: The turns in which calls are answered together; None if each is answered at once.
+        refuse: What becomes of a request that does not arrive.
+        now: The monotonic clock.
+    """
+
+    guarded: GuardedMethod
+    joint: "JointTurns[UnaryCall] | None"
+    refuse: Refuse
+    now: Callable[[], float]
 
 
 class UnaryCall(Exchange):
@@ -22,29 +41,28 @@ class UnaryCall(Exchange):
         headers: Of its request.
         method: Answers it.
         peer: Who makes it.
-        refuse: What becomes of a request that does not arrive.
-        now: The monotonic clock.
+
+    Attributes:
+        peer: As above.
+        message: The request, once it has arrived.
     """
 
-    __slots__ = ("_headers", "_method", "_now", "_peer", "_refuse", "_stream", "_timer", "_working")
+    __slots__ = ("_deadline", "_headers", "_method", "_stream", "_timer", "_working", "message", "peer")
 
-    def __init__(
-        self,
-        stream: Stream,
-        headers: Headers,
-        method: GuardedMethod,
-        peer: Peer,
-        refuse: Refuse,
-        now: Callable[[], float],
-    ) -> None:
+    def __init__(self, stream: Stream, headers: Headers, method: UnaryMethod, peer: Peer) -> None:
+        self.peer = peer
+        self.message = b""
         self._stream = stream
         self._headers = headers
         self._method = method
-        self._peer = peer
-        self._refuse = refuse
-        self._now = now
+        self._deadline: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._working: PendingAnswer | None = None
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether anybody waits for the response."""
+        return self._stream.is_local_open
 
     def finish(self, body: bytes) -> None:
         """Answer the request, or begin to."""
@@ -53,27 +71,34 @@ class UnaryCall(Exchange):
         except FramingError as error:
             self._send(error.failure)
             return
-        deadline = deadline_of(self._stream, self._headers)
+        method = self._method
+        deadline = self._deadline = deadline_of(self._stream, self._headers)
         if message is None:
             self._send(NO_REQUEST)
-        elif deadline is not None and self._now() >= deadline:
+        elif deadline is not None and method.now() >= deadline:
             self._send(DEADLINE_PASSED)
+        elif method.joint is not None:
+            self.message = message
+            method.joint.ask(self)
         else:
-            outcome = self._method.call(message, self._peer)
-            if isinstance(outcome, bytes):
-                self._stream.respond(HEAD, framed(outcome), OK)
-            elif isinstance(outcome, Failure):
-                self._send(outcome)
-            else:
-                self._working = outcome
-                self._stream.begin_work()
-                outcome.add_done_callback(self._end)
-                if deadline is not None:
-                    self._timer = act_at(deadline, self._now(), self._pass_deadline)
+            self.take(method.guarded.call(message, self.peer))
+
+    def take(self, outcome: Outcome | PendingAnswer) -> None:
+        """Send an outcome, or wait for it."""
+        if isinstance(outcome, bytes):
+            self._stream.respond(HEAD, framed(outcome), OK)
+        elif isinstance(outcome, Failure):
+            self._send(outcome)
+        else:
+            self._working = outcome
+            self._stream.begin_work()
+            outcome.add_done_callback(self._end)
+            if self._deadline is not None:
+                self._timer = act_at(self._deadline, self._method.now(), self._pass_deadline)
 
     def fail(self, fault: RequestFault) -> None:
         """Answer a request that will not be finished."""
-        self._send(self._refuse(fault))
+        self._send(self._method.refuse(fault))
 
     def cancel(self) -> None:
         """Have the call counted as cancelled, as on the other listener."""
@@ -95,3 +120,20 @@ class UnaryCall(Exchange):
             self._stream.end(failure_block(outcome))
         else:
             self._stream.respond(HEAD, framed(outcome), OK)
+
+
+def joint_turns(guarded: GuardedMethod) -> JointTurns[UnaryCall]:
+    """Return the turns in which calls of a method are answered together.
+
+    A call that nobody waits for any more when its turn comes costs nothing, and is not counted.
+    """
+
+    def answer(calls: Sequence[UnaryCall]) -> int:
+        asking = calls[:MOST_TOGETHER]
+        awaited = [call for call in asking if call.is_awaited]
+        outcomes = guarded.call_each([(call.message, call.peer) for call in awaited])
+        for call, outcome in zip(awaited, outcomes, strict=True):
+            call.take(outcome)
+        return len(asking)
+
+    return JointTurns(answer)
