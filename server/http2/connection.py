@@ -9,9 +9,13 @@ from struct import Struct
 from typing import Final
 
 from bandit.client.http2.frames import (
+    DATA,
     DEFAULT_WINDOW,
+    END_HEADERS,
+    END_STREAM,
     GOAWAY,
     HEAD_BYTES,
+    HEADERS,
     LARGEST_PAYLOAD,
     LARGEST_STREAM,
     PREFACE,
@@ -181,14 +185,30 @@ class Connection:
                     break
                 payload = buffer[position + HEAD_BYTES : stop]
                 position = stop
-                if kind != streams.next_kind is not None:
+                taken = kind == HEADERS and self._take_whole(flags, stream_id, payload, position)
+                if taken:
+                    position = taken
+                elif kind != streams.next_kind is not None:
                     raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "another frame was due")
-                handler = handlers.get(kind, self._on_unknown)
-                handler(flags, stream_id & LARGEST_STREAM, payload)
+                else:
+                    handler = handlers.get(kind, self._on_unknown)
+                    handler(flags, stream_id & LARGEST_STREAM, payload)
                 if receiver.n_served >= limits.turn_requests or position >= limits.turn_bytes:
                     break
         finally:
             self._unread = buffer[position:]
+
+    def _take_whole(self, flags: int, stream_id: int, block: bytes, position: int) -> int:
+        """Deal with HEADERS and the DATA after it, if they are a request as most; return its end, or 0."""
+        buffer, start = self._unread, position + HEAD_BYTES
+        if flags != END_HEADERS or len(buffer) < start or self._streams.next_kind is not None:
+            return 0
+        high, low, kind, flags, other_id = _HEAD(buffer, position)
+        stop = start + (high << 8 | low)
+        is_whole = kind == DATA and flags == END_STREAM and other_id == stream_id and stop <= len(buffer)
+        if not is_whole or stop - start > LARGEST_PAYLOAD:
+            return 0
+        return stop if self._receiver.take_whole(stream_id, block, buffer[start:stop]) else 0
 
     def _on_unknown(self, _flags: int, _stream_id: int, _payload: bytes) -> None:
         """Ignore a frame of an unknown kind (section 4.1)."""

@@ -20,7 +20,7 @@ from bandit.client.http2.frames import (
 )
 from bandit.client.http2.hpack import Decoder, Field, HpackError, ListTooLargeError
 from server.http2.budgets import Budgets
-from server.http2.exchange import RequestFault
+from server.http2.exchange import Headers, RequestFault
 from server.http2.limits import Limits
 from server.http2.open_streams import RENEW, WINDOW, OpenStreams, window_update
 from server.http2.requests import MalformedRequestError, RequestReader, check_trailers
@@ -30,6 +30,12 @@ from server.http2.streams import NO_LENGTH, Stream
 
 _CODE_BYTES: Final = 4
 _LONGEST_LENGTH: Final = 15
+
+_LEAST_INDEXED: Final = 0x81
+"""The least byte that is an indexed field (RFC 7541 section 6.1); those above 0x7f are nothing else."""
+
+_MOST_KNOWN: Final = 64
+_LONGEST_KNOWN: Final = 64
 
 
 @dataclass(slots=True)
@@ -68,6 +74,8 @@ class Receiver:
         self._session = session
         self._decoder = Decoder(max_bytes=limits.header_bytes_at_most)
         self._reader = RequestReader()
+        self._known: dict[bytes, Headers] = {}
+        self._known_at = 0
         self._window = WINDOW
         self._n_to_renew = 0
         self.n_served = 0
@@ -91,6 +99,39 @@ class Receiver:
             if stream.arrived_at > overdue_since:
                 return
             self._fail(stream, RequestFault.INCOMPLETE)
+
+    def take_whole(self, stream_id: int, block: bytes, body: bytes) -> bool:
+        """Deal with a request of two frames, HEADERS and DATA, if it is as most are; return whether it was.
+
+        It is if its block consists of indexed fields, and was seen since the table changed: then its headers
+        are known, and no rule can be broken but those that are looked at here. If it is not, nothing was
+        done, and its frames are to be handled one by one.
+        """
+        headers = self._known.get(block)
+        streams, n_bytes = self._streams, len(body)
+        if (
+            headers is None
+            or not streams.last_id < stream_id <= streams.final_id
+            or not stream_id & 1
+            or streams.is_full
+            or n_bytes > self._window
+            or n_bytes > self._limits.body_bytes
+        ):
+            return False
+        self._window -= n_bytes
+        self._n_to_renew += n_bytes
+        stream = streams.add(stream_id)
+        stream.is_remote_open = False
+        exchange = stream.exchange = self._session.begin(stream, headers)
+        self.n_served += 1
+        if stream.is_local_open:
+            if exchange.takes_pieces and body:
+                exchange.receive(body)
+                body = b""
+            exchange.finish(body)
+        if self._n_to_renew >= RENEW:
+            self.renew_window()
+        return True
 
     def _on_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
         if not stream_id & 1:
@@ -132,12 +173,15 @@ class Receiver:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, str(error)) from None
         except HpackError as error:
             raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, str(error)) from None
+        if self._decoder.n_changes != self._known_at:
+            self._known_at = self._decoder.n_changes
+            self._known.clear()
         if stream_id > self._streams.last_id:
-            self._on_request(stream_id, flags, fields)
+            self._on_request(stream_id, flags, fields, block)
         else:
             self._on_trailers(stream_id, flags, fields)
 
-    def _on_request(self, stream_id: int, flags: int, fields: list[Field]) -> None:
+    def _on_request(self, stream_id: int, flags: int, fields: list[Field], block: bytes) -> None:
         streams = self._streams
         if stream_id > streams.final_id or streams.is_full:
             streams.refuse(stream_id)
@@ -160,7 +204,16 @@ class Receiver:
         elif flags & END_STREAM:
             self._finish(stream, b"")
         else:
+            if stream.n_expected == NO_LENGTH:
+                self._learn(block, headers)
             self._await_body(stream)
+
+    def _learn(self, block: bytes, headers: Headers) -> None:
+        """Remember what a block stands for, if it is one of indexed fields."""
+        if len(block) <= _LONGEST_KNOWN and min(block) >= _LEAST_INDEXED:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[block] = headers
 
     def _await_body(self, stream: Stream) -> None:
         streams = self._streams

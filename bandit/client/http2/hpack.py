@@ -74,6 +74,8 @@ class Decoder:
     Attributes:
         n_bytes: The size of the last list: for each field the lengths of name and value, and 32
             (RFC 9113 section 10.5.1).
+        n_changes: How often the dynamic table may have changed: while it stays the same, so does what a block
+            of indexed fields stands for.
     """
 
     __slots__ = (
@@ -84,10 +86,12 @@ class Decoder:
         "_max_bytes",
         "_table_bytes",
         "n_bytes",
+        "n_changes",
     )
 
     def __init__(self, *, table_bytes: int = DEFAULT_TABLE_BYTES, max_bytes: int = 65_536) -> None:
         self.n_bytes = 0
+        self.n_changes = 0
         self._max_bytes = max_bytes
         self._allowed_bytes = table_bytes
         self._table_bytes = table_bytes
@@ -143,6 +147,7 @@ class Decoder:
             if n_bytes > self._allowed_bytes:
                 raise HpackError(f"a table must have at most {self._allowed_bytes} bytes, got {n_bytes}")
             self._table_bytes = n_bytes
+            self.n_changes += 1
             self._evict()
         return position
 
@@ -168,6 +173,7 @@ class Decoder:
         n_bytes = len(name) + len(value) + _FIELD_OVERHEAD_BYTES
         if byte >= _ADDED:
             self._entries.insert(_FIRST_DYNAMIC, (field, n_bytes))
+            self.n_changes += 1
             self._dynamic_bytes += n_bytes
             if self._dynamic_bytes > self._table_bytes:
                 self._evict()

@@ -100,7 +100,7 @@ class FastLane:
 class LaneSession:
     """What answers the requests of one connection. It implements `server.http2.session.Session`."""
 
-    __slots__ = ("_connection", "_lane", "_living", "_peer", "_routes", "_turns")
+    __slots__ = ("_connection", "_lane", "_last", "_living", "_peer", "_routes", "_turns")
 
     def __init__(self, lane: FastLane, connection: Connection) -> None:
         self._lane = lane
@@ -109,9 +109,13 @@ class LaneSession:
         self._peer = CallPeer(connection.peer, None)
         self._living: set[LongLivedCall] = set()
         self._turns = RoundRobin()
+        self._last: tuple[Headers, UnaryMethod, CallPeer] | None = None
 
     def begin(self, stream: Stream, headers: Headers) -> Exchange:
         """Return what answers a stream."""
+        last = self._last
+        if last is not None and last[0] is headers:  # most calls of a connection have the same
+            return UnaryCall(stream, headers, last[1], last[2])
         if not _is_grpc(headers):
             return PlainAnswer(stream, is_grpc=False)
         route = self._routes.get(headers[b":path"])
@@ -126,7 +130,9 @@ class LaneSession:
 
     def begin_unary(self, method: UnaryMethod, stream: Stream, headers: Headers) -> Exchange:
         """Return a call with one request."""
-        return UnaryCall(stream, headers, method, self._peer_of(headers))
+        peer = self._peer_of(headers)
+        self._last = headers, method, peer
+        return UnaryCall(stream, headers, method, peer)
 
     def begin_stream(self, method: StreamMethod, stream: Stream, headers: Headers) -> Exchange:
         """Return a ChooseStream."""
