@@ -1,7 +1,7 @@
 """A connection of the HTTP/2 server, without its I/O: bytes in, calls of a session, bytes out (RFC 9113).
 
-Requests of a turn are answered in the order of their arrival, most of them before `receive` returns, and all
-answers of a turn are written at once.
+A session gets requests in the order of their arrival. It may answer before `receive` returns, or later; what
+it answers in one turn is written at once.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,14 +1,14 @@
 """The guard around calls and streams, without a transport."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import grpc
 import pytest
 
 from server.rpc.guard.admission import Admission, Identity
 from server.rpc.guard.authentication import Authenticator
-from server.rpc.guard.calls import Guard, GuardedMethod, PendingAnswer
+from server.rpc.guard.calls import AnswerEach, Guard, GuardedMethod, PendingAnswer
 from server.rpc.guard.denial_log import DenialLog
 from server.rpc.guard.gate import Gate
 from server.rpc.guard.metrics import MethodMeasurements
@@ -42,7 +42,10 @@ class CountingPeer:
 
 
 def guarded(
-    answer: Answer, gate: Gate | None = None, tokens: ReloadingFile[Directory] | None = None
+    answer: Answer,
+    gate: Gate | None = None,
+    tokens: ReloadingFile[Directory] | None = None,
+    answer_each: AnswerEach | None = None,
 ) -> GuardedMethod:
     """Guard a handler, for at most two calls at a time."""
     clock = Clock()
@@ -54,7 +57,8 @@ def guarded(
         max_calls=2,
     )
     measurements = MethodMeasurements("a.Service", "Method")
-    return GuardedMethod(guard, answer, measurements, roles=frozenset({Role.CHOOSE}), max_bytes=10)
+    roles = frozenset({Role.CHOOSE})
+    return GuardedMethod(guard, answer, measurements, roles=roles, max_bytes=10, answer_each=answer_each)
 
 
 async def forever(_data: bytes, _admission: Admission) -> bytes:
@@ -172,6 +176,69 @@ def test_too_many_calls_are_refused() -> None:
     assert all(isinstance(outcome, PendingAnswer) for outcome in admitted)
     assert isinstance(refused, Failure)
     assert refused.reason == "OVERLOADED"
+
+
+def upper_case(data: bytes, _admission: Admission) -> bytes:
+    """Answer; fail at what has no letters."""
+    if not data.isalpha():
+        raise ExperimentNotFoundError(data.decode())
+    return data.upper()
+
+
+def upper_case_each(asked: Sequence[tuple[bytes, Admission]]) -> list[bytes | None]:
+    """Answer words in capitals, which says that they were answered together, and nothing else."""
+    return [b"<" + data.upper() + b">" if data.isalpha() else None for data, _ in asked]
+
+
+def test_calls_that_come_together_are_answered_in_order() -> None:
+    """Those that share no work are answered alone, and each that fails fails by itself."""
+    method, peer = guarded(upper_case, answer_each=upper_case_each), CountingPeer()
+    asked = [b"one", b"2", b"three", b"much too long", b"five"]
+    first, unknown, third, large, fifth = method.call_each([(data, peer) for data in asked])
+    assert (first, third, fifth) == (b"<ONE>", b"<THREE>", b"<FIVE>")
+    assert isinstance(unknown, Failure)
+    assert isinstance(large, Failure)
+    assert (unknown.reason, large.reason) == ("EXPERIMENT_NOT_FOUND", "MESSAGE_TOO_LARGE")
+    assert method.measurements.codes == [("OK", 3), ("NotFound", 1), ("ResourceExhausted", 1)]
+    assert method.measurements.n_received == 5
+    assert method.measurements.durations.counts[0] == 5
+
+
+def test_an_unexpected_error_of_calls_that_come_together_fails_one_call_at_most() -> None:
+    """If the shared work raises, each call is answered alone."""
+
+    def broken(_asked: Sequence[tuple[bytes, Admission]]) -> list[bytes | None]:
+        raise RuntimeError
+
+    method = guarded(upper_case, answer_each=broken)
+    assert method.call_each([(b"one", CountingPeer()), (b"two", CountingPeer())]) == [b"ONE", b"TWO"]
+    assert method.measurements.codes == [("OK", 2)]
+
+
+def test_calls_that_come_together_and_wait_are_limited() -> None:
+    """Also among them no more than the limit may be in flight."""
+
+    async def call() -> list[bytes | Failure | PendingAnswer]:
+        method = guarded(forever, answer_each=upper_case_each)
+        return method.call_each([(data, CountingPeer()) for data in (b"1", b"2", b"3", b"four")])
+
+    *admitted, refused, last = asyncio.run(call())
+    assert all(isinstance(outcome, PendingAnswer) for outcome in admitted)
+    assert isinstance(refused, Failure)
+    assert refused.reason == "OVERLOADED"
+    assert last == b"<FOUR>"
+
+
+def test_calls_that_come_together_are_charged_once_each() -> None:
+    """A caller's rate counts every call, and none twice if it has to be answered alone."""
+    caller = Caller(
+        name="c", roles=frozenset({Role.CHOOSE}), token_hashes=(digest_of("secret"),), calls_per_second=4.0
+    )
+    tokens = ReloadingFile("tokens", [], lambda: Directory([caller]), ValueError)
+    method = guarded(upper_case, tokens=tokens, answer_each=upper_case_each)
+    outcomes = method.call_each([(data, CountingPeer()) for data in (b"a", b"1", b"b", b"c", b"d", b"e")])
+    reasons = [outcome.reason for outcome in outcomes if isinstance(outcome, Failure)]
+    assert reasons == ["EXPERIMENT_NOT_FOUND", "RATE_LIMITED", "RATE_LIMITED"]
 
 
 def test_a_peer_is_identified_once_for_each_state_of_the_file() -> None:
