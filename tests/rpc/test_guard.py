@@ -201,7 +201,7 @@ def test_calls_that_come_together_are_answered_in_order() -> None:
     assert (unknown.reason, large.reason) == ("EXPERIMENT_NOT_FOUND", "MESSAGE_TOO_LARGE")
     assert method.measurements.codes == [("OK", 3), ("NotFound", 1), ("ResourceExhausted", 1)]
     assert method.measurements.n_received == 5
-    assert method.measurements.durations.counts[0] == 5
+    assert sum(method.measurements.durations.counts) == 5
 
 
 def test_an_unexpected_error_of_calls_that_come_together_fails_one_call_at_most() -> None:
