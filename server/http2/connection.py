@@ -92,9 +92,9 @@ class Connection:
         return self.fault is not None or self._control.is_over
 
     @property
-    def is_faulted(self) -> bool:
-        """True if the peer broke a rule or a limit."""
-        return self.fault is not None
+    def broken_rule(self) -> str:
+        """The rule or limit that the peer broke; empty if it broke none."""
+        return "" if self.fault is None else self.fault.reason
 
     @property
     def has_backlog(self) -> bool:

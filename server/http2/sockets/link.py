@@ -56,8 +56,8 @@ class Duplex(Protocol):
         """True if it is to be closed once its output is written."""
 
     @property
-    def is_faulted(self) -> bool:
-        """True if it is over because the peer broke a rule or a limit."""
+    def broken_rule(self) -> str:
+        """The rule or limit that the peer broke, so that it is over; empty if it broke none."""
 
     @property
     def n_unsent(self) -> int:
@@ -101,6 +101,7 @@ class Link(asyncio.Protocol):
     Attributes:
         peer: As above.
         is_made: Whether it has begun.
+        broken_rule: The rule or limit that the peer broke; empty if it broke none.
     """
 
     __slots__ = (
@@ -122,6 +123,7 @@ class Link(asyncio.Protocol):
         "_over_at",
         "_progress_at",
         "_transport",
+        "broken_rule",
         "is_made",
         "peer",
     )
@@ -142,6 +144,7 @@ class Link(asyncio.Protocol):
     ) -> None:
         self.peer = peer
         self.is_made = False
+        self.broken_rule = ""
         self._make = make
         self._limits = limits
         self._now = now
@@ -289,7 +292,8 @@ class Link(asyncio.Protocol):
         Closing a socket with bytes unread resets the connection, and the peer might never read why.
         """
         self._over_at = self._now()
-        if self._connection.is_faulted:
+        self.broken_rule = self._connection.broken_rule
+        if self.broken_rule:
             self._on_aborted(self, Abort.FAULT)
         if not self._transport.can_write_eof():
             self._transport.close()

@@ -46,7 +46,8 @@ class Listener:
         limits: The limits.
         now: The monotonic clock.
         context: Returns the TLS that is in force; None for plain text. It is asked at each connection.
-        on_event: Called with a reason and a peer whenever a connection is refused or cut off.
+        on_event: Called with a reason, a peer and the rule that it broke, or an empty one, whenever a
+            connection is refused or cut off.
 
     Attributes:
         links: Open connections; those in a handshake are not among them.
@@ -64,7 +65,7 @@ class Listener:
         now: Callable[[], float],
         *,
         context: Callable[[], ssl.SSLContext | None] = lambda: None,
-        on_event: Callable[[str, str], None] = lambda _reason, _peer: None,
+        on_event: Callable[[str, str, str], None] = lambda _reason, _peer, _rule: None,
     ) -> None:
         self._make = make
         self._limits = limits
@@ -153,7 +154,7 @@ class Listener:
     def _pause(self) -> None:
         """Accept nothing for a moment: the loop would spin, since the connection goes on waiting."""
         self.n_short += 1
-        self._on_event(SHORT, "")
+        self._on_event(SHORT, "", "")
         for listening in self._sockets:
             self._loop.remove_reader(listening)
         self._loop.call_later(_PAUSE_SECONDS, self._resume)
@@ -163,7 +164,7 @@ class Listener:
         refusal = self.counts.admit(network, self._now())
         if refusal is not None:
             accepted.close()
-            self._on_event(refusal, address)
+            self._on_event(refusal, address, "")
             return
         accepted.setblocking(False)
         if accepted.family != socket.AF_UNIX:
@@ -211,7 +212,7 @@ class Listener:
     def _note_aborted(self, link: Link, reason: Abort) -> None:
         self.n_aborted[reason] += 1
         if reason is not Abort.CLOSED:
-            self._on_event(reason, link.peer.address)
+            self._on_event(reason, link.peer.address, link.broken_rule)
 
     def _note_lost(self, link: Link) -> None:
         self.links.discard(link)

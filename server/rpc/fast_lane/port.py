@@ -106,7 +106,8 @@ class FastPort:
     def _make(self, peer: PeerInfo, now: float, wake: Callable[[], None]) -> Connection:
         return Connection(self.lane.session, self._limits, self._totals, now, peer=peer, wake=wake)
 
-    def _note(self, reason: str, peer: str) -> None:
+    def _note(self, reason: str, peer: str, rule: str) -> None:
         n_left_out = self._throttle.admit(reason)
         if n_left_out is not None:
-            log.warning("fast_lane.connection_closed", why=reason, peer=peer or None, n_unsaid=n_left_out)
+            facts = {"why": reason, "rule": rule or None, "peer": peer or None}
+            log.warning("fast_lane.connection_closed", **facts, n_unsaid=n_left_out)

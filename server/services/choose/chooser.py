@@ -83,13 +83,14 @@ class Chooser:
 
     def choose(self, experiment: CompiledExperiment, unit: str) -> Choice:
         """Return the answer to a question that names at most a unit."""
-        return self._choose_from(self._in_force(experiment), experiment, unit)
+        return self._choose_from(_in_force(experiment, self._basis()), experiment, unit)
 
     def choose_each(self, asked: Sequence[tuple[CompiledExperiment, str]]) -> list[Choice]:
         """Return what `choose` returns for each question, in order; shared work is done once."""
         if len(asked) < _TOGETHER_FROM:
             return [self.choose(experiment, unit) for experiment, unit in asked]
-        in_force = {experiment: self._in_force(experiment) for experiment in {each[0] for each in asked}}
+        basis = self._basis()
+        in_force = {experiment: _in_force(experiment, basis) for experiment in {each[0] for each in asked}}
         now_ms = self._clock.time_ms()
         decisions = [self._ids.make(now_ms) for _ in asked]
         sets: list[OfferSet] = []
@@ -135,16 +136,12 @@ class Chooser:
             offers = experiment.fallback(Reason.NO_ELIGIBLE_ARM)
         return self._choose_from(offers, experiment, question.unit)
 
-    def _in_force(self, experiment: CompiledExperiment) -> OfferSet:
-        """Return the offers to choose from."""
-        if experiment.certain_reason is not None:
-            return experiment.fallback(experiment.certain_reason)
+    def _basis(self) -> Basis | None:
+        """Return the basis of decisions made now; None if the snapshot is too old for any."""
         age = self._snapshot.age_seconds
         if age <= self._lag and self._clock.confirms_decisions:
-            return experiment.offers(Basis.POLICY)
-        if age <= self._max_staleness:
-            return experiment.offers(Basis.UNCONFIRMED)
-        return experiment.fallback(Reason.STALE)
+            return Basis.POLICY
+        return Basis.UNCONFIRMED if age <= self._max_staleness else None
 
     def _choose_from(self, offers: OfferSet, experiment: CompiledExperiment, unit: str) -> Choice:
         decision = self._ids.make(self._clock.time_ms())
@@ -184,6 +181,13 @@ class Chooser:
         life = declared.longest_window or declared.max_decision_age
         age_ms = self._clock.time_ms() - decision.decided_ms
         return -MOST_AHEAD_MS <= age_ms <= life.total_seconds() * 1000
+
+
+def _in_force(experiment: CompiledExperiment, basis: Basis | None) -> OfferSet:
+    """Return the offers to choose from."""
+    if experiment.certain_reason is not None:
+        return experiment.fallback(experiment.certain_reason)
+    return experiment.fallback(Reason.STALE) if basis is None else experiment.offers(basis)
 
 
 def _hash_and_mark(

@@ -48,7 +48,8 @@ class Echo:
     def __init__(self, peer: PeerInfo, wake: Callable[[], None], turn_bytes: int) -> None:
         self.peer = peer
         self.wake = wake
-        self.is_over = self.is_faulted = False
+        self.is_over = False
+        self.broken_rule = ""
         self.is_lost = False
         self.is_failing = False
         self.n_unsent = 0
@@ -186,7 +187,7 @@ async def listening(
 
     opened = OpenSockets.open(address)
     listener = Listener(
-        make, limits, clock.now, context=context, on_event=lambda *event: events.append(event)
+        make, limits, clock.now, context=context, on_event=lambda *event: events.append(event[:2])
     )
     where = address.removeprefix("unix:") if address.startswith("unix:") else ("127.0.0.1", opened.port)
     site = Site(listener, where, clock, echoes, events)

@@ -7,8 +7,9 @@ import grpc
 import pytest
 
 from bandit.v1 import bandit_pb2
-from tests.rpc.raw_http2 import DATA, END_HEADERS, END_STREAM, HEADERS, RawConnection
-from tests.support.process import FAST_LANE, LISTENERS, ServerProcess
+from tests.conftest import StartServer
+from tests.rpc.raw_http2 import DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, RawConnection
+from tests.support.process import FAST_LANE, LISTENERS, ServerProcess, eventually
 from tests.support.refusals import call_of
 from tests.support.wire import CALL_SECONDS, FAST_METHODS, METHODS, Wire
 
@@ -100,3 +101,18 @@ def test_an_experiment_that_is_not_in_memory_is_looked_up(wire: Wire) -> None:
     assert wire.choose(name).arm
     codes = {call_of(call.exception(timeout=CALL_SECONDS)).code() for call in missing}
     assert codes == {grpc.StatusCode.NOT_FOUND}
+
+
+def test_the_log_names_the_rule_that_a_client_broke(start_server: StartServer) -> None:
+    """An operator learns from it what to tell the client's owner."""
+    server = start_server()  # one of its own: of many such events in ten seconds one is logged
+    with closing(RawConnection.open(server.port_of(FAST_LANE))) as connection:
+        connection.send(DATA, 0, 1, b"no call has begun")
+        address = f"ipv4:127.0.0.1:{connection.socket.getsockname()[1]}"
+        assert list(connection.frames())[-1].kind == GOAWAY
+    closed = eventually(
+        lambda: [event for event in server.events() if event.get("peer") == address],
+    )
+    (event,) = closed
+    assert event["event"] == "fast_lane.connection_closed"
+    assert (event["why"], event["rule"]) == ("fault", "DATA on a stream that has not begun")
