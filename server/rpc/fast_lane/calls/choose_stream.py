@@ -193,13 +193,13 @@ class ChooseStreamCall(LongLivedCall):
 
     def _take_answer(self, working: "asyncio.Future[Outcome]") -> None:
         """Send the answer that was waited for, and go on."""
+        self.stream.end_work()  # first, since the next answer may be waited for, too
         outcome = CANCELED if working.cancelled() else working.result()
         if isinstance(outcome, Failure):
             self.end(outcome)
         elif not self.is_over:
             self.send(framed(outcome))
             self._send_made()
-        self.stream.end_work()
 
     def _take_turn(self) -> None:
         self._is_answering = False
