@@ -163,5 +163,9 @@ def _both(site: Site, client: Client, calls: Sequence[Call]) -> list[Seen]:
     differing = [
         (call, *pair) for call, *pair in zip(calls, default, fast, strict=True) if pair[0] != pair[1]
     ]
-    assert differing[:3] == []
+    told = [
+        f"{call.line[:60]}…: {one.code} {one.message!r}, {other.code} {other.message!r}"
+        for call, one, other in differing[:3]
+    ]
+    assert differing[:3] == [], "\n".join(told)
     return fast
