@@ -79,6 +79,11 @@ DATABASES: Final = frozenset({"postgresql", "own_postgresql"})
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every server and command compiles again
 
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As in a job that a script runs in the background: programs that tests start would ignore it, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.hookimpl(optionalhook=True)  # `-p no:xdist` leaves nothing to call it
 def pytest_xdist_auto_num_workers() -> int:
     """Return how many tests `-n auto` runs at once: more than there are cores, since many only wait."""
