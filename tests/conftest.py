@@ -53,7 +53,9 @@ SLOW: Final = (
 """Folders and files of tests that take longer than `pytest -m "not slow"` may, and why."""
 
 LONG: Final = (
+    "acceptance/test_names_of_models.py",  # every command and page with every name
     "benchmarks/outage",  # the database is away for as long as it takes to be noticed
+    "cli/commands/test_clock.py",
     "cli/test_output.py",  # every command in every situation
     "faults/fast_lane",  # peers stall until they are cut off
     "faults/test_floods.py",
@@ -64,6 +66,7 @@ LONG: Final = (
     "faults/test_kill_workers.py",
     "faults/test_postgresql_dies.py",
     "faults/test_weak_settings.py",
+    "listening/test_unix_sockets.py",
     "packaging/test_wheel.py",  # an environment is made from nothing
     "replicas/test_mixed_releases.py",  # the previous release is installed and runs beside this one
     "replicas/test_upgrade.py",
