@@ -161,7 +161,7 @@ def _both(site: Site, client: Client, calls: Sequence[Call]) -> list[Seen]:
         for address in site.listeners
     )
     differing = [
-        (call, *pair) for call, *pair in zip(calls, default, fast, strict=True) if pair[0] != pair[1]
+        (call, one, other) for call, one, other in zip(calls, default, fast, strict=True) if one != other
     ]
     told = [
         f"{call.line[:60]}…: {one.code} {one.message!r}, {other.code} {other.message!r}"
