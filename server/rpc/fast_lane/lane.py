@@ -44,6 +44,7 @@ class FastLane:
 
     Attributes:
         faults: How many requests were not served, by reason.
+        batches: The measurements of the methods that take large requests.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class FastLane:
         self.now = now
         self.states = states
         self.faults: Counter[RequestFault] = Counter()
+        self.batches = [each.measurements for each in guarded.values() if each.max_bytes >= MOST_BYTES]
         self._failures: Mapping[RequestFault, Failure] = {
             RequestFault.INCOMPLETE: incomplete(limits.request_seconds),
             RequestFault.TOO_MANY_INCOMPLETE: too_many_incomplete(limits.incomplete),

@@ -8,6 +8,8 @@ from server.http2.limits import KIB, MIB
 
 CONNECTION_BYTES: Final = 16 * KIB
 STREAM_BYTES: Final = KIB
+BATCH_BYTES: Final = 128 * KIB
+"""Of a large batch that is being answered: about 1,000 answers of 150 bytes."""
 
 _MUCH: Final = 16 * MIB
 """Less than this is not worth the 0.1 s in which other threads may have to wait for memory."""

@@ -14,7 +14,7 @@ from server.http2.sockets.listener import Listener
 from server.listening.open_sockets import OpenSockets
 from server.listening.places import Place
 from server.rpc.fast_lane.lane import FastLane
-from server.rpc.fast_lane.memory import CONNECTION_BYTES, STREAM_BYTES, FreedMemory
+from server.rpc.fast_lane.memory import BATCH_BYTES, CONNECTION_BYTES, STREAM_BYTES, FreedMemory
 from server.rpc.floods.freed_memory import return_freed_memory
 from server.services.runtime.clock import Clock
 from server.services.runtime.log_throttle import LogThrottle
@@ -98,10 +98,11 @@ class FastPort:
         asyncio.get_running_loop().run_in_executor(None, return_freed_memory)
 
     def _held_bytes(self) -> int:
-        """Return about how many bytes connections hold."""
+        """Return about how many bytes connections and their calls hold."""
         totals, listener = self._totals, self.listener
         counted = CONNECTION_BYTES * listener.counts.n_open + STREAM_BYTES * totals.n_streams
-        return counted + totals.n_body_bytes + listener.n_unsent
+        n_batches = sum(method.n_in_flight for method in self.lane.batches)
+        return counted + BATCH_BYTES * n_batches + totals.n_body_bytes + listener.n_unsent
 
     def _make(self, peer: PeerInfo, now: float, wake: Callable[[], None]) -> Connection:
         return Connection(self.lane.session, self._limits, self._totals, now, peer=peer, wake=wake)
