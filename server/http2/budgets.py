@@ -80,11 +80,11 @@ class Budgets:
             allowance = self._idle[kind] = Allowance(most, most / _SECONDS_TO_REGAIN, now)
         _require(allowance.take(now), f"too many {kind}")
 
-    def window_update(self, n_frames: int) -> None:
-        """Count a WINDOW_UPDATE frame, when `n_frames` frames of responses have been sent."""
+    def window_update(self, n_reasons: int) -> None:
+        """Count a WINDOW_UPDATE frame; each stream begun and each frame of a response is a reason for ten."""
         self._n_updates += 1
         _require(
-            self._n_updates <= self._limits.window_updates + 10 * n_frames, "too many WINDOW_UPDATE frames"
+            self._n_updates <= self._limits.window_updates + 10 * n_reasons, "too many WINDOW_UPDATE frames"
         )
 
 

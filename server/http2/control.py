@@ -219,7 +219,7 @@ class Control:
     def _on_window_update(self, _flags: int, stream_id: int, payload: bytes) -> None:
         if len(payload) != _WINDOW_BYTES:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "WINDOW_UPDATE has 4 bytes")
-        self._budgets.window_update(self._sender.n_frames)
+        self._budgets.window_update(self._streams.n_begun + self._sender.n_frames)
         n_bytes = int.from_bytes(payload) & LARGEST_WINDOW
         if not stream_id:
             if not n_bytes:

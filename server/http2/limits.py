@@ -47,7 +47,8 @@ class Limits:
         pings: PING frames without a response between them; one more every ten seconds. grpc-go sends one a
             burst.
         settings: SETTINGS frames; one more a second.
-        window_updates: WINDOW_UPDATE frames, and ten more for each frame that we sent.
+        window_updates: WINDOW_UPDATE frames, and ten more for each stream that was begun and each frame that
+            we sent. gRPC's clients widen the window of each stream when they begin it.
         handshake_seconds: Time for TLS, the preface and the first SETTINGS.
         idle_seconds: Time without streams after which a connection is closed.
         age_seconds: Age at which clients are asked to reconnect, give or take a tenth.

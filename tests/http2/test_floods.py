@@ -138,11 +138,23 @@ def test_a_ping_after_a_response_is_free() -> None:
     assert bench.code() is None
 
 
+def test_streams_that_begin_allow_window_updates() -> None:
+    """A client widens the window of each stream that it begins, and is not answered for a while."""
+    bench = Bench()
+    for number in range(990):
+        bench.send(get(2 * number + 1, b"/later"), widen(2 * number + 1, 1), widen(2 * number + 1, 1))
+    assert bench.code() is None
+    bench.send(*[widen(0, 1)] * (1_000 + 8 * 990))
+    assert bench.code() is None
+    bench.send(widen(0, 1))
+    assert bench.code() is CALM
+
+
 def test_frames_that_we_send_allow_window_updates() -> None:
-    """Each frame of a response allows ten more WINDOW_UPDATE frames."""
+    """A stream that begins, and each frame of its response, allow ten more WINDOW_UPDATE frames."""
     bench = Bench()
     bench.send(request(1))
-    bench.send(*[widen(0, 1)] * 1_030)
+    bench.send(*[widen(0, 1)] * 1_040)
     assert bench.code() is None
     bench.send(widen(0, 1))
     assert bench.code() is CALM
