@@ -51,7 +51,12 @@ class RawConnection:
 
     @classmethod
     def over(cls, connected: "Connected") -> Self:
-        """Exchange settings, without which a server closes the connection."""
+        """Exchange settings, without which a server closes the connection.
+
+        Each frame leaves at once, as with every client of gRPC: a reset must not wait for what was sent before.
+        """
+        if connected.family != socket.AF_UNIX:
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = cls(connected)
         try:
             connection.socket.sendall(PREFACE)
