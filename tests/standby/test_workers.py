@@ -131,6 +131,7 @@ def test_a_worker_is_replaced_after_the_working_directory_was_deleted(
             assert process.stdout is not None
             address = process.stdout.readline().split()[-1]
             server = ServerProcess(process, tmp_path / "bandit.db", log, address)
+            eventually(lambda: n_starts(server, worker=1))  # it logs that only after its parent has
             release.rmdir()
             os.kill(pids(server)[1], signal.SIGKILL)
             eventually(lambda: n_starts(server, worker=1), until=lambda count: count == 2)
