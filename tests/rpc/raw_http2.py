@@ -53,7 +53,7 @@ class RawConnection:
     def over(cls, connected: "Connected") -> Self:
         """Exchange settings, without which a server closes the connection.
 
-        Each frame leaves at once, as with every client of gRPC: a reset must not wait for what was sent before.
+        Each frame leaves at once, as with every client of gRPC: a reset must not wait for earlier frames.
         """
         if connected.family != socket.AF_UNIX:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
