@@ -89,11 +89,11 @@ class OutboxFile:
                 )
                 .rowcount
             )
-        if not self._is_in_place():
-            raise OutboxFileError(
-                str(self.path),
-                "the file or its log was deleted or replaced while in use, so nothing was kept",
-            )
+            if not self._is_in_place():
+                raise OutboxFileError(
+                    str(self.path),
+                    "the file or its log was deleted or replaced while in use, so nothing was kept",
+                )
         if n_kept == len(rewards):
             return [None] * n_kept
         full = OutboxFullError(str(self.path), self.sizes()[0], self._most_pending)
@@ -232,8 +232,12 @@ class OutboxFile:
         return connection
 
     def _is_in_place(self) -> bool:
-        """True if the path still leads to the file that was opened: else what is written would be lost."""
-        has_log = self._connection is None or not self._has_log or Path(f"{self.path}-wal").exists()
+        """True if the path still leads to the file that was opened: else what is written would be lost.
+
+        The log goes with the connection that a fork closes, so no other thread may fork meanwhile; a signal
+        handler may, hence the order.
+        """
+        has_log = Path(f"{self.path}-wal").exists() or not self._has_log or self._connection is None
         with suppress(OSError):
             return has_log and _identity(self.path) == self._identity
         return False

@@ -175,6 +175,37 @@ os._exit(0)
     assert set(posted(script)) == {f"{name}-{number}" for name in names for number in range(50)}
 
 
+def test_a_fork_is_no_deleted_file(tmp_path: Path) -> None:
+    """Each fork closes the file, which ends its log, and a thread that keeps a reward then is not refused."""
+    program = f"""
+import os, sys, threading
+from bandit.client import BanditClient, RewardOutbox
+sys.setswitchinterval(1e-6)
+outbox = RewardOutbox(sys.argv[1], BanditClient({NOBODY!r}))
+is_over = threading.Event()
+n_kept = 0
+def keep():
+    global n_kept
+    while not is_over.is_set():
+        outbox.reward(f"d-{{n_kept}}", {{"click": 1.0}})
+        n_kept += 1
+thread = threading.Thread(target=keep)
+thread.start()
+for _ in range(900):
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+is_alive = thread.is_alive()
+is_over.set()
+thread.join()
+assert is_alive
+assert outbox.pending == n_kept
+os._exit(0)
+"""
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "rewards.db")], check=True, timeout=120)
+
+
 def test_another_process_takes_over(
     tmp_path: Path, open_outbox: OpenOutbox, peer: Peer, script: Script
 ) -> None:
