@@ -89,7 +89,7 @@ def test_decisions_are_counted_once(store: SqlStore, lose: Callable[[], Loss]) -
 
 
 def test_each_step_of_an_experiment_succeeds_once(store: SqlStore, lose: Callable[[], Loss]) -> None:
-    """Create, start, epoch and delete succeed, and each was done once."""
+    """Create, start, epoch and delete succeed, and each was done once and is one event."""
     lose()
     draft = store.create_experiment(declare("ranker"), START)
     lose()
@@ -105,6 +105,9 @@ def test_each_step_of_an_experiment_succeeds_once(store: SqlStore, lose: Callabl
     lose()
     store.delete_experiment(running, START)
     assert store.find_experiment("ranker") is None
+    told = store.list_events("ranker", 0, 10)
+    assert told is not None
+    assert [(event.sequence, event.kind) for event in told] == [(1, "created"), (2, "started"), (3, "deleted")]
 
 
 def test_keys_are_rotated_and_revoked_once(store: SqlStore, lose: Callable[[], Loss]) -> None:

@@ -111,6 +111,8 @@ class AsyncStore:
     delete_experiment = _on(Thread.WRITE, Store.delete_experiment)
     load_changes = _on(Thread.POLL, Store.load_changes)
     list_audit_entries = _on(Thread.READ, Store.list_audit_entries)
+    list_events = _on(Thread.READ, Store.list_events)
+    read_events_since = _on(Thread.READ, Store.read_events_since)
 
     add_epoch = _on(Thread.WRITE, Store.add_epoch)
     find_epochs = _on(Thread.READ, Store.find_epochs)
@@ -122,6 +124,7 @@ class AsyncStore:
     settle_seals = _on(Thread.WRITE, Store.settle_seals)
     purge = _on(Thread.WRITE, Store.purge)
     purge_configurations = _on(Thread.WRITE, Store.purge_configurations)
+    purge_events = _on(Thread.WRITE, Store.purge_events)
 
     adopt_keys = _on(Thread.WRITE, Store.adopt_keys)
     read_keys = _on(Thread.READ, Store.read_keys)

@@ -11,7 +11,8 @@ done is not done again, and the answer is that of a call that succeeded.
 **Ownership.** Values handed in are not kept; values handed out are immutable.
 
 **Audit.** The methods that change experiments or keys take the caller's name, and keep an entry of who
-changed what in the transaction of the change; what was done is not entered again when repeated.
+changed what in the transaction of the change; what was done is not entered again when repeated. The same goes
+for the events of experiments.
 
 **Failure.** Every method raises `StoreUnavailableError` if the database can't be reached, and
 `StoreBrokenError` if a write to stable storage failed. Only what is beyond that is said at a method.
@@ -20,6 +21,7 @@ changed what in the transaction of the change; what was done is not entered agai
 from abc import ABC, abstractmethod
 
 from server.store.contract.clock import ClockStore
+from server.store.contract.events import EventStore
 from server.store.contract.experiments import ExperimentStore
 from server.store.contract.facts import FactStore
 from server.store.contract.ledger import LedgerStore
@@ -28,7 +30,17 @@ from server.store.contract.signing_keys import KeyStore
 from server.store.contract.writers import WriterStore
 
 
-class Store(ExperimentStore, FactStore, WriterStore, RetentionStore, LedgerStore, ClockStore, KeyStore, ABC):
+class Store(
+    ExperimentStore,
+    EventStore,
+    FactStore,
+    WriterStore,
+    RetentionStore,
+    LedgerStore,
+    ClockStore,
+    KeyStore,
+    ABC,
+):
     """Experiments, epochs, facts and the reward log in a SQL database."""
 
     @property

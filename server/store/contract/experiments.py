@@ -4,12 +4,12 @@ Threads, atomicity, ownership, audit and failure are those of `server.store.cont
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from bandit.experiment import Experiment
 from bandit.facts import Epoch
-from server.store.records import ANYONE, AuditEntry, Changes, ExperimentRecord, State
+from server.store.records import ANYONE, AuditEntry, Changes, ExperimentRecord, NewEvent, State
 
 
 class ExperimentStore(ABC):
@@ -63,10 +63,19 @@ class ExperimentStore(ABC):
         epoch: Epoch | None = None,
         *,
         caller: str = ANYONE,
+        events: Sequence[NewEvent] = (),
     ) -> ExperimentRecord:
         """Store `after` in place of `before` with the next revision, and `epoch`, if any, made from it.
 
         `epoch.revision` is set to the new revision.
+
+        Args:
+            before: What is stored.
+            after: What is to be stored.
+            epoch: The epoch that begins with it.
+            caller: Who changes it.
+            events: What happens with it, beside a change of its state, which is an event in any case. Without
+                any, a change that leaves the state is the event that it was updated.
 
         Raises:
             StaleRevisionError: The stored experiment is no longer `before`, or the epoch's number is taken.

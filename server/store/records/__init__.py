@@ -7,6 +7,7 @@ from server.store.records.audit import ANYONE, Action, AuditEntry
 from server.store.records.bounds import Bounds
 from server.store.records.clock import ClockBeat, ClockReading, ClockRecord, ClockRepair
 from server.store.records.epochs import EpochKey, EpochTerms
+from server.store.records.events import Event, EventCursor, EventKind, EventPage, NewEvent, SeenEvent
 from server.store.records.experiments import Changes, ExperimentRecord, LiveExperiment, State
 from server.store.records.facts import ExperimentFacts, Flush, ReportFacts, Sightings
 from server.store.records.history import History, LoggedOutcome
@@ -41,6 +42,10 @@ __all__ = [
     "EndedRun",
     "EpochKey",
     "EpochTerms",
+    "Event",
+    "EventCursor",
+    "EventKind",
+    "EventPage",
     "ExperimentFacts",
     "ExperimentRecord",
     "Expired",
@@ -50,6 +55,7 @@ __all__ = [
     "LiveExperiment",
     "LoggedOutcome",
     "MoveStep",
+    "NewEvent",
     "OutcomeEntry",
     "OutcomeResult",
     "Progress",
@@ -65,6 +71,7 @@ __all__ = [
     "SealSummary",
     "Sealed",
     "SealedEpochs",
+    "SeenEvent",
     "Sightings",
     "State",
     "WriterState",

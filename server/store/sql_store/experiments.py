@@ -1,6 +1,6 @@
 """Experiments in a SQL database; see `ExperimentStore` for the contract."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -12,7 +12,7 @@ from bandit.facts import Epoch
 from bandit.validation import namespace_of
 from server.store.contract.experiments import ExperimentStore
 from server.store.errors import StaleRevisionError
-from server.store.records import ANYONE, AuditEntry, Changes, ExperimentRecord, State
+from server.store.records import ANYONE, AuditEntry, Changes, ExperimentRecord, NewEvent, State
 from server.store.sql_store.part import SqlPart
 from server.store.tables import audit, epochs, experiments
 
@@ -62,10 +62,15 @@ class SqlExperimentStore(SqlPart, ExperimentStore):
         epoch: Epoch | None = None,
         *,
         caller: str = ANYONE,
+        events: Sequence[NewEvent] = (),
     ) -> ExperimentRecord:
         def change(connection: Connection) -> ExperimentRecord:
             experiments.require_readable(connection, self._dialect, after.experiment, after.updated_at)
-            record = experiments.change(connection, before, after, self._dialect.version, caller)
+            version = self._dialect.version
+            number = None if epoch is None else epoch.number
+            record = experiments.change(
+                connection, before, after, version, caller, happened=events, epoch=number
+            )
             if epoch is not None:
                 wanted = replace(epoch, revision=record.revision)
                 if epochs.find_or_add(connection, wanted) != wanted:

@@ -1,7 +1,7 @@
 """Experiments in SQL: one row each, and one row for each revision that ever was."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
@@ -16,8 +16,16 @@ from server.store.columns.times import from_micros, to_micros
 from server.store.declaration_json import Declaration, DocumentError, from_document, to_document
 from server.store.dialect import Dialect
 from server.store.errors import NameTakenError, OutdatedError, QuotaReachedError, StaleRevisionError
-from server.store.records import Action, Changes, ExperimentRecord, LiveExperiment, State
-from server.store.tables import audit, gate
+from server.store.records import (
+    Action,
+    Changes,
+    EventKind,
+    ExperimentRecord,
+    LiveExperiment,
+    NewEvent,
+    State,
+)
+from server.store.tables import audit, events, gate
 from server.store.tables.epochs import epochs_in_force
 from server.store.tables.schema import configurations, experiments
 
@@ -31,6 +39,12 @@ _ACTIONS: Final = {
     State.PAUSED: Action.PAUSE,
     State.CONCLUDED: Action.CONCLUDE,
     State.DRAFT: Action.UPDATE,
+}
+_KINDS: Final = {
+    State.RUNNING: EventKind.STARTED,
+    State.PAUSED: EventKind.PAUSED,
+    State.CONCLUDED: EventKind.CONCLUDED,
+    State.DRAFT: EventKind.UPDATED,
 }
 _IS_PRESENT: Final = experiments.c.deleted_at.is_(None)
 
@@ -50,6 +64,8 @@ def create(
     record = replace(record, number=number)
     _keep_revision(connection, record)
     _audit(connection, now, caller, None, record)
+    made = NewEvent(kind=EventKind.CREATED, actor=caller)
+    events.append(connection, number, [made], version, at=now, revision=record.revision)
     return record
 
 
@@ -118,8 +134,11 @@ def change(
     after: ExperimentRecord,
     version: ColumnElement[int],
     caller: str,
+    *,
+    happened: Sequence[NewEvent] = (),
+    epoch: int | None = None,
 ) -> ExperimentRecord:
-    """Store `after` with the next revision, and that `caller` changed it.
+    """Store `after` with the next revision, that `caller` changed it, and what happened with that.
 
     StaleRevisionError unless `before` is what is stored; OutdatedError if this code knows it only in
     part, and would lose the rest.
@@ -133,6 +152,15 @@ def change(
     _update_one(connection, before, _to_values(record), version)
     _keep_revision(connection, record)
     _audit(connection, record.updated_at, caller, before, record)
+    events.append(
+        connection,
+        record.number,
+        _events(before, record, caller, happened),
+        version,
+        at=record.updated_at,
+        revision=record.revision,
+        epoch=epoch,
+    )
     return record
 
 
@@ -150,6 +178,8 @@ def delete(
     """Hide the experiment, and keep who did; StaleRevisionError unless `before` is what is stored."""
     _update_one(connection, before, {"deleted_at": to_micros(now), "revision": before.revision + 1}, version)
     _audit(connection, now, caller, before, None)
+    gone = NewEvent(kind=EventKind.DELETED, actor=caller)
+    events.append(connection, before.number, [gone], version, at=now, revision=before.revision + 1)
 
 
 def is_deleted(connection: Connection, before: ExperimentRecord, now: datetime) -> bool:
@@ -255,6 +285,15 @@ def _action(before: ExperimentRecord | None, after: ExperimentRecord | None) -> 
     if after is None:
         return Action.DELETE
     return Action.UPDATE if after.state is before.state else _ACTIONS[after.state]
+
+
+def _events(
+    before: ExperimentRecord, after: ExperimentRecord, caller: str, happened: Sequence[NewEvent]
+) -> Sequence[NewEvent]:
+    """Return the events of a change: that of its state first, if it has another."""
+    if after.state is before.state:
+        return happened or [NewEvent(kind=EventKind.UPDATED, actor=caller)]
+    return [NewEvent(kind=_KINDS[after.state], arm=after.winner, actor=caller), *happened]
 
 
 def _describe(record: ExperimentRecord) -> str:

@@ -28,7 +28,7 @@ from sqlalchemy.types import TypeEngine
 from bandit.facts import Tally
 from server.store.columns.exact_sums import REST_COLUMNS
 
-HEAD: Final = "0010"
+HEAD: Final = "0011"
 """The newest migration; `tests/store` holds it to be Alembic's head. Revisions are numbers of four digits."""
 
 metadata = MetaData()
@@ -132,9 +132,31 @@ experiments = Table(
     Column("started_at", BigInteger),
     Column("concluded_at", BigInteger),
     Column("deleted_at", BigInteger),
+    Column("event_sequence", BigInteger, nullable=False, server_default=text("0")),
     sqlite_autoincrement=True,
 )
-"""`version` orders the changes of all experiments and their epochs, for loading only what changed."""
+"""`version` orders the changes of all experiments and their epochs, for loading only what changed.
+`event_sequence` is the number of the last event, which outlives the event."""
+
+events = Table(
+    "events",
+    metadata,
+    _key("experiment", BigInteger),
+    _key("sequence", BigInteger),
+    Column("version", BigInteger, nullable=False, index=True),
+    Column("at", BigInteger, nullable=False, index=True),
+    Column("kind", String(32), nullable=False),
+    Column("arm", String(128)),
+    Column("actor", String(127), nullable=False),
+    Column("request_id", String(128)),
+    Column("revision", Integer, nullable=False),
+    Column("epoch", Integer),
+    Column("reason", Text, nullable=False),
+    Column("figures", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""What happened to experiments, inserted once and never changed. `version` orders those of all experiments;
+it never falls from one event of an experiment to the next. `server.store.tables.events` says why."""
 
 configurations = Table(
     "configurations",
