@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from bandit.v1 import event_pb2 as bandit_dot_v1_dot_event__pb2
 from bandit.v1 import experiment_pb2 as bandit_dot_v1_dot_experiment__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
@@ -80,6 +81,16 @@ class ExperimentServiceStub(object):
                 request_serializer=bandit_dot_v1_dot_experiment__pb2.GetReportRequest.SerializeToString,
                 response_deserializer=bandit_dot_v1_dot_experiment__pb2.Report.FromString,
                 _registered_method=True)
+        self.ListEvents = channel.unary_unary(
+                '/bandit.v1.ExperimentService/ListEvents',
+                request_serializer=bandit_dot_v1_dot_event__pb2.ListEventsRequest.SerializeToString,
+                response_deserializer=bandit_dot_v1_dot_event__pb2.ListEventsResponse.FromString,
+                _registered_method=True)
+        self.WatchEvents = channel.unary_stream(
+                '/bandit.v1.ExperimentService/WatchEvents',
+                request_serializer=bandit_dot_v1_dot_event__pb2.WatchEventsRequest.SerializeToString,
+                response_deserializer=bandit_dot_v1_dot_event__pb2.WatchEventsResponse.FromString,
+                _registered_method=True)
 
 
 class ExperimentServiceServicer(object):
@@ -155,6 +166,25 @@ class ExperimentServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListEvents(self, request, context):
+        """Lists what happened to experiments, the oldest first, page by page. NOT_FOUND if no experiment has or had the
+        name that is asked for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchEvents(self, request, context):
+        """The same, and then what happens from now on, within two seconds of it.
+
+        The server ends the stream with OK before its connection gets too old, and when it stops: watch again with the
+        last cursor, on any server. Nothing is lost or sent twice in between. A reader that does not keep up holds only
+        its own stream up.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ExperimentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -202,6 +232,16 @@ def add_ExperimentServiceServicer_to_server(servicer, server):
                     servicer.GetReport,
                     request_deserializer=bandit_dot_v1_dot_experiment__pb2.GetReportRequest.FromString,
                     response_serializer=bandit_dot_v1_dot_experiment__pb2.Report.SerializeToString,
+            ),
+            'ListEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEvents,
+                    request_deserializer=bandit_dot_v1_dot_event__pb2.ListEventsRequest.FromString,
+                    response_serializer=bandit_dot_v1_dot_event__pb2.ListEventsResponse.SerializeToString,
+            ),
+            'WatchEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchEvents,
+                    request_deserializer=bandit_dot_v1_dot_event__pb2.WatchEventsRequest.FromString,
+                    response_serializer=bandit_dot_v1_dot_event__pb2.WatchEventsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -448,6 +488,60 @@ class ExperimentService(object):
             '/bandit.v1.ExperimentService/GetReport',
             bandit_dot_v1_dot_experiment__pb2.GetReportRequest.SerializeToString,
             bandit_dot_v1_dot_experiment__pb2.Report.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bandit.v1.ExperimentService/ListEvents',
+            bandit_dot_v1_dot_event__pb2.ListEventsRequest.SerializeToString,
+            bandit_dot_v1_dot_event__pb2.ListEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/bandit.v1.ExperimentService/WatchEvents',
+            bandit_dot_v1_dot_event__pb2.WatchEventsRequest.SerializeToString,
+            bandit_dot_v1_dot_event__pb2.WatchEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

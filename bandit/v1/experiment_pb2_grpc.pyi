@@ -3,6 +3,7 @@
 isort:skip_file
 The control plane: experiments, their life cycle and their reports."""
 
+from bandit.v1 import event_pb2 as _event_pb2
 from bandit.v1 import experiment_pb2 as _experiment_pb2
 from collections import abc as _abc
 from grpc import aio as _aio
@@ -60,6 +61,17 @@ class ExperimentServiceStub:
     """RUNNING or PAUSED to CONCLUDED: the winner answers from now on. Final."""
     GetReport: _grpc.UnaryUnaryMultiCallable[_experiment_pb2.GetReportRequest, _experiment_pb2.Report]
     """Returns what is known about each arm. FAILED_PRECONDITION for a draft."""
+    ListEvents: _grpc.UnaryUnaryMultiCallable[_event_pb2.ListEventsRequest, _event_pb2.ListEventsResponse]
+    """Lists what happened to experiments, the oldest first, page by page. NOT_FOUND if no experiment has or had the
+    name that is asked for.
+    """
+    WatchEvents: _grpc.UnaryStreamMultiCallable[_event_pb2.WatchEventsRequest, _event_pb2.WatchEventsResponse]
+    """The same, and then what happens from now on, within two seconds of it.
+
+    The server ends the stream with OK before its connection gets too old, and when it stops: watch again with the
+    last cursor, on any server. Nothing is lost or sent twice in between. A reader that does not keep up holds only
+    its own stream up.
+    """
 
 @_typing.type_check_only
 class ExperimentServiceAsyncStub(ExperimentServiceStub):
@@ -93,6 +105,17 @@ class ExperimentServiceAsyncStub(ExperimentServiceStub):
     """RUNNING or PAUSED to CONCLUDED: the winner answers from now on. Final."""
     GetReport: _aio.UnaryUnaryMultiCallable[_experiment_pb2.GetReportRequest, _experiment_pb2.Report]  # type: ignore[assignment]
     """Returns what is known about each arm. FAILED_PRECONDITION for a draft."""
+    ListEvents: _aio.UnaryUnaryMultiCallable[_event_pb2.ListEventsRequest, _event_pb2.ListEventsResponse]  # type: ignore[assignment]
+    """Lists what happened to experiments, the oldest first, page by page. NOT_FOUND if no experiment has or had the
+    name that is asked for.
+    """
+    WatchEvents: _aio.UnaryStreamMultiCallable[_event_pb2.WatchEventsRequest, _event_pb2.WatchEventsResponse]  # type: ignore[assignment]
+    """The same, and then what happens from now on, within two seconds of it.
+
+    The server ends the stream with OK before its connection gets too old, and when it stops: watch again with the
+    last cursor, on any server. Nothing is lost or sent twice in between. A reader that does not keep up holds only
+    its own stream up.
+    """
 
 class ExperimentServiceServicer(metaclass=_abc_1.ABCMeta):
     """Creates, changes, runs and reports experiments. Standard methods follow AIP-121 to AIP-135."""
@@ -177,5 +200,28 @@ class ExperimentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_experiment_pb2.Report, _abc.Awaitable[_experiment_pb2.Report]]:
         """Returns what is known about each arm. FAILED_PRECONDITION for a draft."""
+
+    @_abc_1.abstractmethod
+    def ListEvents(
+        self,
+        request: _event_pb2.ListEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_event_pb2.ListEventsResponse, _abc.Awaitable[_event_pb2.ListEventsResponse]]:
+        """Lists what happened to experiments, the oldest first, page by page. NOT_FOUND if no experiment has or had the
+        name that is asked for.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchEvents(
+        self,
+        request: _event_pb2.WatchEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_event_pb2.WatchEventsResponse], _abc.AsyncIterator[_event_pb2.WatchEventsResponse]]:
+        """The same, and then what happens from now on, within two seconds of it.
+
+        The server ends the stream with OK before its connection gets too old, and when it stops: watch again with the
+        last cursor, on any server. Nothing is lost or sent twice in between. A reader that does not keep up holds only
+        its own stream up.
+        """
 
 def add_ExperimentServiceServicer_to_server(servicer: ExperimentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

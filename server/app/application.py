@@ -84,7 +84,7 @@ def _make_rpc(
 ) -> RpcServer:
     return RpcServer(
         BanditService(services.chooser, services.ledger, services.snapshot, services.inquiries),
-        ExperimentService(services.experiments, services.reporter),
+        ExperimentService(services.experiments, services.reporter, services.events),
         AdminService(services.keys, services.store),
         access.authenticator,
         services.clock,

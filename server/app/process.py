@@ -178,6 +178,9 @@ class _Service:
                 self._services.sync.repeat(self._application.standby.save, self._settings.snapshot_seconds)
             ),
             asyncio.create_task(self._services.sync.repeat(self._application.access.look, LOOK_SECONDS)),
+            asyncio.create_task(
+                self._services.sync.repeat(self._services.events.look, self._settings.poll_seconds)
+            ),
         ]
 
     def _start_late_chores(self, *, has_answered: bool) -> "list[asyncio.Task[None]]":

@@ -11,6 +11,7 @@ from server.services.background.timekeeping import Timekeeper
 from server.services.choose.chooser import Chooser
 from server.services.choose.decision_counter import DecisionCounter
 from server.services.experiments.allocator import Allocator
+from server.services.experiments.event_feed import EventFeed
 from server.services.experiments.lifecycle import Experiments, Quotas
 from server.services.reports.reporter import Reporter
 from server.services.reward.commit_queue import RewardQueue
@@ -52,6 +53,7 @@ class Services:
         ledger: Answers Reward.
         experiments: Changes experiments.
         reporter: Makes reports.
+        events: Reads events, and tells watchers of new ones.
         purger: Purges old rewards from the log.
         reaper: Ends the runs of dead servers.
     """
@@ -89,7 +91,9 @@ class Services:
         self.experiments = self._make_experiments(settings, lag)
         count_waiting = self.counter.count_waiting
         self.reporter = Reporter(store, clock, lag=lag, flush=self.sync.flush, count_waiting=count_waiting)
-        self.purger = Purger(store, clock, retention=retention)
+        self.events = EventFeed(store)
+        keeps_events = timedelta(seconds=settings.event_retention_seconds) or None
+        self.purger = Purger(store, clock, retention=retention, event_retention=keeps_events)
         self.reaper = RunReaper(store, self.writer, self.allocator, clock)
 
     def _make_sync(self, on_broken: Callable[[], None]) -> StoreSync:

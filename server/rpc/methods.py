@@ -3,7 +3,7 @@
 A method without a row here is not served, and a row needs all four.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
@@ -50,11 +50,28 @@ class Method(Generic[_Service]):
 
 
 @dataclass(frozen=True, slots=True)
+class WatchMethod(Generic[_Service]):
+    """One method of a service that answers a request with a stream; see `Method`.
+
+    Attributes:
+        name: As there.
+        watch: The service's function from request bytes and caller to response bytes, one after the other.
+        roles: As there.
+        max_bytes: As there.
+    """
+
+    name: str
+    watch: Callable[[_Service, bytes, Admission], AsyncGenerator[bytes]]
+    roles: frozenset[Role]
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Service(Generic[_Service]):
     """A service of the protos, by its full name, and its methods."""
 
     name: str
-    methods: Sequence[Method[_Service]]
+    methods: Sequence[Method[_Service] | WatchMethod[_Service]]
 
 
 BANDIT: Final[Service[BanditService]] = Service(
@@ -81,6 +98,8 @@ EXPERIMENTS: Final[Service[ExperimentService]] = Service(
         Method("GetExperiment", ExperimentService.get_experiment, VIEWER, LARGE_BYTES),
         Method("ListExperiments", ExperimentService.list_experiments, VIEWER, LARGE_BYTES),
         Method("GetReport", ExperimentService.get_report, VIEWER, LARGE_BYTES),
+        Method("ListEvents", ExperimentService.list_events, VIEWER, LARGE_BYTES),
+        WatchMethod("WatchEvents", ExperimentService.watch_events, VIEWER, LARGE_BYTES),
         Method("CreateExperiment", ExperimentService.create_experiment, _OPERATOR, LARGE_BYTES),
         Method("UpdateExperiment", ExperimentService.update_experiment, _OPERATOR, LARGE_BYTES),
         Method("StartExperiment", ExperimentService.start_experiment, _OPERATOR, LARGE_BYTES),

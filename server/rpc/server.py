@@ -17,19 +17,21 @@ from server.rpc.floods.unsent_requests import UnsentRequests
 from server.rpc.grpcio.context import RpcHandler
 from server.rpc.grpcio.streams import Streams
 from server.rpc.grpcio.unary import unary_handler
+from server.rpc.grpcio.watches import Watches
 from server.rpc.guard.authentication import Authenticator
 from server.rpc.guard.calls import Guard, GuardedMethod
 from server.rpc.guard.denial_log import DenialLog
 from server.rpc.guard.gate import Gate
-from server.rpc.guard.metrics import MethodMeasurements, StreamMeasurements
+from server.rpc.guard.metrics import MethodMeasurements, StreamMeasurements, WatchMeasurements
 from server.rpc.guard.streams import GuardedStream
+from server.rpc.guard.watches import GuardedWatch
 from server.rpc.handlers.admin import AdminService
 from server.rpc.handlers.bandit import BanditService
 from server.rpc.handlers.experiments import ExperimentService
 from server.rpc.handlers.health import health_handler
 from server.rpc.handlers.health_states import HealthStates
 from server.rpc.handlers.reflection import serve_reflection
-from server.rpc.methods import ADMIN, BANDIT, EXPERIMENTS, LARGE_BYTES, VIEWER, Method, Service
+from server.rpc.methods import ADMIN, BANDIT, EXPERIMENTS, LARGE_BYTES, VIEWER, Method, Service, WatchMethod
 from server.rpc.ports import Ports
 from server.services.runtime.clock import Clock
 
@@ -110,7 +112,8 @@ class RpcServer:
         gate: Accepts or refuses calls.
         unsent_requests: Calls whose requests have not arrived.
         offenders: Connections that were closed for such calls.
-        guarded: The methods by their path, such as `/bandit.v1.BanditService/Choose`, for any transport.
+        guarded: The methods by their path, such as `/bandit.v1.BanditService/Choose`, for any transport; not
+            those that answer one request with a stream.
         measurements: Measurements of each method.
         health_states: The health of each service, for any transport.
     """
@@ -145,6 +148,7 @@ class RpcServer:
             max_calls=max_calls,
         )
         self._streams = Streams(self.gate, self.unsent_requests, connection_seconds=limits.connection_seconds)
+        self._watches = Watches(self.gate, self.unsent_requests, connection_seconds=limits.connection_seconds)
         self._server = grpc.aio.server(options=_options(limits, shares_port=shares_port))
         self._health = health.aio.HealthServicer()
         self._server.add_generic_rpc_handlers((health_handler(self._health, self.unsent_requests),))
@@ -253,6 +257,9 @@ class RpcServer:
     def _add(self, service: Service[_Service], answering: _Service) -> None:
         handlers: dict[str, RpcHandler] = {}
         for method in service.methods:
+            if isinstance(method, WatchMethod):
+                handlers[method.name] = self._watch_handler(service.name, method, answering)
+                continue
             guarded = self._guard_method(service.name, method, answering)
             self.guarded[f"/{service.name}/{method.name}"] = guarded
             self.measurements.append(guarded.measurements)
@@ -262,6 +269,15 @@ class RpcServer:
                 else self.unsent_requests.before(unary_handler(guarded))
             )
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.name, handlers),))
+
+    def _watch_handler(self, service: str, method: WatchMethod[_Service], answering: _Service) -> RpcHandler:
+        watches = WatchMeasurements(service, method.name)
+        self.measurements.append(watches)
+        watch = MethodType(method.watch, answering)
+        roles, max_bytes = method.roles, method.max_bytes
+        return self._watches.handler(
+            GuardedWatch(self._guard, watch, watches, roles=roles, max_bytes=max_bytes)
+        )
 
     def _guard_method(
         self, service: str, method: Method[_Service], answering: _Service

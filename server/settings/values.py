@@ -193,6 +193,13 @@ class SettingValues(BaseSettings):
         description="How long the rewards of an epoch are kept after its last decision has passed "
         "max_decision_age.",
     )
+    event_retention_seconds: Seconds = Field(
+        default=400 * 86_400.0,
+        ge=0,
+        le=36_500 * 86_400,
+        description="How long the events of experiments are kept, unless --no-purge keeps all; 0 keeps them "
+        "forever.",
+    )
     purge_interval_seconds: Seconds = Field(
         default=600.0, ge=0.05, le=86_400, description="How often to look for rewards to purge."
     )

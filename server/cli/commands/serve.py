@@ -30,7 +30,7 @@ class ServeCommand(Command):
             "snapshot_seconds",
             "keys",
         ),
-        "Retention": ("purge", "retention_seconds", "purge_interval_seconds"),
+        "Retention": ("purge", "retention_seconds", "event_retention_seconds", "purge_interval_seconds"),
         "Clock": ("trust_clock_after_seconds", "clock_settle_seconds"),
         "Load": (
             "reward_queue_rows",
@@ -79,6 +79,7 @@ class ServeCommand(Command):
 @setting_option("keys", "FILE")
 @setting_option("purge")
 @setting_option("retention_seconds", "SECONDS")
+@setting_option("event_retention_seconds", "SECONDS")
 @setting_option("purge_interval_seconds", "SECONDS")
 @setting_option("trust_clock_after_seconds", "SECONDS")
 @setting_option("clock_settle_seconds", "SECONDS")

@@ -5,7 +5,6 @@ hold up the one, nor be cut off by the other. Messages that have arrived by then
 """
 
 import asyncio
-import random
 from asyncio import CancelledError
 from collections.abc import Awaitable
 from math import inf
@@ -15,14 +14,12 @@ import grpc
 
 from server.rpc.floods.unsent_requests import UnsentRequests
 from server.rpc.grpcio.context import Context, ContextPeer, RpcHandler, fail
+from server.rpc.grpcio.lifetimes import lifetime
 from server.rpc.guard.gate import Gate
 from server.rpc.guard.streams import Conversation, GuardedStream
 from server.rpc.messages.status import CANCELED, STOPPING, Failure
 
 _Result = TypeVar("_Result")
-
-_SHARES_OF_LIFE: Final = (0.8, 0.9)
-"""When a stream ends, as shares of the age at which its connection does; drawn, so that few end at a time."""
 
 _LOOK_SECONDS: Final = 0.05
 _READ_LOOKS: Final = 2
@@ -147,17 +144,11 @@ class Streams:
         self, conversation: Conversation, context: Context, data: bytes | None
     ) -> Failure | None:
         """Answer a stream whose first message is `data`; return how it failed."""
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
         stream = _Stream(conversation, context)
-        share = random.uniform(*_SHARES_OF_LIFE)  # noqa: S311 - it spreads load, and hides nothing
-        timer = loop.call_later(share * self._connection_seconds, stream.finish)
-        self._gate.on_close.add(stream.finish)
-        if task is not None:
-            self._gate.in_flight.add(task)
-            task.add_done_callback(self._gate.in_flight.discard)
         failure: Failure | None = CANCELED
         try:
-            failure = await stream.converse(data)
+            with lifetime(self._gate, self._connection_seconds, stream.finish):
+                failure = await stream.converse(data)
         except CancelledError:
             if not self._gate.has_ended():
                 raise
@@ -165,8 +156,6 @@ class Streams:
         except grpc.aio.InternalError:  # gRPC has ended the stream: its caller left
             raise CancelledError from None
         finally:
-            timer.cancel()
             stream.close()
-            self._gate.on_close.discard(stream.finish)
             conversation.end(failure)
         return failure

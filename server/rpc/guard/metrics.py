@@ -139,6 +139,27 @@ class StreamMeasurements(MethodMeasurements):
         return self.n_messages_sent
 
 
+class WatchMeasurements(MethodMeasurements):
+    """The measurements of a method that answers a request with a stream: codes and durations are of streams.
+
+    Attributes:
+        n_messages_sent: Number of messages sent.
+    """
+
+    __slots__ = ("n_messages_sent",)
+
+    grpc_type = "server_stream"
+
+    def __init__(self, service: str, method: str) -> None:
+        super().__init__(service, method)
+        self.n_messages_sent = 0
+
+    @property
+    def n_sent(self) -> int:
+        """Number of responses."""
+        return self.n_messages_sent
+
+
 class CallCollector:
     """A Prometheus collector for the measurements of all methods.
 

@@ -2,6 +2,7 @@
 
 import base64
 import secrets
+from collections.abc import AsyncGenerator
 from functools import partial
 from typing import Final
 
@@ -11,6 +12,7 @@ from bandit.v1 import experiment_pb2
 from bandit.validation import shown
 from server.rpc.guard.admission import Admission
 from server.rpc.guard.calls import parse
+from server.rpc.handlers.events import EventHandlers
 from server.rpc.messages.experiment import (
     STATES,
     declaration_to_message,
@@ -21,6 +23,7 @@ from server.rpc.messages.experiment import (
 from server.rpc.messages.paging import page_size, within_bytes
 from server.rpc.messages.report import to_bytes, to_report_request
 from server.services.errors import InvalidInputError
+from server.services.experiments.event_feed import EventFeed
 from server.services.experiments.lifecycle import Experiments
 from server.services.reports.reporter import Reporter
 from server.store.records import State
@@ -39,11 +42,13 @@ class ExperimentService:
     Args:
         experiments: Changes experiments.
         reporter: Builds reports.
+        events: Has what happened to experiments.
     """
 
-    def __init__(self, experiments: Experiments, reporter: Reporter) -> None:
+    def __init__(self, experiments: Experiments, reporter: Reporter, events: EventFeed) -> None:
         self._experiments = experiments
         self._reporter = reporter
+        self._events = EventHandlers(events)
 
     async def create_experiment(self, data: bytes, admission: Admission) -> bytes:
         """CreateExperiment."""
@@ -127,6 +132,14 @@ class ExperimentService:
         admission.caller.require_experiment(request.name)
         render = partial(to_bytes, max_bytes=request.max_bytes)
         return await self._reporter.report(request.name, to_report_request(request), render)
+
+    async def list_events(self, data: bytes, admission: Admission) -> bytes:
+        """ListEvents."""
+        return await self._events.list_events(data, admission)
+
+    def watch_events(self, data: bytes, admission: Admission) -> AsyncGenerator[bytes]:
+        """WatchEvents."""
+        return self._events.watch_events(data, admission)
 
 
 def _merged(stored: Experiment, requested: experiment_pb2.Experiment, paths: frozenset[str]) -> Experiment:

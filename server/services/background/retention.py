@@ -1,5 +1,7 @@
 """Retention: seals epochs whose decisions have long expired, and purges their rows from the reward log.
 
+Old events of experiments are purged, too, once a day.
+
 A run goes over the experiments and seals the epochs that are due. Once every writer knows of the seals, it
 goes over the log in the order of decisions, in small transactions, with pauses that leave the writer to
 rewards. A run that ends early, with the process or the store, is finished by a later one.
@@ -51,16 +53,25 @@ class Purger:
         store: Has the log.
         clock: The time.
         retention: How long an epoch's rows are kept after its last decision has expired.
+        event_retention: How long events are kept; None for good.
 
     Attributes:
         n_rows: Rows that this run of the server has purged.
         n_epochs: Epochs that it has sealed.
     """
 
-    def __init__(self, store: AsyncStore, clock: Clock, *, retention: timedelta) -> None:
+    def __init__(
+        self,
+        store: AsyncStore,
+        clock: Clock,
+        *,
+        retention: timedelta,
+        event_retention: timedelta | None = None,
+    ) -> None:
         self._store = store
         self._clock = clock
         self._retention = retention
+        self._event_retention = event_retention
         self._waiting: list[SealedEpochs] = []
         self._whole_at = float("-inf")
         self.n_rows = 0
@@ -84,16 +95,19 @@ class Purger:
         began_at = self._clock.monotonic()
         n_rows = await self._sweep(self._stretch(now, is_whole=is_whole))
         n_revisions = await self._store.purge_configurations(now - self._retention)
+        n_events = 0
         if is_whole:
+            n_events = await self._purge_events(now)
             self._whole_at = began_at + _WHOLE_EVERY_SECONDS
         n_epochs = sum(each.last - each.first + 1 for each in self._waiting)
         self._waiting.clear()
-        if n_rows or n_epochs or n_revisions:
+        if n_rows or n_epochs or n_revisions or n_events:
             log.info(
                 "log.purged",
                 rows=n_rows,
                 epochs=n_epochs,
                 revisions=n_revisions,
+                events=n_events,
                 seconds=round(self._clock.monotonic() - began_at, 3),
             )
 
@@ -108,6 +122,18 @@ class Purger:
                 self.n_epochs += sum(each.last - each.first + 1 for each in found)
                 sealed += found
         return sealed
+
+    async def _purge_events(self, now: datetime) -> int:
+        """Purge the events whose retention is over; return their number."""
+        if self._event_retention is None:
+            return 0
+        n_events, n_purged = 0, _ROWS
+        while n_purged == _ROWS:
+            began_at = self._clock.monotonic()
+            n_purged = await self._store.purge_events(now - self._event_retention, _ROWS)
+            n_events += n_purged
+            await asyncio.sleep(_REST * (self._clock.monotonic() - began_at))
+        return n_events
 
     def _stretch(self, now: datetime, *, is_whole: bool) -> _Stretch:
         """Return the ids among which sealed rows are: all were decided before now minus the retention."""

@@ -113,6 +113,7 @@ class AsyncStore:
     list_audit_entries = _on(Thread.READ, Store.list_audit_entries)
     list_events = _on(Thread.READ, Store.list_events)
     read_events_since = _on(Thread.READ, Store.read_events_since)
+    read_event_cursor = _on(Thread.READ, Store.read_event_cursor)
 
     add_epoch = _on(Thread.WRITE, Store.add_epoch)
     find_epochs = _on(Thread.READ, Store.find_epochs)

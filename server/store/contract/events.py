@@ -40,6 +40,10 @@ class EventStore(ABC):
         """
 
     @abstractmethod
+    def read_event_cursor(self) -> EventCursor:
+        """The cursor of a reader that wants only what is committed from now on."""
+
+    @abstractmethod
     def purge_events(self, before: datetime, limit: int) -> int:
         """Delete at most `limit` events that happened before an instant; return how many there were.
 

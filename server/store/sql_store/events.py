@@ -31,5 +31,9 @@ class SqlEventStore(SqlPart, EventStore):
         return self._dialect.read(read)
 
     @override
+    def read_event_cursor(self) -> EventCursor:
+        return self._dialect.read(lambda c: events.read_cursor(c, self._dialect.read_watermark(c)))
+
+    @override
     def purge_events(self, before: datetime, limit: int) -> int:
         return self._dialect.write(lambda c: events.purge(c, to_micros(before), limit))

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, case, delete, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, case, delete, func, insert, select, tuple_, update
 
 from server.store.columns.times import from_micros, to_micros
 from server.store.records import Event, EventCursor, EventPage, NewEvent, SeenEvent
@@ -116,6 +116,14 @@ def read_since(
     before = () if cursor is None else cursor.seen
     taken, seen_after = _take(rows, before, watermark)
     return EventPage(tuple(map(_to_event, taken)), EventCursor(watermark, seen_after), has_more)
+
+
+def read_cursor(connection: Connection, watermark: int) -> EventCursor:
+    """The cursor of a reader that has all events of this snapshot, whose watermark is given."""
+    last = select(events.c.experiment, func.max(events.c.sequence), func.max(events.c.version))
+    beyond = last.where(events.c.version >= watermark).group_by(events.c.experiment)
+    rows = connection.execute(beyond.order_by(func.min(events.c.version)).limit(MOST_SEEN))
+    return EventCursor(watermark, tuple(SeenEvent(*row) for row in rows))
 
 
 def _take(

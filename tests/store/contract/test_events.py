@@ -204,6 +204,15 @@ def test_many_experiments_are_read_in_order_and_once(store: Store, limit: int) -
     assert [(event.name, event.sequence) for event in read_all(store, cursor, limit)] == [("b", 4)]
 
 
+def test_a_reader_may_begin_now(store: Store) -> None:
+    """A reader that wants what happens from now on gets nothing that has happened."""
+    record = create(store)
+    cursor = store.read_event_cursor()
+    assert store.read_events_since(cursor, 10).events == ()
+    describe(store, record, "another")
+    assert [event.sequence for event in read_all(store, cursor)] == [2]
+
+
 def test_only_the_namespaces_that_may_be_seen(store: Store) -> None:
     """A reader that is limited to namespaces gets the events of these, and goes on from there."""
     for name in ("team-a/ranker", "team-b/ranker", "ranker"):

@@ -44,6 +44,19 @@ def test_a_late_commit_is_not_missed(url: str) -> None:
         assert store.read_events_since(after.cursor, 100).events == ()
 
 
+def test_who_begins_now_gets_what_is_committed_late(url: str) -> None:
+    """A reader that begins beside an open transaction gets its event later, and no older one."""
+    with closing(open_store(url)) as store, closing(open_store(url)) as late:
+        first, second = create(store, "a"), create(store, "b")
+        dialect = late._dialect
+        with dialect.writing() as connection:
+            statements.append(connection, first.number, [LOOK], dialect.version, at=START, revision=1)
+            append_late(store, second)
+            cursor = store.read_event_cursor()
+            assert store.read_events_since(cursor, 100).events == ()
+        assert [event.name for event in read_all(store, cursor)] == ["a"]
+
+
 @pytest.mark.parametrize("limit", [1, 100])
 def test_an_older_transaction_that_waited_comes_second(url: str, limit: int) -> None:
     """A transaction with an early version that had to wait for the row keeps the order of numbers."""
