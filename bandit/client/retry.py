@@ -93,3 +93,52 @@ class Attempts:
 
     def _remaining(self) -> float:
         return self._deadline - self._clock()
+
+
+class Returns:
+    """When to watch again after a stream of answers has ended, for as long as the caller has patience.
+
+    Args:
+        patience: how many seconds the service may be away.
+        clock: monotonic seconds.
+        uniform: draws a float between its two arguments.
+
+    Raises:
+        TypeError: the patience is not a number.
+        InvalidArgumentError: it is not finite.
+    """
+
+    def __init__(
+        self,
+        patience: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._patience = call_seconds(patience)
+        self._clock = clock
+        self._uniform = uniform
+        self._away_since: float | None = None
+        self._n_ends = 0
+
+    def note_answer(self) -> None:
+        """Note that the service has answered."""
+        self._away_since = None
+        self._n_ends = 0
+
+    def delay(self) -> float:
+        """Return the seconds to wait before the next stream after one that the service has ended."""
+        self._n_ends += 1
+        return self._uniform(0.0, _WATCHING.backoff(self._n_ends))
+
+    def find_delay(self, error: CallError) -> float | None:
+        """Return the seconds to wait before the next stream after one that failed, or None to give up."""
+        if not error.is_retryable:
+            return None
+        delay = error.asked_seconds + self.delay()
+        now = self._clock()
+        self._away_since = now if self._away_since is None else self._away_since
+        return None if now + delay > self._away_since + self._patience else delay
+
+
+_WATCHING = RetryPolicy(initial_backoff=0.2, maximum_backoff=10.0)

@@ -12,7 +12,7 @@ import sys
 import threading
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import grpc
@@ -184,6 +184,29 @@ class AsyncTransport(ABC, Generic[AsyncStubsT]):
             raise malformed_error("the answer can't be read")
         return response
 
+    async def _receive(
+        self,
+        method: grpc.aio.UnaryStreamMultiCallable[RequestT, ResponseT],
+        request: RequestT,
+        metadata: Metadata | None,
+    ) -> AsyncIterator[ResponseT]:
+        call = method(request, metadata=metadata)
+        try:
+            async for response in call:
+                if response is None:  # as above
+                    raise malformed_error("the answer can't be read")
+                yield response
+        except grpc.RpcError as error:
+            raise _explained(from_rpc_error(error), request) from error
+        except grpc.aio.UsageError as error:  # as above
+            raise closed_error() from error
+        except asyncio.CancelledError as error:
+            if self._is_closed and not _is_cancelling():  # as above
+                raise closed_error() from error
+            raise
+        finally:
+            call.cancel()
+
 
 class Transport(ABC, Generic[StubsT]):
     """Opens a channel for any number of threads and sends calls on it."""
@@ -256,6 +279,23 @@ class Transport(ABC, Generic[StubsT]):
             raise _explained(from_rpc_error(error), request) from error
         except ValueError as error:  # closed by another thread since the stub was read, or by a fork
             raise closed_error() from error
+
+    def _receive(
+        self,
+        method: grpc.UnaryStreamMultiCallable[RequestT, ResponseT],
+        request: RequestT,
+        metadata: Metadata | None,
+    ) -> Iterator[ResponseT]:
+        try:
+            call = method(request, metadata=metadata)
+        except ValueError as error:  # as above
+            raise closed_error() from error
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            raise _explained(from_rpc_error(error), request) from error
+        finally:
+            call.cancel()
 
 
 async def _close_with_loop(

@@ -19,6 +19,7 @@ COMMANDS = {
     "clock": ("server.cli.commands.clock:clock", "Show, accept and repair the time that servers go by."),
     "experiment": ("server.cli.commands.experiment:experiment", "Create, change, run and list experiments."),
     "report": ("server.cli.commands.report:report", "Show what is known about an experiment's arms."),
+    "events": ("server.cli.commands.events:events", "Show what happened to an experiment, and follow it."),
     "export": (
         "server.cli.commands.export:export",
         "Write an experiment's facts, epochs and reward log as Parquet or CSV.",

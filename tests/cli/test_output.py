@@ -35,6 +35,8 @@ READING: Final = (
     "report ranker",
     "report ranker --json",
     "audit",
+    "events ranker",
+    "events ranker --json",
     "key list",
     PLAN,
     "clock show --database {url}",

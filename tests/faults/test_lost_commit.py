@@ -107,7 +107,11 @@ def test_each_step_of_an_experiment_succeeds_once(store: SqlStore, lose: Callabl
     assert store.find_experiment("ranker") is None
     told = store.list_events("ranker", 0, 10)
     assert told is not None
-    assert [(event.sequence, event.kind) for event in told] == [(1, "created"), (2, "started"), (3, "deleted")]
+    assert [(event.sequence, event.kind) for event in told] == [
+        (1, "created"),
+        (2, "started"),
+        (3, "deleted"),
+    ]
 
 
 def test_keys_are_rotated_and_revoked_once(store: SqlStore, lose: Callable[[], Loss]) -> None:

@@ -8,7 +8,7 @@ from google.protobuf import descriptor_pool
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from bandit.v1 import admin_pb2, bandit_pb2, evidence_pb2, experiment_pb2
+from bandit.v1 import admin_pb2, bandit_pb2, event_pb2, evidence_pb2, experiment_pb2
 from server.rpc.handlers.reflection import REFLECTION
 from server.rpc.methods import ADMIN, BANDIT, EXPERIMENTS
 from server.services.access.callers import Role
@@ -18,7 +18,13 @@ from tests.support.refusals import call_of, refused
 from tests.support.wire import METHODS, ON_LISTENERS, Wire
 
 PROTOS = Path(__file__).parents[2] / "protos" / "bandit" / "v1"
-FILES = (admin_pb2.DESCRIPTOR, bandit_pb2.DESCRIPTOR, evidence_pb2.DESCRIPTOR, experiment_pb2.DESCRIPTOR)
+FILES = (
+    admin_pb2.DESCRIPTOR,
+    bandit_pb2.DESCRIPTOR,
+    event_pb2.DESCRIPTOR,
+    evidence_pb2.DESCRIPTOR,
+    experiment_pb2.DESCRIPTOR,
+)
 ROLES = {
     **{f"/{BANDIT.name}/{method.name}": method.roles for method in BANDIT.methods},
     **{f"/{EXPERIMENTS.name}/{method.name}": method.roles for method in EXPERIMENTS.methods},

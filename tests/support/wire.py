@@ -13,6 +13,7 @@ from bandit.v1 import (
     admin_pb2_grpc,
     bandit_pb2,
     bandit_pb2_grpc,
+    event_pb2,
     experiment_pb2,
     experiment_pb2_grpc,
 )
@@ -29,6 +30,9 @@ SERVICES: Final = (
 METHODS: Final = [f"/{service.full_name}/{method.name}" for service in SERVICES for method in service.methods]
 STREAMS: Final = ["/bandit.v1.BanditService/ChooseStream"]
 """Methods that answer bad messages one by one, and do not fail with them."""
+
+WATCHES: Final = ["/bandit.v1.ExperimentService/WatchEvents"]
+"""Methods that answer one request with a stream, which does not end by itself."""
 
 _DATA_PLANE: Final = ("/bandit.v1.BanditService/", "/grpc.health.v1.Health/")
 """What the fast lane serves."""
@@ -141,7 +145,14 @@ class Wire:
         self.channel.close()
 
     def call(self, method: str, data: bytes) -> bytes:
-        """Return the answer to bytes that may not be a message."""
+        """Return the answer to bytes that may not be a message; of a stream of answers the first."""
+        if method in WATCHES:
+            watch = self.channel.unary_stream(method, request_serializer=bytes, response_deserializer=bytes)
+            answers = watch(data, timeout=CALL_SECONDS)
+            try:
+                return next(answers)
+            finally:
+                answers.cancel()
         send = self.channel.unary_unary(method, request_serializer=bytes, response_deserializer=bytes)
         return send(data, timeout=CALL_SECONDS)
 
@@ -190,6 +201,14 @@ class Wire:
         """Call ListExperiments."""
         message = experiment_pb2.ListExperimentsRequest(**request)
         return self.experiments.ListExperiments(message, timeout=CALL_SECONDS)
+
+    def list_events(self, **request: Any) -> event_pb2.ListEventsResponse:
+        """Call ListEvents."""
+        return self.experiments.ListEvents(event_pb2.ListEventsRequest(**request), timeout=CALL_SECONDS)
+
+    def watch_events(self, **request: Any) -> Any:
+        """Call WatchEvents; its call is an iterator."""
+        return self.experiments.WatchEvents(event_pb2.WatchEventsRequest(**request), timeout=CALL_SECONDS)
 
     def report(self, name: str, max_epochs: int = 0) -> experiment_pb2.Report:
         """Call GetReport."""
@@ -272,13 +291,21 @@ def _channel(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.
     return grpc.secure_channel(address, credentials, options=options)
 
 
-class _Bearer(grpc.UnaryUnaryClientInterceptor, grpc.StreamStreamClientInterceptor):
+class _Bearer(
+    grpc.UnaryUnaryClientInterceptor,
+    grpc.UnaryStreamClientInterceptor,
+    grpc.StreamStreamClientInterceptor,
+):
     """Sends a token with every call, even over plain text."""
 
     def __init__(self, token: str) -> None:
         self._metadata = ("authorization", f"Bearer {token}")
 
     def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        """Add the token."""
+        return continuation(self._with_token(client_call_details), request)
+
+    def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         """Add the token."""
         return continuation(self._with_token(client_call_details), request)
 

@@ -6,6 +6,7 @@ Opening late is what makes a client that is built before a fork, or outside an e
 from __future__ import annotations  # some types exist in the stubs alone
 
 import time
+from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 import grpc
@@ -66,6 +67,22 @@ class AsyncConnection(AsyncTransport[AsyncStubs]):
             if error.code is not grpc.StatusCode.UNAUTHENTICATED or not self._bearer.renew(metadata):
                 raise
         return await self._send(method, request, deadline - time.monotonic(), self._bearer.metadata)
+
+    async def receive(
+        self, method: grpc.aio.UnaryStreamMultiCallable[RequestT, ResponseT], request: RequestT
+    ) -> AsyncIterator[ResponseT]:
+        """Yield the answers of one stream until it ends; raises only CallError.
+
+        If the service refuses the token and its file holds another by now, the stream ends: with the next
+        one the other is sent.
+        """
+        metadata = self._bearer.metadata
+        try:
+            async for response in self._receive(method, request, metadata):
+                yield response
+        except AccessError as error:
+            if error.code is not grpc.StatusCode.UNAUTHENTICATED or not self._bearer.renew(metadata):
+                raise
 
     async def close(self) -> None:
         """Cancel what is in flight and refuse more; closing again does nothing."""

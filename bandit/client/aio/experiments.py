@@ -8,14 +8,17 @@ a change only to that version.
 
 from __future__ import annotations  # some types exist in the stubs alone
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from bandit.client.aio.connection import AsyncCalls
 from bandit.client.arguments import build
+from bandit.client.errors import CallError
+from bandit.client.retry import Returns
+from bandit.v1 import event_pb2, experiment_pb2_grpc
 from bandit.v1 import experiment_pb2 as pb
-from bandit.v1 import experiment_pb2_grpc
 from bandit.wrong_types import wrong_type
 
 _REPORT_BYTES = 256 * 1024 * 1024  # the channel takes answers of any size
@@ -128,6 +131,73 @@ class AsyncExperiments(AsyncCalls):
             max_bytes=_REPORT_BYTES,
         )
         return await self._call(self._stub.GetReport, request, timeout)
+
+    async def list_events(
+        self,
+        experiment: str = "",
+        *,
+        after_sequence: int = 0,
+        page_size: int = 0,
+        timeout: float | None = None,
+    ) -> AsyncIterator[event_pb2.Event]:
+        """Yield what happened to an experiment in order, or to all; requests each page when it is needed.
+
+        Args:
+            experiment: the experiment's name, also of one that was deleted; empty for all experiments.
+            after_sequence: only events of the experiment with higher numbers.
+            page_size: as in `ListEventsRequest`.
+            timeout: seconds for each page.
+        """
+        request = build(
+            event_pb2.ListEventsRequest,
+            experiment=experiment,
+            after_sequence=after_sequence,
+            page_size=page_size,
+        )
+        while True:
+            page = await self._call(self._stub.ListEvents, request, timeout)
+            for event in page.events:
+                yield event
+            request.page_token = page.next_page_token
+            if not request.page_token:
+                return
+
+    async def watch_events(
+        self,
+        experiment: str = "",
+        *,
+        cursor: str = "",
+        after_sequence: int = 0,
+        patience: float = 60.0,
+    ) -> AsyncIterator[event_pb2.WatchEventsResponse]:
+        """Yield what happened, and then what happens from now on, without end.
+
+        Each response has a cursor with which another call goes on after its events. When a server stops or
+        is lost, the stream goes on by itself, and no event is lost or repeated.
+
+        Args:
+            experiment: as for `list_events`.
+            cursor: that of the last response that was handled; empty for all events that are kept.
+            after_sequence: as for `list_events`; of no effect beside a cursor.
+            patience: how many seconds the service may be away before UnavailableError is raised.
+        """
+        request = build(
+            event_pb2.WatchEventsRequest, experiment=experiment, cursor=cursor, after_sequence=after_sequence
+        )
+        returns = Returns(patience)
+        while True:
+            try:
+                async for response in self._connection.receive(self._stub.WatchEvents, request):
+                    returns.note_answer()
+                    yield response
+                    request.cursor = response.cursor
+                delay = returns.delay()
+            except CallError as error:
+                found = returns.find_delay(error)
+                if found is None:
+                    raise
+                delay = found
+            await asyncio.sleep(delay)
 
     @property
     def _stub(self) -> experiment_pb2_grpc.ExperimentServiceAsyncStub:

@@ -8,6 +8,7 @@ Opening late is what makes a client that is built before a fork, or outside an e
 from __future__ import annotations  # some types exist in the stubs alone
 
 import time
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import grpc
@@ -68,6 +69,21 @@ class Connection(Transport[Stubs]):
             if error.code is not grpc.StatusCode.UNAUTHENTICATED or not self._bearer.renew(metadata):
                 raise
         return self._send(method, request, deadline - time.monotonic(), self._bearer.metadata)
+
+    def receive(
+        self, method: grpc.UnaryStreamMultiCallable[RequestT, ResponseT], request: RequestT
+    ) -> Iterator[ResponseT]:
+        """Yield the answers of one stream until it ends; raises only CallError.
+
+        If the service refuses the token and its file holds another by now, the stream ends: with the next
+        one the other is sent.
+        """
+        metadata = self._bearer.metadata
+        try:
+            yield from self._receive(method, request, metadata)
+        except AccessError as error:
+            if error.code is not grpc.StatusCode.UNAUTHENTICATED or not self._bearer.renew(metadata):
+                raise
 
     def close(self) -> None:
         """Cancel what is in flight and refuse more; closing again does nothing."""

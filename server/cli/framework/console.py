@@ -84,6 +84,12 @@ def local_time(instant: Timestamp) -> str:
     return f"{local:%Y-%m-%d %H:%M} {zone_text(local)}"
 
 
+def local_second(instant: Timestamp) -> str:
+    """Format an instant to the second, otherwise as `local_time`."""
+    local = in_local_zone(instant.ToDatetime(UTC))
+    return f"{local:%Y-%m-%d %H:%M:%S} {zone_text(local)}"
+
+
 def in_local_zone(instant: datetime) -> datetime:
     """Return an aware instant in the local time zone; as it is where that is a day or more from UTC.
 

@@ -165,7 +165,7 @@ class Handler(grpc.GenericRpcHandler):
         def handle_stream(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
             return self._script.play_stream(method, requests, context)
 
-        if method == "ChooseStream":
+        if method in {"ChooseStream", "WatchEvents"}:
             return grpc.stream_stream_rpc_method_handler(handle_stream)
         return grpc.unary_unary_rpc_method_handler(handle)
 

@@ -72,7 +72,12 @@ CALLS: dict[str, tuple[Call, Message, Message]] = {
 def test_every_method_has_a_call() -> None:
     """The client has a call for each method of the service, and each is tested here."""
     service = pb.DESCRIPTOR.services_by_name["ExperimentService"]
-    assert {method.name for method in service.methods} == {*CALLS, "ListExperiments"}
+    assert {method.name for method in service.methods} == {
+        *CALLS,
+        "ListExperiments",
+        "ListEvents",
+        "WatchEvents",
+    }
 
 
 @pytest.mark.parametrize("method", CALLS)

@@ -316,6 +316,20 @@ async def test_a_run_logs_one_line(desk: Desk, logs: list[EventDict]) -> None:
     assert (event["rows"], event["epochs"]) == (1, 1)
 
 
+@pytest.mark.parametrize(("event_retention", "kept"), [(30 * DAY, []), (None, [1, 2])])
+async def test_events_are_purged_after_their_retention(
+    desk: Desk, async_store: AsyncStore, event_retention: timedelta | None, kept: list[int]
+) -> None:
+    """A day's run purges the events that are older than their retention; without one all stay."""
+    purger = Purger(async_store, desk.clock, retention=RETENTION, event_retention=event_retention)
+    desk.clock.advance((30 * DAY).total_seconds())
+    await purger.run_once()
+    assert [event.sequence for event in desk.store.list_events("ranker", 0, 10) or ()] == [1, 2]
+    desk.clock.advance((2 * DAY).total_seconds())
+    await purger.run_once()
+    assert [event.sequence for event in desk.store.list_events("ranker", 0, 10) or ()] == kept
+
+
 async def test_a_purge_leaves_the_writer_to_rewards(desk: Desk) -> None:
     """Rewards are committed between the transactions of a purge, and not after the last of them."""
     entries = [
