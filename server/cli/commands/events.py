@@ -30,10 +30,11 @@ _INTERRUPTED = 130
 @server_option
 @json_option
 def events(name: str, after: int, server: str, *, follow: bool, as_json: bool) -> None:
-    """Show what happened to an experiment, one line an event.
+    """Show what happened to an experiment, and follow it.
 
-    Oldest first: when, number, what, which arm, who, and why. A deleted experiment keeps its events. With
-    --json, each line is an object. --follow goes on after a server has restarted, and repeats nothing.
+    One line an event, oldest first: when, number, what, which arm, who, and why. With --json, each line is an
+    object. --follow goes on after a server has restarted, and repeats nothing. A deleted experiment keeps its
+    events.
     """
     with connected(server) as client:
         try:

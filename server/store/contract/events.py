@@ -31,7 +31,7 @@ class EventStore(ABC):
         """At most `limit` events that were not read up to a cursor, those of each experiment in order.
 
         A reader that hands on the cursor of each page misses nothing, however late it was committed, and gets
-        nothing twice.
+        nothing twice. A cursor that is ahead of the database, which was restored, begins at the beginning.
 
         Args:
             cursor: That of the page before; None for all events that are kept.

@@ -19,6 +19,7 @@ from server.store.sql_store.ledger import SqlLedgerStore
 from server.store.sql_store.retention import SqlRetentionStore
 from server.store.sql_store.signing_keys import SqlKeyStore
 from server.store.sql_store.writers import SqlWriterStore
+from server.store.tables import events
 
 
 class SqlStore(
@@ -69,6 +70,7 @@ class SqlStore(
         if not may_be_inexact:
             with self._opened.reading(is_long=True) as connection:
                 sum_repair.require_exact(connection)
+        self._opened.write(lambda c: events.repair_versions(c, self._opened.read_horizon(c)))
         self._opened.keep()
         self._is_ready = True
 

@@ -101,6 +101,8 @@ def read_since(
         namespaces: As there.
         watermark: That of the snapshot; see `Dialect.read_watermark`.
     """
+    if cursor is not None and cursor.watermark > watermark:
+        cursor = None  # of a database from which this one was restored, or which was restored to this one
     query = audit.within(_NAMED, experiments.c.name, namespaces)
     if cursor is not None:
         query = query.where(events.c.version >= cursor.watermark)
@@ -137,6 +139,19 @@ def _take(
                 return rows[:place], tuple(seen.values())
             seen[row.experiment] = SeenEvent(row.experiment, row.sequence, row.version)
     return rows, tuple(seen.values())
+
+
+def repair_versions(connection: Connection, horizon: int) -> None:
+    """Lower versions that this database can't have given yet, as after a restore to another server.
+
+    Args:
+        connection: Inside a transaction that writes.
+        horizon: Beyond every version that was given; see `Dialect.read_horizon`.
+    """
+    highest = connection.execute(select(func.max(events.c.version))).scalar()
+    if highest is not None and highest >= horizon:
+        ahead = events.c.version >= horizon
+        connection.execute(update(events).where(ahead).values(version=horizon - 1))
 
 
 def purge(connection: Connection, before: int, limit: int) -> int:

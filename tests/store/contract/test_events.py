@@ -204,6 +204,13 @@ def test_many_experiments_are_read_in_order_and_once(store: Store, limit: int) -
     assert [(event.name, event.sequence) for event in read_all(store, cursor, limit)] == [("b", 4)]
 
 
+def test_a_cursor_of_a_later_database_begins_anew(store: Store) -> None:
+    """After a restore a reader gets events again, rather than miss those that follow."""
+    create(store)
+    cursor = EventCursor(store.read_event_cursor().watermark + 1000)
+    assert [event.sequence for event in read_all(store, cursor)] == [1]
+
+
 def test_a_reader_may_begin_now(store: Store) -> None:
     """A reader that wants what happens from now on gets nothing that has happened."""
     record = create(store)

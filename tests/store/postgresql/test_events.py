@@ -71,6 +71,21 @@ def test_an_older_transaction_that_waited_comes_second(url: str, limit: int) -> 
         assert [event.sequence for event in read_all(store, cursor, limit)] == [2, 3]
 
 
+def test_versions_of_another_server_are_lowered(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events that were restored from a server with higher numbers are read once, and all of them."""
+    monkeypatch.setattr(statements, "MOST_SEEN", 2)
+    with closing(open_store(url)) as store:
+        for name in "abcd":
+            create(store, name)
+        with store._dialect.writing() as connection:
+            connection.exec_driver_sql("UPDATE events SET version = version + 1000000")
+    with closing(open_store(url)) as store:
+        page = store.read_events_since(None, 100)
+        assert [event.name for event in page.events] == ["a", "b", "c", "d"]
+        create(store, "e")
+        assert [event.name for event in read_all(store, page.cursor)] == ["e"]
+
+
 def test_a_cursor_stays_small_beside_a_long_transaction(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a transaction is open, a cursor notes only so many experiments; the others are read after it."""
     monkeypatch.setattr(statements, "MOST_SEEN", 2)
