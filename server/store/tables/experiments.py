@@ -167,7 +167,11 @@ def change(
 def find_changed(
     connection: Connection, before: ExperimentRecord, after: ExperimentRecord
 ) -> ExperimentRecord | None:
-    """The experiment, if it is as `change` with these arguments leaves it."""
+    """The experiment, if it is as `change` with these arguments leaves it.
+
+    Waits for a transaction that is changing it: that may be the one whose end is in doubt.
+    """
+    _lock(connection, before.number)
     found = find_by_number(connection, before.number)
     return found if found == replace(after, revision=before.revision + 1) else None
 
@@ -183,7 +187,8 @@ def delete(
 
 
 def is_deleted(connection: Connection, before: ExperimentRecord, now: datetime) -> bool:
-    """Whether the experiment is as `delete` with these arguments leaves it."""
+    """Whether the experiment is as `delete` with these arguments leaves it. Waits as `find_changed`."""
+    _lock(connection, before.number)
     query = select(experiments.c.revision, experiments.c.deleted_at)
     row = connection.execute(query.where(experiments.c.number == before.number)).one_or_none()
     return row is not None and tuple(row) == (before.revision + 1, to_micros(now))
@@ -231,6 +236,11 @@ def load_changes(connection: Connection, since: int | None, watermark: int) -> C
         watermark=watermark,
         unreadable=unreadable,
     )
+
+
+def _lock(connection: Connection, number: int) -> None:
+    """Keep others from changing an experiment until the transaction ends; wait for one that does."""
+    connection.execute(select(experiments.c.number).where(experiments.c.number == number).with_for_update())
 
 
 def _update_one(
