@@ -7,6 +7,7 @@ from server.app.access import Access
 from server.app.process_limits import connections_of
 from server.app.prometheus import ServiceCollector
 from server.app.standby import Standby
+from server.app.webhooks import Webhooks
 from server.app.wiring import Services
 from server.http2.limits import Limits
 from server.rpc.fast_lane.lane import FastLane
@@ -35,6 +36,7 @@ class Application:
     Attributes:
         access: TLS and tokens.
         services: Everything between the wire and the database.
+        webhooks: Deliver what happens to experiments.
         standby: Connects to the store, and lets the server do without it until then.
         rpc: Answers the calls.
         fast_port: Answers those of the fast lane; None without one.
@@ -44,6 +46,7 @@ class Application:
         StartupError: The system allows too few open files.
         CertificateError: A certificate, key or client CA can't be used.
         TokensFileError: The tokens file can't be used.
+        WebhooksFileError: The webhooks file can't be used.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Application:
         trust_after = timedelta(seconds=settings.trust_clock_after_seconds)
         timekeeper = Timekeeper(async_store, clock, trust_after=trust_after)
         self.services = Services(settings, async_store, clock, timekeeper, on_broken=on_broken)
+        self.webhooks = Webhooks(settings, async_store, clock)
         self.standby = Standby(settings, self.services, is_keeper=number in {None, 1})
         n_connections, n_fast = connections_of(settings)
         shares_port = number is not None
@@ -63,7 +67,11 @@ class Application:
         self.fast_port = None if settings.fast_listen is None else self._make_fast_port(settings, n_fast)
         timekeeper.on_doubt = lambda is_doubted: self.rpc.say_clock(is_doubted=is_doubted)
         self.collector = ServiceCollector(
-            self.services, clock, convergence=settings.convergence, max_series=settings.max_metric_series
+            self.services,
+            clock,
+            self.webhooks.dispatcher,
+            convergence=settings.convergence,
+            max_series=settings.max_metric_series,
         )
 
     def _make_fast_port(self, settings: Settings, n_connections: int) -> FastPort:

@@ -21,7 +21,7 @@ def show_clock(settings: SettingValues) -> list[str]:
         StartupError: The database can't be opened.
     """
     trust_after = timedelta(seconds=settings.trust_clock_after_seconds)
-    with _opened(settings) as store:
+    with opened_beside(settings) as store:
         reading = store.read_clock(Clock().now(), trust_after)
         pace = Pace(timedelta(seconds=settings.clock_settle_seconds))
         return list(
@@ -35,7 +35,7 @@ def accept_clock(settings: SettingValues, *, reason: str, caller: str) -> dateti
     Raises:
         StartupError: The database can't be opened or written.
     """
-    with _opened(settings) as store:
+    with opened_beside(settings) as store:
         return store.accept_clock(Clock().now(), reason=reason, caller=caller)
 
 
@@ -45,12 +45,13 @@ def repair_clock(settings: SettingValues, *, reason: str, caller: str) -> ClockR
     Raises:
         StartupError: The database can't be opened or written.
     """
-    with _opened(settings) as store:
+    with opened_beside(settings) as store:
         return store.repair_clock(Clock().now(), reason=reason, caller=caller)
 
 
 @contextmanager
-def _opened(settings: SettingValues) -> Iterator[Store]:
+def opened_beside(settings: SettingValues) -> Iterator[Store]:
+    """Yield the store of a database that servers may be using; StartupError if it can't be opened."""
     with startup_errors(settings):
         store = open_beside(settings.database)
         try:

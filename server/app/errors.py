@@ -7,6 +7,7 @@ from typing import Final
 from server.listening.errors import ListenError
 from server.rpc.guard.tls import CertificateError
 from server.services.access.tokens_file import TokensFileError
+from server.services.webhooks.endpoints_file import WebhooksFileError
 from server.settings import SettingValues
 from server.store.errors import ForeignFileError, StoreError, StorePlaceError
 
@@ -44,7 +45,7 @@ def startup_errors(settings: SettingValues) -> Iterator[None]:
         is_malformed = isinstance(error, StorePlaceError) and error.is_malformed
         text = settings.labelled("database", str(error))
         raise StartupError(text, _WRONG_SETTINGS if is_malformed else _FAILED) from error
-    except (CertificateError, TokensFileError) as error:
+    except (CertificateError, TokensFileError, WebhooksFileError) as error:
         lines = map(settings.labelled_by_file, str(error).splitlines())
         raise StartupError("\n".join(lines)) from error
     except (StoreError, ListenError) as error:

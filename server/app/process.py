@@ -25,6 +25,7 @@ from server.rpc.fast_lane.port import FastPort
 from server.services.background import ended_runs
 from server.services.experiments.allocator import load_mathematics
 from server.services.runtime.async_store import Thread
+from server.services.webhooks.dispatcher import LOOK_SECONDS as WEBHOOK_SECONDS
 from server.settings import Settings
 from server.standard_streams import take_failure
 from server.store.contract import Store
@@ -156,6 +157,7 @@ class _Service:
         for chore in chores:
             chore.cancel()
         await asyncio.gather(*chores, return_exceptions=True)
+        await self._application.webhooks.dispatcher.end()
         await self._services.inquiries.end()
         await self._services.epochs.end()
         await self._services.sync.end()
@@ -193,6 +195,8 @@ class _Service:
                 self._services.sync.repeat(self._services.reaper.run_once, ended_runs.LOOK_SECONDS)
             )
         )
+        look_at_webhooks = self._application.webhooks.look
+        chores.append(asyncio.create_task(self._services.sync.repeat(look_at_webhooks, WEBHOOK_SECONDS)))
         if self._settings.purge:
             seconds = self._settings.purge_interval_seconds
             chores.append(

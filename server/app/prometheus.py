@@ -20,6 +20,7 @@ from server.rpc.floods.unsent_requests import UnsentRequests
 from server.rpc.guard.metrics import CallCollector, Histogram
 from server.rpc.server import RpcServer
 from server.services.runtime.service_time import ServiceClock
+from server.services.webhooks.dispatcher import WebhookDispatcher
 from server.store.records import ExperimentRecord
 
 _COMMIT_ROWS: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0)
@@ -31,13 +32,21 @@ class ServiceCollector:
     Args:
         services: The services whose state it is.
         clock: Service time, and whether it is in doubt.
+        webhooks: Deliver events.
         convergence: How soon a change made by one replica is known to all.
         max_series: How many combinations of experiment and arm a metric may have.
     """
 
     def __init__(
-        self, services: Services, clock: ServiceClock, *, convergence: timedelta, max_series: int
+        self,
+        services: Services,
+        clock: ServiceClock,
+        webhooks: WebhookDispatcher,
+        *,
+        convergence: timedelta,
+        max_series: int,
     ) -> None:
+        self._webhooks = webhooks
         self._services = services
         self._clock = clock
         self._convergence = convergence
@@ -56,6 +65,7 @@ class ServiceCollector:
         yield from self._store_families()
         yield from self._clock_families()
         yield from self._work_families()
+        yield from self._webhook_families()
         yield _histogram("bandit_commit_seconds", "How long commits took, in seconds.", self._commit_seconds)
         yield _histogram("bandit_commit_outcomes", "How many outcomes a commit held.", self._commit_rows)
 
@@ -82,6 +92,27 @@ class ServiceCollector:
         if wal_bytes is not None:
             text = "Bytes of SQLite's write-ahead log; it grows while a read is held open."
             yield _gauge("bandit_wal_bytes", text, wal_bytes)
+
+    def _webhook_families(self) -> Iterator[Metric]:
+        labels = ["endpoint"]
+        delivered = CounterMetricFamily(
+            "bandit_webhook_delivered", "Events that a webhook endpoint has taken.", labels=labels
+        )
+        failed = CounterMetricFamily(
+            "bandit_webhook_failed", "Attempts to post an event that failed.", labels=labels
+        )
+        dead = CounterMetricFamily(
+            "bandit_webhook_dead", "Events that were given up for a webhook endpoint.", labels=labels
+        )
+        webhooks = self._webhooks
+        for family, counts in (
+            (delivered, webhooks.n_delivered),
+            (failed, webhooks.n_failed),
+            (dead, webhooks.n_dead),
+        ):
+            for endpoint, count in sorted(counts.items()):
+                family.add_metric([endpoint], count)
+            yield family
 
     def _work_families(self) -> Iterator[Metric]:
         yield _counter(

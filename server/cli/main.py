@@ -32,6 +32,10 @@ COMMANDS = {
     ),
     "token": ("server.cli.commands.token:token", "Create tokens for callers."),
     "key": ("server.cli.commands.key:key", "Rotate, revoke and list the keys that sign decisions."),
+    "webhooks": (
+        "server.cli.commands.webhooks.group:webhooks",
+        "Show what webhooks have not taken, and send it again.",
+    ),
     "audit": ("server.cli.commands.audit:audit", "Show who changed what."),
 }
 
@@ -65,8 +69,8 @@ def _warn_of_variables() -> None:
 def cli() -> None:
     """Run and operate a multi-armed-bandit allocation service.
 
-    serve, verify, rebuild, backup, clock and export open the database; plan and token need neither database
-    nor server. All other commands call a running server, by default on this machine.
+    serve, verify, rebuild, backup, clock, webhooks and export open the database; plan and token need neither
+    database nor server. All other commands call a running server, by default on this machine.
 
     \b
     A first look:

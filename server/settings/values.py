@@ -150,6 +150,11 @@ class SettingValues(BaseSettings):
         description="Snapshot file that the server writes, to start from while PostgreSQL is unavailable; "
         "needs --keys. Not set: the server waits for PostgreSQL.",
     )
+    webhooks: File | None = Field(
+        default=None,
+        description="TOML file of the endpoints to which events of experiments are posted, with their "
+        "secrets; keep it secret. Loaded again when it changes.",
+    )
     snapshot_seconds: Seconds = Field(
         default=10.0, ge=0.01, le=3_600, description="Write the snapshot file at most this often."
     )

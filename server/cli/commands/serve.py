@@ -19,7 +19,7 @@ class ServeCommand(Command):
     sections = {  # noqa: RUF012 - annotated in Command
         "Address and data": ("listen", "fast_listen", "workers", "database", "migrate", "config"),
         "Access": ("tls_certificate", "tls_key", "tls_client_ca", "tokens", "calls_per_second", "insecure"),
-        "Monitoring": ("metrics_listen", "reflection", "log_level"),
+        "Monitoring": ("metrics_listen", "webhooks", "reflection", "log_level"),
         "Shutdown": ("drain_seconds", "drain_delay_seconds"),
         "Shares": ("epoch_interval_seconds", "epoch_threshold"),
         "Replicas and outages": (
@@ -65,6 +65,7 @@ class ServeCommand(Command):
 @setting_option("calls_per_second", "CALLS")
 @setting_option("insecure")
 @setting_option("metrics_listen", "HOST:PORT")
+@setting_option("webhooks", "FILE")
 @setting_option("reflection")
 @setting_option("log_level", "LEVEL")
 @setting_option("drain_seconds", "SECONDS")

@@ -115,6 +115,13 @@ class AsyncStore:
     read_events_since = _on(Thread.READ, Store.read_events_since)
     read_event_cursor = _on(Thread.READ, Store.read_event_cursor)
 
+    begin_endpoint = _on(Thread.WRITE, Store.begin_endpoint)
+    queue_deliveries = _on(Thread.WRITE, Store.queue_deliveries)
+    find_due = _on(Thread.READ, Store.find_due)
+    claim_delivery = _on(Thread.WRITE, Store.claim_delivery)
+    remove_delivery = _on(Thread.WRITE, Store.remove_delivery)
+    note_failure = _on(Thread.WRITE, Store.note_failure)
+
     add_epoch = _on(Thread.WRITE, Store.add_epoch)
     find_epochs = _on(Thread.READ, Store.find_epochs)
     read_report = _on(Thread.REPORT, Store.read_report)

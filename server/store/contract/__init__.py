@@ -21,6 +21,7 @@ for the events of experiments.
 from abc import ABC, abstractmethod
 
 from server.store.contract.clock import ClockStore
+from server.store.contract.deliveries import DeliveryStore
 from server.store.contract.events import EventStore
 from server.store.contract.experiments import ExperimentStore
 from server.store.contract.facts import FactStore
@@ -33,6 +34,7 @@ from server.store.contract.writers import WriterStore
 class Store(
     ExperimentStore,
     EventStore,
+    DeliveryStore,
     FactStore,
     WriterStore,
     RetentionStore,

@@ -6,6 +6,7 @@ Each module has a subject; callers import the names from here.
 from server.store.records.audit import ANYONE, Action, AuditEntry
 from server.store.records.bounds import Bounds
 from server.store.records.clock import ClockBeat, ClockReading, ClockRecord, ClockRepair
+from server.store.records.deliveries import Delivery, DeliveryState
 from server.store.records.epochs import EpochKey, EpochTerms
 from server.store.records.events import Event, EventCursor, EventKind, EventPage, NewEvent, SeenEvent
 from server.store.records.experiments import Changes, ExperimentRecord, LiveExperiment, State
@@ -39,6 +40,8 @@ __all__ = [
     "ClockRecord",
     "ClockRepair",
     "Conflicting",
+    "Delivery",
+    "DeliveryState",
     "EndedRun",
     "EpochKey",
     "EpochTerms",

@@ -12,6 +12,7 @@ from server.store.errors import StoreUnavailableError
 from server.store.maintenance import sum_repair
 from server.store.migrate import CURRENT, Schema, has_schema, migrate, require_schema
 from server.store.sql_store.clock import SqlClockStore
+from server.store.sql_store.deliveries import SqlDeliveryStore
 from server.store.sql_store.events import SqlEventStore
 from server.store.sql_store.experiments import SqlExperimentStore
 from server.store.sql_store.facts import SqlFactStore
@@ -25,6 +26,7 @@ from server.store.tables import events
 class SqlStore(
     SqlExperimentStore,
     SqlEventStore,
+    SqlDeliveryStore,
     SqlFactStore,
     SqlWriterStore,
     SqlRetentionStore,

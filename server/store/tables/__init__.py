@@ -17,6 +17,6 @@
 `signing_keys`   `signing_keys`: the ring of keys
 `clock`          `clock`, `clock_marks`: the clock that servers share
 `audit`          `audit`: who changed what
-`events`         `events`: what happened to each experiment, in order and numbered
+`events`         `events`, `deliveries`: what happened to each experiment, and what webhooks have not taken
 ===============  ===========================================================================================
 """

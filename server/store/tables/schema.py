@@ -28,7 +28,7 @@ from sqlalchemy.types import TypeEngine
 from bandit.facts import Tally
 from server.store.columns.exact_sums import REST_COLUMNS
 
-HEAD: Final = "0011"
+HEAD: Final = "0012"
 """The newest migration; `tests/store` holds it to be Alembic's head. Revisions are numbers of four digits."""
 
 metadata = MetaData()
@@ -157,6 +157,29 @@ events = Table(
 )
 """What happened to experiments, inserted once and never changed. `version` orders those of all experiments;
 it never falls from one event of an experiment to the next. `server.store.tables.events` says why."""
+
+webhook_endpoints = Table(
+    "webhook_endpoints",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("cursor", Text, nullable=False),
+)
+"""Up to where the events for an endpoint stand in `deliveries`, as JSON."""
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("endpoint", String(63), primary_key=True),
+    _key("experiment", BigInteger),
+    _key("sequence", BigInteger),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("queued_at", BigInteger, nullable=False),
+    Column("next_at", BigInteger, nullable=False),
+    Column("last_error", Text),
+    sqlite_with_rowid=False,
+)
+"""A row for each event that a webhook endpoint has not taken."""
 
 configurations = Table(
     "configurations",

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from server import settings
-from server.app import clock_maintenance, maintenance
+from server.app import clock_maintenance, maintenance, webhooks
 from server.cli.framework.settings_sources import DEFAULT_FILE, load_settings, load_values
 from server.cli.main import cli
 from server.settings import Settings, SettingsError, SettingValues
@@ -44,6 +44,8 @@ WORK: Final[Mapping[str, Callable[..., object]]] = {
     "clock show": clock_maintenance.show_clock,
     "clock accept": clock_maintenance.accept_clock,
     "clock repair": clock_maintenance.repair_clock,
+    "webhooks list": webhooks.list_deliveries,
+    "webhooks resend": webhooks.resend_deliveries,
 }
 """What commands do with the settings that they take."""
 

@@ -7,7 +7,7 @@ import pytest
 from server.store.opening import open_store
 from server.store.records import ExperimentRecord
 from server.store.sql_store import SqlStore
-from server.store.tables import events as statements
+from server.store.tables.events import rows as statements
 from tests.bandit.builders import START
 from tests.store.builders import create
 from tests.store.contract.test_events import LOOK, read_all

@@ -19,7 +19,7 @@ from sqlalchemy import ColumnElement, Connection, Row, case, delete, func, inser
 from server.store.columns.times import from_micros, to_micros
 from server.store.records import Event, EventCursor, EventPage, NewEvent, SeenEvent
 from server.store.tables import audit
-from server.store.tables.schema import events, experiments
+from server.store.tables.schema import deliveries, events, experiments
 
 MOST_SEEN: Final = 500
 """The most experiments of which a cursor notes the last event. More have events beyond the watermark only
@@ -82,7 +82,7 @@ def list_page(connection: Connection, name: str, after: int, limit: int) -> list
     if number is None:
         return None
     query = _NAMED.where(events.c.experiment == number, events.c.sequence > after)
-    return list(map(_to_event, connection.execute(query.order_by(events.c.sequence).limit(limit))))
+    return list(map(to_event, connection.execute(query.order_by(events.c.sequence).limit(limit))))
 
 
 def read_since(
@@ -117,7 +117,7 @@ def read_since(
         watermark = min(watermark, rows[-1].version)
     before = () if cursor is None else cursor.seen
     taken, seen_after = _take(rows, before, watermark)
-    return EventPage(tuple(map(_to_event, taken)), EventCursor(watermark, seen_after), has_more)
+    return EventPage(tuple(map(to_event, taken)), EventCursor(watermark, seen_after), has_more)
 
 
 def read_cursor(connection: Connection, watermark: int) -> EventCursor:
@@ -155,12 +155,14 @@ def repair_versions(connection: Connection, horizon: int) -> None:
 
 
 def purge(connection: Connection, before: int, limit: int) -> int:
-    """Delete at most `limit` events that happened before an instant; return how many there were."""
+    """Delete at most `limit` events from before an instant, with their deliveries; return their number."""
     old = select(events.c.experiment, events.c.sequence).where(events.c.at < before).limit(limit)
     keys = [tuple(row) for row in connection.execute(old)]
     if keys:
         key = tuple_(events.c.experiment, events.c.sequence)
         connection.execute(delete(events).where(key.in_(keys)))
+        delivered = tuple_(deliveries.c.experiment, deliveries.c.sequence)
+        connection.execute(delete(deliveries).where(delivered.in_(keys)))
     return len(keys)
 
 
@@ -175,7 +177,8 @@ def _to_values(event: NewEvent) -> dict[str, Any]:
     }
 
 
-def _to_event(row: Row[Any]) -> Event:
+def to_event(row: Row[Any]) -> Event:
+    """The event in a row that has its columns, and the experiment's name."""
     return Event(
         kind=row.kind,
         arm=row.arm,

@@ -1,0 +1,1 @@
+"""`bandit-server webhooks`."""

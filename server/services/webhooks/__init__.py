@@ -1,0 +1,1 @@
+"""Webhooks: events of experiments are posted to endpoints that the operator names in a file."""
