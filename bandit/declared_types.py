@@ -11,7 +11,7 @@ from typing import Final
 
 from bandit.experiment import AnalysisUnit, Arm, Experiment
 from bandit.limits import Limits
-from bandit.metric import Metric
+from bandit.metric import AbsoluteMargin, Metric, RelativeMargin
 from bandit.policies import POLICIES
 from bandit.posteriors.priors import PRIORS
 from bandit.wrong_types import require, require_number
@@ -58,3 +58,8 @@ def _require_metric(path: str, metric: Metric) -> None:
         require_number(f"{path}.default_value", metric.default_value)
     if metric.prior is not None:
         require(f"{path}.prior", metric.prior, tuple(PRIORS.values()), "a prior or None")
+    match metric.worse_by:
+        case RelativeMargin(value) | AbsoluteMargin(value):
+            require_number(f"{path}.worse_by", value)
+        case other:
+            require(f"{path}.worse_by", other, NoneType, "a RelativeMargin, an AbsoluteMargin or None")

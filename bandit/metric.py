@@ -7,6 +7,7 @@ The posted value is kept as well.
 import enum
 import math
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -45,6 +46,43 @@ class Direction(enum.StrEnum):
     MINIMIZE = "minimize"
 
 
+class Role(enum.StrEnum):
+    """What a metric that does not steer is watched for."""
+
+    GUARDRAIL = "guardrail"
+    """It must not get worse: a challenger that makes it worse is to be taken out."""
+    SIGNAL = "signal"
+    """A challenger that seems to make it worse is held where it is until it no longer does."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelativeMargin:
+    """A part of the champion's mean by which a challenger may be worse.
+
+    Attributes:
+        relative: The part, more than 0: 0.1 allows 10 % more where less is better, 10 % less where more is.
+    """
+
+    relative: float
+
+
+@dataclass(frozen=True, slots=True)
+class AbsoluteMargin:
+    """A difference from the champion's mean by which a challenger may be worse.
+
+    Attributes:
+        absolute: The difference in the metric's unit, more than 0.
+    """
+
+    absolute: float
+
+
+Margin = RelativeMargin | AbsoluteMargin
+
+MARGINS: Final[Mapping[str, type[Margin]]] = {"relative": RelativeMargin, "absolute": AbsoluteMargin}
+"""Each margin by the name of its one attribute: its key on the wire, in experiment files and in the store."""
+
+
 class OutcomeValueError(ValueError):
     """{value} is not a value of metric {metric}: {rule}."""
 
@@ -70,6 +108,9 @@ class Metric:
         default_value: The value of a decision without an outcome in the window; None: it is left out.
         is_guardrail: True if the metric must not get worse; it does not steer.
         prior: The belief before any outcome; None: the weak prior of the kind.
+        is_signal: True if a challenger is held where it is while it seems to make the metric worse; the
+            metric does not steer, and is no guardrail.
+        worse_by: How much worse a challenger may be on a guardrail or a signal; None: not at all.
 
     Raises:
         TypeError: The kind or the direction is neither a member nor the value of one.
@@ -85,6 +126,8 @@ class Metric:
     default_value: float | None = None
     is_guardrail: bool = False
     prior: Prior | None = None
+    is_signal: bool = False
+    worse_by: Margin | None = None
 
     def __post_init__(self) -> None:
         # A str that equals a kind is not the kind, and would count as whole numbers.
@@ -162,9 +205,24 @@ class Metric:
         return self.offset + quanta * self.quantum
 
     @property
+    def role(self) -> Role | None:
+        """What it is watched for; None for the reward metric, and where it is only reported."""
+        if self.is_guardrail:
+            return Role.GUARDRAIL
+        return Role.SIGNAL if self.is_signal else None
+
+    @property
     def is_harmful_event(self) -> bool:
-        """True for a guardrail whose events can only be bad: they count before their window has closed."""
-        return self.is_guardrail and self.is_binary and self.direction is Direction.MINIMIZE
+        """True for a guardrail or signal whose events can only be bad: more of them is never good news."""
+        return self.role is not None and self.is_binary and self.direction is Direction.MINIMIZE
+
+    @property
+    def counts_early(self) -> bool:
+        """True if harm is looked for before the window has closed: by events alone, without the decisions.
+
+        Events alone tell a ratio; a difference needs the number of decisions that are resolved.
+        """
+        return self.is_harmful_event and not isinstance(self.worse_by, AbsoluteMargin)
 
     @property
     def effective_prior(self) -> Prior:

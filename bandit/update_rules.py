@@ -4,6 +4,8 @@ from collections.abc import Collection, Container, Iterable, Iterator
 from typing import Final
 
 from bandit.experiment import Experiment
+from bandit.metric import AbsoluteMargin, RelativeMargin
+from bandit.number_text import exact
 from bandit.validation import InvalidExperimentError, Violation, shown
 
 MAX_ARMS_EVER: Final = 2**16
@@ -16,7 +18,8 @@ def require_compatible(
 ) -> None:
     """Raise InvalidExperimentError if `after` would falsify what was recorded of a started experiment.
 
-    An arm's model, and a metric's kind, direction and range, must not change. An arm or a metric that was
+    An arm's model, and a metric's kind, direction, range, role and margin, must not change: whoever picks
+    what is watched after the outcomes are known can find harm, or none, at will. An arm or a metric that was
     dropped must not come back, since the name might come back for a different one.
     """
     arms = {arm.id: arm for arm in before.arms}
@@ -28,7 +31,7 @@ def require_compatible(
         violations += _not_dropped(f"{path}.id", arm.id, arms, arms_ever)
     for index, metric in enumerate(after.metrics):
         path = f"metrics[{index}]"
-        fields = ("kind", "direction", "minimum", "maximum")
+        fields = ("kind", "direction", "minimum", "maximum", "role", "worse_by")
         violations += _fixed(path, metrics.get(metric.name, metric), metric, fields)
         violations += _not_dropped(f"{path}.name", metric.name, metrics, metrics_ever)
     if after.salt != before.salt:
@@ -73,4 +76,12 @@ def _fixed(path: str, before: object, after: object, fields: Iterable[str]) -> I
 
 
 def _brief(value: object) -> str:
-    return shown(str(value))
+    match value:
+        case None:
+            return "none"
+        case RelativeMargin(part):
+            return f"relative {exact(part)}"
+        case AbsoluteMargin(difference):
+            return f"absolute {exact(difference)}"
+        case _:
+            return shown(str(value))

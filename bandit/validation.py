@@ -12,7 +12,16 @@ from bandit.assignment import SALT_BYTES
 from bandit.declared_types import require_types
 from bandit.experiment import KIND_OF, Arm, Experiment
 from bandit.limits import InfeasibleLimitsError
-from bandit.metric import LARGEST_COUNT, N_COARSE_STEPS, Metric, MetricKind, OutcomeValueError
+from bandit.metric import (
+    LARGEST_COUNT,
+    N_COARSE_STEPS,
+    AbsoluteMargin,
+    Direction,
+    Metric,
+    MetricKind,
+    OutcomeValueError,
+    RelativeMargin,
+)
 from bandit.number_text import exact
 from bandit.policies import WeightedSplit
 from bandit.posteriors.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior
@@ -35,6 +44,9 @@ NARROWEST_RANGE: Final = 1e-100
 
 PRIOR_WEIGHTS: Final = (1e-6, 1e9)
 """The least and the greatest weight of a prior, in outcomes."""
+
+LARGEST_RELATIVE_MARGIN: Final = 10.0
+"""The largest part of the champion's mean by which a metric may be worse where less is better."""
 
 _LEAST_SHAPE: Final = 0.1
 _SCALE_BOUNDS: Final = (1e-12, 1e12)
@@ -164,7 +176,7 @@ def _check_metrics(metrics: tuple[Metric, ...]) -> Iterator[Violation]:
     yield from _check_distinct("metrics", "name", [metric.name for metric in metrics])
     for index, metric in enumerate(metrics):
         range_violations = list(_check_range(metric))
-        for check in () if range_violations else (_check_silence, _check_prior):
+        for check in () if range_violations else (_check_silence, _check_prior, _check_role):
             range_violations.extend(check(metric))
         for field, description in range_violations:
             yield Violation(f"metrics[{index}].{field}", description)
@@ -245,6 +257,42 @@ def _check_prior(metric: Metric) -> Iterator[Violation]:
             yield from _check_bounds("prior", bounds)
 
 
+def _check_role(metric: Metric) -> Iterator[Violation]:
+    if metric.is_guardrail and metric.is_signal:
+        yield Violation("role", "is both a guardrail and a signal; a metric has one role")
+    if metric.role is None:
+        if metric.worse_by is not None:
+            yield Violation("worse_by", "needs a role: only a guardrail or a signal is allowed to be worse")
+        return
+    yield from _check_margin(metric)
+    # Guardrails without a margin have been accepted without a window ever since: a hint says what is missing.
+    is_new = metric.is_signal or metric.worse_by is not None
+    if is_new and metric.window is None and not metric.counts_early:
+        rule = "needs a window: only yes/no events of which fewer are better count before it has closed"
+        rule += ", and these not for an absolute margin"
+        yield Violation("window" if metric.worse_by is None else "worse_by", rule)
+
+
+def _check_margin(metric: Metric) -> Iterator[Violation]:
+    """Check that the metric has a test of the margin; a signal is let go at twice its margin."""
+    times = 2 if metric.is_signal else 1
+    width, is_less_better = metric.maximum - metric.minimum, metric.direction is Direction.MINIMIZE
+    match metric.worse_by:
+        case AbsoluteMargin(value):
+            if not 0 < value * times < width:
+                most = f"{exact(width / times)}, {'half ' * (times > 1)}the width of the range"
+                yield Violation("worse_by.absolute", f"{exact(value)} must be more than 0 and below {most}")
+        case RelativeMargin() | None if metric.minimum < 0 and (metric.is_signal or metric.worse_by):
+            rule = "a part of the champion's mean has no meaning, as values may be negative: use an absolute "
+            yield Violation("worse_by", f"{rule}margin, worse_by = {{ absolute = ... }}")
+        case RelativeMargin(value) if is_less_better and not 0 < value <= LARGEST_RELATIVE_MARGIN:
+            rule = f"must be more than 0 and at most {exact(LARGEST_RELATIVE_MARGIN)}"
+            yield Violation("worse_by.relative", f"{exact(value)} {rule}")
+        case RelativeMargin(value) if not is_less_better and not 0 < value * times < 1:
+            rule = f"must be more than 0 and below {exact(1 / times)}, since more is better"
+            yield Violation("worse_by.relative", f"{exact(value)} {rule}")
+
+
 def _check_bounds(path: str, bounds: Mapping[str, tuple[float, float, float]]) -> Iterator[Violation]:
     for name, (value, least, most) in bounds.items():
         if not least <= value <= most:
@@ -260,6 +308,8 @@ def _check_references(experiment: Experiment) -> Iterator[Violation]:
         yield Violation("reward_metric", f"{shown(experiment.reward_metric)} is not one of the metrics")
     elif reward.is_guardrail:
         yield Violation("reward_metric", f"{shown(reward.name)} is a guardrail, which does not steer")
+    elif reward.is_signal:
+        yield Violation("reward_metric", f"{shown(reward.name)} is a signal, which does not steer")
     for arm_id in experiment.limits.minimum_shares.keys() - arms:
         path = f'limits.minimum_shares["{_key(arm_id)}"]'
         yield Violation(path, f"{shown(arm_id)} is not one of the arms")

@@ -5,6 +5,7 @@ from math import floor, log10
 from typing import Final
 
 from bandit.experiment import AnalysisUnit
+from bandit.metric import AbsoluteMargin, Margin, RelativeMargin
 
 _SMALLEST_SHOWN: Final = 0.001
 _TEN_FOLD: Final = 10
@@ -31,6 +32,19 @@ def signed_percent(change: float) -> str:
     ('-25 %', '31 times')
     """
     return f"{1 + change:.3g} times" if abs(change) >= _TEN_FOLD else f"{100 * change:+.3g} %"
+
+
+def margin_text(margin: Margin) -> str:
+    """Return by how much a challenger may be worse.
+
+    >>> margin_text(RelativeMargin(0.1)), margin_text(AbsoluteMargin(0.002))
+    ('10 %', '0.002')
+    """
+    match margin:
+        case RelativeMargin(part):
+            return f"{100 * part:.6g} %"
+        case AbsoluteMargin(difference):
+            return f"{difference:,.6g}"
 
 
 def split_name(weights: Mapping[str, float]) -> str:

@@ -76,6 +76,11 @@ class FactGrid:
         return n_epochs + len(self._parts) - 1 if n_epochs and self._parts else n_epochs
 
     @cached_property
+    def row_epochs(self) -> tuple[Epoch, ...]:
+        """The epoch of each row."""
+        return (*(self.epochs[0] for _ in self._parts[1:]), *self.epochs)
+
+    @cached_property
     def shares(self) -> _FloatArray:
         """The probability of each arm in each row, 0 where it had none; shape (n_rows, n_arms)."""
         return self._spread([epoch.shares for epoch in self.epochs], missing=0.0)

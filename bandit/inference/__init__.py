@@ -14,6 +14,12 @@ from bandit.inference.data.table import ValueScale as ValueScale
 from bandit.inference.data.table import evidence_table as evidence_table
 from bandit.inference.data.table import exposure_table as exposure_table
 from bandit.inference.data.table import open_evidence_table as open_evidence_table
+from bandit.inference.harm.margins import MarginEvidence as MarginEvidence
+from bandit.inference.harm.margins import edge_of as edge_of
+from bandit.inference.harm.margins import margin_evidence as margin_evidence
+from bandit.inference.harm.signals import SignalRule as SignalRule
+from bandit.inference.harm.signals import SignalState as SignalState
+from bandit.inference.harm.signals import signal_state as signal_state
 from bandit.inference.planning.power import Forecast as Forecast
 from bandit.inference.planning.power import Plan as Plan
 from bandit.inference.planning.power import expected_shares as expected_shares

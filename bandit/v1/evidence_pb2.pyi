@@ -507,6 +507,8 @@ class Comparison(_message.Message):
     CHAMPION_MEAN_FIELD_NUMBER: _builtins.int
     RELATIVE_CHANGE_FIELD_NUMBER: _builtins.int
     APPROXIMATE_DIFFERENCE_FIELD_NUMBER: _builtins.int
+    NOT_WORSE_FIELD_NUMBER: _builtins.int
+    SIGNAL_FIELD_NUMBER: _builtins.int
     champion: _builtins.str
     """The champion's id."""
     champion_mean: _builtins.float
@@ -535,13 +537,25 @@ class Comparison(_message.Message):
 
     @_builtins.property
     def harm(self) -> Global___Claim:
-        """That the challenger does harm, on a guardrail. Unset on other metrics, and where it can't be given."""
+        """That the challenger does harm, on a guardrail: that it is worse, by more than the metric's `worse_by` if it has one.
+        Unset on other metrics, and where it can't be given.
+        """
 
     @_builtins.property
     def approximate_difference(self) -> Global___Interval:
         """An approximate interval of the difference, where the metric's range is more than 30 standard deviations of its
         outcomes. It needs no range, so it is narrow; nothing is concluded from it.
         """
+
+    @_builtins.property
+    def not_worse(self) -> Global___Claim:
+        """That the challenger is not worse by more than the metric's `worse_by` (non-inferiority), over closed epochs. Unset on
+        metrics without a margin, and where it can't be given.
+        """
+
+    @_builtins.property
+    def signal(self) -> Global___Signal:
+        """Whether the challenger is held by this metric. Unset where the metric is no signal, and where it can't be given."""
 
     def __init__(
         self,
@@ -555,10 +569,12 @@ class Comparison(_message.Message):
         champion_mean: _builtins.float | None = ...,
         relative_change: _builtins.float | None = ...,
         approximate_difference: Global___Interval | None = ...,
+        not_worse: Global___Claim | None = ...,
+        signal: Global___Signal | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_champion_mean", b"_champion_mean", "_relative_change", b"_relative_change", "approximate_difference", b"approximate_difference", "better", b"better", "champion_mean", b"champion_mean", "difference", b"difference", "harm", b"harm", "relative_change", b"relative_change", "relative_lift", b"relative_lift", "worse", b"worse"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_champion_mean", b"_champion_mean", "_relative_change", b"_relative_change", "approximate_difference", b"approximate_difference", "better", b"better", "champion_mean", b"champion_mean", "difference", b"difference", "harm", b"harm", "not_worse", b"not_worse", "relative_change", b"relative_change", "relative_lift", b"relative_lift", "signal", b"signal", "worse", b"worse"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_champion_mean", b"_champion_mean", "_relative_change", b"_relative_change", "approximate_difference", b"approximate_difference", "better", b"better", "champion", b"champion", "champion_mean", b"champion_mean", "difference", b"difference", "harm", b"harm", "relative_change", b"relative_change", "relative_lift", b"relative_lift", "worse", b"worse"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_champion_mean", b"_champion_mean", "_relative_change", b"_relative_change", "approximate_difference", b"approximate_difference", "better", b"better", "champion", b"champion", "champion_mean", b"champion_mean", "difference", b"difference", "harm", b"harm", "not_worse", b"not_worse", "relative_change", b"relative_change", "relative_lift", b"relative_lift", "signal", b"signal", "worse", b"worse"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__champion_mean: _TypeAlias = _typing.Literal["champion_mean"]  # noqa: Y015
     _WhichOneofArgType__champion_mean: _TypeAlias = _typing.Literal["_champion_mean", b"_champion_mean"]  # noqa: Y015
@@ -570,6 +586,55 @@ class Comparison(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__relative_change) -> _WhichOneofReturnType__relative_change | None: ...
 
 Global___Comparison: _TypeAlias = Comparison  # noqa: Y015
+
+@_typing.final
+class Signal(_message.Message):
+    """A signal's state for one challenger. It goes on when the challenger looks worse than it may be, and off when it no
+    longer looks bad: worse by 25 %, or by twice the metric's `worse_by`. It is no finding: each time that it goes on, more
+    evidence is needed for the next.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HELD_FIELD_NUMBER: _builtins.int
+    PAUSES_FIELD_NUMBER: _builtins.int
+    LOG_E_VALUE_FIELD_NUMBER: _builtins.int
+    LOG_THRESHOLD_FIELD_NUMBER: _builtins.int
+    SINCE_EPOCH_FIELD_NUMBER: _builtins.int
+    SINCE_TIME_FIELD_NUMBER: _builtins.int
+    held: _builtins.bool
+    """True: on; the challenger should stay where it is."""
+    pauses: _builtins.int
+    """How many times it has gone on so far."""
+    log_e_value: _builtins.float
+    """Natural logarithm of the e-value now: while it is off, that the challenger is worse than it may be; while it is on,
+    that it is no longer bad.
+    """
+    log_threshold: _builtins.float
+    """Natural logarithm of the e-value at which it changes: 20 times 2^`pauses` while it is off, 5 while it is on."""
+    since_epoch: _builtins.int
+    """Number of the epoch at whose end it last changed; 0 if it never has."""
+    @_builtins.property
+    def since_time(self) -> _timestamp_pb2.Timestamp:
+        """When that epoch began."""
+
+    def __init__(
+        self,
+        *,
+        held: _builtins.bool = ...,
+        pauses: _builtins.int = ...,
+        log_e_value: _builtins.float = ...,
+        log_threshold: _builtins.float = ...,
+        since_epoch: _builtins.int = ...,
+        since_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since_time", b"since_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "log_e_value", b"log_e_value", "log_threshold", b"log_threshold", "pauses", b"pauses", "since_epoch", b"since_epoch", "since_time", b"since_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Signal: _TypeAlias = Signal  # noqa: Y015
 
 @_typing.final
 class SampleRatio(_message.Message):

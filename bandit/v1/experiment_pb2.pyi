@@ -88,6 +88,30 @@ STATE_CONCLUDED: State.ValueType  # 4
 """The winner answers; rewards are still recorded."""
 Global___State: _TypeAlias = State  # noqa: Y015
 
+class _MetricRole:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MetricRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MetricRole.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    METRIC_ROLE_UNSPECIFIED: _MetricRole.ValueType  # 0
+    """None: it is recorded and reported."""
+    METRIC_ROLE_GUARDRAIL: _MetricRole.ValueType  # 1
+    """It must not get worse: a challenger that is established as worse, by more than `worse_by`, is to be taken out."""
+    METRIC_ROLE_SIGNAL: _MetricRole.ValueType  # 2
+    """A challenger that looks worse, by more than `worse_by`, is held where it is until it no longer does."""
+
+class MetricRole(_MetricRole, metaclass=_MetricRoleEnumTypeWrapper):
+    """What a metric that does not steer is watched for."""
+
+METRIC_ROLE_UNSPECIFIED: MetricRole.ValueType  # 0
+"""None: it is recorded and reported."""
+METRIC_ROLE_GUARDRAIL: MetricRole.ValueType  # 1
+"""It must not get worse: a challenger that is established as worse, by more than `worse_by`, is to be taken out."""
+METRIC_ROLE_SIGNAL: MetricRole.ValueType  # 2
+"""A challenger that looks worse, by more than `worse_by`, is held where it is until it no longer does."""
+Global___MetricRole: _TypeAlias = MetricRole  # noqa: Y015
+
 class _MetricKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -467,6 +491,8 @@ class Metric(_message.Message):
     DEFAULT_VALUE_FIELD_NUMBER: _builtins.int
     GUARDRAIL_FIELD_NUMBER: _builtins.int
     PRIOR_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    WORSE_BY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """As an arm's id: `p95.latency`. A metric removed from an experiment keeps its name."""
     kind: Global___MetricKind.ValueType
@@ -486,7 +512,13 @@ class Metric(_message.Message):
     decisions are left out. Needs a window.
     """
     guardrail: _builtins.bool
-    """True: a metric that must not get worse. It is recorded and reported; it does not steer."""
+    """True: a metric that must not get worse. It is recorded and reported; it does not steer. The same as `role`
+    GUARDRAIL, and sent together with it; refused together with another role. Immutable once started.
+    """
+    role: Global___MetricRole.ValueType
+    """What the metric is watched for; the reward metric has no role. Default: none, or GUARDRAIL if `guardrail` is true.
+    Immutable once started.
+    """
     @_builtins.property
     def window(self) -> _duration_pb2.Duration:
         """How long after its decision an outcome steers; more than zero, at most 90 days. Unset: outcomes count at
@@ -496,6 +528,10 @@ class Metric(_message.Message):
     @_builtins.property
     def prior(self) -> Global___Prior:
         """The belief before any outcome. Default: a weak prior of the metric's kind."""
+
+    @_builtins.property
+    def worse_by(self) -> Global___Margin:
+        """How much worse a challenger may be than the champion. Unset: not at all. Needs a role. Immutable once started."""
 
     def __init__(
         self,
@@ -510,16 +546,49 @@ class Metric(_message.Message):
         default_value: _builtins.float | None = ...,
         guardrail: _builtins.bool = ...,
         prior: Global___Prior | None = ...,
+        role: Global___MetricRole.ValueType = ...,
+        worse_by: Global___Margin | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_value", b"_default_value", "default_value", b"default_value", "prior", b"prior", "window", b"window"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_value", b"_default_value", "default_value", b"default_value", "prior", b"prior", "window", b"window", "worse_by", b"worse_by"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_value", b"_default_value", "clip", b"clip", "default_value", b"default_value", "direction", b"direction", "guardrail", b"guardrail", "kind", b"kind", "maximum", b"maximum", "minimum", b"minimum", "name", b"name", "prior", b"prior", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_value", b"_default_value", "clip", b"clip", "default_value", b"default_value", "direction", b"direction", "guardrail", b"guardrail", "kind", b"kind", "maximum", b"maximum", "minimum", b"minimum", "name", b"name", "prior", b"prior", "role", b"role", "window", b"window", "worse_by", b"worse_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__default_value: _TypeAlias = _typing.Literal["default_value"]  # noqa: Y015
     _WhichOneofArgType__default_value: _TypeAlias = _typing.Literal["_default_value", b"_default_value"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__default_value) -> _WhichOneofReturnType__default_value | None: ...
 
 Global___Metric: _TypeAlias = Metric  # noqa: Y015
+
+@_typing.final
+class Margin(_message.Message):
+    """How much worse than the champion a challenger may be, in the direction that is worse."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELATIVE_FIELD_NUMBER: _builtins.int
+    ABSOLUTE_FIELD_NUMBER: _builtins.int
+    relative: _builtins.float
+    """As a part of the champion's mean: 0.1 allows 10 % more where less is better, 10 % less where more is. More than
+    0; at most 10 where less is better, below 1 (for a signal, 0.5) where more is. Not for a metric that may be
+    negative.
+    """
+    absolute: _builtins.float
+    """In the metric's unit; more than 0, and less than the metric's range (for a signal, half of it)."""
+    def __init__(
+        self,
+        *,
+        relative: _builtins.float = ...,
+        absolute: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["absolute", b"absolute", "kind", b"kind", "relative", b"relative"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absolute", b"absolute", "kind", b"kind", "relative", b"relative"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["relative", "absolute"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+Global___Margin: _TypeAlias = Margin  # noqa: Y015
 
 @_typing.final
 class Prior(_message.Message):
@@ -1399,6 +1468,8 @@ class MetricReport(_message.Message):
     GUARDRAIL_FIELD_NUMBER: _builtins.int
     LOOKS_FIELD_NUMBER: _builtins.int
     POSTERIOR_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    WORSE_BY_FIELD_NUMBER: _builtins.int
     metric: _builtins.str
     """The metric's name."""
     outcomes: _builtins.int
@@ -1419,7 +1490,9 @@ class MetricReport(_message.Message):
     response_ratio: _builtins.float
     """Outcomes in time per decision, over policy decisions of closed epochs, in [0, 1]. Unset without any decision."""
     guardrail: _builtins.bool
-    """True: a metric that must not get worse."""
+    """True: a metric that must not get worse. The same as `role` GUARDRAIL."""
+    role: Global___MetricRole.ValueType
+    """What the metric is watched for, if anything."""
     @_builtins.property
     def interval(self) -> _evidence_pb2.Interval:
         """Belief: the posterior's interval for the mean."""
@@ -1440,6 +1513,10 @@ class MetricReport(_message.Message):
     def posterior(self) -> _evidence_pb2.Posterior:
         """Belief: the posterior behind `interval`."""
 
+    @_builtins.property
+    def worse_by(self) -> Global___Margin:
+        """How much worse a challenger may be. Unset: not at all."""
+
     def __init__(
         self,
         *,
@@ -1456,10 +1533,12 @@ class MetricReport(_message.Message):
         guardrail: _builtins.bool = ...,
         looks: _abc.Iterable[_evidence_pb2.Look] | None = ...,
         posterior: _evidence_pb2.Posterior | None = ...,
+        role: Global___MetricRole.ValueType = ...,
+        worse_by: Global___Margin | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_mean", b"_mean", "_response_ratio", b"_response_ratio", "comparison", b"comparison", "estimate", b"estimate", "interval", b"interval", "mean", b"mean", "posterior", b"posterior", "response_ratio", b"response_ratio"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_mean", b"_mean", "_response_ratio", b"_response_ratio", "comparison", b"comparison", "estimate", b"estimate", "interval", b"interval", "mean", b"mean", "posterior", b"posterior", "response_ratio", b"response_ratio", "worse_by", b"worse_by"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mean", b"_mean", "_response_ratio", b"_response_ratio", "comparison", b"comparison", "estimate", b"estimate", "guardrail", b"guardrail", "interval", b"interval", "late_outcomes", b"late_outcomes", "looks", b"looks", "mean", b"mean", "metric", b"metric", "observations", b"observations", "open_outcomes", b"open_outcomes", "outcomes", b"outcomes", "posterior", b"posterior", "response_ratio", b"response_ratio"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mean", b"_mean", "_response_ratio", b"_response_ratio", "comparison", b"comparison", "estimate", b"estimate", "guardrail", b"guardrail", "interval", b"interval", "late_outcomes", b"late_outcomes", "looks", b"looks", "mean", b"mean", "metric", b"metric", "observations", b"observations", "open_outcomes", b"open_outcomes", "outcomes", b"outcomes", "posterior", b"posterior", "response_ratio", b"response_ratio", "role", b"role", "worse_by", b"worse_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__mean: _TypeAlias = _typing.Literal["mean"]  # noqa: Y015
     _WhichOneofArgType__mean: _TypeAlias = _typing.Literal["_mean", b"_mean"]  # noqa: Y015

@@ -123,8 +123,8 @@ class ExperimentServiceServicer(object):
         """Changes the fields named by the mask. A running experiment takes the change with its next epoch.
 
         ABORTED if `etag` is not that of the stored experiment. INVALID_ARGUMENT, field by field, for a change
-        that would falsify what is recorded: an arm's model, a metric's kind, direction or range once started.
-        FAILED_PRECONDITION for a concluded one.
+        that would falsify what is recorded: an arm's model, a metric's kind, direction, range, role or margin once
+        started. FAILED_PRECONDITION for a concluded one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

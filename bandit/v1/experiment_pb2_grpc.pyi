@@ -46,8 +46,8 @@ class ExperimentServiceStub:
     """Changes the fields named by the mask. A running experiment takes the change with its next epoch.
 
     ABORTED if `etag` is not that of the stored experiment. INVALID_ARGUMENT, field by field, for a change
-    that would falsify what is recorded: an arm's model, a metric's kind, direction or range once started.
-    FAILED_PRECONDITION for a concluded one.
+    that would falsify what is recorded: an arm's model, a metric's kind, direction, range, role or margin once
+    started. FAILED_PRECONDITION for a concluded one.
     """
     DeleteExperiment: _grpc.UnaryUnaryMultiCallable[_experiment_pb2.DeleteExperimentRequest, _experiment_pb2.DeleteExperimentResponse]
     """Deletes an experiment that is not running. Its rewards are refused from then on (NOT_FOUND), its records
@@ -90,8 +90,8 @@ class ExperimentServiceAsyncStub(ExperimentServiceStub):
     """Changes the fields named by the mask. A running experiment takes the change with its next epoch.
 
     ABORTED if `etag` is not that of the stored experiment. INVALID_ARGUMENT, field by field, for a change
-    that would falsify what is recorded: an arm's model, a metric's kind, direction or range once started.
-    FAILED_PRECONDITION for a concluded one.
+    that would falsify what is recorded: an arm's model, a metric's kind, direction, range, role or margin once
+    started. FAILED_PRECONDITION for a concluded one.
     """
     DeleteExperiment: _aio.UnaryUnaryMultiCallable[_experiment_pb2.DeleteExperimentRequest, _experiment_pb2.DeleteExperimentResponse]  # type: ignore[assignment]
     """Deletes an experiment that is not running. Its rewards are refused from then on (NOT_FOUND), its records
@@ -155,8 +155,8 @@ class ExperimentServiceServicer(metaclass=_abc_1.ABCMeta):
         """Changes the fields named by the mask. A running experiment takes the change with its next epoch.
 
         ABORTED if `etag` is not that of the stored experiment. INVALID_ARGUMENT, field by field, for a change
-        that would falsify what is recorded: an arm's model, a metric's kind, direction or range once started.
-        FAILED_PRECONDITION for a concluded one.
+        that would falsify what is recorded: an arm's model, a metric's kind, direction, range, role or margin once
+        started. FAILED_PRECONDITION for a concluded one.
         """
 
     @_abc_1.abstractmethod

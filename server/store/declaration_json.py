@@ -20,7 +20,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from bandit.experiment import KIND_OF, AnalysisUnit, Arm, Experiment
 from bandit.limits import Limits
-from bandit.metric import Direction, Metric, MetricKind
+from bandit.metric import MARGINS, Direction, Margin, Metric, MetricKind
 from bandit.policies import POLICIES, DeclaredPolicy, ThompsonSampling
 from bandit.posteriors.priors import PRIORS, Prior
 
@@ -94,13 +94,17 @@ def to_document(declaration: Declaration) -> str:
 
 def without_new_defaults(value: Arm | Metric | Limits, body: _Json, kind: type) -> _Json:
     """The body of a nested value without the keys that old code does not know and that say nothing."""
-    always = WRITTEN_ALWAYS[kind]
-    silent = {
+    written = WRITTEN_ALWAYS[kind] | new_keys(value, kind)
+    return {key: item for key, item in body.items() if key in written}
+
+
+def new_keys(value: Arm | Metric | Limits, kind: type) -> frozenset[str]:
+    """The keys of a nested value that code before 0.3.0 does not know and that say something."""
+    return frozenset(
         field.name
         for field in dataclasses.fields(value)
-        if field.name not in always and getattr(value, field.name) == _default_of(field)
-    }
-    return {key: item for key, item in body.items() if key not in silent}
+        if field.name not in WRITTEN_ALWAYS[kind] and getattr(value, field.name) != _default_of(field)
+    )
 
 
 def _default_of(field: "dataclasses.Field[Any]") -> object:
@@ -206,6 +210,8 @@ def _metric_to_json(metric: Metric) -> _Json:
     body = _with_seconds({field.name: getattr(metric, field.name) for field in dataclasses.fields(metric)})
     if metric.prior is not None:
         body["prior"] = _kind_to_json(metric.prior)
+    if metric.worse_by is not None:
+        body["worse_by"] = dataclasses.asdict(metric.worse_by)
     return without_new_defaults(metric, body, Metric)
 
 
@@ -218,5 +224,17 @@ def _metric_from_json(body: _Json, path: str, reading: _Reading) -> Metric:
             "direction": Direction(body["direction"]),
             "window": _from_seconds(body["window"]),
             "prior": None if prior is None else _kind_from_json(PRIORS, prior, f"{path}.prior", reading),
+            "worse_by": _margin_from_json(body.get("worse_by"), f"{path}.worse_by", reading),
         }
     )
+
+
+def _margin_from_json(body: _Json | None, path: str, reading: _Reading) -> Margin | None:
+    """The margin of a body; None, with its keys named among `unknown`, if this code does not know them."""
+    if body is None:
+        return None
+    for key, kind in MARGINS.items():
+        if key in body:
+            return kind(**reading.known(kind, body, path))
+    reading.unknown += [f"{path}.{key}" for key in body]
+    return None

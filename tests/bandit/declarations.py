@@ -6,10 +6,25 @@ from hypothesis import strategies as st
 
 from bandit.experiment import AnalysisUnit, Arm, Experiment, JsonValue
 from bandit.limits import Limits
-from bandit.metric import LARGEST_COUNT, Direction, Metric, MetricKind
+from bandit.metric import (
+    LARGEST_COUNT,
+    AbsoluteMargin,
+    Direction,
+    Margin,
+    Metric,
+    MetricKind,
+    RelativeMargin,
+    Role,
+)
 from bandit.policies import POLICIES, DeclaredPolicy, EpsilonGreedy, WeightedSplit
 from bandit.posteriors.priors import BetaPrior, GammaPrior, NormalInverseGammaPrior, Prior
-from bandit.validation import LONGEST_DECISION_AGE, LONGEST_MEMORY, LONGEST_WINDOW, PRIOR_WEIGHTS
+from bandit.validation import (
+    LARGEST_RELATIVE_MARGIN,
+    LONGEST_DECISION_AGE,
+    LONGEST_MEMORY,
+    LONGEST_WINDOW,
+    PRIOR_WEIGHTS,
+)
 
 MOMENT = timedelta(microseconds=1)
 
@@ -78,18 +93,36 @@ def metrics(draw: st.DrawFn, name: str, *, may_guard: bool) -> Metric:
     if window is not None and draw(st.booleans()):
         is_real = kind is MetricKind.REAL
         default = draw(st.floats(low, high)) if is_real else float(draw(st.integers(int(low), int(high))))
+    direction, role = draw(st.sampled_from(Direction)), draw(st.sampled_from([None, *Role]))
+    role = role if may_guard else None
+    bare = Metric(name=name, kind=kind, direction=direction, minimum=low, maximum=high)
+    margin = None if role is None or window is None else draw(margins(bare, is_signal=role is Role.SIGNAL))
+    if role is Role.SIGNAL and margin is None and (window is None or low < 0):
+        role = None
     return Metric(
         name=name,
         kind=kind,
-        direction=draw(st.sampled_from(Direction)),
+        direction=direction,
         minimum=low,
         maximum=high,
         clip=draw(st.booleans()),
         window=window,
         default_value=default,
-        is_guardrail=may_guard and draw(st.booleans()),
+        is_guardrail=role is Role.GUARDRAIL,
         prior=draw(priors(kind, low, high)),
+        is_signal=role is Role.SIGNAL,
+        worse_by=margin,
     )
+
+
+def margins(metric: Metric, *, is_signal: bool) -> st.SearchStrategy[Margin | None]:
+    """Margins that are valid for a metric; often None."""
+    times, width = 2 if is_signal else 1, metric.maximum - metric.minimum
+    absolute = st.floats(1e-6, 0.99 / times).map(lambda part: AbsoluteMargin(part * width))
+    if metric.minimum < 0:
+        return st.none() | absolute
+    largest = LARGEST_RELATIVE_MARGIN if metric.direction is Direction.MINIMIZE else 0.99 / times
+    return st.none() | absolute | st.floats(1e-6, largest).map(RelativeMargin)
 
 
 @st.composite

@@ -8,7 +8,7 @@ import pytest
 
 from bandit.experiment import Arm, Experiment
 from bandit.limits import Limits
-from bandit.metric import Metric, MetricKind
+from bandit.metric import AbsoluteMargin, Metric, MetricKind, RelativeMargin
 from bandit.policies import WeightedSplit
 from bandit.update_rules import require_compatible, require_numbers_left
 from bandit.validation import InvalidExperimentError
@@ -62,6 +62,44 @@ def test_the_meaning_of_a_metric_stays(change: Mapping[str, object], field: str)
     """Once started, a metric's kind, direction and range can't change: they define the quanta of its sums."""
     metrics = (BEFORE.metrics[0], replace(BEFORE.metrics[1], **change))  # type: ignore[arg-type]
     assert list(incompatibilities(replace(BEFORE, metrics=metrics))) == [field]
+
+
+@pytest.mark.parametrize(
+    ("before", "change", "field", "fragment"),
+    [
+        ({}, {"is_guardrail": True}, "role", "can't change from none to 'guardrail' once"),
+        ({"is_guardrail": True}, {"is_guardrail": False}, "role", "from 'guardrail' to none once"),
+        ({"is_guardrail": True}, {"is_guardrail": False, "is_signal": True}, "role", "to 'signal' once"),
+        (
+            {"is_guardrail": True},
+            {"worse_by": RelativeMargin(0.1)},
+            "worse_by",
+            "can't change from none to relative 0.1 once",
+        ),
+        (
+            {"is_signal": True, "worse_by": AbsoluteMargin(1.0)},
+            {"worse_by": AbsoluteMargin(2.0)},
+            "worse_by",
+            "can't change from absolute 1 to absolute 2 once",
+        ),
+    ],
+)
+def test_what_is_watched_stays(
+    before: Mapping[str, object], change: Mapping[str, object], field: str, fragment: str
+) -> None:
+    """Once started, roles and margins can't change: chosen in view of outcomes they could find anything."""
+    stored = replace(BEFORE.metrics[1], **before)  # type: ignore[arg-type]
+    changed = replace(stored, **change)  # type: ignore[arg-type]
+    with pytest.raises(InvalidExperimentError) as caught:
+        require_compatible(
+            replace(BEFORE, metrics=(BEFORE.metrics[0], stored)),
+            replace(BEFORE, metrics=(BEFORE.metrics[0], changed)),
+            arms_ever=(),
+            metrics_ever=(),
+        )
+    (violation,) = caught.value.violations
+    assert violation.field == f"metrics[1].{field}"
+    assert fragment in violation.description
 
 
 def test_a_salt_stays() -> None:

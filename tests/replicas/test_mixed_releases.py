@@ -241,14 +241,14 @@ def observed(wire: Wire, name: str) -> tuple[float, int]:
     return sum(each.observations for each in clicks), sum(each.outcomes for each in clicks)
 
 
-def test_new_names_wait_until_no_old_server_is_live(
+def test_what_is_new_waits_until_no_old_server_is_live(
     old: OldRelease,
     servers: list[ServerProcess],
     postgresql: PostgresqlProcess,
     tmp_path: Path,
     connect: Connect,
 ) -> None:
-    """Names that the old release refuses are stored neither by create nor by update while it is live.
+    """Names and keys that the old release can't read are stored by no create or update while it is live.
 
     The refusal names the old server, and changes nothing. Once it is gone the same calls succeed, among
     polls and epochs of running servers, and it does not start again.
@@ -265,23 +265,32 @@ def test_new_names_wait_until_no_old_server_is_live(
     new_arm = experiment(arms=[Arm(id="a"), Arm(id="openai/gpt-4.1")])
     new_metric = experiment(metrics=[metric("thumbs_up")], reward_metric="thumbs_up")
     wider = experiment(name=plain, arms=[persian, Arm(id="V2")])
+    names, keys = "names beyond [a-z0-9-]{1,63}", "signals and margins of metrics"
+    errors = metric("errors", direction=experiment_pb2.DIRECTION_MINIMIZE)
+    margin = experiment_pb2.Margin(relative=0.1)
+    with_margin = experiment(metrics=[metric("click"), errors], reward_metric="click")
+    with_margin.metrics[1].MergeFrom(experiment_pb2.Metric(guardrail=True, worse_by=margin))
+    signals = [metric("click"), errors]
+    errors.role = experiment_pb2.METRIC_ROLE_SIGNAL
     calls = [
-        lambda: after.create(new_arm),
-        lambda: after.create(new_metric),
-        lambda: after.update(wider, "arms"),
+        (lambda: after.create(new_arm), names),
+        (lambda: after.create(new_metric), names),
+        (lambda: after.update(wider, "arms"), names),
+        (lambda: after.create(with_margin), keys),
+        (lambda: after.update(experiment(name=plain, metrics=signals), "metrics"), keys),
     ]
     stood = last_numbers(url)
-    for call in calls:
+    for call, feature in calls:
         refusal = refused(call)
         assert refusal.reason == "OLDER_SERVERS"
-        assert "names beyond [a-z0-9-]{1,63} need release 0.3.0" in refusal.message
+        assert f"{feature} need release 0.3.0" in refusal.message
         assert "0.2.0 or older in slot " in refusal.message
     assert last_numbers(url)[-1] == stood[-1]
     assert query(url, "SELECT oldest_code FROM compatibility") != [(NEW_NAMES.schema,)]
 
     assert servers[0].terminate() == 0
     forget_beats(url)
-    for call in calls:
+    for call, _ in calls:
         call()
     assert query(url, "SELECT oldest_code FROM compatibility") == [(NEW_NAMES.schema,)]
     after.start(new_arm.name)

@@ -17,6 +17,8 @@ INVALID = grpc.StatusCode.INVALID_ARGUMENT
 PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
 REAL = experiment_pb2.METRIC_KIND_REAL
 COUNT = experiment_pb2.METRIC_KIND_COUNT
+SIGNAL = experiment_pb2.METRIC_ROLE_SIGNAL
+HOUR = Duration(seconds=3_600)
 
 
 def arm(arm_id: str, **fields: Any) -> experiment_pb2.Arm:
@@ -103,6 +105,11 @@ POLICY_RULE = "must be one of thompson_sampling, epsilon_greedy, static_split"
         ({"reward_metric": "buy"}, "reward_metric", "'buy' is not one of the metrics"),
         ({"reward_metric": ""}, "reward_metric", "'' is not one of the metrics"),
         (click(guardrail=True), "reward_metric", "guardrail"),
+        (click(guardrail=True, role=SIGNAL), "metrics[0].role", "signal contradicts guardrail = true"),
+        (click(role=99), "metrics[0].role", "must be guardrail or signal"),
+        (click(role=SIGNAL, window=HOUR), "reward_metric", "'click' is a signal, which does not steer"),
+        (click(worse_by=experiment_pb2.Margin()), "metrics[0].worse_by", "one of relative, absolute"),
+        (click(worse_by=experiment_pb2.Margin(relative=0.1)), "metrics[0].worse_by", "needs a role"),
         (click(kind=0), "metrics[0].kind", "must be binary, real or count"),
         (click(kind=99), "metrics[0].kind", "must be binary, real or count"),
         (click(direction=99), "metrics[0].direction", "must be maximize or minimize"),

@@ -63,7 +63,10 @@ def full_experiment() -> experiment_pb2.Experiment:
                 kind=experiment_pb2.METRIC_KIND_COUNT,
                 direction=experiment_pb2.DIRECTION_MINIMIZE,
                 maximum=9,
+                window=Duration(seconds=60),
                 guardrail=True,
+                role=experiment_pb2.METRIC_ROLE_GUARDRAIL,
+                worse_by=experiment_pb2.Margin(relative=0.5),
                 prior=experiment_pb2.Prior(gamma=experiment_pb2.GammaPrior(shape=2, rate=5)),
             ),
             metric(

@@ -1,7 +1,7 @@
 """Conversion of experiments from wire to domain and back, without loss or change, and without a server."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bandit.experiment import AnalysisUnit, Arm, Experiment
 from bandit.limits import Limits
-from bandit.metric import Direction, Metric, MetricKind
+from bandit.metric import AbsoluteMargin, Direction, Metric, MetricKind, RelativeMargin, Role
 from bandit.policies import POLICIES
 from bandit.posteriors.priors import PRIORS, BetaPrior, GammaPrior, NormalInverseGammaPrior
 from bandit.v1 import experiment_pb2
@@ -19,6 +19,7 @@ from server.rpc.messages.experiment import (
     ANALYSIS_UNITS,
     DIRECTIONS,
     KINDS,
+    ROLES,
     STATES,
     declaration_to_message,
     to_etag,
@@ -67,8 +68,12 @@ metrics = st.builds(
     clip=st.booleans(),
     window=st.none() | lengths,
     default_value=st.none() | numbers,
-    is_guardrail=st.booleans(),
     prior=priors,
+    worse_by=st.none() | st.builds(RelativeMargin, positives) | st.builds(AbsoluteMargin, positives),
+).flatmap(
+    lambda metric: st.sampled_from(
+        [metric, replace(metric, is_guardrail=True), replace(metric, is_signal=True)]
+    )
 )
 limits = st.builds(
     Limits,
@@ -111,6 +116,28 @@ def test_wire_to_domain_to_wire_is_identity(experiment: Experiment) -> None:
     """A message written by the service is read and written unchanged."""
     message = declaration_to_message(experiment)
     assert declaration_to_message(to_experiment(message, ANOTHER_SALT)) == message
+
+
+@pytest.mark.parametrize(
+    ("sent", "role"),
+    [
+        ({}, None),
+        ({"guardrail": True}, Role.GUARDRAIL),
+        ({"role": experiment_pb2.METRIC_ROLE_GUARDRAIL}, Role.GUARDRAIL),
+        ({"guardrail": True, "role": experiment_pb2.METRIC_ROLE_GUARDRAIL}, Role.GUARDRAIL),
+        ({"role": experiment_pb2.METRIC_ROLE_SIGNAL}, Role.SIGNAL),
+    ],
+)
+def test_a_guardrail_is_named_by_either_field_and_sent_in_both(
+    sent: Mapping[str, Any], role: Role | None
+) -> None:
+    """Clients from before roles set and read only the older field."""
+    metric = experiment_pb2.Metric(name="error", kind=experiment_pb2.METRIC_KIND_BINARY, **sent)
+    read = to_experiment(experiment_pb2.Experiment(metrics=[metric]), ANOTHER_SALT)
+    assert read.metrics[0].role is role
+    (back,) = declaration_to_message(read).metrics
+    assert back.guardrail == (role is Role.GUARDRAIL)
+    assert back.role == ROLES[role]
 
 
 @given(salt=st.binary(min_size=16, max_size=16))

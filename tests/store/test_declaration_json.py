@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bandit.experiment import Arm, Experiment
-from bandit.metric import Metric
+from bandit.metric import AbsoluteMargin, Metric, RelativeMargin
 from bandit.posteriors.priors import BetaPrior
 from bandit.validation import LONGEST_MEMORY
 from server.store.declaration_json import (
@@ -18,6 +18,7 @@ from server.store.declaration_json import (
     Declaration,
     DocumentError,
     from_document,
+    new_keys,
     to_document,
     without_new_defaults,
 )
@@ -72,11 +73,13 @@ def document_of(experiment: Experiment) -> dict[str, Any]:
         (("limits", "champion_minimum_share"), "limits.champion_minimum_share"),
         (("policy", "temperature"), "policy.temperature"),
         (("metrics", 0, "prior", "shift"), "metrics[0].prior.shift"),
+        (("metrics", 0, "worse_by", "of"), "metrics[0].worse_by.of"),
     ],
 )
 def test_a_nested_key_of_a_newer_release_is_named_and_left_out(path: tuple[Any, ...], unknown: str) -> None:
     """Wherever it is nested, the rest of the declaration is read as if the key were not there."""
-    experiment = declare(metrics=[Metric(name="click", prior=BetaPrior(1.0, 1.0))])
+    margin = RelativeMargin(0.1)
+    experiment = declare(metrics=[Metric(name="click", prior=BetaPrior(1.0, 1.0), worse_by=margin)])
     body = document_of(experiment)
     place: Any = body
     for step in path[:-1]:
@@ -87,6 +90,30 @@ def test_a_nested_key_of_a_newer_release_is_named_and_left_out(path: tuple[Any, 
     found = from_document(json.dumps(body))
     assert found.unknown == (unknown,)
     assert found.experiment == experiment
+
+
+def test_a_margin_of_a_newer_release_is_named() -> None:
+    """A kind of margin that is not known is named, and the metric is read without it."""
+    experiment = declare(metrics=[Metric(name="click", worse_by=RelativeMargin(0.1))])
+    body = document_of(experiment)
+    body["metrics"][0]["worse_by"] = {"deviations": 2.0}
+    found = from_document(json.dumps(body))
+    assert found.unknown == ("metrics[0].worse_by.deviations",)
+    assert found.experiment.metrics == (Metric(name="click"),)
+
+
+def test_roles_and_margins_are_written_only_where_they_say_something() -> None:
+    """A document without a signal or margin has only keys that every release reads; new keys are known."""
+    plain = Metric(name="a", is_guardrail=True)
+    signal = Metric(name="b", is_signal=True, worse_by=AbsoluteMargin(0.5))
+    plain_body, signal_body = document_of(declare(metrics=[plain, signal]))["metrics"]
+    assert set(plain_body) == WRITTEN_ALWAYS[Metric]
+    assert set(signal_body) == WRITTEN_ALWAYS[Metric] | {"is_signal", "worse_by"}
+    assert signal_body["worse_by"] == {"absolute": 0.5}
+    assert [new_keys(metric, Metric) for metric in (plain, signal)] == [
+        frozenset(),
+        {"is_signal", "worse_by"},
+    ]
 
 
 def test_a_policy_of_a_newer_release_is_named() -> None:

@@ -100,8 +100,22 @@ class BoundedScores:
 
     def process(self, sign: int) -> EProcess:
         """Return evidence against "there is no difference" in one direction, over the pair's rows."""
-        gap = sign * (self.sums[CHALLENGER] - self.sums[CHAMPION])
-        return EProcess.of(self.test.log_e_value(gap, self.variances.sum(axis=0)))
+        total, variance = self.about_difference(0.0)
+        return EProcess.of(self.test.log_e_value(sign * total, variance))
+
+    def about_difference(self, delta: float) -> tuple[FloatArray, FloatArray]:
+        """Return S and V against "the difference is `delta`", in positions, after each row."""
+        gap = self.sums[CHALLENGER] - self.sums[CHAMPION]
+        return np.asarray(gap - delta * self.weight), np.asarray(self.variances.sum(axis=0))
+
+    def about_ratio(self, ratio: float, start: float) -> tuple[FloatArray, FloatArray]:
+        """Return S and V against "the ratio is `ratio`", after each row.
+
+        Args:
+            ratio: The ratio, not negative.
+            start: The range's minimum over its width, not negative.
+        """
+        return _about_ratio(self.sums, self.variances, self.weight, ratio, start)
 
     def difference_interval(self, level: float) -> Interval:
         """Return the differences that neither direction refutes at ln E >= `level`, in positions."""
@@ -123,16 +137,22 @@ class BoundedScores:
         """
         if not len(self.pair.rows):
             return Interval(-1.0, inf)
-        (s_0, s_k), (v_0, v_k) = self.sums[:, -1], self.variances[:, -1]
-        weight = float(self.weight[-1])
+        last = self.sums[:, -1:], self.variances[:, -1:], self.weight[-1:]
 
         def surplus(ratio: float, sign: Sign) -> float:
-            unit = max(1.0, ratio)
-            total = s_k - ratio * s_0 + weight * start * (1 - ratio)
-            variance = (v_k + ratio**2 * v_0) / unit**2
-            return float(self.test.log_e_value(sign * total / unit, variance)) - level
+            total, variance = _about_ratio(*last, ratio, start)
+            return float(self.test.log_e_value(sign * total, variance)[0]) - level
 
         return ratio_not_refuted(surplus, estimate, spread, _EXACT * spread)
+
+
+def _about_ratio(
+    sums: FloatArray, variances: FloatArray, weight: FloatArray, ratio: float, start: float
+) -> tuple[FloatArray, FloatArray]:
+    unit = max(1.0, ratio)
+    (s_0, s_k), (v_0, v_k) = sums, variances
+    total = s_k - ratio * s_0 + weight * start * (1 - ratio)
+    return np.asarray(total / unit), np.asarray((v_k + ratio**2 * v_0) / unit**2)
 
 
 _EXACT: Final = 1e-3

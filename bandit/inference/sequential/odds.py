@@ -20,7 +20,7 @@ import numpy as np
 
 from bandit.inference.data.table import EvidenceTable, FloatArray
 from bandit.inference.reasons import CannotSay, Reason
-from bandit.inference.sequential.results import EProcess
+from bandit.inference.sequential.results import EProcess, RowwiseProcess
 from bandit.metric import Direction
 
 
@@ -52,17 +52,34 @@ class Events:
         return int(self.challenger.sum() + self.champion.sum())
 
 
-def harm_process(table: EvidenceTable, arm: int, champion: int) -> EProcess | CannotSay:
+def harm_process(table: EvidenceTable, arm: int, champion: int, ratio: float = 1.0) -> EProcess | CannotSay:
     """Return evidence that a guardrail's rate is worse for the challenger; the table may have open epochs.
 
     Use open epochs for events that only do harm and arrive soon (errors): an arm whose events arrive faster
     than the champion's looks worse until the slower ones are in.
+
+    Args:
+        table: The evidence.
+        arm: Number of the challenger.
+        champion: Number of the champion.
+        ratio: The rate over the champion's from which it is harm: above 1 where less is better, below 1 where
+            more is. A champion without events is no special case.
     """
+    is_more = table.scale.direction is Direction.MINIMIZE
+    found = ratio_rows(table, arm, champion, ratio, is_more=is_more)
+    return found if isinstance(found, CannotSay) else found.process()
+
+
+def ratio_rows(
+    table: EvidenceTable, arm: int, champion: int, ratio: float, *, is_more: bool
+) -> RowwiseProcess | CannotSay:
+    """Return evidence by row against "the ratio is at most `ratio`" if `is_more`, else against "at least"."""
     events = count_events(table, arm, champion)
     if isinstance(events, CannotSay):
         return events
-    maximize = table.scale.direction is Direction.MAXIMIZE
-    return ratio_process(events, reciprocal(GUARDRAIL_GRID) if maximize else GUARDRAIL_GRID)
+    grid = GUARDRAIL_GRID if is_more else reciprocal(GUARDRAIL_GRID)
+    terms = _log_likelihoods(events, grid, ratio)
+    return RowwiseProcess(rows=tuple(range(len(terms))), terms=terms, log_e_value=_log_mixture)
 
 
 def count_events(table: EvidenceTable, arm: int, champion: int) -> Events | CannotSay:

@@ -1,12 +1,14 @@
 """Results of estimators: intervals and e-processes."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import exp, log
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from bandit.inference.data.table import FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,29 @@ class EProcess:
     def rejects(self, alpha: float) -> bool:
         """True if E has ever reached 1 / `alpha`."""
         return self.log_maximum >= -log(alpha)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class RowwiseProcess:
+    """An e-process that depends on rows only through sums of terms, so that it can begin anew before any row.
+
+    Attributes:
+        rows: The rows of the table at which it is looked at, ascending.
+        terms: What each of these rows adds, shape (n_rows, n_terms).
+        log_e_value: Returns ln E of sums of terms, from shape (n, n_terms) to shape (n,).
+    """
+
+    rows: tuple[int, ...]
+    terms: FloatArray
+    log_e_value: Callable[[FloatArray], FloatArray]
+
+    def log_values(self, start: int = 0) -> FloatArray:
+        """Return ln E after each row from place `start` on, as if no row were before it."""
+        return self.log_e_value(np.cumsum(self.terms[start:], axis=0))
+
+    def process(self) -> EProcess:
+        """Return it over all rows."""
+        return EProcess.of(self.log_values())
 
 
 _LARGEST_LOG = 700.0

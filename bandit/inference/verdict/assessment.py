@@ -1,8 +1,9 @@
 """Assessment: all evidence about an experiment, from one reading of its epochs and facts.
 
 For every metric: each arm's mean, and each challenger against the champion
-(`bandit.inference.sequential.comparison`). On guardrails whose events do harm there is one claim more, by
-conditional odds over open epochs as well.
+(`bandit.inference.sequential.comparison`). On guardrails there is one claim more, of harm: where events do
+harm, by conditional odds over open epochs as well. With a margin that claim is about being worse by more than
+the margin, and there is another, of not being so (`bandit.inference.harm`). Signals have a state.
 
 P-values and intervals are adjusted for each metric separately, by Bonferroni over both directions of every
 challenger that the experiment ever had, so equal arms are called better or worse with probability alpha
@@ -19,9 +20,11 @@ from datetime import datetime
 from typing import Final
 
 from bandit.allocation import ExperimentState
-from bandit.facts import Facts, ends_of
+from bandit.facts import Epoch, Facts, ends_of
 from bandit.facts.grid import FactGrid
 from bandit.inference.data.table import EvidenceTable, closed_table, exposures, open_table
+from bandit.inference.harm.margins import Ratio, edge_of, margin_evidence
+from bandit.inference.harm.signals import signal_state
 from bandit.inference.reasons import CannotSay
 from bandit.inference.sequential.comparison import compare
 from bandit.inference.sequential.design import Design
@@ -34,6 +37,7 @@ from bandit.inference.sequential.means import (
 from bandit.inference.sequential.odds import harm_process
 from bandit.inference.sequential.off_policy import SplitValue, value_of_split
 from bandit.inference.sequential.response import Response, require_alike, response_of
+from bandit.inference.sequential.results import EProcess
 from bandit.inference.sequential.sample_ratio import SampleRatio, check_sample_ratio
 from bandit.inference.verdict.claims import ALPHA, ChallengerEvidence, evidence_on
 from bandit.metric import Metric
@@ -57,6 +61,7 @@ class MetricEvidence:
             more than `MOST_PATHS` arms.
         response: Response ratios of the arms.
         row_ends: When the epoch of each row of the table ended, ascending.
+        row_epochs: The epoch of each row, open ones included, of a signal; empty of any other metric.
     """
 
     metric: Metric
@@ -65,6 +70,7 @@ class MetricEvidence:
     paths: Mapping[int, tuple[MeanLook, ...]] = field(default_factory=dict)
     response: Response | CannotSay
     row_ends: tuple[datetime, ...]
+    row_epochs: tuple[Epoch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +190,7 @@ class _Assessor:
             paths=paths,
             response=response_of(grid, self._numbered(metric), state.lag, state.now),
             row_ends=row_ends[:n_rows],
+            row_epochs=grid.row_epochs if metric.is_signal else (),
         )
 
     def _means(
@@ -201,18 +208,34 @@ class _Assessor:
         return means, {arm: path for arm, path in paths.items() if path}
 
     def _compared(self, metric: Metric, table: EvidenceTable | CannotSay) -> dict[int, ChallengerEvidence]:
-        is_harm_watched = self._withheld is None and metric.is_harmful_event
-        watched = open_table(self._grid, self._numbered(metric)) if is_harm_watched else None
-        champion, n_challengers = self._champion, len(self._challengers)
+        early = table
+        if metric.counts_early and self._withheld is None:
+            early = open_table(self._grid, self._numbered(metric))
+        return {arm: self._challenger(arm, metric, table, early) for arm in self._challengers}
+
+    def _challenger(
+        self, arm: int, metric: Metric, table: EvidenceTable | CannotSay, early: EvidenceTable | CannotSay
+    ) -> ChallengerEvidence:
+        """Compare one challenger; `early` has open epochs too, where harm is looked for in them."""
+        champion, design, n_challengers = self._champion, self._design, len(self._challengers)
         n_guardrails = sum(each.is_guardrail for each in self._state.experiment.metrics)
-        return {
-            arm: evidence_on(
-                arm,
-                metric,
-                table if isinstance(table, CannotSay) else compare(table, arm, champion, self._design),
-                n_challengers=n_challengers,
-                open_harm=None if watched is None else harm_process(watched, arm, champion),
-                n_harms=max(n_guardrails, 1) * n_challengers,
-            )
-            for arm in self._challengers
-        }
+        return evidence_on(
+            arm,
+            metric,
+            table if isinstance(table, CannotSay) else compare(table, arm, champion, design),
+            n_challengers=n_challengers,
+            open_harm=self._open_harm(arm, metric, early),
+            n_harms=max(n_guardrails, 1) * n_challengers,
+            margin=margin_evidence(metric, table, arm, champion, design) if metric.worse_by else None,
+            signal=signal_state(metric, early, arm, champion, design) if metric.is_signal else None,
+        )
+
+    def _open_harm(
+        self, arm: int, metric: Metric, early: EvidenceTable | CannotSay
+    ) -> EProcess | CannotSay | None:
+        """Return the evidence of harm on a guardrail whose open epochs are looked at, else None."""
+        if not (metric.is_guardrail and metric.counts_early) or isinstance(early, CannotSay):
+            return None
+        edge = edge_of(metric)
+        assert isinstance(edge, Ratio)  # noqa: S101 - only ratios are looked for early
+        return harm_process(early, arm, self._champion, edge.value)

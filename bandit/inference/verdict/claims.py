@@ -1,13 +1,15 @@
-"""Claims about a challenger on a metric: that it is better, that it is worse, that it does harm."""
+"""Claims about a challenger on a metric: that it is better, worse, does harm, or is within the margin."""
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import exp, log
 from typing import Final
 
+from bandit.inference.harm.margins import MarginEvidence
+from bandit.inference.harm.signals import SignalState
 from bandit.inference.reasons import CannotSay
 from bandit.inference.sequential.comparison import Comparison
-from bandit.inference.sequential.results import EProcess
+from bandit.inference.sequential.results import EProcess, RowwiseProcess
 from bandit.metric import Metric
 
 ALPHA: Final = 0.05
@@ -91,8 +93,10 @@ class ChallengerEvidence:
         comparison: Both means, their difference and bounds; or why they can't be compared.
         better: The claim that it is better.
         worse: The claim that it is worse.
-        harm: The claim that it does harm, on a guardrail: over open epochs as well if an event does harm.
-            None where the metric is no guardrail.
+        harm: The claim that it does harm, on a guardrail: that it is worse, by more than the margin if there
+            is one; over open epochs as well if an event does harm. None where the metric is no guardrail.
+        not_worse: The claim that it is not worse by more than the margin. None where there is no margin.
+        signal: Whether the metric holds the challenger. None where it is no signal.
     """
 
     arm: int
@@ -100,6 +104,8 @@ class ChallengerEvidence:
     better: Claim | CannotSay
     worse: Claim | CannotSay
     harm: Claim | CannotSay | None = None
+    not_worse: Claim | CannotSay | None = None
+    signal: SignalState | CannotSay | None = None
 
     @property
     def claims(self) -> tuple[Claim, ...]:
@@ -115,6 +121,8 @@ def evidence_on(
     n_challengers: int,
     open_harm: EProcess | CannotSay | None,
     n_harms: int,
+    margin: MarginEvidence | None = None,
+    signal: SignalState | CannotSay | None = None,
 ) -> ChallengerEvidence:
     """Return the evidence about one challenger.
 
@@ -125,17 +133,25 @@ def evidence_on(
         n_challengers: Challengers that the experiment ever had.
         open_harm: Evidence of harm including open epochs; None if open epochs are not looked at.
         n_harms: Guardrails times challengers: the claims of harm that share an error rate.
+        margin: Evidence about the metric's margin; None if it has none.
+        signal: The state of the signal; None if the metric is none.
     """
     n_tests = N_DIRECTIONS * n_challengers
     better, worse = (_claim(comparison, metric, n_tests, is_better=is_better) for is_better in (True, False))
+    # At the level of both directions, so that "not worse" agrees with the interval of the relative change.
+    beyond = worse if margin is None else _about_margin(margin.beyond, metric, n_tests)
     harm = None
     if metric.is_guardrail:
-        harm = (
-            _claim(comparison, metric, n_harms, is_better=False)
-            if open_harm is None
-            else _harmed(open_harm, worse, n_harms)
-        )
-    return ChallengerEvidence(arm=arm, comparison=comparison, better=better, worse=worse, harm=harm)
+        harm = _at(beyond, n_harms) if open_harm is None else _harmed(open_harm, beyond, n_harms)
+    return ChallengerEvidence(
+        arm=arm,
+        comparison=comparison,
+        better=better,
+        worse=worse,
+        harm=harm,
+        not_worse=None if margin is None else _about_margin(margin.within, metric, n_tests),
+        signal=signal,
+    )
 
 
 def _claim(
@@ -144,22 +160,38 @@ def _claim(
     if isinstance(comparison, CannotSay):
         return comparison
     return Claim(
-        test=TestKind.CENTRED_ODDS if metric.is_binary else TestKind.BOUNDED_SCORES,
+        test=_closed_test(metric),
         process=comparison.better if is_better else comparison.worse,
         n_tests=n_tests,
         rows=comparison.rows,
     )
 
 
-def _harmed(process: EProcess | CannotSay, worse: Claim | CannotSay, n_harms: int) -> Claim | CannotSay:
-    """Return the claim of harm over all events so far as one row.
+def _about_margin(found: RowwiseProcess | CannotSay, metric: Metric, n_tests: int) -> Claim | CannotSay:
+    if isinstance(found, CannotSay):
+        return found
+    return Claim(test=_closed_test(metric), process=found.process(), n_tests=n_tests, rows=found.rows)
+
+
+def _closed_test(metric: Metric) -> TestKind:
+    """Return the test of closed epochs."""
+    return TestKind.CENTRED_ODDS if metric.is_binary else TestKind.BOUNDED_SCORES
+
+
+def _at(claim: Claim | CannotSay, n_tests: int) -> Claim | CannotSay:
+    """Return a claim as one of another number of claims."""
+    return claim if isinstance(claim, CannotSay) else replace(claim, n_tests=n_tests)
+
+
+def _harmed(process: EProcess | CannotSay, closed: Claim | CannotSay, n_harms: int) -> Claim | CannotSay:
+    """Return the claim of harm over all events so far as one row; it is early until closed epochs show it.
 
     While epochs are open, events do not arrive in the order of epochs. The value over all events is the same
     in order of arrival; a maximum over rows would not be.
     """
     if isinstance(process, CannotSay):
         return process
-    is_settled = isinstance(worse, Claim) and worse.is_established
+    is_settled = isinstance(closed, Claim) and closed.is_established
     return Claim(
         test=TestKind.ODDS, process=EProcess((process.log_value,)), n_tests=n_harms, is_early=not is_settled
     )

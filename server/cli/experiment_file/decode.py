@@ -18,7 +18,13 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 
-from server.cli.experiment_file.descriptors import choices, enum_values, fields, map_value
+from server.cli.experiment_file.descriptors import (
+    choices,
+    enum_values,
+    fields,
+    map_value,
+    named_choices,
+)
 from server.cli.experiment_file.durations import parse_duration
 from server.cli.experiment_file.toml_writer import inline, quoted_key
 from server.services.runtime.input_files import printable
@@ -121,7 +127,7 @@ class _Reader:
 
     def _set_message(self, message: Message, value: object, path: str) -> None:
         message.SetInParent()
-        names = choices(message)
+        names = named_choices(message)
         match message:
             case Duration():
                 message.CopyFrom(parse_duration(_string(value, 'a duration such as "30s", "15m" or "7d"')))

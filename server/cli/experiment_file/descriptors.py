@@ -26,6 +26,12 @@ def choices(message: Message) -> tuple[str, ...]:
     return names if len(oneofs) == 1 and len(oneofs[0].fields) == len(names) > 1 else ()
 
 
+def named_choices(message: Message) -> tuple[str, ...]:
+    """Return the choices that are messages, which a file may give by their bare names."""
+    valid = fields(message)
+    return tuple(name for name in choices(message) if valid[name].message_type is not None)
+
+
 def enum_values(enum: EnumDescriptor) -> dict[str, int]:
     """Map the names of values in a file to their numbers, without the value 0, which is never sent.
 

@@ -10,7 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import ListValue, Struct
 
-from server.cli.experiment_file.descriptors import choices, enum_values, map_value
+from server.cli.experiment_file.descriptors import enum_values, map_value, named_choices
 from server.cli.experiment_file.durations import format_duration
 from server.cli.experiment_file.toml_writer import TomlTable, TomlValue
 
@@ -49,7 +49,7 @@ def _single(field: FieldDescriptor, value: object) -> TomlValue:
 def _message(message: Message) -> TomlValue:
     """Return a table, or the bare name of a choice whose own fields are all unset."""
     set_fields = message.ListFields()
-    if choices(message) and set_fields and not set_fields[0][1].ListFields():
+    if named_choices(message) and set_fields and not set_fields[0][1].ListFields():
         return str(set_fields[0][0].name)
     return to_table(message)
 

@@ -66,7 +66,10 @@ maximum = 2_000                       # required for "real" and "count"; evidenc
                                       # keep it within some 30 standard deviations
 clip = true                           # move a value outside the range to its nearest end; default: refuse it
 window = "1h"                         # without a window there is no evidence
-guardrail = true                      # must not get worse: recorded and reported, and does not steer
+role = "guardrail"                    # must not get worse: recorded and reported, and does not steer. Or
+                                      # "signal": an arm that seems to make it worse is to wait meanwhile
+# worse_by = { relative = 0.1 }       # how much worse an arm may be: 10 % of the champion's mean, or
+                                      # { absolute = 20 } in the metric's unit; default: not at all
 
 [metrics.prior.normal_inverse_gamma]  # for "real": belief before any outcome; without it the middle of the
 mean = 200                            # range, so declare what you expect

@@ -10,7 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from bandit.v1.experiment_pb2 import Experiment
+from bandit.v1.experiment_pb2 import (
+    METRIC_ROLE_GUARDRAIL,
+    METRIC_ROLE_UNSPECIFIED,
+    Experiment,
+    Metric,
+)
 from server.cli.experiment_file.decode import Problem, fill
 from server.cli.experiment_file.encode import to_table
 from server.cli.experiment_file.toml_writer import TomlTable, dumps
@@ -80,7 +85,17 @@ def parse_experiment(text: str, file: str = "text") -> Experiment:
     problems = fill(experiment, {key: value for key, value in table.items() if key not in REFUSED})
     if refused or problems:
         raise ExperimentFileError(file, [*refused, *problems])
+    for metric in experiment.metrics:
+        _name_guardrail_twice(metric)
     return experiment
+
+
+def _name_guardrail_twice(metric: Metric) -> None:
+    """Set both fields that make a guardrail: services before 0.3.0 know only `guardrail`."""
+    if metric.guardrail and metric.role == METRIC_ROLE_UNSPECIFIED:
+        metric.role = METRIC_ROLE_GUARDRAIL
+    elif metric.role == METRIC_ROLE_GUARDRAIL:
+        metric.guardrail = True
 
 
 def format_experiment(experiment: Experiment) -> str:
@@ -89,7 +104,12 @@ def format_experiment(experiment: Experiment) -> str:
 
 
 def to_file_table(experiment: Experiment) -> TomlTable:
-    """Return the table that `format_experiment` writes."""
-    table = {key: value for key, value in to_table(experiment).items() if key not in REFUSED}
+    """Return the table that `format_experiment` writes; a guardrail is named in one way only."""
+    named_once = Experiment()
+    named_once.CopyFrom(experiment)
+    for metric in named_once.metrics:
+        if metric.guardrail and metric.role == METRIC_ROLE_GUARDRAIL:
+            metric.ClearField("role")
+    table = {key: value for key, value in to_table(named_once).items() if key not in REFUSED}
     first = [key for key in _FIRST if key in table]
     return {key: table[key] for key in (*first, *table)}

@@ -6,10 +6,17 @@ from math import exp
 from typing import Final
 
 from bandit.facts.units import N_STEERING
+from bandit.metric import MARGINS
 from bandit.v1.evidence_pb2 import Claim, Comparison, Estimate, Interval, IntervalKind, SplitReport
-from bandit.v1.experiment_pb2 import ANALYSIS_UNIT_UNIT, ArmReport, MetricReport, Report
+from bandit.v1.experiment_pb2 import (
+    ANALYSIS_UNIT_UNIT,
+    METRIC_ROLE_SIGNAL,
+    ArmReport,
+    MetricReport,
+    Report,
+)
 from server.cli.framework.console import decimals_for
-from server.wording import digits_for, percent, shown_difference, signed_percent, split_name
+from server.wording import digits_for, margin_text, percent, shown_difference, signed_percent, split_name
 
 _ABSENT: Final = "-"
 _NO_BOUND: Final = "no bound"
@@ -125,9 +132,21 @@ def _metric_table(report: Report, name: str) -> Table:
         for arm, metric in zip(report.arms, metrics, strict=True)
     ]
     headings = "outcomes", "late", "answered", "mean", _interval_heading(metrics)
-    is_guardrail = any(metric.guardrail for metric in metrics)
-    title = f"{name} (guardrail)" if is_guardrail else name
-    return Table(title, (_ARM, *map(Column, headings)), tuple(rows))
+    return Table(f"{name}{_role_text(metrics)}", (_ARM, *map(Column, headings)), tuple(rows))
+
+
+def _role_text(metrics: Sequence[MetricReport]) -> str:
+    """Return the role of a metric and its margin in parentheses; empty if it has no role."""
+    for metric in metrics:
+        role = "guardrail" if metric.guardrail else "signal" if metric.role == METRIC_ROLE_SIGNAL else ""
+        if role:
+            return f" ({role}{f', may be worse by {_margin_text(metric)}' * metric.HasField('worse_by')})"
+    return ""
+
+
+def _margin_text(metric: MetricReport) -> str:
+    kind = metric.worse_by.WhichOneof("kind")
+    return "" if kind is None else margin_text(MARGINS[kind](getattr(metric.worse_by, kind)))
 
 
 def _evidence_table(report: Report, name: str) -> Table:
@@ -206,7 +225,12 @@ def unit_of(report: Report) -> str:
 def _has_evidence(report: Report, name: str) -> bool:
     """True if there is evidence on the metric."""
     metrics = [metric_of(arm, name) for arm in report.arms]
-    return any(metric.HasField("estimate") or metric.comparison.HasField("harm") for metric in metrics)
+    return any(
+        metric.HasField("estimate")
+        or metric.comparison.HasField("harm")
+        or metric.comparison.HasField("signal")
+        for metric in metrics
+    )
 
 
 def _splits_table(report: Report) -> Table:
@@ -331,8 +355,11 @@ def finding(metric: MetricReport, *, is_alarming: bool = False) -> str:
     if is_alarming:
         return "withheld"
     claims = {"better": comparison.better, "worse": comparison.worse, "does harm": comparison.harm}
+    if comparison.HasField("not_worse"):
+        claims[f"not worse by {_margin_text(metric)}"] = comparison.not_worse
     found = [name for name, claim in claims.items() if claim.established]
     found += [f"was {name}" for name, claim in claims.items() if claim.lapsed]
+    found += ["signal on"] * comparison.signal.held
     if not found:
         return "not established" if comparison.HasField("better") else _ABSENT
     return " and ".join(found)

@@ -6,6 +6,8 @@ from datetime import datetime
 from math import isfinite
 from typing import Final, assert_never
 
+from bandit.facts import Epoch
+from bandit.inference.harm.signals import SignalState
 from bandit.inference.reasons import CannotSay, Reason
 from bandit.inference.sequential.comparison import Comparison
 from bandit.inference.sequential.means import MeanEstimate
@@ -86,10 +88,12 @@ def _comparison(
 ) -> evidence_pb2.Comparison:
     challenger = evidence.challengers[arm]
     message = evidence_pb2.Comparison(champion=champion)
-    for name in ("better", "worse", "harm"):
+    for name in ("better", "worse", "harm", "not_worse"):
         claim = getattr(challenger, name)
         if isinstance(claim, Claim):
             getattr(message, name).CopyFrom(_claim(claim, evidence.row_ends, is_alarming=is_alarming))
+    if isinstance(challenger.signal, SignalState):
+        message.signal.CopyFrom(_signal(challenger.signal, evidence.row_epochs))
     comparison = challenger.comparison
     if isinstance(comparison, Comparison):
         message.difference.CopyFrom(_difference(comparison))
@@ -102,6 +106,18 @@ def _comparison(
             message.approximate_difference.CopyFrom(to_sequence(comparison.approximate))
             message.approximate_difference.kind = evidence_pb2.INTERVAL_KIND_APPROXIMATE
     return message
+
+
+def _signal(state: SignalState, row_epochs: Sequence[Epoch]) -> evidence_pb2.Signal:
+    since = None if state.since_row is None else row_epochs[state.since_row]
+    return evidence_pb2.Signal(
+        held=state.is_held,
+        pauses=state.n_pauses,
+        log_e_value=state.log_e_value,
+        log_threshold=state.log_threshold,
+        since_epoch=0 if since is None else since.number,
+        since_time=None if since is None else to_timestamp(since.started_at),
+    )
 
 
 def to_sequence(interval: Interval) -> evidence_pb2.Interval:
@@ -315,6 +331,8 @@ _PARTS: Final[Mapping[str, Callable[[ChallengerEvidence], object]]] = {
     "comparison.better": lambda challenger: challenger.better,
     "comparison.worse": lambda challenger: challenger.worse,
     "comparison.harm": lambda challenger: challenger.harm,
+    "comparison.not_worse": lambda challenger: challenger.not_worse,
+    "comparison.signal": lambda challenger: challenger.signal,
     "comparison.relative_lift": _lift,
 }
 """What is said of a challenger, by its name in a report."""

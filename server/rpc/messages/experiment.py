@@ -23,7 +23,7 @@ from bandit.experiment import (
 )
 from bandit.facts import Epoch
 from bandit.limits import Limits
-from bandit.metric import Direction, Metric, MetricKind
+from bandit.metric import MARGINS, Direction, Margin, Metric, MetricKind, Role
 from bandit.policies import POLICIES, DeclaredPolicy, ThompsonSampling
 from bandit.posteriors.priors import PRIORS, Prior
 from bandit.v1 import experiment_pb2
@@ -37,6 +37,10 @@ KINDS: Final = {kind: experiment_pb2.MetricKind.Value(f"METRIC_KIND_{kind.name}"
 DIRECTIONS: Final = {
     direction: experiment_pb2.Direction.Value(f"DIRECTION_{direction.name}") for direction in Direction
 }
+ROLES: Final[Mapping[Role | None, experiment_pb2.MetricRole.ValueType]] = {
+    None: experiment_pb2.METRIC_ROLE_UNSPECIFIED,
+    **{role: experiment_pb2.MetricRole.Value(f"METRIC_ROLE_{role.name}") for role in Role},
+}
 ANALYSIS_UNITS: Final = {
     unit: experiment_pb2.AnalysisUnit.Value(f"ANALYSIS_UNIT_{unit.name}") for unit in AnalysisUnit
 }
@@ -45,6 +49,7 @@ _DIRECTIONS_BACK: Final[Mapping[int, Direction]] = {
     experiment_pb2.DIRECTION_UNSPECIFIED: Direction.MAXIMIZE,
     **{number: direction for direction, number in DIRECTIONS.items()},
 }
+_ROLES_BACK: Final = {number: role for role, number in ROLES.items()}
 _ANALYSIS_UNITS_BACK: Final[Mapping[int, AnalysisUnit]] = {
     experiment_pb2.ANALYSIS_UNIT_UNSPECIFIED: AnalysisUnit.DECISION,
     **{number: unit for unit, number in ANALYSIS_UNITS.items()},
@@ -262,6 +267,7 @@ def _to_metric(reader: Reader, index: int, message: experiment_pb2.Metric) -> Me
     direction = reader.enum(
         f"{path}.direction", message.direction, _DIRECTIONS_BACK, f"must be {_either(Direction)}"
     )
+    role = _to_role(reader, f"{path}.role", message)
     is_default_range = kind is MetricKind.BINARY and message.minimum == message.maximum == 0
     return Metric(
         name=message.name,
@@ -272,9 +278,38 @@ def _to_metric(reader: Reader, index: int, message: experiment_pb2.Metric) -> Me
         clip=message.clip,
         window=reader.duration(f"{path}.window", message, "window"),
         default_value=message.default_value if message.HasField("default_value") else None,
-        is_guardrail=message.guardrail,
+        is_guardrail=role is Role.GUARDRAIL,
         prior=reader.kind(f"{path}.prior", message.prior, PRIORS) if message.HasField("prior") else None,
+        is_signal=role is Role.SIGNAL,
+        worse_by=_to_margin(reader, f"{path}.worse_by", message),
     )
+
+
+def _to_role(reader: Reader, field: str, message: experiment_pb2.Metric) -> Role | None:
+    """Return the role that `role` and the older `guardrail` name; a violation where they disagree."""
+    if message.role not in _ROLES_BACK:
+        reader.violations.append(Violation(field, f"must be {_either(Role)}"))
+        return None
+    role = _ROLES_BACK[message.role]
+    if message.guardrail and role is not None and role is not Role.GUARDRAIL:
+        rule = f"{role} contradicts guardrail = true, which is the role guardrail; leave one of them out"
+        reader.violations.append(Violation(field, rule))
+    return Role.GUARDRAIL if message.guardrail else role
+
+
+def _to_margin(reader: Reader, field: str, message: experiment_pb2.Metric) -> Margin | None:
+    if not message.HasField("worse_by"):
+        return None
+    name = message.worse_by.WhichOneof("kind")
+    if name is None:
+        reader.violations.append(Violation(field, f"must be one of {', '.join(MARGINS)}"))
+        return None
+    return MARGINS[name](getattr(message.worse_by, name))
+
+
+def to_margin_message(margin: Margin | None) -> experiment_pb2.Margin | None:
+    """Return the message of a margin, if there is one."""
+    return None if margin is None else experiment_pb2.Margin(**dataclasses.asdict(margin))
 
 
 def _from_metric(metric: Metric) -> experiment_pb2.Metric:
@@ -286,6 +321,8 @@ def _from_metric(metric: Metric) -> experiment_pb2.Metric:
         maximum=metric.maximum,
         clip=metric.clip,
         guardrail=metric.is_guardrail,
+        role=ROLES[metric.role],
+        worse_by=to_margin_message(metric.worse_by),
         default_value=metric.default_value,
     )
     if metric.window is not None:

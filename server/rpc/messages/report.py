@@ -5,6 +5,7 @@ from typing import Final
 
 from bandit.decision_id import Basis
 from bandit.facts.units import HeavyUnit
+from bandit.metric import Role
 from bandit.number_text import exact
 from bandit.v1 import evidence_pb2, experiment_pb2
 from bandit.validation import Violation
@@ -17,7 +18,14 @@ from server.rpc.messages.evidence import (
     to_splits,
     to_verdict,
 )
-from server.rpc.messages.experiment import ANALYSIS_UNITS, DIRECTIONS, STATES, to_epoch
+from server.rpc.messages.experiment import (
+    ANALYSIS_UNITS,
+    DIRECTIONS,
+    ROLES,
+    STATES,
+    to_epoch,
+    to_margin_message,
+)
 from server.rpc.messages.times import to_timestamp
 from server.services.errors import InvalidInputError
 from server.services.reports.values import LEVEL, ArmReport, MetricReport, Report, ReportRequest
@@ -167,7 +175,9 @@ def _to_metric(metric: MetricReport, arm: int, report: Report) -> experiment_pb2
         late_outcomes=metric.observations.n_late,
         observations=metric.observations.sums.n,
         mean=metric.mean,
-        guardrail=metric.is_guardrail,
+        guardrail=metric.role is Role.GUARDRAIL,
+        role=ROLES[metric.role],
+        worse_by=to_margin_message(metric.worse_by),
         posterior=to_posterior(metric.belief),
         interval=evidence_pb2.Interval(
             lower=lower, upper=upper, level=LEVEL, kind=evidence_pb2.INTERVAL_KIND_POSTERIOR

@@ -1,7 +1,7 @@
 """The report of an export, and the manifest that describes its files to later readers."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -96,6 +96,8 @@ def _metric(metric: Metric) -> dict[str, object]:
         "window_seconds": None if metric.window is None else metric.window.total_seconds(),
         "default_value": metric.default_value,
         "is_guardrail": metric.is_guardrail,
+        "role": metric.role,
+        "worse_by": None if metric.worse_by is None else asdict(metric.worse_by),
     }
 
 

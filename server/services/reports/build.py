@@ -233,7 +233,8 @@ def _metric_report(metric: Metric, observations: ArmObservations, belief: Poster
     lower, upper = belief.interval(LEVEL)
     return MetricReport(
         metric=metric.name,
-        is_guardrail=metric.is_guardrail,
+        role=metric.role,
+        worse_by=metric.worse_by,
         observations=observations,
         mean=observations.sums.mean if observations.sums.n > 0 else None,
         belief=belief,

@@ -131,7 +131,7 @@ def _harms(inputs: EvidenceInput) -> dict[tuple[str, int], Harm]:
     champion = state.arm_numbers[state.experiment.champion]
     harms = {}
     for metric in state.experiment.metrics:
-        if not metric.is_harmful_event:
+        if not (metric.is_guardrail and metric.is_harmful_event):
             continue
         numbered = (state.metric_numbers[metric.name], metric)
         table = open_table(inputs.grid, numbered)

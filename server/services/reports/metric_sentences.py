@@ -1,9 +1,10 @@
 """Sentences about the evidence on one metric: each challenger against the champion."""
 
 from collections.abc import Iterator, Mapping
-from math import isfinite
+from math import exp, isfinite
 from typing import Final
 
+from bandit.inference.harm.signals import SignalState
 from bandit.inference.reasons import CannotSay, Reason
 from bandit.inference.sequential.comparison import Comparison
 from bandit.inference.sequential.means import MeanEstimate
@@ -11,10 +12,11 @@ from bandit.inference.sequential.response import Response
 from bandit.inference.verdict.assessment import MetricEvidence
 from bandit.inference.verdict.claims import ChallengerEvidence, Claim
 from server.services.reports.evidence import EvidenceSummary
-from server.wording import counted, digits_for, shown_difference, signed_percent
+from server.wording import counted, digits_for, margin_text, shown_difference, signed_percent
 
 _FEW: Final = 5
 _MOST_SENTENCES: Final = 20
+_MOST_LOG: Final = 700.0
 
 
 class MetricSentences:
@@ -43,7 +45,9 @@ class MetricSentences:
         compared = [
             challenger
             for challenger in self._evidence.challengers.values()
-            if isinstance(challenger.comparison, Comparison) or isinstance(challenger.harm, Claim)
+            if isinstance(challenger.comparison, Comparison)
+            or isinstance(challenger.harm, Claim)
+            or isinstance(challenger.signal, SignalState)
         ]
         ranked = sorted(compared, key=_least_p_value)
         n_found = sum(_has_finding(challenger) for challenger in ranked)
@@ -66,8 +70,42 @@ class MetricSentences:
         arm = self._arm_ids[challenger.arm]
         if isinstance(challenger.comparison, Comparison):
             yield f"{self._name}: {self._finding(challenger, arm)}; {self._sizes(challenger.comparison)}."
-        if isinstance(challenger.harm, Claim) and challenger.harm.is_established:
-            yield f"{self._name}: {arm} does harm ({_strength(challenger.harm)}{_early(challenger.harm)})."
+        for sentence in (self._harm(challenger, arm), self._signal(challenger, arm)):
+            if sentence:
+                yield f"{self._name}: {sentence}."
+
+    def _harm(self, challenger: ChallengerEvidence, arm: str) -> str:
+        """Return that an arm does harm, or whether it stays within the margin; empty if neither is asked."""
+        harm, within, margin = challenger.harm, challenger.not_worse, self._evidence.metric.worse_by
+        much = "" if margin is None else f"worse by more than {margin_text(margin)} than {self._champion}"
+        if isinstance(harm, Claim) and harm.is_established:
+            what = f"does harm: it is {much}" if much else "does harm"
+            return f"{arm} {what} ({_strength(harm)}{_early(harm)})"
+        if not isinstance(within, Claim):
+            return ""
+        if within.is_established:
+            return f"{arm} is not {much} ({_strength(within)}{self._since(within)})"
+        return f"that {arm} is not {much} is not established (p {within.p_value:.2g})"
+
+    def _signal(self, challenger: ChallengerEvidence, arm: str) -> str:
+        """Return whether the signal is on for an arm; empty if the metric is no signal."""
+        state = challenger.signal
+        if not isinstance(state, SignalState):
+            return ""
+        e_value, threshold = (
+            f"{exp(min(log, _MOST_LOG)):.3g}" for log in (state.log_e_value, state.log_threshold)
+        )
+        times = f", {state.n_pauses} times so far" if state.n_pauses > 1 else ""
+        if state.since_row is None:
+            return f"the signal is off for {arm} (e-value {e_value}, on from {threshold})"
+        epoch = self._evidence.row_epochs[state.since_row]
+        since = f"since the end of epoch {epoch.number}, begun {epoch.started_at:%Y-%m-%d %H:%M} UTC"
+        if not state.is_held:
+            return (
+                f"the signal is off for {arm} again {since}{times} (e-value {e_value}, on from {threshold})"
+            )
+        hold = "hold the arm where it is"
+        return f"the signal is on for {arm} {since}{times}: {hold} (e-value {e_value}, off from {threshold})"
 
     def _finding(self, challenger: ChallengerEvidence, arm: str) -> str:
         """Return what is established now, and what was at an earlier look."""
@@ -137,6 +175,8 @@ def _least_p_value(challenger: ChallengerEvidence) -> float:
 
 
 def _has_finding(challenger: ChallengerEvidence) -> bool:
+    if isinstance(challenger.signal, SignalState) and challenger.signal.is_held:
+        return True
     return any(
         isinstance(claim, Claim) and (claim.is_established or claim.is_lapsed)
         for claim in (challenger.better, challenger.worse, challenger.harm)

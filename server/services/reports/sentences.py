@@ -13,7 +13,7 @@ from bandit.metric import Direction
 from server.services.reports.evidence import EvidenceSummary
 from server.services.reports.metric_sentences import MetricSentences
 from server.services.reports.values import ArmReport, Verdict
-from server.wording import counted, percent, split_name
+from server.wording import counted, margin_text, percent, split_name
 
 _FEW: Final = 5
 _CHECK: Final = "Look at assignment and counting first: decisions do not follow the shares."
@@ -69,8 +69,9 @@ def _headline(
     )
     if ruling.advice is Advice.WAIT:
         return f"Wait: {_why_wait(evidence, arm_ids, probability_best)}."
+    if ruling.advice is Advice.ROLL_BACK:
+        return f"Take {arm} out: it does harm ({_named_harm(evidence, ruling.metric)})."
     return {
-        Advice.ROLL_BACK: f"Take {arm} out: it does harm ({ruling.metric}).",
         Advice.TRIP: f"Take {arm} out now and look: {ruling.metric} came at {rules.trip_ratio:g} times the "
         f"rate of {best} or more. This is a fuse, not a finding.",
         Advice.CHECK: _CHECK,
@@ -78,6 +79,12 @@ def _headline(
         Advice.RETIRE: f"End the experiment with {best}: what another arm could still win is believed to be "
         "negligible.",
     }[ruling.advice]
+
+
+def _named_harm(evidence: EvidenceSummary, name: str) -> str:
+    """Return a guardrail's name, with its margin if it has one."""
+    margin = evidence.assessment.others[name].metric.worse_by
+    return name if margin is None else f"{name} is worse by more than {margin_text(margin)}"
 
 
 def _why_wait(

@@ -9,6 +9,7 @@ from bandit.decision_id import Basis
 from bandit.facts import Epoch
 from bandit.facts.fold import ArmObservations
 from bandit.facts.units import HeavyUnit
+from bandit.metric import Margin, Role
 from bandit.posteriors import Posterior
 from server.services.reports.evidence import EvidenceSummary
 from server.store.records import ExperimentRecord
@@ -40,7 +41,8 @@ class MetricReport:
 
     Attributes:
         metric: The metric's name.
-        is_guardrail: Whether it must not get worse.
+        role: What the metric is watched for, if anything.
+        worse_by: How much worse a challenger may be; None: not at all.
         observations: The arm's observations.
         mean: Mean of the observations, in the metric's unit; None without any.
         belief: The posterior of the mean.
@@ -48,7 +50,8 @@ class MetricReport:
     """
 
     metric: str
-    is_guardrail: bool
+    role: Role | None
+    worse_by: Margin | None
     observations: ArmObservations
     mean: float | None
     belief: Posterior

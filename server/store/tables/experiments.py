@@ -11,9 +11,16 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.elements import ColumnElement
 
 from bandit.experiment import Experiment
+from bandit.metric import Metric
 from bandit.validation import NAME_RULE
 from server.store.columns.times import from_micros, to_micros
-from server.store.declaration_json import Declaration, DocumentError, from_document, to_document
+from server.store.declaration_json import (
+    Declaration,
+    DocumentError,
+    from_document,
+    new_keys,
+    to_document,
+)
 from server.store.dialect import Dialect
 from server.store.errors import NameTakenError, OutdatedError, QuotaReachedError, StaleRevisionError
 from server.store.records import (
@@ -31,6 +38,9 @@ from server.store.tables.schema import configurations, experiments
 
 FEATURE: Final = gate.Feature(f"names beyond {NAME_RULE}", "0.3.0", "0010")
 """Ids of arms and names of metrics that code before 0.3.0 serves, but refuses in every update."""
+
+NEW_KEYS: Final = gate.Feature("signals and margins of metrics", "0.3.0", "0010")
+"""Keys inside a metric, `is_signal` and `worse_by`, that code before 0.3.0 fails on."""
 
 _BATCH: Final = 500
 _OLD_NAME: Final = re.compile(NAME_RULE, re.ASCII)
@@ -79,10 +89,12 @@ def require_room(connection: Connection, namespace: str, most: int) -> None:
 
 
 def require_readable(connection: Connection, dialect: Dialect, experiment: Experiment, now: datetime) -> None:
-    """Raise OlderServersError if a live server refuses the names in an experiment to be stored."""
+    """Raise OlderServersError if a live server refuses or can't read an experiment that is to be stored."""
     names = (*(arm.id for arm in experiment.arms), *(metric.name for metric in experiment.metrics))
     if not all(map(_OLD_NAME.fullmatch, names)):
         gate.require_feature(connection, dialect, FEATURE, now)
+    if any(new_keys(metric, Metric) for metric in experiment.metrics):
+        gate.require_feature(connection, dialect, NEW_KEYS, now)
 
 
 def find_created(connection: Connection, experiment: Experiment, now: datetime) -> ExperimentRecord | None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bandit.v1.experiment_pb2 import Experiment
+from bandit.v1.experiment_pb2 import METRIC_ROLE_GUARDRAIL, METRIC_ROLE_SIGNAL, Experiment
 from server.cli.experiment_file.durations import format_duration
 from server.cli.experiment_file.example import EXAMPLE
 from server.cli.experiment_file.file import (
@@ -67,6 +67,8 @@ metrics = tables(
     default_value=doubles,
     guardrail=flags,
     prior=priors,
+    role=st.sampled_from(["guardrail", "signal"]),
+    worse_by=st.dictionaries(st.sampled_from(["relative", "absolute"]), doubles, min_size=1, max_size=1),
 )
 limits = tables(
     minimum_share=doubles,
@@ -167,6 +169,25 @@ def test_every_commented_line_of_the_example_is_valid() -> None:
         )
 
 
+@pytest.mark.parametrize("key", ["guardrail = true", 'role = "guardrail"'])
+def test_a_guardrail_has_two_spellings(key: str) -> None:
+    """Both are sent as both fields, since an older service knows only one, and are shown as the older one."""
+    experiment = parse_experiment(f'[[metrics]]\nname = "error"\n{key}')
+    (error,) = experiment.metrics
+    assert (error.guardrail, error.role) == (True, METRIC_ROLE_GUARDRAIL)
+    assert format_experiment(experiment) == '[[metrics]]\nname = "error"\nguardrail = true'
+
+
+def test_a_signal_with_a_margin_is_shown_as_it_was_written() -> None:
+    """Role and margin come back as the file has them, in one table each."""
+    text = '[[metrics]]\nname = "error"\nrole = "signal"\n\n[metrics.worse_by]\nrelative = 0.1'
+    experiment = parse_experiment(text)
+    (error,) = experiment.metrics
+    assert (error.guardrail, error.role, error.worse_by.relative) == (False, METRIC_ROLE_SIGNAL, 0.1)
+    assert parse_experiment(format_experiment(experiment)) == experiment
+    assert format_experiment(experiment) == text
+
+
 def test_output_only_keys_are_refused() -> None:
     """The refused keys are those that the proto marks as output only, and the etag."""
     body = PROTO.read_text().partition("message Experiment {")[2].partition("\n}")[0]
@@ -211,6 +232,13 @@ def test_output_only_keys_are_refused() -> None:
             f"[limits]\nwarm_up_decisions = {2**64}",
             "limits.warm_up_decisions: must be a whole number from 0 to",
         ),
+        ('[[metrics]]\nworse_by = "relative"', 'metrics[0].worse_by: must be a table, got "relative"'),
+        ("[[metrics]]\nworse_by = 0.1", "metrics[0].worse_by: must be a table, got 0.1"),
+        (
+            "[[metrics]]\nworse_by = { relative = 0.1, absolute = 1 }",
+            "metrics[0].worse_by: must have exactly one of relative, absolute",
+        ),
+        ('[[metrics]]\nrole = "goal"', 'metrics[0].role: must be one of "guardrail", "signal", got "goal"'),
         ('[limits.minimum_shares]\nv1 = "x"', 'limits.minimum_shares["v1"]: must be a number, got "x"'),
         (
             'policy = "thompson"',

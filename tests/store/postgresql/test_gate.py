@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
+from typing import Any
 
 import psycopg
 import pytest
 
+from bandit.metric import Metric, RelativeMargin
 from server.store.errors import StoreUnavailableError
 from server.store.opening import open_store
 from server.store.sql_store import SqlStore
-from server.store.tables.experiments import FEATURE
-from tests.bandit.builders import START, declare
+from server.store.tables.experiments import FEATURE, NEW_KEYS
+from tests.bandit.builders import CLICKS, HOUR, START, declare
 from tests.store.builders import create
 from tests.support.postgresql import PostgresqlProcess, query
 
@@ -40,6 +43,26 @@ def test_the_first_new_name_does_not_wait_for_a_dump(url: str, store: SqlStore) 
     record = store.create_experiment(new, START)
     assert query(url, "SELECT oldest_code FROM compatibility") == [(FEATURE.schema,)]
     assert store.find_experiment("new") == record
+
+
+@pytest.mark.parametrize("changes", [{"is_signal": True}, {"worse_by": RelativeMargin(0.1)}])
+def test_a_new_key_inside_a_metric_passes_the_gate(
+    url: str, store: SqlStore, changes: dict[str, Any]
+) -> None:
+    """It is created or changed to only where the gate can be shut; metrics of before need no gate."""
+    plain = create(store, "plain")
+    assert query(url, "SELECT oldest_code FROM compatibility") != [(NEW_KEYS.schema,)]
+    error = Metric(name="error", window=HOUR, **changes)
+    new = declare("new", metrics=[CLICKS, error])
+    changed = replace(plain, experiment=replace(plain.experiment, metrics=(CLICKS, error)))
+    with closing(psycopg.connect(url.replace("+psycopg", ""))) as dump:
+        dump.execute("SELECT * FROM epochs")
+        with pytest.raises(StoreUnavailableError):
+            store.create_experiment(new, START)
+        with pytest.raises(StoreUnavailableError):
+            store.change_experiment(plain, changed)
+    assert store.change_experiment(plain, changed).experiment.metrics[1] == error
+    assert query(url, "SELECT oldest_code FROM compatibility") == [(NEW_KEYS.schema,)]
 
 
 def test_new_names_after_the_first_lock_nothing(url: str, store: SqlStore) -> None:
