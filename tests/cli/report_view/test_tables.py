@@ -3,12 +3,14 @@
 import math
 import re
 from dataclasses import replace
+from datetime import UTC
 from decimal import Decimal
 
 import pytest
 
 from bandit.facts import Epoch, Facts
 from bandit.limits import Limits
+from bandit.metric import Metric, RelativeMargin
 from bandit.policies import WeightedSplit
 from bandit.v1 import evidence_pb2, experiment_pb2
 from server.cli.report_view.sections import unsaid_texts
@@ -256,6 +258,58 @@ def test_a_missing_bound_is_printed_as_no_bound() -> None:
 def test_a_finding_must_be_established(comparison: evidence_pb2.Comparison, words: str) -> None:
     """A finding is shown only if it is established, and a lapsed one as such; what is missing is a dash."""
     assert finding(experiment_pb2.MetricReport(comparison=comparison)) == words
+
+
+def watched(metric: Metric, *errors: int) -> experiment_pb2.Report:
+    """Return a report on ten days, with 100 of 2,000 errors of the champion, and these of the challenger."""
+    epochs = [make_epoch(number, START + number * 24 * HOUR) for number in range(1, len(errors) + 2)]
+    cells = {(number, arm): (100, n)[arm] for number, n in enumerate(errors, 1) for arm in (0, 1)}
+    facts = Facts(
+        decisions=dict.fromkeys((decision_key(*cell) for cell in cells), 2_000),
+        outcomes={outcome_key(*cell, metric=1): binary_tally(n, n) for cell, n in cells.items()},
+    )
+    declared = declare(metrics=[CLICK, metric], policy=EVEN)
+    made = report_on(declared, epochs, facts, now=START + (len(errors) + 2) * 24 * HOUR)
+    require_sane(made)
+    return made
+
+
+def test_a_margin_is_sent_and_shown_beside_what_it_decides() -> None:
+    """Role and margin are in the metric's title; harm and its absence are findings of their own."""
+    margin = replace(ERROR, worse_by=RelativeMargin(0.5))
+    good, bad = watched(margin, *[100] * 10), watched(margin, *[250] * 10)
+    assert "error (guardrail, may be worse by 50 %)" in drawn(good)
+    reports = [made.arms[1].metrics[1] for made in (good, bad)]
+    for metric in reports:
+        assert (metric.role, metric.guardrail) == (experiment_pb2.METRIC_ROLE_GUARDRAIL, True)
+        assert metric.worse_by.relative == 0.5
+        assert not metric.comparison.HasField("signal")
+    assert [each.comparison.not_worse.established for each in reports] == [True, False]
+    assert [each.comparison.harm.established for each in reports] == [False, True]
+    assert [finding(each) for each in reports] == ["not worse by 50 %", "worse and does harm"]
+    plain = watched(ERROR, *[100] * 10).arms[1].metrics[1]
+    assert not plain.HasField("worse_by")
+    assert not plain.comparison.HasField("not_worse")
+
+
+def test_a_signal_is_sent_and_shown_with_what_changes_it() -> None:
+    """It is off for an equal challenger, and on from the epoch in which a bad one was seen."""
+    signal = replace(ERROR, is_guardrail=False, is_signal=True)
+    good, bad = watched(signal, *[100] * 6), watched(signal, *[100] * 3, *[200] * 3)
+    assert "error (signal)" in drawn(bad)
+    off, on = (made.arms[1].metrics[1] for made in (good, bad))
+    for metric in (off, on):
+        assert (metric.role, metric.guardrail) == (experiment_pb2.METRIC_ROLE_SIGNAL, False)
+        assert not metric.comparison.HasField("harm")
+    state = off.comparison.signal
+    assert (state.held, state.pauses, state.since_epoch) == (False, 0, 0)
+    assert state.log_threshold == pytest.approx(math.log(20))
+    assert not state.HasField("since_time")
+    state = on.comparison.signal
+    assert (state.held, state.pauses, state.since_epoch) == (True, 1, 4)
+    assert state.log_threshold == pytest.approx(math.log(5))
+    assert state.since_time.ToDatetime(UTC) == START + 4 * 24 * HOUR
+    assert (finding(off), finding(on)) == ("not established", "worse and signal on")
 
 
 def test_a_split_over_many_arms_is_not_spelled_out() -> None:

@@ -9,7 +9,7 @@ from pkgutil import iter_modules
 
 import pytest
 
-from bandit.metric import Metric
+from bandit.metric import Metric, RelativeMargin
 from server.services import reports
 from tests.bandit.builders import START
 from tests.bandit.inference.experiment_states import CLICK, ERROR, STARTED_AT, Stretch, even, stand
@@ -77,6 +77,50 @@ def test_harm_in_open_epochs_says_what_else_would_look_the_same() -> None:
     assert worse.startswith("error: first is worse (p ")
     assert harm.startswith("error: first does harm (p ")
     assert doubt not in harm
+
+
+MARGIN = replace(ERROR, worse_by=RelativeMargin(0.5))
+SIGNAL = replace(ERROR, is_guardrail=False, is_signal=True)
+
+
+def test_a_margin_is_named_wherever_it_decides() -> None:
+    """Harm, its absence and what is open are each worded with the margin, and so is the headline."""
+    said_of = {
+        n: sentences(even(*[((2000, 0, 100), (2000, 0, n))] * 10), "error", metrics=(CLICK, MARGIN))[1]
+        for n in (100, 150, 250)
+    }
+    assert said_of[100].startswith("error: first is not worse by more than 50 % than champion (p ")
+    assert ", first on 2026-" in said_of[100]
+    assert said_of[150].startswith("error: that first is not worse by more than 50 % than champion is not ")
+    assert said_of[250].startswith("error: first does harm: it is worse by more than 50 % than champion (p ")
+    harmful = even(*[((500, 50, 10), (500, 50, 50))] * 15)
+    assert headline_of(harmful) == "Take first out: it does harm (error)."
+    assert headline_of(harmful, metrics=(CLICK, MARGIN)) == (
+        "Take first out: it does harm (error is worse by more than 50 %)."
+    )
+
+
+def test_a_signal_says_since_when_it_is_on_and_what_changes_it() -> None:
+    """Off, on and off again are told apart, with the e-value now and the one at which it changes."""
+    alike, bad = ((2000, 0, 100), (2000, 0, 100)), ((2000, 0, 100), (2000, 0, 200))
+    metrics = (CLICK, SIGNAL)
+    _, never = sentences(even(*[alike] * 4), "error", metrics=metrics)
+    assert never.startswith("error: the signal is off for first (e-value ")
+    assert never.endswith(", on from 20).")
+    _, held = sentences(even(*[alike] * 2, *[bad] * 2), "error", metrics=metrics)
+    assert held.startswith("error: the signal is on for first since the end of epoch 3, begun 2026-")
+    assert held.endswith("off from 5).")
+    assert ": hold the arm where it is (e-value " in held
+    _, again = sentences(even(*[alike] * 2, *[bad] * 2, *[alike] * 12), "error", metrics=metrics)
+    assert again.startswith("error: the signal is off for first again since the end of epoch ")
+    assert again.endswith(", on from 40).")
+
+
+def test_a_signal_changes_no_advice() -> None:
+    """Five times the errors are a fuse and harm on a guardrail; on a signal they only hold the arm."""
+    harmful = even(*[((500, 50, 10), (500, 50, 50))] * 3)
+    assert headline_of(harmful).startswith("Take first out")
+    assert headline_of(harmful, metrics=(CLICK, SIGNAL)).startswith("Wait: no challenger is established")
 
 
 def test_ignored_silence_is_stated_where_evidence_rests_on_it() -> None:

@@ -89,7 +89,7 @@ def test_without_a_margin_the_same_harm_is_found_far_more_often() -> None:
 
 @pytest.mark.parametrize(("ratio", "days"), [(1.5, 9), (2.0, 5)])
 def test_harm_beyond_the_margin_is_found_soon(ratio: float, days: int) -> None:
-    """With a margin of 10 %, half as many errors again fire within nine days of a ramp, twice as many in five.
+    """With a margin of 10 %, half as many errors again fire in nine days of a ramp, twice as many in five.
 
     If nine in ten runs fire, fewer than 300 of 400 do with a probability below 1e-6.
     """

@@ -113,7 +113,7 @@ def test_an_equal_challenger_is_hardly_ever_held() -> None:
 def test_a_bad_challenger_is_held_and_stays_so() -> None:
     """With half as many errors again it goes on within days, hardly ever off, and is on at the end.
 
-    A challenger at 1.25 is let go by mistake in at most one of five pauses (Ville); one at 1.5 is far from it.
+    A challenger at 1.25 is let go by mistake in at most one of five pauses (Ville); one at 1.5 hardly ever.
     If it is held for .97 of the days with a spread of .07, the mean of 200 runs is above .945 but for 1e-6.
     """
     n_pauses, held = simulate(np.full(56, 1.5))
