@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 
+from bandit.metric import AbsoluteMargin, Margin, RelativeMargin
 from benchmarks.validity.cell import Cell, Play
 from benchmarks.validity.measures.measurements import Sample, measure
 from benchmarks.validity.measures.results import Limit
@@ -19,6 +20,7 @@ from benchmarks.validity.studies.broken_assumptions import (
 )
 from benchmarks.validity.studies.plans import measure_plan
 from benchmarks.validity.studies.promotion import LAYOUT, promote, roll_back
+from benchmarks.validity.studies.roles import BASE, SIGNAL_DAYS, guard, hold
 from benchmarks.validity.studies.static_splits import value_split
 from benchmarks.validity.worlds.histories import Shaping, collect
 from benchmarks.validity.worlds.imperfect_logs import (
@@ -40,7 +42,8 @@ SIZE: Final = 500
 """The same decisions in 40 epochs of 500, where facts of a service are read or a delay is in epochs."""
 
 EQUAL, BETTER = (0.1, 0.1), (0.1, 0.12)
-_FALSE: Final = {"any": Limit(0.05)}
+_RARE: Final = Limit(0.05)
+_FALSE: Final = {"any": _RARE}
 _HELD: Final = {
     key: Limit(0.95, is_least=True)
     for key in ("holds_champion", "holds_challenger", "holds_difference", "holds_lift", "holds_split")
@@ -59,6 +62,7 @@ def all_cells() -> tuple[Cell, ...]:
     """Return all cells, in the order of the tables."""
     return (
         *(*_equal(), *_different(), *_defective(), *_promotions(), *_roll_backs(), *_splits()),
+        *(*_guardrails(), *_signals()),
         *required_cells(),
         *_broken(),
         *_plans(),
@@ -139,6 +143,28 @@ def _roll_backs() -> Iterator[Cell]:
     for name, ratio in (("equal errors", 1.0), ("errors doubled", 2.0), ("errors times eight", 8.0)):
         play = partial(roll_back, 0.01, ratio, 1_000, N_EPOCHS)
         yield Cell(group="rollback", name=name, play=play)
+
+
+def _guardrails() -> Iterator[Cell]:
+    margins: dict[str, Margin] = {
+        "10 % of the champion's": RelativeMargin(0.1),
+        "0.002": AbsoluteMargin(0.1 * BASE),
+    }
+    for name, margin in margins.items():
+        for ratio in (1.0, 1.1, 1.25, 1.5, 2.0):
+            limits = {1.0: {"fires": _RARE}, 1.1: {"fires": _RARE, "cleared": _RARE}}.get(ratio, {})
+            title = f"margin {name}, errors x {ratio:g}"
+            yield Cell(group="margins", name=title, play=partial(guard, margin, ratio), limits=limits)
+
+
+def _signals() -> Iterator[Cell]:
+    incident = np.ones(SIGNAL_DAYS)
+    incident[14:17] = 2.0
+    for ratio in (1.0, 1.1, 1.5):
+        limits = {"held": _RARE} if ratio == 1 else {}
+        play = partial(hold, np.full(SIGNAL_DAYS, ratio))
+        yield Cell(group="signals", name=f"errors x {ratio:g}", play=play, limits=limits)
+    yield Cell(group="signals", name="errors doubled for three days", play=partial(hold, incident))
 
 
 def _splits() -> Iterator[Cell]:

@@ -117,6 +117,28 @@ GROUPS: Final = (
         ),
     ),
     Group(
+        title="Guardrails with a margin: a ramp and 28 days of 10,000 decisions, the champion's errors 2 %",
+        cells=("margins",),
+        columns=(
+            Column("fires", "harm\nfound"),
+            Column("day", "day of it", Kind.MEDIAN),
+            Column("cleared", "not worse\nby it: found"),
+            Column("cleared_day", "day of it", Kind.MEDIAN),
+        ),
+    ),
+    Group(
+        title="Signals: 56 days of 10,000 decisions, a quarter of them the challenger's; errors 2 %",
+        cells=("signals",),
+        columns=(
+            Column("held", "ever on"),
+            Column("changes", "changes", Kind.MEAN),
+            Column("part", "part of the\ntime on", Kind.MEAN),
+            Column("on_at_end", "on at\nthe end"),
+            Column("naive_changes", "z-test of a day:\nchanges", Kind.MEAN),
+            Column("naive_part", "part of the\ntime on", Kind.MEAN),
+        ),
+    ),
+    Group(
         title="Static splits from a bandit's record (.10 against .12, floors 20/5), per 1,000 decisions",
         cells=("splits",),
         columns=(

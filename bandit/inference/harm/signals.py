@@ -48,19 +48,30 @@ class SignalState:
     """A signal's state for one challenger.
 
     Attributes:
-        is_held: Whether it is on: the challenger is to stay where it is.
-        n_pauses: How many times it has gone on.
+        changes: The rows of the table after which it changed: on, off, on, ...
         log_e_value: Ln of the e-value now of the process under way: off, that the challenger is worse than it
             may be; on, that it is not bad.
         log_threshold: Ln of the e-value at which the signal changes.
-        since_row: The row of the table after which it last changed; None if it never has.
     """
 
-    is_held: bool
-    n_pauses: int
+    changes: tuple[int, ...]
     log_e_value: float
     log_threshold: float
-    since_row: int | None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it is on: the challenger is to stay where it is."""
+        return len(self.changes) % 2 == 1
+
+    @property
+    def n_pauses(self) -> int:
+        """How many times it has gone on."""
+        return (len(self.changes) + 1) // 2
+
+    @property
+    def since_row(self) -> int | None:
+        """The row of the table after which it last changed; None if it never has."""
+        return self.changes[-1] if self.changes else None
 
 
 def signal_state(
@@ -106,22 +117,20 @@ def fold_signal(worse: RowwiseProcess, bad: RowwiseProcess, rule: SignalRule) ->
         bad: Evidence against "it is bad", over the same rows.
         rule: The constants.
     """
-    start, is_held, n_pauses = 0, False, 0
+    start, changes = 0, list[int]()
     while True:
+        is_held, n_pauses = len(changes) % 2 == 1, len(changes) // 2
         threshold = log(rule.resume_at) if is_held else log(rule.pause_at) + n_pauses * log(2)
         values = (bad if is_held else worse).log_values(start)
         reached = np.flatnonzero(values >= threshold)
         if len(reached) == 0:
             return SignalState(
-                is_held=is_held,
-                n_pauses=n_pauses,
+                changes=tuple(changes),
                 log_e_value=float(values[-1]) if len(values) else 0.0,
                 log_threshold=threshold,
-                since_row=worse.rows[start - 1] if start else None,
             )
         start += int(reached[0]) + 1
-        is_held = not is_held
-        n_pauses += is_held
+        changes.append(worse.rows[start - 1])
 
 
 def _process(
