@@ -35,6 +35,7 @@ environment with both, importing it from there is an ImportError and not a mixtu
 
 __all__ = [
     "DISTRIBUTION",
+    "AbsoluteMargin",
     "Arm",
     "ArmStanding",
     "Basis",
@@ -57,6 +58,7 @@ __all__ = [
     "NormalPosterior",
     "OutcomeKey",
     "Picker",
+    "RelativeMargin",
     "StaticSplit",
     "StudentTPosterior",
     "Tally",

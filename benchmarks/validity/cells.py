@@ -150,6 +150,10 @@ def _guardrails() -> Iterator[Cell]:
         "10 % of the champion's": RelativeMargin(0.1),
         "0.002": AbsoluteMargin(0.1 * BASE),
     }
+    for ratio in (1.0, 1.25, 1.5, 2.0):
+        limits = {"fires": _RARE} if ratio == 1 else {}
+        play = partial(guard, None, ratio)
+        yield Cell(group="margins", name=f"no margin, errors x {ratio:g}", play=play, limits=limits)
     for name, margin in margins.items():
         for ratio in (1.0, 1.1, 1.25, 1.5, 2.0):
             limits = {1.0: {"fires": _RARE}, 1.1: {"fires": _RARE, "cleared": _RARE}}.get(ratio, {})

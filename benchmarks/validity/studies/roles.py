@@ -33,8 +33,8 @@ _FEWER: Final = ValueScale(direction=Direction.MINIMIZE)
 _DESIGN: Final = Design(alpha=ALPHA)
 
 
-def guard(margin: Margin, ratio: float, rng: np.random.Generator, n_runs: int) -> Sample:
-    """Measure when harm beyond a margin is found, and when it is found that there is none."""
+def guard(margin: Margin | None, ratio: float, rng: np.random.Generator, n_runs: int) -> Sample:
+    """Measure when harm beyond a margin is found; where there is one, also when it is found to be none."""
     metric = Metric(name="error", direction=Direction.MINIMIZE, is_guardrail=True, worse_by=margin)
 
     def of_run(_run: int) -> dict[str, float]:
@@ -42,13 +42,12 @@ def guard(margin: Margin, ratio: float, rng: np.random.Generator, n_runs: int) -
         found = margin_evidence(metric, table, 1, 0, _DESIGN)
         edge = edge_of(metric)
         beyond = early_process(table, 1, 0, edge, is_worse=True) if isinstance(edge, Ratio) else found.beyond
-        fired, cleared = _first(beyond, 1 / ALPHA), _first(found.within, 2 / ALPHA)
-        return {
-            "fires": np.isfinite(fired),
-            "day": fired / _GUARDRAIL_LOOKS,
-            "cleared": np.isfinite(cleared),
-            "cleared_day": cleared / _GUARDRAIL_LOOKS,
-        }
+        fired = _first(beyond, 1 / ALPHA)
+        figures = {"fires": np.isfinite(fired), "day": fired / _GUARDRAIL_LOOKS}
+        if margin is None:
+            return figures
+        cleared = _first(found.within, 2 / ALPHA)
+        return {**figures, "cleared": np.isfinite(cleared), "cleared_day": cleared / _GUARDRAIL_LOOKS}
 
     return per_run(n_runs, of_run)
 

@@ -36,6 +36,7 @@ def test_every_cell_fills_its_tables() -> None:
         for group in (group for group in GROUPS if cell.group in group.cells):
             missing = {column.key for column in group.columns} - row.figures.keys()
             broken = {"stands", "alarm"} if cell.group == "broken" else set()
+            broken |= {"cleared", "cleared_day"} if cell.name.startswith("no margin") else set()
             assert missing <= {"holds_lift", "withheld", "unwithheld", "missed_ratio"} | broken
             assert row.figures
 
