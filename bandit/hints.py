@@ -80,9 +80,10 @@ def _on_shares(experiment: Experiment) -> Iterator[str]:
 
 def _on_window(metric: Metric) -> Iterator[str]:
     if metric.window is None:
+        but = " but that of harm" if metric.counts_early else ""
         yield (
-            f"{metric.name} has no window, so there is no evidence on it: a missing outcome never counts as "
-            "silence. Declare how long an outcome may take."
+            f"{metric.name} has no window, so there is no evidence on it{but}: a missing outcome never "
+            "counts as silence. Declare how long an outcome may take."
         )
 
 

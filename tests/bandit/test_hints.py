@@ -10,7 +10,7 @@ from bandit import hints
 from bandit.facts.fold import ArmObservations
 from bandit.hints import hints_from, hints_on
 from bandit.limits import Limits
-from bandit.metric import Metric, MetricKind
+from bandit.metric import Direction, Metric, MetricKind
 from bandit.policies import EpsilonGreedy, WeightedSplit
 from bandit.posteriors.moments import OutcomeMoments
 from bandit.posteriors.priors import BetaPrior, NormalInverseGammaPrior
@@ -48,7 +48,15 @@ def test_a_sound_declaration_gets_no_hint() -> None:
 def test_a_metric_without_a_window_has_no_evidence() -> None:
     """The hint names the metric and what to declare."""
     (hint,) = hints_on(declare(metrics=[replace(CLICK, window=None, default_value=None)], limits=FLOORS))
-    assert hint.startswith("click has no window, so there is no evidence on it")
+    assert hint.startswith("click has no window, so there is no evidence on it: ")
+
+
+def test_events_that_do_harm_are_looked_for_without_a_window() -> None:
+    """Of a guardrail or signal of such events, the hint says that there is evidence of harm."""
+    error = Metric(name="error", direction=Direction.MINIMIZE)
+    for watched in (replace(error, is_guardrail=True), replace(error, is_signal=True)):
+        (hint,) = hints_on(declare(metrics=[CLICK, watched], limits=FLOORS))
+        assert hint.startswith("error has no window, so there is no evidence on it but that of harm: ")
 
 
 def test_floors_that_make_evidence_impossible_are_named() -> None:

@@ -77,7 +77,7 @@ class MetricSentences:
     def _harm(self, challenger: ChallengerEvidence, arm: str) -> str:
         """Return that an arm does harm, or whether it stays within the margin; empty if neither is asked."""
         harm, within, margin = challenger.harm, challenger.not_worse, self._evidence.metric.worse_by
-        much = "" if margin is None else f"worse by more than {margin_text(margin)} than {self._champion}"
+        much = "" if margin is None else f"worse than {self._champion} by more than {margin_text(margin)}"
         if isinstance(harm, Claim) and harm.is_established:
             what = f"does harm: it is {much}" if much else "does harm"
             return f"{arm} {what} ({_strength(harm)}{_early(harm)})"
@@ -85,7 +85,7 @@ class MetricSentences:
             return ""
         if within.is_established:
             return f"{arm} is not {much} ({_strength(within)}{self._since(within)})"
-        return f"that {arm} is not {much} is not established (p {within.p_value:.2g})"
+        return f"whether {arm} is {much} is not established (p {within.p_value:.2g} for not worse)"
 
     def _signal(self, challenger: ChallengerEvidence, arm: str) -> str:
         """Return whether the signal is on for an arm; empty if the metric is no signal."""
@@ -99,7 +99,7 @@ class MetricSentences:
         if state.since_row is None:
             return f"the signal is off for {arm} (e-value {e_value}, on from {threshold})"
         epoch = self._evidence.row_epochs[state.since_row]
-        since = f"since the end of epoch {epoch.number}, begun {epoch.started_at:%Y-%m-%d %H:%M} UTC"
+        since = f"since epoch {epoch.number}, begun {epoch.started_at:%Y-%m-%d %H:%M} UTC"
         if not state.is_held:
             return (
                 f"the signal is off for {arm} again {since}{times} (e-value {e_value}, on from {threshold})"

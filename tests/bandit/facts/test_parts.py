@@ -67,6 +67,7 @@ def test_a_split_first_epoch_is_five_rows(*, is_exact: bool) -> None:
     assert grid.moments(3).shape == (3, 7, 2)
     assert grid.means(0, 2, missing=0.5)[:, 0].tolist() == [0.3] * 5 + [0.5]
     assert grid.means(0, 0, missing=0.5).shape == (0, 2)
+    assert grid.row_epochs == (*EPOCHS[:1] * 5, *EPOCHS[1:])
 
 
 @pytest.mark.parametrize("is_exact", [False, True])
@@ -86,6 +87,7 @@ def test_only_a_first_epoch_known_by_part_is_split() -> None:
     unknown = Facts(decisions=facts.decisions, outcomes=facts.outcomes)
     every = (Basis.POLICY, Basis.RESTRICTED)
     assert FactGrid(unknown, EPOCHS, [0, 1], splits_first=True).n_rows == 3
+    assert FactGrid(unknown, EPOCHS, [0, 1], splits_first=True).row_epochs == tuple(EPOCHS)
     assert FactGrid(facts, EPOCHS[1:], [0, 1], splits_first=True).n_rows == 2
     assert FactGrid(facts, [], [0, 1], splits_first=True).n_rows == 0
     assert FactGrid(facts, EPOCHS, [0, 1], bases=every, splits_first=True).decided.tolist()[0][0] == 1150

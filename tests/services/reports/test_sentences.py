@@ -89,10 +89,10 @@ def test_a_margin_is_named_wherever_it_decides() -> None:
         n: sentences(even(*[((2000, 0, 100), (2000, 0, n))] * 10), "error", metrics=(CLICK, MARGIN))[1]
         for n in (100, 150, 250)
     }
-    assert said_of[100].startswith("error: first is not worse by more than 50 % than champion (p ")
+    assert said_of[100].startswith("error: first is not worse than champion by more than 50 % (p ")
     assert ", first on 2026-" in said_of[100]
-    assert said_of[150].startswith("error: that first is not worse by more than 50 % than champion is not ")
-    assert said_of[250].startswith("error: first does harm: it is worse by more than 50 % than champion (p ")
+    assert said_of[150].startswith("error: whether first is worse than champion by more than 50 % is not ")
+    assert said_of[250].startswith("error: first does harm: it is worse than champion by more than 50 % (p ")
     harmful = even(*[((500, 50, 10), (500, 50, 50))] * 15)
     assert headline_of(harmful) == "Take first out: it does harm (error)."
     assert headline_of(harmful, metrics=(CLICK, MARGIN)) == (
@@ -108,11 +108,11 @@ def test_a_signal_says_since_when_it_is_on_and_what_changes_it() -> None:
     assert never.startswith("error: the signal is off for first (e-value ")
     assert never.endswith(", on from 20).")
     _, held = sentences(even(*[alike] * 2, *[bad] * 2), "error", metrics=metrics)
-    assert held.startswith("error: the signal is on for first since the end of epoch 3, begun 2026-")
+    assert held.startswith("error: the signal is on for first since epoch 3, begun 2026-")
     assert held.endswith("off from 5).")
     assert ": hold the arm where it is (e-value " in held
     _, again = sentences(even(*[alike] * 2, *[bad] * 2, *[alike] * 12), "error", metrics=metrics)
-    assert again.startswith("error: the signal is off for first again since the end of epoch ")
+    assert again.startswith("error: the signal is off for first again since epoch ")
     assert again.endswith(", on from 40).")
 
 
