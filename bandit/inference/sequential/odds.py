@@ -77,9 +77,7 @@ def ratio_rows(
     events = count_events(table, arm, champion)
     if isinstance(events, CannotSay):
         return events
-    grid = GUARDRAIL_GRID if is_more else reciprocal(GUARDRAIL_GRID)
-    terms = _log_likelihoods(events, grid, ratio)
-    return RowwiseProcess(rows=tuple(range(len(terms))), terms=terms, log_e_value=_log_mixture)
+    return ratio_process(events, GUARDRAIL_GRID if is_more else reciprocal(GUARDRAIL_GRID), ratio)
 
 
 def count_events(table: EvidenceTable, arm: int, champion: int) -> Events | CannotSay:
@@ -103,9 +101,10 @@ def reciprocal(grid: Sequence[float]) -> tuple[float, ...]:
     return tuple(1 / ratio for ratio in grid)
 
 
-def ratio_process(events: Events, grid: Sequence[float], ratio: float = 1.0) -> EProcess:
+def ratio_process(events: Events, grid: Sequence[float], ratio: float = 1.0) -> RowwiseProcess:
     """Return evidence against "the ratio is at most `ratio`"; with a grid below 1, against "at least"."""
-    return EProcess.of(_log_mixture(np.cumsum(_log_likelihoods(events, grid, ratio), axis=0)))
+    terms = _log_likelihoods(events, grid, ratio)
+    return RowwiseProcess(rows=tuple(range(len(terms))), terms=terms, log_e_value=_log_mixture)
 
 
 def _log_likelihoods(events: Events, grid: Sequence[float], ratio: float) -> FloatArray:

@@ -162,7 +162,7 @@ def test_a_centre_of_0_gives_conditional_odds(sign: Sign) -> None:
     events = Events(
         odds=parts / (1 - parts), challenger=wins[1].astype(float), champion=wins[0].astype(float)
     )
-    each = [ratio_process(events, [float(np.exp(sign * bet))]).log_values for bet in BETS]
+    each = [ratio_process(events, [float(np.exp(sign * bet))]).log_values() for bet in BETS]
     by_odds = np.log(np.exp(np.array(each)).T @ WEIGHTS)
     assert process.log_values == pytest.approx(by_odds.tolist(), rel=1e-9, abs=1e-9)
 
