@@ -21,6 +21,7 @@ StoreError
 ├── NameTakenError           the name is or was in use
 ├── KeysNotReadyError        the ring can't take another key yet; try again later
 ├── QuotaReachedError        the namespace holds as many experiments as it may; delete one first
+├── LeaseLostError           another server acts in this one's place; leave it to that
 └── StaleRevisionError       another caller changed the experiment first; read it again
 """
 
@@ -146,6 +147,15 @@ class QuotaReachedError(StoreError):
         self.namespace = namespace
         self.most = most
         super().__init__(f"namespace {namespace!r} holds {most} experiments already")
+
+
+class LeaseLostError(StoreError):
+    """The lease {name} is no longer held under token {token}; nothing was stored."""
+
+    def __init__(self, name: str, token: int) -> None:
+        self.name = name
+        self.token = token
+        super().__init__(f"the lease {name!r} is no longer held under token {token}")
 
 
 class StaleRevisionError(StoreError):

@@ -9,7 +9,7 @@ from benchmarks.harness import postgresql
 from benchmarks.harness.faked_clock import FakedClock
 from benchmarks.harness.postgresql import query
 
-__all__ = ["PostgresqlProcess", "dump", "query", "restore"]
+__all__ = ["PostgresqlProcess", "dump", "n_waiting", "query", "restore"]
 
 _SETTINGS = ("shared_buffers=32MB", "max_connections=100", "deadlock_timeout=50ms")
 
@@ -32,6 +32,13 @@ def restore(url: str, archive: Path) -> None:
     _run_client(
         "pg_restore", "--exit-on-error", "--no-owner", "--dbname", url.replace("+psycopg", ""), str(archive)
     )
+
+
+def n_waiting(url: str) -> int:
+    """Return how many sessions of a database wait for a lock."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    ((count,),) = query(url, f"{waiting} AND datname = current_database()")
+    return int(count)
 
 
 def _run_client(program: str, *arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from bandit.experiment import Experiment
 from bandit.facts import Epoch
-from server.store.records import ANYONE, AuditEntry, Changes, ExperimentRecord, NewEvent, State
+from server.store.records import ANYONE, AuditEntry, Changes, ExperimentRecord, Lease, State
 
 
 class ExperimentStore(ABC):
@@ -63,11 +63,12 @@ class ExperimentStore(ABC):
         epoch: Epoch | None = None,
         *,
         caller: str = ANYONE,
-        events: Sequence[NewEvent] = (),
+        fence: Lease | None = None,
     ) -> ExperimentRecord:
         """Store `after` in place of `before` with the next revision, and `epoch`, if any, made from it.
 
-        `epoch.revision` is set to the new revision.
+        `epoch.revision` is set to the new revision. With a fence, the lease can't change hands until the
+        change is stored or refused.
 
         Args:
             before: What is stored.
@@ -78,6 +79,7 @@ class ExperimentStore(ABC):
                 any, a change that leaves the state is the event that it was updated.
 
         Raises:
+            LeaseLostError: The lease of `fence` has changed hands.
             StaleRevisionError: The stored experiment is no longer `before`, or the epoch's number is taken.
         """
 

@@ -12,6 +12,7 @@ from server.store.records.events import Event, EventCursor, EventKind, EventPage
 from server.store.records.experiments import Changes, ExperimentRecord, LiveExperiment, State
 from server.store.records.facts import ExperimentFacts, Flush, ReportFacts, Sightings
 from server.store.records.history import History, LoggedOutcome
+from server.store.records.leases import Lease
 from server.store.records.ledger import Progress, Rebuilt
 from server.store.records.rewards import (
     Conflicting,
@@ -55,6 +56,7 @@ __all__ = [
     "Flush",
     "History",
     "KeyRing",
+    "Lease",
     "LiveExperiment",
     "LoggedOutcome",
     "MoveStep",

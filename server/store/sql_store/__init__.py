@@ -16,6 +16,7 @@ from server.store.sql_store.deliveries import SqlDeliveryStore
 from server.store.sql_store.events import SqlEventStore
 from server.store.sql_store.experiments import SqlExperimentStore
 from server.store.sql_store.facts import SqlFactStore
+from server.store.sql_store.leases import SqlLeaseStore
 from server.store.sql_store.ledger import SqlLedgerStore
 from server.store.sql_store.retention import SqlRetentionStore
 from server.store.sql_store.signing_keys import SqlKeyStore
@@ -33,6 +34,7 @@ class SqlStore(
     SqlLedgerStore,
     SqlClockStore,
     SqlKeyStore,
+    SqlLeaseStore,
     Store,
 ):
     """See `Store` for the contract.

@@ -12,9 +12,9 @@ from bandit.facts import Epoch
 from bandit.validation import namespace_of
 from server.store.contract.experiments import ExperimentStore
 from server.store.errors import StaleRevisionError
-from server.store.records import ANYONE, AuditEntry, Changes, ExperimentRecord, NewEvent, State
+from server.store.records import ANYONE, AuditEntry, Changes, ExperimentRecord, Lease, State
 from server.store.sql_store.part import SqlPart
-from server.store.tables import audit, epochs, experiments
+from server.store.tables import audit, epochs, experiments, leases
 
 
 class SqlExperimentStore(SqlPart, ExperimentStore):
@@ -62,9 +62,11 @@ class SqlExperimentStore(SqlPart, ExperimentStore):
         epoch: Epoch | None = None,
         *,
         caller: str = ANYONE,
-        events: Sequence[NewEvent] = (),
+        fence: Lease | None = None,
     ) -> ExperimentRecord:
         def change(connection: Connection) -> ExperimentRecord:
+            if fence is not None:
+                leases.require(connection, fence)
             experiments.require_readable(connection, self._dialect, after.experiment, after.updated_at)
             version = self._dialect.version
             number = None if epoch is None else epoch.number

@@ -387,5 +387,17 @@ clock_marks = Table(
 )
 """The mark by time of running: an instant is trusted once servers have run for long since it was marked."""
 
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("token", BigInteger, nullable=False),
+    Column("holder", Text),
+    Column("beat", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""A row for each thing that only one server may do. `token` grows with every change of hands, `beat` with
+every sign of life of the holder; `holder` is null while the lease is free."""
+
 compatibility = Table("compatibility", metadata, Column("oldest_code", String(32), primary_key=True))
 """One row: the head revision of the oldest code that may run on this schema."""
