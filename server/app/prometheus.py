@@ -131,6 +131,16 @@ class ServiceCollector:
             "Decisions whose unit was not recorded, since too many waited for the store.",
             self._services.counter.units.n_dropped,
         )
+        yield _gauge(
+            "bandit_controller_lease_held",
+            "1 while this server holds the controller's lease: it alone acts for launches.",
+            int(self._services.lease.held() is not None),
+        )
+        yield _counter(
+            "bandit_controller_takeovers",
+            "How often this server took the controller's lease from a server that had not released it.",
+            self._services.lease.n_takeovers,
+        )
 
     def _observe_commit(self, n_rows: int, seconds: float) -> None:
         self._commit_rows.observe(n_rows)

@@ -13,6 +13,7 @@ from server.services.choose.decision_counter import DecisionCounter
 from server.services.experiments.allocator import Allocator
 from server.services.experiments.event_feed import EventFeed
 from server.services.experiments.lifecycle import Experiments, Quotas
+from server.services.launch.lease import LeaseKeeper
 from server.services.reports.reporter import Reporter
 from server.services.reward.commit_queue import RewardQueue
 from server.services.reward.inquiries import Inquiries
@@ -56,6 +57,7 @@ class Services:
         events: Reads events, and tells watchers of new ones.
         purger: Purges old rewards from the log.
         reaper: Ends the runs of dead servers.
+        lease: Lets one server of several act for launches.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Services:
         keeps_events = timedelta(seconds=settings.event_retention_seconds) or None
         self.purger = Purger(store, clock, retention=retention, event_retention=keeps_events)
         self.reaper = RunReaper(store, self.writer, self.allocator, clock)
+        self.lease = LeaseKeeper(store, clock, holder=self.writer.incarnation.hex())
 
     def _make_sync(self, on_broken: Callable[[], None]) -> StoreSync:
         return StoreSync(

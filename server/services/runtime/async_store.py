@@ -144,12 +144,17 @@ class AsyncStore:
 
     beat_clock = _on(Thread.WRITE, Store.beat_clock)
 
+    read_lease = _on(Thread.POLL, Store.read_lease)
+    take_over_lease = _on(Thread.WRITE, Store.take_over_lease)
+    renew_lease = _on(Thread.WRITE, Store.renew_lease)
+    release_lease = _on(Thread.WRITE, Store.release_lease)
+
     @property
     def for_calls(self) -> "AsyncStore":
         """This store on the same threads, for services that answer calls: it raises service errors.
 
-        `StaleRevisionError` and `KeysNotReadyError` pass, since those services act on them. Any other error
-        of the store becomes its `service_error`.
+        `StaleRevisionError`, `LeaseLostError` and `KeysNotReadyError` pass, since those services act on them.
+        Any other error of the store becomes its `service_error`.
         """
         store = copy(self)
         store._translates = True  # noqa: SLF001 - of the same class
@@ -175,7 +180,7 @@ class AsyncStore:
         """Call `call` with the blocking store and these arguments on a thread, and return its result."""
         try:
             return await asyncio.wrap_future(self._submit(thread, lambda store: call(store, *args, **kwargs)))
-        except (errors.StaleRevisionError, errors.KeysNotReadyError):
+        except (errors.StaleRevisionError, errors.LeaseLostError, errors.KeysNotReadyError):
             raise
         except errors.StoreError as error:
             if self._translates:

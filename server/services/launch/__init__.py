@@ -1,0 +1,1 @@
+"""Launches: which server acts for them."""
