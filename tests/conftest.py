@@ -68,6 +68,7 @@ LONG: Final = (
     "faults/test_weak_settings.py",
     "listening/test_unix_sockets.py",
     "packaging/test_wheel.py",  # an environment is made from nothing
+    "replicas/test_leases.py",  # a silent holder is waited for
     "replicas/test_mixed_releases.py",  # the previous release is installed and runs beside this one
     "replicas/test_upgrade.py",
     "rpc/test_keepalive.py",  # pings are ten seconds apart
