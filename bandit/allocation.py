@@ -13,6 +13,8 @@ from bandit.experiment import Experiment
 from bandit.facts import Epoch, Facts, starts_of
 from bandit.facts.fold import ArmObservations, Weighting, fold_facts, fold_units
 from bandit.facts.units import NO_STEERING, SteeringFacts
+from bandit.launch.shares import demand_of, launch_shares
+from bandit.launch.state import Launch
 from bandit.limits import ArmStanding, apply_limits
 from bandit.metric import Direction, Metric
 from bandit.policies import policy_over
@@ -50,11 +52,13 @@ class Allocation:
         shares: Arm number to share; sums to 1 within 1e-9.
         warming_up: Numbers of the arms whose share is set by their warm-up.
         means: Metric number to arm number to posterior mean.
+        shadows: Number of each arm in shadow to the part of the champion's decisions that it sees.
     """
 
     shares: Mapping[int, float]
     warming_up: frozenset[int] = frozenset()
     means: Mapping[int, Mapping[int, float]] = field(default_factory=dict)
+    shadows: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +74,7 @@ class ExperimentState:
         lag: How long a replica may continue to use an epoch after its end.
         now: The current time.
         steering: Metric number to what units steer with, where units are counted; None where decisions are.
+        launch: Where each challenger is in its launch; None without one.
     """
 
     experiment: Experiment
@@ -80,6 +85,7 @@ class ExperimentState:
     lag: timedelta
     now: datetime
     steering: Mapping[int, SteeringFacts] | None = None
+    launch: Launch | None = None
 
     @cached_property
     def numbers(self) -> list[int]:
@@ -92,7 +98,7 @@ class ExperimentState:
         return [
             ArmStanding(
                 id=arm.id,
-                eligible=not arm.is_taken_out,
+                eligible=not arm.is_taken_out and (self.launch is None or self.launch.is_in_service(arm.id)),
                 decisions=self.decisions_by_arm[number],
                 age=self.age_of(number),
             )
@@ -118,17 +124,20 @@ class ExperimentState:
 
     @cached_property
     def decisions_by_arm(self) -> Counter[int]:
-        """Arm number to the number of decisions for it so far."""
+        """Arm number to the number of decisions so far in which it answered; shadow decisions are none."""
         counts = Counter[int]()
-        for (arm, _), count in self.facts.count_decisions().items():
-            counts[arm] += count
+        for (arm, basis), count in self.facts.count_decisions().items():
+            if basis is not Basis.SHADOW:
+                counts[arm] += count
         return counts
 
     @cached_property
     def n_decisions_in_force(self) -> int:
-        """The number of decisions in the current epoch so far."""
+        """The number of decisions in the current epoch so far, without shadow decisions."""
         columns = self.facts.decision_columns
-        return int(columns.counts[columns.cells.epoch == self.epochs[-1].number].sum())
+        cells = columns.cells
+        is_current = (cells.epoch == self.epochs[-1].number) & (cells.basis != Basis.SHADOW)
+        return int(columns.counts[is_current].sum())
 
     @cached_property
     def decisions_to_growth(self) -> float:
@@ -165,7 +174,7 @@ def allocate(state: ExperimentState) -> Allocation:
     If every arm is taken out, the champion gets all traffic, since some arm has to answer.
     """
     experiment = state.experiment
-    if all(arm.is_taken_out for arm in experiment.arms):
+    if not any(arm.eligible for arm in state.arms):
         return Allocation(shares=_all_to(state.arm_numbers[experiment.champion], state))
     observations = {metric.name: state.observations(metric) for metric in experiment.metrics}
     beliefs = {
@@ -182,23 +191,31 @@ def allocate(state: ExperimentState) -> Allocation:
             state.metric_numbers[name]: {arm: belief.mean for arm, belief in of_arm.items()}
             for name, of_arm in beliefs.items()
         },
+        shadows=_samples(state),
     )
+
+
+def _samples(state: ExperimentState) -> dict[int, float]:
+    """Return the number of each arm in shadow, unless it is taken out, to the part that it sees."""
+    samples = {} if state.launch is None else state.launch.samples
+    is_declared = {arm.id for arm in state.experiment.arms if not arm.is_taken_out}
+    return {state.arm_numbers[arm_id]: sample for arm_id, sample in samples.items() if arm_id in is_declared}
 
 
 def needs_epoch(state: ExperimentState, allocation: Allocation, threshold: float) -> bool:
     """True if the allocation is worth a new epoch.
 
     It is if some share's log-odds have moved by more than `threshold` since the current epoch, if arms came,
-    went or changed their warm-up, if that epoch has the decisions that end an early one, or if it has any and
-    is too old or too full. An epoch that starts in the future is too old even without decisions: until it is
-    capped, no earlier epoch ends.
+    went, or changed their warm-up or what they see in shadow, if that epoch has the decisions that end an
+    early one, or if it has any and is too old or too full. An epoch that starts in the future is too old even
+    without decisions: until it is capped, no earlier epoch ends.
     """
     current = state.epochs[-1]
     if current.is_ahead(state.now):
         return True
     if {a for a, s in allocation.shares.items() if s > 0} != {a for a, s in current.shares.items() if s > 0}:
         return True
-    if allocation.warming_up != current.warming_up:
+    if allocation.warming_up != current.warming_up or allocation.shadows != current.shadows:
         return True
     if furthest_move(current.shares, allocation.shares) > threshold:
         return True
@@ -239,30 +256,39 @@ def longest_epoch(state: ExperimentState) -> timedelta:
 def _limited_shares(state: ExperimentState, observations: Mapping[int, ArmObservations]) -> dict[int, float]:
     """Return arm number to the policy's share within the limits, given the current shares."""
     current = state.epochs[-1] if state.epochs else None
-    shares = apply_limits(
-        _policy_shares(state, observations),
-        state.arms,
-        state.experiment.limits,
-        previous=None if current is None else [current.shares.get(number, 0.0) for number in state.numbers],
-        elapsed=timedelta() if current is None else max(state.now - current.started_at, timedelta()),
-    )
+    previous = None if current is None else [current.shares.get(number, 0.0) for number in state.numbers]
+    elapsed = timedelta() if current is None else max(state.now - current.started_at, timedelta())
+    raw = _policy_shares(state, observations)
+    if state.launch is None:
+        shares = apply_limits(raw, state.arms, state.experiment.limits, previous=previous, elapsed=elapsed)
+    else:
+        arm_ids = [arm.id for arm in state.arms]
+        shares = launch_shares(
+            raw, arm_ids, state.experiment, state.launch, previous=previous, elapsed=elapsed
+        )
     return dict(zip(state.numbers, shares.tolist(), strict=True))
 
 
 def _policy_shares(state: ExperimentState, observations: Mapping[int, ArmObservations]) -> list[float]:
-    """Return the policy's shares of the arms in service, 0 for the others, in the order of declaration."""
+    """Return the policy's shares of the arms that it decides on, 0 for others, in the order of declaration.
+
+    These are the arms in service; in a launch the champion and the arms of the bandit stage.
+    """
     experiment = state.experiment
     metric = experiment.metric(experiment.reward_metric)
     beliefs = posteriors_from(metric, observations)
-    in_service = {
-        arm.id: number for arm, number in zip(state.arms, state.numbers, strict=True) if arm.eligible
+    pool = None if state.launch is None else demand_of(experiment, state.launch).floors
+    decided = {
+        arm.id: number
+        for arm, number in zip(state.arms, state.numbers, strict=True)
+        if (arm.eligible if pool is None else arm.id in pool)
     }
-    shares = policy_over(experiment.policy, tuple(in_service)).shares(
-        [beliefs[number] for number in in_service.values()],
+    shares = policy_over(experiment.policy, tuple(decided)).shares(
+        [beliefs[number] for number in decided.values()],
         maximize=metric.direction is Direction.MAXIMIZE,
         n_observations=sum(seen.sums.n for seen in observations.values()),
     )
-    by_number = dict(zip(in_service.values(), shares.tolist(), strict=True))
+    by_number = dict(zip(decided.values(), shares.tolist(), strict=True))
     return [by_number.get(number, 0.0) for number in state.numbers]
 
 

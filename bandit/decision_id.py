@@ -87,7 +87,7 @@ class Basis(enum.IntEnum):
     UNCONFIRMED = 4
     """Made by a server that could not confirm its epoch in time: neither steers nor enters inference."""
     SHADOW = 5
-    """Seen by an arm that did not answer."""
+    """Seen by an arm that did not answer: neither steers nor enters inference, but for pairs."""
     UNCOUNTED = 6
     """For outcomes only: their decision's count was lost with its server. Neither steers nor enters
     inference. Decisions never have this basis; their own basis stays in their id."""

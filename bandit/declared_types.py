@@ -10,6 +10,7 @@ from types import NoneType
 from typing import Final
 
 from bandit.experiment import AnalysisUnit, Arm, Experiment
+from bandit.launch.plan import LaunchPlan
 from bandit.limits import Limits
 from bandit.metric import AbsoluteMargin, Metric, RelativeMargin
 from bandit.policies import POLICIES
@@ -30,6 +31,7 @@ def require_types(experiment: object) -> None:
     require("policy", experiment.policy, tuple(POLICIES.values()), "a policy, such as ThompsonSampling()")
     require("limits", experiment.limits, Limits, "Limits")
     require("analysis_unit", experiment.analysis_unit, AnalysisUnit, "an AnalysisUnit")
+    require("launch", experiment.launch, LaunchPlan | None, "a LaunchPlan or None")
     require("max_decision_age", experiment.max_decision_age, timedelta, _DURATION)
     for name in ("half_life", "lookback"):
         require(name, getattr(experiment, name), timedelta | NoneType, f"{_DURATION} or None")
@@ -53,6 +55,7 @@ def _require_metric(path: str, metric: Metric) -> None:
     require(f"{path}.name", metric.name, str, "a str")
     require_number(f"{path}.minimum", metric.minimum)
     require_number(f"{path}.maximum", metric.maximum)
+    require(f"{path}.is_shadow", metric.is_shadow, bool, "a bool")
     require(f"{path}.window", metric.window, timedelta | NoneType, f"{_DURATION} or None")
     if metric.default_value is not None:
         require_number(f"{path}.default_value", metric.default_value)

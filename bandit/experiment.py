@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, TypeAlias
 
+from bandit.launch.plan import LaunchPlan
 from bandit.limits import Limits
 from bandit.metric import Metric
 from bandit.policies import POLICIES, DeclaredPolicy, ThompsonSampling
@@ -70,6 +71,7 @@ class Experiment:
         max_decision_age: How long after a decision its first outcome is accepted.
         salt: 16 bytes that seed the assignment of units, and key the hashes that stand for them.
         analysis_unit: What evidence counts as one observation.
+        launch: How challengers get to champion; None for an experiment that no launch runs.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Experiment:
     max_decision_age: timedelta = DEFAULT_MAX_DECISION_AGE
     salt: bytes
     analysis_unit: AnalysisUnit = AnalysisUnit.DECISION
+    launch: LaunchPlan | None = None
 
     def arm(self, arm_id: str) -> Arm:
         """Return the arm with this id; KeyError if there is no such arm."""

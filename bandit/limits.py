@@ -53,6 +53,8 @@ class Limits:
         warm_up_decisions: an arm with fewer decisions is new; 0 for no such bound.
         warm_up_duration: an arm of this age is no longer new, however few decisions it has had; None for no
             such bound.
+        champion_minimum_share: floor of the champion in a launch, in [0, 1]; it follows the role, not the
+            arm.
 
     Raises:
         TypeError: a bound has a wrong type.
@@ -65,10 +67,11 @@ class Limits:
     maximum_step_per_hour: float | None = None
     warm_up_decisions: int = 0
     warm_up_duration: timedelta | None = None
+    champion_minimum_share: float = 0.0
 
     def __post_init__(self) -> None:
         self._require_types()
-        for floor in (self.minimum_share, *self.minimum_shares.values()):
+        for floor in (self.minimum_share, self.champion_minimum_share, *self.minimum_shares.values()):
             if not 0 <= floor <= 1:
                 raise ValueError(f"a minimum share must be in [0, 1], got {exact(floor)}")
         if not 0 < self.maximum_share <= 1:
@@ -83,7 +86,7 @@ class Limits:
         object.__setattr__(self, "minimum_shares", dict(self.minimum_shares))
 
     def _require_types(self) -> None:
-        for name in ("minimum_share", "maximum_share", "warm_up_decisions"):
+        for name in ("minimum_share", "maximum_share", "champion_minimum_share", "warm_up_decisions"):
             require_number(name, getattr(self, name))
         require_numbers("minimum_shares", self.minimum_shares)
         if self.maximum_step_per_hour is not None:
@@ -197,7 +200,7 @@ def apply_limits(
     target = _capped(floors + max(0.0, 1 - floors.sum()) * wish, max(limits.maximum_share, 1 / len(kept)))
     if previous is not None and limits.maximum_step_per_hour is not None:
         bound = limits.maximum_step_per_hour * (elapsed / _HOUR)
-        target = _stepped(_checked_shares("previous shares", previous, len(arms))[eligible], target, bound)
+        target = stepped(_checked_shares("previous shares", previous, len(arms))[eligible], target, bound)
     shares = np.zeros(len(arms))
     shares[eligible] = target / target.sum()
     return shares
@@ -259,7 +262,14 @@ def _capped(shares: NDArray[np.float64], cap: float) -> NDArray[np.float64]:
     return capped
 
 
-def _stepped(previous: NDArray[np.float64], target: NDArray[np.float64], bound: float) -> NDArray[np.float64]:
+def stepped(previous: NDArray[np.float64], target: NDArray[np.float64], bound: float) -> NDArray[np.float64]:
+    """Return the shares on the straight line from the previous ones to the target that `bound` allows.
+
+    Args:
+        previous: The shares before, not negative; scaled to the sum 1. If all are 0, nothing bounds the step.
+        target: Where they go.
+        bound: How far any share may move.
+    """
     if previous.sum() <= 0:
         return target
     start = _proportional(previous)

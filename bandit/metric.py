@@ -111,6 +111,8 @@ class Metric:
         is_signal: True if a challenger is held where it is while it seems to make the metric worse; the
             metric does not steer, and is no guardrail.
         worse_by: How much worse a challenger may be on a guardrail or a signal; None: not at all.
+        is_shadow: True if arms in shadow are compared with the champion in it: it can be measured of an
+            answer that nobody saw.
 
     Raises:
         TypeError: The kind or the direction is neither a member nor the value of one.
@@ -128,6 +130,7 @@ class Metric:
     prior: Prior | None = None
     is_signal: bool = False
     worse_by: Margin | None = None
+    is_shadow: bool = False
 
     def __post_init__(self) -> None:
         # A str that equals a kind is not the kind, and would count as whole numbers.

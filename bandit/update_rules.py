@@ -42,8 +42,26 @@ def require_compatible(
             "started: earlier units were counted the other way; create a new experiment instead"
         )
         violations.append(Violation("analysis_unit", rule))
+    violations += _launch_changes(before, after)
     if violations:
         raise InvalidExperimentError(violations)
+
+
+def _launch_changes(before: Experiment, after: Experiment) -> Iterator[Violation]:
+    if before.launch is not None and after.launch is None:
+        rule = (
+            "can't be removed once the experiment has started, or arms out of service would get traffic "
+            "again; conclude the experiment instead"
+        )
+        yield Violation("launch", rule)
+        return
+    cycles = [each.launch.cycle for each in (before, after) if each.launch is not None]
+    if len(set(cycles)) > 1:
+        rule = (
+            f"can't change from {cycles[0]} to {cycles[1]} once the experiment has started: "
+            "the time of stages is counted in cycles; create a new experiment instead"
+        )
+        yield Violation("launch.cycle", rule)
 
 
 def require_numbers_left(n_arms_ever: int, n_metrics_ever: int) -> None:

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, assert_never
 from bandit.assignment import SALT_BYTES
 from bandit.declared_types import require_types
 from bandit.experiment import KIND_OF, Arm, Experiment
+from bandit.launch.rules import broken_rules
 from bandit.limits import InfeasibleLimitsError
 from bandit.metric import (
     LARGEST_COUNT,
@@ -123,6 +124,7 @@ def require_valid(experiment: Experiment, stored: Experiment | None = None) -> N
     ]
     if not violations:
         violations.extend(_check_limits(experiment))
+        violations.extend(Violation(field, rule) for field, rule in broken_rules(experiment))
     if violations:
         raise InvalidExperimentError(violations)
 
@@ -361,6 +363,8 @@ def _check_limits(experiment: Experiment) -> Iterator[Violation]:
     if limits.warm_up_decisions and limits.warm_up_duration is None:
         rule = "is required with warm_up_decisions, so that an arm that never reports does not keep its share"
         yield Violation("limits.warm_up_duration", rule)
+    if experiment.launch is not None:
+        return  # its arms are not all in service at once; see bandit.launch.rules
     try:
         limits.require_feasible(arm.id for arm in experiment.arms)
     except InfeasibleLimitsError as error:

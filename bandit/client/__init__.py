@@ -42,6 +42,7 @@ from bandit.client.values import (
     Reason,
     Reward,
     RewardResult,
+    ShadowDecision,
 )
 
 __all__ = [
@@ -74,6 +75,7 @@ __all__ = [
     "Reward",
     "RewardOutbox",
     "RewardResult",
+    "ShadowDecision",
     "Tls",
     "UnavailableError",
 ]

@@ -12,7 +12,7 @@ import grpc
 from bandit.client.arguments import refusal
 from bandit.client.errors import CallError, call_error, malformed_error
 from bandit.client.statuses import from_status, to_timedelta
-from bandit.client.values import Choice, Fallback, OutcomeResult, Reason, RewardResult
+from bandit.client.values import Choice, Fallback, OutcomeResult, Reason, RewardResult, ShadowDecision
 from bandit.v1 import bandit_pb2
 from bandit.wrong_types import wrong_type
 
@@ -72,7 +72,18 @@ def choice(response: bandit_pb2.ChooseResponse) -> Choice:
         model_uri=response.model_uri,
         epoch=response.epoch,
         snapshot_age=to_timedelta(response.snapshot_age),
+        shadows=tuple(map(_shadow, response.shadow_decisions)) if response.shadow_decisions else (),
         payload_source=response.payload,
+    )
+
+
+def _shadow(shadow: bandit_pb2.ShadowDecision) -> ShadowDecision:
+    return ShadowDecision(
+        arm=shadow.arm,
+        decision_id=shadow.decision_id,
+        propensity=shadow.propensity,
+        model_uri=shadow.model_uri,
+        payload_source=shadow.payload,
     )
 
 

@@ -27,6 +27,9 @@ from bandit.client.values import RewardResult
 LATENCY: Final = "latency_ms"
 ERROR: Final = "error"
 NO_ANSWER: Final = "no_answer"
+SHADOW_STATUS: Final = "shadow_status"
+"""1 if the shadow answered, 0 if not. It is posted of every shadow decision that was mirrored, and is never
+assumed: what is not posted is no value."""
 
 UNDECLARED_SECONDS: Final = 60.0
 """How long metrics that an experiment does not declare are left out."""
@@ -59,6 +62,17 @@ def measured(seconds: float, longest_ms: float, *, has_failed: bool) -> dict[str
     return {LATENCY: latency, ERROR: float(has_failed), NO_ANSWER: 0.0}
 
 
+def mirrored(seconds: float, longest_ms: float, exception: BaseException | None) -> dict[str, float]:
+    """Return the outcomes of a block in which a shadow answered, or failed to.
+
+    A block that was given up by its caller says nothing of the arm but that there was no answer.
+    """
+    if exception is not None and not isinstance(exception, Exception):
+        return {SHADOW_STATUS: 0.0}
+    has_failed = exception is not None
+    return {SHADOW_STATUS: float(not has_failed)} | measured(seconds, longest_ms, has_failed=has_failed)
+
+
 class Postings:
     """Decides what is sent of posts, and counts what became of them; thread-safe.
 
@@ -85,6 +99,13 @@ class Postings:
         """Count posts that will not be sent."""
         for post in posts:
             self._counters.add(EventKind.DROPPED, len(post.outcomes), experiment=post.experiment)
+
+    def warn_of_shadow(self, experiment: str, arm: str) -> None:
+        """Log the exception that is being handled, which an arm raised in shadow."""
+        n_unsaid = self._throttle.admit((experiment, arm, SHADOW_STATUS))
+        if n_unsaid is not None:
+            text = "experiment %r: arm %r failed in shadow (and %d warnings since the last one)"
+            log(logging.WARNING, text, experiment, arm, n_unsaid, exc_info=True)
 
     def settle(self, posts: Sequence[Post], answers: Sequence[RewardResult | CallError]) -> list[Post]:
         """Count what became of posts; return what of them is to be sent again, each with fewer metrics."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from bandit.client.arguments import call_seconds, duration
 from bandit.client.errors import CallError
+from bandit.wrong_types import require_number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +116,7 @@ class Returns:
         clock: Callable[[], float] = time.monotonic,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
+        require_number("patience", patience)
         self._patience = call_seconds(patience)
         self._clock = clock
         self._uniform = uniform

@@ -82,6 +82,30 @@ class Fallback:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowDecision:
+    """A request that an arm sees in shadow: let its model answer, and show the answer to nobody.
+
+    Attributes:
+        arm: the id of the arm.
+        decision_id: the signed decision, which the rewards of that answer name.
+        propensity: the probability with which the arm sees a decision of the champion, in (0, 1].
+        model_uri: the URI of the arm's model.
+        payload_source: the arm's own data as received; read `payload` instead.
+    """
+
+    arm: str
+    decision_id: str
+    propensity: float = 1.0
+    model_uri: str = ""
+    payload_source: Struct | Mapping[str, JsonValue] = field(default_factory=dict, repr=False, hash=False)
+
+    @property
+    def payload(self) -> dict[str, JsonValue]:
+        """The arm's own data as a plain dict, converted at each call; all numbers are floats."""
+        return _to_dict(self.payload_source)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
     """The arm that serves, and the decision that a reward names.
 
@@ -94,6 +118,7 @@ class Choice:
         epoch: the number of the epoch whose shares decided, counted from 1; 0 for a fallback.
         snapshot_age: how long ago the service last read its store; 0 for a fallback.
         fallback_cause: why the fallback was served; None if the service answered.
+        shadows: who sees the request in shadow, beside a new decision by which the champion answers.
         payload_source: the arm's own data as received; read `payload` instead.
     """
 
@@ -105,6 +130,7 @@ class Choice:
     epoch: int = 0
     snapshot_age: timedelta = timedelta(0)
     fallback_cause: CallError | None = None
+    shadows: tuple[ShadowDecision, ...] = ()
     payload_source: Struct | Mapping[str, JsonValue] = field(default_factory=dict, repr=False, hash=False)
     _payload: dict[str, JsonValue] | None = field(
         default=None, init=False, repr=False, compare=False
@@ -120,8 +146,7 @@ class Choice:
         """The arm's own data as a plain dict, which the caller may change; all numbers are floats."""
         payload = self._payload
         if payload is None:
-            source = self.payload_source
-            payload = _struct_to_dict(source) if isinstance(source, Struct) else copy.deepcopy(dict(source))
+            payload = _to_dict(self.payload_source)
             object.__setattr__(self, "_payload", payload)
         return payload
 
@@ -158,6 +183,10 @@ class RewardResult:
 
     metric_to_result: Mapping[str, OutcomeResult] = field(hash=False)
     is_fallback: bool = False
+
+
+def _to_dict(source: Struct | Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    return _struct_to_dict(source) if isinstance(source, Struct) else copy.deepcopy(dict(source))
 
 
 def _struct_to_dict(struct: Struct) -> dict[str, JsonValue]:

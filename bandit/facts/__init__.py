@@ -50,6 +50,7 @@ class Epoch:
         means: Metric number to the posterior mean of every arm at the start, for inference.
         is_cap: Whether it was begun because an earlier epoch started in the future, by a wrong clock. Then no
             earlier epoch ended later than its start.
+        shadows: Number of each arm in shadow to the part of the champion's decisions that it sees, in (0, 1].
     """
 
     experiment: int
@@ -63,6 +64,7 @@ class Epoch:
     warming_up: frozenset[int] = frozenset()
     means: Mapping[int, Mapping[int, float]] = field(default_factory=dict)
     is_cap: bool = False
+    shadows: Mapping[int, float] = field(default_factory=dict)
 
     def is_ahead(self, now: datetime) -> bool:
         """True if it starts so far in the future that the clock that dated it must have been wrong."""

@@ -35,6 +35,8 @@ class Reason(enum.StrEnum):
     LIFT_OUT_OF_RANGE = "lift-out-of-range"
     CHAMPION_WITHOUT_PLANNED_SHARE = "champion-without-planned-share"
     CHALLENGER_WITHOUT_PLANNED_SHARE = "challenger-without-planned-share"
+    NO_PAIRS = "no-pairs"
+    EDGE_OUT_OF_RANGE = "edge-out-of-range"
 
 
 _EXPLANATIONS: Final = {
@@ -64,6 +66,8 @@ _EXPLANATIONS: Final = {
     Reason.LIFT_OUT_OF_RANGE: "the mean after the lift lies outside the metric's range",
     Reason.CHAMPION_WITHOUT_PLANNED_SHARE: "the champion gets no share",
     Reason.CHALLENGER_WITHOUT_PLANNED_SHARE: "the challenger gets no share",
+    Reason.NO_PAIRS: "no request has an outcome of the shadow and one of the champion yet",
+    Reason.EDGE_OUT_OF_RANGE: "the metric's range leaves no room beyond the margin",
 }
 
 

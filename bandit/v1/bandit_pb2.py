@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x62\x61ndit/v1/bandit.proto\x12\tbandit.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xd7\x01\n\rChooseRequest\x12\x12\n\nexperiment\x18\x01 \x01(\t\x12\x0c\n\x04unit\x18\x02 \x01(\t\x12<\n\nattributes\x18\x03 \x03(\x0b\x32(.bandit.v1.ChooseRequest.AttributesEntry\x12\x15\n\religible_arms\x18\x04 \x03(\t\x12\x1c\n\x14previous_decision_id\x18\x05 \x01(\t\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xfb\x01\n\x0e\x43hooseResponse\x12\x0b\n\x03\x61rm\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\t\x12\x12\n\npropensity\x18\x03 \x01(\x01\x12!\n\x06reason\x18\x04 \x01(\x0e\x32\x11.bandit.v1.Reason\x12(\n\x07payload\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x13\n\x0bshadow_arms\x18\x06 \x03(\t\x12\r\n\x05\x65poch\x18\x07 \x01(\r\x12/\n\x0csnapshot_age\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tmodel_uri\x18\t \x01(\t\"@\n\x12\x42\x61tchChooseRequest\x12*\n\x08requests\x18\x01 \x03(\x0b\x32\x18.bandit.v1.ChooseRequest\"D\n\x13\x42\x61tchChooseResponse\x12-\n\x07results\x18\x01 \x03(\x0b\x32\x1c.bandit.v1.BatchChooseResult\"n\n\x11\x42\x61tchChooseResult\x12+\n\x06\x63hoice\x18\x01 \x01(\x0b\x32\x19.bandit.v1.ChooseResponseH\x00\x12\"\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x11.bandit.v1.StatusH\x00\x42\x08\n\x06result\"@\n\x13\x43hooseStreamRequest\x12)\n\x07request\x18\x01 \x01(\x0b\x32\x18.bandit.v1.ChooseRequest\"q\n\x14\x43hooseStreamResponse\x12+\n\x06\x63hoice\x18\x01 \x01(\x0b\x32\x19.bandit.v1.ChooseResponseH\x00\x12\"\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x11.bandit.v1.StatusH\x00\x42\x08\n\x06result\"\xa1\x01\n\rRewardRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x38\n\x08outcomes\x18\x02 \x03(\x0b\x32&.bandit.v1.RewardRequest.OutcomesEntry\x12\x10\n\x08revision\x18\x03 \x01(\r\x1a/\n\rOutcomesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x93\x01\n\x0eRewardResponse\x12\x37\n\x07results\x18\x01 \x03(\x0b\x32&.bandit.v1.RewardResponse.ResultsEntry\x1aH\n\x0cResultsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\'\n\x05value\x18\x02 \x01(\x0e\x32\x18.bandit.v1.OutcomeResult:\x02\x38\x01\"@\n\x12\x42\x61tchRewardRequest\x12*\n\x08requests\x18\x01 \x03(\x0b\x32\x18.bandit.v1.RewardRequest\"D\n\x13\x42\x61tchRewardResponse\x12-\n\x07results\x18\x01 \x03(\x0b\x32\x1c.bandit.v1.BatchRewardResult\"n\n\x11\x42\x61tchRewardResult\x12+\n\x06reward\x18\x01 \x01(\x0b\x32\x19.bandit.v1.RewardResponseH\x00\x12\"\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x11.bandit.v1.StatusH\x00\x42\x08\n\x06result\"\x9c\x01\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x33\n\x10\x66ield_violations\x18\x04 \x03(\x0b\x32\x19.bandit.v1.FieldViolation\x12.\n\x0bretry_delay\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"4\n\x0e\x46ieldViolation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t*\xb1\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x11\n\rREASON_POLICY\x10\x01\x12\x12\n\x0eREASON_WARM_UP\x10\x02\x12\x11\n\rREASON_PINNED\x10\x03\x12\x11\n\rREASON_PAUSED\x10\x04\x12\x14\n\x10REASON_CONCLUDED\x10\x05\x12\x10\n\x0cREASON_STALE\x10\x06\x12\x1a\n\x16REASON_NO_ELIGIBLE_ARM\x10\x07*\xbe\x01\n\rOutcomeResult\x12\x1e\n\x1aOUTCOME_RESULT_UNSPECIFIED\x10\x00\x12\x1b\n\x17OUTCOME_RESULT_RECORDED\x10\x01\x12\x17\n\x13OUTCOME_RESULT_LATE\x10\x02\x12\x1c\n\x18OUTCOME_RESULT_DUPLICATE\x10\x03\x12\x1a\n\x16OUTCOME_RESULT_REVISED\x10\x04\x12\x1d\n\x19OUTCOME_RESULT_SUPERSEDED\x10\x05\x32\xfe\x02\n\rBanditService\x12=\n\x06\x43hoose\x12\x18.bandit.v1.ChooseRequest\x1a\x19.bandit.v1.ChooseResponse\x12L\n\x0b\x42\x61tchChoose\x12\x1d.bandit.v1.BatchChooseRequest\x1a\x1e.bandit.v1.BatchChooseResponse\x12S\n\x0c\x43hooseStream\x12\x1e.bandit.v1.ChooseStreamRequest\x1a\x1f.bandit.v1.ChooseStreamResponse(\x01\x30\x01\x12=\n\x06Reward\x12\x18.bandit.v1.RewardRequest\x1a\x19.bandit.v1.RewardResponse\x12L\n\x0b\x42\x61tchReward\x12\x1d.bandit.v1.BatchRewardRequest\x1a\x1e.bandit.v1.BatchRewardResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x62\x61ndit/v1/bandit.proto\x12\tbandit.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xd7\x01\n\rChooseRequest\x12\x12\n\nexperiment\x18\x01 \x01(\t\x12\x0c\n\x04unit\x18\x02 \x01(\t\x12<\n\nattributes\x18\x03 \x03(\x0b\x32(.bandit.v1.ChooseRequest.AttributesEntry\x12\x15\n\religible_arms\x18\x04 \x03(\t\x12\x1c\n\x14previous_decision_id\x18\x05 \x01(\t\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb0\x02\n\x0e\x43hooseResponse\x12\x0b\n\x03\x61rm\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\t\x12\x12\n\npropensity\x18\x03 \x01(\x01\x12!\n\x06reason\x18\x04 \x01(\x0e\x32\x11.bandit.v1.Reason\x12(\n\x07payload\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x13\n\x0bshadow_arms\x18\x06 \x03(\t\x12\r\n\x05\x65poch\x18\x07 \x01(\r\x12/\n\x0csnapshot_age\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tmodel_uri\x18\t \x01(\t\x12\x33\n\x10shadow_decisions\x18\n \x03(\x0b\x32\x19.bandit.v1.ShadowDecision\"\x83\x01\n\x0eShadowDecision\x12\x0b\n\x03\x61rm\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\t\x12\x12\n\npropensity\x18\x03 \x01(\x01\x12(\n\x07payload\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x11\n\tmodel_uri\x18\x05 \x01(\t\"@\n\x12\x42\x61tchChooseRequest\x12*\n\x08requests\x18\x01 \x03(\x0b\x32\x18.bandit.v1.ChooseRequest\"D\n\x13\x42\x61tchChooseResponse\x12-\n\x07results\x18\x01 \x03(\x0b\x32\x1c.bandit.v1.BatchChooseResult\"n\n\x11\x42\x61tchChooseResult\x12+\n\x06\x63hoice\x18\x01 \x01(\x0b\x32\x19.bandit.v1.ChooseResponseH\x00\x12\"\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x11.bandit.v1.StatusH\x00\x42\x08\n\x06result\"@\n\x13\x43hooseStreamRequest\x12)\n\x07request\x18\x01 \x01(\x0b\x32\x18.bandit.v1.ChooseRequest\"q\n\x14\x43hooseStreamResponse\x12+\n\x06\x63hoice\x18\x01 \x01(\x0b\x32\x19.bandit.v1.ChooseResponseH\x00\x12\"\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x11.bandit.v1.StatusH\x00\x42\x08\n\x06result\"\xa1\x01\n\rRewardRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x38\n\x08outcomes\x18\x02 \x03(\x0b\x32&.bandit.v1.RewardRequest.OutcomesEntry\x12\x10\n\x08revision\x18\x03 \x01(\r\x1a/\n\rOutcomesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x93\x01\n\x0eRewardResponse\x12\x37\n\x07results\x18\x01 \x03(\x0b\x32&.bandit.v1.RewardResponse.ResultsEntry\x1aH\n\x0cResultsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\'\n\x05value\x18\x02 \x01(\x0e\x32\x18.bandit.v1.OutcomeResult:\x02\x38\x01\"@\n\x12\x42\x61tchRewardRequest\x12*\n\x08requests\x18\x01 \x03(\x0b\x32\x18.bandit.v1.RewardRequest\"D\n\x13\x42\x61tchRewardResponse\x12-\n\x07results\x18\x01 \x03(\x0b\x32\x1c.bandit.v1.BatchRewardResult\"n\n\x11\x42\x61tchRewardResult\x12+\n\x06reward\x18\x01 \x01(\x0b\x32\x19.bandit.v1.RewardResponseH\x00\x12\"\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x11.bandit.v1.StatusH\x00\x42\x08\n\x06result\"\x9c\x01\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x33\n\x10\x66ield_violations\x18\x04 \x03(\x0b\x32\x19.bandit.v1.FieldViolation\x12.\n\x0bretry_delay\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"4\n\x0e\x46ieldViolation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t*\xb1\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x11\n\rREASON_POLICY\x10\x01\x12\x12\n\x0eREASON_WARM_UP\x10\x02\x12\x11\n\rREASON_PINNED\x10\x03\x12\x11\n\rREASON_PAUSED\x10\x04\x12\x14\n\x10REASON_CONCLUDED\x10\x05\x12\x10\n\x0cREASON_STALE\x10\x06\x12\x1a\n\x16REASON_NO_ELIGIBLE_ARM\x10\x07*\xbe\x01\n\rOutcomeResult\x12\x1e\n\x1aOUTCOME_RESULT_UNSPECIFIED\x10\x00\x12\x1b\n\x17OUTCOME_RESULT_RECORDED\x10\x01\x12\x17\n\x13OUTCOME_RESULT_LATE\x10\x02\x12\x1c\n\x18OUTCOME_RESULT_DUPLICATE\x10\x03\x12\x1a\n\x16OUTCOME_RESULT_REVISED\x10\x04\x12\x1d\n\x19OUTCOME_RESULT_SUPERSEDED\x10\x05\x32\xfe\x02\n\rBanditService\x12=\n\x06\x43hoose\x12\x18.bandit.v1.ChooseRequest\x1a\x19.bandit.v1.ChooseResponse\x12L\n\x0b\x42\x61tchChoose\x12\x1d.bandit.v1.BatchChooseRequest\x1a\x1e.bandit.v1.BatchChooseResponse\x12S\n\x0c\x43hooseStream\x12\x1e.bandit.v1.ChooseStreamRequest\x1a\x1f.bandit.v1.ChooseStreamResponse(\x01\x30\x01\x12=\n\x06Reward\x12\x18.bandit.v1.RewardRequest\x1a\x19.bandit.v1.RewardResponse\x12L\n\x0b\x42\x61tchReward\x12\x1d.bandit.v1.BatchRewardRequest\x1a\x1e.bandit.v1.BatchRewardResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,44 +39,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REWARDREQUEST_OUTCOMESENTRY']._serialized_options = b'8\001'
   _globals['_REWARDRESPONSE_RESULTSENTRY']._loaded_options = None
   _globals['_REWARDRESPONSE_RESULTSENTRY']._serialized_options = b'8\001'
-  _globals['_REASON']._serialized_start=1776
-  _globals['_REASON']._serialized_end=1953
-  _globals['_OUTCOMERESULT']._serialized_start=1956
-  _globals['_OUTCOMERESULT']._serialized_end=2146
+  _globals['_REASON']._serialized_start=1963
+  _globals['_REASON']._serialized_end=2140
+  _globals['_OUTCOMERESULT']._serialized_start=2143
+  _globals['_OUTCOMERESULT']._serialized_end=2333
   _globals['_CHOOSEREQUEST']._serialized_start=100
   _globals['_CHOOSEREQUEST']._serialized_end=315
   _globals['_CHOOSEREQUEST_ATTRIBUTESENTRY']._serialized_start=266
   _globals['_CHOOSEREQUEST_ATTRIBUTESENTRY']._serialized_end=315
   _globals['_CHOOSERESPONSE']._serialized_start=318
-  _globals['_CHOOSERESPONSE']._serialized_end=569
-  _globals['_BATCHCHOOSEREQUEST']._serialized_start=571
-  _globals['_BATCHCHOOSEREQUEST']._serialized_end=635
-  _globals['_BATCHCHOOSERESPONSE']._serialized_start=637
-  _globals['_BATCHCHOOSERESPONSE']._serialized_end=705
-  _globals['_BATCHCHOOSERESULT']._serialized_start=707
-  _globals['_BATCHCHOOSERESULT']._serialized_end=817
-  _globals['_CHOOSESTREAMREQUEST']._serialized_start=819
-  _globals['_CHOOSESTREAMREQUEST']._serialized_end=883
-  _globals['_CHOOSESTREAMRESPONSE']._serialized_start=885
-  _globals['_CHOOSESTREAMRESPONSE']._serialized_end=998
-  _globals['_REWARDREQUEST']._serialized_start=1001
-  _globals['_REWARDREQUEST']._serialized_end=1162
-  _globals['_REWARDREQUEST_OUTCOMESENTRY']._serialized_start=1115
-  _globals['_REWARDREQUEST_OUTCOMESENTRY']._serialized_end=1162
-  _globals['_REWARDRESPONSE']._serialized_start=1165
-  _globals['_REWARDRESPONSE']._serialized_end=1312
-  _globals['_REWARDRESPONSE_RESULTSENTRY']._serialized_start=1240
-  _globals['_REWARDRESPONSE_RESULTSENTRY']._serialized_end=1312
-  _globals['_BATCHREWARDREQUEST']._serialized_start=1314
-  _globals['_BATCHREWARDREQUEST']._serialized_end=1378
-  _globals['_BATCHREWARDRESPONSE']._serialized_start=1380
-  _globals['_BATCHREWARDRESPONSE']._serialized_end=1448
-  _globals['_BATCHREWARDRESULT']._serialized_start=1450
-  _globals['_BATCHREWARDRESULT']._serialized_end=1560
-  _globals['_STATUS']._serialized_start=1563
-  _globals['_STATUS']._serialized_end=1719
-  _globals['_FIELDVIOLATION']._serialized_start=1721
-  _globals['_FIELDVIOLATION']._serialized_end=1773
-  _globals['_BANDITSERVICE']._serialized_start=2149
-  _globals['_BANDITSERVICE']._serialized_end=2531
+  _globals['_CHOOSERESPONSE']._serialized_end=622
+  _globals['_SHADOWDECISION']._serialized_start=625
+  _globals['_SHADOWDECISION']._serialized_end=756
+  _globals['_BATCHCHOOSEREQUEST']._serialized_start=758
+  _globals['_BATCHCHOOSEREQUEST']._serialized_end=822
+  _globals['_BATCHCHOOSERESPONSE']._serialized_start=824
+  _globals['_BATCHCHOOSERESPONSE']._serialized_end=892
+  _globals['_BATCHCHOOSERESULT']._serialized_start=894
+  _globals['_BATCHCHOOSERESULT']._serialized_end=1004
+  _globals['_CHOOSESTREAMREQUEST']._serialized_start=1006
+  _globals['_CHOOSESTREAMREQUEST']._serialized_end=1070
+  _globals['_CHOOSESTREAMRESPONSE']._serialized_start=1072
+  _globals['_CHOOSESTREAMRESPONSE']._serialized_end=1185
+  _globals['_REWARDREQUEST']._serialized_start=1188
+  _globals['_REWARDREQUEST']._serialized_end=1349
+  _globals['_REWARDREQUEST_OUTCOMESENTRY']._serialized_start=1302
+  _globals['_REWARDREQUEST_OUTCOMESENTRY']._serialized_end=1349
+  _globals['_REWARDRESPONSE']._serialized_start=1352
+  _globals['_REWARDRESPONSE']._serialized_end=1499
+  _globals['_REWARDRESPONSE_RESULTSENTRY']._serialized_start=1427
+  _globals['_REWARDRESPONSE_RESULTSENTRY']._serialized_end=1499
+  _globals['_BATCHREWARDREQUEST']._serialized_start=1501
+  _globals['_BATCHREWARDREQUEST']._serialized_end=1565
+  _globals['_BATCHREWARDRESPONSE']._serialized_start=1567
+  _globals['_BATCHREWARDRESPONSE']._serialized_end=1635
+  _globals['_BATCHREWARDRESULT']._serialized_start=1637
+  _globals['_BATCHREWARDRESULT']._serialized_end=1747
+  _globals['_STATUS']._serialized_start=1750
+  _globals['_STATUS']._serialized_end=1906
+  _globals['_FIELDVIOLATION']._serialized_start=1908
+  _globals['_FIELDVIOLATION']._serialized_end=1960
+  _globals['_BANDITSERVICE']._serialized_start=2336
+  _globals['_BANDITSERVICE']._serialized_end=2718
 # @@protoc_insertion_point(module_scope)

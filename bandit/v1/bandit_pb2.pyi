@@ -204,6 +204,7 @@ class ChooseResponse(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     SNAPSHOT_AGE_FIELD_NUMBER: _builtins.int
     MODEL_URI_FIELD_NUMBER: _builtins.int
+    SHADOW_DECISIONS_FIELD_NUMBER: _builtins.int
     arm: _builtins.str
     """The id of the chosen arm."""
     decision_id: _builtins.str
@@ -224,11 +225,15 @@ class ChooseResponse(_message.Message):
 
     @_builtins.property
     def shadow_arms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Arms that should see the request without answering it. Always empty in this version."""
+        """Reserved: always empty. `shadow_decisions` names the arms that see the request without answering it."""
 
     @_builtins.property
     def snapshot_age(self) -> _duration_pb2.Duration:
         """How long ago the server last confirmed its snapshot with the store."""
+
+    @_builtins.property
+    def shadow_decisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShadowDecision]:
+        """Who sees the request in shadow: at most three arms, and only beside a new decision by which the champion answers."""
 
     def __init__(
         self,
@@ -242,14 +247,57 @@ class ChooseResponse(_message.Message):
         epoch: _builtins.int = ...,
         snapshot_age: _duration_pb2.Duration | None = ...,
         model_uri: _builtins.str = ...,
+        shadow_decisions: _abc.Iterable[Global___ShadowDecision] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload", "snapshot_age", b"snapshot_age"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arm", b"arm", "decision_id", b"decision_id", "epoch", b"epoch", "model_uri", b"model_uri", "payload", b"payload", "propensity", b"propensity", "reason", b"reason", "shadow_arms", b"shadow_arms", "snapshot_age", b"snapshot_age"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arm", b"arm", "decision_id", b"decision_id", "epoch", b"epoch", "model_uri", b"model_uri", "payload", b"payload", "propensity", b"propensity", "reason", b"reason", "shadow_arms", b"shadow_arms", "shadow_decisions", b"shadow_decisions", "snapshot_age", b"snapshot_age"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ChooseResponse: _TypeAlias = ChooseResponse  # noqa: Y015
+
+@_typing.final
+class ShadowDecision(_message.Message):
+    """A request that an arm sees in shadow: let its model answer, show the answer to nobody, and post its outcomes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARM_FIELD_NUMBER: _builtins.int
+    DECISION_ID_FIELD_NUMBER: _builtins.int
+    PROPENSITY_FIELD_NUMBER: _builtins.int
+    PAYLOAD_FIELD_NUMBER: _builtins.int
+    MODEL_URI_FIELD_NUMBER: _builtins.int
+    arm: _builtins.str
+    """The id of the arm."""
+    decision_id: _builtins.str
+    """The signed decision, to be passed to Reward unchanged. The outcomes count as the arm's in shadow, and are compared
+    with those of the decision beside it; they never steer. What is not posted is no value.
+    """
+    propensity: _builtins.float
+    """The probability with which the arm sees a decision of the champion, in (0, 1]."""
+    model_uri: _builtins.str
+    """The URI of the arm's model, as declared in the experiment."""
+    @_builtins.property
+    def payload(self) -> _struct_pb2.Struct:
+        """The arm's own data, as declared in the experiment."""
+
+    def __init__(
+        self,
+        *,
+        arm: _builtins.str = ...,
+        decision_id: _builtins.str = ...,
+        propensity: _builtins.float = ...,
+        payload: _struct_pb2.Struct | None = ...,
+        model_uri: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arm", b"arm", "decision_id", b"decision_id", "model_uri", b"model_uri", "payload", b"payload", "propensity", b"propensity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShadowDecision: _TypeAlias = ShadowDecision  # noqa: Y015
 
 @_typing.final
 class BatchChooseRequest(_message.Message):

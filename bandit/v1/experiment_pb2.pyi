@@ -4,6 +4,7 @@ isort:skip_file
 The control plane: experiments, their life cycle and their reports."""
 
 from bandit.v1 import evidence_pb2 as _evidence_pb2
+from bandit.v1 import launch_pb2 as _launch_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
@@ -191,6 +192,8 @@ class Experiment(_message.Message):
     CONCLUDE_TIME_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     ANALYSIS_UNIT_FIELD_NUMBER: _builtins.int
+    LAUNCH_FIELD_NUMBER: _builtins.int
+    LAUNCH_STATUS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`[a-z0-9-]{1,63}`, optionally behind a namespace of the same pattern and a slash: `team-a/ranker`.
     Immutable.
@@ -271,6 +274,19 @@ class Experiment(_message.Message):
     def epoch(self) -> Global___Epoch:
         """The epoch in force. Unset for a draft. Output only."""
 
+    @_builtins.property
+    def launch(self) -> _launch_pb2.LaunchPlan:
+        """How challengers get to champion. Unset: no launch; shares are the policy's from the start. Once the
+        experiment has started, a launch can't be removed, its cycle can't change, and other changes hold for
+        challengers that enter the first stage afterwards.
+        """
+
+    @_builtins.property
+    def launch_status(self) -> _launch_pb2.Launch:
+        """Where each challenger was at the last look, without gates and holds, for which there is GetLaunch. Unset
+        without a launch. Output only.
+        """
+
     def __init__(
         self,
         *,
@@ -295,10 +311,12 @@ class Experiment(_message.Message):
         conclude_time: _timestamp_pb2.Timestamp | None = ...,
         epoch: Global___Epoch | None = ...,
         analysis_unit: Global___AnalysisUnit.ValueType = ...,
+        launch: _launch_pb2.LaunchPlan | None = ...,
+        launch_status: _launch_pb2.Launch | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["conclude_time", b"conclude_time", "create_time", b"create_time", "epoch", b"epoch", "half_life", b"half_life", "limits", b"limits", "lookback", b"lookback", "max_decision_age", b"max_decision_age", "policy", b"policy", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["conclude_time", b"conclude_time", "create_time", b"create_time", "epoch", b"epoch", "half_life", b"half_life", "launch", b"launch", "launch_status", b"launch_status", "limits", b"limits", "lookback", b"lookback", "max_decision_age", b"max_decision_age", "policy", b"policy", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["analysis_unit", b"analysis_unit", "arms", b"arms", "champion", b"champion", "conclude_time", b"conclude_time", "create_time", b"create_time", "description", b"description", "epoch", b"epoch", "etag", b"etag", "half_life", b"half_life", "limits", b"limits", "lookback", b"lookback", "max_decision_age", b"max_decision_age", "metrics", b"metrics", "name", b"name", "policy", b"policy", "reward_metric", b"reward_metric", "salt", b"salt", "start_time", b"start_time", "state", b"state", "update_time", b"update_time", "winner", b"winner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["analysis_unit", b"analysis_unit", "arms", b"arms", "champion", b"champion", "conclude_time", b"conclude_time", "create_time", b"create_time", "description", b"description", "epoch", b"epoch", "etag", b"etag", "half_life", b"half_life", "launch", b"launch", "launch_status", b"launch_status", "limits", b"limits", "lookback", b"lookback", "max_decision_age", b"max_decision_age", "metrics", b"metrics", "name", b"name", "policy", b"policy", "reward_metric", b"reward_metric", "salt", b"salt", "start_time", b"start_time", "state", b"state", "update_time", b"update_time", "winner", b"winner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -493,6 +511,7 @@ class Metric(_message.Message):
     PRIOR_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     WORSE_BY_FIELD_NUMBER: _builtins.int
+    SHADOW_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """As an arm's id: `p95.latency`. A metric removed from an experiment keeps its name."""
     kind: Global___MetricKind.ValueType
@@ -518,6 +537,10 @@ class Metric(_message.Message):
     role: Global___MetricRole.ValueType
     """What the metric is watched for; the reward metric has no role. Default: none, or GUARDRAIL if `guardrail` is true.
     Immutable once started.
+    """
+    shadow: _builtins.bool
+    """True: arms in shadow are compared with the champion in it, on pairs of outcomes for the same request. For what can be
+    measured of an answer that nobody saw, such as latency and errors; nobody clicks on one.
     """
     @_builtins.property
     def window(self) -> _duration_pb2.Duration:
@@ -548,10 +571,11 @@ class Metric(_message.Message):
         prior: Global___Prior | None = ...,
         role: Global___MetricRole.ValueType = ...,
         worse_by: Global___Margin | None = ...,
+        shadow: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_default_value", b"_default_value", "default_value", b"default_value", "prior", b"prior", "window", b"window", "worse_by", b"worse_by"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_value", b"_default_value", "clip", b"clip", "default_value", b"default_value", "direction", b"direction", "guardrail", b"guardrail", "kind", b"kind", "maximum", b"maximum", "minimum", b"minimum", "name", b"name", "prior", b"prior", "role", b"role", "window", b"window", "worse_by", b"worse_by"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_value", b"_default_value", "clip", b"clip", "default_value", b"default_value", "direction", b"direction", "guardrail", b"guardrail", "kind", b"kind", "maximum", b"maximum", "minimum", b"minimum", "name", b"name", "prior", b"prior", "role", b"role", "shadow", b"shadow", "window", b"window", "worse_by", b"worse_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__default_value: _TypeAlias = _typing.Literal["default_value"]  # noqa: Y015
     _WhichOneofArgType__default_value: _TypeAlias = _typing.Literal["_default_value", b"_default_value"]  # noqa: Y015
@@ -748,6 +772,7 @@ class Limits(_message.Message):
     MAXIMUM_STEP_PER_HOUR_FIELD_NUMBER: _builtins.int
     WARM_UP_DECISIONS_FIELD_NUMBER: _builtins.int
     WARM_UP_DURATION_FIELD_NUMBER: _builtins.int
+    CHAMPION_MINIMUM_SHARE_FIELD_NUMBER: _builtins.int
     minimum_share: _builtins.float
     """Every arm in service gets at least this share, in [0, 1): pi = f + (1 - sum of f) * policy's share."""
     maximum_share: _builtins.float
@@ -756,6 +781,10 @@ class Limits(_message.Message):
     """How far any arm's share may move in an hour, in (0, 1]. Unset: at once. Arms taken out go at once."""
     warm_up_decisions: _builtins.int
     """A new arm holds an equal share of what the other limits leave until it has this many decisions. 0: no warm-up."""
+    champion_minimum_share: _builtins.float
+    """The champion's minimum share in a launch, its reserve, in [0, 1): it follows the role, not the arm. Only with
+    `Experiment.launch`.
+    """
     @_builtins.property
     def minimum_shares(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Arm id to its own minimum share, in place of `minimum_share`; the champion's is its reserve."""
@@ -775,10 +804,11 @@ class Limits(_message.Message):
         maximum_step_per_hour: _builtins.float | None = ...,
         warm_up_decisions: _builtins.int = ...,
         warm_up_duration: _duration_pb2.Duration | None = ...,
+        champion_minimum_share: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_maximum_share", b"_maximum_share", "_maximum_step_per_hour", b"_maximum_step_per_hour", "maximum_share", b"maximum_share", "maximum_step_per_hour", b"maximum_step_per_hour", "warm_up_duration", b"warm_up_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_maximum_share", b"_maximum_share", "_maximum_step_per_hour", b"_maximum_step_per_hour", "maximum_share", b"maximum_share", "maximum_step_per_hour", b"maximum_step_per_hour", "minimum_share", b"minimum_share", "minimum_shares", b"minimum_shares", "warm_up_decisions", b"warm_up_decisions", "warm_up_duration", b"warm_up_duration"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_maximum_share", b"_maximum_share", "_maximum_step_per_hour", b"_maximum_step_per_hour", "champion_minimum_share", b"champion_minimum_share", "maximum_share", b"maximum_share", "maximum_step_per_hour", b"maximum_step_per_hour", "minimum_share", b"minimum_share", "minimum_shares", b"minimum_shares", "warm_up_decisions", b"warm_up_decisions", "warm_up_duration", b"warm_up_duration"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__maximum_share: _TypeAlias = _typing.Literal["maximum_share"]  # noqa: Y015
     _WhichOneofArgType__maximum_share: _TypeAlias = _typing.Literal["_maximum_share", b"_maximum_share"]  # noqa: Y015
@@ -817,10 +847,31 @@ class Epoch(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class ShadowsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NUMBER_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     SHARES_FIELD_NUMBER: _builtins.int
     WARMING_UP_FIELD_NUMBER: _builtins.int
+    SHADOWS_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """Counted from 1."""
     @_builtins.property
@@ -835,6 +886,10 @@ class Epoch(_message.Message):
     def warming_up(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of arms whose share was set by their warm-up."""
 
+    @_builtins.property
+    def shadows(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Id of each arm in shadow to the part of the champion's decisions that it sees, in (0, 1]."""
+
     def __init__(
         self,
         *,
@@ -842,10 +897,11 @@ class Epoch(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         shares: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         warming_up: _abc.Iterable[_builtins.str] | None = ...,
+        shadows: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "shares", b"shares", "start_time", b"start_time", "warming_up", b"warming_up"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "shadows", b"shadows", "shares", b"shares", "start_time", b"start_time", "warming_up", b"warming_up"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1203,6 +1259,7 @@ class Report(_message.Message):
     ANALYSIS_UNIT_FIELD_NUMBER: _builtins.int
     HINTS_FIELD_NUMBER: _builtins.int
     HEAVY_UNITS_FIELD_NUMBER: _builtins.int
+    LAUNCH_FIELD_NUMBER: _builtins.int
     experiment: _builtins.str
     """The experiment's name."""
     state: Global___State.ValueType
@@ -1277,6 +1334,10 @@ class Report(_message.Message):
         largest first; where decisions are counted, groups of units.
         """
 
+    @_builtins.property
+    def launch(self) -> _launch_pb2.Launch:
+        """Where each challenger is in its launch, and what comes next. Unset without a launch."""
+
     def __init__(
         self,
         *,
@@ -1301,10 +1362,11 @@ class Report(_message.Message):
         analysis_unit: Global___AnalysisUnit.ValueType = ...,
         hints: _abc.Iterable[_builtins.str] | None = ...,
         heavy_units: _abc.Iterable[Global___HeavyUnit] | None = ...,
+        launch: _launch_pb2.Launch | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["outlook", b"outlook", "report_time", b"report_time", "sample_ratio", b"sample_ratio", "start_time", b"start_time", "verdict", b"verdict"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["launch", b"launch", "outlook", b"outlook", "report_time", b"report_time", "sample_ratio", b"sample_ratio", "start_time", b"start_time", "verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["analysis_unit", b"analysis_unit", "arms", b"arms", "champion", b"champion", "direction", b"direction", "epochs", b"epochs", "experiment", b"experiment", "heavy_units", b"heavy_units", "hints", b"hints", "n_epochs", b"n_epochs", "notes", b"notes", "outlook", b"outlook", "report_time", b"report_time", "reward_metric", b"reward_metric", "sample_ratio", b"sample_ratio", "splits", b"splits", "start_time", b"start_time", "state", b"state", "uncounted_decisions", b"uncounted_decisions", "unsaid", b"unsaid", "verdict", b"verdict", "winner", b"winner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["analysis_unit", b"analysis_unit", "arms", b"arms", "champion", b"champion", "direction", b"direction", "epochs", b"epochs", "experiment", b"experiment", "heavy_units", b"heavy_units", "hints", b"hints", "launch", b"launch", "n_epochs", b"n_epochs", "notes", b"notes", "outlook", b"outlook", "report_time", b"report_time", "reward_metric", b"reward_metric", "sample_ratio", b"sample_ratio", "splits", b"splits", "start_time", b"start_time", "state", b"state", "uncounted_decisions", b"uncounted_decisions", "unsaid", b"unsaid", "verdict", b"verdict", "winner", b"winner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1425,6 +1487,7 @@ class DecisionCounts(_message.Message):
     RESTRICTED_FIELD_NUMBER: _builtins.int
     FALLBACK_FIELD_NUMBER: _builtins.int
     UNCONFIRMED_FIELD_NUMBER: _builtins.int
+    SHADOW_FIELD_NUMBER: _builtins.int
     policy: _builtins.int
     """Drawn from the epoch's shares."""
     restricted: _builtins.int
@@ -1433,6 +1496,8 @@ class DecisionCounts(_message.Message):
     """Certain answers: paused, concluded, stale, no eligible arm."""
     unconfirmed: _builtins.int
     """Made while the server could not confirm its epoch in time."""
+    shadow: _builtins.int
+    """Decisions of the champion that the arm saw in shadow. They steer nothing and enter no figure of the arm but the pairs."""
     def __init__(
         self,
         *,
@@ -1440,10 +1505,11 @@ class DecisionCounts(_message.Message):
         restricted: _builtins.int = ...,
         fallback: _builtins.int = ...,
         unconfirmed: _builtins.int = ...,
+        shadow: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallback", b"fallback", "policy", b"policy", "restricted", b"restricted", "unconfirmed", b"unconfirmed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallback", b"fallback", "policy", b"policy", "restricted", b"restricted", "shadow", b"shadow", "unconfirmed", b"unconfirmed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

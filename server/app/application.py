@@ -4,8 +4,8 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from server.app.access import Access
+from server.app.metrics.prometheus import ServiceCollector
 from server.app.process_limits import connections_of
-from server.app.prometheus import ServiceCollector
 from server.app.standby import Standby
 from server.app.webhooks import Webhooks
 from server.app.wiring import Services
@@ -15,6 +15,7 @@ from server.rpc.fast_lane.port import FastPort
 from server.rpc.handlers.admin import AdminService
 from server.rpc.handlers.bandit import BanditService
 from server.rpc.handlers.experiments import ExperimentService
+from server.rpc.handlers.launches import LaunchService
 from server.rpc.server import ConnectionLimits, RpcServer
 from server.services.background.timekeeping import Timekeeper
 from server.services.runtime.async_store import AsyncStore
@@ -32,6 +33,7 @@ class Application:
         store: Need not be reachable yet.
         number: This process's number among those that share the port, from 1; None if it is alone.
         on_broken: Called when durability can't be promised any more.
+        host: The clocks of this machine, from which service time is made; None for those that it has.
 
     Attributes:
         access: TLS and tokens.
@@ -50,10 +52,16 @@ class Application:
     """
 
     def __init__(
-        self, settings: Settings, store: Store, *, number: int | None, on_broken: Callable[[], None]
+        self,
+        settings: Settings,
+        store: Store,
+        *,
+        number: int | None,
+        on_broken: Callable[[], None],
+        host: Clock | None = None,
     ) -> None:
         pace = Pace(timedelta(seconds=settings.clock_settle_seconds))
-        clock = ServiceClock(Clock(), pace, is_shared=store.is_shared)
+        clock = ServiceClock(host or Clock(), pace, is_shared=store.is_shared)
         self.access = Access(settings, clock)
         async_store = AsyncStore(store)
         trust_after = timedelta(seconds=settings.trust_clock_after_seconds)
@@ -93,6 +101,7 @@ def _make_rpc(
     return RpcServer(
         BanditService(services.chooser, services.ledger, services.snapshot, services.inquiries),
         ExperimentService(services.experiments, services.reporter, services.events),
+        LaunchService(services.launches),
         AdminService(services.keys, services.store),
         access.authenticator,
         services.clock,

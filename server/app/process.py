@@ -4,7 +4,7 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
@@ -17,13 +17,14 @@ from server.app.access import LOOK_SECONDS
 from server.app.application import Application
 from server.app.errors import StartupError, fast_lane_errors, startup_errors
 from server.app.log_setup import set_up_logs
+from server.app.metrics.prometheus import serve_metrics
 from server.app.process_limits import connections_of, require_address_space
-from server.app.prometheus import serve_metrics
 from server.listening.errors import ListenError
 from server.listening.places import Place
 from server.rpc.fast_lane.port import FastPort
 from server.services.background import ended_runs
 from server.services.experiments.allocator import load_mathematics
+from server.services.launch.lease import BEAT_SECONDS
 from server.services.runtime.async_store import Thread
 from server.services.webhooks.dispatcher import LOOK_SECONDS as WEBHOOK_SECONDS
 from server.settings import Settings
@@ -163,6 +164,7 @@ class _Service:
         await self._services.sync.end()
         self._services.queue.close()
         await commits
+        await self._services.lease.release()
         await self._flush_counts()
         await self._application.standby.save(is_last=True)
         self._services.store.close()
@@ -190,18 +192,16 @@ class _Service:
         chores = [asyncio.create_task(self._services.store.run(Thread.COMPUTE, lambda _: load_mathematics()))]
         if not self._application.standby.is_connected:
             chores.append(asyncio.create_task(self._connect(has_answered=has_answered)))
-        chores.append(
-            asyncio.create_task(
-                self._services.sync.repeat(self._services.reaper.run_once, ended_runs.LOOK_SECONDS)
-            )
-        )
-        look_at_webhooks = self._application.webhooks.look
-        chores.append(asyncio.create_task(self._services.sync.repeat(look_at_webhooks, WEBHOOK_SECONDS)))
+        services = self._services
+        steps: list[tuple[Callable[[], Awaitable[None]], float]] = [
+            (services.reaper.run_once, ended_runs.LOOK_SECONDS),
+            (services.lease.run_once, BEAT_SECONDS),
+            (services.controller.run_once, self._settings.guardrail_seconds),
+            (self._application.webhooks.look, WEBHOOK_SECONDS),
+        ]
         if self._settings.purge:
-            seconds = self._settings.purge_interval_seconds
-            chores.append(
-                asyncio.create_task(self._services.sync.repeat(self._services.purger.run_once, seconds))
-            )
+            steps.append((services.purger.run_once, self._settings.purge_interval_seconds))
+        chores += [asyncio.create_task(services.sync.repeat(step, seconds)) for step, seconds in steps]
         return chores
 
     def _handle_signals(self) -> None:

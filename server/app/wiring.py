@@ -12,8 +12,11 @@ from server.services.choose.chooser import Chooser
 from server.services.choose.decision_counter import DecisionCounter
 from server.services.experiments.allocator import Allocator
 from server.services.experiments.event_feed import EventFeed
-from server.services.experiments.lifecycle import Experiments, Quotas
+from server.services.experiments.lifecycle import Experiments
+from server.services.experiments.quotas import Quotas
+from server.services.launch.controller import LaunchController
 from server.services.launch.lease import LeaseKeeper
+from server.services.launch.verbs import Launches
 from server.services.reports.reporter import Reporter
 from server.services.reward.commit_queue import RewardQueue
 from server.services.reward.inquiries import Inquiries
@@ -54,10 +57,12 @@ class Services:
         ledger: Answers Reward.
         experiments: Changes experiments.
         reporter: Makes reports.
+        launches: Shows launches, and carries out verbs.
         events: Reads events, and tells watchers of new ones.
         purger: Purges old rewards from the log.
         reaper: Ends the runs of dead servers.
         lease: Lets one server of several act for launches.
+        controller: Looks at launches, and does what their plans say.
     """
 
     def __init__(
@@ -93,11 +98,13 @@ class Services:
         self.experiments = self._make_experiments(settings, lag)
         count_waiting = self.counter.count_waiting
         self.reporter = Reporter(store, clock, lag=lag, flush=self.sync.flush, count_waiting=count_waiting)
+        self.launches = Launches(store, self.experiments, clock, lag=lag)
         self.events = EventFeed(store)
         keeps_events = timedelta(seconds=settings.event_retention_seconds) or None
         self.purger = Purger(store, clock, retention=retention, event_retention=keeps_events)
         self.reaper = RunReaper(store, self.writer, self.allocator, clock)
         self.lease = LeaseKeeper(store, clock, holder=self.writer.incarnation.hex())
+        self.controller = self._make_controller(settings, lag)
 
     def _make_sync(self, on_broken: Callable[[], None]) -> StoreSync:
         return StoreSync(
@@ -142,6 +149,17 @@ class Services:
             lag=lag,
             convergence=settings.convergence,
             quotas=Quotas(experiments=settings.max_experiments, arms=settings.max_arms),
+        )
+
+    def _make_controller(self, settings: Settings, lag: timedelta) -> LaunchController:
+        return LaunchController(
+            self.store,
+            self.snapshot,
+            self.experiments,
+            self.clock,
+            self.lease.held,
+            lag=lag,
+            gate_seconds=settings.gate_seconds,
         )
 
     def _look_at_all_experiments(self) -> None:

@@ -18,13 +18,17 @@ COMMANDS = {
     "backup": ("server.cli.commands.backup:backup", "Copy an SQLite database, even while a server uses it."),
     "clock": ("server.cli.commands.clock:clock", "Show, accept and repair the time that servers go by."),
     "experiment": ("server.cli.commands.experiment:experiment", "Create, change, run and list experiments."),
+    "launch": ("server.cli.commands.launch:launch", "Show and move the challengers of a launch."),
     "report": ("server.cli.commands.report:report", "Show what is known about an experiment's arms."),
     "events": ("server.cli.commands.events:events", "Show what happened to an experiment, and follow it."),
     "export": (
         "server.cli.commands.export:export",
         "Write an experiment's facts, epochs and reward log as Parquet or CSV.",
     ),
-    "plan": ("server.cli.commands.plan:plan", "Plan how long it takes to see a lift, before the start."),
+    "plan": (
+        "server.cli.commands.plan.command:plan",
+        "Plan how long it takes to see a lift, and what to expect of a launch, before the start.",
+    ),
     "choose": ("server.cli.commands.choose:choose", "Choose an arm by hand."),
     "reward": (
         "server.cli.commands.reward.group:reward",

@@ -7,19 +7,21 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from bandit.v1 import admin_pb2, bandit_pb2, experiment_pb2
+from bandit.v1 import admin_pb2, bandit_pb2, experiment_pb2, launch_pb2
 from server.rpc.guard.admission import Admission
 from server.rpc.guard.calls import Later
 from server.rpc.handlers.admin import AdminService
 from server.rpc.handlers.bandit import BanditService
 from server.rpc.handlers.experiments import ExperimentService
+from server.rpc.handlers.launches import LaunchService
 from server.services.access.callers import Role
 
 _Service = TypeVar("_Service")
 
-VIEWER: Final = frozenset({Role.VIEWER, Role.OPERATOR, Role.ADMIN})
+VIEWER: Final = frozenset({Role.VIEWER, Role.APPROVER, Role.OPERATOR, Role.ADMIN})
 _OPERATOR: Final = frozenset({Role.OPERATOR, Role.ADMIN})
 _ADMIN: Final = frozenset({Role.ADMIN})
+_APPROVER: Final = frozenset({Role.APPROVER})
 _CHOOSE: Final = frozenset({Role.CHOOSE})
 _REWARD: Final = frozenset({Role.REWARD})
 
@@ -106,6 +108,20 @@ EXPERIMENTS: Final[Service[ExperimentService]] = Service(
         Method("PauseExperiment", ExperimentService.pause_experiment, _OPERATOR, LARGE_BYTES),
         Method("ConcludeExperiment", ExperimentService.conclude_experiment, _OPERATOR, LARGE_BYTES),
         Method("DeleteExperiment", ExperimentService.delete_experiment, _ADMIN, LARGE_BYTES),
+    ),
+)
+
+LAUNCHES: Final[Service[LaunchService]] = Service(
+    launch_pb2.DESCRIPTOR.services_by_name["LaunchService"].full_name,
+    (
+        Method("GetLaunch", LaunchService.get_launch, VIEWER, SMALL_BYTES),
+        Method("ApproveLaunch", LaunchService.approve, _APPROVER, SMALL_BYTES),
+        Method("AdvanceLaunch", LaunchService.advance, _OPERATOR, SMALL_BYTES),
+        Method("HoldLaunch", LaunchService.hold, _OPERATOR, SMALL_BYTES),
+        Method("ResumeLaunch", LaunchService.resume, _OPERATOR, SMALL_BYTES),
+        Method("RollBackLaunch", LaunchService.roll_back, _OPERATOR, SMALL_BYTES),
+        Method("PromoteLaunch", LaunchService.promote, _OPERATOR, SMALL_BYTES),
+        Method("RestartLaunch", LaunchService.restart, _OPERATOR, SMALL_BYTES),
     ),
 )
 

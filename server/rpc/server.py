@@ -30,13 +30,24 @@ from server.rpc.handlers.bandit import BanditService
 from server.rpc.handlers.experiments import ExperimentService
 from server.rpc.handlers.health import health_handler
 from server.rpc.handlers.health_states import HealthStates
+from server.rpc.handlers.launches import LaunchService
 from server.rpc.handlers.reflection import serve_reflection
-from server.rpc.methods import ADMIN, BANDIT, EXPERIMENTS, LARGE_BYTES, VIEWER, Method, Service, WatchMethod
+from server.rpc.methods import (
+    ADMIN,
+    BANDIT,
+    EXPERIMENTS,
+    LARGE_BYTES,
+    LAUNCHES,
+    VIEWER,
+    Method,
+    Service,
+    WatchMethod,
+)
 from server.rpc.ports import Ports
 from server.services.runtime.clock import Clock
 
 _Service = TypeVar("_Service")
-SERVICES: Final = (BANDIT.name, EXPERIMENTS.name, ADMIN.name)
+SERVICES: Final = (BANDIT.name, EXPERIMENTS.name, LAUNCHES.name, ADMIN.name)
 
 METADATA_BYTES: Final = 16 * 1024
 _MOST_PENDING: Final = 30_000
@@ -100,6 +111,7 @@ class RpcServer:
     Args:
         bandit: The data plane.
         experiments: The control plane.
+        launches: Launches and their verbs.
         admin: Keys and the audit.
         authenticator: Authenticates and authorises callers.
         clock: Times the calls.
@@ -122,6 +134,7 @@ class RpcServer:
         self,
         bandit: BanditService,
         experiments: ExperimentService,
+        launches: LaunchService,
         admin: AdminService,
         authenticator: Authenticator,
         clock: Clock,
@@ -140,12 +153,9 @@ class RpcServer:
         self.guarded: dict[str, GuardedMethod | GuardedStream] = {}
         self.health_states = HealthStates()
         self._clock = clock
+        denials = DenialLog(clock)
         self._guard = Guard(
-            gate=self.gate,
-            authenticator=authenticator,
-            clock=clock,
-            denials=DenialLog(clock),
-            max_calls=max_calls,
+            gate=self.gate, authenticator=authenticator, clock=clock, denials=denials, max_calls=max_calls
         )
         self._streams = Streams(self.gate, self.unsent_requests, connection_seconds=limits.connection_seconds)
         self._watches = Watches(self.gate, self.unsent_requests, connection_seconds=limits.connection_seconds)
@@ -154,6 +164,7 @@ class RpcServer:
         self._server.add_generic_rpc_handlers((health_handler(self._health, self.unsent_requests),))
         self._add(BANDIT, bandit)
         self._add(EXPERIMENTS, experiments)
+        self._add(LAUNCHES, launches)
         self._add(ADMIN, admin)
         if has_reflection:
             admit = partial(authenticator.admit, roles=VIEWER)

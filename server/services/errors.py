@@ -7,6 +7,9 @@
     ├── ExperimentNotFoundError     name an experiment that exists
     ├── ExperimentNotStartedError   start the experiment first
     ├── TransitionRefusedError      the experiment's state does not allow this
+    ├── NoLaunchError               declare a launch, or start the experiment
+    ├── LaunchRefusedError          the rules of launches do not allow this move now
+    ├── LaunchMovedError            look at the launch again: the arm is in another visit than was meant
     ├── QuotaReachedError           delete what is not needed, or have the limit raised
     ├── DecisionExpiredError        too late: nothing helps
     ├── DecisionSealedError         as above, also for outcomes that may have been recorded before
@@ -114,6 +117,37 @@ class TransitionRefusedError(ServiceError):
 
     def __init__(self, name: str, state: str, change: str) -> None:
         super().__init__(f"experiment {name!r} is {state}: it can't be {change}")
+
+
+class NoLaunchError(ServiceError):
+    """The experiment has no launch."""
+
+    reason = "NO_LAUNCH"
+
+    def __init__(self, name: str, *, is_declared: bool) -> None:
+        why = "its launch begins when it is started" if is_declared else "it declares no [launch]"
+        super().__init__(f"experiment {name!r} has no launch: {why}")
+
+
+class LaunchRefusedError(ServiceError):
+    """The rules of launches forbid this move."""
+
+    reason = "LAUNCH_REFUSED"
+
+    def __init__(self, name: str, why: object) -> None:
+        super().__init__(f"experiment {name!r}, {why}")
+
+
+class LaunchMovedError(ServiceError):
+    """The arm has moved since the caller looked."""
+
+    reason = "LAUNCH_MOVED"
+
+    def __init__(self, arm: str, entry: int, meant: int) -> None:
+        super().__init__(
+            f"arm {arm!r} has moved on: it is in visit {entry}, and the request means visit {meant}; "
+            "look at the launch again"
+        )
 
 
 class QuotaReachedError(ServiceError):

@@ -44,6 +44,13 @@ class Settings(SettingValues):
         return self
 
     @model_validator(mode="after")
+    def _check_looks(self) -> Self:
+        if self.gate_seconds < self.guardrail_seconds:
+            rule = f"must be at least guardrail_seconds ({exact(self.guardrail_seconds)})"
+            raise _rule("gate_seconds", rule)
+        return self
+
+    @model_validator(mode="after")
     def _check_standby(self) -> Self:
         if (self.snapshot is None) != (self.keys is None):
             given, missing = ("snapshot", "keys") if self.keys is None else ("keys", "snapshot")

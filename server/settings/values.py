@@ -179,6 +179,19 @@ class SettingValues(BaseSettings):
         allow_inf_nan=False,
         description="A new epoch begins when a share has moved by more than this, in log-odds.",
     )
+    guardrail_seconds: Seconds = Field(
+        default=5.0,
+        ge=0.01,
+        le=3_600,
+        description="Look at the guardrails of launches this often, to take out an arm that does harm.",
+    )
+    gate_seconds: Seconds = Field(
+        default=30.0,
+        ge=0.01,
+        le=3_600,
+        description="Look at the gates of launches this often, to let challengers take their next step; at "
+        "least --guardrail-seconds.",
+    )
     lag_seconds: Seconds = Field(
         default=5.0,
         gt=0,

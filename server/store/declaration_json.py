@@ -19,10 +19,13 @@ from datetime import timedelta
 from typing import Any, Final, TypeAlias, TypeVar
 
 from bandit.experiment import KIND_OF, AnalysisUnit, Arm, Experiment
+from bandit.launch.state import Launch
 from bandit.limits import Limits
 from bandit.metric import MARGINS, Direction, Margin, Metric, MetricKind
 from bandit.policies import POLICIES, DeclaredPolicy, ThompsonSampling
 from bandit.posteriors.priors import PRIORS, Prior
+from server.store.launch_json import plan_from_json, state_from_json, to_json
+from server.store.records import ExperimentRecord
 
 # What json.loads returns: keys and types were written by this module, so they are taken at their word.
 _Json: TypeAlias = dict[str, Any]
@@ -42,6 +45,10 @@ WRITTEN_ALWAYS: Final[Mapping[type, frozenset[str]]] = {
 """The nested keys that every release knows, those before 0.3.0 included; never to be added to."""
 
 
+_RESERVE: Final = "champion_minimum_share"
+"""A limit that only a launch has. It is written beside the plan, since old code fails on it in the limits."""
+
+
 class DocumentError(ValueError):
     """The document says something that this code can't read."""
 
@@ -55,6 +62,7 @@ class Declaration:
         arm_numbers: Arm id to number.
         metric_numbers: Metric name to number.
         winner: The arm that answers once concluded.
+        launch: Where each challenger is in its launch; None without one, and before the experiment starts.
         unknown: What was left out because this code does not know it, such as `arms[0].weight`.
     """
 
@@ -62,6 +70,7 @@ class Declaration:
     arm_numbers: Mapping[str, int]
     metric_numbers: Mapping[str, int]
     winner: str | None
+    launch: Launch | None = None
     unknown: tuple[str, ...] = ()
 
 
@@ -71,14 +80,12 @@ def to_document(declaration: Declaration) -> str:
     body = {
         "name": experiment.name,
         "description": experiment.description,
-        "arms": [without_new_defaults(arm, dataclasses.asdict(arm), Arm) for arm in experiment.arms],
+        "arms": [_arm_to_json(arm, declaration.launch) for arm in experiment.arms],
         "champion": experiment.champion,
         "policy": _kind_to_json(experiment.policy),
         "metrics": [_metric_to_json(metric) for metric in experiment.metrics],
         "reward_metric": experiment.reward_metric,
-        "limits": without_new_defaults(
-            experiment.limits, _with_seconds(dataclasses.asdict(experiment.limits)), Limits
-        ),
+        "limits": _limits_to_json(experiment.limits, is_in_launch=experiment.launch is not None),
         "half_life": _to_seconds(experiment.half_life),
         "lookback": _to_seconds(experiment.lookback),
         "max_decision_age": _to_seconds(experiment.max_decision_age),
@@ -88,8 +95,40 @@ def to_document(declaration: Declaration) -> str:
         "metric_numbers": dict(declaration.metric_numbers),
         "winner": declaration.winner,
     }
+    if experiment.launch is not None:
+        body["launch"] = {
+            "plan": to_json(experiment.launch),
+            "state": None if declaration.launch is None else to_json(declaration.launch),
+            "taken_out": [arm.id for arm in experiment.arms if arm.is_taken_out],
+            _RESERVE: experiment.limits.champion_minimum_share,
+        }
     # In ASCII, so that a database of any encoding holds every text.
     return json.dumps(body, allow_nan=False, separators=(",", ":"))
+
+
+def document_of(record: ExperimentRecord) -> str:
+    """Return the document of a stored experiment."""
+    return to_document(
+        Declaration(
+            experiment=record.experiment,
+            arm_numbers=record.arm_numbers,
+            metric_numbers=record.metric_numbers,
+            winner=record.winner,
+            launch=record.launch,
+        )
+    )
+
+
+def _limits_to_json(limits: Limits, *, is_in_launch: bool) -> _Json:
+    """The body of limits; the champion's reserve is beside the launch, where old code does not fail on it."""
+    body = without_new_defaults(limits, _with_seconds(dataclasses.asdict(limits)), Limits)
+    return {key: value for key, value in body.items() if not (is_in_launch and key == _RESERVE)}
+
+
+def _arm_to_json(arm: Arm, launch: Launch | None) -> _Json:
+    """The body of an arm; one that its launch keeps out of service is taken out, for code that knows none."""
+    body = without_new_defaults(arm, dataclasses.asdict(arm), Arm)
+    return body | {"is_taken_out": arm.is_taken_out or not (launch is None or launch.is_in_service(arm.id))}
 
 
 def without_new_defaults(value: Arm | Metric | Limits, body: _Json, kind: type) -> _Json:
@@ -122,11 +161,14 @@ def from_document(document: str) -> Declaration:
     reading = _Reading()
     try:
         body = json.loads(document)
+        launch = body.get("launch")
+        state = None if launch is None else launch["state"]
         return Declaration(
             experiment=_experiment_from_json(body, reading),
             arm_numbers=body["arm_numbers"],
             metric_numbers=body["metric_numbers"],
             winner=body["winner"],
+            launch=None if state is None else state_from_json(state, reading.known),
             unknown=tuple(reading.unknown),
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -155,11 +197,15 @@ def _experiment_from_json(body: _Json, reading: _Reading) -> Experiment:
     limits["warm_up_duration"] = _from_seconds(limits["warm_up_duration"])
     max_decision_age = _from_seconds(body["max_decision_age"])
     assert max_decision_age is not None  # noqa: S101 - written by to_document, which always has it
+    launch = body.get("launch")
+    if launch is not None and _RESERVE in launch:
+        limits[_RESERVE] = launch[_RESERVE]
     return Experiment(
         name=body["name"],
         description=body["description"],
         arms=tuple(
-            Arm(**reading.known(Arm, arm, f"arms[{number}]")) for number, arm in enumerate(body["arms"])
+            Arm(**reading.known(Arm, arm, f"arms[{number}]") | _taken_out(arm, launch))
+            for number, arm in enumerate(body["arms"])
         ),
         champion=body["champion"],
         # Nothing is allocated by a declaration with an unknown part: then this only stands in for the policy.
@@ -175,7 +221,13 @@ def _experiment_from_json(body: _Json, reading: _Reading) -> Experiment:
         max_decision_age=max_decision_age,
         salt=bytes.fromhex(body["salt"]),
         analysis_unit=AnalysisUnit(body.get("analysis_unit", AnalysisUnit.DECISION)),
+        launch=None if launch is None else plan_from_json(launch["plan"], reading.known),
     )
+
+
+def _taken_out(arm: _Json, launch: _Json | None) -> _Json:
+    """Whether an arm is declared to be out of service, where its launch may keep it out as well."""
+    return {} if launch is None else {"is_taken_out": arm["id"] in launch["taken_out"]}
 
 
 def _to_seconds(duration: timedelta | None) -> float | None:

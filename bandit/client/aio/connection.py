@@ -18,7 +18,7 @@ from bandit.client.messages import choose_response
 from bandit.client.streams.questions import AsyncQuestion
 from bandit.client.streams.stream import MOST_STREAMS, ChooseStream
 from bandit.client.transport import AsyncTransport, RequestT, ResponseT
-from bandit.v1 import admin_pb2_grpc, bandit_pb2, bandit_pb2_grpc, experiment_pb2_grpc
+from bandit.v1 import admin_pb2_grpc, bandit_pb2, bandit_pb2_grpc, experiment_pb2_grpc, launch_pb2_grpc
 
 
 class AsyncStubs(NamedTuple):
@@ -27,6 +27,7 @@ class AsyncStubs(NamedTuple):
     channel: grpc.aio.Channel
     bandit: bandit_pb2_grpc.BanditServiceAsyncStub
     experiments: experiment_pb2_grpc.ExperimentServiceAsyncStub
+    launches: launch_pb2_grpc.LaunchServiceAsyncStub
     admin: admin_pb2_grpc.AdminServiceAsyncStub
 
 
@@ -115,6 +116,7 @@ class AsyncConnection(AsyncTransport[AsyncStubs]):
             channel,
             bandit_pb2_grpc.BanditServiceStub(channel),
             experiment_pb2_grpc.ExperimentServiceStub(channel),
+            launch_pb2_grpc.LaunchServiceStub(channel),
             admin_pb2_grpc.AdminServiceStub(channel),
         )
 

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from bandit.client.aio.connection import AsyncCalls
+from bandit.client.aio.launches import AsyncLaunches
 from bandit.client.arguments import build
 from bandit.client.errors import CallError
 from bandit.client.retry import Returns
@@ -24,7 +24,7 @@ from bandit.wrong_types import wrong_type
 _REPORT_BYTES = 256 * 1024 * 1024  # the channel takes answers of any size
 
 
-class AsyncExperiments(AsyncCalls):
+class AsyncExperiments(AsyncLaunches):
     """Experiment calls for asyncio."""
 
     async def create(

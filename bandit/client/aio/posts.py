@@ -31,6 +31,10 @@ class AsyncPosts:
         if wanted is not None:
             await self._background.put(wanted)
 
+    def warn_of_shadow(self, experiment: str, arm: str) -> None:
+        """Log the exception that is being handled, which an arm raised in shadow."""
+        self._postings.warn_of_shadow(experiment, arm)
+
     async def close(self) -> None:
         """Send what waits, for a bounded time; later posts are dropped."""
         await self._background.close()

@@ -16,6 +16,7 @@ from bandit.client.batches import batch_choose_request, choices, choose_batch
 from bandit.client.blocking.admin import Admin
 from bandit.client.blocking.connection import Connection
 from bandit.client.blocking.experiments import Experiments
+from bandit.client.blocking.mirroring import Mirroring
 from bandit.client.blocking.posts import Posts
 from bandit.client.blocking.rewards import Rewards
 from bandit.client.blocking.serving import Serving
@@ -27,7 +28,7 @@ from bandit.client.fallbacks import Fallbacks
 from bandit.client.messages import check_fallback, choice, choose_request, reward_request, reward_result
 from bandit.client.processes.copies import reduced
 from bandit.client.retry import Attempts, RetryPolicy
-from bandit.client.values import Choice, Fallback, Question, Reward, RewardResult
+from bandit.client.values import Choice, Fallback, Question, Reward, RewardResult, ShadowDecision
 from bandit.wrong_types import require
 
 
@@ -196,6 +197,39 @@ class BanditClient:
             timeout=timeout,
         )
         return Serving(experiment, choose, self._posts, duration("longest_ms", longest_ms, "milliseconds"))
+
+    def mirror(self, experiment: str, shadow: ShadowDecision, *, longest_ms: float = 60_000.0) -> Mirroring:
+        """Let an arm answer in shadow in a block of code, time the block, and post how it went.
+
+            for shadow in choice.shadows:
+                with client.mirror("demo", shadow):
+                    models[shadow.arm](request)
+
+        Run it where it does not hold up the answer, such as in a task of its own. What the block raises is
+        logged and goes no further: a shadow never harms the request that it saw.
+
+        At the end of the block `shadow_status` (1 if it answered, 0 if it raised) is posted for the shadow's
+        decision, with `latency_ms`, `error` and `no_answer` as of `serve`, as far as the experiment declares
+        metrics of these names. A block that is cancelled, or left by KeyboardInterrupt, SystemExit or
+        GeneratorExit, posts `shadow_status` 0 alone. So every shadow decision whose block began has an
+        outcome. One whose block never began has none, and counts as not mirrored, never as a success.
+
+        Other outcomes of the answer, such as its distance from the champion's, are rewards of
+        `shadow.decision_id`. Posting is as of `serve`.
+
+        Args:
+            experiment: the experiment's name, as of the choice.
+            shadow: one of `Choice.shadows`.
+            longest_ms: a longer latency counts as this one, in milliseconds; as of `serve`.
+
+        Raises:
+            TypeError: an argument has a wrong type.
+            ValueError: `longest_ms` is not positive and finite.
+        """
+        require("experiment", experiment, str, "a str")
+        require("shadow", shadow, ShadowDecision, "a ShadowDecision, one of Choice.shadows")
+        longest = duration("longest_ms", longest_ms, "milliseconds")
+        return Mirroring(experiment, shadow, self._posts, longest)
 
     def batch_choose(self, questions: Sequence[Question], *, timeout: float | None = None) -> list[Choice]:
         """Return one choice for each question, in order; those without an answer get their own fallback.

@@ -20,7 +20,7 @@ from bandit.client.messages import choose_response
 from bandit.client.streams.questions import Question
 from bandit.client.streams.stream import MOST_STREAMS, ChooseStream
 from bandit.client.transport import RequestT, ResponseT, Transport
-from bandit.v1 import admin_pb2_grpc, bandit_pb2, bandit_pb2_grpc, experiment_pb2_grpc
+from bandit.v1 import admin_pb2_grpc, bandit_pb2, bandit_pb2_grpc, experiment_pb2_grpc, launch_pb2_grpc
 
 
 class Stubs(NamedTuple):
@@ -29,6 +29,7 @@ class Stubs(NamedTuple):
     channel: grpc.Channel
     bandit: bandit_pb2_grpc.BanditServiceStub
     experiments: experiment_pb2_grpc.ExperimentServiceStub
+    launches: launch_pb2_grpc.LaunchServiceStub
     admin: admin_pb2_grpc.AdminServiceStub
 
 
@@ -116,6 +117,7 @@ class Connection(Transport[Stubs]):
             channel,
             bandit_pb2_grpc.BanditServiceStub(channel),
             experiment_pb2_grpc.ExperimentServiceStub(channel),
+            launch_pb2_grpc.LaunchServiceStub(channel),
             admin_pb2_grpc.AdminServiceStub(channel),
         )
 

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from bandit.client.arguments import build
-from bandit.client.blocking.connection import Calls
+from bandit.client.blocking.launches import Launches
 from bandit.client.errors import CallError
 from bandit.client.retry import Returns
 from bandit.v1 import event_pb2, experiment_pb2_grpc
@@ -26,7 +26,7 @@ from bandit.wrong_types import wrong_type
 _REPORT_BYTES = 256 * 1024 * 1024  # the channel takes answers of any size
 
 
-class Experiments(Calls):
+class Experiments(Launches):
     """Experiment calls; blocking and thread-safe."""
 
     def create(

@@ -33,6 +33,10 @@ class Posts:
         if wanted is not None:
             self._background.put(wanted)
 
+    def warn_of_shadow(self, experiment: str, arm: str) -> None:
+        """Log the exception that is being handled, which an arm raised in shadow."""
+        self._postings.warn_of_shadow(experiment, arm)
+
     def close(self) -> None:
         """Send what waits, for a bounded time; later posts are dropped."""
         self._background.close()

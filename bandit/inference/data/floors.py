@@ -2,13 +2,15 @@
 
 A floor must be known before the data, so it comes from the declaration and never from observed shares. The
 share that a policy gives an arm whatever the outcomes (a static split its weight, a constant epsilon its
-part) counts as well, within the additive limits, ``f + (1 - sum f) * p``, and the maximum share.
+part) counts as well, within the additive limits, ``f + (1 - sum f) * p``, and the maximum share. In a launch
+the declared floors alone count: those of the bandit stage, and the champion's reserve.
 """
 
 from collections.abc import Iterable, Mapping
 from math import fsum
 
 from bandit.experiment import Experiment
+from bandit.launch.shares import reserve_of
 from bandit.policies import EpsilonGreedy, StaticSplit, policy_over
 
 
@@ -46,6 +48,9 @@ def declared_floors(experiment: Experiment) -> dict[str, float]:
     arm_ids = tuple(arm.id for arm in experiment.arms if not arm.is_taken_out)
     if not arm_ids:
         return {}
+    if experiment.launch is not None:
+        floors_of_role = {experiment.champion: reserve_of(experiment.limits, experiment.champion)}
+        return {arm_id: experiment.limits.floor_of(arm_id) for arm_id in arm_ids} | floors_of_role
     match policy_over(experiment.policy, arm_ids):
         case StaticSplit() as split:
             certain = [float(share) for share in split.fixed_shares(len(arm_ids))]

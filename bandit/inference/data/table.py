@@ -123,6 +123,16 @@ class EvidenceTable:
             raise ValueError(f"arm {arm} has no column in the table")
         return self._column_of[arm]
 
+    def since(self, row: int, arm: int) -> "EvidenceTable":
+        """Return the table as if the arm had begun with this row; the same table if it is the first."""
+        if row == 0:
+            return self
+        column = self.column(arm)
+        parts = {name: getattr(self, name).copy() for name in ("shares", "n", "sums", "squares")}
+        for values in parts.values():
+            values[:row, column] = 0
+        return EvidenceTable(arms=self.arms, scale=self.scale, **parts)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ExposureTable:

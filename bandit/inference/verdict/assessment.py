@@ -9,13 +9,13 @@ P-values and intervals are adjusted for each metric separately, by Bonferroni ov
 challenger that the experiment ever had, so equal arms are called better or worse with probability alpha
 together, not each. A family that grows was smaller before: arms added one after the other, each judged as it
 comes, may together err up to alpha (1 + 1/2 + ... + 1/k), and did .04 of the time with twenty equal ones
-(benchmarks.validity). Comparisons are with the current champion, so the choice of champion also depends on
-the data: when the best-looking of five equal arms was made champion again and again, .028 of simulated
-experiments told two apart.
+(benchmarks.validity). Launches divide the error rate otherwise; see `families`. Comparisons are with the
+current champion, so the choice of champion also depends on the data: when the best-looking of five equal arms
+was made champion again and again, .028 of simulated experiments told two apart.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
@@ -40,6 +40,7 @@ from bandit.inference.sequential.response import Response, require_alike, respon
 from bandit.inference.sequential.results import EProcess
 from bandit.inference.sequential.sample_ratio import SampleRatio, check_sample_ratio
 from bandit.inference.verdict.claims import ALPHA, ChallengerEvidence, evidence_on
+from bandit.inference.verdict.families import family_of
 from bandit.metric import Metric
 
 MOST_PATHS: Final = 20
@@ -217,15 +218,17 @@ class _Assessor:
         self, arm: int, metric: Metric, table: EvidenceTable | CannotSay, early: EvidenceTable | CannotSay
     ) -> ChallengerEvidence:
         """Compare one challenger; `early` has open epochs too, where harm is looked for in them."""
-        champion, design, n_challengers = self._champion, self._design, len(self._challengers)
-        n_guardrails = sum(each.is_guardrail for each in self._state.experiment.metrics)
+        family = family_of(self._state, self._grid, arm, self._challengers)
+        champion, n_challengers = self._champion, family.n_challengers
+        design = replace(self._design, n_challengers=n_challengers)
+        table, early = family.rows_of(table, arm), family.rows_of(early, arm)
         return evidence_on(
             arm,
             metric,
             table if isinstance(table, CannotSay) else compare(table, arm, champion, design),
             n_challengers=n_challengers,
             open_harm=self._open_harm(arm, metric, early),
-            n_harms=max(n_guardrails, 1) * n_challengers,
+            n_harms=max(family.n_guardrails, 1) * n_challengers,
             margin=margin_evidence(metric, table, arm, champion, design) if metric.worse_by else None,
             signal=signal_state(metric, early, arm, champion, design) if metric.is_signal else None,
         )

@@ -13,6 +13,7 @@ from server.cli.framework.console import local_second
 from server.cli.framework.help import Command
 from server.printing import printable
 
+_STAGE = "stage"
 _FOREVER = 10 * 365 * 86_400.0
 _INTERRUPTED = 130
 
@@ -67,7 +68,9 @@ def _watch(client: BanditClient, name: str, after: int, server: str) -> Iterator
 
 def _line(event: Event) -> str:
     """Return one line, which fits 80 columns if arm, actor and reason are short."""
-    what = f"{event.kind:<9}  {event.arm or '-'}  {event.actor}"
+    to = event.figures.fields["to"].string_value if "to" in event.figures.fields else ""
+    arm = f"{event.arm} to {to}" if event.kind == _STAGE and to else event.arm or "-"
+    what = f"{event.kind:<11}  {arm}  {event.actor}"
     reason = f": {event.reason}" if event.reason else ""
     return f"{local_second(event.time)}  {event.sequence:>4}  {printable(what + reason)}"
 

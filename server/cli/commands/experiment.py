@@ -22,6 +22,7 @@ from server.cli.framework.errors import CalledWronglyError
 from server.cli.framework.help import Group
 from server.cli.framework.tables import plain_table, print_table
 from server.cli.framework.unit_option import Unit
+from server.printing import printable
 from server.wording import percent
 
 _TIMEOUT: Final = 120.0
@@ -174,6 +175,9 @@ def _print_list(experiments: list[Experiment]) -> None:
             local_time(item.update_time),
         )
     print_table(output_console(), table)
+    for item in experiments:
+        if item.launch_status.sentence:
+            click.echo(printable(f"{item.name}: {item.launch_status.sentence}"))
 
 
 def _answers(item: Experiment) -> str:

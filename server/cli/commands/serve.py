@@ -22,6 +22,7 @@ class ServeCommand(Command):
         "Monitoring": ("metrics_listen", "webhooks", "reflection", "log_level"),
         "Shutdown": ("drain_seconds", "drain_delay_seconds"),
         "Shares": ("epoch_interval_seconds", "epoch_threshold"),
+        "Launches": ("guardrail_seconds", "gate_seconds"),
         "Replicas and outages": (
             "poll_seconds",
             "lag_seconds",
@@ -72,6 +73,8 @@ class ServeCommand(Command):
 @setting_option("drain_delay_seconds", "SECONDS")
 @setting_option("epoch_interval_seconds", "SECONDS")
 @setting_option("epoch_threshold", "LOG-ODDS")
+@setting_option("guardrail_seconds", "SECONDS")
+@setting_option("gate_seconds", "SECONDS")
 @setting_option("poll_seconds", "SECONDS")
 @setting_option("lag_seconds", "SECONDS")
 @setting_option("max_staleness_seconds", "SECONDS")

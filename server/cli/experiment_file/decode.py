@@ -7,7 +7,7 @@ Keys are field names. An enum is its value in lower case without the type's pref
 
 import math
 import sys
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping, MutableSequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -102,6 +102,8 @@ class _Reader:
         item = map_value(field)
         if item is not None:
             self._set_map(getattr(message, field.name), item, value, path)
+        elif field.is_repeated and field.message_type is None:
+            self._set_numbers(getattr(message, field.name), field, value, path)
         elif field.is_repeated:
             self._set_array(getattr(message, field.name), value, path)
         elif field.message_type is not None:
@@ -116,6 +118,15 @@ class _Reader:
             inner = f"{path}[{printable(inline(key))}]"
             with self._adding_problems(inner, item):
                 entries[key] = _scalar(field, item)
+
+    def _set_numbers(
+        self, items: MutableSequence[object], field: FieldDescriptor, value: object, path: str
+    ) -> None:
+        if not isinstance(value, list):
+            raise _RuleError("must be an array, [0.05, 0.1]")
+        for index, item in enumerate(value):
+            with self._adding_problems(f"{path}[{index}]", item):
+                items.append(_scalar(field, item))
 
     def _set_array(self, items: RepeatedCompositeFieldContainer[Message], value: object, path: str) -> None:
         if not isinstance(value, list):

@@ -70,6 +70,7 @@ role = "guardrail"                    # must not get worse: recorded and reporte
                                       # "signal": an arm that seems to make it worse is to wait meanwhile
 # worse_by = { relative = 0.1 }       # how much worse an arm may be: 10 % of the champion's mean, or
                                       # { absolute = 20 } in the metric's unit; default: not at all
+shadow = true                         # arms in shadow are compared with the champion in it; see [launch]
 
 [metrics.prior.normal_inverse_gamma]  # for "real": belief before any outcome; without it the middle of the
 mean = 200                            # range, so declare what you expect
@@ -86,10 +87,51 @@ scale = 10_000                        # shape times the variance: here a standar
 minimum_share = 0.05                  # every arm in service gets at least this: without it a losing arm may
                                       # get nothing, and then nothing can be found out about it
 # maximum_share = 0.95                # no arm gets more
+# champion_minimum_share = 0.2        # with a launch: the reserve of whichever arm is champion
 # maximum_step_per_hour = 0.2         # how far a share may move in an hour
 warm_up_decisions = 500               # a new arm holds an equal share until it has this many decisions,
 warm_up_duration = "1d"               # or for this long
 
 [limits.minimum_shares]               # an arm's own minimum; the champion's is its reserve
 v1 = 0.2
+
+# A launch: every challenger walks from a small share to champion by itself. Its stages replace the warm-up,
+# so leave warm_up_decisions and warm_up_duration out with it.
+# [launch]
+# mode = "recommend"                  # or "automatic": the service takes the steps and promotes
+# cycle = "7d"                        # the traffic's rhythm; promotion looks at whole cycles only
+# minimum_cycles = 2                  # in the bandit stage before a promotion
+# guardrail_action = "rollback"       # what harm does, in both modes; or "recommend"
+# on_no_data = "hold"                 # without outcomes; or "rollback"
+# on_sample_ratio_alarm = "hold"      # while decisions do not follow the shares; or "rollback"
+# on_inconclusive = "end"             # when maximum_duration of the bandit stage is over; or "hold"
+# least_lift = 0.01                   # a challenger that is shown to gain less is retired; default: nobody is
+# after_holdback = "continue"         # with the challengers under way; or "conclude"
+# max_staleness = "60s"               # a server that is cut off for longer answers with the champion
+
+# [[launch.stages]]                   # each kind once at most, in this order; the bandit is required
+# kind = "shadow"                     # sees the champion's requests, and answers none
+# sample = 0.5                        # the part of them; default: 1, all
+# minimum_mirrored = 0.9              # the part of what it saw of which an outcome must be posted
+
+# [[launch.stages]]
+# kind = "canary"
+# share = 0.01
+# minimum_decisions = 1_000           # what any stage may ask for before a challenger goes on; a stage that
+# minimum_outcomes = 500              # asks for nothing takes a seventh of a cycle
+# minimum_duration = "1d"
+# approval = true                     # a person has to approve that it goes on
+# maximum_duration = "14d"            # then it is inconclusive; default: it takes as long as it takes
+
+# [[launch.stages]]
+# kind = "ramp"
+# shares = [0.05, 0.10, 0.25]         # a step for each; what the stage asks for holds for each step
+# whole_cycles = 1                    # as minimum_duration, in cycles
+
+# [[launch.stages]]
+# kind = "bandit"                     # the policy decides among the champion and the arms in this stage
+
+# [launch.holdback]                   # what the former champion keeps after a promotion; default: nothing
+# share = 0.05
+# cycles = 1
 """

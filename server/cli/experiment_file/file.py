@@ -34,6 +34,7 @@ REFUSED = {
     "start_time": _SERVICE_SETS,
     "conclude_time": _SERVICE_SETS,
     "epoch": _SERVICE_SETS,
+    "launch_status": f"{_SERVICE_SETS}: use launch show",
 }
 _FIRST = ("name", "description", "champion", "reward_metric")
 

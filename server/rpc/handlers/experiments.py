@@ -2,7 +2,7 @@
 
 import base64
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 from typing import Final
 
@@ -20,16 +20,27 @@ from server.rpc.messages.experiment import (
     to_message,
     to_revision,
 )
+from server.rpc.messages.launch import to_status
 from server.rpc.messages.paging import page_size, within_bytes
 from server.rpc.messages.report import to_bytes, to_report_request
 from server.services.errors import InvalidInputError
 from server.services.experiments.event_feed import EventFeed
 from server.services.experiments.lifecycle import Experiments
 from server.services.reports.reporter import Reporter
-from server.store.records import State
+from server.store.records import LiveExperiment, State
 
 OUTPUT_ONLY: Final = frozenset(
-    {"state", "winner", "etag", "create_time", "update_time", "start_time", "conclude_time", "epoch"}
+    {
+        "state",
+        "winner",
+        "etag",
+        "create_time",
+        "update_time",
+        "start_time",
+        "conclude_time",
+        "epoch",
+        "launch_status",
+    }
 )
 _IMMUTABLE: Final = frozenset({"name"})
 _MASKABLE: Final = frozenset(experiment_pb2.Experiment.DESCRIPTOR.fields_by_name) - OUTPUT_ONLY - _IMMUTABLE
@@ -64,7 +75,9 @@ class ExperimentService:
         """GetExperiment."""
         request = parse(experiment_pb2.GetExperimentRequest, data)
         admission.caller.require_experiment(request.name)
-        return to_message(await self._experiments.get(request.name)).SerializeToString()
+        live = await self._experiments.get(request.name)
+        (message,) = await self._to_messages([live])
+        return message.SerializeToString()
 
     async def list_experiments(self, data: bytes, admission: Admission) -> bytes:
         """ListExperiments."""
@@ -73,10 +86,22 @@ class ExperimentService:
         state = _checked_state(request.state)
         after = _from_token(request.page_token)
         found = await self._experiments.list(after, size + 1, state, admission.caller.namespaces)
-        page = within_bytes([to_message(live) for live in found[:size]])
+        page = within_bytes(await self._to_messages(found[:size]))
         return experiment_pb2.ListExperimentsResponse(
             experiments=page, next_page_token=_to_token(page[-1].name) if len(found) > len(page) else ""
         ).SerializeToString()
+
+    async def _to_messages(self, found: Sequence[LiveExperiment]) -> list[experiment_pb2.Experiment]:
+        """Return experiments with the last looks at their launches."""
+        looks = await self._experiments.looks(found)
+        messages = []
+        for live in found:
+            message = to_message(live)
+            if live.record.launch is not None:
+                status = to_status(live.record, looks.get(live.record.number, {}))
+                message.launch_status.CopyFrom(status)
+            messages.append(message)
+        return messages
 
     async def update_experiment(self, data: bytes, admission: Admission) -> bytes:
         """UpdateExperiment."""

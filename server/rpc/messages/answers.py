@@ -13,7 +13,7 @@ from google.protobuf import json_format
 from bandit.decision_id import TEXT_LENGTH
 from bandit.v1 import bandit_pb2
 from server.rpc.messages.status import Failure
-from server.services.choose.chooser import Choice
+from server.services.choose.chooser import Choice, ShadowChoice
 from server.services.errors import (
     ExperimentNotFoundError,
     ExperimentNotStartedError,
@@ -45,6 +45,10 @@ _UNKNOWN: Final = (ExperimentNotFoundError, ExperimentNotStartedError)
 _DECISION_ID_PREFIX: Final = bandit_pb2.ChooseResponse(decision_id="." * TEXT_LENGTH).SerializeToString()[
     :-TEXT_LENGTH
 ]
+_SHADOW_ID_PREFIX: Final = bandit_pb2.ShadowDecision(decision_id="." * TEXT_LENGTH).SerializeToString()[
+    :-TEXT_LENGTH
+]
+_SHADOWS: Final = bandit_pb2.ChooseResponse.SHADOW_DECISIONS_FIELD_NUMBER
 _RESULTS_FIELD: Final = bandit_pb2.BatchChooseResponse.RESULTS_FIELD_NUMBER
 _CHOICE: Final = bandit_pb2.BatchChooseResult.CHOICE_FIELD_NUMBER
 _REWARD: Final = bandit_pb2.BatchRewardResult.REWARD_FIELD_NUMBER
@@ -55,14 +59,15 @@ _CONTINUES: Final = 0x80
 
 def encode_choice(choice: Choice, age: bytes) -> bytes:
     """Encode the response of Choose; `age` is the snapshot's, encoded."""
-    return _encoded(choice.offer) + choice.decision_id.encode() + age
+    offer, decision_id, shadows = choice  # unpacked, since to read a name of a tuple costs more
+    plain = _encoded(offer) + decision_id.encode() + age
+    return plain + _encode_shadows(shadows) if shadows else plain
 
 
 def encode_choice_of_stream(choice: Choice, age: bytes) -> bytes:
     """Encode one response of ChooseStream; `age` is the snapshot's, encoded."""
-    encoded = _encoded(choice.offer)
-    prefix = _field_prefix(_CHOICE, len(encoded) + TEXT_LENGTH + len(age))
-    return prefix + encoded + choice.decision_id.encode() + age
+    plain = encode_choice(choice, age)
+    return _field_prefix(_CHOICE, len(plain)) + plain
 
 
 def encode_stream_error(failure: Failure) -> bytes:
@@ -96,13 +101,36 @@ def encode_choices(
             is_in_doubt = unavailable is not None and isinstance(answer, _UNKNOWN)
             pieces.append(_encode_error(unavailable if unavailable is not None and is_in_doubt else answer))
         else:
-            offer, decision_id = answer
+            offer, decision_id, shadows = answer
+            if shadows:
+                encoded = encode_choice(answer, age)
+                pieces += (_result_prefix(_CHOICE, len(encoded)), encoded)
+                continue
             begun = beginnings.get(offer)
             if begun is None:
                 encoded = _encoded(offer)
                 begun = beginnings[offer] = _result_prefix(_CHOICE, len(encoded) + n_bytes_more) + encoded
             pieces += (begun, decision_id.encode(), age)
     return b"".join(pieces)
+
+
+def _encode_shadows(shadows: Iterable[ShadowChoice]) -> bytes:
+    """Encode who sees the request in shadow, as part of a response."""
+    pieces: list[bytes] = []
+    for offer, decision_id in shadows:
+        if offer.encoded is None:
+            shadow = _encode_shadow(offer) + _SHADOW_ID_PREFIX
+            offer.encoded = _field_prefix(_SHADOWS, len(shadow) + TEXT_LENGTH) + shadow
+        pieces += (offer.encoded, decision_id.encode())
+    return b"".join(pieces)
+
+
+def _encode_shadow(offer: Offer) -> bytes:
+    shadow = bandit_pb2.ShadowDecision(
+        arm=offer.arm.id, propensity=offer.terms.propensity, model_uri=offer.arm.model_uri
+    )
+    json_format.ParseDict(dict(offer.arm.payload), shadow.payload)
+    return shadow.SerializeToString()
 
 
 def _encode_offer(offer: Offer) -> bytes:

@@ -5,13 +5,11 @@ Enums, policies and priors are found by their names, which the protos and the li
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from google.protobuf import json_format
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
 
 from bandit.experiment import (
     DEFAULT_MAX_DECISION_AGE,
@@ -28,8 +26,9 @@ from bandit.policies import POLICIES, DeclaredPolicy, ThompsonSampling
 from bandit.posteriors.priors import PRIORS, Prior
 from bandit.v1 import experiment_pb2
 from bandit.validation import Violation, shown
+from server.rpc.messages.plan import from_plan, to_plan
+from server.rpc.messages.reader import Reader
 from server.rpc.messages.times import to_duration, to_timestamp
-from server.services.errors import InvalidInputError
 from server.store.records import LiveExperiment, State
 
 STATES: Final = {state: experiment_pb2.State.Value(f"STATE_{state.name}") for state in State}
@@ -55,56 +54,6 @@ _ANALYSIS_UNITS_BACK: Final[Mapping[int, AnalysisUnit]] = {
     **{number: unit for unit, number in ANALYSIS_UNITS.items()},
 }
 _ETAG: Final = re.compile(r"r([1-9][0-9]{0,9})", re.ASCII)
-_Built = TypeVar("_Built")
-_Kind = TypeVar("_Kind", DeclaredPolicy, Prior)
-
-
-class Reader:
-    """Turns messages into values, and collects every violation instead of stopping at the first."""
-
-    def __init__(self) -> None:
-        self.violations: list[Violation] = []
-
-    def build(self, field: str, make: Callable[[], _Built], otherwise: _Built) -> _Built:
-        """Return the result of `make`; on ValueError, note a violation of `field` and return `otherwise`."""
-        try:
-            return make()
-        except ValueError as error:
-            self.violations.append(Violation(field, str(error)))
-            return otherwise
-
-    def enum(self, field: str, number: int, known: Mapping[int, _Built], rule: str) -> _Built:
-        """Return the value of a number; for an unknown one, note `rule` and return any value."""
-        found = known.get(number)
-        if found is None:
-            self.violations.append(Violation(field, rule))
-            return next(iter(known.values()))
-        return found
-
-    def kind(self, field: str, message: Message, kinds: Mapping[str, type[_Kind]]) -> _Kind | None:
-        """Return the policy or prior in a message; None, with a violation, if its kind is unknown."""
-        name = message.WhichOneof("kind")
-        if name not in kinds:
-            self.violations.append(Violation(field, f"must be one of {', '.join(kinds)}"))
-            return None
-        kind, settings = kinds[name], getattr(message, name)
-        return self.build(f"{field}.{name}", lambda: kind(**_settings(kind, settings)), None)
-
-    def duration(self, field: str, message: Message, name: str) -> timedelta | None:
-        """Return the duration in a field of `message`; None if it is not set."""
-        if not message.HasField(name):
-            return None
-        duration: Duration = getattr(message, name)
-        try:
-            return duration.ToTimedelta()
-        except (ValueError, OverflowError):
-            self.violations.append(Violation(field, "is not a valid duration"))
-            return None
-
-    def require_valid(self) -> None:
-        """Raise InvalidInputError if there are violations."""
-        if self.violations:
-            raise InvalidInputError(self.violations)
 
 
 def to_experiment(message: experiment_pb2.Experiment, new_salt: bytes) -> Experiment:
@@ -137,6 +86,7 @@ def to_experiment(message: experiment_pb2.Experiment, new_salt: bytes) -> Experi
             _ANALYSIS_UNITS_BACK,
             f"{message.analysis_unit} is not an analysis unit",
         ),
+        launch=to_plan(reader, message.launch) if message.HasField("launch") else None,
     )
     reader.require_valid()
     return experiment
@@ -179,6 +129,8 @@ def declaration_to_message(experiment: Experiment) -> experiment_pb2.Experiment:
         message.half_life.CopyFrom(to_duration(experiment.half_life))
     if experiment.lookback is not None:
         message.lookback.CopyFrom(to_duration(experiment.lookback))
+    if experiment.launch is not None:
+        message.launch.CopyFrom(from_plan(experiment.launch))
     return message
 
 
@@ -190,6 +142,7 @@ def to_epoch(epoch: Epoch, arm_numbers: Mapping[str, int]) -> experiment_pb2.Epo
         start_time=to_timestamp(epoch.started_at),
         shares={ids[number]: share for number, share in epoch.shares.items()},
         warming_up=sorted(ids[number] for number in epoch.warming_up),
+        shadows={ids[number]: sample for number, sample in epoch.shadows.items()},
     )
 
 
@@ -245,17 +198,6 @@ def _to_policy(reader: Reader, message: experiment_pb2.Experiment) -> DeclaredPo
     return policy or ThompsonSampling()
 
 
-def _settings(kind: type[DeclaredPolicy | Prior], message: Message) -> dict[str, Any]:
-    """Return the fields of a policy or prior; 0 stands for None where that is the default."""
-    settings: dict[str, Any] = {}
-    for field in dataclasses.fields(kind):
-        value = getattr(message, field.name)
-        if field.default is None:
-            value = value or None
-        settings[field.name] = dict(value) if isinstance(value, Mapping) else value
-    return settings
-
-
 def _from_kind(value: DeclaredPolicy | Prior) -> dict[str, Any]:
     """Return the arguments of the message with a policy or prior."""
     return {KIND_OF[type(value)]: dataclasses.asdict(value)}
@@ -282,6 +224,7 @@ def _to_metric(reader: Reader, index: int, message: experiment_pb2.Metric) -> Me
         prior=reader.kind(f"{path}.prior", message.prior, PRIORS) if message.HasField("prior") else None,
         is_signal=role is Role.SIGNAL,
         worse_by=_to_margin(reader, f"{path}.worse_by", message),
+        is_shadow=message.shadow,
     )
 
 
@@ -323,6 +266,7 @@ def _from_metric(metric: Metric) -> experiment_pb2.Metric:
         guardrail=metric.is_guardrail,
         role=ROLES[metric.role],
         worse_by=to_margin_message(metric.worse_by),
+        shadow=metric.is_shadow,
         default_value=metric.default_value,
     )
     if metric.window is not None:
@@ -350,6 +294,7 @@ def _to_limits(reader: Reader, message: experiment_pb2.Limits) -> Limits:
             ),
             warm_up_decisions=message.warm_up_decisions,
             warm_up_duration=duration,
+            champion_minimum_share=message.champion_minimum_share,
         ),
         Limits(),
     )
@@ -361,6 +306,7 @@ def _from_limits(limits: Limits) -> experiment_pb2.Limits:
         minimum_shares=limits.minimum_shares,
         warm_up_decisions=limits.warm_up_decisions,
         maximum_step_per_hour=limits.maximum_step_per_hour,
+        champion_minimum_share=limits.champion_minimum_share,
     )
     if limits.maximum_share < 1:
         message.maximum_share = limits.maximum_share

@@ -26,6 +26,7 @@ from server.rpc.messages.experiment import (
     to_epoch,
     to_margin_message,
 )
+from server.rpc.messages.launch import to_launch
 from server.rpc.messages.times import to_timestamp
 from server.services.errors import InvalidInputError
 from server.services.reports.values import LEVEL, ArmReport, MetricReport, Report, ReportRequest
@@ -126,6 +127,7 @@ def to_report(report: Report) -> experiment_pb2.Report:
         outlook=to_outlook(report.evidence.outlook, report.outlook),
         unsaid=to_all_unsaid(report.evidence.assessment, arm_ids, report.metrics),
         uncounted_decisions=report.n_uncounted,
+        launch=None if report.launch is None else to_launch(record, report.launch),
         analysis_unit=ANALYSIS_UNITS[record.experiment.analysis_unit],
         heavy_units=[_to_heavy_unit(each, arm_ids) for each in report.heavy],
     )
@@ -156,6 +158,7 @@ def _to_arm(arm: ArmReport, report: Report) -> experiment_pb2.ArmReport:
             restricted=arm.decisions[Basis.RESTRICTED],
             fallback=arm.decisions[Basis.FALLBACK],
             unconfirmed=arm.decisions[Basis.UNCONFIRMED],
+            shadow=arm.decisions[Basis.SHADOW],
         ),
         metrics=[_to_metric(metric, number, report) for metric in arm.metrics],
         probability_best=arm.probability_best,

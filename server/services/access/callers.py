@@ -23,13 +23,18 @@ _HASH_PREFIX: Final = "sha256:"
 
 
 class Role(enum.StrEnum):
-    """A permission of a caller. Operators may do what viewers may, and admins what both may."""
+    """A permission of a caller. Operators may do what viewers may, and admins what both may.
+
+    Approvers may do what viewers may, and approve steps of launches, which no other role may: so that whoever
+    moves a launch can't also wave it through.
+    """
 
     CHOOSE = "choose"
     REWARD = "reward"
     VIEWER = "viewer"
     OPERATOR = "operator"
     ADMIN = "admin"
+    APPROVER = "approver"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

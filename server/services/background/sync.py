@@ -127,21 +127,13 @@ class StoreSync:
 
     async def poll(self, seconds: float) -> None:
         """Flush and refresh every `seconds`, forever."""
-        await self.repeat(self._poll_once, seconds)
+        await self.repeat(self.poll_once, seconds)
 
-    async def allocate(self, seconds: float) -> None:
-        """Begin epochs every `seconds`, forever, for at most a quarter of the time."""
-        await self.repeat(partial(self._allocator.run_once, seconds / 4), seconds)
+    async def poll_once(self) -> None:
+        """Read the clock, flush and refresh.
 
-    async def end(self) -> None:
-        """Cancel loads in progress, before the threads that they need end."""
-        loads = [load for load in (self._loading, self._load_after) if load is not None]
-        for load in loads:
-            load.cancel()
-        await asyncio.gather(*loads, return_exceptions=True)
-
-    async def _poll_once(self) -> None:
-        """Write and read concurrently, so that a writer that waits for a lock does not age the snapshot."""
+        They run concurrently, so that a writer that waits for a lock does not age the snapshot.
+        """
         if self._keys is not None:
             self._keys.turn()
         outcomes = await asyncio.gather(
@@ -153,6 +145,17 @@ class StoreSync:
         # Noted here and not by the allocator, whose pass may have had nothing to do.
         flaw = self._store.flaw
         self._note_store(is_away=flaw is not None, error=flaw)
+
+    async def allocate(self, seconds: float) -> None:
+        """Begin epochs every `seconds`, forever, for at most a quarter of the time."""
+        await self.repeat(partial(self._allocator.run_once, seconds / 4), seconds)
+
+    async def end(self) -> None:
+        """Cancel loads in progress, before the threads that they need end."""
+        loads = [load for load in (self._loading, self._load_after) if load is not None]
+        for load in loads:
+            load.cancel()
+        await asyncio.gather(*loads, return_exceptions=True)
 
     async def _write_once(self) -> None:
         await self.flush()

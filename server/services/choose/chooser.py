@@ -7,15 +7,28 @@ from typing import Final, NamedTuple
 
 from bandit.assignment import Picker, pick_each
 from bandit.decision_id import NO_UNIT, Basis, Decision, InvalidDecisionError, Signer, hash_lone_decision
+from bandit.launch.shadow_id import sample_of, shadow_id
 from server.services.choose.decision_counter import DecisionCounter
 from server.services.choose.decision_ids import IdMaker
 from server.services.runtime.clock import Clock
 from server.services.runtime.service_time import MOST_AHEAD_MS
-from server.services.snapshot.offers import CompiledExperiment, Offer, OfferSet, Reason
+from server.services.snapshot.offers import CompiledExperiment, Offer, OfferSet, Reason, ShadowOffer
 from server.services.snapshot.snapshot import Snapshot
 
 _TOGETHER_FROM: Final = 6
 """Questions from which on it pays to share work among them."""
+
+
+class ShadowChoice(NamedTuple):
+    """A request that an arm sees in shadow, beside an answer of Choose.
+
+    Attributes:
+        offer: The arm, and the terms.
+        decision_id: The signed decision, by which the arm's outcomes are posted.
+    """
+
+    offer: ShadowOffer
+    decision_id: str
 
 
 class Choice(NamedTuple):
@@ -24,10 +37,12 @@ class Choice(NamedTuple):
     Attributes:
         offer: The arm, the reason for it, and the terms.
         decision_id: The signed decision.
+        shadows: Who sees the request in shadow.
     """
 
     offer: Offer
     decision_id: str
+    shadows: Sequence[ShadowChoice] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +69,8 @@ class Chooser:
         counter: Counts decisions.
         clock: The time.
         lag_seconds: If the snapshot is older, decisions are `unconfirmed`.
-        max_staleness_seconds: If the snapshot is older, the champion answers.
+        max_staleness_seconds: If the snapshot is older, the champion answers; an experiment's own
+            `max_staleness` may be less.
         id_maker: Makes the unique ids.
 
     Attributes:
@@ -83,14 +99,16 @@ class Chooser:
 
     def choose(self, experiment: CompiledExperiment, unit: str) -> Choice:
         """Return the answer to a question that names at most a unit."""
-        return self._choose_from(_in_force(experiment, self._basis()), experiment, unit)
+        return self._choose_from(self._in_force(experiment, self._basis()), experiment, unit)
 
     def choose_each(self, asked: Sequence[tuple[CompiledExperiment, str]]) -> list[Choice]:
         """Return what `choose` returns for each question, in order; shared work is done once."""
         if len(asked) < _TOGETHER_FROM:
             return [self.choose(experiment, unit) for experiment, unit in asked]
         basis = self._basis()
-        in_force = {experiment: _in_force(experiment, basis) for experiment in {each[0] for each in asked}}
+        in_force = {
+            experiment: self._in_force(experiment, basis) for experiment in {each[0] for each in asked}
+        }
         now_ms = self._clock.time_ms()
         decisions = [self._ids.make(now_ms) for _ in asked]
         sets: list[OfferSet] = []
@@ -117,16 +135,20 @@ class Chooser:
         texts = self.signer.sign_each(decisions, [offer.packed_terms for offer in chosen], marks)
         for offer, decision, mark in zip(chosen, decisions, marks, strict=True):
             self._counter.count(offer, decision, mark)
+        if any(offers.has_shadows for offers in in_force.values()):
+            shadows = map(self._shadows_of, chosen, decisions, marks)
+            return list(map(Choice, chosen, texts, shadows))
         return list(map(Choice, chosen, texts))
 
     def choose_within(self, experiment: CompiledExperiment, question: Question) -> Choice:
         """Return the answer to a question that names arms or an earlier decision as well."""
         mark = experiment.mark_unit(question.unit.encode()) if question.unit else NO_UNIT
         age = self._snapshot.age_seconds
-        pinned = self._find_pinned(experiment, question, mark) if age <= self._max_staleness else None
+        is_stale = self._is_stale(experiment, age)
+        pinned = None if is_stale else self._find_pinned(experiment, question, mark)
         if pinned is not None:
             return pinned
-        is_certain = experiment.certain_reason is not None or age > self._max_staleness
+        is_certain = experiment.certain_reason is not None or is_stale
         if is_certain or not question.eligible_arms:
             return self.choose(experiment, question.unit)
         is_confirmed = age <= self._lag and self._clock.confirms_decisions
@@ -143,13 +165,40 @@ class Chooser:
             return Basis.POLICY
         return Basis.UNCONFIRMED if age <= self._max_staleness else None
 
+    def _in_force(self, experiment: CompiledExperiment, basis: Basis | None) -> OfferSet:
+        """Return the offers to choose from."""
+        if experiment.certain_reason is not None:
+            return experiment.fallback(experiment.certain_reason)
+        if basis is not Basis.POLICY and (
+            basis is None or self._is_stale(experiment, self._snapshot.age_seconds)
+        ):
+            return experiment.fallback(Reason.STALE)
+        return experiment.offers(basis)
+
+    def _is_stale(self, experiment: CompiledExperiment, age: float) -> bool:
+        """Return whether a snapshot is too old for any share; a launch's bound counts from the lag on."""
+        return age > self._max_staleness or (age > self._lag and age > experiment.max_staleness)
+
     def _choose_from(self, offers: OfferSet, experiment: CompiledExperiment, unit: str) -> Choice:
         decision = self._ids.make(self._clock.time_ms())
         hashed, mark = _hash_and_mark(offers, experiment, unit, decision)
         offer = offers.offers[self._draw(offers) if hashed is None else offers.picker.pick(hashed)]
         text = self.signer.sign(decision, offer.packed_terms, mark)
         self._counter.count(offer, decision, mark)
+        if offer.shadows:
+            return Choice(offer, text, self._shadows_of(offer, decision, mark))
         return Choice(offer, text)
+
+    def _shadows_of(self, offer: Offer, decision: bytes, mark: bytes) -> Sequence[ShadowChoice]:
+        """Return who sees a decision in shadow, each with its own decision, counted in the same flush."""
+        sample = sample_of(decision) if offer.shadows else 0
+        shadows: list[ShadowChoice] = []
+        for shadow in offer.shadows:
+            if sample < shadow.threshold:
+                own = shadow_id(decision, shadow.terms.arm)
+                shadows.append(ShadowChoice(shadow, self.signer.sign(own, shadow.packed_terms, mark)))
+                self._counter.count(shadow, own, NO_UNIT)
+        return shadows
 
     def _draw(self, offers: OfferSet) -> int:
         return offers.picker.draw(self._generator.random())
@@ -181,13 +230,6 @@ class Chooser:
         life = declared.longest_window or declared.max_decision_age
         age_ms = self._clock.time_ms() - decision.decided_ms
         return -MOST_AHEAD_MS <= age_ms <= life.total_seconds() * 1000
-
-
-def _in_force(experiment: CompiledExperiment, basis: Basis | None) -> OfferSet:
-    """Return the offers to choose from."""
-    if experiment.certain_reason is not None:
-        return experiment.fallback(experiment.certain_reason)
-    return experiment.fallback(Reason.STALE) if basis is None else experiment.offers(basis)
 
 
 def _hash_and_mark(

@@ -41,6 +41,7 @@ def state_of(
         lag=lag,
         now=now,
         steering=steering,
+        launch=record.launch,
     )
 
 
@@ -59,6 +60,7 @@ def new_epoch(record: ExperimentRecord, before: Epoch | None, allocation: Alloca
         warming_up=allocation.warming_up,
         means=allocation.means,
         is_cap=is_cap,
+        shadows=allocation.shadows,
     )
 
 

@@ -1,14 +1,15 @@
 """The lifecycle of experiments: created, changed, started, paused, concluded, deleted."""
 
 import asyncio
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 
 import structlog
 
 from bandit.experiment import Experiment
 from bandit.facts import Epoch
+from bandit.launch.launching import Occasion
 from bandit.update_rules import require_compatible, require_numbers_left
 from bandit.validation import (
     InvalidExperimentError,
@@ -20,42 +21,32 @@ from server.services.errors import (
     ExperimentExistsError,
     ExperimentNotFoundError,
     InvalidInputError,
-    QuotaReachedError,
     TransitionRefusedError,
 )
+from server.services.experiments import launching
 from server.services.experiments.allocator import Allocator
 from server.services.experiments.epochs import first_allocation, new_epoch
+from server.services.experiments.launching import NO_TERMS, MoveTerms
+from server.services.experiments.quotas import NO_QUOTAS, Quotas
 from server.services.runtime.async_store import AsyncStore, Thread
 from server.services.runtime.clock import Clock
 from server.services.snapshot.snapshot import Snapshot
 from server.store.contract import Store
 from server.store.errors import StaleRevisionError
-from server.store.records import ANYONE, ExperimentRecord, LiveExperiment, State
+from server.store.records import (
+    ANYONE,
+    EventKind,
+    ExperimentRecord,
+    LiveExperiment,
+    NewEvent,
+    State,
+    StoredLook,
+)
 
 _ATTEMPTS = 5
+_UPDATED = "updated"
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quotas:
-    """Limits on declarations; None for no limit.
-
-    Attributes:
-        experiments: Experiments in a namespace; those without one count as a namespace.
-        arms: Arms in an experiment.
-    """
-
-    experiments: int | None = None
-    arms: int | None = None
-
-    def require_arms(self, n_arms: int, *, n_before: int = 0) -> None:
-        """Raise QuotaReachedError if there would be more arms than before, and more than allowed."""
-        if self.arms is not None and n_arms > max(self.arms, n_before):
-            raise QuotaReachedError.of_arms(n_arms, self.arms)
-
-
-NO_QUOTAS = Quotas()
 
 
 class Experiments:
@@ -129,6 +120,11 @@ class Experiments:
             for record in records
         ]
 
+    async def looks(self, found: Iterable[LiveExperiment]) -> Mapping[int, Mapping[int, StoredLook]]:
+        """Return number to arm number to the last look, of those of the experiments that have a launch."""
+        launched = [live.record.number for live in found if live.record.launch is not None]
+        return await self._store.read_looks(launched) if launched else {}
+
     async def update(
         self,
         name: str,
@@ -156,14 +152,15 @@ class Experiments:
         def change(record: ExperimentRecord) -> ExperimentRecord:
             if record.state is State.CONCLUDED:
                 raise TransitionRefusedError(name, record.state, "changed")
-            experiment = apply(record.experiment)
+            experiment = launching.with_champion(record, apply(record.experiment))
             _require_valid(experiment, record.experiment)
             self._quotas.require_arms(len(experiment.arms), n_before=len(record.experiment.arms))
             if record.state is not State.DRAFT:
                 _require_compatible(record, experiment)
-            return _declare(record, experiment)
+            declared = _declare(record, experiment)
+            return launching.redeclared(record, declared, self._occasion(record, caller))
 
-        return await self._change(name, change, revision, "updated", caller, validate_only=validate_only)
+        return await self._change(name, change, revision, _UPDATED, caller, validate_only=validate_only)
 
     async def start(self, name: str, revision: int | None, caller: str = ANYONE) -> LiveExperiment:
         """Let shares decide; no change if they already do."""
@@ -172,7 +169,8 @@ class Experiments:
             if record.state is State.CONCLUDED:
                 raise TransitionRefusedError(name, record.state, "started")
             started_at = record.started_at or self._clock.now()
-            return replace(record, state=State.RUNNING, started_at=started_at)
+            running = replace(record, state=State.RUNNING, started_at=started_at)
+            return launching.started(running, self._occasion(record, caller))
 
         return await self._change(name, change, revision, "started", caller)
 
@@ -197,9 +195,53 @@ class Experiments:
             if record.state is State.DRAFT or (record.state is State.CONCLUDED and record.winner != winner):
                 raise TransitionRefusedError(name, record.state, "concluded")
             concluded_at = record.concluded_at or self._clock.now()
-            return replace(record, state=State.CONCLUDED, winner=winner, concluded_at=concluded_at)
+            ended = launching.concluded(record, winner, self._occasion(record, caller))
+            return replace(ended, state=State.CONCLUDED, winner=winner, concluded_at=concluded_at)
 
         return await self._change(name, change, revision, "concluded", caller)
+
+    async def move(
+        self,
+        name: str,
+        change: Callable[[ExperimentRecord], ExperimentRecord],
+        *,
+        event: str,
+        caller: str,
+        revision: int | None = None,
+        validate_only: bool = False,
+        attempts: int = _ATTEMPTS,
+        terms: MoveTerms = NO_TERMS,
+    ) -> LiveExperiment:
+        """Change where the challengers of a launch are.
+
+        Args:
+            name: The experiment's name.
+            change: Returns the experiment after the move; may be called more than once.
+            event: What is done, for the log.
+            caller: Recorded in the audit.
+            revision: Change only this revision; None for any.
+            validate_only: Store nothing.
+            attempts: How often to try while others change the experiment at the same time.
+            terms: How the move is stored and told.
+
+        Raises:
+            NoLaunchError: The experiment has no launch.
+            LaunchRefusedError: The rules forbid the move.
+            ExperimentChangedError: It is of another revision, or kept changing.
+        """
+        return await self._change(
+            name,
+            change,
+            revision,
+            event,
+            caller,
+            validate_only=validate_only,
+            attempts=attempts,
+            terms=terms,
+        )
+
+    def _occasion(self, record: ExperimentRecord, caller: str) -> Occasion:
+        return launching.occasion_for(record, self._clock.now(), caller)
 
     async def delete(self, name: str, revision: int | None, caller: str = ANYONE) -> None:
         """Delete an experiment that is not running."""
@@ -235,9 +277,11 @@ class Experiments:
         caller: str,
         *,
         validate_only: bool = False,
+        attempts: int = _ATTEMPTS,
+        terms: MoveTerms = NO_TERMS,
     ) -> LiveExperiment:
         """Read, change and write back; try again if the stored experiment has changed meanwhile."""
-        for _ in range(_ATTEMPTS):
+        for _ in range(attempts):
             before = await self._find(name)
             if revision is not None and before.revision != revision:
                 raise ExperimentChangedError(name)
@@ -248,18 +292,28 @@ class Experiments:
                 return live if validate_only else await self._settled(live)
             after = replace(after, updated_at=self._clock.now())
             try:
-                return await self._settled(await self._store_change(before, after, event, caller))
+                return await self._settled(await self._store_change(before, after, event, caller, terms))
             except StaleRevisionError:
                 continue
         raise ExperimentChangedError(name)
 
     async def _store_change(
-        self, before: ExperimentRecord, after: ExperimentRecord, event: str, caller: str
+        self,
+        before: ExperimentRecord,
+        after: ExperimentRecord,
+        event: str,
+        caller: str,
+        terms: MoveTerms,
     ) -> LiveExperiment:
         epoch = None
         if after.state is State.RUNNING:
             epoch = await self._store.run(Thread.COMPUTE, self._next_epoch, before, after)
-        record = await self._store.change_experiment(before, after, epoch, caller=caller)
+        happened = launching.events_between(before, after, caller, terms)
+        if happened and event == _UPDATED:
+            happened = (NewEvent(kind=EventKind.UPDATED, actor=caller), *happened)
+        record = await self._store.change_experiment(
+            before, after, epoch, caller=caller, request=terms.request, events=happened, fence=terms.fence
+        )
         known = self._snapshot.find_live(record.number)
         if epoch is not None:
             in_force: Epoch | None = replace(epoch, revision=record.revision)

@@ -1,1 +1,1 @@
-"""Launches: which server acts for them."""
+"""Launches: the controller that looks at them, and the verbs with which people move challengers."""

@@ -6,22 +6,18 @@ from datetime import datetime, timedelta
 from math import inf, isfinite
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from bandit.allocation import ExperimentState, posteriors_from
 from bandit.decision_id import Basis
 from bandit.experiment import Experiment
 from bandit.facts import Epoch, Facts
 from bandit.facts.fold import ArmObservations
 from bandit.facts.units import N_STEERING
 from bandit.hints import hints_from, hints_on
-from bandit.metric import Direction, Metric
+from bandit.metric import Metric
 from bandit.posteriors import Posterior
-from bandit.posteriors.best_arm import best_arm_summary
 from bandit.validation import Violation, shown
 from server.services.errors import InvalidInputError
 from server.services.experiments.epochs import state_of
+from server.services.reports.beliefs import ArmBeliefs
 from server.services.reports.evidence import (
     EvidenceInput,
     EvidenceSummary,
@@ -29,6 +25,8 @@ from server.services.reports.evidence import (
     summarise_evidence,
 )
 from server.services.reports.heavy_units import heavy_units_note
+from server.services.reports.launch_look import look_with
+from server.services.reports.launch_view import view_of
 from server.services.reports.outlook import outlook_text
 from server.services.reports.sentences import verdict_on
 from server.services.reports.values import LEVEL, ArmReport, MetricReport, Report, ReportRequest
@@ -77,7 +75,13 @@ _FLUSH_INTERVAL: Final = timedelta(seconds=1)
 
 
 def make_report(
-    known: ReportFacts, request: ReportRequest, lag: timedelta, now: datetime, *, n_uncounted: int = 0
+    known: ReportFacts,
+    request: ReportRequest,
+    lag: timedelta,
+    now: datetime,
+    *,
+    n_uncounted: int = 0,
+    is_clock_doubted: bool = False,
 ) -> Report:
     """Build the report from the store's data.
 
@@ -87,6 +91,7 @@ def make_report(
         lag: How long a replica may go on with an epoch after its end.
         now: The moment of the report.
         n_uncounted: Decisions of this server that are not in the store yet.
+        is_clock_doubted: Whether the clock is in doubt.
 
     Raises:
         InvalidInputError: A split names an arm that the experiment never had, or has bad weights; or a metric
@@ -97,10 +102,13 @@ def make_report(
     metrics = _reported_metrics(found.record.experiment, request.metrics)
     state = state_of(found.record, found.epochs, found.facts, lag, now, known.steering)
     inputs = evidence_input(state, known.declarations, known.units)
-    beliefs = _Beliefs(found.record, inputs.state)
+    beliefs = ArmBeliefs(found.record, inputs.state)
     evidence = _evidence(found.record, inputs, beliefs, splits, request.lift)
     n_units = Counter() if inputs.unit_facts is None else inputs.unit_facts.count_decisions()
     arms = tuple(_arm_reports(found, beliefs, metrics, n_units))
+    look = look_with(
+        known, inputs, evidence.assessment, beliefs.probabilities, is_clock_doubted=is_clock_doubted
+    )
     return Report(
         record=found.record,
         reported_at=now,
@@ -115,13 +123,14 @@ def make_report(
         hints=tuple(_hints(found.record, beliefs, metrics)),
         heavy=known.units.heavy,
         n_uncounted=n_uncounted,
+        launch=None if look is None else view_of(look),
     )
 
 
 def _evidence(
     record: ExperimentRecord,
     inputs: EvidenceInput,
-    beliefs: "_Beliefs",
+    beliefs: ArmBeliefs,
     splits: Sequence[Mapping[int, float]],
     lift: float | None,
 ) -> EvidenceSummary:
@@ -130,52 +139,6 @@ def _evidence(
     even = [dict.fromkeys(beliefs.in_service, 1 / n_arms)] if n_arms else []
     probabilities, champion_loss = beliefs.probabilities, beliefs.champion_loss
     return summarise_evidence(record, inputs, probabilities, champion_loss, splits=splits or even, lift=lift)
-
-
-class _Beliefs:
-    """Observations and posteriors of every arm on every metric.
-
-    Attributes:
-        reward: The metric that steers.
-        metrics: All metrics, the reward metric first.
-        observations: Metric name and arm number to observations.
-        posteriors: Metric name and arm number to posterior.
-        in_service: Numbers of the arms in service.
-        probabilities: Arm number to P(best), of arms in service.
-        losses: Arm number to expected loss, of arms in service; may be infinite.
-    """
-
-    def __init__(self, record: ExperimentRecord, state: ExperimentState) -> None:
-        declared = record.experiment
-        self._champion = record.arm_numbers[declared.champion]
-        self.reward = declared.metric(declared.reward_metric)
-        self.metrics = (self.reward, *(each for each in declared.metrics if each is not self.reward))
-        all_arms = list(record.arm_numbers.values())
-        self.observations = {metric.name: state.observations(metric, all_arms) for metric in self.metrics}
-        self.posteriors = {
-            metric.name: posteriors_from(metric, self.observations[metric.name]) for metric in self.metrics
-        }
-        self.in_service = [record.arm_numbers[arm.id] for arm in declared.arms if not arm.is_taken_out]
-        self.probabilities, self.losses = self._summarise()
-
-    def _summarise(self) -> tuple[dict[int, float], dict[int, float]]:
-        if not self.in_service:
-            return {}, {}
-        posteriors = [self.posteriors[self.reward.name][arm] for arm in self.in_service]
-        summary = best_arm_summary(posteriors, maximize=self.reward.direction is Direction.MAXIMIZE)
-        return self._by_arm(summary.probabilities), self._by_arm(summary.expected_losses)
-
-    def _by_arm(self, values: NDArray[np.float64]) -> dict[int, float]:
-        return dict(zip(self.in_service, values.tolist(), strict=True))
-
-    @property
-    def champion_loss(self) -> float | None:
-        """The champion's expected loss relative to its mean; None where either is missing."""
-        loss, sums = (
-            self.losses.get(self._champion, inf),
-            self.observations[self.reward.name][self._champion].sums,
-        )
-        return None if not isfinite(loss) or sums.n == 0 or sums.mean == 0 else loss / abs(sums.mean)
 
 
 def _reported_metrics(declared: Experiment, names: Sequence[str]) -> frozenset[str]:
@@ -197,7 +160,7 @@ def _reported_metrics(declared: Experiment, names: Sequence[str]) -> frozenset[s
 
 def _arm_reports(
     found: ExperimentFacts,
-    beliefs: _Beliefs,
+    beliefs: ArmBeliefs,
     metrics: Collection[str],
     n_units: Counter[tuple[int, Basis]],
 ) -> Iterator[ArmReport]:
@@ -284,7 +247,7 @@ def _thinned(epochs: Sequence[Epoch], most: int) -> tuple[Epoch, ...]:
     return tuple(epochs[round(index * step)] for index in range(most))
 
 
-def _hints(record: ExperimentRecord, beliefs: _Beliefs, metrics: Collection[str]) -> Iterator[str]:
+def _hints(record: ExperimentRecord, beliefs: ArmBeliefs, metrics: Collection[str]) -> Iterator[str]:
     """Yield hints on the declaration, then on what came in."""
     yield from hints_on(record.experiment, has_started=True)
     arms = {arm: number for arm, number in _in_order(record) if number in set(beliefs.in_service)}
@@ -296,7 +259,7 @@ def _hints(record: ExperimentRecord, beliefs: _Beliefs, metrics: Collection[str]
 
 
 def _notes(
-    known: ReportFacts, inputs: EvidenceInput, beliefs: _Beliefs, metrics: Collection[str], n_uncounted: int
+    known: ReportFacts, inputs: EvidenceInput, beliefs: ArmBeliefs, metrics: Collection[str], n_uncounted: int
 ) -> Iterator[str]:
     """Yield cautions for anyone who quotes a number."""
     yield from _uncounted(n_uncounted)
@@ -337,7 +300,7 @@ def _bias_of_old_runs(
         )
 
 
-def _belief_notes(inputs: EvidenceInput, beliefs: _Beliefs) -> Iterator[str]:
+def _belief_notes(inputs: EvidenceInput, beliefs: ArmBeliefs) -> Iterator[str]:
     yield _BELIEFS
     if inputs.repeats is not None and inputs.repeats.is_too_much:
         yield f"Evidence is withheld: {inputs.repeats.explanation}."

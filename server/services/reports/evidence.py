@@ -16,8 +16,10 @@ from bandit.facts.units import RepeatEstimate, UnitFacts, estimate_repeats
 from bandit.inference.data.floors import smallest_floors
 from bandit.inference.data.table import EvidenceTable, open_table
 from bandit.inference.reasons import CannotSay, Reason
-from bandit.inference.verdict.advice import Beliefs, Harm, Ruling, rule
+from bandit.inference.verdict.advice import Beliefs, Harm, Rules, Ruling, rule
 from bandit.inference.verdict.assessment import Assessment, assess, grid_of
+from bandit.inference.verdict.families import family_of
+from bandit.launch.plan import LaunchPlan
 from server.services.reports.outlook import Outlook, look_out
 from server.store.records import ExperimentRecord
 
@@ -31,6 +33,7 @@ class EvidenceSummary:
         ruling: The advice that follows from evidence and beliefs.
         unit: What evidence counts.
         started_at: When the experiment first ran.
+        rules: The constants of the advice.
         splits: The static splits that were valued, each arm number to weight.
         outlook: How long a lift takes to be seen.
     """
@@ -39,6 +42,7 @@ class EvidenceSummary:
     ruling: Ruling
     unit: AnalysisUnit
     started_at: datetime
+    rules: Rules
     splits: tuple[Mapping[int, float], ...]
     outlook: Outlook
 
@@ -105,13 +109,15 @@ def summarise_evidence(
     state = inputs.state
     floors = smallest_floors(inputs.declarations, state.arm_numbers)
     assessment = assess(state, floors, grid=inputs.grid, withheld=inputs.withheld, splits=splits)
-    beliefs = Beliefs(probability_best=probability_best, champion_loss=champion_loss, harms=_harms(inputs))
+    beliefs = Beliefs(probability_best=probability_best, champion_loss=champion_loss, harms=harms_of(inputs))
     started_at = record.started_at or state.now
+    rules = rules_of(record.experiment.launch)
     return EvidenceSummary(
         assessment=assessment,
-        ruling=rule(assessment, beliefs, started_at, state.now),
+        ruling=rule(assessment, beliefs, started_at, state.now, rules),
         unit=state.experiment.analysis_unit,
         started_at=started_at,
+        rules=rules,
         splits=tuple(splits),
         outlook=look_out(
             state,
@@ -125,8 +131,12 @@ def summarise_evidence(
     )
 
 
-def _harms(inputs: EvidenceInput) -> dict[tuple[str, int], Harm]:
-    """Return the harmful events by guardrail and challenger, open epochs included."""
+def harms_of(inputs: EvidenceInput) -> dict[tuple[str, int], Harm]:
+    """Return the harmful events by guardrail and challenger, open epochs included.
+
+    As in evidence, they count from the epoch with which the challenger's comparison with the champion began:
+    in a launch that is restarted, what the arm did before is not held against it.
+    """
     state = inputs.state
     champion = state.arm_numbers[state.experiment.champion]
     harms = {}
@@ -135,9 +145,10 @@ def _harms(inputs: EvidenceInput) -> dict[tuple[str, int], Harm]:
             continue
         numbered = (state.metric_numbers[metric.name], metric)
         table = open_table(inputs.grid, numbered)
-        for arm in table.arms:
-            if arm != champion:
-                harms[metric.name, arm] = _harm(table, arm, champion)
+        challengers = [arm for arm in table.arms if arm != champion]
+        for arm in challengers:
+            first_row = family_of(state, inputs.grid, arm, challengers).first_row
+            harms[metric.name, arm] = _harm(table.since(first_row, arm), arm, champion)
     return harms
 
 
@@ -150,3 +161,8 @@ def _harm(table: EvidenceTable, arm: int, champion: int) -> Harm:
     return Harm(
         events=int(sums[:, 0].sum()), ratio=float(weighted[0] / weighted[1]) if weighted[1] > 0 else inf
     )
+
+
+def rules_of(plan: LaunchPlan | None) -> Rules:
+    """Return the constants of the advice: in a launch, its own cycle and number of cycles."""
+    return Rules() if plan is None else Rules(cycle=plan.cycle, least_cycles=plan.minimum_cycles)

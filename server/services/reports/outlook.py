@@ -94,8 +94,7 @@ def look_out(
 
 def _challengers(state: ExperimentState) -> list[str]:
     """Return the ids of the challengers in service."""
-    declared = state.experiment
-    return [arm.id for arm in declared.arms if not arm.is_taken_out and arm.id != declared.champion]
+    return [arm.id for arm in state.arms if arm.eligible and arm.id != state.experiment.champion]
 
 
 def _floor(state: ExperimentState, floors: Mapping[int, float], arm: str) -> float:

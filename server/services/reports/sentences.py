@@ -1,6 +1,7 @@
 """The verdict in words: first evidence, then beliefs."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Final
 
 from bandit.experiment import AnalysisUnit
@@ -16,6 +17,7 @@ from server.services.reports.values import ArmReport, Verdict
 from server.wording import counted, margin_text, percent, split_name
 
 _FEW: Final = 5
+_WEEK: Final = timedelta(days=7)
 _CHECK: Final = "Look at assignment and counting first: decisions do not follow the shares."
 _NO_FINDING: Final = (
     "No finding is given for any arm or static split: every estimate divides by the shares, and decisions do "
@@ -61,7 +63,7 @@ def _alarm(ruling: Ruling, arm_ids: Mapping[int, str]) -> str:
 def _headline(
     evidence: EvidenceSummary, arm_ids: Mapping[int, str], probability_best: Mapping[str, float]
 ) -> str:
-    ruling, rules = evidence.ruling, Rules()
+    ruling, rules = evidence.ruling, evidence.rules
     arm, best = "" if ruling.arm is None else arm_ids[ruling.arm], arm_ids[evidence.assessment.champion]
     has_guardrail = any(other.metric.is_guardrail for other in evidence.assessment.others.values())
     harmless = (
@@ -91,11 +93,12 @@ def _why_wait(
     evidence: EvidenceSummary, arm_ids: Mapping[int, str], probability_best: Mapping[str, float]
 ) -> str:
     """Return what promotion waits for; it never contradicts the evidence below it."""
-    rules, champion = Rules(), arm_ids[evidence.assessment.champion]
+    rules, champion = evidence.rules, arm_ids[evidence.assessment.champion]
     is_too_soon = evidence.ruling.cycles < rules.least_cycles
     first = evidence.started_at + rules.least_cycles * rules.cycle
     when = f"{first:%Y-%m-%d %H:%M} UTC"
-    until = f"; nothing is promoted before {rules.least_cycles} whole weeks, on {when}"
+    cycles = _cycles(rules)
+    until = f"; nothing is promoted before {rules.least_cycles} whole {cycles}s, on {when}"
     until = until if is_too_soon else ""
     claims = {
         arm_ids[arm]: challenger.better
@@ -107,7 +110,7 @@ def _why_wait(
         arm = min(found, key=lambda each: claims[each].p_value)
         if probability_best.get(arm, 0.0) < rules.least_probability:
             return f"{arm} is better than {champion}, and is not believed to be the best arm{until}"
-        shown = until or ", but has not shown it where a whole week ends"
+        shown = until or f", but has not shown it where a whole {cycles} ends"
         return f"{arm} is better than {champion}{shown}"
     lapsed = [arm for arm, claim in claims.items() if claim.is_lapsed]
     if lapsed:
@@ -116,6 +119,10 @@ def _why_wait(
             f"{counted(evidence.unit)} so far{until}"
         )
     return f"no challenger is established as better, and no guardrail has fired{until}"
+
+
+def _cycles(rules: Rules) -> str:
+    return "week" if rules.cycle == _WEEK else "cycle"
 
 
 def _evidence(evidence: EvidenceSummary, arm_ids: Mapping[int, str]) -> Iterator[str]:

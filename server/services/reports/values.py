@@ -12,6 +12,7 @@ from bandit.facts.units import HeavyUnit
 from bandit.metric import Margin, Role
 from bandit.posteriors import Posterior
 from server.services.reports.evidence import EvidenceSummary
+from server.services.reports.launch_view import LaunchView
 from server.store.records import ExperimentRecord
 
 LEVEL: Final = 0.95
@@ -118,6 +119,7 @@ class Report:
         hints: What to declare differently, and why.
         heavy: Units, or groups where decisions are counted, that made too many of the decisions.
         n_uncounted: The most decisions of this server that may not be in the store yet.
+        launch: Where each challenger is in its launch, and what comes next; None without a launch.
     """
 
     record: ExperimentRecord
@@ -133,3 +135,4 @@ class Report:
     hints: tuple[str, ...]
     heavy: Sequence[HeavyUnit] = ()
     n_uncounted: int = 0
+    launch: LaunchView | None = None

@@ -139,6 +139,10 @@ class AsyncStore:
     poll_keys = _on(Thread.POLL, Store.read_keys)
     rotate_keys = _on(Thread.WRITE, Store.rotate_keys)
     revoke_key = _on(Thread.WRITE, Store.revoke_key)
+    read_looks = _on(Thread.READ, Store.read_looks)
+    keep_looks = _on(Thread.WRITE, Store.keep_looks)
+    find_request = _on(Thread.READ, Store.find_request)
+
     read_mark = _on(Thread.READ, Store.read_mark)
     has_passed = _on(Thread.READ, Store.has_passed)
 

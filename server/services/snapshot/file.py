@@ -18,7 +18,7 @@ from bandit.facts import Epoch
 from server.services.runtime.atomic_file import replace_file
 from server.services.runtime.input_files import InputFileError, opened, shown_value
 from server.store.columns.times import from_micros, to_micros
-from server.store.declaration_json import Declaration, from_document, to_document
+from server.store.declaration_json import document_of, from_document
 from server.store.records import ExperimentRecord, KeyRing, LiveExperiment, State
 
 _FORMAT: Final = "bandit-server snapshot"
@@ -128,12 +128,6 @@ def _mac(secret: bytes, confirmed_ms: int, digest: str) -> str:
 def to_line(live: LiveExperiment) -> bytes:
     """Return the line of an experiment and its epoch in force, without a line end."""
     record = live.record
-    declaration = Declaration(
-        experiment=record.experiment,
-        arm_numbers=record.arm_numbers,
-        metric_numbers=record.metric_numbers,
-        winner=record.winner,
-    )
     body = {
         "number": record.number,
         "state": record.state,
@@ -142,7 +136,7 @@ def to_line(live: LiveExperiment) -> bytes:
         "updated_at": to_micros(record.updated_at),
         "started_at": to_micros(record.started_at),
         "concluded_at": to_micros(record.concluded_at),
-        "document": to_document(declaration),
+        "document": document_of(record),
         "epoch": None if live.epoch is None else _epoch_to_json(live.epoch),
         "unknown": record.unknown,
     }
@@ -161,6 +155,7 @@ def from_line(line: bytes) -> LiveExperiment:
         arm_numbers=declaration.arm_numbers,
         metric_numbers=declaration.metric_numbers,
         winner=declaration.winner,
+        launch=declaration.launch,
         created_at=from_micros(body["created_at"]),
         updated_at=from_micros(body["updated_at"]),
         started_at=from_micros(body["started_at"]),
@@ -171,7 +166,7 @@ def from_line(line: bytes) -> LiveExperiment:
 
 
 def _epoch_to_json(epoch: Epoch) -> dict[str, Any]:
-    return {
+    body = {
         "experiment": epoch.experiment,
         "segment": epoch.segment,
         "number": epoch.number,
@@ -183,6 +178,8 @@ def _epoch_to_json(epoch: Epoch) -> dict[str, Any]:
         "warming_up": sorted(epoch.warming_up),
         "means": {metric: dict(means) for metric, means in epoch.means.items()},
     }
+    # Code from before shadows fails on the key, so it is there only where there is one.
+    return body | {"shadows": dict(epoch.shadows)} if epoch.shadows else body
 
 
 def _epoch_from_json(body: dict[str, Any]) -> Epoch:
@@ -197,5 +194,6 @@ def _epoch_from_json(body: dict[str, Any]) -> Epoch:
                 int(metric): {int(arm): float(mean) for arm, mean in means.items()}
                 for metric, means in body["means"].items()
             },
+            "shadows": {int(arm): float(sample) for arm, sample in body.get("shadows", {}).items()},
         }
     )

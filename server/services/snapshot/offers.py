@@ -1,7 +1,8 @@
 """Offers: the constant parts of Choose's answers, compiled once per epoch."""
 
 import enum
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from bandit.assignment import Picker, UnitHasher
@@ -9,6 +10,8 @@ from bandit.decision_id import Basis, DecisionTerms, UnitMarker
 from bandit.experiment import SEGMENT_ALL, AnalysisUnit, Arm
 from bandit.facts import DecisionKey, Epoch
 from bandit.facts.parts import is_split
+from bandit.launch.shadow_id import N_SAMPLES
+from bandit.launch.state import ON_ITS_WAY, ArmState
 from server.store.records import ExperimentRecord, State
 
 _MAX_SUBSETS = 256
@@ -71,11 +74,12 @@ class Offer:
         keeps_units: Whether units get rows: those of policy decisions, where units are counted.
         keeps_groups: Whether policy decisions are counted by group of units, where decisions are counted.
         encoded: A cache of the transport's encoding of the offer; no service reads it.
+        shadows: The arms that may see such decisions in shadow: only of the champion's policy decisions.
     """
 
     __slots__ = (
         *("arm", "counted", "encoded", "keeps_groups", "keeps_units"),
-        *("packed_terms", "reason", "terms"),
+        *("packed_terms", "reason", "shadows", "terms"),
     )
 
     def __init__(
@@ -95,11 +99,31 @@ class Offer:
         self.keeps_units = counts_units and terms.basis is Basis.POLICY
         self.keeps_groups = not counts_units and terms.basis is Basis.POLICY
         self.encoded: bytes | None = None
+        self.shadows: tuple[ShadowOffer, ...] = ()
 
     @property
     def key(self) -> DecisionKey:
         """The key under which the decision is counted."""
         return self.counted.key
+
+
+class ShadowOffer(Offer):
+    """An arm that sees decisions in shadow, and the terms of what it sees.
+
+    Args:
+        arm: The arm, as declared.
+        terms: The terms, whose propensity is the exact probability with which a decision is seen.
+        threshold: As below.
+
+    Attributes:
+        threshold: A decision is seen if its sample bits are below this.
+    """
+
+    __slots__ = ("threshold",)
+
+    def __init__(self, arm: Arm, terms: DecisionTerms, threshold: int) -> None:
+        super().__init__(arm, Reason.POLICY, terms)
+        self.threshold = threshold
 
 
 def _key_of(terms: DecisionTerms) -> DecisionKey:
@@ -113,14 +137,16 @@ class OfferSet:
         picker: Picks an index by unit or by chance.
         offers: The offer at each index.
         is_certain: Whether the answer is the same for every unit; its decisions then have no unit mark.
+        has_shadows: Whether any of the offers may be seen in shadow.
     """
 
-    __slots__ = ("is_certain", "offers", "picker")
+    __slots__ = ("has_shadows", "is_certain", "offers", "picker")
 
     def __init__(self, picker: Picker, offers: tuple[Offer, ...], *, is_certain: bool = False) -> None:
         self.picker = picker
         self.offers = offers
         self.is_certain = is_certain
+        self.has_shadows = any(offer.shadows for offer in offers)
 
 
 class CompiledExperiment:
@@ -132,10 +158,22 @@ class CompiledExperiment:
 
     Attributes:
         certain_reason: Why the answer is certain; None while shares decide.
+        max_staleness: Seconds after which the shares of an old snapshot are not to be used; infinite unless a
+            launch sends requests to an arm, which may be rolled back at any time.
     """
 
     __slots__ = (
-        *("_counted", "_fallbacks", "_sets", "arms", "certain_reason", "counts_units", "epoch"),
+        *(
+            "_counted",
+            "_fallbacks",
+            "_in_service",
+            "_sets",
+            "arms",
+            "certain_reason",
+            "counts_units",
+            "epoch",
+            "max_staleness",
+        ),
         *("hash_unit", "mark_unit", "record", "salt", "state"),
     )
 
@@ -144,11 +182,13 @@ class CompiledExperiment:
         self.epoch = epoch
         self.state = record.state
         self.certain_reason = _CERTAIN.get(record.state, Reason.STALE if record.unknown else None)
+        self.max_staleness = _max_staleness(record)
         self.salt = record.experiment.salt
         self.hash_unit = UnitHasher(self.salt)
         self.mark_unit = UnitMarker(self.salt)
         self.counts_units = record.experiment.analysis_unit is AnalysisUnit.UNIT
         self.arms = {arm.id: arm for arm in record.experiment.arms}
+        self._in_service = record.arms_in_service
         self._sets: dict[tuple[Basis, frozenset[str] | None], OfferSet | None] = {}
         self._fallbacks: dict[Reason, OfferSet] = {}
         self._counted: dict[tuple[int, Basis], CountedKey] = {}
@@ -189,7 +229,10 @@ class CompiledExperiment:
         return self._compile(basis, scaled)
 
     def fallback(self, reason: Reason) -> OfferSet:
-        """Return the certain answer: the winner once concluded, otherwise the champion."""
+        """Return the certain answer: the winner once concluded, otherwise the champion.
+
+        In a holdback, a stale snapshot's answer is the former champion: the new one may be rolled back.
+        """
         found = self._fallbacks.get(reason)
         if found is None:
             offer = self._fallback_offer(reason)
@@ -203,13 +246,14 @@ class CompiledExperiment:
         return Offer(self.arms[arm_id], Reason.PINNED, terms) if self.is_in_service(arm_id) else None
 
     def is_in_service(self, arm_id: str) -> bool:
-        """True if the experiment has this arm, and it has not been taken out."""
-        arm = self.arms.get(arm_id)
-        return arm is not None and not arm.is_taken_out
+        """True if the experiment has this arm, and neither an operator nor its launch keeps it out."""
+        return arm_id in self._in_service
 
     def _fallback_offer(self, reason: Reason) -> Offer:
         is_over = self.state is State.CONCLUDED and self.record.winner is not None
         arm_id = self.record.winner if is_over else self.record.experiment.champion
+        if reason is Reason.STALE and self.certain_reason is None:
+            arm_id = _holdback_arm(self.record) or arm_id
         return self._offer(str(arm_id), reason, Basis.FALLBACK, 1.0)
 
     def _shares(self) -> dict[str, float]:
@@ -222,14 +266,27 @@ class CompiledExperiment:
         offers = tuple(
             self._offer(arm_id, self._reason(arm_id), basis, shares[arm_id]) for arm_id in picker.arm_ids
         )
+        if self.epoch.shadows and basis is Basis.POLICY:
+            for offer in offers:
+                if offer.terms.arm == self.epoch.champion:
+                    offer.shadows = tuple(self._shadows())
         return OfferSet(picker, offers)
+
+    def _shadows(self) -> Iterator[ShadowOffer]:
+        """Yield what the arms in shadow are offered; the last number has no id to see a decision under."""
+        for arm_id, arm in self.arms.items():
+            number = self.record.arm_numbers[arm_id]
+            sample = self.epoch.shadows.get(number, 0.0)
+            if sample > 0 and not arm.is_taken_out and number < N_SAMPLES - 1:
+                threshold = math.ceil(sample * N_SAMPLES)
+                yield ShadowOffer(arm, self._terms(arm_id, Basis.SHADOW, threshold / N_SAMPLES), threshold)
 
     def _reason(self, arm_id: str) -> Reason:
         is_warming_up = self.record.arm_numbers[arm_id] in self.epoch.warming_up
         return Reason.WARM_UP if is_warming_up else Reason.POLICY
 
-    def _offer(self, arm_id: str, reason: Reason, basis: Basis, propensity: float) -> Offer:
-        terms = DecisionTerms(
+    def _terms(self, arm_id: str, basis: Basis, propensity: float) -> DecisionTerms:
+        return DecisionTerms(
             experiment=self.record.number,
             epoch=self.epoch.number,
             nonce=self.epoch.nonce,
@@ -238,7 +295,26 @@ class CompiledExperiment:
             basis=basis,
             propensity=propensity,
         )
+
+    def _offer(self, arm_id: str, reason: Reason, basis: Basis, propensity: float) -> Offer:
+        terms = self._terms(arm_id, basis, propensity)
         counted = self._counted.get((terms.arm, basis))
         if counted is None:
             counted = self._counted[terms.arm, basis] = CountedKey(_key_of(terms))
         return Offer(self.arms[arm_id], reason, terms, counted=counted, counts_units=self.counts_units)
+
+
+def _max_staleness(record: ExperimentRecord) -> float:
+    plan, launch = record.experiment.launch, record.launch
+    if plan is None or launch is None:
+        return math.inf
+    can_be_rolled_back = ON_ITS_WAY | {ArmState.PROMOTED}
+    if all(arm.state not in can_be_rolled_back for arm in launch.arms.values()):
+        return math.inf
+    return plan.max_staleness.total_seconds()
+
+
+def _holdback_arm(record: ExperimentRecord) -> str | None:
+    """Return the former champion, while it keeps a holdback."""
+    arms = {} if record.launch is None else record.launch.arms
+    return next((arm_id for arm_id, arm in arms.items() if arm.state is ArmState.HOLDBACK), None)

@@ -25,6 +25,7 @@ from server.store.contract.deliveries import DeliveryStore
 from server.store.contract.events import EventStore
 from server.store.contract.experiments import ExperimentStore
 from server.store.contract.facts import FactStore
+from server.store.contract.launches import LaunchStore
 from server.store.contract.leases import LeaseStore
 from server.store.contract.ledger import LedgerStore
 from server.store.contract.retention import RetentionStore
@@ -34,12 +35,15 @@ from server.store.contract.writers import WriterStore
 
 class Store(
     ExperimentStore,
+    EventStore,
+    DeliveryStore,
     FactStore,
     WriterStore,
     RetentionStore,
     LedgerStore,
     ClockStore,
     KeyStore,
+    LaunchStore,
     LeaseStore,
     ABC,
 ):

@@ -9,7 +9,16 @@ from datetime import datetime
 
 from bandit.experiment import Experiment
 from bandit.facts import Epoch
-from server.store.records import ANYONE, AuditEntry, Changes, ExperimentRecord, Lease, State
+from server.store.records import (
+    ANYONE,
+    AuditEntry,
+    Changes,
+    ExperimentRecord,
+    Lease,
+    NewEvent,
+    State,
+    VerbRequest,
+)
 
 
 class ExperimentStore(ABC):
@@ -63,20 +72,24 @@ class ExperimentStore(ABC):
         epoch: Epoch | None = None,
         *,
         caller: str = ANYONE,
+        request: VerbRequest | None = None,
+        events: Sequence[NewEvent] = (),
         fence: Lease | None = None,
     ) -> ExperimentRecord:
         """Store `after` in place of `before` with the next revision, and `epoch`, if any, made from it.
 
-        `epoch.revision` is set to the new revision. With a fence, the lease can't change hands until the
-        change is stored or refused.
+        `epoch.revision` is set to the new revision.
 
         Args:
             before: What is stored.
             after: What is to be stored.
             epoch: The epoch that begins with it.
             caller: Who changes it.
+            request: The request that asks for it, remembered as carried out.
             events: What happens with it, beside a change of its state, which is an event in any case. Without
                 any, a change that leaves the state is the event that it was updated.
+            fence: The lease under which it is made: it can't change hands until the change is stored or
+                refused.
 
         Raises:
             LeaseLostError: The lease of `fence` has changed hands.

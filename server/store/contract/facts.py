@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 
 from bandit.facts import Epoch
+from bandit.facts.shadow_pairs import ShadowFacts
 from bandit.facts.units import SteeringFacts
 from server.store.records import (
     EpochKey,
@@ -67,6 +68,14 @@ class FactStore(ABC):
             name: The experiment's name.
             lag: As in `read_steering`.
             now: As in `read_steering`; None leaves out what units steer with.
+        """
+
+    @abstractmethod
+    def read_shadows(self, experiment: int, lag: timedelta, now: datetime) -> ShadowFacts | None:
+        """What came of an experiment's shadow decisions, in one snapshot; None as in `read_facts`.
+
+        A decision counts once its window and then `lag` have passed before `now`. Takes some seconds for a
+        million pairs, and blocks no writer.
         """
 
     @abstractmethod

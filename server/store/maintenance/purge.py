@@ -16,7 +16,7 @@ from server.store.columns.exact_sums import StoredTally
 from server.store.columns.times import from_micros
 from server.store.records import PurgeStep, SealSummary
 from server.store.tables import sealed_facts as sealed_sums
-from server.store.tables import units
+from server.store.tables import shadows, units
 from server.store.tables.experiments import find_by_number
 from server.store.tables.schema import configurations, epochs, experiments, rewards, sealed_facts, seals
 from server.store.tables.seals import IS_PURGEABLE, note_purged
@@ -38,6 +38,8 @@ class _Sums(NamedTuple):
 def purge_step(connection: Connection, start: bytes, end: bytes, n_looked_at: int) -> PurgeStep:
     """Purge what is sealed and settled among the next rows of the log, in the order of ids.
 
+    Never cuts between a decision and its shadows.
+
     Args:
         connection: Inside a transaction.
         start: The first id to look at.
@@ -48,14 +50,17 @@ def purge_step(connection: Connection, start: bytes, end: bytes, n_looked_at: in
     boundary = connection.execute(
         of_range.order_by(rewards.c.decision).offset(n_looked_at).limit(1)
     ).scalar_one_or_none()
+    if boundary is not None:
+        boundary = shadows.next_cut(connection, boundary)
+    beyond = end if boundary is None else min(boundary, end)
     rows = connection.execute(
         select(rewards.c.decision, *_COLUMNS)
         .join(seals, IS_PURGEABLE)
-        .where(rewards.c.decision >= start, rewards.c.decision < (boundary or end))
+        .where(rewards.c.decision >= start, rewards.c.decision < beyond)
         .order_by(rewards.c.decision, rewards.c.metric)
         .with_for_update(skip_locked=True, of=rewards)
     ).all()
-    rows = note_purged(connection, rows)
+    rows = note_purged(connection, shadows.whole_families(connection, rows, start, beyond))
     if rows:
         _move(connection, rows)
     return PurgeStep(len(rows), boundary)
@@ -64,6 +69,7 @@ def purge_step(connection: Connection, start: bytes, end: bytes, n_looked_at: in
 def _move(connection: Connection, rows: Sequence[Row[Any]]) -> None:
     sums = _sum(rows)
     _keep_units(connection, rows)
+    shadows.seal(connection, rows, find_by_number)
     connection.execute(
         delete(rewards).where(
             rewards.c.decision == bindparam("of_decision"), rewards.c.metric == bindparam("of_metric")

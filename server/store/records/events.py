@@ -19,6 +19,25 @@ class EventKind(enum.StrEnum):
     CONCLUDED = "concluded"
     DELETED = "deleted"
 
+    STAGE = "stage"
+    """A challenger waits for, or enters, a step of its launch."""
+    APPROVED = "approved"
+    HELD = "held"
+    RESUMED = "resumed"
+    PROMOTED = "promoted"
+    HOLDBACK = "holdback"
+    """A champion became the former one."""
+    SUCCEEDED = "succeeded"
+    REPLACED = "replaced"
+    ROLLED_BACK = "rolled_back"
+    RETIRED = "retired"
+    INCONCLUSIVE = "inconclusive"
+    WITHDRAWN = "withdrawn"
+    LOOK = "look"
+    """The look at the end of a cycle."""
+    BLOCKED = "blocked"
+    """What keeps a challenger from moving has changed."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewEvent:

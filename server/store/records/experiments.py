@@ -8,6 +8,7 @@ from typing import Self
 
 from bandit.experiment import Experiment
 from bandit.facts import Epoch
+from bandit.launch.state import Launch
 
 
 class State(enum.StrEnum):
@@ -32,6 +33,7 @@ class ExperimentRecord:
         metric_numbers: Metric name to the store's number for it, from 0; metrics no longer declared keep
             theirs.
         winner: The arm that answers once concluded.
+        launch: Where each challenger is in its launch; None without one, and before the experiment starts.
         created_at: When it was created.
         updated_at: When it last changed.
         started_at: When it first ran.
@@ -47,6 +49,7 @@ class ExperimentRecord:
     arm_numbers: Mapping[str, int]
     metric_numbers: Mapping[str, int]
     winner: str | None = None
+    launch: Launch | None = None
     created_at: datetime
     updated_at: datetime
     started_at: datetime | None = None
@@ -63,6 +66,16 @@ class ExperimentRecord:
         """Numbers of the declared metrics of real values."""
         return frozenset(
             self.metric_numbers[metric.name] for metric in self.experiment.metrics if metric.is_real
+        )
+
+    @property
+    def arms_in_service(self) -> frozenset[str]:
+        """Ids of the declared arms that may answer: neither an operator nor its launch keeps one out."""
+        launch = self.launch
+        return frozenset(
+            arm.id
+            for arm in self.experiment.arms
+            if not arm.is_taken_out and (launch is None or launch.is_in_service(arm.id))
         )
 
     @classmethod

@@ -6,8 +6,10 @@ from typing import TypeAlias
 
 from bandit.experiment import Experiment
 from bandit.facts import DecisionKey, Epoch, Facts
+from bandit.facts.shadow_pairs import ShadowFacts
 from bandit.facts.units import SteeringFacts, UnitFacts
 from server.store.records.experiments import ExperimentRecord
+from server.store.records.launches import StoredLook
 
 Sightings: TypeAlias = Mapping[bytes, tuple[tuple[bytes, ...], int]]
 """The hash of a unit to the unique ids of its first decisions, one to three, and how many it made in all;
@@ -60,6 +62,8 @@ class ReportFacts:
         steering: Metric number to what units steer with; None where decisions are counted, or if it was not
             asked for.
         n_old_runs: Runs of servers before 0.3.0 since the experiment started, as far as they are remembered.
+        looks: Arm number to the last look at its launch.
+        shadows: What came of shadow decisions; None if no arm was ever in shadow, or `now` was not given.
     """
 
     found: ExperimentFacts
@@ -67,3 +71,5 @@ class ReportFacts:
     units: UnitFacts
     steering: Mapping[int, SteeringFacts] | None = None
     n_old_runs: int = 0
+    looks: Mapping[int, StoredLook] = field(default_factory=dict)
+    shadows: ShadowFacts | None = None

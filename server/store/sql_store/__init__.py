@@ -16,6 +16,7 @@ from server.store.sql_store.deliveries import SqlDeliveryStore
 from server.store.sql_store.events import SqlEventStore
 from server.store.sql_store.experiments import SqlExperimentStore
 from server.store.sql_store.facts import SqlFactStore
+from server.store.sql_store.launches import SqlLaunchStore
 from server.store.sql_store.leases import SqlLeaseStore
 from server.store.sql_store.ledger import SqlLedgerStore
 from server.store.sql_store.retention import SqlRetentionStore
@@ -34,6 +35,7 @@ class SqlStore(
     SqlLedgerStore,
     SqlClockStore,
     SqlKeyStore,
+    SqlLaunchStore,
     SqlLeaseStore,
     Store,
 ):

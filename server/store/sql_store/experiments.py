@@ -12,9 +12,19 @@ from bandit.facts import Epoch
 from bandit.validation import namespace_of
 from server.store.contract.experiments import ExperimentStore
 from server.store.errors import StaleRevisionError
-from server.store.records import ANYONE, AuditEntry, Changes, ExperimentRecord, Lease, State
+from server.store.records import (
+    ANYONE,
+    AuditEntry,
+    Changes,
+    ExperimentRecord,
+    Lease,
+    NewEvent,
+    State,
+    VerbRequest,
+)
 from server.store.sql_store.part import SqlPart
-from server.store.tables import audit, epochs, experiments, leases
+from server.store.tables import audit, epochs, experiments
+from server.store.tables.launch import leases, requests
 
 
 class SqlExperimentStore(SqlPart, ExperimentStore):
@@ -62,6 +72,8 @@ class SqlExperimentStore(SqlPart, ExperimentStore):
         epoch: Epoch | None = None,
         *,
         caller: str = ANYONE,
+        request: VerbRequest | None = None,
+        events: Sequence[NewEvent] = (),
         fence: Lease | None = None,
     ) -> ExperimentRecord:
         def change(connection: Connection) -> ExperimentRecord:
@@ -77,6 +89,8 @@ class SqlExperimentStore(SqlPart, ExperimentStore):
                 wanted = replace(epoch, revision=record.revision)
                 if epochs.find_or_add(connection, wanted) != wanted:
                     raise StaleRevisionError(before.name)
+            if request is not None and not requests.keep(connection, request, record.updated_at):
+                raise StaleRevisionError(before.name)
             return record
 
         return self._dialect.write(

@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from bandit.experiment import AnalysisUnit
 from bandit.facts import Epoch
+from bandit.facts.shadow_pairs import ShadowFacts
 from bandit.facts.units import SteeringFacts
 from server.store.columns.times import to_micros
 from server.store.contract.facts import FactStore
@@ -32,9 +33,11 @@ from server.store.tables import (
     history,
     reward_batch,
     seals,
+    shadows,
     units,
     writers,
 )
+from server.store.tables.launch import looks
 
 
 class SqlFactStore(SqlPart, FactStore):
@@ -84,13 +87,23 @@ class SqlFactStore(SqlPart, FactStore):
             record = experiments.find(connection, name)
             if record is None:
                 return None
+            found = _facts_of(connection, record)
+            has_shadows = any(epoch.shadows for epoch in found.epochs)
             return ReportFacts(
-                found=_facts_of(connection, record),
+                found=found,
                 declarations=experiments.read_declarations(connection, record.number),
                 units=units.read(connection, record),
                 steering=None if now is None else _steering_of(connection, record, lag, now),
+                looks=looks.read(connection, [record.number]).get(record.number, {}),
                 n_old_runs=writers.count_old(connection, to_micros(record.started_at) or 0),
+                shadows=shadows.read(connection, record, lag, now) if has_shadows and now else None,
             )
+
+    @override
+    def read_shadows(self, experiment: int, lag: timedelta, now: datetime) -> ShadowFacts | None:
+        with self._dialect.reading(is_long=True) as connection:
+            record = experiments.find_by_number(connection, experiment)
+            return None if record is None else shadows.read(connection, record, lag, now)
 
     @override
     def add_decisions(self, flush: Flush) -> None:

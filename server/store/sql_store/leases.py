@@ -5,7 +5,7 @@ from typing_extensions import override
 from server.store.contract.leases import LeaseStore
 from server.store.records import Lease
 from server.store.sql_store.part import SqlPart
-from server.store.tables import leases
+from server.store.tables.launch import leases
 
 
 class SqlLeaseStore(SqlPart, LeaseStore):

@@ -13,7 +13,8 @@
 `sealed_facts`   `sealed_facts`: the sums of what was purged
 `writers`        `writers`: runs of servers and their slots
 `ended_runs`     `ended_runs`: runs that died, and the outcomes of decisions that they never counted
-`leases`         `leases`: which server alone may act
+`launch`         `leases`, `launch_looks`, `requests`: launches
+`shadows`        `sealed_pairs`, `sealed_mirrors`: arms in shadow
 `gate`           `compatibility`: what servers of an earlier release may still read
 `signing_keys`   `signing_keys`: the ring of keys
 `clock`          `clock`, `clock_marks`: the clock that servers share

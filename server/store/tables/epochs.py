@@ -93,6 +93,7 @@ def _add(connection: Connection, epoch: Epoch) -> None:
             means=json.dumps({metric: dict(means) for metric, means in epoch.means.items()}),
             format=gate.FORMAT,
             is_cap=epoch.is_cap,
+            shadows=json.dumps(dict(epoch.shadows)) if epoch.shadows else None,
         )
     )
 
@@ -143,6 +144,7 @@ def _to_epoch(row: Row[Any]) -> Epoch:
         warming_up=frozenset() if row.warming_up == "[]" else frozenset(json.loads(row.warming_up)),
         means=_LazyMapping(row.means, _by_number),
         is_cap=row.is_cap,
+        shadows={} if row.shadows is None else _LazyMapping(row.shadows, float),
     )
 
 

@@ -14,13 +14,7 @@ from bandit.experiment import Experiment
 from bandit.metric import Metric
 from bandit.validation import NAME_RULE
 from server.store.columns.times import from_micros, to_micros
-from server.store.declaration_json import (
-    Declaration,
-    DocumentError,
-    from_document,
-    new_keys,
-    to_document,
-)
+from server.store.declaration_json import DocumentError, document_of, from_document, new_keys
 from server.store.dialect import Dialect
 from server.store.errors import NameTakenError, OutdatedError, QuotaReachedError, StaleRevisionError
 from server.store.records import (
@@ -39,8 +33,10 @@ from server.store.tables.schema import configurations, experiments
 FEATURE: Final = gate.Feature(f"names beyond {NAME_RULE}", "0.3.0", "0010")
 """Ids of arms and names of metrics that code before 0.3.0 serves, but refuses in every update."""
 
-NEW_KEYS: Final = gate.Feature("signals and margins of metrics", "0.3.0", "0010")
-"""Keys inside a metric, `is_signal` and `worse_by`, that code before 0.3.0 fails on."""
+LAUNCH: Final = gate.Feature("launches", "0.3.0", "0014")
+"""Code before 0.3.0 drops the plan and the state of a launch with its next change of the experiment."""
+NEW_KEYS: Final = gate.Feature("signals, margins and shadows of metrics", "0.3.0", "0014")
+"""Keys inside a metric, `is_signal`, `worse_by` and `is_shadow`, that code before 0.3.0 fails on."""
 
 _BATCH: Final = 500
 _OLD_NAME: Final = re.compile(NAME_RULE, re.ASCII)
@@ -95,6 +91,8 @@ def require_readable(connection: Connection, dialect: Dialect, experiment: Exper
         gate.require_feature(connection, dialect, FEATURE, now)
     if any(new_keys(metric, Metric) for metric in experiment.metrics):
         gate.require_feature(connection, dialect, NEW_KEYS, now)
+    if experiment.launch is not None:
+        gate.require_feature(connection, dialect, LAUNCH, now)
 
 
 def find_created(connection: Connection, experiment: Experiment, now: datetime) -> ExperimentRecord | None:
@@ -206,6 +204,12 @@ def is_deleted(connection: Connection, before: ExperimentRecord, now: datetime) 
     return row is not None and tuple(row) == (before.revision + 1, to_micros(now))
 
 
+def is_at(connection: Connection, record: ExperimentRecord) -> bool:
+    """Whether an experiment is at this revision still, and was not deleted."""
+    query = select(experiments.c.revision).where(experiments.c.number == record.number, _IS_PRESENT)
+    return connection.execute(query).scalar() == record.revision
+
+
 def touch(connection: Connection, number: int, revision: int, version: ColumnElement[int]) -> bool:
     """Give an experiment the newest version; False if it is no longer running at this revision.
 
@@ -274,7 +278,7 @@ def _keep_revision(connection: Connection, record: ExperimentRecord) -> None:
             experiment=record.number,
             revision=record.revision,
             state=record.state,
-            document=_document(record),
+            document=document_of(record),
             created_at=to_micros(record.updated_at),
             format=gate.FORMAT,
         )
@@ -320,25 +324,14 @@ def _events(
 
 def _describe(record: ExperimentRecord) -> str:
     """An experiment as the audit holds it: state, revision, and the document of its declaration."""
-    return f'{{"state":"{record.state}","revision":{record.revision},"declaration":{_document(record)}}}'
-
-
-def _document(record: ExperimentRecord) -> str:
-    return to_document(
-        Declaration(
-            experiment=record.experiment,
-            arm_numbers=record.arm_numbers,
-            metric_numbers=record.metric_numbers,
-            winner=record.winner,
-        )
-    )
+    return f'{{"state":"{record.state}","revision":{record.revision},"declaration":{document_of(record)}}}'
 
 
 def _to_values(record: ExperimentRecord) -> dict[str, Any]:
     return {
         "state": record.state,
         "revision": record.revision,
-        "document": _document(record),
+        "document": document_of(record),
         "updated_at": to_micros(record.updated_at),
         "started_at": to_micros(record.started_at),
         "concluded_at": to_micros(record.concluded_at),
@@ -364,6 +357,7 @@ def _to_record(row: Row[Any]) -> ExperimentRecord:
         arm_numbers=declaration.arm_numbers,
         metric_numbers=declaration.metric_numbers,
         winner=declaration.winner,
+        launch=declaration.launch,
         created_at=from_micros(row.created_at),
         updated_at=from_micros(row.updated_at),
         started_at=from_micros(row.started_at),

@@ -28,7 +28,7 @@ from sqlalchemy.types import TypeEngine
 from bandit.facts import Tally
 from server.store.columns.exact_sums import REST_COLUMNS
 
-HEAD: Final = "0012"
+HEAD: Final = "0015"
 """The newest migration; `tests/store` holds it to be Alembic's head. Revisions are numbers of four digits."""
 
 metadata = MetaData()
@@ -38,7 +38,7 @@ _Name = String(127).with_variant(String(127, collation="C"), "postgresql")
 """Pages are in the order of names, which is that of their characters, whatever the database's language."""
 
 
-def _key(name: str, kind: type[TypeEngine[int]]) -> Column[int]:
+def key_column(name: str, kind: type[TypeEngine[int]]) -> Column[int]:
     """A whole number of a primary key."""
     return Column(name, kind, primary_key=True, autoincrement=False)
 
@@ -46,11 +46,11 @@ def _key(name: str, kind: type[TypeEngine[int]]) -> Column[int]:
 def _fact_key() -> tuple[Column[int], ...]:
     """What every fact is counted by."""
     return (
-        _key("experiment", BigInteger),
-        _key("epoch", Integer),
-        _key("segment", SmallInteger),
-        _key("arm", Integer),
-        _key("basis", SmallInteger),
+        key_column("experiment", BigInteger),
+        key_column("epoch", Integer),
+        key_column("segment", SmallInteger),
+        key_column("arm", Integer),
+        key_column("basis", SmallInteger),
     )
 
 
@@ -65,7 +65,7 @@ def _tally() -> Iterator[Column[int]]:
 signing_keys = Table(
     "signing_keys",
     metadata,
-    _key("id", SmallInteger),
+    key_column("id", SmallInteger),
     Column("secret", LargeBinary, nullable=False),
     Column("is_signing", Boolean, nullable=False),
     Column("signs_at", BigInteger),
@@ -105,7 +105,7 @@ any more."""
 ended_runs = Table(
     "ended_runs",
     metadata,
-    _key("run", Integer),
+    key_column("run", Integer),
     Column("incarnation", LargeBinary, nullable=False),
     Column("sequence", BigInteger, nullable=False),
     Column("flushed_ms", BigInteger, nullable=False),
@@ -141,8 +141,8 @@ experiments = Table(
 events = Table(
     "events",
     metadata,
-    _key("experiment", BigInteger),
-    _key("sequence", BigInteger),
+    key_column("experiment", BigInteger),
+    key_column("sequence", BigInteger),
     Column("version", BigInteger, nullable=False, index=True),
     Column("at", BigInteger, nullable=False, index=True),
     Column("kind", String(32), nullable=False),
@@ -170,8 +170,8 @@ deliveries = Table(
     "deliveries",
     metadata,
     Column("endpoint", String(63), primary_key=True),
-    _key("experiment", BigInteger),
-    _key("sequence", BigInteger),
+    key_column("experiment", BigInteger),
+    key_column("sequence", BigInteger),
     Column("state", String(16), nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("queued_at", BigInteger, nullable=False),
@@ -184,8 +184,8 @@ deliveries = Table(
 configurations = Table(
     "configurations",
     metadata,
-    _key("experiment", BigInteger),
-    _key("revision", Integer),
+    key_column("experiment", BigInteger),
+    key_column("revision", Integer),
     Column("state", String(16), nullable=False),
     Column("document", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
@@ -198,9 +198,9 @@ configurations = Table(
 epochs = Table(
     "epochs",
     metadata,
-    _key("experiment", BigInteger),
-    _key("segment", SmallInteger),
-    _key("number", Integer),
+    key_column("experiment", BigInteger),
+    key_column("segment", SmallInteger),
+    key_column("number", Integer),
     Column("nonce", BigInteger, nullable=False),
     Column("revision", Integer, nullable=False),
     Column("started_at", BigInteger, nullable=False),
@@ -210,6 +210,7 @@ epochs = Table(
     Column("means", Text, nullable=False),
     Column("format", SmallInteger, nullable=False, server_default="0"),
     Column("is_cap", Boolean, nullable=False, server_default=false()),
+    Column("shadows", Text),
     sqlite_with_rowid=False,
 )
 
@@ -217,7 +218,7 @@ decision_facts = Table(
     "decision_facts",
     metadata,
     *_fact_key(),
-    _key("slot", SmallInteger),
+    key_column("slot", SmallInteger),
     Column("decisions", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
@@ -226,8 +227,8 @@ outcome_facts = Table(
     "outcome_facts",
     metadata,
     *_fact_key(),
-    _key("metric", SmallInteger),
-    _key("slot", SmallInteger),
+    key_column("metric", SmallInteger),
+    key_column("slot", SmallInteger),
     *_tally(),
     sqlite_with_rowid=False,
 )
@@ -236,7 +237,7 @@ rewards = Table(
     "rewards",
     metadata,
     Column("decision", LargeBinary, primary_key=True),
-    _key("metric", SmallInteger),
+    key_column("metric", SmallInteger),
     Column("experiment", BigInteger, nullable=False),
     Column("epoch", Integer, nullable=False),
     Column("segment", SmallInteger, nullable=False),
@@ -279,9 +280,9 @@ first decision is known only when that is, and a flush that is still on its way 
 units = Table(
     "units",
     metadata,
-    _key("experiment", BigInteger),
-    _key("segment", SmallInteger),
-    _key("unit", BigInteger),
+    key_column("experiment", BigInteger),
+    key_column("segment", SmallInteger),
+    key_column("unit", BigInteger),
     Column("first_ms", BigInteger, nullable=False),
     Column("epoch", Integer, nullable=False),
     Column("arm", Integer, nullable=False),
@@ -299,10 +300,10 @@ fewer. Servers before 0.3.0 count decisions without noting their ids."""
 unit_sums = Table(
     "unit_sums",
     metadata,
-    _key("experiment", BigInteger),
-    _key("segment", SmallInteger),
-    _key("unit", BigInteger),
-    _key("metric", SmallInteger),
+    key_column("experiment", BigInteger),
+    key_column("segment", SmallInteger),
+    key_column("unit", BigInteger),
+    key_column("metric", SmallInteger),
     Column("n", BigInteger, nullable=False),
     Column("total", BigInteger, nullable=False),
     Column("total_low", BigInteger, nullable=False, server_default=text("0")),
@@ -315,7 +316,7 @@ sealed_steering = Table(
     "sealed_steering",
     metadata,
     *_fact_key(),
-    _key("metric", SmallInteger),
+    key_column("metric", SmallInteger),
     *_tally(),
     sqlite_with_rowid=False,
 )
@@ -325,9 +326,9 @@ the unit's first decision."""
 unit_groups = Table(
     "unit_groups",
     metadata,
-    _key("experiment", BigInteger),
-    _key("unit_group", SmallInteger),
-    _key("slot", SmallInteger),
+    key_column("experiment", BigInteger),
+    key_column("unit_group", SmallInteger),
+    key_column("slot", SmallInteger),
     Column("decisions", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
@@ -336,8 +337,8 @@ unit_groups = Table(
 seals = Table(
     "seals",
     metadata,
-    _key("experiment", BigInteger),
-    _key("segment", SmallInteger),
+    key_column("experiment", BigInteger),
+    key_column("segment", SmallInteger),
     Column("epoch", Integer, nullable=False),
     Column("before", LargeBinary, nullable=False),
     Column("fence", BigInteger),
@@ -355,7 +356,7 @@ sealed_facts = Table(
     "sealed_facts",
     metadata,
     *_fact_key(),
-    _key("metric", SmallInteger),
+    key_column("metric", SmallInteger),
     *_tally(),
     sqlite_with_rowid=False,
 )
@@ -364,7 +365,7 @@ sealed_facts = Table(
 clock = Table(
     "clock",
     metadata,
-    _key("number", SmallInteger),
+    key_column("number", SmallInteger),
     Column("generation", BigInteger, nullable=False),
     Column("mark", BigInteger),
     Column("running", BigInteger, nullable=False),
@@ -381,23 +382,11 @@ from service time when a server last said so, at `doubted_at`; null once the two
 clock_marks = Table(
     "clock_marks",
     metadata,
-    _key("running", BigInteger),
+    key_column("running", BigInteger),
     Column("mark", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
 """The mark by time of running: an instant is trusted once servers have run for long since it was marked."""
-
-leases = Table(
-    "leases",
-    metadata,
-    Column("name", String(63), primary_key=True),
-    Column("token", BigInteger, nullable=False),
-    Column("holder", Text),
-    Column("beat", BigInteger, nullable=False),
-    sqlite_with_rowid=False,
-)
-"""A row for each thing that only one server may do. `token` grows with every change of hands, `beat` with
-every sign of life of the holder; `holder` is null while the lease is free."""
 
 compatibility = Table("compatibility", metadata, Column("oldest_code", String(32), primary_key=True))
 """One row: the head revision of the oldest code that may run on this schema."""

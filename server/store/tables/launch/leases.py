@@ -4,7 +4,7 @@ from sqlalchemy import ColumnElement, Connection, select, text, update
 
 from server.store.errors import LeaseLostError
 from server.store.records import Lease
-from server.store.tables.schema import leases
+from server.store.tables.launch.schema import leases
 
 _INSERT = text("""
     INSERT INTO leases (name, token, holder, beat) VALUES (:name, :token, :holder, :beat)

@@ -8,8 +8,9 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-from server.app.metrics_server import serve_registry
-from server.app.series_limit import OTHER, SeriesLimit
+from server.app.metrics.http_server import serve_registry
+from server.app.metrics.launches import LaunchCollector
+from server.app.metrics.series_limit import OTHER, SeriesLimit
 from server.app.wiring import Services
 from server.http2.exchange import RequestFault
 from server.http2.sockets.listener import SHORT, Listener
@@ -55,6 +56,7 @@ class ServiceCollector:
         self._decision_series = SeriesLimit(max_series)
         self._outcome_series = SeriesLimit(max_series)
         self._epoch_series = SeriesLimit(max_series)
+        self._launches = LaunchCollector(services, max_series=max_series)
         services.queue.observers.append(self._observe_commit)
 
     def collect(self) -> Iterator[Metric]:
@@ -65,6 +67,7 @@ class ServiceCollector:
         yield from self._store_families()
         yield from self._clock_families()
         yield from self._work_families()
+        yield from self._launches.collect()
         yield from self._webhook_families()
         yield _histogram("bandit_commit_seconds", "How long commits took, in seconds.", self._commit_seconds)
         yield _histogram("bandit_commit_outcomes", "How many outcomes a commit held.", self._commit_rows)

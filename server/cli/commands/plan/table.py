@@ -6,6 +6,7 @@ from typing import Final
 
 from bandit.experiment import AnalysisUnit, Experiment
 from bandit.inference.data.floors import declared_floors
+from bandit.inference.planning.launch import hypotheses
 from bandit.inference.planning.power import Plan, forecast, helpful_minimum_share
 from bandit.inference.reasons import CannotSay, Reason
 from bandit.metric import Direction
@@ -37,6 +38,8 @@ class Planned:
         challenger: The smallest floor of a challenger, in [0, 1].
         rest: One less the sum of all floors: what the policy distributes.
         n_challengers: At least 1.
+        n_compared: Challengers that share the error rate, where they are not those; in a launch, what the
+            level of its first comparison is divided by.
     """
 
     metric: str
@@ -49,6 +52,24 @@ class Planned:
     challenger: float
     rest: float
     n_challengers: int
+    n_compared: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numbers:
+    """What a plan is made for, in the metric's unit.
+
+    Attributes:
+        decisions_per_day: Decisions a day, over all arms, or units where evidence counts units.
+        base: The champion's mean of the reward metric.
+        lift: The relative lift.
+        variance: Variance of one outcome; None for a yes/no metric.
+    """
+
+    decisions_per_day: float
+    base: float
+    lift: float
+    variance: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +94,8 @@ class Row:
     minimum_share: float | None
 
 
-def from_file(file: str) -> Planned:
-    """Return what an experiment file declares.
+def from_file(file: str) -> tuple[Planned, Experiment]:
+    """Return what an experiment file declares, for plans and as it is.
 
     Raises:
         ExperimentFileError: The file has no valid experiment, or one without a challenger.
@@ -86,7 +107,7 @@ def from_file(file: str) -> Planned:
     except (InvalidInputError, InvalidExperimentError) as error:
         problems = [Problem(path=each.field, text=each.description) for each in error.violations]
         raise ExperimentFileError(file_label(file), problems) from error
-    return _planned(experiment, file_label(file))
+    return _planned(experiment, file_label(file)), experiment
 
 
 def _planned(experiment: Experiment, label: str) -> Planned:
@@ -107,6 +128,7 @@ def _planned(experiment: Experiment, label: str) -> Planned:
         challenger=min(challengers),
         rest=1 - fsum(floors.values()),
         n_challengers=len(challengers),
+        n_compared=None if experiment.launch is None else hypotheses(1),
     )
 
 
@@ -137,15 +159,14 @@ def from_flags(n_arms: int, champion: float | None, challenger: float | None) ->
     )
 
 
-def plan_rows(
-    planned: Planned, *, decisions_per_day: float, base: float, lift: float, variance: float | None
-) -> list[Row]:
+def plan_rows(planned: Planned, numbers: Numbers) -> list[Row]:
     """Return a row for the declared floors, then for those of `COMPARED`, then for an even split.
 
     Raises:
         ValueError: A condition of a plan is broken, such as a base outside the metric's range; or the
             variance is missing or out of range.
     """
+    variance = numbers.variance
     if variance is None and not planned.is_yes_no:
         raise ValueError(f"--variance is required, because {planned.metric} is not yes/no")
     if variance is not None and not 0 < variance <= planned.width**2 / 4:
@@ -159,11 +180,11 @@ def plan_rows(
     ]
     rows = []
     for name, champion, challenger, rest in floors:
-        plan = _plan(planned, decisions_per_day, base, lift, variance)
+        plan = declared_plan(planned, numbers)
         plan = replace(plan, champion_floor=champion, challenger_floor=challenger, rest=max(rest, 0.0))
         found = forecast(plan, is_yes_no=planned.is_yes_no)
         if isinstance(found, CannotSay):
-            raise ValueError(_refusal(found, planned, base, lift))  # noqa: TRY004 - values are at fault
+            raise ValueError(_refusal(found, planned, numbers.base, numbers.lift))  # noqa: TRY004 - values are at fault
         rows.append(
             Row(
                 name=name,
@@ -177,20 +198,20 @@ def plan_rows(
     return rows
 
 
-def _plan(
-    planned: Planned, decisions_per_day: float, base: float, lift: float, variance: float | None
-) -> Plan:
+def declared_plan(planned: Planned, numbers: Numbers) -> Plan:
     """Return the plan at the declared floors."""
     return Plan(
-        base_mean=(base - planned.minimum) / planned.width,
-        lift=lift,
-        decisions_per_day=decisions_per_day,
+        base_mean=(numbers.base - planned.minimum) / planned.width,
+        lift=numbers.lift,
+        decisions_per_day=numbers.decisions_per_day,
         champion_floor=planned.champion,
         challenger_floor=planned.challenger,
+        rest=max(planned.rest, 0.0),
         is_less_better=planned.is_less_better,
-        variance=None if planned.is_yes_no else (variance or 0.0) / planned.width**2,
+        variance=None if planned.is_yes_no else (numbers.variance or 0.0) / planned.width**2,
         start=planned.minimum / planned.width,
         n_challengers=planned.n_challengers,
+        n_compared=planned.n_compared,
     )
 
 

@@ -5,14 +5,28 @@ from math import isfinite
 from typing import Final
 
 import click
+from rich.console import Console
 from rich.text import Text
 
-from server.cli.commands.plan_table import Planned, Row, from_file, from_flags, plan_rows
+from bandit.experiment import Experiment
+from server.cli.commands.plan.launch import PlannedLaunch, launch_document, plan_launch
+from server.cli.commands.plan.launch_tables import print_launch
+from server.cli.commands.plan.table import (
+    Numbers,
+    Planned,
+    Row,
+    declared_plan,
+    from_file,
+    from_flags,
+    plan_rows,
+)
 from server.cli.experiment_file.file import ExperimentFileError
 from server.cli.framework.console import output_console
 from server.cli.framework.errors import CalledWronglyError
 from server.cli.framework.finite_float import FiniteFloat
 from server.cli.framework.help import Command
+from server.cli.framework.progress import progress_bar
+from server.cli.framework.rate_option import NamedRate
 from server.cli.framework.tables import plain_table, print_table
 from server.wording import counted, duration_text, minimum_share_text, rate_text
 
@@ -65,6 +79,14 @@ _DAY: Final = 86_400.0
     metavar="PART",
     help="Each challenger's floor; not with FILE. Default: an even split.",
 )
+@click.option(
+    "--guardrail-rate",
+    "guardrail_rates",
+    type=NamedRate(),
+    multiple=True,
+    metavar="NAME=RATE",
+    help="The champion's rate of a yes/no guardrail, to plan a launch with; once for each.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 def plan(
     file: str | None,
@@ -75,39 +97,77 @@ def plan(
     arms: int | None,
     champion_share: float | None,
     challenger_share: float | None,
+    guardrail_rates: tuple[tuple[str, float], ...],
     *,
     as_json: bool,
 ) -> None:
-    """Plan how long it takes to see a lift, before the start.
+    """Plan how long it takes to see a lift, and what to expect of a launch, before the start.
 
     Plans for the floors that the experiment file FILE declares, or for those of the flags, and for others to
     compare with: power depends on the floors. The test is that of the report. Shares are assumed to move as a
     policy like Thompson sampling is expected to move them while it learns.
+
+    If FILE has a launch, it is simulated at this traffic: the time in each step, when a challenger is
+    promoted or taken out, how often that is false, and what would not be seen in time.
     """
     if file is not None and (arms, champion_share, challenger_share) != (None, None, None):
         raise CalledWronglyError(
             "--arms, --champion-share and --challenger-share can't be given with FILE, which declares them"
         )
+    numbers = Numbers(decisions_per_day=decisions_per_day, base=base_rate, lift=lift, variance=variance)
     try:
-        planned = from_flags(arms or 2, champion_share, challenger_share) if file is None else from_file(file)
-        rows = plan_rows(
-            planned, decisions_per_day=decisions_per_day, base=base_rate, lift=lift, variance=variance
+        planned, experiment = (
+            _of_flags(arms, champion_share, challenger_share, guardrail_rates)
+            if file is None
+            else from_file(file)
         )
-    except ExperimentFileError as error:
-        raise CalledWronglyError(str(error)) from error
-    except ValueError as error:
+        rows = plan_rows(planned, numbers)
+        launch = (
+            None if experiment is None else _simulated(experiment, planned, numbers, dict(guardrail_rates))
+        )
+    except (ExperimentFileError, ValueError) as error:
         raise CalledWronglyError(str(error)) from error
     if as_json:
-        click.echo(json.dumps(_document(planned, rows, lift), indent=2, allow_nan=False))
+        added = {} if launch is None else {"launch": launch_document(launch)}
+        document = _document(planned, rows, lift) | added
+        click.echo(json.dumps(document, indent=2, allow_nan=False))
     else:
-        _print(planned, rows, lift, decisions_per_day)
+        _print(planned, rows, numbers, launch)
 
 
-def _print(planned: Planned, rows: list[Row], lift: float, decisions_per_day: float) -> None:
+def _of_flags(
+    arms: int | None,
+    champion_share: float | None,
+    challenger_share: float | None,
+    guardrail_rates: tuple[tuple[str, float], ...],
+) -> tuple[Planned, None]:
+    if guardrail_rates:
+        raise ValueError("--guardrail-rate needs FILE, which declares the guardrails")
+    return from_flags(arms or 2, champion_share, challenger_share), None
+
+
+def _simulated(
+    experiment: Experiment, planned: Planned, numbers: Numbers, guardrail_rates: dict[str, float]
+) -> PlannedLaunch | None:
+    with progress_bar("simulating launches") as report:
+        return plan_launch(experiment, declared_plan(planned, numbers), guardrail_rates, report)
+
+
+def _print(planned: Planned, rows: list[Row], numbers: Numbers, launch: PlannedLaunch | None) -> None:
     console = output_console()
+    _print_rows(console, planned, rows, numbers)
+    if launch is None:
+        console.print(Text(f"{_ADVICE} {_TWO_WEEKS}"))
+    else:
+        console.print(Text(_ADVICE))
+        console.print()
+        print_launch(console, launch)
+
+
+def _print_rows(console: Console, planned: Planned, rows: list[Row], numbers: Numbers) -> None:
     challengers = f"{planned.n_challengers} challenger{'' if planned.n_challengers == 1 else 's'}"
-    traffic = f"{challengers} at {rate_text(decisions_per_day, _DAY, counted(planned.unit))}"
-    about = f"{planned.metric}: a lift of {100 * lift:+g} % with {traffic}"
+    traffic = f"{challengers} at {rate_text(numbers.decisions_per_day, _DAY, counted(planned.unit))}"
+    about = f"{planned.metric}: a lift of {100 * numbers.lift:+g} % with {traffic}"
     console.print(Text(about, style="bold"))
     console.print()
     table = plain_table()
@@ -130,7 +190,6 @@ def _print(planned: Planned, rows: list[Row], lift: float, decisions_per_day: fl
         why = minimum_share_text(declared.minimum_share)
         console.print(Text(f"At the declared floors: {time} at even odds. {why}", style="bold"))
         console.print()
-    console.print(Text(_ADVICE))
 
 
 def _time(days: float) -> str:
@@ -162,6 +221,6 @@ _ADVICE: Final = (
     "and challengers at 5 % keep most of an even split's power at half its regret. Shares are averages until "
     "even odds, while a policy like Thompson sampling learns. Half of the simulated experiments had seen the "
     "lift after .76 to .94 of the time at even odds, .73 to .99 with floors of 5 % or 1 % for both, .87 to "
-    "1.05 where the metric is not yes/no. Without a floor under the losing arm, plans are unreliable. No arm "
-    "is promoted before two whole weeks."
+    "1.05 where the metric is not yes/no. Without a floor under the losing arm, plans are unreliable."
 )
+_TWO_WEEKS: Final = "No arm is promoted before two whole weeks."

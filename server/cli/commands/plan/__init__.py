@@ -1,0 +1,1 @@
+"""`bandit-server plan`: what to expect of an experiment, before the start."""
