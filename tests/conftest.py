@@ -26,7 +26,8 @@ SLOW: Final = (
     "bandit/client/processes",  # programs start, fork and end
     "bandit/client/streams/test_stream_service.py",  # servers drain, die, and end old connections
     "bandit/client/test_guardrails.py",  # windows end in real time
-    "benchmarks/outage",  # each benchmark runs once, scaled down
+    "benchmarks/launch",  # each benchmark runs once, scaled down
+    "benchmarks/outage",
     "benchmarks/regret",
     "benchmarks/throughput",
     "benchmarks/validity",
@@ -44,6 +45,7 @@ SLOW: Final = (
     "rpc/test_keepalive.py",  # pings are ten seconds apart
     "rpc/test_quotas.py",  # thousands of experiments and arms
     "security",  # servers start with keys, certificates and tokens that change
+    "services/launch",  # launches from stage to stage, and leases on a real PostgreSQL
     "services/whole",  # long random histories on a real PostgreSQL
     "standby",  # outages last for seconds
     "store/columns/test_exact_sums.py",  # long random histories
@@ -61,6 +63,7 @@ LONG: Final = (
     "faults/test_floods.py",
     "faults/test_four_replicas.py",
     "faults/test_kill.py",
+    "faults/test_kill_launch.py",  # launches run from their start to their end
     "faults/test_kill_purging.py",
     "faults/test_kill_reporter.py",
     "faults/test_kill_workers.py",
@@ -68,8 +71,11 @@ LONG: Final = (
     "faults/test_weak_settings.py",
     "listening/test_unix_sockets.py",
     "packaging/test_wheel.py",  # an environment is made from nothing
+    "replicas/test_launch_faults.py",  # silent holders are waited for, again and again
+    "replicas/test_launch_mixed_releases.py",  # the previous release runs beside this one
     "replicas/test_leases.py",  # a silent holder is waited for
-    "replicas/test_mixed_releases.py",  # the previous release is installed and runs beside this one
+    "replicas/test_mixed_launches.py",  # the previous release is installed and runs beside this one
+    "replicas/test_mixed_releases.py",  # the same
     "replicas/test_upgrade.py",
     "rpc/test_keepalive.py",  # pings are ten seconds apart
     "standby/test_start.py",

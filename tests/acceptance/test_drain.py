@@ -70,7 +70,7 @@ def test_calls_in_flight_finish_and_nothing_acknowledged_is_lost(
     assert logged <= sent
     verify(server.database)
     events = [event["event"] for event in server.events()]
-    assert events[-2:] == ["server.draining", "server.stopped"]
+    assert events[-3:] == ["server.draining", "lease.released", "server.stopped"]
 
 
 def test_health_is_not_serving_before_calls_are_refused(start_server: StartServer, connect: Connect) -> None:

@@ -7,6 +7,7 @@ from bandit.allocation import ExperimentState
 from bandit.decision_id import Basis
 from bandit.experiment import Arm, Experiment
 from bandit.facts import DecisionKey, Epoch, Facts, OutcomeKey, Tally
+from bandit.launch.state import Launch
 from bandit.limits import Limits
 from bandit.metric import Metric, MetricKind
 from bandit.policies import DeclaredPolicy, ThompsonSampling
@@ -94,6 +95,7 @@ def stand(
     *,
     now: datetime = START,
     lag: timedelta = timedelta(),
+    launch: Launch | None = None,
 ) -> ExperimentState:
     """Return the state of an experiment whose arms and metrics are numbered in their order."""
     return ExperimentState(
@@ -104,4 +106,5 @@ def stand(
         facts=facts,
         lag=lag,
         now=now,
+        launch=launch,
     )

@@ -7,12 +7,14 @@ from datetime import timedelta
 import pytest
 
 from bandit.experiment import Arm, Experiment
+from bandit.launch.plan import LaunchPlan, Mode
 from bandit.limits import Limits
 from bandit.metric import AbsoluteMargin, Metric, MetricKind, RelativeMargin
 from bandit.policies import WeightedSplit
 from bandit.update_rules import require_compatible, require_numbers_left
 from bandit.validation import InvalidExperimentError
 from tests.bandit.builders import HOUR, declare
+from tests.bandit.launch.launches import BANDIT, PLAN, declare_launch
 
 DAY = timedelta(days=1)
 BEFORE = declare(
@@ -137,3 +139,39 @@ def test_numbers_of_arms_and_metrics_run_out() -> None:
     with pytest.raises(InvalidExperimentError) as refusal:
         require_numbers_left(65_537, 32_769)
     assert [violation.field for violation in refusal.value.violations] == ["arms", "metrics"]
+
+
+def launch_changes(before: Experiment, after: Experiment) -> dict[str, str]:
+    """Return field to rule of the changes of a launch that are refused."""
+    arms, metrics = {arm.id for arm in before.arms}, {metric.name for metric in before.metrics}
+    try:
+        require_compatible(before, after, arms_ever=arms, metrics_ever=metrics)
+    except InvalidExperimentError as error:
+        return dict(error.violations)
+    return {}
+
+
+def test_a_launch_stays() -> None:
+    """Without it, arms out of service would get traffic again; the rule says what to do instead."""
+    experiment = declare_launch()
+    found = launch_changes(experiment, replace(experiment, launch=None))
+    assert list(found) == ["launch"]
+    assert "can't be removed once the experiment has started" in found["launch"]
+    assert "conclude the experiment instead" in found["launch"]
+
+
+def test_the_cycle_of_a_launch_stays() -> None:
+    """Covered time is counted in cycles of one length."""
+    experiment = declare_launch()
+    found = launch_changes(experiment, replace(experiment, launch=replace(PLAN, cycle=2 * DAY)))
+    assert list(found) == ["launch.cycle"]
+    assert "can't change from 7 days, 0:00:00 to 2 days, 0:00:00" in found["launch.cycle"]
+    assert "create a new experiment instead" in found["launch.cycle"]
+
+
+def test_the_rest_of_a_plan_may_change() -> None:
+    """Stages hold for arms that enter later; a launch may also be declared for an experiment that runs."""
+    experiment = declare_launch()
+    plan = LaunchPlan(stages=(BANDIT,), mode=Mode.AUTOMATIC, minimum_cycles=5, holdback=None)
+    assert launch_changes(experiment, replace(experiment, launch=plan)) == {}
+    assert launch_changes(replace(experiment, launch=None), experiment) == {}

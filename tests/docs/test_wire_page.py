@@ -6,12 +6,12 @@ from typing import Final
 
 import pytest
 
-from bandit.v1 import admin_pb2, bandit_pb2, experiment_pb2
+from bandit.v1 import admin_pb2, bandit_pb2, experiment_pb2, launch_pb2
 
 WIRE: Final = (Path(__file__).parents[2] / "server" / "docs" / "wire.md").read_text()
 SERVICES: Final = [
     service
-    for protos in (bandit_pb2, experiment_pb2, admin_pb2)
+    for protos in (bandit_pb2, experiment_pb2, launch_pb2, admin_pb2)
     for service in protos.DESCRIPTOR.services_by_name.values()
 ]
 

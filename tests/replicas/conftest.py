@@ -10,6 +10,7 @@ import pytest
 from benchmarks.harness.processes import free_port
 from server.store.opening import open_store
 from server.store.sql_store import SqlStore
+from tests.support.old_server import OldRelease
 from tests.support.postgresql import PostgresqlProcess
 from tests.support.process import ServerProcess
 
@@ -59,3 +60,22 @@ def running_replicas(url: str, folder: Path, *flags: str) -> Iterator[StartRepli
     for server in running:
         server.process.terminate()
     assert {server.wait() for server in running} <= {0}
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory: pytest.TempPathFactory) -> OldRelease:
+    """The previous release."""
+    folder = tmp_path_factory.mktemp("old")
+    release = OldRelease(folder)
+    release.require(folder)
+    return release
+
+
+@pytest.fixture
+def servers() -> Iterator[list[ServerProcess]]:
+    """The servers; those left running are stopped at the end."""
+    started: list[ServerProcess] = []
+    yield started
+    for server in started:
+        if server.process.poll() is None:
+            server.kill()

@@ -1,7 +1,7 @@
 """Servers of the previous release next to those of this one, on one database: what each can do."""
 
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,12 @@ from server.store.errors import OlderServersError, StoreUnavailableError
 from server.store.opening import open_store
 from server.store.sql_store import SqlStore
 from server.store.tables.ended_runs import FEATURE
-from server.store.tables.experiments import FEATURE as NEW_NAMES
-from server.store.tables.writers import EXPIRY
+from server.store.tables.experiments import NEW_KEYS
 from server.version import VERSION
 from tests.bandit.builders import START
 from tests.conftest import Connect
 from tests.replicas.conftest import FLAGS
+from tests.replicas.mixed import forget_beats, last_numbers, works
 from tests.store.builders import facts_of
 from tests.support.old_server import OldRelease
 from tests.support.postgresql import PostgresqlProcess, query
@@ -39,39 +39,6 @@ def is_end_of_session(event: Mapping[str, Any]) -> bool:
     return event["event"] == "library.said" and "IdleInTransactionSessionTimeout" in raised
 
 
-@pytest.fixture(scope="module")
-def old(tmp_path_factory: pytest.TempPathFactory) -> OldRelease:
-    """The previous release."""
-    folder = tmp_path_factory.mktemp("old")
-    release = OldRelease(folder)
-    release.require(folder)
-    return release
-
-
-@pytest.fixture
-def servers() -> Iterator[list[ServerProcess]]:
-    """The servers; those left running are stopped at the end."""
-    started: list[ServerProcess] = []
-    yield started
-    for server in started:
-        if server.process.poll() is None:
-            server.kill()
-
-
-def works(wires: list[Wire], name: str) -> None:
-    """Check that every server answers Choose, takes the rewards of all, and knows them the second time."""
-    for chooser in wires:
-        decision_id = chooser.choose(name).decision_id
-        for position, wire in enumerate(wires):
-            result = bandit_pb2.OUTCOME_RESULT_DUPLICATE if position else bandit_pb2.OUTCOME_RESULT_RECORDED
-            assert wire.reward(decision_id, {"click": 1.0}) == {"click": result}
-
-
-def forget_beats(url: str) -> None:
-    """Make the database look as if no server had sent a beat for a minute."""
-    query(url, "UPDATE writers SET seen_at = seen_at - %s", [EXPIRY.total_seconds() * 1e6])
-
-
 def end_a_run(store: SqlStore) -> None:
     """Use the gated feature: end a run of this release that is gone."""
     (gone,) = [each for each in store.read_writers() if each.incarnation == GONE]
@@ -85,13 +52,6 @@ def has_ended_a_run(store: SqlStore) -> bool:
     except StoreUnavailableError:
         return False
     return True
-
-
-def last_numbers(url: str) -> list[tuple[object, ...]]:
-    """Return the newest epoch and revision of each experiment."""
-    newest = "SELECT experiment, max(%s) FROM %s GROUP BY experiment ORDER BY experiment"
-    parts = (("number", "epochs"), ("revision", "configurations"))
-    return [row for part in parts for row in query(url, newest % part)]
 
 
 def test_two_releases_are_one_service(
@@ -265,7 +225,7 @@ def test_what_is_new_waits_until_no_old_server_is_live(
     new_arm = experiment(arms=[Arm(id="a"), Arm(id="openai/gpt-4.1")])
     new_metric = experiment(metrics=[metric("thumbs_up")], reward_metric="thumbs_up")
     wider = experiment(name=plain, arms=[persian, Arm(id="V2")])
-    names, keys = "names beyond [a-z0-9-]{1,63}", "signals and margins of metrics"
+    names, keys = "names beyond [a-z0-9-]{1,63}", "signals, margins and shadows of metrics"
     errors = metric("errors", direction=experiment_pb2.DIRECTION_MINIMIZE)
     margin = experiment_pb2.Margin(relative=0.1)
     with_margin = experiment(metrics=[metric("click"), errors], reward_metric="click")
@@ -286,18 +246,18 @@ def test_what_is_new_waits_until_no_old_server_is_live(
         assert f"{feature} need release 0.3.0" in refusal.message
         assert "0.2.0 or older in slot " in refusal.message
     assert last_numbers(url)[-1] == stood[-1]
-    assert query(url, "SELECT oldest_code FROM compatibility") != [(NEW_NAMES.schema,)]
+    assert query(url, "SELECT oldest_code FROM compatibility") != [(NEW_KEYS.schema,)]
 
     assert servers[0].terminate() == 0
     forget_beats(url)
     for call, _ in calls:
         call()
-    assert query(url, "SELECT oldest_code FROM compatibility") == [(NEW_NAMES.schema,)]
+    assert query(url, "SELECT oldest_code FROM compatibility") == [(NEW_KEYS.schema,)]
     after.start(new_arm.name)
     assert after.choose(new_arm.name, eligible_arms=["openai/gpt-4.1"]).arm == "openai/gpt-4.1"
     refused_start = old.run("serve", "--listen", "127.0.0.1:0", *flags, folder=tmp_path)
     assert refused_start.returncode == 1
-    assert f"needs code of schema {NEW_NAMES.schema} or later" in refused_start.stderr
+    assert f"needs code of schema {NEW_KEYS.schema} or later" in refused_start.stderr
     assert servers[1].terminate() == 0
 
 

@@ -1,6 +1,7 @@
 """ExperimentService, every RPC and every field, as an operator uses it."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -8,6 +9,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from bandit.v1 import evidence_pb2, experiment_pb2
+from tests.rpc.plans import full_plan
 from tests.support.process import eventually
 from tests.support.refusals import refused
 from tests.support.wire import Wire, experiment, metric
@@ -21,6 +23,7 @@ OUTPUT_ONLY = {
     "start_time",
     "conclude_time",
     "epoch",
+    "launch_status",
 }
 
 
@@ -93,10 +96,21 @@ def full_experiment() -> experiment_pb2.Experiment:
     )
 
 
-def test_every_declared_field_is_returned(wire: Wire) -> None:
-    """Create, Get, List and Start return every declared field unchanged."""
+def full_launch() -> experiment_pb2.Experiment:
+    """Return an experiment with a launch, in place of the warm-up, and every field of it set."""
     requested = full_experiment()
-    assert {field.name for field, _ in requested.ListFields()} == {
+    requested.limits.ClearField("warm_up_decisions")
+    requested.limits.ClearField("warm_up_duration")
+    requested.limits.champion_minimum_share = 0.3
+    requested.launch.CopyFrom(full_plan())
+    return requested
+
+
+@pytest.mark.parametrize("full", [full_experiment, full_launch])
+def test_every_declared_field_is_returned(wire: Wire, full: Callable[[], experiment_pb2.Experiment]) -> None:
+    """Create, Get, List and Start return every declared field unchanged."""
+    requested = full()
+    assert {field.name for field, _ in requested.ListFields()} | {"launch"} == {
         field.name for field in experiment_pb2.Experiment.DESCRIPTOR.fields
     } - OUTPUT_ONLY
     created = wire.create(requested)

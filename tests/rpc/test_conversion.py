@@ -6,15 +6,27 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bandit.experiment import AnalysisUnit, Arm, Experiment
+from bandit.launch.plan import (
+    AfterHoldback,
+    GuardrailAction,
+    Holdback,
+    LaunchPlan,
+    Mode,
+    OnInconclusive,
+    OnTrouble,
+    Stage,
+    StageKind,
+)
 from bandit.limits import Limits
 from bandit.metric import AbsoluteMargin, Direction, Metric, MetricKind, RelativeMargin, Role
 from bandit.policies import POLICIES
 from bandit.posteriors.priors import PRIORS, BetaPrior, GammaPrior, NormalInverseGammaPrior
-from bandit.v1 import experiment_pb2
+from bandit.v1 import experiment_pb2, launch_pb2
 from server.rpc.messages.experiment import (
     ANALYSIS_UNITS,
     DIRECTIONS,
@@ -26,6 +38,8 @@ from server.rpc.messages.experiment import (
     to_experiment,
     to_revision,
 )
+from server.rpc.messages.plan import from_plan, to_plan
+from server.rpc.messages.reader import Reader
 from tests.bandit.declarations import policies
 
 ANOTHER_SALT = b"not the one sent"
@@ -83,6 +97,32 @@ limits = st.builds(
     maximum_step_per_hour=st.none() | st.floats(0, 1, exclude_min=True),
     warm_up_decisions=st.integers(0, 2**64 - 1),
     warm_up_duration=st.none() | lengths,
+    champion_minimum_share=unit_floats,
+)
+stages = st.builds(
+    Stage,
+    kind=st.sampled_from(StageKind),
+    share=numbers,
+    shares=st.lists(numbers, max_size=3).map(tuple),
+    minimum_decisions=st.integers(0, 2**64 - 1),
+    minimum_outcomes=st.integers(0, 2**64 - 1),
+    minimum_duration=st.none() | lengths,
+    whole_cycles=st.integers(0, 2**32 - 1),
+    approval=st.booleans(),
+    maximum_duration=st.none() | lengths,
+)
+plans = st.builds(
+    LaunchPlan,
+    stages=st.lists(stages, max_size=3).map(tuple),
+    mode=st.sampled_from(Mode),
+    cycle=lengths,
+    minimum_cycles=st.integers(0, 2**32 - 1),
+    holdback=st.none() | st.builds(Holdback, share=numbers, cycles=st.integers(1, 2**32 - 1)),
+    guardrail_action=st.sampled_from(GuardrailAction),
+    on_no_data=st.sampled_from(OnTrouble),
+    on_sample_ratio_alarm=st.sampled_from(OnTrouble),
+    on_inconclusive=st.sampled_from(OnInconclusive),
+    after_holdback=st.sampled_from(AfterHoldback),
 )
 experiments = st.builds(
     Experiment,
@@ -99,6 +139,7 @@ experiments = st.builds(
     max_decision_age=lengths,
     salt=st.binary(min_size=16, max_size=16),
     analysis_unit=st.sampled_from(AnalysisUnit),
+    launch=st.none() | plans,
 )
 
 
@@ -184,3 +225,72 @@ def test_the_protos_name_what_the_library_has(name: str, kinds: Mapping[str, typ
 def test_the_protos_number_what_the_library_has(name: str, numbers: Mapping[str, int]) -> None:
     """Every value of an enum but the unspecified one is one of the library's."""
     assert set(getattr(experiment_pb2, name).values()) - {0} == set(numbers.values())
+
+
+@given(plan=plans)
+def test_a_plan_survives_the_wire(plan: LaunchPlan) -> None:
+    """Message to plan to message is the identity too, so that an applied file shows no difference."""
+    message = launch_pb2.LaunchPlan.FromString(from_plan(plan).SerializeToString())
+    reader = Reader()
+    assert to_plan(reader, message) == plan
+    assert reader.violations == []
+    assert from_plan(to_plan(reader, message)) == message
+
+
+def test_an_empty_plan_has_the_defaults_of_the_library() -> None:
+    """What a message leaves out means what the library means by leaving it out."""
+    assert to_plan(Reader(), launch_pb2.LaunchPlan()) == LaunchPlan(stages=())
+    holdback = launch_pb2.LaunchPlan(holdback=launch_pb2.LaunchHoldback(share=0.1))
+    assert to_plan(Reader(), holdback).holdback == Holdback(share=0.1)
+    (stage,) = to_plan(
+        Reader(),
+        launch_pb2.LaunchPlan(stages=[launch_pb2.LaunchStage(kind=launch_pb2.LAUNCH_STAGE_KIND_BANDIT)]),
+    ).stages
+    assert stage == Stage(kind=StageKind.BANDIT)
+
+
+@pytest.mark.parametrize("number", [99, -1])
+@pytest.mark.parametrize(
+    ("name", "choices"),
+    [
+        ("mode", "recommend, automatic"),
+        ("guardrail_action", "rollback, recommend"),
+        ("on_no_data", "hold, rollback"),
+        ("on_sample_ratio_alarm", "hold, rollback"),
+        ("on_inconclusive", "end, hold"),
+        ("after_holdback", "continue, conclude"),
+    ],
+)
+def test_a_choice_of_a_newer_release_is_a_violation(name: str, choices: str, number: int) -> None:
+    """A number that is not known is never taken for the default: it names the field and the choices."""
+    reader = Reader()
+    to_plan(reader, launch_pb2.LaunchPlan(**{name: number}))  # type: ignore[arg-type]
+    assert reader.violations == [(f"launch.{name}", f"must be one of {choices}")]
+
+
+@pytest.mark.parametrize("number", [0, 99, -1])
+def test_an_unknown_kind_of_stage_is_a_violation(number: int) -> None:
+    """A stage without a kind, or of one that is not known, is refused under its place in the plan."""
+    reader = Reader()
+    known, unknown = (
+        launch_pb2.LaunchStage(kind=launch_pb2.LAUNCH_STAGE_KIND_BANDIT),
+        launch_pb2.LaunchStage(),
+    )
+    unknown.kind = number  # type: ignore[assignment]
+    to_plan(reader, launch_pb2.LaunchPlan(stages=[known, unknown]))
+    assert reader.violations == [("launch.stages[1].kind", "must be one of shadow, canary, ramp, bandit")]
+
+
+def test_a_duration_out_of_range_is_a_violation() -> None:
+    """Each duration that no clock can hold is named, and nothing is raised."""
+    endless = Duration(seconds=2**62)
+    stage = launch_pb2.LaunchStage(
+        kind=launch_pb2.LAUNCH_STAGE_KIND_BANDIT, minimum_duration=endless, maximum_duration=endless
+    )
+    reader = Reader()
+    to_plan(reader, launch_pb2.LaunchPlan(stages=[stage], cycle=endless))
+    assert {field for field, _ in reader.violations} == {
+        "launch.cycle",
+        "launch.stages[0].minimum_duration",
+        "launch.stages[0].maximum_duration",
+    }

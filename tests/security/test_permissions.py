@@ -8,9 +8,9 @@ from google.protobuf import descriptor_pool
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from bandit.v1 import admin_pb2, bandit_pb2, event_pb2, evidence_pb2, experiment_pb2
+from bandit.v1 import admin_pb2, bandit_pb2, event_pb2, evidence_pb2, experiment_pb2, launch_pb2
 from server.rpc.handlers.reflection import REFLECTION
-from server.rpc.methods import ADMIN, BANDIT, EXPERIMENTS
+from server.rpc.methods import ADMIN, BANDIT, EXPERIMENTS, LAUNCHES
 from server.services.access.callers import Role
 from tests.security.conftest import Enter, TokensFile
 from tests.support.process import ServerProcess
@@ -24,10 +24,12 @@ FILES = (
     event_pb2.DESCRIPTOR,
     evidence_pb2.DESCRIPTOR,
     experiment_pb2.DESCRIPTOR,
+    launch_pb2.DESCRIPTOR,
 )
 ROLES = {
     **{f"/{BANDIT.name}/{method.name}": method.roles for method in BANDIT.methods},
     **{f"/{EXPERIMENTS.name}/{method.name}": method.roles for method in EXPERIMENTS.methods},
+    **{f"/{LAUNCHES.name}/{method.name}": method.roles for method in LAUNCHES.methods},
     **{f"/{ADMIN.name}/{method.name}": method.roles for method in ADMIN.methods},
 }
 CLOSED = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
@@ -58,7 +60,8 @@ def test_every_proto_file_is_covered() -> None:
 def test_every_method_is_served() -> None:
     """Every method has one row, with its roles, and every row a method."""
     assert ROLES.keys() == method_names()
-    assert len(ROLES) == len(BANDIT.methods) + len(EXPERIMENTS.methods) + len(ADMIN.methods)
+    services = (BANDIT, EXPERIMENTS, LAUNCHES, ADMIN)
+    assert len(ROLES) == sum(len(service.methods) for service in services)
     assert all(ROLES.values())
 
 

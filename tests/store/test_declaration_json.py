@@ -10,6 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bandit.experiment import Arm, Experiment
+from bandit.launch.launching import Launching
+from bandit.launch.moves import promoted, rolled_back
+from bandit.launch.state import ArmState, Launch
+from bandit.limits import Limits
 from bandit.metric import AbsoluteMargin, Metric, RelativeMargin
 from bandit.posteriors.priors import BetaPrior
 from bandit.validation import LONGEST_MEMORY
@@ -23,19 +27,36 @@ from server.store.declaration_json import (
     without_new_defaults,
 )
 from tests.bandit.builders import declare
-from tests.bandit.declarations import experiments, names
+from tests.bandit.declarations import experiments, launched, names
+from tests.bandit.launch.launches import declare_launch, in_bandit, occasion, underway
 
 numbers = st.dictionaries(names, st.integers(0, 2**31), max_size=4)
 
 
 @settings(max_examples=50)
-@given(experiment=experiments(), arm_numbers=numbers, metric_numbers=numbers, winner=st.none() | names)
+@given(
+    found=experiments().flatmap(launched),
+    arm_numbers=numbers,
+    metric_numbers=numbers,
+    winner=st.none() | names,
+    is_draft=st.booleans(),
+)
 def test_a_document_reads_as_it_was_written(
-    experiment: Experiment, arm_numbers: dict[str, int], metric_numbers: dict[str, int], winner: str | None
+    found: tuple[Experiment, Launch | None],
+    arm_numbers: dict[str, int],
+    metric_numbers: dict[str, int],
+    winner: str | None,
+    *,
+    is_draft: bool,
 ) -> None:
     """Writing and reading is the identity on every valid declaration, to the last digit and microsecond."""
+    experiment, launch = found
     declaration = Declaration(
-        experiment=experiment, arm_numbers=arm_numbers, metric_numbers=metric_numbers, winner=winner
+        experiment=experiment,
+        arm_numbers=arm_numbers,
+        metric_numbers=metric_numbers,
+        winner=winner,
+        launch=None if is_draft else launch,
     )
     document = to_document(declaration)
     assert from_document(document) == declaration
@@ -70,7 +91,7 @@ def document_of(experiment: Experiment) -> dict[str, Any]:
     [
         (("arms", 0, "weight"), "arms[0].weight"),
         (("metrics", 0, "resolution"), "metrics[0].resolution"),
-        (("limits", "champion_minimum_share"), "limits.champion_minimum_share"),
+        (("limits", "champion_maximum_share"), "limits.champion_maximum_share"),
         (("policy", "temperature"), "policy.temperature"),
         (("metrics", 0, "prior", "shift"), "metrics[0].prior.shift"),
         (("metrics", 0, "worse_by", "of"), "metrics[0].worse_by.of"),
@@ -125,7 +146,7 @@ def test_a_policy_of_a_newer_release_is_named() -> None:
 
 def test_a_key_at_the_top_is_ignored() -> None:
     """At the top, every release ignores what it does not know."""
-    body = document_of(declare()) | {"launch": {"stage": "canary"}}
+    body = document_of(declare()) | {"schedule": {"stage": "canary"}}
     found = from_document(json.dumps(body))
     assert found.unknown == ()
     assert found.experiment == declare()
@@ -153,3 +174,82 @@ def test_a_nested_key_at_its_default_is_not_written() -> None:
         *WRITTEN_ALWAYS[Arm],
         "weight",
     }
+
+
+def launch_document(launching: Launching) -> dict[str, Any]:
+    """Return the JSON document of an experiment in its launch."""
+    declaration = Declaration(
+        experiment=launching.experiment,
+        arm_numbers={},
+        metric_numbers={},
+        winner=None,
+        launch=launching.launch,
+    )
+    body = json.loads(to_document(declaration))
+    assert from_document(json.dumps(body)) == declaration
+    assert isinstance(body, dict)
+    return body
+
+
+def test_arms_out_of_service_are_taken_out_for_code_that_knows_no_launches() -> None:
+    """Each such arm is written as taken out, and reads back as declared; all others as they are."""
+    arms: list[str | Arm] = ["a", "b", "c", "d", Arm(id="e", is_taken_out=True)]
+    launching = rolled_back(underway(declare_launch(arms)), "c", occasion(3))
+    body = launch_document(launching)
+    assert {arm["id"] for arm in body["arms"] if arm["is_taken_out"]} == {"c", "e"}
+    assert body["launch"]["taken_out"] == ["e"]
+    found = from_document(json.dumps(body)).experiment
+    assert {arm.id for arm in found.arms if arm.is_taken_out} == {"e"}
+
+
+def test_code_that_knows_no_launches_reads_the_rest() -> None:
+    """Without its key, a document in a launch has no key that the previous release does not know."""
+    body = launch_document(underway(declare_launch(limits=Limits())))
+    without = {key: value for key, value in body.items() if key != "launch"}
+    assert set(without) == set(document_of(declare()))
+    assert all(set(arm) == WRITTEN_ALWAYS[Arm] for arm in without["arms"])
+    assert set(without["limits"]) == WRITTEN_ALWAYS[Limits]
+    found = from_document(json.dumps(without))
+    assert (found.unknown, found.launch, found.experiment.launch) == ((), None, None)
+
+
+def test_an_experiment_without_a_launch_has_no_key_for_one() -> None:
+    """Documents of experiments without a launch are what they were before there were launches."""
+    body = document_of(declare())
+    assert "launch" not in body
+    assert set(body["limits"]) == WRITTEN_ALWAYS[Limits]
+    assert "champion_minimum_share" in launch_document(underway())["launch"]
+
+
+def test_a_promotion_is_in_the_document() -> None:
+    """The current champion stands where old code looks for it; the declared and the former one beside it."""
+    body = launch_document(promoted(in_bandit("b"), "b", occasion(3)))
+    assert body["champion"] == "b"
+    state = body["launch"]["state"]
+    assert (state["declared_champion"], state["former_champion"]) == ("a", "a")
+    assert state["holdback"] == {"share": 0.05, "cycles": 1}
+    assert state["arms"]["a"]["state"] == ArmState.HOLDBACK
+
+
+@pytest.mark.parametrize(
+    ("path", "unknown"),
+    [
+        (("launch", "plan", "segments"), "launch.plan.segments"),
+        (("launch", "plan", "stages", 0, "mirror"), "launch.plan.stages[0].mirror"),
+        (("launch", "plan", "holdback", "weeks"), "launch.holdback.weeks"),
+        (("launch", "state", "paused"), "launch.state.paused"),
+        (("launch", "state", "arms", "b", "signal"), "launch.state.arms.b.signal"),
+        (("launch", "state", "arms", "b", "stages", 0, "mirror"), "launch.state.arms.b.stages[0].mirror"),
+    ],
+)
+def test_a_newer_key_of_a_launch_is_named(path: tuple[Any, ...], unknown: str) -> None:
+    """The rest of the launch is read, and the experiment is known to be understood in part."""
+    launching = underway()
+    body = launch_document(launching)
+    place: Any = body
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = 0.5
+    found = from_document(json.dumps(body))
+    assert found.unknown == (unknown,)
+    assert (found.experiment, found.launch) == (launching.experiment, launching.launch)

@@ -16,6 +16,8 @@ from bandit.v1 import (
     event_pb2,
     experiment_pb2,
     experiment_pb2_grpc,
+    launch_pb2,
+    launch_pb2_grpc,
 )
 from tests.support.process import FAST_LANE, LISTENERS, ServerProcess
 
@@ -25,6 +27,7 @@ CALL_SECONDS: Final = 20.0
 SERVICES: Final = (
     bandit_pb2.DESCRIPTOR.services_by_name["BanditService"],
     experiment_pb2.DESCRIPTOR.services_by_name["ExperimentService"],
+    launch_pb2.DESCRIPTOR.services_by_name["LaunchService"],
     admin_pb2.DESCRIPTOR.services_by_name["AdminService"],
 )
 METHODS: Final = [f"/{service.full_name}/{method.name}" for service in SERVICES for method in service.methods]
@@ -125,6 +128,7 @@ class Wire:
         self.channel = grpc.intercept_channel(channel, _Bearer(token)) if token else channel
         self.bandit = bandit_pb2_grpc.BanditServiceStub(self.channel)
         self.experiments = experiment_pb2_grpc.ExperimentServiceStub(self.channel)
+        self.launches = launch_pb2_grpc.LaunchServiceStub(self.channel)
         self.admin = admin_pb2_grpc.AdminServiceStub(self.channel)
 
     @classmethod
@@ -214,6 +218,17 @@ class Wire:
         """Call GetReport."""
         request = experiment_pb2.GetReportRequest(name=name, max_epochs=max_epochs)
         return self.experiments.GetReport(request, timeout=CALL_SECONDS)
+
+    def launch(self, name: str) -> launch_pb2.Launch:
+        """Call GetLaunch."""
+        return self.launches.GetLaunch(launch_pb2.GetLaunchRequest(name=name), timeout=CALL_SECONDS)
+
+    def move(self, verb: str, name: str, **arguments: Any) -> launch_pb2.Launch:
+        """Call a verb of LaunchService, such as `Advance`, for a reason."""
+        message = launch_pb2.LaunchVerb(**{"name": name, "reason": "a test"} | arguments)
+        request = getattr(launch_pb2, f"{verb}LaunchRequest")(verb=message)
+        answer: launch_pb2.Launch = getattr(self.launches, f"{verb}Launch")(request, timeout=CALL_SECONDS)
+        return answer
 
     def running(self, **changes: Any) -> str:
         """Create and start an experiment; return its name, which no other has."""

@@ -21,8 +21,10 @@ from bandit.client import (
     Question,
     RetryPolicy,
     Reward,
+    ShadowDecision,
     Tls,
 )
+from bandit.client.blocking.launches import VerbArguments
 from bandit.v1 import bandit_pb2, experiment_pb2
 from bandit.wrong_types import shown, wrong_type
 from tests.bandit.client.peer import AnyClient, Script, answer, collect, settle
@@ -329,7 +331,11 @@ def public_functions() -> Iterator[tuple[str, list[str]]]:
             if inspect.isclass(kind) and kind.__module__ == module.__name__:
                 for name, function in inspect.getmembers(kind, inspect.isfunction):
                     if not name.startswith("_"):
-                        yield f"{source}.{name}", list(inspect.signature(function).parameters)[1:]
+                        parameters = dict.fromkeys(list(inspect.signature(function).parameters)[1:])
+                        if "arguments" in parameters:  # those of a verb of launches
+                            del parameters["arguments"]
+                            parameters |= dict.fromkeys(VerbArguments.__annotations__)
+                        yield f"{source}.{name}", list(parameters)
 
 
 async def test_no_obscure_error(client: AnyClient, script: Script) -> None:
@@ -337,6 +343,7 @@ async def test_no_obscure_error(client: AnyClient, script: Script) -> None:
     plain = object()
     good: dict[str, Any] = {"fallback": V0, "decision": "d", "outcomes": {}, "name": "x", "winner": "v1"}
     good |= {"experiment": "x", "key": 1, "questions": [], "rewards": []}
+    good |= {"reason": "why", "shadow": ShadowDecision(arm="v2", decision_id="d")}
     for call, parameters in public_functions():
         if call == "client.close":
             continue

@@ -1,6 +1,7 @@
 """The experiment calls pass messages through, page by page, and raise typed errors."""
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import grpc
 import pytest
@@ -9,6 +10,7 @@ from google.protobuf.message import Message
 
 from bandit.client import ConflictError, InvalidArgumentError, NotFoundError, UnavailableError
 from bandit.v1 import experiment_pb2 as pb
+from bandit.v1 import launch_pb2 as launch
 from tests.bandit.client.peer import AnyClient, Script, answer, collect, fail, settle
 
 EXPERIMENT = pb.Experiment(name="ranker", champion="v1", etag="tag")
@@ -67,6 +69,48 @@ CALLS: dict[str, tuple[Call, Message, Message]] = {
         pb.Report(experiment="ranker"),
     ),
 }
+
+
+VERBS = ("approve", "advance", "hold", "resume", "rollback", "promote", "restart")
+LAUNCH = launch.Launch(name="ranker", champion="v1")
+
+
+def test_every_verb_of_launches_has_a_call() -> None:
+    """The client has a call for each method of LaunchService, and each is tested here."""
+    service = launch.DESCRIPTOR.services_by_name["LaunchService"]
+    names = {method.name.removesuffix("Launch").lower() for method in service.methods}
+    assert names == {*VERBS, "get"}
+
+
+async def test_a_launch_passes_through(client: AnyClient, script: Script) -> None:
+    """`launch` asks by name, and returns the service's message."""
+    script.on("GetLaunch", answer(LAUNCH))
+    assert await settle(client.experiments.launch("ranker")) == LAUNCH
+    assert script.requests("GetLaunch") == [launch.GetLaunchRequest(name="ranker").SerializeToString()]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+async def test_verbs_pass_through(client: AnyClient, script: Script, verb: str) -> None:
+    """Each verb sends its arguments and returns the launch, after one attempt."""
+    method = "RollBackLaunch" if verb == "rollback" else f"{verb.capitalize()}Launch"
+    script.on(method, answer(LAUNCH))
+    arguments: dict[str, Any] = {
+        "reason": "why",
+        "arm": "v2",
+        "request_id": "r",
+        "entry": 3,
+        "validate_only": True,
+    }
+    call = getattr(client.experiments, verb)
+    assert await settle(call("ranker", **arguments, timeout=5.0)) == LAUNCH
+    request = getattr(launch, f"{method}Request")(verb=launch.LaunchVerb(name="ranker", **arguments))
+    assert script.requests(method) == [request.SerializeToString()]
+
+
+async def test_an_unknown_argument_of_a_verb_is_a_type_error(client: AnyClient) -> None:
+    """A verb takes the arguments that it documents."""
+    with pytest.raises(TypeError, match="because"):
+        await settle(client.experiments.hold("ranker", because="why"))  # type: ignore[call-arg]
 
 
 def test_every_method_has_a_call() -> None:

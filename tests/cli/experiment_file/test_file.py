@@ -76,6 +76,30 @@ limits = tables(
     maximum_share=doubles,
     warm_up_decisions=st.integers(0, 2**64 - 1),
     warm_up_duration=durations,
+    champion_minimum_share=doubles,
+)
+stages = tables(
+    kind=st.sampled_from(["canary", "ramp", "bandit"]),
+    share=doubles,
+    shares=st.lists(doubles, max_size=3),
+    minimum_decisions=st.integers(0, 2**64 - 1),
+    minimum_outcomes=st.integers(0, 2**64 - 1),
+    minimum_duration=durations,
+    whole_cycles=st.integers(0, 2**32 - 1),
+    approval=flags,
+    maximum_duration=durations,
+)
+launches = tables(
+    stages=st.lists(stages, max_size=3),
+    mode=st.sampled_from(["recommend", "automatic"]),
+    cycle=durations,
+    minimum_cycles=st.integers(0, 2**32 - 1),
+    holdback=tables(share=doubles, cycles=st.integers(0, 2**32 - 1)),
+    guardrail_action=st.sampled_from(["rollback", "recommend"]),
+    on_no_data=st.sampled_from(["hold", "rollback"]),
+    on_sample_ratio_alarm=st.sampled_from(["hold", "rollback"]),
+    on_inconclusive=st.sampled_from(["end", "hold"]),
+    after_holdback=st.sampled_from(["continue", "conclude"]),
 )
 files = tables(
     name=texts,
@@ -86,6 +110,7 @@ files = tables(
     policy=policies,
     metrics=st.lists(metrics, max_size=2),
     limits=limits,
+    launch=launches,
     half_life=durations,
     max_decision_age=durations,
     salt=texts,
@@ -258,6 +283,38 @@ def test_output_only_keys_are_refused() -> None:
             f"[[arms]]\npayload = {{a = {2**53 + 1}}}",
             "arms[0].payload.a: must be at most 2^53, or JSON rounds it",
         ),
+        ("launch = 1", "launch: must be a table, got 1"),
+        ("[launch]\nstages = 1", "launch.stages: must be an array of tables, [[launch.stages]], got 1"),
+        (
+            '[[launch.stages]]\nkind = "dark"',
+            'launch.stages[0].kind: must be one of "shadow", "canary", "ramp", "bandit", got "dark"',
+        ),
+        (
+            "[[launch.stages]]\nshares = 0.1",
+            "launch.stages[0].shares: must be an array, [0.05, 0.1], got 0.1",
+        ),
+        ("[[launch.stages]]\nshares = {}", "launch.stages[0].shares: must be an array, [0.05, 0.1], got {}"),
+        (
+            '[[launch.stages]]\nshares = [0.1, "0.2"]',
+            'launch.stages[0].shares[1]: must be a number, got "0.2"',
+        ),
+        ("[[launch.stages]]\nshares = [[0.1]]", "launch.stages[0].shares[0]: must be a number, got [0.1]"),
+        ("[[launch.stages]]\nshares = [true]", "launch.stages[0].shares[0]: must be a number, got true"),
+        ("[[launch.stages]]\nshares = [nan]", "launch.stages[0].shares[0]: must be a finite number, got nan"),
+        ("[[launch.stages]]\nshare = [0.1]", "launch.stages[0].share: must be a number, got [0.1]"),
+        ("[[launch.stages]]\napproval = 1", "launch.stages[0].approval: must be true or false, got 1"),
+        (
+            "[[launch.stages]]\nwhole_cycles = -1",
+            "launch.stages[0].whole_cycles: must be a whole number from 0 to 4,294,967,295, got -1",
+        ),
+        (
+            "[[launch.stages]]\nminimum_duraton = 1",
+            "launch.stages[0].minimum_duraton: no such key; did you mean",
+        ),
+        ('[launch]\nmode = "auto"', 'launch.mode: must be one of "recommend", "automatic", got "auto"'),
+        ('[launch]\non_no_data = "pass"', 'launch.on_no_data: must be one of "hold", "rollback", got "pass"'),
+        ("[launch]\ncycle = 7", "launch.cycle: must be a duration such as"),
+        ("[launch]\nholdback = 0.1", "launch.holdback: must be a table, got 0.1"),
     ],
 )
 def test_a_problem_names_path_rule_and_value(text: str, problem: str) -> None:
@@ -299,9 +356,13 @@ def _messages(name: str) -> list[list[str]]:
         descriptor = pending.pop()
         if descriptor.full_name in found or descriptor.file.package != "bandit.v1":
             continue
-        if descriptor.name == "Epoch" or descriptor.GetOptions().map_entry:
+        if descriptor.GetOptions().map_entry:
             continue
         found[descriptor.full_name] = list(descriptor.fields_by_name)
-        pending.extend(field.message_type for field in descriptor.fields if field.message_type)
+        pending.extend(
+            field.message_type
+            for field in descriptor.fields
+            if field.message_type and field.name not in REFUSED
+        )
     assert name in found
     return list(found.values())

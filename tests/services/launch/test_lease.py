@@ -18,8 +18,8 @@ from server.store.errors import LeaseLostError, StoreError
 from server.store.opening import open_store
 from server.store.records import Lease
 from server.store.sql_store import SqlStore
-from server.store.tables import leases
-from server.store.tables.schema import leases as table
+from server.store.tables.launch import leases
+from server.store.tables.launch.schema import leases as table
 from tests.services.support import ManualClock
 from tests.store.builders import run, statements_of
 from tests.support.postgresql import PostgresqlProcess, n_waiting

@@ -2,11 +2,12 @@
 
 from datetime import timedelta
 
-from server.app.prometheus import ServiceCollector
+from server.app.metrics.prometheus import ServiceCollector
 from server.app.wiring import Services
 from server.services.launch.lease import CONTROLLER
 from server.services.runtime.async_store import AsyncStore
 from server.services.runtime.service_time import ServiceClock
+from server.services.webhooks.dispatcher import WebhookDispatcher
 from server.settings import Settings
 from server.store.sql_store import SqlStore
 from tests.services.support import ManualClock
@@ -28,7 +29,8 @@ async def test_the_lease_is_shown(store: SqlStore, async_store: AsyncStore, cloc
     store.take_over_lease(store.read_lease(CONTROLLER), "killed")
     service_clock = ServiceClock(clock, is_shared=False)
     services = Services(Settings(), async_store, service_clock, None, on_broken=fail)
-    collector = ServiceCollector(services, service_clock, convergence=timedelta(), max_series=1)
+    webhooks = WebhookDispatcher(async_store, service_clock, tuple)
+    collector = ServiceCollector(services, service_clock, webhooks, convergence=timedelta(), max_series=1)
     assert samples(collector) == (0, 0)
     await services.lease.run_once()
     assert samples(collector) == (1, 1)

@@ -4,17 +4,20 @@ import json
 import os
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from bandit.experiment import Arm
+from bandit.launch.moves import promoted
 from server.services.signing_keys.file import KeysFileError, read_keys, write_keys
 from server.services.snapshot.file import KeptSnapshot, SnapshotFileError, read_snapshot, write_snapshot
 from server.services.snapshot.snapshot import Snapshot
 from server.store.records import Changes, KeyRing, LiveExperiment
 from tests.bandit.builders import declare
+from tests.bandit.launch.launches import in_bandit, occasion
 from tests.services.support import ManualClock, epoch_with, running
 
 RING = KeyRing({1: b"1" * 32, 2: b"2" * 32}, 2)
@@ -46,6 +49,18 @@ def test_what_is_read_is_what_was_written(path: Path) -> None:
     assert kept.live == LIVE
     assert kept.confirmed_ms == CONFIRMED_MS
     assert read_snapshot(path, KeyRing(RING.secrets, 1)).live == LIVE  # the key was rotated since
+
+
+def test_a_launch_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """A server that starts without its database keeps the same arms out of service."""
+    launching = promoted(in_bandit("b"), "b", occasion(3))
+    record = replace(running(launching.experiment), launch=launching.launch)
+    kept_live = LiveExperiment(record, epoch_with(record, {"a": 0.05, "b": 0.93, "c": 0.01, "d": 0.01}))
+    file = tmp_path / "snapshot"
+    write_snapshot(file, [kept_live], CONFIRMED_MS, RING)
+    (read,) = read_snapshot(file, RING).live
+    assert read == kept_live
+    assert read.record.arms_in_service == {"a", "b", "c", "d"}
 
 
 def header_with(**changes: object) -> Callable[[bytes], bytes]:

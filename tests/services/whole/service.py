@@ -1,7 +1,7 @@
 """The whole service in this process, wired as the server wires it, on a clock that a test moves."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
@@ -57,6 +57,8 @@ class WholeService:
         self.snapshot = services.snapshot
         self.chooser = services.chooser
         self.experiments = services.experiments
+        self.launches = services.launches
+        self.controller = services.controller
         self.purger = services.purger
         assert self.run(Standby(settings, services, is_keeper=False).begin())
         self.look()
@@ -100,6 +102,15 @@ class WholeService:
         """Return the results of a reward, metric to result, or the error."""
         (answer,) = self.run(rewarded(self._services.ledger, [report]))
         return answer
+
+    def control(self) -> None:
+        """Look at launches, and act for them."""
+        self.run(self._services.lease.run_once())
+        self.run(self.controller.run_once())
+
+    def reward_each(self, reports: Sequence[PostedReward]) -> list[object]:
+        """Return the results of rewards, as `reward` does."""
+        return list(self.run(rewarded(self._services.ledger, reports)))
 
     def stop(self) -> None:
         """End as after SIGTERM: what was counted is flushed."""

@@ -36,7 +36,7 @@ def choose(service: WholeService) -> tuple[str, Basis, Reason]:
     """Return a decision's id, its basis and its reason."""
     found = service.find(NAME)
     assert found is not None
-    offer, decision_id = service.choose(found, "")
+    offer, decision_id, _ = service.choose(found, "")
     return decision_id, offer.key.basis, offer.reason
 
 

@@ -213,7 +213,7 @@ class History(RuleBasedStateMachine):
         """Make one decision."""
         found = self.services[replica].find(experiment.name)
         assert found is not None
-        offer, decision_id = self.services[replica].choose(found, unit)
+        offer, decision_id, _ = self.services[replica].choose(found, unit)
         basis, reason, certain = self.expected_answer(experiment, self.ages[replica])
         assert (offer.key.basis, offer.reason) == (basis, reason)
         if certain is not None:

@@ -64,6 +64,16 @@ def test_an_epoch_comes_back_as_it_was_added(store: Store) -> None:
     assert found.epochs[-1] == epoch
 
 
+def test_an_epoch_keeps_what_its_shadows_see(store: Store) -> None:
+    """To the last bit; an epoch without arms in shadow has none."""
+    record = run(store)
+    epoch = replace(epoch_of(record, 2), shadows={1: 0.1, 17: 1 / 3})
+    assert store.add_epoch(epoch) == epoch
+    found = store.read_facts(record.number)
+    assert found is not None
+    assert [dict(each.shadows) for each in found.epochs] == [{}, {1: 0.1, 17: 1 / 3}]
+
+
 def test_the_first_epoch_of_a_number_stands(store: Store) -> None:
     """A second epoch of a number is not stored: its writer gets the first one, each time."""
     record = run(store)

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from bandit.experiment import Arm
+from bandit.launch.moves import promoted
 from bandit.metric import Metric
 from server.store.contract import Store
 from server.store.declaration_json import from_document
@@ -17,6 +18,7 @@ from server.store.records import ExperimentRecord, State
 from server.store.sql_store import SqlStore
 from server.store.tables.schema import configurations
 from tests.bandit.builders import CLICKS, START, declare
+from tests.bandit.launch.launches import declare_launch, in_bandit, occasion
 from tests.store.builders import create, epoch_of, run
 
 
@@ -246,3 +248,34 @@ def test_a_quota_is_exact_for_threads_that_race(store: Store) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(race, range(8))).count(True) == 3
+
+
+def test_a_launch_is_found_as_it_was_stored(store: Store) -> None:
+    """A plan, and where every arm is, come back by name, in a page and among the changes."""
+    draft = store.create_experiment(declare_launch(), START)
+    running = replace(draft, state=State.RUNNING, started_at=START)
+    launching = in_bandit("b")
+    began = store.change_experiment(draft, replace(running, launch=launching.launch), epoch_of(draft, 1))
+    after = promoted(launching, "b", occasion(3))
+    moved = replace(began, experiment=after.experiment, launch=after.launch)
+    stored = store.change_experiment(began, moved, epoch_of(began, 2))
+    assert stored == replace(moved, revision=3)
+    assert store.find_experiment("ranker") == stored
+    assert store.list_experiments("", 10, None) == [stored]
+    (live,) = store.load_changes(None).live
+    assert live.record == stored
+    assert live.record.arms_in_service == {"a", "b", "c", "d"}
+
+
+def test_champions_of_every_revision_are_kept(store: Store) -> None:
+    """A promotion does not rewrite under which champion earlier epochs ran."""
+    draft = store.create_experiment(declare_launch(), START)
+    launching = in_bandit("b")
+    running = replace(draft, state=State.RUNNING, started_at=START, launch=launching.launch)
+    began = store.change_experiment(draft, running, epoch_of(draft, 1))
+    after = promoted(launching, "b", occasion(3))
+    moved = replace(began, experiment=after.experiment, launch=after.launch)
+    store.change_experiment(began, moved, epoch_of(began, 2))
+    report = store.read_report("ranker")
+    assert report is not None
+    assert [declared.champion for declared in report.declarations] == ["a", "b"]

@@ -24,7 +24,7 @@ from server.store.errors import LeaseLostError, StaleRevisionError
 from server.store.opening import open_store
 from server.store.records import ExperimentRecord, Lease
 from server.store.sql_store import SqlStore
-from server.store.tables import leases
+from server.store.tables.launch import leases
 from tests.store.builders import create, epoch_of, run, statements_of
 
 NAME: Final = "controller"

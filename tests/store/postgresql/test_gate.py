@@ -8,13 +8,16 @@ from typing import Any
 import psycopg
 import pytest
 
+from bandit.launch.moves import begun
 from bandit.metric import Metric, RelativeMargin
-from server.store.errors import StoreUnavailableError
+from server.store.errors import OlderServersError, StoreUnavailableError
 from server.store.opening import open_store
+from server.store.records import State
 from server.store.sql_store import SqlStore
-from server.store.tables.experiments import FEATURE, NEW_KEYS
+from server.store.tables.experiments import FEATURE, LAUNCH, NEW_KEYS
 from tests.bandit.builders import CLICKS, HOUR, START, declare
-from tests.store.builders import create
+from tests.bandit.launch.launches import PLAN, declare_launch, occasion
+from tests.store.builders import create, epoch_of
 from tests.support.postgresql import PostgresqlProcess, query
 
 
@@ -72,3 +75,59 @@ def test_new_names_after_the_first_lock_nothing(url: str, store: SqlStore) -> No
         dump.execute("SELECT * FROM epochs")
         record = store.create_experiment(declare("second", arms=["p95.latency", "-"]), START)
     assert store.find_experiment("second") == record
+
+
+def test_a_metric_of_shadows_passes_the_gate(url: str, store: SqlStore) -> None:
+    """Its key is one that code of before fails on, so that no such code may be started any more."""
+    store.create_experiment(declare("plain"), START)
+    assert query(url, "SELECT oldest_code FROM compatibility") != [(NEW_KEYS.schema,)]
+    store.create_experiment(declare("compared", metrics=[Metric(name="error", is_shadow=True)]), START)
+    assert query(url, "SELECT oldest_code FROM compatibility") == [(NEW_KEYS.schema,)]
+
+
+def test_the_first_launch_passes_the_gate(url: str, store: SqlStore) -> None:
+    """Declared with plain names, in a new experiment or a later revision, it shuts the gate to older code."""
+    plain = create(store)
+    assert query(url, "SELECT oldest_code FROM compatibility") != [(LAUNCH.schema,)]
+    running = replace(
+        plain, state=State.RUNNING, started_at=START, experiment=replace(plain.experiment, launch=PLAN)
+    )
+    launched = replace(running, launch=begun(running.experiment, occasion(), is_started=True).launch)
+    stored = store.change_experiment(plain, launched, epoch_of(plain, 1))
+    assert query(url, "SELECT oldest_code FROM compatibility") == [(LAUNCH.schema,)]
+    assert store.find_experiment(plain.name) == stored
+    assert stored.launch == launched.launch
+
+
+def test_the_first_launch_does_not_wait_for_a_dump(url: str, store: SqlStore) -> None:
+    """While another transaction reads the epochs a launch is refused, and nothing of it is stored."""
+    with closing(psycopg.connect(url.replace("+psycopg", ""))) as dump:
+        dump.execute("SELECT * FROM epochs")
+        with pytest.raises(StoreUnavailableError):
+            store.create_experiment(declare_launch(), START)
+        assert store.find_experiment("ranker") is None
+    record = store.create_experiment(declare_launch(), START)
+    assert store.find_experiment("ranker") == record
+
+
+@pytest.mark.parametrize("is_update", [False, True])
+def test_a_launch_is_refused_beside_an_older_server(url: str, store: SqlStore, *, is_update: bool) -> None:
+    """The refusal names the launch and the server; nothing is stored, and without the server it passes."""
+    plain = create(store, "plain")
+    store.claim_slot(b"older-----------", START)
+    query(url, "UPDATE writers SET code = '0.2.0'")
+
+    def declare_one() -> object:
+        if not is_update:
+            return store.create_experiment(declare_launch(), START)
+        after = replace(plain, experiment=replace(plain.experiment, launch=PLAN))
+        return store.change_experiment(plain, after, None)
+
+    with pytest.raises(OlderServersError, match=r"launches need release 0\.3\.0") as caught:
+        declare_one()
+    assert caught.value.servers[0].startswith("0.2.0 in slot ")
+    assert store.find_experiment("plain") == plain
+    assert store.find_experiment("ranker") is None
+    query(url, "UPDATE writers SET code = '0.3.0'")
+    declare_one()
+    assert query(url, "SELECT oldest_code FROM compatibility") == [(LAUNCH.schema,)]

@@ -11,7 +11,7 @@ from server.store.errors import LeaseLostError, StoreUnavailableError
 from server.store.opening import open_store
 from server.store.records import Lease
 from server.store.sql_store import SqlStore
-from server.store.tables import leases
+from server.store.tables.launch import leases
 from tests.store.builders import run
 from tests.support.postgresql import PostgresqlProcess, n_waiting
 from tests.support.process import eventually

@@ -1,15 +1,20 @@
 """Floors: the share that a declaration guarantees an arm, whatever the outcomes."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bandit.experiment import Arm, Experiment
 from bandit.inference.data.floors import declared_floors, smallest_floors
+from bandit.launch.plan import LaunchPlan, Stage, StageKind
+from bandit.launch.shares import launch_shares
 from bandit.limits import ArmStanding, Limits, apply_limits
 from bandit.metric import Metric
 from bandit.policies import DeclaredPolicy, EpsilonGreedy, ThompsonSampling, WeightedSplit, policy_over
 from bandit.posteriors import BetaPosterior
+from tests.bandit.launch.launches import in_bandit
 
 ARMS = (Arm(id="a"), Arm(id="b"), Arm(id="c"))
 
@@ -97,3 +102,40 @@ def test_no_share_is_ever_below_its_floor(
     shares = apply_limits(raw, [ArmStanding(id=arm) for arm in ids], limits)
     promised = declared_floors(experiment)
     assert all(share >= promised[arm] - 1e-9 for arm, share in zip(ids, shares, strict=True))
+
+
+def test_a_launch_promises_its_floors_and_the_reserve_and_no_more() -> None:
+    """A fixed share may be below what the policy would be sure to give; the reserve is the champion's."""
+    limits = Limits(minimum_share=0.05, minimum_shares={"b": 0.1}, champion_minimum_share=0.3)
+    launch = LaunchPlan(stages=(Stage(kind=StageKind.BANDIT),))
+    for policy in (ThompsonSampling(), EpsilonGreedy(epsilon=0.5), WeightedSplit(weights={"a": 1, "c": 8})):
+        declared = replace(declare(policy, limits), launch=launch)
+        assert declared_floors(declared) == {"a": 0.3, "b": 0.1, "c": 0.05}
+        assert declared_floors(replace(declared, champion="b")) == {"a": 0.05, "b": 0.3, "c": 0.05}
+
+
+def test_the_smallest_floor_over_a_promotion_is_that_of_the_challenger() -> None:
+    """Before and after a promotion, each arm had at least the smaller of its floors in the bandit stage."""
+    limits = Limits(minimum_share=0.05, champion_minimum_share=0.3)
+    before = replace(declare(limits=limits), launch=LaunchPlan(stages=(Stage(kind=StageKind.BANDIT),)))
+    revisions = [before, replace(before, champion="b")]
+    assert smallest_floors(revisions, {"a": 0, "b": 1, "c": 2}) == {0: 0.05, 1: 0.05, 2: 0.05}
+
+
+def test_the_own_floor_of_the_champion_counts_in_a_launch_if_it_is_higher() -> None:
+    """The champion has the larger one of its own floor and the reserve of its role."""
+    limits = Limits(minimum_shares={"a": 0.4}, champion_minimum_share=0.3)
+    launch = LaunchPlan(stages=(Stage(kind=StageKind.BANDIT),))
+    assert declared_floors(replace(declare(limits=limits), launch=launch)) == {"a": 0.4, "b": 0.0, "c": 0.0}
+
+
+def test_shares_of_a_launch_keep_the_floors_of_its_pool() -> None:
+    """What an arm of the bandit stage, and the champion, get is never below the declared floor."""
+    launching = in_bandit("b", "c")
+    floors = declared_floors(launching.experiment)
+    ids = [arm.id for arm in launching.experiment.arms]
+    for favourite in range(len(ids)):
+        raw = [float(index == favourite) for index in range(len(ids))]
+        shares = launch_shares(raw, ids, launching.experiment, launching.launch)
+        for arm_id, share in zip(ids, shares, strict=True):
+            assert arm_id == "d" or share >= floors[arm_id] - 1e-12

@@ -1,0 +1,147 @@
+"""Launches in words: where each arm is, why, and what a person has to do."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from bandit.launch import moves
+from bandit.launch.gates import ArmFigures, Finding, Lift, Look
+from bandit.launch.launching import Launching, Occasion
+from bandit.launch.plan import Mode
+from bandit.launch.rulings import Action, Ruling
+from bandit.launch.state import ArmState
+from server.services.reports.launch_sentences import arm_sentence, reason_for
+from server.services.reports.launch_view import view_of
+from tests.bandit.launch.launches import PLAN, in_bandit, occasion, underway
+
+NOW = datetime(2026, 12, 10, 9, 0, tzinfo=UTC)
+CYCLE_END = datetime(2026, 12, 13, 17, 8, tzinfo=UTC)
+BETTER = Lift(estimate=0.032, lower=0.009, upper=0.055)
+UNCLEAR = Lift(estimate=0.02, lower=-0.04, upper=0.09)
+WEEKS = {week: timedelta(days=7) for week in range(4)}
+ENOUGH = ArmFigures(
+    decisions=9_000,
+    outcomes=9_000,
+    covered=timedelta(days=28),
+    covered_by_cycle=WEEKS,
+    evidence=9.0,
+    level=4.4,
+    lift=BETTER,
+    probability_best=0.99,
+)
+
+
+def look(launching: Launching, **figures: Any) -> Look:
+    """Return a look at a launch in which b has these figures."""
+    seen: Mapping[str, ArmFigures] = dict.fromkeys(launching.launch.arms, ENOUGH)
+    return Look(
+        at=NOW,
+        launching=launching,
+        figures={**seen, "b": replace(ENOUGH, **figures)},
+        cycle_ends_at=CYCLE_END,
+    )
+
+
+def sentence(at: Look) -> str:
+    """Return the sentence of b."""
+    return arm_sentence("b", at.launching.arm("b"), at)
+
+
+def by_controller(reason: str) -> Occasion:
+    """Return an occasion of the service."""
+    return replace(occasion(9), actor="controller", reason=reason)
+
+
+def test_an_arm_that_can_not_be_told_apart_waits_with_its_bounds() -> None:
+    """The bounds hold at every look, so they can be quoted."""
+    at = look(in_bandit("b"), evidence=1.0, lift=UNCLEAR)
+    assert sentence(at) == "Wait: too early to tell b from a. So far between -4 and +9 %."
+
+
+def test_a_better_arm_says_when_it_is_promoted() -> None:
+    """Better now, but not yet where a cycle ends: the date is that of the end."""
+    assert sentence(look(in_bandit("b"))) == (
+        "Wait: b is better than a, and is promoted on 2026-12-13 17:08 UTC if that still holds."
+    )
+
+
+def test_a_winner_says_how_much_better_it_is() -> None:
+    """The estimate, and at least how much; and who promotes it."""
+    launching = in_bandit("b")
+    assert launching.plan.mode is Mode.RECOMMEND
+    assert sentence(look(launching, is_winner=True)) == (
+        "Promote b: clicks +3.2 %, at least +0.9 %. It waits for a person to promote it."
+    )
+
+
+def test_holds_are_in_one_sentence() -> None:
+    """A person's hold is given with its reason."""
+    launching = moves.held(underway(), "b", replace(occasion(3), actor="ann", reason="odd latencies"))
+    assert sentence(look(launching)) == "Held: b is in canary at 1 %; held by ann: odd latencies."
+
+
+def test_a_closed_gate_says_how_much_is_there() -> None:
+    """Figures with their thresholds, in words."""
+    stage = replace(PLAN.stages[0], minimum_decisions=5_000, minimum_duration=timedelta(days=2))
+    launching = underway()
+    arm = replace(launching.arm("b"), stages=(stage, *PLAN.stages[1:]))
+    at = look(launching.with_arm("b", arm), decisions=412, covered=timedelta(hours=29))
+    assert sentence(at) == "Wait: b is in canary at 1 %, 1 d 5 h of 2 d with traffic, 412 of 5,000 decisions."
+
+
+@pytest.mark.parametrize(
+    ("finding", "expected"),
+    [
+        (
+            Finding(metric="complaints", figures={"e_value": 45.0, "level": 40.0, "lift_lower": 0.31}),
+            (
+                "Rolled back: b had at least 31 % more complaints than a (e-value 45, level 40). "
+                "a answers; find out why."
+            ),
+        ),
+        (
+            Finding(metric="errors", figures={"events": 23.0, "ratio": 5.75}, is_trip_wire=True),
+            (
+                "Tripped: b had 23 of errors, 5.75 times the rate of a; a fuse, not a finding. "
+                "a answers; find out why."
+            ),
+        ),
+    ],
+)
+def test_a_rollback_gives_its_figures(finding: Finding, expected: str) -> None:
+    """A finding gives its bound; the fuse claims none."""
+    before = in_bandit("b")
+    ruling = Ruling(action=Action.ROLL_BACK, arm="b", finding=finding, figures=finding.figures)
+    reason = reason_for(ruling, look(before))
+    assert sentence(look(ruling.applied(before, by_controller(reason)))) == expected
+
+
+def test_an_inconclusive_launch_says_between_which_bounds_it_ended() -> None:
+    """And that nothing was shipped."""
+    before = in_bandit("b")
+    at = look(before, lift=Lift(estimate=0.001, lower=-0.008, upper=0.011))
+    seconds = timedelta(days=28).total_seconds()
+    ruling = Ruling(action=Action.END, arm="b", figures={"covered_seconds": seconds})
+    after = ruling.applied(before, by_controller(reason_for(ruling, at)))
+    assert sentence(look(after)) == (
+        "Inconclusive: after 28 d with traffic b lies between -0.8 and +1.1 % of a. Nothing was shipped; "
+        "a answers. Restart b to give it longer."
+    )
+
+
+def test_a_retired_arm_says_what_it_could_gain_at_most() -> None:
+    """Beside the least lift that would be worth having."""
+    figures = {"most_lift": 0.002, "least_lift": 0.01}
+    ruling = Ruling(action=Action.END, arm="b", figures=figures, outcome=ArmState.RETIRED)
+    assert reason_for(ruling, look(in_bandit("b"))) == (
+        "b gains 0.2 % over a at most; only 1 % is worth having"
+    )
+
+
+def test_the_launch_speaks_of_who_most_needs_a_person() -> None:
+    """A held challenger comes before one that only waits."""
+    launching = moves.held(in_bandit("b"), "c", replace(occasion(3), actor="ann", reason="why"))
+    assert view_of(look(launching)).sentence == "Held: c is in canary at 1 %; held by ann: why."
