@@ -18,9 +18,12 @@ from benchmarks.validity.studies.broken_assumptions import (
     unequal_report_delay,
     unposted_failures,
 )
+from benchmarks.validity.studies.launches import WORLDS as LAUNCHES
+from benchmarks.validity.studies.launches import launch_five
 from benchmarks.validity.studies.plans import measure_plan
 from benchmarks.validity.studies.promotion import LAYOUT, promote, roll_back
 from benchmarks.validity.studies.roles import BASE, SIGNAL_DAYS, guard, hold
+from benchmarks.validity.studies.rollback_rules import take_out
 from benchmarks.validity.studies.static_splits import value_split
 from benchmarks.validity.worlds.histories import Shaping, collect
 from benchmarks.validity.worlds.imperfect_logs import (
@@ -66,6 +69,7 @@ def all_cells() -> tuple[Cell, ...]:
         *required_cells(),
         *_broken(),
         *_plans(),
+        *(*_launches(), *_rollback_rules()),
     )
 
 
@@ -212,3 +216,20 @@ def _plans() -> Iterator[Cell]:
         for base, lift in ((0.05, 0.1), (0.1, 0.2), (0.1, -0.2)):
             name = f"{design}, rate {base:g}, {lift:+.0%}".replace("%", " %")
             yield Cell(group="plans", name=name, play=partial(measure_plan, base, lift, shaping))
+
+
+def _launches() -> Iterator[Cell]:
+    limits = dict.fromkeys(("promoted", "rolled_back", "margin_rolled_back"), _RARE)
+    for name, world in LAUNCHES.items():
+        yield Cell(group="launches", name=name, play=partial(launch_five, world), limits=limits)
+
+
+def _rollback_rules() -> Iterator[Cell]:
+    for ratio in (1.0, 1.1, 1.25, 1.5, 2.0, 5.0):
+        limits = {1.0: {"guardrail_fires": _RARE, "margin_fires": _RARE}, 1.1: {"margin_fires": _RARE}}
+        yield Cell(
+            group="rollback rules",
+            name=f"errors x {ratio:g}",
+            play=partial(take_out, ratio),
+            limits=limits.get(ratio, {}),
+        )

@@ -41,6 +41,14 @@ _FIRST_DAYS: Final = (
     Column("stands", "... still\nat the end"),
 )
 
+_ROLLBACK_RULES: Final = {
+    "guardrail": "the\nguardrail",
+    "margin": "... with a\nmargin of 10 %",
+    "in_all": "twice in the last\nhour, five times",
+    "in_a_row": "... in a row",
+    "mann_whitney": "Mann-Whitney\nevery six hours",
+}
+
 GROUPS: Final = (
     Group(
         title="False positives: arms are equal at .10 on average, 20,000 decisions, a look after each epoch",
@@ -198,6 +206,31 @@ GROUPS: Final = (
             Column("seen", "seen, in %", Kind.MEDIAN),
             Column("within_half", "seen by the\nplan for 1/2"),
             Column("within_most", "seen by the\nplan for 4/5"),
+        ),
+    ),
+    Group(
+        title="Launches: five challengers a week apart, 10,000 decisions a day, base .05, errors .02",
+        cells=("launches",),
+        columns=(
+            Column("promoted", "promoted,\nno better"),
+            Column("naive_promoted", "... by a z-test\nat whole weeks"),
+            Column("best_promoted", "promoted,\nbetter"),
+            Column("day", "day of it", Kind.MEDIAN),
+            Column("rolled_back", "rolled back,\nno harm"),
+            Column("margin_rolled_back", "... with a\nmargin of 10 %"),
+            Column("each_rolled_back", "... each\nat .05"),
+        ),
+    ),
+    Group(
+        title="Rolled back within 28 days of 10,000 decisions, the champion's errors 2 %: by which rule",
+        cells=("rollback rules",),
+        columns=tuple(
+            column
+            for rule, title in _ROLLBACK_RULES.items()
+            for column in (
+                Column(f"{rule}_fires", title),
+                Column(f"{rule}_day", "day of it", Kind.MEDIAN),
+            )
         ),
     ),
 )
