@@ -47,6 +47,7 @@ def sections(report: Report) -> list[Section]:
     found = [
         Section("Checks", tuple(_checks(report))),
         Section("Verdict", tuple(filter(None, [report.verdict.headline]))),
+        Section("Launch", tuple(f"{arm.arm}: {arm.sentence}" for arm in report.launch.arms)),
         Section("Evidence", tuple(report.verdict.evidence)),
         Section("Belief", tuple(report.verdict.belief)),
         Section("Outlook", tuple(_outlook(report))),

@@ -110,6 +110,17 @@ def test_other_metrics_have_a_separate_table(report: Report) -> None:
     assert text.index("\nlatency") > text.index("P(best)")
 
 
+def test_a_launch_says_where_each_challenger_is(report: Report) -> None:
+    """A sentence an arm, after the verdict; without a launch there is no such section."""
+    assert "Launch" not in drawn(report)
+    report.verdict.headline = "Wait."
+    report.verdict.evidence.append("nothing is shown")
+    report.launch.arms.add(arm="v2", sentence="Wait: v2 is in canary at 1 %, 412 of 5,000 decisions.")
+    text = drawn(report)
+    assert "v2: Wait: v2 is in canary at 1 %, 412 of 5,000 decisions." in text
+    assert text.index("\nVerdict\n") < text.index("\nLaunch\n") < text.index("\nEvidence\n")
+
+
 def test_the_sparkline_is_proportional_in_time(report: Report) -> None:
     """A share that moved half-way through changes in the middle, whatever the number of epochs."""
     line = sparklines(report)["v2"]
