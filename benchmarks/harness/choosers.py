@@ -30,6 +30,8 @@ def make_chooser(
     counter: DecisionCounter | None = None,
     clock: Clock | None = None,
     id_maker: type[IdMaker] = IdMaker,
+    kind: type[Chooser] = Chooser,
+    n_shadows: int = 0,
 ) -> tuple[Chooser, CompiledExperiment]:
     """Return a chooser, and its one running experiment, whose arms have even shares.
 
@@ -39,12 +41,14 @@ def make_chooser(
         counter: Counts the decisions; by default one that is never read.
         clock: By default the host's.
         id_maker: Makes the ids of decisions.
+        kind: The chooser's class.
+        n_shadows: The number of arms besides that see all decisions of the champion in shadow.
     """
     clock = clock or Clock()
-    live = _running_experiment(n_arms, unit)
+    live = _running_experiment(n_arms, n_shadows, unit)
     snapshot = Snapshot(clock)
     snapshot.apply(Changes((live,), frozenset(), 1), clock.monotonic())
-    chooser = Chooser(
+    chooser = kind(
         snapshot,
         Signer({1: secrets.token_bytes(32)}, 1),
         counter or make_counter(),
@@ -59,12 +63,12 @@ def make_chooser(
     return chooser, compiled
 
 
-def _running_experiment(n_arms: int, unit: AnalysisUnit) -> LiveExperiment:
+def _running_experiment(n_arms: int, n_shadows: int, unit: AnalysisUnit) -> LiveExperiment:
     """An experiment with even shares, as the store would have it."""
     now = datetime.now(UTC)
     declared = Experiment(
         name="ranker",
-        arms=tuple(Arm(id=f"v{number + 1}") for number in range(n_arms)),
+        arms=tuple(Arm(id=f"v{number + 1}") for number in range(n_arms + n_shadows)),
         champion="v1",
         metrics=(Metric(name="click"),),
         reward_metric="click",
@@ -81,5 +85,6 @@ def _running_experiment(n_arms: int, unit: AnalysisUnit) -> LiveExperiment:
         started_at=now,
         champion=0,
         shares=dict.fromkeys(range(n_arms), 1 / n_arms),
+        shadows=dict.fromkeys(range(n_arms, n_arms + n_shadows), 1.0),
     )
     return LiveExperiment(record, epoch)

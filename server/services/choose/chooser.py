@@ -118,7 +118,7 @@ class Chooser:
         marks: list[bytes] = []
         for (experiment, unit), decision in zip(asked, decisions, strict=True):
             offers = in_force[experiment]
-            hashed, mark = _hash_and_mark(offers, experiment, unit, decision)
+            hashed, mark = hash_and_mark(offers, experiment, unit, decision)
             sets.append(offers)
             marks.append(mark)
             if hashed is None:
@@ -181,7 +181,7 @@ class Chooser:
 
     def _choose_from(self, offers: OfferSet, experiment: CompiledExperiment, unit: str) -> Choice:
         decision = self._ids.make(self._clock.time_ms())
-        hashed, mark = _hash_and_mark(offers, experiment, unit, decision)
+        hashed, mark = hash_and_mark(offers, experiment, unit, decision)
         offer = offers.offers[self._draw(offers) if hashed is None else offers.picker.pick(hashed)]
         text = self.signer.sign(decision, offer.packed_terms, mark)
         self._counter.count(offer, decision, mark)
@@ -232,7 +232,7 @@ class Chooser:
         return -MOST_AHEAD_MS <= age_ms <= life.total_seconds() * 1000
 
 
-def _hash_and_mark(
+def hash_and_mark(
     offers: OfferSet, experiment: CompiledExperiment, unit: str, decision: bytes
 ) -> tuple[int | None, bytes]:
     """Return the hash that picks the arm, None to draw at random, and the mark of the decision's unit.
