@@ -1,7 +1,7 @@
 """Wording shared by the service's sentences and the command line's tables: percentages, durations, splits."""
 
 from collections.abc import Mapping
-from math import floor, log10
+from math import floor, isfinite, log10
 from typing import Final
 
 from bandit.experiment import AnalysisUnit
@@ -83,6 +83,15 @@ def duration_text(seconds: float) -> str:
     )
     amount = _amount(seconds / size)
     return f"{amount} {unit if amount == '1' else unit + 's'}"
+
+
+def days_text(days: float) -> str:
+    """Format days as a duration, or as "never" if they are infinite.
+
+    >>> days_text(0.5), days_text(float("inf"))
+    ('12 hours', 'never')
+    """
+    return duration_text(_RATES[0][1] * days) if isfinite(days) else "never"
 
 
 def rate_text(per_day: float, seconds: float, things: str) -> str:

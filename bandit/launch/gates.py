@@ -5,7 +5,7 @@ challenger moves when every gate of its step is open and nothing holds it.
 """
 
 import enum
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from math import log
@@ -254,7 +254,7 @@ _LEAST_LEVEL: Final = log(20)
 """The threshold of evidence that can't be given, and so has no level: that of a single test at .05."""
 
 LEAST_PROBABILITY: Final = 0.95
-"""P(best) that a promoted arm must have; as in `bandit.inference.verdict.advice.Rules`."""
+"""P(best) that a promoted arm must have."""
 
 
 def _holdback_cycles(launching: Launching) -> int:
@@ -332,8 +332,3 @@ def is_silent(figures: ArmFigures, window: timedelta) -> bool:
     if figures.mirrored is not None:
         return figures.mirrored == 0 and figures.decisions >= LEAST_EXPECTED
     return figures.outcomes == 0 and figures.expected_outcomes >= LEAST_EXPECTED
-
-
-def first_waiting(launching: Launching, arm_ids: Collection[str]) -> list[str]:
-    """Return the arms in the order in which they take steps: who entered its state first goes first."""
-    return sorted(arm_ids, key=lambda arm_id: (launching.arm(arm_id).entered_at, arm_id))

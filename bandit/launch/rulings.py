@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bandit.launch import moves
-from bandit.launch.gates import Finding, HoldCause, Look, first_waiting, is_silent
+from bandit.launch.gates import Finding, HoldCause, Look, is_silent
 from bandit.launch.launching import Launching, MoveRefusedError, Occasion
 from bandit.launch.plan import GuardrailAction, Mode, OnInconclusive, OnTrouble
 from bandit.launch.state import CHAMPION, ON_ITS_WAY, ArmState
@@ -177,8 +177,7 @@ def _steps(look: Look, *, is_asked: bool = False) -> Iterator[Ruling]:
     if not is_asked and look.launching.plan.mode is not Mode.AUTOMATIC:
         return
     launching = look.launching
-    going = launching.launch.in_state(*_TAKING_STEPS)
-    for arm_id in first_waiting(launching, going):
+    for arm_id in launching.launch.in_state(*_TAKING_STEPS):
         if not look.is_free(arm_id):
             continue
         ruling = Ruling(action=Action.ADVANCE, arm=arm_id, figures=_gate_figures(look, arm_id))

@@ -97,8 +97,8 @@ def launch_shares(
         elapsed: The time since that epoch began.
 
     An arm that is not in service has exactly 0, at once, whatever the maximum step is; the champion takes its
-    traffic. If fixed shares and
-    floors ask for more than there is, floors are scaled down: fixed shares come first.
+    traffic. If fixed shares and floors ask for more than there is, floors are scaled down: fixed shares come
+    first.
     """
     demand = demand_of(experiment, launch)
     fixed = np.array([demand.fixed.get(arm_id, 0.0) for arm_id in arm_ids])

@@ -25,6 +25,7 @@ import numpy as np
 
 from bandit.inference.verdict.assessment import Assessment, MetricEvidence
 from bandit.inference.verdict.claims import Claim
+from bandit.launch.gates import LEAST_PROBABILITY
 
 
 class Advice(enum.StrEnum):
@@ -53,7 +54,7 @@ class Rules:
 
     cycle: timedelta = timedelta(days=7)
     least_cycles: int = 2
-    least_probability: float = 0.95
+    least_probability: float = LEAST_PROBABILITY
     negligible_loss: float = 0.0025
     trip_ratio: float = 5.0
     trip_events: int = 20

@@ -228,7 +228,7 @@ class _Assessor:
             table if isinstance(table, CannotSay) else compare(table, arm, champion, design),
             n_challengers=n_challengers,
             open_harm=self._open_harm(arm, metric, early),
-            n_harms=max(family.n_guardrails, 1) * n_challengers,
+            n_harms=family.n_harms,
             margin=margin_evidence(metric, table, arm, champion, design) if metric.worse_by else None,
             signal=signal_state(metric, early, arm, champion, design) if metric.is_signal else None,
         )

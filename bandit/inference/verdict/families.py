@@ -32,6 +32,11 @@ class Family:
     n_guardrails: int
     first_row: int = 0
 
+    @property
+    def n_harms(self) -> int:
+        """What the error rate of a rollback is divided by."""
+        return max(self.n_guardrails, 1) * self.n_challengers
+
     def rows_of(self, table: EvidenceTable | CannotSay, arm: int) -> EvidenceTable | CannotSay:
         """Return the table as the comparison sees it: without the challenger in earlier rows."""
         return table if isinstance(table, CannotSay) else table.since(self.first_row, arm)

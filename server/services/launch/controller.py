@@ -173,8 +173,10 @@ class LaunchController:
         if look is None:
             return
         self.looks[record.number] = look
-        rulings = rule(look) if tick is not None else tuple(each for each in rule(look) if each.is_abort)
-        if tick is not None:
+        rulings = rule(look)
+        if tick is None:
+            rulings = tuple(each for each in rulings if each.is_abort)
+        else:
             kept, noted = _kept(known, look), _noted(known, look)
             await self._store.keep_looks(known.found.record, kept, noted, at=now, fence=fence)
         if rulings:
@@ -183,8 +185,7 @@ class LaunchController:
     def _tick(self, known: ReportFacts) -> timedelta | None:
         """Return the time since the last look at the gates that counts; None if it is not time for one."""
         number, now = known.found.record.number, self._clock.monotonic()
-        counts = known.found.facts.decision_columns.counts
-        n_decisions = int(counts.sum())
+        n_decisions = int(known.found.facts.decision_columns.counts.sum())
         watch = self._watches.get(number)
         if watch is None:
             self._watches[number] = _Watch(now, n_decisions, now)
@@ -195,11 +196,9 @@ class LaunchController:
         if elapsed < self._gate_seconds:
             return None
         watch.looked_at = now
-        plan = known.found.record.experiment.launch
-        is_running = known.found.record.state is State.RUNNING and plan is not None
-        cycle = 0.0 if plan is None else plan.cycle.total_seconds()
-        quiet = max(_MOST_TICKS * self._gate_seconds, cycle / _QUIET_PART)
-        if not is_running or now - watch.decided_at > quiet:
+        cycle = launching.launching_of(known.found.record).plan.cycle
+        quiet = max(_MOST_TICKS * self._gate_seconds, cycle.total_seconds() / _QUIET_PART)
+        if known.found.record.state is not State.RUNNING or now - watch.decided_at > quiet:
             return timedelta()
         return timedelta(seconds=min(elapsed, _MOST_TICKS * self._gate_seconds))
 
@@ -263,12 +262,11 @@ def _look_at(_: Store, known: ReportFacts, lag: timedelta, now: datetime) -> Loo
 def _with_time(known: ReportFacts, tick: timedelta, now: datetime) -> dict[int, StoredLook]:
     """Return the stored looks with the time since, for arms that have their full share."""
     record = known.found.record
-    assert record.launch is not None  # noqa: S101 - only launches are looked at
-    plan = record.experiment.launch
-    cycle = timedelta(days=7) if plan is None else plan.cycle
+    at = launching.launching_of(record)
+    cycle = at.plan.cycle
     shares = known.found.epochs[-1].shares if known.found.epochs else {}
     looks = dict(known.looks)
-    for arm_id, arm in record.launch.arms.items():
+    for arm_id, arm in at.launch.arms.items():
         number = record.arm_numbers[arm_id]
         if arm.state not in ON_ITS_WAY | {ArmState.PROMOTED}:
             continue

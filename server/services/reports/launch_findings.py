@@ -17,10 +17,11 @@ from bandit.inference.sequential.shadow_pairs import pair_process
 from bandit.inference.verdict.advice import Harm
 from bandit.inference.verdict.assessment import Assessment, assess
 from bandit.inference.verdict.claims import ALPHA, ChallengerEvidence, Claim
+from bandit.inference.verdict.families import family_of
 from bandit.launch.gates import Finding
 from bandit.launch.launching import Launching
 from bandit.launch.mirroring import count_shadow
-from bandit.launch.state import ON_ITS_WAY, ArmState, Hypothesis
+from bandit.launch.state import ON_ITS_WAY, ArmState
 from bandit.metric import Metric
 from server.services.reports.evidence import EvidenceInput, harms_of, rules_of
 from server.store.records import ReportFacts
@@ -39,7 +40,7 @@ def find_harm(
         inputs: The input of the evidence.
         assessment: The evidence.
     """
-    return _with_shadows(_harmed(launching, inputs, assessment), known, assessment)
+    return _with_shadows(_harmed(launching, inputs, assessment), known, inputs, assessment)
 
 
 def find_signals(
@@ -78,7 +79,10 @@ def _harmed(
 
 
 def _with_shadows(
-    harmed: Mapping[str, tuple[Finding, ...]], known: ReportFacts, assessment: Assessment
+    harmed: Mapping[str, tuple[Finding, ...]],
+    known: ReportFacts,
+    inputs: EvidenceInput,
+    assessment: Assessment,
 ) -> dict[str, tuple[Finding, ...]]:
     """Return the findings, where an arm was in shadow by its pairs and its later decisions together.
 
@@ -88,7 +92,6 @@ def _with_shadows(
     record, found = known.found.record, dict(harmed)
     if record.launch is None or known.shadows is None:
         return found
-    n_guardrails = sum(metric.is_guardrail for metric in record.experiment.metrics)
     guardrails = [metric for metric in record.experiment.metrics if metric.is_guardrail and metric.is_shadow]
     for arm_id, arm in record.launch.arms.items():
         hypothesis = record.launch.hypothesis(arm_id, record.experiment.champion)
@@ -97,12 +100,13 @@ def _with_shadows(
         number = record.arm_numbers[arm_id]
         since = hypothesis[1].revision
         seen = count_shadow(number, known.found.epochs, known.found.facts, known.shadows, since=since)
+        family = family_of(inputs.state, inputs.grid, number, assessment.reward.challengers)
+        level = log(family.n_harms / ALPHA)
         for metric in guardrails:
             rows = seen.pairs.get(record.metric_numbers[metric.name], ())
             challenger = assessment.others[metric.name].challengers.get(number)
             together = _together(metric, rows, challenger)
             if together is not None:
-                level = _rollback_level(hypothesis, n_guardrails)
                 found[arm_id] = _judged(found.get(arm_id, ()), metric.name, together, level, rows)
     return found
 
@@ -118,12 +122,6 @@ def _together(
         return None
     claim = None if challenger is None else challenger.harm
     return pairs.log_value + (claim.process.log_value if isinstance(claim, Claim) else 0.0)
-
-
-def _rollback_level(hypothesis: tuple[int, Hypothesis], n_guardrails: int) -> float:
-    """Return the log of the e-value at which a guardrail shows harm in the comparison of this number."""
-    number, of_pair = hypothesis
-    return log(max(of_pair.n_guardrails, n_guardrails, 1) * number * (number + 1) / ALPHA)
 
 
 def _judged(

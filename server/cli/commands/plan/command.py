@@ -28,7 +28,7 @@ from server.cli.framework.help import Command
 from server.cli.framework.progress import progress_bar
 from server.cli.framework.rate_option import NamedRate
 from server.cli.framework.tables import plain_table, print_table
-from server.wording import counted, duration_text, minimum_share_text, rate_text
+from server.wording import counted, days_text, minimum_share_text, rate_text
 
 _DAY: Final = 86_400.0
 """Seconds in a day."""
@@ -179,21 +179,17 @@ def _print_rows(console: Console, planned: Planned, rows: list[Row], numbers: Nu
             row.name,
             f"{100 * row.champion:.3g} %",
             f"{100 * row.challenger:.3g} %",
-            _time(row.days_at_half),
-            _time(row.days_at_most),
+            days_text(row.days_at_half),
+            days_text(row.days_at_most),
         )
     print_table(console, table)
     console.print()
     declared = rows[0]
     if declared.minimum_share is not None:
-        time = _time(declared.days_at_half)
+        time = days_text(declared.days_at_half)
         why = minimum_share_text(declared.minimum_share)
         console.print(Text(f"At the declared floors: {time} at even odds. {why}", style="bold"))
         console.print()
-
-
-def _time(days: float) -> str:
-    return duration_text(_DAY * days) if isfinite(days) else "never"
 
 
 def _document(planned: Planned, rows: list[Row], lift: float) -> dict[str, object]:

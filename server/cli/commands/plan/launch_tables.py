@@ -15,9 +15,8 @@ from bandit.inference.planning.launch_forecast import (
 )
 from bandit.inference.planning.walk import StepTime
 from server.cli.commands.plan.launch import PlannedLaunch
-from server.cli.commands.plan.launch_warnings import time_text
 from server.cli.framework.tables import plain_table, print_table
-from server.wording import percent, signed_percent
+from server.wording import days_text, percent, signed_percent
 
 
 def print_launch(console: Console, planned: PlannedLaunch) -> None:
@@ -50,8 +49,8 @@ def _step_table(steps: tuple[StepTime, ...]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("because of", overflow="fold")
     for step in steps:
-        begins = time_text(step.starts) if step.starts else "at once"
-        table.add_row(step.step.label, begins, time_text(step.least), time_text(step.typical), step.waits_for)
+        begins = days_text(step.starts) if step.starts else "at once"
+        table.add_row(step.step.label, begins, days_text(step.least), days_text(step.typical), step.waits_for)
     return table
 
 
@@ -67,13 +66,13 @@ def _sentences(planned: PlannedLaunch) -> Iterator[str]:
 
 
 def _promoted(promotion: PromotionForecast, lift: str) -> str:
-    median = f"in the median after {time_text(promotion.day)}"
-    if time_text(promotion.day) == "never":
+    median = f"in the median after {days_text(promotion.day)}"
+    if days_text(promotion.day) == "never":
         median = "in fewer than half of all launches"
     return (
-        f"At {lift} it is promoted after {time_text(promotion.earliest)} at the earliest, {median}; with a "
+        f"At {lift} it is promoted after {days_text(promotion.earliest)} at the earliest, {median}; with a "
         f"probability of {percent(promotion.probability)} before the bandit stage ends, after "
-        f"{time_text(promotion.ends)}."
+        f"{days_text(promotion.ends)}."
     )
 
 
@@ -87,7 +86,7 @@ def _risk(risk: Risk, n_runs: int) -> str:
 
 
 def _held_back(holdback: HoldbackForecast) -> str:
-    text = f"The holdback of {time_text(holdback.days)} is a fuse: "
+    text = f"The holdback of {days_text(holdback.days)} is a fuse: "
     if holdback.at_half > 1:
         return f"{text}at this traffic it sees no loss."
     seen = f"it sees a loss of {percent(holdback.at_half)} at even odds"
@@ -106,8 +105,8 @@ def _harm_table(found: GuardrailForecast, *, has_others: bool) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for harm in found.harms:
         decisions = f"{harm.decisions:,.0f}" if harm.decisions < _NEVER else "never"
-        cells = [f"{harm.times:g}", time_text(harm.day), decisions, percent(harm.probability)]
-        table.add_row(*cells, *([time_text(harm.last_day)] if has_others else []))
+        cells = [f"{harm.times:g}", days_text(harm.day), decisions, percent(harm.probability)]
+        table.add_row(*cells, *([days_text(harm.last_day)] if has_others else []))
     return table
 
 

@@ -12,7 +12,7 @@ from bandit.inference.planning.launch_forecast import GuardrailForecast, LaunchF
 from bandit.inference.planning.power import Forecast, Plan, forecast
 from bandit.inference.planning.walk import MOST_CYCLES, StepTime
 from bandit.launch.plan import LaunchPlan, Mode
-from server.wording import duration_text, percent, signed_percent
+from server.wording import days_text, percent, signed_percent
 
 LIKELY: Final = 0.8
 """A promotion that is less probable than this is warned of."""
@@ -21,7 +21,6 @@ LONGEST_ADVISED: Final = 366.0
 """A longer stage than a year, in days, is no advice."""
 
 _DAY: Final = timedelta(days=1)
-_SECONDS: Final = 86_400.0
 _FLOORS: Final = ((0.2, 0.05), (0.2, 0.2), (0.3, 0.3))
 _DOUBLED: Final = 2.0
 _HALF: Final = 0.5
@@ -52,7 +51,7 @@ def warnings_on(setting: LaunchSetting, found: LaunchForecast) -> Iterator[Remar
         sees = (
             "sees no loss" if holdback.at_half == inf else f"sees no loss below {percent(holdback.at_half)}"
         )
-        text = f"the holdback {sees} within {time_text(holdback.days)}: give it more cycles or a larger share"
+        text = f"the holdback {sees} within {days_text(holdback.days)}: give it more cycles or a larger share"
         yield Remark(code="blind_holdback", text=text)
 
 
@@ -74,11 +73,6 @@ def notes_on(experiment: Experiment, setting: LaunchSetting) -> Iterator[Remark]
         yield Remark(code="approvals", text=text)
 
 
-def time_text(days: float) -> str:
-    """Return days as a duration, or "never"."""
-    return duration_text(_SECONDS * days) if isfinite(days) else "never"
-
-
 def _on_step(step: StepTime, setting: LaunchSetting) -> Iterator[Remark]:
     label, others = step.step.label, setting.goal.n_challengers - 1
     if not isfinite(step.starts):
@@ -88,13 +82,13 @@ def _on_step(step: StepTime, setting: LaunchSetting) -> Iterator[Remark]:
         yield Remark(code="endless_step", text=text)
     elif step.typical > step.most:
         text = (
-            f"{label} takes {time_text(step.typical)} for its {step.waits_for}, longer than its "
-            f"maximum_duration of {time_text(step.most)}: it is held there as inconclusive. {_quicker(step)}"
+            f"{label} takes {days_text(step.typical)} for its {step.waits_for}, longer than its "
+            f"maximum_duration of {days_text(step.most)}: it is held there as inconclusive. {_quicker(step)}"
         )
         yield Remark(code="step_too_short", text=text)
     elif not step.is_bandit and step.typical > max(step.least, MOST_CYCLES * setting.plan.cycle / _DAY):
         text = (
-            f"{label} takes {time_text(step.typical)} for its {step.waits_for}: lower it, or raise its share"
+            f"{label} takes {days_text(step.typical)} for its {step.waits_for}: lower it, or raise its share"
         )
         yield Remark(code="slow_step", text=text)
     if step.n_beside < others:
@@ -106,7 +100,7 @@ def _on_step(step: StepTime, setting: LaunchSetting) -> Iterator[Remark]:
 
 
 def _quicker(step: StepTime) -> str:
-    remedies = [f"set maximum_duration to {time_text(step.typical)} or more", f"lower {step.waits_for}"]
+    remedies = [f"set maximum_duration to {days_text(step.typical)} or more", f"lower {step.waits_for}"]
     share = step.share * step.typical / step.most
     if not step.is_bandit and 0 < share < 1:
         remedies.insert(0, f"raise its share to {100 * share:.2g} %")
@@ -126,10 +120,10 @@ def _on_promotion(setting: LaunchSetting, found: LaunchForecast) -> Iterator[Rem
     if promotion is None:
         return
     if promotion.earliest > promotion.ends:
-        window = time_text(setting.window / _DAY)
+        window = days_text(setting.window / _DAY)
         text = (
-            f"the bandit stage ends after {time_text(promotion.ends)}, and allows a promotion only after "
-            f"{time_text(promotion.earliest)}, since outcomes count after their window of {window}: set "
+            f"the bandit stage ends after {days_text(promotion.ends)}, and allows a promotion only after "
+            f"{days_text(promotion.earliest)}, since outcomes count after their window of {window}: set "
             "a longer maximum_duration"
         )
         yield Remark(code="promotion_too_late", text=text)
@@ -149,7 +143,7 @@ def _unlikely(setting: LaunchSetting, promotion: PromotionForecast, entry: float
         )
     longer = _longer_stage(setting, setting.plan)
     if longer is not None and longer > most:
-        remedies.append(f"a bandit stage with a maximum_duration of {time_text(longer)}")
+        remedies.append(f"a bandit stage with a maximum_duration of {days_text(longer)}")
     if not remedies:
         remedies.append("a larger lift, or a metric that shows more, since no floor and no year is enough")
     remedies.append(
@@ -158,7 +152,7 @@ def _unlikely(setting: LaunchSetting, promotion: PromotionForecast, entry: float
     )
     return (
         f"a challenger with a lift of {signed_percent(goal.lift)} is promoted with a probability of only "
-        f"{percent(promotion.probability)} before the bandit stage ends, after {time_text(promotion.ends)}. "
+        f"{percent(promotion.probability)} before the bandit stage ends, after {days_text(promotion.ends)}. "
         f"What would help: {'; '.join(remedies)}"
     )
 
@@ -208,8 +202,8 @@ def _on_guardrail(found: GuardrailForecast, launch: LaunchForecast) -> Iterator[
         yield Remark(code="blind_guardrail", text=text)
     elif bandit and doubled.day > bandit:
         text = (
-            f"{name}: a challenger that is twice as bad is taken out after {time_text(doubled.day)} at even "
-            f"odds, when it is in the bandit stage, which begins after {time_text(bandit)}: {help_text}"
+            f"{name}: a challenger that is twice as bad is taken out after {days_text(doubled.day)} at even "
+            f"odds, when it is in the bandit stage, which begins after {days_text(bandit)}: {help_text}"
         )
         yield Remark(code="slow_guardrail", text=text)
 
