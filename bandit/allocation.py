@@ -19,6 +19,7 @@ from bandit.limits import ArmStanding, apply_limits
 from bandit.metric import Direction, Metric
 from bandit.policies import policy_over
 from bandit.posteriors import Posterior
+from bandit.posteriors.moments import OutcomeMoments
 
 MAX_EPOCH_DECISIONS: Final = 4_000_000
 """An epoch ends at this many decisions, so that its sums of counts fit in 64 bits, which makes folds fast.
@@ -34,6 +35,8 @@ EARLY_GROWTH: Final = 0.25
 """An early epoch ends at this part of the policy decisions before it. A test takes its centre from earlier
 epochs, so that it may not stand still while decisions come in; growing by a part makes that 34 epochs by
 `EARLY_DECISIONS`, once in an experiment's life."""
+
+NOTHING_TAKEN: Final[Mapping[int, OutcomeMoments]] = {}
 
 _SMALLEST_SHARE: Final = 1e-6
 """Smaller shares count as this one, so that changes of their log-odds do not cause epochs."""
@@ -75,6 +78,8 @@ class ExperimentState:
         now: The current time.
         steering: Metric number to what units steer with, where units are counted; None where decisions are.
         launch: Where each challenger is in its launch; None without one.
+        taken_priors: Arm id to metric name to the outcomes of another arm, discounted, that the arm's belief
+            starts from beside the metric's prior.
     """
 
     experiment: Experiment
@@ -86,6 +91,7 @@ class ExperimentState:
     now: datetime
     steering: Mapping[int, SteeringFacts] | None = None
     launch: Launch | None = None
+    taken_priors: Mapping[str, Mapping[str, OutcomeMoments]] = field(default_factory=dict)
 
     @cached_property
     def numbers(self) -> list[int]:
@@ -121,6 +127,15 @@ class ExperimentState:
             return fold_facts(self.facts, self.epochs, numbered, arms, weighting=weighting, now=self.now)
         own = self.steering.get(number, NO_STEERING)
         return fold_units(own, self.facts, self.epochs, numbered, arms, weighting=weighting, now=self.now)
+
+    def beliefs(self, metric: Metric, observations: Mapping[int, ArmObservations]) -> dict[int, Posterior]:
+        """Return arm number to the posterior of its mean on a metric: prior, what was taken, observations."""
+        taken = {
+            self.arm_numbers[arm_id]: of_metric[metric.name]
+            for arm_id, of_metric in self.taken_priors.items()
+            if metric.name in of_metric
+        }
+        return posteriors_from(metric, observations, taken)
 
     @cached_property
     def decisions_by_arm(self) -> Counter[int]:
@@ -177,9 +192,7 @@ def allocate(state: ExperimentState) -> Allocation:
     if not any(arm.eligible for arm in state.arms):
         return Allocation(shares=_all_to(state.arm_numbers[experiment.champion], state))
     observations = {metric.name: state.observations(metric) for metric in experiment.metrics}
-    beliefs = {
-        metric.name: posteriors_from(metric, observations[metric.name]) for metric in experiment.metrics
-    }
+    beliefs = {metric.name: state.beliefs(metric, observations[metric.name]) for metric in experiment.metrics}
     return Allocation(
         shares=_limited_shares(state, observations[experiment.reward_metric]),
         warming_up=frozenset(
@@ -276,7 +289,7 @@ def _policy_shares(state: ExperimentState, observations: Mapping[int, ArmObserva
     """
     experiment = state.experiment
     metric = experiment.metric(experiment.reward_metric)
-    beliefs = posteriors_from(metric, observations)
+    beliefs = state.beliefs(metric, observations)
     pool = None if state.launch is None else demand_of(experiment, state.launch).floors
     decided = {
         arm.id: number
@@ -301,7 +314,20 @@ def _log_odds(share: float) -> float:
     return math.log(bounded / (1 - bounded))
 
 
-def posteriors_from(metric: Metric, observations: Mapping[int, ArmObservations]) -> dict[int, Posterior]:
-    """Return arm number to the posterior of its mean, from the prior and the observations."""
+def posteriors_from(
+    metric: Metric,
+    observations: Mapping[int, ArmObservations],
+    taken: Mapping[int, OutcomeMoments] = NOTHING_TAKEN,
+) -> dict[int, Posterior]:
+    """Return arm number to the posterior of its mean.
+
+    Args:
+        metric: The metric; its prior comes first.
+        observations: Arm number to its observations.
+        taken: Arm number to the outcomes of another arm, discounted, that its belief starts from.
+    """
     prior = metric.effective_prior
-    return {arm: prior.update(seen.sums) for arm, seen in observations.items()}
+    return {
+        arm: prior.update(taken[arm].merge(seen.sums) if arm in taken else seen.sums)
+        for arm, seen in observations.items()
+    }

@@ -9,7 +9,7 @@ from datetime import timedelta
 from types import NoneType
 from typing import Final
 
-from bandit.experiment import AnalysisUnit, Arm, Experiment
+from bandit.experiment import AnalysisUnit, Arm, Experiment, PriorFrom
 from bandit.launch.plan import LaunchPlan
 from bandit.limits import Limits
 from bandit.metric import AbsoluteMargin, Metric, RelativeMargin
@@ -48,6 +48,10 @@ def _require_arm(path: str, arm: Arm) -> None:
     for name in ("id", "model_uri", "digest"):
         require(f"{path}.{name}", getattr(arm, name), str, "a str")
     require(f"{path}.payload", arm.payload, Mapping, "a mapping")
+    require(f"{path}.prior_from", arm.prior_from, PriorFrom | None, "a PriorFrom or None")
+    if arm.prior_from is not None:
+        require(f"{path}.prior_from.arm", arm.prior_from.arm, str, "a str")
+        require_number(f"{path}.prior_from.weight", arm.prior_from.weight)
 
 
 def _require_metric(path: str, metric: Metric) -> None:

@@ -46,15 +46,22 @@ def hints_on(experiment: Experiment, *, has_started: bool = False) -> list[str]:
     return hints
 
 
-def hints_from(metric: Metric, seen: Mapping[str, ArmObservations], *, steers: bool) -> list[str]:
+def hints_from(
+    metric: Metric,
+    seen: Mapping[str, ArmObservations],
+    taken: Mapping[str, OutcomeMoments],
+    *,
+    steers: bool,
+) -> list[str]:
     """Return the hints that follow from the observations of a metric.
 
     Args:
         metric: The metric.
         seen: Arm id to observations.
+        taken: Arm id to the discounted outcomes of another arm that its belief starts from.
         steers: Whether it is the reward metric, whose prior moves shares.
     """
-    return [*(_from_far_prior(metric, seen) if steers else ()), *_from_heavy_tail(metric, seen)]
+    return [*(_from_far_prior(metric, seen, taken) if steers else ()), *_from_heavy_tail(metric, seen)]
 
 
 def _on_shares(experiment: Experiment) -> Iterator[str]:
@@ -101,25 +108,33 @@ def _on_prior(metric: Metric, *, steers: bool) -> Iterator[str]:
         yield _ask_for_cap(metric, prior.mean, sqrt(prior.scale / prior.shape), "its prior expects")
 
 
-def _from_far_prior(metric: Metric, seen: Mapping[str, ArmObservations]) -> Iterator[str]:
+def _from_far_prior(
+    metric: Metric, seen: Mapping[str, ArmObservations], taken: Mapping[str, OutcomeMoments]
+) -> Iterator[str]:
     """Yield the arm whose posterior the prior moves most, if by more than chance moves its mean."""
-    prior = metric.effective_prior
+    believed = {
+        arm: metric.effective_prior.update(taken.get(arm, OutcomeMoments()).merge(observed.sums)).mean
+        for arm, observed in seen.items()
+    }
     moved: dict[str, float] = {}
     for arm, observed in seen.items():
         sums = observed.sums
         if sums.n < _ENOUGH or (not metric.is_real and sums.n * sums.mean < _ENOUGH_EVENTS):
             continue
-        shift = abs(prior.update(sums).mean - sums.mean)
+        shift = abs(believed[arm] - sums.mean)
         error = sqrt(max(sums.centred_squares, 0.0)) / sums.n
         if shift > max(error, _LEAST_CHANGE * abs(sums.mean)):
             moved[arm] = shift
     if moved:
         arm = max(moved, key=lambda each: moved[each])
-        sums = seen[arm].sums
+        mean = seen[arm].sums.mean
+        whose, remedy = "the prior", f"Declare a prior near {mean:.2g} and apply."
+        if arm in taken:
+            whose = "the prior that it took from another arm"
+            remedy = f"It is worth {taken[arm].n:,.4g} outcomes, which {arm} has to outweigh with its own."
         yield (
-            f"{metric.name}: the prior is far from what comes in: it moves the belief about {arm} from "
-            f"{sums.mean:.4g} to {prior.update(sums).mean:.4g}. Shares follow that. Declare a prior near "
-            f"{sums.mean:.2g} and apply."
+            f"{metric.name}: {whose} is far from what comes in: it moves the belief about {arm} from "
+            f"{mean:.4g} to {believed[arm]:.4g}. Shares follow that. {remedy}"
         )
 
 

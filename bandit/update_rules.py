@@ -3,7 +3,7 @@
 from collections.abc import Collection, Container, Iterable, Iterator
 from typing import Final
 
-from bandit.experiment import Experiment
+from bandit.experiment import Experiment, PriorFrom
 from bandit.metric import AbsoluteMargin, RelativeMargin
 from bandit.number_text import exact
 from bandit.validation import InvalidExperimentError, Violation, shown
@@ -13,21 +13,24 @@ MAX_METRICS_EVER: Final = 2**15
 """Numbers of arms and metrics are never reused: decision ids and the log hold them."""
 
 
+_OF_AN_ARM: Final = ("model_uri", "digest", "payload", "prior_from")
+
+
 def require_compatible(
     before: Experiment, after: Experiment, *, arms_ever: Collection[str], metrics_ever: Collection[str]
 ) -> None:
     """Raise InvalidExperimentError if `after` would falsify what was recorded of a started experiment.
 
-    An arm's model, and a metric's kind, direction, range, role and margin, must not change: whoever picks
-    what is watched after the outcomes are known can find harm, or none, at will. An arm or a metric that was
-    dropped must not come back, since the name might come back for a different one.
+    An arm's model and where its belief started must not change, nor a metric's kind, direction, range, role
+    and margin: whoever picks what is watched after the outcomes are known can find harm, or none, at will. An
+    arm or a metric that was dropped must not come back, since the name might come back for a different one.
     """
     arms = {arm.id: arm for arm in before.arms}
     metrics = {metric.name: metric for metric in before.metrics}
     violations: list[Violation] = []
     for index, arm in enumerate(after.arms):
         path = f"arms[{index}]"
-        violations += _fixed(path, arms.get(arm.id, arm), arm, ("model_uri", "digest", "payload"))
+        violations += _fixed(path, arms.get(arm.id, arm), arm, _OF_AN_ARM)
         violations += _not_dropped(f"{path}.id", arm.id, arms, arms_ever)
     for index, metric in enumerate(after.metrics):
         path = f"metrics[{index}]"
@@ -64,6 +67,19 @@ def _launch_changes(before: Experiment, after: Experiment) -> Iterator[Violation
         yield Violation("launch.cycle", rule)
 
 
+def require_known_sources(experiment: Experiment, arms_ever: Container[str]) -> None:
+    """Raise InvalidExperimentError if an arm's belief starts from an arm that the experiment never had."""
+    violations = [
+        Violation(
+            f"arms[{index}].prior_from.arm", f"{shown(arm.prior_from.arm)} is not, and never was, an arm"
+        )
+        for index, arm in enumerate(experiment.arms)
+        if arm.prior_from is not None and arm.prior_from.arm not in arms_ever
+    ]
+    if violations:
+        raise InvalidExperimentError(violations)
+
+
 def require_numbers_left(n_arms_ever: int, n_metrics_ever: int) -> None:
     """Raise InvalidExperimentError if an experiment had more arms or metrics than there are numbers."""
     counts = {"arms": (n_arms_ever, MAX_ARMS_EVER), "metrics": (n_metrics_ever, MAX_METRICS_EVER)}
@@ -97,6 +113,8 @@ def _brief(value: object) -> str:
     match value:
         case None:
             return "none"
+        case PriorFrom(arm, weight):
+            return f"{exact(weight)} of {shown(arm)}"
         case RelativeMargin(part):
             return f"relative {exact(part)}"
         case AbsoluteMargin(difference):

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, assert_never
 
 from bandit.assignment import SALT_BYTES
 from bandit.declared_types import require_types
-from bandit.experiment import KIND_OF, Arm, Experiment
+from bandit.experiment import KIND_OF, Arm, Experiment, PriorFrom
 from bandit.launch.rules import broken_rules
 from bandit.limits import InfeasibleLimitsError
 from bandit.metric import (
@@ -154,6 +154,18 @@ def _check_arms(arms: tuple[Arm, ...]) -> Iterator[Violation]:
         if n_bytes > MAX_PAYLOAD_BYTES:
             rule = f"{n_bytes} bytes as JSON; there may be at most {MAX_PAYLOAD_BYTES}"
             yield Violation(f"arms[{index}].payload", rule)
+        if arm.prior_from is not None:
+            yield from _check_prior_from(f"arms[{index}].prior_from", arm.id, arm.prior_from)
+
+
+def _check_prior_from(path: str, arm_id: str, source: PriorFrom) -> Iterator[Violation]:
+    if fault := id_fault(source.arm):
+        yield Violation(f"{path}.arm", f"{shown(source.arm)}: {fault}")
+    elif source.arm == arm_id:
+        yield Violation(f"{path}.arm", "must be another arm: an arm has no outcomes before it is added")
+    if not 0 < source.weight <= 1:
+        rule = f"must be in (0, 1], got {exact(source.weight)}: what one outcome of {source.arm} counts as"
+        yield Violation(f"{path}.weight", rule)
 
 
 def _check_distinct(path: str, key: str, names: list[str]) -> Iterator[Violation]:

@@ -194,6 +194,7 @@ class Experiment(_message.Message):
     ANALYSIS_UNIT_FIELD_NUMBER: _builtins.int
     LAUNCH_FIELD_NUMBER: _builtins.int
     LAUNCH_STATUS_FIELD_NUMBER: _builtins.int
+    TAKEN_PRIORS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`[a-z0-9-]{1,63}`, optionally behind a namespace of the same pattern and a slash: `team-a/ranker`.
     Immutable.
@@ -287,6 +288,10 @@ class Experiment(_message.Message):
         without a launch. Output only.
         """
 
+    @_builtins.property
+    def taken_priors(self) -> _containers.RepeatedCompositeFieldContainer[Global___TakenPrior]:
+        """What arms took from others, for each metric of which the source had outcomes then. Output only."""
+
     def __init__(
         self,
         *,
@@ -313,10 +318,11 @@ class Experiment(_message.Message):
         analysis_unit: Global___AnalysisUnit.ValueType = ...,
         launch: _launch_pb2.LaunchPlan | None = ...,
         launch_status: _launch_pb2.Launch | None = ...,
+        taken_priors: _abc.Iterable[Global___TakenPrior] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["conclude_time", b"conclude_time", "create_time", b"create_time", "epoch", b"epoch", "half_life", b"half_life", "launch", b"launch", "launch_status", b"launch_status", "limits", b"limits", "lookback", b"lookback", "max_decision_age", b"max_decision_age", "policy", b"policy", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["analysis_unit", b"analysis_unit", "arms", b"arms", "champion", b"champion", "conclude_time", b"conclude_time", "create_time", b"create_time", "description", b"description", "epoch", b"epoch", "etag", b"etag", "half_life", b"half_life", "launch", b"launch", "launch_status", b"launch_status", "limits", b"limits", "lookback", b"lookback", "max_decision_age", b"max_decision_age", "metrics", b"metrics", "name", b"name", "policy", b"policy", "reward_metric", b"reward_metric", "salt", b"salt", "start_time", b"start_time", "state", b"state", "update_time", b"update_time", "winner", b"winner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["analysis_unit", b"analysis_unit", "arms", b"arms", "champion", b"champion", "conclude_time", b"conclude_time", "create_time", b"create_time", "description", b"description", "epoch", b"epoch", "etag", b"etag", "half_life", b"half_life", "launch", b"launch", "launch_status", b"launch_status", "limits", b"limits", "lookback", b"lookback", "max_decision_age", b"max_decision_age", "metrics", b"metrics", "name", b"name", "policy", b"policy", "reward_metric", b"reward_metric", "salt", b"salt", "start_time", b"start_time", "state", b"state", "taken_priors", b"taken_priors", "update_time", b"update_time", "winner", b"winner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -333,6 +339,7 @@ class Arm(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
     TAKEN_OUT_FIELD_NUMBER: _builtins.int
+    PRIOR_FROM_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """1 to 128 of `A-Z`, `a-z`, `0-9`, `-` and, neither first nor last, `.`, `_`, `/`, `:`, `@`: `openai/gpt-4.1`.
     Case matters.
@@ -349,6 +356,10 @@ class Arm(_message.Message):
         point that UTF-8 has, control characters included, and are handed out as they came. Immutable.
         """
 
+    @_builtins.property
+    def prior_from(self) -> Global___PriorFrom:
+        """Where belief about the arm starts, beside the priors of the metrics. Unset: from these alone. Immutable."""
+
     def __init__(
         self,
         *,
@@ -357,14 +368,81 @@ class Arm(_message.Message):
         digest: _builtins.str = ...,
         payload: _struct_pb2.Struct | None = ...,
         taken_out: _builtins.bool = ...,
+        prior_from: Global___PriorFrom | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload", "prior_from", b"prior_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "id", b"id", "model_uri", b"model_uri", "payload", b"payload", "taken_out", b"taken_out"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "id", b"id", "model_uri", b"model_uri", "payload", b"payload", "prior_from", b"prior_from", "taken_out", b"taken_out"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Arm: _TypeAlias = Arm  # noqa: Y015
+
+@_typing.final
+class PriorFrom(_message.Message):
+    """Belief about a new arm that starts from the outcomes of another one. It moves shares and beliefs, and never
+    evidence.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARM_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    arm: _builtins.str
+    """The id of the source: an arm that the experiment has or had."""
+    weight: _builtins.float
+    """What one outcome of the source counts as, in (0, 1]: 0.1 lets 1,000 outcomes count as 100."""
+    def __init__(
+        self,
+        *,
+        arm: _builtins.str = ...,
+        weight: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arm", b"arm", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PriorFrom: _TypeAlias = PriorFrom  # noqa: Y015
+
+@_typing.final
+class TakenPrior(_message.Message):
+    """What an arm took from another one when it was added; see PriorFrom. What the source sees later does not move it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARM_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    MEAN_FIELD_NUMBER: _builtins.int
+    VARIANCE_FIELD_NUMBER: _builtins.int
+    arm: _builtins.str
+    """The id of the arm."""
+    metric: _builtins.str
+    """The name of the metric."""
+    outcomes: _builtins.float
+    """How many outcomes belief starts with: the source's, times the weight."""
+    mean: _builtins.float
+    """Their mean in the metric's unit."""
+    variance: _builtins.float
+    """Their variance in that unit squared."""
+    def __init__(
+        self,
+        *,
+        arm: _builtins.str = ...,
+        metric: _builtins.str = ...,
+        outcomes: _builtins.float = ...,
+        mean: _builtins.float = ...,
+        variance: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arm", b"arm", "mean", b"mean", "metric", b"metric", "outcomes", b"outcomes", "variance", b"variance"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TakenPrior: _TypeAlias = TakenPrior  # noqa: Y015
 
 @_typing.final
 class Policy(_message.Message):

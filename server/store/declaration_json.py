@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, TypeAlias, TypeVar
 
-from bandit.experiment import KIND_OF, AnalysisUnit, Arm, Experiment
+from bandit.experiment import KIND_OF, AnalysisUnit, Arm, Experiment, PriorFrom
 from bandit.launch.state import Launch
 from bandit.limits import Limits
 from bandit.metric import MARGINS, Direction, Margin, Metric, MetricKind
 from bandit.policies import POLICIES, DeclaredPolicy, ThompsonSampling
+from bandit.posteriors.moments import OutcomeMoments
 from bandit.posteriors.priors import PRIORS, Prior
 from server.store.launch_json import plan_from_json, state_from_json, to_json
 from server.store.records import ExperimentRecord
@@ -63,6 +64,7 @@ class Declaration:
         metric_numbers: Metric name to number.
         winner: The arm that answers once concluded.
         launch: Where each challenger is in its launch; None without one, and before the experiment starts.
+        taken_priors: Arm id to metric name to the discounted outcomes that its belief starts from.
         unknown: What was left out because this code does not know it, such as `arms[0].weight`.
     """
 
@@ -71,6 +73,7 @@ class Declaration:
     metric_numbers: Mapping[str, int]
     winner: str | None
     launch: Launch | None = None
+    taken_priors: Mapping[str, Mapping[str, OutcomeMoments]] = dataclasses.field(default_factory=dict)
     unknown: tuple[str, ...] = ()
 
 
@@ -102,6 +105,11 @@ def to_document(declaration: Declaration) -> str:
             "taken_out": [arm.id for arm in experiment.arms if arm.is_taken_out],
             _RESERVE: experiment.limits.champion_minimum_share,
         }
+    if declaration.taken_priors:
+        body["taken_priors"] = {
+            arm_id: {metric: dataclasses.asdict(moments) for metric, moments in of_arm.items()}
+            for arm_id, of_arm in declaration.taken_priors.items()
+        }
     # In ASCII, so that a database of any encoding holds every text.
     return json.dumps(body, allow_nan=False, separators=(",", ":"))
 
@@ -115,6 +123,7 @@ def document_of(record: ExperimentRecord) -> str:
             metric_numbers=record.metric_numbers,
             winner=record.winner,
             launch=record.launch,
+            taken_priors=record.taken_priors,
         )
     )
 
@@ -169,6 +178,7 @@ def from_document(document: str) -> Declaration:
             metric_numbers=body["metric_numbers"],
             winner=body["winner"],
             launch=None if state is None else state_from_json(state, reading.known),
+            taken_priors=_taken_from_json(body.get("taken_priors", {}), reading),
             unknown=tuple(reading.unknown),
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -204,8 +214,7 @@ def _experiment_from_json(body: _Json, reading: _Reading) -> Experiment:
         name=body["name"],
         description=body["description"],
         arms=tuple(
-            Arm(**reading.known(Arm, arm, f"arms[{number}]") | _taken_out(arm, launch))
-            for number, arm in enumerate(body["arms"])
+            _arm_from_json(arm, f"arms[{number}]", launch, reading) for number, arm in enumerate(body["arms"])
         ),
         champion=body["champion"],
         # Nothing is allocated by a declaration with an unknown part: then this only stands in for the policy.
@@ -223,6 +232,26 @@ def _experiment_from_json(body: _Json, reading: _Reading) -> Experiment:
         analysis_unit=AnalysisUnit(body.get("analysis_unit", AnalysisUnit.DECISION)),
         launch=None if launch is None else plan_from_json(launch["plan"], reading.known),
     )
+
+
+def _arm_from_json(arm: _Json, path: str, launch: _Json | None, reading: _Reading) -> Arm:
+    known = reading.known(Arm, arm, path) | _taken_out(arm, launch)
+    source = known.get("prior_from")
+    if source is not None:
+        known["prior_from"] = PriorFrom(**reading.known(PriorFrom, source, f"{path}.prior_from"))
+    return Arm(**known)
+
+
+def _taken_from_json(body: _Json, reading: _Reading) -> dict[str, dict[str, OutcomeMoments]]:
+    return {
+        arm_id: {
+            metric: OutcomeMoments(
+                **reading.known(OutcomeMoments, moments, f"taken_priors.{arm_id}.{metric}")
+            )
+            for metric, moments in of_arm.items()
+        }
+        for arm_id, of_arm in body.items()
+    }
 
 
 def _taken_out(arm: _Json, launch: _Json | None) -> _Json:

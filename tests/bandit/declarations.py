@@ -1,12 +1,12 @@
 """Hypothesis strategies for declarations that keep every rule of `bandit.validation`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import strategies as st
 
-from bandit.experiment import AnalysisUnit, Arm, Experiment, JsonValue
+from bandit.experiment import AnalysisUnit, Arm, Experiment, JsonValue, PriorFrom
 from bandit.launch.launching import Launching, MoveRefusedError, Occasion
 from bandit.launch.moves import (
     admitted,
@@ -277,6 +277,12 @@ def launched(draw: st.DrawFn, experiment: Experiment) -> tuple[Experiment, Launc
     return launching.experiment, launching.launch
 
 
+def sources(ids: Collection[str]) -> st.SearchStrategy[PriorFrom | None]:
+    """Where the belief about an arm may start: from any of these arms, or from none."""
+    found = st.builds(PriorFrom, st.sampled_from(sorted(ids)), st.floats(0, 1, exclude_min=True))
+    return found if ids else st.none()
+
+
 @st.composite
 def policies(draw: st.DrawFn, ids: list[str]) -> DeclaredPolicy:
     """Any policy; one that is not named here with its defaults."""
@@ -311,6 +317,7 @@ def experiments(draw: st.DrawFn, *, has_launch: bool | None = None) -> Experimen
                 digest=draw(plain_texts),
                 payload=draw(st.dictionaries(st.text(max_size=4), json_values, max_size=2)),
                 is_taken_out=draw(st.booleans()) and not (has_launch and arm_id == champion),
+                prior_from=draw(st.none() | sources(set(arm_ids) - {arm_id})),
             )
             for arm_id in arm_ids
         ),

@@ -81,11 +81,11 @@ def test_a_range_of_more_than_thirty_deviations_asks_for_a_cap() -> None:
     )
     assert "maximum = 540 and clip = true" in hint
     (hint,) = hints_from(
-        wide, {"champion": seen(500, 40.0, 50.0), "challenger": seen(500, 41.0, 52.0)}, steers=True
+        wide, {"champion": seen(500, 40.0, 50.0), "challenger": seen(500, 41.0, 52.0)}, {}, steers=True
     )
     assert "31 times the standard deviation that what comes in has" in hint
-    assert hints_from(SPEND, {"champion": seen(500, 40.0, 50.0)}, steers=True) == []
-    (hint,) = hints_from(SPEND, {"champion": seen(500, 40.0), "challenger": seen(500, 40.0)}, steers=True)
+    assert hints_from(SPEND, {"champion": seen(500, 40.0, 50.0)}, {}, steers=True) == []
+    (hint,) = hints_from(SPEND, {"champion": seen(500, 40.0), "challenger": seen(500, 40.0)}, {}, steers=True)
     assert "every value so far is 40" in hint
 
 
@@ -115,7 +115,9 @@ def test_a_prior_is_far_if_it_moves_a_mean_by_more_than_chance_does(
     is_far: bool,  # noqa: FBT001 - drawn
 ) -> None:
     """A weak prior, a near one, and few observations are no reason for a hint."""
-    found = [hint for hint in hints_from(metric, {"v1": observed}, steers=True) if "the prior is far" in hint]
+    found = [
+        hint for hint in hints_from(metric, {"v1": observed}, {}, steers=True) if "the prior is far" in hint
+    ]
     assert len(found) == is_far
     assert all(hint.startswith(f"{metric.name}: ") and "belief about v1 from " in hint for hint in found)
 
@@ -123,3 +125,13 @@ def test_a_prior_is_far_if_it_moves_a_mean_by_more_than_chance_does(
 def test_the_examples_in_docstrings_hold() -> None:
     """Every docstring example holds."""
     assert doctest.testmod(hints).failed == 0
+
+
+def test_a_prior_taken_from_another_arm_can_be_far() -> None:
+    """It can't be declared anew, so the hint says how much the arm has to outweigh."""
+    own, taken = rate(400, 80), OutcomeMoments.from_successes(n=1_000, successes=10)
+    (hint,) = hints_from(CLICK, {"v2": own}, {"v2": taken}, steers=True)
+    assert "the prior that it took from another arm is far from what comes in" in hint
+    assert "belief about v2 from 0.2 to 0.06" in hint
+    assert hint.endswith("It is worth 1,000 outcomes, which v2 has to outweigh with its own.")
+    assert hints_from(CLICK, {"v2": own}, {}, steers=True) == []

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from bandit.experiment import Arm, Experiment
+from bandit.experiment import Arm, Experiment, PriorFrom
 from bandit.launch.plan import LaunchPlan, Mode
 from bandit.limits import Limits
 from bandit.metric import AbsoluteMargin, Metric, MetricKind, RelativeMargin
@@ -41,6 +41,7 @@ def incompatibilities(
         ({"model_uri": "s3://2"}, "arms[0].model_uri", "can't change from 's3://1' to 's3://2'"),
         ({"digest": "e"}, "arms[0].digest", "can't change from 'd' to 'e'"),
         ({"payload": {}}, "arms[0].payload", "add a new one under another name"),
+        ({"prior_from": PriorFrom("b", 0.1)}, "arms[0].prior_from", "can't change from none to 0.1 of 'b'"),
     ],
 )
 def test_the_model_of_an_arm_stays(change: Mapping[str, object], field: str, fragment: str) -> None:

@@ -232,12 +232,15 @@ def test_what_is_new_waits_until_no_old_server_is_live(
     with_margin.metrics[1].MergeFrom(experiment_pb2.Metric(guardrail=True, worse_by=margin))
     signals = [metric("click"), errors]
     errors.role = experiment_pb2.METRIC_ROLE_SIGNAL
+    source = experiment_pb2.PriorFrom(arm="a", weight=0.1)
+    taker = experiment(arms=[Arm(id="a"), Arm(id="b", prior_from=source)])
     calls = [
         (lambda: after.create(new_arm), names),
         (lambda: after.create(new_metric), names),
         (lambda: after.update(wider, "arms"), names),
         (lambda: after.create(with_margin), keys),
         (lambda: after.update(experiment(name=plain, metrics=signals), "metrics"), keys),
+        (lambda: after.create(taker), "priors from other arms"),
     ]
     stood = last_numbers(url)
     for call, feature in calls:

@@ -24,6 +24,7 @@ OUTPUT_ONLY = {
     "conclude_time",
     "epoch",
     "launch_status",
+    "taken_priors",
 }
 
 
@@ -41,10 +42,12 @@ def full_experiment() -> experiment_pb2.Experiment:
     """Return an experiment with every field set, and none to its default."""
     arm = experiment_pb2.Arm(id="a", model_uri="s3://m/1", digest="sha256:00")
     arm.payload.update({"temperature": 0.2, "tags": ["x", None, True, {"deep": "é"}]})
+    source = experiment_pb2.PriorFrom(arm="a", weight=0.25)
+    taker = experiment_pb2.Arm(id="c", prior_from=source)
     prior = experiment_pb2.NormalInverseGammaPrior(mean=1, pseudo_observations=2, shape=3, scale=4)
     return experiment(
         description="Which ranker? “v2”, we hope.",
-        arms=[arm, experiment_pb2.Arm(id="b", taken_out=True), experiment_pb2.Arm(id="c")],
+        arms=[arm, experiment_pb2.Arm(id="b", taken_out=True), taker],
         champion="c",
         policy=experiment_pb2.Policy(
             epsilon_greedy=experiment_pb2.EpsilonGreedy(epsilon=0.25, decay_observations=1_000)

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bandit.experiment import Arm, Experiment
+from bandit.experiment import Arm, Experiment, PriorFrom
 from bandit.launch.launching import Launching
 from bandit.launch.moves import promoted, rolled_back
 from bandit.launch.state import ArmState, Launch
 from bandit.limits import Limits
 from bandit.metric import AbsoluteMargin, Metric, RelativeMargin
+from bandit.posteriors.moments import OutcomeMoments
 from bandit.posteriors.priors import BetaPrior
 from bandit.validation import LONGEST_MEMORY
 from server.store.declaration_json import (
@@ -30,6 +31,7 @@ from tests.bandit.builders import declare
 from tests.bandit.declarations import experiments, launched, names
 from tests.bandit.launch.launches import declare_launch, in_bandit, occasion, underway
 
+moments = st.builds(OutcomeMoments, st.floats(0, 1e9), st.floats(-1e9, 1e9), st.floats(0, 1e9))
 numbers = st.dictionaries(names, st.integers(0, 2**31), max_size=4)
 
 
@@ -39,6 +41,7 @@ numbers = st.dictionaries(names, st.integers(0, 2**31), max_size=4)
     arm_numbers=numbers,
     metric_numbers=numbers,
     winner=st.none() | names,
+    taken_priors=st.dictionaries(names, st.dictionaries(names, moments, max_size=2), max_size=2),
     is_draft=st.booleans(),
 )
 def test_a_document_reads_as_it_was_written(
@@ -46,6 +49,7 @@ def test_a_document_reads_as_it_was_written(
     arm_numbers: dict[str, int],
     metric_numbers: dict[str, int],
     winner: str | None,
+    taken_priors: dict[str, dict[str, OutcomeMoments]],
     *,
     is_draft: bool,
 ) -> None:
@@ -57,6 +61,7 @@ def test_a_document_reads_as_it_was_written(
         metric_numbers=metric_numbers,
         winner=winner,
         launch=None if is_draft else launch,
+        taken_priors=taken_priors,
     )
     document = to_document(declaration)
     assert from_document(document) == declaration
@@ -95,12 +100,16 @@ def document_of(experiment: Experiment) -> dict[str, Any]:
         (("policy", "temperature"), "policy.temperature"),
         (("metrics", 0, "prior", "shift"), "metrics[0].prior.shift"),
         (("metrics", 0, "worse_by", "of"), "metrics[0].worse_by.of"),
+        (("arms", 1, "prior_from", "decay"), "arms[1].prior_from.decay"),
     ],
 )
 def test_a_nested_key_of_a_newer_release_is_named_and_left_out(path: tuple[Any, ...], unknown: str) -> None:
     """Wherever it is nested, the rest of the declaration is read as if the key were not there."""
     margin = RelativeMargin(0.1)
-    experiment = declare(metrics=[Metric(name="click", prior=BetaPrior(1.0, 1.0), worse_by=margin)])
+    experiment = declare(
+        arms=[Arm(id="a"), Arm(id="b", prior_from=PriorFrom("a", 0.1))],
+        metrics=[Metric(name="click", prior=BetaPrior(1.0, 1.0), worse_by=margin)],
+    )
     body = document_of(experiment)
     place: Any = body
     for step in path[:-1]:

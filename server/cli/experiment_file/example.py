@@ -34,6 +34,7 @@ id = "v1"                             # or as a registry names it: "openai/gpt-4
 model_uri = "models:/ranker/1"        # where the backend finds the model
 # digest = "sha256:4f0a…"             # for the backend to check
 # taken_out = true                    # no traffic from the policy
+# prior_from = { arm = "v0", weight = 0.1 }  # an arm that is added: belief starts from 0.1 of v0's outcomes
 
 [arms.payload]                        # handed out with every decision for this arm
 temperature = 0.2

@@ -35,6 +35,7 @@ REFUSED = {
     "conclude_time": _SERVICE_SETS,
     "epoch": _SERVICE_SETS,
     "launch_status": f"{_SERVICE_SETS}: use launch show",
+    "taken_priors": f"{_SERVICE_SETS}: use prior_from of an arm that is added",
 }
 _FIRST = ("name", "description", "champion", "reward_metric")
 

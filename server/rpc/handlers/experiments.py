@@ -40,6 +40,7 @@ OUTPUT_ONLY: Final = frozenset(
         "conclude_time",
         "epoch",
         "launch_status",
+        "taken_priors",
     }
 )
 _IMMUTABLE: Final = frozenset({"name"})

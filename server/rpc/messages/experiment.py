@@ -5,7 +5,7 @@ Enums, policies and priors are found by their names, which the protos and the li
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
@@ -18,11 +18,13 @@ from bandit.experiment import (
     Arm,
     Experiment,
     JsonValue,
+    PriorFrom,
 )
 from bandit.facts import Epoch
 from bandit.limits import Limits
 from bandit.metric import MARGINS, Direction, Margin, Metric, MetricKind, Role
 from bandit.policies import POLICIES, DeclaredPolicy, ThompsonSampling
+from bandit.posteriors.moments import OutcomeMoments
 from bandit.posteriors.priors import PRIORS, Prior
 from bandit.v1 import experiment_pb2
 from bandit.validation import Violation, shown
@@ -96,6 +98,7 @@ def to_message(live: LiveExperiment) -> experiment_pb2.Experiment:
     """Return the message of an experiment with its state."""
     record = live.record
     message = declaration_to_message(record.experiment)
+    message.taken_priors.extend(_to_taken_priors(record.taken_priors))
     message.state = STATES[record.state]
     message.winner = record.winner or ""
     message.etag = to_etag(record.revision)
@@ -108,6 +111,17 @@ def to_message(live: LiveExperiment) -> experiment_pb2.Experiment:
     if live.epoch is not None:
         message.epoch.CopyFrom(to_epoch(live.epoch, record.arm_numbers))
     return message
+
+
+def _to_taken_priors(
+    taken: Mapping[str, Mapping[str, OutcomeMoments]],
+) -> Iterator[experiment_pb2.TakenPrior]:
+    for arm, of_metric in taken.items():
+        for metric, sums in of_metric.items():
+            variance = sums.centred_squares / sums.n
+            yield experiment_pb2.TakenPrior(
+                arm=arm, metric=metric, outcomes=sums.n, mean=sums.mean, variance=variance
+            )
 
 
 def declaration_to_message(experiment: Experiment) -> experiment_pb2.Experiment:
@@ -180,6 +194,11 @@ def _to_arm(reader: Reader, index: int, message: experiment_pb2.Arm) -> Arm:
         digest=message.digest,
         payload=payload,
         is_taken_out=message.taken_out,
+        prior_from=(
+            PriorFrom(message.prior_from.arm, message.prior_from.weight)
+            if message.HasField("prior_from")
+            else None
+        ),
     )
 
 
@@ -187,6 +206,8 @@ def _from_arm(arm: Arm) -> experiment_pb2.Arm:
     message = experiment_pb2.Arm(
         id=arm.id, model_uri=arm.model_uri, digest=arm.digest, taken_out=arm.is_taken_out
     )
+    if arm.prior_from is not None:
+        message.prior_from.CopyFrom(experiment_pb2.PriorFrom(**dataclasses.asdict(arm.prior_from)))
     if arm.payload:
         json_format.ParseDict(dict(arm.payload), message.payload)
     return message

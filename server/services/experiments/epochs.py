@@ -42,6 +42,7 @@ def state_of(
         now=now,
         steering=steering,
         launch=record.launch,
+        taken_priors=record.taken_priors,
     )
 
 

@@ -7,15 +7,11 @@ from datetime import timedelta
 
 import structlog
 
+from bandit.allocation import ExperimentState
 from bandit.experiment import Experiment
 from bandit.facts import Epoch
 from bandit.launch.launching import Occasion
-from bandit.update_rules import require_compatible, require_numbers_left
-from bandit.validation import (
-    InvalidExperimentError,
-    require_valid,
-    shown,
-)
+from bandit.validation import shown
 from server.services.errors import (
     ExperimentChangedError,
     ExperimentExistsError,
@@ -25,9 +21,11 @@ from server.services.errors import (
 )
 from server.services.experiments import launching
 from server.services.experiments.allocator import Allocator
-from server.services.experiments.epochs import first_allocation, new_epoch
+from server.services.experiments.declaring import declared, require_change, require_new
+from server.services.experiments.epochs import first_allocation, new_epoch, state_of
 from server.services.experiments.launching import NO_TERMS, MoveTerms
 from server.services.experiments.quotas import NO_QUOTAS, Quotas
+from server.services.experiments.taken_priors import new_sources, with_taken_priors
 from server.services.runtime.async_store import AsyncStore, Thread
 from server.services.runtime.clock import Clock
 from server.services.snapshot.snapshot import Snapshot
@@ -91,7 +89,7 @@ class Experiments:
             ExperimentExistsError: Its name is or was in use.
             QuotaReachedError: It has too many arms, or its namespace is full.
         """
-        _require_valid(experiment)
+        require_new(experiment)
         self._quotas.require_arms(len(experiment.arms))
         now = self._clock.now()
         if validate_only:
@@ -153,12 +151,10 @@ class Experiments:
             if record.state is State.CONCLUDED:
                 raise TransitionRefusedError(name, record.state, "changed")
             experiment = launching.with_champion(record, apply(record.experiment))
-            _require_valid(experiment, record.experiment)
+            require_change(record, experiment)
             self._quotas.require_arms(len(experiment.arms), n_before=len(record.experiment.arms))
-            if record.state is not State.DRAFT:
-                _require_compatible(record, experiment)
-            declared = _declare(record, experiment)
-            return launching.redeclared(record, declared, self._occasion(record, caller))
+            after = declared(record, experiment)
+            return launching.redeclared(record, after, self._occasion(record, caller))
 
         return await self._change(name, change, revision, _UPDATED, caller, validate_only=validate_only)
 
@@ -285,7 +281,7 @@ class Experiments:
             before = await self._find(name)
             if revision is not None and before.revision != revision:
                 raise ExperimentChangedError(name)
-            after = change(before)
+            after = await self._with_taken_priors(before, change(before))
             if validate_only or after == before:
                 known = self._snapshot.find_live(before.number)
                 live = LiveExperiment(after, None if known is None else known.epoch)
@@ -296,6 +292,21 @@ class Experiments:
             except StaleRevisionError:
                 continue
         raise ExperimentChangedError(name)
+
+    async def _with_taken_priors(self, before: ExperimentRecord, after: ExperimentRecord) -> ExperimentRecord:
+        sources = new_sources(before, after)
+        if not sources or before.state is State.DRAFT:
+            return after
+        state = await self._store.run(Thread.COMPUTE, self._state, before)
+        return after if state is None else with_taken_priors(after, sources, state)
+
+    def _state(self, store: Store, record: ExperimentRecord) -> ExperimentState | None:
+        """Return an experiment with its facts; None before its first epoch."""
+        found = store.read_facts(record.number)
+        if found is None or not found.epochs:
+            return None
+        steering = self._allocator.steering.read(store, found.record).facts
+        return state_of(record, found.epochs, found.facts, self._lag, self._clock.now(), steering)
 
     async def _store_change(
         self,
@@ -352,31 +363,3 @@ class Experiments:
             caller=caller,
         )
         return live
-
-
-def _require_valid(experiment: Experiment, stored: Experiment | None = None) -> None:
-    try:
-        require_valid(experiment, stored)
-    except InvalidExperimentError as error:
-        raise InvalidInputError(error.violations) from None
-
-
-def _declare(record: ExperimentRecord, experiment: Experiment) -> ExperimentRecord:
-    after = record.declaring(experiment)
-    try:
-        require_numbers_left(len(after.arm_numbers), len(after.metric_numbers))
-    except InvalidExperimentError as error:
-        raise InvalidInputError(error.violations) from None
-    return after
-
-
-def _require_compatible(record: ExperimentRecord, experiment: Experiment) -> None:
-    try:
-        require_compatible(
-            record.experiment,
-            experiment,
-            arms_ever=record.arm_numbers.keys(),
-            metrics_ever=record.metric_numbers.keys(),
-        )
-    except InvalidExperimentError as error:
-        raise InvalidInputError(error.violations) from None

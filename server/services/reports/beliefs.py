@@ -5,7 +5,7 @@ from math import inf, isfinite
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.allocation import ExperimentState, posteriors_from
+from bandit.allocation import ExperimentState
 from bandit.metric import Direction
 from bandit.posteriors.best_arm import best_arm_summary
 from server.store.records import ExperimentRecord
@@ -32,7 +32,7 @@ class ArmBeliefs:
         all_arms = list(record.arm_numbers.values())
         self.observations = {metric.name: state.observations(metric, all_arms) for metric in self.metrics}
         self.posteriors = {
-            metric.name: posteriors_from(metric, self.observations[metric.name]) for metric in self.metrics
+            metric.name: state.beliefs(metric, self.observations[metric.name]) for metric in self.metrics
         }
         in_service = record.arms_in_service
         self.in_service = [record.arm_numbers[arm.id] for arm in declared.arms if arm.id in in_service]

@@ -251,11 +251,13 @@ def _hints(record: ExperimentRecord, beliefs: ArmBeliefs, metrics: Collection[st
     """Yield hints on the declaration, then on what came in."""
     yield from hints_on(record.experiment, has_started=True)
     arms = {arm: number for arm, number in _in_order(record) if number in set(beliefs.in_service)}
+    priors = record.taken_priors
     for metric in beliefs.metrics:
         if metric.name in metrics:
             observations = beliefs.observations[metric.name]
             seen = {arm: observations[number] for arm, number in arms.items()}
-            yield from hints_from(metric, seen, steers=metric is beliefs.reward)
+            taken = {arm: each[metric.name] for arm, each in priors.items() if metric.name in each}
+            yield from hints_from(metric, seen, taken, steers=metric is beliefs.reward)
 
 
 def _notes(
@@ -264,6 +266,7 @@ def _notes(
     """Yield cautions for anyone who quotes a number."""
     yield from _uncounted(n_uncounted)
     yield from _belief_notes(inputs, beliefs)
+    yield from _prior_notes(known.found.record, metrics)
     yield from _bias_of_old_runs(known.found, metrics, known.n_old_runs, inputs.state.now)
     yield from _traffic_notes(inputs.state.facts)
     yield from heavy_units_note(known.units.heavy, known.found.record.name)
@@ -319,6 +322,23 @@ def _belief_notes(inputs: EvidenceInput, beliefs: ArmBeliefs) -> Iterator[str]:
     n_silent = sum(seen.sums.n == 0 for seen in observations.values())
     if n_silent:
         yield f"{n_silent} of {len(observations)} arms have no counted observation: belief is their prior."
+
+
+def _prior_notes(record: ExperimentRecord, metrics: Collection[str]) -> Iterator[str]:
+    """Yield what the belief about each arm starts from, where that is another arm's outcomes."""
+    for arm in record.experiment.arms:
+        if arm.prior_from is None:
+            continue
+        taken = [
+            f"{sums.n:,.4g} outcomes of {metric} (mean {sums.mean:.4g})"
+            for metric, sums in record.taken_priors.get(arm.id, {}).items()
+            if metric in metrics
+        ]
+        source = f"{arm.prior_from.weight:g} of the outcomes that {arm.prior_from.arm} had"
+        what = f"that is {', '.join(taken)}" if taken else "and there were none"
+        yield (
+            f"Belief about {arm.id} starts from {source} when it was added, {what}. Evidence does not use it."
+        )
 
 
 def _traffic_notes(facts: Facts) -> Iterator[str]:

@@ -156,6 +156,7 @@ def from_line(line: bytes) -> LiveExperiment:
         metric_numbers=declaration.metric_numbers,
         winner=declaration.winner,
         launch=declaration.launch,
+        taken_priors=declaration.taken_priors,
         created_at=from_micros(body["created_at"]),
         updated_at=from_micros(body["updated_at"]),
         started_at=from_micros(body["started_at"]),

@@ -9,6 +9,7 @@ from typing import Self
 from bandit.experiment import Experiment
 from bandit.facts import Epoch
 from bandit.launch.state import Launch
+from bandit.posteriors.moments import OutcomeMoments
 
 
 class State(enum.StrEnum):
@@ -34,6 +35,8 @@ class ExperimentRecord:
             theirs.
         winner: The arm that answers once concluded.
         launch: Where each challenger is in its launch; None without one, and before the experiment starts.
+        taken_priors: Arm id to metric name to the discounted outcomes of another arm that its belief starts
+            from; fixed when the arm was added. Of arms that took none, there is no entry.
         created_at: When it was created.
         updated_at: When it last changed.
         started_at: When it first ran.
@@ -50,6 +53,7 @@ class ExperimentRecord:
     metric_numbers: Mapping[str, int]
     winner: str | None = None
     launch: Launch | None = None
+    taken_priors: Mapping[str, Mapping[str, OutcomeMoments]] = field(default_factory=dict)
     created_at: datetime
     updated_at: datetime
     started_at: datetime | None = None

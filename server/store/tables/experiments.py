@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.elements import ColumnElement
 
-from bandit.experiment import Experiment
+from bandit.experiment import Arm, Experiment
 from bandit.metric import Metric
 from bandit.validation import NAME_RULE
 from server.store.columns.times import from_micros, to_micros
@@ -36,6 +36,7 @@ FEATURE: Final = gate.Feature(f"names beyond {NAME_RULE}", "0.3.0", "0010")
 LAUNCH: Final = gate.Feature("launches", "0.3.0", "0014")
 """Code before 0.3.0 drops the plan and the state of a launch with its next change of the experiment."""
 NEW_KEYS: Final = gate.Feature("signals, margins and shadows of metrics", "0.3.0", "0014")
+PRIORS: Final = gate.Feature("priors from other arms", "0.3.0", "0014")
 """Keys inside a metric, `is_signal`, `worse_by` and `is_shadow`, that code before 0.3.0 fails on."""
 
 _BATCH: Final = 500
@@ -91,6 +92,8 @@ def require_readable(connection: Connection, dialect: Dialect, experiment: Exper
         gate.require_feature(connection, dialect, FEATURE, now)
     if any(new_keys(metric, Metric) for metric in experiment.metrics):
         gate.require_feature(connection, dialect, NEW_KEYS, now)
+    if any(new_keys(arm, Arm) for arm in experiment.arms):
+        gate.require_feature(connection, dialect, PRIORS, now)
     if experiment.launch is not None:
         gate.require_feature(connection, dialect, LAUNCH, now)
 
@@ -358,6 +361,7 @@ def _to_record(row: Row[Any]) -> ExperimentRecord:
         metric_numbers=declaration.metric_numbers,
         winner=declaration.winner,
         launch=declaration.launch,
+        taken_priors=declaration.taken_priors,
         created_at=from_micros(row.created_at),
         updated_at=from_micros(row.updated_at),
         started_at=from_micros(row.started_at),

@@ -216,7 +216,7 @@ def test_a_signal_with_a_margin_is_shown_as_it_was_written() -> None:
 def test_output_only_keys_are_refused() -> None:
     """The refused keys are those that the proto marks as output only, and the etag."""
     body = PROTO.read_text().partition("message Experiment {")[2].partition("\n}")[0]
-    fields = re.findall(r"((?:  //.*\n)+)  [\w.]+ (\w+) = \d+;", body)
+    fields = re.findall(r"((?:  //.*\n)+)  (?:repeated )?[\w.]+ (\w+) = \d+;", body)
     assert {name for comment, name in fields if "Output only." in comment} | {"etag"} == set(REFUSED)
     for name in REFUSED:
         (problem,) = problems_of(f'{name} = "x"')
