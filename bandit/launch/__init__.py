@@ -7,6 +7,7 @@
 - `shares`: who gets how much, and whether there is room for one step more;
 - `shadow_id`: the ids of what arms see in shadow;
 - `mirroring`: how far an arm in shadow has come;
+- `claims`: how far the evidence about a challenger is;
 - `gates`: what a step asks for, and what keeps a challenger from moving;
 - `rulings`: what a launch does after a look;
 - `rules`: what a plan must keep to.

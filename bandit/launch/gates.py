@@ -12,6 +12,7 @@ from math import log
 from typing import Final
 
 from bandit.launch import moves
+from bandit.launch.claims import LaunchClaim
 from bandit.launch.launching import Launching, MoveRefusedError, NoRoomError, Occasion
 from bandit.launch.plan import DAYS_IN_A_CYCLE, LaunchPlan, StageKind
 from bandit.launch.state import ArmLaunch, ArmState
@@ -48,11 +49,13 @@ class Hold:
         cause: The cause.
         metric: The metric of a signal or a guardrail; empty otherwise.
         detail: What the cause says of itself, such as a person's reason; empty if nothing.
+        lasted: For how long no outcome of any arm has come in, if that is the cause.
     """
 
     cause: HoldCause
     metric: str = ""
     detail: str = ""
+    lasted: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +169,8 @@ class Look:
         is_alarming: Whether decisions do not follow the shares.
         harmed: Arm id to the guardrails that show harm.
         signals: Arm id to the signals that hold it.
+        claims: Arm id to what is claimed of it, of arms on their way.
+        silence: For how long no outcome of any arm has come in, where some should have; None if some did.
         window: How long after a decision an outcome of the reward metric counts.
         cycle_ends_at: When the experiment's cycle ends, at which promotions are looked at; None if unknown.
     """
@@ -178,6 +183,8 @@ class Look:
     is_alarming: bool = False
     harmed: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
     signals: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
+    claims: Mapping[str, Sequence[LaunchClaim]] = field(default_factory=dict)
+    silence: timedelta | None = None
     window: timedelta = timedelta()
     cycle_ends_at: datetime | None = None
 
@@ -285,7 +292,9 @@ def _holds_by_facts(look: Look, arm_id: str) -> Iterator[Hold]:
         yield Hold(cause=HoldCause.GUARDRAIL, metric=finding.metric)
     for finding in look.signals.get(arm_id, ()):
         yield Hold(cause=HoldCause.SIGNAL, metric=finding.metric)
-    if figures.decisions and figures.covered > look.window and _lacks_outcomes(arm, figures):
+    if look.silence is not None:
+        yield Hold(cause=HoldCause.NO_DATA, lasted=look.silence)
+    elif figures.decisions and figures.covered > look.window and _lacks_outcomes(arm, figures):
         yield Hold(cause=HoldCause.NO_DATA, detail=_what_came(figures))
     most = None if arm.current is None else arm.current.stage.maximum_duration
     if most is not None and figures.covered >= most and not look.has_open_gates(arm_id):

@@ -284,9 +284,7 @@ class Experiment(_message.Message):
 
     @_builtins.property
     def launch_status(self) -> _launch_pb2.Launch:
-        """Where each challenger was at the last look, without gates and holds, for which there is GetLaunch. Unset
-        without a launch. Output only.
-        """
+        """Where each challenger was at the last look; GetLaunch looks anew. Unset without a launch. Output only."""
 
     @_builtins.property
     def taken_priors(self) -> _containers.RepeatedCompositeFieldContainer[Global___TakenPrior]:

@@ -26,29 +26,31 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x62\x61ndit/v1/launch.proto\x12\tbandit.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb5\x04\n\nLaunchPlan\x12&\n\x06stages\x18\x01 \x03(\x0b\x32\x16.bandit.v1.LaunchStage\x12#\n\x04mode\x18\x02 \x01(\x0e\x32\x15.bandit.v1.LaunchMode\x12(\n\x05\x63ycle\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1b\n\x0eminimum_cycles\x18\x04 \x01(\rH\x00\x88\x01\x01\x12+\n\x08holdback\x18\x05 \x01(\x0b\x32\x19.bandit.v1.LaunchHoldback\x12\x34\n\x10guardrail_action\x18\x06 \x01(\x0e\x32\x1a.bandit.v1.GuardrailAction\x12(\n\non_no_data\x18\x07 \x01(\x0e\x32\x14.bandit.v1.OnTrouble\x12\x33\n\x15on_sample_ratio_alarm\x18\x08 \x01(\x0e\x32\x14.bandit.v1.OnTrouble\x12\x32\n\x0fon_inconclusive\x18\t \x01(\x0e\x32\x19.bandit.v1.OnInconclusive\x12\x30\n\x0e\x61\x66ter_holdback\x18\n \x01(\x0e\x32\x18.bandit.v1.AfterHoldback\x12\x17\n\nleast_lift\x18\x0b \x01(\x01H\x01\x88\x01\x01\x12\x30\n\rmax_staleness\x18\x0c \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\n\x0f_minimum_cyclesB\r\n\x0b_least_lift\"\xf1\x02\n\x0bLaunchStage\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.bandit.v1.LaunchStageKind\x12\r\n\x05share\x18\x02 \x01(\x01\x12\x0e\n\x06shares\x18\x03 \x03(\x01\x12\x19\n\x11minimum_decisions\x18\x04 \x01(\x04\x12\x18\n\x10minimum_outcomes\x18\x05 \x01(\x04\x12\x33\n\x10minimum_duration\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cwhole_cycles\x18\x07 \x01(\r\x12\x10\n\x08\x61pproval\x18\x08 \x01(\x08\x12\x33\n\x10maximum_duration\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x06sample\x18\n \x01(\x01H\x00\x88\x01\x01\x12\x1d\n\x10minimum_mirrored\x18\x0b \x01(\x01H\x01\x88\x01\x01\x42\t\n\x07_sampleB\x13\n\x11_minimum_mirrored\"/\n\x0eLaunchHoldback\x12\r\n\x05share\x18\x01 \x01(\x01\x12\x0e\n\x06\x63ycles\x18\x02 \x01(\r\"\xc2\x01\n\x06Launch\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x63hampion\x18\x02 \x01(\t\x12\x17\n\x0f\x66ormer_champion\x18\x03 \x01(\t\x12\x0c\n\x04\x65tag\x18\x04 \x01(\t\x12#\n\x04mode\x18\x05 \x01(\x0e\x32\x15.bandit.v1.LaunchMode\x12\x10\n\x08sentence\x18\x06 \x01(\t\x12\"\n\x04\x61rms\x18\x07 \x03(\x0b\x32\x14.bandit.v1.ArmLaunch\x12\x16\n\x0evalidated_only\x18\x08 \x01(\x08\"\xef\x02\n\tArmLaunch\x12\x0b\n\x03\x61rm\x18\x01 \x01(\t\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.bandit.v1.ArmLaunchState\x12\x0c\n\x04step\x18\x03 \x01(\t\x12\x13\n\x0bstep_number\x18\x04 \x01(\r\x12\x0f\n\x07n_steps\x18\x05 \x01(\r\x12\r\n\x05\x65ntry\x18\x06 \x01(\x04\x12.\n\nenter_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05share\x18\x08 \x01(\x01\x12$\n\x05holds\x18\t \x03(\x0b\x32\x15.bandit.v1.LaunchHold\x12$\n\x05gates\x18\n \x03(\x0b\x32\x15.bandit.v1.LaunchGate\x12\x10\n\x08sentence\x18\x0b \x01(\t\x12\x0e\n\x06reason\x18\x0c \x01(\t\x12\x0c\n\x04next\x18\r \x01(\t\x12-\n\tnext_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Y\n\nLaunchHold\x12)\n\x05\x63\x61use\x18\x01 \x01(\x0e\x32\x1a.bandit.v1.LaunchHoldCause\x12\x10\n\x08sentence\x18\x02 \x01(\t\x12\x0e\n\x06metric\x18\x03 \x01(\t\"\x8f\x01\n\nLaunchGate\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x66igure\x18\x02 \x01(\x01\x12\x11\n\tthreshold\x18\x03 \x01(\x01\x12\x0f\n\x07is_open\x18\x04 \x01(\x08\x12-\n\topen_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08sentence\x18\x06 \x01(\t\" \n\x10GetLaunchRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\";\n\x14\x41pproveLaunchRequest\x12#\n\x04verb\x18\x01 \x01(\x0b\x32\x15.bandit.v1.LaunchVerb\";\n\x14\x41\x64vanceLaunchRequest\x12#\n\x04verb\x18\x01 \x01(\x0b\x32\x15.bandit.v1.LaunchVerb\"8\n\x11HoldLaunchRequest\x12#\n\x04verb\x18\x01 \x01(\x0b\x32\x15.bandit.v1.LaunchVerb\":\n\x13ResumeLaunchRequest\x12#\n\x04verb\x18\x01 \x01(\x0b\x32\x15.bandit.v1.LaunchVerb\"<\n\x15RollBackLaunchRequest\x12#\n\x04verb\x18\x01 \x01(\x0b\x32\x15.bandit.v1.LaunchVerb\";\n\x14PromoteLaunchRequest\x12#\n\x04verb\x18\x01 \x01(\x0b\x32\x15.bandit.v1.LaunchVerb\";\n\x14RestartLaunchRequest\x12#\n\x04verb\x18\x01 \x01(\x0b\x32\x15.bandit.v1.LaunchVerb\"q\n\nLaunchVerb\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03\x61rm\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\r\n\x05\x65ntry\x18\x05 \x01(\x04\x12\x15\n\rvalidate_only\x18\x06 \x01(\x08*\xaa\x01\n\x0fLaunchStageKind\x12!\n\x1dLAUNCH_STAGE_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18LAUNCH_STAGE_KIND_SHADOW\x10\x01\x12\x1c\n\x18LAUNCH_STAGE_KIND_CANARY\x10\x02\x12\x1a\n\x16LAUNCH_STAGE_KIND_RAMP\x10\x03\x12\x1c\n\x18LAUNCH_STAGE_KIND_BANDIT\x10\x04*_\n\nLaunchMode\x12\x1b\n\x17LAUNCH_MODE_UNSPECIFIED\x10\x00\x12\x19\n\x15LAUNCH_MODE_RECOMMEND\x10\x01\x12\x19\n\x15LAUNCH_MODE_AUTOMATIC\x10\x02*r\n\x0fGuardrailAction\x12 \n\x1cGUARDRAIL_ACTION_UNSPECIFIED\x10\x00\x12\x1d\n\x19GUARDRAIL_ACTION_ROLLBACK\x10\x01\x12\x1e\n\x1aGUARDRAIL_ACTION_RECOMMEND\x10\x02*U\n\tOnTrouble\x12\x1a\n\x16ON_TROUBLE_UNSPECIFIED\x10\x00\x12\x13\n\x0fON_TROUBLE_HOLD\x10\x01\x12\x17\n\x13ON_TROUBLE_ROLLBACK\x10\x02*d\n\x0eOnInconclusive\x12\x1f\n\x1bON_INCONCLUSIVE_UNSPECIFIED\x10\x00\x12\x17\n\x13ON_INCONCLUSIVE_END\x10\x01\x12\x18\n\x14ON_INCONCLUSIVE_HOLD\x10\x02*i\n\rAfterHoldback\x12\x1e\n\x1a\x41\x46TER_HOLDBACK_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41\x46TER_HOLDBACK_CONTINUE\x10\x01\x12\x1b\n\x17\x41\x46TER_HOLDBACK_CONCLUDE\x10\x02*\xc2\x03\n\x0e\x41rmLaunchState\x12 \n\x1c\x41RM_LAUNCH_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41RM_LAUNCH_STATE_WAITING\x10\x01\x12\x1b\n\x17\x41RM_LAUNCH_STATE_SHADOW\x10\x02\x12\x1b\n\x17\x41RM_LAUNCH_STATE_CANARY\x10\x03\x12\x19\n\x15\x41RM_LAUNCH_STATE_RAMP\x10\x04\x12\x1b\n\x17\x41RM_LAUNCH_STATE_BANDIT\x10\x05\x12\x1d\n\x19\x41RM_LAUNCH_STATE_PROMOTED\x10\x06\x12\x1d\n\x19\x41RM_LAUNCH_STATE_HOLDBACK\x10\x07\x12\x1e\n\x1a\x41RM_LAUNCH_STATE_SUCCEEDED\x10\x08\x12\x1d\n\x19\x41RM_LAUNCH_STATE_REPLACED\x10\t\x12 \n\x1c\x41RM_LAUNCH_STATE_ROLLED_BACK\x10\n\x12\x1c\n\x18\x41RM_LAUNCH_STATE_RETIRED\x10\x0b\x12!\n\x1d\x41RM_LAUNCH_STATE_INCONCLUSIVE\x10\x0c\x12\x1e\n\x1a\x41RM_LAUNCH_STATE_WITHDRAWN\x10\r*\x91\x03\n\x0fLaunchHoldCause\x12!\n\x1dLAUNCH_HOLD_CAUSE_UNSPECIFIED\x10\x00\x12\x1e\n\x1aLAUNCH_HOLD_CAUSE_OPERATOR\x10\x01\x12\x1c\n\x18LAUNCH_HOLD_CAUSE_SIGNAL\x10\x02\x12\"\n\x1eLAUNCH_HOLD_CAUSE_SAMPLE_RATIO\x10\x03\x12\x1d\n\x19LAUNCH_HOLD_CAUSE_NO_DATA\x10\x04\x12\"\n\x1eLAUNCH_HOLD_CAUSE_INCONCLUSIVE\x10\x05\x12\x1c\n\x18LAUNCH_HOLD_CAUSE_PAUSED\x10\x06\x12\x1a\n\x16LAUNCH_HOLD_CAUSE_ROOM\x10\x07\x12\x1e\n\x1aLAUNCH_HOLD_CAUSE_APPROVAL\x10\x08\x12\x1b\n\x17LAUNCH_HOLD_CAUSE_CLOCK\x10\t\x12\x1f\n\x1bLAUNCH_HOLD_CAUSE_GUARDRAIL\x10\n\x12\x1e\n\x1aLAUNCH_HOLD_CAUSE_HOLDBACK\x10\x0b\x32\xa9\x04\n\rLaunchService\x12;\n\tGetLaunch\x12\x1b.bandit.v1.GetLaunchRequest\x1a\x11.bandit.v1.Launch\x12\x43\n\rApproveLaunch\x12\x1f.bandit.v1.ApproveLaunchRequest\x1a\x11.bandit.v1.Launch\x12\x43\n\rAdvanceLaunch\x12\x1f.bandit.v1.AdvanceLaunchRequest\x1a\x11.bandit.v1.Launch\x12=\n\nHoldLaunch\x12\x1c.bandit.v1.HoldLaunchRequest\x1a\x11.bandit.v1.Launch\x12\x41\n\x0cResumeLaunch\x12\x1e.bandit.v1.ResumeLaunchRequest\x1a\x11.bandit.v1.Launch\x12\x45\n\x0eRollBackLaunch\x12 .bandit.v1.RollBackLaunchRequest\x1a\x11.bandit.v1.Launch\x12\x43\n\rPromoteLaunch\x12\x1f.bandit.v1.PromoteLaunchRequest\x1a\x11.bandit.v1.Launch\x12\x43\n\rRestartLaunch\x12\x1f.bandit.v1.RestartLaunchRequest\x1a\x11.bandit.v1.Launchb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x62\x61ndit/v1/launch.proto\x12\tbandit.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb5\x04\n\nLaunchPlan\x12&\n\x06stages\x18\x01 \x03(\x0b\x32\x16.bandit.v1.LaunchStage\x12#\n\x04mode\x18\x02 \x01(\x0e\x32\x15.bandit.v1.LaunchMode\x12(\n\x05\x63ycle\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1b\n\x0eminimum_cycles\x18\x04 \x01(\rH\x00\x88\x01\x01\x12+\n\x08holdback\x18\x05 \x01(\x0b\x32\x19.bandit.v1.LaunchHoldback\x12\x34\n\x10guardrail_action\x18\x06 \x01(\x0e\x32\x1a.bandit.v1.GuardrailAction\x12(\n\non_no_data\x18\x07 \x01(\x0e\x32\x14.bandit.v1.OnTrouble\x12\x33\n\x15on_sample_ratio_alarm\x18\x08 \x01(\x0e\x32\x14.bandit.v1.OnTrouble\x12\x32\n\x0fon_inconclusive\x18\t \x01(\x0e\x32\x19.bandit.v1.OnInconclusive\x12\x30\n\x0e\x61\x66ter_holdback\x18\n \x01(\x0e\x32\x18.bandit.v1.AfterHoldback\x12\x17\n\nleast_lift\x18\x0b \x01(\x01H\x01\x88\x01\x01\x12\x30\n\rmax_staleness\x18\x0c \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\n\x0f_minimum_cyclesB\r\n\x0b_least_lift\"\xf1\x02\n\x0bLaunchStage\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.bandit.v1.LaunchStageKind\x12\r\n\x05share\x18\x02 \x01(\x01\x12\x0e\n\x06shares\x18\x03 \x03(\x01\x12\x19\n\x11minimum_decisions\x18\x04 \x01(\x04\x12\x18\n\x10minimum_outcomes\x18\x05 \x01(\x04\x12\x33\n\x10minimum_duration\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cwhole_cycles\x18\x07 \x01(\r\x12\x10\n\x08\x61pproval\x18\x08 \x01(\x08\x12\x33\n\x10maximum_duration\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x06sample\x18\n \x01(\x01H\x00\x88\x01\x01\x12\x1d\n\x10minimum_mirrored\x18\x0b \x01(\x01H\x01\x88\x01\x01\x42\t\n\x07_sampleB\x13\n\x11_minimum_mirrored\"/\n\x0eLaunchHoldback\x12\r\n\x05share\x18\x01 \x01(\x01\x12\x0e\n\x06\x63ycles\x18\x02 \x01(\r\"\xc2\x01\n\x06Launch\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x63hampion\x18\x02 \x01(\t\x12\x17\n\x0f\x66ormer_champion\x18\x03 \x01(\t\x12\x0c\n\x04\x65tag\x18\x04 \x01(\t\x12#\n\x04mode\x18\x05 \x01(\x0e\x32\x15.bandit.v1.LaunchMode\x12\x10\n\x08sentence\x18\x06 \x01(\t\x12\"\n\x04\x61rms\x18\x07 \x03(\x0b\x32\x14.bandit.v1.ArmLaunch\x12\x16\n\x0evalidated_only\x18\x08 \x01(\x08\"\x97\x03\n\tArmLaunch\x12\x0b\n\x03\x61rm\x18\x01 \x01(\t\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.bandit.v1.ArmLaunchState\x12\x0c\n\x04step\x18\x03 \x01(\t\x12\x13\n\x0bstep_number\x18\x04 \x01(\r\x12\x0f\n\x07n_steps\x18\x05 \x01(\r\x12\r\n\x05\x65ntry\x18\x06 \x01(\x04\x12.\n\nenter_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05share\x18\x08 \x01(\x01\x12$\n\x05holds\x18\t \x03(\x0b\x32\x15.bandit.v1.LaunchHold\x12$\n\x05gates\x18\n \x03(\x0b\x32\x15.bandit.v1.LaunchGate\x12\x10\n\x08sentence\x18\x0b \x01(\t\x12\x0e\n\x06reason\x18\x0c \x01(\t\x12\x0c\n\x04next\x18\r \x01(\t\x12-\n\tnext_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x06\x63laims\x18\x0f \x03(\x0b\x32\x16.bandit.v1.LaunchClaim\"\xe8\x01\n\x0bLaunchClaim\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.bandit.v1.LaunchClaimKind\x12\x18\n\x0blog_e_value\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\tlog_level\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\x0eis_established\x18\x05 \x01(\x08\x12%\n\x05pairs\x18\x06 \x01(\x0b\x32\x16.bandit.v1.ShadowPairs\x12\x10\n\x08sentence\x18\x07 \x01(\tB\x0e\n\x0c_log_e_valueB\x0c\n\n_log_level\"f\n\x0bShadowPairs\x12\r\n\x05pairs\x18\x01 \x01(\x04\x12\x13\n\x0bshadow_mean\x18\x02 \x01(\x01\x12\x15\n\rchampion_mean\x18\x03 \x01(\x01\x12\r\n\x05lower\x18\x04 \x01(\x01\x12\r\n\x05upper\x18\x05 \x01(\x01\"Y\n\nLaunchHold\x12)\n\x05\x63\x61use\x18\x01 \x01(\x0e\x32\x1a.bandit.v1.LaunchHoldCause\x12\x10\n\x08sentence\x18\x02 \x01(\t\x12\x0e\n\x06metric\x18\x03 \x01(\t\"\x8f\x01\n\nLaunchGate\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x66igure\x18\x02 \x01(\x01\x12\x11\n\tthreshold\x18\x03 \x01(\x01\x12\x0f\n\x07is_open\x18\x04 \x01(\x08\x12-\n\topen_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08sentence\x18\x06 \x01(\t\" \n\x10GetLaunchRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\";\n\x14\x41pproveLaunchRequest\x12#\n\x04verb\x18\x01 \x01(\x0b\x32\x15.bandit.v1.LaunchVerb\";\n\x14\x41\x64vanceLaunchRequest\x12#\n\x04verb\x18\x01 \x01(\x0b\x32\x15.bandit.v1.LaunchVerb\"8\n\x11HoldLaunchRequest\x12#\n\x04verb\x18\x01 \x01(\x0b\x32\x15.bandit.v1.LaunchVerb\":\n\x13ResumeLaunchRequest\x12#\n\x04verb\x18\x01 \x01(\x0b\x32\x15.bandit.v1.LaunchVerb\"<\n\x15RollBackLaunchRequest\x12#\n\x04verb\x18\x01 \x01(\x0b\x32\x15.bandit.v1.LaunchVerb\";\n\x14PromoteLaunchRequest\x12#\n\x04verb\x18\x01 \x01(\x0b\x32\x15.bandit.v1.LaunchVerb\";\n\x14RestartLaunchRequest\x12#\n\x04verb\x18\x01 \x01(\x0b\x32\x15.bandit.v1.LaunchVerb\"q\n\nLaunchVerb\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03\x61rm\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\r\n\x05\x65ntry\x18\x05 \x01(\x04\x12\x15\n\rvalidate_only\x18\x06 \x01(\x08*\xaa\x01\n\x0fLaunchStageKind\x12!\n\x1dLAUNCH_STAGE_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18LAUNCH_STAGE_KIND_SHADOW\x10\x01\x12\x1c\n\x18LAUNCH_STAGE_KIND_CANARY\x10\x02\x12\x1a\n\x16LAUNCH_STAGE_KIND_RAMP\x10\x03\x12\x1c\n\x18LAUNCH_STAGE_KIND_BANDIT\x10\x04*_\n\nLaunchMode\x12\x1b\n\x17LAUNCH_MODE_UNSPECIFIED\x10\x00\x12\x19\n\x15LAUNCH_MODE_RECOMMEND\x10\x01\x12\x19\n\x15LAUNCH_MODE_AUTOMATIC\x10\x02*r\n\x0fGuardrailAction\x12 \n\x1cGUARDRAIL_ACTION_UNSPECIFIED\x10\x00\x12\x1d\n\x19GUARDRAIL_ACTION_ROLLBACK\x10\x01\x12\x1e\n\x1aGUARDRAIL_ACTION_RECOMMEND\x10\x02*U\n\tOnTrouble\x12\x1a\n\x16ON_TROUBLE_UNSPECIFIED\x10\x00\x12\x13\n\x0fON_TROUBLE_HOLD\x10\x01\x12\x17\n\x13ON_TROUBLE_ROLLBACK\x10\x02*d\n\x0eOnInconclusive\x12\x1f\n\x1bON_INCONCLUSIVE_UNSPECIFIED\x10\x00\x12\x17\n\x13ON_INCONCLUSIVE_END\x10\x01\x12\x18\n\x14ON_INCONCLUSIVE_HOLD\x10\x02*i\n\rAfterHoldback\x12\x1e\n\x1a\x41\x46TER_HOLDBACK_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41\x46TER_HOLDBACK_CONTINUE\x10\x01\x12\x1b\n\x17\x41\x46TER_HOLDBACK_CONCLUDE\x10\x02*\xac\x01\n\x0fLaunchClaimKind\x12!\n\x1dLAUNCH_CLAIM_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18LAUNCH_CLAIM_KIND_BETTER\x10\x01\x12\x1a\n\x16LAUNCH_CLAIM_KIND_HARM\x10\x02\x12\x1c\n\x18LAUNCH_CLAIM_KIND_SIGNAL\x10\x03\x12\x1e\n\x1aLAUNCH_CLAIM_KIND_COMPARED\x10\x04*\xc2\x03\n\x0e\x41rmLaunchState\x12 \n\x1c\x41RM_LAUNCH_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41RM_LAUNCH_STATE_WAITING\x10\x01\x12\x1b\n\x17\x41RM_LAUNCH_STATE_SHADOW\x10\x02\x12\x1b\n\x17\x41RM_LAUNCH_STATE_CANARY\x10\x03\x12\x19\n\x15\x41RM_LAUNCH_STATE_RAMP\x10\x04\x12\x1b\n\x17\x41RM_LAUNCH_STATE_BANDIT\x10\x05\x12\x1d\n\x19\x41RM_LAUNCH_STATE_PROMOTED\x10\x06\x12\x1d\n\x19\x41RM_LAUNCH_STATE_HOLDBACK\x10\x07\x12\x1e\n\x1a\x41RM_LAUNCH_STATE_SUCCEEDED\x10\x08\x12\x1d\n\x19\x41RM_LAUNCH_STATE_REPLACED\x10\t\x12 \n\x1c\x41RM_LAUNCH_STATE_ROLLED_BACK\x10\n\x12\x1c\n\x18\x41RM_LAUNCH_STATE_RETIRED\x10\x0b\x12!\n\x1d\x41RM_LAUNCH_STATE_INCONCLUSIVE\x10\x0c\x12\x1e\n\x1a\x41RM_LAUNCH_STATE_WITHDRAWN\x10\r*\x91\x03\n\x0fLaunchHoldCause\x12!\n\x1dLAUNCH_HOLD_CAUSE_UNSPECIFIED\x10\x00\x12\x1e\n\x1aLAUNCH_HOLD_CAUSE_OPERATOR\x10\x01\x12\x1c\n\x18LAUNCH_HOLD_CAUSE_SIGNAL\x10\x02\x12\"\n\x1eLAUNCH_HOLD_CAUSE_SAMPLE_RATIO\x10\x03\x12\x1d\n\x19LAUNCH_HOLD_CAUSE_NO_DATA\x10\x04\x12\"\n\x1eLAUNCH_HOLD_CAUSE_INCONCLUSIVE\x10\x05\x12\x1c\n\x18LAUNCH_HOLD_CAUSE_PAUSED\x10\x06\x12\x1a\n\x16LAUNCH_HOLD_CAUSE_ROOM\x10\x07\x12\x1e\n\x1aLAUNCH_HOLD_CAUSE_APPROVAL\x10\x08\x12\x1b\n\x17LAUNCH_HOLD_CAUSE_CLOCK\x10\t\x12\x1f\n\x1bLAUNCH_HOLD_CAUSE_GUARDRAIL\x10\n\x12\x1e\n\x1aLAUNCH_HOLD_CAUSE_HOLDBACK\x10\x0b\x32\xa9\x04\n\rLaunchService\x12;\n\tGetLaunch\x12\x1b.bandit.v1.GetLaunchRequest\x1a\x11.bandit.v1.Launch\x12\x43\n\rApproveLaunch\x12\x1f.bandit.v1.ApproveLaunchRequest\x1a\x11.bandit.v1.Launch\x12\x43\n\rAdvanceLaunch\x12\x1f.bandit.v1.AdvanceLaunchRequest\x1a\x11.bandit.v1.Launch\x12=\n\nHoldLaunch\x12\x1c.bandit.v1.HoldLaunchRequest\x1a\x11.bandit.v1.Launch\x12\x41\n\x0cResumeLaunch\x12\x1e.bandit.v1.ResumeLaunchRequest\x1a\x11.bandit.v1.Launch\x12\x45\n\x0eRollBackLaunch\x12 .bandit.v1.RollBackLaunchRequest\x1a\x11.bandit.v1.Launch\x12\x43\n\rPromoteLaunch\x12\x1f.bandit.v1.PromoteLaunchRequest\x1a\x11.bandit.v1.Launch\x12\x43\n\rRestartLaunch\x12\x1f.bandit.v1.RestartLaunchRequest\x1a\x11.bandit.v1.Launchb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'bandit.v1.launch_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LAUNCHSTAGEKIND']._serialized_start=2469
-  _globals['_LAUNCHSTAGEKIND']._serialized_end=2639
-  _globals['_LAUNCHMODE']._serialized_start=2641
-  _globals['_LAUNCHMODE']._serialized_end=2736
-  _globals['_GUARDRAILACTION']._serialized_start=2738
-  _globals['_GUARDRAILACTION']._serialized_end=2852
-  _globals['_ONTROUBLE']._serialized_start=2854
-  _globals['_ONTROUBLE']._serialized_end=2939
-  _globals['_ONINCONCLUSIVE']._serialized_start=2941
-  _globals['_ONINCONCLUSIVE']._serialized_end=3041
-  _globals['_AFTERHOLDBACK']._serialized_start=3043
-  _globals['_AFTERHOLDBACK']._serialized_end=3148
-  _globals['_ARMLAUNCHSTATE']._serialized_start=3151
-  _globals['_ARMLAUNCHSTATE']._serialized_end=3601
-  _globals['_LAUNCHHOLDCAUSE']._serialized_start=3604
-  _globals['_LAUNCHHOLDCAUSE']._serialized_end=4005
+  _globals['_LAUNCHSTAGEKIND']._serialized_start=2848
+  _globals['_LAUNCHSTAGEKIND']._serialized_end=3018
+  _globals['_LAUNCHMODE']._serialized_start=3020
+  _globals['_LAUNCHMODE']._serialized_end=3115
+  _globals['_GUARDRAILACTION']._serialized_start=3117
+  _globals['_GUARDRAILACTION']._serialized_end=3231
+  _globals['_ONTROUBLE']._serialized_start=3233
+  _globals['_ONTROUBLE']._serialized_end=3318
+  _globals['_ONINCONCLUSIVE']._serialized_start=3320
+  _globals['_ONINCONCLUSIVE']._serialized_end=3420
+  _globals['_AFTERHOLDBACK']._serialized_start=3422
+  _globals['_AFTERHOLDBACK']._serialized_end=3527
+  _globals['_LAUNCHCLAIMKIND']._serialized_start=3530
+  _globals['_LAUNCHCLAIMKIND']._serialized_end=3702
+  _globals['_ARMLAUNCHSTATE']._serialized_start=3705
+  _globals['_ARMLAUNCHSTATE']._serialized_end=4155
+  _globals['_LAUNCHHOLDCAUSE']._serialized_start=4158
+  _globals['_LAUNCHHOLDCAUSE']._serialized_end=4559
   _globals['_LAUNCHPLAN']._serialized_start=103
   _globals['_LAUNCHPLAN']._serialized_end=668
   _globals['_LAUNCHSTAGE']._serialized_start=671
@@ -58,29 +60,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LAUNCH']._serialized_start=1092
   _globals['_LAUNCH']._serialized_end=1286
   _globals['_ARMLAUNCH']._serialized_start=1289
-  _globals['_ARMLAUNCH']._serialized_end=1656
-  _globals['_LAUNCHHOLD']._serialized_start=1658
-  _globals['_LAUNCHHOLD']._serialized_end=1747
-  _globals['_LAUNCHGATE']._serialized_start=1750
-  _globals['_LAUNCHGATE']._serialized_end=1893
-  _globals['_GETLAUNCHREQUEST']._serialized_start=1895
-  _globals['_GETLAUNCHREQUEST']._serialized_end=1927
-  _globals['_APPROVELAUNCHREQUEST']._serialized_start=1929
-  _globals['_APPROVELAUNCHREQUEST']._serialized_end=1988
-  _globals['_ADVANCELAUNCHREQUEST']._serialized_start=1990
-  _globals['_ADVANCELAUNCHREQUEST']._serialized_end=2049
-  _globals['_HOLDLAUNCHREQUEST']._serialized_start=2051
-  _globals['_HOLDLAUNCHREQUEST']._serialized_end=2107
-  _globals['_RESUMELAUNCHREQUEST']._serialized_start=2109
-  _globals['_RESUMELAUNCHREQUEST']._serialized_end=2167
-  _globals['_ROLLBACKLAUNCHREQUEST']._serialized_start=2169
-  _globals['_ROLLBACKLAUNCHREQUEST']._serialized_end=2229
-  _globals['_PROMOTELAUNCHREQUEST']._serialized_start=2231
-  _globals['_PROMOTELAUNCHREQUEST']._serialized_end=2290
-  _globals['_RESTARTLAUNCHREQUEST']._serialized_start=2292
-  _globals['_RESTARTLAUNCHREQUEST']._serialized_end=2351
-  _globals['_LAUNCHVERB']._serialized_start=2353
-  _globals['_LAUNCHVERB']._serialized_end=2466
-  _globals['_LAUNCHSERVICE']._serialized_start=4008
-  _globals['_LAUNCHSERVICE']._serialized_end=4561
+  _globals['_ARMLAUNCH']._serialized_end=1696
+  _globals['_LAUNCHCLAIM']._serialized_start=1699
+  _globals['_LAUNCHCLAIM']._serialized_end=1931
+  _globals['_SHADOWPAIRS']._serialized_start=1933
+  _globals['_SHADOWPAIRS']._serialized_end=2035
+  _globals['_LAUNCHHOLD']._serialized_start=2037
+  _globals['_LAUNCHHOLD']._serialized_end=2126
+  _globals['_LAUNCHGATE']._serialized_start=2129
+  _globals['_LAUNCHGATE']._serialized_end=2272
+  _globals['_GETLAUNCHREQUEST']._serialized_start=2274
+  _globals['_GETLAUNCHREQUEST']._serialized_end=2306
+  _globals['_APPROVELAUNCHREQUEST']._serialized_start=2308
+  _globals['_APPROVELAUNCHREQUEST']._serialized_end=2367
+  _globals['_ADVANCELAUNCHREQUEST']._serialized_start=2369
+  _globals['_ADVANCELAUNCHREQUEST']._serialized_end=2428
+  _globals['_HOLDLAUNCHREQUEST']._serialized_start=2430
+  _globals['_HOLDLAUNCHREQUEST']._serialized_end=2486
+  _globals['_RESUMELAUNCHREQUEST']._serialized_start=2488
+  _globals['_RESUMELAUNCHREQUEST']._serialized_end=2546
+  _globals['_ROLLBACKLAUNCHREQUEST']._serialized_start=2548
+  _globals['_ROLLBACKLAUNCHREQUEST']._serialized_end=2608
+  _globals['_PROMOTELAUNCHREQUEST']._serialized_start=2610
+  _globals['_PROMOTELAUNCHREQUEST']._serialized_end=2669
+  _globals['_RESTARTLAUNCHREQUEST']._serialized_start=2671
+  _globals['_RESTARTLAUNCHREQUEST']._serialized_end=2730
+  _globals['_LAUNCHVERB']._serialized_start=2732
+  _globals['_LAUNCHVERB']._serialized_end=2845
+  _globals['_LAUNCHSERVICE']._serialized_start=4562
+  _globals['_LAUNCHSERVICE']._serialized_end=5115
 # @@protoc_insertion_point(module_scope)

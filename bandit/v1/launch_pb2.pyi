@@ -177,6 +177,38 @@ AFTER_HOLDBACK_CONCLUDE: AfterHoldback.ValueType  # 2
 """The experiment concludes with the new champion."""
 Global___AfterHoldback: _TypeAlias = AfterHoldback  # noqa: Y015
 
+class _LaunchClaimKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LaunchClaimKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LaunchClaimKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LAUNCH_CLAIM_KIND_UNSPECIFIED: _LaunchClaimKind.ValueType  # 0
+    """Never sent."""
+    LAUNCH_CLAIM_KIND_BETTER: _LaunchClaimKind.ValueType  # 1
+    """It is better on the goal: then it may be promoted."""
+    LAUNCH_CLAIM_KIND_HARM: _LaunchClaimKind.ValueType  # 2
+    """It does harm on a guardrail, by its pairs in shadow and its own decisions together: then it is taken out."""
+    LAUNCH_CLAIM_KIND_SIGNAL: _LaunchClaimKind.ValueType  # 3
+    """It seems worse on a signal: then it waits; while it does, that it is not bad: then it goes on."""
+    LAUNCH_CLAIM_KIND_COMPARED: _LaunchClaimKind.ValueType  # 4
+    """Nothing is claimed: it is compared in shadow, on a metric that takes nobody out."""
+
+class LaunchClaimKind(_LaunchClaimKind, metaclass=_LaunchClaimKindEnumTypeWrapper):
+    """What is claimed of a challenger on a metric."""
+
+LAUNCH_CLAIM_KIND_UNSPECIFIED: LaunchClaimKind.ValueType  # 0
+"""Never sent."""
+LAUNCH_CLAIM_KIND_BETTER: LaunchClaimKind.ValueType  # 1
+"""It is better on the goal: then it may be promoted."""
+LAUNCH_CLAIM_KIND_HARM: LaunchClaimKind.ValueType  # 2
+"""It does harm on a guardrail, by its pairs in shadow and its own decisions together: then it is taken out."""
+LAUNCH_CLAIM_KIND_SIGNAL: LaunchClaimKind.ValueType  # 3
+"""It seems worse on a signal: then it waits; while it does, that it is not bad: then it goes on."""
+LAUNCH_CLAIM_KIND_COMPARED: LaunchClaimKind.ValueType  # 4
+"""Nothing is claimed: it is compared in shadow, on a metric that takes nobody out."""
+Global___LaunchClaimKind: _TypeAlias = LaunchClaimKind  # noqa: Y015
+
 class _ArmLaunchState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -569,6 +601,7 @@ class ArmLaunch(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     NEXT_FIELD_NUMBER: _builtins.int
     NEXT_TIME_FIELD_NUMBER: _builtins.int
+    CLAIMS_FIELD_NUMBER: _builtins.int
     arm: _builtins.str
     """The arm."""
     state: Global___ArmLaunchState.ValueType
@@ -605,6 +638,10 @@ class ArmLaunch(_message.Message):
     def next_time(self) -> _timestamp_pb2.Timestamp:
         """The earliest time of that; unset if it rests on traffic or on a person."""
 
+    @_builtins.property
+    def claims(self) -> _containers.RepeatedCompositeFieldContainer[Global___LaunchClaim]:
+        """What is claimed of it, and how far the evidence is; the goal first. Empty unless it is on its way."""
+
     def __init__(
         self,
         *,
@@ -622,14 +659,108 @@ class ArmLaunch(_message.Message):
         reason: _builtins.str = ...,
         next: _builtins.str = ...,
         next_time: _timestamp_pb2.Timestamp | None = ...,
+        claims: _abc.Iterable[Global___LaunchClaim] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["enter_time", b"enter_time", "next_time", b"next_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arm", b"arm", "enter_time", b"enter_time", "entry", b"entry", "gates", b"gates", "holds", b"holds", "n_steps", b"n_steps", "next", b"next", "next_time", b"next_time", "reason", b"reason", "sentence", b"sentence", "share", b"share", "state", b"state", "step", b"step", "step_number", b"step_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arm", b"arm", "claims", b"claims", "enter_time", b"enter_time", "entry", b"entry", "gates", b"gates", "holds", b"holds", "n_steps", b"n_steps", "next", b"next", "next_time", b"next_time", "reason", b"reason", "sentence", b"sentence", "share", b"share", "state", b"state", "step", b"step", "step_number", b"step_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ArmLaunch: _TypeAlias = ArmLaunch  # noqa: Y015
+
+@_typing.final
+class LaunchClaim(_message.Message):
+    """One claim about a challenger, against the champion."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METRIC_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    LOG_E_VALUE_FIELD_NUMBER: _builtins.int
+    LOG_LEVEL_FIELD_NUMBER: _builtins.int
+    IS_ESTABLISHED_FIELD_NUMBER: _builtins.int
+    PAIRS_FIELD_NUMBER: _builtins.int
+    SENTENCE_FIELD_NUMBER: _builtins.int
+    metric: _builtins.str
+    """The metric."""
+    kind: Global___LaunchClaimKind.ValueType
+    """What is claimed."""
+    log_e_value: _builtins.float
+    """Natural logarithm of the e-value now. Unset if it can't be given, and where nothing is claimed."""
+    log_level: _builtins.float
+    """Natural logarithm of the e-value at which it is established. Unset likewise."""
+    is_established: _builtins.bool
+    """Whether it is established."""
+    sentence: _builtins.str
+    """The claim in words, with its figures."""
+    @_builtins.property
+    def pairs(self) -> Global___ShadowPairs:
+        """The comparison in shadow, of a metric with `shadow`. Unset without a pair."""
+
+    def __init__(
+        self,
+        *,
+        metric: _builtins.str = ...,
+        kind: Global___LaunchClaimKind.ValueType = ...,
+        log_e_value: _builtins.float | None = ...,
+        log_level: _builtins.float | None = ...,
+        is_established: _builtins.bool = ...,
+        pairs: Global___ShadowPairs | None = ...,
+        sentence: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_log_e_value", b"_log_e_value", "_log_level", b"_log_level", "log_e_value", b"log_e_value", "log_level", b"log_level", "pairs", b"pairs"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_log_e_value", b"_log_e_value", "_log_level", b"_log_level", "is_established", b"is_established", "kind", b"kind", "log_e_value", b"log_e_value", "log_level", b"log_level", "metric", b"metric", "pairs", b"pairs", "sentence", b"sentence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__log_e_value: _TypeAlias = _typing.Literal["log_e_value"]  # noqa: Y015
+    _WhichOneofArgType__log_e_value: _TypeAlias = _typing.Literal["_log_e_value", b"_log_e_value"]  # noqa: Y015
+    _WhichOneofReturnType__log_level: _TypeAlias = _typing.Literal["log_level"]  # noqa: Y015
+    _WhichOneofArgType__log_level: _TypeAlias = _typing.Literal["_log_level", b"_log_level"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__log_e_value) -> _WhichOneofReturnType__log_e_value | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__log_level) -> _WhichOneofReturnType__log_level | None: ...
+
+Global___LaunchClaim: _TypeAlias = LaunchClaim  # noqa: Y015
+
+@_typing.final
+class ShadowPairs(_message.Message):
+    """Requests that a challenger answered in shadow and the champion for the caller, with outcomes of both."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAIRS_FIELD_NUMBER: _builtins.int
+    SHADOW_MEAN_FIELD_NUMBER: _builtins.int
+    CHAMPION_MEAN_FIELD_NUMBER: _builtins.int
+    LOWER_FIELD_NUMBER: _builtins.int
+    UPPER_FIELD_NUMBER: _builtins.int
+    pairs: _builtins.int
+    """Their number."""
+    shadow_mean: _builtins.float
+    """The challenger's mean over them, in the metric's unit."""
+    champion_mean: _builtins.float
+    """The champion's mean over them."""
+    lower: _builtins.float
+    """The challenger's mean less the champion's is at least this, at every look with a level of .95."""
+    upper: _builtins.float
+    """And at most this."""
+    def __init__(
+        self,
+        *,
+        pairs: _builtins.int = ...,
+        shadow_mean: _builtins.float = ...,
+        champion_mean: _builtins.float = ...,
+        lower: _builtins.float = ...,
+        upper: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["champion_mean", b"champion_mean", "lower", b"lower", "pairs", b"pairs", "shadow_mean", b"shadow_mean", "upper", b"upper"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShadowPairs: _TypeAlias = ShadowPairs  # noqa: Y015
 
 @_typing.final
 class LaunchHold(_message.Message):

@@ -1,7 +1,7 @@
 """Servers of the previous release next to those of this one, on one database: what each can do."""
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -234,7 +234,7 @@ def test_what_is_new_waits_until_no_old_server_is_live(
     errors.role = experiment_pb2.METRIC_ROLE_SIGNAL
     source = experiment_pb2.PriorFrom(arm="a", weight=0.1)
     taker = experiment(arms=[Arm(id="a"), Arm(id="b", prior_from=source)])
-    calls = [
+    calls: list[tuple[Callable[[], object], str]] = [
         (lambda: after.create(new_arm), names),
         (lambda: after.create(new_metric), names),
         (lambda: after.update(wider, "arms"), names),

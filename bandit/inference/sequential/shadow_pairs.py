@@ -23,6 +23,7 @@ needs a window, or failures that are fast would seem to be many.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import log
 from typing import Final
 
@@ -33,7 +34,7 @@ from bandit.facts.shadow_pairs import PairSums
 from bandit.inference.data.table import FloatArray
 from bandit.inference.reasons import CannotSay, Reason
 from bandit.inference.sequential.bounded_scores import BoundedTest
-from bandit.inference.sequential.results import EProcess
+from bandit.inference.sequential.results import EProcess, Interval
 from bandit.metric import Direction, Metric
 
 LOG_QUANTA: Final = 2**20
@@ -43,6 +44,8 @@ _N_STAKES: Final = 12
 _SMALLEST_STAKE: Final = 0.02
 _LARGEST_RISK: Final = 0.9
 """The part of its capital that the boldest bet may lose at once."""
+
+_N_HALVINGS: Final = 24
 
 
 def pair_process(
@@ -80,6 +83,65 @@ def pair_process(
         return EProcess.of(_bet(rows, corners))
     sums = np.cumsum(np.asarray(rows, dtype=float), axis=0)
     return EProcess.of(_weigh(sums, metric, ratio, difference, sign, BoundedTest(-corners.min(), alpha)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairedMeans:
+    """Both means over the pairs, and what their difference may be.
+
+    Attributes:
+        n: The number of pairs.
+        shadow: The shadow's mean, in the metric's unit.
+        champion: The champion's mean over the same requests.
+        difference: Bounds of the shadow's mean less the champion's, which hold at every look as long as that
+            difference does not change: every edge outside them has been rejected.
+    """
+
+    n: int
+    shadow: float
+    champion: float
+    difference: Interval
+
+
+def paired_means(rows: Sequence[PairSums], metric: Metric, alpha: float = 0.05) -> PairedMeans | CannotSay:
+    """Return both means over the pairs, with bounds of their difference at the level 1 - `alpha`."""
+    total = PairSums(*map(sum, zip(*rows, strict=True))) if rows else PairSums()
+    if not total.n:
+        return CannotSay(Reason.NO_PAIRS)
+    unit = (metric.maximum - metric.minimum) / LOG_QUANTA if metric.is_real else 1.0
+    estimate = unit * (total.shadow - total.champion) / total.n
+    lower, upper = (_bound(total, metric, estimate, sign, alpha / 2) for sign in (1, -1))
+    return PairedMeans(
+        n=total.n,
+        shadow=metric.offset + unit * total.shadow / total.n,
+        champion=metric.offset + unit * total.champion / total.n,
+        difference=Interval(lower, upper),
+    )
+
+
+def _bound(total: PairSums, metric: Metric, estimate: float, sign: int, alpha: float) -> float:
+    """Return the last rejected difference from an end of the range: the lower one with `sign` 1."""
+    rejected, kept = sign * (metric.minimum - metric.maximum), estimate
+    for _ in range(_N_HALVINGS):
+        middle = (rejected + kept) / 2
+        if _rejects(total, metric, middle, sign, alpha):
+            rejected = middle
+        else:
+            kept = middle
+    return rejected
+
+
+def _rejects(total: PairSums, metric: Metric, difference: float, sign: int, alpha: float) -> bool:
+    """Whether the difference is evidently larger than this one; with `sign` -1, smaller."""
+    corners = _corners(metric, 1.0, difference, sign)
+    if corners.min() >= 0:  # the end of the range: none is beyond it
+        return True
+    if metric.is_binary:
+        (log_value,) = _bet([total], corners)
+    else:
+        sums = np.asarray([total], dtype=float)
+        (log_value,) = _weigh(sums, metric, 1.0, difference, sign, BoundedTest(-corners.min(), alpha))
+    return bool(log_value >= -log(alpha))
 
 
 def _corners(metric: Metric, ratio: float, difference: float, sign: int) -> FloatArray:

@@ -68,10 +68,16 @@ class Harm:
         events: Number of the challenger's events.
         ratio: The challenger's rate over the champion's by inverse propensity; infinite if the champion had
             no events.
+        decisions: Decisions for the challenger meanwhile; units where these are counted.
+        champion_events: Number of the champion's events meanwhile.
+        champion_decisions: Decisions for the champion meanwhile.
     """
 
     events: int
     ratio: float
+    decisions: int = 0
+    champion_events: int = 0
+    champion_decisions: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

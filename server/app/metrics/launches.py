@@ -61,6 +61,16 @@ class LaunchCollector:
             "How much of it opens the gate.",
             labels=("experiment", "arm", "gate"),
         )
+        values = GaugeMetricFamily(
+            "bandit_launch_log_e_value",
+            "Natural logarithm of the e-value of a claim about an arm of a launch.",
+            labels=("experiment", "arm", "claim", "metric"),
+        )
+        levels = GaugeMetricFamily(
+            "bandit_launch_log_level",
+            "Natural logarithm of the e-value at which the claim is established.",
+            labels=("experiment", "arm", "claim", "metric"),
+        )
         for number, look in list(self._services.controller.looks.items()):
             live = self._services.snapshot.find_live(number)
             if live is None:
@@ -74,4 +84,9 @@ class LaunchCollector:
                 for gate in look.gates(arm_id):
                     figures.add_metric([name, arm_id, gate.name], gate.figure)
                     thresholds.add_metric([name, arm_id, gate.name], gate.threshold)
-        yield from (holds, figures, thresholds)
+                for claim in look.claims.get(arm_id, ()):
+                    if claim.log_e_value is not None and claim.log_level is not None:
+                        labels = [name, arm_id, claim.kind, claim.metric]
+                        values.add_metric(labels, claim.log_e_value)
+                        levels.add_metric(labels, claim.log_level)
+        yield from (holds, figures, thresholds, values, levels)

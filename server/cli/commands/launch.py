@@ -160,6 +160,7 @@ def _arm_lines(arm: ArmLaunch) -> list[str]:
     for gate in arm.gates:
         until = f", earliest {local_time(gate.open_time)}" if gate.HasField("open_time") else ""
         lines.append(f"{_INDENT}{'open' if gate.is_open else 'closed'}: {gate.sentence}{until}")
+    lines += [f"{_INDENT}evidence: {claim.sentence}" for claim in arm.claims]
     if arm.next:
         when = f", earliest {local_time(arm.next_time)}" if arm.HasField("next_time") else ""
         lines.append(f"{_INDENT}next: {arm.next}{when}")

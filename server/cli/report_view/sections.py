@@ -42,12 +42,19 @@ def heading(report: Report) -> str:
     return " · ".join(parts)
 
 
+def _launch(report: Report) -> Iterator[str]:
+    """Yield where each challenger is, and how it compares with the champion in shadow."""
+    for arm in report.launch.arms:
+        yield f"{arm.arm}: {arm.sentence}"
+        yield from (f"{arm.arm}: {claim.sentence}." for claim in arm.claims if claim.HasField("pairs"))
+
+
 def sections(report: Report) -> list[Section]:
     """Return the sections in their order, without empty ones."""
     found = [
         Section("Checks", tuple(_checks(report))),
         Section("Verdict", tuple(filter(None, [report.verdict.headline]))),
-        Section("Launch", tuple(f"{arm.arm}: {arm.sentence}" for arm in report.launch.arms)),
+        Section("Launch", tuple(_launch(report))),
         Section("Evidence", tuple(report.verdict.evidence)),
         Section("Belief", tuple(report.verdict.belief)),
         Section("Outlook", tuple(_outlook(report))),

@@ -20,12 +20,13 @@ from server.rpc.messages.experiment import (
     to_message,
     to_revision,
 )
-from server.rpc.messages.launch import to_status
+from server.rpc.messages.launch import to_launch
 from server.rpc.messages.paging import page_size, within_bytes
 from server.rpc.messages.report import to_bytes, to_report_request
 from server.services.errors import InvalidInputError
 from server.services.experiments.event_feed import EventFeed
 from server.services.experiments.lifecycle import Experiments
+from server.services.reports.launch_view import view_of_looks
 from server.services.reports.reporter import Reporter
 from server.store.records import LiveExperiment, State
 
@@ -99,8 +100,9 @@ class ExperimentService:
         for live in found:
             message = to_message(live)
             if live.record.launch is not None:
-                status = to_status(live.record, looks.get(live.record.number, {}))
-                message.launch_status.CopyFrom(status)
+                shares = {} if live.epoch is None else live.epoch.shares
+                view = view_of_looks(live.record, looks.get(live.record.number, {}), shares)
+                message.launch_status.CopyFrom(to_launch(live.record, view))
             messages.append(message)
         return messages
 

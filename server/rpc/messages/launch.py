@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
+from bandit.launch.claims import ClaimKind, LaunchClaim
 from bandit.launch.gates import Gate, Hold, HoldCause
 from bandit.launch.state import ArmLaunch, ArmState
 from bandit.v1 import launch_pb2
@@ -10,14 +11,17 @@ from server.rpc.messages.experiment import to_etag
 from server.rpc.messages.plan import MODES
 from server.rpc.messages.times import to_timestamp
 from server.services.launch.verbs import VerbArguments
-from server.services.reports.launch_view import ArmView, LaunchView, most_urgent
-from server.store.records import ExperimentRecord, StoredLook
+from server.services.reports.launch_view import ArmView, LaunchView
+from server.store.records import ExperimentRecord
 
 _STATES: Final[Mapping[ArmState, "launch_pb2.ArmLaunchState.ValueType"]] = {
     state: launch_pb2.ArmLaunchState.Value(f"ARM_LAUNCH_STATE_{state.value.upper()}") for state in ArmState
 }
 _CAUSES: Final[Mapping[HoldCause, "launch_pb2.LaunchHoldCause.ValueType"]] = {
     cause: launch_pb2.LaunchHoldCause.Value(f"LAUNCH_HOLD_CAUSE_{cause.value.upper()}") for cause in HoldCause
+}
+_KINDS: Final[Mapping[ClaimKind, "launch_pb2.LaunchClaimKind.ValueType"]] = {
+    kind: launch_pb2.LaunchClaimKind.Value(f"LAUNCH_CLAIM_KIND_{kind.value.upper()}") for kind in ClaimKind
 }
 
 
@@ -49,34 +53,6 @@ def to_launch(
     )
 
 
-def to_status(record: ExperimentRecord, looks: Mapping[int, StoredLook]) -> launch_pb2.Launch:
-    """Return the message of a launch as the last look at each arm found it, without gates and holds."""
-    launch, plan = record.launch, record.experiment.launch
-    assert launch is not None and plan is not None  # noqa: S101, PT018 - the caller has checked it
-    by_arm = {arm_id: looks.get(record.arm_numbers[arm_id]) for arm_id in launch.arms}
-    held = {arm_id for arm_id, look in by_arm.items() if look is not None and look.holds}
-    speaker = by_arm.get(most_urgent(launch, held) or "")
-    return launch_pb2.Launch(
-        name=record.name,
-        champion=record.experiment.champion,
-        former_champion=launch.former_champion or "",
-        etag=to_etag(record.revision),
-        mode=MODES[plan.mode],
-        sentence="" if speaker is None else speaker.sentence,
-        arms=[_to_arm_status(arm_id, arm, by_arm[arm_id]) for arm_id, arm in launch.arms.items()],
-    )
-
-
-def _to_arm_status(arm_id: str, arm: ArmLaunch, look: StoredLook | None) -> launch_pb2.ArmLaunch:
-    """Return the message of an arm; what the last look says of an earlier visit is left out."""
-    message = _to_visit(arm_id, arm)
-    if look is not None and look.entry == arm.entry:
-        message.sentence, message.next = look.sentence, look.next
-        if look.next_at is not None:
-            message.next_time.CopyFrom(to_timestamp(look.next_at))
-    return message
-
-
 def _to_visit(arm_id: str, launch: ArmLaunch) -> launch_pb2.ArmLaunch:
     """Return the message of where an arm is."""
     return launch_pb2.ArmLaunch(
@@ -96,6 +72,7 @@ def _to_arm(view: ArmView) -> launch_pb2.ArmLaunch:
     message.share, message.sentence, message.next = view.share, view.sentence, view.next
     message.holds.extend(_to_hold(hold, sentence) for hold, sentence in view.holds)
     message.gates.extend(_to_gate(gate, sentence) for gate, sentence in view.gates)
+    message.claims.extend(_to_claim(claim, sentence) for claim, sentence in view.claims)
     if view.next_at is not None:
         message.next_time.CopyFrom(to_timestamp(view.next_at))
     return message
@@ -114,3 +91,26 @@ def _to_gate(gate: Gate, sentence: str) -> launch_pb2.LaunchGate:
         open_time=None if gate.opens_at is None else to_timestamp(gate.opens_at),
         sentence=sentence,
     )
+
+
+def _to_claim(claim: LaunchClaim, sentence: str) -> launch_pb2.LaunchClaim:
+    message = launch_pb2.LaunchClaim(
+        metric=claim.metric,
+        kind=_KINDS[claim.kind],
+        log_e_value=claim.log_e_value,
+        log_level=claim.log_level,
+        is_established=claim.is_established,
+        sentence=sentence,
+    )
+    if claim.pairs is not None:
+        pairs = claim.pairs
+        message.pairs.CopyFrom(
+            launch_pb2.ShadowPairs(
+                pairs=pairs.n,
+                shadow_mean=pairs.shadow,
+                champion_mean=pairs.champion,
+                lower=pairs.lower,
+                upper=pairs.upper,
+            )
+        )
+    return message

@@ -35,6 +35,7 @@ from server.services.launch.verbs import ABORT_ATTEMPTS
 from server.services.reports.launch_look import look_at
 from server.services.reports.launch_sentences import CONTROLLER, gate_sentence, hold_sentence, reason_for
 from server.services.reports.launch_view import view_of
+from server.services.reports.silence import last_heard
 from server.services.runtime.async_store import AsyncStore, Thread
 from server.services.runtime.clock import Clock
 from server.services.snapshot.snapshot import Snapshot
@@ -291,6 +292,7 @@ def _has_full_share(arm: ArmLaunch, share: float) -> bool:
 def _kept(known: ReportFacts, look: Look) -> dict[int, StoredLook]:
     """Return the look at each arm, to be kept."""
     record = known.found.record
+    heard = last_heard(known, look.at)
     kept = {}
     for view in view_of(look).arms:
         arm_id, arm = view.arm, view.launch
@@ -306,6 +308,10 @@ def _kept(known: ReportFacts, look: Look) -> dict[int, StoredLook]:
             sentence=view.sentence,
             next=view.next,
             next_at=view.next_at,
+            causes=tuple(hold for hold, _ in view.holds),
+            gates=tuple(gate for gate, _ in view.gates if math.isfinite(gate.figure)),
+            claims=tuple(claim for claim, _ in view.claims),
+            heard=heard,
         )
     return kept
 

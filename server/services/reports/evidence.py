@@ -14,7 +14,7 @@ from bandit.facts import Facts
 from bandit.facts.grid import FactGrid
 from bandit.facts.units import RepeatEstimate, UnitFacts, estimate_repeats
 from bandit.inference.data.floors import smallest_floors
-from bandit.inference.data.table import EvidenceTable, open_table
+from bandit.inference.data.table import EvidenceTable, FloatArray, open_table
 from bandit.inference.reasons import CannotSay, Reason
 from bandit.inference.verdict.advice import Beliefs, Harm, Rules, Ruling, rule
 from bandit.inference.verdict.assessment import Assessment, assess, grid_of
@@ -148,18 +148,23 @@ def harms_of(inputs: EvidenceInput) -> dict[tuple[str, int], Harm]:
         challengers = [arm for arm in table.arms if arm != champion]
         for arm in challengers:
             first_row = family_of(state, inputs.grid, arm, challengers).first_row
-            harms[metric.name, arm] = _harm(table.since(first_row, arm), arm, champion)
+            decided = inputs.grid.decided[first_row:].sum(axis=0)
+            harms[metric.name, arm] = _harm(table.since(first_row, arm), arm, champion, first_row, decided)
     return harms
 
 
-def _harm(table: EvidenceTable, arm: int, champion: int) -> Harm:
+def _harm(table: EvidenceTable, arm: int, champion: int, first_row: int, decided: FloatArray) -> Harm:
     """Compare events over the epochs in which both arms had a share, weighted by the inverse share."""
     columns = [table.column(arm), table.column(champion)]
     shares, sums = table.shares[:, columns], table.sums[:, columns]
     is_shared = np.all(shares > 0, axis=1)
     weighted = (sums[is_shared] / shares[is_shared]).sum(axis=0)
     return Harm(
-        events=int(sums[:, 0].sum()), ratio=float(weighted[0] / weighted[1]) if weighted[1] > 0 else inf
+        events=int(sums[:, 0].sum()),
+        ratio=float(weighted[0] / weighted[1]) if weighted[1] > 0 else inf,
+        decisions=int(decided[columns[0]]),
+        champion_events=int(sums[first_row:, 1].sum()),
+        champion_decisions=int(decided[columns[1]]),
     )
 
 

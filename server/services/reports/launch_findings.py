@@ -3,44 +3,41 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import exp, isfinite, log
+from math import exp, isfinite
 from typing import Final
 
-from bandit.facts.shadow_pairs import PairSums
 from bandit.inference.data.floors import smallest_floors
-from bandit.inference.harm.margins import Ratio, edge_of
 from bandit.inference.harm.signals import SignalState
 from bandit.inference.reasons import CannotSay
 from bandit.inference.sequential.comparison import Comparison
 from bandit.inference.sequential.results import Interval
-from bandit.inference.sequential.shadow_pairs import pair_process
 from bandit.inference.verdict.advice import Harm
 from bandit.inference.verdict.assessment import Assessment, assess
-from bandit.inference.verdict.claims import ALPHA, ChallengerEvidence, Claim
-from bandit.inference.verdict.families import family_of
+from bandit.inference.verdict.claims import Claim
+from bandit.launch.claims import ClaimKind, LaunchClaim, ShadowPairs
 from bandit.launch.gates import Finding
 from bandit.launch.launching import Launching
-from bandit.launch.mirroring import count_shadow
 from bandit.launch.state import ON_ITS_WAY, ArmState
-from bandit.metric import Metric
 from server.services.reports.evidence import EvidenceInput, harms_of, rules_of
-from server.store.records import ReportFacts
 
 _LARGEST_LOG: Final = 700.0
 
 
 def find_harm(
-    known: ReportFacts, launching: Launching, inputs: EvidenceInput, assessment: Assessment
+    launching: Launching,
+    inputs: EvidenceInput,
+    assessment: Assessment,
+    claims: Mapping[str, Sequence[LaunchClaim]],
 ) -> dict[str, tuple[Finding, ...]]:
     """Return the guardrails that show harm by each challenger, and by a champion in its holdback.
 
     Args:
-        known: The store's data.
         launching: The experiment and its launch.
         inputs: The input of the evidence.
         assessment: The evidence.
+        claims: Arm id to the claims about it.
     """
-    return _with_shadows(_harmed(launching, inputs, assessment), known, inputs, assessment)
+    return _with_pairs(_harmed(launching, inputs, assessment), claims)
 
 
 def find_signals(
@@ -78,63 +75,31 @@ def _harmed(
     return {arm_id: findings for arm_id, findings in found.items() if findings}
 
 
-def _with_shadows(
-    harmed: Mapping[str, tuple[Finding, ...]],
-    known: ReportFacts,
-    inputs: EvidenceInput,
-    assessment: Assessment,
+def _with_pairs(
+    harmed: Mapping[str, tuple[Finding, ...]], claims: Mapping[str, Sequence[LaunchClaim]]
 ) -> dict[str, tuple[Finding, ...]]:
-    """Return the findings, where an arm was in shadow by its pairs and its later decisions together.
-
-    They are other decisions, so their e-values against the same edge are multiplied; see
-    `bandit.inference.sequential.shadow_pairs`. The product alone counts: to look at either would err twice.
-    """
-    record, found = known.found.record, dict(harmed)
-    if record.launch is None or known.shadows is None:
-        return found
-    guardrails = [metric for metric in record.experiment.metrics if metric.is_guardrail and metric.is_shadow]
-    for arm_id, arm in record.launch.arms.items():
-        hypothesis = record.launch.hypothesis(arm_id, record.experiment.champion)
-        if arm.state not in ON_ITS_WAY or hypothesis is None:
-            continue
-        number = record.arm_numbers[arm_id]
-        since = hypothesis[1].revision
-        seen = count_shadow(number, known.found.epochs, known.found.facts, known.shadows, since=since)
-        family = family_of(inputs.state, inputs.grid, number, assessment.reward.challengers)
-        level = log(family.n_harms / ALPHA)
-        for metric in guardrails:
-            rows = seen.pairs.get(record.metric_numbers[metric.name], ())
-            challenger = assessment.others[metric.name].challengers.get(number)
-            together = _together(metric, rows, challenger)
-            if together is not None:
-                found[arm_id] = _judged(found.get(arm_id, ()), metric.name, together, level, rows)
-    return found
+    """Return the findings, where an arm was in shadow by its pairs and its later decisions together."""
+    found = dict(harmed)
+    for arm_id, of_arm in claims.items():
+        for claim in of_arm:
+            if claim.kind is ClaimKind.HARM and claim.pairs is not None:
+                found[arm_id] = _judged(found.get(arm_id, ()), claim, claim.pairs)
+    return {arm_id: findings for arm_id, findings in found.items() if findings}
 
 
-def _together(
-    metric: Metric, rows: Sequence[PairSums], challenger: ChallengerEvidence | None
-) -> float | None:
-    """Return the log of the e-value of pairs and of later decisions together; None without pairs."""
-    edge = edge_of(metric)
-    ratio, difference = (edge.value, 0.0) if isinstance(edge, Ratio) else (1.0, edge.value)
-    pairs = pair_process(rows, metric, ratio=ratio, difference=difference)
-    if isinstance(pairs, CannotSay):
-        return None
-    claim = None if challenger is None else challenger.harm
-    return pairs.log_value + (claim.process.log_value if isinstance(claim, Claim) else 0.0)
-
-
-def _judged(
-    findings: tuple[Finding, ...], metric: str, log_value: float, level: float, rows: Sequence[PairSums]
-) -> tuple[Finding, ...]:
-    """Return an arm's findings with one metric judged by this e-value; the trip wire stays beside it."""
-    own = next((each for each in findings if each.metric == metric and not each.is_trip_wire), None)
+def _judged(findings: tuple[Finding, ...], claim: LaunchClaim, pairs: ShadowPairs) -> tuple[Finding, ...]:
+    """Return an arm's findings with one metric judged by its claim; the trip wire stays beside it."""
+    own = next((each for each in findings if each.metric == claim.metric and not each.is_trip_wire), None)
     others = tuple(each for each in findings if each is not own)
-    if log_value < level:
+    if not claim.is_established:
         return others
     figures = {} if own is None else dict(own.figures)
-    figures |= {"e_value": _exp(log_value), "level": _exp(level), "pairs": float(sum(row.n for row in rows))}
-    return (Finding(metric=metric, figures=figures), *others)
+    figures |= {"pairs": float(pairs.n)} | {
+        name: _exp(log_value)
+        for name, log_value in (("e_value", claim.log_e_value), ("level", claim.log_level))
+        if log_value is not None
+    }
+    return (Finding(metric=claim.metric, figures=figures), *others)
 
 
 def _findings(
@@ -176,10 +141,16 @@ def _figures_of(claim: Claim, comparison: Comparison | CannotSay) -> dict[str, f
 
 
 def _counted(harm: Harm | None) -> dict[str, float]:
-    """Return the number of harmful events, and their rate over the champion's where it has had any."""
+    """Return how many harmful events both had, and the rate over the champion's where it has had any."""
     if harm is None:
         return {}
-    return {"events": harm.events} | ({"ratio": harm.ratio} if isfinite(harm.ratio) else {})
+    counts = {
+        "events": harm.events,
+        "event_decisions": harm.decisions,
+        "champion_events": harm.champion_events,
+        "champion_decisions": harm.champion_decisions,
+    }
+    return counts | ({"ratio": harm.ratio} if isfinite(harm.ratio) else {})
 
 
 def _exp(log_value: float) -> float:

@@ -3,12 +3,10 @@
 import math
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Final
 
 import numpy as np
 
 from bandit.decision_id import Basis
-from bandit.facts import Tally
 from bandit.inference.data.floors import smallest_floors
 from bandit.inference.sequential.comparison import Comparison
 from bandit.inference.sequential.results import Interval
@@ -23,10 +21,10 @@ from bandit.metric import Direction
 from server.services.experiments.epochs import state_of
 from server.services.reports.beliefs import ArmBeliefs
 from server.services.reports.evidence import EvidenceInput, evidence_input, rules_of
+from server.services.reports.launch_claims import claims_about
 from server.services.reports.launch_findings import find_harm, find_signals
+from server.services.reports.silence import POSTED, silence_of
 from server.store.records import ReportFacts, State
-
-_POSTED: Final = [Tally._fields.index(name) for name in ("n", "late_n")]
 
 
 def look_at(
@@ -74,6 +72,7 @@ def look_with(
     launching = Launching(experiment=record.experiment, launch=record.launch)
     reader = _FigureReader(known, inputs, assessment, probability_best, rules_of(launching.plan))
     reward = record.experiment.metric(record.experiment.reward_metric)
+    claims = claims_about(known, inputs, assessment)
     return Look(
         at=inputs.state.now,
         launching=launching,
@@ -81,8 +80,10 @@ def look_with(
         is_running=record.state is State.RUNNING,
         is_clock_doubted=is_clock_doubted,
         is_alarming=assessment.is_alarming,
-        harmed=find_harm(known, launching, inputs, assessment),
+        harmed=find_harm(launching, inputs, assessment, claims),
         signals=find_signals(launching, inputs, assessment),
+        claims=claims,
+        silence=silence_of(known, inputs.state.now),
         window=reward.window or timedelta(),
         cycle_ends_at=_cycle_end(record.started_at, launching.plan.cycle, inputs.state.now),
     )
@@ -175,7 +176,7 @@ class _FigureReader:
         if outcomes is not None:
             cells = outcomes.cells
             rows = (cells.arm == arm) & (cells.basis == Basis.POLICY) & (cells.epoch >= first)
-            n_outcomes = int(outcomes.tallies[rows][:, _POSTED].sum())
+            n_outcomes = int(outcomes.tallies[rows][:, POSTED].sum())
         return int(columns.counts[own].sum()), n_outcomes
 
 

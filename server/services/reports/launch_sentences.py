@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from math import inf
+from math import exp, inf, log
 from typing import Final
 
+from bandit.launch.claims import ClaimKind, LaunchClaim, ShadowPairs
 from bandit.launch.gates import ArmFigures, Finding, Gate, Hold, HoldCause, Lift, Look
 from bandit.launch.plan import Mode
 from bandit.launch.rulings import Action, Ruling
@@ -41,6 +42,13 @@ _HOLDS: Final[Mapping[HoldCause, str]] = {
     HoldCause.HOLDBACK: "the holdback of {detail} is not over; one promotion at a time",
 }
 
+
+_CLAIMED: Final[Mapping[ClaimKind, str]] = {
+    ClaimKind.BETTER: "better than {champion} at {values}",
+    ClaimKind.HARM: "worse than {champion} at {values}",
+    ClaimKind.SIGNAL: "the signal changes at {values}",
+}
+_LARGEST_SHOWN: Final = log(1e6)
 
 _FUSE: Final = "a fuse, not a finding"
 
@@ -96,7 +104,37 @@ def gate_sentence(gate: Gate) -> str:
 
 def hold_sentence(hold: Hold) -> str:
     """Return a hold in words."""
+    if hold.lasted is not None:
+        return f"no outcomes for {span(hold.lasted)}, of any arm; silence is not taken for failure"
     return _HOLDS[hold.cause].format(metric=hold.metric, detail=hold.detail)
+
+
+def claim_sentence(claim: LaunchClaim, champion: str) -> str:
+    """Return a claim about a challenger in words.
+
+    >>> claim = LaunchClaim(metric="click", kind=ClaimKind.BETTER, log_e_value=0.0, log_level=3.0)
+    >>> claim_sentence(claim, "v1")
+    'click: better than v1 at e-value 1 of 20.1'
+    """
+    parts = []
+    if claim.log_e_value is not None and claim.log_level is not None:
+        values = f"e-value {_e_value(claim.log_e_value)} of {_e_value(claim.log_level)}"
+        parts.append(_CLAIMED[claim.kind].format(champion=champion, values=values))
+    elif claim.unsaid:
+        parts.append(f"no evidence can be given: {claim.unsaid}")
+    if claim.pairs is not None:
+        parts.append(_pairs_in_words(claim.pairs, champion))
+    return f"{claim.metric}: {'; '.join(parts) or 'nothing has been seen yet'}"
+
+
+def _pairs_in_words(pairs: ShadowPairs, champion: str) -> str:
+    means = f"{pairs.shadow:.4g} where {champion} had {pairs.champion:.4g}"
+    bounds = f"a difference between {pairs.lower:+.3g} and {pairs.upper:+.3g}"
+    return f"in shadow, on {pairs.n:,} pairs, {means}, {bounds}"
+
+
+def _e_value(log_value: float) -> str:
+    return f"{exp(log_value):.3g}" if log_value < _LARGEST_SHOWN else f"10^{log_value / log(10):.0f}"
 
 
 def reason_for(ruling: Ruling, look: Look) -> str:
@@ -131,9 +169,7 @@ def _end_reason(ruling: Ruling, look: Look, champion: str) -> str:
 def _abort_reason(ruling: Ruling, champion: str) -> str:
     arm, figures, finding = ruling.arm, ruling.figures, ruling.finding
     if finding is not None and finding.is_trip_wire:
-        times = f"{figures['ratio']:.3g} times" if "ratio" in figures else "many times"
-        events = f"{figures['events']:,.0f} of {finding.metric}"
-        return f"{arm} had {events}, {times} the rate of {champion}; {_FUSE}"
+        return _trip_reason(arm, finding.metric, figures, champion)
     if finding is not None:
         return _harm_reason(ruling, finding, champion)
     if ruling.cause is HoldCause.NO_DATA:
@@ -141,6 +177,13 @@ def _abort_reason(ruling: Ruling, champion: str) -> str:
         counted = f"{figures['decisions']:,.0f} decisions"
         return f"{arm} had no outcome in {counted}, where {champion}'s rate leads to expect {expected}"
     return "decisions do not follow the shares"
+
+
+def _trip_reason(arm: str, metric: str, figures: Mapping[str, float], champion: str) -> str:
+    own = f"{figures['events']:,.0f} of {metric} in {figures['event_decisions']:,.0f} decisions"
+    others = f"{figures['champion_events']:,.0f} in {figures['champion_decisions']:,.0f}"
+    times = f", {figures['ratio']:.3g} times the rate" if "ratio" in figures else ""
+    return f"{arm} had {own}, {champion} {others}{times}; {_FUSE}"
 
 
 def _harm_reason(ruling: Ruling, finding: Finding, champion: str) -> str:

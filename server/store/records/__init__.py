@@ -12,7 +12,7 @@ from server.store.records.events import Event, EventCursor, EventKind, EventPage
 from server.store.records.experiments import Changes, ExperimentRecord, LiveExperiment, State
 from server.store.records.facts import ExperimentFacts, Flush, ReportFacts, Sightings
 from server.store.records.history import History, LoggedOutcome
-from server.store.records.launches import StoredLook, VerbRequest
+from server.store.records.launches import Heard, StoredLook, VerbRequest
 from server.store.records.leases import Lease
 from server.store.records.ledger import Progress, Rebuilt
 from server.store.records.rewards import (
@@ -55,6 +55,7 @@ __all__ = [
     "ExperimentRecord",
     "Expired",
     "Flush",
+    "Heard",
     "History",
     "KeyRing",
     "Lease",

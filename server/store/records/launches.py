@@ -4,6 +4,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from bandit.launch.claims import LaunchClaim
+from bandit.launch.gates import Gate, Hold
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """When outcomes of an experiment last came in, and what had been counted by then.
+
+    Attributes:
+        at: The first look that saw the last of them.
+        n_outcomes: Outcomes of the goal so far, of policy decisions.
+        n_decisions: Policy decisions at that look.
+    """
+
+    at: datetime
+    n_outcomes: int
+    n_decisions: int
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredLook:
@@ -18,6 +36,10 @@ class StoredLook:
         sentence: Where the arm was, in words.
         next: What came next; empty if nothing did.
         next_at: The earliest time of that; None if it rested on traffic or on a person.
+        causes: What kept the arm from moving, in full.
+        gates: What its step asked for.
+        claims: What is claimed of it, and how far the evidence was.
+        heard: When outcomes of the experiment last came in; None if none ever did.
     """
 
     at: datetime
@@ -28,6 +50,10 @@ class StoredLook:
     sentence: str = ""
     next: str = ""
     next_at: datetime | None = None
+    causes: tuple[Hold, ...] = ()
+    gates: tuple[Gate, ...] = ()
+    claims: tuple[LaunchClaim, ...] = ()
+    heard: Heard | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,7 +61,7 @@ def run(server: ServerProcess, folder: Path, *arguments: str) -> "subprocess.Com
 
 
 def test_show_says_where_each_arm_is(launched: ServerProcess, tmp_path: Path) -> None:
-    """The first line speaks for the launch; each arm has its step, its gates and what comes next."""
+    """The first line speaks for the launch; each arm has its step, gates, evidence and what comes next."""
     shown = run(launched, tmp_path, "launch", "show", "ranker").stdout
     assert shown.splitlines() == [
         "Wait: v2 is in canary at 5 %, 0 of 5,000 decisions.",
@@ -69,6 +69,10 @@ def test_show_says_where_each_arm_is(launched: ServerProcess, tmp_path: Path) ->
         "v2: canary at 5 %, step 1 of 2, share 5.0 % (visit 2)",
         "  Wait: v2 is in canary at 5 %, 0 of 5,000 decisions.",
         "  closed: 0 of 5,000 decisions",
+        (
+            "  evidence: click: no evidence can be given: the metric has no window, so a missing outcome "
+            "never counts as silence"
+        ),
         "  next: advance to bandit",
     ]
 

@@ -1,14 +1,16 @@
 """Launches whose numbers can't be judged: no outcomes come in, or decisions do not follow the shares."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from bandit.launch.gates import HoldCause
 from bandit.launch.plan import OnTrouble, Stage, StageKind
 from bandit.launch.state import ArmState
+from tests.bandit.builders import MINUTE
 from tests.services.launch.conftest import Launch
-from tests.services.launch.launched import ALIKE, BANDIT, CANARY, CLICK, FEW, SEEN, declared
+from tests.services.launch.launched import ALIKE, BANDIT, CANARY, CLICK, FEW, RAMP, SEEN, declared
 from tests.support.answers import answering
 
 ONLY_V1 = answering(click={"v1": 0.1}, error={"v1": 0.02})
@@ -50,6 +52,34 @@ def test_when_nobody_answers_nobody_is_to_blame(launch: Launch, on_no_data: OnTr
     at.steps(10)
     assert at.state() is ArmState.CANARY
     assert at.holds() == {HoldCause.NO_DATA}
+
+
+@pytest.mark.parametrize("on_no_data", OnTrouble)
+def test_outcomes_that_stop_in_the_middle_hold_everybody(launch: Launch, on_no_data: OnTrouble) -> None:
+    """The pipe breaks in a stage under way: nothing moves however long it takes, and then it goes on."""
+    ramp = replace(RAMP, minimum_duration=20 * MINUTE)
+    at = launch(declared(stages=[CANARY, ramp, BANDIT], on_no_data=on_no_data))
+    at.until(ArmState.RAMP)
+    at.step()
+    assert at.holds() == set()
+    at.answer = NOBODY
+    at.steps(40)
+    assert (at.state(), at.holds()) == (ArmState.RAMP, {HoldCause.NO_DATA})
+    assert "no outcomes for 40 min, of any arm; silence is not taken for failure" in at.view().sentence
+    assert any(event.reason.startswith("no outcomes for ") for event in at.events)
+    at.answer = answering(click=ALIKE, error=FEW)
+    at.steps(1)
+    assert at.holds() == set()
+
+
+def test_a_lull_in_the_traffic_is_no_silence(launch: Launch) -> None:
+    """Without decisions there is nothing to have outcomes of."""
+    at = launch(declared())
+    at.steps(3)
+    for _ in range(30):
+        at.wait()
+        at.service.control()
+    assert at.holds() == set()
 
 
 @pytest.mark.parametrize("on_no_data", OnTrouble)

@@ -3,24 +3,28 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from math import log
 from typing import Any
 
 import pytest
 
 from bandit.launch import moves
+from bandit.launch.claims import ClaimKind, LaunchClaim, ShadowPairs
 from bandit.launch.gates import ArmFigures, Finding, Lift, Look
 from bandit.launch.launching import Launching, Occasion
 from bandit.launch.plan import Mode
 from bandit.launch.rulings import Action, Ruling
 from bandit.launch.state import ArmState
-from server.services.reports.launch_sentences import arm_sentence, reason_for
+from server.services.reports.launch_sentences import arm_sentence, claim_sentence, reason_for
 from server.services.reports.launch_view import view_of
 from tests.bandit.launch.launches import PLAN, in_bandit, occasion, underway
 
 NOW = datetime(2026, 12, 10, 9, 0, tzinfo=UTC)
+PAIRS = ShadowPairs(n=4812, shadow=0.021, champion=0.019, lower=-0.004, upper=0.008)
 CYCLE_END = datetime(2026, 12, 13, 17, 8, tzinfo=UTC)
 BETTER = Lift(estimate=0.032, lower=0.009, upper=0.055)
 UNCLEAR = Lift(estimate=0.02, lower=-0.04, upper=0.09)
+COUNTS = {"events": 23.0, "event_decisions": 400.0, "champion_decisions": 400.0}
 WEEKS = {week: timedelta(days=7) for week in range(4)}
 ENOUGH = ArmFigures(
     decisions=9_000,
@@ -83,6 +87,45 @@ def test_holds_are_in_one_sentence() -> None:
     assert sentence(look(launching)) == "Held: b is in canary at 1 %; held by ann: odd latencies."
 
 
+def test_silence_says_how_long_it_has_lasted() -> None:
+    """No arm has had an outcome: nobody is blamed, and nobody moves."""
+    at = replace(look(underway()), silence=timedelta(hours=3, minutes=12, seconds=7))
+    assert sentence(at) == (
+        "Held: b is in canary at 1 %; no outcomes for 3 h 12 min, of any arm; "
+        "silence is not taken for failure."
+    )
+
+
+@pytest.mark.parametrize(
+    ("claim", "expected"),
+    [
+        (
+            LaunchClaim(metric="click", kind=ClaimKind.BETTER, log_e_value=log(3.25), log_level=log(80)),
+            "click: better than a at e-value 3.25 of 80",
+        ),
+        (
+            LaunchClaim(metric="error", kind=ClaimKind.HARM, log_e_value=-1.0, log_level=30.0, pairs=PAIRS),
+            (
+                "error: worse than a at e-value 0.368 of 10^13; in shadow, on 4,812 pairs, 0.021 where a had "
+                "0.019, a difference between -0.004 and +0.008"
+            ),
+        ),
+        (
+            LaunchClaim(metric="slow", kind=ClaimKind.SIGNAL, log_e_value=0.0, log_level=log(20)),
+            "slow: the signal changes at e-value 1 of 20",
+        ),
+        (
+            LaunchClaim(metric="click", kind=ClaimKind.BETTER, unsaid="no epoch has closed"),
+            "click: no evidence can be given: no epoch has closed",
+        ),
+        (LaunchClaim(metric="tone", kind=ClaimKind.COMPARED), "tone: nothing has been seen yet"),
+    ],
+)
+def test_a_claim_gives_its_e_value_and_its_level(claim: LaunchClaim, expected: str) -> None:
+    """And what the pairs in shadow show; or why there is nothing to give."""
+    assert claim_sentence(claim, "a") == expected
+
+
 def test_a_closed_gate_says_how_much_is_there() -> None:
     """Figures with their thresholds, in words."""
     stage = replace(PLAN.stages[0], minimum_decisions=5_000, minimum_duration=timedelta(days=2))
@@ -103,9 +146,20 @@ def test_a_closed_gate_says_how_much_is_there() -> None:
             ),
         ),
         (
-            Finding(metric="errors", figures={"events": 23.0, "ratio": 5.75}, is_trip_wire=True),
+            Finding(
+                metric="errors",
+                figures={"ratio": 5.75, **COUNTS, "champion_events": 4.0},
+                is_trip_wire=True,
+            ),
             (
-                "Tripped: b had 23 of errors, 5.75 times the rate of a; a fuse, not a finding. "
+                "Tripped: b had 23 of errors in 400 decisions, a 4 in 400, 5.75 times the rate; "
+                "a fuse, not a finding. a answers; find out why."
+            ),
+        ),
+        (
+            Finding(metric="errors", figures={**COUNTS, "champion_events": 0.0}, is_trip_wire=True),
+            (
+                "Tripped: b had 23 of errors in 400 decisions, a 0 in 400; a fuse, not a finding. "
                 "a answers; find out why."
             ),
         ),

@@ -10,6 +10,7 @@ import pytest
 from bandit.decision_id import Basis
 from bandit.inference.sequential.results import EProcess
 from bandit.inference.sequential.shadow_pairs import pair_process
+from bandit.launch.claims import ClaimKind
 from bandit.launch.gates import Look
 from bandit.launch.mirroring import ShadowCounts, count_shadow
 from bandit.launch.plan import LaunchPlan, Mode, Stage, StageKind
@@ -94,6 +95,12 @@ def test_a_shadow_is_judged_by_its_pairs(service: WholeService, clock: ManualClo
     figures = found.figures["challenger"]
     assert (figures.decisions, figures.outcomes, figures.mirrored) == (40, 40, 1.0)
     assert found.holds("challenger") == ()
+    goal, harm = found.claims["challenger"]
+    assert (goal.metric, goal.kind, goal.pairs) == ("clicks", ClaimKind.BETTER, None)
+    assert (harm.metric, harm.kind) == ("error", ClaimKind.COMPARED)
+    assert harm.pairs is not None
+    assert (harm.pairs.n, harm.pairs.shadow, harm.pairs.champion) == (40, 0.5, 0.0)
+    assert 0.0 < harm.pairs.lower < 0.5 < harm.pairs.upper < 1.0
     (ruling,) = rule(found)
     assert (ruling.action, ruling.arm) == (Action.ADVANCE, "challenger")
     evidence = pair_process(counts.pairs[1], ERROR)

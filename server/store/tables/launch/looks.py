@@ -1,16 +1,21 @@
 """Looks in SQL: the last one at each arm of a launch."""
 
+import dataclasses
 import json
 from collections.abc import Collection, Mapping
-from datetime import timedelta
-from typing import Final
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from sqlalchemy import Connection, delete, insert, select
 
+from bandit.launch.claims import ClaimKind, LaunchClaim, ShadowPairs
+from bandit.launch.gates import Gate, Hold, HoldCause
 from server.store.columns.times import from_micros, to_micros
-from server.store.records import StoredLook
+from server.store.launch_json import to_json
+from server.store.records import Heard, StoredLook
 from server.store.tables.launch.schema import launch_looks
 
+_SHOWN: Final = ("causes", "gates", "claims", "heard")
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
@@ -27,6 +32,7 @@ def read(connection: Connection, experiments: Collection[int]) -> dict[int, dict
             sentence=row.sentence,
             next=row.next,
             next_at=from_micros(row.next_at),
+            **_shown_from(json.loads(row.shown)),
         )
     return found
 
@@ -45,8 +51,57 @@ def keep(connection: Connection, experiment: int, looks: Mapping[int, StoredLook
             "sentence": look.sentence,
             "next": look.next,
             "next_at": to_micros(look.next_at),
+            "shown": json.dumps({name: to_json(getattr(look, name)) for name in _SHOWN}, allow_nan=False),
         }
         connection.execute(
             delete(launch_looks).where(launch_looks.c.experiment == experiment, launch_looks.c.arm == arm)
         )
         connection.execute(insert(launch_looks).values(experiment=experiment, arm=arm, **values))
+
+
+def _shown_from(body: dict[str, Any]) -> dict[str, Any]:
+    """What a look showed in full; nothing of one that a server without these attributes kept."""
+    heard = body.get("heard")
+    return {
+        "causes": tuple(map(_hold_from, body.get("causes", ()))),
+        "gates": tuple(map(_gate_from, body.get("gates", ()))),
+        "claims": tuple(map(_claim_from, body.get("claims", ()))),
+        "heard": None
+        if heard is None
+        else Heard(**_known(Heard, heard) | {"at": datetime.fromisoformat(heard["at"])}),
+    }
+
+
+def _hold_from(body: dict[str, Any]) -> Hold:
+    lasted = body["lasted"]
+    return Hold(
+        **_known(Hold, body)
+        | {
+            "cause": HoldCause(body["cause"]),
+            "lasted": None if lasted is None else timedelta(seconds=lasted),
+        }
+    )
+
+
+def _gate_from(body: dict[str, Any]) -> Gate:
+    opens_at = body["opens_at"]
+    return Gate(
+        **_known(Gate, body) | {"opens_at": None if opens_at is None else datetime.fromisoformat(opens_at)}
+    )
+
+
+def _claim_from(body: dict[str, Any]) -> LaunchClaim:
+    pairs = body["pairs"]
+    return LaunchClaim(
+        **_known(LaunchClaim, body)
+        | {
+            "kind": ClaimKind(body["kind"]),
+            "pairs": None if pairs is None else ShadowPairs(**_known(ShadowPairs, pairs)),
+        }
+    )
+
+
+def _known(kind: type[Any], body: dict[str, Any]) -> dict[str, Any]:
+    """What this release knows of a body that a newer one may have written."""
+    names = {field.name for field in dataclasses.fields(kind)}
+    return {name: value for name, value in body.items() if name in names}

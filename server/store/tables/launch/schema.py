@@ -17,11 +17,13 @@ launch_looks = Table(
     Column("sentence", Text, nullable=False),
     Column("next", Text, nullable=False),
     Column("next_at", BigInteger),
+    Column("shown", Text, nullable=False, server_default="{}"),
     sqlite_with_rowid=False,
 )
 """The last look at each arm of a launch. `covered` holds the microseconds covered in each cycle of the visit
 `entry`, `holds` what kept the arm from moving, `figures` what the look rested on; all of them JSON.
-`sentence` says where the arm was, `next` what came next, at `next_at` at the earliest."""
+`sentence` says where the arm was, `next` what came next, at `next_at` at the earliest. `shown`, JSON too, has
+the holds, gates and claims in full, and when outcomes were last heard of."""
 
 requests = Table(
     "requests",

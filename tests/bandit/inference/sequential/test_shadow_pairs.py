@@ -1,6 +1,7 @@
 """Pairs of a shadow and the champion: evidence that holds at any look, and that uses what they share."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import exp, log, sqrt
 
 import numpy as np
@@ -10,8 +11,8 @@ from scipy.special import bdtrc
 
 from bandit.facts.shadow_pairs import PairSums
 from bandit.inference.reasons import CannotSay, Reason
-from bandit.inference.sequential.results import EProcess
-from bandit.inference.sequential.shadow_pairs import LOG_QUANTA, pair_process
+from bandit.inference.sequential.results import EProcess, Interval
+from bandit.inference.sequential.shadow_pairs import LOG_QUANTA, PairedMeans, pair_process, paired_means
 from bandit.metric import Direction, Metric, MetricKind
 
 ERROR = Metric(name="error", direction=Direction.MINIMIZE, is_shadow=True)
@@ -181,3 +182,56 @@ def test_without_what_is_needed_there_is_a_reason() -> None:
     assert pair_process([PairSums()], ERROR) == CannotSay(Reason.NO_PAIRS)
     assert pair_process(rows, negative, ratio=1.1) == CannotSay(Reason.NO_RATIO_SCALE)
     assert pair_process(rows, ERROR, difference=1.0) == CannotSay(Reason.EDGE_OUT_OF_RANGE)
+
+
+def bounds(rows: Sequence[PairSums], metric: Metric) -> Interval:
+    """Return the bounds of the difference."""
+    means = paired_means(rows, metric)
+    assert isinstance(means, PairedMeans)
+    return means.difference
+
+
+def test_the_bounds_of_the_difference_hold_at_every_look() -> None:
+    """Of shadows that are worse by .02, few runs have bounds that ever leave that out."""
+    generator = np.random.default_rng(20260302)
+    chances, n_runs, n_left_out = joint(0.06, 0.04, 0.5), 400, 0
+    for _ in range(n_runs):
+        rows = counts_of(generator.multinomial(100, chances, 20))
+        found = [bounds(rows[: n + 1], ERROR) for n in range(len(rows))]
+        n_left_out += any(not each.lower <= 0.02 <= each.upper for each in found)
+    assert not is_above(n_left_out, n_runs, 0.05)
+
+
+def test_the_bounds_are_the_edges_that_are_not_rejected() -> None:
+    """An edge inside is not rejected in either direction, and one outside is, in its own."""
+    rows = [PairSums(5000, 150, 150, 100, 100, 60)]
+    found = bounds(rows, ERROR)
+    assert found.lower < 0.01 < found.upper
+    for edge, is_worse, is_rejected in (
+        (found.lower - 1e-3, True, True),
+        (found.lower + 1e-3, True, False),
+        (found.upper + 1e-3, False, True),
+        (found.upper - 1e-3, False, False),
+    ):
+        process = pair_process(rows, ERROR, difference=edge, is_worse=is_worse)
+        assert isinstance(process, EProcess)
+        assert process.rejects(0.025) == is_rejected
+
+
+def test_paired_means_have_the_unit_of_the_metric() -> None:
+    """Amounts have their offset, and the direction of the metric does not turn the bounds."""
+    sums = PairSums()
+    for _ in range(2_000):
+        sums = sums.plus(PairSums.of(LOG_QUANTA // 4, LOG_QUANTA // 8))
+    for direction in Direction:
+        metric = replace(LATENCY, direction=direction, minimum=-1000.0, maximum=1000.0)
+        means = paired_means([sums], metric)
+        assert isinstance(means, PairedMeans)
+        assert (means.n, means.shadow, means.champion) == (2_000, -500.0, -750.0)
+        assert 200 < means.difference.lower < 250 < means.difference.upper < 300
+
+
+def test_without_pairs_there_is_no_difference() -> None:
+    """The reason is that there are no pairs."""
+    for rows in ([], [PairSums()]):
+        assert paired_means(rows, ERROR) == CannotSay(Reason.NO_PAIRS)
