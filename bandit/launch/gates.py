@@ -143,17 +143,19 @@ class ArmFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """A guardrail that shows harm, or a signal that holds.
+    """A guardrail that shows harm, a signal that holds, or a goal that has turned after a promotion.
 
     Attributes:
         metric: The metric.
         figures: What it rests on, by name.
         is_trip_wire: Whether it is the fuse, which claims no significance.
+        is_reversal: Whether the metric is the goal, on which the former champion is better in the holdback.
     """
 
     metric: str
     figures: Mapping[str, float] = field(default_factory=dict)
     is_trip_wire: bool = False
+    is_reversal: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import Final
 from bandit.launch import moves
 from bandit.launch.gates import Finding, HoldCause, Look, is_silent
 from bandit.launch.launching import Launching, MoveRefusedError, Occasion
-from bandit.launch.plan import GuardrailAction, Mode, OnInconclusive, OnTrouble
+from bandit.launch.plan import GuardrailAction, LaunchPlan, Mode, OnInconclusive, OnTrouble
 from bandit.launch.state import CHAMPION, ON_ITS_WAY, ArmState
 
 _TAKING_STEPS: Final = ON_ITS_WAY - {ArmState.BANDIT} | {ArmState.WAITING}
@@ -97,9 +97,9 @@ def _aborts(look: Look) -> Iterator[Ruling]:
     for arm_id, arm in look.launching.launch.arms.items():
         if arm.state not in ON_ITS_WAY | {ArmState.PROMOTED}:
             continue
-        findings = look.harmed.get(arm_id, ())
+        findings = [each for each in look.harmed.get(arm_id, ()) if _takes_out(each, plan)]
         figures = look.figures.get(arm_id)
-        if findings and plan.guardrail_action is GuardrailAction.ROLLBACK:
+        if findings:
             yield Ruling(
                 action=Action.ROLL_BACK,
                 arm=arm_id,
@@ -116,6 +116,13 @@ def _aborts(look: Look) -> Iterator[Ruling]:
         elif is_silent(figures, look.window):
             expected = {"expected_outcomes": figures.expected_outcomes, "decisions": figures.decisions}
             yield Ruling(action=Action.ROLL_BACK, arm=arm_id, cause=HoldCause.NO_DATA, figures=expected)
+
+
+def _takes_out(finding: Finding, plan: LaunchPlan) -> bool:
+    """Whether the plan lets a finding take an arm out: a guardrail in both modes, the goal in one."""
+    if finding.is_reversal:
+        return plan.mode is Mode.AUTOMATIC
+    return plan.guardrail_action is GuardrailAction.ROLLBACK
 
 
 def _ends(look: Look) -> Iterator[Ruling]:
@@ -150,7 +157,7 @@ def _holdback(look: Look) -> Iterator[Ruling]:
         return
     champion = launching.experiment.champion
     gates = look.gates(champion)
-    if all(gate.is_open for gate in gates):
+    if all(gate.is_open for gate in gates) and not look.harmed.get(champion):
         figures = {gate.name: gate.figure for gate in gates}
         yield Ruling(action=Action.END_HOLDBACK, arm=champion, figures=figures)
 

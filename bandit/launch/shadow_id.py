@@ -5,6 +5,7 @@ bits; see `bandit.decision_id.IdBits`. So a decision and its shadows also stand 
 which is in the order of ids.
 """
 
+from math import ceil
 from typing import Final
 
 from bandit.decision_id import SAMPLE_BITS
@@ -21,6 +22,20 @@ def sample_of(decision_id: bytes) -> int:
     6
     """
     return decision_id[-2] << 8 | decision_id[-1]
+
+
+def threshold_of(sample: float) -> int:
+    """Return below which sample bits a decision is seen in shadow, of a declared part in (0, 1].
+
+    >>> threshold_of(0.3), threshold_of(1.0)
+    (19661, 65536)
+    """
+    return ceil(sample * N_SAMPLES)
+
+
+def seen_part(sample: float) -> float:
+    """Return the exact probability with which an arm sees a decision of the champion in shadow."""
+    return threshold_of(sample) / N_SAMPLES
 
 
 def shadow_id(decision_id: bytes, arm: int) -> bytes:

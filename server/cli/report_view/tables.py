@@ -77,6 +77,7 @@ def belief_table(report: Report) -> Table:
     metrics = [metric_of(arm, report.reward_metric) for arm in report.arms]
     decimals = _posterior_decimals(metrics)
     counts_units = any(arm.units for arm in report.arms)
+    has_shadows = any(arm.decisions.shadow for arm in report.arms)
     rows = [
         Row(
             (
@@ -84,6 +85,7 @@ def belief_table(report: Report) -> Table:
                 percent(arm.share),
                 f"{_n_decisions(arm):,}",
                 *([f"{arm.units:,}"] if counts_units else []),
+                *([f"{arm.decisions.shadow:,}"] if has_shadows else []),
                 f"{metric.outcomes:,}",
                 f"{metric.observations:,.0f}",
                 *_posterior_cells(metric, decimals),
@@ -94,7 +96,7 @@ def belief_table(report: Report) -> Table:
         )
         for arm, metric in zip(report.arms, metrics, strict=True)
     ]
-    counts = ("decisions", "units") if counts_units else ("decisions",)
+    counts = "decisions", *(["units"] if counts_units else []), *(["in shadow"] if has_shadows else [])
     headings = "share", *counts, "outcomes", "counted", "mean", _interval_heading(metrics)
     columns = _ARM, *map(Column, (*headings, "P(best)", "exp. loss"))
     which = f", of the first {N_STEERING} of each unit" if report.analysis_unit == ANALYSIS_UNIT_UNIT else ""

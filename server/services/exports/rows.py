@@ -7,6 +7,7 @@ from typing import Final, TypeAlias
 from bandit.decision_id import Basis
 from bandit.facts import DecisionKey, OutcomeKey, Tally
 from bandit.facts.silence import silence_of, with_silence
+from bandit.launch.shadow_id import seen_part
 from bandit.metric import Metric
 from server.services.exports.metric_scale import MetricScale
 from server.services.exports.resolved_history import EpochKey, ResolvedHistory
@@ -38,6 +39,7 @@ def epoch_rows(history: ResolvedHistory) -> Iterator[Row]:
                 key in closed,
                 epoch.revision,
                 *means,
+                seen_part(epoch.shadows[arm]) if arm in epoch.shadows else None,
             )
 
 

@@ -166,10 +166,18 @@ _EPOCHS: Final = (
 )
 
 
+_SAMPLE: Final = Column(
+    "shadow_propensity",
+    Kind.NUMBER,
+    "Probability with which the arm saw a policy decision of the champion in shadow; empty if it was not in "
+    "shadow.",
+)
+
+
 def epochs_columns(metrics: Iterable[str]) -> tuple[Column, ...]:
     """Return the columns of the epochs table, with a column of posterior means for each metric."""
     means = (
         Column(f"mean_{metric}", Kind.NUMBER, f"The arm's posterior mean of {metric} at the epoch's start.")
         for metric in metrics
     )
-    return (*_EPOCHS, *means)
+    return (*_EPOCHS, *means, _SAMPLE)

@@ -124,7 +124,7 @@ def summarise_evidence(
             inputs.evidence_facts,
             floors,
             started_at=started_at,
-            n_compared=len(inputs.grid.arms) - 1,
+            grid=inputs.grid,
             withheld=inputs.withheld,
             lift=lift,
         ),

@@ -1,7 +1,7 @@
 """What speaks against the arms of a launch: guardrails that show harm, and signals that hold."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import exp, isfinite
 from typing import Final
@@ -60,7 +60,8 @@ def _harmed(
 ) -> dict[str, tuple[Finding, ...]]:
     """Return the guardrails that show harm by each challenger, and by a champion in its holdback.
 
-    A comparison belongs to a pair: after a promotion it goes on, with the former champion as the measure.
+    A comparison belongs to a pair: after a promotion that of a guardrail goes on, with the former champion as
+    the measure.
     """
     numbers, launch = inputs.state.arm_numbers, launching.launch
     ids = {number: arm_id for arm_id, number in numbers.items()}
@@ -71,8 +72,21 @@ def _harmed(
         floors = smallest_floors(inputs.declarations, numbers)
         reverse = assess(before.state, floors, grid=inputs.grid, withheld=inputs.withheld)
         champion = launching.experiment.champion
-        found[champion] = _findings(reverse, harms_of(before), launching, ids).get(champion, ())
+        harms = _findings(reverse, harms_of(before), launching, ids).get(champion, ())
+        found[champion] = (*harms, *_reversal(assessment, numbers[launch.former_champion]))
     return {arm_id: findings for arm_id, findings in found.items() if findings}
+
+
+def _reversal(assessment: Assessment, former: int) -> Iterator[Finding]:
+    """Yield the finding that the former champion is better on the goal than the one that replaced it.
+
+    This comparison began with the promotion: evidence from before, which led to it, would hide a reversal.
+    """
+    challenger = assessment.reward.challengers.get(former)
+    claim = None if challenger is None else challenger.better
+    if challenger is not None and isinstance(claim, Claim) and claim.is_established:
+        figures = _figures_of(claim, challenger.comparison)
+        yield Finding(metric=assessment.reward.metric.name, figures=figures, is_reversal=True)
 
 
 def _with_pairs(

@@ -167,16 +167,20 @@ def _end_reason(ruling: Ruling, look: Look, champion: str) -> str:
 
 
 def _abort_reason(ruling: Ruling, champion: str) -> str:
-    arm, figures, finding = ruling.arm, ruling.figures, ruling.finding
-    if finding is not None and finding.is_trip_wire:
-        return _trip_reason(arm, finding.metric, figures, champion)
-    if finding is not None:
-        return _harm_reason(ruling, finding, champion)
+    arm, figures = ruling.arm, ruling.figures
+    if ruling.finding is not None:
+        return _finding_in_words(arm, ruling.finding, champion)
     if ruling.cause is HoldCause.NO_DATA:
         expected = f"{figures['expected_outcomes']:,.0f}"
         counted = f"{figures['decisions']:,.0f} decisions"
         return f"{arm} had no outcome in {counted}, where {champion}'s rate leads to expect {expected}"
     return "decisions do not follow the shares"
+
+
+def _finding_in_words(arm: str, finding: Finding, champion: str) -> str:
+    if finding.is_trip_wire:
+        return _trip_reason(arm, finding.metric, finding.figures, champion)
+    return _harm_reason(arm, finding, champion)
 
 
 def _trip_reason(arm: str, metric: str, figures: Mapping[str, float], champion: str) -> str:
@@ -186,15 +190,17 @@ def _trip_reason(arm: str, metric: str, figures: Mapping[str, float], champion: 
     return f"{arm} had {own}, {champion} {others}{times}; {_FUSE}"
 
 
-def _harm_reason(ruling: Ruling, finding: Finding, champion: str) -> str:
-    metric, figures = finding.metric, ruling.figures
+def _harm_reason(arm: str, finding: Finding, champion: str) -> str:
+    metric, figures = finding.metric, finding.figures
     values = f"e-value {figures['e_value']:.3g}, level {figures['level']:.3g}"
+    if finding.is_reversal:
+        return f"{champion} is better than {arm} on {metric} since the promotion ({values})"
     more, less = figures.get("lift_lower", 0.0), figures.get("lift_upper", 0.0)
     if more > 0:
-        return f"{ruling.arm} had at least {100 * more:.3g} % more {metric} than {champion} ({values})"
+        return f"{arm} had at least {100 * more:.3g} % more {metric} than {champion} ({values})"
     if less < 0:
-        return f"{ruling.arm} had at least {-100 * less:.3g} % less {metric} than {champion} ({values})"
-    return f"{metric} of {ruling.arm} is worse than that of {champion} ({values})"
+        return f"{arm} had at least {-100 * less:.3g} % less {metric} than {champion} ({values})"
+    return f"{metric} of {arm} is worse than that of {champion} ({values})"
 
 
 def _gates_in_words(look: Look, arm_id: str) -> str:
@@ -206,6 +212,11 @@ def arm_sentence(arm_id: str, arm: ArmLaunch, look: Look) -> str:
     template = _STATES.get(arm.state)
     if template is None:
         return _under_way(arm_id, arm, look)
+    findings = look.harmed.get(arm_id, ())
+    if arm.state is ArmState.PROMOTED and findings and look.launching.launch.former_champion is not None:
+        former = look.launching.launch.former_champion
+        why = _finding_in_words(arm_id, findings[0], former)
+        return f"Roll back {arm_id}: {why}. The holdback does not end until a person decides."
     is_fuse = arm.state is ArmState.ROLLED_BACK and arm.reason.endswith(_FUSE)
     return template.format(
         arm=arm_id,

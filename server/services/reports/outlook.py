@@ -10,10 +10,12 @@ from bandit.allocation import ExperimentState
 from bandit.decision_id import Basis
 from bandit.experiment import AnalysisUnit
 from bandit.facts import Facts
+from bandit.facts.grid import FactGrid
 from bandit.inference.data.table import ValueScale
 from bandit.inference.planning.power import Forecast, Plan, forecast, helpful_minimum_share
 from bandit.inference.reasons import CannotSay, Reason
 from bandit.inference.verdict.claims import ALPHA
+from bandit.inference.verdict.families import family_of
 from bandit.metric import Direction
 from server.wording import counted, duration_text, minimum_share_text, rate_text, signed_percent
 
@@ -51,7 +53,7 @@ def look_out(
     floors: Mapping[int, float],
     *,
     started_at: datetime,
-    n_compared: int,
+    grid: FactGrid,
     withheld: CannotSay | None,
     lift: float | None,
 ) -> Outlook:
@@ -62,7 +64,7 @@ def look_out(
         facts: The facts that evidence counts.
         floors: Arm number to its smallest declared floor.
         started_at: When the experiment started.
-        n_compared: Challengers that share the error rate.
+        grid: The facts by rows, of every arm that the experiment ever had.
         withheld: Why evidence is withheld; None if it is not.
         lift: The relative lift; None for a tenth in the better direction.
     """
@@ -82,7 +84,9 @@ def look_out(
     )
     if withheld is not None or not outlook.challenger:
         return outlook
-    plan = _plan(replace(state, facts=facts), floors, outlook, n_compared)
+    champion, challenger = (state.arm_numbers[arm] for arm in (declared.champion, outlook.challenger))
+    family = family_of(state, grid, challenger, [arm for arm in grid.arms if arm != champion])
+    plan = _plan(replace(state, facts=facts), floors, outlook, family.n_challengers)
     if isinstance(plan, CannotSay):
         return replace(outlook, forecast=plan)
     return replace(

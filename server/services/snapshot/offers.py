@@ -10,7 +10,7 @@ from bandit.decision_id import Basis, DecisionTerms, UnitMarker
 from bandit.experiment import SEGMENT_ALL, AnalysisUnit, Arm
 from bandit.facts import DecisionKey, Epoch
 from bandit.facts.parts import is_split
-from bandit.launch.shadow_id import N_SAMPLES
+from bandit.launch.shadow_id import N_SAMPLES, seen_part, threshold_of
 from bandit.launch.state import ON_ITS_WAY, ArmState
 from server.store.records import ExperimentRecord, State
 
@@ -278,8 +278,8 @@ class CompiledExperiment:
             number = self.record.arm_numbers[arm_id]
             sample = self.epoch.shadows.get(number, 0.0)
             if sample > 0 and not arm.is_taken_out and number < N_SAMPLES - 1:
-                threshold = math.ceil(sample * N_SAMPLES)
-                yield ShadowOffer(arm, self._terms(arm_id, Basis.SHADOW, threshold / N_SAMPLES), threshold)
+                terms = self._terms(arm_id, Basis.SHADOW, seen_part(sample))
+                yield ShadowOffer(arm, terms, threshold_of(sample))
 
     def _reason(self, arm_id: str) -> Reason:
         is_warming_up = self.record.arm_numbers[arm_id] in self.epoch.warming_up

@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import pytest
 
+from bandit.decision_id import Basis
 from bandit.facts import Epoch, Facts
 from bandit.limits import Limits
 from bandit.metric import Metric, RelativeMargin
@@ -60,6 +61,18 @@ def rows(text: str, title: str) -> list[str]:
     title_line = next(number for number, line in enumerate(lines) if line.startswith(title))
     rule = next(number for number in range(title_line, len(lines)) if lines[number].startswith("─"))
     return lines[rule + 1 : lines.index("", rule)]
+
+
+def test_shadow_decisions_have_a_column_where_there_are_any() -> None:
+    """They stand apart: an arm in shadow has answered nobody."""
+    assert "in shadow" not in drawn(report())
+    epochs = [make_epoch(1, START, shares={0: 1.0, 1: 0.0}), make_epoch(2, START + HOUR)]
+    facts = Facts(decisions={decision_key(1, 0): 1_000, decision_key(1, 1, Basis.SHADOW): 300}, outcomes={})
+    text = drawn(report_on(declare(arms=["base", "seen"], metrics=[CLICK]), epochs, facts, now=START + HOUR))
+    lines = rows(text, "belief on click")
+    base, seen = (next(line.split() for line in lines if line.startswith(arm)) for arm in ("base", "seen"))
+    assert (base[3], base[4], seen[3], seen[4]) == ("1,000", "0", "0", "300")
+    assert "in shadow" in text
 
 
 def test_a_row_adds_up_and_shows_what_is_established() -> None:

@@ -28,7 +28,7 @@ from server.store.columns.exact_sums import in_quanta
 from server.store.opening import open_store
 from server.store.sql_store import SqlStore
 from server.store.tables.schema import rewards
-from tests.bandit.builders import MINUTE, START, declare
+from tests.bandit.builders import MINUTE, START, declare, make_epoch
 from tests.store.builders import reward, run, silently, sums_of
 from tests.support.exports import (
     CLICK,
@@ -165,6 +165,18 @@ def test_epochs_are_the_history_of_the_shares(store: SqlStore, folder: Path) -> 
     assert [row["started_at"] for row in rows[::2]] == [START + n * MINUTE for n in (1, 2, 3)]
     assert [row["ended_at"] for row in rows[::2]] == [START + 2 * MINUTE, START + 3 * MINUTE, None]
     assert [(row["mean_click"], row["mean_spend"]) for row in rows[:2]] == [(0.25, None), (0.5, None)]
+
+
+def test_epochs_say_what_each_arm_saw_in_shadow(store: SqlStore, folder: Path) -> None:
+    """The propensity of a shadow decision is that of its epoch, to the last bit."""
+    record = create(store)
+    shadowed = make_epoch(
+        4, START + 4 * MINUTE, {0: 1.0, 1: 0.0}, experiment=record.number, revision=record.revision
+    )
+    assert store.add_epoch(replace(shadowed, shadows={1: 0.3})) is not None
+    write(store, folder)
+    rows = read_parquet(folder / "epochs.parquet")
+    assert [row["shadow_propensity"] for row in rows] == [None] * 7 + [19_661 / 65_536]
 
 
 def test_an_arm_that_was_never_given_is_a_fact(store: SqlStore, folder: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from bandit.experiment import Arm
 from bandit.launch import moves
 from bandit.launch.gates import HoldCause
-from bandit.launch.plan import AfterHoldback, Holdback
+from bandit.launch.plan import AfterHoldback, Holdback, Mode
 from bandit.launch.rulings import Action, rule
 from bandit.launch.state import ArmState
 from server.services.errors import ExperimentChangedError, InvalidInputError, LaunchRefusedError
@@ -59,6 +59,35 @@ def test_a_rollback_in_the_holdback_brings_the_former_champion_back(launch: Laun
     at.act(Verb.ROLL_BACK)
     assert (at.champion, at.share("v1"), at.share("v2")) == ("v1", 1, 0)
     assert at.what("promoted", "rolled_back") == [("v2", "promoted"), ("v2", "rolled_back")]
+
+
+TURNED = answering(click=ALIKE | {"v1": 0.6, "v2": 0.05}, error=FEW)
+
+
+def test_a_goal_that_turns_in_the_holdback_brings_the_former_champion_back(launch: Launch) -> None:
+    """The comparison begins anew with the promotion, so what led to it does not hide the reversal."""
+    at = launch(declared(holdback=Holdback(share=0.2, cycles=20)))
+    at.answer = BETTER
+    promote(at)
+    at.steps(5)
+    at.answer = TURNED
+    at.until(ArmState.ROLLED_BACK, most=60)
+    assert (at.champion, at.share("v1"), at.share("v2")) == ("v1", 1, 0)
+    assert at.arm().reason.startswith("v1 is better than v2 on click since the promotion (e-value ")
+
+
+def test_where_people_promote_a_goal_that_turns_is_theirs_to_judge(launch: Launch) -> None:
+    """Nothing is swapped back, but the holdback does not end either, and the sentence asks for a rollback."""
+    at = launch(declared(holdback=HOLDBACK, mode=Mode.RECOMMEND, stages=[BANDIT]))
+    at.steps(2)
+    at.act(Verb.ADVANCE)
+    promote(at)
+    at.answer = TURNED
+    at.steps(40)
+    assert (at.champion, at.state()) == ("v2", ArmState.PROMOTED)
+    assert at.view().sentence.startswith("Roll back v2: v1 is better than v2 on click since the promotion")
+    at.act(Verb.ROLL_BACK)
+    assert at.champion == "v1"
 
 
 def test_a_rollback_after_the_holdback_brings_the_champion_before_back(launch: Launch) -> None:

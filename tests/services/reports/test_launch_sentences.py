@@ -173,6 +173,21 @@ def test_a_rollback_gives_its_figures(finding: Finding, expected: str) -> None:
     assert sentence(look(ruling.applied(before, by_controller(reason)))) == expected
 
 
+def test_a_promotion_that_turns_out_bad_asks_for_a_rollback() -> None:
+    """Where the service does not act by itself; by whatever it was found."""
+    after = moves.promoted(in_bandit("b"), "b", occasion(9))
+    trip = Finding(metric="errors", figures={**COUNTS, "champion_events": 4.0}, is_trip_wire=True)
+    turned = Finding(metric="clicks", figures={"e_value": 90.0, "level": 80.0}, is_reversal=True)
+    assert sentence(replace(look(after), harmed={"b": (trip,)})) == (
+        "Roll back b: b had 23 of errors in 400 decisions, a 4 in 400; a fuse, not a finding. "
+        "The holdback does not end until a person decides."
+    )
+    assert sentence(replace(look(after), harmed={"b": (turned,)})) == (
+        "Roll back b: a is better than b on clicks since the promotion (e-value 90, level 80). "
+        "The holdback does not end until a person decides."
+    )
+
+
 def test_an_inconclusive_launch_says_between_which_bounds_it_ended() -> None:
     """And that nothing was shipped."""
     before = in_bandit("b")

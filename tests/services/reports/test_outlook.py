@@ -9,13 +9,15 @@ import pytest
 
 from bandit.experiment import AnalysisUnit, Arm
 from bandit.facts import Epoch, Facts, Tally
+from bandit.facts.grid import FactGrid
 from bandit.inference.planning.power import Forecast
 from bandit.inference.reasons import CannotSay, Reason
+from bandit.launch.launching import Launching
 from bandit.limits import Limits
 from bandit.metric import N_STEPS, Metric, MetricKind
 from bandit.policies import WeightedSplit
 from bandit.v1.evidence_pb2 import Outlook as OutlookMessage
-from server.services.reports.outlook import Outlook, outlook_text
+from server.services.reports.outlook import Outlook, look_out, outlook_text
 from server.wording import minimum_share_text
 from tests.bandit.builders import (
     HOUR,
@@ -26,7 +28,9 @@ from tests.bandit.builders import (
     declare,
     make_epoch,
     outcome_key,
+    stand,
 )
+from tests.bandit.launch.launches import in_bandit
 from tests.support.reports import CLICK, report_on, require_sane
 
 EVEN = WeightedSplit(weights={"champion": 1, "challenger": 1})
@@ -206,3 +210,41 @@ def test_evidence_that_is_withheld_withholds_the_outlook() -> None:
     """Its reason is that of the evidence."""
     withheld = made(1, 2, forecast=CannotSay(Reason.REPEATED_UNITS))
     assert "units come back" in outlook_text(withheld)
+
+
+def half_of(launching: Launching) -> float:
+    """Return after how many days a lift is seen at even odds, in an experiment with this launch."""
+    shares = dict.fromkeys(range(4), 1 / 4)
+    history = [make_epoch(number + 1, START + number * HOUR, shares) for number in range(2)]
+    state = stand(
+        launching.experiment,
+        history,
+        Facts(
+            decisions={decision_key(1, 0): 10_000},
+            outcomes={outcome_key(1, 0): binary_tally(10_000, 500)},
+        ),
+        now=START + timedelta(days=30),
+        launch=launching.launch,
+    )
+    found = look_out(
+        state,
+        state.facts,
+        dict.fromkeys(range(4), 0.2),
+        started_at=START,
+        grid=FactGrid(state.facts, history, range(4)),
+        withheld=None,
+        lift=0.1,
+    )
+    assert found.challenger == "b"
+    assert isinstance(found.forecast, Forecast)
+    return found.forecast.days_at_half
+
+
+def test_in_a_launch_a_later_comparison_takes_longer() -> None:
+    """The j-th has the level of j (j + 1) claims, which the outlook is made for, too."""
+    only = in_bandit("b")
+    first = replace(only, launch=replace(only.launch, hypotheses=()))
+    later = first
+    for _ in range(4):
+        later = later.comparing("c", "a", 2)
+    assert half_of(first.comparing("b", "a", 2)) < half_of(later.comparing("b", "a", 2))
