@@ -67,12 +67,14 @@ class Gate:
         figure: How much of it there is; durations in seconds.
         threshold: How much opens it.
         opens_at: The earliest instant at which it opens; None if it is open, or rests on traffic.
+        counts_pairs: Whether it counts pairs of a shadow's outcome and the champion's, and not outcomes.
     """
 
     name: str
     figure: float
     threshold: float
     opens_at: datetime | None = None
+    counts_pairs: bool = False
 
     @property
     def is_open(self) -> bool:
@@ -96,6 +98,19 @@ class Lift:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VisibleLift:
+    """A relative improvement, and how long it takes to be seen.
+
+    Attributes:
+        lift: The change of the goal; negative where less is better.
+        days: Days at this traffic after which it is established at even odds; infinite if it never is.
+    """
+
+    lift: float
+    days: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ArmFigures:
     """What a look finds about one arm, in its current visit.
 
@@ -115,6 +130,8 @@ class ArmFigures:
         probability_best: Belief that it is the best arm.
         is_winner: Whether the report's rule would promote it.
         mirrored: The part of its shadow decisions of which any outcome was posted; None unless in shadow.
+        led_at: When it was first established as better, where it no longer is; None otherwise.
+        visible: How long an improvement takes to be seen; None unless it was asked for, and waited for.
     """
 
     decisions: int = 0
@@ -131,6 +148,8 @@ class ArmFigures:
     probability_best: float = 0.0
     is_winner: bool = False
     mirrored: float | None = None
+    led_at: datetime | None = None
+    visible: VisibleLift | None = None
 
     def whole_cycles(self, cycle: timedelta, n_over: int) -> int:
         """Return how many of the first `n_over` cycles, all over, are covered by at least nine tenths."""
@@ -169,6 +188,7 @@ class Look:
         is_running: Whether shares decide.
         is_clock_doubted: Whether the server's clock is in doubt.
         is_alarming: Whether decisions do not follow the shares.
+        skewed: Then the arm that is furthest from its share, and by what part of it; None if unknown.
         harmed: Arm id to the guardrails that show harm.
         signals: Arm id to the signals that hold it.
         claims: Arm id to what is claimed of it, of arms on their way.
@@ -183,6 +203,7 @@ class Look:
     is_running: bool = True
     is_clock_doubted: bool = False
     is_alarming: bool = False
+    skewed: tuple[str, float] | None = None
     harmed: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
     signals: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
     claims: Mapping[str, Sequence[LaunchClaim]] = field(default_factory=dict)
@@ -233,7 +254,12 @@ def _gates(arm: ArmLaunch, figures: ArmFigures, plan: LaunchPlan, now: datetime)
     if stage.minimum_decisions:
         yield Gate(name="minimum_decisions", figure=figures.decisions, threshold=stage.minimum_decisions)
     if stage.minimum_outcomes:
-        yield Gate(name="minimum_outcomes", figure=figures.outcomes, threshold=stage.minimum_outcomes)
+        yield Gate(
+            name="minimum_outcomes",
+            figure=figures.outcomes,
+            threshold=stage.minimum_outcomes,
+            counts_pairs=figures.mirrored is not None,
+        )
     if figures.mirrored is not None:
         yield Gate(name="minimum_mirrored", figure=figures.mirrored, threshold=stage.minimum_mirrored)
     if stage.kind is StageKind.BANDIT:
@@ -289,7 +315,7 @@ def _holds(look: Look, arm_id: str) -> Iterator[Hold]:
 def _holds_by_facts(look: Look, arm_id: str) -> Iterator[Hold]:
     arm, figures = look.launching.arm(arm_id), look.figures.get(arm_id, ArmFigures())
     if look.is_alarming:
-        yield Hold(cause=HoldCause.SAMPLE_RATIO)
+        yield Hold(cause=HoldCause.SAMPLE_RATIO, detail=_skew_text(look.skewed))
     for finding in look.harmed.get(arm_id, ()):
         yield Hold(cause=HoldCause.GUARDRAIL, metric=finding.metric)
     for finding in look.signals.get(arm_id, ()):
@@ -301,6 +327,13 @@ def _holds_by_facts(look: Look, arm_id: str) -> Iterator[Hold]:
     most = None if arm.current is None else arm.current.stage.maximum_duration
     if most is not None and figures.covered >= most and not look.has_open_gates(arm_id):
         yield Hold(cause=HoldCause.INCONCLUSIVE)
+
+
+def _skew_text(skewed: tuple[str, float] | None) -> str:
+    if skewed is None:
+        return ""
+    arm, part = skewed
+    return f": {arm} has {100 * abs(part):.2g} % {'more' if part > 0 else 'less'} than its share"
 
 
 def _lacks_outcomes(arm: ArmLaunch, figures: ArmFigures) -> bool:

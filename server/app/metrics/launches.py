@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from bandit.launch.gates import Look
 from server.app.metrics.series_limit import SeriesLimit
 from server.app.wiring import Services
 
 
 class LaunchCollector:
-    """Collects launches when Prometheus scrapes. Holds and gates are known to the server that looks alone.
+    """Collects launches when Prometheus scrapes; holds, gates and claims on the server that looks alone.
 
     Args:
         services: The services whose state it is.
@@ -25,6 +26,7 @@ class LaunchCollector:
         """Yield the metric families for Prometheus."""
         yield self._states()
         yield from self._looks()
+        yield from self._claims()
         actions = CounterMetricFamily(
             "bandit_launch_actions", "Changes of launches made by this server by itself."
         )
@@ -61,32 +63,39 @@ class LaunchCollector:
             "How much of it opens the gate.",
             labels=("experiment", "arm", "gate"),
         )
+        for name, arm_id, look in self._looked_at():
+            for hold in look.holds(arm_id):
+                holds.add_metric([name, arm_id, hold.cause, hold.metric], 1)
+            for gate in look.gates(arm_id):
+                figures.add_metric([name, arm_id, gate.name], gate.figure)
+                thresholds.add_metric([name, arm_id, gate.name], gate.threshold)
+        yield from (holds, figures, thresholds)
+
+    def _claims(self) -> Iterator[Metric]:
+        labels = ("experiment", "arm", "claim", "metric")
         values = GaugeMetricFamily(
             "bandit_launch_log_e_value",
             "Natural logarithm of the e-value of a claim about an arm of a launch.",
-            labels=("experiment", "arm", "claim", "metric"),
+            labels=labels,
         )
         levels = GaugeMetricFamily(
             "bandit_launch_log_level",
             "Natural logarithm of the e-value at which the claim is established.",
-            labels=("experiment", "arm", "claim", "metric"),
+            labels=labels,
         )
+        for name, arm_id, look in self._looked_at():
+            for claim in look.claims.get(arm_id, ()):
+                if claim.log_e_value is not None and claim.log_level is not None:
+                    values.add_metric([name, arm_id, claim.kind, claim.metric], claim.log_e_value)
+                    levels.add_metric([name, arm_id, claim.kind, claim.metric], claim.log_level)
+        yield from (values, levels)
+
+    def _looked_at(self) -> Iterator[tuple[str, str, Look]]:
+        """Yield the experiment, arm and look of each arm that this server looks at, within the limit."""
         for number, look in list(self._services.controller.looks.items()):
             live = self._services.snapshot.find_live(number)
             if live is None:
                 continue
-            name, numbers = live.record.name, live.record.arm_numbers
             for arm_id in look.launching.launch.arms:
-                if not self._series.admits((number, numbers[arm_id]), live.record):
-                    continue
-                for hold in look.holds(arm_id):
-                    holds.add_metric([name, arm_id, hold.cause, hold.metric], 1)
-                for gate in look.gates(arm_id):
-                    figures.add_metric([name, arm_id, gate.name], gate.figure)
-                    thresholds.add_metric([name, arm_id, gate.name], gate.threshold)
-                for claim in look.claims.get(arm_id, ()):
-                    if claim.log_e_value is not None and claim.log_level is not None:
-                        labels = [name, arm_id, claim.kind, claim.metric]
-                        values.add_metric(labels, claim.log_e_value)
-                        levels.add_metric(labels, claim.log_level)
-        yield from (holds, figures, thresholds, values, levels)
+                if self._series.admits((number, live.record.arm_numbers[arm_id]), live.record):
+                    yield live.record.name, arm_id, look

@@ -168,7 +168,8 @@ class LaunchController:
         tick = self._tick(known)
         if tick is not None:
             known = replace(known, looks=_with_time(known, tick, now))
-        look = await self._store.run(Thread.REPORT, _look_at, known, self._lag, now)
+        looked = partial(_look_at, looks_ahead=tick is not None)
+        look = await self._store.run(Thread.REPORT, looked, known, self._lag, now)
         ended_at = self._clock.monotonic()
         self._rests_until[record.number] = ended_at + _REST * (ended_at - began_at)
         if look is None:
@@ -256,8 +257,10 @@ def _is_to_be_watched(live: LiveExperiment) -> bool:
     return any(arm.state in going for arm in record.launch.arms.values())
 
 
-def _look_at(_: Store, known: ReportFacts, lag: timedelta, now: datetime) -> Look | None:
-    return look_at(known, lag, now)
+def _look_at(
+    _: Store, known: ReportFacts, lag: timedelta, now: datetime, *, looks_ahead: bool
+) -> Look | None:
+    return look_at(known, lag, now, looks_ahead=looks_ahead)
 
 
 def _with_time(known: ReportFacts, tick: timedelta, now: datetime) -> dict[int, StoredLook]:

@@ -1,19 +1,24 @@
 """One look at a launch: its figures and findings, of one snapshot and by the rules of the report."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Final
 
 import numpy as np
 
 from bandit.decision_id import Basis
 from bandit.inference.data.floors import smallest_floors
+from bandit.inference.planning.power import Forecast
+from bandit.inference.reasons import CannotSay
 from bandit.inference.sequential.comparison import Comparison
 from bandit.inference.sequential.results import Interval
+from bandit.inference.sequential.sample_ratio import SampleRatio
 from bandit.inference.verdict.advice import Rules, established_at_cycles
 from bandit.inference.verdict.assessment import Assessment, assess
 from bandit.inference.verdict.claims import ChallengerEvidence, Claim
-from bandit.launch.gates import ArmFigures, Lift, Look
+from bandit.launch.gates import ArmFigures, Lift, Look, VisibleLift
 from bandit.launch.launching import Launching
 from bandit.launch.mirroring import count_shadow
 from bandit.launch.state import ArmLaunch, ArmState
@@ -23,12 +28,21 @@ from server.services.reports.beliefs import ArmBeliefs
 from server.services.reports.evidence import EvidenceInput, evidence_input, rules_of
 from server.services.reports.launch_claims import claims_about
 from server.services.reports.launch_findings import find_harm, find_signals
+from server.services.reports.outlook import look_out
 from server.services.reports.silence import POSTED, silence_of
 from server.store.records import ReportFacts, State
 
+_LIFT: Final = 0.05
+"""The improvement whose time is told where the plan declares no least lift."""
+
 
 def look_at(
-    known: ReportFacts, lag: timedelta, now: datetime, *, is_clock_doubted: bool = False
+    known: ReportFacts,
+    lag: timedelta,
+    now: datetime,
+    *,
+    is_clock_doubted: bool = False,
+    looks_ahead: bool = True,
 ) -> Look | None:
     """Look at an experiment; None if it has no launch.
 
@@ -37,6 +51,7 @@ def look_at(
         lag: How long a replica may go on with an epoch after its end.
         now: The moment.
         is_clock_doubted: Whether the clock is in doubt.
+        looks_ahead: Whether to say how long an improvement takes to be seen, some 20 ms for each arm.
     """
     record = known.found.record
     if record.launch is None:
@@ -46,7 +61,14 @@ def look_at(
     floors = smallest_floors(known.declarations, record.arm_numbers)
     assessment = assess(state, floors, grid=inputs.grid, withheld=inputs.withheld)
     beliefs = ArmBeliefs(record, state)
-    return look_with(known, inputs, assessment, beliefs.probabilities, is_clock_doubted=is_clock_doubted)
+    return look_with(
+        known,
+        inputs,
+        assessment,
+        beliefs.probabilities,
+        is_clock_doubted=is_clock_doubted,
+        looks_ahead=looks_ahead,
+    )
 
 
 def look_with(
@@ -56,6 +78,7 @@ def look_with(
     probability_best: Mapping[int, float],
     *,
     is_clock_doubted: bool = False,
+    looks_ahead: bool = True,
 ) -> Look | None:
     """Look at an experiment whose evidence is known; None if it has no launch.
 
@@ -65,21 +88,27 @@ def look_with(
         assessment: The evidence.
         probability_best: Arm number to P(best), of arms in service.
         is_clock_doubted: Whether the clock is in doubt.
+        looks_ahead: Whether to say how long an improvement takes to be seen, some 20 ms for each arm.
     """
     record = known.found.record
     if record.launch is None:
         return None
     launching = Launching(experiment=record.experiment, launch=record.launch)
     reader = _FigureReader(known, inputs, assessment, probability_best, rules_of(launching.plan))
+    figures = {arm_id: reader.figures(arm_id) for arm_id in record.launch.arms}
+    if looks_ahead:
+        figures = _with_outlook(figures, known, launching, inputs)
+    ids = {number: arm_id for arm_id, number in record.arm_numbers.items()}
     reward = record.experiment.metric(record.experiment.reward_metric)
     claims = claims_about(known, inputs, assessment)
     return Look(
         at=inputs.state.now,
         launching=launching,
-        figures={arm_id: reader.figures(arm_id) for arm_id in record.launch.arms},
+        figures=figures,
         is_running=record.state is State.RUNNING,
         is_clock_doubted=is_clock_doubted,
         is_alarming=assessment.is_alarming,
+        skewed=_skewed(assessment.sample_ratio, ids),
         harmed=find_harm(launching, inputs, assessment, claims),
         signals=find_signals(launching, inputs, assessment),
         claims=claims,
@@ -139,6 +168,7 @@ class _FigureReader:
             lift=(lift := _lift(challenger)),
             most_lift=_most_lift(lift, self._assessment.reward.metric.direction),
             probability_best=probability,
+            led_at=None if claim is None else _led_at(claim, self._assessment.reward.row_ends),
             is_winner=arm in self._winners and probability >= self._rules.least_probability,
         )
 
@@ -178,6 +208,50 @@ class _FigureReader:
             rows = (cells.arm == arm) & (cells.basis == Basis.POLICY) & (cells.epoch >= first)
             n_outcomes = int(outcomes.tallies[rows][:, POSTED].sum())
         return int(columns.counts[own].sum()), n_outcomes
+
+
+def _with_outlook(
+    figures: Mapping[str, ArmFigures], known: ReportFacts, launching: Launching, inputs: EvidenceInput
+) -> dict[str, ArmFigures]:
+    """Return the figures, for arms that wait for evidence with how long an improvement takes to be seen."""
+    state, found = inputs.state, dict(figures)
+    goal = launching.experiment.metric(launching.experiment.reward_metric)
+    lift = launching.plan.least_lift or _LIFT
+    for arm_id in launching.launch.in_state(ArmState.BANDIT):
+        own = figures[arm_id]
+        if own.evidence is None or own.evidence >= own.level:
+            continue
+        outlook = look_out(
+            state,
+            inputs.evidence_facts,
+            smallest_floors(known.declarations, state.arm_numbers),
+            started_at=known.found.record.started_at or state.now,
+            grid=inputs.grid,
+            withheld=inputs.withheld,
+            lift=lift if goal.direction is Direction.MAXIMIZE else -lift,
+            challenger=arm_id,
+        )
+        if isinstance(outlook.forecast, Forecast):
+            visible = VisibleLift(lift=outlook.lift, days=outlook.forecast.days_at_half)
+            found[arm_id] = replace(own, visible=visible)
+    return found
+
+
+def _skewed(check: SampleRatio | CannotSay, ids: Mapping[int, str]) -> tuple[str, float] | None:
+    """Return the arm that is furthest from its share, and by what part of it."""
+    if not isinstance(check, SampleRatio):
+        return None
+    deviations = {arm: abs(z) for arm, z in check.z.items() if z is not None and check.expected[arm] > 0}
+    if not deviations:
+        return None
+    arm = max(deviations, key=lambda each: deviations[each])
+    return ids[arm], check.observed[arm] / check.expected[arm] - 1
+
+
+def _led_at(claim: Claim, row_ends: Sequence[datetime]) -> datetime | None:
+    """Return when a claim was first established, if it no longer is."""
+    row = claim.first_established
+    return row_ends[row] if claim.is_lapsed and row is not None else None
 
 
 def _cycle_end(started_at: datetime | None, cycle: timedelta, now: datetime) -> datetime | None:

@@ -31,7 +31,9 @@ _COUNTED: Final = {
 _HOLDS: Final[Mapping[HoldCause, str]] = {
     HoldCause.OPERATOR: "held by {detail}",
     HoldCause.SIGNAL: "{metric} is worse than it may be; it goes on by itself once that is over",
-    HoldCause.SAMPLE_RATIO: "decisions do not follow the shares; nothing is judged until this is clear",
+    HoldCause.SAMPLE_RATIO: (
+        "decisions do not follow the shares{detail}; nothing is judged until this is clear"
+    ),
     HoldCause.NO_DATA: "{detail}; silence is not taken for failure",
     HoldCause.INCONCLUSIVE: "its step has lasted as long as it may, and shows nothing",
     HoldCause.PAUSED: "the experiment does not run",
@@ -99,7 +101,8 @@ def gate_sentence(gate: Gate) -> str:
         return f"log e-value {gate.figure:.2f} of {gate.threshold:.2f}"
     if gate.name == "probability_best":
         return f"P(best) {percent(gate.figure)} of {percent(gate.threshold)}, a belief"
-    return f"{gate.figure:,.0f} of {gate.threshold:,.0f} {_COUNTED[gate.name]}"
+    counted = "pairs" if gate.counts_pairs else _COUNTED[gate.name]
+    return f"{gate.figure:,.0f} of {gate.threshold:,.0f} {counted}"
 
 
 def hold_sentence(hold: Hold) -> str:
@@ -252,7 +255,11 @@ def _in_bandit(arm_id: str, missing: Sequence[Gate], look: Look) -> str:
     figures, champion = look.figures.get(arm_id, ArmFigures()), look.launching.experiment.champion
     if any(gate.name == "evidence" for gate in missing):
         so_far = "" if figures.lift is None else f" So far between {_bounds(figures.lift)}."
+        so_far += _when_seen(figures)
         so_far = f" No evidence can be given yet: {figures.unsaid}." if figures.unsaid else so_far
+        if figures.led_at is not None:
+            led = f"{arm_id} led {champion} on {figures.led_at:%Y-%m-%d}"
+            return f"Was better: {led}, and the data since do not bear it out. Not promoted.{so_far}"
         others = ", ".join(gate_sentence(gate) for gate in missing if gate.name != "evidence")
         return f"Wait: too early to tell {arm_id} from {champion}.{so_far}" + (
             f" {others}." if others else ""
@@ -263,6 +270,18 @@ def _in_bandit(arm_id: str, missing: Sequence[Gate], look: Look) -> str:
         date = "at the end of the cycle" if when is None else f"on {when:%Y-%m-%d %H:%M} UTC"
         return f"Wait: {arm_id} is better than {champion}, and is promoted {date} if that still holds."
     return f"Promote {arm_id}: {_gain(figures, look)}. {_WHO[look.launching.plan.mode]}"
+
+
+def _when_seen(figures: ArmFigures) -> str:
+    """Return how long an improvement takes to be seen from now on; empty if it should have been."""
+    visible = figures.visible
+    if visible is None:
+        return ""
+    lift = f"a lift of {100 * visible.lift:+.3g} %"
+    if visible.days == inf:
+        return f" At this traffic {lift} never shows."
+    left = timedelta(days=visible.days) - figures.covered
+    return f" At this traffic {lift} shows in about {span(left)}." if left > timedelta() else ""
 
 
 _WHO: Final[Mapping[Mode, str]] = {

@@ -56,6 +56,7 @@ def look_out(
     grid: FactGrid,
     withheld: CannotSay | None,
     lift: float | None,
+    challenger: str = "",
 ) -> Outlook:
     """Return the outlook of a started experiment.
 
@@ -67,6 +68,7 @@ def look_out(
         grid: The facts by rows, of every arm that the experiment ever had.
         withheld: Why evidence is withheld; None if it is not.
         lift: The relative lift; None for a tenth in the better direction.
+        challenger: Id of the challenger; by default that of the smallest floor.
     """
     declared = state.experiment
     reward = declared.metric(declared.reward_metric)
@@ -80,12 +82,13 @@ def look_out(
         decisions_per_day=n_decisions / (measured / _DAY) if measured else 0.0,
         measured=measured,
         forecast=withheld or CannotSay(Reason.NO_CHALLENGER),
-        challenger=min(_challengers(state), key=lambda arm: _floor(state, floors, arm), default=""),
+        challenger=challenger
+        or min(_challengers(state), key=lambda arm: _floor(state, floors, arm), default=""),
     )
     if withheld is not None or not outlook.challenger:
         return outlook
-    champion, challenger = (state.arm_numbers[arm] for arm in (declared.champion, outlook.challenger))
-    family = family_of(state, grid, challenger, [arm for arm in grid.arms if arm != champion])
+    champion, planned = (state.arm_numbers[arm] for arm in (declared.champion, outlook.challenger))
+    family = family_of(state, grid, planned, [arm for arm in grid.arms if arm != champion])
     plan = _plan(replace(state, facts=facts), floors, outlook, family.n_challengers)
     if isinstance(plan, CannotSay):
         return replace(outlook, forecast=plan)

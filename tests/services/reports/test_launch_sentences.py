@@ -3,21 +3,21 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from math import log
+from math import inf, log
 from typing import Any
 
 import pytest
 
 from bandit.launch import moves
 from bandit.launch.claims import ClaimKind, LaunchClaim, ShadowPairs
-from bandit.launch.gates import ArmFigures, Finding, Lift, Look
+from bandit.launch.gates import ArmFigures, Finding, Lift, Look, VisibleLift
 from bandit.launch.launching import Launching, Occasion
 from bandit.launch.plan import Mode
 from bandit.launch.rulings import Action, Ruling
 from bandit.launch.state import ArmState
 from server.services.reports.launch_sentences import arm_sentence, claim_sentence, reason_for
 from server.services.reports.launch_view import view_of
-from tests.bandit.launch.launches import PLAN, in_bandit, occasion, underway
+from tests.bandit.launch.launches import PLAN, SHADOW, declare_launch, in_bandit, occasion, underway
 
 NOW = datetime(2026, 12, 10, 9, 0, tzinfo=UTC)
 PAIRS = ShadowPairs(n=4812, shadow=0.021, champion=0.019, lower=-0.004, upper=0.008)
@@ -63,6 +63,48 @@ def test_an_arm_that_can_not_be_told_apart_waits_with_its_bounds() -> None:
     """The bounds hold at every look, so they can be quoted."""
     at = look(in_bandit("b"), evidence=1.0, lift=UNCLEAR)
     assert sentence(at) == "Wait: too early to tell b from a. So far between -4 and +9 %."
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [
+        (VisibleLift(lift=0.05, days=40.0), " At this traffic a lift of +5 % shows in about 12 d."),
+        (VisibleLift(lift=-0.05, days=28.5), " At this traffic a lift of -5 % shows in about 12 h."),
+        (VisibleLift(lift=0.01, days=inf), " At this traffic a lift of +1 % never shows."),
+        (VisibleLift(lift=0.05, days=20.0), ""),
+    ],
+)
+def test_an_arm_that_waits_says_when_an_improvement_would_show(visible: VisibleLift, expected: str) -> None:
+    """Less the 28 days that it has had; nothing of an improvement that should have been seen by then."""
+    at = look(in_bandit("b"), evidence=1.0, lift=UNCLEAR, visible=visible)
+    assert sentence(at) == f"Wait: too early to tell b from a. So far between -4 and +9 %.{expected}"
+
+
+def test_a_lead_that_the_data_do_not_bear_out_is_told() -> None:
+    """It was established once, and is not now."""
+    led_at = datetime(2026, 11, 12, 8, 0, tzinfo=UTC)
+    at = look(in_bandit("b"), evidence=1.0, lift=UNCLEAR, led_at=led_at)
+    assert sentence(at) == (
+        "Was better: b led a on 2026-11-12, and the data since do not bear it out. Not promoted. "
+        "So far between -4 and +9 %."
+    )
+
+
+def test_a_sample_ratio_alarm_names_who_is_furthest_from_its_share() -> None:
+    """Whatever else is counted of it is not judged."""
+    at = replace(look(underway()), is_alarming=True, skewed=("b", 0.041))
+    assert sentence(at) == (
+        "Held: b is in canary at 1 %; decisions do not follow the shares: b has 4.1 % more than its share; "
+        "nothing is judged until this is clear."
+    )
+
+
+def test_a_shadow_counts_pairs() -> None:
+    """Its minimum of outcomes is one of pairs."""
+    shadow = replace(SHADOW, minimum_outcomes=5_000)
+    launching = underway(declare_launch(plan=replace(PLAN, stages=(shadow, *PLAN.stages))))
+    at = look(launching, outcomes=412, mirrored=1.0)
+    assert sentence(at) == "Wait: b is in shadow, 412 of 5,000 pairs."
 
 
 def test_a_better_arm_says_when_it_is_promoted() -> None:
