@@ -12,7 +12,15 @@ import grpc
 from bandit.client.arguments import refusal
 from bandit.client.errors import CallError, call_error, malformed_error
 from bandit.client.statuses import from_status, to_timedelta
-from bandit.client.values import Choice, Fallback, OutcomeResult, Reason, RewardResult, ShadowDecision
+from bandit.client.values import (
+    Choice,
+    Fallback,
+    OutcomeResult,
+    Reason,
+    Rewarded,
+    RewardResult,
+    ShadowDecision,
+)
 from bandit.v1 import bandit_pb2
 from bandit.wrong_types import wrong_type
 
@@ -110,7 +118,7 @@ def check_fallback(fallback: Fallback, path: str = "fallback") -> None:
 
 
 def reward_request(
-    decision: Choice | str, outcomes: Mapping[str, float], revision: int, prefix: str = ""
+    decision: Rewarded, outcomes: Mapping[str, float], revision: int, prefix: str = ""
 ) -> bandit_pb2.RewardRequest | RewardResult:
     """Return the request for one reward, or its result where nothing is sent: for a fallback.
 
@@ -120,7 +128,7 @@ def reward_request(
         TypeError: an argument has a wrong type.
         InvalidArgumentError: a value can't be encoded.
     """
-    decision_id = decision.decision_id if isinstance(decision, Choice) else decision
+    decision_id = _id_of(decision)
     try:
         _check_types(decision_id, outcomes)
         _check_given(outcomes)
@@ -130,6 +138,11 @@ def reward_request(
     if not decision_id:
         return RewardResult(dict.fromkeys(outcomes, OutcomeResult.FALLBACK), is_fallback=True)
     return request
+
+
+def _id_of(decision: Rewarded) -> str:
+    """Return the id of what a reward is for; of another type it is as it was, to be refused by its type."""
+    return decision.decision_id if isinstance(decision, Choice | ShadowDecision) else decision
 
 
 def reward_result(response: bandit_pb2.RewardResponse) -> RewardResult:
@@ -197,9 +210,9 @@ def _reward_refusal(
     decision: object, outcomes: object, revision: object, prefix: str, error: Exception
 ) -> TypeError | CallError:
     """Return what is wrong with the arguments of a reward."""
-    decision_id = decision.decision_id if isinstance(decision, Choice) else decision
+    decision_id = decision.decision_id if isinstance(decision, Choice | ShadowDecision) else decision
     if not isinstance(decision_id, str):
-        return wrong_type(f"{prefix}decision", decision, "a Choice or a decision id")
+        return wrong_type(f"{prefix}decision", decision, "a Choice, a ShadowDecision or a decision id")
     if outcomes is None or isinstance(outcomes, str | bytes):
         return wrong_type(f"{prefix}outcomes", outcomes, "a mapping of metrics to numbers")
     fields = {"decision_id": decision_id, "outcomes": outcomes, "revision": revision}

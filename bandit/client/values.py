@@ -163,11 +163,15 @@ class Question:
     previous: Choice | str | None = None
 
 
+Rewarded: TypeAlias = Choice | ShadowDecision | str
+"""What a reward is for: an answer, what an arm saw in shadow, or a decision's id as text."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reward:
     """One of the rewards of `batch_reward`; the attributes are the arguments of `reward`."""
 
-    decision: Choice | str
+    decision: Rewarded
     outcomes: Mapping[str, float] = field(hash=False)
     revision: int = 0
 

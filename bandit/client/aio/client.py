@@ -26,7 +26,7 @@ from bandit.client.fallbacks import Fallbacks
 from bandit.client.messages import check_fallback, choice, choose_request, reward_request, reward_result
 from bandit.client.processes.copies import reduced
 from bandit.client.retry import Attempts, RetryPolicy
-from bandit.client.values import Choice, Fallback, Question, Reward, RewardResult, ShadowDecision
+from bandit.client.values import Choice, Fallback, Question, Reward, Rewarded, RewardResult, ShadowDecision
 from bandit.wrong_types import require
 
 
@@ -257,7 +257,7 @@ class AsyncBanditClient:
 
     async def reward(
         self,
-        decision: Choice | str,
+        decision: Rewarded,
         outcomes: Mapping[str, float],
         *,
         revision: int = 0,
@@ -270,7 +270,7 @@ class AsyncBanditClient:
         sent, and the result says so.
 
         Args:
-            decision: the choice, or its decision id; an empty id is a fallback's.
+            decision: the choice, what an arm saw in shadow, or its decision id; an empty id is a fallback's.
             outcomes: metric name to value, in the metric's own unit and range.
             revision: 0 for a first report; a higher one replaces the value of a lower one.
             timeout: seconds for all attempts, in place of the retry policy's.

@@ -15,7 +15,7 @@ from bandit.client.blocking.client import BanditClient
 from bandit.client.messages import reward_request
 from bandit.client.outbox.errors import OutboxClosedError, OutboxError
 from bandit.client.processes import forks
-from bandit.client.values import Choice, Reward, RewardResult
+from bandit.client.values import Reward, Rewarded, RewardResult
 from bandit.wrong_types import require
 
 if TYPE_CHECKING:
@@ -76,13 +76,13 @@ class RewardOutbox:
         forks.register_holder(self)
         self._find_sender()
 
-    def reward(self, decision: Choice | str, outcomes: Mapping[str, float], *, revision: int = 0) -> bool:
+    def reward(self, decision: Rewarded, outcomes: Mapping[str, float], *, revision: int = 0) -> bool:
         """Keep the outcomes of a decision; once this returns, they are on disk.
 
         Threads that call this at the same time share a commit.
 
         Args:
-            decision: the choice, or its decision id; an empty id is a fallback's.
+            decision: the choice, what an arm saw in shadow, or its decision id; an empty id is a fallback's.
             outcomes: metric name to value, in the metric's own unit and range.
             revision: 0 for a first report; a higher one replaces the value of a lower one.
 

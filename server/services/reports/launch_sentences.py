@@ -46,9 +46,9 @@ _HOLDS: Final[Mapping[HoldCause, str]] = {
 
 
 _CLAIMED: Final[Mapping[ClaimKind, str]] = {
-    ClaimKind.BETTER: "better than {champion} at {values}",
-    ClaimKind.HARM: "worse than {champion} at {values}",
-    ClaimKind.SIGNAL: "the signal changes at {values}",
+    ClaimKind.BETTER: "that it is better than {champion} has e-value {value}, established at {level}",
+    ClaimKind.HARM: "that it is worse than {champion} has e-value {value}, established at {level}",
+    ClaimKind.SIGNAL: "the signal has e-value {value}, and changes at {level}",
 }
 _LARGEST_SHOWN: Final = log(1e6)
 
@@ -117,12 +117,12 @@ def claim_sentence(claim: LaunchClaim, champion: str) -> str:
 
     >>> claim = LaunchClaim(metric="click", kind=ClaimKind.BETTER, log_e_value=0.0, log_level=3.0)
     >>> claim_sentence(claim, "v1")
-    'click: better than v1 at e-value 1 of 20.1'
+    'click: that it is better than v1 has e-value 1, established at 20.1'
     """
     parts = []
     if claim.log_e_value is not None and claim.log_level is not None:
-        values = f"e-value {_e_value(claim.log_e_value)} of {_e_value(claim.log_level)}"
-        parts.append(_CLAIMED[claim.kind].format(champion=champion, values=values))
+        value, level = _e_value(claim.log_e_value), _e_value(claim.log_level)
+        parts.append(_CLAIMED[claim.kind].format(champion=champion, value=value, level=level))
     elif claim.unsaid:
         parts.append(f"no evidence can be given: {claim.unsaid}")
     if claim.pairs is not None:

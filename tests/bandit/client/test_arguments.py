@@ -80,8 +80,11 @@ REWARD: list[tuple[dict[str, object], str]] = [
     ({"outcomes": ["click"]}, "outcomes must be a mapping, each key a str and each value a number"),
     ({"outcomes": None}, "outcomes must be a mapping of metrics to numbers, got None (NoneType)"),
     ({"outcomes": "click"}, "outcomes must be a mapping of metrics to numbers, got 'click' (str)"),
-    ({"decision": None}, "decision must be a Choice or a decision id, got None (NoneType)"),
-    ({"decision": b"signed"}, "decision must be a Choice or a decision id, got b'signed' (bytes)"),
+    ({"decision": None}, "decision must be a Choice, a ShadowDecision or a decision id, got None (NoneType)"),
+    (
+        {"decision": b"signed"},
+        "decision must be a Choice, a ShadowDecision or a decision id, got b'signed' (bytes)",
+    ),
     ({"revision": 1.0}, "revision must be an int, got 1.0 (float)"),
     ({"timeout": None, "revision": "1"}, "revision must be an int, got '1' (str)"),
 ]

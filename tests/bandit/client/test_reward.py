@@ -21,6 +21,7 @@ from bandit.client import (
     Reason,
     RetryPolicy,
     Reward,
+    ShadowDecision,
     UnavailableError,
 )
 from bandit.client.errors import CODE_TO_ERROR
@@ -64,6 +65,14 @@ async def test_reward_is_sent(client: AnyClient, script: Script) -> None:
     assert bandit_pb2.RewardRequest.FromString(sent) == bandit_pb2.RewardRequest(
         decision_id="signed", outcomes={"click": 1.0, "price": 2.0}, revision=3
     )
+
+
+async def test_what_an_arm_saw_in_shadow_is_rewarded_like_a_choice(client: AnyClient, script: Script) -> None:
+    """Under its own decision: outcomes that come after the block of `mirror`."""
+    script.on("Reward", answer(RECORDED))
+    await settle(client.reward(ShadowDecision(arm="v3", decision_id="of v3"), {"click": 1.0}))
+    [sent] = script.requests("Reward")
+    assert bandit_pb2.RewardRequest.FromString(sent).decision_id == "of v3"
 
 
 async def test_result_is_typed(client: AnyClient, script: Script) -> None:

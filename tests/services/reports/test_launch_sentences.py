@@ -143,18 +143,18 @@ def test_silence_says_how_long_it_has_lasted() -> None:
     [
         (
             LaunchClaim(metric="click", kind=ClaimKind.BETTER, log_e_value=log(3.25), log_level=log(80)),
-            "click: better than a at e-value 3.25 of 80",
+            "click: that it is better than a has e-value 3.25, established at 80",
         ),
         (
             LaunchClaim(metric="error", kind=ClaimKind.HARM, log_e_value=-1.0, log_level=30.0, pairs=PAIRS),
             (
-                "error: worse than a at e-value 0.368 of 10^13; in shadow, on 4,812 pairs, 0.021 where a had "
-                "0.019, a difference between -0.004 and +0.008"
+                "error: that it is worse than a has e-value 0.368, established at 10^13; in shadow, on 4,812 "
+                "pairs, 0.021 where a had 0.019, a difference between -0.004 and +0.008"
             ),
         ),
         (
             LaunchClaim(metric="slow", kind=ClaimKind.SIGNAL, log_e_value=0.0, log_level=log(20)),
-            "slow: the signal changes at e-value 1 of 20",
+            "slow: the signal has e-value 1, and changes at 20",
         ),
         (
             LaunchClaim(metric="click", kind=ClaimKind.BETTER, unsaid="no epoch has closed"),
