@@ -45,6 +45,7 @@ class LaunchClaim:
         kind: What is claimed.
         log_e_value: Ln of the e-value now; None if it can't be given, and where nothing is claimed.
         log_level: Ln of the e-value at which it is established; None likewise.
+        is_held: Whether it is a signal that holds the challenger: then the claim is that it is no longer bad.
         unsaid: Why the e-value can't be given; empty if it is.
         pairs: The comparison in shadow, of a metric with `shadow`, once there is a pair.
     """
@@ -53,12 +54,15 @@ class LaunchClaim:
     kind: ClaimKind
     log_e_value: float | None = None
     log_level: float | None = None
+    is_held: bool = False
     unsaid: str = ""
     pairs: ShadowPairs | None = None
 
     @property
     def is_established(self) -> bool:
-        """Whether the e-value has reached the level."""
+        """Whether the e-value has reached the level; of a signal, whether it holds the challenger."""
+        if self.kind is ClaimKind.SIGNAL:
+            return self.is_held
         if self.log_e_value is None or self.log_level is None:
             return False
         return self.log_e_value >= self.log_level

@@ -50,12 +50,14 @@ class Hold:
         metric: The metric of a signal or a guardrail; empty otherwise.
         detail: What the cause says of itself, such as a person's reason; empty if nothing.
         lasted: For how long no outcome of any arm has come in, if that is the cause.
+        skewed: The arm that is furthest from its share, and by what part of it, if that is the cause.
     """
 
     cause: HoldCause
     metric: str = ""
     detail: str = ""
     lasted: timedelta | None = None
+    skewed: tuple[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +191,7 @@ class Look:
         is_clock_doubted: Whether the server's clock is in doubt.
         is_alarming: Whether decisions do not follow the shares.
         skewed: Then the arm that is furthest from its share, and by what part of it; None if unknown.
-        harmed: Arm id to the guardrails that show harm.
+        harmed: Arm id to the guardrails that show harm, and to a goal that turned in the arm's holdback.
         signals: Arm id to the signals that hold it.
         claims: Arm id to what is claimed of it, of arms on their way.
         silence: For how long no outcome of any arm has come in, where some should have; None if some did.
@@ -307,6 +309,8 @@ def _holds(look: Look, arm_id: str) -> Iterator[Hold]:
         yield Hold(cause=HoldCause.CLOCK)
     if arm.hold is not None:
         yield Hold(cause=HoldCause.OPERATOR, detail=f"{arm.hold.actor}: {arm.hold.reason}")
+    if look.silence is not None:
+        yield Hold(cause=HoldCause.NO_DATA, lasted=look.silence)
     if arm.current is not None:
         yield from _holds_by_facts(look, arm_id)
     yield from _holds_by_rules(look, arm_id)
@@ -315,25 +319,21 @@ def _holds(look: Look, arm_id: str) -> Iterator[Hold]:
 def _holds_by_facts(look: Look, arm_id: str) -> Iterator[Hold]:
     arm, figures = look.launching.arm(arm_id), look.figures.get(arm_id, ArmFigures())
     if look.is_alarming:
-        yield Hold(cause=HoldCause.SAMPLE_RATIO, detail=_skew_text(look.skewed))
+        yield Hold(cause=HoldCause.SAMPLE_RATIO, skewed=look.skewed)
     for finding in look.harmed.get(arm_id, ()):
         yield Hold(cause=HoldCause.GUARDRAIL, metric=finding.metric)
     for finding in look.signals.get(arm_id, ()):
         yield Hold(cause=HoldCause.SIGNAL, metric=finding.metric)
-    if look.silence is not None:
-        yield Hold(cause=HoldCause.NO_DATA, lasted=look.silence)
-    elif figures.decisions and figures.covered > look.window and _lacks_outcomes(arm, figures):
+    if (
+        look.silence is None
+        and figures.decisions
+        and figures.covered > look.window
+        and _lacks_outcomes(arm, figures)
+    ):
         yield Hold(cause=HoldCause.NO_DATA, detail=_what_came(figures))
     most = None if arm.current is None else arm.current.stage.maximum_duration
     if most is not None and figures.covered >= most and not look.has_open_gates(arm_id):
         yield Hold(cause=HoldCause.INCONCLUSIVE)
-
-
-def _skew_text(skewed: tuple[str, float] | None) -> str:
-    if skewed is None:
-        return ""
-    arm, part = skewed
-    return f": {arm} has {100 * abs(part):.2g} % {'more' if part > 0 else 'less'} than its share"
 
 
 def _lacks_outcomes(arm: ArmLaunch, figures: ArmFigures) -> bool:

@@ -36,8 +36,9 @@ class Ruling:
     Attributes:
         action: What is done.
         arm: The arm.
-        cause: Why, where it is taken out: a guardrail, the sample ratio, missing outcomes, time that is up.
-        finding: The guardrail's finding; None for other causes.
+        cause: Why, where it is taken out: a guardrail (or a goal that turned in the holdback), the sample
+            ratio, missing outcomes, time that is up.
+        finding: The finding of that guardrail or goal; None for other causes.
         figures: What the action rests on, by name.
         outcome: With what a launch ends, for `END`.
     """
@@ -86,18 +87,13 @@ def rule(look: Look) -> tuple[Ruling, ...]:
     return ()
 
 
-def recommended(look: Look) -> tuple[Ruling, ...]:
-    """Return what the service would do by itself in mode `automatic`, guardrails included."""
-    return rule(look) or tuple(_promotion(look, is_asked=True)) or tuple(_steps(look, is_asked=True))
-
-
 def _aborts(look: Look) -> Iterator[Ruling]:
     """Yield the arms to be taken out, also while the experiment is paused."""
     plan = look.launching.plan
     for arm_id, arm in look.launching.launch.arms.items():
         if arm.state not in ON_ITS_WAY | {ArmState.PROMOTED}:
             continue
-        findings = [each for each in look.harmed.get(arm_id, ()) if _takes_out(each, plan)]
+        findings = [each for each in look.harmed.get(arm_id, ()) if takes_out(each, plan)]
         figures = look.figures.get(arm_id)
         if findings:
             yield Ruling(
@@ -118,7 +114,7 @@ def _aborts(look: Look) -> Iterator[Ruling]:
             yield Ruling(action=Action.ROLL_BACK, arm=arm_id, cause=HoldCause.NO_DATA, figures=expected)
 
 
-def _takes_out(finding: Finding, plan: LaunchPlan) -> bool:
+def takes_out(finding: Finding, plan: LaunchPlan) -> bool:
     """Whether the plan lets a finding take an arm out: a guardrail in both modes, the goal in one."""
     if finding.is_reversal:
         return plan.mode is Mode.AUTOMATIC
@@ -128,7 +124,7 @@ def _takes_out(finding: Finding, plan: LaunchPlan) -> bool:
 def _ends(look: Look) -> Iterator[Ruling]:
     """Yield the challengers of the bandit stage that have shown too little, or nothing in time."""
     plan = look.launching.plan
-    if plan.mode is not Mode.AUTOMATIC or not look.is_running or look.is_alarming:
+    if plan.mode is not Mode.AUTOMATIC or not look.is_running or look.is_alarming or look.silence:
         return
     for arm_id in look.launching.launch.in_state(ArmState.BANDIT):
         figures = look.figures[arm_id]
@@ -153,7 +149,7 @@ def _is_over(look: Look, arm_id: str) -> bool:
 
 def _holdback(look: Look) -> Iterator[Ruling]:
     launching = look.launching
-    if launching.launch.former_champion is None or not look.is_running:
+    if launching.launch.former_champion is None or not look.is_running or look.silence:
         return
     champion = launching.experiment.champion
     gates = look.gates(champion)
@@ -162,9 +158,9 @@ def _holdback(look: Look) -> Iterator[Ruling]:
         yield Ruling(action=Action.END_HOLDBACK, arm=champion, figures=figures)
 
 
-def _promotion(look: Look, *, is_asked: bool = False) -> Iterator[Ruling]:
+def _promotion(look: Look) -> Iterator[Ruling]:
     """Yield the promotion of the winner that is most probably best, if one is due."""
-    if not is_asked and look.launching.plan.mode is not Mode.AUTOMATIC:
+    if look.launching.plan.mode is not Mode.AUTOMATIC:
         return
     ready = [
         arm_id
@@ -177,11 +173,11 @@ def _promotion(look: Look, *, is_asked: bool = False) -> Iterator[Ruling]:
         yield Ruling(action=Action.PROMOTE, arm=best, figures=_gate_figures(look, best))
 
 
-def _steps(look: Look, *, is_asked: bool = False) -> Iterator[Ruling]:
+def _steps(look: Look) -> Iterator[Ruling]:
     """Yield one step for each challenger that is free to take it, while there is room."""
     if not look.is_running or look.is_clock_doubted:
         return
-    if not is_asked and look.launching.plan.mode is not Mode.AUTOMATIC:
+    if look.launching.plan.mode is not Mode.AUTOMATIC:
         return
     launching = look.launching
     for arm_id in launching.launch.in_state(*_TAKING_STEPS):

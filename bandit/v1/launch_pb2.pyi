@@ -190,7 +190,7 @@ class _LaunchClaimKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Launc
     LAUNCH_CLAIM_KIND_HARM: _LaunchClaimKind.ValueType  # 2
     """It does harm on a guardrail, by its pairs in shadow and its own decisions together: then it is taken out."""
     LAUNCH_CLAIM_KIND_SIGNAL: _LaunchClaimKind.ValueType  # 3
-    """It seems worse on a signal: then it waits; while it does, that it is not bad: then it goes on."""
+    """It seems worse on a signal: then it waits. While `is_established`, that it is no longer bad: then it goes on."""
     LAUNCH_CLAIM_KIND_COMPARED: _LaunchClaimKind.ValueType  # 4
     """Nothing is claimed: it is compared in shadow, on a metric that takes nobody out."""
 
@@ -204,7 +204,7 @@ LAUNCH_CLAIM_KIND_BETTER: LaunchClaimKind.ValueType  # 1
 LAUNCH_CLAIM_KIND_HARM: LaunchClaimKind.ValueType  # 2
 """It does harm on a guardrail, by its pairs in shadow and its own decisions together: then it is taken out."""
 LAUNCH_CLAIM_KIND_SIGNAL: LaunchClaimKind.ValueType  # 3
-"""It seems worse on a signal: then it waits; while it does, that it is not bad: then it goes on."""
+"""It seems worse on a signal: then it waits. While `is_established`, that it is no longer bad: then it goes on."""
 LAUNCH_CLAIM_KIND_COMPARED: LaunchClaimKind.ValueType  # 4
 """Nothing is claimed: it is compared in shadow, on a metric that takes nobody out."""
 Global___LaunchClaimKind: _TypeAlias = LaunchClaimKind  # noqa: Y015
@@ -691,7 +691,7 @@ class LaunchClaim(_message.Message):
     log_level: _builtins.float
     """Natural logarithm of the e-value at which it is established. Unset likewise."""
     is_established: _builtins.bool
-    """Whether it is established."""
+    """Whether it is established; of a signal, whether it holds the challenger."""
     sentence: _builtins.str
     """The claim in words, with its figures."""
     @_builtins.property

@@ -86,8 +86,9 @@ class LaunchCollector:
         for name, arm_id, look in self._looked_at():
             for claim in look.claims.get(arm_id, ()):
                 if claim.log_e_value is not None and claim.log_level is not None:
-                    values.add_metric([name, arm_id, claim.kind, claim.metric], claim.log_e_value)
-                    levels.add_metric([name, arm_id, claim.kind, claim.metric], claim.log_level)
+                    series = [name, arm_id, "signal_over" if claim.is_held else claim.kind, claim.metric]
+                    values.add_metric(series, claim.log_e_value)
+                    levels.add_metric(series, claim.log_level)
         yield from (values, levels)
 
     def _looked_at(self) -> Iterator[tuple[str, str, Look]]:

@@ -35,7 +35,7 @@ from server.services.launch.verbs import ABORT_ATTEMPTS
 from server.services.reports.launch_look import look_at
 from server.services.reports.launch_sentences import CONTROLLER, gate_sentence, hold_sentence, reason_for
 from server.services.reports.launch_view import view_of
-from server.services.reports.silence import last_heard
+from server.services.reports.silence import last_heard, silence_of
 from server.services.runtime.async_store import AsyncStore, Thread
 from server.services.runtime.clock import Clock
 from server.services.snapshot.snapshot import Snapshot
@@ -167,6 +167,7 @@ class LaunchController:
             return
         tick = self._tick(known)
         if tick is not None:
+            tick = timedelta() if silence_of(known, now) is not None else tick
             known = replace(known, looks=_with_time(known, tick, now))
         looked = partial(_look_at, looks_ahead=tick is not None)
         look = await self._store.run(Thread.REPORT, looked, known, self._lag, now)

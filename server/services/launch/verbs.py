@@ -113,7 +113,7 @@ class Launches:
             ExperimentNotFoundError: There is no experiment of this name.
             NoLaunchError: It has no launch.
         """
-        known, look = await self._look(name)
+        known, look = await self._look(name, looks_ahead=True)
         return LaunchAnswer(record=known.found.record, view=view_of(look))
 
     async def act(self, verb: Verb, arguments: VerbArguments, caller: str) -> LaunchAnswer:
@@ -189,18 +189,24 @@ class Launches:
             raise InvalidInputError.of("request_id", rule)
         return found is not None
 
-    async def _look(self, name: str) -> tuple[ReportFacts, Look]:
+    async def _look(self, name: str, *, looks_ahead: bool = False) -> tuple[ReportFacts, Look]:
         known = await self._store.read_report(name, self._lag, self._clock.now())
         if known is None:
             raise ExperimentNotFoundError(name)
-        look = await self._store.run(Thread.REPORT, self._look_at, known)
+        looked = partial(self._look_at, looks_ahead=looks_ahead)
+        look = await self._store.run(Thread.REPORT, looked, known)
         if look is None:
             raise NoLaunchError(name, is_declared=known.found.record.experiment.launch is not None)
         return known, look
 
-    def _look_at(self, _: Store, known: ReportFacts) -> Look | None:
-        now = self._clock.now()
-        return look_at(known, self._lag, now, is_clock_doubted=self._clock.is_doubted)
+    def _look_at(self, _: Store, known: ReportFacts, *, looks_ahead: bool = True) -> Look | None:
+        return look_at(
+            known,
+            self._lag,
+            self._clock.now(),
+            is_clock_doubted=self._clock.is_doubted,
+            looks_ahead=looks_ahead,
+        )
 
 
 _VERBS: Final = {

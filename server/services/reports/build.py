@@ -329,16 +329,20 @@ def _prior_notes(record: ExperimentRecord, metrics: Collection[str]) -> Iterator
     for arm in record.experiment.arms:
         if arm.prior_from is None:
             continue
-        taken = [
-            f"{sums.n:,.4g} outcomes of {metric} (mean {sums.mean:.4g})"
-            for metric, sums in record.taken_priors.get(arm.id, {}).items()
+        taken = record.taken_priors.get(arm.id, {})
+        listed = ", ".join(
+            f"{sums.n:,.4g} of {metric} (mean {sums.mean:.4g})"
+            for metric, sums in taken.items()
             if metric in metrics
-        ]
-        source = f"{arm.prior_from.weight:g} of the outcomes that {arm.prior_from.arm} had"
-        what = f"that is {', '.join(taken)}" if taken else "and there were none"
-        yield (
-            f"Belief about {arm.id} starts from {source} when it was added, {what}. Evidence does not use it."
         )
+        source, weight = arm.prior_from.arm, f"{arm.prior_from.weight:g}"
+        if not taken:
+            yield f"{arm.id} was to start from outcomes of {source}, which had none when {arm.id} was added."
+        elif listed:
+            yield (
+                f"Belief about {arm.id} starts from outcomes of {source}, each counted as {weight}, as they "
+                f"stood when {arm.id} was added: {listed}. Evidence does not use them."
+            )
 
 
 def _traffic_notes(facts: Facts) -> Iterator[str]:

@@ -128,7 +128,8 @@ def _of(metric: Metric, kind: ClaimKind, found: Claim | SignalState | CannotSay 
         case Claim():
             value, level = found.process.log_value, found.log_level
         case SignalState():
-            value, level = found.log_e_value, found.log_threshold
+            signal = LaunchClaim(metric=metric.name, kind=kind, is_held=found.is_held)
+            return replace(signal, log_e_value=found.log_e_value, log_level=found.log_threshold)
         case CannotSay():
             return LaunchClaim(metric=metric.name, kind=kind, unsaid=found.explanation)
         case None:

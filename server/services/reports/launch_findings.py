@@ -1,4 +1,4 @@
-"""What speaks against the arms of a launch: guardrails that show harm, and signals that hold."""
+"""What speaks against arms of a launch: harm, a goal that turned in the holdback, signals that hold."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ def find_harm(
     assessment: Assessment,
     claims: Mapping[str, Sequence[LaunchClaim]],
 ) -> dict[str, tuple[Finding, ...]]:
-    """Return the guardrails that show harm by each challenger, and by a champion in its holdback.
+    """Return what speaks against each challenger, and against a champion in its holdback.
 
     Args:
         launching: The experiment and its launch.
@@ -58,7 +58,7 @@ def find_signals(
 def _harmed(
     launching: Launching, inputs: EvidenceInput, assessment: Assessment
 ) -> dict[str, tuple[Finding, ...]]:
-    """Return the guardrails that show harm by each challenger, and by a champion in its holdback.
+    """Return what speaks against each challenger, and against a champion in its holdback.
 
     A comparison belongs to a pair: after a promotion that of a guardrail goes on, with the former champion as
     the measure.
@@ -108,11 +108,8 @@ def _judged(findings: tuple[Finding, ...], claim: LaunchClaim, pairs: ShadowPair
     if not claim.is_established:
         return others
     figures = {} if own is None else dict(own.figures)
-    figures |= {"pairs": float(pairs.n)} | {
-        name: _exp(log_value)
-        for name, log_value in (("e_value", claim.log_e_value), ("level", claim.log_level))
-        if log_value is not None
-    }
+    figures |= {"e_value": _exp(claim.log_e_value or 0.0), "level": _exp(claim.log_level or 0.0)}
+    figures["pairs"] = float(pairs.n)
     return (Finding(metric=claim.metric, figures=figures), *others)
 
 

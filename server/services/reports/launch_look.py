@@ -217,6 +217,7 @@ def _with_outlook(
     state, found = inputs.state, dict(figures)
     goal = launching.experiment.metric(launching.experiment.reward_metric)
     lift = launching.plan.least_lift or _LIFT
+    floors = smallest_floors(known.declarations, state.arm_numbers)
     for arm_id in launching.launch.in_state(ArmState.BANDIT):
         own = figures[arm_id]
         if own.evidence is None or own.evidence >= own.level:
@@ -224,12 +225,13 @@ def _with_outlook(
         outlook = look_out(
             state,
             inputs.evidence_facts,
-            smallest_floors(known.declarations, state.arm_numbers),
+            floors,
             started_at=known.found.record.started_at or state.now,
             grid=inputs.grid,
             withheld=inputs.withheld,
             lift=lift if goal.direction is Direction.MAXIMIZE else -lift,
             challenger=arm_id,
+            seeks_remedy=False,
         )
         if isinstance(outlook.forecast, Forecast):
             visible = VisibleLift(lift=outlook.lift, days=outlook.forecast.days_at_half)
@@ -239,7 +241,7 @@ def _with_outlook(
 
 def _skewed(check: SampleRatio | CannotSay, ids: Mapping[int, str]) -> tuple[str, float] | None:
     """Return the arm that is furthest from its share, and by what part of it."""
-    if not isinstance(check, SampleRatio):
+    if not isinstance(check, SampleRatio) or check.n_foreign:  # then it is who has no share that is too many
         return None
     deviations = {arm: abs(z) for arm, z in check.z.items() if z is not None and check.expected[arm] > 0}
     if not deviations:

@@ -5,10 +5,11 @@ from datetime import timedelta
 from math import exp, inf, log
 from typing import Final
 
+from bandit.inference.planning.power import FAR_DAYS
 from bandit.launch.claims import ClaimKind, LaunchClaim, ShadowPairs
 from bandit.launch.gates import ArmFigures, Finding, Gate, Hold, HoldCause, Lift, Look
 from bandit.launch.plan import Mode
-from bandit.launch.rulings import Action, Ruling
+from bandit.launch.rulings import Action, Ruling, takes_out
 from bandit.launch.state import ArmLaunch, ArmState
 from bandit.metric import Direction
 from server.wording import percent
@@ -46,10 +47,11 @@ _HOLDS: Final[Mapping[HoldCause, str]] = {
 
 
 _CLAIMED: Final[Mapping[ClaimKind, str]] = {
-    ClaimKind.BETTER: "that it is better than {champion} has e-value {value}, established at {level}",
-    ClaimKind.HARM: "that it is worse than {champion} has e-value {value}, established at {level}",
-    ClaimKind.SIGNAL: "the signal has e-value {value}, and changes at {level}",
+    ClaimKind.BETTER: "evidence that it is better than {champion}: e-value {value}, needs {level}",
+    ClaimKind.HARM: "evidence that it is worse than {champion}: e-value {value}, needs {level}",
+    ClaimKind.SIGNAL: "evidence that it is worse than it may be: e-value {value}, holds it at {level}",
 }
+_NO_LONGER_BAD: Final = "holds it; evidence that it is no longer bad: e-value {value}, needs {level}"
 _LARGEST_SHOWN: Final = log(1e6)
 
 _FUSE: Final = "a fuse, not a finding"
@@ -107,9 +109,15 @@ def gate_sentence(gate: Gate) -> str:
 
 def hold_sentence(hold: Hold) -> str:
     """Return a hold in words."""
+    if hold.skewed is not None:
+        return _HOLDS[hold.cause].format(metric="", detail=_skew_in_words(*hold.skewed))
     if hold.lasted is not None:
         return f"no outcomes for {span(hold.lasted)}, of any arm; silence is not taken for failure"
     return _HOLDS[hold.cause].format(metric=hold.metric, detail=hold.detail)
+
+
+def _skew_in_words(arm: str, part: float) -> str:
+    return f": {arm} has {percent(abs(part))} {'more' if part > 0 else 'less'} than its share"
 
 
 def claim_sentence(claim: LaunchClaim, champion: str) -> str:
@@ -117,12 +125,13 @@ def claim_sentence(claim: LaunchClaim, champion: str) -> str:
 
     >>> claim = LaunchClaim(metric="click", kind=ClaimKind.BETTER, log_e_value=0.0, log_level=3.0)
     >>> claim_sentence(claim, "v1")
-    'click: that it is better than v1 has e-value 1, established at 20.1'
+    'click: evidence that it is better than v1: e-value 1, needs 20.1'
     """
     parts = []
     if claim.log_e_value is not None and claim.log_level is not None:
         value, level = _e_value(claim.log_e_value), _e_value(claim.log_level)
-        parts.append(_CLAIMED[claim.kind].format(champion=champion, value=value, level=level))
+        template = _NO_LONGER_BAD if claim.is_held else _CLAIMED[claim.kind]
+        parts.append(template.format(champion=champion, value=value, level=level))
     elif claim.unsaid:
         parts.append(f"no evidence can be given: {claim.unsaid}")
     if claim.pairs is not None:
@@ -187,10 +196,10 @@ def _finding_in_words(arm: str, finding: Finding, champion: str) -> str:
 
 
 def _trip_reason(arm: str, metric: str, figures: Mapping[str, float], champion: str) -> str:
-    own = f"{figures['events']:,.0f} of {metric} in {figures['event_decisions']:,.0f} decisions"
-    others = f"{figures['champion_events']:,.0f} in {figures['champion_decisions']:,.0f}"
+    own = f"{figures['events']:,.0f} of {figures['event_decisions']:,.0f} decisions"
+    others = f"{figures['champion_events']:,.0f} of {figures['champion_decisions']:,.0f}"
     times = f", {figures['ratio']:.3g} times the rate" if "ratio" in figures else ""
-    return f"{arm} had {own}, {champion} {others}{times}; {_FUSE}"
+    return f"{metric} in {own} of {arm}, in {others} of {champion}{times}; {_FUSE}"
 
 
 def _harm_reason(arm: str, finding: Finding, champion: str) -> str:
@@ -219,7 +228,9 @@ def arm_sentence(arm_id: str, arm: ArmLaunch, look: Look) -> str:
     if arm.state is ArmState.PROMOTED and findings and look.launching.launch.former_champion is not None:
         former = look.launching.launch.former_champion
         why = _finding_in_words(arm_id, findings[0], former)
-        return f"Roll back {arm_id}: {why}. The holdback does not end until a person decides."
+        is_theirs = not takes_out(findings[0], look.launching.plan)
+        what = "The holdback does not end until a person decides" if is_theirs else "It is rolled back now"
+        return f"Roll back {arm_id}: {why}. {what}."
     is_fuse = arm.state is ArmState.ROLLED_BACK and arm.reason.endswith(_FUSE)
     return template.format(
         arm=arm_id,
@@ -258,7 +269,7 @@ def _in_bandit(arm_id: str, missing: Sequence[Gate], look: Look) -> str:
         so_far += _when_seen(figures)
         so_far = f" No evidence can be given yet: {figures.unsaid}." if figures.unsaid else so_far
         if figures.led_at is not None:
-            led = f"{arm_id} led {champion} on {figures.led_at:%Y-%m-%d}"
+            led = f"{arm_id} led {champion} from {figures.led_at:%Y-%m-%d} on"
             return f"Was better: {led}, and the data since do not bear it out. Not promoted.{so_far}"
         others = ", ".join(gate_sentence(gate) for gate in missing if gate.name != "evidence")
         return f"Wait: too early to tell {arm_id} from {champion}.{so_far}" + (
@@ -278,8 +289,8 @@ def _when_seen(figures: ArmFigures) -> str:
     if visible is None:
         return ""
     lift = f"a lift of {100 * visible.lift:+.3g} %"
-    if visible.days == inf:
-        return f" At this traffic {lift} never shows."
+    if visible.days > FAR_DAYS:
+        return f" At this traffic {lift} does not show within ten years."
     left = timedelta(days=visible.days) - figures.covered
     return f" At this traffic {lift} shows in about {span(left)}." if left > timedelta() else ""
 
@@ -311,7 +322,7 @@ def next_step(arm_id: str, arm: ArmLaunch, look: Look) -> str:
         steps = look.launching.plan.stages
         return f"enter {steps[0].kind}"
     if arm.state is ArmState.PROMOTED:
-        return "end the holdback"
+        return f"roll back {arm_id}" if look.harmed.get(arm_id) else "end the holdback"
     if arm.state is ArmState.BANDIT:
         return f"promote {arm_id}"
     return "" if arm.next is None else f"advance to {arm.next.label}"

@@ -57,6 +57,7 @@ def look_out(
     withheld: CannotSay | None,
     lift: float | None,
     challenger: str = "",
+    seeks_remedy: bool = True,
 ) -> Outlook:
     """Return the outlook of a started experiment.
 
@@ -69,6 +70,7 @@ def look_out(
         withheld: Why evidence is withheld; None if it is not.
         lift: The relative lift; None for a tenth in the better direction.
         challenger: Id of the challenger; by default that of the smallest floor.
+        seeks_remedy: Whether to look for a minimum share that helps, which takes longer than the rest.
     """
     declared = state.experiment
     reward = declared.metric(declared.reward_metric)
@@ -87,16 +89,11 @@ def look_out(
     )
     if withheld is not None or not outlook.challenger:
         return outlook
-    champion, planned = (state.arm_numbers[arm] for arm in (declared.champion, outlook.challenger))
-    family = family_of(state, grid, planned, [arm for arm in grid.arms if arm != champion])
-    plan = _plan(replace(state, facts=facts), floors, outlook, family.n_challengers)
+    plan = _plan(replace(state, facts=facts), floors, outlook, grid)
     if isinstance(plan, CannotSay):
         return replace(outlook, forecast=plan)
-    return replace(
-        outlook,
-        forecast=forecast(plan, is_yes_no=reward.is_binary),
-        minimum_share=helpful_minimum_share(plan, is_yes_no=reward.is_binary),
-    )
+    remedy = helpful_minimum_share(plan, is_yes_no=reward.is_binary) if seeks_remedy else None
+    return replace(outlook, forecast=forecast(plan, is_yes_no=reward.is_binary), minimum_share=remedy)
 
 
 def _challengers(state: ExperimentState) -> list[str]:
@@ -109,7 +106,7 @@ def _floor(state: ExperimentState, floors: Mapping[int, float], arm: str) -> flo
 
 
 def _plan(
-    state: ExperimentState, floors: Mapping[int, float], outlook: Outlook, n_compared: int
+    state: ExperimentState, floors: Mapping[int, float], outlook: Outlook, grid: FactGrid
 ) -> Plan | CannotSay:
     """Return the plan for the outlook's challenger, on the champion's mean so far."""
     declared = state.experiment
@@ -122,6 +119,8 @@ def _plan(
     if sums.n == 0:
         return CannotSay(Reason.NOT_OBSERVED)
     scale, challengers = ValueScale.of(reward), _challengers(state)
+    number = state.arm_numbers[outlook.challenger]
+    family = family_of(state, grid, number, [arm for arm in grid.arms if arm != champion])
     in_service = (declared.champion, *challengers)
     return Plan(
         base_mean=min(max((sums.mean - scale.minimum) / scale.width, 0.0), 1.0),
@@ -134,7 +133,7 @@ def _plan(
         variance=None if reward.is_binary else sums.centred_squares / sums.n / scale.width**2,
         start=scale.minimum / scale.width,
         n_challengers=len(challengers),
-        n_compared=n_compared,
+        n_compared=family.n_challengers,
         alpha=ALPHA,
     )
 

@@ -1,13 +1,17 @@
 """Silence: outcomes that have stopped coming in, whichever arm answered. It is not taken for failure."""
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
+from typing import Final
+
+import numpy as np
 
 from bandit.decision_id import Basis
-from bandit.facts import Tally
+from bandit.facts import Tally, ends_of
 from bandit.launch.gates import LEAST_EXPECTED
 from server.store.records import Heard, ReportFacts
 
-POSTED = [Tally._fields.index(name) for name in ("n", "late_n")]
+POSTED: Final = [Tally._fields.index(name) for name in ("n", "late_n")]
 """The columns of a tally that count posted outcomes, in time and late."""
 
 
@@ -18,36 +22,51 @@ def last_heard(known: ReportFacts, at: datetime) -> Heard | None:
         known: The store's data, with what the look before heard.
         at: The moment of this look.
     """
-    n_decisions, n_outcomes = _counts(known)
-    before = [look.heard for look in known.looks.values() if look.heard is not None]
-    last = max(before, key=lambda heard: heard.n_outcomes, default=None)
-    if last is None or n_outcomes > last.n_outcomes:
-        return Heard(at=at, n_outcomes=n_outcomes, n_decisions=n_decisions) if n_outcomes else None
-    return last
+    number, n_outcomes = _goal_number(known), _count_outcomes(known)
+    looks = [look for look in known.looks.values() if look.heard is not None]
+    last = max(looks, key=lambda look: look.at).heard if looks else None
+    if last is not None and (last.metric, last.n_outcomes) == (number, n_outcomes):
+        return last
+    if not n_outcomes:
+        return None
+    n_decisions = _count_decisions(known, {epoch.number for epoch in known.found.epochs})
+    return Heard(at=at, metric=number, n_outcomes=n_outcomes, n_decisions=n_decisions)
 
 
 def silence_of(known: ReportFacts, at: datetime) -> timedelta | None:
     """Return for how long no outcome has come in, where some should have; None if some did.
 
-    By the rate so far, chance would have left out all of them once in e^20 times, and longer than the goal's
-    window has passed. A goal without a window never counts as silent: its outcomes may come whenever they do.
+    Of the decisions since then whose window has passed, 20 outcomes should have come by the rate so far: by
+    chance all of them are missing once in e^20 times. A goal without a window never counts as silent: its
+    outcomes may come whenever they do.
     """
     declared = known.found.record.experiment
     window = declared.metric(declared.reward_metric).window
     last = last_heard(known, at)
-    if last is None or window is None or not last.n_decisions:
+    if last is None or window is None or not last.n_decisions or at - last.at <= window:
         return None
-    n_since = _counts(known)[0] - last.n_decisions
-    is_silent = n_since * last.n_outcomes / last.n_decisions >= LEAST_EXPECTED and at - last.at > window
-    return at - last.at if is_silent else None
+    epochs = known.found.epochs
+    over = {epoch.number for epoch, end in zip(epochs, ends_of(epochs), strict=False) if end <= at - window}
+    n_due = _count_decisions(known, over) - last.n_decisions
+    return at - last.at if n_due * last.n_outcomes / last.n_decisions >= LEAST_EXPECTED else None
 
 
-def _counts(known: ReportFacts) -> tuple[int, int]:
-    """Return policy decisions so far, and the outcomes of the goal that were posted for them."""
-    record, facts = known.found.record, known.found.facts
-    columns = facts.decision_columns
-    n_decisions = int(columns.counts[columns.cells.basis == Basis.POLICY].sum())
-    outcomes = facts.outcome_columns.get(record.metric_numbers[record.experiment.reward_metric])
+def _goal_number(known: ReportFacts) -> int:
+    record = known.found.record
+    return record.metric_numbers[record.experiment.reward_metric]
+
+
+def _count_outcomes(known: ReportFacts) -> int:
+    """Return how many outcomes of the goal were posted for policy decisions."""
+    outcomes = known.found.facts.outcome_columns.get(_goal_number(known))
     if outcomes is None:
-        return n_decisions, 0
-    return n_decisions, int(outcomes.tallies[outcomes.cells.basis == Basis.POLICY][:, POSTED].sum())
+        return 0
+    return int(outcomes.tallies[outcomes.cells.basis == Basis.POLICY][:, POSTED].sum())
+
+
+def _count_decisions(known: ReportFacts, epochs: Collection[int]) -> int:
+    """Return the policy decisions of some epochs."""
+    columns = known.found.facts.decision_columns
+    cells = columns.cells
+    is_counted = (cells.basis == Basis.POLICY) & np.isin(cells.epoch, list(epochs))
+    return int(columns.counts[is_counted].sum())

@@ -14,11 +14,13 @@ class Heard:
 
     Attributes:
         at: The first look that saw the last of them.
+        metric: Number of the goal, of which they are.
         n_outcomes: Outcomes of the goal so far, of policy decisions.
         n_decisions: Policy decisions at that look.
     """
 
     at: datetime
+    metric: int
     n_outcomes: int
     n_decisions: int
 

@@ -36,8 +36,9 @@ FEATURE: Final = gate.Feature(f"names beyond {NAME_RULE}", "0.3.0", "0010")
 LAUNCH: Final = gate.Feature("launches", "0.3.0", "0014")
 """Code before 0.3.0 drops the plan and the state of a launch with its next change of the experiment."""
 NEW_KEYS: Final = gate.Feature("signals, margins and shadows of metrics", "0.3.0", "0014")
-PRIORS: Final = gate.Feature("priors from other arms", "0.3.0", "0014")
 """Keys inside a metric, `is_signal`, `worse_by` and `is_shadow`, that code before 0.3.0 fails on."""
+PRIORS: Final = gate.Feature("priors from other arms", "0.3.0", "0014")
+"""The key `prior_from` inside an arm, that code before 0.3.0 fails on."""
 
 _BATCH: Final = 500
 _OLD_NAME: Final = re.compile(NAME_RULE, re.ASCII)

@@ -6,11 +6,23 @@ from dataclasses import replace
 import pytest
 
 from bandit.launch.gates import HoldCause
-from bandit.launch.plan import OnTrouble, Stage, StageKind
+from bandit.launch.plan import Holdback, OnTrouble, Stage, StageKind
 from bandit.launch.state import ArmState
+from server.services.launch.verbs import Verb
 from tests.bandit.builders import MINUTE
 from tests.services.launch.conftest import Launch
-from tests.services.launch.launched import ALIKE, BANDIT, CANARY, CLICK, FEW, RAMP, SEEN, declared
+from tests.services.launch.launched import (
+    ALIKE,
+    BANDIT,
+    CANARY,
+    CLICK,
+    ERROR,
+    FEW,
+    NAME,
+    RAMP,
+    SEEN,
+    declared,
+)
 from tests.support.answers import answering
 
 ONLY_V1 = answering(click={"v1": 0.1}, error={"v1": 0.02})
@@ -67,8 +79,53 @@ def test_outcomes_that_stop_in_the_middle_hold_everybody(launch: Launch, on_no_d
     assert (at.state(), at.holds()) == (ArmState.RAMP, {HoldCause.NO_DATA})
     assert "no outcomes for 40 min, of any arm; silence is not taken for failure" in at.view().sentence
     assert any(event.reason.startswith("no outcomes for ") for event in at.events)
+    assert at.covered() < 5 * MINUTE
     at.answer = answering(click=ALIKE, error=FEW)
     at.steps(1)
+    assert at.holds() == set()
+
+
+def test_silence_ends_neither_a_launch_nor_a_holdback(launch: Launch) -> None:
+    """However long it lasts: what is over then is over when outcomes come in again."""
+    bandit = replace(BANDIT, maximum_duration=20 * MINUTE)
+    at = launch(declared("v2", "v3", stages=[bandit], holdback=Holdback(share=0.2, cycles=1)))
+    at.until(ArmState.BANDIT)
+    at.steps(3)
+    at.act(Verb.PROMOTE, "v2")
+    at.answer = NOBODY
+    at.steps(40)
+    assert (at.state("v2"), at.state("v3")) == (ArmState.PROMOTED, ArmState.BANDIT)
+    assert at.holds("v3") == {HoldCause.NO_DATA}
+    at.answer = answering(click=ALIKE, error=FEW)
+    at.until(ArmState.SUCCEEDED, most=20)
+
+
+def test_after_a_pause_nothing_is_due_yet(launch: Launch) -> None:
+    """Decisions whose window has not passed say nothing, however long ago the last outcome came."""
+    at = launch(declared(stages=[replace(CANARY, minimum_decisions=10**6), BANDIT]))
+    at.until(ArmState.CANARY)
+    at.steps(3)
+    at.service.run(at.service.experiments.pause(NAME, None))
+    at.clock.advance(3_600)
+    at.service.run(at.service.experiments.start(NAME, None))
+    at.traffic(3_000)
+    at.service.flush()
+    at.service.refresh()
+    assert at.holds() == set()
+
+
+def test_another_goal_is_another_silence(launch: Launch) -> None:
+    """Outcomes of the goal before, however many, do not make the new one seem silent."""
+    rare = replace(CLICK, name="purchase")
+    at = launch(
+        declared(stages=[replace(CANARY, minimum_decisions=10**6), BANDIT], metrics=[CLICK, rare, ERROR])
+    )
+    at.answer = answering(click=dict.fromkeys(ALIKE, 0.9), error=FEW, purchase=ALIKE)
+    at.steps(5)
+    at.service.run(
+        at.service.experiments.update(NAME, lambda old: replace(old, reward_metric="purchase"), None)
+    )
+    at.steps(3)
     assert at.holds() == set()
 
 

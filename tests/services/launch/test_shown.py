@@ -14,6 +14,7 @@ from server.services.reports.launch_view import LaunchView, view_of_looks
 from tests.services.launch.conftest import Launch
 from tests.services.launch.launched import BANDIT, CANARY, CLICK, NAME, SEEN, Launched, declared
 
+HOLD = {"metric": "", "detail": "", "lasted": None, "skewed": None}
 LONG = replace(CANARY, minimum_decisions=10**6)
 SHADOW = Stage(kind=StageKind.SHADOW, minimum_decisions=10**6)
 
@@ -74,6 +75,8 @@ def test_a_look_of_a_newer_release_is_read(launch: Launch, tmp_path: Path) -> No
         body["mood"] = "good"
         for each in (*body["gates"], *body["claims"], *body["causes"], body["heard"]):
             each["mood"] = "good"
+        body["causes"].append({**HOLD, "cause": "weather"})
+        body["claims"].append({**body["claims"][0], "kind": "kinder"})
         database.execute("UPDATE launch_looks SET shown = ?", [json.dumps(body)])
     assert listed(at) == before
     with closing(sqlite3.connect(tmp_path / "launch-0.db")) as database, database:

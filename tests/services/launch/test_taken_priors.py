@@ -127,9 +127,9 @@ def test_the_report_says_how_strong_it_is(launched: Launched) -> None:
     add(launched, TAKER)
     n = launched.record.taken_priors["v3"]["click"].n
     (note,) = [note for note in report_on(launched).notes if note.startswith("Belief about v3 ")]
-    assert note.startswith("Belief about v3 starts from 0.1 of the outcomes that v1 had when it was added, ")
-    assert f"that is {n:,.4g} outcomes of click (mean " in note
-    assert note.endswith("Evidence does not use it.")
+    assert note.startswith("Belief about v3 starts from outcomes of v1, each counted as 0.1, as they stood ")
+    assert f"when v3 was added: {n:,.4g} of click (mean " in note
+    assert note.endswith("Evidence does not use them.")
 
 
 def test_nothing_is_taken_of_an_arm_without_outcomes(launch: Launch) -> None:
@@ -137,8 +137,8 @@ def test_nothing_is_taken_of_an_arm_without_outcomes(launch: Launch) -> None:
     challengers = replace(declared("v2", stages=[BANDIT]), arms=(Arm(id="v1"), Arm(id="v2"), TAKER))
     launched = launch(challengers)
     assert launched.record.taken_priors == {}
-    (note,) = [note for note in report_on(launched).notes if note.startswith("Belief about v3 ")]
-    assert "and there were none" in note
+    notes = report_on(launched).notes
+    assert "v3 was to start from outcomes of v1, which had none when v3 was added." in notes
     launched.steps(2)
     add(launched, Arm(id="v4"), Arm(id="v5", prior_from=PriorFrom("v4", 1.0)))
     assert launched.record.taken_priors == {}

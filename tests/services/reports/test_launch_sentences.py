@@ -12,7 +12,7 @@ from bandit.launch import moves
 from bandit.launch.claims import ClaimKind, LaunchClaim, ShadowPairs
 from bandit.launch.gates import ArmFigures, Finding, Lift, Look, VisibleLift
 from bandit.launch.launching import Launching, Occasion
-from bandit.launch.plan import Mode
+from bandit.launch.plan import GuardrailAction, Mode
 from bandit.launch.rulings import Action, Ruling
 from bandit.launch.state import ArmState
 from server.services.reports.launch_sentences import arm_sentence, claim_sentence, reason_for
@@ -20,6 +20,7 @@ from server.services.reports.launch_view import view_of
 from tests.bandit.launch.launches import PLAN, SHADOW, declare_launch, in_bandit, occasion, underway
 
 NOW = datetime(2026, 12, 10, 9, 0, tzinfo=UTC)
+NEVER = " At this traffic a lift of +1 % does not show within ten years."
 PAIRS = ShadowPairs(n=4812, shadow=0.021, champion=0.019, lower=-0.004, upper=0.008)
 CYCLE_END = datetime(2026, 12, 13, 17, 8, tzinfo=UTC)
 BETTER = Lift(estimate=0.032, lower=0.009, upper=0.055)
@@ -70,7 +71,8 @@ def test_an_arm_that_can_not_be_told_apart_waits_with_its_bounds() -> None:
     [
         (VisibleLift(lift=0.05, days=40.0), " At this traffic a lift of +5 % shows in about 12 d."),
         (VisibleLift(lift=-0.05, days=28.5), " At this traffic a lift of -5 % shows in about 12 h."),
-        (VisibleLift(lift=0.01, days=inf), " At this traffic a lift of +1 % never shows."),
+        (VisibleLift(lift=0.01, days=inf), NEVER),
+        (VisibleLift(lift=0.01, days=1e12), NEVER),
         (VisibleLift(lift=0.05, days=20.0), ""),
     ],
 )
@@ -85,7 +87,7 @@ def test_a_lead_that_the_data_do_not_bear_out_is_told() -> None:
     led_at = datetime(2026, 11, 12, 8, 0, tzinfo=UTC)
     at = look(in_bandit("b"), evidence=1.0, lift=UNCLEAR, led_at=led_at)
     assert sentence(at) == (
-        "Was better: b led a on 2026-11-12, and the data since do not bear it out. Not promoted. "
+        "Was better: b led a from 2026-11-12 on, and the data since do not bear it out. Not promoted. "
         "So far between -4 and +9 %."
     )
 
@@ -97,6 +99,7 @@ def test_a_sample_ratio_alarm_names_who_is_furthest_from_its_share() -> None:
         "Held: b is in canary at 1 %; decisions do not follow the shares: b has 4.1 % more than its share; "
         "nothing is judged until this is clear."
     )
+    assert "b has 100.0 % less than its share" in sentence(replace(at, skewed=("b", -1.0)))
 
 
 def test_a_shadow_counts_pairs() -> None:
@@ -143,18 +146,24 @@ def test_silence_says_how_long_it_has_lasted() -> None:
     [
         (
             LaunchClaim(metric="click", kind=ClaimKind.BETTER, log_e_value=log(3.25), log_level=log(80)),
-            "click: that it is better than a has e-value 3.25, established at 80",
+            "click: evidence that it is better than a: e-value 3.25, needs 80",
         ),
         (
             LaunchClaim(metric="error", kind=ClaimKind.HARM, log_e_value=-1.0, log_level=30.0, pairs=PAIRS),
             (
-                "error: that it is worse than a has e-value 0.368, established at 10^13; in shadow, on 4,812 "
+                "error: evidence that it is worse than a: e-value 0.368, needs 10^13; in shadow, on 4,812 "
                 "pairs, 0.021 where a had 0.019, a difference between -0.004 and +0.008"
             ),
         ),
         (
             LaunchClaim(metric="slow", kind=ClaimKind.SIGNAL, log_e_value=0.0, log_level=log(20)),
-            "slow: the signal has e-value 1, and changes at 20",
+            "slow: evidence that it is worse than it may be: e-value 1, holds it at 20",
+        ),
+        (
+            LaunchClaim(
+                metric="slow", kind=ClaimKind.SIGNAL, log_e_value=0.0, log_level=log(5), is_held=True
+            ),
+            "slow: holds it; evidence that it is no longer bad: e-value 1, needs 5",
         ),
         (
             LaunchClaim(metric="click", kind=ClaimKind.BETTER, unsaid="no epoch has closed"),
@@ -194,14 +203,14 @@ def test_a_closed_gate_says_how_much_is_there() -> None:
                 is_trip_wire=True,
             ),
             (
-                "Tripped: b had 23 of errors in 400 decisions, a 4 in 400, 5.75 times the rate; "
+                "Tripped: errors in 23 of 400 decisions of b, in 4 of 400 of a, 5.75 times the rate; "
                 "a fuse, not a finding. a answers; find out why."
             ),
         ),
         (
             Finding(metric="errors", figures={**COUNTS, "champion_events": 0.0}, is_trip_wire=True),
             (
-                "Tripped: b had 23 of errors in 400 decisions, a 0 in 400; a fuse, not a finding. "
+                "Tripped: errors in 23 of 400 decisions of b, in 0 of 400 of a; a fuse, not a finding. "
                 "a answers; find out why."
             ),
         ),
@@ -217,17 +226,27 @@ def test_a_rollback_gives_its_figures(finding: Finding, expected: str) -> None:
 
 def test_a_promotion_that_turns_out_bad_asks_for_a_rollback() -> None:
     """Where the service does not act by itself; by whatever it was found."""
-    after = moves.promoted(in_bandit("b"), "b", occasion(9))
+    asked = declare_launch(plan=replace(PLAN, guardrail_action=GuardrailAction.RECOMMEND))
+    after = moves.promoted(in_bandit("b", experiment=asked), "b", occasion(9))
     trip = Finding(metric="errors", figures={**COUNTS, "champion_events": 4.0}, is_trip_wire=True)
     turned = Finding(metric="clicks", figures={"e_value": 90.0, "level": 80.0}, is_reversal=True)
     assert sentence(replace(look(after), harmed={"b": (trip,)})) == (
-        "Roll back b: b had 23 of errors in 400 decisions, a 4 in 400; a fuse, not a finding. "
+        "Roll back b: errors in 23 of 400 decisions of b, in 4 of 400 of a; a fuse, not a finding. "
         "The holdback does not end until a person decides."
     )
     assert sentence(replace(look(after), harmed={"b": (turned,)})) == (
         "Roll back b: a is better than b on clicks since the promotion (e-value 90, level 80). "
         "The holdback does not end until a person decides."
     )
+
+
+def test_a_promotion_that_is_taken_back_at_once_says_so() -> None:
+    """A guardrail acts in both modes, so nobody has to."""
+    after = moves.promoted(in_bandit("b"), "b", occasion(9))
+    found = Finding(metric="errors", figures={"e_value": 90.0, "level": 80.0})
+    at = replace(look(after), harmed={"b": (found,)})
+    assert sentence(at).endswith("(e-value 90, level 80). It is rolled back now.")
+    assert {arm.arm: arm.next for arm in view_of(at).arms}["b"] == "roll back b"
 
 
 def test_an_inconclusive_launch_says_between_which_bounds_it_ended() -> None:

@@ -60,12 +60,14 @@ def keep(connection: Connection, experiment: int, looks: Mapping[int, StoredLook
 
 
 def _shown_from(body: dict[str, Any]) -> dict[str, Any]:
-    """What a look showed in full; nothing of one that a server without these attributes kept."""
+    """What a look showed in full, without what a newer release put there and this one does not know."""
     heard = body.get("heard")
+    causes = (hold for hold in body.get("causes", ()) if hold["cause"] in set(HoldCause))
+    claims = (claim for claim in body.get("claims", ()) if claim["kind"] in set(ClaimKind))
     return {
-        "causes": tuple(map(_hold_from, body.get("causes", ()))),
+        "causes": tuple(map(_hold_from, causes)),
         "gates": tuple(map(_gate_from, body.get("gates", ()))),
-        "claims": tuple(map(_claim_from, body.get("claims", ()))),
+        "claims": tuple(map(_claim_from, claims)),
         "heard": None
         if heard is None
         else Heard(**_known(Heard, heard) | {"at": datetime.fromisoformat(heard["at"])}),
@@ -73,21 +75,21 @@ def _shown_from(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _hold_from(body: dict[str, Any]) -> Hold:
-    lasted = body["lasted"]
+    lasted, skewed = body["lasted"], body["skewed"]
     return Hold(
         **_known(Hold, body)
         | {
             "cause": HoldCause(body["cause"]),
             "lasted": None if lasted is None else timedelta(seconds=lasted),
+            "skewed": None if skewed is None else tuple(skewed),
         }
     )
 
 
 def _gate_from(body: dict[str, Any]) -> Gate:
     opens_at = body["opens_at"]
-    return Gate(
-        **_known(Gate, body) | {"opens_at": None if opens_at is None else datetime.fromisoformat(opens_at)}
-    )
+    instant = None if opens_at is None else datetime.fromisoformat(opens_at)
+    return Gate(**_known(Gate, body) | {"opens_at": instant})
 
 
 def _claim_from(body: dict[str, Any]) -> LaunchClaim:
