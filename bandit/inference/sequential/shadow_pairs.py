@@ -23,18 +23,18 @@ needs a window, or failures that are fast would seem to be many.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import reduce
 from math import log
 from typing import Final
 
 import numpy as np
-import scipy
 
 from bandit.facts.shadow_pairs import PairSums
 from bandit.inference.data.table import FloatArray
 from bandit.inference.reasons import CannotSay, Reason
 from bandit.inference.sequential.bounded_scores import BoundedTest
-from bandit.inference.sequential.results import EProcess, Interval
+from bandit.inference.sequential.results import EProcess
+from bandit.launch.claims import ShadowPairs
 from bandit.metric import Direction, Metric
 
 LOG_QUANTA: Final = 2**20
@@ -85,37 +85,24 @@ def pair_process(
     return EProcess.of(_weigh(sums, metric, ratio, difference, sign, BoundedTest(-corners.min(), alpha)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairedMeans:
-    """Both means over the pairs, and what their difference may be.
+def paired_means(rows: Sequence[PairSums], metric: Metric, alpha: float = 0.05) -> ShadowPairs | CannotSay:
+    """Return both means over the pairs, with bounds of their difference at the level 1 - `alpha`.
 
-    Attributes:
-        n: The number of pairs.
-        shadow: The shadow's mean, in the metric's unit.
-        champion: The champion's mean over the same requests.
-        difference: Bounds of the shadow's mean less the champion's, which hold at every look as long as that
-            difference does not change: every edge outside them has been rejected.
+    The bounds hold at every look as long as that difference does not change: every edge outside them has been
+    rejected.
     """
-
-    n: int
-    shadow: float
-    champion: float
-    difference: Interval
-
-
-def paired_means(rows: Sequence[PairSums], metric: Metric, alpha: float = 0.05) -> PairedMeans | CannotSay:
-    """Return both means over the pairs, with bounds of their difference at the level 1 - `alpha`."""
-    total = PairSums(*map(sum, zip(*rows, strict=True))) if rows else PairSums()
+    total = reduce(PairSums.plus, rows, PairSums())
     if not total.n:
         return CannotSay(Reason.NO_PAIRS)
-    unit = (metric.maximum - metric.minimum) / LOG_QUANTA if metric.is_real else 1.0
+    unit = _unit(metric)
     estimate = unit * (total.shadow - total.champion) / total.n
     lower, upper = (_bound(total, metric, estimate, sign, alpha / 2) for sign in (1, -1))
-    return PairedMeans(
+    return ShadowPairs(
         n=total.n,
         shadow=metric.offset + unit * total.shadow / total.n,
         champion=metric.offset + unit * total.champion / total.n,
-        difference=Interval(lower, upper),
+        lower=lower,
+        upper=upper,
     )
 
 
@@ -144,6 +131,11 @@ def _rejects(total: PairSums, metric: Metric, difference: float, sign: int, alph
     return bool(log_value >= -log(alpha))
 
 
+def _unit(metric: Metric) -> float:
+    """Return the value of a quantum of the log."""
+    return (metric.maximum - metric.minimum) / LOG_QUANTA if metric.is_real else 1.0
+
+
 def _corners(metric: Metric, ratio: float, difference: float, sign: int) -> FloatArray:
     """Return Y of the least and largest X_k and X_0: rows by X_k, columns by X_0."""
     ends = np.array([metric.minimum, metric.maximum])
@@ -157,14 +149,14 @@ def _bet(rows: Sequence[PairSums], corners: FloatArray) -> FloatArray:
     counts = np.stack([n - shadow - champion + both, champion - both, shadow - both, both], axis=1)
     stakes = np.geomspace(_SMALLEST_STAKE, _LARGEST_RISK / -corners.min(), _N_STAKES)
     logs = np.cumsum(counts, axis=0) @ np.log1p(np.outer(corners.ravel(), stakes))
-    return np.asarray(scipy.special.logsumexp(logs, axis=1) - log(_N_STAKES))
+    return np.asarray(np.logaddexp.reduce(logs, axis=1) - log(_N_STAKES))
 
 
 def _weigh(
     sums: FloatArray, metric: Metric, ratio: float, difference: float, sign: int, test: BoundedTest
 ) -> FloatArray:
     """Return ln E of amounts or counts, given the sums after each row."""
-    unit = (metric.maximum - metric.minimum) / LOG_QUANTA if metric.is_real else 1.0
+    unit = _unit(metric)
     n, shadow, shadow_squares, champion, champion_squares, products = sums.T
     shift = metric.offset * (1 - ratio) - difference
     gap = unit * (shadow - ratio * champion)

@@ -17,7 +17,7 @@ from bandit.inference.sequential.shadow_pairs import pair_process, paired_means
 from bandit.inference.verdict.assessment import Assessment
 from bandit.inference.verdict.claims import ALPHA, ChallengerEvidence, Claim
 from bandit.inference.verdict.families import family_of
-from bandit.launch.claims import ClaimKind, LaunchClaim, ShadowPairs
+from bandit.launch.claims import ClaimKind, LaunchClaim
 from bandit.launch.mirroring import ShadowCounts, count_shadow
 from bandit.launch.state import ON_ITS_WAY
 from bandit.metric import Metric
@@ -139,14 +139,5 @@ def _of(metric: Metric, kind: ClaimKind, found: Claim | SignalState | CannotSay 
 
 def _with_pairs(claim: LaunchClaim, metric: Metric, rows: Sequence[PairSums]) -> LaunchClaim:
     """Return a claim with the comparison in shadow, if there is a pair."""
-    means = paired_means(rows, metric)
-    if isinstance(means, CannotSay):
-        return claim
-    pairs = ShadowPairs(
-        n=means.n,
-        shadow=means.shadow,
-        champion=means.champion,
-        lower=means.difference.lower,
-        upper=means.difference.upper,
-    )
-    return replace(claim, pairs=pairs)
+    pairs = paired_means(rows, metric)
+    return claim if isinstance(pairs, CannotSay) else replace(claim, pairs=pairs)

@@ -7,7 +7,6 @@ from math import exp, isfinite
 from typing import Final
 
 from bandit.inference.data.floors import smallest_floors
-from bandit.inference.harm.signals import SignalState
 from bandit.inference.reasons import CannotSay
 from bandit.inference.sequential.comparison import Comparison
 from bandit.inference.sequential.results import Interval
@@ -40,19 +39,14 @@ def find_harm(
     return _with_pairs(_harmed(launching, inputs, assessment), claims)
 
 
-def find_signals(
-    launching: Launching, inputs: EvidenceInput, assessment: Assessment
-) -> dict[str, tuple[Finding, ...]]:
-    """Return the signals that hold each challenger."""
-    ids = {number: arm_id for arm_id, number in inputs.state.arm_numbers.items()}
-    found: defaultdict[str, list[Finding]] = defaultdict(list)
-    for name, evidence in assessment.others.items():
-        for arm, challenger in evidence.challengers.items():
-            signal = challenger.signal
-            if isinstance(signal, SignalState) and signal.is_held:
-                figures = {"e_value": _exp(signal.log_e_value), "level": _exp(signal.log_threshold)}
-                found[ids[arm]].append(Finding(metric=name, figures=figures))
-    return {arm_id: tuple(findings) for arm_id, findings in found.items() if arm_id in launching.launch.arms}
+def find_signals(claims: Mapping[str, Sequence[LaunchClaim]]) -> dict[str, tuple[Finding, ...]]:
+    """Return the signals that hold each challenger, of the claims about it."""
+    return {
+        arm_id: tuple(
+            Finding(metric=claim.metric, figures=_e_value_of(claim)) for claim in of_arm if claim.is_held
+        )
+        for arm_id, of_arm in claims.items()
+    }
 
 
 def _harmed(
@@ -108,8 +102,7 @@ def _judged(findings: tuple[Finding, ...], claim: LaunchClaim, pairs: ShadowPair
     if not claim.is_established:
         return others
     figures = {} if own is None else dict(own.figures)
-    figures |= {"e_value": _exp(claim.log_e_value or 0.0), "level": _exp(claim.log_level or 0.0)}
-    figures["pairs"] = float(pairs.n)
+    figures |= _e_value_of(claim) | {"pairs": float(pairs.n)}
     return (Finding(metric=claim.metric, figures=figures), *others)
 
 
@@ -162,6 +155,10 @@ def _counted(harm: Harm | None) -> dict[str, float]:
         "champion_decisions": harm.champion_decisions,
     }
     return counts | ({"ratio": harm.ratio} if isfinite(harm.ratio) else {})
+
+
+def _e_value_of(claim: LaunchClaim) -> dict[str, float]:
+    return {"e_value": _exp(claim.log_e_value or 0.0), "level": _exp(claim.log_level or 0.0)}
 
 
 def _exp(log_value: float) -> float:

@@ -110,7 +110,7 @@ def look_with(
         is_alarming=assessment.is_alarming,
         skewed=_skewed(assessment.sample_ratio, ids),
         harmed=find_harm(launching, inputs, assessment, claims),
-        signals=find_signals(launching, inputs, assessment),
+        signals=find_signals(claims),
         claims=claims,
         silence=silence_of(known, inputs.state.now),
         window=reward.window or timedelta(),

@@ -11,8 +11,9 @@ from scipy.special import bdtrc
 
 from bandit.facts.shadow_pairs import PairSums
 from bandit.inference.reasons import CannotSay, Reason
-from bandit.inference.sequential.results import EProcess, Interval
-from bandit.inference.sequential.shadow_pairs import LOG_QUANTA, PairedMeans, pair_process, paired_means
+from bandit.inference.sequential.results import EProcess
+from bandit.inference.sequential.shadow_pairs import LOG_QUANTA, pair_process, paired_means
+from bandit.launch.claims import ShadowPairs
 from bandit.metric import Direction, Metric, MetricKind
 
 ERROR = Metric(name="error", direction=Direction.MINIMIZE, is_shadow=True)
@@ -184,11 +185,11 @@ def test_without_what_is_needed_there_is_a_reason() -> None:
     assert pair_process(rows, ERROR, difference=1.0) == CannotSay(Reason.EDGE_OUT_OF_RANGE)
 
 
-def bounds(rows: Sequence[PairSums], metric: Metric) -> Interval:
+def bounds(rows: Sequence[PairSums], metric: Metric) -> ShadowPairs:
     """Return the bounds of the difference."""
     means = paired_means(rows, metric)
-    assert isinstance(means, PairedMeans)
-    return means.difference
+    assert isinstance(means, ShadowPairs)
+    return means
 
 
 def test_the_bounds_of_the_difference_hold_at_every_look() -> None:
@@ -196,7 +197,7 @@ def test_the_bounds_of_the_difference_hold_at_every_look() -> None:
     generator = np.random.default_rng(20260302)
     chances, n_runs, n_left_out = joint(0.06, 0.04, 0.5), 400, 0
     for _ in range(n_runs):
-        rows = counts_of(generator.multinomial(100, chances, 20))
+        rows = counts_of(generator.multinomial(400, chances, 5))
         found = [bounds(rows[: n + 1], ERROR) for n in range(len(rows))]
         n_left_out += any(not each.lower <= 0.02 <= each.upper for each in found)
     assert not is_above(n_left_out, n_runs, 0.05)
@@ -226,9 +227,9 @@ def test_paired_means_have_the_unit_of_the_metric() -> None:
     for direction in Direction:
         metric = replace(LATENCY, direction=direction, minimum=-1000.0, maximum=1000.0)
         means = paired_means([sums], metric)
-        assert isinstance(means, PairedMeans)
+        assert isinstance(means, ShadowPairs)
         assert (means.n, means.shadow, means.champion) == (2_000, -500.0, -750.0)
-        assert 200 < means.difference.lower < 250 < means.difference.upper < 300
+        assert 200 < means.lower < 250 < means.upper < 300
 
 
 def test_without_pairs_there_is_no_difference() -> None:
