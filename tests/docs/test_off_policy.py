@@ -19,7 +19,7 @@ from benchmarks.harness.processes import clean_environment
 from server.store.opening import open_reader
 from server.store.records import ExperimentFacts
 from tests.docs.pages import ROOT
-from tests.support.closing import LAG, WINDOW, closing_soon, send_until_closed
+from tests.support.closing import CLOCK_SLACK, LAG, WINDOW, closing_soon, send_until_closed
 from tests.support.process import ServerProcess, eventually
 from tests.support.wire import Wire, experiment, metric
 
@@ -89,7 +89,7 @@ def test_the_pages_estimate_equals_the_reports(server: ServerProcess, tmp_path: 
     wire = Wire(server.address)
     wire.pause("demo")
     last = wire.report("demo").epochs[-1].start_time.ToNanoseconds() / 1e9
-    eventually(lambda: time.time() > last + LAG + WINDOW)  # no epoch closes after this
+    eventually(lambda: time.time() - CLOCK_SLACK > last + LAG + WINDOW)  # no epoch closes after this
     difference, printed = printed_by_the_page(tmp_path)
     manifest = json.loads((tmp_path / "export" / "manifest.json").read_text())
     store = open_reader(server.url)

@@ -11,7 +11,7 @@ from typing import Any, Final
 import grpc
 import pytest
 
-from benchmarks.harness.processes import REPOSITORY
+from benchmarks.harness.processes import REPOSITORY, free_port
 from server.addresses import is_loopback
 from server.app.shared_port import reserved_places
 from server.listening.errors import ListenError
@@ -32,15 +32,15 @@ def resolving(*hosts: str) -> Resolver:
 
 
 def stranger(
-    host: str, *options: int, port: int = 0, is_dual: bool = False, listens: bool = True
+    host: str, *options: int, port: int | None = None, is_dual: bool = False, listens: bool = True
 ) -> socket.socket:
-    """Return a socket of another program."""
+    """Return a socket of another program, by default at a port that no other test is given meanwhile."""
     other = socket.socket(V6 if ":" in host else V4)
     if ":" in host:
         other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not is_dual))
     for option in options:
         other.setsockopt(socket.SOL_SOCKET, option, 1)
-    other.bind((host, port))
+    other.bind((host, free_port() if port is None else port))
     if listens:
         other.listen()
     return other

@@ -1,6 +1,5 @@
 """Results of rewards over the wire, as in the table of `wire.md`."""
 
-import time
 from functools import partial
 from typing import Final
 
@@ -27,10 +26,15 @@ def name(wire: Wire) -> str:
     return wire.running(metrics=[metric("click"), metric("buy")])
 
 
-def wait_until_older(decision_id: str, seconds: float) -> None:
-    """Wait until the decision is older than `seconds`."""
-    decided_ms = int.from_bytes(decision_of(decision_id)[:6])
-    eventually(lambda: time.time() * 1000 > decided_ms + seconds * 1000 + 1)
+def decided_ms(decision_id: str) -> int:
+    """Return when a decision was made, by the server's clock, in milliseconds since 1970."""
+    return int.from_bytes(decision_of(decision_id)[:6])
+
+
+def wait_until_older(wire: Wire, name: str, decision_id: str, seconds: float) -> None:
+    """Wait until it is older than `seconds` by the server's clock, which may lag behind the host's."""
+    end = decided_ms(decision_id) + seconds * 1000
+    eventually(lambda: decided_ms(wire.choose(name).decision_id) > end)
 
 
 def test_a_replay_is_a_duplicate_however_often(wire: Wire, name: str) -> None:
@@ -104,7 +108,7 @@ def test_an_expired_decision_accepts_no_first_outcome(wire: Wire) -> None:
     wire.start(declared.name)
     decision_id = wire.choose(declared.name).decision_id
     assert wire.reward(decision_id, {"click": 1}) == {"click": RECORDED}
-    wait_until_older(decision_id, 1.5)
+    wait_until_older(wire, declared.name, decision_id, 1.5)
     refusal = refused(lambda: wire.reward(decision_id, {"buy": 1}))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "DECISION_EXPIRED")
     assert "buy" in refusal.message
@@ -122,7 +126,7 @@ def test_an_outcome_past_its_window_is_late(wire: Wire) -> None:
     slow.window.FromMilliseconds(300)
     name = wire.running(metrics=[slow, metric("buy")])
     decision_id = wire.choose(name).decision_id
-    wait_until_older(decision_id, 0.3)
+    wait_until_older(wire, name, decision_id, 0.3)
     assert wire.reward(decision_id, {"click": 1, "buy": 1}) == {"click": LATE, "buy": RECORDED}
     assert wire.reward(decision_id, {"click": 1}) == {"click": DUPLICATE}
     clicks = [m for arm in wire.report(name).arms for m in arm.metrics if m.metric == "click"]

@@ -16,6 +16,9 @@ WINDOW: Final = 1.0
 """The window of the metric of these tests, in seconds."""
 
 LAG: Final = 0.2
+CLOCK_SLACK: Final = 1.0
+"""How far a server's clock may lag behind the host's without notice, in seconds."""
+
 SETTINGS_FILE: Final = "bandit-server.toml"
 _SETTINGS: Final = {"poll_seconds": 0.05, "lag_seconds": LAG, "epoch_interval_seconds": 0.05}
 
@@ -41,7 +44,7 @@ def send_until_closed(server: ServerProcess, name: str, rates: Mapping[str, floa
             bandit_pb2.RewardRequest(decision_id=c.decision_id, outcomes={"click": 1}) for c in clicked
         ]
         wire.batch_reward(*rewards)
-        return len(closed_epochs(server.database, name, time.time()))
+        return len(closed_epochs(server.database, name, time.time() - CLOCK_SLACK))
 
     eventually(send, until=lambda n_closed: n_closed >= n_epochs)
     wire.report(name)  # adds up what was counted so far
