@@ -33,8 +33,7 @@ def has_failed(call: Callable[[], object]) -> bool:
     return False
 
 
-def last_numbers(url: str) -> list[tuple[object, ...]]:
-    """Return the newest epoch and revision of each experiment."""
-    newest = "SELECT experiment, max(%s) FROM %s GROUP BY experiment ORDER BY experiment"
-    parts = (("number", "epochs"), ("revision", "configurations"))
-    return [row for part in parts for row in query(url, newest % part)]
+def last_revisions(url: str) -> list[tuple[object, ...]]:
+    """Return the newest revision of each experiment, which only a declaration changes, unlike its epoch."""
+    newest = "SELECT experiment, max(revision) FROM configurations GROUP BY experiment ORDER BY experiment"
+    return query(url, newest)

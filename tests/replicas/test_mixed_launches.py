@@ -10,7 +10,7 @@ from bandit.v1.launch_pb2 import LAUNCH_STAGE_KIND_BANDIT, LaunchPlan, LaunchSta
 from server.store.tables.experiments import LAUNCH
 from tests.conftest import Connect
 from tests.replicas.conftest import FLAGS
-from tests.replicas.mixed import forget_beats, has_failed, last_numbers, works
+from tests.replicas.mixed import forget_beats, has_failed, last_revisions, works
 from tests.support.old_server import OldRelease
 from tests.support.postgresql import PostgresqlProcess, query
 from tests.support.process import ServerProcess, eventually
@@ -43,13 +43,13 @@ def test_launches_wait_until_no_old_server_is_live(
         lambda: after.create(launched),
         lambda: after.update(experiment(name=plain, launch=plan), "launch"),
     ]
-    stood = last_numbers(url)
+    stood = last_revisions(url)
     for call in calls:
         refusal = refused(call)
         assert refusal.reason == "OLDER_SERVERS"
         assert "launches need release 0.3.0" in refusal.message
         assert "0.2.0 or older in slot " in refusal.message
-    assert last_numbers(url)[-1] == stood[-1]
+    assert last_revisions(url) == stood
     works([before, after], plain)
 
     servers[0].signal(signal.SIGSTOP)
@@ -64,10 +64,10 @@ def test_launches_wait_until_no_old_server_is_live(
         assert {wire.choose(launched.name, unit=f"u{number}").arm for number in range(50)} == {"a"}
         assert wire.choose(launched.name, eligible_arms=["b"]).arm == "a"
     works([before, after], launched.name)
-    stood = last_numbers(url)
+    stood = last_revisions(url)
     with pytest.raises(Exception, match="UNAVAILABLE"):
         before.pause(launched.name)
-    assert last_numbers(url) == stood
+    assert last_revisions(url) == stood
     refused_start = old.run("serve", "--listen", "127.0.0.1:0", *flags, folder=tmp_path)
     assert refused_start.returncode == 1
     assert f"needs code of schema {LAUNCH.schema} or later" in refused_start.stderr

@@ -19,7 +19,7 @@ from server.version import VERSION
 from tests.bandit.builders import START
 from tests.conftest import Connect
 from tests.replicas.conftest import FLAGS
-from tests.replicas.mixed import forget_beats, last_numbers, works
+from tests.replicas.mixed import forget_beats, last_revisions, works
 from tests.store.builders import facts_of
 from tests.support.old_server import OldRelease
 from tests.support.postgresql import PostgresqlProcess, query
@@ -102,12 +102,12 @@ def test_two_releases_are_one_service(
 
         eventually(lambda: wires[0].choose(name).reason == bandit_pb2.REASON_POLICY)
         works(wires, name)
-        stood = last_numbers(url)
+        stood = last_revisions(url)
         for _ in range(50):
             wires[0].reward(wires[0].choose(names[1]).decision_id, {"click": 1.0})
         with pytest.raises(Exception, match="UNAVAILABLE"):
             wires[0].pause(names[1])
-        assert last_numbers(url)[len(names) :] == stood[len(names) :]
+        assert last_revisions(url) == stood
         wires[1].pause(names[1])
         eventually(lambda: wires[0].choose(names[1]).reason == bandit_pb2.REASON_PAUSED)
         changed = wires[1].running()
@@ -242,13 +242,13 @@ def test_what_is_new_waits_until_no_old_server_is_live(
         (lambda: after.update(experiment(name=plain, metrics=signals), "metrics"), keys),
         (lambda: after.create(taker), "priors from other arms"),
     ]
-    stood = last_numbers(url)
+    stood = last_revisions(url)
     for call, feature in calls:
         refusal = refused(call)
         assert refusal.reason == "OLDER_SERVERS"
         assert f"{feature} need release 0.3.0" in refusal.message
         assert "0.2.0 or older in slot " in refusal.message
-    assert last_numbers(url)[-1] == stood[-1]
+    assert last_revisions(url) == stood
     assert query(url, "SELECT oldest_code FROM compatibility") != [(NEW_KEYS.schema,)]
 
     assert servers[0].terminate() == 0
