@@ -6,6 +6,7 @@ from a user, and `choose` serves the fallback for it.
 """
 
 from collections.abc import Collection, Mapping
+from typing import TypeVar
 
 import grpc
 
@@ -24,6 +25,7 @@ from bandit.client.values import (
 from bandit.v1 import bandit_pb2
 from bandit.wrong_types import wrong_type
 
+_Other = TypeVar("_Other")
 _NUMBER_TO_REASON = {
     number: Reason(name.removeprefix("REASON_").lower())
     for name, number in bandit_pb2.Reason.items()
@@ -140,7 +142,7 @@ def reward_request(
     return request
 
 
-def _id_of(decision: Rewarded) -> str:
+def _id_of(decision: Choice | ShadowDecision | _Other) -> str | _Other:
     """Return the id of what a reward is for; of another type it is as it was, to be refused by its type."""
     return decision.decision_id if isinstance(decision, Choice | ShadowDecision) else decision
 
@@ -210,7 +212,7 @@ def _reward_refusal(
     decision: object, outcomes: object, revision: object, prefix: str, error: Exception
 ) -> TypeError | CallError:
     """Return what is wrong with the arguments of a reward."""
-    decision_id = decision.decision_id if isinstance(decision, Choice | ShadowDecision) else decision
+    decision_id = _id_of(decision)
     if not isinstance(decision_id, str):
         return wrong_type(f"{prefix}decision", decision, "a Choice, a ShadowDecision or a decision id")
     if outcomes is None or isinstance(outcomes, str | bytes):

@@ -32,7 +32,7 @@ def decided_ms(decision_id: str) -> int:
 
 
 def wait_until_older(wire: Wire, name: str, decision_id: str, seconds: float) -> None:
-    """Wait until it is older than `seconds` by the server's clock, which may lag behind the host's."""
+    """Wait until a decision is older than `seconds` by the server's clock, which may lag the host's."""
     end = decided_ms(decision_id) + seconds * 1000
     eventually(lambda: decided_ms(wire.choose(name).decision_id) > end)
 

@@ -16,6 +16,7 @@ WINDOW: Final = 1.0
 """The window of the metric of these tests, in seconds."""
 
 LAG: Final = 0.2
+
 CLOCK_SLACK: Final = 1.0
 """How far a server's clock may lag behind the host's without notice, in seconds."""
 

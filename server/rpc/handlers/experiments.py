@@ -26,7 +26,7 @@ from server.rpc.messages.report import to_bytes, to_report_request
 from server.services.errors import InvalidInputError
 from server.services.experiments.event_feed import EventFeed
 from server.services.experiments.lifecycle import Experiments
-from server.services.reports.launch_view import view_of_looks
+from server.services.reports.launch.view import view_of_looks
 from server.services.reports.reporter import Reporter
 from server.store.records import LiveExperiment, State
 

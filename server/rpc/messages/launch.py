@@ -11,7 +11,7 @@ from server.rpc.messages.experiment import to_etag
 from server.rpc.messages.plan import MODES
 from server.rpc.messages.times import to_timestamp
 from server.services.launch.verbs import VerbArguments
-from server.services.reports.launch_view import ArmView, LaunchView
+from server.services.reports.launch.view import ArmView, LaunchView
 from server.store.records import ExperimentRecord
 
 _STATES: Final[Mapping[ArmState, "launch_pb2.ArmLaunchState.ValueType"]] = {

@@ -32,10 +32,10 @@ from server.services.experiments import launching
 from server.services.experiments.launching import MoveTerms
 from server.services.experiments.lifecycle import Experiments
 from server.services.launch.verbs import ABORT_ATTEMPTS
-from server.services.reports.launch_look import look_at
-from server.services.reports.launch_sentences import CONTROLLER, gate_sentence, hold_sentence, reason_for
-from server.services.reports.launch_view import view_of
-from server.services.reports.silence import last_heard, silence_of
+from server.services.reports.launch.look import look_at
+from server.services.reports.launch.sentences import CONTROLLER, gate_sentence, hold_sentence, reason_for
+from server.services.reports.launch.silence import last_heard, silence_of
+from server.services.reports.launch.view import view_of
 from server.services.runtime.async_store import AsyncStore, Thread
 from server.services.runtime.clock import Clock
 from server.services.snapshot.snapshot import Snapshot

@@ -24,9 +24,9 @@ from server.services.errors import (
 from server.services.experiments import launching
 from server.services.experiments.launching import MoveTerms
 from server.services.experiments.lifecycle import Experiments
-from server.services.reports.launch_look import look_at
-from server.services.reports.launch_sentences import gate_sentence
-from server.services.reports.launch_view import LaunchView, view_of
+from server.services.reports.launch.look import look_at
+from server.services.reports.launch.sentences import gate_sentence
+from server.services.reports.launch.view import LaunchView, view_of
 from server.services.runtime.async_store import AsyncStore, Thread
 from server.services.runtime.clock import Clock
 from server.store.contract import Store

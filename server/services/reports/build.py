@@ -25,8 +25,8 @@ from server.services.reports.evidence import (
     summarise_evidence,
 )
 from server.services.reports.heavy_units import heavy_units_note
-from server.services.reports.launch_look import look_with
-from server.services.reports.launch_view import view_of
+from server.services.reports.launch.look import look_with
+from server.services.reports.launch.view import view_of
 from server.services.reports.outlook import outlook_text
 from server.services.reports.sentences import verdict_on
 from server.services.reports.values import LEVEL, ArmReport, MetricReport, Report, ReportRequest

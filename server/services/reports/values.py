@@ -12,7 +12,7 @@ from bandit.facts.units import HeavyUnit
 from bandit.metric import Margin, Role
 from bandit.posteriors import Posterior
 from server.services.reports.evidence import EvidenceSummary
-from server.services.reports.launch_view import LaunchView
+from server.services.reports.launch.view import LaunchView
 from server.store.records import ExperimentRecord
 
 LEVEL: Final = 0.95

@@ -12,7 +12,7 @@ from bandit.launch.state import ArmLaunch, ArmState
 from bandit.limits import Limits
 from bandit.metric import Direction, Metric
 from server.services.launch.verbs import LaunchAnswer, Verb, VerbArguments
-from server.services.reports.launch_view import ArmView
+from server.services.reports.launch.view import ArmView
 from server.services.reward.ledger import PostedReward
 from server.services.snapshot.offers import CompiledExperiment
 from server.store.records import Event, ExperimentRecord

@@ -10,7 +10,7 @@ from bandit.launch.claims import ClaimKind
 from bandit.launch.plan import Stage, StageKind
 from bandit.launch.state import ArmState
 from server.services.launch.verbs import Verb
-from server.services.reports.launch_view import LaunchView, view_of_looks
+from server.services.reports.launch.view import LaunchView, view_of_looks
 from tests.services.launch.conftest import Launch
 from tests.services.launch.launched import BANDIT, CANARY, CLICK, NAME, SEEN, Launched, declared
 

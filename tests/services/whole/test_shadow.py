@@ -17,7 +17,7 @@ from bandit.launch.plan import LaunchPlan, Mode, Stage, StageKind
 from bandit.launch.rulings import Action, rule
 from bandit.metric import Direction, Metric
 from server.services.choose.chooser import Choice
-from server.services.reports.launch_look import look_at
+from server.services.reports.launch.look import look_at
 from server.services.reward.ledger import PostedReward
 from server.services.verification import verify
 from server.store.records import OutcomeResult, ReportFacts

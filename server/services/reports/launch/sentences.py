@@ -109,15 +109,16 @@ def gate_sentence(gate: Gate) -> str:
 
 def hold_sentence(hold: Hold) -> str:
     """Return a hold in words."""
+    return _HOLDS[hold.cause].format(metric=hold.metric, detail=_detail_of(hold))
+
+
+def _detail_of(hold: Hold) -> str:
     if hold.skewed is not None:
-        return _HOLDS[hold.cause].format(metric="", detail=_skew_in_words(*hold.skewed))
+        arm, part = hold.skewed
+        return f": {arm} has {percent(abs(part))} {'more' if part > 0 else 'less'} than its share"
     if hold.lasted is not None:
-        return f"no outcomes for {span(hold.lasted)}, of any arm; silence is not taken for failure"
-    return _HOLDS[hold.cause].format(metric=hold.metric, detail=hold.detail)
-
-
-def _skew_in_words(arm: str, part: float) -> str:
-    return f": {arm} has {percent(abs(part))} {'more' if part > 0 else 'less'} than its share"
+        return f"no outcomes for {span(hold.lasted)}, of any arm"
+    return hold.detail
 
 
 def claim_sentence(claim: LaunchClaim, champion: str) -> str:
@@ -224,13 +225,9 @@ def arm_sentence(arm_id: str, arm: ArmLaunch, look: Look) -> str:
     template = _STATES.get(arm.state)
     if template is None:
         return _under_way(arm_id, arm, look)
-    findings = look.harmed.get(arm_id, ())
-    if arm.state is ArmState.PROMOTED and findings and look.launching.launch.former_champion is not None:
-        former = look.launching.launch.former_champion
-        why = _finding_in_words(arm_id, findings[0], former)
-        is_theirs = not takes_out(findings[0], look.launching.plan)
-        what = "The holdback does not end until a person decides" if is_theirs else "It is rolled back now"
-        return f"Roll back {arm_id}: {why}. {what}."
+    findings, former = look.harmed.get(arm_id, ()), look.launching.launch.former_champion
+    if arm.state is ArmState.PROMOTED and findings and former is not None:
+        return _bad_promotion(arm_id, findings[0], former, look)
     is_fuse = arm.state is ArmState.ROLLED_BACK and arm.reason.endswith(_FUSE)
     return template.format(
         arm=arm_id,
@@ -259,6 +256,12 @@ def _under_way(arm_id: str, arm: ArmLaunch, look: Look) -> str:
     if look.launching.plan.mode is Mode.AUTOMATIC:
         return f"Ready: {arm_id} is {where}, and moves at the next look."
     return f"Ready: {arm_id} is {where}; every gate is open. It waits for a person to move it."
+
+
+def _bad_promotion(arm_id: str, finding: Finding, former: str, look: Look) -> str:
+    acts = takes_out(finding, look.launching.plan)
+    what = "It is rolled back now" if acts else "The holdback does not end until a person decides"
+    return f"Roll back {arm_id}: {_finding_in_words(arm_id, finding, former)}. {what}."
 
 
 def _in_bandit(arm_id: str, missing: Sequence[Gate], look: Look) -> str:

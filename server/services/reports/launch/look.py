@@ -26,10 +26,10 @@ from bandit.metric import Direction
 from server.services.experiments.epochs import state_of
 from server.services.reports.beliefs import ArmBeliefs
 from server.services.reports.evidence import EvidenceInput, evidence_input, rules_of
-from server.services.reports.launch_claims import claims_about
-from server.services.reports.launch_findings import find_harm, find_signals
+from server.services.reports.launch.claims import claims_about
+from server.services.reports.launch.findings import find_harm, find_signals
+from server.services.reports.launch.silence import POSTED, silence_of
 from server.services.reports.outlook import look_out
-from server.services.reports.silence import POSTED, silence_of
 from server.store.records import ReportFacts, State
 
 _LIFT: Final = 0.05

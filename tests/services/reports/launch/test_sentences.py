@@ -15,8 +15,8 @@ from bandit.launch.launching import Launching, Occasion
 from bandit.launch.plan import GuardrailAction, Mode
 from bandit.launch.rulings import Action, Ruling
 from bandit.launch.state import ArmState
-from server.services.reports.launch_sentences import arm_sentence, claim_sentence, reason_for
-from server.services.reports.launch_view import view_of
+from server.services.reports.launch.sentences import arm_sentence, claim_sentence, reason_for
+from server.services.reports.launch.view import view_of
 from tests.bandit.launch.launches import PLAN, SHADOW, declare_launch, in_bandit, occasion, underway
 
 NOW = datetime(2026, 12, 10, 9, 0, tzinfo=UTC)

@@ -9,7 +9,7 @@ from bandit.launch.claims import LaunchClaim
 from bandit.launch.gates import Gate, Hold, Look
 from bandit.launch.plan import Mode
 from bandit.launch.state import ON_ITS_WAY, ArmLaunch, ArmState, Launch
-from server.services.reports.launch_sentences import (
+from server.services.reports.launch.sentences import (
     arm_sentence,
     claim_sentence,
     gate_sentence,
