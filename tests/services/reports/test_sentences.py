@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from importlib import import_module
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 
 import pytest
 
@@ -173,7 +173,7 @@ def test_error_rates_are_those_of_each_metric_by_itself() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["server.wording", *(f"{reports.__name__}.{each.name}" for each in iter_modules(reports.__path__))],
+    ["server.wording", *(each.name for each in walk_packages(reports.__path__, f"{reports.__name__}."))],
 )
 def test_the_examples_in_docstrings_hold(name: str) -> None:
     """Every docstring example holds."""
