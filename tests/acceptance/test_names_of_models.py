@@ -140,7 +140,7 @@ def test_names_of_models_are_whole_everywhere(
     assert run("experiment", "apply", "shown.toml") == "models is unchanged\n"
     assert run("experiment", "apply", "models.toml") == "models is unchanged\n"
 
-    with BanditClient(server.address) as client:
+    with BanditClient(server.address, choose_timeout=10.0, batch_choose_timeout=10.0) as client:
         payload = client.choose("models", eligible_arms=["openai/gpt-4.1"], fallback=Fallback("x")).payload
         assert payload["text"] == "NUL \0, U+2028 \u2028, an escape \x1b[31m"
         assert payload["key \0"] == {"deep": [[[[[[["\u202e"]]]]]]]}
@@ -183,5 +183,5 @@ def test_names_of_models_are_whole_everywhere(
 
     run("experiment", "conclude", "models", "--winner", "Llama-3.1:8b@v2")
     assert "winner: None -> Llama-3.1:8b@v2" in run("audit")
-    with BanditClient(server.address) as client:
+    with BanditClient(server.address, choose_timeout=10.0, batch_choose_timeout=10.0) as client:
         assert client.choose("models", fallback=Fallback("x")).arm == "Llama-3.1:8b@v2"
